@@ -1,0 +1,117 @@
+"""The words of the system: status letters, actors, causes. The only module in which a status letter is written out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+#: The largest value of a 32-bit integer: "no limit" for concurrency.
+MAX_CONCURRENTLY_RUNNING: Final = 2_147_483_647
+DEFAULT_MAX_ATTEMPTS: Final = 3
+DEFAULT_CLUSTER_NAME: Final = "multiprocess"
+#: Version of the messages between the parts. A server refuses a client of another major version.
+MESSAGE_VERSION: Final = 1
+LOG_TAIL_BYTES_MAX: Final = 10 * 1024
+
+
+class TaskStatus(StrEnum):
+    """States of a task: the intent to run one command."""
+
+    REGISTERING = "G"
+    QUEUED = "Q"
+    INSTANTIATING = "I"
+    LAUNCHED = "O"
+    RUNNING = "R"
+    DONE = "D"
+    ERROR_RECOVERABLE = "E"
+    ADJUSTING_RESOURCES = "A"
+    ERROR_FATAL = "F"
+
+
+class TaskInstanceStatus(StrEnum):
+    """States of a task instance: one attempt at a task."""
+
+    QUEUED = "Q"
+    INSTANTIATED = "I"
+    LAUNCHED = "O"
+    RUNNING = "R"
+    DONE = "D"
+    ERROR = "E"
+    ERROR_FATAL = "F"
+    TRIAGING = "T"
+    KILL_SELF = "K"
+    UNKNOWN_ERROR = "U"
+    NO_DISTRIBUTOR_ID = "W"
+    NO_HEARTBEAT = "X"
+    RESOURCE_ERROR = "Z"
+
+
+class WorkflowRunStatus(StrEnum):
+    """States of a workflow run: one start or resume of a workflow."""
+
+    REGISTERED = "G"
+    LINKING = "L"
+    BOUND = "B"
+    ABORTED = "A"
+    INSTANTIATED = "I"
+    LAUNCHED = "O"
+    RUNNING = "R"
+    DONE = "D"
+    STOPPED = "S"
+    ERROR = "E"
+    COLD_RESUME = "C"
+    HOT_RESUME = "H"
+    TERMINATED = "T"
+
+
+class WorkflowStatus(StrEnum):
+    """States of a workflow: `workflow_args`, a DAG and its tasks."""
+
+    REGISTERING = "G"
+    QUEUED = "Q"
+    ABORTED = "A"
+    INSTANTIATING = "I"
+    LAUNCHED = "O"
+    RUNNING = "R"
+    DONE = "D"
+    HALTED = "H"
+    FAILED = "F"
+
+
+class Actor(StrEnum):
+    """Who may ask for a transition."""
+
+    CLIENT = "client"
+    DISTRIBUTOR = "distributor"
+    WORKER = "worker"
+    SERVER = "server"
+    REAPER = "reaper"
+    USER = "user"
+
+
+class Cause(StrEnum):
+    """Why an attempt ended other than by finishing its command. Stored with the attempt."""
+
+    EXIT_CODE = "exit code"
+    SIGNAL = "signal"
+    COMMAND_NOT_STARTED = "command not started"
+    OUT_OF_MEMORY = "out of memory"
+    OUT_OF_TIME = "out of time"
+    NODE_FAILURE = "node failure"
+    PREEMPTED = "preempted"
+    REQUEUED = "requeued"
+    KILLED = "killed"
+    KILLED_FOR_RESUME = "killed for resume"
+    WORKER_LOST = "worker lost"
+    SUPERVISOR_LOST = "supervisor lost"
+    NO_DISTRIBUTOR_ID = "no distributor id"
+    NO_HEARTBEAT = "no heartbeat"
+    SUBMISSION_FAILED = "submission failed"
+
+
+class ResourceType(StrEnum):
+    """What a stored request is: as asked for, as checked against the queue, as raised after a resource error."""
+
+    ORIGINAL = "original"
+    VALIDATED = "validated"
+    ADJUSTED = "adjusted"
