@@ -1,0 +1,90 @@
+# Every target sets up what it needs by itself; a machine needs Python >= 3.11, make and gcc.
+# `make` alone lists the targets. Continuous integration (.ci/run) calls these and nothing else.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check fix lint types bench docs test-services
+
+VENV := .venv
+PY := $(VENV)/bin/python
+#: Processes that run tests side by side, and options for pytest, e.g. `make test PYTEST_ARGS="-k resume -x"`.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+#: `make bench QUICK=1 CASE=chain`
+QUICK ?=
+CASE ?=
+
+#: The tiers that need nothing but this machine; services and browser have targets of their own.
+TIERS := tests/unit tests/property tests/simulation tests/integration tests/e2e
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-22s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.demo  ## run the example workflow on real input with a server that starts by itself
+	$(PY) examples/stdlib_census.py
+
+test: $(VENV)/.dev  ## run the unit, property, simulation, integration and end-to-end tests
+	$(PY) -m pytest -q -n $(WORKERS) $(TIERS) $(PYTEST_ARGS)
+
+check: lint types docs-check test  ## everything that must hold before a change is merged
+
+fix: $(VENV)/.dev  ## format and mend what ruff can mend safely
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lint: $(VENV)/.dev  ## ruff, formatting and the import contracts
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports
+
+types: $(VENV)/.dev  ## mypy, strict
+	$(PY) -m mypy
+
+bench: $(VENV)/.dev  ## the benchmarks, as ratios measured side by side (QUICK=1, CASE=name)
+	$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(CASE),--case $(CASE))
+
+docs: $(VENV)/.dev  ## write the generated pages of the documentation anew
+	$(PY) docs/generate.py
+
+.PHONY: docs-check
+docs-check: $(VENV)/.dev
+	$(PY) docs/generate.py --check
+
+test-services: $(VENV)/.dev  ## the tests that need a real PostgreSQL, MariaDB or Slurm
+	@if [ -z "$$(find tests/services -name 'test_*.py' -print -quit)" ]; then \
+	  echo "tests/services holds no tests yet."; \
+	else \
+	  echo "$(PY) -m pytest -q tests/services $(PYTEST_ARGS)"; \
+	  $(PY) -m pytest -q tests/services $(PYTEST_ARGS); \
+	fi
+
+# --- set-up -----------------------------------------------------------------------------------------------------------
+# Two stamps: the demo needs less than the tests. Installing for the tests serves the demo too.
+
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-input --constraint constraints.txt
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing Jobmon and matplotlib into $(VENV) (once) ..."
+	@$(PIP) --editable . matplotlib
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing Jobmon and its development tools into $(VENV) (once, a minute or two) ..."
+	@$(PIP) --editable '.[dev,postgres,mysql]'
+	@touch $(VENV)/.demo $@
+
+# The first interpreter that is new enough; `make PYTHON=/path/to/python` chooses another.
+$(PY):
+	@python='$(PYTHON)'; \
+	for candidate in $${python:-python3 python3.14 python3.13 python3.12 python3.11}; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Jobmon needs Python 3.11 or newer; found: $$("$${python:-python3}" --version 2>&1 || echo none)." >&2; \
+	  echo "Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
+	  echo "This Python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	fi; \
+	"$$found" -m venv --clear $(VENV)
