@@ -87,9 +87,7 @@ _TASK_INSTANCE_EDGES: Final = (
     *_edges("I", "O", [_D], "submitted; the cluster gave it an id", _TI),
     *_edges("I", "W", [_D], "the cluster refused the submission or gave no id", _TI),
     *_edges("IO", "R", [_D, _W], "the command was started", _TI),
-    *_edges(
-        "IOR", "DEFZU", [_D, _W], "the command ended; a short one may end before anybody said that it runs", _TI
-    ),
+    *_edges("IOR", "DEFZU", [_D, _W], "the command ended; a short one may end before anybody said that it runs", _TI),
     *_edges("O", "X", [_S, _R], "submitted, but no sign of life before the deadline", _TI),
     *_edges("OR", "T", [_S, _R], "its heartbeat is overdue; the distributor is asked to find out", _TI),
     *_edges("T", "R", [_D, _W], "triage found it alive", _TI),

@@ -1,0 +1,83 @@
+"""Finding and checking cluster plug-ins: entry points first, then modules `jobmon.plugins.<name>`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+from functools import cache
+from types import ModuleType
+from typing import Any, Final
+
+from jobmon.core.cluster_protocol import ClusterDistributor, ClusterQueue, ClusterWorkerNode
+from jobmon.core.exceptions import PluginError
+
+ENTRY_POINT_GROUP: Final = "jobmon.plugins"
+_OFFERS: Final = {
+    "get_cluster_queue_class": ClusterQueue,
+    "get_cluster_distributor_class": ClusterDistributor,
+    "get_cluster_worker_node_class": ClusterWorkerNode,
+}
+
+
+def plugin_names() -> list[str]:
+    """Return the names of all plug-ins that can be found here, sorted."""
+    names = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    for path in _namespace_path():
+        names |= {module.name for module in pkgutil.iter_modules([path]) if _is_plugin(module.name)}
+    return sorted(names)
+
+
+def _namespace_path() -> list[str]:
+    spec = importlib.util.find_spec(ENTRY_POINT_GROUP)
+    return list(spec.submodule_search_locations or []) if spec is not None else []
+
+
+def _is_plugin(name: str) -> bool:
+    try:
+        module = importlib.import_module(f"{ENTRY_POINT_GROUP}.{name}")
+    except ImportError:
+        return False
+    return all(hasattr(module, offer) for offer in _OFFERS)
+
+
+@cache
+def load_plugin(name: str) -> ModuleType:
+    """Load a plug-in and check that it offers what it must.
+
+    Raises:
+        PluginError: there is none of that name, it cannot be imported, or it lacks part of the interface.
+    """
+    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=name)
+    target = next((point.value for point in points), f"{ENTRY_POINT_GROUP}.{name}")
+    try:
+        module = importlib.import_module(target)
+    except ModuleNotFoundError as error:
+        if error.name == target:
+            raise PluginError(f"There is no cluster plug-in {name!r}; found are {', '.join(plugin_names())}.") from None
+        raise PluginError(f"Cluster plug-in {name!r} cannot be imported: {error}.") from error
+    except ImportError as error:
+        raise PluginError(f"Cluster plug-in {name!r} cannot be imported: {error}.") from error
+    _check(name, module)
+    return module
+
+
+def _check(name: str, module: ModuleType) -> None:
+    for offer, base in _OFFERS.items():
+        getter = getattr(module, offer, None)
+        if getter is None:
+            raise PluginError(f"Cluster plug-in {name!r} lacks {offer}().")
+        offered = getter()
+        if not (isinstance(offered, type) and issubclass(offered, base)):
+            raise PluginError(f"{offer}() of cluster plug-in {name!r} must return a subclass of {base.__name__}.")
+
+
+def default_queues(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the queues that a plug-in offers by itself, the default one first; empty: it must be added by hand.
+
+    Raises:
+        PluginError: see `load_plugin`.
+    """
+    getter = getattr(load_plugin(name), "get_default_queues", None)
+    return list(getter()) if getter is not None else []

@@ -1,0 +1,260 @@
+"""Resource requests as values: units, normal form, limits, scaling. Pure.
+
+In normal form `memory` is a number of GiB, `runtime` a number of seconds, `cores` a number of CPUs. A prefix is a power of
+1024 with or without "B" or "iB", as Slurm reads it: "512M", "512MB" and "512MiB" are the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jobmon.core.exceptions import InvalidMemoryFormat, InvalidMemoryUnit, InvalidResources
+
+#: Keys that every cluster knows. A plug-in's queue may declare more.
+COMMON_KEYS: Final = frozenset(
+    {"cores", "memory", "runtime", "queue", "project", "stdout", "stderr", "constraints", "shell", "env"}
+)
+_NUMERIC_KEYS: Final = ("cores", "memory", "runtime")
+#: What no machine has: requests above are typing errors.
+MEMORY_GIB_MAX: Final = 2.0**30
+RUNTIME_SECONDS_MAX: Final = 366 * 24 * 3600.0
+CORES_MAX: Final = 1_000_000.0
+SCALE_VALUES_MAX: Final = 1_000
+
+Resources = dict[str, Any]
+#: A factor (0.5 = +50 %), the next values, or old value -> new value.
+Scale = float | Callable[[float], float] | Iterable[float]
+
+_MEMORY = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*$")
+_MEMORY_POWERS: Final = {"": 3, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+_RUNTIME_PART = re.compile(
+    r"([0-9]*\.?[0-9]+)\s*(days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)\s*", re.IGNORECASE
+)
+_RUNTIME_SECONDS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
+_CLOCK = re.compile(r"^(?:(\d+)-)?(\d+):([0-5]?\d)(?::([0-5]?\d(?:\.\d+)?))?$")
+
+
+def memory_gib(value: object) -> float:
+    """Read a memory request in GiB from a number (GiB) or text ("512M", "1.5G", "2 GiB").
+
+    Raises:
+        InvalidMemoryFormat, InvalidMemoryUnit: cannot be read, not positive, or absurdly large.
+    """
+    if isinstance(value, str):
+        amount = _memory_from_text(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        amount = float(value)
+    else:
+        raise InvalidMemoryFormat(f"Memory {value!r} is not a number of GiB nor a text such as '512M' or '1.5G'.")
+    if not 0 < amount <= MEMORY_GIB_MAX:
+        raise InvalidMemoryFormat(f"Memory {value!r} must be more than 0 and at most {MEMORY_GIB_MAX:g} GiB.")
+    return amount
+
+
+def _memory_from_text(text: str) -> float:
+    match = _MEMORY.match(text)
+    if match is None:
+        raise InvalidMemoryFormat(
+            f"Memory {text!r} cannot be read; write a number of GiB or e.g. '512M', '1.5G', '2 GiB'."
+        )
+    unit = match[2].upper()
+    prefix = unit if unit == "B" else unit.removesuffix("IB").removesuffix("B")
+    if prefix not in _MEMORY_POWERS or (unit and not prefix):
+        raise InvalidMemoryUnit(f"Memory {text!r} has the unknown unit {match[2]!r}; use B, K, M, G, T or P.")
+    return float(match[1]) * 1024.0 ** (_MEMORY_POWERS[prefix] - 3)
+
+
+def runtime_seconds(value: object) -> float:
+    """Read a runtime request in seconds from a number or text ("90s", "1h30m", "HH:MM:SS", "2d").
+
+    Raises:
+        InvalidResources: cannot be read, not positive, or longer than a year.
+    """
+    if isinstance(value, str):
+        seconds = _runtime_from_text(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise InvalidResources(f"Runtime {value!r} is not a number of seconds nor a text such as '90s' or '1h30m'.")
+    if not 0 < seconds <= RUNTIME_SECONDS_MAX:
+        raise InvalidResources(f"Runtime {value!r} must be more than 0 and at most {RUNTIME_SECONDS_MAX:g} seconds.")
+    return seconds
+
+
+def _runtime_from_text(text: str) -> float:
+    stripped = text.strip()
+    if clock := _CLOCK.match(stripped):
+        days, first, second, third = clock.groups()
+        hours, minutes, rest = (first, second, third) if third is not None else (first, second, "0")
+        return int(days or 0) * 86_400 + int(hours) * 3_600 + int(minutes) * 60 + float(rest)
+    try:
+        return float(stripped)
+    except ValueError:
+        pass
+    parts = _RUNTIME_PART.findall(stripped)
+    if not parts or _RUNTIME_PART.sub("", stripped):
+        raise InvalidResources(
+            f"Runtime {text!r} cannot be read; write seconds or e.g. '90s', '1h30m', '01:30:00', '2d'."
+        )
+    return sum(float(number) * _RUNTIME_SECONDS[unit[0].lower()] for number, unit in parts)
+
+
+def cores_number(value: object) -> float:
+    """Read a request for CPUs; fractions are allowed.
+
+    Raises:
+        InvalidResources: not a positive number.
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise InvalidResources(f"Cores {value!r} is not a number.") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= CORES_MAX:
+        raise InvalidResources(f"Cores {value!r} must be a number above 0 and at most {CORES_MAX:g}.")
+    return int(value) if float(value).is_integer() else float(value)
+
+
+_READERS: Final[Mapping[str, Callable[[object], float]]] = {
+    "cores": cores_number,
+    "memory": memory_gib,
+    "runtime": runtime_seconds,
+}
+
+
+def normalized(resources: Mapping[str, Any]) -> Resources:
+    """Return the request in normal form; a value of None means "not asked for" and is left out.
+
+    Raises:
+        InvalidResources, InvalidMemoryFormat, InvalidMemoryUnit: a value cannot be read.
+    """
+    return {
+        key: _READERS[key](value) if key in _READERS else value for key, value in resources.items() if value is not None
+    }
+
+
+def unknown_keys(resources: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Return a sentence for each key that is not known, with the nearest known name."""
+    candidates = sorted(known)
+    sentences = []
+    for key in resources:
+        if key not in candidates:
+            near = difflib.get_close_matches(str(key), candidates, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(candidates)}."
+            sentences.append(f"Unknown resource {key!r}{hint}")
+    return sentences
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one resource may be in a queue. None: no bound, no default."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    default: float | None = None
+
+    @classmethod
+    def read(cls, key: str, parameters: Mapping[str, Any]) -> Limits:
+        """Take `min_<key>`, `max_<key>` and `default_<key>` from a queue's parameters, in the units of a request."""
+        reader = _READERS[key]
+        values = [parameters.get(f"{prefix}_{key}") for prefix in ("min", "max", "default")]
+        return cls(*(None if value is None else reader(value) for value in values))
+
+    def problem(self, key: str, value: float) -> str | None:
+        """Say what is wrong with a value, or None."""
+        if self.maximum is not None and value > self.maximum:
+            return f"{key} {value:g} {UNITS[key]} is above the maximum of {self.maximum:g} {UNITS[key]}"
+        if self.minimum is not None and value < self.minimum:
+            return f"{key} {value:g} {UNITS[key]} is below the minimum of {self.minimum:g} {UNITS[key]}"
+        return None
+
+    def clamped(self, value: float) -> float:
+        """Return the nearest value within the limits."""
+        if self.maximum is not None:
+            value = min(value, self.maximum)
+        return value if self.minimum is None else max(value, self.minimum)
+
+
+UNITS: Final = {"cores": "cores", "memory": "GiB", "runtime": "s"}
+
+
+def problems_with(resources: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
+    """Return what a queue with these parameters objects to in a request in normal form; empty if nothing."""
+    found = (
+        Limits.read(key, parameters).problem(key, resources[key])
+        for key in _NUMERIC_KEYS
+        if resources.get(key) is not None
+    )
+    return [problem for problem in found if problem is not None]
+
+
+def coerced(resources: Mapping[str, Any], parameters: Mapping[str, Any]) -> Resources:
+    """Return the request in normal form with defaults filled in and numbers moved within the queue's limits."""
+    result = normalized(resources)
+    for key in _NUMERIC_KEYS:
+        limits = Limits.read(key, parameters)
+        value = result.get(key, limits.default)
+        if value is not None:
+            result[key] = limits.clamped(value)
+    return result
+
+
+def scaled_value(value: float, scale: object, step: int) -> float:
+    """Return a resource's next value after its `step`-th resource error (from 1).
+
+    A factor adds its share (0.5 = +50 %), a callable maps old to new, a list gives the value of this step and repeats its
+    last one when it runs dry.
+
+    Raises:
+        InvalidResources: the scale is of no such kind, or its result is not a positive number.
+    """
+    if callable(scale):
+        result: object = scale(value)
+    elif isinstance(scale, list | tuple) and scale:
+        result = scale[min(step, len(scale)) - 1]
+    elif isinstance(scale, int | float) and not isinstance(scale, bool) and scale >= 0:
+        result = value * (1 + scale)
+    else:
+        raise InvalidResources(
+            f"Resource scale {scale!r} is neither a factor >= 0 nor a callable nor a list of values."
+        )
+    if isinstance(result, bool) or not isinstance(result, int | float) or not math.isfinite(result) or result <= 0:
+        raise InvalidResources(f"Resource scale {scale!r} made {result!r} of {value!r}; a positive number is needed.")
+    return result
+
+
+def stored_scale(scale: object, length_max: int = SCALE_VALUES_MAX) -> object:
+    """Return a scale as a value that does not run out: an iterator is read once, at most `length_max` values.
+
+    Raises:
+        InvalidResources: it is of no known kind, or an iterator without values.
+    """
+    if callable(scale) or (isinstance(scale, int | float) and not isinstance(scale, bool)):
+        return scale
+    if isinstance(scale, str | bytes | Mapping) or not isinstance(scale, Iterable):
+        raise InvalidResources(
+            f"Resource scale {scale!r} is neither a factor nor a callable nor an iterable of values."
+        )
+    values = [value for value, _ in zip(scale, range(length_max), strict=False)]
+    if not values:
+        raise InvalidResources("A resource scale that is an iterable needs at least one value.")
+    return values
+
+
+def scaled(resources: Mapping[str, Any], scales: Mapping[str, Any], step: int) -> Resources:
+    """Apply every scale whose resource is in the request; values of a list are read in the units of the resource."""
+    result = dict(resources)
+    for key, scale in scales.items():
+        old = result.get(key)
+        if old is None:
+            continue
+        reader = _READERS.get(key, float)
+        if isinstance(scale, list | tuple):
+            scale = [reader(value) for value in scale]
+        result[key] = reader(scaled_value(reader(old), scale, step))
+    return result

@@ -1,0 +1,205 @@
+"""The hot conversation: a distributor takes attempts, reports how they fare, and hears what to kill.
+
+One route, `POST /workflow_runs/{workflow_run_id}/sync`, in two lanes with one request in flight each. The *poll lane*
+sends no reports and `wait_seconds`: it is answered when there is work for `capacity`, something to kill, something to
+triage, or the run's status changed. The *report lane* sends what accumulated and is answered at once, in the same
+transaction with work for its own `capacity`: what was finished and what is wanted next travel together.
+
+A stand-alone worker (Slurm, ...) speaks the same `Report`s to `POST /worker/report`, learns its command with
+`POST /worker/start`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+REPORTS_PER_REQUEST_MAX = 5_000
+LAUNCHES_PER_RESPONSE_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of one attempt. Status is one of `fsm.REPORTS`; a value that is not known is None.
+
+    A short command's RUNNING may be left out: the ending carries `started_at`. Times are of the executing host.
+    """
+
+    task_instance_id: int
+    status: str
+    distributor_id: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    cause: str | None = None
+    error: str | None = None
+    log_tail: str | None = None  # last 10 KiB of the output, decoded with replacement
+    stdout: str | None = None  # path
+    stderr: str | None = None
+    wallclock_seconds: float | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributorRequest:
+    """POST /workflow_runs/{workflow_run_id}/distributors: a distributor registers. -> `DistributorResponse`
+
+    The newest registration of a workflow wins: older ones are fenced (409 `StaleRun` at their next sync, after their
+    reports were taken). `key` is random; the same key answers the same.
+    """
+
+    host: str
+    pid: int
+    pid_start_time: float
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveAttempt:
+    """An attempt that an earlier distributor took and nobody has ended: to be adopted."""
+
+    task_instance_id: int
+    task_id: int
+    status: str
+    cluster_name: str
+    distributor_id: str | None
+    array_id: int
+    batch_number: int
+    array_step_id: int
+    requested_resources: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterInfo:
+    """What a distributor needs to build the adapter of a cluster."""
+
+    cluster_id: int
+    name: str
+    plugin: str
+    connection: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributorResponse:
+    """`epoch` goes with every sync. `clusters`: all that tasks of the workflow ask for."""
+
+    epoch: int
+    workflow_id: int
+    workflow_run_status: str
+    working_directory: str
+    umask: int
+    clusters: list[ClusterInfo]
+    attempts: list[LiveAttempt]
+    attempt_heartbeat_interval: float
+    report_by_buffer: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRequest:
+    """POST /workflow_runs/{workflow_run_id}/sync -> `SyncResponse`
+
+    `capacity`: cluster name -> how many more attempts this lane takes now. `alive`: attempts whose heartbeat this is.
+    `known_to_kill` / `known_to_triage`: told before and still being worked on; a poll does not wake for these again.
+    """
+
+    epoch: int
+    reports: list[Report] = field(default_factory=list)
+    capacity: dict[str, int] = field(default_factory=dict)
+    alive: list[int] = field(default_factory=list)
+    known_to_kill: list[int] = field(default_factory=list)
+    known_to_triage: list[int] = field(default_factory=list)
+    known_status: str | None = None
+    wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchBatch:
+    """Attempts of one array with one request for one cluster, taken together (Q -> I). Columns per attempt.
+
+    `batch_number` is unique in the workflow; `array_step_id` of the i-th attempt is i.
+    """
+
+    batch_number: int
+    array_id: int
+    array_name: str
+    cluster_name: str
+    queue_name: str
+    requested_resources: dict[str, Any]
+    task_instance_ids: list[int]
+    task_ids: list[int]
+    names: list[str]
+    commands: list[str]
+    attempts: list[int]  # number of the attempt, from 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncResponse:
+    """`late`: reports that were too late or repeated (ids), for the log. A fenced distributor gets `fenced=True`, no launches.
+
+    `refused`: attempt -> why, for reports that the table calls illegal.
+    """
+
+    workflow_run_status: str
+    fenced: bool = False
+    launches: list[LaunchBatch] = field(default_factory=list)
+    kill: list[int] = field(default_factory=list)
+    triage: list[int] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStartRequest:
+    """POST /worker/start: a stand-alone worker asks for its attempt, by id or by array, batch and step.
+
+    -> `WorkerStartResponse`; marks the attempt RUNNING. 409 when the attempt is to be killed or has ended.
+    """
+
+    task_instance_id: int | None = None
+    array_id: int | None = None
+    batch_number: int | None = None
+    array_step_id: int | None = None
+    distributor_id: str | None = None
+    host: str
+    pid: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStartResponse:
+    """All that is needed to run the command."""
+
+    task_instance_id: int
+    task_id: int
+    workflow_id: int
+    workflow_run_id: int
+    task_name: str
+    attempt: int
+    command: str
+    requested_resources: dict[str, Any]
+    working_directory: str
+    umask: int
+    heartbeat_interval: float
+    report_by_buffer: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReportRequest:
+    """POST /worker/report: reports and heartbeats of a worker. -> `WorkerReportResponse`"""
+
+    reports: list[Report] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReportResponse:
+    """`kill`: those of the reported or alive attempts that are in KILL_SELF."""
+
+    kill: list[int] = field(default_factory=list)

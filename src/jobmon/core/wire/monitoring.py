@@ -1,0 +1,103 @@
+"""What people look at: read models for the command line and the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowSummary:
+    """One workflow with its counts. `counts`: task status letter -> number of tasks."""
+
+    workflow_id: int
+    name: str
+    workflow_args: str
+    tool_name: str
+    user: str
+    status: str
+    created_at: datetime
+    status_at: datetime
+    counts: dict[str, int]
+    task_count: int
+    attempt_count: int
+    last_workflow_run_id: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowsResponse:
+    """GET /workflows?workflow_id=&user=&limit= (both repeatable): newest first."""
+
+    workflows: list[WorkflowSummary]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSummary:
+    """One task with its newest attempt."""
+
+    task_id: int
+    name: str
+    status: str
+    num_attempts: int
+    max_attempts: int
+    command: str
+    array_name: str
+    status_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSummariesResponse:
+    """GET /workflows/{workflow_id}/task_summaries?status=&limit= (status repeatable)"""
+
+    tasks: list[TaskSummary]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt with everything that was recorded."""
+
+    task_instance_id: int
+    task_id: int
+    workflow_run_id: int
+    number: int
+    status: str
+    cluster_name: str
+    queue_name: str
+    distributor_id: str | None
+    host: str | None
+    pid: int | None
+    queued_at: datetime
+    launched_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    signal: int | None
+    cause: str | None
+    error: str | None
+    charged: bool
+    stdout: str | None
+    stderr: str | None
+    wallclock_seconds: float | None
+    cpu_seconds: float | None
+    max_rss_bytes: int | None
+    requested_resources: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDetail:
+    """GET /tasks/{task_id}: the task and all its attempts, oldest first."""
+
+    task: TaskSummary
+    workflow_id: int
+    attempts: list[Attempt]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogTail:
+    """GET /task_instances/{task_instance_id}/log_tail: the last 10 KiB of output that were kept."""
+
+    task_instance_id: int
+    text: str
+    stdout: str | None
+    stderr: str | None
