@@ -62,7 +62,7 @@ test-services: $(VENV)/.dev  ## the tests that need a real PostgreSQL, MariaDB o
 # --- set-up -----------------------------------------------------------------------------------------------------------
 # Two stamps: the demo needs less than the tests. Installing for the tests serves the demo too.
 
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-input --constraint constraints.txt
+PIP := $(PY) -m pip install -qq --no-compile --disable-pip-version-check --no-input --constraint constraints.txt
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
 	@echo "Installing Jobmon and matplotlib into $(VENV) (once) ..."

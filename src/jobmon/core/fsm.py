@@ -221,10 +221,12 @@ _LATE: Final[Mapping[Machine, Mapping[str, str]]] = MappingProxyType(
             "H": "IORDECLBA",
             **dict.fromkeys("ADEST", "ADESTCHIORLB"),
         },
+        # "A": a new run gave up before it recorded anything, while the run before it still leads the workflow
         Machine.WORKFLOW: {
-            "I": "Q",
-            "O": "QI",
-            "R": "QIO",
+            "Q": "A",
+            "I": "QA",
+            "O": "QIA",
+            "R": "QIOA",
             "D": "AHFQIOR",
             **dict.fromkeys("AHF", "AHFQIOR"),
         },
