@@ -1,7 +1,7 @@
 """Resource requests as values: units, normal form, limits, scaling. Pure.
 
-In normal form `memory` is a number of GiB, `runtime` a number of seconds, `cores` a number of CPUs. A prefix is a power of
-1024 with or without "B" or "iB", as Slurm reads it: "512M", "512MB" and "512MiB" are the same.
+In normal form `memory` is a number of GiB, `runtime` a number of seconds, `cores` a number of CPUs. A prefix is
+a power of 1024 with or without "B" or "iB", as Slurm reads it: "512M", "512MB" and "512MiB" are the same.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _MEMORY_POWERS: Final = {"": 3, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _RUNTIME_PART = re.compile(
     r"([0-9]*\.?[0-9]+)\s*(days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)\s*", re.IGNORECASE
 )
+
 _RUNTIME_SECONDS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
 _CLOCK = re.compile(r"^(?:(\d+)-)?(\d+):([0-5]?\d)(?::([0-5]?\d(?:\.\d+)?))?$")
 
@@ -59,9 +60,7 @@ def memory_gib(value: object) -> float:
 def _memory_from_text(text: str) -> float:
     match = _MEMORY.match(text)
     if match is None:
-        raise InvalidMemoryFormat(
-            f"Memory {text!r} cannot be read; write a number of GiB or e.g. '512M', '1.5G', '2 GiB'."
-        )
+        raise InvalidMemoryFormat(f"Memory {text!r} cannot be read; write a number of GiB, or e.g. '512M' or '2 GiB'.")
     unit = match[2].upper()
     prefix = unit if unit == "B" else unit.removesuffix("IB").removesuffix("B")
     if prefix not in _MEMORY_POWERS or (unit and not prefix):
@@ -98,9 +97,7 @@ def _runtime_from_text(text: str) -> float:
         pass
     parts = _RUNTIME_PART.findall(stripped)
     if not parts or _RUNTIME_PART.sub("", stripped):
-        raise InvalidResources(
-            f"Runtime {text!r} cannot be read; write seconds or e.g. '90s', '1h30m', '01:30:00', '2d'."
-        )
+        raise InvalidResources(f"Runtime {text!r} cannot be read; write seconds, or e.g. '90s', '1h30m', '2d'.")
     return sum(float(number) * _RUNTIME_SECONDS[unit[0].lower()] for number, unit in parts)
 
 
@@ -207,8 +204,8 @@ def coerced(resources: Mapping[str, Any], parameters: Mapping[str, Any]) -> Reso
 def scaled_value(value: float, scale: object, step: int) -> float:
     """Return a resource's next value after its `step`-th resource error (from 1).
 
-    A factor adds its share (0.5 = +50 %), a callable maps old to new, a list gives the value of this step and repeats its
-    last one when it runs dry.
+    A factor adds its share (0.5 = +50 %), a callable maps old to new, a list gives the value of this step and repeats
+    its last one when it runs dry.
 
     Raises:
         InvalidResources: the scale is of no such kind, or its result is not a positive number.
@@ -220,11 +217,9 @@ def scaled_value(value: float, scale: object, step: int) -> float:
     elif isinstance(scale, int | float) and not isinstance(scale, bool) and scale >= 0:
         result = value * (1 + scale)
     else:
-        raise InvalidResources(
-            f"Resource scale {scale!r} is neither a factor >= 0 nor a callable nor a list of values."
-        )
+        raise InvalidResources(f"Resource scale {scale!r} is neither a factor >= 0 nor a callable nor a list.")
     if isinstance(result, bool) or not isinstance(result, int | float) or not math.isfinite(result) or result <= 0:
-        raise InvalidResources(f"Resource scale {scale!r} made {result!r} of {value!r}; a positive number is needed.")
+        raise InvalidResources(f"Resource scale {scale!r} made {result!r} of {value!r}, not a positive number.")
     return result
 
 
@@ -237,9 +232,7 @@ def stored_scale(scale: object, length_max: int = SCALE_VALUES_MAX) -> object:
     if callable(scale) or (isinstance(scale, int | float) and not isinstance(scale, bool)):
         return scale
     if isinstance(scale, str | bytes | Mapping) or not isinstance(scale, Iterable):
-        raise InvalidResources(
-            f"Resource scale {scale!r} is neither a factor nor a callable nor an iterable of values."
-        )
+        raise InvalidResources(f"Resource scale {scale!r} is neither a factor nor a callable nor an iterable.")
     values = [value for value, _ in zip(scale, range(length_max), strict=False)]
     if not values:
         raise InvalidResources("A resource scale that is an iterable needs at least one value.")
@@ -254,7 +247,6 @@ def scaled(resources: Mapping[str, Any], scales: Mapping[str, Any], step: int) -
         if old is None:
             continue
         reader = _READERS.get(key, float)
-        if isinstance(scale, list | tuple):
-            scale = [reader(value) for value in scale]
-        result[key] = reader(scaled_value(reader(old), scale, step))
+        readable = [reader(value) for value in scale] if isinstance(scale, list | tuple) else scale
+        result[key] = reader(scaled_value(reader(old), readable, step))
     return result

@@ -141,9 +141,9 @@ class LaunchBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncResponse:
-    """`late`: reports that were too late or repeated (ids), for the log. A fenced distributor gets `fenced=True`, no launches.
+    """`late`: reports that were too late or repeated (ids), for the log.
 
-    `refused`: attempt -> why, for reports that the table calls illegal.
+    A fenced distributor gets `fenced=True` and no launches. `refused`: attempt -> why, for reports that the table calls illegal.
     """
 
     workflow_run_status: str

@@ -24,8 +24,8 @@ class QueueBatch:
 class QueueRequest:
     """POST /workflow_runs/{workflow_run_id}/queue: G or A -> Q, one new attempt each. -> `QueueResponse`
 
-    At most `QUEUE_BATCH_MAX` tasks in all batches together. Tasks that may not be queued are left as they are. 409 `StaleRun`
-    when a newer run exists or this one is final or told to make room.
+    At most `QUEUE_BATCH_MAX` tasks in all batches together. Tasks that may not be queued are left as they are.
+    409 `StaleRun` when a newer run exists or this one is final or told to make room.
     """
 
     batches: list[QueueBatch]
@@ -42,9 +42,9 @@ class QueueResponse:
 class ChangesResponse:
     """GET /workflows/{workflow_id}/changes?since=&wait_seconds=&workflow_run_id=
 
-    Without `since`: all tasks. With it: those whose status changed after that stamp. `wait_seconds` (default 0) holds the
-    answer until a task, the run's status or a limit changed. `time` is the logical stamp of the snapshot.
-    `limits_changed`: whether the limits below changed since `since` (always with a full snapshot).
+    Without `since`: all tasks. With it: those whose status changed after that stamp. `wait_seconds` (default 0) holds
+    the answer until a task, the run's status or a limit changed. `time` is the logical stamp of the snapshot.
+    Limits are given when they changed after `since`, and always with a full snapshot.
     """
 
     time: datetime
@@ -101,7 +101,8 @@ class ResourcesInfo:
 class TasksPage:
     """GET /workflows/{workflow_id}/tasks?max_task_id=&chunk_size=: tasks that are not DONE, by id, columnar.
 
-    Empty when there are no more. `resources` holds each request that the page refers to once. `num_attempts` counts charged ones.
+    Empty when there are no more. `resources` holds each request that the page refers to once. `num_attempts` counts
+    charged ones.
     """
 
     task_ids: list[int]
@@ -127,7 +128,7 @@ class DownstreamRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownstreamResponse:
-    """For each task (in order) its node and the number of its set of downstream *task ids* in `sets`; equal sets once."""
+    """For each task (in order) its node and which of `sets` holds its downstream *task ids*; equal sets once."""
 
     node_ids: list[int]
     set_index: list[int]

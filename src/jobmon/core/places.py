@@ -1,0 +1,144 @@
+"""Where files live on this host, and who a process is. See "Where files live" in the reliability pages."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from jobmon.core.exceptions import ConfigError
+
+#: File systems on which SQLite's locks and shared memory cannot be trusted.
+NETWORK_FILE_SYSTEMS: Final = frozenset(
+    [
+        "nfs",
+        "nfs3",
+        "nfs4",
+        "cifs",
+        "smbfs",
+        "smb3",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "ceph",
+        "glusterfs",
+        "fuse.glusterfs",
+        "afs",
+        "orangefs",
+        "panfs",
+        "fuse.sshfs",
+        "pvfs2",
+        "ocfs2",
+        "gfs2",
+        "weka",
+        "wekafs",
+        "fuse.cephfs",
+    ]
+)
+#: Longest path of a Unix socket, bytes, without the closing zero.
+SOCKET_PATH_BYTES_MAX: Final = 107
+PRIVATE_FOLDER_MODE: Final = 0o700
+
+
+def make_private(folder: Path) -> Path:
+    """Create a folder of mode 0700, or check that an existing one is ours.
+
+    Raises:
+        ConfigError: it cannot be made, or belongs to somebody else.
+    """
+    try:
+        folder.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+        status = folder.stat()
+        if status.st_uid != os.getuid():
+            raise ConfigError(f"Folder {folder} belongs to another user; set JOBMON_DATA_DIR to a folder of yours.")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            folder.chmod(PRIVATE_FOLDER_MODE)
+    except OSError as error:
+        raise ConfigError(
+            f"Folder {folder} cannot be used: {error.strerror}. Set JOBMON_DATA_DIR to a folder that you may write to."
+        ) from error
+    return folder
+
+
+def file_system_type(path: Path) -> str:
+    """Return the type of the file system that holds a path (which need not exist yet), "" if unknown."""
+    import psutil
+
+    resolved = path.resolve()
+    best, best_length = "", -1
+    for partition in psutil.disk_partitions(all=True):
+        mount = Path(partition.mountpoint)
+        if (resolved == mount or mount in resolved.parents) and len(mount.parts) > best_length:
+            best, best_length = partition.fstype, len(mount.parts)
+    return best
+
+
+def is_on_network(path: Path) -> bool:
+    """Say whether a path lies on a network file system."""
+    return file_system_type(path).lower() in NETWORK_FILE_SYSTEMS
+
+
+def database_directory(data_directory: Path) -> Path:
+    """Return where the embedded database lives: the data folder, or a local one if that is on the network."""
+    if not is_on_network(data_directory):
+        return data_directory
+    return Path(f"/var/tmp/jobmon-{os.getuid()}") / _short_hash(str(data_directory))
+
+
+def runtime_directory() -> Path:
+    """Return a private local folder for sockets and journals: `$XDG_RUNTIME_DIR/jobmon`, else in the temporary folder.
+
+    Raises:
+        ConfigError: it cannot be made, or belongs to somebody else.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and Path(base).is_dir():
+        return make_private(Path(base) / "jobmon")
+    return make_private(Path(tempfile.gettempdir()) / f"jobmon-{os.getuid()}")
+
+
+def socket_path(data_directory: Path, name: str) -> Path | None:
+    """Return a path for a Unix socket that belongs to a data folder; None: every path would be too long.
+
+    Args:
+        data_directory: the data folder.
+        name: what it is for, such as "server".
+    """
+    path = runtime_directory() / f"{_short_hash(str(data_directory))}-{name}.sock"
+    return path if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX else None
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@cache
+def boot_id() -> str:
+    """Return what names this boot of this machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        import psutil
+
+        return str(int(psutil.boot_time()))
+
+
+def process_start_time(pid: int) -> float | None:
+    """Return when a process started, seconds since the epoch; None: there is no such process."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
+        return None
+
+
+def is_process_alive(pid: int, start_time: float) -> bool:
+    """Say whether the process that had this pid and start time on this host still lives."""
+    found = process_start_time(pid)
+    return found is not None and abs(found - start_time) < 1.0

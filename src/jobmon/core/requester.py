@@ -1,0 +1,383 @@
+"""Sending requests to the server: one sync and one async face over the same rules of retrying.
+
+Where no `http.service_url` is set the server is the embedded one: found or started by `core.access`, spoken to through
+its Unix socket where there is one, and started again when it is found dead. All requests may be repeated safely, so
+every failure to get an answer is retried, with growing pauses and jitter.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from jobmon.core import exceptions, wire
+from jobmon.core.exceptions import InvalidRequest, InvalidResponse, JobmonError, ServerUnavailable
+from jobmon.core.wire.server import Problem
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from jobmon.core.configuration import JobmonConfig
+
+_Reply = TypeVar("_Reply")
+
+PAUSE_SECONDS_FIRST: Final = 0.05
+PAUSE_SECONDS_MAX: Final = 5.0
+CONNECTIONS_MAX: Final = 8
+_RETRIED_STATUSES: Final = frozenset({500, 502, 503, 504})
+#: Without limit, said as a number: a request of the orchestrator or distributor is tried this long.
+FOREVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the server is: an address, perhaps a Unix socket on this host, perhaps a token."""
+
+    address: str
+    socket: str = ""
+    token: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of every request."""
+        headers = {"content-type": "application/json"}
+        if self.token:
+            headers["authorization"] = f"Bearer {self.token}"
+        return headers
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Requester:
+    """Sends requests to one server.
+
+    Args:
+        service_url: the server's address, such as "http://host:port".
+        retries_timeout: how long a request is tried, seconds; None: without limit.
+        retries_attempts: how often a request is tried; None: without limit.
+        request_timeout: longest wait for one answer, seconds.
+        token: bearer token.
+        embedded: whether it is the embedded server of the data folder, to be found and started as needed.
+    """
+
+    def __init__(
+        self,
+        service_url: str,
+        retries_timeout: float | None = 300,
+        retries_attempts: int | None = 10,
+        request_timeout: float = 20,
+        *,
+        token: str = "",
+        embedded: bool = False,
+    ) -> None:
+        if not embedded and urlsplit(service_url).scheme not in ("http", "https"):
+            raise exceptions.ConfigError(f"http.service_url {service_url!r} must begin with http:// or https://.")
+        self._target = Target(service_url.rstrip("/"), token=token)
+        self._embedded = embedded
+        self.retries_timeout = retries_timeout
+        self.retries_attempts = retries_attempts
+        self.request_timeout = request_timeout
+        self._local = threading.local()
+        if embedded:
+            self._find()
+
+    @classmethod
+    def from_defaults(cls, config: JobmonConfig | None = None) -> Requester:
+        """Make one from the settings; without `http.service_url` find or start the embedded server.
+
+        Raises:
+            ServerUnavailable: the embedded server did not start.
+        """
+        from jobmon.core.configuration import JobmonConfig
+
+        config = config or JobmonConfig()
+        url = str(config.get("http", "service_url") or "")
+        return cls(
+            url,
+            config.get_float("http", "retries_timeout"),
+            config.get_int("http", "retries_attempts"),
+            config.get_float("http", "request_timeout"),
+            token=str(config.get("http", "token") or ""),
+            embedded=not url,
+        )
+
+    def without_limit(self) -> Requester:
+        """Return one for the same server that tries every request until it is answered."""
+        copy = Requester.__new__(Requester)
+        copy.__dict__.update(self.__dict__)
+        copy.retries_timeout = copy.retries_attempts = None
+        copy._local = threading.local()
+        return copy
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._target.address
+
+    @property
+    def target(self) -> Target:
+        """Where the server is now."""
+        return self._target
+
+    def send_request(
+        self, app_route: str, message: object, request_type: str, tenacious: bool = True
+    ) -> tuple[int, dict[str, Any]]:
+        """Send one request and return status and content of the answer.
+
+        Args:
+            app_route: the route below `/api/v1`, such as "/tools".
+            message: a message or a dict; for "get" the query.
+            request_type: "get", "post", "put" or "delete".
+            tenacious: whether to try again when there is no answer.
+
+        Raises:
+            ServerUnavailable: no answer after all tries.
+        """
+        status, content = self._send(app_route, message, request_type, tenacious, self.request_timeout)
+        return status, _content(status, content)
+
+    async def send_request_async(
+        self,
+        session: aiohttp.ClientSession,
+        app_route: str,
+        message: object,
+        request_type: str,
+        tenacious: bool = True,
+    ) -> tuple[int, dict[str, Any]]:
+        """Send one request through an aiohttp session; otherwise as `send_request`."""
+        status, content = await self._send_async(
+            session, app_route, message, request_type, tenacious, self.request_timeout
+        )
+        return status, _content(status, content)
+
+    def call(
+        self,
+        app_route: str,
+        message: object,
+        reply: type[_Reply],
+        method: str = "post",
+        *,
+        request_timeout: float | None = None,
+        tenacious: bool = True,
+    ) -> _Reply:
+        """Send one request and return the decoded answer.
+
+        Raises:
+            JobmonError: the one that the server names in its `Problem`.
+            ServerUnavailable: no answer after all tries.
+        """
+        timeout = request_timeout or self.request_timeout
+        return _decoded(app_route, reply, *self._send(app_route, message, method, tenacious, timeout))
+
+    async def call_async(
+        self,
+        session: aiohttp.ClientSession,
+        app_route: str,
+        message: object,
+        reply: type[_Reply],
+        method: str = "post",
+        *,
+        request_timeout: float | None = None,
+        tenacious: bool = True,
+    ) -> _Reply:
+        """Send one request through an aiohttp session; otherwise as `call`."""
+        timeout = request_timeout or self.request_timeout
+        return _decoded(
+            app_route, reply, *await self._send_async(session, app_route, message, method, tenacious, timeout)
+        )
+
+    def open_session(self) -> aiohttp.ClientSession:
+        """Open a session that speaks to this server, through its Unix socket where there is one."""
+        import aiohttp
+
+        connector: aiohttp.BaseConnector
+        if self._target.socket:
+            connector = aiohttp.UnixConnector(self._target.socket, limit=CONNECTIONS_MAX)
+        else:
+            connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
+        return aiohttp.ClientSession(connector=connector)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+    # -- the two faces ------------------------------------------------------------------------------------------
+
+    def _send(self, route: str, message: object, method: str, tenacious: bool, timeout: float) -> tuple[int, bytes]:
+        path, body = _request_of(route, message, method)
+        failure: Exception | None = None
+        for pause in self._pauses(tenacious):
+            if pause:
+                time.sleep(pause)
+            try:
+                status, content = self._exchange(path, body, method.upper(), timeout)
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                failure = error
+                self._find_again()
+                continue
+            if status not in _RETRIED_STATUSES or not tenacious:
+                return status, content
+            failure = _problem_of(route, status, content)
+        raise self._unavailable(route, failure)
+
+    def _exchange(self, path: str, body: bytes | None, method: str, timeout: float) -> tuple[int, bytes]:
+        connection = self._connection(timeout)
+        connection.request(method, path, body=body, headers=self._target.headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = _connection_to(self._target, timeout)
+        connection.timeout = timeout
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout)
+        return connection
+
+    async def _send_async(
+        self, session: aiohttp.ClientSession, route: str, message: object, method: str, tenacious: bool, timeout: float
+    ) -> tuple[int, bytes]:
+        import asyncio
+
+        import aiohttp
+
+        path, body = _request_of(route, message, method)
+        limit = aiohttp.ClientTimeout(total=timeout)
+        failure: Exception | None = None
+        for pause in self._pauses(tenacious):
+            if pause:
+                await asyncio.sleep(pause)
+            url = self._base_of(session) + path
+            try:
+                async with session.request(
+                    method.upper(), url, data=body, headers=self._target.headers, timeout=limit
+                ) as response:
+                    status, content = response.status, await response.read()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                if session.closed:
+                    raise
+                failure = error
+                await asyncio.to_thread(self._find_again)
+                continue
+            if status not in _RETRIED_STATUSES or not tenacious:
+                return status, content
+            failure = _problem_of(route, status, content)
+        raise self._unavailable(route, failure)
+
+    def _base_of(self, session: aiohttp.ClientSession) -> str:
+        import aiohttp
+
+        return "http://localhost" if isinstance(session.connector, aiohttp.UnixConnector) else self._target.address
+
+    # -- trying again -------------------------------------------------------------------------------------------
+
+    def _pauses(self, tenacious: bool) -> Iterator[float]:
+        """Yield the pause before each try, seconds: none, then growing ones with jitter."""
+        yield 0.0
+        attempts = 1 if not tenacious else self.retries_attempts
+        deadline = time.monotonic() + (FOREVER if self.retries_timeout is None else self.retries_timeout)
+        tried, pause = 1, PAUSE_SECONDS_FIRST
+        while (attempts is None or tried < attempts) and time.monotonic() < deadline:
+            # the first repeat comes at once: a kept-alive connection may just have been closed by the server
+            yield 0.0 if tried == 1 else pause * random.uniform(0.5, 1.0)
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+            tried += 1
+
+    def _find(self) -> None:
+        from jobmon.core import access
+
+        found = access.ensure_server()
+        self._target = Target(found.address, found.socket, found.token)
+
+    def _find_again(self) -> None:
+        """Start the embedded server again if it is dead; that it does not start now is no reason to stop trying."""
+        if self._embedded:
+            try:
+                self._find()
+            except JobmonError:
+                return
+
+    def _unavailable(self, route: str, failure: Exception | None) -> JobmonError:
+        if isinstance(failure, JobmonError):
+            return failure
+        reason = f"{type(failure).__name__}: {failure}" if failure is not None else "no answer"
+        remedy = (
+            "See 'jobmon server status' and 'jobmon server logs'."
+            if self._embedded
+            else "Check http.service_url and that the server runs."
+        )
+        return ServerUnavailable(f"The Jobmon server at {self.url} does not answer {route} ({reason}). {remedy}")
+
+
+def _connection_to(target: Target, timeout: float) -> http.client.HTTPConnection:
+    if target.socket:
+        return _UnixConnection(target.socket, timeout)
+    parts = urlsplit(target.address)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(parts.hostname or "localhost", parts.port, timeout=timeout)
+
+
+def _request_of(route: str, message: object, method: str) -> tuple[str, bytes | None]:
+    path = wire.API_ROOT + route
+    if method.lower() != "get":
+        return path, wire.encode({} if message is None else message)
+    query = msgspec.to_builtins(message) if is_dataclass(message) else message
+    if isinstance(query, Mapping) and query:
+        given = {key: value for key, value in query.items() if value is not None}
+        path += "?" + urlencode(given, doseq=True)
+    return path, None
+
+
+def _content(status: int, content: bytes) -> dict[str, Any]:
+    if not content:
+        return {}
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except ValueError:
+        raise InvalidResponse(f"The server answered {status} with something that is not a JSON object.") from None
+
+
+def _decoded(route: str, reply: type[_Reply], status: int, content: bytes) -> _Reply:
+    if not 200 <= status < 300:
+        raise _problem_of(route, status, content)
+    try:
+        return wire.decode(reply, content or b"{}")
+    except ValueError as error:
+        raise InvalidResponse(f"The server's answer to {route} cannot be understood: {error}") from None
+
+
+def _problem_of(route: str, status: int, content: bytes) -> JobmonError:
+    """Return the error that an answer names; of a kind that we do not know: InvalidRequest or InvalidResponse."""
+    try:
+        problem = wire.decode(Problem, content)
+    except ValueError:
+        return InvalidResponse(f"The server answered {status} to {route}: {content[:200].decode(errors='replace')}")
+    kind = getattr(exceptions, problem.kind, None)
+    if isinstance(kind, type) and issubclass(kind, JobmonError):
+        return kind(problem.message)
+    if status in _RETRIED_STATUSES:
+        return InvalidResponse(f"The server failed at {route}: {problem.message}")
+    return InvalidRequest(problem.message)
