@@ -199,28 +199,30 @@ def _module(name: str) -> ModuleType | None:
 
 
 def settings() -> str | None:
-    """Return all settings with their defaults, from `DEFAULTS` in core.configuration: {section: {key: value}}."""
+    """Return all settings with their defaults and environment variables."""
     configuration = _module("jobmon.core.configuration")
-    defaults = getattr(configuration, "DEFAULTS", None)
-    if defaults is None:
+    if configuration is None:
         return None
-    rows = [
-        [f"`{name}`", f"`{value!r}`", f"`JOBMON__{name.replace('.', '__').upper()}`"] for name, value in _flat(defaults)
-    ]
-    return _page(
-        "Settings",
-        "Code goes before environment, environment before file, file before default. The file is the first of "
-        "`JOBMON_CONFIG_FILE`, `./jobmon.yaml` and `~/.jobmon.yaml`.",
-        _table(["setting", "default", "environment variable"], rows),
+    sections = (
+        f"## {section}\n\n" + _table(["setting", "default", "environment variable", "meaning"], rows)
+        for section, rows in _setting_rows(configuration).items()
     )
+    return _page("Settings", inspect.getdoc(configuration) or "", *sections)
 
 
-def _flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _setting_rows(configuration: ModuleType) -> dict[str, list[list[str]]]:
+    return {
+        section: [
+            [
+                f"`{section}.{key}`",
+                f"`{setting.default!r}`",
+                f"`{configuration.environment_variable(section, key)}`",
+                setting.meaning,
+            ]
+            for key, setting in settings.items()
+        ]
+        for section, settings in configuration.SETTINGS.items()
+    }
 
 
 def commands() -> str | None:
