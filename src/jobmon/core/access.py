@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import places, wire
@@ -25,6 +24,7 @@ from jobmon.core.wire.server import AccessFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ACCESS_FILE_NAME: Final = "server.json"
 SERVER_LOG_NAME: Final = "server.log"
@@ -159,9 +159,8 @@ def _started(data: Path, timeout_seconds: float) -> AccessFile:
             process.returncode = process.returncode or 0  # it lives on without us; no warning when we end
             return found
         if process.poll() is not None:
-            raise ServerUnavailable(
-                f"The Jobmon server ended with exit code {process.returncode}:\n{_tail(log, start)}"
-            )
+            reason = f"ended with exit code {process.returncode}"
+            raise ServerUnavailable(f"The Jobmon server {reason}:\n{_tail(log, start)}")
         time.sleep(LOOK_INTERVAL_SECONDS)
     process.kill()
     process.wait()

@@ -7,11 +7,13 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 from functools import cache
-from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.cluster_protocol import ClusterDistributor, ClusterQueue, ClusterWorkerNode
 from jobmon.core.exceptions import PluginError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ENTRY_POINT_GROUP: Final = "jobmon.plugins"
 _OFFERS: Final = {

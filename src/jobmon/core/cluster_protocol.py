@@ -95,10 +95,10 @@ class ClusterDistributor(ABC):
     def worker_node_entry_point(self) -> str:
         """Command that starts a stand-alone worker, without its arguments."""
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027 - optional
         """Get ready; called once before anything else."""
 
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027 - optional
         """Let go; what runs goes on."""
 
     @abstractmethod

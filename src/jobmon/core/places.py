@@ -14,30 +14,10 @@ from jobmon.core.exceptions import ConfigError
 
 #: File systems on which SQLite's locks and shared memory cannot be trusted.
 NETWORK_FILE_SYSTEMS: Final = frozenset(
-    [
-        "nfs",
-        "nfs3",
-        "nfs4",
-        "cifs",
-        "smbfs",
-        "smb3",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "ceph",
-        "glusterfs",
-        "fuse.glusterfs",
-        "afs",
-        "orangefs",
-        "panfs",
-        "fuse.sshfs",
-        "pvfs2",
-        "ocfs2",
-        "gfs2",
-        "weka",
-        "wekafs",
-        "fuse.cephfs",
-    ]
+    (
+        *("nfs", "nfs3", "nfs4", "cifs", "smbfs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.cephfs", "afs"),
+        *("glusterfs", "fuse.glusterfs", "fuse.sshfs", "orangefs", "pvfs2", "panfs", "ocfs2", "gfs2", "wekafs"),
+    )
 )
 #: Longest path of a Unix socket, bytes, without the closing zero.
 SOCKET_PATH_BYTES_MAX: Final = 107

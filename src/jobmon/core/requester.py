@@ -257,7 +257,7 @@ class Requester:
             connection.sock.settimeout(timeout)
         return connection
 
-    async def _send_async(
+    async def _send_async(  # noqa: PLR0917 - private, and as `_send` plus the session
         self, session: aiohttp.ClientSession, route: str, message: object, method: str, tenacious: bool, timeout: float
     ) -> tuple[int, bytes]:
         import asyncio

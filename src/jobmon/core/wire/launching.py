@@ -143,7 +143,8 @@ class LaunchBatch:
 class SyncResponse:
     """`late`: reports that were too late or repeated (ids), for the log.
 
-    A fenced distributor gets `fenced=True` and no launches. `refused`: attempt -> why, for reports that the table calls illegal.
+    A fenced distributor gets `fenced=True` and no launches. `refused`: attempt -> why, for reports that the table
+    calls illegal.
     """
 
     workflow_run_status: str
