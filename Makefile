@@ -82,7 +82,8 @@ $(PY):
 	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "Jobmon needs Python 3.11 or newer; found: $$("$${python:-python3}" --version 2>&1 || echo none)." >&2; \
+	  version=$$("$${python:-python3}" --version 2>/dev/null | head -n 1); \
+	  echo "Jobmon needs Python 3.11 or newer; found: $${version:-none}." >&2; \
 	  echo "Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi; \
 	if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
