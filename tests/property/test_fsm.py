@@ -174,6 +174,20 @@ def test_whatever_may_be_reported_is_the_distributors_or_workers_to_ask(report):
     assert actors & {Actor.DISTRIBUTOR, Actor.WORKER}
 
 
+@pytest.mark.parametrize("actor", [Actor.DISTRIBUTOR, Actor.WORKER])
+@pytest.mark.parametrize("source", list(TaskInstanceStatus))
+def test_whoever_runs_the_command_may_say_how_it_goes(source, actor):
+    """Distributor and worker alike; that an attempt was submitted or refused is the distributor's alone to say."""
+    for report in fsm.REPORTS - {TaskInstanceStatus.LAUNCHED, TaskInstanceStatus.NO_DISTRIBUTOR_ID}:
+        if source is not TaskInstanceStatus.QUEUED and verdict_is_legal(source, report):
+            reached = fsm.effective_target(Machine.TASK_INSTANCE, source, report)
+            assert fsm.may_ask(Machine.TASK_INSTANCE, source, reached, actor)
+
+
+def verdict_is_legal(source: str, target: str) -> bool:
+    return fsm.judge(Machine.TASK_INSTANCE, source, target) is Verdict.LEGAL
+
+
 # --- property 3: coupling ---------------------------------------------------------------------------------------------
 
 #: Which edge to take at each step, modulo the number of edges there.
