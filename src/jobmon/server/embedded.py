@@ -23,17 +23,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
+from jobmon.server.app import create_app
+from jobmon.server.settings import Settings
 
 from jobmon.core import access, places
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.exceptions import ConfigError, JobmonError
 from jobmon.core.wire.server import AccessFile
-from jobmon.server.app import create_app
-from jobmon.server.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastapi import FastAPI
 
@@ -57,11 +57,17 @@ class Listening:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which answers open polls before it waits for connections to end."""
+    """uvicorn's server, which says when it is ready and answers open polls before it waits for connections to end."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, on_ready: Callable[[], None] = lambda: None) -> None:
         super().__init__(config)
         self._app = app
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.begin_stop()
@@ -124,16 +130,14 @@ def _serve_data_folder(data: Path, folder: Path, config: JobmonConfig) -> int:
 async def _serve_embedded(
     app: FastAPI, listening: Listening, data: Path, record: AccessFile, idle_timeout: float
 ) -> None:
-    server = _Server(_uvicorn_config(app), app)
-    serving = asyncio.create_task(server.serve(listening.sockets))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.002)
-    if server.started:
+    def ready() -> None:
         access.write_access_file(record, data)
         logger.info("ready at %s %s", record.address, record.socket)
+
+    server = _Server(_uvicorn_config(app), app, ready)
     watching = asyncio.create_task(_end_when_unused(server, app, idle_timeout))
     try:
-        await serving
+        await server.serve(listening.sockets)
     finally:
         watching.cancel()
 
