@@ -1,0 +1,139 @@
+"""From a recording to a workflow: a template per kind of task, the recorded dependencies, the files of the start."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.client.wfformat import burner
+from jobmon.client.wfformat.reader import place_of
+
+if TYPE_CHECKING:
+    from jobmon.client.task import Task
+    from jobmon.client.task_template import TaskTemplate
+    from jobmon.client.tool import Tool
+    from jobmon.client.workflow import Workflow
+
+    from jobmon.client.wfformat.document import RecordedTask, Recording
+
+COMMAND_TEMPLATE: Final = "{python} -I -S {burner} {jobs} {offset} {scale} {task}"
+JOBS_FILE: Final = "jobs"
+FILES_FOLDER: Final = "files"
+#: Recorded shares are a little off: 100.5 % of a core is one core.
+SHARE_TOLERANCE: Final = 0.05
+_NOT_IN_A_NAME: Final = re.compile(r"""[/\\'"\s]""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """How to run a recording.
+
+    Attributes:
+        directory: where the jobs and files of the run lie; every machine that runs tasks must see it.
+        scale: factor on times and sizes.
+        cores_max: cores that one task may ask for. A task that kept more cores busy keeps that many busy, for the
+            recorded time.
+    """
+
+    directory: Path
+    cluster_name: str
+    scale: float = 1.0
+    cores_max: int = 1
+    workflow_args: str = ""
+
+
+def cores_of(task: RecordedTask, cores_max: int) -> int:
+    """Tell how many cores a task asks for: those it kept busy, within the limit."""
+    return min(cores_max, max(1, math.ceil(task.cpu_share - SHARE_TOLERANCE)))
+
+
+def prepare_directory(recording: Recording, options: BuildOptions) -> dict[str, int]:
+    """Write the jobs file and the files that nothing in the recording makes; return the offset of each task's line.
+
+    Doing it again writes the same: a resumed run finds everything in its place. The first files are sparse where the
+    file system allows it, since their content is not read.
+    """
+    files = options.directory / FILES_FOLDER
+    files.mkdir(parents=True, exist_ok=True)
+    for file_id in recording.prepared_files:
+        path = files / place_of(file_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as stream:
+            stream.truncate(burner.scaled_bytes(recording.file_sizes[file_id], options.scale))
+    offsets: dict[str, int] = {}
+    temporary = options.directory / f".{JOBS_FILE}"
+    with temporary.open("wb") as stream:
+        for task in recording.tasks:
+            offsets[task.task_id] = stream.tell()
+            stream.write(_line(recording, task, options.cores_max))
+    temporary.replace(options.directory / JOBS_FILE)
+    return offsets
+
+
+def build_workflow(recording: Recording, tool: Tool, options: BuildOptions) -> Workflow:
+    """Prepare the folder of the run and define the workflow in it.
+
+    The place of a task in the DAG is its recorded id, so runs of one recording share their DAG and can be compared;
+    the scale identifies the data, paths count for nothing.
+    """
+    offsets = prepare_directory(recording, options)
+    workflow = tool.create_workflow(
+        workflow_args=options.workflow_args,
+        name=recording.name,
+        description=recording.description,
+        workflow_attributes={"recording": recording.name, "scale": repr(options.scale)},
+        default_cluster_name=options.cluster_name,
+    )
+    templates = {name: _template(tool, name) for name in dict.fromkeys(task.category for task in recording.tasks)}
+    tasks: dict[str, Task] = {}
+    for task in recording.tasks:
+        tasks[task.task_id] = templates[task.category].create_task(
+            name=task_name(task.task_id),
+            upstream_tasks=[tasks[parent] for parent in task.parents],
+            compute_resources={"cores": cores_of(task, options.cores_max)},
+            **_arguments(task, offsets[task.task_id], options),
+        )
+    workflow.add_tasks(tasks.values())
+    return workflow
+
+
+def task_name(task_id: str) -> str:
+    """Make a name that Jobmon accepts out of a recorded id."""
+    name = _NOT_IN_A_NAME.sub("_", task_id)
+    return f"task_{name}" if name[0].isdigit() else name
+
+
+def _template(tool: Tool, category: str) -> TaskTemplate:
+    return tool.get_task_template(
+        template_name=category,
+        command_template=COMMAND_TEMPLATE,
+        node_args=["task"],
+        task_args=["scale"],
+        op_args=["python", "burner", "jobs", "offset"],
+    )
+
+
+def _arguments(task: RecordedTask, offset: int, options: BuildOptions) -> dict[str, Any]:
+    return {
+        "python": shlex.quote(sys.executable),
+        "burner": shlex.quote(burner.__file__),
+        "jobs": shlex.quote(str(options.directory.absolute() / JOBS_FILE)),
+        "offset": offset,
+        "scale": repr(options.scale),
+        "task": shlex.quote(task.task_id),
+    }
+
+
+def _line(recording: Recording, task: RecordedTask, cores_max: int) -> bytes:
+    def pairs(names: tuple[str, ...]) -> list[tuple[str, int]]:
+        return [(place_of(name), recording.file_sizes[name]) for name in names]
+
+    busy_cores = min(task.cpu_share, cores_of(task, cores_max))
+    return burner.job_line(
+        task.task_id, task.duration_seconds, busy_cores, pairs(task.input_files), pairs(task.output_files)
+    )
