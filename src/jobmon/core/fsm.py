@@ -282,11 +282,20 @@ def effective_target(machine: Machine, source: str, target: str) -> str:
 
 
 @cache
-def sources(machine: Machine, target: str) -> frozenset[str]:
-    """Return the letters of all states from which `target` may be reached: the guard of a bulk update."""
-    states = STATES[machine]
-    target = states(target).value
-    return frozenset(source for source, reached in _table(machine) if reached == target)
+def sources(machine: Machine, target: str, actor: Actor | None = None) -> frozenset[str]:
+    """Return the letters of all states from which `target` may be reached: the guard of a bulk update.
+
+    Args:
+        machine: which machine.
+        target: the state to reach, after `effective_target`.
+        actor: only edges that this actor may ask for; None: anybody's.
+    """
+    target = STATES[machine](target).value
+    return frozenset(
+        source
+        for (source, reached), edge in _table(machine).items()
+        if reached == target and (actor is None or actor in edge.actors)
+    )
 
 
 @cache

@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _run_embedded(Path(options.data_dir) if options.data_dir else data_directory())
         return _run_institute(options)
     except JobmonError as error:
-        print(f"jobmon server: {error}", file=sys.stderr)
+        sys.stderr.write(f"jobmon server: {error}\n")
         return 1
 
 

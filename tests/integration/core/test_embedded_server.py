@@ -1,0 +1,162 @@
+"""The embedded server as a real process: one per data folder, started on demand, restarted in place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from jobmon.core import access, places
+from jobmon.core.exceptions import ConfigError, InvalidRequest, ServerUnavailable
+from jobmon.core.requester import Requester
+from jobmon.core.wire.definition import ToolRequest, ToolResponse
+from jobmon.core.wire.server import Health
+
+WAIT_SECONDS_MAX = 20
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("JOBMON_DATA_DIR", str(tmp_path / "data"))
+    yield tmp_path / "data"
+    access.stop_server()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_it_is_started_on_demand_and_private(data):
+    requester = Requester.from_defaults()
+    health = requester.call("/health", None, Health, "get")
+    found = access.find_server()
+    assert health.pid == found.pid
+    assert health.database == "sqlite"
+    assert data.stat().st_mode & 0o777 == 0o700
+    assert access.access_file_path().stat().st_mode & 0o777 == 0o600
+    assert Path(found.socket).stat().st_mode & 0o777 == 0o600
+    assert found.address.startswith("http://127.0.0.1:")
+    requester.close()
+
+
+def test_over_tcp_it_wants_the_token(data):
+    found = access.ensure_server()
+    with_token = Requester(found.address, token=found.token)
+    assert with_token.call("/tools", ToolRequest(name="t"), ToolResponse).name == "t"
+    for requester in (Requester(found.address), Requester(found.address, token="wrong")):
+        status, content = requester.send_request("/tools", ToolRequest(name="t"), "post")
+        assert (status, content["kind"]) == (401, "Unauthorized")
+        with pytest.raises(InvalidRequest):
+            requester.call("/tools", ToolRequest(name="t"), ToolResponse)
+        requester.close()
+    with_token.close()
+
+
+def test_scripts_that_start_at_the_same_moment_share_one_server(data):
+    script = "from jobmon.core import access; print(access.ensure_server().pid)"
+    starters = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    pids = {starter.communicate(timeout=WAIT_SECONDS_MAX)[0].strip() for starter in starters}
+    assert len(pids) == 1
+
+
+def test_a_killed_server_is_replaced_at_the_same_socket_port_and_token(data):
+    requester = Requester.from_defaults()
+    before = requester.call("/tools", ToolRequest(name="kept"), ToolResponse)
+    old = access.find_server()
+    os.kill(old.pid, signal.SIGKILL)
+    wait_until(lambda: not places.is_process_alive(old.pid, old.pid_start_time))
+    assert Path(old.socket).exists()  # the stale socket is cleared by the next one
+    assert requester.call("/tools", ToolRequest(name="kept"), ToolResponse) == before
+    new = access.find_server()
+    assert new.pid != old.pid
+    assert (new.socket, new.address, new.token) == (old.socket, old.address, old.token)
+    requester.close()
+
+
+def test_an_access_file_whose_pid_belongs_to_somebody_else_is_stale(data):
+    found = access.ensure_server()
+    access.stop_server()
+    start = places.process_start_time(os.getpid())
+    forged = {**{name: getattr(found, name) for name in found.__dataclass_fields__}, "running": True}
+    access.write_access_file(type(found)(**{**forged, "pid": os.getpid(), "pid_start_time": start - 1000}), data)
+    assert access.find_server() is None
+    assert access.ensure_server().pid != os.getpid()
+
+
+def test_sigterm_answers_an_open_poll_and_ends(data):
+    found = access.ensure_server()
+    requester = Requester(found.address, token=found.token, retries_attempts=1)
+    answers = []
+
+    def poll():
+        query = {"wait_seconds": 30, "workflow_run_id": 0}
+        answers.append(requester.send_request("/workflows/1/changes", query, "get", tenacious=False))
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    start = time.monotonic()
+    assert access.stop_server(timeout=WAIT_SECONDS_MAX)
+    thread.join(WAIT_SECONDS_MAX)
+    assert time.monotonic() - start < 10
+    assert not Path(found.socket).exists()
+    assert access.stop_server() is False
+
+
+def test_unused_it_ends_by_itself(data, monkeypatch):
+    monkeypatch.setenv("JOBMON__SERVER__IDLE_TIMEOUT", "0.2")
+    found = access.ensure_server()
+    wait_until(lambda: not places.is_process_alive(found.pid, found.pid_start_time))
+    assert access.read_access_file().running is False
+
+
+def test_a_server_that_cannot_start_says_why(data, monkeypatch):
+    monkeypatch.setenv("JOBMON__DB__SQLALCHEMY_DATABASE_URI", f"sqlite:///{data}/no/such/folder/db.sqlite")
+    with pytest.raises(ServerUnavailable, match="ended with exit code"):
+        access.ensure_server()
+
+
+def test_a_data_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("JOBMON_DATA_DIR", str(tmp_path / "file" / "data"))
+    with pytest.raises(ConfigError, match="JOBMON_DATA_DIR"):
+        access.ensure_server()
+
+
+def test_a_server_of_another_host_is_not_started_twice(data):
+    found = access.ensure_server()
+    access.stop_server()
+    fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        forged = {**fields, "running": True, "host": "login2", "address": f"http://127.0.0.1:{port}"}
+        access.write_access_file(type(found)(**forged), data)
+        with pytest.raises(ServerUnavailable, match="Work on login2"):
+            access.ensure_server()
+    access.write_access_file(type(found)(**{**fields, "running": False}), data)
+
+
+def test_no_answer_names_address_and_remedy():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        requester = Requester(f"http://127.0.0.1:{unused.getsockname()[1]}", retries_attempts=2)
+        with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1.*/tools.*Check http\.service_url"):
+            requester.call("/tools", ToolRequest(name="t"), ToolResponse)
+
+
+def test_a_service_url_without_scheme_is_refused():
+    with pytest.raises(ConfigError, match="http://"):
+        Requester("jobmon.example:8000")
