@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client.wfformat import burner
 from jobmon.client.wfformat.reader import place_of
+from jobmon.core.exceptions import ConfigError
 
 if TYPE_CHECKING:
+    from jobmon.client.workflow import Workflow
+
     from jobmon.client.task import Task
     from jobmon.client.task_template import TaskTemplate
     from jobmon.client.tool import Tool
-    from jobmon.client.workflow import Workflow
-
     from jobmon.client.wfformat.document import RecordedTask, Recording
 
 COMMAND_TEMPLATE: Final = "{python} -I -S {burner} {jobs} {offset} {scale} {task}"
@@ -57,7 +58,18 @@ def prepare_directory(recording: Recording, options: BuildOptions) -> dict[str, 
 
     Doing it again writes the same: a resumed run finds everything in its place. The first files are sparse where the
     file system allows it, since their content is not read.
+
+    Raises:
+        ConfigError: the folder cannot be written.
     """
+    try:
+        _prepare_files(recording, options)
+        return _write_jobs(recording, options)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or options.directory} cannot be written: {error.strerror}.") from error
+
+
+def _prepare_files(recording: Recording, options: BuildOptions) -> None:
     files = options.directory / FILES_FOLDER
     files.mkdir(parents=True, exist_ok=True)
     for file_id in recording.prepared_files:
@@ -65,6 +77,9 @@ def prepare_directory(recording: Recording, options: BuildOptions) -> dict[str, 
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as stream:
             stream.truncate(burner.scaled_bytes(recording.file_sizes[file_id], options.scale))
+
+
+def _write_jobs(recording: Recording, options: BuildOptions) -> dict[str, int]:
     offsets: dict[str, int] = {}
     temporary = options.directory / f".{JOBS_FILE}"
     with temporary.open("wb") as stream:

@@ -1,0 +1,73 @@
+"""The command `jobmon`: groups loaded when needed, errors in one line, exit codes.
+
+0 fine, 1 work failed, 2 wrong use (arguments, settings, unknown ids, malformed files), 3 no server, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from jobmon.core.exceptions import InvalidRequest, JobmonError, ServerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXIT_FAILED: Final = 1
+EXIT_WRONG_USE: Final = 2
+EXIT_NO_SERVER: Final = 3
+
+#: Command or group -> module, name in it, one line for the list of commands.
+COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "config": ("jobmon.cli.config", "config", "Settings: what is in force and where it comes from."),
+    "server": ("jobmon.cli.server", "server", "The server of one's own: start, stop, status, logs."),
+    "task": ("jobmon.cli.task", "task", "One task: status, attempts, output."),
+    "version": ("jobmon.cli.version", "version", "Print the version."),
+    "workflow": ("jobmon.cli.workflow", "workflow", "Workflows: run a recording, status, tasks, errors."),
+}
+
+
+def exit_code(error: JobmonError) -> int:
+    """Tell with which code a command ends that met this error; errors in values are wrong use."""
+    if isinstance(error, ServerUnavailable):
+        return EXIT_NO_SERVER
+    return EXIT_WRONG_USE if isinstance(error, InvalidRequest | ValueError) else EXIT_FAILED
+
+
+class Commands(click.Group):
+    """The top group: knows its commands by name and imports them when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names for the list of commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error of Jobmon becomes one line and an exit code, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except JobmonError as error:
+            click.echo(f"Error: {error}", err=True)
+            raise click.exceptions.Exit(exit_code(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Run and watch workflows of many commands, on a laptop or on a cluster.
+
+    Exit codes: 0 fine, 1 work failed, 2 wrong use, 3 no server.
+    """

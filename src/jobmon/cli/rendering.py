@@ -1,0 +1,93 @@
+"""How results look: tables (rich; 80 columns where there is no terminal, `NO_COLOR` is respected) and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+OUTPUT: Final = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to show it."
+)
+_PASSWORD: Final = re.compile(r"(://[^:/@]*):[^@]*@")
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+
+
+def show_json(value: Any) -> None:
+    """Print a value, or a message, or a list of messages, as JSON."""
+    import msgspec
+
+    click.echo(json.dumps(msgspec.to_builtins(value), indent=2))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Print a table; nothing is cut: long values are folded. `right`: the columns that hold numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    Console(soft_wrap=False, highlight=False).print(table)
+
+
+def hide_secret(sections: Mapping[str, dict[str, Any]], key: str) -> None:
+    """Replace a token, or the password in a URI, by stars."""
+    for settings in sections.values():
+        value = str(settings.get(key) or "")
+        if value:
+            settings[key] = _PASSWORD.sub(r"\1:***@", value) if "://" in value else "***"
+
+
+def local_time(moment: datetime | None) -> str:
+    """Format a time of the server for people here: local, to the second."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else "-"
+
+
+def duration(seconds: float | None) -> str:
+    """Format a duration: milliseconds where it is short, h:mm:ss where it is long.
+
+    >>> duration(0.0123), duration(12.34), duration(3725), duration(None)
+    ('12 ms', '12.3 s', '1:02:05', '-')
+    """
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 600 else str(timedelta(seconds=round(seconds)))
+
+
+def size(count: float | None) -> str:
+    """Format a number of bytes.
+
+    >>> size(999), size(1_250_000), size(None)
+    ('999 B', '1.2 MB', '-')
+    """
+    if count is None:
+        return "-"
+    for unit in _UNITS:
+        if count < 1000 or unit == _UNITS[-1]:
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def share(value: float | None) -> str:
+    """Format a share as percentage."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return local_time(value) if isinstance(value, datetime) else str(value)

@@ -1,0 +1,116 @@
+"""`jobmon server`: the embedded server of the data folder."""
+
+from __future__ import annotations
+
+import collections
+import time
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import click
+
+from jobmon.cli.main import EXIT_NO_SERVER
+from jobmon.cli.rendering import OUTPUT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jobmon.core.wire.server import AccessFile
+
+FOLLOW_INTERVAL_SECONDS: Final = 0.25
+
+
+@click.group()
+def server() -> None:
+    """The server of one's own: it starts by itself and ends by itself when nobody needs it."""
+
+
+@server.command()
+def start() -> None:
+    """Start the server, or say where it is."""
+    from jobmon.core import access
+
+    found = access.find_server()
+    if found is not None:
+        click.echo(f"The server runs already: {_described(found)}")
+        return
+    click.echo(f"Started: {_described(access.ensure_server())}")
+
+
+@server.command()
+@click.option("-t", "--timeout", type=float, default=30.0, show_default=True, help="Longest wait for its end, seconds.")
+def stop(timeout: float) -> None:
+    """Ask the server to end, and wait for it."""
+    from jobmon.core import access
+
+    click.echo("Stopped." if access.stop_server(timeout) else "No server runs.")
+
+
+@server.command()
+@OUTPUT
+@click.pass_context
+def status(context: click.Context, output: str) -> None:
+    """Tell whether the server runs, and where. Exit code 3 if it does not."""
+    from jobmon.cli import rendering
+    from jobmon.core import access
+
+    found = access.find_server()
+    if found is None:
+        if output == "json":
+            rendering.show_json({"running": False})
+        else:
+            click.echo("No server runs. The next workflow or 'jobmon server start' starts one.")
+        context.exit(EXIT_NO_SERVER)
+    if output == "json":
+        rendering.show_json(_shown(found))
+    else:
+        rendering.show_table(("", ""), _shown(found).items())
+
+
+@server.command()
+@click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="How many of the last.")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
+def logs(lines: int, follow: bool) -> None:
+    """Print the end of the server's log."""
+    from jobmon.core import access
+
+    path = access.server_log_path()
+    if not path.is_file():
+        raise click.ClickException(f"There is no log at {path}: no server has run with this data folder.")
+    _print_log(path, lines, follow)
+
+
+def _print_log(path: Path, lines: int, follow: bool) -> None:
+    with path.open("rb") as stream:
+        for line in collections.deque(stream, maxlen=lines):
+            click.echo(line.decode(errors="replace"), nl=False)
+        while follow:
+            _print_new(stream)
+
+
+def _print_new(stream: BinaryIO) -> None:
+    added = stream.read()
+    if added:
+        click.echo(added.decode(errors="replace"), nl=False)
+    else:
+        time.sleep(FOLLOW_INTERVAL_SECONDS)
+
+
+def _described(found: AccessFile) -> str:
+    return f"process {found.pid} on {found.host}, {found.address}"
+
+
+def _shown(found: AccessFile) -> dict[str, Any]:
+    """Everything but the token."""
+    from jobmon.core.configuration import data_directory
+
+    return {
+        "running": True,
+        "host": found.host,
+        "pid": found.pid,
+        "address": found.address,
+        "socket": found.socket,
+        "version": found.version,
+        "started_at": found.started_at,
+        "database": found.database,
+        "data_directory": str(data_directory()),
+    }

@@ -1,0 +1,101 @@
+"""`jobmon task`: one task and its attempts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from jobmon.cli.main import EXIT_FAILED
+from jobmon.cli.rendering import OUTPUT
+
+if TYPE_CHECKING:
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import TaskDetail
+
+
+@click.group()
+def task() -> None:
+    """One task: status, attempts, output."""
+
+
+@task.command()
+@click.option("-t", "--task-id", "task_ids", type=int, multiple=True, required=True, help="Repeatable.")
+@OUTPUT
+def status(task_ids: tuple[int, ...], output: str) -> None:
+    """Show tasks with all their attempts."""
+    from jobmon.cli import rendering
+    from jobmon.core.requester import Requester
+
+    requester = Requester.from_defaults()
+    found = [_detail(requester, task_id) for task_id in task_ids]
+    if output == "json":
+        rendering.show_json(found)
+        return
+    for detail in found:
+        _show(detail)
+
+
+@task.command()
+@click.argument("task_id", type=int)
+@click.option("-n", "--attempt", type=click.IntRange(min=1), help="Which attempt; the newest if not given.")
+def logs(task_id: int, attempt: int | None) -> None:
+    """Print the kept end of a task's output (the last 10 KiB) and say where all of it is."""
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import LogTail
+
+    requester = Requester.from_defaults()
+    attempts = _detail(requester, task_id).attempts
+    chosen = next((one for one in reversed(attempts) if attempt in (None, one.number)), None)
+    if chosen is None:
+        raise click.ClickException(f"Task {task_id} has no {'attempt yet' if not attempts else f'attempt {attempt}'}.")
+    tail = requester.call(f"/task_instances/{chosen.task_instance_id}/log_tail", {}, LogTail, "get")
+    click.echo(tail.text, nl=not tail.text.endswith("\n"))
+    for path in dict.fromkeys(path for path in (tail.stdout, tail.stderr) if path):
+        click.echo(f"All of it: {path}", err=True)
+    if chosen.error and not tail.text:
+        click.echo(chosen.error, err=True)
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _detail(requester: Requester, task_id: int) -> TaskDetail:
+    from jobmon.core.wire.monitoring import TaskDetail
+
+    return requester.call(f"/tasks/{task_id}", {}, TaskDetail, "get")
+
+
+def _show(detail: TaskDetail) -> None:
+    from jobmon.cli import rendering
+    from jobmon.core.constants import TaskInstanceStatus, TaskStatus
+
+    found = detail.task
+    click.echo(f"Task {found.task_id} {found.name}: {TaskStatus(found.status).name}, workflow {detail.workflow_id}")
+    click.echo(f"  {found.command}")
+    rendering.show_table(
+        ("ATTEMPT", "STATUS", "STARTED", "TIME", "CPU", "MEMORY", "HOW IT ENDED"),
+        [
+            (
+                attempt.number,
+                TaskInstanceStatus(attempt.status).name,
+                attempt.started_at,
+                rendering.duration(attempt.wallclock_seconds),
+                rendering.duration(attempt.cpu_seconds),
+                rendering.size(attempt.max_rss_bytes),
+                _ending(attempt.exit_code, attempt.signal, attempt.cause, attempt.charged),
+            )
+            for attempt in detail.attempts
+        ],
+        right=("ATTEMPT", "TIME", "CPU", "MEMORY"),
+    )
+    error = next((attempt.error for attempt in reversed(detail.attempts) if attempt.error), None)
+    if error:
+        click.echo(f"Last error: {error}")
+
+
+def _ending(exit_code: int | None, signal: int | None, cause: str | None, charged: bool) -> str:
+    parts = [] if cause is None or signal is not None or exit_code is not None else [cause]
+    if signal is not None:
+        parts.append(f"signal {signal}")
+    elif exit_code is not None:
+        parts.append(f"exit code {exit_code}")
+    return ", ".join([*parts, *([] if charged or not cause else ["not charged"])]) or "-"

@@ -1,0 +1,180 @@
+"""`jobmon workflow`: run a recording, and see how workflows stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from jobmon.cli.rendering import OUTPUT
+
+if TYPE_CHECKING:
+    from jobmon.core.wire.monitoring import WorkflowSummary
+
+LIMIT_DEFAULT: Final = 25
+#: The states that the command line shows: what a person wants to know -> the states of a task behind it.
+TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL")
+
+
+@click.group()
+def workflow() -> None:
+    """Workflows: run a recording, status, tasks, errors."""
+
+
+@workflow.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-c", "--cluster", default="multiprocess", show_default=True, help="Where to run it.")
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, max=1000),
+    default=1.0,
+    show_default=True,
+    help="Factor on recorded times and sizes.",
+)
+@click.option("--workflow-args", default="", help="Name of this run; needed to resume it. Made up if not given.")
+@click.option("--resume", is_flag=True, help="Go on with an earlier run of the same --workflow-args.")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="Folder for its files, kept after.")
+@click.option("--cores-max", type=click.IntRange(min=1), default=1, show_default=True, help="Most cores for a task.")
+@click.option("--fail-fast", is_flag=True, help="Launch nothing more after the first task that failed for good.")
+@click.option("-t", "--timeout", type=int, default=36_000, show_default=True, help="Give up after, seconds.")
+@OUTPUT
+def run(
+    *,
+    file: Path,
+    cluster: str,
+    scale: float,
+    workflow_args: str,
+    resume: bool,
+    directory: Path | None,
+    cores_max: int,
+    fail_fast: bool,
+    timeout: int,
+    output: str,
+) -> None:
+    """Run a recorded workflow (WfFormat 1.5) again and compare it with the recording.
+
+    Each task keeps a core busy as it did then, for the scaled time, and writes files of the scaled size.
+    """
+    from jobmon.cli import recording
+
+    if resume and not workflow_args:
+        raise click.UsageError("--resume needs the --workflow-args of the run to go on with.")
+    request = recording.Request(
+        file=file,
+        cluster_name=cluster,
+        scale=scale,
+        workflow_args=workflow_args,
+        resume=resume,
+        directory=directory,
+        cores_max=cores_max,
+        fail_fast=fail_fast,
+        timeout_seconds=timeout,
+    )
+    raise click.exceptions.Exit(recording.run(request, as_json=output == "json"))
+
+
+@workflow.command()
+@click.option("-w", "--workflow-id", "workflow_ids", type=int, multiple=True, help="Repeatable; all if not given.")
+@click.option("-u", "--user", "users", multiple=True, help="Repeatable; everybody's if not given.")
+@click.option("-l", "--limit", type=click.IntRange(min=1), default=LIMIT_DEFAULT, show_default=True)
+@OUTPUT
+def status(workflow_ids: tuple[int, ...], users: tuple[str, ...], limit: int, output: str) -> None:
+    """Show workflows and how many of their tasks stand where, newest first."""
+    from jobmon.cli import rendering
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import WorkflowsResponse
+
+    query = {"workflow_id": workflow_ids, "user": users, "limit": limit}
+    found = Requester.from_defaults().call("/workflows", query, WorkflowsResponse, "get").workflows
+    _complain_of_unknown(workflow_ids, found)
+    if output == "json":
+        rendering.show_json(found)
+        return
+    rows = [_status_row(summary) for summary in found]
+    rendering.show_table(
+        ("ID", "NAME", "STATUS", "TASKS", *TASK_GROUPS, "SINCE"), rows, right=("ID", "TASKS", *TASK_GROUPS)
+    )
+
+
+@workflow.command()
+@click.option("-w", "--workflow-id", type=int, required=True)
+@click.option("-s", "--status", "groups", type=click.Choice(TASK_GROUPS, case_sensitive=False), multiple=True)
+@click.option("-l", "--limit", type=click.IntRange(min=1), default=LIMIT_DEFAULT, show_default=True)
+@OUTPUT
+def tasks(workflow_id: int, groups: tuple[str, ...], limit: int, output: str) -> None:
+    """Show the tasks of a workflow."""
+    from jobmon.cli import rendering
+    from jobmon.core.constants import TaskStatus
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import TaskSummariesResponse
+
+    wanted = [letter.value for letter in TaskStatus if not groups or group_of(letter) in groups]
+    route = f"/workflows/{workflow_id}/task_summaries"
+    query = {"status": wanted if groups else None, "limit": limit}
+    found = Requester.from_defaults().call(route, query, TaskSummariesResponse, "get").tasks
+    if output == "json":
+        rendering.show_json(found)
+        return
+    rendering.show_table(
+        ("ID", "NAME", "STATUS", "ATTEMPTS", "SINCE"),
+        [
+            (task.task_id, task.name, group_of(task.status), f"{task.num_attempts}/{task.max_attempts}", task.status_at)
+            for task in found
+        ],
+        right=("ID",),
+    )
+
+
+@workflow.command()
+@click.option("-w", "--workflow-id", type=int, required=True)
+@click.option("-l", "--limit", type=click.IntRange(min=1), default=LIMIT_DEFAULT, show_default=True)
+@OUTPUT
+def errors(workflow_id: int, limit: int, output: str) -> None:
+    """Show the errors of a workflow's attempts, newest first."""
+    from jobmon.cli import rendering
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.swarm import ErrorsResponse
+
+    query = {"limit": limit}
+    found = Requester.from_defaults().call(f"/workflows/{workflow_id}/errors", query, ErrorsResponse, "get").errors
+    if output == "json":
+        rendering.show_json(found)
+        return
+    for error in found:
+        click.echo(f"{rendering.local_time(error.time)}  task {error.task_id}  {error.task_name}")
+        click.echo("  " + error.error.rstrip().replace("\n", "\n  "))
+    if not found:
+        click.echo(f"Workflow {workflow_id} has no errors.")
+
+
+def group_of(status: str) -> str:
+    """Tell in which group of the command line a task's status is."""
+    from jobmon.core.constants import TaskStatus
+
+    if status in (TaskStatus.LAUNCHED, TaskStatus.RUNNING):
+        return "RUNNING"
+    return {TaskStatus.DONE: "DONE", TaskStatus.ERROR_FATAL: "FATAL"}.get(TaskStatus(status), "PENDING")
+
+
+def _status_row(summary: WorkflowSummary) -> tuple[object, ...]:
+    from jobmon.core.constants import WorkflowStatus
+
+    counts = dict.fromkeys(TASK_GROUPS, 0)
+    for letter, count in summary.counts.items():
+        counts[group_of(letter)] += count
+    state = WorkflowStatus(summary.status).name
+    return (
+        summary.workflow_id,
+        summary.name or "-",
+        state,
+        summary.task_count,
+        *counts.values(),
+        summary.status_at,
+    )
+
+
+def _complain_of_unknown(wanted: tuple[int, ...], found: list[WorkflowSummary]) -> None:
+    unknown = sorted(set(wanted) - {summary.workflow_id for summary in found})
+    if unknown:
+        raise click.UsageError(f"There is no workflow {', '.join(map(str, unknown))}.")

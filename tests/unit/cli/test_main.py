@@ -1,0 +1,81 @@
+"""The way in: help, wrong use, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from jobmon.cli.main import main
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Call the command in this process, with a data folder of its own in which no server runs."""
+    monkeypatch.setenv("JOBMON_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, arguments)
+
+
+def test_help_names_all_groups_without_loading_them():
+    code = "import sys, jobmon.cli.main as m\nm.main(['--help'], standalone_mode=False)\nprint(sorted(sys.modules))"
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for group in ("workflow", "task", "server", "config", "version"):
+        assert group in text
+    for heavy in ("'rich'", "'aiohttp'", "'sqlalchemy'", "'msgspec'", "'jobmon.cli.workflow'"):
+        assert heavy not in text
+
+
+def test_unknown_command(invoke):
+    result = invoke("nope")
+    assert (result.exit_code, "No such command 'nope'" in result.output) == (2, True)
+
+
+def test_version(invoke):
+    result = invoke("version")
+    assert (result.exit_code, result.output[:7]) == (0, "jobmon ")
+
+
+def test_config_shows_one_setting(invoke):
+    result = invoke("config", "show", "--section", "http", "--key", "request_timeout", "-o", "json")
+    assert json.loads(result.output) == {"http": {"request_timeout": 20}}
+
+
+def test_config_hides_the_token(invoke, monkeypatch):
+    monkeypatch.setenv("JOBMON__HTTP__TOKEN", "very-secret")
+    result = invoke("config", "show")
+    assert "very-secret" not in result.output
+    assert "***" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("config", "show", "--section", "htp"), ("config", "show", "--key", "x"), ("workflow", "tasks")]
+)
+def test_wrong_use(invoke, arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_no_server(invoke):
+    assert invoke("server", "status").exit_code == 3
+    assert json.loads(invoke("server", "status", "-o", "json").output) == {"running": False}
+    assert invoke("server", "stop").output == "No server runs.\n"
+    assert invoke("server", "logs").exit_code == 1
+
+
+def test_malformed_recording(invoke, tmp_path):
+    (tmp_path / "bad.json").write_text('{"name": "x"}')
+    result = invoke("workflow", "run", "bad.json")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "bad.json" in result.output
+    assert invoke("workflow", "run", "gone.json").exit_code == 2
+
+
+def test_resume_needs_a_name(invoke):
+    result = invoke("workflow", "run", "x.json", "--resume")
+    assert (result.exit_code, "--workflow-args" in result.output) == (2, True)

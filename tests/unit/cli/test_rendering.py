@@ -1,0 +1,74 @@
+"""Values as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from jobmon.cli import rendering
+from jobmon.cli.main import COMMANDS, exit_code
+from jobmon.cli.workflow import TASK_GROUPS, group_of
+from jobmon.core import exceptions
+from jobmon.core.constants import TaskStatus
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0, "0 ms"), (0.0123, "12 ms"), (12.34, "12.3 s"), (3725, "1:02:05")]
+)
+def test_duration(seconds, text):
+    assert rendering.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(None, "-"), (0, "0 B"), (999, "999 B"), (1_250_000, "1.2 MB"), (3e15, "3000.0 TB")]
+)
+def test_size(count, text):
+    assert rendering.size(count) == text
+
+
+def test_share():
+    assert (rendering.share(None), rendering.share(0.4567)) == ("-", "45.7%")
+
+
+def test_secrets_are_not_shown():
+    shown = {"http": {"token": "abc", "timeout": 1}, "db": {"token": "", "uri": "postgresql://me:secret@host/db"}}
+    rendering.hide_secret(shown, "token")
+    rendering.hide_secret(shown, "uri")
+    assert shown == {
+        "http": {"token": "***", "timeout": 1},
+        "db": {"token": "", "uri": "postgresql://me:***@host/db"},
+    }
+
+
+def test_tables_cut_nothing_and_know_no_markup(capsys):
+    rendering.show_table(("A", "B"), [("[red]x[/red]", "y" * 200), (None, datetime(2024, 1, 1, tzinfo=UTC))])
+    text = capsys.readouterr().out
+    assert "[red]x[/red]" in text
+    assert text.count("y") == 200
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_every_task_status_is_in_a_group():
+    assert {group_of(status.value) for status in TaskStatus} == set(TASK_GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (exceptions.ServerUnavailable(), 3),
+        (exceptions.ConfigError("x"), 2),
+        (exceptions.InvalidRequest("x"), 2),
+        (exceptions.DistributorNotAlive(), 1),
+        (exceptions.WorkflowAlreadyComplete(), 1),
+    ],
+)
+def test_exit_codes(error, code):
+    assert exit_code(error) == code
+
+
+def test_every_command_can_be_loaded():
+    import importlib
+
+    for module, name, _ in COMMANDS.values():
+        assert getattr(importlib.import_module(module), name).name == name
