@@ -101,3 +101,33 @@ class LogTail:
     text: str
     stdout: str | None
     stderr: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRequest:
+    """POST /task_template_versions/{task_template_version_id}/resource_usage -> `UsageResponse`
+
+    Counts the last DONE attempt of each task. `workflow_ids` None: of all workflows. `node_args`: argument name -> values,
+    one of which a task must have. `confidence`: level of the intervals, such as 0.95; None: no intervals.
+    """
+
+    workflow_ids: list[int] | None = None
+    node_args: dict[str, list[str]] = field(default_factory=dict)
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageResponse:
+    """What tasks used: memory in GiB, runtime in seconds. None where nothing was measured."""
+
+    num_tasks: int
+    min_mem: float | None = None
+    max_mem: float | None = None
+    mean_mem: float | None = None
+    median_mem: float | None = None
+    min_runtime: float | None = None
+    max_runtime: float | None = None
+    mean_runtime: float | None = None
+    median_runtime: float | None = None
+    ci_mem: list[float] | None = None
+    ci_runtime: list[float] | None = None

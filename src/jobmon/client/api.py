@@ -1,0 +1,25 @@
+"""The names for users: `from jobmon.client.api import Tool`."""
+
+from __future__ import annotations
+
+from jobmon.client.array import Array
+from jobmon.client.task import Task
+from jobmon.client.task_template import TaskTemplate
+from jobmon.client.task_template_version import TaskTemplateVersion
+from jobmon.client.tool import Tool
+from jobmon.client.tool_version import ToolVersion
+from jobmon.client.workflow import Workflow
+from jobmon.core.constants import TaskStatus, WorkflowRunStatus, WorkflowStatus
+
+__all__ = [
+    "Array",
+    "Task",
+    "TaskStatus",
+    "TaskTemplate",
+    "TaskTemplateVersion",
+    "Tool",
+    "ToolVersion",
+    "Workflow",
+    "WorkflowRunStatus",
+    "WorkflowStatus",
+]

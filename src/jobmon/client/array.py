@@ -1,0 +1,61 @@
+"""An array: all tasks of one template in one workflow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobmon.core.exceptions import DuplicateNodeArgsError
+
+if TYPE_CHECKING:
+    from jobmon.client.task import Task
+    from jobmon.client.task_template_version import TaskTemplateVersion
+    from jobmon.client.workflow import Workflow
+
+
+class Array:
+    """Tasks of one template version. `array_id` is known once the workflow is recorded."""
+
+    __slots__ = ("_limit", "_nodes", "array_id", "tasks", "template_version", "workflow")
+
+    def __init__(self, template_version: TaskTemplateVersion, workflow: Workflow) -> None:
+        self.template_version = template_version
+        self.workflow = workflow
+        self.tasks: list[Task] = []
+        self.array_id: int | None = None
+        self._limit: int | None = None
+        #: Nodes seen; without task args the workflow's own table of tasks tells the same.
+        self._nodes: set[bytes] | None = set() if template_version.arguments.task_args else None
+
+    @property
+    def name(self) -> str:
+        """The template's name."""
+        return self.template_version.name
+
+    @property
+    def max_concurrently_running(self) -> int:
+        """How many of its tasks may run at once."""
+        return self.template_version.template.max_concurrently_running if self._limit is None else self._limit
+
+    @max_concurrently_running.setter
+    def max_concurrently_running(self, limit: int) -> None:
+        self._limit = limit
+
+    def add_task(self, task: Task) -> None:
+        """Add a task.
+
+        Raises:
+            DuplicateNodeArgsError: another one has the same node args.
+        """
+        if self._nodes is not None:
+            digest = task.node_digest
+            if digest in self._nodes:
+                raise duplicate(task)
+            self._nodes.add(digest)
+        self.tasks.append(task)
+        task.array = self
+
+
+def duplicate(task: Task) -> DuplicateNodeArgsError:
+    """Return the error that names what two tasks have in common."""
+    given = ", ".join(f"{name}={value!r}" for name, value in task.node_args.items()) or "no node args"
+    return DuplicateNodeArgsError(f"Two tasks of template {task.template_version.name!r} have the same node args: {given}.")

@@ -1,0 +1,62 @@
+"""Identity: SHA-256 over canonical JSON, fixed when a task is created. Pure.
+
+template = tool, name, command and arguments; node = template + node args; task = node + task args. Values count by
+their text, as they are recorded, so that 1 and "1" are the same. JSON is without spaces, in UTF-8, values in the sorted
+order of their names (the names themselves are part of the template).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from jobmon.client.arguments import Arguments
+
+DIGEST_BYTES: Final = 32
+_encode = msgspec.json.Encoder().encode
+
+
+def template_digest(tool_name: str, template_name: str, command_template: str, arguments: Arguments) -> bytes:
+    """Return the identity of a template version.
+
+    The number of the tool's version is not part of it: scripts name it or say "latest" and mean the same.
+    """
+    parts = [
+        tool_name,
+        template_name,
+        command_template,
+        arguments.node_args,
+        arguments.task_args,
+        arguments.op_args,
+    ]
+    return sha256(_encode(parts)).digest()
+
+
+def node_prefix(template: bytes) -> bytes:
+    """Return the beginning of the canonical JSON of every node of a template."""
+    return b'["' + template.hex().encode() + b'",'
+
+
+def identity(prefix: bytes, node_values: Sequence[str], task_values: Sequence[str]) -> bytes:
+    """Return the digests of a node and of its task, one after the other.
+
+    Raises:
+        UnicodeEncodeError: a value holds half a surrogate pair.
+    """
+    node = sha256(prefix + _encode(node_values) + b"]")
+    task = sha256(b'["' + node.hexdigest().encode() + b'",' + _encode(task_values) + b"]")
+    return node.digest() + task.digest()
+
+
+def number(digest: bytes) -> int:
+    """Return the first 60 bits, where a Python hash is wanted."""
+    return int.from_bytes(digest[:8], "big") >> 4
+
+
+def digest_of(digests: Iterable[bytes]) -> bytes:
+    """Return the digest of a set of digests: their order does not count."""
+    return sha256(b"".join(sorted(digests))).digest()

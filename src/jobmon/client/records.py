@@ -1,0 +1,169 @@
+"""Small requests of definitions whose meaning demands them: versions, errors, usage, limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from jobmon.client.arguments import Arguments
+from jobmon.client.task_template_version import TaskTemplateVersion
+from jobmon.core.wire.definition import (
+    TemplateSpec,
+    TemplatesRequest,
+    TemplatesResponse,
+    TemplateVersionsResponse,
+    ToolRequest,
+    ToolResponse,
+)
+from jobmon.core.wire.monitoring import TaskDetail, UsageRequest, UsageResponse
+from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
+from jobmon.core.wire.swarm import ErrorsResponse, TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from jobmon.client.task_template import TaskTemplate
+    from jobmon.client.tool import Tool
+    from jobmon.client.tool_version import ToolVersion
+    from jobmon.core.requester import Requester
+
+GIB: Final = 1024**3
+
+
+def record_tool(tool: Tool) -> None:
+    """Find or create the tool; learn its versions."""
+    _learn(tool, tool.requester.call("/tools", ToolRequest(name=tool.name), ToolResponse))
+
+
+def _learn(tool: Tool, response: ToolResponse) -> None:
+    tool.tool_id = response.tool_id
+    tool.tool_version_ids = list(response.tool_version_ids)
+
+
+def new_tool_version(tool: Tool) -> int:
+    """Record a new version of a tool and return its id."""
+    record_tool(tool)
+    _learn(tool, tool.requester.call(f"/tools/{tool.tool_id}/versions", {}, ToolResponse))
+    return tool.tool_version_ids[-1]
+
+
+def tool_version_id(version: ToolVersion) -> int:
+    """Return the id of a version, recording its tool if need be; of "latest": the newest one's.
+
+    Raises:
+        ValueError: the tool has no such version.
+    """
+    tool = version.tool
+    if tool.tool_id is None:
+        record_tool(tool)
+    if version.id is None:
+        return tool.tool_version_ids[-1]
+    if version.id not in tool.tool_version_ids:
+        raise ValueError(f"Tool {tool.name!r} has no version {version.id}; it has {tool.tool_version_ids}.")
+    return version.id
+
+
+def record_templates(version: ToolVersion, wanted: Sequence[TaskTemplateVersion]) -> None:
+    """Find or create template versions of one tool version; learn their ids."""
+    request = TemplatesRequest(templates=[_spec(each) for each in wanted])
+    route = f"/tool_versions/{tool_version_id(version)}/task_templates"
+    response = version.tool.requester.call(route, request, TemplatesResponse)
+    ids = zip(wanted, response.task_template_ids, response.task_template_version_ids, strict=True)
+    for each, template_id, version_id in ids:
+        each.template.task_template_id = template_id
+        each.id = version_id
+
+
+def _spec(version: TaskTemplateVersion) -> TemplateSpec:
+    return TemplateSpec(
+        name=version.name,
+        command_template=version.command_template,
+        node_args=list(version.arguments.node_args),
+        task_args=list(version.arguments.task_args),
+        op_args=list(version.arguments.op_args),
+    )
+
+
+def template_versions(template: TaskTemplate) -> list[TaskTemplateVersion]:
+    """Return all recorded versions of a template, oldest first."""
+    version = template.tool_version
+    name = quote(template.template_name, safe="")
+    route = f"/tool_versions/{tool_version_id(version)}/task_templates/{name}/versions"
+    response = version.tool.requester.call(route, None, TemplateVersionsResponse, "get")
+    template.task_template_id = response.task_template_id
+    return [
+        TaskTemplateVersion(
+            template,
+            found.template.command_template,
+            Arguments(
+                tuple(found.template.node_args), tuple(found.template.task_args), tuple(found.template.op_args)
+            ),
+            found.task_template_version_id,
+        )
+        for found in response.versions
+    ]
+
+
+def template_usage(
+    template: TaskTemplate,
+    workflows: Iterable[int] | None,
+    node_args: Mapping[str, Any] | None,
+    confidence: float | None,
+) -> dict[str, Any] | None:
+    """Return what tasks of a template's active version used, or None."""
+    version = template.active_task_template_version
+    if version.id is None:
+        record_templates(template.tool_version, [version])
+    request = UsageRequest(
+        workflow_ids=None if workflows is None else list(workflows),
+        node_args={name: _texts(value) for name, value in (node_args or {}).items()},
+        confidence=confidence,
+    )
+    requester = template.tool_version.tool.requester
+    usage = requester.call(f"/task_template_versions/{version.id}/resource_usage", request, UsageResponse)
+    return None if not usage.num_tasks else msgspec.to_builtins(usage)
+
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, list | tuple | set | frozenset | range) else [value]
+    return [str(each) for each in values]
+
+
+def task_errors(requester: Requester, task_id: int) -> list[dict[str, Any]]:
+    """Return the errors of one task's attempts, newest first."""
+    response = requester.call(f"/tasks/{task_id}/errors", None, ErrorsResponse, "get")
+    return [as_dict(error) for error in response.errors]
+
+
+def workflow_errors(requester: Requester, workflow_id: int, limit: int) -> list[TaskError]:
+    """Return the errors of a workflow's attempts, newest first."""
+    return requester.call(f"/workflows/{workflow_id}/errors", {"limit": limit}, ErrorsResponse, "get").errors
+
+
+def as_dict(error: TaskError) -> dict[str, Any]:
+    """Return an error as a dict whose time is a datetime."""
+    return {name: getattr(error, name) for name in error.__slots__}  # type: ignore[attr-defined]
+
+
+def task_usage(requester: Requester, task_id: int) -> dict[str, Any] | None:
+    """Return what the newest finished attempt of a task used, or None."""
+    detail = requester.call(f"/tasks/{task_id}", None, TaskDetail, "get")
+    finished = [attempt for attempt in detail.attempts if attempt.ended_at is not None]
+    if not finished:
+        return None
+    newest = finished[-1]
+    return {
+        "num_attempts": len(detail.attempts),
+        "nodename": newest.host,
+        "runtime": newest.wallclock_seconds,
+        "cpu": newest.cpu_seconds,
+        "memory": None if newest.max_rss_bytes is None else newest.max_rss_bytes / GIB,
+    }
+
+
+def set_array_limit(requester: Requester, workflow_id: int, name: str, limit: int) -> None:
+    """Change how many tasks of a template may run at once."""
+    route = f"/workflows/{workflow_id}/arrays/{quote(name, safe='')}/concurrency"
+    requester.call(route, ConcurrencyRequest(max_concurrently_running=limit), ConcurrencyResponse, "put")
