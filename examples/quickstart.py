@@ -1,0 +1,16 @@
+"""The first workflow of the README: three greetings side by side, then one command that needs all three."""
+
+from jobmon.client.api import Tool
+from jobmon.core.exceptions import WorkflowAlreadyComplete
+
+tool = Tool(name="quickstart")
+greet = tool.get_task_template("greet", command_template="echo Hello {name}", node_args=["name"])
+count = tool.get_task_template("count", command_template="echo {number} greetings", node_args=["number"])
+
+workflow = tool.create_workflow(name="quickstart", workflow_args="my first workflow")
+greetings = greet.create_tasks(name=["Ada", "Grace", "Katherine"])
+workflow.add_tasks([*greetings, count.create_task(number=3, upstream_tasks=greetings)])
+try:
+    print(workflow.run())  # "D" for done
+except WorkflowAlreadyComplete as complete:
+    print(complete)

@@ -1,0 +1,119 @@
+"""A census of Python's standard library, as a workflow of some 200 commands.
+
+Each module of the library's packages is measured by a command of its own (size, functions, imports, complexity), the
+modules of a package are added up, and one report with a picture is made of all packages:
+
+    measure (one per module)  ->  summarize (one per package)  ->  report
+
+Run it with `python examples/stdlib_census.py`. It needs no set-up: the server that records everything starts by itself.
+The commands are in `stdlib_census_steps.py` beside this file; the results are written below `demo-output/`.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+from jobmon.client.api import Tool
+
+STEPS = Path(__file__).resolve().with_name("stdlib_census_steps.py")
+LIBRARY = Path(sysconfig.get_path("stdlib"))
+OUTPUT = Path("demo-output").resolve()
+COMMON = {"python": sys.executable, "steps": STEPS, "output": OUTPUT}
+#: Tests, and packages that are tables, programs or copies rather than library code.
+LEFT_OUT = {
+    "__pycache__",
+    "site-packages",
+    "test",
+    "tests",
+    "encodings",
+    "idlelib",
+    "turtledemo",
+    "distutils",
+    "lib2to3",
+    "pydoc_data",
+}
+#: This package's summary fails at its first attempt, as things do; Jobmon tries it again.
+FLAKY = "json"
+
+
+def modules_of_library():
+    """Return {package: its source files}."""
+    packages = {}
+    for init in sorted(LIBRARY.glob("*/__init__.py")):
+        package = init.parent
+        if package.name not in LEFT_OUT and not package.name.startswith("_"):
+            sources = [
+                path for path in sorted(package.rglob("*.py")) if not LEFT_OUT & set(path.relative_to(LIBRARY).parts)
+            ]
+            packages[package.name] = sources
+    return packages
+
+
+def build(packages):
+    """Define the workflow: three templates, a task for each module and package, and what waits for what."""
+    tool = Tool(name="stdlib_census")
+    # -I -S: the measuring commands need only the standard library, and so they start in a few milliseconds.
+    measure = tool.get_task_template(
+        template_name="measure",
+        command_template="{python} -I -S {steps} measure {library} {module} {output}",
+        node_args=["module"],
+        op_args=["python", "steps", "library", "output"],
+    )
+    summarize = tool.get_task_template(
+        template_name="summarize",
+        command_template="{python} -I -S {steps} summarize {package} {output} {flaky}",
+        node_args=["package"],
+        op_args=["python", "steps", "output", "flaky"],
+    )
+    report = tool.get_task_template(
+        template_name="report",
+        command_template="{python} {steps} report {output}",
+        op_args=["python", "steps", "output"],
+    )
+    common = {name: shlex.quote(str(path)) for name, path in COMMON.items()}
+
+    # The name of this run: with the same one, a second start would say that it is complete already.
+    workflow = tool.create_workflow(
+        name="stdlib_census", workflow_args=f"census {time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()}"
+    )
+    summaries = []
+    for package, sources in packages.items():
+        measured = measure.create_tasks(
+            module=[str(path.relative_to(LIBRARY)) for path in sources], library=shlex.quote(str(LIBRARY)), **common
+        )
+        flaky = "--fail-first-attempt" if package == FLAKY else ""
+        summary = summarize.create_task(package=package, flaky=flaky, upstream_tasks=measured, **common)
+        workflow.add_tasks([*measured, summary])
+        summaries.append(summary)
+    workflow.add_task(report.create_task(upstream_tasks=summaries, **common))
+    return workflow
+
+
+def main():
+    """Run the census and say where its results are."""
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    packages = modules_of_library()
+    modules = sum(map(len, packages.values()))
+    print(f"Census of {modules} modules in {len(packages)} packages of {LIBRARY}", flush=True)
+
+    workflow = build(packages)
+    status = workflow.run()
+
+    result = workflow.last_result
+    print(f"\n{result.done_count} of {result.total_tasks} tasks done in {result.elapsed_time:.1f} s.")
+    if status != "D":
+        print(f"Something failed; see: jobmon workflow errors -w {workflow.workflow_id}")
+        return 1
+    print(f"\n{(OUTPUT / 'highlights.txt').read_text()}")
+    print(f"The retry:   jobmon workflow errors -w {workflow.workflow_id}")
+    print(f"The report:  {OUTPUT / 'report.md'}")
+    print(f"Its picture: {OUTPUT / 'census.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
