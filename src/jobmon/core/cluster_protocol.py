@@ -177,6 +177,7 @@ class Exit:
     not_started: str | None = None  # why the command could not be started
     lost: str | None = None
     timed_out: bool = False
+    killed: bool = False  # it was interrupted while it ran: even exit code 0 does not mean that it finished
     started_at: float = 0.0
     ended_at: float = 0.0
     cpu_seconds: float | None = None
@@ -207,6 +208,17 @@ class DirectClusterDistributor(ClusterDistributor):
     @abstractmethod
     def spawn(self, launches: Sequence[Launch]) -> dict[int, str]:
         """Start these commands; return task_instance_id -> distributor id."""
+
+    def lookahead(self) -> int:
+        """How many launches of one core beyond its slots it takes; it starts them itself, in order, when they fit."""
+        return 0
+
+    def collect_starts(self) -> dict[int, float] | None:
+        """Return what was started since the last call, with the time; None: whatever is spawned runs at once."""
+        return None
+
+    def recall(self) -> None:
+        """Start nothing more of what waits; what is thereby dropped comes as an `Exit` that is lost."""
 
     @abstractmethod
     def collect_exits(self) -> list[Exit]:
