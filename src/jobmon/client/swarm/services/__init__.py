@@ -1,0 +1,1 @@
+"""What the orchestrator calls: heartbeats, learning what changed, queueing. Thin, over gateway, planning and state."""

@@ -1,0 +1,304 @@
+"""SwarmBuilder: the memory of a run, made from a workflow in memory or from the database.
+
+From the database only what is to be run is fetched, in chunks; what was done before only counts, and comes from the
+full status snapshot. That is asked for last, so that nothing that happened meanwhile is missed.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.client.swarm.array import SwarmArray
+from jobmon.client.swarm.clusters import Clusters
+from jobmon.client.swarm.gateway import ServerGateway
+from jobmon.client.swarm.state import IN_FLIGHT, StateUpdate, SwarmState
+from jobmon.client.swarm.task import SwarmTask
+from jobmon.client.task_resources import TaskResources
+from jobmon.core.clock import SystemClock
+from jobmon.core.constants import TaskStatus, WorkflowRunStatus
+from jobmon.core.exceptions import WorkflowNotResumable, WorkflowRunStateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from jobmon.client.swarm.gateway import TaskMetadata
+    from jobmon.client.task import Task
+    from jobmon.client.workflow import Workflow
+    from jobmon.core.clock import Clock
+    from jobmon.core.cluster_protocol import ClusterQueue
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.swarm import ResourcesInfo
+
+logger = logging.getLogger(__name__)
+
+TASKS_PER_CHUNK: Final = 5_000
+#: So many chunks at most: a server that never comes to an end must not hold us for ever.
+CHUNKS_MAX: Final = 1_000_000
+
+
+class SwarmBuilder:
+    """Builds the state of a run; `state` is there after one of the two `build_` methods.
+
+    Args:
+        requester: sends the requests.
+        workflow_run_id: the run.
+        heartbeat_interval: seconds between heartbeats while fetching.
+        heartbeat_report_by_buffer: after how many intervals the run counts as overdue.
+        initial_status: status of the run.
+        clock: says when a heartbeat is due.
+    """
+
+    def __init__(
+        self,
+        requester: Requester,
+        workflow_run_id: int,
+        heartbeat_interval: float = 30.0,
+        heartbeat_report_by_buffer: float = 1.5,
+        initial_status: str = WorkflowRunStatus.BOUND,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self.requester = requester
+        self.workflow_run_id = workflow_run_id
+        self.heartbeat_interval = heartbeat_interval
+        self.heartbeat_report_by_buffer = heartbeat_report_by_buffer
+        self.initial_status = initial_status
+        self._clock = clock or SystemClock()
+        self._beaten_at = self._clock.monotonic()
+        self._state: SwarmState | None = None
+        self._gateway: ServerGateway | None = None
+        self._clusters: Clusters
+
+    @property
+    def state(self) -> SwarmState | None:
+        """What was built, or None."""
+        return self._state
+
+    @property
+    def gateway(self) -> ServerGateway | None:
+        """The door to the server that goes with the state, or None."""
+        return self._gateway
+
+    @property
+    def task_status_map(self) -> dict[str, set[SwarmTask]]:
+        """All tasks by the letter of their status."""
+        return {} if self._state is None else self._state.task_status_map
+
+    @property
+    def last_sync(self) -> datetime | None:
+        """The server's stamp up to which the statuses are known."""
+        return None if self._state is None else self._state.last_sync
+
+    def _open(self, workflow_id: int) -> ServerGateway:
+        gateway = self._gateway = ServerGateway(self.requester, workflow_id, self.workflow_run_id)
+        self._clusters = Clusters(gateway.get_clusters_sync)
+        return gateway
+
+    def _beat_if_due(self, gateway: ServerGateway) -> None:
+        now = self._clock.monotonic()
+        if now - self._beaten_at < self.heartbeat_interval:
+            return
+        self._beaten_at = now
+        gateway.log_heartbeat_sync(
+            status=self.initial_status,
+            next_report_increment=self.heartbeat_interval * self.heartbeat_report_by_buffer,
+        )
+
+    # -- from memory -----------------------------------------------------------------------------------------------
+
+    def build_from_workflow(self, workflow: Workflow) -> None:
+        """Build the state from a workflow that is bound.
+
+        Raises:
+            WorkflowRunStateError: it is not bound.
+        """
+        if workflow.workflow_id is None or workflow.dag_id is None:
+            raise WorkflowRunStateError("Only a workflow that is bound can be run.")
+        gateway = self._open(workflow.workflow_id)
+        stamp = gateway.get_server_time_sync()
+        state = SwarmState(
+            workflow.workflow_id,
+            self.workflow_run_id,
+            workflow.dag_id,
+            workflow.max_concurrently_running,
+            self.initial_status,
+        )
+        for array in workflow.arrays.values():
+            state.add_array(SwarmArray(_bound(array.array_id), array.max_concurrently_running, array.name))
+        made: dict[int, SwarmTask] = {}
+        for task in workflow.tasks.values():
+            self._beat_if_due(gateway)
+            made[id(task)] = self._add(state, self._from_task(state, task))
+        _link(workflow.tasks.values(), made)
+        # What was in flight may have changed since it was bound: then the first question is for everything.
+        if not any(state.get_tasks_by_status(status) for status in IN_FLIGHT):
+            state.last_sync = stamp
+        self._state = state
+
+    def _from_task(self, state: SwarmState, task: Task) -> SwarmTask:
+        resources = task.task_resources
+        callback = task.compute_resources_callable
+        if resources is not None:
+            if resources.cluster_id is None:
+                resources.cluster_id = self._clusters.get(resources.cluster_name).cluster_id
+            resources = state.cache_resources(hash(resources), resources)
+        fallbacks = tuple(task.fallback_queues or ())
+        is_cluster_needed = bool(fallbacks) or callback is not None
+        cluster = self._clusters.get(task.cluster_name) if is_cluster_needed else None
+        return SwarmTask(
+            _bound(task.task_id),
+            _bound(task.array.array_id if task.array is not None else None),
+            task.initial_status,
+            task.max_attempts,
+            resources,
+            cluster,
+            task.resource_scales or None,
+            self._queues(task.cluster_name, fallbacks),
+            callback if resources is None else None,
+        )
+
+    def _queues(self, cluster_name: str, fallbacks: Iterable[Any]) -> list[ClusterQueue] | None:
+        """Return fallback queues as objects; they may be given by name."""
+        queues = [
+            self._clusters.get(cluster_name).queue(queue) if isinstance(queue, str) else queue for queue in fallbacks
+        ]
+        return queues or None
+
+    @staticmethod
+    def _add(state: SwarmState, task: SwarmTask) -> SwarmTask:
+        state.add_task(task)
+        array = state.arrays.get(task.array_id)
+        if array is None:
+            raise WorkflowRunStateError(f"Task {task.task_id} belongs to array {task.array_id}, which is not there.")
+        array.add_task(task)
+        return task
+
+    # -- from the database -----------------------------------------------------------------------------------------
+
+    def build_from_workflow_id(self, workflow_id: int, edge_chunk_size: int = 500) -> None:
+        """Build the state from what is recorded.
+
+        Args:
+            workflow_id: the workflow.
+            edge_chunk_size: of how many tasks to fetch the edges at a time.
+
+        Raises:
+            ValueError: there is no such workflow.
+            WorkflowNotResumable: it needs a Python function, which only the user's script has.
+        """
+        if edge_chunk_size < 1:
+            raise ValueError(f"edge_chunk_size must be at least 1, not {edge_chunk_size}.")
+        gateway = self._open(workflow_id)
+        metadata = gateway.get_workflow_metadata_sync()
+        state = SwarmState(
+            workflow_id,
+            self.workflow_run_id,
+            metadata.dag_id,
+            metadata.max_concurrently_running,
+            self.initial_status,
+        )
+        for info in gateway.get_arrays_sync():
+            state.add_array(SwarmArray(info.array_id, info.max_concurrently_running, info.name))
+        self._fetch_tasks(state, gateway)
+        self._fetch_edges(state, gateway, edge_chunk_size)
+        _take_snapshot(state, gateway)
+        self._state = state
+
+    def _fetch_tasks(self, state: SwarmState, gateway: ServerGateway) -> None:
+        last = 0
+        for _ in range(CHUNKS_MAX):
+            self._beat_if_due(gateway)
+            chunk: dict[int, TaskMetadata] = gateway.get_tasks_sync(last, TASKS_PER_CHUNK)
+            if not chunk:
+                return
+            for task_id, metadata in chunk.items():
+                self._add(state, self._from_record(state, task_id, metadata))
+            last = max(chunk)
+
+    def _from_record(self, state: SwarmState, task_id: int, metadata: TaskMetadata) -> SwarmTask:
+        if metadata.resources is None:
+            raise _needs_function(metadata.name, "compute_resources_callable")
+        for key, scale in metadata.resource_scales.items():
+            if scale is None:
+                raise _needs_function(metadata.name, f"the scale of {key!r}")
+        resources = self._resources(state, metadata.resources)
+        cluster_name = metadata.resources.cluster_name
+        return SwarmTask(
+            task_id,
+            metadata.array_id,
+            metadata.status,
+            metadata.max_attempts,
+            resources,
+            self._clusters.get(cluster_name),
+            metadata.resource_scales or None,
+            self._queues(cluster_name, metadata.fallback_queues),
+        )
+
+    def _resources(self, state: SwarmState, info: ResourcesInfo) -> TaskResources:
+        """Return the request as an object; equal ones are one. Its id is the recorded one."""
+        queue = self._clusters.get(info.cluster_name).queue(info.queue_name)
+        resources = TaskResources(info.requested, queue, info.cluster_name, info.cluster_id)
+        resources.id = info.task_resources_id
+        return state.cache_resources(hash(resources), resources)
+
+    def _fetch_edges(self, state: SwarmState, gateway: ServerGateway, chunk_size: int) -> None:
+        """Fetch who waits for whom among the tasks to be run. What was done before holds nobody up."""
+        task_ids = list(state.tasks)
+        shared: dict[int, tuple[list[int], tuple[SwarmTask, ...]]] = {}
+        for start in range(0, len(task_ids), chunk_size):
+            self._beat_if_due(gateway)
+            answer = gateway.get_downstream_tasks_sync(task_ids[start : start + chunk_size], state.dag_id)
+            shared.clear()
+            for task_id, (_, downstream_ids) in answer.downstream_tasks.items():
+                if id(downstream_ids) not in shared:
+                    waiting = tuple(state.tasks[each] for each in downstream_ids if each in state.tasks)
+                    shared[id(downstream_ids)] = (downstream_ids, waiting)
+                waiting = shared[id(downstream_ids)][1]
+                state.tasks[task_id].share_downstream(waiting)
+                for task in waiting:
+                    task.num_upstreams += 1
+
+
+def _take_snapshot(state: SwarmState, gateway: ServerGateway) -> None:
+    answer = gateway.get_task_status_updates_sync()
+    done = answer.tasks_by_status.get(TaskStatus.DONE, [])
+    state.previously_done = frozenset(task_id for task_id in done if task_id not in state.tasks)
+    state.apply_update(StateUpdate.from_task_status_response(answer.tasks_by_status, answer.time))
+
+
+def _needs_function(task_name: str, what: str) -> WorkflowNotResumable:
+    return WorkflowNotResumable(
+        f"Task {task_name!r} needs a Python function ({what}), which is not recorded: "
+        "resume the workflow from the script that defined it."
+    )
+
+
+def _bound(identity: int | None) -> int:
+    if identity is None:
+        raise WorkflowRunStateError("Only a workflow that is bound can be run; some of it has no id yet.")
+    return identity
+
+
+def _link(tasks: Iterable[Task], made: dict[int, SwarmTask]) -> None:
+    """Count upstreams and say who waits for whom.
+
+    Tasks often share one set of upstreams. Such a set is walked once, and tasks with equal downstreams share a tuple.
+    """
+    groups: dict[int, tuple[Iterable[Task], list[SwarmTask]]] = {}
+    for task in tasks:
+        upstreams = task.upstream_tasks
+        if upstreams:
+            made[id(task)].num_upstreams = len(upstreams)
+            groups.setdefault(id(upstreams), (upstreams, []))[1].append(made[id(task)])
+    memberships: dict[int, list[int]] = {}
+    for number, (group, _) in groups.items():
+        for upstream in group:
+            memberships.setdefault(id(upstream), []).append(number)
+    tuples: dict[tuple[int, ...], tuple[SwarmTask, ...]] = {}
+    for key, numbers in memberships.items():
+        signature = tuple(numbers)
+        if signature not in tuples:
+            tuples[signature] = tuple(task for number in numbers for task in groups[number][1])
+        made[key].share_downstream(tuples[signature])

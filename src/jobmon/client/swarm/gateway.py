@@ -1,0 +1,434 @@
+"""ServerGateway: the swarm's one door to the server.
+
+Each conversation is an `_Exchange` (what is sent where, what comes back), written once and driven by an async or a sync
+method. How often a request is tried is the requester's business: the orchestrator hands in one without limit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.wire import swarm
+from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
+from jobmon.core.wire.definition import ClustersResponse
+from jobmon.core.wire.run import (
+    ConcurrencyResponse,
+    HeartbeatRequest,
+    RunStatusRequest,
+    RunStatusResponse,
+    TerminateResponse,
+    TriageResponse,
+)
+from jobmon.core.wire.server import ServerTime
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import aiohttp
+
+    from jobmon.client.task_resources import TaskResources
+    from jobmon.core.requester import Requester
+
+logger = logging.getLogger(__name__)
+
+#: A request that the server holds open may take its wait and this much longer.
+LONG_POLL_GRACE_SECONDS: Final = 20.0
+
+_Reply = TypeVar("_Reply")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatResponse:
+    """Response from heartbeat logging: the status of the run that stands."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusUpdateResponse:
+    """Response from workflow run status update: the status that stands, which may be another one."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueResponse:
+    """Response from task queueing operations: every task under the status it has now."""
+
+    tasks_by_status: dict[str, list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatusUpdatesResponse:
+    """Response from task status synchronization. `time` is given back as `since` next time."""
+
+    time: datetime
+    tasks_by_status: dict[str, list[int]]
+    workflow_run_status: str | None = None
+    max_concurrently_running: int | None = None
+    array_limits: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowMetadata:
+    """Workflow metadata from the server."""
+
+    workflow_id: int
+    dag_id: int
+    max_concurrently_running: int
+
+
+@dataclass(frozen=True, slots=True)
+class DownstreamTasksResponse:
+    """Response from downstream tasks query: task -> (its node, its downstream tasks). Equal lists are one object."""
+
+    downstream_tasks: dict[int, tuple[int, list[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMetadata:
+    """What the server knows of a task that is to be run. Equal requests of a page are one object."""
+
+    array_id: int
+    node_id: int
+    name: str
+    status: str
+    max_attempts: int
+    num_attempts: int
+    resources: swarm.ResourcesInfo | None
+    resource_scales: dict[str, Any]
+    fallback_queues: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange(Generic[_Reply, _Result]):
+    """One request and how to read its answer."""
+
+    route: str
+    message: object
+    reply: type[_Reply]
+    read: Callable[[_Reply], _Result]
+    method: str = "post"
+    request_timeout: float | None = None
+
+
+class ServerGateway:
+    """Centralized HTTP communication with the Jobmon server.
+
+    Args:
+        requester: sends the requests.
+        workflow_id: the workflow, for what concerns all of it.
+        workflow_run_id: the run, for what concerns it alone.
+
+    Use it as an async context manager, or hand in a session (`set_session`), which it will then not close. Its own
+    session it opens when it first needs one, so it belongs to the loop in which that happens.
+    """
+
+    def __init__(self, requester: Requester, workflow_id: int, workflow_run_id: int) -> None:
+        self.requester = requester
+        self.workflow_id = workflow_id
+        self.workflow_run_id = workflow_run_id
+        self._session: aiohttp.ClientSession | None = None
+        self._owns_session = False
+
+    # -- the session -----------------------------------------------------------------------------------------------
+
+    def set_session(self, session: aiohttp.ClientSession) -> None:
+        """Use a session from outside; the gateway will not close it."""
+        self._session = session
+        self._owns_session = False
+
+    async def close(self) -> None:
+        """Close the session if it is the gateway's own."""
+        session, self._session = (self._session, None) if self._owns_session else (None, self._session)
+        self._owns_session = False
+        if session is not None:
+            await session.close()
+
+    async def __aenter__(self) -> ServerGateway:
+        """Return itself; the session is opened with the first request."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the session if it is the gateway's own."""
+        await self.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = self.requester.open_session()
+            self._owns_session = True
+        return self._session
+
+    async def _send(self, exchange: _Exchange[_Reply, _Result]) -> _Result:
+        reply = await self.requester.call_async(
+            self._open(),
+            exchange.route,
+            exchange.message,
+            exchange.reply,
+            exchange.method,
+            request_timeout=exchange.request_timeout,
+        )
+        return exchange.read(reply)
+
+    def _send_sync(self, exchange: _Exchange[_Reply, _Result]) -> _Result:
+        reply = self.requester.call(
+            exchange.route,
+            exchange.message,
+            exchange.reply,
+            exchange.method,
+            request_timeout=exchange.request_timeout,
+        )
+        return exchange.read(reply)
+
+    # -- the run ---------------------------------------------------------------------------------------------------
+
+    async def log_heartbeat(self, status: str, next_report_increment: float) -> HeartbeatResponse:
+        """Say that the run lives and when to expect the next word, seconds from now."""
+        return await self._send(self._heartbeat(status, next_report_increment))
+
+    def log_heartbeat_sync(self, status: str, next_report_increment: float) -> HeartbeatResponse:
+        """Do as `log_heartbeat`, without a loop."""
+        return self._send_sync(self._heartbeat(status, next_report_increment))
+
+    def _heartbeat(self, status: str, increment: float) -> _Exchange[RunStatusResponse, HeartbeatResponse]:
+        message = HeartbeatRequest(status=str(status), next_report_increment=increment)
+        return _Exchange(self._run("heartbeat"), message, RunStatusResponse, lambda r: HeartbeatResponse(r.status))
+
+    async def update_status(self, status: str) -> StatusUpdateResponse:
+        """Ask for a new status of the run."""
+        return await self._send(self._status(status))
+
+    def update_status_sync(self, status: str) -> StatusUpdateResponse:
+        """Do as `update_status`, without a loop."""
+        return self._send_sync(self._status(status))
+
+    def _status(self, status: str) -> _Exchange[RunStatusResponse, StatusUpdateResponse]:
+        message = RunStatusRequest(status=str(status))
+        return _Exchange(self._run("status"), message, RunStatusResponse, lambda r: StatusUpdateResponse(r.status))
+
+    async def terminate_task_instances(self) -> None:
+        """End all attempts of this run: queued ones at once, the others by whoever runs them."""
+        await self._send(_Exchange(self._run("terminate_task_instances"), {}, TerminateResponse, _nothing))
+
+    async def request_triage(self) -> None:
+        """Have the server look for attempts whose heartbeat is overdue."""
+        await self._send(_Exchange(self._run("triage"), {}, TriageResponse, _nothing))
+
+    # -- tasks and limits ------------------------------------------------------------------------------------------
+
+    async def get_task_status_updates(
+        self, since: datetime | None = None, wait_seconds: float | None = None
+    ) -> TaskStatusUpdatesResponse:
+        """Return what changed.
+
+        Args:
+            since: the `time` of an earlier answer; None: the status of every task.
+            wait_seconds: how long the server may hold the request until something changes; None: it answers at once.
+        """
+        query = {
+            "since": None if since is None else since.isoformat(),
+            "wait_seconds": wait_seconds,
+            "workflow_run_id": self.workflow_run_id,
+        }
+        timeout = None if wait_seconds is None else wait_seconds + LONG_POLL_GRACE_SECONDS
+        return await self._send(
+            _Exchange(self._workflow("changes"), query, swarm.ChangesResponse, _updates, "get", timeout)
+        )
+
+    async def get_workflow_concurrency(self) -> int:
+        """Return how many tasks of the workflow may run at once."""
+        return await self._send(
+            _Exchange(self._workflow("concurrency"), None, ConcurrencyResponse, _concurrency, "get")
+        )
+
+    async def get_array_concurrency(self, array_id: int) -> int:
+        """Return how many tasks of an array may run at once."""
+        return await self._send(
+            _Exchange(f"/arrays/{array_id}/concurrency", None, ConcurrencyResponse, _concurrency, "get")
+        )
+
+    async def bind_task_resources(self, task_resources: Sequence[TaskResources]) -> list[int]:
+        """Record requests for resources; each gets its id, and the ids are returned in order."""
+        specs = [
+            ResourcesSpec(
+                cluster_name=resources.cluster_name,
+                queue_name=resources.queue_name,
+                requested=dict(resources.requested_resources),
+                kind=resources.kind.value,
+            )
+            for resources in task_resources
+        ]
+        message = ResourcesRequest(resources=specs)
+        ids = await self._send(_Exchange("/task_resources", message, IdsResponse, lambda r: r.ids))
+        for resources, resources_id in zip(task_resources, ids, strict=True):
+            resources.id = resources_id
+        return ids
+
+    async def queue_task_batch(
+        self, array_id: int, task_ids: list[int], task_resources_id: int, cluster_id: int
+    ) -> QueueResponse:
+        """Queue tasks of one array with one request."""
+        batch = swarm.QueueBatch(
+            array_id=array_id, task_ids=task_ids, task_resources_id=task_resources_id, cluster_id=cluster_id
+        )
+        return await self.queue_task_batches([batch])
+
+    async def queue_task_batches(self, batches: Sequence[swarm.QueueBatch]) -> QueueResponse:
+        """Queue several batches in one transaction; together at most `QUEUE_BATCH_MAX` tasks.
+
+        Raises:
+            StaleRun: a newer run exists, or this one is final or told to make room.
+        """
+        message = swarm.QueueRequest(batches=list(batches))
+        return await self._send(
+            _Exchange(self._run("queue"), message, swarm.QueueResponse, lambda r: QueueResponse(r.tasks_by_status))
+        )
+
+    # -- rebuilding a run ------------------------------------------------------------------------------------------
+
+    async def get_workflow_metadata(self) -> WorkflowMetadata:
+        """Return ids and limit of the workflow.
+
+        Raises:
+            ValueError: there is no such workflow.
+        """
+        try:
+            return await self._send(self._metadata())
+        except InvalidRequest as error:
+            raise self._no_workflow(error) from error
+
+    def get_workflow_metadata_sync(self) -> WorkflowMetadata:
+        """Do as `get_workflow_metadata`, without a loop."""
+        try:
+            return self._send_sync(self._metadata())
+        except InvalidRequest as error:
+            raise self._no_workflow(error) from error
+
+    def _no_workflow(self, error: InvalidRequest) -> ValueError:
+        return ValueError(f"No workflow found for id {self.workflow_id}: {error}")
+
+    def _metadata(self) -> _Exchange[swarm.WorkflowMetadata, WorkflowMetadata]:
+        return _Exchange(self._workflow("metadata"), None, swarm.WorkflowMetadata, _metadata, "get")
+
+    async def get_tasks(self, max_task_id: int = 0, chunk_size: int = 500) -> dict[int, Any]:
+        """Return the next tasks that need to be run, by id, as `TaskMetadata`; empty when there are no more.
+
+        Args:
+            max_task_id: the largest id of the chunk before.
+            chunk_size: how many; a hint.
+        """
+        return await self._send(self._tasks(max_task_id, chunk_size))
+
+    def get_tasks_sync(self, max_task_id: int = 0, chunk_size: int = 500) -> dict[int, Any]:
+        """Do as `get_tasks`, without a loop."""
+        return self._send_sync(self._tasks(max_task_id, chunk_size))
+
+    def _tasks(self, max_task_id: int, chunk_size: int) -> _Exchange[swarm.TasksPage, dict[int, Any]]:
+        query = {"max_task_id": max_task_id, "chunk_size": chunk_size}
+        return _Exchange(self._workflow("tasks"), query, swarm.TasksPage, _tasks, "get")
+
+    async def get_downstream_tasks(self, task_ids: list[int], dag_id: int) -> DownstreamTasksResponse:
+        """Return the nodes and the downstream tasks of these tasks."""
+        return await self._send(self._downstream(task_ids, dag_id))
+
+    def get_downstream_tasks_sync(self, task_ids: list[int], dag_id: int) -> DownstreamTasksResponse:
+        """Do as `get_downstream_tasks`, without a loop."""
+        return self._send_sync(self._downstream(task_ids, dag_id))
+
+    def _downstream(
+        self, task_ids: list[int], dag_id: int
+    ) -> _Exchange[swarm.DownstreamResponse, DownstreamTasksResponse]:
+        message = swarm.DownstreamRequest(task_ids=task_ids, dag_id=dag_id)
+        return _Exchange(
+            self._workflow("downstream"),
+            message,
+            swarm.DownstreamResponse,
+            lambda reply: _downstream(task_ids, reply),
+        )
+
+    def get_task_status_updates_sync(self) -> TaskStatusUpdatesResponse:
+        """Return the status of every task, without a loop."""
+        query = {"workflow_run_id": self.workflow_run_id}
+        return self._send_sync(_Exchange(self._workflow("changes"), query, swarm.ChangesResponse, _updates, "get"))
+
+    def get_arrays_sync(self) -> list[swarm.ArrayInfo]:
+        """Return the arrays of the workflow."""
+        return self._send_sync(
+            _Exchange(self._workflow("arrays"), None, swarm.ArraysResponse, lambda r: r.arrays, "get")
+        )
+
+    def get_clusters_sync(self) -> ClustersResponse:
+        """Return all clusters with their queues."""
+        return self._send_sync(_Exchange("/clusters", None, ClustersResponse, lambda r: r, "get"))
+
+    async def get_server_time(self) -> datetime:
+        """Return the last stamp of the server's logical clock."""
+        return await self._send(_SERVER_TIME)
+
+    def get_server_time_sync(self) -> datetime:
+        """Do as `get_server_time`, without a loop."""
+        return self._send_sync(_SERVER_TIME)
+
+    def _run(self, what: str) -> str:
+        return f"/workflow_runs/{self.workflow_run_id}/{what}"
+
+    def _workflow(self, what: str) -> str:
+        return f"/workflows/{self.workflow_id}/{what}"
+
+
+_SERVER_TIME: Final[_Exchange[ServerTime, datetime]] = _Exchange(
+    "/time", None, ServerTime, lambda reply: datetime.fromisoformat(reply.time), "get"
+)
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+def _concurrency(reply: ConcurrencyResponse) -> int:
+    return reply.max_concurrently_running
+
+
+def _updates(reply: swarm.ChangesResponse) -> TaskStatusUpdatesResponse:
+    return TaskStatusUpdatesResponse(
+        time=reply.time,
+        tasks_by_status=reply.tasks_by_status,
+        workflow_run_status=reply.workflow_run_status,
+        max_concurrently_running=reply.max_concurrently_running,
+        array_limits=reply.array_limits,
+    )
+
+
+def _metadata(reply: swarm.WorkflowMetadata) -> WorkflowMetadata:
+    return WorkflowMetadata(reply.workflow_id, reply.dag_id, reply.max_concurrently_running)
+
+
+def _tasks(page: swarm.TasksPage) -> dict[int, Any]:
+    resources: Mapping[int | None, swarm.ResourcesInfo] = {info.task_resources_id: info for info in page.resources}
+    columns = zip(
+        page.task_ids,
+        page.array_ids,
+        page.node_ids,
+        page.names,
+        page.statuses,
+        page.max_attempts,
+        page.num_attempts,
+        (resources.get(resources_id) for resources_id in page.task_resources_ids),
+        page.scales,
+        page.fallback_queues,
+        strict=True,
+    )
+    return {task_id: TaskMetadata(*row) for task_id, *row in columns}
+
+
+def _downstream(task_ids: list[int], reply: swarm.DownstreamResponse) -> DownstreamTasksResponse:
+    rows = zip(task_ids, reply.node_ids, reply.set_index, strict=True)
+    return DownstreamTasksResponse({task_id: (node_id, reply.sets[number]) for task_id, node_id, number in rows})

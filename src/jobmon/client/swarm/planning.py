@@ -1,0 +1,163 @@
+"""What to queue next. Pure functions of `SwarmState` that change nothing.
+
+A plan takes ready tasks in their order as long as the workflow, their array and the size of a request allow, and puts
+those of one array with equal requests into one batch (a request names its cluster, so equal requests are for one
+cluster). It also says which entries of the queue it dealt with; `SwarmState.take_from_queue` carries that out. Work is
+in proportion to the tasks taken or put aside, never to all that wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobmon.client.swarm.state import QUEUEABLE
+from jobmon.client.swarm.task import SwarmTask
+from jobmon.client.task_resources import TaskResources
+from jobmon.core.constants import TaskStatus
+from jobmon.core.exceptions import WorkflowRunStateError
+from jobmon.core.wire.swarm import QUEUE_BATCH_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jobmon.client.swarm.state import SwarmState
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tasks of one array with one request."""
+
+    array_id: int
+    task_resources: TaskResources
+    tasks: tuple[SwarmTask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to queue in one request, and what becomes of the queue by it.
+
+    `is_full`: the request has no room for more, so there may be more to plan at once.
+    """
+
+    batches: tuple[Batch, ...]
+    examined: int
+    held: tuple[SwarmTask, ...]
+    released: Mapping[int, int]
+    is_full: bool
+
+    @property
+    def tasks(self) -> list[SwarmTask]:
+        """All tasks of the plan."""
+        return [task for batch in self.batches for task in batch.tasks]
+
+
+class _Selection:
+    """The tasks chosen so far and the room that is left."""
+
+    def __init__(self, state: SwarmState, room: int) -> None:
+        self._state = state
+        self._array_room: dict[int, int] = {}
+        self._seen: set[int] = set()
+        self.room = room
+        self.chosen: list[SwarmTask] = []
+
+    def room_of(self, array_id: int) -> int:
+        """How many more tasks of this array may be chosen."""
+        room = self._array_room.get(array_id)
+        if room is None:
+            room = self._array_room[array_id] = self._state.get_array_capacity(array_id)
+        return room
+
+    def is_candidate(self, task: SwarmTask) -> bool:
+        """Whether an entry of the queue still stands for a task that may be queued."""
+        return task.status in QUEUEABLE and task.all_upstreams_done and task.task_id not in self._seen
+
+    def choose(self, task: SwarmTask) -> None:
+        """Take a task."""
+        self._seen.add(task.task_id)
+        self.chosen.append(task)
+        self._array_room[task.array_id] -= 1
+        self.room -= 1
+
+
+def plan(state: SwarmState, tasks_max: int = QUEUE_BATCH_MAX) -> Plan:
+    """Choose what to queue now, at most `tasks_max` tasks.
+
+    Raises:
+        WorkflowRunStateError: a ready task has no request for resources.
+    """
+    selection = _Selection(state, min(state.get_workflow_capacity(), tasks_max))
+    released = _choose_held(selection, state)
+    examined, held = _choose_ready(selection, state.ready_to_run)
+    chosen = selection.chosen
+    return Plan(_batches(chosen), examined, tuple(held), released, is_full=len(chosen) == tasks_max)
+
+
+def _choose_held(selection: _Selection, state: SwarmState) -> dict[int, int]:
+    """Choose among the tasks put aside, whose arrays may have room again."""
+    released: dict[int, int] = {}
+    for array_id, waiting in state.held.items():
+        count = 0
+        for task in waiting:
+            if not selection.room or not selection.room_of(array_id):
+                break
+            count += 1
+            if selection.is_candidate(task):
+                selection.choose(task)
+        if count:
+            released[array_id] = count
+    return released
+
+
+def _choose_ready(selection: _Selection, ready: Iterable[SwarmTask]) -> tuple[int, list[SwarmTask]]:
+    """Choose from the front of the queue; return how many entries were dealt with, and those to put aside."""
+    examined = 0
+    held: list[SwarmTask] = []
+    for task in ready:
+        if not selection.room:
+            break
+        examined += 1
+        if not selection.is_candidate(task):
+            continue
+        if selection.room_of(task.array_id):
+            selection.choose(task)
+        else:
+            held.append(task)
+    return examined, held
+
+
+def _batches(chosen: Iterable[SwarmTask]) -> tuple[Batch, ...]:
+    """Group tasks, in the order in which their groups first appear."""
+    groups: dict[tuple[int, TaskResources], list[SwarmTask]] = {}
+    for task in chosen:
+        if task.task_resources is None:
+            raise WorkflowRunStateError(f"Task {task.task_id} is ready but nothing says what resources it needs.")
+        groups.setdefault((task.array_id, task.task_resources), []).append(task)
+    return tuple(Batch(array_id, resources, tuple(tasks)) for (array_id, resources), tasks in groups.items())
+
+
+def adjusted_resources(task: SwarmTask) -> TaskResources:
+    """Return what a task in ADJUSTING_RESOURCES asks for next: its scales applied once more.
+
+    Raises:
+        WorkflowRunStateError: it asked for nothing yet.
+        InvalidResources: a scale cannot be applied.
+    """
+    if task.task_resources is None:
+        raise WorkflowRunStateError(f"Task {task.task_id} has no request that could be raised.")
+    return task.task_resources.adjust(task.resource_scales, task.fallback_queues or (), task.adjustments + 1)
+
+
+def initial_fringe(state: SwarmState) -> list[SwarmTask]:
+    """Return the tasks that may be queued from the start, by id; those already in the queue left out."""
+    known = {task.task_id for task in state.ready_to_run}
+    known |= {task.task_id for waiting in state.held.values() for task in waiting}
+    ready = (
+        task
+        for status in (TaskStatus.ADJUSTING_RESOURCES, TaskStatus.REGISTERING)
+        for task in state.get_tasks_by_status(status)
+        if task.all_upstreams_done and task.task_id not in known
+    )
+    return sorted(ready, key=lambda task: task.task_id)

@@ -1,0 +1,231 @@
+"""Running a workflow from synchronous code: put builder, gateway and orchestrator together and wait.
+
+The loop always has a thread of its own. So it makes no difference whether the caller has a running loop (a notebook)
+or is not the main thread, no signal handler is needed, and heartbeats go on while the caller is asked whether an
+interrupt was meant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from jobmon.client.swarm.builder import SwarmBuilder
+from jobmon.client.swarm.orchestrator import (
+    CONCLUDE_SECONDS_MAX,
+    STOP_SECONDS_MAX,
+    OrchestratorConfig,
+    OrchestratorResult,
+    WorkflowRunConfig,
+    WorkflowRunOrchestrator,
+)
+from jobmon.client.swarm.state import SwarmState
+from jobmon.core.constants import WorkflowRunStatus
+from jobmon.core.exceptions import WorkflowRunStateError
+
+if TYPE_CHECKING:
+    from jobmon.client.workflow import Workflow
+    from jobmon.core.requester import Requester
+
+logger = logging.getLogger(__name__)
+
+#: After this the thread of a run that was cancelled is given up.
+GIVE_UP_SECONDS: Final = 2 * (STOP_SECONDS_MAX + CONCLUDE_SECONDS_MAX)
+
+DistributorAlive = Callable[..., bool]
+Observer = Callable[[SwarmState], None]
+
+
+def run_workflow(  # noqa: PLR0917 - as the public API has it
+    workflow: Workflow,
+    workflow_run_id: int,
+    distributor_alive: DistributorAlive,
+    status: str = WorkflowRunStatus.BOUND,
+    config: WorkflowRunConfig | None = None,
+    timeout: int = 36000,
+    requester: Requester | None = None,
+    *,
+    on_change: Observer | None = None,
+    confirm_interrupt: Callable[[], bool] | None = None,
+) -> OrchestratorResult:
+    """Run a bound workflow to its end.
+
+    Args:
+        workflow: the workflow.
+        workflow_run_id: its new run.
+        distributor_alive: says whether the distributor lives or is being started again.
+        status: status of the run.
+        config: settings of this run; None: the defaults.
+        timeout: seconds after which the run ends.
+        requester: sends the requests; None: as the settings say.
+        on_change: shown the state after each update that changed something, in another thread.
+        confirm_interrupt: asked on an interrupt whether it was meant; None: it was.
+    """
+    settings = _settings(config, timeout)
+    builder = _builder(requester, workflow_run_id, status, settings)
+    builder.build_from_workflow(workflow)
+    return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt)
+
+
+def resume_workflow_run(  # noqa: PLR0917 - as the public API has it
+    workflow_id: int,
+    workflow_run_id: int,
+    distributor_alive: DistributorAlive,
+    status: str = WorkflowRunStatus.BOUND,
+    config: WorkflowRunConfig | None = None,
+    timeout: int = 36000,
+    requester: Requester | None = None,
+    *,
+    on_change: Observer | None = None,
+    confirm_interrupt: Callable[[], bool] | None = None,
+) -> OrchestratorResult:
+    """Run what is left of a recorded workflow to its end; otherwise as `run_workflow`.
+
+    Raises:
+        ValueError: there is no such workflow.
+        WorkflowNotResumable: it needs a Python function, which only the user's script has.
+    """
+    settings = _settings(config, timeout)
+    builder = _builder(requester, workflow_run_id, status, settings)
+    builder.build_from_workflow_id(workflow_id)
+    return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt)
+
+
+def _settings(config: WorkflowRunConfig | None, timeout: int) -> OrchestratorConfig:
+    config = config or WorkflowRunConfig()
+    defaults = WorkflowRunConfig.from_defaults()
+    interval, buffer = config.heartbeat_interval, config.heartbeat_report_by_buffer
+    return OrchestratorConfig(
+        heartbeat_interval=_first(interval, defaults.heartbeat_interval),
+        heartbeat_report_by_buffer=_first(buffer, defaults.heartbeat_report_by_buffer),
+        wedged_workflow_sync_interval=config.wedged_workflow_sync_interval,
+        fail_fast=config.fail_fast,
+        timeout=timeout,
+        fail_after_n_executions=config.fail_after_n_executions,
+    )
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)
+
+
+def _builder(
+    requester: Requester | None, workflow_run_id: int, status: str, settings: OrchestratorConfig
+) -> SwarmBuilder:
+    if requester is None:
+        from jobmon.core.requester import Requester
+
+        requester = Requester.from_defaults()
+    return SwarmBuilder(
+        requester.without_limit(),
+        workflow_run_id,
+        settings.heartbeat_interval,
+        settings.heartbeat_report_by_buffer,
+        status,
+    )
+
+
+def _orchestrate(
+    builder: SwarmBuilder,
+    settings: OrchestratorConfig,
+    distributor_alive: DistributorAlive,
+    on_change: Observer | None,
+    confirm_interrupt: Callable[[], bool] | None,
+) -> OrchestratorResult:
+    state, gateway = builder.state, builder.gateway
+    if state is None or gateway is None:
+        raise WorkflowRunStateError("Nothing was built that could be run.")
+
+    async def main() -> OrchestratorResult:
+        async with gateway:
+            orchestrator = WorkflowRunOrchestrator(state, gateway, settings, on_change)
+            return await orchestrator.run(distributor_alive)
+
+    run = _RunThread(main)
+    run.start()
+    run.wait(confirm_interrupt)
+    return run.result()
+
+
+class _RunThread(threading.Thread):
+    """A coroutine function run to its end in a loop and thread of its own."""
+
+    def __init__(self, main: Callable[[], Coroutine[object, object, OrchestratorResult]]) -> None:
+        super().__init__(name="jobmon-orchestrator", daemon=True)
+        self._main = main
+        self._context = contextvars.copy_context()
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[OrchestratorResult] | None = None
+        self._result: OrchestratorResult | None = None
+        self._error: BaseException | None = None
+        self._interrupt: BaseException | None = None
+
+    def run(self) -> None:
+        """Run the coroutine; keep what it returns or raises."""
+        try:
+            self._result = self._context.run(asyncio.run, self._note_task())
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _note_task(self) -> OrchestratorResult:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._ready.set()
+        return await self._main()
+
+    def wait(self, confirm_interrupt: Callable[[], bool] | None) -> None:
+        """Wait for the end. An interrupt that was meant stops the run; so does whatever else ends the caller."""
+        while self.is_alive():
+            try:
+                self.join()
+            except KeyboardInterrupt as interrupt:
+                if not _is_meant(confirm_interrupt):
+                    continue
+                self._stop(interrupt)
+                return
+            except BaseException as error:
+                self._stop(error)
+                raise
+
+    def _stop(self, reason: BaseException) -> None:
+        """Cancel the run and wait until it has ended its attempts; a further interrupt ends the waiting for them."""
+        self._interrupt = reason
+        for _ in range(2):
+            self._cancel()
+            try:
+                self.join(GIVE_UP_SECONDS)
+            except KeyboardInterrupt:
+                continue
+            return
+        self.join(CONCLUDE_SECONDS_MAX)
+
+    def _cancel(self) -> None:
+        self._ready.wait(GIVE_UP_SECONDS)
+        if self._loop is not None and self._task is not None and self.is_alive():
+            with suppress(RuntimeError):  # the loop was closed just now
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def result(self) -> OrchestratorResult:
+        """Return what the coroutine returned, or raise what it raised."""
+        if self._result is None:
+            raise self._error or self._interrupt or WorkflowRunStateError("The run did not come to an end.")
+        if self._interrupt is not None and isinstance(self._result.error, asyncio.CancelledError):
+            return replace(self._result, error=self._interrupt)
+        return self._result
+
+
+def _is_meant(confirm_interrupt: Callable[[], bool] | None) -> bool:
+    """Ask whether an interrupt was meant; another one while asking says yes."""
+    try:
+        return confirm_interrupt is None or confirm_interrupt()
+    except KeyboardInterrupt:
+        return True

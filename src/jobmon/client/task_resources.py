@@ -1,0 +1,115 @@
+"""A request for resources on a queue, as a value: compared by content, changed by making a new one. No HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.core import resources as resource_rules
+from jobmon.core.constants import ResourceType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobmon.core.cluster_protocol import ClusterQueue
+
+#: By how much a request grows after a resource error where no scale was given: half as much again.
+DEFAULT_RESOURCE_SCALE: Final = 0.5
+DEFAULT_RESOURCE_SCALES: Final = {"memory": DEFAULT_RESOURCE_SCALE, "runtime": DEFAULT_RESOURCE_SCALE}
+#: A Python hash keeps 61 bits less one; 60 survive unchanged on every platform.
+HASH_BITS: Final = 60
+
+
+class TaskResources:
+    """What a task asks for, and of which queue.
+
+    Args:
+        requested_resources: as users write them; kept in normal form, without the queue's name.
+        queue: the queue, an instance of its plug-in's class.
+        cluster_name: the cluster to which the queue belongs.
+        cluster_id: its id in the database, where known.
+        kind: whether the request is as asked for, as checked, or as raised after a resource error.
+
+    `id` is the id in the database: None until somebody bound it.
+
+    Raises:
+        InvalidResources, InvalidMemoryFormat: a value cannot be read.
+    """
+
+    __slots__ = ("_hash", "cluster_id", "cluster_name", "id", "kind", "queue", "requested_resources")
+
+    def __init__(
+        self,
+        requested_resources: Mapping[str, Any],
+        queue: ClusterQueue,
+        cluster_name: str,
+        cluster_id: int | None = None,
+        kind: ResourceType = ResourceType.ORIGINAL,
+    ) -> None:
+        normal = resource_rules.normalized(requested_resources)
+        normal.pop("queue", None)
+        self.requested_resources = normal
+        self.queue = queue
+        self.cluster_name = cluster_name
+        self.cluster_id = cluster_id
+        self.kind = ResourceType(kind)
+        self.id: int | None = None
+        self._hash = _stable_hash(self._canonical())
+
+    @property
+    def queue_name(self) -> str:
+        """Name of the queue."""
+        return self.queue.queue_name
+
+    def _canonical(self) -> str:
+        content = (self.cluster_name, self.queue.queue_name, self.kind.value, self.requested_resources)
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+
+    def __hash__(self) -> int:
+        """Return the same number in every process: the first 60 bits of the content's SHA-256."""
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, TaskResources):
+            return NotImplemented
+        return self._hash == other._hash and self._canonical() == other._canonical()
+
+    def __repr__(self) -> str:
+        return f"TaskResources({self.cluster_name}/{self.queue_name}, {self.requested_resources}, {self.kind.value})"
+
+    def validate(self, strict: bool = False) -> tuple[bool, str]:
+        """Say whether the queue takes the request, and what is wrong with it; strict: also what could be coerced."""
+        return self.queue.validate_resources(strict, **self.requested_resources)
+
+    def coerce_resources(self) -> TaskResources:
+        """Return the request completed by the queue's defaults and moved within its limits."""
+        return self._on(self.queue, self.queue.coerce_resources(**self.requested_resources), ResourceType.VALIDATED)
+
+    def adjust(
+        self, scales: Mapping[str, Any] | None, fallback_queues: Sequence[ClusterQueue], step: int
+    ) -> TaskResources:
+        """Return the request after the `step`-th resource error of its task (from 1).
+
+        It stays on its queue if it fits, else goes to the first fallback queue that takes it, else it is moved within
+        the limits of the last one.
+
+        Raises:
+            InvalidResources: a scale cannot be applied.
+        """
+        grown = resource_rules.scaled(self.requested_resources, scales or DEFAULT_RESOURCE_SCALES, step)
+        queues = [self.queue, *fallback_queues]
+        for queue in queues:
+            if queue.validate_resources(strict=True, **grown)[0]:
+                return self._on(queue, grown, ResourceType.ADJUSTED)
+        return self._on(queues[-1], queues[-1].coerce_resources(**grown), ResourceType.ADJUSTED)
+
+    def _on(self, queue: ClusterQueue, requested: Mapping[str, Any], kind: ResourceType) -> TaskResources:
+        return TaskResources(requested, queue, self.cluster_name, self.cluster_id, kind)
+
+
+def _stable_hash(text: str) -> int:
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - HASH_BITS)
