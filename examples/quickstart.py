@@ -1,7 +1,6 @@
-"""The first workflow of the README: three greetings side by side, then one command that needs all three."""
+"""The first workflow of the README: three greetings side by side, then a command that waits for all three."""
 
 from jobmon.client.api import Tool
-from jobmon.core.exceptions import WorkflowAlreadyComplete
 
 tool = Tool(name="quickstart")
 greet = tool.get_task_template("greet", command_template="echo Hello {name}", node_args=["name"])
@@ -9,8 +8,6 @@ count = tool.get_task_template("count", command_template="echo {number} greeting
 
 workflow = tool.create_workflow(name="quickstart", workflow_args="my first workflow")
 greetings = greet.create_tasks(name=["Ada", "Grace", "Katherine"])
-workflow.add_tasks([*greetings, count.create_task(number=3, upstream_tasks=greetings)])
-try:
-    print(workflow.run())  # "D" for done
-except WorkflowAlreadyComplete as complete:
-    print(complete)
+workflow.add_tasks(greetings)
+workflow.add_task(count.create_task(number=3, upstream_tasks=greetings))
+print(workflow.run())
