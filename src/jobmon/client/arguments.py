@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 #: Parameters of `create_task` and `create_tasks`: an argument of such a name could never be given.
 RESERVED_NAMES: Final = frozenset(
@@ -52,7 +54,8 @@ def placeholders(command_template: str) -> frozenset[str]:
         return frozenset(_names_in(command_template, _FORMAT_NESTING_MAX))
     except ValueError as error:
         raise ValueError(
-            f"command_template {command_template!r} cannot be read: {error}. Write {{{{ and }}}} for braces of the command."
+            f"command_template {command_template!r} cannot be read: {error}."
+            " Write {{ and }} for braces of the command."
         ) from None
 
 

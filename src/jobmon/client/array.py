@@ -58,4 +58,6 @@ class Array:
 def duplicate(task: Task) -> DuplicateNodeArgsError:
     """Return the error that names what two tasks have in common."""
     given = ", ".join(f"{name}={value!r}" for name, value in task.node_args.items()) or "no node args"
-    return DuplicateNodeArgsError(f"Two tasks of template {task.template_version.name!r} have the same node args: {given}.")
+    return DuplicateNodeArgsError(
+        f"Two tasks of template {task.template_version.name!r} have the same node args: {given}."
+    )

@@ -6,16 +6,17 @@ thousand tasks that wait for the same thousand cost two thousand steps, not a mi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from jobmon.client.node import digest_of
+from jobmon.client.task import Task
 from jobmon.core.exceptions import CyclicGraphError, EmptyWorkflowError, NodeDependencyNotExistError
 
 if TYPE_CHECKING:
-    from jobmon.client.task import Task
+    from collections.abc import Iterable, Sequence
+
     from jobmon.client.workflow import Workflow
 
 Upstreams = frozenset["Task"] | set["Task"]

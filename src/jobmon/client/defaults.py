@@ -182,7 +182,9 @@ class HasDefaults:
         self.default_compute_resources_set: ResourcesSet = {}
         self.default_resource_scales_set: ResourcesSet = {}
         self.default_max_attempts = checked_max_attempts(default_max_attempts)
-        for cluster, resources in _mapping(default_compute_resources_set or {}, "default_compute_resources_set").items():
+        for cluster, resources in _mapping(
+            default_compute_resources_set or {}, "default_compute_resources_set"
+        ).items():
             self.set_default_compute_resources_from_dict(cluster, resources)
         for cluster, scales in _mapping(default_resource_scales_set or {}, "default_resource_scales_set").items():
             self.set_default_resource_scales_from_dict(cluster, scales)

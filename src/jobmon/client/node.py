@@ -7,13 +7,14 @@ order of their names (the names themselves are part of the template).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from jobmon.client.arguments import Arguments
 
 DIGEST_BYTES: Final = 32

@@ -97,9 +97,7 @@ def template_versions(template: TaskTemplate) -> list[TaskTemplateVersion]:
         TaskTemplateVersion(
             template,
             found.template.command_template,
-            Arguments(
-                tuple(found.template.node_args), tuple(found.template.task_args), tuple(found.template.op_args)
-            ),
+            Arguments(tuple(found.template.node_args), tuple(found.template.task_args), tuple(found.template.op_args)),
             found.task_template_version_id,
         )
         for found in response.versions

@@ -310,6 +310,11 @@ class Task:
         """Names and values that are searchable and never passed to the job."""
         return dict(self._attributes or {})
 
+    @property
+    def has_attributes(self) -> bool:
+        """Whether there are any."""
+        return bool(self._attributes)
+
     def add_attribute(self, name: str, value: Any = "") -> None:
         """Add an attribute."""
         self._check_open()
@@ -377,7 +382,9 @@ def checked_upstreams(tasks: Iterable[Task]) -> tuple[Task, ...]:
     return listed
 
 
-def checked_attributes(attributes: Iterable[str] | Mapping[str, Any] | None, what: str = "attributes") -> dict[str, str]:
+def checked_attributes(
+    attributes: Iterable[str] | Mapping[str, Any] | None, what: str = "attributes"
+) -> dict[str, str]:
     """Return attributes as a dict of texts; a list gives names without values.
 
     Raises:

@@ -20,7 +20,16 @@ COMMAND_BYTES_MAX: Final = 131_071
 class TaskTemplateVersion:
     """A command template with its arguments. `id` is known once it is recorded."""
 
-    __slots__ = ("__weakref__", "_encode_identity", "arguments", "command_template", "digest", "id", "names", "template")
+    __slots__ = (
+        "__weakref__",
+        "_encode_identity",
+        "arguments",
+        "command_template",
+        "digest",
+        "id",
+        "names",
+        "template",
+    )
 
     def __init__(
         self, template: TaskTemplate, command_template: str, arguments: Arguments, version_id: int | None = None

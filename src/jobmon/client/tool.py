@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from jobmon.client.workflow import Workflow
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 
 if TYPE_CHECKING:
+    import os
+
     from jobmon.core.requester import Requester
 
 

@@ -1,0 +1,389 @@
+"""From definition to record, in named steps and bounded columnar chunks.
+
+Every step may be repeated: a bind that was interrupted is simply started again. Nothing is recorded before everything
+that can be checked here has been checked. Time and memory are linear in tasks and in distinct sets of upstreams.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.client import dag, records
+from jobmon.client.clusters import Clusters, ResourceResolver
+from jobmon.client.task import settled_scales
+from jobmon.core.clock import Clock, SystemClock
+from jobmon.core.constants import TaskStatus, WorkflowStatus
+from jobmon.core.exceptions import ConfigError, WorkflowAlreadyComplete
+from jobmon.core.wire.binding import (
+    EDGES_PER_CHUNK_MAX,
+    RESOURCES_PER_CHUNK_MAX,
+    TASKS_PER_CHUNK_MAX,
+    ArraySpec,
+    ArraysRequest,
+    BoundResponse,
+    EdgesRequest,
+    IdsResponse,
+    ResourcesRequest,
+    ResourcesSpec,
+    TasksRequest,
+    TasksResponse,
+    WorkflowRequest,
+    WorkflowResponse,
+)
+
+if TYPE_CHECKING:
+    from jobmon.client.array import Array
+    from jobmon.client.task import Task
+    from jobmon.client.task_resources import TaskResources
+    from jobmon.client.task_template_version import TaskTemplateVersion
+    from jobmon.client.tool_version import ToolVersion
+    from jobmon.client.workflow import Workflow
+
+logger = logging.getLogger(__name__)
+
+#: A character may need six bytes in JSON; so a chunk stays within REQUEST_BYTES_MAX whatever it holds.
+CHARACTERS_PER_CHUNK_MAX: Final = 5_000_000
+PROGRESS_AFTER_SECONDS: Final = 2.0
+PROGRESS_EVERY_SECONDS: Final = 1.0
+_STATUS_OF: Final = {status.value: status for status in TaskStatus}
+
+#: Called with the name of the step, how many are recorded and how many there are.
+Progress = Callable[[str, int, int], None]
+
+
+def log_progress(step: str, done: int, total: int) -> None:
+    """Tell how far recording is."""
+    logger.info("Recording %s: %d of %d", step, done, total)
+
+
+class Binding:
+    """Records one workflow.
+
+    Args:
+        workflow: what to record.
+        clock: the time.
+        progress: told how far it is, once it takes longer than two seconds.
+    """
+
+    def __init__(self, workflow: Workflow, clock: Clock | None = None, progress: Progress = log_progress) -> None:
+        self._workflow = workflow
+        self._requester = workflow.requester
+        self._clock = clock or SystemClock()
+        self._progress = progress
+        self._started = self._told = self._clock.monotonic()
+        self._tasks: list[Task] = []
+        self._resolver = ResourceResolver(Clusters(self._requester))
+        self._edges = dag.EdgeSets([], [], "")
+        self.response: WorkflowResponse | None = None
+
+    # -- the steps ----------------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """Check graph and resources; return what will be moved within a queue's limits.
+
+        Raises:
+            JobmonError: something is wrong; nothing has been recorded.
+        """
+        workflow = self._workflow
+        dag.check(workflow)
+        workflow.check_limits()
+        self._tasks = list(workflow.tasks.values())
+        self._resolver = ResourceResolver(Clusters(self._requester))
+        self._resolver.resolve(self._tasks)
+        return self._resolver.adjusted
+
+    def record_workflow(self) -> WorkflowResponse:
+        """Find or create tool, templates and workflow.
+
+        Raises:
+            WorkflowAlreadyExists: one with these workflow_args has other tasks.
+            WorkflowAlreadyComplete: it is done already.
+        """
+        for adjusted in self.check():
+            logger.warning("Moved within the limits of its queue. %s", adjusted)
+        workflow = self._workflow
+        version_id = records.tool_version_id(workflow.tool_version)
+        for tool_version, versions in self._template_versions().items():
+            records.record_templates(tool_version, versions)
+        self._edges = dag.edge_sets(self._tasks)
+        self.response = self._requester.call("/workflows", self._workflow_request(version_id), WorkflowResponse)
+        workflow.workflow_id = self.response.workflow_id
+        workflow.dag_id = self.response.dag_id
+        if self.response.status == WorkflowStatus.DONE:
+            raise WorkflowAlreadyComplete(
+                f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is already complete:"
+                " nothing to do. Change workflow_args to run it again."
+            )
+        return self.response
+
+    def record_tasks(self) -> None:
+        """Record arrays, resources, tasks and edges, and close the record."""
+        assert self.response is not None, "record_workflow comes first"
+        self._record_arrays()
+        self._record_resources()
+        self._record_all_tasks()
+        if not self.response.dag_is_complete:
+            self._record_edges(self.response.dag_id)
+        self._requester.call(f"/workflows/{self.response.workflow_id}/bound", {}, BoundResponse)
+        self._workflow.is_bound = True
+
+    # -- rows ---------------------------------------------------------------------------------------------------
+
+    def _template_versions(self) -> dict[ToolVersion, list[TaskTemplateVersion]]:
+        versions: dict[ToolVersion, list[TaskTemplateVersion]] = {}
+        for array in self._workflow.arrays.values():
+            version = array.template_version
+            versions.setdefault(version.template.tool_version, []).append(version)
+        return versions
+
+    def _workflow_request(self, tool_version_id: int) -> WorkflowRequest:
+        workflow = self._workflow
+        return WorkflowRequest(
+            tool_version_id=tool_version_id,
+            workflow_args=workflow.workflow_args,
+            workflow_args_hash=sha256(workflow.workflow_args.encode()).hexdigest(),
+            dag_hash=self._edges.dag_hash,
+            task_hash=dag.task_hash(self._tasks),
+            task_count=len(self._tasks),
+            edge_set_count=len(self._edges.sets),
+            name=workflow.name,
+            description=workflow.description,
+            max_concurrently_running=workflow.max_concurrently_running,
+            task_counts={name: len(array.tasks) for name, array in workflow.arrays.items()},
+            user=user_name(),
+            working_directory=working_directory(),
+            umask=current_umask(),
+            workflow_attributes=dict(workflow.workflow_attributes),
+        )
+
+    def _record_arrays(self) -> None:
+        arrays = list(self._workflow.arrays.values())
+        request = ArraysRequest(
+            arrays=[
+                ArraySpec(
+                    task_template_version_id=_id(array.template_version.id),
+                    name=array.name,
+                    max_concurrently_running=array.max_concurrently_running,
+                )
+                for array in arrays
+            ]
+        )
+        response = self._requester.call(f"/workflows/{self._workflow.workflow_id}/arrays", request, IdsResponse)
+        for array, array_id in zip(arrays, response.ids, strict=True):
+            array.array_id = array_id
+
+    def _record_resources(self) -> None:
+        distinct = self._resolver.distinct
+        for start in range(0, len(distinct), RESOURCES_PER_CHUNK_MAX):
+            chunk = distinct[start : start + RESOURCES_PER_CHUNK_MAX]
+            request = ResourcesRequest(resources=[_resources_spec(resources) for resources in chunk])
+            response = self._requester.call("/task_resources", request, IdsResponse)
+            for resources, resources_id in zip(chunk, response.ids, strict=True):
+                resources.id = resources_id
+
+    def _record_all_tasks(self) -> None:
+        done, total = 0, len(self._tasks)
+        for array in self._workflow.arrays.values():
+            for chunk in _chunks(array.tasks):
+                self._record_chunk(array, chunk)
+                done += len(chunk)
+                self._tell("tasks", done, total)
+
+    def _record_chunk(self, array: Array, tasks: Sequence[Task]) -> None:
+        route = f"/workflows/{self._workflow.workflow_id}/tasks"
+        response = self._requester.call(route, tasks_request(array, tasks), TasksResponse)
+        columns = zip(tasks, response.task_ids, response.node_ids, response.statuses, strict=True)
+        for task, task_id, node_id, status in columns:
+            task.task_id = task_id
+            task.node_id = node_id
+            task.initial_status = _STATUS_OF[status]
+
+    def _record_edges(self, dag_id: int) -> None:
+        chunks = list(_edge_chunks(self._edges))
+        for number, (set_numbers, upstreams, members) in enumerate(chunks, start=1):
+            request = EdgesRequest(
+                set_numbers=set_numbers,
+                upstream_nodes=upstreams,
+                node_ids=[_id(task.node_id) for task, _ in members],
+                node_sets=[index for _, index in members],
+                last=number == len(chunks),
+            )
+            self._requester.call(f"/dags/{dag_id}/edges", request, dict)
+            self._tell("dependencies, chunk", number, len(chunks))
+
+    def _tell(self, step: str, done: int, total: int) -> None:
+        now = self._clock.monotonic()
+        if now - self._started >= PROGRESS_AFTER_SECONDS and now - self._told >= PROGRESS_EVERY_SECONDS:
+            self._told = now
+            self._progress(step, done, total)
+
+
+def tasks_request(array: Array, tasks: Sequence[Task]) -> TasksRequest:
+    """Return a chunk of tasks of one array as columns."""
+    arguments = array.template_version.arguments
+    names = arguments.node_args + arguments.task_args
+    columns = [list(column) for column in zip(*(task.values for task in tasks), strict=True)]
+    by_name = dict(zip(names, columns, strict=True))
+    settings = _Settings(tasks)
+    identities = [task.node_digest.hex() for task in tasks]
+    return TasksRequest(
+        array_id=_id(array.array_id),
+        task_template_version_id=_id(array.template_version.id),
+        names=[task.name for task in tasks],
+        commands=[task.command for task in tasks],
+        node_hashes=identities,
+        task_hashes=[task.task_digest.hex() for task in tasks],
+        node_args={name: by_name[name] for name in arguments.node_args},
+        task_args={name: by_name[name] for name in arguments.task_args},
+        max_attempts=settings.max_attempts,
+        task_resources_ids=settings.resources_ids,
+        scales=settings.scales,
+        scales_index=settings.scales_index,
+        fallback_queues=settings.queues,
+        fallback_index=settings.queues_index,
+        attributes={index: task.attributes for index, task in enumerate(tasks) if task.has_attributes},
+    )
+
+
+class _Settings:
+    """Columns that follow from a task's options: worked out once for each distinct options object."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.max_attempts: list[int] = []
+        self.resources_ids: list[int | None] = []
+        self.scales: list[dict[str, Any]] = []
+        self.scales_index: list[int] = []
+        self.queues: list[list[str]] = []
+        self.queues_index: list[int] = []
+        by_options: dict[int, tuple[int, int | None, int, int]] = {}
+        for task in tasks:
+            key = id(task.options)
+            if key not in by_options:
+                by_options[key] = self._row(task)
+            attempts, resources_id, scales, queues = by_options[key]
+            self.max_attempts.append(attempts)
+            self.resources_ids.append(resources_id)
+            self.scales_index.append(scales)
+            self.queues_index.append(queues)
+
+    def _row(self, task: Task) -> tuple[int, int | None, int, int]:
+        decided_later = task.compute_resources_callable is not None or task.task_resources is None
+        attempts = task.max_attempts
+        return (
+            attempts,
+            None if decided_later else task.task_resources.id,  # type: ignore[union-attr]
+            _place(self.scales, storable_scales(settled_scales(task.resource_scales, attempts), attempts)),
+            _place(self.queues, task.fallback_queues),
+        )
+
+
+def storable_scales(scales: dict[str, Any], max_attempts: int) -> dict[str, Any]:
+    """Return scales as JSON: what cannot be stored is None, lists are no longer than they can be used."""
+    return {
+        key: None if callable(scale) else scale[:max_attempts] if isinstance(scale, list) else scale
+        for key, scale in scales.items()
+    }
+
+
+def _place(entries: list[Any], entry: Any) -> int:
+    """Return the index of an entry, appending it if it is new. The lists are short: a few distinct settings."""
+    if entry not in entries[-1:]:
+        entries.append(entry)
+    return len(entries) - 1
+
+
+def _chunks(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+    """Cut tasks into chunks of bounded number and size."""
+    start = characters = 0
+    for index, task in enumerate(tasks):
+        size = len(task.command) + sum(map(len, task.values))
+        full = index - start >= TASKS_PER_CHUNK_MAX or characters + size > CHARACTERS_PER_CHUNK_MAX
+        if full and index > start:
+            yield tasks[start:index]
+            start, characters = index, 0
+        characters += size
+    if start < len(tasks):
+        yield tasks[start:]
+
+
+_EdgeChunk = tuple[list[int], list[list[int]], "list[tuple[Task, int]]"]
+
+
+def _edge_chunks(edges: dag.EdgeSets) -> Iterator[_EdgeChunk]:
+    """Cut sets, then their members, into chunks of at most EDGES_PER_CHUNK_MAX entries; at least one chunk."""
+    numbers: list[int] = []
+    upstreams: list[list[int]] = []
+    room = EDGES_PER_CHUNK_MAX
+    for number, upstream_set in enumerate(edges.sets):
+        nodes = sorted(_id(task.node_id) for task in upstream_set)
+        while nodes:
+            part, nodes = nodes[:room], nodes[room:]
+            numbers.append(number)
+            upstreams.append(part)
+            room -= len(part)
+            if not room:
+                yield numbers, upstreams, []
+                numbers, upstreams, room = [], [], EDGES_PER_CHUNK_MAX
+    members = edges.members
+    yield numbers, upstreams, members[:room]
+    for start in range(room, len(members), EDGES_PER_CHUNK_MAX):
+        yield [], [], members[start : start + EDGES_PER_CHUNK_MAX]
+
+
+def _resources_spec(resources: TaskResources) -> ResourcesSpec:
+    return ResourcesSpec(
+        cluster_name=resources.cluster_name,
+        queue_name=resources.queue.queue_name,
+        requested=dict(resources.requested_resources),
+        kind=resources.kind,
+    )
+
+
+def _id(value: int | None) -> int:
+    """Return an id that an earlier step has set."""
+    assert value is not None, "an earlier step of binding sets this id"
+    return value
+
+
+# -- the surroundings that are recorded with the workflow -------------------------------------------------------
+
+
+def user_name() -> str:
+    """Return the user's name; where the system knows none, the number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def working_directory() -> str:
+    """Return the directory in which tasks will run.
+
+    Raises:
+        ConfigError: it is gone.
+    """
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        raise ConfigError(
+            "The current directory does not exist any more; change to one in which tasks can run."
+        ) from None
+
+
+def current_umask() -> int:
+    """Return this process's umask, without changing it where the system can tell."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    except (OSError, ValueError):
+        pass
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,173 @@
+"""Which clusters and queues the server knows, and a task's request checked against them.
+
+A cluster that the server does not know, but for which a plug-in of that name is found here with queues of its own, is
+recorded on the way: that is how `multiprocess` comes to be known to a new server.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from jobmon.client.defaults import name_hint
+from jobmon.client.task_resources import TaskResources
+from jobmon.core.constants import ResourceType
+from jobmon.core.exceptions import InvalidResources, JobmonError, PluginError
+from jobmon.core.wire.definition import Cluster, ClusterRequest, ClustersResponse, QueueSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jobmon.client.task import Task
+    from jobmon.core.cluster_protocol import ClusterQueue
+    from jobmon.core.requester import Requester
+    from jobmon.core.resources import Resources
+
+logger = logging.getLogger(__name__)
+
+
+class KnownCluster:
+    """A cluster with its queues as objects of its plug-in."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        from jobmon.core.cluster import load_plugin
+
+        queue_class = load_plugin(cluster.plugin).get_cluster_queue_class()
+        self.name = cluster.name
+        self.cluster_id = cluster.cluster_id
+        self.queues: dict[str, ClusterQueue] = {
+            queue.queue_name: queue_class(queue.queue_id, queue.queue_name, queue.parameters)
+            for queue in cluster.queues
+        }
+
+    def queue(self, name: str, what: str = "queue") -> ClusterQueue:
+        """Return a queue; "" is the default one.
+
+        Raises:
+            InvalidResources: there is none of that name.
+        """
+        if not self.queues:
+            raise InvalidResources(f"Cluster {self.name!r} has no queues.")
+        if not name:
+            return next(iter(self.queues.values()))
+        if name not in self.queues:
+            raise InvalidResources(f"Cluster {self.name!r} has no {what} {name!r}{name_hint(name, self.queues)}")
+        return self.queues[name]
+
+
+class Clusters:
+    """The clusters that a workflow names."""
+
+    def __init__(self, requester: Requester) -> None:
+        self._requester = requester
+        self._recorded: dict[str, Cluster] | None = None
+        self._known: dict[str, KnownCluster] = {}
+
+    def get(self, name: str) -> KnownCluster:
+        """Return a cluster, recording it if a plug-in of that name is found here.
+
+        Raises:
+            InvalidResources: there is none of that name.
+        """
+        if name not in self._known:
+            recorded = self._all()
+            if name not in recorded:
+                recorded[name] = self._record(name)
+            self._known[name] = KnownCluster(recorded[name])
+        return self._known[name]
+
+    def _all(self) -> dict[str, Cluster]:
+        if self._recorded is None:
+            response = self._requester.call("/clusters", None, ClustersResponse, "get")
+            self._recorded = {cluster.name: cluster for cluster in response.clusters}
+        return self._recorded
+
+    def _record(self, name: str) -> Cluster:
+        queues = self._queues_of_plugin(name)
+        logger.info("Cluster %r is recorded with the queues of its plug-in.", name)
+        request = ClusterRequest(name=name, plugin=name, queues=queues)
+        return self._requester.call("/clusters", request, Cluster)
+
+    def _queues_of_plugin(self, name: str) -> list[QueueSpec]:
+        from jobmon.core.cluster import default_queues, plugin_names
+
+        names = plugin_names()
+        if name not in names:
+            raise InvalidResources(f"There is no cluster {name!r}{name_hint(name, {*self._all(), *names})}")
+        try:
+            queues = default_queues(name)
+        except PluginError as error:
+            raise InvalidResources(f"Cluster {name!r} cannot be used: {error}") from error
+        if not queues:
+            raise InvalidResources(
+                f"There is no cluster {name!r} yet, and its plug-in has no queues of its own: add it with"
+                " 'jobmon cluster add'."
+            )
+        return [QueueSpec(queue_name=queue, parameters=dict(parameters)) for queue, parameters in queues]
+
+
+class ResourceResolver:
+    """Turns what tasks ask for into requests to queues; tasks that say the same share one request."""
+
+    def __init__(self, clusters: Clusters) -> None:
+        self._clusters = clusters
+        self._by_source: dict[tuple[int, int], TaskResources] = {}
+        self._distinct: dict[TaskResources, TaskResources] = {}
+        #: What had to be moved within a queue's limits, in words.
+        self.adjusted: list[str] = []
+
+    def resolve(self, tasks: Iterable[Task]) -> None:
+        """Give every task its checked request.
+
+        Raises:
+            InvalidResources: a cluster, queue or resource is unknown, or a value cannot be read.
+        """
+        for task in tasks:
+            source = (id(task.options), id(task.template_version.template))
+            resources = self._by_source.get(source)
+            if resources is None:
+                resources = self._by_source[source] = self._resolved(task)
+            task.task_resources = resources
+
+    @property
+    def distinct(self) -> list[TaskResources]:
+        """All requests, each once."""
+        return list(self._distinct)
+
+    def _resolved(self, task: Task) -> TaskResources:
+        try:
+            resources = self._checked(task)
+        except JobmonError as error:
+            raise InvalidResources(f"Resources of task {task.name!r}: {error}") from error
+        return self._distinct.setdefault(resources, resources)
+
+    def _checked(self, task: Task) -> TaskResources:
+        cluster = self._clusters.get(task.cluster_name)
+        requested = task.compute_resources
+        queue = cluster.queue(str(requested.pop("queue", None) or ""))
+        for name in task.fallback_queues:
+            cluster.queue(name, "fallback queue")
+        _check_names_of_scales(task, queue)
+        if task.compute_resources_callable is None:
+            self._check_values(task, queue, requested)
+        coerced = queue.coerce_resources(**requested)
+        coerced.pop("queue", None)
+        return TaskResources(coerced, queue, cluster.name, cluster.cluster_id, ResourceType.VALIDATED)
+
+    def _check_values(self, task: Task, queue: ClusterQueue, requested: Resources) -> None:
+        valid, problems = queue.validate_resources(strict=False, **requested)
+        if not valid:
+            raise InvalidResources(f"{problems} (queue {queue.queue_name!r} of cluster {task.cluster_name!r})")
+        fits, problems = queue.validate_resources(strict=True, **requested)
+        if not fits:
+            self.adjusted.append(
+                f"Task {task.name!r} on queue {queue.queue_name!r} of {task.cluster_name!r}: {problems}"
+            )
+
+
+def _check_names_of_scales(task: Task, queue: ClusterQueue) -> None:
+    from jobmon.core.resources import COMMON_KEYS, unknown_keys
+
+    problems = unknown_keys(task.resource_scales, COMMON_KEYS | queue.extra_keys)
+    if problems:
+        raise InvalidResources(f"resource_scales: {'; '.join(problems)}")

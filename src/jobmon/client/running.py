@@ -1,0 +1,314 @@
+"""In which order a run comes about: record, make room, create the run, start the distributor, orchestrate, conclude.
+
+The orchestrator runs in a thread of its own with its own event loop, so that this works in a notebook and off the main
+thread; the calling thread waits for it and for the user's signals.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from jobmon.client.binding import Binding
+from jobmon.client.interrupts import Ask, Interrupts, Wish, ask_on_terminal, on_terminal
+from jobmon.client.launching import DistributorProcess
+from jobmon.client.progress import Display, Observer, configure_logging, default_display
+from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
+from jobmon.core.constants import TaskStatus, WorkflowRunStatus
+from jobmon.core.exceptions import (
+    DistributorInterruptedError,
+    DistributorNotAlive,
+    JobmonError,
+    WorkflowAlreadyExists,
+    WorkflowNotResumable,
+)
+from jobmon.core.wire.run import ActiveRunsResponse, RunStatusRequest, RunStatusResponse, TerminateResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobmon.client.swarm.orchestrator import OrchestratorResult
+    from jobmon.client.swarm.state import SwarmState
+    from jobmon.client.workflow import Workflow
+    from jobmon.core.wire.binding import WorkflowResponse
+    from jobmon.core.wire.swarm import TaskError
+
+logger = logging.getLogger(__name__)
+
+#: How long the orchestrator may take to notice that its run was stopped.
+STOP_NOTICED_SECONDS: Final = 10.0
+#: How long a stopped run's commands may take to end: the interrupt timeout of commands is 10 s.
+STOP_SETTLED_SECONDS: Final = 30.0
+#: How long a distributor with nothing left to do may take to end.
+DISTRIBUTOR_END_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What `Workflow.run` was called with."""
+
+    fail_fast: bool = False
+    seconds_until_timeout: int = 36000
+    resume: bool = False
+    reset_running_jobs: bool = True
+    distributor_startup_timeout: int = 180
+    resume_timeout: int = 300
+    configure_logging: bool = False
+
+
+# -- recording --------------------------------------------------------------------------------------------------
+
+
+def bind(workflow: Workflow) -> None:
+    """Record a workflow; see `Workflow.bind`."""
+    if workflow.is_bound:
+        return
+    binding = Binding(workflow)
+    response = binding.record_workflow()
+    if response.was_started and _active_run_exists(workflow):
+        logger.warning(
+            "Workflow %d is being run already; its tasks are recorded when run(resume=True) has taken it over.",
+            response.workflow_id,
+        )
+        return
+    binding.record_tasks()
+    workflow.was_started = response.was_started
+
+
+def _active_run_exists(workflow: Workflow) -> bool:
+    route = f"/workflows/{workflow.workflow_id}/active_runs"
+    return bool(workflow.requester.call(route, None, ActiveRunsResponse, "get").runs)
+
+
+def _prepare(workflow: Workflow, options: RunOptions) -> WorkflowRun:
+    """Record what is not recorded, make room where asked to, and create the run."""
+    if workflow.is_bound and not workflow.was_started:
+        return _create_run(WorkflowRunFactory(_id_of(workflow), workflow.requester), workflow)
+    binding = Binding(workflow)
+    response = binding.record_workflow()
+    _check_may_start(workflow, response, options.resume)
+    factory = WorkflowRunFactory(response.workflow_id, workflow.requester)
+    if response.was_started:
+        factory.set_workflow_resume(options.reset_running_jobs, options.resume_timeout)
+        factory.reset_task_statuses(options.reset_running_jobs)
+    binding.record_tasks()
+    return _create_run(factory, workflow)
+
+
+def _check_may_start(workflow: Workflow, response: WorkflowResponse, resume: bool) -> None:
+    if resume or not response.was_started:
+        return
+    raise already_exists(workflow, response.status)
+
+
+def already_exists(workflow: Workflow, status: str) -> WorkflowAlreadyExists:
+    """Return the error of a second start without `resume`."""
+    return WorkflowAlreadyExists(
+        f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} was started before (its status is"
+        f" {status}). Pass resume=True to run() to continue it, or change workflow_args to start another."
+    )
+
+
+def _create_run(factory: WorkflowRunFactory, workflow: Workflow) -> WorkflowRun:
+    try:
+        run = factory.create_workflow_run()
+    except WorkflowNotResumable as error:
+        raise WorkflowAlreadyExists(
+            f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is being run already: {error}"
+            " Pass resume=True to run() to take it over."
+        ) from error
+    workflow.was_started = True
+    workflow.last_workflow_run_id = run.workflow_run_id
+    return run
+
+
+def _id_of(workflow: Workflow) -> int:
+    assert workflow.workflow_id is not None, "a recorded workflow has an id"
+    return workflow.workflow_id
+
+
+# -- running ----------------------------------------------------------------------------------------------------
+
+
+def run(
+    workflow: Workflow,
+    options: RunOptions,
+    *,
+    display: Callable[[], Display] = default_display,
+    ask: Ask | None = None,
+) -> str:
+    """Carry a workflow out; see `Workflow.run`.
+
+    Args:
+        workflow: which.
+        options: how.
+        display: makes the display of its progress.
+        ask: asks whether to stop after an interrupt; by default on the terminal, if there is one.
+    """
+    if options.configure_logging:
+        configure_logging()
+    workflow_run = _prepare(workflow, options)
+    if ask is None and on_terminal():
+        ask = ask_on_terminal
+    return _Execution(workflow, workflow_run, options, display(), ask).carry_out()
+
+
+class _Execution:
+    """One run from BOUND to its end."""
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        workflow_run: WorkflowRun,
+        options: RunOptions,
+        display: Display,
+        ask: Ask | None,
+    ) -> None:
+        self._workflow = workflow
+        self._run = workflow_run
+        self._options = options
+        self._display = display
+        self._ask = ask
+        self._distributor = DistributorProcess(workflow_run.workflow_run_id, options.distributor_startup_timeout)
+        self._observer = Observer(
+            f"{workflow.name or workflow.tool.name} (workflow {workflow.workflow_id})",
+            display,
+            self._fetch_errors,
+            self._distributor.note_progress,
+        )
+        self._interrupts = Interrupts(self._asking if ask is not None else None)
+        self._result: OrchestratorResult | None = None
+        self._error: BaseException | None = None
+
+    def carry_out(self) -> str:
+        """Run, and return the status of the run; `last_result` is set whatever happens."""
+        thread = threading.Thread(target=self._orchestrate, name="jobmon-orchestrator", daemon=True)
+        wish = Wish.FINISHED
+        with self._interrupts.handled():
+            self._observer.start()
+            try:
+                self._distributor.start()
+                thread.start()
+                wish = self._interrupts.wait()
+                if wish is Wish.STOP:
+                    self._stop(thread)
+            except BaseException as error:
+                self._error = self._error or error
+                self._tell_status(WorkflowRunStatus.ERROR)
+            finally:
+                self._distributor.stop(self._patience(wish))
+                self._observer.finish()
+        return self._conclude(wish)
+
+    def _orchestrate(self) -> None:
+        """Run the orchestrator; in its own thread."""
+        from jobmon.client.swarm import WorkflowRunConfig, run_workflow
+
+        try:
+            config = dataclasses.replace(WorkflowRunConfig.from_defaults(), fail_fast=self._options.fail_fast)
+            self._result = run_workflow(
+                self._workflow,
+                self._run.workflow_run_id,
+                self._distributor.alive,
+                WorkflowRunStatus.BOUND,
+                config,
+                self._options.seconds_until_timeout,
+                self._workflow.requester,
+                on_change=self._observer.on_change,
+            )
+        except BaseException as error:
+            self._error = error
+            self._tell_status(WorkflowRunStatus.ERROR)
+        finally:
+            self._interrupts.finished()
+
+    def _stop(self, thread: threading.Thread) -> None:
+        """End the run and its attempts: the orchestrator learns of it at its open question."""
+        logger.warning("Run %d is stopped.", self._run.workflow_run_id)
+        try:
+            self._tell_status(WorkflowRunStatus.STOPPED)
+            route = f"/workflow_runs/{self._run.workflow_run_id}/terminate_task_instances"
+            self._workflow.requester.call(route, {}, TerminateResponse)
+            thread.join(STOP_NOTICED_SECONDS)
+        except (JobmonError, KeyboardInterrupt) as error:
+            logger.warning("Running attempts may not have been ended: %r", error)
+
+    def _tell_status(self, status: WorkflowRunStatus) -> None:
+        """Tell the server how the run ended, where nobody else has."""
+        try:
+            route = f"/workflow_runs/{self._run.workflow_run_id}/status"
+            self._workflow.requester.call(route, RunStatusRequest(status=status), RunStatusResponse)
+        except JobmonError as error:
+            logger.warning("The server did not take %s as the status of the run: %s", status.name, error)
+
+    def _patience(self, wish: Wish) -> float:
+        """Return how long to wait for the distributor's end."""
+        if wish is Wish.STOP:
+            return STOP_SETTLED_SECONDS
+        is_done = self._result is not None and self._result.error is None
+        return DISTRIBUTOR_END_SECONDS if is_done else 0.0
+
+    def _conclude(self, wish: Wish) -> str:
+        error = self._final_error(wish)
+        result = self._result if self._result is not None else self._partial_result()
+        if wish is Wish.STOP:
+            result = dataclasses.replace(result, final_status=WorkflowRunStatus.STOPPED.value)
+        self._workflow.last_result = dataclasses.replace(result, error=error) if error is not None else result
+        if error is not None:
+            raise error
+        return WorkflowRunStatus(result.final_status)
+
+    def _final_error(self, wish: Wish) -> BaseException | None:
+        if wish is Wish.STOP:
+            return DistributorInterruptedError(
+                f"Workflow {self._workflow.workflow_id} was stopped by the user; run(resume=True) continues it."
+            )
+        error = self._error
+        if error is None and self._result is not None:
+            error = self._result.error
+        if isinstance(error, DistributorNotAlive) and self._distributor.failure is not None:
+            return self._distributor.failure
+        return error
+
+    def _partial_result(self) -> OrchestratorResult:
+        """Return what is known of a run whose orchestrator came to no result."""
+        from jobmon.client.swarm import OrchestratorResult
+
+        statuses = _statuses(self._observer.state, self._workflow)
+        done = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.DONE)
+        failed = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.ERROR_FATAL)
+        return OrchestratorResult(
+            final_status=WorkflowRunStatus.ERROR.value,
+            elapsed_time=self._observer.snapshot().elapsed_seconds,
+            total_tasks=len(self._workflow.tasks),
+            done_count=len(done),
+            failed_count=len(failed),
+            num_previously_complete=self._observer.snapshot().done_before,
+            task_final_statuses=statuses,
+            done_task_ids=done,
+            failed_task_ids=failed,
+        )
+
+    def _fetch_errors(self, limit: int) -> list[TaskError]:
+        from jobmon.client import records
+
+        return records.workflow_errors(self._workflow.requester, _id_of(self._workflow), limit)
+
+    def _asking(self) -> bool:
+        """Ask, with the display out of the way."""
+        assert self._ask is not None
+        self._display.pause()
+        try:
+            return self._ask()
+        finally:
+            self._display.resume()
+
+
+def _statuses(state: SwarmState | None, workflow: Workflow) -> dict[int, str]:
+    statuses = {task.task_id: str(task.initial_status) for task in workflow.tasks.values() if task.task_id is not None}
+    if state is not None:
+        statuses |= {task_id: task.status.value for task_id, task in list(state.tasks.items())}
+    return statuses
