@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client import dag, records
 from jobmon.client.clusters import Clusters, ResourceResolver
-from jobmon.client.task import settled_scales
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import ConfigError, WorkflowAlreadyComplete
@@ -278,7 +277,7 @@ class _Settings:
         return (
             attempts,
             None if decided_later else task.task_resources.id,  # type: ignore[union-attr]
-            _place(self.scales, storable_scales(settled_scales(task.resource_scales, attempts), attempts)),
+            _place(self.scales, storable_scales(task.resource_scales, attempts)),
             _place(self.queues, task.fallback_queues),
         )
 
@@ -371,9 +370,7 @@ def working_directory() -> str:
     try:
         return str(Path.cwd())
     except FileNotFoundError:
-        raise ConfigError(
-            "The current directory does not exist any more; change to one in which tasks can run."
-        ) from None
+        raise ConfigError("The current directory is gone; change to one in which tasks can run.") from None
 
 
 def current_umask() -> int:

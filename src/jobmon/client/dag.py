@@ -45,9 +45,7 @@ def _check_upstreams_present(workflow: Workflow, tasks: Iterable[Task]) -> None:
         if missing:
             listed = ", ".join(map(repr, sorted(missing)[:MISSING_NAMES_MAX]))
             raise NodeDependencyNotExistError(
-                f"Task {followers[0].name!r} depends on {listed}, which "
-                f"{'is' if len(missing) == 1 else 'are'} not in the workflow; add {'it' if len(missing) == 1 else 'them'}"
-                " with workflow.add_tasks()."
+                f"Task {followers[0].name!r} depends on {listed}: not in the workflow. Add with workflow.add_tasks()."
             )
 
 

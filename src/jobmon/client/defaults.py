@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobmon.core.constants import DEFAULT_MAX_ATTEMPTS
-from jobmon.core.exceptions import InvalidResources
+from jobmon.core.exceptions import InvalidResources, JobmonError
 from jobmon.core.resources import SCALE_VALUES_MAX, Resources, normalized, stored_scale
 
 MAX_ATTEMPTS_MAX: Final = 1_000_000
@@ -226,23 +226,26 @@ class HasDefaults:
         return _for_cluster(self.default_resource_scales_set, cluster_name)
 
     def _set_resources(self, by_cluster: Mapping[str, Any] | None, default_cluster_name: str, where: str) -> None:
-        for cluster, resources in (by_cluster or {}).items():
-            _within(where, lambda c=cluster, r=resources: self.set_default_compute_resources_from_dict(c, r))
-        if default_cluster_name and by_cluster is not None:
-            self.set_default_cluster_name(default_cluster_name)
+        self._set_each(self.set_default_compute_resources_from_dict, by_cluster, default_cluster_name, where)
 
     def _set_scales(self, by_cluster: Mapping[str, Any] | None, default_cluster_name: str, where: str) -> None:
-        for cluster, scales in (by_cluster or {}).items():
-            _within(where, lambda c=cluster, s=scales: self.set_default_resource_scales_from_dict(c, s))
+        self._set_each(self.set_default_resource_scales_from_dict, by_cluster, default_cluster_name, where)
+
+    def _set_each(
+        self,
+        setter: Callable[[str, Mapping[str, Any]], None],
+        by_cluster: Mapping[str, Any] | None,
+        default_cluster_name: str,
+        where: str,
+    ) -> None:
+        """Set what a file says of each cluster; an error names the place in the file."""
+        for cluster, values in (by_cluster or {}).items():
+            try:
+                setter(cluster, values)
+            except JobmonError as error:
+                raise InvalidResources(f"{where}.{cluster}: {error}") from None
         if default_cluster_name and by_cluster is not None:
             self.set_default_cluster_name(default_cluster_name)
-
-
-def _within(where: str, action: Callable[[], None]) -> None:
-    try:
-        action()
-    except ValueError as error:
-        raise type(error)(f"{where}: {error}") from None
 
 
 def _for_cluster(by_cluster: ResourcesSet, cluster_name: str) -> dict[str, Any]:

@@ -188,8 +188,8 @@ class DistributorProcess:
         code = self._process.returncode
         if self._restarts >= self._restarts_max:
             self.failure = DistributorNotAlive(
-                f"The distributor of run {self.workflow_run_id} ended (exit code {code}) and {self._restarts} restarts in"
-                f" a row brought nothing. The end of its log, {self.log_path}:\n{self.log_tail()}"
+                f"The distributor of run {self.workflow_run_id} ended (exit code {code}) and {self._restarts} restarts"
+                f" in a row brought nothing. The end of its log, {self.log_path}:\n{self.log_tail()}"
             )
             return False
         self._restarts += 1
@@ -208,8 +208,8 @@ class DistributorProcess:
 
     def _give_up_startup(self) -> None:
         self.failure = DistributorStartupTimeout(
-            f"The distributor of run {self.workflow_run_id} was not up after {self._startup_timeout:g} s. The end of its"
-            f" log, {self.log_path}:\n{self.log_tail()}"
+            f"The distributor of run {self.workflow_run_id} was not up after {self._startup_timeout:g} s. The end of"
+            f" its log, {self.log_path}:\n{self.log_tail()}"
         )
         if self._process is not None:
             self._process.kill()

@@ -142,7 +142,7 @@ def workflow_errors(requester: Requester, workflow_id: int, limit: int) -> list[
 
 def as_dict(error: TaskError) -> dict[str, Any]:
     """Return an error as a dict whose time is a datetime."""
-    return {name: getattr(error, name) for name in error.__slots__}  # type: ignore[attr-defined]
+    return {name: getattr(error, name) for name in error.__slots__}
 
 
 def task_usage(requester: Requester, task_id: int) -> dict[str, Any] | None:

@@ -1,19 +1,18 @@
 """In which order a run comes about: record, make room, create the run, start the distributor, orchestrate, conclude.
 
-The orchestrator runs in a thread of its own with its own event loop, so that this works in a notebook and off the main
-thread; the calling thread waits for it and for the user's signals.
+The orchestrator has a thread and an event loop of its own (`swarm.run`), so that this works in a notebook and off the
+main thread; the calling thread waits for it and for the user's signals.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from jobmon.client.binding import Binding
-from jobmon.client.interrupts import Ask, Interrupts, Wish, ask_on_terminal, on_terminal
+from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
 from jobmon.client.launching import DistributorProcess
 from jobmon.client.progress import Display, Observer, configure_logging, default_display
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
@@ -30,6 +29,7 @@ from jobmon.core.wire.run import ActiveRunsResponse, RunStatusRequest, RunStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jobmon.client.interrupts import Ask
     from jobmon.client.swarm.orchestrator import OrchestratorResult
     from jobmon.client.swarm.state import SwarmState
     from jobmon.client.workflow import Workflow
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: How long the orchestrator may take to notice that its run was stopped.
-STOP_NOTICED_SECONDS: Final = 10.0
-#: How long a stopped run's commands may take to end: the interrupt timeout of commands is 10 s.
-STOP_SETTLED_SECONDS: Final = 30.0
 #: How long a distributor with nothing left to do may take to end.
 DISTRIBUTOR_END_SECONDS: Final = 5.0
 
@@ -107,8 +103,8 @@ def _check_may_start(workflow: Workflow, response: WorkflowResponse, resume: boo
 def already_exists(workflow: Workflow, status: str) -> WorkflowAlreadyExists:
     """Return the error of a second start without `resume`."""
     return WorkflowAlreadyExists(
-        f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} was started before (its status is"
-        f" {status}). Pass resume=True to run() to continue it, or change workflow_args to start another."
+        f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} was started before (its status"
+        f" is {status}). Pass resume=True to run() to continue it, or change workflow_args to start another."
     )
 
 
@@ -117,8 +113,8 @@ def _create_run(factory: WorkflowRunFactory, workflow: Workflow) -> WorkflowRun:
         run = factory.create_workflow_run()
     except WorkflowNotResumable as error:
         raise WorkflowAlreadyExists(
-            f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is being run already: {error}"
-            " Pass resume=True to run() to take it over."
+            f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is being run already:"
+            f" {error} Pass resume=True to run() to take it over."
         ) from error
     workflow.was_started = True
     workflow.last_workflow_run_id = run.workflow_run_id
@@ -180,108 +176,79 @@ class _Execution:
             self._distributor.note_progress,
         )
         self._interrupts = Interrupts(self._asking if ask is not None else None)
-        self._result: OrchestratorResult | None = None
-        self._error: BaseException | None = None
 
     def carry_out(self) -> str:
         """Run, and return the status of the run; `last_result` is set whatever happens."""
-        thread = threading.Thread(target=self._orchestrate, name="jobmon-orchestrator", daemon=True)
-        wish = Wish.FINISHED
+        result: OrchestratorResult | None = None
+        error: BaseException | None = None
         with self._interrupts.handled():
-            self._observer.start()
             try:
+                self._observer.start()
                 self._distributor.start()
-                thread.start()
-                wish = self._interrupts.wait()
-                if wish is Wish.STOP:
-                    self._stop(thread)
-            except BaseException as error:
-                self._error = self._error or error
-                self._tell_status(WorkflowRunStatus.ERROR)
+                result = self._orchestrate()
+                error = result.error
+            except BaseException as raised:
+                error = raised
+                self._end_without_orchestrator(raised)
             finally:
-                self._distributor.stop(self._patience(wish))
+                self._distributor.stop(0.0 if error is not None else DISTRIBUTOR_END_SECONDS)
                 self._observer.finish()
-        return self._conclude(wish)
+        return self._conclude(result or self._partial_result(error), error)
 
-    def _orchestrate(self) -> None:
-        """Run the orchestrator; in its own thread."""
+    def _orchestrate(self) -> OrchestratorResult:
         from jobmon.client.swarm import WorkflowRunConfig, run_workflow
 
+        config = dataclasses.replace(WorkflowRunConfig.from_defaults(), fail_fast=self._options.fail_fast)
+        return run_workflow(
+            self._workflow,
+            self._run.workflow_run_id,
+            self._distributor.alive,
+            WorkflowRunStatus.BOUND,
+            config,
+            self._options.seconds_until_timeout,
+            self._workflow.requester,
+            on_change=self._observer.on_change,
+            confirm_interrupt=self._interrupts.confirm,
+        )
+
+    def _end_without_orchestrator(self, error: BaseException) -> None:
+        """Tell the server how the run ended where the orchestrator did not come to do so."""
+        requester, route = self._workflow.requester, f"/workflow_runs/{self._run.workflow_run_id}"
+        status = WorkflowRunStatus.STOPPED if isinstance(error, KeyboardInterrupt) else WorkflowRunStatus.ERROR
         try:
-            config = dataclasses.replace(WorkflowRunConfig.from_defaults(), fail_fast=self._options.fail_fast)
-            self._result = run_workflow(
-                self._workflow,
-                self._run.workflow_run_id,
-                self._distributor.alive,
-                WorkflowRunStatus.BOUND,
-                config,
-                self._options.seconds_until_timeout,
-                self._workflow.requester,
-                on_change=self._observer.on_change,
-            )
-        except BaseException as error:
-            self._error = error
-            self._tell_status(WorkflowRunStatus.ERROR)
-        finally:
-            self._interrupts.finished()
+            requester.call(f"{route}/status", RunStatusRequest(status=status), RunStatusResponse)
+            if status is WorkflowRunStatus.STOPPED:
+                requester.call(f"{route}/terminate_task_instances", {}, TerminateResponse)
+        except JobmonError as refused:
+            logger.warning("The server did not take %s as the status of the run: %s", status.name, refused)
 
-    def _stop(self, thread: threading.Thread) -> None:
-        """End the run and its attempts: the orchestrator learns of it at its open question."""
-        logger.warning("Run %d is stopped.", self._run.workflow_run_id)
-        try:
-            self._tell_status(WorkflowRunStatus.STOPPED)
-            route = f"/workflow_runs/{self._run.workflow_run_id}/terminate_task_instances"
-            self._workflow.requester.call(route, {}, TerminateResponse)
-            thread.join(STOP_NOTICED_SECONDS)
-        except (JobmonError, KeyboardInterrupt) as error:
-            logger.warning("Running attempts may not have been ended: %r", error)
-
-    def _tell_status(self, status: WorkflowRunStatus) -> None:
-        """Tell the server how the run ended, where nobody else has."""
-        try:
-            route = f"/workflow_runs/{self._run.workflow_run_id}/status"
-            self._workflow.requester.call(route, RunStatusRequest(status=status), RunStatusResponse)
-        except JobmonError as error:
-            logger.warning("The server did not take %s as the status of the run: %s", status.name, error)
-
-    def _patience(self, wish: Wish) -> float:
-        """Return how long to wait for the distributor's end."""
-        if wish is Wish.STOP:
-            return STOP_SETTLED_SECONDS
-        is_done = self._result is not None and self._result.error is None
-        return DISTRIBUTOR_END_SECONDS if is_done else 0.0
-
-    def _conclude(self, wish: Wish) -> str:
-        error = self._final_error(wish)
-        result = self._result if self._result is not None else self._partial_result()
-        if wish is Wish.STOP:
-            result = dataclasses.replace(result, final_status=WorkflowRunStatus.STOPPED.value)
-        self._workflow.last_result = dataclasses.replace(result, error=error) if error is not None else result
+    def _conclude(self, result: OrchestratorResult, error: BaseException | None) -> str:
+        error = self._told(error)
+        self._workflow.last_result = dataclasses.replace(result, error=error)
         if error is not None:
             raise error
         return WorkflowRunStatus(result.final_status)
 
-    def _final_error(self, wish: Wish) -> BaseException | None:
-        if wish is Wish.STOP:
+    def _told(self, error: BaseException | None) -> BaseException | None:
+        """Return an error as the user is told of it."""
+        if isinstance(error, KeyboardInterrupt):
             return DistributorInterruptedError(
                 f"Workflow {self._workflow.workflow_id} was stopped by the user; run(resume=True) continues it."
             )
-        error = self._error
-        if error is None and self._result is not None:
-            error = self._result.error
         if isinstance(error, DistributorNotAlive) and self._distributor.failure is not None:
             return self._distributor.failure
         return error
 
-    def _partial_result(self) -> OrchestratorResult:
+    def _partial_result(self, error: BaseException | None) -> OrchestratorResult:
         """Return what is known of a run whose orchestrator came to no result."""
         from jobmon.client.swarm import OrchestratorResult
 
         statuses = _statuses(self._observer.state, self._workflow)
         done = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.DONE)
         failed = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.ERROR_FATAL)
+        stopped = isinstance(error, KeyboardInterrupt)
         return OrchestratorResult(
-            final_status=WorkflowRunStatus.ERROR.value,
+            final_status=(WorkflowRunStatus.STOPPED if stopped else WorkflowRunStatus.ERROR).value,
             elapsed_time=self._observer.snapshot().elapsed_seconds,
             total_tasks=len(self._workflow.tasks),
             done_count=len(done),

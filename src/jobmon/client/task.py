@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobmon.client import node
 from jobmon.client.defaults import IteratorScale, checked_resources, checked_scales, first_max_attempts, merged
@@ -54,6 +54,14 @@ class TaskOptions:
     def replaced(self, **changes: Any) -> TaskOptions:
         """Return a copy with changes, for one task."""
         return TaskOptions(**({name: getattr(self, name) for name in self.__slots__} | changes))
+
+
+class Settled(NamedTuple):
+    """What follows for a task from the defaults of all levels."""
+
+    cluster_name: str
+    max_attempts: int
+    resource_scales: dict[str, Any]
 
 
 class Task:
@@ -238,11 +246,29 @@ class Task:
         tool = template.tool_version.tool if workflow is None else workflow.tool
         return [template, tool] if workflow is None else [template, workflow, tool]
 
+    def _settled(self) -> Settled:
+        """Return what follows from all levels; kept once the workflow is recorded, for then nothing changes."""
+        workflow = self.workflow
+        if workflow is None or not workflow.is_bound:
+            return self._settle()
+        key = (id(self.options), id(self.template_version.template))
+        settled = workflow.settled.get(key)
+        if settled is None:
+            settled = workflow.settled[key] = self._settle()
+        return settled
+
+    def _settle(self) -> Settled:
+        levels, options = self._levels(), self.options
+        names = (options.cluster_name, *(level.default_cluster_name for level in levels))
+        cluster = next(filter(None, names), DEFAULT_CLUSTER_NAME)
+        attempts = first_max_attempts((options.max_attempts, *(level.default_max_attempts for level in levels)))
+        scales = merged((*(level.scales_for(cluster) for level in reversed(levels)), options.resource_scales))
+        return Settled(cluster, attempts, settled_scales(scales, attempts))
+
     @property
     def cluster_name(self) -> str:
         """The cluster on which it runs: Task > TaskTemplate > Workflow > Tool."""
-        names = (self.options.cluster_name, *(level.default_cluster_name for level in self._levels()))
-        return next(filter(None, names), DEFAULT_CLUSTER_NAME)
+        return self._settled().cluster_name
 
     @property
     def compute_resources(self) -> Resources:
@@ -268,16 +294,12 @@ class Task:
     @property
     def resource_scales(self) -> dict[str, Any]:
         """Scales by resource, all levels merged; none of them runs out."""
-        cluster = self.cluster_name
-        levels = (level.scales_for(cluster) for level in reversed(self._levels()))
-        return settled_scales(merged((*levels, self.options.resource_scales)), self.max_attempts)
+        return self._settled().resource_scales
 
     @property
     def max_attempts(self) -> int:
         """How many attempts it has: Task > TaskTemplate > Workflow > Tool > 3."""
-        return first_max_attempts(
-            (self.options.max_attempts, *(level.default_max_attempts for level in self._levels()))
-        )
+        return self._settled().max_attempts
 
     @property
     def fallback_queues(self) -> list[str]:

@@ -256,7 +256,9 @@ class TaskTemplate(HasDefaults):
         return self._last_options
 
     def _checked_scales(self, scales: Mapping[str, Any]) -> dict[str, Any]:
-        return checked_scales(self.tool_version.tool.shared_iterators(scales))
+        return checked_scales(
+            self.tool_version.tool.shared_iterators(scales) if isinstance(scales, Mapping) else scales
+        )
 
     # -- defaults -----------------------------------------------------------------------------------------------
 

@@ -201,8 +201,6 @@ class Tool(HasDefaults):
 
     def shared_iterators(self, scales: Mapping[str, Any]) -> Mapping[str, Any]:
         """Replace iterators by objects that read them once, the same for every task that gets the same iterator."""
-        if not isinstance(scales, Mapping):
-            return scales
         return {
             key: self._shared(scale) if isinstance(scale, Iterator) and not callable(scale) else scale
             for key, scale in scales.items()

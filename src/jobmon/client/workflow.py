@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import os
 
     from jobmon.client.swarm.orchestrator import OrchestratorResult
+    from jobmon.client.task import Settled
     from jobmon.client.task_template_version import TaskTemplateVersion
     from jobmon.client.tool import Tool
     from jobmon.client.tool_version import ToolVersion
@@ -65,6 +66,8 @@ class Workflow(HasDefaults):
         self.last_workflow_run_id: int | None = None
         #: What the last `run()` came to; set before `run()` returns or raises.
         self.last_result: OrchestratorResult | None = None
+        #: What follows for tasks from all defaults, once recorded; see `Task`.
+        self.settled: dict[tuple[int, int], Settled] = {}
         self._array_limits: dict[str, int] = {}
 
     @property

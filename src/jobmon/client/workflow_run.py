@@ -198,12 +198,12 @@ class WorkflowRunFactory:
 
     def _obstacles(self, response: ResumeResponse, waited_seconds: float) -> str:
         reasons = [
-            f"run {run.workflow_run_id} of {run.user} on {run.host} (pid {run.pid}, status {run.status}) is still active"
+            f"run {run.workflow_run_id} of {run.user} on {run.host} (pid {run.pid}) is still active ({run.status})"
             for run in response.active_runs
         ]
         if response.kill_self:
             reasons.append(
-                f"{response.kill_self} running attempts were told to end (KILL_SELF) and nobody has reported that they did"
+                f"{response.kill_self} attempts were told to end (KILL_SELF) and nobody has reported that they did"
                 + _where(response.distributors)
                 + "; if they are gone, force_cleanup closes them"
             )
@@ -330,14 +330,14 @@ class WorkflowRun:
             self.update_status(status)
 
     def _register(self) -> None:
-        from jobmon.core import __version__
+        from importlib.metadata import version
 
         request = RunRequest(
             user=self.user,
             host=host_name(),
             pid=os.getpid(),
             pid_start_time=own_start_time(),
-            version=__version__,
+            version=version("jobmon"),
             next_report_increment=self.heartbeat_interval * self.heartbeat_report_by_buffer,
             key=self._key,
         )
