@@ -56,9 +56,7 @@ class Surroundings:
 
 def attempts_of(batch: LaunchBatch) -> list[Attempt]:
     """Return the attempts of a batch, in order."""
-    columns = zip(
-        batch.task_instance_ids, batch.task_ids, batch.names, batch.commands, batch.attempts, strict=True
-    )
+    columns = zip(batch.task_instance_ids, batch.task_ids, batch.names, batch.commands, batch.attempts, strict=True)
     return [
         Attempt(instance, task, batch.cluster_name, name, command, number, batch.requested_resources)
         for instance, task, name, command, number in columns
@@ -130,8 +128,8 @@ def report_of(
         status=status,
         distributor_id=ending.distributor_id or None,
         host=host,
-        started_at=_moment(ending.started_at) if ran else None,
-        ended_at=_moment(ending.ended_at),
+        started_at=moment(ending.started_at) if ran else None,
+        ended_at=moment(ending.ended_at),
         exit_code=ending.exit_code,
         signal=ending.signal,
         cause=cause,
@@ -147,7 +145,8 @@ def report_of(
     )
 
 
-def _moment(seconds: float) -> datetime | None:
+def moment(seconds: float) -> datetime | None:
+    """Return a time of day from seconds since the epoch; 0: not known."""
     return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
 
 

@@ -2,5 +2,5 @@
 
 `supervisor.py` is a program of its own (standard library only) that outlives the distributor: it starts commands,
 waits for them and tells how they ended. Everything else here lives in the distributor: `link.py` talks to the
-supervisor, `remains.py` deals with what a dead one left, `distributor.py` makes a cluster of it.
+supervisor, `remains.py` deals with what a dead one left, `cluster.py` makes a cluster of it.
 """

@@ -211,7 +211,8 @@ class Commands:
         while waiting:
             cores, memory = waiting[0][8], waiting[0][9]
             if self.running and (
-                self._cores_used + cores > self._cores + FRACTION or self._memory_used + memory > self._memory + FRACTION
+                self._cores_used + cores > self._cores + FRACTION
+                or self._memory_used + memory > self._memory + FRACTION
             ):
                 return
             self._start(waiting.popleft())

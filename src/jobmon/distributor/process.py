@@ -1,0 +1,167 @@
+"""`python -m jobmon.distributor --workflow-run-id N [--service-url URL]`: the distributor as a process.
+
+The client starts it with pipes at stdin and stdout. When the server knows it and its clusters are ready it prints one
+line, `ALIVE {"pid": ...}`; when stdin ends, the client is gone or wants it to end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Final
+
+from jobmon.core import places
+from jobmon.core.clock import SystemClock
+from jobmon.core.cluster import load_plugin
+from jobmon.core.configuration import JobmonConfig, data_directory
+from jobmon.core.requester import Requester
+from jobmon.distributor.batch import Surroundings
+from jobmon.distributor.gateway import ServerGateway
+from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from jobmon.core.cluster_protocol import ClusterDistributor
+    from jobmon.core.wire.launching import ClusterInfo, DistributorResponse
+
+LOG_BYTES_MAX: Final = 5 * 1024 * 1024
+LOG_FILES_MAX: Final = 2
+#: Log lines from before the workflow is known.
+EARLY_LOG_RECORDS_MAX: Final = 1_000
+ALIVE: Final = "ALIVE"
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a distributor; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m jobmon.distributor", description="Launches the tasks of a run.")
+    parser.add_argument("--workflow-run-id", type=int, required=True)
+    parser.add_argument("--service-url", default="", help="default: the setting, else the embedded server")
+    arguments = parser.parse_args(argv)
+    early = logging.handlers.MemoryHandler(EARLY_LOG_RECORDS_MAX, flushLevel=logging.CRITICAL + 1)
+    logging.getLogger().addHandler(early)
+    logging.getLogger("jobmon").setLevel(logging.INFO)
+    config = JobmonConfig()
+    try:
+        asyncio.run(_serve(arguments.workflow_run_id, _requester(arguments.service_url, config), config, early))
+    except Exception:
+        logger.exception("The distributor failed.")
+        raise
+    finally:
+        early.close()
+    return 0
+
+
+def _requester(service_url: str, config: JobmonConfig) -> Requester:
+    if service_url:
+        config.set("http", "service_url", service_url)
+    return Requester.from_defaults(config)
+
+
+async def _serve(
+    workflow_run_id: int, requester: Requester, config: JobmonConfig, early: logging.handlers.MemoryHandler
+) -> None:
+    data = data_directory()
+
+    def surroundings(response: DistributorResponse) -> Surroundings:
+        logs = data / "logs" / str(response.workflow_id)
+        _log_to(logs / f"distributor-{workflow_run_id}.log", early)
+        return surroundings_of(response, workflow_run_id, logs, config)
+
+    def make_cluster(info: ClusterInfo, response: DistributorResponse) -> ClusterDistributor:
+        return build_cluster(info, response, data, config)
+
+    async with requester.open_session() as session:
+        timeout = config.get_float("http", "request_timeout")
+        gateway = ServerGateway(requester, session, workflow_run_id, timeout)
+        setting = Setting(make_cluster, surroundings)
+        service = DistributorService(gateway, setting, _identity(), timings_of(config), SystemClock())
+        _heed_the_client(service)
+        outcome = await service.run(on_registered=_say_alive)
+        logger.info("Ended: %s.", outcome.value)
+
+
+def surroundings_of(
+    response: DistributorResponse, workflow_run_id: int, logs: Path, config: JobmonConfig
+) -> Surroundings:
+    """Return what all attempts of this run have in common."""
+    return Surroundings(
+        workflow_id=response.workflow_id,
+        workflow_run_id=workflow_run_id,
+        working_directory=response.working_directory,
+        umask=response.umask,
+        log_folder=str(logs),
+        shell=str(config.get("worker_node", "shell")),
+    )
+
+
+def build_cluster(
+    info: ClusterInfo, response: DistributorResponse, data: Path, config: JobmonConfig
+) -> ClusterDistributor:
+    """Build the adapter of a cluster from its plug-in.
+
+    Every plug-in's distributor gets these keyword arguments; it takes what it needs.
+    """
+    kind: type[ClusterDistributor] = load_plugin(info.plugin).get_cluster_distributor_class()
+    return kind(
+        info.name, workflow_id=response.workflow_id, data_folder=data, config=config, connection=info.connection
+    )
+
+
+def timings_of(config: JobmonConfig) -> Timings:
+    """Read the service's intervals from the settings."""
+    return Timings(
+        long_poll=config.get_float("server", "long_poll"),
+        hand_ahead_expiry=config.get_float("distributor", "hand_ahead_expiry"),
+        cluster_poll=config.get_float("distributor", "poll_interval"),
+    )
+
+
+def _identity() -> Identity:
+    pid = os.getpid()
+    return Identity(socket.gethostname(), pid, places.process_start_time(pid) or 0.0)
+
+
+def _heed_the_client(service: DistributorService) -> None:
+    """End with the client: at the end of stdin, and at the signals that are meant for both."""
+    loop = asyncio.get_running_loop()
+    descriptor = sys.stdin.fileno()
+
+    def read() -> None:
+        if not os.read(descriptor, 4096):
+            loop.remove_reader(descriptor)
+            service.drain()
+
+    os.set_blocking(descriptor, False)
+    loop.add_reader(descriptor, read)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's affair
+    loop.add_signal_handler(signal.SIGTERM, service.drain)
+
+
+def _say_alive() -> None:
+    """Tell the client; it may be gone already."""
+    try:
+        sys.stdout.write(f"{ALIVE} {json.dumps({'pid': os.getpid()})}\n")
+        sys.stdout.flush()
+    except OSError:
+        logger.info("Nobody reads our output.")
+
+
+def _log_to(path: Path, early: logging.handlers.MemoryHandler) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES_MAX)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    early.setTarget(handler)
+    early.flush()
+    root.removeHandler(early)

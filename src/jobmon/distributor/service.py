@@ -1,0 +1,479 @@
+"""The distributor's loop: one coroutine that does what `DistributorState` decides, whenever something happened.
+
+Two kinds of requests are open at the server. *Polls* wait there for work, kills and doubts. *Reports* carry what
+accumulated, one at a time: while one is under way the next gathers, so their size follows the load by itself.
+Capacity that becomes free while a poll is open is asked for by the next report, or by a further poll.
+
+An answer that is lost may have held work, which nobody would then know of. So after any request that failed, the
+distributor drops all others and registers anew: the answer lists every attempt that the server thinks we have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+
+from jobmon.core.cluster_protocol import ClusterDistributor, DirectClusterDistributor
+from jobmon.core.exceptions import InvalidRequest, JobmonError, StaleRun
+from jobmon.core.wire.launching import (
+    REPORTS_PER_REQUEST_MAX,
+    ClusterInfo,
+    DistributorRequest,
+    DistributorResponse,
+    SyncRequest,
+    SyncResponse,
+)
+from jobmon.distributor import batch
+from jobmon.distributor.classic import ClassicCluster
+from jobmon.distributor.files import OutputFiles
+from jobmon.distributor.state import ClusterLimits, DistributorState
+
+if TYPE_CHECKING:
+    from jobmon.core.clock import Clock
+    from jobmon.distributor.gateway import Gateway
+
+logger = logging.getLogger(__name__)
+POLLS_MAX: Final = 4
+#: A plug-in that cannot be waited for is asked this often.
+ASK_INTERVAL_SECONDS: Final = 0.05
+PAUSE_SECONDS_FIRST: Final = 0.05
+PAUSE_SECONDS_MAX: Final = 5.0
+#: The poll must be answered well before work handed ahead expires, or it would expire on a quiet, healthy line.
+_POLL_SHARE_OF_EXPIRY: Final = 0.6
+
+
+class Outcome(Enum):
+    """Why the distributor ended."""
+
+    DONE = "nothing is left to do"
+    FENCED = "another distributor has taken over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Intervals of the service, seconds."""
+
+    long_poll: float = 30.0
+    hand_ahead_expiry: float = 30.0
+    cluster_poll: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which process on which host this is."""
+
+    host: str
+    pid: int
+    pid_start_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the service is put into: how to build the adapter of a cluster, and what attempts have in common."""
+
+    make_cluster: Callable[[ClusterInfo, DistributorResponse], ClusterDistributor]
+    surroundings: Callable[[DistributorResponse], batch.Surroundings]
+
+
+class DistributorService:
+    """One distributor. `run` returns when its work is over.
+
+    Args:
+        gateway: the door to the server.
+        setting: what it is put into.
+        identity: which process it is.
+        timings: its intervals.
+        clock: the time.
+    """
+
+    def __init__(self, gateway: Gateway, setting: Setting, identity: Identity, timings: Timings, clock: Clock) -> None:
+        self._gateway = gateway
+        self._setting = setting
+        self._identity = identity
+        self._timings = timings
+        self._clock = clock
+        self._direct: dict[str, DirectClusterDistributor] = {}
+        self._classic: dict[str, ClassicCluster] = {}
+        self._adapters: list[ClusterDistributor] = []
+        self._watched: dict[str, int] = {}
+        self._tells_starts: set[str] = set()
+        self._wake = asyncio.Event()
+        self._polls: dict[asyncio.Task[SyncResponse], Mapping[str, int]] = {}
+        self._report: asyncio.Task[SyncResponse] | None = None
+        self._registration: asyncio.Task[DistributorResponse] | None = None
+        self._outcome: Outcome | None = None
+        self._pause = 0.0
+        self._has_expired = False
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def run(self, on_registered: Callable[[], None] = lambda: None) -> Outcome:
+        """Register, then work until nothing is left to do or another distributor takes over.
+
+        Args:
+            on_registered: called once, when the server knows this distributor and its clusters are ready.
+        """
+        response = await self._gateway.register(self._registration_request())
+        self._build(response)
+        try:
+            self._adopt(response)
+            on_registered()
+            while self._outcome is None:
+                self._turn()
+                if self._outcome is None:
+                    await self._sleep()
+        finally:
+            await self._leave()
+        return self._outcome
+
+    def drain(self) -> None:
+        """The client is gone: launch nothing more, see to what runs, then end."""
+        logger.info("The client is gone: launching nothing more.")
+        if self._adapters:
+            self._state.drain()
+            self._recall()
+        else:
+            self._outcome = Outcome.DONE
+        self._wake.set()
+
+    def _registration_request(self) -> DistributorRequest:
+        me = self._identity
+        return DistributorRequest(host=me.host, pid=me.pid, pid_start_time=me.pid_start_time, key=secrets.token_hex(8))
+
+    def _build(self, response: DistributorResponse) -> None:
+        limits = {}
+        for info in response.clusters:
+            adapter = self._setting.make_cluster(info, response)
+            adapter.start()
+            self._adapters.append(adapter)
+            limits[info.name] = _limits_of(adapter)
+            if isinstance(adapter, DirectClusterDistributor):
+                self._direct[info.name] = adapter
+        around = self._setting.surroundings(response)
+        self._state = DistributorState(limits, around)
+        self._files = OutputFiles(around.log_folder)
+        for adapter in self._adapters:
+            name = adapter.cluster_name
+            if name not in self._direct:
+                self._classic[name] = ClassicCluster(name, adapter, self._state, self._timings.cluster_poll)
+        self._heartbeat_interval = response.attempt_heartbeat_interval
+        self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
+
+    def _adopt(self, response: DistributorResponse) -> None:
+        self._epoch = response.epoch
+        self._note_answer()
+        self._collect()
+        self._state.set_run_status(response.workflow_run_status)
+        living = {name: adapter.adopt() for name, adapter in self._direct.items()}
+        self._terminate(self._state.adopt(response.attempts, living))
+
+    async def _leave(self) -> None:
+        await self._hang_up()
+        loop = asyncio.get_running_loop()
+        for descriptor in self._watched.values():
+            loop.remove_reader(descriptor)
+        for adapter in self._adapters:
+            adapter.stop()
+
+    async def _hang_up(self) -> None:
+        """Drop all open requests."""
+        tasks = [task for task in (*self._polls, self._report, self._registration) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._polls.clear()
+        self._report = self._registration = None
+
+    # -- one turn ----------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Take in what happened, do what follows from it, ask for more."""
+        self._wake.clear()
+        self._due: list[float] = []
+        self._collect()
+        self._take_answers()
+        self._expire()
+        self._launch()
+        self._advance_classic()
+        self._note_running()
+        if self._state.is_idle and (self._state.draining or self._state.is_run_final):
+            self._outcome = self._outcome or Outcome.DONE
+        if self._outcome is None:
+            self._ask()
+
+    async def _sleep(self) -> None:
+        timeout = min(self._due) - self._clock.monotonic() if self._due else None
+        if timeout is not None and timeout <= 0:
+            await asyncio.sleep(0)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+
+    def _collect(self) -> None:
+        """Take in what the direct clusters say."""
+        for name, adapter in self._direct.items():
+            endings = adapter.collect_exits()
+            starts = adapter.collect_starts()
+            if starts is not None:
+                self._state.started(starts)
+                self._tells_starts.add(name)
+            for ended in self._state.ended(endings):
+                identity = ended.ending.task_instance_id
+                tail = self._files.tail(ended.launch, identity)
+                self._state.say(
+                    batch.report_of(
+                        ended.ending,
+                        host=self._identity.host,
+                        launch=ended.launch,
+                        tail=tail,
+                        kill_cause=ended.kill_cause,
+                    )
+                )
+            self._watch(name, adapter.fileno())
+
+    def _watch(self, name: str, descriptor: int) -> None:
+        """Be woken when the cluster has something; its descriptor changes when it starts anew."""
+        loop = asyncio.get_running_loop()
+        known = self._watched.get(name, -1)
+        if descriptor != known:
+            if known >= 0:
+                loop.remove_reader(known)
+                del self._watched[name]
+            if descriptor >= 0:
+                loop.add_reader(descriptor, self._wake.set)
+                self._watched[name] = descriptor
+
+    def _launch(self) -> None:
+        for name, launches in self._state.spawnable().items():
+            adapter = self._direct[name]
+            self._files.prepare(launches)
+            self._state.spawned(adapter.spawn(launches))
+            if name not in self._tells_starts:
+                now = self._clock.now().timestamp()
+                self._state.started({launch.task_instance_id: now for launch in launches})
+        for name, batches in self._state.submittable().items():
+            self._classic[name].submit(batches)
+
+    def _advance_classic(self) -> None:
+        for cluster in self._classic.values():
+            task, due = cluster.advance(self._clock.monotonic())
+            if task is not None:
+                task.add_done_callback(self._wake_up)
+            if due is not None:
+                self._due.append(due)
+
+    def _note_running(self) -> None:
+        """Report what has run for a while; wake in time for the next, and for clusters that cannot wake us."""
+        now = self._clock.now().timestamp()
+        due = self._state.report_running(now, self._identity.host)
+        if due is not None:
+            self._due.append(self._clock.monotonic() + due - now)
+        if self._state.held_count and any(descriptor.fileno() < 0 for descriptor in self._direct.values()):
+            self._due.append(self._clock.monotonic() + ASK_INTERVAL_SECONDS)
+
+    def _expire(self) -> None:
+        """Work handed ahead may not be started any more when the server has been silent for long."""
+        expires_at = self._answered_at + self._timings.hand_ahead_expiry
+        if self._clock.monotonic() < expires_at:
+            self._due.append(expires_at)
+        elif not self._has_expired:
+            self._has_expired = True
+            logger.warning("The server has been silent for long: starting nothing more of what it handed over.")
+            self._state.drop_waiting()
+            self._recall()
+
+    def _recall(self) -> None:
+        for adapter in self._direct.values():
+            adapter.recall()
+
+    def _terminate(self, distributor_ids: Mapping[str, list[str]]) -> None:
+        for name, ids in distributor_ids.items():
+            if name in self._direct:
+                self._direct[name].terminate_task_instances(ids)
+            else:
+                self._classic[name].terminate(ids)
+
+    # -- answers -----------------------------------------------------------------------------------------------
+
+    def _take_answers(self) -> None:
+        if self._registration is not None and self._registration.done():
+            self._take_registration(self._registration)
+        for task in [task for task in self._polls if task.done()]:
+            del self._polls[task]
+            self._take_answer(task)
+        if self._report is not None and self._report.done():
+            task, self._report = self._report, None
+            self._take_report_answer(task)
+
+    def _take_registration(self, task: asyncio.Task[DistributorResponse]) -> None:
+        self._registration = None
+        try:
+            response = task.result()
+        except StaleRun as error:
+            self._fenced(str(error))
+        else:
+            self._adopt(response)
+
+    def _take_report_answer(self, task: asyncio.Task[SyncResponse]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._state.restore_reports()
+        else:
+            ended = self._state.confirm_reports()
+            for adapter in self._direct.values():
+                adapter.acknowledge(ended)
+        self._take_answer(task)
+
+    def _take_answer(self, task: asyncio.Task[SyncResponse]) -> None:
+        if task.cancelled():
+            return
+        try:
+            response = task.result()
+        except StaleRun as error:
+            self._fenced(str(error))
+        except InvalidRequest:
+            raise  # the server understood and refuses: repeating would not help
+        except (JobmonError, aiohttp.ClientError, OSError) as error:
+            self._begin_anew(error)
+        else:
+            self._pause = 0.0
+            self._note_answer()
+            self._hear(response)
+
+    def _hear(self, response: SyncResponse) -> None:
+        if response.late:
+            logger.info("Reports that came too late: %s", response.late)
+        for identity, why in response.refused.items():
+            logger.error("The report of attempt %d was refused: %s", identity, why)
+        if response.fenced:
+            self._fenced("the server says so")
+            return
+        self._state.set_run_status(response.workflow_run_status)
+        self._state.take(response.launches)
+        self._terminate(self._state.kill(response.kill))
+        for name, attempts in self._state.triage(response.triage).items():
+            self._classic[name].triage(attempts)
+
+    def _fenced(self, why: str) -> None:
+        logger.warning("Another distributor has taken over (%s); what runs goes on.", why)
+        self._outcome = Outcome.FENCED
+
+    def _note_answer(self) -> None:
+        self._answered_at = self._clock.monotonic()
+        self._has_expired = False
+
+    def _begin_anew(self, error: Exception) -> None:
+        """No answer, and nobody knows what it held: drop the other requests and register again."""
+        if self._registration is not None:
+            return
+        logger.warning("No answer from the server (%s); registering anew.", error)
+        for task in (*self._polls, self._report):
+            if task is not None:
+                task.cancel()
+        self._polls.clear()
+        if self._report is not None:
+            self._report = None
+            self._state.restore_reports()
+        self._registration = asyncio.create_task(self._register_again(self._pause))
+        self._registration.add_done_callback(self._wake_up)
+        self._pause = min(PAUSE_SECONDS_MAX, max(PAUSE_SECONDS_FIRST, self._pause * 2))
+
+    async def _register_again(self, pause: float) -> DistributorResponse:
+        await asyncio.sleep(pause)
+        return await self._gateway.register(self._registration_request())
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        if self._registration is not None:
+            return
+        if self._report is None and (self._state.has_reports or self._is_heartbeat_due()):
+            self._send_reports()
+        if len(self._polls) < POLLS_MAX and self._is_poll_wanted():
+            self._send_poll()
+
+    def _is_heartbeat_due(self) -> bool:
+        if self._clock.monotonic() >= self._heartbeat_at:
+            return True
+        self._due.append(self._heartbeat_at)
+        return False
+
+    def _unasked(self) -> dict[str, int]:
+        """Return the capacity that no open poll asks for."""
+        capacity = self._state.capacity()
+        for asked in self._polls.values():
+            for name, count in asked.items():
+                capacity[name] = capacity.get(name, 0) - count
+        return {name: count for name, count in capacity.items() if count > 0}
+
+    def _is_poll_wanted(self) -> bool:
+        """One is always open; another when it would ask for as much again (so that there are never many)."""
+        if not self._polls:
+            return True
+        if self._report is not None:
+            return False  # its answer may bring work
+        for name, count in self._unasked().items():
+            if count >= max(1, sum(asked.get(name, 0) for asked in self._polls.values())):
+                return True
+        return False
+
+    def _send_poll(self) -> None:
+        capacity = self._unasked()
+        wait = min(self._timings.long_poll, self._timings.hand_ahead_expiry * _POLL_SHARE_OF_EXPIRY)
+        task = self._send(self._request(capacity, wait_seconds=wait))
+        self._polls[task] = capacity
+
+    def _send_reports(self) -> None:
+        alive: list[int] = []
+        if self._is_heartbeat_due():
+            self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
+            alive = self._state.alive()
+            for cluster in self._classic.values():
+                alive += cluster.alive
+        reports = self._state.take_reports(REPORTS_PER_REQUEST_MAX)
+        request = self._request(self._unasked())
+        self._report = self._send(
+            SyncRequest(
+                epoch=request.epoch,
+                reports=list(reports),
+                capacity=request.capacity,
+                alive=alive,
+                known_to_kill=request.known_to_kill,
+                known_to_triage=request.known_to_triage,
+                known_status=request.known_status,
+            )
+        )
+
+    def _request(self, capacity: Mapping[str, int], wait_seconds: float = 0.0) -> SyncRequest:
+        return SyncRequest(
+            epoch=self._epoch,
+            capacity=dict(capacity),
+            known_to_kill=self._state.known_to_kill,
+            known_to_triage=self._state.known_to_triage,
+            known_status=self._state.run_status,
+            wait_seconds=wait_seconds,
+        )
+
+    def _send(self, request: SyncRequest) -> asyncio.Task[SyncResponse]:
+        task = asyncio.create_task(self._gateway.sync(request))
+        task.add_done_callback(self._wake_up)
+        return task
+
+    def _wake_up(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen here also when the task was dropped meanwhile
+        self._wake.set()
+
+
+def _limits_of(adapter: ClusterDistributor) -> ClusterLimits:
+    if isinstance(adapter, DirectClusterDistributor):
+        return ClusterLimits(True, adapter.slots(), adapter.memory_gib(), adapter.lookahead())
+    return ClusterLimits(False)

@@ -1,0 +1,518 @@
+"""What the server says and what the clusters say -> what to spawn, submit, kill and report. Pure.
+
+An attempt is *waiting* (handed over by the server ahead of need), then *with its cluster* (spawned or submitted),
+then gone; what is to be said about it goes to the *outbox* at that moment and stays until the server has it. For a
+direct cluster, what runs counts against its slots; oldest first, and a wide attempt at the head of the queue holds
+its place until enough is free.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from jobmon.core import fsm
+from jobmon.core.cluster_protocol import Exit, Launch
+from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
+from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
+from jobmon.distributor import batch as translate
+from jobmon.distributor.batch import Attempt, Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+#: How many attempts a direct cluster is handed, running ones included, per slot.
+HAND_AHEAD_FACTOR: Final = 8
+#: Where commands are so short that this would not last for a while, more.
+HAND_AHEAD_FACTOR_MAX: Final = 64
+HAND_AHEAD_SECONDS: Final = 0.1
+_NEWEST_SHARE: Final = 0.1
+#: The batch number of attempts that can no longer be submitted as the array that the server made of them.
+NO_ARRAY: Final = -1
+CLASSIC_WINDOW: Final = 10_000
+#: A command that ends sooner is never reported as running.
+RUNNING_REPORT_DELAY_SECONDS: Final = 0.1
+#: Of attempts that were told to be killed before they were handed over, so many are remembered.
+FORESTALLED_MAX: Final = 100_000
+_FRACTION: Final = 1e-9
+_STOPPED: Final = frozenset({WorkflowRunStatus.STOPPED, WorkflowRunStatus.ERROR})
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLimits:
+    """What a cluster takes. Classic ones (not direct) have no slots: they queue by themselves."""
+
+    direct: bool
+    slots: float = 0.0
+    memory: float | None = None
+    lookahead: int = 0
+
+    def window(self, mean_seconds: float) -> int:
+        """Return how many attempts it may be handed, running ones included, when commands take so long."""
+        if not self.direct:
+            return CLASSIC_WINDOW
+        factor = HAND_AHEAD_SECONDS / max(mean_seconds, HAND_AHEAD_SECONDS / HAND_AHEAD_FACTOR_MAX)
+        return max(1, int(self.slots * max(HAND_AHEAD_FACTOR, factor)))
+
+
+@dataclass(slots=True)
+class _Cluster:
+    limits: ClusterLimits
+    waiting: deque[Attempt] = field(default_factory=deque)
+    batches: deque[LaunchBatch] = field(default_factory=deque)
+    count: int = 0  # waiting here or with the cluster
+    cores: float = 0.0
+    memory: float = 0.0
+    mean_seconds: float = HAND_AHEAD_SECONDS
+
+    def learn(self, seconds: float) -> None:
+        """Note how long a command took."""
+        self.mean_seconds += _NEWEST_SHARE * (seconds - self.mean_seconds)
+
+    def fits(self, attempt: Attempt) -> bool:
+        """Say whether the cluster takes one more now; one that is too large for it runs alone."""
+        if self.cores <= _FRACTION:
+            return True
+        if self.cores + attempt.cores > self.limits.slots + self.limits.lookahead + _FRACTION:
+            return False
+        if self.limits.memory is None or self.limits.lookahead or not attempt.memory:
+            return True  # a cluster that looks ahead watches its memory itself
+        return self.memory + attempt.memory <= self.limits.memory + _FRACTION
+
+
+@dataclass(slots=True)
+class _Held:
+    """An attempt that is with its cluster."""
+
+    cluster_name: str
+    distributor_id: str
+    cores: float = 0.0
+    memory: float = 0.0
+    launch: Launch | None = None
+    started_at: float | None = None
+    told_running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An ending together with what was launched and why it was to be killed: all that its report is made of."""
+
+    ending: Exit
+    launch: Launch | None
+    kill_cause: Cause | None
+
+
+class DistributorState:
+    """The distributor's memory. Methods take facts and return decisions; none does anything.
+
+    Args:
+        clusters: name -> what it takes.
+        around: what all attempts have in common.
+    """
+
+    def __init__(self, clusters: Mapping[str, ClusterLimits], around: Surroundings) -> None:
+        self._clusters = {name: _Cluster(limits) for name, limits in clusters.items()}
+        self._around = around
+        self._held: dict[int, _Held] = {}
+        self._waiting_ids: dict[int, str] = {}
+        self._killing: dict[int, Cause] = {}
+        self._forestalled: dict[int, None] = {}
+        self._outbox: deque[Report] = deque()
+        self._in_flight: list[Report] = []
+        self._triaging: set[int] = set()
+        self._telling: set[int] = set()  # attempts whose ending is on its way to the server
+        self._started: dict[int, float] = {}
+        self.run_status: str = WorkflowRunStatus.LAUNCHED
+        self.draining = False
+
+    # -- what the server says ----------------------------------------------------------------------------------
+
+    def take(self, launches: Iterable[LaunchBatch]) -> None:
+        """Take attempts that the server hands over."""
+        for given in launches:
+            cluster = self._clusters.get(given.cluster_name)
+            attempts = [one for one in translate.attempts_of(given) if self._is_wanted(one, cluster)]
+            if cluster is None or not attempts:
+                continue
+            if cluster.limits.direct:
+                cluster.waiting.extend(attempts)
+            else:
+                cluster.batches.append(_narrowed(given, {one.task_instance_id for one in attempts}))
+            self._waiting_ids.update((one.task_instance_id, given.cluster_name) for one in attempts)
+            cluster.count += len(attempts)
+
+    def _is_wanted(self, attempt: Attempt, cluster: _Cluster | None) -> bool:
+        identity = attempt.task_instance_id
+        if identity in self._forestalled or identity in self._waiting_ids or identity in self._held:
+            return False
+        if cluster is None:
+            error = f"This distributor has no cluster {attempt.cluster_name!r}."
+            self.say(translate.lost_report(identity, Cause.WORKER_LOST, error))
+        elif self.draining or self.is_run_final:
+            self._give_back(identity)
+        return cluster is not None and not (self.draining or self.is_run_final)
+
+    def _give_back(self, identity: int) -> None:
+        error = "It was handed to the distributor ahead of need and not started in time."
+        self.say(translate.lost_report(identity, Cause.WORKER_LOST, error))
+
+    def set_run_status(self, status: str) -> None:
+        """Take the run's status. What waits when it becomes final is given back."""
+        self.run_status = status
+        if self.is_run_final:
+            self.drop_waiting()
+
+    @property
+    def is_run_final(self) -> bool:
+        """Whether nothing more will be queued in this run."""
+        return fsm.is_terminal(fsm.Machine.WORKFLOW_RUN, self.run_status)
+
+    @property
+    def kill_cause(self) -> Cause:
+        """Why the server has attempts killed at present."""
+        return Cause.KILLED if self.run_status in _STOPPED else Cause.KILLED_FOR_RESUME
+
+    def kill(self, identities: Iterable[int]) -> dict[str, list[str]]:
+        """Take the server's wish; return cluster -> distributor ids to terminate. The rest is reported at once."""
+        terminate: dict[str, list[str]] = {}
+        for identity in identities:
+            if identity in self._killing or identity in self._telling:
+                continue
+            held = self._held.get(identity)
+            if held is not None:
+                self._killing[identity] = self.kill_cause
+                terminate.setdefault(held.cluster_name, []).append(held.distributor_id)
+            else:
+                self._forestall(identity)
+        return terminate
+
+    def _forestall(self, identity: int) -> None:
+        """It is not running: it waits here, or its launch is still under way to us, or it has ended long ago."""
+        self._remove_waiting({identity})
+        self._end_unstarted(identity, self.kill_cause)
+
+    def triage(self, identities: Iterable[int]) -> dict[str, dict[int, str]]:
+        """Take the server's doubts. Direct ones are settled here; return cluster -> {id: distributor id} to ask for."""
+        ask: dict[str, dict[int, str]] = {}
+        for identity in identities:
+            held = self._held.get(identity)
+            self._triaging.add(identity)
+            if held is None:
+                self._triage_unknown(identity)
+            elif self._clusters[held.cluster_name].limits.direct:
+                self.say(Report(task_instance_id=identity, status=TaskInstanceStatus.RUNNING))
+            else:
+                ask.setdefault(held.cluster_name, {})[identity] = held.distributor_id
+        return ask
+
+    def _triage_unknown(self, identity: int) -> None:
+        if not self._is_being_told(identity) and identity not in self._waiting_ids:
+            all_direct = all(one.limits.direct for one in self._clusters.values())
+            cause = Cause.SUPERVISOR_LOST if all_direct else Cause.WORKER_LOST
+            self.say(translate.lost_report(identity, cause, "Nothing is left of it."))
+
+    # -- what is to be done ------------------------------------------------------------------------------------
+
+    def capacity(self) -> dict[str, int]:
+        """Return cluster -> how many more attempts may be handed over, all open requests together."""
+        if self.draining or self.is_run_final:
+            return {}
+        return {name: max(0, one.limits.window(one.mean_seconds) - one.count) for name, one in self._clusters.items()}
+
+    def spawnable(self) -> dict[str, list[Launch]]:
+        """Move what fits from waiting to its cluster; return cluster -> launches, oldest first."""
+        result: dict[str, list[Launch]] = {}
+        for name, cluster in self._clusters.items():
+            while cluster.waiting and cluster.fits(cluster.waiting[0]):
+                result.setdefault(name, []).append(self._hand_over(name, cluster, cluster.waiting.popleft()))
+        return result
+
+    def _hand_over(self, name: str, cluster: _Cluster, attempt: Attempt) -> Launch:
+        launch = translate.launch_of(attempt, self._around)
+        identity = attempt.task_instance_id
+        self._forget_waiting(identity)
+        self._hold(identity, _Held(name, str(identity), attempt.cores, attempt.memory, launch))
+        return launch
+
+    def submittable(self) -> dict[str, list[LaunchBatch]]:
+        """Take out what is to be submitted to classic clusters; say `submitted` or `refused` for each attempt."""
+        result: dict[str, list[LaunchBatch]] = {}
+        for name, cluster in self._clusters.items():
+            if cluster.batches:
+                result[name] = list(cluster.batches)
+                cluster.batches.clear()
+        return result
+
+    def drop_waiting(self) -> None:
+        """Give back what was handed over ahead and is with no cluster yet."""
+        identities = set(self._waiting_ids)
+        self._remove_waiting(identities)
+        for identity in sorted(identities):
+            self._give_back(identity)
+
+    def drain(self) -> None:
+        """Launch nothing more."""
+        self.draining = True
+        self.drop_waiting()
+
+    def _remove_waiting(self, identities: set[int]) -> None:
+        touched = {self._forget_waiting(identity) for identity in identities}
+        for name in touched - {None}:
+            cluster = self._clusters[str(name)]
+            cluster.waiting = deque(one for one in cluster.waiting if one.task_instance_id not in identities)
+            narrowed = (_narrowed(one, set(one.task_instance_ids) - identities) for one in cluster.batches)
+            cluster.batches = deque(one for one in narrowed if one.task_instance_ids)
+
+    def _forget_waiting(self, identity: int) -> str | None:
+        name = self._waiting_ids.pop(identity, None)
+        if name is not None:
+            self._clusters[name].count -= 1
+        return name
+
+    # -- what the clusters say ---------------------------------------------------------------------------------
+
+    def spawned(self, distributor_ids: Mapping[int, str]) -> None:
+        """Take the ids that a direct cluster gave."""
+        for identity, distributor_id in distributor_ids.items():
+            if identity in self._held:
+                self._held[identity].distributor_id = distributor_id
+
+    def started(self, times: Mapping[int, float]) -> None:
+        """Note what runs since when, so that it is reported as running if it lasts."""
+        for identity, started_at in times.items():
+            held = self._held.get(identity)
+            if held is not None and not held.told_running:
+                held.started_at = started_at
+                self._started[identity] = started_at
+
+    def report_running(self, now: float, host: str) -> float | None:
+        """Report what has run for long enough; return when the next one will have (seconds since the epoch)."""
+        due = [one for one, at in self._started.items() if at + RUNNING_REPORT_DELAY_SECONDS <= now]
+        for identity in due:
+            held = self._held[identity]
+            held.told_running = True
+            started_at = translate.moment(self._started.pop(identity))
+            self.say(
+                Report(
+                    task_instance_id=identity,
+                    status=TaskInstanceStatus.RUNNING,
+                    distributor_id=held.distributor_id,
+                    host=host,
+                    started_at=started_at,
+                    stdout=held.launch.stdout if held.launch else None,
+                    stderr=held.launch.stderr if held.launch else None,
+                )
+            )
+        return min(self._started.values()) + RUNNING_REPORT_DELAY_SECONDS if self._started else None
+
+    def ended(self, endings: Iterable[Exit]) -> list[Ended]:
+        """Take endings; return what their reports are made of. Whoever makes them hands them to `say`."""
+        return [self._ended(ending) for ending in endings]
+
+    def _ended(self, ending: Exit) -> Ended:
+        held = self._release(ending.task_instance_id)
+        cause = self._killing.pop(ending.task_instance_id, None)
+        if held is not None and ending.lost is None:
+            self._clusters[held.cluster_name].learn(ending.ended_at - ending.started_at)
+        return Ended(ending, held.launch if held is not None else None, cause)
+
+    def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str]) -> None:
+        """A classic cluster took these."""
+        for identity, distributor_id in distributor_ids.items():
+            self._forget_waiting(identity)
+            self._hold(identity, _Held(cluster_name, distributor_id))
+            self.say(
+                Report(task_instance_id=identity, status=TaskInstanceStatus.LAUNCHED, distributor_id=distributor_id)
+            )
+
+    def refused(self, identities: Iterable[int], reason: str) -> None:
+        """A classic cluster did not take these."""
+        for identity in identities:
+            self._forget_waiting(identity)
+            self.say(
+                Report(
+                    task_instance_id=identity,
+                    status=TaskInstanceStatus.NO_DISTRIBUTOR_ID,
+                    cause=Cause.SUBMISSION_FAILED,
+                    error=reason,
+                )
+            )
+
+    def classic(self, cluster_name: str) -> dict[str, int]:
+        """Return distributor id -> attempt of all that a classic cluster holds."""
+        held = self._held.items()
+        return {one.distributor_id: identity for identity, one in held if one.cluster_name == cluster_name}
+
+    def classic_ended(self, identity: int, status: TaskInstanceStatus | None, message: str) -> None:
+        """A classic cluster no longer holds this one. None as status: it does not know how it ended."""
+        held = self._release(identity)
+        cause = self._killing.pop(identity, None)
+        if held is None:
+            return
+        if cause is not None:
+            self.say(translate.killed_report(identity, cause))
+        elif status is not None and status != TaskInstanceStatus.DONE:  # a good end is told by its worker
+            self.say(Report(task_instance_id=identity, status=status, error=message or None))
+
+    def classic_stuck(self, identity: int, reason: str) -> None:
+        """A classic cluster says that this one will never start; it was terminated there."""
+        self._killing.pop(identity, None)
+        if self._release(identity) is not None:
+            error, cause = TaskInstanceStatus.ERROR, Cause.SUBMISSION_FAILED
+            self.say(Report(task_instance_id=identity, status=error, cause=cause, error=reason))
+
+    def _hold(self, identity: int, held: _Held) -> None:
+        self._held[identity] = held
+        cluster = self._clusters[held.cluster_name]
+        cluster.count += 1
+        cluster.cores += held.cores
+        cluster.memory += held.memory
+
+    def _release(self, identity: int) -> _Held | None:
+        held = self._held.pop(identity, None)
+        self._started.pop(identity, None)
+        if held is not None:
+            cluster = self._clusters[held.cluster_name]
+            cluster.count -= 1
+            cluster.cores -= held.cores
+            cluster.memory -= held.memory
+        return held
+
+    # -- an earlier distributor's attempts ---------------------------------------------------------------------
+
+    def adopt(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> dict[str, list[str]]:
+        """Settle or take over what the server thinks is alive; return cluster -> distributor ids to terminate.
+
+        Args:
+            attempts: what the server says.
+            living: direct cluster -> {attempt: distributor id} of what really runs there.
+        """
+        to_kill = []
+        for attempt in attempts:
+            identity = attempt.task_instance_id
+            if self._is_being_told(identity):
+                continue
+            alive = identity in self._held or identity in self._waiting_ids or self._take_over(attempt, living)
+            if not alive:
+                self._settle(attempt)
+            elif attempt.status == TaskInstanceStatus.KILL_SELF:
+                to_kill.append(identity)
+        return self.kill(to_kill)
+
+    def _take_over(self, attempt: LiveAttempt, living: Mapping[str, Mapping[int, str]]) -> bool:
+        cluster = self._clusters.get(attempt.cluster_name)
+        if cluster is None:
+            return False
+        identity = attempt.task_instance_id
+        if not cluster.limits.direct:
+            if attempt.distributor_id is None:
+                return False
+            self._hold(identity, _Held(attempt.cluster_name, attempt.distributor_id))
+            return True
+        if identity not in living.get(attempt.cluster_name, {}):
+            return False
+        asked = attempt.requested_resources
+        distributor_id = living[attempt.cluster_name][identity]
+        cores, memory = float(asked.get("cores") or 1), float(asked.get("memory") or 0)
+        self._hold(identity, _Held(attempt.cluster_name, distributor_id, cores, memory))
+        return True
+
+    def _settle(self, attempt: LiveAttempt) -> None:
+        """Nothing of it lives: say how it is to be counted."""
+        identity = attempt.task_instance_id
+        if attempt.status == TaskInstanceStatus.KILL_SELF:
+            self._end_unstarted(identity, Cause.KILLED_FOR_RESUME)
+        elif attempt.status == TaskInstanceStatus.INSTANTIATED:
+            self.say(translate.lost_report(identity, Cause.WORKER_LOST, "Its distributor ended before it was started."))
+        else:
+            self.say(translate.lost_report(identity, Cause.SUPERVISOR_LOST, "Nothing is left of it."))
+
+    def _end_unstarted(self, identity: int, cause: Cause) -> None:
+        self._forestalled[identity] = None
+        while len(self._forestalled) > FORESTALLED_MAX:
+            del self._forestalled[next(iter(self._forestalled))]
+        self.say(translate.killed_report(identity, cause))
+
+    # -- the outbox --------------------------------------------------------------------------------------------
+
+    def say(self, report: Report) -> None:
+        """Put a report into the outbox."""
+        self._outbox.append(report)
+        if _is_ending(report):
+            self._telling.add(report.task_instance_id)
+
+    def take_reports(self, count_max: int) -> list[Report]:
+        """Take reports to send; they stay in doubt until `confirm_reports` or `restore_reports`."""
+        self._in_flight = [self._outbox.popleft() for _ in range(min(count_max, len(self._outbox)))]
+        return self._in_flight
+
+    def confirm_reports(self) -> list[int]:
+        """The server has them; return the attempts that ended among them."""
+        ended = [one.task_instance_id for one in self._in_flight if _is_ending(one)]
+        self._triaging.difference_update(one.task_instance_id for one in self._in_flight)
+        self._in_flight = []
+        self._telling.difference_update(ended)
+        return ended
+
+    def restore_reports(self) -> None:
+        """The server may not have them: they are sent again, first."""
+        self._outbox.extendleft(reversed(self._in_flight))
+        self._in_flight = []
+
+    def _is_being_told(self, identity: int) -> bool:
+        return identity in self._telling
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether something waits to be said."""
+        return bool(self._outbox)
+
+    def alive(self) -> list[int]:
+        """Return the attempts that are here or with a direct cluster; a classic cluster has to be asked."""
+        held = (identity for identity, one in self._held.items() if self._clusters[one.cluster_name].limits.direct)
+        return [*held, *self._waiting_ids]
+
+    @property
+    def known_to_kill(self) -> list[int]:
+        """Attempts that were told to end, of which the server does not know yet that they did."""
+        return [*self._killing, *(one for one in self._telling if one in self._forestalled)]
+
+    @property
+    def known_to_triage(self) -> list[int]:
+        """Attempts that the server asked about and has no answer yet."""
+        return list(self._triaging)
+
+    @property
+    def held_count(self) -> int:
+        """How many attempts are with clusters."""
+        return len(self._held)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is here, runs, or is left to be said."""
+        return not (self._held or self._waiting_ids or self._outbox or self._in_flight)
+
+
+def _is_ending(report: Report) -> bool:
+    return fsm.is_terminal(fsm.Machine.TASK_INSTANCE, report.status)
+
+
+def _narrowed(given: LaunchBatch, wanted: set[int]) -> LaunchBatch:
+    """Return the batch with only these attempts, no longer as an array: the steps would not be the server's."""
+    if len(wanted) == len(given.task_instance_ids):
+        return given
+    keep = [index for index, one in enumerate(given.task_instance_ids) if one in wanted]
+    return LaunchBatch(
+        batch_number=NO_ARRAY,
+        array_id=given.array_id,
+        array_name=given.array_name,
+        cluster_name=given.cluster_name,
+        queue_name=given.queue_name,
+        requested_resources=given.requested_resources,
+        task_instance_ids=[given.task_instance_ids[index] for index in keep],
+        task_ids=[given.task_ids[index] for index in keep],
+        names=[given.names[index] for index in keep],
+        commands=[given.commands[index] for index in keep],
+        attempts=[given.attempts[index] for index in keep],
+    )
