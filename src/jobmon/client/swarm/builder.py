@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.client.clusters import Clusters
 from jobmon.client.swarm.array import SwarmArray
-from jobmon.client.swarm.clusters import Clusters
 from jobmon.client.swarm.gateway import ServerGateway
 from jobmon.client.swarm.state import IN_FLIGHT, StateUpdate, SwarmState
 from jobmon.client.swarm.task import SwarmTask
@@ -69,7 +69,7 @@ class SwarmBuilder:
         self._beaten_at = self._clock.monotonic()
         self._state: SwarmState | None = None
         self._gateway: ServerGateway | None = None
-        self._clusters: Clusters
+        self._clusters = Clusters(requester)
 
     @property
     def state(self) -> SwarmState | None:
@@ -92,9 +92,8 @@ class SwarmBuilder:
         return None if self._state is None else self._state.last_sync
 
     def _open(self, workflow_id: int) -> ServerGateway:
-        gateway = self._gateway = ServerGateway(self.requester, workflow_id, self.workflow_run_id)
-        self._clusters = Clusters(gateway.get_clusters_sync)
-        return gateway
+        self._gateway = ServerGateway(self.requester, workflow_id, self.workflow_run_id)
+        return self._gateway
 
     def _beat_if_due(self, gateway: ServerGateway) -> None:
         now = self._clock.monotonic()
@@ -156,7 +155,7 @@ class SwarmBuilder:
             cluster,
             task.resource_scales or None,
             self._queues(task.cluster_name, fallbacks),
-            callback if resources is None else None,
+            callback,
         )
 
     def _queues(self, cluster_name: str, fallbacks: Iterable[Any]) -> list[ClusterQueue] | None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire import swarm
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
-from jobmon.core.wire.definition import ClustersResponse
 from jobmon.core.wire.run import (
     ConcurrencyResponse,
     HeartbeatRequest,
@@ -364,10 +363,6 @@ class ServerGateway:
         return self._send_sync(
             _Exchange(self._workflow("arrays"), None, swarm.ArraysResponse, lambda r: r.arrays, "get")
         )
-
-    def get_clusters_sync(self) -> ClustersResponse:
-        """Return all clusters with their queues."""
-        return self._send_sync(_Exchange("/clusters", None, ClustersResponse, lambda r: r, "get"))
 
     async def get_server_time(self) -> datetime:
         """Return the last stamp of the server's logical clock."""

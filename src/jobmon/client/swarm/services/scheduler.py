@@ -50,7 +50,7 @@ class Scheduler:
             self._state.enqueue_task(task, front=front)
 
     def _compute_resources(self, task: SwarmTask) -> None:
-        """Call the task's callable, once and never again."""
+        """Call the task's callable, once and never again; what it does not name stays as asked for before."""
         callback, task.compute_resources_callable = task.compute_resources_callable, None
         asked: Any = callback() if callback is not None else None
         if not isinstance(asked, dict):
@@ -58,8 +58,11 @@ class Scheduler:
                 f"compute_resources_callable of task {task.task_id} must return a dict of resources, "
                 f"but it returned {asked!r}."
             )
-        queue = task.cluster.queue(asked.get("queue"))
-        resources = TaskResources(asked, queue, task.cluster.name, task.cluster.cluster_id)
+        known = task.task_resources
+        name = asked.get("queue")
+        queue = task.cluster.queue(str(name or "")) if name or known is None else known.queue
+        requested = {**(known.requested_resources if known is not None else {}), **asked}
+        resources = TaskResources(requested, queue, task.cluster.name, task.cluster.cluster_id)
         self._state.set_resources(task, resources.coerce_resources())
 
     def retry_refused(self) -> None:

@@ -1,0 +1,105 @@
+"""Encode then decode is identity, and older and newer messages still decode (style.md 4.2, property 7)."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import pkgutil
+import types
+import typing
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobmon.core import wire
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))
+DATETIMES = st.datetimes(timezones=st.just(UTC))
+
+
+def messages():
+    """Every message class of every wire module."""
+    found = []
+    for module in pkgutil.iter_modules(wire.__path__):
+        loaded = importlib.import_module(f"{wire.__name__}.{module.name}")
+        found += [
+            kind
+            for kind in vars(loaded).values()
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == loaded.__name__
+        ]
+    return found
+
+
+EVERY_MESSAGE = pytest.mark.parametrize("kind", messages(), ids=lambda kind: kind.__qualname__)
+
+
+def instances(kind):
+    hints = typing.get_type_hints(kind)
+    return st.builds(kind, **{name: of_type(hint) for name, hint in hints.items()})
+
+
+def of_type(hint):
+    """Return a strategy for the annotation of a field."""
+    if hint is typing.Any:
+        return json_values
+    if hint is datetime:
+        return DATETIMES
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return st.one_of([of_type(argument) for argument in arguments])
+    if origin is list:
+        return st.lists(of_type(arguments[0]), max_size=3)
+    if origin is dict:
+        return st.dictionaries(of_type(arguments[0]), of_type(arguments[1]), max_size=3)
+    if origin is tuple:
+        return st.tuples(*(of_type(argument) for argument in arguments if argument is not Ellipsis))
+    if dataclasses.is_dataclass(hint):
+        return instances(hint)
+    return st.none() if hint is type(None) else st.from_type(hint)
+
+
+@EVERY_MESSAGE
+@settings(max_examples=20)
+@given(data=st.data())
+def test_what_is_encoded_is_what_is_decoded(kind, data):
+    message = data.draw(instances(kind))
+    assert wire.decode(kind, wire.encode(message)) == message
+
+
+@EVERY_MESSAGE
+@settings(max_examples=5)
+@given(data=st.data())
+def test_a_newer_message_that_says_more_still_decodes(kind, data):
+    message = data.draw(instances(kind))
+    content = json.loads(wire.encode(message)) | {"said_by_a_newer_part": {"a": [1]}}
+    assert wire.decode(kind, json.dumps(content).encode()) == message
+
+
+@EVERY_MESSAGE
+@settings(max_examples=5)
+@given(data=st.data())
+def test_an_older_message_that_says_less_still_decodes(kind, data):
+    """Fields that came later have defaults; a message without them is the message with the defaults."""
+    message = data.draw(instances(kind))
+    later = {
+        field.name: field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    }
+    content = {name: value for name, value in json.loads(wire.encode(message)).items() if name not in later}
+    assert wire.decode(kind, json.dumps(content).encode()) == dataclasses.replace(message, **later)
+
+
+@EVERY_MESSAGE
+def test_what_is_no_such_message_is_refused(kind):
+    with pytest.raises(ValueError):
+        wire.decode(kind, b'"text"')
