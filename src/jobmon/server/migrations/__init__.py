@@ -1,0 +1,8 @@
+"""The schema's history. `upgrade` brings any database to the newest version; Alembic's own files are beside it.
+
+A new database gets the models' tables at once (a test compares both ways); Alembic is imported only for an old one.
+"""
+
+from jobmon.server.migrations.upgrading import HEAD, VERSION_TABLE, upgrade
+
+__all__ = ["HEAD", "VERSION_TABLE", "upgrade"]

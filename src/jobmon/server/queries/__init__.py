@@ -1,0 +1,4 @@
+"""Read models: functions `(session, ids..., query) -> answer`, each run in one snapshot. They change nothing.
+
+`swarm.py` serves orchestrators, `launching.py` open polls of distributors, `monitoring.py` people.
+"""

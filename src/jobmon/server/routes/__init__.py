@@ -1,0 +1,3 @@
+"""The HTTP face: `table.py` lists every route with its messages, `endpoint.py` turns one into an ASGI application,
+`polls.py` holds requests open, `document.py` describes all of them as OpenAPI.
+"""

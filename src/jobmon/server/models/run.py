@@ -1,0 +1,134 @@
+"""What happens when a workflow runs: runs, distributors, attempts; and the server's own few rows."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from jobmon.server.models.types import Base, BigId, Key, Letter, LongText, Name, Time
+
+
+class WorkflowRun(Base):
+    """One start or resume. `bound_at`: when everything was recorded, None if that never happened."""
+
+    __tablename__ = "workflow_run"
+    id: Mapped[Key]
+    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"), index=True)
+    request_key: Mapped[Name] = mapped_column(unique=True)
+    user_name: Mapped[Name]
+    host: Mapped[Name]
+    pid: Mapped[int] = mapped_column(BigId)
+    pid_start_time: Mapped[float]
+    version: Mapped[Name]
+    created_at: Mapped[Time]
+    bound_at: Mapped[Time | None]
+    report_by: Mapped[Time]
+    status: Mapped[Letter] = mapped_column(index=True)
+    status_at: Mapped[Time]
+
+
+class Distributor(Base):
+    """A distributor that registered. The highest epoch of a workflow is the one that may launch."""
+
+    __tablename__ = "distributor"
+    __table_args__ = (UniqueConstraint("workflow_id", "epoch"),)
+    id: Mapped[Key]
+    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"))
+    workflow_run_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow_run.id"))
+    epoch: Mapped[int]
+    request_key: Mapped[Name] = mapped_column(unique=True)
+    host: Mapped[Name]
+    pid: Mapped[int] = mapped_column(BigId)
+    pid_start_time: Mapped[float]
+    registered_at: Mapped[Time]
+    seen_at: Mapped[Time]
+
+
+class Batch(Base):
+    """Attempts of one array with one request, launched together. `number` is unique in the workflow."""
+
+    __tablename__ = "batch"
+    __table_args__ = (UniqueConstraint("workflow_id", "number"),)
+    id: Mapped[Key]
+    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"))
+    number: Mapped[int]
+    array_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_array.id"))
+    task_resources_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_resources.id"))
+    launched_at: Mapped[Time]
+
+
+class TaskInstance(Base):
+    """One attempt: who ran it where and when, how it ended, what it used. `number` counts from 1 within its task."""
+
+    __tablename__ = "task_instance"
+    __table_args__ = (
+        UniqueConstraint("task_id", "number"),
+        Index("ix_task_instance_launch", "workflow_run_id", "status", "cluster_id", "id"),
+        Index("ix_task_instance_batch", "batch_id", "array_step_id"),
+    )
+    id: Mapped[Key]
+    task_id: Mapped[int] = mapped_column(BigId, ForeignKey("task.id"))
+    number: Mapped[int]
+    workflow_run_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow_run.id"))
+    cluster_id: Mapped[int] = mapped_column(BigId, ForeignKey("cluster.id"))
+    task_resources_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_resources.id"))
+    batch_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("batch.id"))
+    array_step_id: Mapped[int | None]
+    distributor_id: Mapped[Name | None]
+    status: Mapped[Letter]
+    queued_at: Mapped[Time]
+    launched_at: Mapped[Time | None]
+    started_at: Mapped[Time | None]
+    ended_at: Mapped[Time | None]
+    report_by: Mapped[Time | None]
+    cause: Mapped[Name | None]
+    charged: Mapped[bool]
+    host: Mapped[Name | None]
+    pid: Mapped[int | None] = mapped_column(BigId)
+    exit_code: Mapped[int | None]
+    exit_signal: Mapped[int | None]
+    error: Mapped[LongText | None]
+    stdout: Mapped[LongText | None]
+    stderr: Mapped[LongText | None]
+    wallclock_seconds: Mapped[float | None]
+    cpu_seconds: Mapped[float | None]
+    max_rss_bytes: Mapped[int | None] = mapped_column(BigId)
+    read_bytes: Mapped[int | None] = mapped_column(BigId)
+    written_bytes: Mapped[int | None] = mapped_column(BigId)
+
+
+class LogTail(Base):
+    """The end of an attempt's output, where there was any."""
+
+    __tablename__ = "log_tail"
+    task_instance_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_instance.id"), primary_key=True)
+    text: Mapped[LongText]
+
+
+class Audit(Base):
+    """What people and the reaper did. `details` is JSON."""
+
+    __tablename__ = "audit"
+    id: Mapped[Key]
+    at: Mapped[Time] = mapped_column(index=True)
+    actor: Mapped[Name]
+    action: Mapped[Name]
+    workflow_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("workflow.id"), index=True)
+    details: Mapped[LongText]
+
+
+class Lease(Base):
+    """Who may do what only one server process may do, and until when."""
+
+    __tablename__ = "lease"
+    name: Mapped[Name] = mapped_column(primary_key=True)
+    holder: Mapped[Name]
+    expires_at: Mapped[Time]
+
+
+class LogicalClock(Base):
+    """One row: the last stamp that was given to a change."""
+
+    __tablename__ = "logical_clock"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    stamp: Mapped[Time]

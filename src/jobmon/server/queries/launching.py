@@ -1,0 +1,71 @@
+"""Whether an open poll of a distributor has to be answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobmon.core.constants import TaskInstanceStatus
+from jobmon.server.problems import NotFound
+from jobmon.server.transitions import QUEUING_RUNS
+
+if TYPE_CHECKING:
+    from jobmon.core.wire.launching import SyncRequest
+    from jobmon.server.sql import Session
+
+TI = TaskInstanceStatus
+
+
+def workflow_of_run(session: Session, run_id: int) -> int:
+    """Return the workflow of a run."""
+    workflow_id = session.value("SELECT workflow_id FROM workflow_run WHERE id = :id", id=run_id)
+    if workflow_id is None:
+        raise NotFound.of("workflow run", run_id)
+    return int(workflow_id)
+
+
+def has_news(session: Session, run_id: int, request: SyncRequest) -> bool:
+    """Say whether there is work, something new to kill or to triage, a new status of the run, or a successor."""
+    row = session.row(
+        """
+        SELECT r.workflow_id, r.status,
+            (SELECT MAX(id) FROM workflow_run newest WHERE newest.workflow_id = r.workflow_id),
+            (SELECT MAX(epoch) FROM distributor d WHERE d.workflow_id = r.workflow_id)
+        FROM workflow_run r WHERE r.id = :run
+        """,
+        run=run_id,
+    )
+    if row is None:
+        raise NotFound.of("workflow run", run_id)
+    workflow_id, status, newest_run, newest_epoch = row
+    if newest_run != run_id or newest_epoch != request.epoch or request.known_status not in (None, status):
+        return True
+    return _has_work(session, run_id, status, request) or _has_orders(session, workflow_id, request)
+
+
+def _has_work(session: Session, run_id: int, status: str, request: SyncRequest) -> bool:
+    wanting = [name for name, count in request.capacity.items() if count > 0]
+    if not wanting or status not in QUEUING_RUNS:
+        return False
+    found = session.value(
+        """
+        SELECT ti.id FROM cluster c JOIN task_instance ti ON ti.cluster_id = c.id
+        WHERE c.name IN (:clusters...) AND ti.workflow_run_id = :run AND ti.status = :queued LIMIT 1
+        """,
+        clusters=wanting,
+        run=run_id,
+        queued=TI.QUEUED.value,
+    )
+    return found is not None
+
+
+def _has_orders(session: Session, workflow_id: int, request: SyncRequest) -> bool:
+    known = {TI.KILL_SELF.value: set(request.known_to_kill), TI.TRIAGING.value: set(request.known_to_triage)}
+    orders = session.rows(
+        """
+        SELECT ti.id, ti.status FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
+        WHERE r.workflow_id = :workflow AND ti.status IN (:statuses...)
+        """,
+        workflow=workflow_id,
+        statuses=list(known),
+    )
+    return any(attempt_id not in known[status] for attempt_id, status in orders)

@@ -1,0 +1,68 @@
+"""Requests that are held open until there is something to say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from jobmon.server.queries import launching, swarm
+from jobmon.server.transaction import Audience
+from jobmon.server.usecases import reporting
+
+if TYPE_CHECKING:
+    from jobmon.core.wire.launching import SyncRequest, SyncResponse
+    from jobmon.core.wire.swarm import ChangesResponse
+    from jobmon.server.queries.swarm import Changes, ChangesQuery
+    from jobmon.server.routes.endpoint import Call
+    from jobmon.server.services import Services
+
+
+async def changes(call: Call) -> ChangesResponse:
+    """GET /workflows/{workflow_id}/changes."""
+    (workflow_id,), query, services = call.ids, call.message, call.services
+    until = _until(services, query.wait_seconds)
+    with services.feed.waiter((Audience.ORCHESTRATOR, workflow_id)) as waiter:
+        while True:
+            found = await _changes(services, workflow_id, query)
+            if found.is_news or not await waiter.wait(until - services.clock.monotonic()):
+                return found.response
+
+
+async def _changes(services: Services, workflow_id: int, query: ChangesQuery) -> Changes:
+    """A full snapshot may be large; what changed since a moment ago is not."""
+    read = services.readers.run if query.since is None else services.readers.glance
+    return await read(swarm.changes, workflow_id, query)
+
+
+async def sync(call: Call) -> SyncResponse:
+    """POST /workflow_runs/{workflow_run_id}/sync, both lanes."""
+    (run_id,), request, services = call.ids, call.message, call.services
+    if request.reports or request.wait_seconds <= 0:
+        return await services.writer.run(reporting.sync, run_id, request)
+    workflow_id = await services.readers.glance(launching.workflow_of_run, run_id)
+    if request.alive:
+        await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
+    until = _until(services, request.wait_seconds)
+    with services.feed.waiter((Audience.DISTRIBUTOR, workflow_id)) as waiter:
+        while not await call.request.is_disconnected():  # nobody would hear what it was given
+            if await services.readers.glance(launching.has_news, run_id, request):
+                response = await services.writer.run(reporting.sync, run_id, request)
+                if _is_news(request, response):  # the other lane may have been faster
+                    return response
+            if not await waiter.wait(until - services.clock.monotonic()):
+                break
+    return await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
+
+
+def _is_news(request: SyncRequest, response: SyncResponse) -> bool:
+    return (
+        bool(response.launches)
+        or response.fenced
+        or request.known_status not in (None, response.workflow_run_status)
+        or not set(response.kill) <= set(request.known_to_kill)
+        or not set(response.triage) <= set(request.known_to_triage)
+    )
+
+
+def _until(services: Services, wait_seconds: float) -> float:
+    return services.clock.monotonic() + min(wait_seconds, services.settings.long_poll_seconds_max)

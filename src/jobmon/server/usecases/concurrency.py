@@ -1,0 +1,48 @@
+"""How many tasks may run at once; may be changed while they run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
+from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
+from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.usecases.binding import set_array_limit, set_workflow_limit
+from jobmon.server.usecases.runs import require_workflow
+
+if TYPE_CHECKING:
+    from jobmon.server.transaction import Transaction
+
+
+def _checked(request: ConcurrencyRequest) -> int:
+    if not 0 <= request.max_concurrently_running <= MAX_CONCURRENTLY_RUNNING:
+        raise InvalidValue(f"max_concurrently_running: must be from 0 to {MAX_CONCURRENTLY_RUNNING}.")
+    return request.max_concurrently_running
+
+
+def limit_workflow(tx: Transaction, workflow_id: int, request: ConcurrencyRequest) -> ConcurrencyResponse:
+    """Change the limit of a workflow."""
+    require_workflow(tx, workflow_id)
+    set_workflow_limit(tx, workflow_id, _checked(request))
+    return ConcurrencyResponse(max_concurrently_running=request.max_concurrently_running)
+
+
+def limit_array(tx: Transaction, array_id: int, request: ConcurrencyRequest) -> ConcurrencyResponse:
+    """Change the limit of an array."""
+    workflow_id = tx.value("SELECT workflow_id FROM task_array WHERE id = :id", id=array_id)
+    if workflow_id is None:
+        raise NotFound.of("array", array_id)
+    set_array_limit(tx, workflow_id, array_id, _checked(request))
+    return ConcurrencyResponse(max_concurrently_running=request.max_concurrently_running)
+
+
+def limit_arrays_by_name(
+    tx: Transaction, workflow_id: int, name: str, request: ConcurrencyRequest
+) -> ConcurrencyResponse:
+    """Change the limit of all arrays of a template in a workflow."""
+    ids = tx.column("SELECT id FROM task_array WHERE workflow_id = :id AND name = :name", id=workflow_id, name=name)
+    if not ids:
+        raise NotFound.of(f"array of workflow {workflow_id} called", repr(name))
+    for array_id in ids:
+        set_array_limit(tx, workflow_id, array_id, _checked(request))
+    return ConcurrencyResponse(max_concurrently_running=request.max_concurrently_running)

@@ -1,0 +1,187 @@
+"""A distributor registers, and takes attempts: Q -> I, in batches of one array and one request for resources."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.core.wire.launching import (
+    LAUNCHES_PER_RESPONSE_MAX,
+    ClusterInfo,
+    DistributorRequest,
+    DistributorResponse,
+    LaunchBatch,
+    LiveAttempt,
+)
+from jobmon.server import transitions
+from jobmon.server.transaction import Audience
+from jobmon.server.usecases.runs import require_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobmon.server.transaction import Transaction
+    from jobmon.server.transitions import RunRow
+
+from jobmon.core.constants import TaskInstanceStatus
+
+_QUEUED: Final = """
+SELECT ti.id, ti.task_id, t.array_id, ti.task_resources_id, t.name, t.command, ti.number
+FROM task_instance ti JOIN task t ON t.id = ti.task_id
+WHERE ti.workflow_run_id = :run AND ti.status = :queued AND ti.cluster_id = :cluster
+ORDER BY ti.id LIMIT :capacity
+"""
+_GROUP: Final = itemgetter(2, 3)
+
+
+def register(tx: Transaction, run_id: int, request: DistributorRequest) -> DistributorResponse:
+    """Register a distributor under the next epoch of its workflow; the same key finds the same registration."""
+    run = require_run(tx, run_id)
+    epoch = tx.value("SELECT epoch FROM distributor WHERE request_key = :key", key=request.key)
+    if epoch is None:
+        epoch = _register(tx, run, request)
+    folder = tx.row("SELECT working_directory, umask FROM workflow WHERE id = :id", id=run.workflow_id)
+    assert folder is not None
+    return DistributorResponse(
+        epoch=epoch,
+        workflow_id=run.workflow_id,
+        workflow_run_status=run.status,
+        working_directory=folder[0],
+        umask=folder[1],
+        clusters=_clusters(tx, run.workflow_id),
+        attempts=_live_attempts(tx, run.workflow_id),
+        attempt_heartbeat_interval=tx.settings.task_instance_interval_seconds,
+        report_by_buffer=tx.settings.report_by_buffer,
+    )
+
+
+def _register(tx: Transaction, run: RunRow, request: DistributorRequest) -> int:
+    last = tx.value("SELECT MAX(epoch) FROM distributor WHERE workflow_id = :id", id=run.workflow_id)
+    epoch = (last or 0) + 1
+    tx.insert(
+        "distributor",
+        workflow_id=run.workflow_id,
+        workflow_run_id=run.id,
+        epoch=epoch,
+        request_key=request.key,
+        host=request.host,
+        pid=request.pid,
+        pid_start_time=request.pid_start_time,
+        registered_at=tx.now,
+        seen_at=tx.now,
+    )
+    tx.wake(Audience.DISTRIBUTOR, run.workflow_id)  # the one before learns that it is fenced
+    return epoch
+
+
+def _clusters(tx: Transaction, workflow_id: int) -> list[ClusterInfo]:
+    """Return the clusters that tasks or live attempts of the workflow ask for."""
+    rows = tx.rows(
+        """
+        SELECT c.id, c.name, c.plugin, c.connection FROM cluster c WHERE c.id IN (
+            SELECT q.cluster_id FROM queue q JOIN task_resources r ON r.queue_id = q.id
+            WHERE r.id IN (SELECT DISTINCT task_resources_id FROM task WHERE workflow_id = :id)
+            UNION
+            SELECT ti.cluster_id FROM workflow_run w JOIN task_instance ti ON ti.workflow_run_id = w.id
+            WHERE w.workflow_id = :id AND ti.status IN (:live...)
+        ) ORDER BY c.id
+        """,
+        id=workflow_id,
+        live=transitions.LIVE,
+    )
+    return [
+        ClusterInfo(cluster_id=cluster_id, name=name, plugin=plugin, connection=json.loads(connection))
+        for cluster_id, name, plugin, connection in rows
+    ]
+
+
+def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
+    rows = tx.rows(
+        """
+        SELECT ti.id, ti.task_id, ti.status, c.name, ti.distributor_id, b.array_id, b.number, ti.array_step_id,
+               r.requested
+        FROM workflow_run w JOIN task_instance ti ON ti.workflow_run_id = w.id JOIN cluster c ON c.id = ti.cluster_id
+        JOIN batch b ON b.id = ti.batch_id JOIN task_resources r ON r.id = ti.task_resources_id
+        WHERE w.workflow_id = :id AND ti.status IN (:taken...) ORDER BY ti.id
+        """,
+        id=workflow_id,
+        taken=transitions.TAKEN,
+    )
+    return [
+        LiveAttempt(
+            task_instance_id=row[0],
+            task_id=row[1],
+            status=row[2],
+            cluster_name=row[3],
+            distributor_id=row[4],
+            array_id=row[5],
+            batch_number=row[6],
+            array_step_id=row[7],
+            requested_resources=json.loads(row[8]),
+        )
+        for row in rows
+    ]
+
+
+def launch(tx: Transaction, workflow_id: int, run_id: int, capacity: Mapping[str, int]) -> list[LaunchBatch]:
+    """Hand out the oldest queued attempts of a run, at most so many for each cluster."""
+    batches: list[LaunchBatch] = []
+    for cluster_name, wanted in capacity.items():
+        cluster_id = tx.value("SELECT id FROM cluster WHERE name = :name", name=cluster_name)
+        if cluster_id is None or wanted <= 0:
+            continue
+        rows = tx.rows(
+            _QUEUED,
+            run=run_id,
+            queued=TaskInstanceStatus.QUEUED.value,
+            cluster=cluster_id,
+            capacity=min(wanted, LAUNCHES_PER_RESPONSE_MAX),
+        )
+        rows.sort(key=_GROUP)
+        batches += [_launch(tx, workflow_id, list(group)) for _, group in groupby(rows, _GROUP)]
+    return batches
+
+
+def _launch(tx: Transaction, workflow_id: int, rows: Sequence[tuple[Any, ...]]) -> LaunchBatch:
+    array_id, resources_id = _GROUP(rows[0])
+    ids, task_ids, _, _, names, commands, numbers = (list(column) for column in zip(*rows, strict=True))
+    batch_number = _next_batch_number(tx, workflow_id)
+    batch_id = tx.insert(
+        "batch",
+        workflow_id=workflow_id,
+        number=batch_number,
+        array_id=array_id,
+        task_resources_id=resources_id,
+        launched_at=tx.now,
+    )
+    transitions.launch(tx, batch_id, ids, task_ids)
+    place = tx.row(
+        """
+        SELECT a.name, c.name, q.name, r.requested
+        FROM task_array a, task_resources r JOIN queue q ON q.id = r.queue_id JOIN cluster c ON c.id = q.cluster_id
+        WHERE a.id = :array AND r.id = :resources
+        """,
+        array=array_id,
+        resources=resources_id,
+    )
+    assert place is not None
+    return LaunchBatch(
+        batch_number=batch_number,
+        array_id=array_id,
+        array_name=place[0],
+        cluster_name=place[1],
+        queue_name=place[2],
+        requested_resources=json.loads(place[3]),
+        task_instance_ids=ids,
+        task_ids=task_ids,
+        names=names,
+        commands=commands,
+        attempts=numbers,
+    )
+
+
+def _next_batch_number(tx: Transaction, workflow_id: int) -> int:
+    tx.run("UPDATE workflow SET batch_count = batch_count + 1 WHERE id = :id", id=workflow_id)
+    return int(tx.value("SELECT batch_count FROM workflow WHERE id = :id", id=workflow_id))

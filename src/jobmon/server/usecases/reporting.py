@@ -1,0 +1,198 @@
+"""The hot conversation: distributors and workers report how attempts fare; in the same transaction they get more."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.core.constants import TaskInstanceStatus
+from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.wire.launching import (
+    REPORTS_PER_REQUEST_MAX,
+    Report,
+    SyncRequest,
+    SyncResponse,
+    WorkerReportRequest,
+    WorkerReportResponse,
+    WorkerStartRequest,
+    WorkerStartResponse,
+)
+from jobmon.server import transitions
+from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.transitions import AttemptMoves, attempt_deadline
+from jobmon.server.usecases.launching import launch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmon.server.transaction import Transaction
+
+TI = TaskInstanceStatus
+#: When a distributor was last seen is recorded this exactly, not at every request.
+SEEN_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a distributor stands: is it still the one of its workflow?"""
+
+    workflow_id: int
+    run_status: str
+    is_fenced: bool
+
+
+def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
+    """Take reports and heartbeats; tell what to kill and to triage; hand out attempts. See the wire module."""
+    if len(request.reports) > REPORTS_PER_REQUEST_MAX:
+        raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
+    standing = _standing(tx, run_id, request.epoch)
+    moves = _take(tx, request.reports, request.alive)
+    if standing.is_fenced:
+        return SyncResponse(
+            workflow_run_status=standing.run_status, fenced=True, late=moves.late, refused=moves.refused
+        )
+    _note_seen(tx, standing.workflow_id, request.epoch)
+    orders = tx.rows(
+        """
+        SELECT ti.id, ti.status FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
+        WHERE r.workflow_id = :workflow AND ti.status IN (:statuses...)
+        """,
+        workflow=standing.workflow_id,
+        statuses=(TI.KILL_SELF, TI.TRIAGING),
+    )
+    may_launch = request.capacity and standing.run_status in transitions.QUEUING_RUNS
+    return SyncResponse(
+        workflow_run_status=standing.run_status,
+        launches=launch(tx, standing.workflow_id, run_id, request.capacity) if may_launch else [],
+        kill=[attempt_id for attempt_id, status in orders if status == TI.KILL_SELF],
+        triage=[attempt_id for attempt_id, status in orders if status == TI.TRIAGING],
+        late=moves.late,
+        refused=moves.refused,
+    )
+
+
+def _standing(tx: Transaction, run_id: int, epoch: int) -> Standing:
+    row = tx.row(
+        """
+        SELECT r.workflow_id, r.status,
+            (SELECT MAX(id) FROM workflow_run newest WHERE newest.workflow_id = r.workflow_id),
+            (SELECT MAX(epoch) FROM distributor d WHERE d.workflow_id = r.workflow_id)
+        FROM workflow_run r WHERE r.id = :run
+        """,
+        run=run_id,
+    )
+    if row is None:
+        raise NotFound.of("workflow run", run_id)
+    workflow_id, status, newest_run, newest_epoch = row
+    return Standing(workflow_id, status, is_fenced=newest_run != run_id or newest_epoch != epoch)
+
+
+def _take(tx: Transaction, reports: Sequence[Report], alive: Sequence[int]) -> AttemptMoves:
+    """Apply reports, and move the deadlines of those who live."""
+    moves = AttemptMoves(tx, [report.task_instance_id for report in reports])
+    if reports:
+        moves.report(reports)
+        moves.write()
+    if alive:
+        tx.run(
+            "UPDATE task_instance SET report_by = :deadline WHERE id IN (:ids...) AND status IN (:taken...)",
+            deadline=attempt_deadline(tx),
+            ids=alive,
+            taken=transitions.TAKEN,
+        )
+    return moves
+
+
+def _note_seen(tx: Transaction, workflow_id: int, epoch: int) -> None:
+    tx.run(
+        "UPDATE distributor SET seen_at = :now WHERE workflow_id = :workflow AND epoch = :epoch AND seen_at < :before",
+        now=tx.now,
+        workflow=workflow_id,
+        epoch=epoch,
+        before=tx.now - int(SEEN_SECONDS * 1e6),
+    )
+
+
+def worker_report(tx: Transaction, request: WorkerReportRequest) -> WorkerReportResponse:
+    """Take what a stand-alone worker says; tell it which of its attempts shall end."""
+    ids = sorted({report.task_instance_id for report in request.reports} | set(request.alive))
+    if len(ids) > REPORTS_PER_REQUEST_MAX:
+        raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
+    _take(tx, request.reports, request.alive)
+    return WorkerReportResponse(
+        kill=tx.column(
+            "SELECT id FROM task_instance WHERE id IN (:ids...) AND status = :kill", ids=ids, kill=TI.KILL_SELF.value
+        )
+    )
+
+
+_START: Final = """
+SELECT ti.id, ti.status, t.id, t.name, t.command, t.workflow_id, ti.workflow_run_id, ti.number, r.requested,
+       w.working_directory, w.umask
+FROM task_instance ti JOIN task t ON t.id = ti.task_id JOIN workflow w ON w.id = t.workflow_id
+JOIN task_resources r ON r.id = ti.task_resources_id
+"""
+
+
+def worker_start(tx: Transaction, request: WorkerStartRequest) -> WorkerStartResponse:
+    """Give a stand-alone worker its command, and note that it runs.
+
+    Raises:
+        InvalidRequest: the attempt is to be killed, has ended, or was never launched.
+        NotFound: there is no such attempt.
+    """
+    row = _find_start(tx, request)
+    attempt_id, status = row[0], row[1]
+    moves = AttemptMoves(tx, [attempt_id])
+    if status != TI.RUNNING:
+        report = Report(
+            task_instance_id=attempt_id,
+            status=TI.RUNNING.value,
+            distributor_id=request.distributor_id,
+            host=request.host,
+            pid=request.pid,
+            started_at=request.started_at,
+        )
+        moves.report([report])
+        if moves.late or moves.refused:
+            raise InvalidRequest(f"Attempt {attempt_id} is in state {status}: it shall not be started.")
+        moves.write()
+    return _start_response(tx, row)
+
+
+def _find_start(tx: Transaction, request: WorkerStartRequest) -> tuple[Any, ...]:
+    if request.task_instance_id is not None:
+        what = f"attempt {request.task_instance_id}"
+        row = tx.row(_START + "WHERE ti.id = :id", id=request.task_instance_id)
+    else:
+        what = f"step {request.array_step_id} of batch {request.batch_number} of array {request.array_id}"
+        row = tx.row(
+            _START
+            + """JOIN batch b ON b.id = ti.batch_id AND b.workflow_id = t.workflow_id
+            WHERE b.workflow_id = (SELECT workflow_id FROM task_array WHERE id = :array)
+            AND b.array_id = :array AND b.number = :number AND ti.array_step_id = :step""",
+            array=request.array_id,
+            number=request.batch_number,
+            step=request.array_step_id,
+        )
+    if row is None:
+        raise NotFound(f"There is no {what}.")
+    return row
+
+
+def _start_response(tx: Transaction, row: Sequence[Any]) -> WorkerStartResponse:
+    return WorkerStartResponse(
+        task_instance_id=row[0],
+        task_id=row[2],
+        task_name=row[3],
+        command=row[4],
+        workflow_id=row[5],
+        workflow_run_id=row[6],
+        attempt=row[7],
+        requested_resources=json.loads(row[8]),
+        working_directory=row[9],
+        umask=row[10],
+        heartbeat_interval=tx.settings.task_instance_interval_seconds,
+        report_by_buffer=tx.settings.report_by_buffer,
+    )
