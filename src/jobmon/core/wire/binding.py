@@ -141,7 +141,7 @@ class EdgesRequest:
     Equal sets are sent once: `set_numbers[i]` is the caller's number of the set `upstream_nodes[i]`. A set larger
     than a chunk is sent in parts under the same number. `node_ids[i]` has the set `node_sets[i]` (a number sent in
     this or an earlier chunk). Nodes without upstreams are not sent. `last` closes the DAG.
-    -> `{}`
+    `key` is random per bind: numbers are the caller's own, and two callers may record the same DAG at once. -> `{}`
     """
 
     set_numbers: list[int]
@@ -149,6 +149,7 @@ class EdgesRequest:
     node_ids: list[int]
     node_sets: list[int]
     last: bool
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
