@@ -16,7 +16,8 @@ def test_quickstart_twice(home):
     assert (first.returncode, first.stdout.splitlines()[-1:]) == (0, ["D"]), first.stderr
     second = home.python(PROJECT / "examples" / "quickstart.py")
     assert second.returncode == 1
-    assert "WorkflowAlreadyComplete: This workflow is already complete" in second.stderr
+    assert "WorkflowAlreadyComplete: Workflow 1 with" in second.stderr
+    assert "is already complete" in second.stderr
 
     (workflow,) = home.json("workflow", "status")
     assert (workflow["name"], workflow["status"], workflow["counts"]) == ("quickstart", "D", {"D": 4})

@@ -17,11 +17,11 @@ from jobmon.cli.main import EXIT_FAILED
 from jobmon.client import wfformat
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.constants import WorkflowRunStatus
+from jobmon.plugins.local.machine import usable_cpus
 
 if TYPE_CHECKING:
-    from jobmon.client.workflow import Workflow
-
     from jobmon.client.wfformat import Comparison, Recording
+    from jobmon.client.workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def local_cores(cluster_name: str) -> int | None:
         return 1
     if cluster_name != "multiprocess":
         return None
-    return JobmonConfig().get_int("multiprocess", "slots") or len(os.sched_getaffinity(0))
+    return int(JobmonConfig().get_float("multiprocess", "slots") or usable_cpus())
 
 
 def _options(request: Request, recording: Recording) -> wfformat.BuildOptions:

@@ -50,8 +50,12 @@ def hide_secret(sections: Mapping[str, dict[str, Any]], key: str) -> None:
 
 
 def local_time(moment: datetime | None) -> str:
-    """Format a time of the server for people here: local, to the second."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else "-"
+    """Format a time of the server for people here: the time of day if it was today, else the date too."""
+    if moment is None:
+        return "-"
+    here = moment.astimezone()
+    today = here.date() == datetime.now().astimezone().date()
+    return f"{here:%H:%M:%S}" if today else f"{here:%Y-%m-%d %H:%M}"
 
 
 def duration(seconds: float | None) -> str:
