@@ -43,7 +43,7 @@ class OutputFiles:
         return tail_text(content)
 
     def _find(self, task_instance_id: int) -> str:
-        """Return the file of an attempt that an earlier distributor launched, "" if it is not where they lie usually."""
+        """Return the file of an attempt that an earlier distributor launched; "": it is not where they usually lie."""
         folder = Path(self._log_folder, str(task_instance_id // LOG_SHARD_SIZE))
         return str(next(folder.glob(f"*.{task_instance_id}.log"), ""))
 

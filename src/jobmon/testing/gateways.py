@@ -1,0 +1,255 @@
+"""A server's side of the distributor's conversation, in memory: the same answers, no network, no database.
+
+It judges every report by the table, as the server does, and can be told to lose answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobmon.core import fsm
+from jobmon.core.constants import TaskInstanceStatus, WorkflowRunStatus
+from jobmon.core.exceptions import ServerUnavailable
+from jobmon.core.wire.launching import (
+    ClusterInfo,
+    DistributorRequest,
+    DistributorResponse,
+    LaunchBatch,
+    LiveAttempt,
+    Report,
+    SyncRequest,
+    SyncResponse,
+)
+
+_LIVE = frozenset(map(TaskInstanceStatus, "IORTK"))
+
+
+@dataclass(slots=True)
+class FakeAttempt:
+    """One attempt as the fake server knows it."""
+
+    task_instance_id: int
+    cluster_name: str
+    command: str
+    name: str
+    resources: Mapping[str, Any]
+    status: TaskInstanceStatus = TaskInstanceStatus.QUEUED
+    distributor_id: str | None = None
+    reports: list[Report] = field(default_factory=list)
+
+    @property
+    def ending(self) -> Report | None:
+        """The report that ended it."""
+        ends = (one for one in self.reports if fsm.is_terminal(fsm.Machine.TASK_INSTANCE, one.status))
+        return next(ends, None)
+
+
+class FakeDistributorGateway:
+    """Implements `jobmon.distributor.gateway.Gateway`.
+
+    Args:
+        clusters: what tasks ask for.
+        working_directory: of all commands.
+        heartbeat_interval: of attempts, seconds.
+    """
+
+    def __init__(
+        self, clusters: Sequence[ClusterInfo], working_directory: str, heartbeat_interval: float = 90.0
+    ) -> None:
+        self.attempts: dict[int, FakeAttempt] = {}
+        self.run_status: str = WorkflowRunStatus.RUNNING
+        self.epoch = 0
+        self.beats: list[list[int]] = []
+        self.illegal: list[Report] = []
+        self.registrations = 0
+        self.syncs = 0
+        self.is_away = False
+        self.answers_to_lose = 0
+        self._clusters = list(clusters)
+        self._working_directory = working_directory
+        self._heartbeat_interval = heartbeat_interval
+        self._changed = asyncio.Event()
+
+    # -- what a test does --------------------------------------------------------------------------------------
+
+    def queue(
+        self, *commands: str, cluster: str = "", name: str = "t", resources: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """Queue one attempt for each command; return their ids."""
+        first = len(self.attempts) + 1
+        for number, command in enumerate(commands, first):
+            where = cluster or self._clusters[0].name
+            self.attempts[number] = FakeAttempt(number, where, command, name, dict(resources or {}))
+        self._wake()
+        return list(range(first, first + len(commands)))
+
+    def set_run_status(self, status: str) -> None:
+        """Change the run's status."""
+        self.run_status = status
+        self._wake()
+
+    def kill(self, *identities: int) -> None:
+        """Tell these to end."""
+        self._move(identities, TaskInstanceStatus.KILL_SELF)
+
+    def triage(self, *identities: int) -> None:
+        """Doubt these."""
+        self._move(identities, TaskInstanceStatus.TRIAGING)
+
+    def take_over(self) -> None:
+        """Another distributor registers."""
+        self.epoch += 1
+        self._wake()
+
+    async def until(self, condition: Callable[[], bool], timeout: float = 20.0) -> None:
+        """Wait for a state of things."""
+        async with asyncio.timeout(timeout):
+            while not condition():
+                changed = self._changed
+                await asyncio.wait({asyncio.ensure_future(changed.wait())}, timeout=0.05)
+
+    async def until_ended(self, *identities: int, timeout: float = 20.0) -> list[Report]:
+        """Wait until these have ended; return the reports that ended them."""
+        wanted = identities or tuple(self.attempts)
+        await self.until(lambda: all(self.attempts[one].ending for one in wanted), timeout)
+        return [ending for one in wanted if (ending := self.attempts[one].ending) is not None]
+
+    def _move(self, identities: Sequence[int], status: TaskInstanceStatus) -> None:
+        for identity in identities:
+            self.attempts[identity].status = status
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    # -- the gateway -------------------------------------------------------------------------------------------
+
+    async def register(self, request: DistributorRequest) -> DistributorResponse:
+        """See `Gateway`."""
+        while self.is_away:
+            await asyncio.sleep(0.01)
+        self.epoch += 1
+        self.registrations += 1
+        return DistributorResponse(
+            epoch=self.epoch,
+            workflow_id=1,
+            workflow_run_status=self.run_status,
+            working_directory=self._working_directory,
+            umask=0o022,
+            clusters=self._clusters,
+            attempts=[_live(one) for one in self.attempts.values() if one.status in _LIVE],
+            attempt_heartbeat_interval=self._heartbeat_interval,
+            report_by_buffer=3.1,
+        )
+
+    async def sync(self, request: SyncRequest) -> SyncResponse:
+        """See `Gateway`."""
+        self.syncs += 1
+        deadline = asyncio.get_running_loop().time() + request.wait_seconds
+        while True:
+            if self.is_away:
+                await asyncio.sleep(0.01)
+                raise ServerUnavailable
+            response = self._answer(request)
+            remaining = deadline - asyncio.get_running_loop().time()
+            if remaining <= 0 or self._is_worth_waking(request, response):
+                break
+            request = SyncRequest(
+                epoch=request.epoch,
+                capacity=request.capacity,
+                known_to_kill=request.known_to_kill,
+                known_to_triage=request.known_to_triage,
+                known_status=request.known_status,
+            )
+            await asyncio.wait({asyncio.ensure_future(self._changed.wait())}, timeout=min(remaining, 0.5))
+        if self.answers_to_lose and response.launches:
+            self.answers_to_lose -= 1
+            raise ServerUnavailable
+        return response
+
+    @staticmethod
+    def _is_worth_waking(request: SyncRequest, response: SyncResponse) -> bool:
+        news = set(response.kill) - set(request.known_to_kill) or set(response.triage) - set(request.known_to_triage)
+        changed = response.workflow_run_status != request.known_status
+        return bool(response.fenced or response.launches or news or changed)
+
+    def _answer(self, request: SyncRequest) -> SyncResponse:
+        late = [one.task_instance_id for one in request.reports if not self._take(one)]
+        if request.alive:
+            self.beats.append(list(request.alive))
+        fenced = request.epoch != self.epoch
+        launches = [] if fenced else [one for name, n in request.capacity.items() for one in self._launch(name, n)]
+        if request.reports or launches:
+            self._wake()
+        return SyncResponse(
+            workflow_run_status=self.run_status,
+            fenced=fenced,
+            launches=launches,
+            kill=self._in_status(TaskInstanceStatus.KILL_SELF),
+            triage=self._in_status(TaskInstanceStatus.TRIAGING),
+            late=late,
+        )
+
+    def _take(self, report: Report) -> bool:
+        attempt = self.attempts[report.task_instance_id]
+        verdict = fsm.judge(fsm.Machine.TASK_INSTANCE, attempt.status, report.status)
+        if verdict is fsm.Verdict.LEGAL:
+            target = fsm.effective_target(fsm.Machine.TASK_INSTANCE, attempt.status, report.status)
+            attempt.status = TaskInstanceStatus(target)
+            attempt.distributor_id = report.distributor_id or attempt.distributor_id
+            attempt.reports.append(report)
+        elif verdict is fsm.Verdict.ILLEGAL:
+            self.illegal.append(report)
+        return verdict is fsm.Verdict.LEGAL
+
+    def _launch(self, cluster_name: str, count: int) -> list[LaunchBatch]:
+        queued = [
+            one
+            for one in self.attempts.values()
+            if one.cluster_name == cluster_name and one.status is TaskInstanceStatus.QUEUED
+        ][:count]
+        batches: list[list[FakeAttempt]] = []
+        for attempt in queued:
+            attempt.status = TaskInstanceStatus.INSTANTIATED
+            if batches and batches[-1][0].resources == attempt.resources:
+                batches[-1].append(attempt)
+            else:
+                batches.append([attempt])
+        return [_batch(batch) for batch in batches]
+
+    def _in_status(self, status: TaskInstanceStatus) -> list[int]:
+        return [identity for identity, one in self.attempts.items() if one.status is status]
+
+
+def _batch(attempts: Sequence[FakeAttempt]) -> LaunchBatch:
+    return LaunchBatch(
+        batch_number=attempts[0].task_instance_id,
+        array_id=1,
+        array_name="array",
+        cluster_name=attempts[0].cluster_name,
+        queue_name="default",
+        requested_resources=dict(attempts[0].resources),
+        task_instance_ids=[one.task_instance_id for one in attempts],
+        task_ids=[one.task_instance_id + 1000 for one in attempts],
+        names=[one.name for one in attempts],
+        commands=[one.command for one in attempts],
+        attempts=[1 for _ in attempts],
+    )
+
+
+def _live(attempt: FakeAttempt) -> LiveAttempt:
+    return LiveAttempt(
+        task_instance_id=attempt.task_instance_id,
+        task_id=attempt.task_instance_id + 1000,
+        status=attempt.status,
+        cluster_name=attempt.cluster_name,
+        distributor_id=attempt.distributor_id,
+        array_id=1,
+        batch_number=1,
+        array_step_id=0,
+        requested_resources=dict(attempt.resources),
+    )

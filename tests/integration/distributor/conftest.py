@@ -1,0 +1,77 @@
+"""A distributor on this machine, against a server in memory."""
+
+import asyncio
+import contextlib
+import os
+import socket
+
+import pytest
+
+from jobmon.core.clock import SystemClock
+from jobmon.core.configuration import JobmonConfig
+from jobmon.core.wire.launching import ClusterInfo
+from jobmon.distributor.process import build_cluster, surroundings_of
+from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
+from jobmon.testing.gateways import FakeDistributorGateway
+
+
+@pytest.fixture
+def config():
+    return JobmonConfig(
+        dict_config={
+            "multiprocess": {"slots": 2},
+            "worker_node": {"command_interrupt_timeout": 0.3},
+            "supervisor": {"idle_timeout": 0.5},
+        }
+    )
+
+
+@pytest.fixture
+def private_folders(tmp_path, monkeypatch):
+    """Sockets and journals of supervisors lie below the test's folder (short: a socket's path may not be long)."""
+    runtime = f"/tmp/jt-{os.getpid()}-{abs(hash(str(tmp_path))) % 100000}"
+    os.makedirs(runtime, mode=0o700, exist_ok=True)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    monkeypatch.setenv("JOBMON_DATA_DIR", str(tmp_path / "data"))
+    yield tmp_path
+    import shutil
+
+    shutil.rmtree(runtime, ignore_errors=True)
+
+
+@pytest.fixture
+def start(private_folders, config):
+    """Return a function that makes a gateway and runs services against it."""
+    return Lab(private_folders, config)
+
+
+class Lab:
+    def __init__(self, folder, config):
+        self.folder = folder
+        self.config = config
+
+    def gateway(self, plugin="multiprocess", **kwargs):
+        return FakeDistributorGateway(
+            [ClusterInfo(cluster_id=1, name=plugin, plugin=plugin, connection={})], str(self.folder), **kwargs
+        )
+
+    def service(self, gateway, **timings):
+        logs = self.folder / "data" / "logs" / "1"
+        setting = Setting(
+            lambda info, response: build_cluster(info, response, self.folder / "data", self.config),
+            lambda response: surroundings_of(response, 7, logs, self.config),
+        )
+        identity = Identity(socket.gethostname(), os.getpid(), 0.0)
+        intervals = Timings(**{"long_poll": 5.0, "cluster_poll": 0.05, **timings})
+        return DistributorService(gateway, setting, identity, intervals, SystemClock())
+
+    @contextlib.asynccontextmanager
+    async def running(self, gateway, **timings):
+        service = self.service(gateway, **timings)
+        task = asyncio.create_task(service.run())
+        try:
+            yield service, task
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
