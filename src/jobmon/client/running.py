@@ -82,7 +82,7 @@ def _active_run_exists(workflow: Workflow) -> bool:
 def _prepare(workflow: Workflow, options: RunOptions) -> WorkflowRun:
     """Record what is not recorded, make room where asked to, and create the run."""
     if workflow.is_bound and not workflow.was_started:
-        return _create_run(WorkflowRunFactory(_id_of(workflow), workflow.requester), workflow)
+        return _create_run(WorkflowRunFactory(_id_of(workflow), workflow.requester), workflow, options)
     binding = Binding(workflow)
     response = binding.record_workflow()
     _check_may_start(workflow, response, options.resume)
@@ -91,7 +91,7 @@ def _prepare(workflow: Workflow, options: RunOptions) -> WorkflowRun:
         factory.set_workflow_resume(options.reset_running_jobs, options.resume_timeout)
         factory.reset_task_statuses(options.reset_running_jobs)
     binding.record_tasks()
-    return _create_run(factory, workflow)
+    return _create_run(factory, workflow, options)
 
 
 def _check_may_start(workflow: Workflow, response: WorkflowResponse, resume: bool) -> None:
@@ -108,14 +108,18 @@ def already_exists(workflow: Workflow, status: str) -> WorkflowAlreadyExists:
     )
 
 
-def _create_run(factory: WorkflowRunFactory, workflow: Workflow) -> WorkflowRun:
+def _create_run(factory: WorkflowRunFactory, workflow: Workflow, options: RunOptions) -> WorkflowRun:
+    """Create the run. A run that its dead client left before it was bound makes room at once."""
     try:
         run = factory.create_workflow_run()
     except WorkflowNotResumable as error:
-        raise WorkflowAlreadyExists(
-            f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is being run already:"
-            f" {error} Pass resume=True to run() to take it over."
-        ) from error
+        if not (options.resume or factory.are_active_runs_gone()):
+            raise WorkflowAlreadyExists(
+                f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is being run already:"
+                f" {error} Pass resume=True to run() to take it over."
+            ) from error
+        factory.set_workflow_resume(options.reset_running_jobs, options.resume_timeout)
+        run = factory.create_workflow_run()
     workflow.was_started = True
     workflow.last_workflow_run_id = run.workflow_run_id
     return run

@@ -13,6 +13,7 @@ from jobmon.client.binding import user_name
 from jobmon.core.constants import WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowNotResumable
 from jobmon.core.wire.run import (
+    ActiveRun,
     ActiveRunsResponse,
     ForceCleanupResponse,
     ResetRequest,
@@ -189,9 +190,15 @@ class WorkflowRunFactory:
             logger.info("Nobody looks after what run %d left: a distributor is started to end it.", run_id)
             self._settling[run_id] = self._settle(run_id)
 
+    def are_active_runs_gone(self) -> bool:
+        """Say whether the clients of all active runs are proven to be gone."""
+        return all(is_gone(run) for run in self._active_runs())
+
+    def _active_runs(self) -> list[ActiveRun]:
+        return self.requester.call(self._route("active_runs"), None, ActiveRunsResponse, "get").runs
+
     def _ask_for_room(self) -> ResumeResponse:
-        active = self.requester.call(self._route("active_runs"), None, ActiveRunsResponse, "get")
-        gone = [run.workflow_run_id for run in active.runs if is_gone(run)]
+        gone = [run.workflow_run_id for run in self._active_runs() if is_gone(run)]
         self._told_gone.update(gone)
         request = ResumeRequest(reset_running_jobs=self._reset_running_jobs, gone_run_ids=gone)
         return self.requester.call(self._route("resume"), request, ResumeResponse)

@@ -1,0 +1,98 @@
+"""Starting, watching, restarting and stopping a distributor: real processes that behave as told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jobmon.client.launching import DistributorProcess
+from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout
+
+UP_UNTIL_CLIENT_GONE = "import sys; print('up', flush=True); sys.stdin.read()"
+
+
+def _process(tmp_path: Path, code: str, startup_timeout: float = 30.0, **kwargs) -> DistributorProcess:
+    return DistributorProcess(
+        5, startup_timeout, command=[sys.executable, "-I", "-c", code], log_directory=tmp_path / "logs", **kwargs
+    )
+
+
+def _until(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the state was not reached"
+        time.sleep(0.01)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_it_lives_until_the_client_lets_go(tmp_path):
+    process = _process(tmp_path, UP_UNTIL_CLIENT_GONE)
+    process.start()
+    process.wait_until_up()
+    assert process.alive()
+    pid = process.pid
+    process.stop(10)
+    assert _is_gone(pid)
+
+
+def test_a_dead_one_is_started_again(tmp_path):
+    process = _process(tmp_path, UP_UNTIL_CLIENT_GONE)
+    process.start()
+    process.wait_until_up()
+    first = process.pid
+    os.kill(first, signal.SIGKILL)
+    assert process.alive()
+    _until(lambda: process.pid != first)
+    assert process.alive()
+    process.wait_until_up()
+    process.stop(10)
+
+
+def test_restarts_without_progress_come_to_an_end(tmp_path):
+    process = _process(tmp_path, "import sys; print('up', flush=True); sys.exit('no disk')")
+    process.start()
+    _until(lambda: not process.alive())
+    assert isinstance(process.failure, DistributorNotAlive)
+    assert "3 restarts in a row" in str(process.failure)
+    assert process.log_tail().splitlines() == ["no disk"] * 4
+
+
+def test_progress_renews_the_restarts(tmp_path):
+    process = _process(tmp_path, "print('up', flush=True)")
+    process.start()
+    deadline = time.monotonic() + 2.5
+    while time.monotonic() < deadline:
+        process.note_progress()
+        time.sleep(0.005)
+        assert process.alive()
+    process.stop(10)
+
+
+def test_it_must_be_up_in_time(tmp_path):
+    code = "import sys, time; print('still loading', file=sys.stderr, flush=True); time.sleep(60)"
+    process = _process(tmp_path, code, startup_timeout=0.5)
+    process.start()
+    assert process.alive()
+    pid = process.pid
+    with pytest.raises(DistributorStartupTimeout, match=r"not up after 0.5 s(.|\n)*still loading"):
+        process.wait_until_up()
+    assert _is_gone(pid)
+    assert not process.alive()
+
+
+def test_what_cannot_be_started_says_so(tmp_path):
+    process = DistributorProcess(5, command=["/nowhere/python"], log_directory=tmp_path)
+    with pytest.raises(DistributorNotAlive, match="cannot be started"):
+        process.start()

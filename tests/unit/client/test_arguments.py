@@ -1,0 +1,69 @@
+"""Command templates and their arguments: what is right, and what is said about what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobmon.client.api import Tool
+from jobmon.client.arguments import placeholders
+
+tool = Tool("t")
+
+
+def test_placeholders_of_every_form_are_found():
+    assert placeholders("{a} {b!r} {c:>{width}} {d.name} {e[0]} {{literal}}") == {"a", "b", "c", "width", "d", "e"}
+
+
+@pytest.mark.parametrize("template", ["{", "echo {}", "echo {0}", "", "   "])
+def test_unreadable_template(template):
+    with pytest.raises(ValueError, match="command_template"):
+        tool.get_task_template("bad", template)
+
+
+@pytest.mark.parametrize(
+    ("sets", "text"),
+    [
+        ({"node_args": ["a"]}, "'b' in command_template but not declared"),
+        ({"node_args": ["a", "b", "c"]}, "'c' declared but not in command_template"),
+        ({"node_args": ["a", "b"], "op_args": ["b"]}, "'b' declared more than once"),
+        ({"node_args": "ab"}, "must be a list of names"),
+        ({"node_args": ["a", 3]}, "must be a list of names"),
+    ],
+)
+def test_template_and_declaration_differ(sets, text):
+    with pytest.raises(ValueError, match=text):
+        tool.get_task_template("tt", "cmd {a} {b}", **sets)
+
+
+def test_an_argument_must_not_be_called_like_a_parameter():
+    with pytest.raises(ValueError, match="'name' reserved as parameters of create_task"):
+        tool.get_task_template("tt", "cmd {name}", node_args=["name"])
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [({"a": 1}, "missing"), ({"a": 1, "b": 2, "c": 3}, "'c' unknown"), ({"a": 1, "c": 2}, "'b' missing; 'c' unknown")],
+)
+def test_task_with_wrong_arguments(args, text):
+    template = tool.get_task_template("pair", "cmd {a} {b}", node_args=["a", "b"])
+    with pytest.raises(ValueError, match=text):
+        template.create_task(**args)
+    with pytest.raises(ValueError, match=text):
+        template.create_tasks(**args)
+
+
+def test_commands_are_formatted_with_the_values_as_given():
+    template = tool.get_task_template("formats", "cmd {a:03d} {b:.1f}", node_args=["a"], op_args=["b"])
+    assert template.create_task(a=7, b=2).command == "cmd 007 2.0"
+    with pytest.raises(ValueError, match="cannot be made"):
+        template.create_task(a="seven", b=2)
+
+
+def test_commands_that_could_not_be_started_are_refused():
+    template = tool.get_task_template("raw", "{a}", node_args=["a"])
+    with pytest.raises(ValueError, match="NUL"):
+        template.create_task(a="x\0y")
+    with pytest.raises(ValueError, match="131071 bytes"):
+        template.create_task(a="x" * 200_000)
+    with pytest.raises(ValueError, match="not valid Unicode"):
+        template.create_task(a="\udc80")

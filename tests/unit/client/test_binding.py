@@ -1,0 +1,319 @@
+"""Checks before anything is recorded, and the rows that are."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobmon.client import binding as binding_module
+from jobmon.client import dag
+from jobmon.client.api import Tool
+from jobmon.client.binding import Binding, _chunks, _edge_chunks
+from jobmon.core.constants import WorkflowStatus
+from jobmon.core.exceptions import (
+    CyclicGraphError,
+    EmptyWorkflowError,
+    InvalidResources,
+    NodeDependencyNotExistError,
+    WorkflowAlreadyComplete,
+    WorkflowAlreadyExists,
+)
+from jobmon.core.wire.binding import ArraysRequest, EdgesRequest, TasksRequest, WorkflowRequest
+
+
+def _nothing_recorded(server):
+    return not server.sent(WorkflowRequest) and not server.tools
+
+
+def test_bind_records_everything_once(server, make_workflow):
+    workflow = make_workflow(middle=3)
+    workflow.bind()
+    assert workflow.is_bound
+    assert {task.task_id is not None for task in workflow.tasks.values()} == {True}
+    request = server.sent(TasksRequest)[0]
+    assert request.names[0] == "step_where-first"
+    assert request.node_args == {"where": ["first", "middle0", "middle1", "middle2", "last"]}
+    assert request.commands[-1] == "echo last"
+    edges = server.sent(EdgesRequest)
+    assert [len(nodes) for nodes in edges[0].upstream_nodes] == [1, 3]
+    assert edges[0].node_sets == [0, 0, 0, 1]
+    assert edges[-1].last
+    before = len(server.requests)
+    workflow.bind()
+    assert len(server.requests) == before
+
+
+def test_the_same_definition_is_the_same_workflow(server, make_workflow):
+    first, second = make_workflow(), make_workflow()
+    first.bind()
+    second.bind()
+    assert first.workflow_id == second.workflow_id
+    assert [t.task_id for t in first.tasks.values()] == [t.task_id for t in second.tasks.values()]
+    assert len(server.sent(EdgesRequest)) == 1
+
+
+def test_other_tasks_under_the_same_args(make_workflow):
+    make_workflow(middle=3).bind()
+    with pytest.raises(WorkflowAlreadyExists):
+        make_workflow(middle=4).bind()
+
+
+def test_the_order_of_tasks_does_not_count(tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    hashes = set()
+    for order in (range(5), range(4, -1, -1)):
+        tasks = [template.create_task(a=i) for i in order]
+        by_name = {task.name: task for task in tasks}
+        by_name["s_a-4"].add_upstreams(by_name[f"s_a-{i}"] for i in order if i != 4)
+        hashes.add((dag.edge_sets(tasks).dag_hash, dag.task_hash(tasks)))
+    assert len(hashes) == 1
+
+
+def test_a_complete_workflow_has_nothing_to_do(server, make_workflow):
+    make_workflow().bind()
+    next(iter(server.workflows.values())).status = WorkflowStatus.DONE.value
+    with pytest.raises(WorkflowAlreadyComplete, match="'args' is already complete: nothing to do"):
+        make_workflow().bind()
+    with pytest.raises(WorkflowAlreadyComplete, match="nothing to do"):
+        make_workflow().run(resume=True)
+
+
+def test_an_interrupted_bind_continues(server, make_workflow):
+    workflow = make_workflow()
+    half = Binding(workflow)
+    half.record_workflow()
+    half._record_arrays()
+    again = make_workflow()
+    again.bind()
+    assert again.is_bound
+    assert again.workflow_id == workflow.workflow_id
+
+
+def test_empty_workflow(server, tool):
+    with pytest.raises(EmptyWorkflowError):
+        tool.create_workflow("w").bind()
+    assert _nothing_recorded(server)
+
+
+def test_cycle_is_printed(server, tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    a, b, c, d = (workflow.add_task(template.create_task(name=n, a=n)) for n in "abcd")
+    for task, upstream in ((b, a), (c, b), (a, c), (d, a)):
+        task.add_upstream(upstream)
+    with pytest.raises(CyclicGraphError) as caught:
+        workflow.bind()
+    text = str(caught.value)
+    assert any(f"{x} -> {y} -> {z} -> {x}" in text for x, y, z in ("abc", "bca", "cab"))
+    assert "d" not in text.split(":")[1]
+    assert _nothing_recorded(server)
+
+
+def test_a_task_that_waits_for_itself(tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    task = workflow.add_task(template.create_task(name="alone", a=1))
+    task.add_upstream(task)
+    with pytest.raises(CyclicGraphError, match="alone -> alone"):
+        workflow.bind()
+
+
+def test_long_chains_need_no_recursion(tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    tasks = [workflow.add_task(template.create_task(a=i)) for i in range(5_000)]
+    for upstream, task in zip(tasks, tasks[1:], strict=False):
+        task.add_upstream(upstream)
+    dag.check(workflow)
+    tasks[0].add_upstream(tasks[-1])
+    with pytest.raises(CyclicGraphError, match="more"):
+        dag.check(workflow)
+
+
+def test_upstream_outside_the_workflow(server, tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    outside = template.create_task(name="outside", a=0)
+    workflow.add_task(template.create_task(name="inside", a=1, upstream_tasks=[outside]))
+    with pytest.raises(NodeDependencyNotExistError, match="'inside' depends on 'outside'"):
+        workflow.bind()
+    assert _nothing_recorded(server)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "text"),
+    [
+        ({"cluster_name": "multiproces"}, "no cluster 'multiproces'; did you mean 'multiprocess'"),
+        (
+            {"cluster_name": "dummy", "compute_resources": {"queue": "defalt"}},
+            "no queue 'defalt'; did you mean 'default'",
+        ),
+        ({"cluster_name": "dummy", "compute_resources": {"memroy": 1}}, "'memroy'; did you mean 'memory'"),
+        ({"cluster_name": "dummy", "fallback_queues": ["deflt"]}, "no fallback queue 'deflt'; did you mean 'default'"),
+        ({"cluster_name": "dummy", "resource_scales": {"memry": 1}}, "resource_scales: .*did you mean 'memory'"),
+    ],
+)
+def test_unknown_names_are_told_with_their_neighbours(server, tool, kwargs, text):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    workflow.add_task(template.create_task(a=1, **kwargs))
+    with pytest.raises(InvalidResources, match=text):
+        workflow.bind()
+    assert _nothing_recorded(server)
+
+
+def test_a_cluster_with_a_plug_in_here_is_recorded(server, make_workflow):
+    make_workflow().bind()
+    assert server.clusters["dummy"].plugin == "dummy"
+
+
+def test_requests_are_moved_within_the_limits_of_the_queue(server, tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w", default_cluster_name="multiprocess")
+    task = workflow.add_task(template.create_task(a=1, compute_resources={"cores": 10_000}))
+    assert "cores 10000" in workflow.validate()[0]
+    assert workflow.validate(strict=False) == []
+    with pytest.raises(InvalidResources, match="above the maximum"):
+        workflow.validate(raise_on_error=True)
+    assert _nothing_recorded(server)
+    workflow.bind()
+    assert task.requested_resources["cores"] < 10_000
+    assert task.queue_name == "default"
+
+
+def test_without_a_cluster_one_core_of_multiprocess(tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    task = workflow.add_task(template.create_task(a=1))
+    workflow.bind()
+    assert task.task_resources.cluster_name == "multiprocess"
+    assert task.requested_resources == {"cores": 1}
+
+
+def test_tasks_that_ask_for_the_same_share_one_request(server, tool):
+    templates = [tool.get_task_template(name, "{a}", node_args=["a"]) for name in ("s", "t")]
+    workflow = tool.create_workflow("w", default_cluster_name="dummy")
+    for template in templates:
+        workflow.add_tasks(template.create_tasks(a=range(3), compute_resources={"memory": "1G"}))
+    workflow.bind()
+    assert len(server.resources) == 1
+    assert len({id(task.task_resources) for task in workflow.tasks.values()}) == 1
+
+
+def test_what_a_callable_decides_is_not_recorded(server, tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w", default_cluster_name="dummy")
+    workflow.add_task(
+        template.create_task(
+            a=1,
+            compute_resources_callable=dict,
+            resource_scales={"memory": lambda old: old * 2, "runtime": [1, 2, 3, 4]},
+            max_attempts=2,
+            task_attributes={"size": 3},
+        )
+    )
+    workflow.bind()
+    request = server.sent(TasksRequest)[0]
+    assert request.task_resources_ids == [None]
+    assert request.scales == [{"memory": None, "runtime": [1, 2]}]
+    assert request.attributes == {0: {"size": "3"}}
+    assert request.max_attempts == [2]
+
+
+def test_concurrency_limits(server, make_workflow):
+    workflow = make_workflow()
+    workflow.set_task_template_max_concurrency_limit("step", 2)
+    workflow.bind()
+    assert server.sent(ArraysRequest)[0].arrays[0].max_concurrently_running == 2
+    with pytest.raises(ValueError, match="limit"):
+        workflow.set_task_template_max_concurrency_limit("step", -1)
+    other = make_workflow("other")
+    other.set_task_template_max_concurrency_limit("stop", 2)
+    with pytest.raises(ValueError, match="'stop'.*did you mean 'step'"):
+        other.bind()
+
+
+def test_tasks_of_two_versions_of_a_template(tool):
+    workflow = tool.create_workflow("w")
+    workflow.add_task(tool.get_task_template("s", "{a}", node_args=["a"]).create_task(a=1))
+    with pytest.raises(ValueError, match="two versions of template 's'"):
+        workflow.add_task(tool.get_task_template("s", "x {a}", node_args=["a"]).create_task(a=2))
+
+
+def test_nothing_can_be_changed_after_binding(make_workflow, tool):
+    workflow = make_workflow()
+    workflow.bind()
+    with pytest.raises(ValueError, match="recorded already"):
+        workflow.add_task(tool.active_task_templates["step"].create_task(where="late"))
+    with pytest.raises(ValueError, match="recorded already"):
+        next(iter(workflow.tasks.values())).update_compute_resources(cores=2)
+
+
+def test_get_tasks_by_node_args(make_workflow):
+    workflow = make_workflow()
+    assert [t.command for t in workflow.get_tasks_by_node_args("step", where=["first", "last"])] == [
+        "echo first",
+        "echo last",
+    ]
+    with pytest.raises(ValueError, match="did you mean 'step'"):
+        workflow.get_tasks_by_node_args("steps", where="first")
+    with pytest.raises(ValueError, match="did you mean 'where'"):
+        workflow.get_tasks_by_node_args("step", were="first")
+
+
+def test_chunks_are_bounded_in_number_and_size(monkeypatch):
+    template = Tool("t").get_task_template("s", "{a}", node_args=["a"])
+    tasks = [template.create_task(a=str(i) * 30) for i in range(10)]
+    monkeypatch.setattr(binding_module, "TASKS_PER_CHUNK_MAX", 4)
+    assert [len(chunk) for chunk in _chunks(tasks)] == [4, 4, 2]
+    monkeypatch.setattr(binding_module, "CHARACTERS_PER_CHUNK_MAX", 130)
+    assert [len(chunk) for chunk in _chunks(tasks)] == [2] * 5
+    monkeypatch.setattr(binding_module, "CHARACTERS_PER_CHUNK_MAX", 10)
+    assert [len(chunk) for chunk in _chunks(tasks)] == [1] * 10
+
+
+def test_edges_are_cut_into_chunks_and_large_sets_into_parts(monkeypatch):
+    template = Tool("t").get_task_template("s", "{a}", node_args=["a"])
+    upstreams = [template.create_task(a=i) for i in range(10)]
+    followers = [template.create_task(a=f"f{i}", upstream_tasks=upstreams) for i in range(5)]
+    for number, task in enumerate([*upstreams, *followers]):
+        task.node_id = number
+    monkeypatch.setattr(binding_module, "EDGES_PER_CHUNK_MAX", 4)
+    chunks = list(_edge_chunks(dag.edge_sets([*upstreams, *followers])))
+    assert [(numbers, nodes) for numbers, nodes, _ in chunks[:3]] == [
+        ([0], [[0, 1, 2, 3]]),
+        ([0], [[4, 5, 6, 7]]),
+        ([0], [[8, 9]]),
+    ]
+    assert [len(members) for _, _, members in chunks] == [0, 0, 2, 3]
+
+
+def test_progress_is_told_once_it_takes_longer(make_workflow):
+    class Clock:
+        time = 0.0
+
+        def monotonic(self):
+            self.time += 1.5
+            return self.time
+
+        def now(self):
+            raise AssertionError
+
+    told = []
+    binding = Binding(make_workflow(), Clock(), lambda *args: told.append(args))
+    binding.record_workflow()
+    binding.record_tasks()
+    assert told[-1] == ("dependencies, chunk", 1, 1)
+
+
+def test_tool_versions(server, tool):
+    assert tool.get_new_tool_version() == server.tools["census"][-1]
+    assert tool.active_tool_version.id == server.tools["census"][-1]
+    tool.set_active_tool_version_id("latest")
+    with pytest.raises(ValueError, match="'newest'"):
+        tool.set_active_tool_version_id("newest")
+    stranger = Tool("census", 99, requester=server)
+    template = stranger.get_task_template("s", "{a}", node_args=["a"])
+    workflow = stranger.create_workflow("w")
+    workflow.add_task(template.create_task(a=1, cluster_name="dummy"))
+    with pytest.raises(ValueError, match="no version 99"):
+        workflow.bind()

@@ -1,0 +1,48 @@
+"""Ctrl-C asks, SIGTERM does not; off the main thread nothing is touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from jobmon.client.interrupts import Interrupts
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_an_interrupt_is_meant_when_the_user_says_so(answer):
+    interrupts = Interrupts(lambda: answer)
+    with interrupts.handled(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.pause()
+    assert interrupts.confirm() is answer
+
+
+def test_without_anybody_to_ask_it_is_meant():
+    assert Interrupts(None).confirm()
+
+
+def test_sigterm_is_meant():
+    interrupts = Interrupts(lambda: False)
+    before = signal.getsignal(signal.SIGTERM)
+    with interrupts.handled(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    assert interrupts.confirm()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_off_the_main_thread_no_handler_is_set():
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def run():
+        with Interrupts(None).handled():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [before]

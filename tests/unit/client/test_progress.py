@@ -1,0 +1,166 @@
+"""What people see of a run."""
+
+from __future__ import annotations
+
+import io
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from jobmon.client.progress import (
+    LiveDisplay,
+    LogDisplay,
+    Observer,
+    Snapshot,
+    configure_logging,
+    first_line,
+    grouped,
+    line_of,
+    time_text,
+)
+from jobmon.core.constants import TaskStatus
+from jobmon.core.exceptions import ServerUnavailable
+from jobmon.core.wire.swarm import TaskError
+
+
+class State:
+    """The part of a swarm's state that is shown."""
+
+    def __init__(self, **counts):
+        self.counts = counts
+        self.asked = 0
+
+    def count_by_status(self):
+        self.asked += 1
+        return {TaskStatus[name]: number for name, number in self.counts.items()}
+
+    @property
+    def total_tasks(self):
+        return sum(self.counts.values())
+
+
+class Shown:
+    """A display that remembers."""
+
+    def __init__(self):
+        self.snapshots = []
+
+    def show(self, snapshot):
+        self.snapshots.append(snapshot)
+
+    finish = show
+
+    def pause(self): ...
+
+    def resume(self): ...
+
+
+ERROR = TaskError(
+    task_id=1,
+    task_name="step_a-1",
+    task_instance_id=1,
+    status="E",
+    time=datetime(2026, 1, 1, tzinfo=UTC),
+    cause="exit code",
+    error="\n  no such file\nmore",
+    exit_code=1,
+    host="here",
+)
+
+
+def test_counts_are_grouped_under_words():
+    assert grouped({TaskStatus.REGISTERING: 2, TaskStatus.ADJUSTING_RESOURCES: 1, TaskStatus.DONE: 4}) == {
+        "waiting": 3,
+        "queued": 0,
+        "running": 0,
+        "done": 4,
+        "failed": 0,
+    }
+
+
+def test_texts():
+    assert time_text(3725.9) == "1:02:05"
+    assert first_line("\n\n  a\nb") == "a"
+    assert first_line("") == ""
+    assert len(first_line("x" * 500)) == 160
+    snapshot = Snapshot(title="w", counts={"done": 9, "failed": 0}, total=10, done_before=4, elapsed_seconds=2.5)
+    assert line_of(snapshot) == "w: 9 done of 10; 2.0/s, 0:00:02"
+
+
+def test_observer_counts_at_most_four_times_a_second():
+    now = [100.0]
+    progress = []
+    observer = Observer("w", Shown(), lambda limit: [], lambda: progress.append(1), lambda: now[0])
+    state = State(REGISTERING=2)
+    for step in range(9):
+        now[0] = 100.0 + step / 8
+        observer.on_change(state)
+    assert state.asked == 5
+    state.counts = {"DONE": 1, "REGISTERING": 1}
+    now[0] += 1
+    observer.on_change(state)
+    assert progress == [1]
+
+
+def test_observer_shows_errors_of_failed_tasks_and_the_last_state():
+    shown = Shown()
+    observer = Observer("w", shown, lambda limit: [ERROR])
+    observer.start()
+    observer.on_change(State(REGISTERING=1))
+    observer.on_change(State(ERROR_FATAL=1))
+    observer.finish()
+    assert shown.snapshots[-1].counts["failed"] == 1
+    assert shown.snapshots[-1].errors == ("step_a-1: no such file",)
+
+
+def test_a_server_that_is_away_does_not_hurt_the_display():
+    def fetch(limit):
+        raise ServerUnavailable
+
+    observer = Observer("w", Shown(), fetch)
+    observer.on_change(State(ERROR_FATAL=1))
+    observer.finish()
+    assert observer.snapshot().errors == ()
+
+
+def test_lines_come_less_and_less_often(caplog):
+    caplog.set_level(logging.INFO, "jobmon")
+    display = LogDisplay()
+    for second in range(60):
+        display.show(Snapshot(title="w", elapsed_seconds=float(second)))
+    assert len(caplog.records) == 4
+    display.finish(Snapshot(title="w", errors=("a: bad",)))
+    assert caplog.messages[-1] == "a: bad"
+
+
+def test_live_display_draws_on_a_terminal():
+    from rich.console import Console
+
+    output = io.StringIO()
+    display = LiveDisplay(Console(file=output, force_terminal=True, width=120))
+    snapshot = Snapshot(title="census", counts={"done": 3, "failed": 1}, total=5, errors=("a: bad",))
+    display.show(snapshot)
+    display.pause()
+    display.show(Snapshot(title="hidden"))
+    display.finish(snapshot)
+    text = output.getvalue()
+    assert "census" in text
+    assert "a: bad" in text
+    assert "hidden" not in text
+
+
+@pytest.fixture
+def root_logger():
+    root = logging.getLogger("jobmon")
+    before = (list(root.handlers), root.level)
+    yield root
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+
+
+def test_logging_is_set_up_once(root_logger):
+    count = len(root_logger.handlers)
+    configure_logging()
+    configure_logging()
+    assert len(root_logger.handlers) == count + 1
