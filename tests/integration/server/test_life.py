@@ -1,0 +1,301 @@
+"""A workflow from definition to done, the long polls, and everything that may be sent twice."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from server_world import CLUSTER, RUN, TI, Refused, edges_request, open_world, report, tasks_request, workflow_request
+
+from jobmon.core.constants import Cause, TaskStatus, WorkflowStatus
+from jobmon.core.wire.binding import TasksResponse, WorkflowResponse
+from jobmon.core.wire.definition import ClustersResponse, TemplateVersionsResponse, ToolRequest, ToolResponse
+from jobmon.core.wire.launching import WorkerStartRequest, WorkerStartResponse
+from jobmon.core.wire.monitoring import LogTail, TaskDetail, TaskSummariesResponse, WorkflowsResponse
+from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse, HeartbeatRequest, RunStatusResponse
+from jobmon.core.wire.swarm import (
+    ArraysResponse,
+    DownstreamRequest,
+    DownstreamResponse,
+    ErrorsResponse,
+    TasksPage,
+    WorkflowMetadata,
+)
+
+TASK = TaskStatus
+
+
+async def test_a_workflow_from_definition_to_done(world):
+    bound = await world.bound(3)
+    run = await bound.start()
+    registered = await run.register()
+    assert [cluster.name for cluster in registered.clusters] == [CLUSTER]
+    before = (await bound.changes()).time
+
+    assert await run.queue() == {TASK.QUEUED: bound.task_ids}
+    batch = await run.launched()
+    assert batch.task_ids == bound.task_ids
+    assert batch.commands == ["echo 0", "echo 1", "echo 2"]
+    assert batch.attempts == [1, 1, 1]
+    assert (batch.cluster_name, batch.queue_name, batch.requested_resources) == (CLUSTER, "q", {"cores": 1})
+
+    answer = await run.sync(*(report(attempt, TI.DONE, exit_code=0) for attempt in batch.task_instance_ids))
+    assert (answer.late, answer.refused) == ([], {})
+    changes = await bound.changes(since=before.isoformat(), workflow_run_id=run.id)
+    assert changes.tasks_by_status == {TASK.DONE: bound.task_ids}
+    assert changes.workflow_run_status == RUN.RUNNING
+    assert await run.move(RUN.DONE) == RUN.DONE
+    (shown,) = (await world.get("/workflows", WorkflowsResponse, workflow_id=bound.workflow_id)).workflows
+    assert (shown.status, shown.counts, shown.attempt_count) == (WorkflowStatus.DONE, {TASK.DONE: 3}, 3)
+    with pytest.raises(Refused, match="WorkflowAlreadyComplete"):
+        await bound.start()
+
+
+async def test_batches_are_numbered_and_bounded_by_capacity(world):
+    bound = await world.bound(3)
+    run = await bound.start()
+    await run.register()
+    await run.queue()
+    first, second = await run.launched(2), await run.launched(2)
+    assert (first.batch_number, len(first.task_ids)) == (1, 2)
+    assert (second.batch_number, len(second.task_ids)) == (2, 1)
+    assert (await run.sync(capacity={CLUSTER: 5, "unknown": 5})).launches == []
+
+
+async def test_every_repeat_gives_the_same_answer_and_changes_nothing(world):
+    bound = await world.bound(2, edges={1: [0]})
+    found = await world.post("/workflows", WorkflowResponse, bound.request)
+    assert (found.workflow_id, found.newly_created, found.is_bound, found.was_started) == (
+        bound.workflow_id,
+        False,
+        True,
+        False,
+    )
+    again = await world.post(f"/workflows/{bound.workflow_id}/tasks", TasksResponse, bound.tasks)
+    assert again.task_ids == bound.task_ids
+    await world.post(f"/dags/{bound.dag_id}/edges", None, edges_request(again.node_ids, {1: [0]}))
+    await world.post(f"/workflows/{bound.workflow_id}/bound")
+
+    run = await bound.start(key="once")
+    assert (await bound.start(key="once", until=RUN.REGISTERED)).id == run.id
+    assert (await run.register("same")).epoch == (await run.register("same")).epoch == 1
+    assert await run.queue() == await run.queue()
+    batch = await run.launched()
+    reports = [report(attempt, TI.DONE, exit_code=0) for attempt in batch.task_instance_ids]
+    assert (await run.sync(*reports)).late == []
+    stamp = (await bound.changes()).time
+    assert (await run.sync(*reports)).late == batch.task_instance_ids
+    assert await run.queue() == {TASK.DONE: bound.task_ids}
+    assert (await bound.changes(since=stamp.isoformat())).tasks_by_status == {}
+
+
+async def test_the_same_arguments_with_other_tasks_are_refused_with_the_difference(world):
+    bound = await world.bound(2)
+    other = replace(bound.request, task_hash="x" * 64, task_counts={"t": 5, "u": 1})
+    with pytest.raises(Refused, match="'t' has 2 tasks there and 5 here; template 'u' has 0 tasks there and 1 here"):
+        await world.post("/workflows", None, other)
+
+
+async def test_binding_is_only_finished_when_everything_is_there(world):
+    version, template, _, resources = await world.define()
+    found = await world.post("/workflows", WorkflowResponse, workflow_request(version, "w", 2, edge_set_count=1))
+    with pytest.raises(Refused, match="has 0 tasks recorded where 2 were announced"):
+        await world.post(f"/workflows/{found.workflow_id}/bound")
+    with pytest.raises(Refused, match="404.*array"):
+        await world.post(f"/workflows/{found.workflow_id}/tasks", None, tasks_request(9, template, "w", 2, resources))
+
+
+async def test_two_callers_who_record_one_dag_do_not_mix_their_numbers(world):
+    version, template, _, resources = await world.define()
+    bound = await world.bound(3)
+    nodes = (await world.post(f"/workflows/{bound.workflow_id}/tasks", TasksResponse, bound.tasks)).node_ids
+    request = workflow_request(version, "other", 3, edge_set_count=2)
+    dag_id = (await world.post("/workflows", WorkflowResponse, request)).dag_id
+    await world.post(f"/dags/{dag_id}/edges", None, edges_request(nodes, {1: [0], 2: [1]}, key="a", last=False))
+    await world.post(f"/dags/{dag_id}/edges", None, edges_request(nodes, {2: [1], 1: [0]}, key="b"))
+    await world.post(f"/dags/{dag_id}/edges", None, edges_request(nodes, {1: [0], 2: [1]}, key="a"))
+    message = DownstreamRequest(task_ids=bound.task_ids, dag_id=dag_id)
+    answer = await world.post(f"/workflows/{bound.workflow_id}/downstream", DownstreamResponse, message)
+    first, second, third = bound.task_ids
+    assert [answer.sets[index] for index in answer.set_index] == [[second], [third], []]
+
+
+async def test_equal_upstreams_are_stored_once_and_told_once(world):
+    ups, downs = list(range(20)), list(range(20, 40))
+    bound = await world.bound(40, edges={20: ups})
+    nodes = (await world.post(f"/workflows/{bound.workflow_id}/tasks", TasksResponse, bound.tasks)).node_ids
+    assert len(nodes) == 40
+    message = DownstreamRequest(task_ids=bound.task_ids, dag_id=bound.dag_id)
+    answer = await world.post(f"/workflows/{bound.workflow_id}/downstream", DownstreamResponse, message)
+    assert answer.sets == [[bound.task_ids[20]], []]
+    assert answer.set_index == [0] * 20 + [1] * 20
+    assert downs
+
+
+async def test_a_workflow_can_be_rebuilt_from_what_is_read(world):
+    bound = await world.bound(3)
+    meta = await world.get(f"/workflows/{bound.workflow_id}/metadata", WorkflowMetadata)
+    assert (meta.dag_id, meta.task_count, meta.max_concurrently_running) == (bound.dag_id, 3, 1000)
+    (array,) = (await world.get(f"/workflows/{bound.workflow_id}/arrays", ArraysResponse)).arrays
+    assert array.array_id == bound.array_id
+    page = await world.get(f"/workflows/{bound.workflow_id}/tasks", TasksPage, chunk_size=2)
+    assert page.task_ids == bound.task_ids[:2]
+    assert page.scales == [{}, {"memory": 0.5}]
+    assert [one.requested for one in page.resources] == [{"cores": 1}]
+    rest = await world.get(f"/workflows/{bound.workflow_id}/tasks", TasksPage, max_task_id=page.task_ids[-1])
+    assert rest.task_ids == bound.task_ids[2:]
+
+
+async def test_what_people_look_at(world):
+    bound = await world.bound(1, max_attempts=1)
+    run = await bound.start()
+    await run.register()
+    await run.queue()
+    (attempt,) = (await run.launched()).task_instance_ids
+    await run.sync(
+        report(attempt, TI.ERROR, exit_code=3, host="n1", cause=Cause.EXIT_CODE, error="bad", log_tail="ouch\n")
+    )
+    (error,) = (await world.get(f"/workflows/{bound.workflow_id}/errors", ErrorsResponse)).errors
+    assert (error.error, error.exit_code, error.host, error.task_name) == ("bad", 3, "n1", "t_0")
+    assert (await world.get(f"/tasks/{error.task_id}/errors", ErrorsResponse)).errors == [error]
+    detail = await world.get(f"/tasks/{error.task_id}", TaskDetail)
+    assert [(one.number, one.status, one.charged, one.cause) for one in detail.attempts] == [
+        (1, TI.ERROR, True, Cause.EXIT_CODE)
+    ]
+    assert (await world.get(f"/task_instances/{attempt}/log_tail", LogTail)).text == "ouch\n"
+    route = f"/workflows/{bound.workflow_id}/task_summaries"
+    assert (await world.get(route, TaskSummariesResponse, status=[TASK.DONE.value])).tasks == []
+    assert len((await world.get(route, TaskSummariesResponse, status=[TASK.ERROR_FATAL.value])).tasks) == 1
+
+
+async def test_definitions_are_found_again_and_versions_are_listed(world):
+    version, *_ = await world.define()
+    assert (await world.define())[0] == version
+    tool = await world.post("/tools", ToolResponse, ToolRequest(name="tool"))
+    newer = await world.post(f"/tools/{tool.tool_id}/versions", ToolResponse)
+    assert newer.tool_version_ids[:-1] == tool.tool_version_ids
+    found = await world.get(f"/tool_versions/{version}/task_templates/t/versions", TemplateVersionsResponse)
+    assert [one.template.command_template for one in found.versions] == ["echo {x} {y}"]
+    assert [one.name for one in (await world.get("/clusters", ClustersResponse)).clusters] == [CLUSTER]
+    await world.call("DELETE", f"/clusters/{CLUSTER}")
+    assert (await world.get("/clusters", ClustersResponse)).clusters == []
+
+
+async def test_a_stand_alone_worker_learns_its_command_and_may_ask_again(world):
+    bound = await world.bound(2)
+    run = await bound.start()
+    await run.register()
+    await run.queue()
+    batch = await run.launched()
+    ask = WorkerStartRequest(
+        array_id=bound.array_id,
+        batch_number=batch.batch_number,
+        array_step_id=1,
+        host="n",
+        pid=7,
+        started_at=world.clock.now(),
+    )
+    first = await world.post("/worker/start", WorkerStartResponse, ask)
+    assert (first.task_instance_id, first.command) == (batch.task_instance_ids[1], "echo 1")
+    assert await world.post("/worker/start", WorkerStartResponse, ask) == first
+    assert (await bound.statuses())[bound.task_ids[1]] == TASK.RUNNING
+    await run.sync(report(first.task_instance_id, TI.DONE))
+    with pytest.raises(Refused, match="409"):
+        await world.post("/worker/start", None, ask)
+
+
+class TestPolls:
+    @pytest.fixture
+    async def world(self, tmp_path):
+        async with open_world(tmp_path, clock=None) as opened:
+            yield opened
+
+    async def poll_held(self, world, coroutine):
+        """Start a poll and wait until the server holds it."""
+        polls = world.app.state.services.feed.open_polls
+        task = asyncio.create_task(coroutine)
+        while world.app.state.services.feed.open_polls == polls and not task.done():
+            await asyncio.sleep(0)
+        assert not task.done()
+        return task
+
+    async def test_changes_are_told_the_moment_they_are_committed(self, world):
+        bound = await world.bound(1)
+        run = await bound.start()
+        await run.register()
+        await run.queue()
+        (attempt,) = (await run.launched()).task_instance_ids
+        stamp = (await bound.changes()).time
+        held = await self.poll_held(
+            world, bound.changes(since=stamp.isoformat(), wait_seconds=20, workflow_run_id=run.id)
+        )
+        await run.sync(report(attempt, TI.DONE))
+        assert (await held).tasks_by_status == {TASK.DONE: bound.task_ids}
+
+    async def test_a_new_limit_and_a_new_status_of_the_run_are_told_at_once(self, world):
+        bound = await world.bound(1)
+        run = await bound.start()
+        stamp = (await bound.changes()).time.isoformat()
+        held = await self.poll_held(world, bound.changes(since=stamp, wait_seconds=20, workflow_run_id=run.id))
+        route = f"/workflows/{bound.workflow_id}/concurrency"
+        await world.call("PUT", route, None, ConcurrencyRequest(max_concurrently_running=7))
+        first = await held
+        assert first.max_concurrently_running == 7
+        assert (await world.get(route, ConcurrencyResponse)).max_concurrently_running == 7
+        stamp = first.time.isoformat()
+        held = await self.poll_held(world, bound.changes(since=stamp, wait_seconds=20, workflow_run_id=run.id))
+        await run.move(RUN.STOPPED)
+        assert (await held).workflow_run_status == RUN.STOPPED
+
+    async def test_queued_work_is_handed_to_the_open_poll(self, world):
+        bound = await world.bound(2)
+        run = await bound.start()
+        await run.register()
+        held = await self.poll_held(world, run.sync(capacity={CLUSTER: 5}, wait_seconds=20, known_status=RUN.RUNNING))
+        await run.queue()
+        ((batch,),) = ((await held).launches,)
+        assert batch.task_ids == bound.task_ids
+
+    async def test_an_open_poll_does_not_wake_again_for_what_is_known(self, world):
+        bound = await world.bound(1)
+        run = await bound.start()
+        await run.register()
+        await run.queue()
+        (attempt,) = (await run.launched()).task_instance_ids
+        held = await self.poll_held(world, run.sync(wait_seconds=20))
+        await world.post(f"/workflow_runs/{run.id}/terminate_task_instances")
+        assert (await held).kill == [attempt]
+        held = await self.poll_held(world, run.sync(wait_seconds=20, known_to_kill=[attempt]))
+        world.app.state.begin_stop()
+        assert (await held).kill == [attempt]
+
+    async def test_polls_are_answered_at_once_when_the_server_stops(self, world):
+        bound = await world.bound(1)
+        run = await bound.start()
+        await run.register()
+        stamp = (await bound.changes()).time.isoformat()
+        held = [
+            await self.poll_held(world, bound.changes(since=stamp, wait_seconds=20)),
+            await self.poll_held(world, run.sync(wait_seconds=20)),
+        ]
+        world.app.state.begin_stop()
+        async with asyncio.timeout(5):
+            assert [type(answer).__name__ for answer in await asyncio.gather(*held)] == [
+                "ChangesResponse",
+                "SyncResponse",
+            ]
+
+
+async def test_the_server_is_idle_when_nobody_lives(world):
+    bound = await world.bound(1)
+    await world.app.state.is_idle()
+    assert await world.app.state.is_idle()
+    run = await bound.start()
+    await world.app.state.is_idle()
+    assert not await world.app.state.is_idle()
+    message = HeartbeatRequest(status=RUN.RUNNING, next_report_increment=500.0)
+    assert (await world.post(f"/workflow_runs/{run.id}/heartbeat", RunStatusResponse, message)).status == RUN.RUNNING
+    world.clock.seconds = 400
+    await world.app.state.is_idle()
+    assert not await world.app.state.is_idle()
+    world.clock.seconds = 600
+    assert await world.app.state.is_idle()
