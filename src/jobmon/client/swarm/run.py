@@ -12,7 +12,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -69,7 +69,8 @@ def run_workflow(  # noqa: PLR0917 - as the public API has it
     """
     settings = _settings(config, timeout)
     builder = _builder(requester, workflow_run_id, status, settings)
-    builder.build_from_workflow(workflow)
+    with closing(builder.requester):  # the orchestrator talks through a session of its own
+        builder.build_from_workflow(workflow)
     return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt)
 
 
@@ -93,7 +94,8 @@ def resume_workflow_run(  # noqa: PLR0917 - as the public API has it
     """
     settings = _settings(config, timeout)
     builder = _builder(requester, workflow_run_id, status, settings)
-    builder.build_from_workflow_id(workflow_id)
+    with closing(builder.requester):
+        builder.build_from_workflow_id(workflow_id)
     return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt)
 
 
@@ -147,51 +149,54 @@ def _orchestrate(
             orchestrator = WorkflowRunOrchestrator(state, gateway, settings, on_change)
             return await orchestrator.run(distributor_alive)
 
-    run = _RunThread(main)
-    run.start()
+    run = _Run(main)
     run.wait(confirm_interrupt)
     return run.result()
 
 
-class _RunThread(threading.Thread):
-    """A coroutine function run to its end in a loop and thread of its own."""
+class _Run:
+    """A coroutine function that runs to its end in a loop and thread of its own.
+
+    The caller waits for an event, not for the thread: an interrupted `Thread.join` takes the thread for ended.
+    """
 
     def __init__(self, main: Callable[[], Coroutine[object, object, OrchestratorResult]]) -> None:
-        super().__init__(name="jobmon-orchestrator", daemon=True)
         self._main = main
-        self._context = contextvars.copy_context()
-        self._ready = threading.Event()
+        self._started = threading.Event()
+        self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[OrchestratorResult] | None = None
         self._result: OrchestratorResult | None = None
         self._error: BaseException | None = None
         self._interrupt: BaseException | None = None
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="jobmon-orchestrator", daemon=True)
+        self._thread.start()
 
-    def run(self) -> None:
-        """Run the coroutine; keep what it returns or raises."""
+    def _run(self) -> None:
         try:
-            self._result = self._context.run(asyncio.run, self._note_task())
+            self._result = asyncio.run(self._noted())
         except BaseException as error:
             self._error = error
         finally:
-            self._ready.set()
+            self._started.set()
+            self._ended.set()
 
-    async def _note_task(self) -> OrchestratorResult:
+    async def _noted(self) -> OrchestratorResult:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._ready.set()
+        self._started.set()
         return await self._main()
 
     def wait(self, confirm_interrupt: Callable[[], bool] | None) -> None:
         """Wait for the end. An interrupt that was meant stops the run; so does whatever else ends the caller."""
-        while self.is_alive():
+        while not self._ended.is_set():
             try:
-                self.join()
+                self._ended.wait()
             except KeyboardInterrupt as interrupt:
-                if not _is_meant(confirm_interrupt):
-                    continue
-                self._stop(interrupt)
-                return
+                if _is_meant(confirm_interrupt):
+                    self._stop(interrupt)
+                    return
             except BaseException as error:
                 self._stop(error)
                 raise
@@ -199,19 +204,18 @@ class _RunThread(threading.Thread):
     def _stop(self, reason: BaseException) -> None:
         """Cancel the run and wait until it has ended its attempts; a further interrupt ends the waiting for them."""
         self._interrupt = reason
-        for _ in range(2):
+        for limit_seconds in (GIVE_UP_SECONDS, CONCLUDE_SECONDS_MAX):
             self._cancel()
             try:
-                self.join(GIVE_UP_SECONDS)
+                self._ended.wait(limit_seconds)
             except KeyboardInterrupt:
                 continue
             return
-        self.join(CONCLUDE_SECONDS_MAX)
 
     def _cancel(self) -> None:
-        self._ready.wait(GIVE_UP_SECONDS)
-        if self._loop is not None and self._task is not None and self.is_alive():
-            with suppress(RuntimeError):  # the loop was closed just now
+        self._started.wait(CONCLUDE_SECONDS_MAX)
+        if self._loop is not None and self._task is not None:
+            with suppress(RuntimeError):  # it has ended just now
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     def result(self) -> OrchestratorResult:
