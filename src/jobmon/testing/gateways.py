@@ -22,7 +22,13 @@ from jobmon.core.wire.launching import (
     Report,
     SyncRequest,
     SyncResponse,
+    WorkerReportRequest,
+    WorkerReportResponse,
+    WorkerStartRequest,
+    WorkerStartResponse,
 )
+
+_TI = TaskInstanceStatus
 
 _LIVE = frozenset(map(TaskInstanceStatus, "IORTK"))
 
@@ -146,6 +152,39 @@ class FakeDistributorGateway:
             report_by_buffer=3.1,
         )
 
+    def worker_start(self, request: WorkerStartRequest) -> WorkerStartResponse | None:
+        """Answer a stand-alone worker; None: its attempt is to be killed, has ended, or is not known."""
+        identity = request.task_instance_id
+        if identity is None:
+            identity = (request.batch_number or 0) + (request.array_step_id or 0)
+        attempt = self.attempts.get(identity)
+        if attempt is None or not self._take(_running(identity, request)):
+            return None
+        self._wake()
+        return WorkerStartResponse(
+            task_instance_id=identity,
+            task_id=identity + 1000,
+            workflow_id=1,
+            workflow_run_id=7,
+            task_name=attempt.name,
+            attempt=1,
+            command=attempt.command,
+            requested_resources=dict(attempt.resources),
+            working_directory=self._working_directory,
+            umask=0o022,
+            heartbeat_interval=self._heartbeat_interval,
+            report_by_buffer=3.1,
+        )
+
+    def worker_report(self, request: WorkerReportRequest) -> WorkerReportResponse:
+        """Take the reports and heartbeats of a stand-alone worker."""
+        for report in request.reports:
+            self._take(report)
+        if request.alive:
+            self.beats.append(list(request.alive))
+        self._wake()
+        return WorkerReportResponse(kill=[one for one in request.alive if one in self._in_status(_TI.KILL_SELF)])
+
     async def sync(self, request: SyncRequest) -> SyncResponse:
         """See `Gateway`."""
         self.syncs += 1
@@ -252,4 +291,15 @@ def _live(attempt: FakeAttempt) -> LiveAttempt:
         batch_number=1,
         array_step_id=0,
         requested_resources=dict(attempt.resources),
+    )
+
+
+def _running(identity: int, request: WorkerStartRequest) -> Report:
+    return Report(
+        task_instance_id=identity,
+        status=TaskInstanceStatus.RUNNING,
+        distributor_id=request.distributor_id,
+        host=request.host,
+        pid=request.pid,
+        started_at=request.started_at,
     )

@@ -1,0 +1,6 @@
+"""The stand-alone worker of clusters with a queue of their own: runs one command, beats, reports.
+
+Started by its path (`python -I -S .../worker_node/process.py`), standard library only and little of it, because a
+cluster starts thousands. `run.py` decides, `child.py` is the command, `gateway.py` the door to the server,
+`spool.py` keeps what could not be delivered.
+"""

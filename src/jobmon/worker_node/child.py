@@ -1,0 +1,122 @@
+"""The command of a worker: started in a process group of its own, waited for, ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_BLOCK_BYTES = 512
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Ending:
+    """How the command ended. `not_started`: why it was not even started."""
+
+    def __init__(self, pid: int, started_at: float, not_started: str | None = None) -> None:
+        self.pid = pid
+        self.started_at = started_at
+        self.ended_at = time.time()
+        self.not_started = not_started
+        self.exit_code: int | None = None
+        self.signal: int | None = None
+        self.cpu_seconds: float | None = None
+        self.max_rss_bytes: int | None = None
+        self.read_bytes: int | None = None
+        self.written_bytes: int | None = None
+
+
+class Child:
+    """A command that runs.
+
+    Raises:
+        OSError, ValueError: it cannot be started.
+    """
+
+    def __init__(
+        self,
+        words: list[str],
+        environment: Mapping[str, str],
+        outputs: tuple[str, str],
+        directory: str,
+        umask: int,
+    ) -> None:
+        os.chdir(directory)
+        os.umask(umask)
+        for path in outputs:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        self._wake, writer = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        stdout, stderr = outputs
+        same = (os.POSIX_SPAWN_DUP2, 1, 2)
+        self.started_at = time.time()
+        self.pid = os.posix_spawn(
+            words[0],
+            words,
+            environment,
+            file_actions=(
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, stdout, _WRITE, 0o666),
+                same if stdout == stderr else (os.POSIX_SPAWN_OPEN, 2, stderr, _WRITE, 0o666),
+            ),
+            setpgroup=0,
+            setsigmask=(),
+            setsigdef=(signal.SIGPIPE,),
+        )
+
+    def wait(self, seconds: float) -> Ending | None:
+        """Wait until it ended, at most so long; a signal to the worker ends the waiting early, too."""
+        if (ending := self._reaped()) is None:
+            select.select([self._wake], [], [], max(0.0, seconds))
+            self._drain()
+            ending = self._reaped()
+        return ending
+
+    def _drain(self) -> None:
+        try:
+            os.read(self._wake, 4096)
+        except BlockingIOError:
+            return
+
+    def _reaped(self) -> Ending | None:
+        pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        if pid == 0:
+            return None
+        ending = Ending(self.pid, self.started_at)
+        code = os.waitstatus_to_exitcode(status)
+        ending.exit_code, ending.signal = (code, None) if code >= 0 else (None, -code)
+        ending.cpu_seconds = usage.ru_utime + usage.ru_stime
+        ending.max_rss_bytes = usage.ru_maxrss * _RSS_UNIT
+        ending.read_bytes = usage.ru_inblock * _BLOCK_BYTES
+        ending.written_bytes = usage.ru_oublock * _BLOCK_BYTES
+        return ending
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its whole group."""
+        try:
+            os.killpg(self.pid, number)
+        except OSError:
+            return
+
+
+def tail(outputs: tuple[str, str], length_max: int) -> bytes:
+    """Return the last bytes of the output; of two files the errors, unless there are none."""
+    return _last_bytes(outputs[1], length_max) or _last_bytes(outputs[0], length_max)
+
+
+def _last_bytes(path: str, length_max: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - length_max))
+            return file.read(length_max)
+    except OSError:
+        return b""

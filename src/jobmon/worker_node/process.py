@@ -1,0 +1,196 @@
+"""The worker as a program: `python -I -S <this file> --cluster-name NAME --task-instance-id N`, or for one step of an
+array `--array-id N --batch-number N --array-step-id N`.
+
+A cluster that says its own id and the step in environment variables names them with `--distributor-id-variable` and
+`--array-step-variable`. With `--plugin NAME` the plug-in's `ClusterWorkerNode` is asked instead; that imports
+Jobmon's core and so needs to be started without `-S`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import sys
+import time
+
+if __name__ == "__main__":  # started by its path: our package is not on the path yet, and goes to its end
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from jobmon.worker_node import spool
+from jobmon.worker_node.child import Child, Ending, tail
+from jobmon.worker_node.gateway import Gateway, ServerAway, data_folder
+from jobmon.worker_node.run import HTTP_SERVER_FAULT, LOG_TAIL_BYTES_MAX, Run, iso_time
+
+REQUEST_TIMEOUT_SECONDS = 20.0
+BEAT_TIMEOUT_SECONDS = 5.0
+PAUSE_SECONDS_FIRST = 0.1
+PAUSE_SECONDS_MAX = 5.0
+START_TRIED_SECONDS = 3600.0
+REPORT_TRIED_SECONDS = 120.0
+INTERRUPT_TIMEOUT_SECONDS = 10.0
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+
+def options_of(argv: Sequence[str]) -> dict[str, str]:
+    """Read `--name value` pairs (`argparse` imports a lot)."""
+    if len(argv) % 2 or not all(name.startswith("--") for name in argv[::2]):
+        raise SystemExit(f"Options come as '--name value': {' '.join(argv)}")
+    return {name[2:]: value for name, value in zip(argv[::2], argv[1::2], strict=True)}
+
+
+def start_request(options: Mapping[str, str], environment: Mapping[str, str], host: str, pid: int) -> dict[str, Any]:
+    """Return the body of the request for the command."""
+    distributor_id = environment.get(options.get("distributor-id-variable", ""))
+    step = options.get("array-step-id") or environment.get(options.get("array-step-variable", ""))
+    if "plugin" in options:
+        distributor_id, step = _ask_plugin(options["plugin"])
+    numbers = {
+        "task_instance_id": options.get("task-instance-id"),
+        "array_id": options.get("array-id"),
+        "batch_number": options.get("batch-number"),
+        "array_step_id": step if "array-id" in options else None,
+    }
+    request: dict[str, Any] = {key: None if value is None else int(value) for key, value in numbers.items()}
+    return {
+        **request,
+        "distributor_id": distributor_id,
+        "host": host,
+        "pid": pid,
+        "started_at": iso_time(time.time()),
+    }
+
+
+def _ask_plugin(name: str) -> tuple[str | None, str | None]:
+    from jobmon.core.cluster import load_plugin
+
+    node = load_plugin(name).get_cluster_worker_node_class()()
+    step = node.array_step_id
+    return node.distributor_id, None if step is None else str(step)
+
+
+class Worker:
+    """Does what `Run` says.
+
+    Args:
+        request: body of the start request.
+        environment: of this process.
+        host: name of this host.
+    """
+
+    def __init__(self, request: dict[str, Any], environment: Mapping[str, str], host: str) -> None:
+        self._run = Run(request)
+        self._environment = environment
+        self._host = host
+        self._gateway = Gateway(environment)
+        self._was_signalled = False
+        self._report_tried = float(environment.get("JOBMON_WORKER_REPORT_SECONDS", REPORT_TRIED_SECONDS))
+        self._interrupt_timeout = float(
+            environment.get("JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT", INTERRUPT_TIMEOUT_SECONDS)
+        )
+
+    def work(self) -> int:
+        """Run the attempt; return the exit code: 0 as soon as the ending is known to the server or on disk."""
+        answer = self._post("/worker/start", self._run.request, START_TRIED_SECONDS)
+        if answer is None:
+            return _complain("the server does not answer")
+        refusal = self._run.answered(*answer)
+        if refusal is not None:
+            return _complain(refusal)
+        outputs = self._run.output_files(data_folder(self._environment))
+        folder = os.path.dirname(outputs[1])
+        spool.replay(folder, self._deliver)
+        ending = self._run_command(outputs)
+        message = self._run.ended(ending, tail(outputs, LOG_TAIL_BYTES_MAX), self._host)
+        if self._post("/worker/report", message, self._report_tried) is None:
+            return 0 if spool.keep(folder, self._run.identity, message) else _complain("the report is lost")
+        return 0
+
+    def _run_command(self, outputs: tuple[str, str]) -> Ending:
+        job = self._run.job
+        words = self._run.shell_words(self._environment.get("JOBMON__WORKER_NODE__SHELL", "/bin/sh"))
+        environment = self._run.command_environment(self._environment)
+        try:
+            child = Child(words, environment, outputs, job["working_directory"], job["umask"])
+        except (OSError, ValueError) as error:
+            return Ending(0, time.time(), str(error))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _: self._pass_on(child, received))
+        ending = self._watch(child)
+        if self._was_signalled and not self._run.is_killed:
+            self._beat()  # by whom? the server knows whether it was to be killed
+        return ending
+
+    def _pass_on(self, child: Child, number: int) -> None:
+        self._was_signalled = True
+        child.signal(number)
+
+    def _watch(self, child: Child) -> Ending:
+        beat_at = time.monotonic() + self._run.heartbeat_interval
+        kill_at: float | None = None
+        while True:
+            due = beat_at if kill_at is None else min(beat_at, kill_at)
+            if (ending := child.wait(due - time.monotonic())) is not None:
+                if self._run.is_killed:
+                    child.signal(signal.SIGKILL)  # what its leader left
+                return ending
+            now = time.monotonic()
+            if kill_at is not None and now >= kill_at:
+                child.signal(signal.SIGKILL)
+                kill_at = None
+            if now >= beat_at:
+                beat_at = now + self._run.heartbeat_interval
+                if self._beat():
+                    child.signal(signal.SIGINT)
+                    kill_at = time.monotonic() + self._interrupt_timeout
+
+    def _beat(self) -> bool:
+        """Send a heartbeat; return True when the command is to be ended now. A server that is away changes nothing."""
+        try:
+            _, content = self._gateway.post("/worker/report", self._run.beat(), BEAT_TIMEOUT_SECONDS)
+        except ServerAway:
+            return False
+        return self._run.told(content)
+
+    def _deliver(self, message: Mapping[str, Any]) -> bool:
+        try:
+            status, _ = self._gateway.post("/worker/report", message, BEAT_TIMEOUT_SECONDS)
+        except ServerAway:
+            return False
+        return status < HTTP_SERVER_FAULT
+
+    def _post(self, route: str, message: Mapping[str, Any], seconds: float) -> tuple[int, dict[str, Any]] | None:
+        """Send until there is an answer that is not the server's own fault; None: there was none in this time."""
+        deadline = time.monotonic() + seconds
+        pause = PAUSE_SECONDS_FIRST
+        while True:
+            try:
+                status, content = self._gateway.post(route, message, REQUEST_TIMEOUT_SECONDS)
+                if status < HTTP_SERVER_FAULT:
+                    return status, content
+            except ServerAway:
+                self._gateway.close()
+            if time.monotonic() + pause >= deadline:
+                return None
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+
+def _complain(why: str) -> int:
+    sys.stderr.write(f"jobmon worker: {why}\n")
+    return 1
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one attempt."""
+    host = socket.gethostname()
+    request = start_request(options_of(argv), os.environ, host, os.getpid())
+    return Worker(request, dict(os.environ), host).work()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,138 @@
+"""The worker writes its messages by hand: they are compared with the contract, and its rules with the distributor's."""
+
+import json
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from jobmon.core import wire
+from jobmon.core.constants import LOG_TAIL_BYTES_MAX, Cause, TaskInstanceStatus
+from jobmon.core.wire.launching import Report, WorkerReportRequest, WorkerStartRequest, WorkerStartResponse
+from jobmon.distributor.batch import Attempt, output_files, shell_words
+from jobmon.worker_node import process, run
+from jobmon.worker_node.child import Ending
+from jobmon.worker_node.run import Run
+
+JOB = WorkerStartResponse(
+    task_instance_id=12_345,
+    task_id=2,
+    workflow_id=3,
+    workflow_run_id=4,
+    task_name="fit",
+    attempt=2,
+    command="true",
+    requested_resources={},
+    working_directory="/",
+    umask=18,
+    heartbeat_interval=90.0,
+    report_by_buffer=3.1,
+)
+
+
+@pytest.fixture
+def started():
+    one = Run({"distributor_id": "77"})
+    assert one.answered(200, json.loads(wire.encode(JOB))) is None
+    return one
+
+
+def ending(**values):
+    one = Ending(99, 1_700_000_000.25)
+    for name, value in values.items():
+        setattr(one, name, value)
+    return one
+
+
+def test_its_words_are_those_of_the_law():
+    assert (run.RUNNING, run.DONE, run.ERROR) == tuple(
+        map(str, (TaskInstanceStatus.RUNNING, TaskInstanceStatus.DONE, TaskInstanceStatus.ERROR))
+    )
+    assert (run.EXIT_CODE, run.SIGNAL, run.NOT_STARTED, run.KILLED) == tuple(
+        map(str, (Cause.EXIT_CODE, Cause.SIGNAL, Cause.COMMAND_NOT_STARTED, Cause.KILLED))
+    )
+    assert run.LOG_TAIL_BYTES_MAX == LOG_TAIL_BYTES_MAX
+
+
+def test_its_report_is_the_contracts(started):
+    message = started.ended(ending(exit_code=0), b"fine\n", "host")
+    (report,) = message["reports"]
+    assert set(report) == {field.name for field in fields(Report)}
+    (decoded,) = wire.decode(WorkerReportRequest, json.dumps(message).encode()).reports
+    assert decoded.status == TaskInstanceStatus.DONE
+    assert decoded.started_at.timestamp() == 1_700_000_000.25
+    assert decoded.distributor_id == "77"
+
+
+def test_its_heartbeat_is_the_contracts(started):
+    assert set(started.beat()) == {field.name for field in fields(WorkerReportRequest)}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--task-instance-id", "5"], ["--array-id", "1", "--batch-number", "2", "--array-step-variable", "STEP"]],
+)
+def test_its_first_request_is_the_contracts(options):
+    request = process.start_request(process.options_of(options), {"STEP": "3"}, "host", 1)
+    decoded = wire.decode(WorkerStartRequest, json.dumps(request).encode())
+    assert set(request) == {field.name for field in fields(WorkerStartRequest)}
+    assert decoded.task_instance_id == 5 or decoded.array_step_id == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "status", "cause", "error"),
+    [
+        ({"exit_code": 0}, "D", None, None),
+        ({"exit_code": 3}, "E", Cause.EXIT_CODE, "exit code 3: last"),
+        ({"signal": 9}, "E", Cause.SIGNAL, "killed by signal 9 (SIGKILL): last"),
+        ({"signal": 63}, "E", Cause.SIGNAL, "killed by signal 63: last"),
+        ({"not_started": "no such folder"}, "E", Cause.COMMAND_NOT_STARTED, "not started: no such folder"),
+    ],
+)
+def test_how_endings_are_told(started, values, status, cause, error):
+    (report,) = started.ended(ending(**values), b"first\nlast\n\n", "host")["reports"]
+    assert (report["status"], report["cause"], report["error"]) == (status, cause, error)
+
+
+def test_what_was_killed_has_not_finished(started):
+    assert started.told({"kill": [1, 12_345]})
+    assert not started.told({"kill": [12_345]}), "only once"
+    (report,) = started.ended(ending(exit_code=0), b"", "host")["reports"]
+    assert (report["status"], report["cause"]) == ("E", Cause.KILLED)
+
+
+def test_a_refusal_is_understood():
+    assert Run({}).answered(409, {"message": "it has ended"}) == "it has ended"
+    assert Run({}).answered(404, {}) == "the server answered 404"
+
+
+@pytest.mark.parametrize("resources", [{}, {"stdout": "/o"}, {"stderr": "/e"}, {"stdout": "/o", "stderr": "/e"}])
+def test_files_are_where_the_distributor_puts_them(resources):
+    one = Run({})
+    one.job = {"task_instance_id": 12_345, "workflow_id": 3, "task_name": "fit/x", "requested_resources": resources}
+    attempt = Attempt(12_345, 2, "c", "fit/x", "true", 1, resources)
+    assert one.output_files("/data") == output_files(attempt, "/data/logs/3")
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash -lc", ["/bin/zsh"]])
+def test_shells_are_read_as_the_distributor_does(started, shell):
+    started.job["requested_resources"] = {"shell": shell}
+    assert tuple(started.shell_words("/bin/sh")) == (*shell_words(shell), "true")
+
+
+def test_the_command_does_not_get_the_token(started):
+    environment = started.command_environment({"JOBMON_TOKEN": "secret", "PATH": "/bin"})
+    assert "secret" not in environment.values()
+    assert environment["JOBMON_TASK_INSTANCE_ID"] == "12345"
+
+
+def test_it_imports_little():
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); import jobmon.worker_node.process; "
+        "print([m for m in sys.modules if m in ('dataclasses', 'http.client', 'subprocess', 'typing', 'ssl')"
+        " or m.startswith('jobmon.core')])"
+    )
+    root = process.__file__.split("/jobmon/worker_node/")[0]
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, root], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
