@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -58,7 +59,10 @@ def _run(workflow: Workflow, request: Request) -> bool:
     """Run it to its end; tell whether all is done."""
     try:
         status = workflow.run(
-            fail_fast=request.fail_fast, seconds_until_timeout=request.timeout_seconds, resume=request.resume
+            fail_fast=request.fail_fast,
+            seconds_until_timeout=request.timeout_seconds,
+            resume=request.resume,
+            configure_logging=not sys.stderr.isatty(),  # on a terminal there is a live display
         )
     except RuntimeError as error:  # the time given is over
         raise click.ClickException(str(error)) from error

@@ -33,12 +33,19 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, righ
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    Console(soft_wrap=False, highlight=False).print(table)
+    Console(highlight=False).print(table)
+
+
+def show_pairs(values: Mapping[str, object]) -> None:
+    """Print names and values, one pair a line."""
+    width = max(map(len, values), default=0)
+    for name, value in values.items():
+        click.echo(f"{name:<{width}}  {_cell(value)}")
 
 
 def hide_secret(sections: Mapping[str, dict[str, Any]], key: str) -> None:

@@ -63,7 +63,7 @@ def status(context: click.Context, output: str) -> None:
     if output == "json":
         rendering.show_json(_shown(found))
     else:
-        rendering.show_table(("", ""), _shown(found).items())
+        rendering.show_pairs(_shown(found))
 
 
 @server.command()

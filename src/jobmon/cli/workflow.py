@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from jobmon.cli.rendering import OUTPUT
+from jobmon.core.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
+    from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import WorkflowSummary
 
 LIMIT_DEFAULT: Final = 25
@@ -83,11 +85,8 @@ def status(workflow_ids: tuple[int, ...], users: tuple[str, ...], limit: int, ou
     """Show workflows and how many of their tasks stand where, newest first."""
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import WorkflowsResponse
 
-    query = {"workflow_id": workflow_ids, "user": users, "limit": limit}
-    found = Requester.from_defaults().call("/workflows", query, WorkflowsResponse, "get").workflows
-    _complain_of_unknown(workflow_ids, found)
+    found = _summaries(Requester.from_defaults(), workflow_ids, users, limit)
     if output == "json":
         rendering.show_json(found)
         return
@@ -136,8 +135,10 @@ def errors(workflow_id: int, limit: int, output: str) -> None:
     from jobmon.core.requester import Requester
     from jobmon.core.wire.swarm import ErrorsResponse
 
-    query = {"limit": limit}
-    found = Requester.from_defaults().call(f"/workflows/{workflow_id}/errors", query, ErrorsResponse, "get").errors
+    requester = Requester.from_defaults()
+    found = requester.call(f"/workflows/{workflow_id}/errors", {"limit": limit}, ErrorsResponse, "get").errors
+    if not found:
+        _summaries(requester, (workflow_id,))  # perhaps there is no such workflow
     if output == "json":
         rendering.show_json(found)
         return
@@ -174,7 +175,15 @@ def _status_row(summary: WorkflowSummary) -> tuple[object, ...]:
     )
 
 
-def _complain_of_unknown(wanted: tuple[int, ...], found: list[WorkflowSummary]) -> None:
-    unknown = sorted(set(wanted) - {summary.workflow_id for summary in found})
-    if unknown:
-        raise click.UsageError(f"There is no workflow {', '.join(map(str, unknown))}.")
+def _summaries(
+    requester: Requester, workflow_ids: tuple[int, ...], users: tuple[str, ...] = (), limit: int = LIMIT_DEFAULT
+) -> list[WorkflowSummary]:
+    """Ask for workflows; one that was named and is not there is wrong use."""
+    from jobmon.core.wire.monitoring import WorkflowsResponse
+
+    query = {"workflow_id": workflow_ids, "user": users, "limit": max(limit, len(workflow_ids))}
+    found = requester.call("/workflows", query, WorkflowsResponse, "get").workflows
+    unknown = sorted(set(workflow_ids) - {summary.workflow_id for summary in found})
+    if unknown and not users:
+        raise InvalidRequest(f"There is no workflow {', '.join(map(str, unknown))}.")
+    return found
