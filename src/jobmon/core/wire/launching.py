@@ -107,6 +107,7 @@ class SyncRequest:
 
     `capacity`: cluster name -> how many more attempts this lane takes now. `alive`: attempts whose heartbeat this is.
     `known_to_kill` / `known_to_triage`: told before and still being worked on; a poll does not wake for these again.
+    `key` is random and the same when the request is sent again: where the answer was lost, its launches come again.
     """
 
     epoch: int
@@ -117,6 +118,7 @@ class SyncRequest:
     known_to_triage: list[int] = field(default_factory=list)
     known_status: str | None = None
     wait_seconds: float = 0.0
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
