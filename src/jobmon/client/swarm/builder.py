@@ -154,7 +154,7 @@ class SwarmBuilder:
             resources,
             cluster,
             task.resource_scales or None,
-            self._queues(task.cluster_name, fallbacks),
+            self._queues(task.cluster_name, fallbacks) if fallbacks else None,
             callback,
         )
 
