@@ -20,8 +20,8 @@ and says
     ["news", [[id, pid, started], ...], [ending, ...]]
     ["replaced"]                        somebody else connected
 
-with ending = [id, pid, exit code, signal, why not started, timed out, started, ended, CPU seconds, peak bytes, bytes
-read, bytes written, killed]. Launches are started in order as long as their cores and memory fit beside what runs: a few of
+with ending = [id, pid, exit code, signal, why not started, timed out, started, ended, CPU seconds, peak bytes,
+bytes read, bytes written, killed]. Launches are started in order as long as their cores and memory fit beside what runs: a few of
 them waiting here spare a short command the way to the distributor and back. What waits is forgotten when the
 connection ends.
 
@@ -29,6 +29,8 @@ The journal is append-only, on a local disk, and written before anybody is told:
 ["s", id, pid, started, boot clock] and ["e", *ending]. The boot clock (seconds since boot) is the process's start
 time as the kernel gives it, without the price of reading /proc.
 """
+
+from __future__ import annotations
 
 import errno
 import fcntl
@@ -63,9 +65,14 @@ _BLOCK_BYTES = 512
 _clock_boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _decode = json.JSONDecoder().decode
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from resource import struct_rusage
+    from typing import Any
 
 
-def boot_id():
+def boot_id() -> str:
     """Return what tells this boot of the machine from others."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -79,7 +86,7 @@ class Running:
 
     __slots__ = ("cores", "identity", "killed", "memory", "pid", "started", "started_boot", "timed_out")
 
-    def __init__(self, identity, pid, cores, memory):
+    def __init__(self, identity: int, pid: int, cores: float, memory: float) -> None:
         self.identity = identity
         self.pid = pid
         self.cores = cores
@@ -89,22 +96,22 @@ class Running:
         self.killed = False
         self.timed_out = False
 
-    def journal_line(self):
+    def journal_line(self) -> str:
         """Return what the journal says of it."""
         return f'["s",{self.identity},{self.pid},{self.started},{self.started_boot}]\n'
 
-    def told(self):
+    def told(self) -> str:
         """Return what the distributor hears of it."""
         return f"[{self.identity},{self.pid},{self.started}]"
 
 
-def not_started(identity, why):
+def not_started(identity: int, why: str) -> str:
     """Return the ending, as JSON, of a command that was not started."""
     now = time.time()
     return f"[{identity},0,null,null,{_encode(why)},false,{now},{now},null,null,null,null,false]"
 
 
-def ending(attempt, status, usage):
+def ending(attempt: Running, status: int, usage: struct_rusage) -> str:
     """Return how a command ended, as JSON: once for the journal and the distributor, by hand because it is hot."""
     code = os.waitstatus_to_exitcode(status)
     result = f"{code},null" if code >= 0 else f"null,{-code}"
@@ -116,7 +123,7 @@ def ending(attempt, status, usage):
     )
 
 
-def journal_line(told):
+def journal_line(told: str) -> str:
     """Return what the journal says of an ending."""
     return f'["e",{told[1:]}\n'
 
@@ -124,7 +131,7 @@ def journal_line(told):
 class Journal:
     """What happened, on disk. A disk that is full does not stop us: what could not be written is tried again."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self._path = path
         self._head = _encode(["b", os.getpid(), boot_id()]) + "\n"
         self._unwritten = ""
@@ -132,7 +139,7 @@ class Journal:
         self.size = 0
         self.rewrite([])
 
-    def write(self, lines):
+    def write(self, lines: Iterable[str]) -> None:
         """Append lines in one write."""
         data = (self._unwritten + "".join(lines)).encode()
         try:
@@ -147,7 +154,7 @@ class Journal:
             self._unwritten = ("\n" if written else "") + data[torn:].decode()
             self._unwritten = self._unwritten[-JOURNAL_BYTES_MAX:]
 
-    def rewrite(self, lines):
+    def rewrite(self, lines: Iterable[str]) -> None:
         """Begin anew with these lines only."""
         temporary = f"{self._path}.new"
         data = (self._head + "".join(lines)).encode()
@@ -162,41 +169,41 @@ class Journal:
             os.close(self._descriptor)
         self._descriptor, self.size, self._unwritten = descriptor, len(data), ""
 
-    def remove(self):
+    def remove(self) -> None:
         """Nothing in it is needed any longer."""
         _unlink(self._path)
 
 
-def _unlink(path):
+def _unlink(path: str) -> None:
     try:
         os.unlink(path)
     except OSError:
-        pass
+        return
 
 
 class Commands:
     """The commands: waiting, running, ended and not yet acknowledged."""
 
-    def __init__(self, journal):
-        self.waiting = deque()
-        self.running = {}  # pid -> Running
-        self.live = {}  # id -> Running
-        self.ended = {}  # id -> ending, as JSON
-        self.fresh_starts = {}  # id -> Running, not yet told
-        self.fresh_endings = []
+    def __init__(self, journal: Journal) -> None:
+        self.waiting: deque[list[Any]] = deque()
+        self.running: dict[int, Running] = {}  # by pid
+        self.live: dict[int, Running] = {}  # by id
+        self.ended: dict[int, str] = {}  # id -> ending, as JSON
+        self.fresh_starts: dict[int, Running] = {}  # by id, not yet told
+        self.fresh_endings: list[str] = []
         self._journal = journal
-        self._lines = []
-        self._timers = []  # (when, id, pid, what)
-        self._environment = {}
+        self._lines: list[str] = []
+        self._timers: list[tuple[float, int, int, str]] = []  # when, id, pid, what
+        self._environment: dict[str, str] = {}
         self._cores = float("inf")
         self._memory = float("inf")
         self._cores_used = 0.0
         self._memory_used = 0.0
         self._interrupt_timeout = INTERRUPT_TIMEOUT_SECONDS
-        self._directory = None
-        self._umask = None
+        self._directory: str | None = None
+        self._umask: int | None = None
 
-    def set_up(self, setup):
+    def set_up(self, setup: dict[str, Any]) -> None:
         """Take the environment of commands and how much may run at once."""
         self._environment = setup["environment"]
         self._cores = setup["cores"] if setup["cores"] is not None else float("inf")
@@ -205,7 +212,7 @@ class Commands:
 
     # -- starting ----------------------------------------------------------------------------------------------
 
-    def start_waiting(self):
+    def start_waiting(self) -> None:
         """Start what fits, in order."""
         waiting = self.waiting
         while waiting:
@@ -217,7 +224,7 @@ class Commands:
                 return
             self._start(waiting.popleft())
 
-    def _start(self, launch):
+    def _start(self, launch: list[Any]) -> None:
         identity, argv, env, directory, umask, stdout, stderr, runtime, cores, memory = launch
         if identity in self.live or identity in self.ended:
             return  # told twice
@@ -235,7 +242,7 @@ class Commands:
         if runtime is not None:
             self._set_timer(runtime, attempt, "time out")
 
-    def _enter(self, directory, umask):
+    def _enter(self, directory: str, umask: int) -> None:
         """Both belong to the process, so they are changed only between commands that differ."""
         if directory != self._directory:
             os.chdir(directory)
@@ -244,7 +251,7 @@ class Commands:
             os.umask(umask)
             self._umask = umask
 
-    def _spawn(self, argv, env, stdout, stderr):
+    def _spawn(self, argv: list[str], env: dict[str, str], stdout: str, stderr: str | None) -> int:
         errors = (os.POSIX_SPAWN_OPEN, 2, stderr, _WRITE, 0o666) if stderr else _ERRORS_TO_OUTPUT
         return os.posix_spawn(
             argv[0],
@@ -258,7 +265,7 @@ class Commands:
 
     # -- ending ------------------------------------------------------------------------------------------------
 
-    def reap(self):
+    def reap(self) -> None:
         """Collect everything that ended."""
         while self.running:
             try:
@@ -271,7 +278,7 @@ class Commands:
             if attempt is not None:
                 self._end(attempt, status, usage)
 
-    def _end(self, attempt, status, usage):
+    def _end(self, attempt: Running, status: int, usage: struct_rusage) -> None:
         del self.live[attempt.identity]
         self.fresh_starts.pop(attempt.identity, None)
         self._cores_used -= attempt.cores
@@ -280,12 +287,12 @@ class Commands:
             _signal_group(attempt.pid, signal.SIGKILL)  # what its leader left
         self._note_ending(attempt.identity, ending(attempt, status, usage))
 
-    def _note_ending(self, identity, told):
+    def _note_ending(self, identity: int, told: str) -> None:
         self.ended[identity] = told
         self.fresh_endings.append(told)
         self._lines.append(journal_line(told))
 
-    def kill(self, identities, grace):
+    def kill(self, identities: list[int], grace: float) -> None:
         """Interrupt these; what has not ended after `grace` seconds is killed. What waits is not started."""
         wanted = set(identities)
         for launch in [launch for launch in self.waiting if launch[0] in wanted]:
@@ -296,12 +303,12 @@ class Commands:
             if attempt is not None and not attempt.killed:
                 self._interrupt(attempt, grace)
 
-    def _interrupt(self, attempt, grace):
+    def _interrupt(self, attempt: Running, grace: float) -> None:
         attempt.killed = True
         _signal_group(attempt.pid, signal.SIGINT)
         self._set_timer(grace, attempt, "kill")
 
-    def recall(self):
+    def recall(self) -> list[int]:
         """Forget what waits; return the ids."""
         identities = [launch[0] for launch in self.waiting]
         self.waiting.clear()
@@ -309,17 +316,17 @@ class Commands:
 
     # -- time --------------------------------------------------------------------------------------------------
 
-    def _set_timer(self, seconds, attempt, what):
+    def _set_timer(self, seconds: float, attempt: Running, what: str) -> None:
         heapq.heappush(self._timers, (time.monotonic() + seconds, attempt.identity, attempt.pid, what))
 
-    def next_timer(self):
+    def next_timer(self) -> float | None:
         """Return when the next timer is due, or None."""
         timers = self._timers
         while timers and timers[0][2] not in self.running:
             heapq.heappop(timers)
         return timers[0][0] if timers else None
 
-    def fire_timers(self):
+    def fire_timers(self) -> None:
         """Do what is due."""
         while (due := self.next_timer()) is not None and due <= time.monotonic():
             _, identity, pid, what = heapq.heappop(self._timers)
@@ -334,17 +341,17 @@ class Commands:
 
     # -- record ------------------------------------------------------------------------------------------------
 
-    def has_news(self):
+    def has_news(self) -> bool:
         """Say whether something happened that is not on disk yet."""
         return bool(self._lines)
 
-    def record(self):
+    def record(self) -> None:
         """Write to the journal what happened since the last call."""
         if self._lines:
             self._journal.write(self._lines)
             self._lines = []
 
-    def acknowledge(self, identities):
+    def acknowledge(self, identities: list[int]) -> None:
         """Forget these endings; begin the journal anew when it grew large or holds nothing any more."""
         for identity in identities:
             self.ended.pop(identity, None)
@@ -355,14 +362,14 @@ class Commands:
             self._journal.rewrite(lines + [journal_line(told) for told in self.ended.values()])
 
 
-def _signal_group(pid, number):
+def _signal_group(pid: int, number: int) -> None:
     try:
         os.killpg(pid, number)
     except OSError:
-        pass
+        return
 
 
-def _reason(error, argv, directory, stdout, stderr):
+def _reason(error: OSError | ValueError, argv: list[str], directory: str, stdout: str, stderr: str | None) -> str:
     """Say in words why a command could not be started: the kernel's error does not tell which step failed."""
     if isinstance(error, ValueError):
         return f"the command cannot be started: {error}"
@@ -381,18 +388,18 @@ def _reason(error, argv, directory, stdout, stderr):
 class Connection:
     """The line to the distributor. Nothing here blocks."""
 
-    def __init__(self, line):
+    def __init__(self, line: socket.socket) -> None:
         line.setblocking(False)
         self.line = line
         self.backlog = b""
         self._received = b""
 
-    def send(self, text):
+    def send(self, text: str) -> bool:
         """Send a line of JSON, or keep what the other side does not take yet; False: as `flush`."""
         self.backlog += text.encode() + b"\n"
         return self.flush()
 
-    def flush(self):
+    def flush(self) -> bool:
         """Send what is left; False: the other side is gone or reads nothing."""
         try:
             while self.backlog:
@@ -403,7 +410,7 @@ class Connection:
             return False
         return True
 
-    def receive(self):
+    def receive(self) -> list[list[Any]] | None:
         """Return the messages that are complete, or None at the end."""
         try:
             data = self.line.recv(RECEIVE_BYTES)
@@ -416,7 +423,7 @@ class Connection:
         *lines, self._received = (self._received + data).split(b"\n")
         return [_decode(line.decode()) for line in lines]
 
-    def close(self):
+    def close(self) -> None:
         """Hang up."""
         self.line.close()
 
@@ -424,13 +431,13 @@ class Connection:
 class Supervisor:
     """The loop around the commands."""
 
-    def __init__(self, socket_path, journal_path, idle_timeout):
+    def __init__(self, socket_path: str, journal_path: str, idle_timeout: float) -> None:
         self._socket_path = socket_path
         self._journal = Journal(journal_path)
         self._commands = Commands(self._journal)
         self._idle_timeout = idle_timeout
         self._alone_since = time.monotonic()
-        self._connection = None
+        self._connection: Connection | None = None
         self._told_at = 0.0
         self._watching_behind = False
         self._poll = select.poll()
@@ -439,7 +446,7 @@ class Supervisor:
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
 
-    def _listen(self):
+    def _listen(self) -> socket.socket:
         _unlink(self._socket_path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         former = os.umask(0o177)
@@ -450,7 +457,7 @@ class Supervisor:
         return listener
 
     @staticmethod
-    def _catch_children():
+    def _catch_children() -> int:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
@@ -460,7 +467,7 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)  # it ends with its work, not with a session
         return reader
 
-    def run(self):
+    def run(self) -> None:
         """Serve until there is nothing left to do."""
         while not self._is_over():
             self._wait()
@@ -470,27 +477,27 @@ class Supervisor:
             self._tell()
         self._leave()
 
-    def _is_over(self):
+    def _is_over(self) -> bool:
         if self._connection is not None or self._commands.running:
             return False
         return time.monotonic() - self._alone_since >= self._idle_timeout
 
-    def _leave(self):
+    def _leave(self) -> None:
         self._commands.record()
         if not self._commands.ended:
             self._journal.remove()
         _unlink(self._socket_path)
 
-    def _wait(self):
+    def _wait(self) -> None:
         for descriptor, event in self._poll.poll(self._timeout_milliseconds()):
             if descriptor == self._wake:
                 _drain(self._wake)
             elif descriptor == self._listener.fileno():
                 self._accept()
             elif self._connection is not None and descriptor == self._connection.line.fileno():
-                self._converse(event)
+                self._converse(self._connection, event)
 
-    def _timeout_milliseconds(self):
+    def _timeout_milliseconds(self) -> int | None:
         due = self._commands.next_timer()
         if self._connection is None and not self._commands.running:
             due = self._alone_since + self._idle_timeout
@@ -498,7 +505,7 @@ class Supervisor:
             due = self._told_at + GATHER_SECONDS
         return None if due is None else max(0, int((due - time.monotonic()) * 1000) + 1)
 
-    def _accept(self):
+    def _accept(self) -> None:
         try:
             line, _ = self._listener.accept()
         except OSError:
@@ -510,7 +517,7 @@ class Supervisor:
         self._poll.register(line, select.POLLIN)
         self._greet()
 
-    def _greet(self):
+    def _greet(self) -> None:
         commands = self._commands
         commands.record()
         commands.fresh_starts.clear()
@@ -520,18 +527,20 @@ class Supervisor:
         us = f'"pid":{os.getpid()},"boot_id":"{boot_id()}"'
         self._send(f'["hello",{{{us},"live":[{live}],"ended":[{ended}]}}]')
 
-    def _hang_up(self):
+    def _hang_up(self) -> None:
         self._commands.recall()
+        if self._connection is None:
+            return
         self._poll.unregister(self._connection.line)
         self._connection.close()
         self._connection = None
         self._alone_since = time.monotonic()
 
-    def _converse(self, event):
-        if event & select.POLLOUT and not self._connection.flush():
+    def _converse(self, connection: Connection, event: int) -> None:
+        if event & select.POLLOUT and not connection.flush():
             self._hang_up()
             return
-        messages = self._connection.receive() if event & ~select.POLLOUT else []
+        messages = connection.receive() if event & ~select.POLLOUT else []
         if messages is None:
             self._hang_up()
             return
@@ -539,7 +548,7 @@ class Supervisor:
             self._obey(kind, rest)
         self._watch()
 
-    def _obey(self, kind, rest):
+    def _obey(self, kind: str, rest: list[Any]) -> None:
         commands = self._commands
         if kind == "launch":
             commands.waiting.extend(rest[0])
@@ -554,7 +563,7 @@ class Supervisor:
         elif kind == "end":
             self._idle_timeout = 0.0
 
-    def _tell(self):
+    def _tell(self) -> None:
         """Record what happened, then pass it on: at once, unless so much waits here that nobody starves meanwhile."""
         commands = self._commands
         if not commands.has_news():
@@ -570,12 +579,12 @@ class Supervisor:
         commands.fresh_endings.clear()
         self._send(f'["news",[{starts}],[{endings}]]')
 
-    def _send(self, text):
+    def _send(self, text: str) -> None:
         if self._connection is not None and not self._connection.send(text):
             self._hang_up()
         self._watch()
 
-    def _watch(self):
+    def _watch(self) -> None:
         """Ask to be told when the other side takes more, while something is left for it."""
         behind = self._connection is not None and bool(self._connection.backlog)
         if behind != self._watching_behind and self._connection is not None:
@@ -583,21 +592,21 @@ class Supervisor:
         self._watching_behind = behind
 
 
-def _drain(descriptor):
+def _drain(descriptor: int) -> None:
     try:
         while len(os.read(descriptor, 4096)) == 4096:
             pass
     except BlockingIOError:
-        pass
+        return
 
 
-def _arguments(argv):
+def _arguments(argv: list[str]) -> tuple[str, str, str, float]:
     options = dict(zip(argv[::2], argv[1::2], strict=True))
     idle = float(options.get("--idle-timeout", IDLE_TIMEOUT_SECONDS))
     return options["--socket"], options["--journal"], options["--lock"], idle
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     """Serve; only one of us may, so a second one leaves at once."""
     socket_path, journal_path, lock_path, idle_timeout = _arguments(argv)
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)

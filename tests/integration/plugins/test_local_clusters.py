@@ -1,0 +1,168 @@
+"""The plug-ins of this machine keep the contract of all plug-ins."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import tempfile
+import time
+
+import pytest
+
+from jobmon.core.cluster import default_queues, load_plugin
+from jobmon.core.configuration import JobmonConfig
+from jobmon.plugins.local.link import supervisor_paths
+from jobmon.plugins.local.remains import end_remains, read_journal
+from jobmon.testing.cluster_contract import ClusterContract
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(monkeypatch):
+    """Sockets and journals in a folder of the test (short: a socket's path may not be long)."""
+    folder = tempfile.mkdtemp(prefix="jt-")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class LocalContract(ClusterContract):
+    bad_request = {"cores": 100_000}
+
+    def distributor_arguments(self, folder):
+        config = JobmonConfig(
+            dict_config={
+                "worker_node": {"command_interrupt_timeout": 0.3},
+                "supervisor": {"idle_timeout": 2},
+                "multiprocess": {"slots": 2},
+            }
+        )
+        return {**super().distributor_arguments(folder), "config": config}
+
+
+class TestMultiprocess(LocalContract):
+    plugin = "multiprocess"
+
+    def test_its_files_are_private(self, tmp_path):
+        with self.direct(tmp_path) as adapter:
+            for path in (adapter.paths.socket, adapter.paths.journal, adapter.paths.lock):
+                assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+            assert stat.S_IMODE(adapter.paths.socket.parent.stat().st_mode) == 0o700
+
+    def test_a_supervisor_without_work_leaves_at_once(self, tmp_path):
+        with self.direct(tmp_path) as adapter:
+            adapter.spawn([self.launch(tmp_path, 1, "true")])
+            adapter.acknowledge(list(self.endings(adapter, 1)))
+        _until(lambda: not adapter.paths.socket.exists() and not adapter.paths.journal.exists())
+
+    def test_slots_and_wide_commands(self, tmp_path):
+        marks = tmp_path / "marks"
+        marks.mkdir()
+        count = f"touch {marks}/$$; ls {marks} | wc -l; sleep 0.05; rm {marks}/$$"
+        with self.direct(tmp_path) as adapter:
+            wide = {"cores": 2}
+            launches = [
+                self.launch(tmp_path, n, count, requested_resources=wide if n % 3 == 0 else {}) for n in range(9)
+            ]
+            adapter.spawn(launches)
+            self.endings(adapter, 9)
+        seen = {n: int((tmp_path / f"{n}.log").read_text()) for n in range(9)}
+        assert max(seen.values()) <= 2
+        assert {seen[n] for n in (0, 3, 6)} == {1}
+
+    def test_memory_that_is_asked_for_is_respected(self, tmp_path):
+        with self.direct(tmp_path) as adapter:
+            half = {"memory": adapter.memory_gib() * 0.6, "cores": 0.1}
+            adapter.spawn([self.launch(tmp_path, n, "sleep 0.1", requested_resources=half) for n in (1, 2)])
+            found = self.endings(adapter, 2)
+        assert found[2].started_at >= found[1].ended_at - 0.01
+
+    def test_a_newer_distributor_wins(self, tmp_path):
+        with self.direct(tmp_path) as older, self.direct(tmp_path) as newer:
+            _until(lambda: older.collect_exits() == [] and older.fileno() == -1)
+            newer.spawn([self.launch(tmp_path, 1, "true")])
+            assert self.endings(newer, 1)[1].exit_code == 0
+
+    def test_launching_twice_starts_once(self, tmp_path):
+        with self.direct(tmp_path) as adapter:
+            launch = self.launch(tmp_path, 1, f"echo once >> {tmp_path}/count")
+            adapter.spawn([launch])
+            adapter.spawn([launch])
+            self.endings(adapter, 1)
+            adapter.spawn([self.launch(tmp_path, 2, "true")])
+            self.endings(adapter, 1)
+        assert (tmp_path / "count").read_text() == "once\n"
+
+    def test_recalled_work_is_given_back(self, tmp_path):
+        with self.direct(tmp_path) as adapter:
+            adapter.spawn([self.launch(tmp_path, n, "sleep 0.3") for n in range(5)])
+            _until(lambda: (tmp_path / "1.log").exists())
+            adapter.recall()
+            found = self.endings(adapter, 5)
+        assert sorted(one.lost is None for one in found.values()) == [False, False, False, True, True]
+
+    def test_unknown_commands_of_a_dead_supervisor_are_found_by_its_session(self, tmp_path):
+        with self.direct(tmp_path) as adapter:
+            pid_file = tmp_path / "pid"
+            adapter.spawn([self.launch(tmp_path, 1, f"sleep 60 & echo $! > {pid_file}; wait")])
+            _until(lambda: pid_file.exists() and pid_file.read_text())
+            remains = read_journal(adapter.paths.journal)
+            os.kill(remains.supervisor_pid, signal.SIGKILL)
+            remains.live.clear()
+            assert end_remains(remains) >= 2
+            assert self.endings(adapter, 1)[1].lost
+
+    def test_bytes_that_are_no_text_in_environment_and_names(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("ODD", os.fsdecode(b"\xff\xfe"))
+        with self.direct(tmp_path) as adapter:
+            adapter.spawn([self.launch(tmp_path, 1, 'printf %s "$ODD"')])
+            self.endings(adapter, 1)
+        assert (tmp_path / "1.log").read_bytes() == b"\xff\xfe"
+
+    def test_ignored_signals_do_not_reach_commands(self, tmp_path):
+        with self.direct(tmp_path) as adapter:
+            adapter.spawn([self.launch(tmp_path, 1, "grep -i 'SigIgn\\|SigBlk' /proc/self/status")])
+            self.endings(adapter, 1)
+        values = {line.split()[1] for line in (tmp_path / "1.log").read_text().splitlines()}
+        assert values == {"0000000000000000"}
+
+
+class TestSequential(LocalContract):
+    plugin = "sequential"
+
+
+class TestDummy(ClusterContract):
+    plugin = "dummy"
+    runs_commands = False
+
+
+def test_a_queue_refuses_more_than_the_machine_has():
+    kind = load_plugin("multiprocess").get_cluster_queue_class()
+    (name, parameters), *_ = default_queues("multiprocess")
+    is_valid, message = kind(1, name, parameters).validate_resources(strict=True, cores=1, memory=1_000_000)
+    assert not is_valid
+    assert "memory" in message
+
+
+def test_a_torn_journal_is_read_as_far_as_it_goes(tmp_path):
+    path = tmp_path / "journal"
+    entries = [["b", 5, "boot"], ["s", 1, 10, 1.0, 2.0], ["s", 2, 11, 1.0, 2.0], ["e", 1, 10, 0]]
+    path.write_text("".join(json.dumps(one) + "\n" for one in entries) + '["e", 2, 1')
+    remains = read_journal(path)
+    assert (remains.supervisor_pid, set(remains.live), set(remains.ended)) == (5, {2}, {1})
+    assert end_remains(remains) == 0, "of another boot"
+    assert read_journal(tmp_path / "none").live == {}
+
+
+def test_paths_fit_a_socket(tmp_path):
+    paths = supervisor_paths(2**63, tmp_path / ("x" * 200), "a cluster with a long name")
+    assert len(str(paths.socket)) < 108
+
+
+def _until(condition, timeout=10.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
