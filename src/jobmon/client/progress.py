@@ -204,6 +204,7 @@ class Observer:
         display: where to show it.
         fetch_errors: asks the server for so many of the newest errors.
         on_progress: called when tasks came to their end.
+        release: called at the end of the thread that fetches: lets go of its connection.
         monotonic: seconds since some moment.
     """
 
@@ -213,12 +214,14 @@ class Observer:
         display: Display,
         fetch_errors: FetchErrors,
         on_progress: Callable[[], None] = lambda: None,
+        release: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._title = title
         self._display = display
         self._fetch_errors = fetch_errors
         self._on_progress = on_progress
+        self._release = release
         self._monotonic = monotonic
         self._started = monotonic()
         self._counted = 0.0
@@ -276,6 +279,7 @@ class Observer:
         while not self._ended.wait(DRAW_SECONDS):
             self._learn_errors()
             self._display.show(self.snapshot())
+        self._release()
 
     def _learn_errors(self) -> None:
         failed = self._counts.get("failed", 0)

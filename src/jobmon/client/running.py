@@ -178,6 +178,7 @@ class _Execution:
             display,
             self._fetch_errors,
             self._distributor.note_progress,
+            workflow.requester.close,
         )
         self._interrupts = Interrupts(self._asking if ask is not None else None)
 
@@ -197,6 +198,7 @@ class _Execution:
             finally:
                 self._distributor.stop(0.0 if error is not None else DISTRIBUTOR_END_SECONDS)
                 self._observer.finish()
+                self._workflow.requester.close()
         return self._conclude(result or self._partial_result(error), error)
 
     def _orchestrate(self) -> OrchestratorResult:

@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from jobmon.client.launching import DistributorProcess
 from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 UP_UNTIL_CLIENT_GONE = "import sys; print('up', flush=True); sys.stdin.read()"
 

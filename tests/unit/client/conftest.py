@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +13,9 @@ from jobmon.core import wire
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import WorkflowAlreadyExists, WorkflowNotResumable
 from jobmon.core.wire import binding, definition, run, swarm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from jobmon.client import binding as binding_module
@@ -121,7 +123,7 @@ def test_long_chains_need_no_recursion(tool):
     template = tool.get_task_template("s", "{a}", node_args=["a"])
     workflow = tool.create_workflow("w")
     tasks = [workflow.add_task(template.create_task(a=i)) for i in range(5_000)]
-    for upstream, task in zip(tasks, tasks[1:], strict=False):
+    for upstream, task in itertools.pairwise(tasks):
         task.add_upstream(upstream)
     dag.check(workflow)
     tasks[0].add_upstream(tasks[-1])

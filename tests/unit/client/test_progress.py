@@ -91,7 +91,7 @@ def test_texts():
 def test_observer_counts_at_most_four_times_a_second():
     now = [100.0]
     progress = []
-    observer = Observer("w", Shown(), lambda limit: [], lambda: progress.append(1), lambda: now[0])
+    observer = Observer("w", Shown(), lambda limit: [], lambda: progress.append(1), monotonic=lambda: now[0])
     state = State(REGISTERING=2)
     for step in range(9):
         now[0] = 100.0 + step / 8

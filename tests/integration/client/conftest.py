@@ -1,0 +1,17 @@
+"""A data folder of one's own, with an embedded server that ends with the tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobmon.core.access import stop_server
+
+
+@pytest.fixture(scope="module")
+def data_directory(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOBMON_DATA_DIR", str(folder))
+        patch.delenv("JOBMON_CONFIG_FILE", raising=False)
+        yield folder
+        stop_server(data=folder)
