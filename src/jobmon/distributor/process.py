@@ -143,7 +143,8 @@ def _heed_the_client(service: DistributorService) -> None:
 
     os.set_blocking(descriptor, False)
     loop.add_reader(descriptor, read)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's affair
+    # Ctrl-C is the client's affair; not SIG_IGN, which everything started from here would inherit
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
     loop.add_signal_handler(signal.SIGTERM, service.drain)
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jobmon.core.cluster import default_queues, load_plugin
 from jobmon.core.cluster_protocol import ClusterDistributor, DirectClusterDistributor, Exit, Launch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 ENDING_TIMEOUT_SECONDS = 20.0
 

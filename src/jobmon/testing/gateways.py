@@ -136,8 +136,7 @@ class FakeDistributorGateway:
 
     async def register(self, request: DistributorRequest) -> DistributorResponse:
         """See `Gateway`."""
-        while self.is_away:
-            await asyncio.sleep(0.01)
+        await self.until(lambda: not self.is_away)
         self.epoch += 1
         self.registrations += 1
         return DistributorResponse(

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-import jobmon
-import jobmon.plugins
 from jobmon.core import wire
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.wire.launching import ClusterInfo, WorkerReportRequest, WorkerStartRequest
@@ -46,6 +44,10 @@ async def backyard(start, foreign):
         await runner.cleanup()
 
 
+def read(path):
+    return Path(path).read_text()
+
+
 def _application(gateway):
     async def start(request):
         if gateway.is_away:
@@ -74,7 +76,7 @@ async def test_workers_run_what_was_submitted(start, backyard, arrays):
     async with start.running(gateway):
         done, failed = await gateway.until_ended()
     assert done.status == TaskInstanceStatus.DONE
-    assert Path(done.stdout).read_text() == f"{good} 1\n"
+    assert read(done.stdout) == f"{good} 1\n"
     assert done.max_rss_bytes > 0
     assert (failed.cause, failed.exit_code, failed.error) == (Cause.EXIT_CODE, 3, "exit code 3: oh dear")
     assert gateway.attempts[bad].distributor_id == "job1"
@@ -120,7 +122,7 @@ async def test_a_report_that_could_not_be_delivered_is_kept_and_delivered_by_the
         await gateway.until(lambda: gateway.attempts[first].status is TaskInstanceStatus.RUNNING)
         gateway.is_away = True
         folder = start.folder / "data" / "logs" / "1" / "0"
-        await gateway.until(lambda: (folder / f"{first}.report").exists())
+        await gateway.until((folder / f"{first}.report").exists)
         assert (folder / f"{first}.report").stat().st_mode & 0o077 == 0
         gateway.is_away = False
         gateway.queue("true")

@@ -21,7 +21,7 @@ async def test_commands_run_and_are_reported(start):
         assert await asyncio.wait_for(task, 5) is Outcome.DONE
     assert good.status == TaskInstanceStatus.DONE
     assert good.log_tail == "hello\n"
-    assert Path(good.stdout).read_text() == "hello\n"
+    assert read(good.stdout) == "hello\n"
     assert good.stdout == good.stderr
     assert good.wallclock_seconds >= 0
     assert good.max_rss_bytes > 0
@@ -82,7 +82,7 @@ async def test_environment_directory_shell_and_files(start):
     (identity,) = gateway.queue("env; pwd; echo $BASH >&2", name="a b", resources=resources)
     async with start.running(gateway):
         (ending,) = await gateway.until_ended()
-    text = Path(ending.stdout).read_text()
+    text = read(ending.stdout)
     for line in (
         "COLOUR=red",
         f"JOBMON_TASK_INSTANCE_ID={identity}",
@@ -94,7 +94,7 @@ async def test_environment_directory_shell_and_files(start):
         str(start.folder),
     ):
         assert line in text.splitlines()
-    assert Path(ending.stderr).read_text() == "/bin/bash\n"
+    assert read(ending.stderr) == "/bin/bash\n"
     assert Path(ending.stdout).parent == out
     assert Path(ending.stderr).parent == err
 
@@ -187,7 +187,7 @@ async def test_work_handed_ahead_expires(start):
 
 async def test_fenced_it_leaves_and_the_next_one_adopts(start):
     gateway = start.gateway()
-    living, quick, queued = gateway.queue("sleep 1; echo late", "sleep 0.1", "echo queued", resources={"cores": 2})
+    living, *_ = gateway.queue("sleep 1; echo late", "sleep 0.1", "echo queued", resources={"cores": 2})
     async with start.running(gateway) as (_, task):
         await gateway.until(lambda: gateway.attempts[living].status is TaskInstanceStatus.RUNNING)
         gateway.take_over()
@@ -256,6 +256,10 @@ async def test_dummy_runs_nothing(start):
         endings = await gateway.until_ended()
     assert {one.status for one in endings} == {TaskInstanceStatus.DONE}
     assert not (start.folder / "data" / "logs" / "1" / "0" / "t.1.log").exists()
+
+
+def read(path):
+    return Path(path).read_text()
 
 
 def _is_alive(pid):

@@ -46,11 +46,16 @@ def ending(**values):
 
 
 def test_its_words_are_those_of_the_law():
-    assert (run.RUNNING, run.DONE, run.ERROR) == tuple(
-        map(str, (TaskInstanceStatus.RUNNING, TaskInstanceStatus.DONE, TaskInstanceStatus.ERROR))
+    assert tuple(map(str, (TaskInstanceStatus.RUNNING, TaskInstanceStatus.DONE, TaskInstanceStatus.ERROR))) == (
+        run.RUNNING,
+        run.DONE,
+        run.ERROR,
     )
-    assert (run.EXIT_CODE, run.SIGNAL, run.NOT_STARTED, run.KILLED) == tuple(
-        map(str, (Cause.EXIT_CODE, Cause.SIGNAL, Cause.COMMAND_NOT_STARTED, Cause.KILLED))
+    assert tuple(map(str, (Cause.EXIT_CODE, Cause.SIGNAL, Cause.COMMAND_NOT_STARTED, Cause.KILLED))) == (
+        run.EXIT_CODE,
+        run.SIGNAL,
+        run.NOT_STARTED,
+        run.KILLED,
     )
     assert run.LOG_TAIL_BYTES_MAX == LOG_TAIL_BYTES_MAX
 

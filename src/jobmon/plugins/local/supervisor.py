@@ -58,8 +58,8 @@ FRACTION = 1e-9
 _READ_NULL = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
 _ERRORS_TO_OUTPUT = (os.POSIX_SPAWN_DUP2, 1, 2)
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-#: Python ignores these; a command shall find them as every other program does.
-_RESET = tuple(number for number in (signal.SIGPIPE, getattr(signal, "SIGXFSZ", None)) if number is not None)
+#: Python and we ignore these; a command shall find them as every other program does.
+_RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT)
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _BLOCK_BYTES = 512
 _clock_boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
