@@ -76,9 +76,7 @@ def create_app(
         openapi_url=f"{wire.API_ROOT}/openapi.json",
         docs_url=f"{wire.API_ROOT}/docs",
         redoc_url=None,
-        routes=[
-            Route(wire.API_ROOT + endpoint.path, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS
-        ],
+        routes=[Route(wire.API_ROOT + endpoint.path, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS],
         exception_handlers={HTTPException: _unknown_route},
     )
     app.openapi = lambda: describe(ENDPOINTS, VERSION)  # type: ignore[method-assign]

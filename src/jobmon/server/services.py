@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jobmon.core.clock import Clock
-    from jobmon.core.wire.server import Health
-    from jobmon.server.changes import ChangeFeed
-    from jobmon.server.readers import Readers
-    from jobmon.server.settings import Settings
-    from jobmon.server.writer import Writer
+from jobmon.core.clock import Clock
+from jobmon.core.wire.server import Health
+from jobmon.server.changes import ChangeFeed
+from jobmon.server.readers import Readers
+from jobmon.server.settings import Settings
+from jobmon.server.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)

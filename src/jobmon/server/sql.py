@@ -8,13 +8,15 @@ SQL is written once, for SQLite, with `:name` parameters (or `?` for many rows a
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+_encoder: Final = msgspec.json.Encoder()
 _LIST: Final = re.compile(r"\(:(\w+)\.\.\.\)")
 _NAMED: Final = re.compile(r"(?<![:\w]):(\w+)")
 _INSERT_OR_IGNORE: Final = re.compile(r"^\s*INSERT INTO(.*)ON CONFLICT DO NOTHING\s*$", re.DOTALL)
@@ -58,7 +60,7 @@ class Session:
         if self.dialect == "postgresql":
             return values
         return {
-            name: json.dumps(list(value)) if isinstance(value, list | tuple | set | frozenset) else value
+            name: _encoder.encode(value).decode() if isinstance(value, list | tuple | set | frozenset) else value
             for name, value in values.items()
         }
 

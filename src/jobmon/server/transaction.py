@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from jobmon.server.settings import Settings
 from jobmon.server.sql import Session
-
-if TYPE_CHECKING:
-    from jobmon.server.settings import Settings
 
 _encoder = msgspec.json.Encoder()
 
@@ -85,6 +83,4 @@ class Transaction(Session):
 
     def audit(self, actor: str, action: str, workflow_id: int | None, **details: Any) -> None:
         """Record what somebody did."""
-        self.insert(
-            "audit", at=self.now, actor=actor, action=action, workflow_id=workflow_id, details=to_json(details)
-        )
+        self.insert("audit", at=self.now, actor=actor, action=action, workflow_id=workflow_id, details=to_json(details))

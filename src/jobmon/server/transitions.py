@@ -138,7 +138,9 @@ class AttemptMoves:
             self._tx.run_many(_WRITE_ATTEMPT, self._attempt_rows)
         if self._task_rows:
             stamp = self._tx.stamp
-            rows = [(status, stamp, attempts, in_a_row, *guard) for status, attempts, in_a_row, *guard in self._task_rows]
+            rows = [
+                (status, stamp, attempts, in_a_row, *guard) for status, attempts, in_a_row, *guard in self._task_rows
+            ]
             self._tx.run_many(_WRITE_TASK, rows)
         if self._log_tails:
             self._tx.run_many(_WRITE_LOG_TAIL, self._log_tails)
@@ -200,9 +202,7 @@ class AttemptMoves:
         if verdict is Verdict.ILLEGAL:
             return f"Its task {attempt.task_id} cannot go from {source} to {wanted}."
         move = _after(attempt, target, wanted, charged=charged)
-        self._task_rows.append(
-            (move.status, move.num_attempts, move.uncharged_in_a_row, attempt.task_id, source)
-        )
+        self._task_rows.append((move.status, move.num_attempts, move.uncharged_in_a_row, attempt.task_id, source))
         attempt.task_status = move.status
         attempt.num_attempts, attempt.uncharged_in_a_row = move.num_attempts, move.uncharged_in_a_row
         if move.status not in QUIET_TASK_STATUSES:
@@ -254,13 +254,11 @@ def attempt_deadline(tx: Transaction) -> int:
 # The three statements below move thousands of rows at once; their guards come from the table.
 
 
-def queue_tasks(
-    tx: Transaction, workflow_id: int, run_id: int, task_ids: Sequence[int], task_resources_id: int, cluster_id: int
-) -> None:
+def queue_tasks(tx: Transaction, run: RunRow, task_ids: Sequence[int], task_resources_id: int, cluster_id: int) -> None:
     """Move tasks to QUEUED, with a new attempt each. Tasks that may not be queued stay as they are."""
     values = {
         "ids": task_ids,
-        "workflow": workflow_id,
+        "workflow": run.workflow_id,
         "sources": _sources(Machine.TASK, TaskStatus.QUEUED),
         "resources": task_resources_id,
     }
@@ -269,10 +267,10 @@ def queue_tasks(
         INSERT INTO task_instance
             (task_id, number, workflow_run_id, cluster_id, task_resources_id, status, queued_at, charged)
         SELECT id, attempt_count + 1, :run, :cluster, :resources, :queued, :now, FALSE FROM task
-        WHERE id IN (:ids...) AND workflow_id = :workflow AND status IN (:sources...) ORDER BY id
+        WHERE id IN (:ids...) AND +workflow_id = :workflow AND +status IN (:sources...) ORDER BY id
         """,
         **values,
-        run=run_id,
+        run=run.id,
         cluster=cluster_id,
         queued=TI.QUEUED.value,
         now=tx.now,
@@ -281,14 +279,14 @@ def queue_tasks(
         """
         UPDATE task SET status = :queued, status_at = :stamp, attempt_count = attempt_count + 1,
             task_resources_id = :resources
-        WHERE id IN (:ids...) AND workflow_id = :workflow AND status IN (:sources...)
+        WHERE id IN (:ids...) AND +workflow_id = :workflow AND +status IN (:sources...)
         """,
         **values,
         queued=TaskStatus.QUEUED.value,
         stamp=tx.stamp,
     )
     if queued:
-        tx.wake(Audience.DISTRIBUTOR, workflow_id)
+        tx.wake(Audience.DISTRIBUTOR, run.workflow_id)
 
 
 def launch(tx: Transaction, batch_id: int, attempt_ids: Sequence[int], task_ids: Sequence[int]) -> None:
@@ -393,7 +391,7 @@ def run_row(tx: Transaction, run_id: int) -> RunRow | None:
         """,
         id=run_id,
     )
-    return None if row is None else RunRow(*row[:4], bool(row[4]))
+    return None if row is None else RunRow(row[0], row[1], row[2], row[3], is_newest=bool(row[4]))
 
 
 def move_run(tx: Transaction, run: RunRow, target: str, actor: Actor) -> str:

@@ -15,6 +15,7 @@ import contextlib
 import queue
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -23,8 +24,6 @@ from jobmon.server.models.types import to_microseconds
 from jobmon.server.transaction import Effects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jobmon.core.clock import Clock
     from jobmon.server.changes import ChangeFeed
     from jobmon.server.transaction import Transaction

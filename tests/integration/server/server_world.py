@@ -28,9 +28,9 @@ from jobmon.core.wire.definition import (
     Cluster,
     ClusterRequest,
     QueueSpec,
+    TemplateSpec,
     TemplatesRequest,
     TemplatesResponse,
-    TemplateSpec,
     ToolRequest,
     ToolResponse,
 )
@@ -112,9 +112,7 @@ class World:
             "/task_resources",
             IdsResponse,
             ResourcesRequest(
-                resources=[
-                    ResourcesSpec(cluster_name=CLUSTER, queue_name="q", requested={"cores": 1}, kind="original")
-                ]
+                resources=[ResourcesSpec(cluster_name=CLUSTER, queue_name="q", requested={"cores": 1}, kind="original")]
             ),
         )
         return tool.tool_version_ids[-1], found.task_template_version_ids[0], cluster.cluster_id, resources.ids[0]
@@ -125,7 +123,13 @@ class World:
         name = f"w{next(self.counter)}"
         request = workflow_request(version, name, count, edge_set_count=len(edges or {}))
         found = await self.post("/workflows", WorkflowResponse, request)
-        arrays = ArraysRequest(arrays=[ArraySpec(task_template_version_id=template, name="t", max_concurrently_running=MAX_CONCURRENTLY_RUNNING)])
+        arrays = ArraysRequest(
+            arrays=[
+                ArraySpec(
+                    task_template_version_id=template, name="t", max_concurrently_running=MAX_CONCURRENTLY_RUNNING
+                )
+            ]
+        )
         array = (await self.post(f"/workflows/{found.workflow_id}/arrays", IdsResponse, arrays)).ids[0]
         tasks = tasks_request(array, template, name, count, resources, max_attempts)
         answer = await self.post(f"/workflows/{found.workflow_id}/tasks", TasksResponse, tasks)
@@ -136,23 +140,23 @@ class World:
 
 
 def workflow_request(version, name, count, **changes):
-    values = dict(
-        tool_version_id=version,
-        workflow_args=name,
-        workflow_args_hash=name.ljust(64, "0"),
-        dag_hash=f"dag{name}".ljust(64, "0"),
-        task_hash=f"tasks{name}".ljust(64, "0"),
-        task_count=count,
-        edge_set_count=0,
-        name=name,
-        description="",
-        max_concurrently_running=1000,
-        task_counts={"t": count},
-        user="me",
-        working_directory="/tmp",
-        umask=0o22,
-        workflow_attributes={"colour": "green"},
-    )
+    values = {
+        "tool_version_id": version,
+        "workflow_args": name,
+        "workflow_args_hash": name.ljust(64, "0"),
+        "dag_hash": f"dag{name}".ljust(64, "0"),
+        "task_hash": f"tasks{name}".ljust(64, "0"),
+        "task_count": count,
+        "edge_set_count": 0,
+        "name": name,
+        "description": "",
+        "max_concurrently_running": 1000,
+        "task_counts": {"t": count},
+        "user": "me",
+        "working_directory": "/tmp",
+        "umask": 0o22,
+        "workflow_attributes": {"colour": "green"},
+    }
     return WorkflowRequest(**(values | changes))
 
 

@@ -100,12 +100,12 @@ async def test_binding_is_only_finished_when_everything_is_there(world):
     found = await world.post("/workflows", WorkflowResponse, workflow_request(version, "w", 2, edge_set_count=1))
     with pytest.raises(Refused, match="has 0 tasks recorded where 2 were announced"):
         await world.post(f"/workflows/{found.workflow_id}/bound")
-    with pytest.raises(Refused, match="404.*array"):
+    with pytest.raises(Refused, match=r"404.*array"):
         await world.post(f"/workflows/{found.workflow_id}/tasks", None, tasks_request(9, template, "w", 2, resources))
 
 
 async def test_two_callers_who_record_one_dag_do_not_mix_their_numbers(world):
-    version, template, _, resources = await world.define()
+    version, _template, _, _resources = await world.define()
     bound = await world.bound(3)
     nodes = (await world.post(f"/workflows/{bound.workflow_id}/tasks", TasksResponse, bound.tasks)).node_ids
     request = workflow_request(version, "other", 3, edge_set_count=2)
@@ -115,7 +115,7 @@ async def test_two_callers_who_record_one_dag_do_not_mix_their_numbers(world):
     await world.post(f"/dags/{dag_id}/edges", None, edges_request(nodes, {1: [0], 2: [1]}, key="a"))
     message = DownstreamRequest(task_ids=bound.task_ids, dag_id=dag_id)
     answer = await world.post(f"/workflows/{bound.workflow_id}/downstream", DownstreamResponse, message)
-    first, second, third = bound.task_ids
+    _first, second, third = bound.task_ids
     assert [answer.sets[index] for index in answer.set_index] == [[second], [third], []]
 
 

@@ -45,7 +45,10 @@ class Distributor(Base):
 
 
 class Batch(Base):
-    """Attempts of one array with one request, launched together. `number` is unique in the workflow."""
+    """Attempts of one array with one request, launched together. `number` is unique in the workflow.
+
+    `request_key` is that of the request that took it, so that its answer can be given again.
+    """
 
     __tablename__ = "batch"
     __table_args__ = (UniqueConstraint("workflow_id", "number"),)
@@ -54,6 +57,7 @@ class Batch(Base):
     number: Mapped[int]
     array_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_array.id"))
     task_resources_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_resources.id"))
+    request_key: Mapped[Name | None] = mapped_column(index=True)
     launched_at: Mapped[Time]
 
 

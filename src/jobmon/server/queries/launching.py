@@ -46,6 +46,8 @@ def _has_work(session: Session, run_id: int, status: str, request: SyncRequest) 
     wanting = [name for name, count in request.capacity.items() if count > 0]
     if not wanting or status not in QUEUING_RUNS:
         return False
+    if request.key and session.value("SELECT id FROM batch WHERE request_key = :key LIMIT 1", key=request.key):
+        return True
     found = session.value(
         """
         SELECT ti.id FROM cluster c JOIN task_instance ti ON ti.cluster_id = c.id

@@ -304,9 +304,7 @@ def clusters(session: Session) -> ClustersResponse:
     rows = session.rows("SELECT id, name, plugin, connection FROM cluster WHERE NOT removed ORDER BY name")
     return ClustersResponse(
         clusters=[
-            Cluster(
-                cluster_id=row[0], name=row[1], plugin=row[2], connection=json.loads(row[3]), queues=queues[row[0]]
-            )
+            Cluster(cluster_id=row[0], name=row[1], plugin=row[2], connection=json.loads(row[3]), queues=queues[row[0]])
             for row in rows
         ]
     )

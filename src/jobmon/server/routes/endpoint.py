@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
@@ -12,13 +13,11 @@ from starlette.requests import Request
 
 from jobmon.core import wire
 from jobmon.server.problems import InvalidValue, Malformed, TooLarge, problem_of
+from jobmon.server.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from starlette.types import Receive, Scope, Send
 
-    from jobmon.server.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -104,4 +103,3 @@ def _decode_query(kind: type, query_string: bytes) -> Any:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidValue(str(error)) from error
-

@@ -81,9 +81,7 @@ async def _reset_tasks(call: Call) -> None:
         after_id = await run_use_case(resuming.reset_chunk, workflow_id, after_id, call.message)
 
 
-def _get(
-    path: str, handle: Handler, reply: type, *, query: type | None = None
-) -> Endpoint:
+def _get(path: str, handle: Handler, reply: type, *, query: type | None = None) -> Endpoint:
     return Endpoint(method="GET", path=path, handle=handle, reply=reply, query=query)
 
 
@@ -106,6 +104,7 @@ def _limit(path: str, read: Callable[..., Any], write: Callable[..., Any]) -> tu
 
 _RUN: Final = "/workflow_runs/{workflow_run_id:int}"
 _WORKFLOW: Final = "/workflows/{workflow_id:int}"
+_TASK: Final = "/tasks/{task_id:int}"
 
 _HOT: Final = (
     _post(f"{_RUN}/sync", polls.sync, hot.SyncRequest, hot.SyncResponse),
@@ -154,9 +153,7 @@ _RUNS: Final = (
     _post(f"{_WORKFLOW}/reset_tasks", _reset_tasks, run.ResetRequest, None),
     *_limit(f"{_WORKFLOW}/concurrency", reading.workflow_limit, concurrency.limit_workflow),
     *_limit("/arrays/{array_id:int}/concurrency", reading.array_limit, concurrency.limit_array),
-    *_limit(
-        f"{_WORKFLOW}/arrays/{{name}}/concurrency", reading.named_array_limit, concurrency.limit_arrays_by_name
-    ),
+    *_limit(f"{_WORKFLOW}/arrays/{{name}}/concurrency", reading.named_array_limit, concurrency.limit_arrays_by_name),
 )
 _READING: Final = (
     _get("/time", _glance(reading.server_time), about.ServerTime),
@@ -170,10 +167,10 @@ _READING: Final = (
         orchestrator.DownstreamRequest,
         orchestrator.DownstreamResponse,
     ),
+    _get(f"{_WORKFLOW}/errors", _read(people.workflow_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery),
     _get(
-        f"{_WORKFLOW}/errors", _read(people.workflow_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery
+        "/tasks/{task_id:int}/errors", _read(people.task_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery
     ),
-    _get("/tasks/{task_id:int}/errors", _read(people.task_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery),
     _get("/workflows", _read(people.workflows), monitoring.WorkflowsResponse, query=people.WorkflowsQuery),
     _get(
         f"{_WORKFLOW}/task_summaries",
@@ -181,7 +178,7 @@ _READING: Final = (
         monitoring.TaskSummariesResponse,
         query=people.TasksQuery,
     ),
-    _get("/tasks/{task_id:int}", _read(people.task_detail), monitoring.TaskDetail),
+    _get(_TASK, _read(people.task_detail), monitoring.TaskDetail),
     _get("/task_instances/{task_instance_id:int}/log_tail", _read(people.log_tail), monitoring.LogTail),
 )
 

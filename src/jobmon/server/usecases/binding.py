@@ -39,9 +39,6 @@ _PER_TASK: Final = (
 )
 
 
-
-
-
 def find_workflow(tx: Transaction, request: WorkflowRequest) -> WorkflowResponse:
     """Find or create a workflow and its DAG.
 
@@ -193,9 +190,6 @@ def set_array_limit(tx: Transaction, workflow_id: int, array_id: int, limit: int
 def _require_workflow(tx: Transaction, workflow_id: int) -> None:
     if tx.value("SELECT id FROM workflow WHERE id = :id", id=workflow_id) is None:
         raise NotFound.of("workflow", workflow_id)
-
-
-
 
 
 def task_slices(request: TasksRequest) -> Iterator[TasksRequest]:
@@ -384,9 +378,6 @@ def _set_attributes(tx: Transaction, request: TasksRequest, task_ids: Sequence[i
     tx.run_many("INSERT INTO task_attribute (task_id, argument_id, value) VALUES (?, ?, ?)", rows)
 
 
-
-
-
 def add_edges(tx: Transaction, dag_id: int, request: EdgesRequest) -> None:
     """Record sets of upstream nodes and who has them; the last request closes the DAG. A closed one stays as it is."""
     complete = tx.value("SELECT complete FROM dag WHERE id = :id FOR UPDATE", id=dag_id)
@@ -406,10 +397,7 @@ def add_edges(tx: Transaction, dag_id: int, request: EdgesRequest) -> None:
     )
     tx.run_many(
         "INSERT INTO dag_node (upstream_set_id, node_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [
-            (set_ids[number], node_id)
-            for node_id, number in zip(request.node_ids, request.node_sets, strict=True)
-        ],
+        [(set_ids[number], node_id) for node_id, number in zip(request.node_ids, request.node_sets, strict=True)],
     )
     if request.last:
         _close_dag(tx, dag_id, request.key)

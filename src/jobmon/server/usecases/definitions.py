@@ -182,9 +182,7 @@ def _queue(tx: Transaction, cluster_name: str, queue_name: str) -> int:
     cluster_id = tx.value("SELECT id FROM cluster WHERE name = :name AND NOT removed", name=cluster_name)
     if cluster_id is None:
         raise InvalidValue(f"cluster_name: there is no cluster {cluster_name!r}; add it with `jobmon cluster add`.")
-    names = dict(
-        tx.rows("SELECT name, id FROM queue WHERE cluster_id = :id AND position IS NOT NULL", id=cluster_id)
-    )
+    names = dict(tx.rows("SELECT name, id FROM queue WHERE cluster_id = :id AND position IS NOT NULL", id=cluster_id))
     if queue_name not in names:
         raise InvalidValue(
             f"queue_name: cluster {cluster_name!r} has no queue {queue_name!r}; it has {', '.join(sorted(names))}."

@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
 from jobmon.core.constants import TaskInstanceStatus
 
-_QUEUED: Final = """
+_ATTEMPTS: Final = """
 SELECT ti.id, ti.task_id, t.array_id, ti.task_resources_id, t.name, t.command, ti.number
 FROM task_instance ti JOIN task t ON t.id = ti.task_id
-WHERE ti.workflow_run_id = :run AND ti.status = :queued AND ti.cluster_id = :cluster
-ORDER BY ti.id LIMIT :capacity
 """
+_TAKEN: Final = _ATTEMPTS + "WHERE ti.batch_id = :batch ORDER BY ti.array_step_id"
+_QUEUED: Final = (
+    _ATTEMPTS
+    + """WHERE ti.workflow_run_id = :run AND ti.status = :queued AND ti.cluster_id = :cluster
+ORDER BY ti.id LIMIT :capacity"""
+)
 _GROUP: Final = itemgetter(2, 3)
 
 
@@ -125,8 +129,11 @@ def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
     ]
 
 
-def launch(tx: Transaction, workflow_id: int, run_id: int, capacity: Mapping[str, int]) -> list[LaunchBatch]:
-    """Hand out the oldest queued attempts of a run, at most so many for each cluster."""
+def launch(tx: Transaction, workflow_id: int, run_id: int, capacity: Mapping[str, int], key: str) -> list[LaunchBatch]:
+    """Hand out the oldest queued attempts of a run, at most so many for each cluster; the same key gets the same."""
+    again = _handed_out(tx, workflow_id, key) if key else []
+    if again:
+        return again
     batches: list[LaunchBatch] = []
     for cluster_name, wanted in capacity.items():
         cluster_id = tx.value("SELECT id FROM cluster WHERE name = :name", name=cluster_name)
@@ -140,13 +147,22 @@ def launch(tx: Transaction, workflow_id: int, run_id: int, capacity: Mapping[str
             capacity=min(wanted, LAUNCHES_PER_RESPONSE_MAX),
         )
         rows.sort(key=_GROUP)
-        batches += [_launch(tx, workflow_id, list(group)) for _, group in groupby(rows, _GROUP)]
+        batches += [_launch(tx, workflow_id, key, list(group)) for _, group in groupby(rows, _GROUP)]
     return batches
 
 
-def _launch(tx: Transaction, workflow_id: int, rows: Sequence[tuple[Any, ...]]) -> LaunchBatch:
+def _handed_out(tx: Transaction, workflow_id: int, key: str) -> list[LaunchBatch]:
+    """Return what an earlier request of this key took; its answer may have been lost."""
+    batches = tx.rows(
+        "SELECT id, number FROM batch WHERE request_key = :key AND workflow_id = :workflow ORDER BY number",
+        key=key,
+        workflow=workflow_id,
+    )
+    return [_batch(tx, number, tx.rows(_TAKEN, batch=batch_id)) for batch_id, number in batches]
+
+
+def _launch(tx: Transaction, workflow_id: int, key: str, rows: Sequence[tuple[Any, ...]]) -> LaunchBatch:
     array_id, resources_id = _GROUP(rows[0])
-    ids, task_ids, _, _, names, commands, numbers = (list(column) for column in zip(*rows, strict=True))
     batch_number = _next_batch_number(tx, workflow_id)
     batch_id = tx.insert(
         "batch",
@@ -154,9 +170,16 @@ def _launch(tx: Transaction, workflow_id: int, rows: Sequence[tuple[Any, ...]]) 
         number=batch_number,
         array_id=array_id,
         task_resources_id=resources_id,
+        request_key=key or None,
         launched_at=tx.now,
     )
-    transitions.launch(tx, batch_id, ids, task_ids)
+    transitions.launch(tx, batch_id, [row[0] for row in rows], [row[1] for row in rows])
+    return _batch(tx, batch_number, rows)
+
+
+def _batch(tx: Transaction, number: int, rows: Sequence[tuple[Any, ...]]) -> LaunchBatch:
+    array_id, resources_id = _GROUP(rows[0])
+    ids, task_ids, _, _, names, commands, attempts = (list(column) for column in zip(*rows, strict=True))
     place = tx.row(
         """
         SELECT a.name, c.name, q.name, r.requested
@@ -168,7 +191,7 @@ def _launch(tx: Transaction, workflow_id: int, rows: Sequence[tuple[Any, ...]]) 
     )
     assert place is not None
     return LaunchBatch(
-        batch_number=batch_number,
+        batch_number=number,
         array_id=array_id,
         array_name=place[0],
         cluster_name=place[1],
@@ -178,7 +201,7 @@ def _launch(tx: Transaction, workflow_id: int, rows: Sequence[tuple[Any, ...]]) 
         task_ids=task_ids,
         names=names,
         commands=commands,
-        attempts=numbers,
+        attempts=attempts,
     )
 
 

@@ -33,9 +33,7 @@ def queue(tx: Transaction, run_id: int, request: QueueRequest) -> QueueResponse:
     _require_queuing(run)
     for batch in request.batches:
         _require_resources(tx, batch)
-        transitions.queue_tasks(
-            tx, run.workflow_id, run_id, batch.task_ids, batch.task_resources_id, batch.cluster_id
-        )
+        transitions.queue_tasks(tx, run, batch.task_ids, batch.task_resources_id, batch.cluster_id)
     return QueueResponse(tasks_by_status=_statuses(tx, run.workflow_id, wanted))
 
 
@@ -61,7 +59,7 @@ def _statuses(tx: Transaction, workflow_id: int, task_ids: list[int]) -> dict[st
     by_status: dict[str, list[int]] = {}
     count = 0
     for task_id, status in tx.rows(
-        "SELECT id, status FROM task WHERE id IN (:ids...) AND workflow_id = :workflow",
+        "SELECT id, status FROM task WHERE id IN (:ids...) AND +workflow_id = :workflow",
         ids=task_ids,
         workflow=workflow_id,
     ):

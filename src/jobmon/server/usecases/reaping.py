@@ -33,9 +33,7 @@ def reap(tx: Transaction, holder: str) -> list[int]:
     )
     lost = [(run_id, status, workflow_id) for run_id, status, workflow_id, due in rows if is_overdue(tx, due)]
     for run_id, status, workflow_id in lost:
-        transitions.move_run(
-            tx, require_run(tx, run_id), fsm.RUN_WHEN_LOST[WorkflowRunStatus(status)], Actor.REAPER
-        )
+        transitions.move_run(tx, require_run(tx, run_id), fsm.RUN_WHEN_LOST[WorkflowRunStatus(status)], Actor.REAPER)
         _repair(tx, workflow_id)
         tx.audit(Actor.REAPER, "close lost run", workflow_id, run=run_id, was=status)
     return [run_id for run_id, _, _ in lost]

@@ -64,7 +64,7 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     may_launch = request.capacity and standing.run_status in transitions.QUEUING_RUNS
     return SyncResponse(
         workflow_run_status=standing.run_status,
-        launches=launch(tx, standing.workflow_id, run_id, request.capacity) if may_launch else [],
+        launches=launch(tx, standing.workflow_id, run_id, request.capacity, request.key) if may_launch else [],
         kill=[attempt_id for attempt_id, status in orders if status == TI.KILL_SELF],
         triage=[attempt_id for attempt_id, status in orders if status == TI.TRIAGING],
         late=moves.late,
