@@ -105,11 +105,12 @@ def main():
 
     result = workflow.last_result
     print(f"\n{result.done_count} of {result.total_tasks} tasks done in {result.elapsed_time:.1f} s.")
+    errors = f"{os.path.relpath(Path(sys.executable).with_name('jobmon'))} workflow errors -w {workflow.workflow_id}"
     if status != "D":
-        print(f"Something failed; see: jobmon workflow errors -w {workflow.workflow_id}")
+        print(f"Something failed; see: {errors}")
         return 1
     print(f"\n{(OUTPUT / 'highlights.txt').read_text()}")
-    print(f"The retry:   jobmon workflow errors -w {workflow.workflow_id}")
+    print(f"The retry:   {errors}")
     print(f"The report:  {OUTPUT / 'report.md'}")
     print(f"Its picture: {OUTPUT / 'census.png'}")
     return 0

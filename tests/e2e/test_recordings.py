@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from jobmon.client.wfformat import BuildOptions, parse_recording, prepare_directory
+
 PROJECT = Path(__file__).resolve().parents[2]
 RECORDINGS = PROJECT.parent / "shared" / "data" / "wfinstances"
 
@@ -71,8 +73,9 @@ def test_a_recording_runs_and_is_compared(home, cluster):
 def test_a_missing_input_fails_the_task_and_the_command(home):
     (home.folder / "odd.json").write_text(json.dumps(recording()))
     run = ["workflow", "run", "odd.json", "--scale", "0.01", "--directory", "kept", "--workflow-args", "again"]
+    options = BuildOptions(directory=home.folder / "kept", cluster_name="multiprocess", scale=0.01)
+    prepare_directory(parse_recording(json.dumps(recording()).encode()), options)
     broken = home.folder / "kept" / "files" / "abs"
-    broken.parent.mkdir(parents=True)
     broken.write_text("a file where a folder should be")
     failed = home.jobmon(*run)
     assert failed.returncode == 1, failed.stderr

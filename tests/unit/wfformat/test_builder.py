@@ -8,6 +8,7 @@ import pytest
 
 from jobmon.client.wfformat import BuildOptions, RecordedTask, compare, cores_of, parse_recording, prepare_directory
 from jobmon.client.wfformat.builder import task_name
+from jobmon.core.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,20 @@ def test_the_folder_of_a_run_can_be_prepared_twice(documents, tmp_path: Path):
     assert (tmp_path / "files" / "in.txt").stat().st_size == 100
     for task_id, offset in offsets.items():
         assert first[offset:].startswith(task_id.encode() + b"\t")
+
+
+def test_the_folder_of_something_else_is_left_alone(documents, tmp_path: Path):
+    recording = parse_recording(documents.encoded(documents.fork_join()))
+    mine = tmp_path / "mine"
+    prepare_directory(recording, BuildOptions(directory=mine, cluster_name="multiprocess", scale=0.1))
+    with pytest.raises(ConfigError, match=r"at scale 0\.2 but something else"):
+        prepare_directory(recording, BuildOptions(directory=mine, cluster_name="multiprocess", scale=0.2))
+    precious = tmp_path / "yours" / "files" / "in.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    with pytest.raises(ConfigError, match="Name another folder"):
+        prepare_directory(recording, BuildOptions(directory=tmp_path / "yours", cluster_name="multiprocess"))
+    assert precious.read_text() == "precious"
 
 
 def test_comparison(documents):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex
@@ -15,16 +16,16 @@ from jobmon.client.wfformat.reader import place_of
 from jobmon.core.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from jobmon.client.workflow import Workflow
-
     from jobmon.client.task import Task
     from jobmon.client.task_template import TaskTemplate
     from jobmon.client.tool import Tool
     from jobmon.client.wfformat.document import RecordedTask, Recording
+    from jobmon.client.workflow import Workflow
 
 COMMAND_TEMPLATE: Final = "{python} -I -S {burner} {jobs} {offset} {scale} {task}"
 JOBS_FILE: Final = "jobs"
 FILES_FOLDER: Final = "files"
+HEADER_BYTES_MAX: Final = 64 * 1024
 #: Recorded shares are a little off: 100.5 % of a core is one core.
 SHARE_TOLERANCE: Final = 0.05
 _NOT_IN_A_NAME: Final = re.compile(r"""[/\\'"\s]""")
@@ -60,13 +61,34 @@ def prepare_directory(recording: Recording, options: BuildOptions) -> dict[str, 
     file system allows it, since their content is not read.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder cannot be written, or holds something else, which would be overwritten.
     """
     try:
+        _check_mine(recording, options)
+        offsets = _write_jobs(recording, options)  # first: it says whose the folder is
         _prepare_files(recording, options)
-        return _write_jobs(recording, options)
     except OSError as error:
         raise ConfigError(f"{error.filename or options.directory} cannot be written: {error.strerror}.") from error
+    return offsets
+
+
+def _check_mine(recording: Recording, options: BuildOptions) -> None:
+    """Only an empty place, or that of an earlier run of the same recording at the same scale, may be written to."""
+    jobs = options.directory / JOBS_FILE
+    if jobs.exists():
+        with jobs.open("rb") as stream:
+            mine = stream.readline(HEADER_BYTES_MAX) == _header(recording, options)
+    else:
+        mine = not (options.directory / FILES_FOLDER).exists()
+    if not mine:
+        raise ConfigError(
+            f"{options.directory} does not hold a run of {recording.name!r} at scale {options.scale!r} but something "
+            "else. Name another folder, or remove that one."
+        )
+
+
+def _header(recording: Recording, options: BuildOptions) -> bytes:
+    return json.dumps({"recording": recording.name, "scale": options.scale}).encode() + b"\n"
 
 
 def _prepare_files(recording: Recording, options: BuildOptions) -> None:
@@ -80,9 +102,11 @@ def _prepare_files(recording: Recording, options: BuildOptions) -> None:
 
 
 def _write_jobs(recording: Recording, options: BuildOptions) -> dict[str, int]:
+    options.directory.mkdir(parents=True, exist_ok=True)
     offsets: dict[str, int] = {}
     temporary = options.directory / f".{JOBS_FILE}"
     with temporary.open("wb") as stream:
+        stream.write(_header(recording, options))
         for task in recording.tasks:
             offsets[task.task_id] = stream.tell()
             stream.write(_line(recording, task, options.cores_max))
