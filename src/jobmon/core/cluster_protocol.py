@@ -233,7 +233,10 @@ class DirectClusterDistributor(ClusterDistributor):
 
     @abstractmethod
     def fileno(self) -> int:
-        """A descriptor that is readable when `collect_exits` has something; -1: there is none, ask often."""
+        """A descriptor that is readable when `collect_exits` has something; -1: there is none, ask often.
+
+        When it is replaced by another one, that one has another number.
+        """
 
 
 class ClusterWorkerNode(ABC):

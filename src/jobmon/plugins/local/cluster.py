@@ -226,10 +226,10 @@ class LocalDistributor(DirectClusterDistributor):
 
     def _replace_supervisor(self) -> None:
         """The supervisor died: start another (which deals with the remains), and tell what was lost."""
-        if self._link is not None:
-            self._link.close()
-        lost = self._handed | self._living
+        lost, dead = self._handed | self._living, self._link
         self.start()
+        if dead is not None:
+            dead.close()  # only now, so that the new line's descriptor is another number and is seen to be new
         recorded = {one.task_instance_id for one in self._exits}
         self._lose(sorted((lost & (self._handed | self._living)) - recorded), LOST)
 

@@ -21,9 +21,9 @@ and says
     ["replaced"]                        somebody else connected
 
 with ending = [id, pid, exit code, signal, why not started, timed out, started, ended, CPU seconds, peak bytes,
-bytes read, bytes written, killed]. Launches are started in order as long as their cores and memory fit beside what runs: a few of
-them waiting here spare a short command the way to the distributor and back. What waits is forgotten when the
-connection ends.
+bytes read, bytes written, killed]. Launches are started in order as long as their cores and memory fit beside what
+runs: a few of them waiting here spare a short command the way to the distributor and back. What waits is forgotten
+when the connection ends.
 
 The journal is append-only, on a local disk, and written before anybody is told: ["b", pid, boot id] at its head,
 ["s", id, pid, started, boot clock] and ["e", *ending]. The boot clock (seconds since boot) is the process's start

@@ -1,0 +1,284 @@
+"""Facts in, decisions out: the distributor's memory without anything around it."""
+
+import pytest
+
+from jobmon.core.cluster_protocol import Exit
+from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
+from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
+from jobmon.distributor.batch import Surroundings
+from jobmon.distributor.state import (
+    CLASSIC_WINDOW,
+    HAND_AHEAD_FACTOR,
+    HAND_AHEAD_FACTOR_MAX,
+    NO_ARRAY,
+    ClusterLimits,
+    DistributorState,
+)
+
+AROUND = Surroundings(1, 2, "/work", 0o022, "/logs/1", "/bin/sh")
+
+
+def make(slots=2.0, memory=None, lookahead=0):
+    limits = {"here": ClusterLimits(True, slots, memory, lookahead), "far": ClusterLimits(False)}
+    return DistributorState(limits, AROUND)
+
+
+def batch(*ids, cluster="here", number=1, **resources):
+    return LaunchBatch(
+        batch_number=number,
+        array_id=1,
+        array_name="array",
+        cluster_name=cluster,
+        queue_name="default",
+        requested_resources=resources,
+        task_instance_ids=list(ids),
+        task_ids=list(ids),
+        names=[f"t{one}" for one in ids],
+        commands=["true" for _ in ids],
+        attempts=[1 for _ in ids],
+    )
+
+
+def live(identity, status, cluster="here", distributor_id=None, **resources):
+    return LiveAttempt(
+        task_instance_id=identity,
+        task_id=identity,
+        status=status,
+        cluster_name=cluster,
+        distributor_id=distributor_id,
+        array_id=1,
+        batch_number=1,
+        array_step_id=0,
+        requested_resources=resources,
+    )
+
+
+def done(identity, **values):
+    return Exit(task_instance_id=identity, distributor_id=str(identity), **{"exit_code": 0, "ended_at": 1.0, **values})
+
+
+def spawned(state):
+    return [launch.task_instance_id for launch in state.spawnable().get("here", [])]
+
+
+def said(state):
+    reports = state.take_reports(100)
+    state.confirm_reports()
+    return {one.task_instance_id: (str(one.status), one.cause) for one in reports}
+
+
+def test_slots_are_filled_oldest_first():
+    state = make()
+    state.take([batch(1, 2, 3)])
+    assert spawned(state) == [1, 2]
+    assert spawned(state) == []
+    state.ended([done(1)])
+    assert spawned(state) == [3]
+
+
+def test_a_wide_one_at_the_head_holds_its_place():
+    state = make()
+    state.take([batch(1), batch(2, cores=2), batch(3)])
+    assert spawned(state) == [1]
+    state.ended([done(1)])
+    assert spawned(state) == [2]
+    state.ended([done(2)])
+    assert spawned(state) == [3]
+
+
+def test_one_that_is_too_wide_runs_alone():
+    state = make()
+    state.take([batch(1, cores=64), batch(2)])
+    assert spawned(state) == [1]
+    state.ended([done(1)])
+    assert spawned(state) == [2]
+
+
+def test_fractions_of_cores_and_memory():
+    state = make(memory=4.0)
+    state.take([batch(*range(1, 9), cores=0.25), batch(9)])
+    assert spawned(state) == list(range(1, 9))
+    state.ended([done(one) for one in range(1, 9)])
+    state.take([batch(10, 11, memory=3.0, cores=0.5)])
+    assert spawned(state) == [9, 10]
+
+
+def test_a_cluster_that_looks_ahead_is_given_more():
+    state = make(memory=1.0, lookahead=2)
+    state.take([batch(1, 2, 3, 4, 5, memory=1.0)])
+    assert spawned(state) == [1, 2, 3, 4]
+
+
+def test_capacity_counts_what_waits_and_runs():
+    state = make()
+    window = state.capacity()
+    assert window == {"here": 2 * HAND_AHEAD_FACTOR, "far": CLASSIC_WINDOW}
+    state.take([batch(1, 2, 3), batch(4, 5, cluster="far")])
+    spawned(state)
+    assert state.capacity() == {"here": window["here"] - 3, "far": CLASSIC_WINDOW - 2}
+    state.ended([done(1)])
+    state.submittable()
+    state.submitted("far", {4: "j4"})
+    state.refused([5], "full")
+    assert state.capacity() == {"here": window["here"] - 2, "far": CLASSIC_WINDOW - 1}
+    state.drain()
+    assert state.capacity() == {}
+
+
+def test_short_commands_widen_the_window_up_to_a_bound():
+    state = make()
+    for identity in range(1, 200):
+        state.take([batch(identity)])
+        spawned(state)
+        state.ended([done(identity, started_at=1.0, ended_at=1.0)])
+    assert state.capacity()["here"] == 2 * HAND_AHEAD_FACTOR_MAX
+
+
+def test_the_same_launch_twice_is_taken_once():
+    state = make()
+    state.take([batch(1)])
+    state.take([batch(1)])
+    assert spawned(state) == [1]
+    state.take([batch(1)])
+    assert spawned(state) == []
+
+
+def test_kill_what_waits_runs_and_was_never_here():
+    state = make(slots=1)
+    state.take([batch(1, 2)])
+    spawned(state)
+    assert state.kill([1, 2, 3]) == {"here": ["1"]}
+    assert set(state.known_to_kill) == {1, 2, 3}
+    assert state.kill([1, 2, 3]) == {}
+    assert said(state) == {2: ("E", Cause.KILLED_FOR_RESUME), 3: ("E", Cause.KILLED_FOR_RESUME)}
+    (ended,) = state.ended([done(1, exit_code=None, signal=2)])
+    assert ended.kill_cause is Cause.KILLED_FOR_RESUME
+    state.take([batch(3)])
+    assert spawned(state) == [], "its launch was overtaken by the wish to kill it"
+
+
+def test_the_cause_of_a_kill_follows_the_run():
+    state = make()
+    state.set_run_status(WorkflowRunStatus.STOPPED)
+    state.kill([1])
+    assert said(state) == {1: ("E", Cause.KILLED)}
+
+
+def test_triage():
+    state = make()
+    state.take([batch(1), batch(2, cluster="far")])
+    spawned(state)
+    state.submittable()
+    state.submitted("far", {2: "j2"})
+    said(state)
+    assert state.triage([1, 2, 3]) == {"far": {2: "j2"}}
+    assert set(state.known_to_triage) == {1, 2, 3}
+    assert said(state) == {1: ("R", None), 3: ("U", Cause.WORKER_LOST)}
+    assert state.known_to_triage == [2]
+
+
+def test_triage_leaves_alone_what_is_about_to_be_told():
+    state = make()
+    state.say(Report(task_instance_id=1, status=TaskInstanceStatus.DONE))
+    state.triage([1])
+    assert said(state) == {1: ("D", None)}
+
+
+def test_a_lasting_one_is_told_to_run_once():
+    state = make()
+    state.take([batch(1, 2)])
+    spawned(state)
+    state.spawned({1: "a", 2: "b", 9: "unknown"})
+    state.started({1: 100.0, 2: 100.05, 9: 1.0})
+    assert state.report_running(100.0, "host") == pytest.approx(100.1)
+    assert state.report_running(100.12, "host") == pytest.approx(100.15)
+    state.ended([done(2)])
+    assert state.report_running(200.0, "host") is None
+    state.started({1: 100.0})
+    assert state.report_running(300.0, "host") is None
+    assert said(state) == {1: ("R", None)}
+
+
+def test_a_final_run_gives_back_what_waits_and_takes_nothing():
+    state = make(slots=1)
+    state.take([batch(1, 2), batch(3, cluster="far")])
+    spawned(state)
+    state.set_run_status(WorkflowRunStatus.ERROR)
+    state.take([batch(4)])
+    lost = ("U", Cause.WORKER_LOST)
+    assert said(state) == {2: lost, 3: lost, 4: lost}
+    assert state.submittable() == {}
+    assert not state.is_idle
+    state.ended([done(1)])
+    assert state.is_idle
+
+
+def test_reports_are_kept_until_the_server_has_them():
+    state = make()
+    for identity in (1, 2, 3):
+        state.say(Report(task_instance_id=identity, status=TaskInstanceStatus.DONE))
+    assert [one.task_instance_id for one in state.take_reports(2)] == [1, 2]
+    assert not state.is_idle
+    state.restore_reports()
+    assert [one.task_instance_id for one in state.take_reports(2)] == [1, 2]
+    assert state.confirm_reports() == [1, 2]
+    assert state.has_reports
+
+
+def test_classic_jobs_end_in_their_own_ways():
+    state = make()
+    state.take([batch(*range(1, 7), cluster="far"), batch(7, cluster="nowhere")])
+    (given,) = state.submittable()["far"]
+    assert given.batch_number == 1
+    state.submitted("far", {one: f"j{one}" for one in range(1, 6)})
+    state.refused([6], "full")
+    assert state.classic("far") == {f"j{one}": one for one in range(1, 6)}
+    assert said(state)[7] == ("U", Cause.WORKER_LOST)
+    assert state.kill([4]) == {"far": ["j4"]}
+    state.classic_ended(1, TaskInstanceStatus.DONE, "")
+    state.classic_ended(2, None, "not known")
+    state.classic_ended(3, TaskInstanceStatus.RESOURCE_ERROR, "out of memory")
+    state.classic_ended(4, TaskInstanceStatus.ERROR, "cancelled")
+    state.classic_stuck(5, "will never start")
+    state.classic_ended(99, TaskInstanceStatus.ERROR, "unknown")
+    assert said(state) == {3: ("Z", None), 4: ("E", Cause.KILLED_FOR_RESUME), 5: ("E", Cause.SUBMISSION_FAILED)}
+    assert state.is_idle
+
+
+def test_an_array_that_lost_a_member_is_no_array_any_more():
+    state = make()
+    state.take([batch(1, 2, 3, cluster="far")])
+    state.kill([2])
+    (given,) = state.submittable()["far"]
+    assert (given.batch_number, given.task_instance_ids) == (NO_ARRAY, [1, 3])
+
+
+def test_adoption():
+    state = make()
+    state.take([batch(9)])
+    attempts = [
+        live(1, "R", cores=2),  # lives
+        live(2, "K"),  # lives and is to be killed
+        live(3, "I"),  # was never started
+        live(4, "R"),  # is gone
+        live(5, "K"),  # is gone and was to be killed
+        live(6, "O", cluster="far", distributor_id="j6"),
+        live(7, "I", cluster="far"),
+        live(8, "I", cluster="nowhere"),
+        live(9, "I"),  # known from before
+        live(10, "R"),  # about to be told
+    ]
+    state.say(Report(task_instance_id=10, status=TaskInstanceStatus.DONE))
+    assert state.adopt(attempts, {"here": {1: "1", 2: "2"}}) == {"here": ["2"]}
+    assert said(state) == {
+        10: ("D", None),
+        3: ("U", Cause.WORKER_LOST),
+        4: ("U", Cause.SUPERVISOR_LOST),
+        5: ("E", Cause.KILLED_FOR_RESUME),
+        7: ("U", Cause.WORKER_LOST),
+        8: ("U", Cause.WORKER_LOST),
+    }
+    assert set(state.alive()) == {1, 2, 9}
+    assert state.classic("far") == {"j6": 6}
+    assert spawned(state) == [], "the adopted ones fill the slots"
+    assert state.held_count == 3
