@@ -42,8 +42,9 @@ class Gate:
 
 
 def _came_through_unix_socket(scope: Scope) -> bool:
-    """Only there neither end has an address."""
-    return scope.get("client") is None and scope.get("server") is None
+    """ASGI names the address on which the request came in: a host and a port, or a path and no port."""
+    server = scope.get("server")
+    return server is not None and server[1] is None
 
 
 async def _refuse(send: Send) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from jobmon.core.exceptions import ConfigError
@@ -32,7 +33,7 @@ _DRIVERS: Final = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql",
 def _url(uri: str) -> URL:
     try:
         url = make_url(uri)
-    except ValueError as error:
+    except (ArgumentError, ValueError) as error:
         raise ConfigError(f"db.sqlalchemy_database_uri cannot be read: {error}.") from error
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 

@@ -195,6 +195,8 @@ class AttemptMoves:
         if wanted is None:
             return None
         source = attempt.task_status
+        if source == wanted:
+            return None
         verdict = fsm.judge(Machine.TASK, source, wanted)
         if verdict is Verdict.LATE:
             self._tx.effects.ignored[(Machine.TASK, source, wanted)] += 1
@@ -433,8 +435,9 @@ def move_workflow(tx: Transaction, workflow_id: int, source: str, target: Workfl
     Raises:
         InvalidStateTransition: the table calls it illegal.
     """
-    verdict = fsm.judge(Machine.WORKFLOW, source, target)
-    if verdict is Verdict.LATE:
+    if source == target:
+        return
+    if fsm.judge(Machine.WORKFLOW, source, target) is Verdict.LATE:
         tx.effects.ignored[(Machine.WORKFLOW, source, target)] += 1
         return
     _assert_legal(Machine.WORKFLOW, workflow_id, source, target)

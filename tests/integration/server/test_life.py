@@ -211,9 +211,10 @@ class TestPolls:
 
     async def poll_held(self, world, coroutine):
         """Start a poll and wait until the server holds it."""
-        polls = world.app.state.services.feed.open_polls
+        feed = world.app.state.services.feed
+        polls = feed.open_polls
         task = asyncio.create_task(coroutine)
-        while world.app.state.services.feed.open_polls == polls and not task.done():
+        while feed.open_polls == polls and not task.done():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0)
         assert not task.done()
         return task
