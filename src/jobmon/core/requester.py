@@ -8,6 +8,7 @@ every failure to get an answer is retried, with growing pauses and jitter.
 from __future__ import annotations
 
 import http.client
+import logging
 import random
 import socket
 import threading
@@ -23,6 +24,8 @@ from jobmon.core import exceptions, wire
 from jobmon.core.exceptions import InvalidRequest, InvalidResponse, JobmonError, ServerUnavailable
 from jobmon.core.wire.server import Problem
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     import aiohttp
 
@@ -34,6 +37,9 @@ PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 5.0
 CONNECTIONS_MAX: Final = 8
 _RETRIED_STATUSES: Final = frozenset({500, 502, 503, 504})
+#: Waiting for the server is said after this long, and then again and again, seconds.
+COMPLAINT_SECONDS_FIRST: Final = 3.0
+COMPLAINT_SECONDS: Final = 30.0
 #: Without limit, said as a number: a request of the orchestrator or distributor is tried this long.
 FOREVER: Final = float("inf")
 
@@ -227,8 +233,10 @@ class Requester:
     def _send(self, route: str, message: object, method: str, tenacious: bool, timeout: float) -> tuple[int, bytes]:
         path, body = _request_of(route, message, method)
         failure: Exception | None = None
+        complaints = _Complaints(self.url)
         for pause in self._pauses(tenacious):
             if pause:
+                complaints.consider(failure)
                 time.sleep(pause)
             try:
                 status, content = self._exchange(path, body, method.upper(), timeout)
@@ -267,8 +275,10 @@ class Requester:
         path, body = _request_of(route, message, method)
         limit = aiohttp.ClientTimeout(total=timeout)
         failure: Exception | None = None
+        complaints = _Complaints(self.url)
         for pause in self._pauses(tenacious):
             if pause:
+                complaints.consider(failure)
                 await asyncio.sleep(pause)
             url = self._base_of(session) + path
             try:
@@ -330,6 +340,20 @@ class Requester:
             else "Check http.service_url and that the server runs."
         )
         return ServerUnavailable(f"The Jobmon server at {self.url} does not answer {route} ({reason}). {remedy}")
+
+
+class _Complaints:
+    """Says now and then why a request still waits, so that nobody wonders."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._due = time.monotonic() + COMPLAINT_SECONDS_FIRST
+
+    def consider(self, failure: Exception | None) -> None:
+        """Log the reason if it is time to."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + COMPLAINT_SECONDS
+            logger.warning("Still waiting for the Jobmon server at %s: %s", self._url, failure or "no answer")
 
 
 def _connection_to(target: Target, timeout: float) -> http.client.HTTPConnection:

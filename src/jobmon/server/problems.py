@@ -53,10 +53,27 @@ _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
 )
 
 
+#: What a database says when it cannot write for a while -> what that means. Whoever asked tries again.
+_PASSING: Final = {
+    "database or disk is full": "The disk that holds the server's database is full. Free some space on it.",
+    "disk I/O error": "The disk that holds the server's database does not work.",
+    "readonly database": "The server's database cannot be written to. Check the rights of its folder.",
+    "unable to open database file": "The server's database cannot be opened. Check its folder.",
+}
+
+
+def _passing_problem(error: Exception) -> Problem | None:
+    text = str(error)
+    meaning = next((meaning for sign, meaning in _PASSING.items() if sign in text), None)
+    return None if meaning is None else Problem(kind="ServerUnavailable", message=meaning)
+
+
 def problem_of(error: Exception, details: dict[str, Any] | None = None) -> tuple[int, Problem]:
     """Return status and body of the answer for an exception. What is not in the table is our own fault: 500."""
     for kind, status, name in _STATUSES:
         if isinstance(error, kind):
             return status, Problem(kind=name or type(error).__name__, message=str(error), details=details or {})
+    if passing := _passing_problem(error):
+        return 503, passing
     message = f"The server failed: {type(error).__name__}: {error}. Its log says more."
     return 500, Problem(kind="InternalError", message=message, details=details or {})
