@@ -74,10 +74,10 @@ def resume(tx: Transaction, workflow_id: int, request: ResumeRequest) -> ResumeR
     """
     if require_workflow(tx, workflow_id) == WorkflowStatus.DONE:
         raise WorkflowAlreadyComplete
+    transitions.end_queued(tx, workflow_id, Cause.KILLED_FOR_RESUME)
     for run in active_runs(tx, workflow_id):
         is_lost = run.heartbeat_overdue or run.workflow_run_id in request.gone_run_ids
         _make_room(tx, run, is_lost=is_lost, cold=request.reset_running_jobs)
-    transitions.end_queued(tx, workflow_id, Cause.KILLED_FOR_RESUME)
     if request.reset_running_jobs:
         transitions.kill_taken(tx, workflow_id, Cause.KILLED_FOR_RESUME)
     tx.audit(Actor.CLIENT, "resume", workflow_id, cold=request.reset_running_jobs, gone=request.gone_run_ids)

@@ -1,0 +1,351 @@
+"""The server against a model: use cases in any order, repeated and late; the database equals a dictionary.
+
+The model is a few dictionaries that ask `core.fsm` and `core.retry` one attempt at a time. The server does the same in
+bulk statements; this test is why one may believe them.
+"""
+
+import itertools
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from jobmon.core import fsm, retry
+from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.exceptions import InvalidRequest, WorkflowNotResumable
+from jobmon.core.fsm import Machine, Verdict
+from jobmon.core.wire.binding import ArraySpec, ArraysRequest, ResourcesRequest, ResourcesSpec, TasksRequest
+from jobmon.core.wire.binding import WorkflowRequest as Workflow
+from jobmon.core.wire.definition import ClusterRequest, QueueSpec, TemplateSpec, TemplatesRequest, ToolRequest
+from jobmon.core.wire.launching import DistributorRequest, Report, SyncRequest
+from jobmon.core.wire.run import ResetRequest, ResumeRequest, RunRequest, RunStatusRequest
+from jobmon.core.wire.swarm import QueueBatch, QueueRequest
+from jobmon.server import migrations
+from jobmon.server.database import open_engine, open_transaction
+from jobmon.server.models.types import to_microseconds
+from jobmon.server.settings import Settings
+from jobmon.server.transaction import Surroundings
+from jobmon.server.usecases import binding, definitions, launching, queueing, reporting, resuming, runs, triaging
+
+TASK, TI, RUN = TaskStatus, TaskInstanceStatus, WorkflowRunStatus
+TASKS, MAX_ATTEMPTS = 4, 2
+START = to_microseconds(datetime(2026, 1, 1, tzinfo=UTC))
+OVERDUE_MICROSECONDS = int(90 * 3.1 * 1e6) + 1_000_000
+LIVE = frozenset("QIORTK")
+REPORTS = st.sampled_from(sorted(status.value for status in fsm.REPORTS))
+CAUSES = st.sampled_from([None, Cause.EXIT_CODE, Cause.NODE_FAILURE, Cause.OUT_OF_MEMORY])
+
+
+class Database:
+    """A server without HTTP: use cases, each in a transaction of its own."""
+
+    def __init__(self, folder):
+        self.engine = open_engine(f"sqlite:///{folder}/db.sqlite")
+        self.now = START
+        settings = Settings(database_uri="")
+        self.tx = open_transaction(self.engine, Surroundings(settings, START - OVERDUE_MICROSECONDS))
+        self.tx.run("PRAGMA synchronous=OFF")
+
+    def run(self, use_case, *arguments):
+        self.now += 1000
+        self.tx.start(self.now)
+        try:
+            answer = use_case(self.tx, *arguments)
+        except Exception:
+            self.tx.rollback()
+            raise
+        self.tx.commit()
+        return answer
+
+    def close(self):
+        self.tx.close()
+        self.engine.dispose()
+
+
+def bind(database):
+    """Record the workflow that all examples start from."""
+    run = database.run
+    version = run(definitions.find_tool, ToolRequest(name="tool")).tool_version_ids[0]
+    spec = TemplateSpec(name="t", command_template="{x}", node_args=["x"], task_args=[], op_args=[])
+    template = run(definitions.find_templates, version, TemplatesRequest(templates=[spec])).task_template_version_ids[0]
+    run(definitions.set_cluster, ClusterRequest(name="c", plugin="dummy", queues=[QueueSpec(queue_name="q")]))
+    spec = ResourcesSpec(cluster_name="c", queue_name="q", requested={}, kind="original")
+    resources = run(definitions.find_resources, ResourcesRequest(resources=[spec])).ids[0]
+    workflow = Workflow(
+        tool_version_id=version,
+        workflow_args="w",
+        workflow_args_hash="w",
+        dag_hash="d",
+        task_hash="t",
+        task_count=TASKS,
+        edge_set_count=0,
+        name="w",
+        description="",
+        max_concurrently_running=10,
+        task_counts={},
+        user="u",
+        working_directory="/",
+        umask=0,
+    )
+    workflow_id = run(binding.find_workflow, workflow).workflow_id
+    spec = ArraySpec(task_template_version_id=template, name="t", max_concurrently_running=10)
+    array = run(binding.find_arrays, workflow_id, ArraysRequest(arrays=[spec])).ids[0]
+    numbers = [str(number) for number in range(TASKS)]
+    tasks = TasksRequest(
+        array_id=array,
+        task_template_version_id=template,
+        names=numbers,
+        commands=numbers,
+        node_hashes=numbers,
+        task_hashes=numbers,
+        node_args={"x": numbers},
+        task_args={},
+        max_attempts=[MAX_ATTEMPTS] * TASKS,
+        task_resources_ids=[resources] * TASKS,
+        scales=[{}],
+        scales_index=[0] * TASKS,
+        fallback_queues=[[]],
+        fallback_index=[0] * TASKS,
+    )
+    run(binding.find_tasks, workflow_id, tasks)
+    run(binding.finish_binding, workflow_id)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def template_folder():
+    folder = Path(tempfile.mkdtemp())
+    engine = open_engine(f"sqlite:///{folder}/db.sqlite")
+    migrations.upgrade(engine)
+    engine.dispose()
+    database = Database(folder)
+    bind(database)
+    database.close()
+    ServerMachine.template = folder / "db.sqlite"
+    yield
+    shutil.rmtree(folder)
+
+
+@dataclass
+class Task:
+    status: str = TASK.REGISTERING
+    num_attempts: int = 0
+    in_a_row: int = 0
+    newest: int = 0
+
+
+@dataclass
+class Attempt:
+    task: int
+    number: int
+    status: str = TI.QUEUED
+    cause: str | None = None
+    charged: bool = False
+
+
+class Model:
+    """What must be true."""
+
+    def __init__(self):
+        self.tasks = {task_id: Task() for task_id in range(1, TASKS + 1)}
+        self.attempts: dict[int, Attempt] = {}
+        self.ids = itertools.count(1)
+
+    def queue(self, task_ids):
+        for task_id in sorted(set(task_ids)):
+            task = self.tasks[task_id]
+            if fsm.judge(Machine.TASK, task.status, TASK.QUEUED) is Verdict.LEGAL:
+                task.status = TASK.QUEUED
+                task.newest += 1
+                self.attempts[next(self.ids)] = Attempt(task_id, task.newest)
+
+    def move(self, attempt_id, asked, cause=None):
+        attempt = self.attempts[attempt_id]
+        if fsm.judge(Machine.TASK_INSTANCE, attempt.status, asked) is not Verdict.LEGAL:
+            return
+        target = fsm.effective_target(Machine.TASK_INSTANCE, attempt.status, asked)
+        if target == TI.DONE:
+            cause = None
+        elif attempt.status == TI.KILL_SELF:
+            cause = attempt.cause or Cause.KILLED
+        elif cause is None:
+            cause = {TI.NO_HEARTBEAT: Cause.NO_HEARTBEAT, TI.NO_DISTRIBUTOR_ID: Cause.NO_DISTRIBUTOR_ID}.get(target)
+        task = self.tasks[attempt.task]
+        ended = fsm.is_terminal(Machine.TASK_INSTANCE, target)
+        charged = ended and (target == TI.DONE or retry.is_charged(cause, task.in_a_row))
+        attempt.status, attempt.cause, attempt.charged = target, cause, charged
+        if attempt.number == task.newest:
+            self.follow(task, target, ended=ended, charged=charged)
+
+    def follow(self, task, target, *, ended, charged):
+        wanted = fsm.TASK_OF_INSTANCE.get(TI(target))
+        if wanted is None or fsm.judge(Machine.TASK, task.status, wanted) is not Verdict.LEGAL:
+            return
+        if ended:
+            task.num_attempts += charged
+            task.in_a_row = 0 if charged else task.in_a_row + 1
+        task.status = wanted
+        if wanted == TASK.ERROR_RECOVERABLE:
+            task.status = retry.after_failure(target, task.num_attempts, MAX_ATTEMPTS, charged=charged)
+
+    def live(self, statuses=LIVE):
+        return [attempt_id for attempt_id, one in self.attempts.items() if one.status in statuses]
+
+    def kill(self, cause, *, running=True):
+        for attempt_id in self.live("Q"):
+            self.move(attempt_id, TI.ERROR, cause)
+        for attempt_id in self.live("IORT") if running else ():
+            self.move(attempt_id, TI.KILL_SELF, cause)
+
+    def reset(self):
+        for task in self.tasks.values():
+            if task.status != TASK.DONE:
+                task.status, task.num_attempts, task.in_a_row = TASK.REGISTERING, 0, 0
+
+
+class ServerMachine(RuleBasedStateMachine):
+    """Rules are what clients, distributors and people may ask, at any time."""
+
+    template: Path
+
+    @initialize()
+    def open(self):
+        self.folder = Path(tempfile.mkdtemp())
+        shutil.copy(self.template, self.folder / "db.sqlite")
+        self.database, self.model, self.keys = Database(self.folder), Model(), itertools.count()
+        self.last_reports = []
+        self.start_run()
+
+    def teardown(self):
+        self.database.close()
+        shutil.rmtree(self.folder)
+
+    def start_run(self):
+        key = f"run {next(self.keys)}"
+        request = RunRequest(
+            user="u", host="h", pid=1, pid_start_time=0.0, version="1", next_report_increment=1e6, key=key
+        )
+        self.run_id = self.database.run(runs.create_run, 1, request).workflow_run_id
+        assert self.database.run(runs.create_run, 1, request).workflow_run_id == self.run_id
+        for status in (RUN.LINKING, RUN.BOUND, RUN.INSTANTIATED, RUN.LAUNCHED, RUN.RUNNING):
+            self.database.run(runs.set_run_status, self.run_id, RunStatusRequest(status=status))
+        request = DistributorRequest(host="h", pid=2, pid_start_time=0.0, key=key)
+        self.epoch = self.database.run(launching.register, self.run_id, request).epoch
+
+    def sync(self, **message):
+        return self.database.run(reporting.sync, self.run_id, SyncRequest(epoch=self.epoch, **message))
+
+    @rule(task_ids=st.lists(st.integers(1, TASKS), min_size=1, unique=True), repeat=st.booleans())
+    def queue(self, task_ids, repeat):
+        batch = QueueBatch(array_id=1, task_ids=task_ids, task_resources_id=1, cluster_id=1)
+        answer = self.database.run(queueing.queue, self.run_id, QueueRequest(batches=[batch]))
+        if repeat:
+            assert self.database.run(queueing.queue, self.run_id, QueueRequest(batches=[batch])) == answer
+        self.model.queue(task_ids)
+        told = {task_id: status for status, ids in answer.tasks_by_status.items() for task_id in ids}
+        assert told == {task_id: self.model.tasks[task_id].status for task_id in task_ids}
+
+    @rule(capacity=st.integers(1, 3), repeat=st.booleans())
+    def launch(self, capacity, repeat):
+        key = f"sync {next(self.keys)}"
+        answer = self.sync(capacity={"c": capacity}, key=key)
+        if repeat and answer.launches:
+            assert self.sync(capacity={"c": capacity}, key=key) == answer
+        oldest = sorted(self.model.live("Q"))[:capacity]
+        assert [attempt_id for batch in answer.launches for attempt_id in batch.task_instance_ids] == oldest
+        for attempt_id in oldest:
+            self.model.move(attempt_id, TI.INSTANTIATED)
+
+    @precondition(lambda self: self.model.attempts)
+    @rule(data=st.data())
+    def report(self, data):
+        ids = st.sampled_from(sorted(self.model.attempts))
+        live = self.model.live("IORTK")
+        chosen = st.one_of(ids, st.sampled_from(live)) if live else ids
+        wanted = data.draw(st.lists(st.tuples(chosen, REPORTS, CAUSES), min_size=1, max_size=4))
+        self.last_reports = [Report(task_instance_id=one, status=status, cause=cause) for one, status, cause in wanted]
+        late_or_refused = self.sync(reports=self.last_reports)
+        for attempt_id, status, cause in wanted:
+            self.model.move(attempt_id, status, cause)
+        assert sorted(late_or_refused.kill) == self.model.live("K")
+        assert sorted(late_or_refused.triage) == self.model.live("T")
+
+    @rule()
+    def send_the_last_reports_again(self):
+        """Only what is still to come can happen: a repeat of an applied report changes nothing."""
+        self.sync(reports=self.last_reports)
+        for one in self.last_reports:
+            self.model.move(one.task_instance_id, one.status, one.cause)
+
+    @rule()
+    def triage(self):
+        self.database.now += OVERDUE_MICROSECONDS
+        self.database.run(triaging.triage, self.run_id)
+        for attempt_id in self.model.live("O"):
+            self.model.move(attempt_id, TI.NO_HEARTBEAT)
+        for attempt_id in self.model.live("R"):
+            self.model.move(attempt_id, TI.TRIAGING)
+
+    @rule()
+    def stop(self):
+        self.database.run(resuming.terminate, self.run_id)
+        self.model.kill(Cause.KILLED)
+
+    @rule()
+    def force_cleanup(self):
+        assert self.database.run(resuming.force_cleanup, 1).cleaned == len(self.model.live("K"))
+        for attempt_id in self.model.live("K"):
+            self.model.move(attempt_id, TI.ERROR)
+
+    @rule(cold=st.booleans(), gone=st.booleans())
+    def resume(self, cold, gone):
+        request = ResumeRequest(reset_running_jobs=cold, gone_run_ids=[self.run_id] if gone else [])
+        for _ in range(2):
+            answer = self.database.run(resuming.resume, 1, request)
+            assert len(answer.active_runs) == (not gone)
+        batch = QueueBatch(array_id=1, task_ids=[1], task_resources_id=1, cluster_id=1)
+        with pytest.raises(InvalidRequest):
+            self.database.run(queueing.queue, self.run_id, QueueRequest(batches=[batch]))
+        self.database.run(runs.set_run_status, self.run_id, RunStatusRequest(status=RUN.TERMINATED))
+        self.model.kill(Cause.KILLED_FOR_RESUME, running=cold)
+        self.force_cleanup()
+        if cold:
+            self.database.run(resuming.reset_chunk, 1, 0, ResetRequest())
+            self.model.reset()
+        self.start_run()
+
+    @rule()
+    def reset_is_refused_while_running(self):
+        with pytest.raises(WorkflowNotResumable):
+            self.database.run(resuming.start_reset, 1, ResetRequest())
+
+    @invariant()
+    def database_equals_model(self):
+        tx = self.database.tx
+        tasks = tx.rows("SELECT id, status, num_attempts, uncharged_in_a_row, attempt_count FROM task")
+        assert {row[0]: Task(*row[1:]) for row in tasks} == self.model.tasks
+        attempts = tx.rows("SELECT id, task_id, number, status, cause, charged FROM task_instance")
+        found = {row[0]: Attempt(row[1], row[2], row[3], row[4], bool(row[5])) for row in attempts}
+        assert found == self.model.attempts
+
+    @invariant()
+    def promises_hold(self):
+        tx = self.database.tx
+        assert all(task.num_attempts <= MAX_ATTEMPTS for task in self.model.tasks.values())
+        for task_id in self.model.tasks:
+            live = [one for one in self.model.attempts.values() if one.task == task_id and one.status in LIVE]
+            assert len(live) <= 1
+        stamp = tx.value("SELECT stamp FROM logical_clock")
+        assert tx.value("SELECT MAX(status_at) FROM task") <= stamp
+        assert tx.value("SELECT status FROM workflow") == WorkflowStatus.RUNNING
+        handed_over = tx.column("SELECT DISTINCT workflow_run_id FROM task_instance WHERE ended_at IS NULL")
+        assert handed_over in ([], [self.run_id])
+
+
+TestServerAgainstModel = ServerMachine.TestCase
+TestServerAgainstModel.settings = settings(stateful_step_count=30)
