@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from jobmon.core.cluster_protocol import Exit, Launch
@@ -16,6 +17,7 @@ from jobmon.core.wire.launching import LaunchBatch, Report
 LOG_SHARD_SIZE: Final = 1_000
 FILE_NAME_CHARACTERS_MAX: Final = 60
 ERROR_LINE_CHARACTERS_MAX: Final = 500
+SHELLS_REMEMBERED_MAX: Final = 64
 _ENDS_WELL: Final = 0
 
 
@@ -95,8 +97,13 @@ def _identity(attempt: Attempt, around: Surroundings) -> dict[str, str]:
 
 def shell_words(shell: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """Return the words before the command: a shell given by its name alone gets "-c"."""
-    words = tuple(shlex.split(shell)) if isinstance(shell, str) else tuple(shell)
+    words = _split(shell) if isinstance(shell, str) else tuple(shell)
     return words if len(words) > 1 else (*words, "-c")
+
+
+@lru_cache(maxsize=SHELLS_REMEMBERED_MAX)
+def _split(shell: str) -> tuple[str, ...]:
+    return tuple(shlex.split(shell))
 
 
 def output_files(attempt: Attempt, log_folder: str) -> tuple[str, str]:

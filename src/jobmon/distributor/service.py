@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 POLLS_MAX: Final = 4
 #: A plug-in that cannot be waited for is asked this often.
 ASK_INTERVAL_SECONDS: Final = 0.05
+#: How long reports gather while the clusters have enough to do.
+GATHER_SECONDS: Final = 0.01
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 5.0
 #: The poll must be answered well before work handed ahead expires, or it would expire on a quiet, healthy line.
@@ -111,6 +113,7 @@ class DistributorService:
         self._registration: asyncio.Task[DistributorResponse] | None = None
         self._outcome: Outcome | None = None
         self._pause = 0.0
+        self._reported_at = 0.0
         self._has_expired = False
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -395,10 +398,20 @@ class DistributorService:
     def _ask(self) -> None:
         if self._registration is not None:
             return
-        if self._report is None and (self._state.has_reports or self._is_heartbeat_due()):
+        if self._report is None and (self._is_report_due() or self._is_heartbeat_due()):
             self._send_reports()
         if len(self._polls) < POLLS_MAX and self._is_poll_wanted():
             self._send_poll()
+
+    def _is_report_due(self) -> bool:
+        """At once, unless the clusters have enough to do meanwhile: then a few more ride along."""
+        if not self._state.has_reports:
+            return False
+        gathered_at = self._reported_at + GATHER_SECONDS
+        if self._state.is_well_supplied and self._clock.monotonic() < gathered_at:
+            self._due.append(gathered_at)
+            return False
+        return True
 
     def _is_heartbeat_due(self) -> bool:
         if self._clock.monotonic() >= self._heartbeat_at:
@@ -432,6 +445,7 @@ class DistributorService:
         self._polls[task] = capacity
 
     def _send_reports(self) -> None:
+        self._reported_at = self._clock.monotonic()
         alive: list[int] = []
         if self._is_heartbeat_due():
             self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval

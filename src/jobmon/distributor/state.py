@@ -220,6 +220,13 @@ class DistributorState:
             return {}
         return {name: max(0, one.limits.window(one.mean_seconds) - one.count) for name, one in self._clusters.items()}
 
+    @property
+    def is_well_supplied(self) -> bool:
+        """Whether every cluster has half of what it may be handed: then news may gather for a moment."""
+        return all(
+            one.count * 2 >= one.limits.window(one.mean_seconds) for one in self._clusters.values() if one.limits.direct
+        )
+
     def spawnable(self) -> dict[str, list[Launch]]:
         """Move what fits from waiting to its cluster; return cluster -> launches, oldest first."""
         result: dict[str, list[Launch]] = {}

@@ -1,0 +1,87 @@
+"""Parts of the local clusters that need no process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jobmon.plugins.local import machine, supervisor
+from jobmon.plugins.local.remains import read_journal
+
+
+@pytest.fixture
+def journal(tmp_path):
+    one = supervisor.Journal(str(tmp_path / "journal"))
+    yield one
+    os.close(one._descriptor)
+
+
+def started(identity):
+    return f'["s",{identity},{identity + 100},1.0,2.0]\n'
+
+
+def test_a_full_disk_delays_the_journal_and_ends_nothing(journal, tmp_path):
+    journal.write([started(1)])
+    real, journal._descriptor = journal._descriptor, os.open("/dev/full", os.O_WRONLY)
+    journal.write([started(2)])
+    os.close(journal._descriptor)
+    journal._descriptor = real
+    journal.write([started(3)])
+    assert list(read_journal(tmp_path / "journal").live) == [1, 2, 3]
+
+
+def test_a_journal_that_cannot_be_made_ends_nothing():
+    journal = supervisor.Journal("/no/such/folder/journal")
+    journal.write([started(1)])
+    journal.rewrite([])
+    assert journal.size == 0
+
+
+def test_a_journal_begins_anew_with_what_is_needed(journal, tmp_path):
+    journal.write([started(one) for one in range(100)])
+    size = journal.size
+    journal.rewrite([started(7)])
+    assert journal.size < size
+    remains = read_journal(tmp_path / "journal")
+    assert (list(remains.live), remains.supervisor_pid) == ([7], os.getpid())
+
+
+def test_its_journal_is_pruned_while_commands_run(tmp_path):
+    journal = supervisor.Journal(str(tmp_path / "journal"))
+    commands = supervisor.Commands(journal)
+    running = supervisor.Running(5, 50, 1.0, 0.0)
+    commands.running[50] = commands.live[5] = running
+    journal.write([started(one) + " " * 5_000 + "\n" for one in range(1_000)])
+    assert journal.size > supervisor.JOURNAL_BYTES_MAX
+    commands.acknowledge([])
+    assert journal.size < 1_000
+    assert list(read_journal(tmp_path / "journal").live) == [5]
+    os.close(journal._descriptor)
+
+
+def test_told_endings_are_json():
+    ending = json.loads(supervisor.not_started(3, 'a "reason"\nof two lines'))
+    assert ending[0] == 3
+    assert ending[4] == 'a "reason"\nof two lines'
+
+
+def test_the_machine_lets_us_use_something():
+    assert 1 <= machine.usable_cpus() <= (os.cpu_count() or 1)
+    assert machine.usable_memory_gib() > 0
+
+
+@pytest.mark.parametrize(("content", "cpus"), [("max 100000", None), ("150000 100000", 1.5), ("", None)])
+def test_quotas_of_a_cgroup(tmp_path, content, cpus):
+    (tmp_path / "cpu.max").write_text(content)
+    assert machine._cpu_quota(tmp_path) == cpus
+
+
+def test_the_supervisor_is_small():
+    code = (
+        "import sys; exec(compile(open(sys.argv[1]).read(), 's', 'exec'), {'__name__': 's'});"
+        "print(*[m for m in sys.modules if m in ('typing', 'dataclasses', 'subprocess', 'threading', 'ssl')])"
+    )
+    words = [sys.executable, "-I", "-S", "-c", code, supervisor.__file__]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "\n"
