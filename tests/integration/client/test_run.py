@@ -46,29 +46,26 @@ def _workflow(tool, args, *commands, **kwargs):
 
 def _until_exists(path, seconds=30.0):
     deadline = time.monotonic() + seconds
-    while not path.exists():
+    while not (path.exists() and (path.stat().st_size or path.suffix != ".pid")):
         assert time.monotonic() < deadline, f"{path} did not appear"
         time.sleep(0.01)
 
 
 def test_a_workflow_runs_to_its_end_once(tool, args, tmp_path):
-    workflow = _workflow(tool, args, *(f"touch {tmp_path}/{n}" for n in range(5)))
-    tasks = list(workflow.tasks.values())
-    last = tool.active_task_templates["run"].create_task(
-        command=f"ls {tmp_path} > {tmp_path}/all", upstream_tasks=tasks
-    )
-    workflow.add_task(last)
+    def define():
+        workflow = _workflow(tool, args, *(f"touch {tmp_path}/{n}" for n in range(5)))
+        template, before = tool.active_task_templates["run"], list(workflow.tasks.values())
+        last = template.create_task(command=f"ls {tmp_path} > {tmp_path}/all", upstream_tasks=before)
+        workflow.add_task(last)
+        return workflow, last
+
+    workflow, last = define()
     assert workflow.run() == WorkflowRunStatus.DONE
     assert (tmp_path / "all").read_text().split() == ["0", "1", "2", "3", "4", "all"]
     assert workflow.last_result.done_count == 6
     assert {task.final_status for task in workflow.tasks.values()} == {TaskStatus.DONE}
     assert last.resource_usage()["num_attempts"] == 1
-    again = _workflow(tool, args, *(f"touch {tmp_path}/{n}" for n in range(5)))
-    again.add_task(
-        tool.active_task_templates["run"].create_task(
-            command=f"ls {tmp_path} > {tmp_path}/all", upstream_tasks=list(again.tasks.values())
-        )
-    )
+    again, _ = define()
     with pytest.raises(WorkflowAlreadyComplete, match="already complete: nothing to do"):
         again.run()
 
@@ -101,10 +98,10 @@ def test_a_failed_task_stops_its_downstream_and_can_be_resumed(tool, args, tmp_p
 
 
 def test_an_interrupt_stops_the_run_and_its_commands(tool, args, tmp_path):
-    workflow = _workflow(tool, args, f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 60")
+    workflow = _workflow(tool, args, f"echo $$ > {tmp_path}/sh.pid; exec sleep 60")
 
     def interrupt():
-        _until_exists(tmp_path / "pid")
+        _until_exists(tmp_path / "sh.pid")
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -115,7 +112,7 @@ def test_an_interrupt_stops_the_run_and_its_commands(tool, args, tmp_path):
     assert workflow.last_result.final_status == WorkflowRunStatus.STOPPED
     assert isinstance(workflow.last_result.error, DistributorInterruptedError)
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+        os.kill(int((tmp_path / "sh.pid").read_text()), 0)
 
 
 def test_an_interrupt_that_was_not_meant_changes_nothing(tool, args, tmp_path):

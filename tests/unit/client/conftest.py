@@ -12,7 +12,7 @@ from jobmon.client.api import Tool, Workflow
 from jobmon.core import wire
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import WorkflowAlreadyExists, WorkflowNotResumable
-from jobmon.core.wire import binding, definition, run, swarm
+from jobmon.core.wire import binding, definition, monitoring, run, swarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,7 @@ class FakeServer:
         self.complete_dags: set[int] = set()
         self.errors: list[swarm.TaskError] = []
         self.resume_answers: list[Any] = []
+        self.usage = monitoring.UsageResponse(num_tasks=0)
 
     def call(self, route: str, message: Any, reply: Any, method: str = "post", **_: Any) -> Any:
         """Answer one request; what goes over the wire can be encoded."""
@@ -203,6 +204,9 @@ class FakeServer:
         known = self.workflow(workflow_id)
         cleaned, known.kill_self = known.kill_self, 0
         return run.ForceCleanupResponse(cleaned=cleaned)
+
+    def post_task_template_versions_resource_usage(self, version: int, message: Any) -> monitoring.UsageResponse:
+        return self.usage
 
     def post_workflows_reset_tasks(self, workflow_id: int, message: run.ResetRequest) -> dict[str, Any]:
         return {}

@@ -20,6 +20,7 @@ from jobmon.core.exceptions import (
     WorkflowAlreadyExists,
 )
 from jobmon.core.wire.binding import ArraysRequest, EdgesRequest, TasksRequest, WorkflowRequest
+from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
 
 
 def _nothing_recorded(server):
@@ -230,7 +231,7 @@ def test_concurrency_limits(server, make_workflow):
         workflow.set_task_template_max_concurrency_limit("step", -1)
     other = make_workflow("other")
     other.set_task_template_max_concurrency_limit("stop", 2)
-    with pytest.raises(ValueError, match="'stop'.*did you mean 'step'"):
+    with pytest.raises(ValueError, match=r"'stop'.*did you mean 'step'"):
         other.bind()
 
 
@@ -319,3 +320,12 @@ def test_tool_versions(server, tool):
     workflow.add_task(template.create_task(a=1, cluster_name="dummy"))
     with pytest.raises(ValueError, match="no version 99"):
         workflow.bind()
+
+
+def test_usage_of_a_template(server, tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    assert template.resource_usage() is None
+    server.usage = UsageResponse(num_tasks=2, mean_mem=1.5)
+    usage = template.resource_usage(workflows=[3], node_args={"a": [1, 2]}, ci=0.95)
+    assert (usage["num_tasks"], usage["mean_mem"], usage["ci_mem"]) == (2, 1.5, None)
+    assert server.sent(UsageRequest)[-1] == UsageRequest(workflow_ids=[3], node_args={"a": ["1", "2"]}, confidence=0.95)

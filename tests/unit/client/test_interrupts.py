@@ -11,12 +11,16 @@ import pytest
 from jobmon.client.interrupts import Interrupts
 
 
+def _get(number):
+    os.kill(os.getpid(), number)
+    signal.pause()
+
+
 @pytest.mark.parametrize("answer", [True, False])
 def test_an_interrupt_is_meant_when_the_user_says_so(answer):
     interrupts = Interrupts(lambda: answer)
     with interrupts.handled(), pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
-        signal.pause()
+        _get(signal.SIGINT)
     assert interrupts.confirm() is answer
 
 
@@ -28,8 +32,7 @@ def test_sigterm_is_meant():
     interrupts = Interrupts(lambda: False)
     before = signal.getsignal(signal.SIGTERM)
     with interrupts.handled(), pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
+        _get(signal.SIGTERM)
     assert interrupts.confirm()
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -195,7 +195,7 @@ def test_what_a_dead_distributor_left_is_settled_by_another(server, recorded, fa
 
 def test_a_living_distributor_settles_itself(recorded, factory, settling):
     recorded.kill_self, recorded.distributors = 2, [_distributor(GONE_PID, host="elsewhere", seen=3.0)]
-    with pytest.raises(WorkflowNotResumable, match="2 attempts were told to end.*heard of 3 s ago.*force_cleanup"):
+    with pytest.raises(WorkflowNotResumable, match=r"2 attempts were told to end.*heard of 3 s ago.*force_cleanup"):
         factory.set_workflow_resume(resume_timeout=5)
     assert settling.runs == []
 

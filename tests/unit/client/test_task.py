@@ -176,7 +176,7 @@ def test_an_iterator_given_to_many_tasks_is_read_once_and_no_further_than_attemp
 def test_two_tasks_with_the_same_node_args(template):
     workflow = template.tool_version.tool.create_workflow("w")
     task = workflow.add_task(template.create_task(n=1, t=1, o=1))
-    with pytest.raises(DuplicateNodeArgsError, match="'tmpl'.*n='1'"):
+    with pytest.raises(DuplicateNodeArgsError, match=r"'tmpl'.*n='1'"):
         workflow.add_task(template.create_task(n=1, t=2, o=1))
     with pytest.raises(ValueError, match="same node args"):
         workflow.add_task(template.create_task(n=1, t=1, o=2))
