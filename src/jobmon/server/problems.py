@@ -49,7 +49,8 @@ _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
     (exceptions.WorkflowAlreadyComplete, 409, None),
     (exceptions.WorkflowNotResumable, 409, None),
     (exceptions.EmptyWorkflowError, 409, None),
-    (ValueError, 422, "ValidationError"),
+    (OverflowError, 422, "ValidationError"),  # an id of more than 64 bits
+    (UnicodeEncodeError, 422, "ValidationError"),  # half a surrogate pair
 )
 
 

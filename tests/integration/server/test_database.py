@@ -140,10 +140,13 @@ async def test_errors_say_what_is_wrong(tmp_path):
             await world.call("GET", "/workflows/77/changes")
         with pytest.raises(Refused, match=r"404.*/api/v1/nowhere"):
             await world.post("/nowhere")
+        with pytest.raises(Refused, match="422"):
+            await world.call("GET", f"/tasks/{2**70}")
         with pytest.raises(Refused, match="405"):
             await world.post("/health")
-        answer = await world.http.post("/api/v1/tools", content=b"{")
-        assert (answer.status_code, answer.json()["kind"]) == (400, "ValidationError")
+        for content in (b"{", b"", b'{"name": "\\ud800"}'):
+            answer = await world.http.post("/api/v1/tools", content=content)
+            assert (answer.status_code, answer.json()["kind"]) == (400, "ValidationError")
 
 
 async def test_the_document_describes_every_route(tmp_path):
