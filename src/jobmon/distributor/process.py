@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from jobmon.core import places
 from jobmon.core.clock import SystemClock
 from jobmon.core.cluster import load_plugin
-from jobmon.core.configuration import JobmonConfig, data_directory
+from jobmon.core.configuration import JobmonConfig, data_directory, environment_variable
 from jobmon.core.requester import Requester
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.gateway import ServerGateway
@@ -71,6 +71,7 @@ async def _serve(
     workflow_run_id: int, requester: Requester, config: JobmonConfig, early: logging.handlers.MemoryHandler
 ) -> None:
     data = data_directory()
+    os.environ.update(worker_environment(requester, config, data))
 
     def surroundings(response: DistributorResponse) -> Surroundings:
         logs = data / "logs" / str(response.workflow_id)
@@ -115,6 +116,23 @@ def build_cluster(
     return kind(
         info.name, workflow_id=response.workflow_id, data_folder=data, config=config, connection=info.connection
     )
+
+
+def worker_environment(requester: Requester, config: JobmonConfig, data: Path) -> dict[str, str]:
+    """Return what a stand-alone worker needs to find the server and to obey the settings: it cannot read YAML.
+
+    Of an embedded server it gets the data folder only, whose access file tells where the server is at any time.
+    """
+    found = {
+        "JOBMON_DATA_DIR": str(data),
+        environment_variable("worker_node", "shell"): str(config.get("worker_node", "shell")),
+        environment_variable("worker_node", "command_interrupt_timeout"): str(
+            config.get_float("worker_node", "command_interrupt_timeout")
+        ),
+    }
+    if config.get("http", "service_url"):
+        found.update(JOBMON_SERVICE_URL=requester.target.address, JOBMON_TOKEN=requester.target.token)
+    return found
 
 
 def timings_of(config: JobmonConfig) -> Timings:

@@ -12,7 +12,7 @@ import signal as signals
 
 LOG_TAIL_BYTES_MAX = 10 * 1024
 ERROR_LINE_CHARACTERS_MAX = 500
-TOKEN_VARIABLES = ("JOBMON_TOKEN",)
+TOKEN_VARIABLES = ("JOBMON_TOKEN", "JOBMON__HTTP__TOKEN")
 #: Letters and words of `jobmon.core.constants`; a test compares them.
 RUNNING, DONE, ERROR = "R", "D", "E"
 EXIT_CODE, SIGNAL, NOT_STARTED, KILLED = "exit code", "signal", "command not started", "killed"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jobmon.plugins.local.remains import Remains
 
 LOOKAHEAD_FACTOR: Final = 8
+#: What commands have no business to know.
+SECRETS: Final = frozenset({"JOBMON_TOKEN", "JOBMON__HTTP__TOKEN"})
 LOST: Final = "The supervisor of local commands died, and with it the way this command ended."
 RECALLED: Final = "It was handed to this machine ahead of need and not started in time."
 
@@ -88,7 +90,7 @@ class LocalDistributor(DirectClusterDistributor):
         """
         link = self._link = SupervisorLink(self._paths, self._config.get_float("supervisor", "idle_timeout"))
         setup = {
-            "environment": dict(os.environ),
+            "environment": {key: value for key, value in os.environ.items() if key not in SECRETS},
             "cores": self.slots(),
             "memory": self.memory_gib(),
             "interrupt_timeout": self._grace,
