@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -161,15 +162,20 @@ def test_a_killed_distributor_is_replaced_and_the_run_goes_on(tool, args, tmp_pa
         tool, args, f"echo x >> {tmp_path}/ran; touch {tmp_path}/up; while ! test -e {tmp_path}/go; do sleep 0.05; done"
     )
 
+    killed = []
+
     def kill():
         _until_exists(tmp_path / "up")
         for child in psutil.Process().children():
-            if "jobmon.distributor" in child.cmdline():
-                child.kill()
+            with suppress(psutil.Error):  # a child of another test that ends just now
+                if "jobmon.distributor" in child.cmdline():
+                    child.kill()
+                    killed.append(child.pid)
         (tmp_path / "go").touch()
 
     thread = threading.Thread(target=kill)
     thread.start()
     assert workflow.run() == WorkflowRunStatus.DONE
     thread.join()
+    assert len(killed) == 1
     assert (tmp_path / "ran").read_text() == "x\n"
