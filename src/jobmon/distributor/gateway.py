@@ -19,7 +19,7 @@ class Gateway(Protocol):
         """Register, trying until the server answers."""
 
     async def sync(self, request: SyncRequest) -> SyncResponse:
-        """Report, take work, hear. Tried once: an answer that was lost held work, so one has to register anew."""
+        """Report, take work, hear. Tried until the server answers; its key brings back work whose answer was lost."""
 
 
 class ServerGateway:
@@ -49,5 +49,5 @@ class ServerGateway:
         """See `Gateway`."""
         timeout = request.wait_seconds + self._request_timeout
         return await self._requester.call_async(
-            self._session, f"{self._route}/sync", request, SyncResponse, request_timeout=timeout, tenacious=False
+            self._session, f"{self._route}/sync", request, SyncResponse, request_timeout=timeout
         )

@@ -4,8 +4,9 @@ Two kinds of requests are open at the server. *Polls* wait there for work, kills
 accumulated, one at a time: while one is under way the next gathers, so their size follows the load by itself.
 Capacity that becomes free while a poll is open is asked for by the next report, or by a further poll.
 
-An answer that is lost may have held work, which nobody would then know of. So after any request that failed, the
-distributor drops all others and registers anew: the answer lists every attempt that the server thinks we have.
+An answer that is lost may have held work. The gateway therefore sends a request again under the same key; where it
+gives up all the same, the distributor drops its other requests and registers anew: the answer lists every attempt
+that the server thinks we have.
 """
 
 from __future__ import annotations
@@ -463,6 +464,7 @@ class DistributorService:
                 known_to_kill=request.known_to_kill,
                 known_to_triage=request.known_to_triage,
                 known_status=request.known_status,
+                key=request.key,
             )
         )
 
@@ -473,6 +475,7 @@ class DistributorService:
             known_to_kill=self._state.known_to_kill,
             known_to_triage=self._state.known_to_triage,
             known_status=self._state.run_status,
+            key=secrets.token_hex(8),
             wait_seconds=wait_seconds,
         )
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from jobmon.core.access import stop_server
+from jobmon.core.access import find_server, stop_server
 from jobmon.core.requester import Requester
 from jobmon.core.wire import binding, definition
 from jobmon.core.wire.run import RunRequest, RunResponse, RunStatusRequest, RunStatusResponse
@@ -173,5 +174,17 @@ def test_after_its_death_the_next_one_adopts_what_runs(requester):
         process.kill()
     with run.distributor() as process:
         run.until({"D": 2})
+        run.move("D")
+        assert process.wait(20) == 0
+
+
+def test_a_server_that_dies_meanwhile_is_started_again_and_nothing_is_lost(requester):
+    run = Run(requester, "restart", ["sleep 0.4"] * 6)
+    run.queue()
+    with run.distributor() as process:
+        process.stdout.readline()
+        run.until({"R": 2, "I": 4})
+        os.kill(find_server().pid, signal.SIGKILL)
+        run.until({"D": 6})
         run.move("D")
         assert process.wait(20) == 0
