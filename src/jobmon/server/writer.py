@@ -141,7 +141,10 @@ class Writer:
 
     async def stop(self) -> None:
         """Finish what was submitted and give the connection back."""
-        await asyncio.to_thread(self._executor.stop)
+        if isinstance(self._executor, InlineExecutor):
+            self._executor.stop()
+        else:
+            await asyncio.to_thread(self._executor.stop)
         self._transaction.close()
 
     async def run(self, use_case: Callable[..., _Answer], *arguments: Any) -> _Answer:
