@@ -61,7 +61,22 @@ class Target:
         return headers
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class _ClosesItself:
+    """A connection is kept per thread and goes with it: that is in order, not a leak to be warned of."""
+
+    def __del__(self) -> None:
+        self.close()  # type: ignore[attr-defined]
+
+
+class _TcpConnection(_ClosesItself, http.client.HTTPConnection):
+    pass
+
+
+class _TlsConnection(_ClosesItself, http.client.HTTPSConnection):
+    pass
+
+
+class _UnixConnection(_ClosesItself, http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -127,7 +142,7 @@ class Requester:
 
     def without_limit(self) -> Requester:
         """Return one for the same server that tries every request until it is answered."""
-        copy = Requester.__new__(Requester)
+        copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy.retries_timeout = copy.retries_attempts = None
         copy._local = threading.local()
@@ -265,7 +280,7 @@ class Requester:
             connection.sock.settimeout(timeout)
         return connection
 
-    async def _send_async(  # noqa: PLR0917 - private, and as `_send` plus the session
+    async def _send_async(
         self, session: aiohttp.ClientSession, route: str, message: object, method: str, tenacious: bool, timeout: float
     ) -> tuple[int, bytes]:
         import asyncio
@@ -290,7 +305,8 @@ class Requester:
                 if session.closed:
                     raise
                 failure = error
-                await asyncio.to_thread(self._find_again)
+                if self._embedded:
+                    await asyncio.to_thread(self._find_again)
                 continue
             if status not in _RETRIED_STATUSES or not tenacious:
                 return status, content
@@ -360,7 +376,7 @@ def _connection_to(target: Target, timeout: float) -> http.client.HTTPConnection
     if target.socket:
         return _UnixConnection(target.socket, timeout)
     parts = urlsplit(target.address)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    kind = _TlsConnection if parts.scheme == "https" else _TcpConnection
     return kind(parts.hostname or "localhost", parts.port, timeout=timeout)
 
 
