@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jobmon.client.swarm.orchestrator import OrchestratorResult
     from jobmon.client.swarm.state import SwarmState
     from jobmon.client.workflow import Workflow
+    from jobmon.core.requester import Requester
     from jobmon.core.wire.binding import WorkflowResponse
     from jobmon.core.wire.swarm import TaskError
 
@@ -79,14 +80,18 @@ def _active_run_exists(workflow: Workflow) -> bool:
     return bool(workflow.requester.call(route, None, ActiveRunsResponse, "get").runs)
 
 
-def _prepare(workflow: Workflow, options: RunOptions) -> WorkflowRun:
+def prepare(
+    workflow: Workflow,
+    options: RunOptions,
+    make_factory: Callable[[int, Requester], WorkflowRunFactory] = WorkflowRunFactory,
+) -> WorkflowRun:
     """Record what is not recorded, make room where asked to, and create the run."""
     if workflow.is_bound and not workflow.was_started:
-        return _create_run(WorkflowRunFactory(_id_of(workflow), workflow.requester), workflow, options)
+        return _create_run(make_factory(_id_of(workflow), workflow.requester), workflow, options)
     binding = Binding(workflow)
     response = binding.record_workflow()
     _check_may_start(workflow, response, options.resume)
-    factory = WorkflowRunFactory(response.workflow_id, workflow.requester)
+    factory = make_factory(response.workflow_id, workflow.requester)
     if response.was_started:
         factory.set_workflow_resume(options.reset_running_jobs, options.resume_timeout)
         factory.reset_task_statuses(options.reset_running_jobs)
@@ -150,7 +155,7 @@ def run(
     """
     if options.configure_logging:
         configure_logging()
-    workflow_run = _prepare(workflow, options)
+    workflow_run = prepare(workflow, options)
     if ask is None and on_terminal():
         ask = ask_on_terminal
     return _Execution(workflow, workflow_run, options, display(), ask).carry_out()

@@ -89,6 +89,48 @@ def is_gone(process: _Process) -> bool:
         return False
 
 
+class Host(Protocol):
+    """Where a client runs: who it is, and what it can tell about other processes."""
+
+    @property
+    def name(self) -> str:
+        """The host's name, as runs record it."""
+
+    @property
+    def pid(self) -> int:
+        """This process."""
+
+    @property
+    def pid_start_time(self) -> float:
+        """When this process started, seconds since the epoch."""
+
+    def is_gone(self, process: _Process) -> bool:
+        """Say whether a process is proven to be gone."""
+
+
+class ThisHost:
+    """The host and process in which this runs."""
+
+    @property
+    def name(self) -> str:
+        """See `Host`."""
+        return host_name()
+
+    @property
+    def pid(self) -> int:
+        """See `Host`."""
+        return os.getpid()
+
+    @property
+    def pid_start_time(self) -> float:
+        """See `Host`."""
+        return own_start_time()
+
+    def is_gone(self, process: _Process) -> bool:
+        """See `Host`."""
+        return is_gone(process)
+
+
 def start_settling_distributor(workflow_run_id: int) -> Ended:
     """Start a distributor for an old run: it adopts, kills, reports, and ends by itself."""
     from jobmon.client.launching import DistributorProcess
@@ -107,6 +149,7 @@ class WorkflowRunFactory:
         settle: starts a distributor for an old run that nobody looks after any more.
         sleep: waits.
         monotonic: seconds since some moment.
+        host: where the client runs; by default this process.
     """
 
     def __init__(
@@ -117,6 +160,7 @@ class WorkflowRunFactory:
         settle: Callable[[int], Ended] = start_settling_distributor,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
+        host: Host | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self.requester = requester if requester is not None else _default_requester()
@@ -124,6 +168,7 @@ class WorkflowRunFactory:
         self._settle = settle
         self._sleep = sleep
         self._monotonic = monotonic
+        self._host = host or ThisHost()
         self._reset_running_jobs = True
         self._told_gone: set[int] = set()
         self._settling: dict[int, Ended] = {}
@@ -177,11 +222,11 @@ class WorkflowRunFactory:
 
     def _help_along(self, response: ResumeResponse, force_cleanup: bool) -> None:
         """Do what this client can do about what is in the way."""
-        if any(run.workflow_run_id not in self._told_gone and is_gone(run) for run in response.active_runs):
+        if any(run.workflow_run_id not in self._told_gone and self._host.is_gone(run) for run in response.active_runs):
             self._ask_for_room()
         elif response.kill_self and force_cleanup:
             self.force_cleanup_kill_self()
-        elif response.kill_self and not any(map(_may_settle, response.distributors)):
+        elif response.kill_self and not any(map(self._may_settle, response.distributors)):
             for run_id in sorted({distributor.workflow_run_id for distributor in response.distributors}):
                 self._settle_run(run_id)
 
@@ -192,13 +237,13 @@ class WorkflowRunFactory:
 
     def are_active_runs_gone(self) -> bool:
         """Say whether the clients of all active runs are proven to be gone."""
-        return all(is_gone(run) for run in self._active_runs())
+        return all(map(self._host.is_gone, self._active_runs()))
 
     def _active_runs(self) -> list[ActiveRun]:
         return self.requester.call(self._route("active_runs"), None, ActiveRunsResponse, "get").runs
 
     def _ask_for_room(self) -> ResumeResponse:
-        gone = [run.workflow_run_id for run in self._active_runs() if is_gone(run)]
+        gone = [run.workflow_run_id for run in self._active_runs() if self._host.is_gone(run)]
         self._told_gone.update(gone)
         request = ResumeRequest(reset_running_jobs=self._reset_running_jobs, gone_run_ids=gone)
         return self.requester.call(self._route("resume"), request, ResumeResponse)
@@ -241,19 +286,24 @@ class WorkflowRunFactory:
         heartbeat_report_by_buffer: float | None = None,
     ) -> WorkflowRun:
         """Create a run and bring it to BOUND; tasks are recorded, and an earlier run has made room."""
-        run = WorkflowRun(self.workflow_id, self.requester, workflow_run_heartbeat_interval, heartbeat_report_by_buffer)
+        run = WorkflowRun(
+            self.workflow_id,
+            self.requester,
+            workflow_run_heartbeat_interval,
+            heartbeat_report_by_buffer,
+            host=self._host,
+        )
         run.bind()
         return run
 
     def _route(self, what: str) -> str:
         return f"/workflows/{self.workflow_id}/{what}"
 
-
-def _may_settle(distributor: _SeenProcess) -> bool:
-    """Say whether a distributor may still carry out what attempts were told."""
-    if distributor.host == host_name():
-        return not is_gone(distributor)
-    return distributor.seen_seconds_ago < DISTRIBUTOR_SILENT_SECONDS
+    def _may_settle(self, distributor: _SeenProcess) -> bool:
+        """Say whether a distributor may still carry out what attempts were told."""
+        if distributor.host == self._host.name:
+            return not self._host.is_gone(distributor)
+        return distributor.seen_seconds_ago < DISTRIBUTOR_SILENT_SECONDS
 
 
 class _SeenProcess(_Process, Protocol):
@@ -277,6 +327,7 @@ class WorkflowRun:
         requester: sends the requests; by default made from the settings.
         workflow_run_heartbeat_interval: seconds between heartbeats; None: the setting.
         heartbeat_report_by_buffer: overdue after this many intervals; None: the setting.
+        host: where the client runs; by default this process.
     """
 
     def __init__(
@@ -285,6 +336,8 @@ class WorkflowRun:
         requester: Requester | None = None,
         workflow_run_heartbeat_interval: int | None = None,
         heartbeat_report_by_buffer: float | None = None,
+        *,
+        host: Host | None = None,
     ) -> None:
         from jobmon.core.configuration import JobmonConfig
 
@@ -302,6 +355,7 @@ class WorkflowRun:
             if heartbeat_report_by_buffer is None
             else heartbeat_report_by_buffer
         )
+        self._host = host or ThisHost()
         self._key = uuid.uuid4().hex
         self._workflow_run_id: int | None = None
         self._status: str | None = None
@@ -341,9 +395,9 @@ class WorkflowRun:
 
         request = RunRequest(
             user=self.user,
-            host=host_name(),
-            pid=os.getpid(),
-            pid_start_time=own_start_time(),
+            host=self._host.name,
+            pid=self._host.pid,
+            pid_start_time=self._host.pid_start_time,
             version=version("jobmon"),
             next_report_increment=self.heartbeat_interval * self.heartbeat_report_by_buffer,
             key=self._key,

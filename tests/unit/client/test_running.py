@@ -84,7 +84,7 @@ def factory(server, recorded, time, settling):
 
 
 def _prepare(workflow, **kwargs):
-    return running._prepare(workflow, running.RunOptions(**kwargs))
+    return running.prepare(workflow, running.RunOptions(**kwargs))
 
 
 def test_a_run_is_registered_and_bound(server, recorded):
