@@ -73,7 +73,6 @@ def main():
     options = parser.parse_args()
 
     from jobmon.client.api import Tool
-
     from jobmon.core import access
 
     marks = {}

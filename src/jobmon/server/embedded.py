@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import secrets
+import signal
 import socket
 import stat
 import sys
@@ -23,14 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
-from jobmon.server.app import create_app
-from jobmon.server.settings import Settings
 
 from jobmon.core import access, places
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.exceptions import ConfigError, JobmonError
 from jobmon.core.wire.server import AccessFile
+from jobmon.server.app import create_app
+from jobmon.server.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,6 +64,14 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End in order when told to; uvicorn's own way raises the signal again, which would skip what follows."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

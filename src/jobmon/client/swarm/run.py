@@ -42,7 +42,7 @@ DistributorAlive = Callable[..., bool]
 Observer = Callable[[SwarmState], None]
 
 
-def run_workflow(  # noqa: PLR0917 - as the public API has it
+def run_workflow(
     workflow: Workflow,
     workflow_run_id: int,
     distributor_alive: DistributorAlive,
@@ -74,7 +74,7 @@ def run_workflow(  # noqa: PLR0917 - as the public API has it
     return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt)
 
 
-def resume_workflow_run(  # noqa: PLR0917 - as the public API has it
+def resume_workflow_run(
     workflow_id: int,
     workflow_run_id: int,
     distributor_alive: DistributorAlive,

@@ -46,7 +46,7 @@ class SwarmTask:
         "task_resources",
     )
 
-    def __init__(  # noqa: PLR0917 - as the public API has it
+    def __init__(
         self,
         task_id: int,
         array_id: int,

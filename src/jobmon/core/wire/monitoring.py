@@ -107,8 +107,8 @@ class LogTail:
 class UsageRequest:
     """POST /task_template_versions/{task_template_version_id}/resource_usage -> `UsageResponse`
 
-    Counts the last DONE attempt of each task. `workflow_ids` None: of all workflows. `node_args`: argument name -> values,
-    one of which a task must have. `confidence`: level of the intervals, such as 0.95; None: no intervals.
+    Counts the last DONE attempt of each task. `workflow_ids` None: of all workflows. `node_args`: argument name ->
+    values, one of which a task must have. `confidence`: level of the intervals, such as 0.95; None: no intervals.
     """
 
     workflow_ids: list[int] | None = None
