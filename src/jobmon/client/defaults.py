@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import difflib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.constants import DEFAULT_MAX_ATTEMPTS
 from jobmon.core.exceptions import InvalidResources, JobmonError
 from jobmon.core.resources import SCALE_VALUES_MAX, Resources, normalized, stored_scale
+
+if TYPE_CHECKING:
+    from jobmon.client.task_template import TaskTemplate
 
 MAX_ATTEMPTS_MAX: Final = 1_000_000
 ResourcesSet = dict[str, dict[str, Any]]
@@ -246,6 +250,56 @@ class HasDefaults:
                 raise InvalidResources(f"{where}.{cluster}: {error}") from None
         if default_cluster_name and by_cluster is not None:
             self.set_default_cluster_name(default_cluster_name)
+
+
+class HasToolDefaults(HasDefaults, ABC):
+    """A level whose part of a YAML file stands under its tool's name: the tool itself and a workflow of it."""
+
+    @property
+    @abstractmethod
+    def _defaults_owner(self) -> str:
+        """The tool's name."""
+
+    @property
+    @abstractmethod
+    def _defaults_templates(self) -> Iterable[TaskTemplate]:
+        """The templates that `set_task_templates` means."""
+
+    def set_default_compute_resources_from_yaml(
+        self,
+        default_cluster_name: str,
+        yaml_file: str | os.PathLike[str],
+        set_task_templates: bool = False,
+        ignore_missing_keys: bool = False,
+    ) -> None:
+        """Take `tool_resources.<tool>` of a YAML file as default resources, perhaps also those of all templates.
+
+        Raises:
+            ValueError: the file cannot be read, or lacks a key; names file, key and the nearest known one.
+        """
+        file = DefaultsFile(yaml_file, ignore_missing_keys)
+        owner = ("tool_resources", self._defaults_owner)
+        self._set_resources(file.by_cluster(*owner, default_cluster_name), default_cluster_name, file.where(*owner))
+        for template in self._defaults_templates if set_task_templates else ():
+            template.take_resources(file, default_cluster_name)
+
+    def set_default_resource_scales_from_yaml(
+        self,
+        default_cluster_name: str,
+        yaml_file: str | os.PathLike[str],
+        set_task_templates: bool = False,
+        ignore_missing_keys: bool = False,
+    ) -> None:
+        """Take `tool_resource_scales.<tool>` of a YAML file as default scales, perhaps also those of all templates.
+
+        Raises:
+            ValueError: as for the resources.
+        """
+        file = DefaultsFile(yaml_file, ignore_missing_keys)
+        owner = ("tool_resource_scales", self._defaults_owner)
+        self._set_scales(file.by_cluster(*owner, default_cluster_name), default_cluster_name, file.where(*owner))
+        for template in self._defaults_templates if set_task_templates else ():
+            template.take_scales(file, default_cluster_name)
 
 
 def _for_cluster(by_cluster: ResourcesSet, cluster_name: str) -> dict[str, Any]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jobmon.client.defaults import DefaultsFile, HasDefaults, IteratorScale
+from jobmon.client.defaults import HasToolDefaults, IteratorScale
 from jobmon.client.task_template import LATEST, TaskTemplate
 from jobmon.client.tool_version import ToolVersion
 from jobmon.client.workflow import Workflow
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 
 if TYPE_CHECKING:
-    import os
-
     from jobmon.core.requester import Requester
 
 
-class Tool(HasDefaults):
+class Tool(HasToolDefaults):
     """An application: the root of everything that is recorded.
 
     Args:
@@ -163,41 +161,13 @@ class Tool(HasDefaults):
 
     # -- defaults -----------------------------------------------------------------------------------------------
 
-    def set_default_compute_resources_from_yaml(
-        self,
-        default_cluster_name: str,
-        yaml_file: str | os.PathLike[str],
-        set_task_templates: bool = False,
-        ignore_missing_keys: bool = False,
-    ) -> None:
-        """Take `tool_resources.<tool>` of a YAML file as default resources, perhaps also those of all templates.
+    @property
+    def _defaults_owner(self) -> str:
+        return self.name
 
-        Raises:
-            ValueError: the file cannot be read, or lacks a key; names file, key and the nearest known one.
-        """
-        file = DefaultsFile(yaml_file, ignore_missing_keys)
-        owner = ("tool_resources", self.name)
-        self._set_resources(file.by_cluster(*owner, default_cluster_name), default_cluster_name, file.where(*owner))
-        for template in self.active_task_templates.values() if set_task_templates else ():
-            template.take_resources(file, default_cluster_name)
-
-    def set_default_resource_scales_from_yaml(
-        self,
-        default_cluster_name: str,
-        yaml_file: str | os.PathLike[str],
-        set_task_templates: bool = False,
-        ignore_missing_keys: bool = False,
-    ) -> None:
-        """Take `tool_resource_scales.<tool>` of a YAML file as default scales, perhaps also those of all templates.
-
-        Raises:
-            ValueError: as for the resources.
-        """
-        file = DefaultsFile(yaml_file, ignore_missing_keys)
-        owner = ("tool_resource_scales", self.name)
-        self._set_scales(file.by_cluster(*owner, default_cluster_name), default_cluster_name, file.where(*owner))
-        for template in self.active_task_templates.values() if set_task_templates else ():
-            template.take_scales(file, default_cluster_name)
+    @property
+    def _defaults_templates(self) -> Iterable[TaskTemplate]:
+        return self.active_task_templates.values()
 
     def shared_iterators(self, scales: Mapping[str, Any]) -> Mapping[str, Any]:
         """Replace iterators by objects that read them once, the same for every task that gets the same iterator."""

@@ -8,16 +8,15 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jobmon.client.array import Array, duplicate
-from jobmon.client.defaults import DefaultsFile, HasDefaults, checked_limit, name_hint
+from jobmon.client.defaults import HasToolDefaults, checked_limit, name_hint
 from jobmon.client.task import Task, checked_attributes
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 from jobmon.core.exceptions import InvalidResources
 
 if TYPE_CHECKING:
-    import os
-
     from jobmon.client.swarm.orchestrator import OrchestratorResult
     from jobmon.client.task import Settled
+    from jobmon.client.task_template import TaskTemplate
     from jobmon.client.task_template_version import TaskTemplateVersion
     from jobmon.client.tool import Tool
     from jobmon.client.tool_version import ToolVersion
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Workflow(HasDefaults):
+class Workflow(HasToolDefaults):
     """Tasks of one tool under one `workflow_args`. Made by `Tool.create_workflow`."""
 
     def __init__(
@@ -278,41 +277,13 @@ class Workflow(HasDefaults):
 
     # -- defaults -----------------------------------------------------------------------------------------------
 
-    def set_default_compute_resources_from_yaml(
-        self,
-        default_cluster_name: str,
-        yaml_file: str | os.PathLike[str],
-        set_task_templates: bool = False,
-        ignore_missing_keys: bool = False,
-    ) -> None:
-        """Take `tool_resources.<tool>` of a YAML file as this workflow's defaults, perhaps also those of all templates.
+    @property
+    def _defaults_owner(self) -> str:
+        return self.tool.name
 
-        Raises:
-            ValueError: the file cannot be read, or lacks a key; names file, key and the nearest known one.
-        """
-        file = DefaultsFile(yaml_file, ignore_missing_keys)
-        owner = ("tool_resources", self.tool.name)
-        self._set_resources(file.by_cluster(*owner, default_cluster_name), default_cluster_name, file.where(*owner))
-        for template in self.tool_version.task_templates.values() if set_task_templates else ():
-            template.take_resources(file, default_cluster_name)
-
-    def set_default_resource_scales_from_yaml(
-        self,
-        default_cluster_name: str,
-        yaml_file: str | os.PathLike[str],
-        set_task_templates: bool = False,
-        ignore_missing_keys: bool = False,
-    ) -> None:
-        """Take `tool_resource_scales.<tool>` of a YAML file as this workflow's defaults, perhaps also of all templates.
-
-        Raises:
-            ValueError: as for the resources.
-        """
-        file = DefaultsFile(yaml_file, ignore_missing_keys)
-        owner = ("tool_resource_scales", self.tool.name)
-        self._set_scales(file.by_cluster(*owner, default_cluster_name), default_cluster_name, file.where(*owner))
-        for template in self.tool_version.task_templates.values() if set_task_templates else ():
-            template.take_scales(file, default_cluster_name)
+    @property
+    def _defaults_templates(self) -> Iterable[TaskTemplate]:
+        return self.tool_version.task_templates.values()
 
 
 def _texts(value: Any) -> frozenset[str]:

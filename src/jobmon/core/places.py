@@ -8,9 +8,12 @@ import stat
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: File systems on which SQLite's locks and shared memory cannot be trusted.
 NETWORK_FILE_SYSTEMS: Final = frozenset(
@@ -44,27 +47,29 @@ def make_private(folder: Path) -> Path:
     return folder
 
 
-def file_system_type(path: Path) -> str:
-    """Return the type of the file system that holds a path (which need not exist yet), "" if unknown."""
+def mounts() -> dict[Path, str]:
+    """Return all mount points of this host with the type of their file system."""
     import psutil
 
+    return {Path(partition.mountpoint): partition.fstype for partition in psutil.disk_partitions(all=True)}
+
+
+def file_system_type(path: Path, mounted: Mapping[Path, str]) -> str:
+    """Return the type of the file system that holds a path (which need not exist yet), "" if unknown."""
     resolved = path.resolve()
-    best, best_length = "", -1
-    for partition in psutil.disk_partitions(all=True):
-        mount = Path(partition.mountpoint)
-        if (resolved == mount or mount in resolved.parents) and len(mount.parts) > best_length:
-            best, best_length = partition.fstype, len(mount.parts)
-    return best
+    holders = [mount for mount in mounted if resolved == mount or mount in resolved.parents]
+    return mounted[max(holders, key=lambda mount: len(mount.parts))] if holders else ""
 
 
-def is_on_network(path: Path) -> bool:
-    """Say whether a path lies on a network file system."""
-    return file_system_type(path).lower() in NETWORK_FILE_SYSTEMS
+def database_directory(data_directory: Path, mounted: Mapping[Path, str] | None = None) -> Path:
+    """Return where the embedded database lives: the data folder, or a local one if that is on the network.
 
-
-def database_directory(data_directory: Path) -> Path:
-    """Return where the embedded database lives: the data folder, or a local one if that is on the network."""
-    if not is_on_network(data_directory):
+    Args:
+        data_directory: the data folder.
+        mounted: what is mounted where; None: as `mounts` finds it.
+    """
+    kind = file_system_type(data_directory, mounts() if mounted is None else mounted)
+    if kind.lower() not in NETWORK_FILE_SYSTEMS:
         return data_directory
     return Path(f"/var/tmp/jobmon-{os.getuid()}") / _short_hash(str(data_directory))
 

@@ -38,9 +38,13 @@ def test_a_socket_path_fits_or_there_is_none(tmp_path, monkeypatch):
     assert places.socket_path(Path("/data"), "server") is None
 
 
-def test_this_folder_has_a_local_file_system(tmp_path):
-    assert not places.is_on_network(tmp_path)
+def test_a_database_never_lies_on_a_network_file_system(tmp_path):
     assert places.database_directory(tmp_path) == tmp_path
+    mounted = {Path("/"): "ext4", tmp_path: "nfs4", tmp_path / "local": "xfs"}
+    assert places.database_directory(tmp_path / "local" / "data", mounted) == tmp_path / "local" / "data"
+    local = places.database_directory(tmp_path / "home" / "data", mounted)
+    assert local.parent == Path(f"/var/tmp/jobmon-{os.getuid()}")
+    assert local != places.database_directory(tmp_path / "home" / "other", mounted)
 
 
 def test_a_process_is_known_by_pid_and_start_time():
