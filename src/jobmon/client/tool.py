@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jobmon.client.defaults import HasToolDefaults, IteratorScale
+from jobmon.client.defaults import DefaultsFile, HasToolDefaults, IteratorScale
 from jobmon.client.task_template import LATEST, TaskTemplate
 from jobmon.client.tool_version import ToolVersion
 from jobmon.client.workflow import Workflow
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 
 if TYPE_CHECKING:
+    import os
+
     from jobmon.core.requester import Requester
 
 
