@@ -28,7 +28,7 @@ from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
 from jobmon.server.routes.document import describe
 from jobmon.server.routes.table import ENDPOINTS
-from jobmon.server.services import Services
+from jobmon.server.services import Requests, Services
 from jobmon.server.transaction import Surroundings
 from jobmon.server.usecases import reaping
 from jobmon.server.writer import InlineExecutor, ThreadExecutor, Writer, WriterExecutor
@@ -68,7 +68,7 @@ def create_app(
     """
     feed = ChangeFeed()
     requests = _Requests(on_activity)
-    server = _Server(settings, clock or SystemClock(), executor or ThreadExecutor(), feed)
+    server = _Server(settings, clock or SystemClock(), executor or ThreadExecutor(), feed, requests.counted)
     app = FastAPI(
         title="Jobmon",
         version=VERSION,
@@ -95,26 +95,30 @@ def create_app(
 
 
 class _Requests:
-    """Whether there were requests."""
+    """How many requests there were, and whether any since last asked."""
 
     def __init__(self, on_activity: Callable[[], None] | None) -> None:
         self._on_activity = on_activity
-        self._were_there = False
+        self._taken = 0
+        self.counted = Requests()
 
     def note(self) -> None:
-        self._were_there = True
+        self.counted.count += 1
         if self._on_activity is not None:
             self._on_activity()
 
     def take(self) -> bool:
-        were_there, self._were_there = self._were_there, False
-        return were_there
+        before, self._taken = self._taken, self.counted.count
+        return self._taken > before
 
 
 class _Server:
     """Opens everything at the start and closes it in the end."""
 
-    def __init__(self, settings: Settings, clock: Clock, executor: WriterExecutor, feed: ChangeFeed) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, executor: WriterExecutor, feed: ChangeFeed, requests: Requests
+    ) -> None:
+        self._requests = requests
         self._settings = settings
         self._clock = clock
         self._executor = executor
@@ -135,6 +139,7 @@ class _Server:
             feed=self._feed,
             writer=writer,
             readers=readers,
+            requests=self._requests,
             health=Health(
                 version=VERSION,
                 message_version=MESSAGE_VERSION,

@@ -12,6 +12,13 @@ from jobmon.server.settings import Settings
 from jobmon.server.writer import Writer
 
 
+@dataclass(slots=True)
+class Requests:
+    """How many requests there were; the health check is none."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The doors of a running server."""
@@ -22,3 +29,4 @@ class Services:
     writer: Writer
     readers: Readers
     health: Health
+    requests: Requests
