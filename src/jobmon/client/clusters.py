@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jobmon.client.defaults import name_hint
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.constants import ResourceType
-from jobmon.core.exceptions import InvalidResources, JobmonError, PluginError
+from jobmon.core.exceptions import InvalidResources, JobmonError, PluginError, ServerUnavailable
 from jobmon.core.wire.definition import Cluster, ClusterRequest, ClustersResponse, QueueSpec
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class ResourceResolver:
     def _resolved(self, task: Task) -> TaskResources:
         try:
             resources = self._checked(task)
+        except ServerUnavailable:
+            raise  # not the request's fault
         except JobmonError as error:
             raise InvalidResources(f"Resources of task {task.name!r}: {error}") from error
         return self._distinct.setdefault(resources, resources)
