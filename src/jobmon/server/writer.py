@@ -134,6 +134,11 @@ class Writer:
         self.ignored: Counter[tuple[str, str, str]] = Counter()
         self.transactions = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many use cases wait or are under way."""
+        return self._waiting
+
     def start(self) -> None:
         """Start; call on the event loop."""
         self._loop = asyncio.get_running_loop()

@@ -66,6 +66,12 @@ def test_a_workflow_runs_to_its_end_once(tool, args, tmp_path):
     assert workflow.last_result.done_count == 6
     assert {task.final_status for task in workflow.tasks.values()} == {TaskStatus.DONE}
     assert last.resource_usage()["num_attempts"] == 1
+    usage = tool.active_task_templates["run"].resource_usage(workflows=[workflow.workflow_id], ci=0.95)
+    assert (usage["num_tasks"], len(usage["ci_runtime"])) == (6, 2)
+    assert 0 < usage["min_mem"] <= usage["median_mem"] <= usage["max_mem"] < 1
+    only = tool.active_task_templates["run"].resource_usage(node_args={"command": [last.command]})
+    assert only["num_tasks"] == 1
+    assert only["max_runtime"] == last.resource_usage()["runtime"]
     again, _ = define()
     with pytest.raises(WorkflowAlreadyComplete, match="already complete: nothing to do"):
         again.run()

@@ -34,6 +34,28 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoredChanges:
+    """So many changes of this kind came too late, or once more, and were ignored. Statuses are letters."""
+
+    machine: str
+    source: str
+    target: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """GET /metrics: what this server process did since it started, and what waits there now."""
+
+    started_at: str
+    requests: int
+    transactions: int
+    writes_waiting: int
+    open_polls: int
+    ignored: list[IgnoredChanges]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessFile:
     """`server.json` in the data folder, mode 0600: where the embedded server is and how to be let in.
 

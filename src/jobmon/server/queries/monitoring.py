@@ -22,6 +22,7 @@ from jobmon.core.wire.monitoring import (
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.queries.presence import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,8 +145,7 @@ def _task(row: Sequence[Any]) -> TaskSummary:
 
 def task_summaries(session: Session, workflow_id: int, query: TasksQuery) -> TaskSummariesResponse:
     """Return tasks of a workflow by id."""
-    if session.value("SELECT id FROM workflow WHERE id = :id", id=workflow_id) is None:
-        raise NotFound.of("workflow", workflow_id)
+    require(session, "workflow", workflow_id)
     condition = "AND t.status IN (:statuses...)" if query.status else ""
     values: dict[str, Any] = {"statuses": query.status} if query.status else {}
     rows = session.rows(
@@ -228,6 +228,7 @@ FROM task_instance ti JOIN task t ON t.id = ti.task_id
 
 def workflow_errors(session: Session, workflow_id: int, query: ErrorsQuery) -> ErrorsResponse:
     """Return the newest failed attempts of a workflow."""
+    require(session, "workflow", workflow_id)
     rows = session.rows(
         f"""{_ERRORS} JOIN workflow_run r ON r.id = ti.workflow_run_id
         WHERE r.workflow_id = :id AND ti.status IN (:failed...) ORDER BY ti.ended_at DESC, ti.id DESC LIMIT :most""",
@@ -240,6 +241,7 @@ def workflow_errors(session: Session, workflow_id: int, query: ErrorsQuery) -> E
 
 def task_errors(session: Session, task_id: int, query: ErrorsQuery) -> ErrorsResponse:
     """Return the failed attempts of a task, newest first."""
+    require(session, "task", task_id)
     rows = session.rows(
         f"{_ERRORS} WHERE ti.task_id = :id AND ti.status IN (:failed...) ORDER BY ti.number DESC LIMIT :most",
         id=task_id,

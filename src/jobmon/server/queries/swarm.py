@@ -31,6 +31,7 @@ from jobmon.core.wire.swarm import (
 )
 from jobmon.server.models.types import to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.queries.presence import require
 from jobmon.server.transitions import QUIET_TASK_STATUSES
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def metadata(session: Session, workflow_id: int) -> WorkflowMetadata:
 
 def arrays(session: Session, workflow_id: int) -> ArraysResponse:
     """Return the arrays of a workflow."""
+    require(session, "workflow", workflow_id)
     rows = session.rows(
         "SELECT id, name, max_concurrently_running FROM task_array WHERE workflow_id = :id ORDER BY id", id=workflow_id
     )
@@ -163,6 +165,7 @@ def tasks_page(session: Session, workflow_id: int, query: PageQuery) -> TasksPag
     """Return the next tasks that are not DONE."""
     if not 0 < query.chunk_size <= TASKS_PER_PAGE_MAX:
         raise InvalidValue(f"chunk_size: must be from 1 to {TASKS_PER_PAGE_MAX}.")
+    require(session, "workflow", workflow_id)
     rows = session.rows(
         """
         SELECT id, array_id, node_id, name, status, max_attempts, num_attempts, task_resources_id, scales,
@@ -215,6 +218,7 @@ def downstream(session: Session, workflow_id: int, request: DownstreamRequest) -
     """Return who waits for the tasks. Tasks that are upstream in the same sets share one answer."""
     if len(request.task_ids) > DOWNSTREAM_TASKS_MAX:
         raise InvalidValue(f"task_ids: at most {DOWNSTREAM_TASKS_MAX} in one request.")
+    require(session, "workflow", workflow_id)
     nodes = dict(
         session.rows(
             "SELECT id, node_id FROM task WHERE id IN (:ids...) AND workflow_id = :workflow",

@@ -11,6 +11,7 @@ from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import swarm as reading
+from jobmon.server.queries import usage
 from jobmon.server.routes import polls
 from jobmon.server.routes.endpoint import Call, Endpoint
 from jobmon.server.usecases import (
@@ -64,6 +65,22 @@ def _glance(query: Callable[..., Any]) -> Handler:
 
 async def _health(call: Call) -> about.Health:
     return call.services.health
+
+
+async def _metrics(call: Call) -> about.Metrics:
+    services = call.services
+    ignored = services.writer.ignored.items()
+    return about.Metrics(
+        started_at=services.health.started_at,
+        requests=services.requests.count,
+        transactions=services.writer.transactions,
+        writes_waiting=services.writer.waiting,
+        open_polls=services.feed.open_polls,
+        ignored=[
+            about.IgnoredChanges(machine=machine, source=source, target=target, count=count)
+            for (machine, source, target), count in sorted(ignored)
+        ],
+    )
 
 
 async def _bind_tasks(call: Call) -> bind.TasksResponse:
@@ -158,6 +175,7 @@ _RUNS: Final = (
 _READING: Final = (
     _get("/time", _glance(reading.server_time), about.ServerTime),
     _get("/health", _health, about.Health),
+    _get("/metrics", _metrics, about.Metrics),
     _get(f"{_WORKFLOW}/metadata", _glance(reading.metadata), orchestrator.WorkflowMetadata),
     _get(f"{_WORKFLOW}/arrays", _glance(reading.arrays), orchestrator.ArraysResponse),
     _get(f"{_WORKFLOW}/tasks", _read(reading.tasks_page), orchestrator.TasksPage, query=reading.PageQuery),
@@ -179,6 +197,12 @@ _READING: Final = (
         query=people.TasksQuery,
     ),
     _get(_TASK, _read(people.task_detail), monitoring.TaskDetail),
+    _post(
+        "/task_template_versions/{task_template_version_id:int}/resource_usage",
+        _read(usage.template_usage),
+        monitoring.UsageRequest,
+        monitoring.UsageResponse,
+    ),
     _get("/task_instances/{task_instance_id:int}/log_tail", _read(people.log_tail), monitoring.LogTail),
 )
 

@@ -1,0 +1,90 @@
+"""What the tasks of a template used."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.core.constants import TaskInstanceStatus, TaskStatus
+from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
+from jobmon.server.problems import InvalidValue
+from jobmon.server.queries.intervals import confidence_interval
+from jobmon.server.queries.presence import require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobmon.server.sql import Session
+
+#: Of more tasks than this only the newest count.
+USAGE_TASKS_MAX: Final = 200_000
+USAGE_NODE_ARGS_MAX: Final = 50
+GIB: Final = 1024.0**3
+
+# A task that is done is done by its newest attempt.
+_USAGE: Final = """
+SELECT ti.max_rss_bytes, ti.wallclock_seconds
+FROM task_array a JOIN task t ON t.workflow_id = a.workflow_id AND t.array_id = a.id
+JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
+WHERE a.task_template_version_id = :version AND t.status = :task_done AND ti.status = :attempt_done
+"""
+_NODE_ARG: Final = """
+AND t.node_id IN (
+    SELECT n.node_id FROM argument g JOIN node_arg n ON n.argument_id = g.id
+    WHERE g.name = :name_{number} AND n.value IN (:values_{number}...))
+"""
+
+
+def template_usage(session: Session, version_id: int, request: UsageRequest) -> UsageResponse:
+    """Return what done tasks of a template version used.
+
+    Raises:
+        NotFound: there is no such version.
+        InvalidValue: the level of the intervals is not between 0 and 1, or there are too many node args.
+    """
+    _check(request)
+    require(session, "task_template_version", version_id)
+    conditions, values = _conditions(request)
+    rows = session.rows(
+        f"{_USAGE} {conditions} ORDER BY t.id DESC LIMIT :most",
+        version=version_id,
+        task_done=TaskStatus.DONE.value,
+        attempt_done=TaskInstanceStatus.DONE.value,
+        most=USAGE_TASKS_MAX,
+        **values,
+    )
+    memory = [peak / GIB for peak, _ in rows if peak is not None]
+    runtime = [seconds for _, seconds in rows if seconds is not None]
+    figures = {**_figures("mem", memory, request.confidence), **_figures("runtime", runtime, request.confidence)}
+    return UsageResponse(num_tasks=len(rows), **figures)
+
+
+def _check(request: UsageRequest) -> None:
+    if request.confidence is not None and not 0 < request.confidence < 1:
+        raise InvalidValue("confidence: must be between 0 and 1, such as 0.95.")
+    if len(request.node_args) > USAGE_NODE_ARGS_MAX:
+        raise InvalidValue(f"node_args: at most {USAGE_NODE_ARGS_MAX} names.")
+
+
+def _conditions(request: UsageRequest) -> tuple[str, Mapping[str, Any]]:
+    conditions: list[str] = []
+    values: dict[str, Any] = {}
+    if request.workflow_ids is not None:
+        conditions.append("AND a.workflow_id IN (:workflows...)")
+        values["workflows"] = request.workflow_ids
+    for number, (name, wanted) in enumerate(request.node_args.items()):
+        conditions.append(_NODE_ARG.format(number=number))
+        values |= {f"name_{number}": name, f"values_{number}": wanted}
+    return " ".join(conditions), values
+
+
+def _figures(what: str, measured: Sequence[float], confidence: float | None) -> dict[str, Any]:
+    if not measured:
+        return {}
+    return {
+        f"min_{what}": min(measured),
+        f"max_{what}": max(measured),
+        f"mean_{what}": statistics.fmean(measured),
+        f"median_{what}": statistics.median(measured),
+        f"ci_{what}": None if confidence is None else confidence_interval(measured, confidence),
+    }
