@@ -19,7 +19,8 @@ class ChangeFeed:
     """The topics that somebody waits for. Memory is bounded by the open polls."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Topic, set[Waiter]] = {}
+        #: Dicts as sets: who came first is woken first.
+        self._waiting: dict[Topic, dict[Waiter, None]] = {}
         self._closed = False
 
     @property
@@ -38,12 +39,12 @@ class ChangeFeed:
 
     def add(self, waiter: Waiter) -> None:
         """Listen."""
-        self._waiting.setdefault(waiter.topic, set()).add(waiter)
+        self._waiting.setdefault(waiter.topic, {})[waiter] = None
 
     def remove(self, waiter: Waiter) -> None:
         """Listen no longer."""
         waiters = self._waiting[waiter.topic]
-        waiters.discard(waiter)
+        waiters.pop(waiter, None)
         if not waiters:
             del self._waiting[waiter.topic]
 

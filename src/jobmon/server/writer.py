@@ -216,4 +216,4 @@ class Writer:
                 job.future.set_result(job.answer)
             else:
                 job.future.set_exception(job.error)
-        self._feed.wake(topics)
+        self._feed.wake(sorted(topics))
