@@ -1,0 +1,211 @@
+"""What must hold, seen from outside: in the database, in what ran, and in what the server acknowledged."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.core import fsm, wire
+from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.exceptions import InvalidStateTransition
+from jobmon.core.wire.launching import SyncRequest, SyncResponse
+from jobmon.core.wire.server import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from jobmon.testing.simulation.farm import Command
+    from jobmon.testing.simulation.scenario import Scenario
+
+_SERVER_FAULT: Final = 500
+_STOPPING: Final = 503
+
+
+class Record:
+    """The database, read on a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return what a query finds."""
+        return self._connection.execute(query, values).fetchall()
+
+    def task_statuses(self) -> dict[int, str]:
+        """Return task -> status."""
+        return dict(self.rows("SELECT id, status FROM task"))
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+
+class Commands:
+    """Watches what really runs: nothing twice at once, nothing again after its success was recorded, limits held."""
+
+    def __init__(self, record: Record, scenario: Scenario, complain: Callable[[str], None]) -> None:
+        self._record = record
+        self._scenario = scenario
+        self._complain = complain
+        self._running: dict[int, Command] = {}
+        self._started: set[int] = set()
+        #: The largest limits that were ever in force.
+        self.workflow_limit = scenario.workflow_limit
+        self.template_limits = dict(scenario.template_limits)
+
+    def observe(self, what: str, command: Command) -> None:
+        """Take a start or an end."""
+        if what == "start":
+            self._start(command)
+        else:
+            self._running.pop(command.launch.task_instance_id, None)
+
+    def _start(self, command: Command) -> None:
+        identity = command.launch.task_instance_id
+        who = f"attempt {identity} of task {command.task_id}"
+        if identity in self._started:
+            self._complain(f"{who} was started twice")
+        self._started.add(identity)
+        status = self._record.rows("SELECT status FROM task WHERE id = ?", command.task_id)[0][0]
+        if status == TaskStatus.DONE:
+            self._complain(f"{who} was started though the task is recorded as done")
+        if any(other.task_id == command.task_id for other in self._running.values()):
+            self._complain(f"{who} was started while another attempt of the task runs")
+        self._running[identity] = command
+        self._check_upstreams(who, command)
+        self._check_limits()
+
+    def _check_upstreams(self, who: str, command: Command) -> None:
+        names = [self._name(index) for index in self._scenario.tasks[command.index].upstreams]
+        marks = ",".join("?" * len(names))
+        count = self._record.rows(f"SELECT COUNT(*) FROM task WHERE status != 'D' AND name IN ({marks})", *names)[0][0]
+        if count:
+            self._complain(f"{who} was started before {count} of its upstreams were done")
+
+    def _name(self, index: int) -> str:
+        return f"{self._scenario.tasks[index].template}_{index}"
+
+    def _check_limits(self) -> None:
+        if len(self._running) > self.workflow_limit:
+            self._complain(f"{len(self._running)} commands run, the workflow's limit is {self.workflow_limit}")
+        for template, limit in self.template_limits.items():
+            count = sum(self._scenario.tasks[one.index].template == template for one in self._running.values())
+            if count > limit:
+                self._complain(f"{count} commands of {template} run, its limit is {limit}")
+
+
+class Answers:
+    """Watches what the server answers: nothing illegal, no fault of its own, and what it acknowledged."""
+
+    def __init__(self, complain: Callable[[str], None]) -> None:
+        self._complain = complain
+        self.acknowledged: dict[int, str] = {}
+        self.late = 0
+
+    def observe(self, path: str, body: bytes, status: int, content: bytes) -> None:
+        """Take an answer that arrived."""
+        if status >= 400:
+            self._take_problem(path, status, content)
+        elif path.endswith("/sync"):
+            self._take_sync(body, content)
+
+    def _take_problem(self, path: str, status: int, content: bytes) -> None:
+        problem = wire.decode(Problem, content)
+        is_fault = status >= _SERVER_FAULT and status != _STOPPING
+        if is_fault or problem.kind in (InvalidStateTransition.__name__, "ValidationError", "NotFound"):
+            self._complain(f"{path} was answered {status}: {problem.kind}: {problem.message}")
+
+    def _take_sync(self, body: bytes, content: bytes) -> None:
+        reports = wire.decode(SyncRequest, body).reports
+        if not reports and b'"refused":{}' in content:
+            return
+        answer = wire.decode(SyncResponse, content)
+        for identity, why in answer.refused.items():
+            self._complain(f"a report of attempt {identity} was refused: {why}")
+        self.late += len(answer.late)
+        for report in reports:
+            known = {*answer.late, *answer.refused}
+            if report.task_instance_id not in known and fsm.is_terminal(fsm.Machine.TASK_INSTANCE, report.status):
+                self.acknowledged[report.task_instance_id] = report.status
+
+
+_ATTEMPTS: Final = "SELECT task_id, id, number, status, charged, ended_at FROM task_instance ORDER BY task_id, number"
+_TASKS: Final = "SELECT id, name, status, num_attempts, max_attempts, attempt_count FROM task ORDER BY id"
+
+
+def problems(record: Record, scenario: Scenario, acknowledged: dict[int, str]) -> Iterator[str]:
+    """Yield what does not hold in the database when all is over."""
+    attempts: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    for row in record.rows(_ATTEMPTS):
+        attempts[row[0]].append(row)
+    tasks = record.rows(_TASKS)
+    statuses = {row[1]: row[2] for row in tasks}
+    if len(tasks) != len(scenario.tasks):
+        yield f"{len(tasks)} tasks are recorded, {len(scenario.tasks)} were defined"
+    for row in tasks:
+        yield from _task_problems(row, attempts[row[0]])
+    yield from _end_problems(scenario, statuses)
+    yield from _run_problems(record, statuses)
+    yield from _report_problems(record, acknowledged)
+
+
+def _task_problems(task: tuple[Any, ...], attempts: list[tuple[Any, ...]]) -> Iterator[str]:
+    identity, _, status, num_attempts, max_attempts, attempt_count = task
+    who = f"task {identity}"
+    if [row[2] for row in attempts] != list(range(1, attempt_count + 1)):
+        yield f"{who} counts {attempt_count} attempts, recorded are {[row[2] for row in attempts]}"
+    if num_attempts > max_attempts:
+        yield f"{who} was charged {num_attempts} attempts of {max_attempts}"
+    for row in attempts:
+        ended = fsm.is_terminal(fsm.Machine.TASK_INSTANCE, row[3])
+        if not ended or row[5] is None:
+            yield f"{who}: attempt {row[1]} is {row[3]} though all is over (ended at {row[5]})"
+    done = [row[1] for row in attempts if row[3] == TaskInstanceStatus.DONE]
+    if len(done) > 1:
+        yield f"{who} was done by several attempts: {done}"
+    newest = attempts[-1][3] if attempts else None
+    if (status == TaskStatus.DONE) != (newest == TaskInstanceStatus.DONE):
+        yield f"{who} is {status} though its newest attempt is {newest}"
+    spent = num_attempts >= max_attempts or newest == TaskInstanceStatus.ERROR_FATAL
+    if status == TaskStatus.ERROR_FATAL and not spent:
+        yield f"{who} failed for good after {num_attempts} of {max_attempts} attempts"
+
+
+def _end_problems(scenario: Scenario, statuses: dict[str, str]) -> Iterator[str]:
+    """Every task is done, or failed for good, or waits for one that did."""
+    blocked: set[int] = set()
+    for plan in scenario.tasks:
+        status = statuses.get(f"{plan.template}_{plan.index}")
+        is_blocked = any(index in blocked for index in plan.upstreams)
+        if status != TaskStatus.DONE:
+            blocked.add(plan.index)
+        expected = [TaskStatus.REGISTERING] if is_blocked else [TaskStatus.DONE, TaskStatus.ERROR_FATAL]
+        if status not in expected:
+            yield f"task number {plan.index} is {status} in the end (blocked: {is_blocked})"
+        fails = plan.outcomes[-1].exit_code != 0
+        if status == TaskStatus.DONE and fails:
+            yield f"task number {plan.index} is done though it always fails"
+
+
+def _run_problems(record: Record, statuses: dict[str, str]) -> Iterator[str]:
+    runs = record.rows("SELECT id, status FROM workflow_run ORDER BY id")
+    for run_id, status in runs:
+        if not fsm.is_terminal(fsm.Machine.WORKFLOW_RUN, status):
+            yield f"run {run_id} is {status} though all is over"
+    all_done = all(status == TaskStatus.DONE for status in statuses.values())
+    workflow = record.rows("SELECT status FROM workflow")[0][0]
+    if all_done != (workflow == WorkflowStatus.DONE):
+        yield f"the workflow is {workflow}, all tasks done: {all_done}"
+    if runs and all_done and not any(status == WorkflowRunStatus.DONE for _, status in runs):
+        yield from ()  # its client died before it could say so: the workflow was repaired
+
+
+def _report_problems(record: Record, acknowledged: dict[int, str]) -> Iterator[str]:
+    statuses = dict(record.rows("SELECT id, status FROM task_instance"))
+    for identity, told in acknowledged.items():
+        found = statuses.get(identity)
+        killed = found == TaskInstanceStatus.ERROR and told != TaskInstanceStatus.DONE
+        if found != told and not killed:
+            yield f"attempt {identity} was acknowledged as {told} and is {found}"

@@ -1,0 +1,411 @@
+"""A cluster that runs commands itself, as the local ones do: a supervisor that outlives its distributors, and commands
+that only take time. It may die (its commands go on until a successor ends them), pause, and lose what it was told.
+
+It also watches what no part of the system can hide: what really ran, when, and how often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.core.cluster_protocol import DirectClusterDistributor, Exit, Launch
+from jobmon.core.exceptions import RemoteExitInfoNotAvailable
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+
+    from jobmon.core.constants import TaskInstanceStatus
+    from jobmon.testing.simulation.clocks import PartClock
+    from jobmon.testing.simulation.loop import SimulationLoop
+    from jobmon.testing.simulation.network import Part
+    from jobmon.testing.simulation.scenario import Outcome, Scenario
+
+MESSAGE_SECONDS_MAX: Final = 0.005
+INTERRUPT_SECONDS: Final = 10.0
+DIES_OF_INTERRUPT_SECONDS: Final = 0.05
+LOST: Final = "The supervisor died."
+SIGNAL_INTERRUPT: Final = 2
+SIGNAL_KILL: Final = 9
+
+
+@dataclass(slots=True)
+class Command:
+    """One that runs."""
+
+    launch: Launch
+    index: int
+    task_id: int
+    outcome: Outcome
+    started_at: float
+    end: asyncio.TimerHandle | None = None
+    killed: bool = False
+
+
+@dataclass(slots=True)
+class Hello:
+    """What a supervisor tells a distributor that connects."""
+
+    live: dict[int, float]
+    ended: list[Exit]
+    lost: list[int] = field(default_factory=list)
+
+
+class Farm:
+    """See the module.
+
+    Args:
+        loop: the time.
+        dice: of the seed.
+        clock: of the host on which it runs.
+        scenario: what commands come to.
+        observe: told of every start (command) before it runs, and of every end.
+    """
+
+    def __init__(
+        self,
+        loop: SimulationLoop,
+        dice: random.Random,
+        clock: PartClock,
+        scenario: Scenario,
+        observe: Callable[[str, Command], None],
+    ) -> None:
+        self.loop = loop
+        self.slots = scenario.slots
+        self.running: dict[int, Command] = {}
+        self.waiting: deque[Launch] = deque()
+        self.ended: dict[int, Exit] = {}
+        self.executions: Counter[int] = Counter()
+        self.is_up = True
+        self.paused_until = 0.0
+        self.line: FarmDistributor | None = None
+        self._dice = dice
+        self._clock = clock
+        self._scenario = scenario
+        self._observe = observe
+        self._due = {"in": 0.0, "out": 0.0}
+        #: Counts connections: what was sent on an earlier one never arrives.
+        self._connections = 0
+
+    # -- what may befall it ------------------------------------------------------------------------------------
+
+    def die(self) -> None:
+        """The supervisor is killed; its commands do not notice."""
+        if not self.is_up:
+            return
+        self.is_up = False
+        self.waiting.clear()
+        line, self.line = self.line, None
+        if line is not None:
+            line.lose_supervisor()
+
+    def pause(self, seconds: float) -> None:
+        """Let the supervisor do nothing for a while."""
+        self.paused_until = max(self.paused_until, self.loop.time() + seconds)
+
+    def kill_something(self) -> bool:
+        """Kill a running command, as the kernel does when memory is short."""
+        if not self.running:
+            return False
+        command = self.running[self._dice.choice(sorted(self.running))]
+        self._end(command, Exit(**self._identity(command), signal=SIGNAL_KILL))
+        return True
+
+    # -- conversation ------------------------------------------------------------------------------------------
+
+    def connect(self, line: FarmDistributor) -> Hello:
+        """A distributor connects; an earlier one is replaced."""
+        lost: list[int] = []
+        if self.line is not None:
+            self.tell("replaced", None)
+            self.waiting.clear()
+        ended = list(self.ended.values())
+        if not self.is_up:
+            lost = sorted(self.running)
+            for command in list(self.running.values()):
+                self._end(command, None)
+            self.ended.clear()  # whoever buries a supervisor takes its journal away
+            self.is_up = True
+            self.paused_until = 0.0
+        self.line = line
+        self._connections += 1
+        live = {identity: command.started_at for identity, command in self.running.items()}
+        return Hello(live, ended, lost)
+
+    def hang_up(self, line: FarmDistributor) -> None:
+        """A distributor lets go or is gone."""
+        if self.line is line:
+            self.line = None
+            self.waiting.clear()
+
+    def post(self, line: FarmDistributor, kind: str, content: Any) -> None:
+        """Take a message, after a while and in order."""
+        self._later("in", self._obey, self._connections if line is self.line else 0, kind, content)
+
+    def tell(self, kind: str, content: Any) -> None:
+        """Send a message to the connected distributor."""
+        if self.line is not None:
+            self._later("out", self.line.hear, kind, content)
+
+    def _later(self, direction: str, call: Callable[..., None], *arguments: Any) -> None:
+        due = max(
+            self._due[direction],
+            self.paused_until,
+            self.loop.time() + self._dice.uniform(0.0001, MESSAGE_SECONDS_MAX),
+        )
+        self._due[direction] = due
+        self.loop.call_at(due, call, *arguments)
+
+    def _obey(self, connection: int, kind: str, content: Any) -> None:
+        if self.loop.time() < self.paused_until:
+            self.loop.call_at(self.paused_until, self._obey, connection, kind, content)
+        elif connection == self._connections and self.line is not None:
+            getattr(self, f"_{kind}")(content)
+
+    def _launch(self, launches: Sequence[Launch]) -> None:
+        self.waiting.extend(launches)
+        self._start_waiting()
+
+    def _acknowledge(self, identities: Sequence[int]) -> None:
+        for identity in identities:
+            self.ended.pop(identity, None)
+
+    def _recall(self, _: object) -> None:
+        self.tell("recalled", [launch.task_instance_id for launch in self.waiting])
+        self.waiting.clear()
+
+    def _kill(self, identities: Sequence[int]) -> None:
+        wanted = set(identities)
+        for launch in [launch for launch in self.waiting if launch.task_instance_id in wanted]:
+            self.waiting.remove(launch)
+            identity = launch.task_instance_id
+            self._tell_end(
+                Exit(task_instance_id=identity, distributor_id=str(identity), not_started="killed before it was started")
+            )
+        for identity in identities:
+            command = self.running.get(identity)
+            if command is not None and not command.killed:
+                self._interrupt(command)
+
+    def _interrupt(self, command: Command) -> None:
+        command.killed = True
+        stubborn = command.outcome.ignores_interrupt
+        delay = INTERRUPT_SECONDS if stubborn else DIES_OF_INTERRUPT_SECONDS
+        end = Exit(**self._identity(command), signal=SIGNAL_KILL if stubborn else SIGNAL_INTERRUPT, killed=True)
+        self.loop.call_later(delay, self._end, command, end)
+
+    # -- commands ----------------------------------------------------------------------------------------------
+
+    def _start_waiting(self) -> None:
+        while self.is_up and self.waiting and len(self.running) < self.slots:
+            self._start(self.waiting.popleft())
+
+    def _start(self, launch: Launch) -> None:
+        index = int(launch.command.rpartition(" ")[2])
+        outcome = self._scenario.tasks[index].outcome(self.executions[index])
+        command = Command(launch, index, int(launch.env["JOBMON_TASK_ID"]), outcome, self._clock.now().timestamp())
+        self._observe("start", command)
+        self.executions[index] += 1
+        self.running[launch.task_instance_id] = command
+        command.end = self.loop.call_later(outcome.seconds, self._end_by_itself, command)
+        self.tell("started", {launch.task_instance_id: command.started_at})
+
+    def _end_by_itself(self, command: Command) -> None:
+        outcome = command.outcome
+        self._end(
+            command,
+            Exit(
+                **self._identity(command),
+                exit_code=outcome.exit_code,
+                signal=outcome.signal,
+                timed_out=outcome.timed_out,
+                killed=command.killed,
+            ),
+        )
+
+    def _identity(self, command: Command) -> dict[str, Any]:
+        identity = command.launch.task_instance_id
+        return {
+            "task_instance_id": identity,
+            "distributor_id": str(identity),
+            "started_at": command.started_at,
+            "ended_at": self._clock.now().timestamp(),
+        }
+
+    def _end(self, command: Command, ending: Exit | None) -> None:
+        """Note an ending; None: killed by the successor of a dead supervisor."""
+        identity = command.launch.task_instance_id
+        if self.running.get(identity) is not command:
+            return
+        del self.running[identity]
+        if command.end is not None:
+            command.end.cancel()
+        self._observe("end", command)
+        if ending is not None and self.is_up:
+            self._tell_end(ending)
+            self._later("in", self._start_waiting)
+
+    def _tell_end(self, ending: Exit) -> None:
+        self.ended[ending.task_instance_id] = ending
+        self.tell("ended", ending)
+
+
+class FarmDistributor(DirectClusterDistributor):
+    """The adapter of a farm in one distributor.
+
+    Args:
+        cluster_name: its name.
+        farm: the farm.
+        part: the process in which it lives.
+    """
+
+    def __init__(self, cluster_name: str, farm: Farm, part: Part) -> None:
+        super().__init__(cluster_name)
+        self._farm = farm
+        self._part = part
+        self._descriptor = farm.loop.open_descriptor()
+        self._inbox: deque[tuple[str, Any]] = deque()
+        self._is_connected = False
+        self._has_lost_supervisor = False
+        self._handed: set[int] = set()
+        self._living: set[int] = set()
+        self._starts: dict[int, float] = {}
+        self._exits: list[Exit] = []
+
+    # -- what the farm does with it ----------------------------------------------------------------------------
+
+    def hear(self, kind: str, content: Any) -> None:
+        """Take a message."""
+        self._inbox.append((kind, content))
+        self._ring()
+
+    def lose_supervisor(self) -> None:
+        """The line breaks."""
+        self._has_lost_supervisor = True
+        self._ring()
+
+    def _ring(self) -> None:
+        if not self._part.is_dead:
+            self._farm.loop.ring(self._descriptor)
+
+    # -- the plug-in interface ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect."""
+        hello = self._farm.connect(self)
+        self._is_connected = True
+        self._has_lost_supervisor = False
+        self._living.update(hello.live)
+        self._starts.update(hello.live)
+        for ending in hello.ended:
+            self._note_ending(ending)
+        self._lose(hello.lost)
+
+    def stop(self) -> None:
+        """Let go."""
+        if not self._part.is_dead:
+            self._farm.hang_up(self)
+        self._is_connected = False
+
+    def hang_up(self) -> None:
+        """The process died: the kernel closes its line."""
+        self._farm.hang_up(self)
+
+    def slots(self) -> float:
+        """As many as the farm has."""
+        return float(self._farm.slots)
+
+    def lookahead(self) -> int:
+        """The farm takes launches ahead."""
+        return self._farm.slots * 2
+
+    def fileno(self) -> int:
+        """A number that the loop knows."""
+        return self._descriptor
+
+    def spawn(self, launches: Sequence[Launch]) -> dict[int, str]:
+        """Hand these over."""
+        identities = [launch.task_instance_id for launch in launches]
+        self._handed.update(identities)
+        self._post("launch", list(launches))
+        return {identity: str(identity) for identity in identities}
+
+    def terminate_task_instances(self, distributor_ids: list[str]) -> None:
+        """End these."""
+        self._post("kill", [int(one) for one in distributor_ids])
+
+    def recall(self) -> None:
+        """Start nothing more."""
+        self._post("recall", None)
+
+    def acknowledge(self, task_instance_ids: Sequence[int]) -> None:
+        """These endings need not be kept."""
+        if task_instance_ids:
+            self._post("acknowledge", list(task_instance_ids))
+
+    def _post(self, kind: str, content: Any) -> None:
+        if self._is_connected and not self._part.is_dead:
+            self._farm.post(self, kind, content)
+
+    def adopt(self) -> dict[int, str]:
+        """Return what lives."""
+        return {identity: str(identity) for identity in sorted(self._living)}
+
+    def collect_starts(self) -> dict[int, float] | None:
+        """Return what was started."""
+        starts, self._starts = self._starts, {}
+        return starts
+
+    def collect_exits(self) -> list[Exit]:
+        """Return what ended."""
+        while self._inbox:
+            self._take(*self._inbox.popleft())
+        if self._has_lost_supervisor and self._is_connected:
+            lost = self._handed | self._living
+            self.start()
+            self._lose(sorted(lost & (self._handed | self._living)))
+        exits, self._exits = self._exits, []
+        return exits
+
+    def _take(self, kind: str, content: Any) -> None:
+        if kind == "started":
+            self._living.update(content)
+            self._starts.update(content)
+        elif kind == "ended":
+            self._note_ending(content)
+        elif kind == "recalled":
+            self._lose(content)
+        else:
+            self._is_connected = False
+
+    def _note_ending(self, ending: Exit) -> None:
+        self._forget(ending.task_instance_id)
+        self._exits.append(ending)
+
+    def _lose(self, identities: Sequence[int]) -> None:
+        for identity in identities:
+            self._forget(identity)
+            self._exits.append(Exit(task_instance_id=identity, distributor_id=str(identity), lost=LOST))
+
+    def _forget(self, identity: int) -> None:
+        self._handed.discard(identity)
+        self._living.discard(identity)
+        self._starts.pop(identity, None)
+
+    # -- the classic questions ---------------------------------------------------------------------------------
+
+    def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
+        """Not for this cluster."""
+        raise AttributeError("A farm takes no jobs.")
+
+    def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
+        """Return what waits or runs."""
+        here = {str(identity) for identity in self._handed | self._living}
+        return here if distributor_ids is None else here & set(distributor_ids)
+
+    def get_remote_exit_info(self, distributor_id: str) -> tuple[TaskInstanceStatus, str]:
+        """Endings come by themselves."""
+        raise RemoteExitInfoNotAvailable(distributor_id)

@@ -1,0 +1,95 @@
+"""A virtual-time loop whose parts can be frozen, as SIGSTOP freezes a process, and which knows descriptors of its own.
+
+A part is everything that runs in a context with its name. While it is frozen its callbacks are put aside; time goes on
+for all others, and what was due meanwhile comes at once when it is thawed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from jobmon.testing.virtual_time import VirtualTimeLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_Result = TypeVar("_Result")
+
+PART: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("PART", default="")
+#: Descriptors from here on are numbers that only this loop knows.
+FIRST_DESCRIPTOR: Final = 1 << 20
+
+
+class SimulationLoop(VirtualTimeLoop):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frozen: dict[str, list[tuple[Any, ...]]] = {}
+        self._descriptors = itertools.count(FIRST_DESCRIPTOR)
+        self._readers: dict[int, tuple[Callable[..., Any], tuple[Any, ...], contextvars.Context]] = {}
+
+    # -- parts -------------------------------------------------------------------------------------------------
+
+    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+        """Call soon, unless the part is frozen."""
+        if self._frozen:
+            part = PART.get() if context is None else context.get(PART, "")
+            if part in self._frozen:
+                context = context or contextvars.copy_context()
+                handle = asyncio.Handle(callback, args, self, context)
+                self._frozen[part].append((handle,))
+                return handle
+        return super().call_soon(callback, *args, context=context)
+
+    def freeze(self, part: str) -> None:
+        """Let nothing of a part run."""
+        self._frozen.setdefault(part, [])
+
+    def thaw(self, part: str) -> None:
+        """Let a part go on."""
+        for (handle,) in self._frozen.pop(part, ()):
+            if not handle.cancelled():
+                super().call_soon(handle._run)
+
+    def spawn(self, part: str, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+        """Start a task that belongs to a part."""
+        context = contextvars.copy_context()
+        context.run(PART.set, part)
+        return self.create_task(work, context=context)
+
+    def call_in(self, part: str, callback: Callable[..., Any], *args: Any) -> None:
+        """Call something as a part of it."""
+        context = contextvars.copy_context()
+        context.run(PART.set, part)
+        self.call_soon(callback, *args, context=context)
+
+    # -- descriptors -------------------------------------------------------------------------------------------
+
+    def open_descriptor(self) -> int:
+        """Return a number that `add_reader` takes and `ring` makes readable."""
+        return next(self._descriptors)
+
+    def ring(self, descriptor: int) -> None:
+        """Make a descriptor readable once."""
+        reader = self._readers.get(descriptor)
+        if reader is not None:
+            callback, args, context = reader
+            self.call_soon(callback, *args, context=context)
+
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+        """Call back when the descriptor is readable."""
+        if isinstance(fd, int) and fd >= FIRST_DESCRIPTOR:
+            self._readers[fd] = callback, args, contextvars.copy_context()
+            self.ring(fd)
+        else:
+            super().add_reader(fd, callback, *args)
+
+    def remove_reader(self, fd: Any) -> bool:
+        """Call back no longer."""
+        if isinstance(fd, int) and fd >= FIRST_DESCRIPTOR:
+            return self._readers.pop(fd, None) is not None
+        return super().remove_reader(fd)

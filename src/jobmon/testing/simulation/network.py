@@ -1,0 +1,222 @@
+"""The network between the parts and the server: it delays, loses before or after, repeats and cuts off.
+
+`SimulatedRequester` is the real requester; only its sessions are not sockets, and its dice are those of the seed. The
+server's application is called directly, each request in a task that belongs to the server and dies with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from jobmon.core.requester import PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX, Requester
+from jobmon.testing.simulation.scenario import Weather
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from jobmon.testing.simulation.ferry import Ferry
+    from jobmon.testing.simulation.loop import SimulationLoop
+
+LATENCY_SECONDS_MAX: Final = 0.01
+SLOW_SECONDS_MAX: Final = 25.0
+ADDRESS: Final = "http://simulated"
+#: Every part, when it is cut off, and requests that never get there.
+_FOREVER: Final = 1e9
+
+Watcher = Callable[[str, bytes, int, bytes], None]
+Serve = Callable[[str, str, bytes, bytes, asyncio.Event], Awaitable[tuple[int, bytes]]]
+
+
+class Part:
+    """A process as the network sees it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_dead = False
+        self.cut_off_until = 0.0
+
+
+class Network:
+    """Carries requests.
+
+    Args:
+        loop: the time.
+        dice: of the seed.
+        serve: the server's door; raises `aiohttp.ClientConnectionError` while there is no server.
+        watch: told of every answer that reached the part that asked: path, body, status, content.
+    """
+
+    def __init__(self, loop: SimulationLoop, dice: random.Random, serve: Serve, watch: Watcher) -> None:
+        self.loop = loop
+        self.weather = Weather()
+        self.faults: Counter[str] = Counter()
+        self.requests = 0
+        self._dice = dice
+        self._serve = serve
+        self._watch = watch
+
+    async def exchange(self, part: Part, method: str, url: str, body: bytes) -> tuple[int, bytes]:
+        """Carry one request and its answer."""
+        parts = urlsplit(url)
+        self.requests += 1
+        await self._travel(part, self.weather.lost_before, "request lost")
+        arrived = self._arrive(part, method, parts.path, parts.query.encode(), body)
+        if self._happens(self.weather.repeated, "request repeated"):
+            self._repeat(part, method, parts.path, parts.query.encode(), body)
+        status, content = await arrived
+        await self._travel(part, self.weather.lost_after, "answer lost")
+        self._watch(parts.path, body, status, content)
+        return status, content
+
+    async def _travel(self, part: Part, loss: float, what: str) -> None:
+        """Take a message one way."""
+        seconds = self._dice.uniform(0.0002, LATENCY_SECONDS_MAX)
+        if self._happens(self.weather.slow, "message slow"):
+            seconds += self._dice.uniform(0.1, SLOW_SECONDS_MAX)
+        await asyncio.sleep(seconds)
+        self.require_alive(part)
+        if self.loop.time() < part.cut_off_until:
+            await asyncio.sleep(_FOREVER)
+        if self._happens(loss, what):
+            if self._dice.random() < 0.5:
+                await asyncio.sleep(_FOREVER)  # until the request times out
+            raise aiohttp.ServerDisconnectedError
+
+    @staticmethod
+    def require_alive(part: Part) -> None:
+        """A dead process does nothing, not even in its `finally`."""
+        if part.is_dead:
+            raise asyncio.CancelledError
+
+    async def _arrive(self, part: Part, method: str, path: str, query: bytes, body: bytes) -> tuple[int, bytes]:
+        gone = asyncio.Event()
+        work = self.loop.spawn("server", _guarded(self._serve(method, path, query, body, gone)))
+        try:
+            status, content = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if work.cancelled():  # the server died
+                raise aiohttp.ServerDisconnectedError from None
+            self.loop.call_in("server", gone.set)
+            raise
+        if status < 0:
+            raise aiohttp.ClientConnectionError(content.decode())
+        return status, content
+
+    def _repeat(self, part: Part, method: str, path: str, query: bytes, body: bytes) -> None:
+        """Deliver the same request again, later; nobody hears the answer."""
+
+        async def again() -> None:
+            await asyncio.sleep(self._dice.uniform(0.0, SLOW_SECONDS_MAX))
+            await self._serve(method, path, query, body, asyncio.Event())
+
+        self.loop.spawn("server", _guarded(again()))
+
+    def _happens(self, probability: float, what: str) -> bool:
+        happens = probability > 0 and self._dice.random() < probability
+        if happens:
+            self.faults[what] += 1
+        return happens
+
+
+async def _guarded(work: Awaitable[tuple[int, bytes] | None]) -> tuple[int, bytes]:
+    """Tell of a missing server by a value: nobody may be there to hear an exception."""
+    try:
+        return await work or (0, b"")
+    except aiohttp.ClientConnectionError as error:
+        return -1, str(error).encode()
+
+
+class SimulatedRequester(Requester):
+    """The requester of one part.
+
+    Args:
+        network: carries.
+        part: whose.
+        dice: of the seed.
+        ferry: waits for synchronous code; None: there is none in this part.
+    """
+
+    def __init__(self, network: Network, part: Part, dice: random.Random, ferry: Ferry | None = None) -> None:
+        super().__init__(ADDRESS)
+        self._network = network
+        self._part = part
+        self._dice = dice
+        self._ferry = ferry
+
+    def open_session(self) -> Any:
+        """Open a session that is no socket."""
+        return _Session(self._network, self._part)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def _send(self, route: str, message: object, method: str, tenacious: bool, timeout: float) -> tuple[int, bytes]:
+        assert self._ferry is not None, "synchronous requests need a ferry"
+        session = self.open_session()
+        return self._ferry.wait_for(self._send_async(session, route, message, method, tenacious, timeout))
+
+    def _pauses(self, tenacious: bool) -> Iterator[float]:
+        """Yield as the real one does, by this loop's time and dice."""
+        yield 0.0
+        now = self._network.loop.time
+        attempts = 1 if not tenacious else self.retries_attempts
+        deadline = now() + (_FOREVER if self.retries_timeout is None else self.retries_timeout)
+        tried, pause = 1, PAUSE_SECONDS_FIRST
+        while (attempts is None or tried < attempts) and now() < deadline:
+            yield 0.0 if tried == 1 else pause * self._dice.uniform(0.5, 1.0)
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+            tried += 1
+
+
+class _Session:
+    """What `Requester` needs of `aiohttp.ClientSession`."""
+
+    connector: object = None
+
+    def __init__(self, network: Network, part: Part) -> None:
+        self._network = network
+        self._part = part
+        self.closed = False
+
+    def request(self, method: str, url: str, *, data: bytes | None, headers: object, timeout: Any) -> _Exchange:
+        """Send one request."""
+        return _Exchange(self._network, self._part, method, url, data or b"", timeout.total)
+
+    async def close(self) -> None:
+        """Send no more."""
+        self.closed = True
+
+
+class _Exchange:
+    """What `Requester` needs of a response."""
+
+    def __init__(
+        self, network: Network, part: Part, method: str, url: str, body: bytes, timeout: float
+    ) -> None:
+        self._network, self._part = network, part
+        self._request = method, url, body
+        self._timeout = timeout
+        self.status = 0
+        self._content = b""
+
+    async def __aenter__(self) -> _Exchange:
+        self._network.require_alive(self._part)
+        async with asyncio.timeout(self._timeout):
+            self.status, self._content = await self._network.exchange(self._part, *self._request)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing is left open."""
+
+    async def read(self) -> bytes:
+        """Return the content."""
+        return self._content

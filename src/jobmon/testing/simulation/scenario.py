@@ -1,0 +1,172 @@
+"""Everything that a seed decides before the simulation begins: the workflow, what its commands do, how bad the weather is.
+
+What happens by chance later (delays, lost messages, moments of faults) comes from generators of the same seed.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Final
+
+from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
+
+TASKS_MIN: Final = 5
+TASKS_MAX: Final = 60
+#: After this much virtual time there are no faults any more: then all must come to an end.
+CHAOS_SECONDS_MAX: Final = 7200.0
+CLOCK_JUMP_SECONDS_MAX: Final = 3600.0
+
+#: Fault -> how likely it is among the others.
+FAULTS: Final = {
+    "client dies": 3,
+    "client pauses": 2,
+    "client is stopped": 1,
+    "another client takes over": 2,
+    "distributor dies": 4,
+    "distributor pauses": 3,
+    "distributor is cut off": 3,
+    "client is cut off": 2,
+    "supervisor dies": 2,
+    "supervisor pauses": 2,
+    "server restarts": 4,
+    "server is away": 2,
+    "server pauses": 2,
+    "clock jumps": 2,
+    "limit changes": 2,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one execution of a command comes to: its exit code, a signal, or that it runs out of time."""
+
+    seconds: float
+    exit_code: int | None = 0
+    signal: int | None = None
+    timed_out: bool = False
+    ignores_interrupt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """One task. Executions beyond `outcomes` do as the last one."""
+
+    index: int
+    upstreams: tuple[int, ...]
+    template: str
+    max_attempts: int
+    outcomes: tuple[Outcome, ...]
+
+    def outcome(self, execution: int) -> Outcome:
+        """Return what the execution of this number (from 0) comes to."""
+        return self.outcomes[min(execution, len(self.outcomes) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """Probabilities, per message, while there are faults."""
+
+    lost_before: float = 0.0
+    lost_after: float = 0.0
+    repeated: float = 0.0
+    slow: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """All of it."""
+
+    seed: int
+    tasks: tuple[TaskPlan, ...]
+    workflow_limit: int
+    template_limits: dict[str, int]
+    slots: int
+    weather: Weather
+    chaos_seconds: float
+    fault_interval: float
+    faults: tuple[str, ...]
+    fault_weights: tuple[int, ...] = field(default=())
+
+
+def draw(seed: int) -> Scenario:
+    """Return the scenario of a seed."""
+    dice = random.Random(f"{seed} scenario")
+    tasks = _tasks(dice)
+    templates = sorted({task.template for task in tasks})
+    kinds = [kind for kind in FAULTS if dice.random() < 0.6] or ["server restarts"]
+    return Scenario(
+        seed=seed,
+        tasks=tasks,
+        workflow_limit=dice.choice([1, 2, 3, 5, 10, MAX_CONCURRENTLY_RUNNING]),
+        template_limits={name: dice.choice([1, 2, 4]) for name in templates if dice.random() < 0.3},
+        slots=dice.choice([1, 2, 4, 8]),
+        weather=_weather(dice),
+        chaos_seconds=dice.choice([120.0, 600.0, 1800.0, CHAOS_SECONDS_MAX]),
+        fault_interval=dice.choice([5.0, 20.0, 60.0, 300.0]),
+        faults=tuple(kinds),
+        fault_weights=tuple(FAULTS[kind] for kind in kinds),
+    )
+
+
+def _weather(dice: random.Random) -> Weather:
+    if dice.random() < 0.3:
+        return Weather()
+    worst = dice.choice([0.01, 0.05, 0.2])
+    return Weather(*(dice.random() * worst for _ in range(4)))
+
+
+def _tasks(dice: random.Random) -> tuple[TaskPlan, ...]:
+    count = dice.randint(TASKS_MIN, TASKS_MAX)
+    shape = dice.choice(["chain", "fan-in", "layers", "free"])
+    pace = dice.choice([0.2, 2.0, 30.0, 300.0])
+    failing = dice.choice([0.0, 0.1, 0.3])
+    return tuple(_task(dice, index, count, shape, pace, failing) for index in range(count))
+
+
+def _task(dice: random.Random, index: int, count: int, shape: str, pace: float, failing: float) -> TaskPlan:
+    max_attempts = dice.choice([1, 2, 3, 3, 4])
+    return TaskPlan(
+        index=index,
+        upstreams=_upstreams(dice, index, count, shape),
+        template=dice.choice(["alpha", "beta"]) if shape != "chain" else "alpha",
+        max_attempts=max_attempts,
+        outcomes=_outcomes(dice, pace, failing, max_attempts),
+    )
+
+
+def _upstreams(dice: random.Random, index: int, count: int, shape: str) -> tuple[int, ...]:
+    if shape == "chain":
+        return (index - 1,) if index % 20 else ()
+    if shape == "fan-in":
+        return tuple(range(index)) if index == count - 1 else ()
+    if shape == "layers":
+        layer = index // 8
+        return tuple(range((layer - 1) * 8, layer * 8)) if layer else ()
+    return tuple(sorted(dice.sample(range(index), min(index, dice.choice([0, 1, 1, 2, 3])))))
+
+
+def _outcomes(dice: random.Random, pace: float, failing: float, max_attempts: int) -> tuple[Outcome, ...]:
+    failures = 0
+    while dice.random() < failing and failures < max_attempts:
+        failures += 1
+    bad = [_failure(dice, pace) for _ in range(failures)]
+    return (*bad, _success(dice, pace)) if failures < max_attempts else tuple(bad)
+
+
+def _seconds(dice: random.Random, pace: float) -> float:
+    return round(dice.expovariate(1 / pace) + 0.01, 3)
+
+
+def _success(dice: random.Random, pace: float) -> Outcome:
+    return Outcome(_seconds(dice, pace), ignores_interrupt=dice.random() < 0.1)
+
+
+def _failure(dice: random.Random, pace: float) -> Outcome:
+    seconds = _seconds(dice, pace)
+    kind = dice.random()
+    if kind < 0.5:
+        return Outcome(seconds, exit_code=dice.randint(1, 5))
+    if kind < 0.7:
+        return Outcome(seconds, exit_code=None, signal=11)
+    return Outcome(seconds, exit_code=None, signal=9, timed_out=True)

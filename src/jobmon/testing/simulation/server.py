@@ -1,0 +1,113 @@
+"""The real server application on a SQLite file: started, killed, frozen and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from jobmon.server.app import create_app
+from jobmon.server.settings import Settings
+from jobmon.server.writer import InlineExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from pathlib import Path
+
+    from jobmon.testing.simulation.clocks import PartClock
+
+
+class SimulatedServer:
+    """One server process at a time on one database.
+
+    Args:
+        database: the file.
+        clock: its time.
+    """
+
+    def __init__(self, database: Path, clock: PartClock) -> None:
+        self._settings = Settings(database_uri=f"sqlite:///{database}")
+        self._clock = clock
+        self._app: Any = None
+        self._life: contextlib.AsyncExitStack | None = None
+        self._requests: dict[asyncio.Task[Any], None] = {}
+        self.ignored: int = 0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        return self._app is not None
+
+    async def start(self) -> None:
+        """Start on the database as it is."""
+        app = create_app(self._settings, clock=self._clock, executor=InlineExecutor())
+        self._life = contextlib.AsyncExitStack()
+        await self._life.enter_async_context(app.router.lifespan_context(app))
+        self._app = app
+
+    async def kill(self) -> None:
+        """End it as SIGKILL does: whatever was committed stays, nobody gets an answer."""
+        if self._app is None:
+            return
+        app, self._app = self._app, None
+        self.ignored += app.state.services.writer.ignored.total()
+        requests = list(self._requests)
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        assert self._life is not None
+        await self._life.aclose()
+
+    async def serve(self, method: str, path: str, query: bytes, body: bytes, gone: asyncio.Event) -> tuple[int, bytes]:
+        """Answer one request."""
+        if self._app is None:
+            raise aiohttp.ClientConnectionError("connection refused")
+        task = asyncio.current_task()
+        assert task is not None
+        self._requests[task] = None
+        try:
+            return await _call(self._app, method, path, query, body, gone)
+        finally:
+            self._requests.pop(task, None)
+
+
+async def _call(
+    app: Any, method: str, path: str, query: bytes, body: bytes, gone: asyncio.Event
+) -> tuple[int, bytes]:
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": query,
+        "headers": [(b"content-type", b"application/json")],
+        "client": ("simulated", 1),
+        "server": ("simulated", 80),
+        "state": {},
+    }
+    is_read = False
+    status, content = 0, b""
+
+    async def receive() -> dict[str, Any]:
+        nonlocal is_read
+        if is_read:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal status, content
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        else:
+            content += message.get("body", b"")
+
+    await app(scope, receive, send)
+    return status, content

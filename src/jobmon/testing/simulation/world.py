@@ -1,0 +1,418 @@
+"""One simulation from beginning to end: the parts, the faults, the user who starts again what died, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
+from jobmon.core.exceptions import (
+    DistributorNotAlive,
+    ServerUnavailable,
+    StaleRun,
+    WorkflowAlreadyComplete,
+    WorkflowAlreadyExists,
+    WorkflowNotResumable,
+    WorkflowRunStateError,
+)
+from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
+from jobmon.server import migrations
+from jobmon.server.database import open_engine
+from jobmon.testing.simulation import checks
+from jobmon.testing.simulation.clocks import PartClock
+from jobmon.testing.simulation.farm import Command, Farm
+from jobmon.testing.simulation.loop import SimulationLoop
+from jobmon.testing.simulation.network import Network, Part
+from jobmon.testing.simulation.parts import Approach, ClientProcess, DistributorProcess, Surrounding
+from jobmon.testing.simulation.scenario import CLOCK_JUMP_SECONDS_MAX, Scenario, Weather, draw
+from jobmon.testing.simulation.server import SimulatedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+#: After the last fault, and besides the commands' own time, everything must be over within this.
+PATIENCE_SECONDS: Final = 6 * 3600.0
+#: What is left when the last client has ended must end within this.
+AFTERMATH_SECONDS: Final = 3600.0
+THINKING_SECONDS_MAX: Final = 120.0
+REQUESTS_MAX: Final = 200_000
+HOSTS: Final = ("here", "there")
+#: What a run may end with when parts die around it.
+_EXPECTED: Final = (
+    asyncio.CancelledError,
+    DistributorNotAlive,
+    ServerUnavailable,
+    StaleRun,
+    WorkflowAlreadyComplete,
+    WorkflowAlreadyExists,
+    WorkflowNotResumable,
+)
+_CLOSED_BY_OTHERS: Final = "Somebody else ended run"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a simulation came to."""
+
+    seed: int
+    violations: tuple[str, ...]
+    faults: Counter[str]
+    seconds: float
+    requests: int
+    tasks: int
+    executions: int
+    trace: tuple[str, ...]
+
+
+def simulate(seed: int) -> Verdict:
+    """Run the simulation of a seed."""
+    scenario = draw(seed)
+    logging.getLogger("jobmon").setLevel(logging.CRITICAL)
+    with (
+        tempfile.TemporaryDirectory(prefix="jobmon-simulation-", dir=_fast_folder()) as folder,
+        asyncio.Runner(loop_factory=SimulationLoop) as runner,
+    ):
+        return runner.run(_World(scenario, Path(folder)).run())
+
+
+@cache
+def _fast_folder() -> str | None:
+    """Return a folder in memory, where there is one: what is tested is not the disk."""
+    shared_memory = Path("/dev/shm")
+    return str(shared_memory) if shared_memory.is_dir() else None
+
+
+class _World:
+    def __init__(self, scenario: Scenario, folder: Path) -> None:
+        self._scenario = scenario
+        self._folder = folder
+        self._violations: list[str] = []
+        self._trace: list[str] = []
+        self._faults: Counter[str] = Counter()
+
+    async def run(self) -> Verdict:
+        """Live through it; return the verdict."""
+        await self._begin()
+        chaos = asyncio.create_task(self._wreak_havoc())
+        try:
+            await self._use()
+            if not self._violations:
+                await self._await_aftermath()
+        finally:
+            chaos.cancel()
+            await asyncio.gather(chaos, return_exceptions=True)
+            await self._end()
+        if not self._violations:
+            for problem in checks.problems(self._record, self._scenario, self._answers.acknowledged):
+                self._complain(problem)
+        self._record.close()
+        return self._verdict()
+
+    def _verdict(self) -> Verdict:
+        return Verdict(
+            seed=self._scenario.seed,
+            violations=tuple(self._violations),
+            faults=self._faults + self._network.faults,
+            seconds=self._loop.time(),
+            requests=self._network.requests,
+            tasks=len(self._scenario.tasks),
+            executions=self._farm.executions.total(),
+            trace=tuple(self._trace),
+        )
+
+    # -- begin and end -----------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulationLoop)
+        self._loop = loop
+        seed = self._scenario.seed
+        self._dice = random.Random(f"{seed} world")
+        database = self._folder / "simulation.sqlite"
+        database.write_bytes(_empty_database())
+        self._server_clock, host_clock = PartClock(loop), PartClock(loop)
+        self._clocks = {"server": self._server_clock, "hosts": host_clock}
+        self._server = SimulatedServer(database, self._server_clock)
+        await self._server.start()
+        self._record = checks.Record(database)
+        self._answers = checks.Answers(self._complain)
+        self._commands = checks.Commands(self._record, self._scenario, self._complain)
+        self._network = Network(loop, random.Random(f"{seed} network"), self._server.serve, self._answers.observe)
+        self._network.weather = self._scenario.weather
+        self._farm = Farm(loop, random.Random(f"{seed} farm"), host_clock, self._scenario, self._observe)
+        self._clients: list[ClientProcess] = []
+        self._surrounding = Surrounding(
+            loop=loop,
+            dice=random.Random(f"{seed} parts"),
+            network=self._network,
+            farm=self._farm,
+            host_clock=host_clock,
+            scenario=self._scenario,
+            folder=str(self._folder),
+            note=self._note,
+            complain=self._complain,
+            pids=itertools.count(1),
+            alive=set(),
+            distributors=[],
+        )
+
+    async def _end(self) -> None:
+        """Kill whatever is left."""
+        for process in (*self._clients, *self._surrounding.distributors):
+            process.kill()
+        self._loop.thaw("server")
+        await self._server.kill()
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    # -- notes -------------------------------------------------------------------------------------------------
+
+    def _note(self, what: str) -> None:
+        self._trace.append(f"{self._loop.time():10.3f} {what}")
+
+    def _complain(self, what: str) -> None:
+        self._violations.append(what)
+        self._note(f"VIOLATION {what}")
+
+    def _observe(self, what: str, command: Command) -> None:
+        self._commands.observe(what, command)
+        self._note(f"{what} {command.launch.name} (attempt {command.launch.task_instance_id})")
+
+    # -- the user ----------------------------------------------------------------------------------------------
+
+    async def _use(self) -> None:
+        """Run the workflow, and resume it whenever its client is gone, until it is over."""
+        work = sum(max(each.seconds for each in plan.outcomes) * plan.max_attempts for plan in self._scenario.tasks)
+        deadline = self._scenario.chaos_seconds + PATIENCE_SECONDS + 2 * work
+        self._start_client(Approach(resume=False))
+        while not self._violations:
+            living = [client for client in self._clients if client.is_alive]
+            if living:
+                await self._watch(living)
+            elif self._is_over():
+                return
+            else:
+                await asyncio.sleep(self._dice.uniform(0.1, THINKING_SECONDS_MAX))
+                self._start_client(self._approach())
+            if self._loop.time() > deadline:
+                self._complain(f"not over after {self._loop.time():.0f} s")
+            if self._network.requests > REQUESTS_MAX:
+                self._complain(f"{self._network.requests} requests")
+
+    async def _watch(self, living: list[ClientProcess]) -> None:
+        """Wait until one of them ends; look at how it ended."""
+        waits = [asyncio.ensure_future(client.ended.wait()) for client in living]
+        await asyncio.wait(waits, timeout=60.0, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        for client in living:
+            if client.ended.is_set():
+                self._judge(client)
+
+    def _judge(self, client: ClientProcess) -> None:
+        result, error = client.result, client.error
+        status = WorkflowRunStatus(result.final_status).name if result is not None else "no result"
+        if client.part.is_dead:
+            return
+        self._note(f"{client.name} ended: {status} {error!r}")
+        closed = isinstance(error, WorkflowRunStateError) and _CLOSED_BY_OTHERS in str(error)
+        if error is not None and not isinstance(error, _EXPECTED) and not closed:
+            self._complain(f"{client.name} failed: {error!r}")
+
+    def _approach(self) -> Approach:
+        return Approach(resume=True, cold=self._dice.random() < 0.5, by_id=self._dice.random() < 0.4)
+
+    def _start_client(self, approach: Approach) -> None:
+        workflow_id = next((one.workflow_id for one in self._clients if one.workflow_id is not None), None)
+        host = HOSTS[0] if self._dice.random() < 0.7 else HOSTS[1]
+        client = ClientProcess(self._surrounding, host, approach, workflow_id)
+        self._clients.append(client)
+        self._note(f"{client.name} starts on {host}: {approach}")
+
+    def _is_over(self) -> bool:
+        """Whether the user is content: all done, or a run ended with failures and nothing else to do."""
+        found = self._record.rows("SELECT status FROM workflow")
+        if not found:
+            return False
+        if found[0][0] == WorkflowStatus.DONE:
+            return True
+        last = self._clients[-1]
+        return last.result is not None and last.error is None and last.result.final_status == WorkflowRunStatus.ERROR
+
+    async def _await_aftermath(self) -> None:
+        """Wait until the distributors have seen to what was left."""
+        deadline = self._loop.time() + AFTERMATH_SECONDS + self._scenario.chaos_seconds
+        while True:
+            living = [each.name for each in self._surrounding.distributors if each.is_alive]
+            if not living and not self._farm.running:
+                return
+            if self._loop.time() > deadline:
+                self._complain(f"left over: {living}, commands {sorted(self._farm.running)}")
+                return
+            if not living:
+                self._complain(f"orphans: commands {sorted(self._farm.running)} run and nobody looks after them")
+                return
+            await asyncio.sleep(10.0)
+
+    # -- faults ------------------------------------------------------------------------------------------------
+
+    async def _wreak_havoc(self) -> None:
+        scenario = self._scenario
+        while True:
+            pause = self._dice.expovariate(1 / scenario.fault_interval)
+            if self._loop.time() + pause > scenario.chaos_seconds:
+                break
+            await asyncio.sleep(pause)
+            kind = self._dice.choices(scenario.faults, scenario.fault_weights)[0]
+            happened = await _FAULTS[kind](self)
+            if happened:
+                self._faults[kind] += 1
+                self._note(f"fault: {kind}: {happened}")
+        await asyncio.sleep(max(0.0, scenario.chaos_seconds - self._loop.time()))
+        self._network.weather = Weather()
+        self._note("the weather is fine from here on")
+
+    def _seconds(self, longest: float) -> float:
+        """Return a duration: mostly short, sometimes long."""
+        return round(longest * self._dice.random() ** 3 + 0.1, 3)
+
+    def _some_client(self) -> ClientProcess | None:
+        living = [client for client in self._clients if client.is_alive]
+        return self._dice.choice(living) if living else None
+
+    def _some_distributor(self) -> DistributorProcess | None:
+        living = [each for each in self._surrounding.distributors if each.is_alive]
+        return self._dice.choice(living) if living else None
+
+    async def kill_client(self) -> str:
+        client = self._some_client()
+        if client is not None:
+            client.kill()
+        return client.name if client is not None else ""
+
+    async def pause_client(self) -> str:
+        client, seconds = self._some_client(), self._seconds(400.0)
+        if client is not None:
+            client.pause(seconds)
+        return f"{client.name} for {seconds} s" if client is not None else ""
+
+    async def stop_client(self) -> str:
+        client = self._some_client()
+        return client.name if client is not None and client.stop() else ""
+
+    async def take_over(self) -> str:
+        if self._some_client() is None or len([one for one in self._clients if one.is_alive]) > 2:
+            return ""
+        self._start_client(self._approach())
+        return self._clients[-1].name
+
+    async def kill_distributor(self) -> str:
+        distributor = self._some_distributor()
+        if distributor is not None:
+            distributor.kill()
+        return distributor.name if distributor is not None else ""
+
+    async def pause_distributor(self) -> str:
+        distributor, seconds = self._some_distributor(), self._seconds(400.0)
+        if distributor is not None:
+            distributor.pause(seconds)
+        return f"{distributor.name} for {seconds} s" if distributor is not None else ""
+
+    async def cut_off_distributor(self) -> str:
+        distributor, seconds = self._some_distributor(), self._seconds(600.0)
+        if distributor is not None:
+            distributor.cut_off(seconds)
+        return f"{distributor.name} for {seconds} s" if distributor is not None else ""
+
+    async def cut_off_client(self) -> str:
+        client, seconds = self._some_client(), self._seconds(600.0)
+        if client is not None:
+            client.cut_off(seconds)
+        return f"{client.name} for {seconds} s" if client is not None else ""
+
+    async def kill_supervisor(self) -> str:
+        self._farm.die()
+        return "dead"
+
+    async def pause_supervisor(self) -> str:
+        seconds = self._seconds(100.0)
+        self._farm.pause(seconds)
+        return f"for {seconds} s"
+
+    async def restart_server(self) -> str:
+        return await self._down(self._seconds(5.0))
+
+    async def take_server_away(self) -> str:
+        return await self._down(self._seconds(900.0))
+
+    async def _down(self, seconds: float) -> str:
+        self._note(f"the server is down for {seconds} s")
+        self._loop.thaw("server")
+        await self._server.kill()
+        await asyncio.sleep(seconds)
+        await self._server.start()
+        return f"for {seconds} s"
+
+    async def pause_server(self) -> str:
+        seconds = self._seconds(100.0)
+        self._loop.freeze("server")
+        self._loop.call_later(seconds, self._loop.thaw, "server")
+        return f"for {seconds} s"
+
+    async def jump(self) -> str:
+        name = self._dice.choice(sorted(self._clocks))
+        seconds = round(self._dice.uniform(-CLOCK_JUMP_SECONDS_MAX, CLOCK_JUMP_SECONDS_MAX), 3)
+        self._clocks[name].offset += seconds
+        return f"{name} by {seconds} s"
+
+    async def change_limit(self) -> str:
+        workflow = self._record.rows("SELECT id FROM workflow")
+        if not workflow or not self._server.is_up:
+            return ""
+        limit = self._dice.choice([1, 2, 5, 20])
+        self._commands.workflow_limit = max(self._commands.workflow_limit, limit)
+        route = f"/workflows/{workflow[0][0]}/concurrency"
+        requester = self._surrounding.requester(Part("user"))
+        request = ConcurrencyRequest(max_concurrently_running=limit)
+        await requester.call_async(requester.open_session(), route, request, ConcurrencyResponse, "put")
+        return f"now {limit}"
+
+
+_FAULTS: Final[dict[str, Callable[[_World], Awaitable[str]]]] = {
+    "client dies": _World.kill_client,
+    "client pauses": _World.pause_client,
+    "client is stopped": _World.stop_client,
+    "another client takes over": _World.take_over,
+    "distributor dies": _World.kill_distributor,
+    "distributor pauses": _World.pause_distributor,
+    "distributor is cut off": _World.cut_off_distributor,
+    "client is cut off": _World.cut_off_client,
+    "supervisor dies": _World.kill_supervisor,
+    "supervisor pauses": _World.pause_supervisor,
+    "server restarts": _World.restart_server,
+    "server is away": _World.take_server_away,
+    "server pauses": _World.pause_server,
+    "clock jumps": _World.jump,
+    "limit changes": _World.change_limit,
+}
+
+
+@cache
+def _empty_database() -> bytes:
+    """Return a database with its schema and nothing else, made once per process."""
+    with tempfile.TemporaryDirectory(prefix="jobmon-simulation-", dir=_fast_folder()) as folder:
+        path = Path(folder, "empty.sqlite")
+        engine = open_engine(f"sqlite:///{path}")
+        migrations.upgrade(engine)
+        engine.dispose()
+        return path.read_bytes()
