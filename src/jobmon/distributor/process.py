@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
-from jobmon.core import places
+from jobmon.core import loops, places
 from jobmon.core.clock import SystemClock
 from jobmon.core.cluster import load_plugin
 from jobmon.core.configuration import JobmonConfig, data_directory, environment_variable
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("jobmon").setLevel(logging.INFO)
     config = JobmonConfig()
     try:
-        asyncio.run(_serve(arguments.workflow_run_id, _requester(arguments.service_url, config), config, early))
+        loops.run(_serve(arguments.workflow_run_id, _requester(arguments.service_url, config), config, early))
     except Exception:
         logger.exception("The distributor failed.")
         raise

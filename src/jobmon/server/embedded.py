@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from jobmon.core import access, places
+from jobmon.core import access, loops, places
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.exceptions import ConfigError, JobmonError
@@ -127,7 +127,7 @@ def _serve_data_folder(data: Path, folder: Path, config: JobmonConfig) -> int:
     app = create_app(Settings.from_config(config, database_uri=uri), token=token)
     record = _record(listening, token, uri)
     try:
-        asyncio.run(_serve_embedded(app, listening, data, record, config.get_float("server", "idle_timeout")))
+        loops.run(_serve_embedded(app, listening, data, record, config.get_float("server", "idle_timeout")))
     finally:
         with contextlib.suppress(OSError):
             access.write_access_file(replace(record, running=False), data)
@@ -265,5 +265,5 @@ def _run_institute(options: argparse.Namespace) -> int:
     app = create_app(Settings.from_config(config, database_uri=uri), token=token or None)
     tcp = _tcp_socket(options.host, options.port)
     logger.info("listening on http://%s:%d", options.host, tcp.getsockname()[1])
-    asyncio.run(_Server(_uvicorn_config(app), app).serve([tcp]))
+    loops.run(_Server(_uvicorn_config(app), app).serve([tcp]))
     return 0
