@@ -76,7 +76,7 @@ class OrchestratorResult:
 class WorkflowRunConfig:
     """Configuration of a workflow run, for users. None: as the settings say."""
 
-    heartbeat_interval: int | None = None
+    heartbeat_interval: float | None = None
     heartbeat_report_by_buffer: float | None = None
     fail_fast: bool = False
     wedged_workflow_sync_interval: int = 600
@@ -89,7 +89,7 @@ class WorkflowRunConfig:
 
         settings = JobmonConfig()
         return cls(
-            heartbeat_interval=settings.get_int("heartbeat", "workflow_run_interval"),
+            heartbeat_interval=settings.get_float("heartbeat", "workflow_run_interval"),
             heartbeat_report_by_buffer=settings.get_float("heartbeat", "report_by_buffer"),
         )
 
