@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from jobmon.client.binding import user_name
 from jobmon.core.constants import WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowNotResumable
+from jobmon.core.places import is_process_alive, process_start_time
 from jobmon.core.wire.run import (
     ActiveRun,
     ActiveRunsResponse,
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 1.0
-#: Process start times are told with the clock's ticks, and rounded on the way.
-START_TIME_TOLERANCE_SECONDS: Final = 1.0
 #: A distributor on another host that was not heard of for so long is not counted on.
 DISTRIBUTOR_SILENT_SECONDS: Final = 90.0
 
@@ -66,27 +65,13 @@ def host_name() -> str:
 
 
 def own_start_time() -> float:
-    """Return when this process started, seconds since the epoch."""
-    import psutil
-
-    return float(psutil.Process().create_time())
+    """Return when this process started, as `places.process_start_time` tells it."""
+    return process_start_time(os.getpid()) or 0.0
 
 
 def is_gone(process: _Process) -> bool:
     """Say whether a process is proven to be gone: only its own host can tell."""
-    import psutil
-
-    if process.host != host_name():
-        return False
-    try:
-        found = psutil.Process(process.pid)
-        if found.status() == psutil.STATUS_ZOMBIE:
-            return True
-        return abs(found.create_time() - process.pid_start_time) > START_TIME_TOLERANCE_SECONDS
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
-        return False
+    return process.host == host_name() and not is_process_alive(process.pid, process.pid_start_time)
 
 
 class Host(Protocol):
@@ -102,7 +87,7 @@ class Host(Protocol):
 
     @property
     def pid_start_time(self) -> float:
-        """When this process started, seconds since the epoch."""
+        """When this process started, as `places.process_start_time` tells it."""
 
     def is_gone(self, process: _Process) -> bool:
         """Say whether a process is proven to be gone."""

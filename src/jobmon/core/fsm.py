@@ -6,7 +6,9 @@ runs it: no clock, no database, no network.
 The theory. There are four machines: a *task* (the intent to run a command), a *task instance* (one attempt at
 it), a *workflow run* (one start or resume) and a *workflow*. Only two of them are moved by events from outside:
 attempts, by the reports of distributors and workers, and runs, by their orchestrator. The other two follow:
-a task follows its newest attempt (`TASK_OF_INSTANCE`), a workflow follows its newest run (`WORKFLOW_OF_RUN`).
+a task follows its newest attempt (`TASK_OF_INSTANCE`), a workflow follows its newest run (`WORKFLOW_OF_RUN`), where
+only runs that came as far as LINKING count: one that is stopped or given up before it recorded anything does not move
+a workflow that another run leads. (While no run came so far, the newest leads.)
 
 Messages come late, twice, out of order or never. So a verdict on a pair of states is one of three:
 
@@ -19,7 +21,7 @@ An edge has a source, a target, the actors who may ask for it and the reason it 
 
 What the tables cannot say, and where it is: whether a failed task has attempts left is a count, so the step from
 ERROR_RECOVERABLE onward is chosen by `core.retry`; that a report of an attempt which is no longer its task's newest
-never moves the task is a guard in `server.transitions`.
+never moves the task, and which run leads a workflow, are guards in `server.transitions`.
 
 The documentation page with its diagrams is generated from these tables (`make docs`).
 """
@@ -89,7 +91,7 @@ _TASK_INSTANCE_EDGES: Final = (
     *_edges("IO", "R", [_D, _W], "the command was started", _TI),
     *_edges("IOR", "DEFZU", [_D, _W], "the command ended; a short one may end before anybody said that it runs", _TI),
     *_edges("O", "X", [_S, _R], "submitted, but no sign of life before the deadline", _TI),
-    *_edges("OR", "T", [_S, _R], "its heartbeat is overdue; the distributor is asked to find out", _TI),
+    *_edges("IOR", "T", [_S, _R], "its heartbeat is overdue; the distributor is asked to find out", _TI),
     *_edges("T", "R", [_D, _W], "triage found it alive", _TI),
     *_edges("T", "DEFZU", [_D, _W], "triage, or a report that came meanwhile, found how it ended", _TI),
     *_edges("IORT", "K", [_S, _R, _U], "the run is stopped or resumed cold: whoever runs it shall end it", _TI),
@@ -198,7 +200,6 @@ _LATE: Final[Mapping[Machine, Mapping[str, str]]] = MappingProxyType(
         # "K": R, O, T - it was told to end while it was starting or being triaged
         # "R"/"O"/"T": W - the submission seemed to fail, but the job lives
         Machine.TASK_INSTANCE: {
-            "I": "T",
             "O": "IW",
             "R": "IOWX",
             "T": "IOWX",

@@ -25,6 +25,10 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 #: Longest path of a Unix socket, bytes, without the closing zero.
 SOCKET_PATH_BYTES_MAX: Final = 107
 PRIVATE_FOLDER_MODE: Final = 0o700
+#: Boots differ by multiples of this in what they call the start of a process; no machine is up for longer.
+BOOT_AXIS_SECONDS: Final = 1e9
+#: Of /proc/PID/stat, after the name in brackets.
+_STAT_FIELDS_BEFORE_START_TIME: Final = 19
 
 
 def make_private(folder: Path) -> Path:
@@ -113,14 +117,34 @@ def boot_id() -> str:
 
 
 def process_start_time(pid: int) -> float | None:
-    """Return when a process started, seconds since the epoch; None: there is no such process."""
+    """Return when a process started, in seconds on an axis of this boot's own; None: there is no such process.
+
+    Never a time of day: the kernel derives that from a clock that may be set while the process lives.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        ticks = _ticks_at_start(pid)
+        return process.create_time() if ticks is None else _boot_offset_seconds() + ticks / os.sysconf("SC_CLK_TCK")
     except psutil.Error:
         return None
+
+
+def _ticks_at_start(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[_STAT_FIELDS_BEFORE_START_TIME])
+
+
+@cache
+def _boot_offset_seconds() -> float:
+    """Return where this boot's axis begins, so that equal moments of two boots differ."""
+    return float(int(hashlib.sha256(boot_id().encode()).hexdigest()[:4], 16)) * BOOT_AXIS_SECONDS
 
 
 def is_process_alive(pid: int, start_time: float) -> bool:

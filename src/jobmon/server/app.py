@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
-import logging
 import os
-import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
@@ -26,11 +24,12 @@ from jobmon.server.database import dialect_of, open_engine, open_transaction
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
+from jobmon.server.reaper import Reaper
 from jobmon.server.routes.document import describe
-from jobmon.server.routes.table import ENDPOINTS
+from jobmon.server.routes.shortcut import Shortcut
+from jobmon.server.routes.table import ENDPOINTS, HOT
 from jobmon.server.services import Requests, Services
 from jobmon.server.transaction import Surroundings
-from jobmon.server.usecases import reaping
 from jobmon.server.writer import InlineExecutor, ThreadExecutor, Writer, WriterExecutor
 
 if TYPE_CHECKING:
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from jobmon.server.settings import Settings
 
 VERSION: Final = importlib.metadata.version("jobmon")
-
-logger = logging.getLogger(__name__)
 
 
 def create_app(
@@ -80,6 +77,7 @@ def create_app(
         exception_handlers={HTTPException: _unknown_route},
     )
     app.openapi = lambda: describe(ENDPOINTS, VERSION)  # type: ignore[method-assign]
+    app.add_middleware(Shortcut, endpoints=HOT)
     app.add_middleware(Gate, token=token, on_activity=requests.note)
     app.state.begin_stop = feed.close
 
@@ -149,7 +147,7 @@ class _Server:
             ),
         )
         writer.start()
-        reaper = asyncio.create_task(_reap(writer, settings.reaper_interval_seconds))
+        reaper = asyncio.create_task(Reaper(writer, readers, settings, clock).run())
         try:
             yield
         finally:
@@ -158,20 +156,6 @@ class _Server:
             await writer.stop()
             readers.close()
             engine.dispose()
-
-
-async def _reap(writer: Writer, interval_seconds: float) -> None:
-    """Close lost runs now and then."""
-    holder = f"{socket.gethostname()}:{os.getpid()}"
-    while True:
-        await asyncio.sleep(interval_seconds)
-        try:
-            closed = await writer.run(reaping.reap, holder)
-        except Exception:
-            logger.exception("the reaper failed; it tries again in %g s", interval_seconds)
-        else:
-            for run_id in closed:
-                logger.warning("workflow run %d was closed: its client is lost", run_id)
 
 
 async def _unknown_route(request: Request, error: Any) -> Response:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.wire.binding import REQUEST_BYTES_MAX
 from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
 
 if TYPE_CHECKING:
     from jobmon.core.configuration import JobmonConfig
+
+#: How much later than its long poll's end a living distributor may be heard of.
+POLL_SLACK_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +51,8 @@ class Settings:
     def run_deadline_seconds(self) -> float:
         """The grace that runs get after a start of the server."""
         return self.workflow_run_interval_seconds * self.report_by_buffer
+
+    @property
+    def silence_seconds(self) -> float:
+        """A distributor that was not heard of for so long is gone; it speaks at least once in a long poll."""
+        return max(self.attempt_deadline_seconds, self.long_poll_seconds_max + POLL_SLACK_SECONDS)

@@ -2,7 +2,8 @@
 
 An attempt moves by `AttemptMoves`: load the attempts with their tasks, judge every wish, follow with the task where
 the attempt is its newest (a stale attempt never moves a task), then write everything in a few guarded statements. A
-run moves by `move_run`; its workflow follows where the run is its newest. All of it carries the transaction's stamp.
+run moves by `move_run`; its workflow follows where the run leads it (`core.fsm`). All of it carries the
+transaction's stamp.
 
 LATE changes are ignored and counted; ILLEGAL ones are refused one by one (attempts) or raised (runs).
 """
@@ -13,7 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import fsm, retry
-from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.constants import (
+    Cause,
+    ResourceType,
+    TaskInstanceStatus,
+    TaskStatus,
+    WorkflowRunStatus,
+    WorkflowStatus,
+)
 from jobmon.core.exceptions import InvalidStateTransition
 from jobmon.core.fsm import Machine, Verdict
 from jobmon.core.wire.launching import Report
@@ -40,6 +48,8 @@ QUEUING_RUNS: Final = (
     WorkflowRunStatus.LAUNCHED,
     WorkflowRunStatus.RUNNING,
 )
+#: Runs that lead their workflow though they are not bound yet; a signal to make room does not change that.
+_RECORDING_RUNS: Final = (WorkflowRunStatus.LINKING, WorkflowRunStatus.COLD_RESUME, WorkflowRunStatus.HOT_RESUME)
 FINAL_RUNS: Final = tuple(sorted(fsm.TERMINAL[Machine.WORKFLOW_RUN]))
 ERROR_CHARACTERS_MAX: Final = 10_000
 _DEFAULT_CAUSES: Final = {TI.NO_HEARTBEAT: Cause.NO_HEARTBEAT, TI.NO_DISTRIBUTOR_ID: Cause.NO_DISTRIBUTOR_ID}
@@ -313,7 +323,9 @@ def launch(tx: Transaction, batch_id: int, attempt_ids: Sequence[int], task_ids:
     )
 
 
-def reset_tasks(tx: Transaction, workflow_id: int, after_id: int, last_id: int, *, keep_running: bool) -> None:
+def reset_tasks(
+    tx: Transaction, workflow_id: int, after_id: int, last_id: int, *, keep_running: bool, keep_resources: bool
+) -> None:
     """Move tasks that are not DONE, of a range of ids, to REGISTERING with no attempts used."""
     live = "" if not keep_running else _HAS_NO_LIVE_ATTEMPT
     values = {"workflow": workflow_id, "after": after_id, "last": last_id, "target": TaskStatus.REGISTERING.value}
@@ -328,10 +340,21 @@ def reset_tasks(tx: Transaction, workflow_id: int, after_id: int, last_id: int, 
         sources=sources,
     )
     tx.run(f"UPDATE task SET num_attempts = 0, uncharged_in_a_row = 0 {where} AND status = :target", **values)
+    if not keep_resources:
+        adjusted = ResourceType.ADJUSTED.value
+        tx.run(_LOWER_RESOURCES.format(where=where), **values, adjusted=adjusted)
     if changed:
         tx.wake(Audience.ORCHESTRATOR, workflow_id)
 
 
+#: Back to the newest request that was not raised after a failure.
+_LOWER_RESOURCES: Final = """
+UPDATE task SET task_resources_id = COALESCE((
+    SELECT ti.task_resources_id FROM task_instance ti JOIN task_resources r ON r.id = ti.task_resources_id
+    WHERE ti.task_id = task.id AND r.kind != :adjusted ORDER BY ti.number DESC LIMIT 1), task_resources_id)
+{where} AND status = :target
+AND task_resources_id IN (SELECT id FROM task_resources WHERE kind = :adjusted)
+"""
 _HAS_NO_LIVE_ATTEMPT: Final = """AND NOT EXISTS (
     SELECT 1 FROM task_instance ti
     WHERE ti.task_id = task.id AND ti.number = task.attempt_count AND ti.status IN (:live...))"""
@@ -374,13 +397,18 @@ def move_all(tx: Transaction, ids: Sequence[int], target: str, cause: Cause | No
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as it stands, with its workflow. `is_newest`: no later run of the workflow exists."""
+    """A run as it stands, with its workflow.
+
+    `is_newest`: no later run of the workflow exists. `leads`: the workflow follows this one; it is the newest of those
+    that came as far as LINKING, or the newest of all where none did.
+    """
 
     id: int
     status: str
     workflow_id: int
     workflow_status: str
     is_newest: bool
+    leads: bool
 
 
 def run_row(tx: Transaction, run_id: int) -> RunRow | None:
@@ -388,12 +416,19 @@ def run_row(tx: Transaction, run_id: int) -> RunRow | None:
     row = tx.row(
         """
         SELECT r.id, r.status, r.workflow_id, w.status,
-               r.id = (SELECT MAX(id) FROM workflow_run newest WHERE newest.workflow_id = r.workflow_id)
+               (SELECT MAX(id) FROM workflow_run newest WHERE newest.workflow_id = r.workflow_id),
+               (SELECT MAX(id) FROM workflow_run leader WHERE leader.workflow_id = r.workflow_id
+                AND (leader.bound_at IS NOT NULL OR leader.status IN (:recording...)))
         FROM workflow_run r JOIN workflow w ON w.id = r.workflow_id WHERE r.id = :id FOR UPDATE
         """,
         id=run_id,
+        recording=_RECORDING_RUNS,
     )
-    return None if row is None else RunRow(row[0], row[1], row[2], row[3], is_newest=bool(row[4]))
+    if row is None:
+        return None
+    newest, leader = row[4], row[5]
+    leads = run_id == (newest if leader is None else leader)
+    return RunRow(row[0], row[1], row[2], row[3], is_newest=newest == run_id, leads=leads)
 
 
 def move_run(tx: Transaction, run: RunRow, target: str, actor: Actor) -> str:
@@ -417,7 +452,7 @@ def move_run(tx: Transaction, run: RunRow, target: str, actor: Actor) -> str:
     )
     for consequence in _CONSEQUENCES.get(WorkflowRunStatus(target), ()):
         consequence(tx, run)
-    if run.is_newest:
+    if run.leads or (run.is_newest and target == WorkflowRunStatus.LINKING):
         _follow_run(tx, run, target)
     tx.wake_all(run.workflow_id)
     return target

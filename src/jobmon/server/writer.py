@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.transaction import Effects
+from jobmon.server.usecases import timekeeping
 
 if TYPE_CHECKING:
     from jobmon.core.clock import Clock
@@ -128,6 +129,8 @@ class Writer:
         self._clock = clock
         self._feed = feed
         self._waiting_max = waiting_max
+        #: What the time of day is ahead of the monotonic time; when that changes, the clock was set.
+        self._offset = clock.now().timestamp() - clock.monotonic()
         self._waiting = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         #: (machine, from, to) -> how many changes came too late and were ignored.
@@ -187,14 +190,19 @@ class Writer:
 
     def _commit(self, jobs: list[Job]) -> None:
         transaction = self._transaction
-        transaction.start(to_microseconds(self._clock.now()))
+        now = self._clock.now()
+        offset = now.timestamp() - self._clock.monotonic()
+        transaction.start(to_microseconds(now))
         try:
+            if abs(offset - self._offset) > timekeeping.JUMP_SECONDS:
+                timekeeping.shift(transaction, offset - self._offset)
             for job in jobs:
                 job.answer = job.use_case(transaction, *job.arguments)
             transaction.commit()
         except BaseException:
             transaction.rollback()
             raise
+        self._offset = offset
         jobs[-1].effects = transaction.effects
         self.transactions += 1
 

@@ -104,10 +104,13 @@ class ResumeRequest:
     `gone_run_ids`: runs whose client the caller, on the recorded host, found to be gone. Such runs and overdue ones are
     closed at once (`fsm.RUN_WHEN_LOST`); live ones get COLD_RESUME or HOT_RESUME. Cold: QUEUED attempts end at once,
     all other live ones get KILL_SELF. Hot: QUEUED ones end at once, the others stay as they are.
+    409 `InvalidRequest` when `user` is given, is not the workflow's owner and `any_owner` is not set.
     """
 
     reset_running_jobs: bool = True
     gone_run_ids: list[int] = field(default_factory=list)
+    user: str = ""
+    any_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,19 +140,49 @@ class Distributor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForceCleanupResponse:
-    """POST /workflows/{workflow_id}/force_cleanup with `{}`: attempts in KILL_SELF that were closed."""
+    """POST /workflows/{workflow_id}/force_cleanup with `{}`: attempts in KILL_SELF that were closed.
+
+    `perhaps_alive`: those of which there was a sign of life not long ago, and where they run, as sentences for people.
+    """
 
     cleaned: int
+    perhaps_alive: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetRequest:
     """POST /workflows/{workflow_id}/reset_tasks: tasks that are not DONE go to REGISTERING with no attempts used.
 
-    `reset_if_running=False` leaves tasks with a live attempt as they are. -> `{}`
+    `reset_if_running=False` leaves tasks with a live attempt as they are; else there must be none. Requests for
+    resources that were raised after a failure stay with `keep_resources`, else what was asked for first counts again.
+    409 `WorkflowNotResumable` while a run of the workflow is active. -> `{}`
     """
 
     reset_if_running: bool = True
+    keep_resources: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest:
+    """POST /workflows/{workflow_id}/stop: a person stops it. -> `StopResponse`
+
+    Active runs become STOPPED and launch nothing more. `kill`: their attempts are told to end; else they may finish.
+    """
+
+    user: str
+    kill: bool = True
+    any_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopResponse:
+    """Runs that were stopped; attempts that ended at once, that were told to end, and that may finish."""
+
+    workflow_status: str
+    run_ids: list[int]
+    ended: int
+    to_kill: int
+    left_running: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ class AccessFile:
 
     host: str
     pid: int
-    pid_start_time: float  # as psutil.Process(pid).create_time()
+    pid_start_time: float  # as `places.process_start_time` tells it
     boot_id: str
     socket: str
     address: str

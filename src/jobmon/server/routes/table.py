@@ -123,7 +123,8 @@ _RUN: Final = "/workflow_runs/{workflow_run_id:int}"
 _WORKFLOW: Final = "/workflows/{workflow_id:int}"
 _TASK: Final = "/tasks/{task_id:int}"
 
-_HOT: Final = (
+#: Found by a shortcut of their own.
+HOT: Final = (
     _post(f"{_RUN}/sync", polls.sync, hot.SyncRequest, hot.SyncResponse),
     _post(f"{_RUN}/queue", _write(queueing.queue), orchestrator.QueueRequest, orchestrator.QueueResponse),
     _get(f"{_WORKFLOW}/changes", polls.changes, orchestrator.ChangesResponse, query=reading.ChangesQuery),
@@ -166,6 +167,7 @@ _RUNS: Final = (
     _get(f"{_WORKFLOW}/active_runs", _write(resuming.active_runs_response), run.ActiveRunsResponse),
     _post(f"{_WORKFLOW}/resume", _write(resuming.resume), run.ResumeRequest, run.ResumeResponse),
     _get(f"{_WORKFLOW}/resume", _write(resuming.resume_state), run.ResumeResponse),
+    _post(f"{_WORKFLOW}/stop", _write(resuming.stop), run.StopRequest, run.StopResponse),
     _post(f"{_WORKFLOW}/force_cleanup", _write(resuming.force_cleanup), None, run.ForceCleanupResponse),
     _post(f"{_WORKFLOW}/reset_tasks", _reset_tasks, run.ResetRequest, None),
     *_limit(f"{_WORKFLOW}/concurrency", reading.workflow_limit, concurrency.limit_workflow),
@@ -206,4 +208,4 @@ _READING: Final = (
     _get("/task_instances/{task_instance_id:int}/log_tail", _read(people.log_tail), monitoring.LogTail),
 )
 
-ENDPOINTS: Final = (*_HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_READING)
+ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_READING)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, Cause, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
-from jobmon.core.exceptions import WorkflowAlreadyComplete, WorkflowNotResumable
+from jobmon.core.exceptions import InvalidRequest, WorkflowAlreadyComplete, WorkflowNotResumable
 from jobmon.core.wire.run import (
     ActiveRun,
     ActiveRunsResponse,
@@ -15,6 +15,8 @@ from jobmon.core.wire.run import (
     ResetRequest,
     ResumeRequest,
     ResumeResponse,
+    StopRequest,
+    StopResponse,
     TerminateResponse,
 )
 from jobmon.server import transitions
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 #: So many tasks are reset in one transaction.
 TASKS_PER_TRANSACTION: Final = 5_000
 DISTRIBUTORS_SHOWN_MAX: Final = 10
-_UNDER_WAY: Final = (WorkflowRunStatus.INSTANTIATED, WorkflowRunStatus.LAUNCHED, WorkflowRunStatus.RUNNING)
+#: So many attempts that may be alive are named when they are closed by force.
+ATTEMPTS_NAMED_MAX: Final = 10
+MAKING_ROOM: Final = (WorkflowRunStatus.COLD_RESUME, WorkflowRunStatus.HOT_RESUME)
 
 
 def is_overdue(tx: Transaction, report_by: int) -> bool:
@@ -71,17 +75,36 @@ def resume(tx: Transaction, workflow_id: int, request: ResumeRequest) -> ResumeR
 
     Raises:
         WorkflowAlreadyComplete: every task is done.
+        InvalidRequest: it belongs to somebody else.
     """
     if require_workflow(tx, workflow_id) == WorkflowStatus.DONE:
         raise WorkflowAlreadyComplete
+    _require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     transitions.end_queued(tx, workflow_id, Cause.KILLED_FOR_RESUME)
     for run in active_runs(tx, workflow_id):
         is_lost = run.heartbeat_overdue or run.workflow_run_id in request.gone_run_ids
         _make_room(tx, run, is_lost=is_lost, cold=request.reset_running_jobs)
     if request.reset_running_jobs:
         transitions.kill_taken(tx, workflow_id, Cause.KILLED_FOR_RESUME)
-    tx.audit(Actor.CLIENT, "resume", workflow_id, cold=request.reset_running_jobs, gone=request.gone_run_ids)
+    tx.audit(
+        Actor.CLIENT,
+        "resume",
+        workflow_id,
+        user=request.user,
+        cold=request.reset_running_jobs,
+        gone=request.gone_run_ids,
+    )
     return resume_state(tx, workflow_id)
+
+
+def _require_owner(tx: Transaction, workflow_id: int, user: str, *, any_owner: bool) -> None:
+    """Keep people from taking over by mistake what others run. It is no protection: users are what they say."""
+    owner = tx.value("SELECT user_name FROM workflow WHERE id = :id", id=workflow_id)
+    if user and user != owner and not any_owner:
+        raise InvalidRequest(
+            f"Workflow {workflow_id} belongs to {owner}, not to {user}. To act on it all the same, use"
+            " `jobmon workflow resume` or `jobmon workflow stop` with --any-owner."
+        )
 
 
 def _make_room(tx: Transaction, run: ActiveRun, *, is_lost: bool, cold: bool) -> None:
@@ -127,33 +150,100 @@ def _distributors(tx: Transaction, workflow_id: int) -> list[Distributor]:
 
 
 def force_cleanup(tx: Transaction, workflow_id: int) -> ForceCleanupResponse:
-    """End the attempts in KILL_SELF, whose executors are gone as the caller says."""
+    """End the attempts in KILL_SELF, whose executors are gone as the caller says; name those that may not be."""
     require_workflow(tx, workflow_id)
     ids = transitions.live_attempts(tx, workflow_id, [TaskInstanceStatus.KILL_SELF])
+    perhaps_alive = _signs_of_life(tx, ids)
     cleaned = transitions.move_all(tx, ids, TaskInstanceStatus.ERROR, None)
     if cleaned:
-        tx.audit(Actor.USER, "force cleanup", workflow_id, cleaned=cleaned)
+        tx.audit(Actor.USER, "force cleanup", workflow_id, cleaned=cleaned, perhaps_alive=perhaps_alive)
         tx.wake(Audience.DISTRIBUTOR, workflow_id)
-    return ForceCleanupResponse(cleaned=cleaned)
+    return ForceCleanupResponse(cleaned=cleaned, perhaps_alive=perhaps_alive)
+
+
+def _signs_of_life(tx: Transaction, ids: list[int]) -> list[str]:
+    """Name attempts that had begun and of which there was a sign of life before they are overdue."""
+    rows = tx.rows(
+        """
+        SELECT ti.id, t.name, ti.host, ti.pid FROM task_instance ti JOIN task t ON t.id = ti.task_id
+        WHERE ti.id IN (:ids...) AND ti.started_at IS NOT NULL AND ti.report_by > :now ORDER BY ti.id LIMIT :most
+        """,
+        ids=ids,
+        now=tx.now,
+        most=ATTEMPTS_NAMED_MAX,
+    )
+    return [
+        f"attempt {attempt_id} of task {name}" + (f" on {host}, pid {pid}" if host else "")
+        for attempt_id, name, host, pid in rows
+    ]
+
+
+def stop(tx: Transaction, workflow_id: int, request: StopRequest) -> StopResponse:
+    """Stop what is active of a workflow, as a person wants it. Again: changes nothing.
+
+    Raises:
+        InvalidRequest: it belongs to somebody else.
+    """
+    require_workflow(tx, workflow_id)
+    _require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
+    stopped = [run for run in active_runs(tx, workflow_id) if run.status not in MAKING_ROOM]
+    for run in stopped:
+        transitions.move_run(tx, require_run(tx, run.workflow_run_id), WorkflowRunStatus.STOPPED, Actor.USER)
+    ended = transitions.end_queued(tx, workflow_id, Cause.KILLED)
+    to_kill = transitions.kill_taken(tx, workflow_id, Cause.KILLED) if request.kill else 0
+    run_ids = [run.workflow_run_id for run in stopped]
+    if run_ids or ended or to_kill:
+        tx.audit(Actor.USER, "stop", workflow_id, user=request.user, kill=request.kill, runs=run_ids, to_kill=to_kill)
+    return StopResponse(
+        workflow_status=require_workflow(tx, workflow_id),
+        run_ids=run_ids,
+        ended=ended,
+        to_kill=to_kill,
+        left_running=len(transitions.live_attempts(tx, workflow_id, transitions.TAKEN)) - to_kill,
+    )
 
 
 def start_reset(tx: Transaction, workflow_id: int, request: ResetRequest) -> int:
     """Check that tasks may be reset now, and end attempts that nobody launched; return the first id before the tasks.
 
     Raises:
-        WorkflowNotResumable: a run is under way.
+        WorkflowNotResumable: a run is active, or attempts are that were not told to end.
     """
     require_workflow(tx, workflow_id)
-    running = [run.workflow_run_id for run in active_runs(tx, workflow_id) if run.status in _UNDER_WAY]
-    if running:
-        raise WorkflowNotResumable(f"Run {running[0]} of workflow {workflow_id} is under way; stop it first.")
+    _require_no_run(tx, workflow_id)
     transitions.end_queued(tx, workflow_id, Cause.KILLED_FOR_RESUME)
-    tx.audit(Actor.CLIENT, "reset tasks", workflow_id, reset_if_running=request.reset_if_running)
+    live = len(transitions.live_attempts(tx, workflow_id)) if request.reset_if_running else 0
+    if live:
+        raise WorkflowNotResumable(
+            f"{live} attempts of workflow {workflow_id} may still run; stop them or leave their tasks alone."
+        )
+    tx.audit(
+        Actor.CLIENT,
+        "reset tasks",
+        workflow_id,
+        reset_if_running=request.reset_if_running,
+        keep_resources=request.keep_resources,
+    )
     return 0
 
 
+def _require_no_run(tx: Transaction, workflow_id: int) -> None:
+    """A run that was created meanwhile must not have its tasks reset under it: they would be launched twice."""
+    runs = active_runs(tx, workflow_id)
+    if runs:
+        raise WorkflowNotResumable(
+            f"Run {runs[0].workflow_run_id} of workflow {workflow_id} is under way: process {runs[0].pid} on"
+            f" {runs[0].host}."
+        )
+
+
 def reset_chunk(tx: Transaction, workflow_id: int, after_id: int, request: ResetRequest) -> int | None:
-    """Reset the next tasks; return where to go on, None at the end."""
+    """Reset the next tasks; return where to go on, None at the end.
+
+    Raises:
+        WorkflowNotResumable: a run was created meanwhile.
+    """
+    _require_no_run(tx, workflow_id)
     last_id = tx.value(
         """
         SELECT MAX(id) FROM (
@@ -164,7 +254,14 @@ def reset_chunk(tx: Transaction, workflow_id: int, after_id: int, request: Reset
         most=TASKS_PER_TRANSACTION,
     )
     if last_id is not None:
-        transitions.reset_tasks(tx, workflow_id, after_id, last_id, keep_running=not request.reset_if_running)
+        transitions.reset_tasks(
+            tx,
+            workflow_id,
+            after_id,
+            last_id,
+            keep_running=not request.reset_if_running,
+            keep_resources=request.keep_resources,
+        )
     return None if last_id is None else int(last_id)
 
 

@@ -91,14 +91,23 @@ def set_run_status(tx: Transaction, run_id: int, request: RunStatusRequest) -> R
 
     Raises:
         InvalidStateTransition: the table does not have this change.
-        WorkflowNotResumable: it may not become BOUND while attempts of an earlier run still have to end.
+        WorkflowNotResumable: it may not become BOUND while attempts of an earlier run still have to end, or before
+            everything is recorded.
     """
     run = require_run(tx, run_id)
     if request.status not in list(WorkflowRunStatus):
         raise InvalidValue(f"status: {request.status!r} is no state of a workflow run.")
     if request.status == WorkflowRunStatus.BOUND and run.status == WorkflowRunStatus.LINKING:
+        _require_recorded(tx, run)
         _require_nothing_to_kill(tx, run)
     return RunStatusResponse(status=transitions.move_run(tx, run, request.status, Actor.CLIENT))
+
+
+def _require_recorded(tx: Transaction, run: RunRow) -> None:
+    if not tx.value("SELECT bound FROM workflow WHERE id = :id", id=run.workflow_id):
+        raise WorkflowNotResumable(
+            f"Workflow {run.workflow_id} is not recorded completely: run the script that defines it again."
+        )
 
 
 def _require_nothing_to_kill(tx: Transaction, run: RunRow) -> None:

@@ -1,0 +1,99 @@
+"""The loop that lets `usecases.reaping` do a pass now and then, and notices when the server was asleep."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+from jobmon.core import places
+from jobmon.server.models.types import to_microseconds
+from jobmon.server.usecases import reaping, timekeeping
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from jobmon.core.clock import Clock
+    from jobmon.server.readers import Readers
+    from jobmon.server.settings import Settings
+    from jobmon.server.usecases.reaping import Reaped
+    from jobmon.server.writer import Writer
+
+#: So many looks at the time fit into the shortest deadline.
+LOOKS_PER_DEADLINE: Final = 4
+#: Workflows are looked at again when a task of them changed in the last so many passes.
+PASSES_LOOKED_BACK: Final = 3
+
+logger = logging.getLogger(__name__)
+
+
+def own_name() -> str:
+    """Return what names this process as the holder of a lease."""
+    pid = os.getpid()
+    return f"{socket.gethostname()}:{pid}:{places.process_start_time(pid) or 0.0:.2f}"
+
+
+def is_gone(holder: str) -> bool:
+    """Say whether the holder of a lease was a process of this host that is gone."""
+    host, _, rest = holder.partition(":")
+    pid, _, start_time = rest.partition(":")
+    if host != socket.gethostname() or not start_time:
+        return False
+    return not places.is_process_alive(int(pid), float(start_time))
+
+
+class Reaper:
+    """One server process's reaper; which one works is decided by the lease.
+
+    Args:
+        writer: does the passes.
+        readers: look for what there is to do.
+        settings: how often.
+        clock: the time.
+    """
+
+    def __init__(self, writer: Writer, readers: Readers, settings: Settings, clock: Clock) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._interval = settings.reaper_interval_seconds
+        shortest = min(settings.run_deadline_seconds, settings.attempt_deadline_seconds)
+        self._look = min(self._interval, shortest / LOOKS_PER_DEADLINE)
+        self._clock = clock
+        self._holder = own_name()
+        self._has_looked = False
+
+    async def run(self) -> None:
+        """Look at the time and do passes until cancelled."""
+        loop = asyncio.get_running_loop()
+        looked_at, due = loop.time(), loop.time() + self._interval
+        await self._guarded(self._writer.run(timekeeping.begin))
+        while True:
+            await asyncio.sleep(self._look)
+            slept = loop.time() - looked_at - self._look
+            looked_at = loop.time()
+            if slept > timekeeping.JUMP_SECONDS:
+                await self._guarded(self._writer.run(timekeeping.shift, slept))
+            if looked_at >= due:
+                due = looked_at + self._interval
+                await self._guarded(self.do_pass())
+
+    async def _guarded(self, work: Coroutine[object, object, object]) -> None:
+        try:
+            await work
+        except Exception:
+            logger.exception("the reaper failed; it tries again in %g s", self._interval)
+
+    async def do_pass(self) -> Reaped:
+        """Do one pass."""
+        now = to_microseconds(self._clock.now())
+        since = now - int(PASSES_LOOKED_BACK * self._interval * 1e6) if self._has_looked else 0
+        self._has_looked = True
+        candidates = await self._readers.run(reaping.look, now, since)
+        reaped = await self._writer.run(reaping.reap, self._holder, candidates, is_gone)
+        for run_id in reaped.runs:
+            logger.warning("workflow run %d was closed: its client is lost", run_id)
+        if reaped.attempts:
+            logger.warning("%d attempts were closed: nobody looks after them", reaped.attempts)
+        return reaped
