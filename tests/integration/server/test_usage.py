@@ -21,7 +21,9 @@ async def _run(bound, endings):
     await run.register()
     await run.queue()
     batch = await run.launched()
-    await run.sync(*(report(attempt, **ending) for attempt, ending in zip(batch.task_instance_ids, endings)))
+    await run.sync(
+        *(report(attempt, **ending) for attempt, ending in zip(batch.task_instance_ids, endings, strict=True))
+    )
     return run, batch
 
 
@@ -43,8 +45,9 @@ async def test_usage_counts_what_was_done_and_nothing_else(world):
 
 async def test_usage_by_workflow_and_node_args(world):
     first, second = await world.bound(2), await world.bound(3)
-    for bound in (first, second):
-        await _run(bound, [_done(1.0, 1), {"status": TI.DONE, "exit_code": 0}, _done(3.0, 3)])
+    endings = [_done(1.0, 1), {"status": TI.DONE, "exit_code": 0}, _done(3.0, 3)]
+    await _run(first, endings[:2])
+    await _run(second, endings)
     assert (await _ask(world, first)).num_tasks == 5
     assert (await _ask(world, first, workflow_ids=[second.workflow_id])).num_tasks == 3
     assert (await _ask(world, first, workflow_ids=[])).num_tasks == 0
