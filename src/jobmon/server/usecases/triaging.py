@@ -1,8 +1,8 @@
-"""Attempts whose heartbeats stopped: LAUNCHED ones are closed, RUNNING ones are sent to the distributor for triage."""
+"""Attempts whose heartbeats stopped: LAUNCHED ones are closed, the others are sent to the distributor for triage."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.wire.run import TriageResponse
@@ -10,9 +10,13 @@ from jobmon.server import transitions
 from jobmon.server.usecases.runs import require_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jobmon.server.transaction import Transaction
 
 TI = TaskInstanceStatus
+#: INSTANTIATED ones beat too, while they wait to be started; unless they went out in an answer that nobody heard.
+_DOUBTED: Final = (TI.INSTANTIATED, TI.RUNNING)
 
 
 def triage(tx: Transaction, run_id: int) -> TriageResponse:
@@ -22,15 +26,15 @@ def triage(tx: Transaction, run_id: int) -> TriageResponse:
     if tx.now <= grace:
         return TriageResponse(triaging=0, no_heartbeat=0)
     return TriageResponse(
-        triaging=transitions.move_all(tx, _overdue(tx, run_id, TI.RUNNING), TI.TRIAGING, None),
-        no_heartbeat=transitions.move_all(tx, _overdue(tx, run_id, TI.LAUNCHED), TI.NO_HEARTBEAT, Cause.NO_HEARTBEAT),
+        triaging=transitions.move_all(tx, _overdue(tx, run_id, _DOUBTED), TI.TRIAGING, None),
+        no_heartbeat=transitions.move_all(tx, _overdue(tx, run_id, (TI.LAUNCHED,)), TI.NO_HEARTBEAT, Cause.NO_HEARTBEAT),
     )
 
 
-def _overdue(tx: Transaction, run_id: int, status: TI) -> list[int]:
+def _overdue(tx: Transaction, run_id: int, statuses: Sequence[TI]) -> list[int]:
     return tx.column(
-        "SELECT id FROM task_instance WHERE workflow_run_id = :run AND status = :status AND report_by < :now",
+        "SELECT id FROM task_instance WHERE workflow_run_id = :run AND status IN (:statuses...) AND report_by < :now",
         run=run_id,
-        status=status.value,
+        statuses=statuses,
         now=tx.now,
     )
