@@ -172,6 +172,7 @@ def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
         ws="none",
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
     )

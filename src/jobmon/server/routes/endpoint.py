@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from jobmon.core import wire
 from jobmon.server.problems import InvalidValue, Malformed, TooLarge, problem_of
@@ -69,20 +69,26 @@ class Endpoint:
     async def _message(self, request: Request, bytes_max: int) -> Any:
         if self.query is not None:
             return _decode_query(self.query, request.scope["query_string"])
-        content = await _content(request, bytes_max)
+        content = await _content(request.receive, bytes_max)
         return None if self.body is None else _decode_body(self.body, content)
 
 
-async def _content(request: Request, bytes_max: int) -> bytes:
+async def _content(receive: Receive, bytes_max: int) -> bytes:
     """Read the body, but never more than allowed."""
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
+    is_more = True
+    while is_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = message.get("body", b"")
         size += len(part)
         if size > bytes_max:
             raise TooLarge(f"The request has more than {bytes_max} bytes; send less at once.")
         parts.append(part)
-    return b"".join(parts)
+        is_more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _decode_body(kind: type, content: bytes) -> Any:
