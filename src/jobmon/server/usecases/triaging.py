@@ -25,9 +25,10 @@ def triage(tx: Transaction, run_id: int) -> TriageResponse:
     grace = tx.started_at + int(tx.settings.attempt_deadline_seconds * 1e6)
     if tx.now <= grace:
         return TriageResponse(triaging=0, no_heartbeat=0)
+    doubted, silent = _overdue(tx, run_id, _DOUBTED), _overdue(tx, run_id, (TI.LAUNCHED,))
     return TriageResponse(
-        triaging=transitions.move_all(tx, _overdue(tx, run_id, _DOUBTED), TI.TRIAGING, None),
-        no_heartbeat=transitions.move_all(tx, _overdue(tx, run_id, (TI.LAUNCHED,)), TI.NO_HEARTBEAT, Cause.NO_HEARTBEAT),
+        triaging=transitions.move_all(tx, doubted, TI.TRIAGING, None),
+        no_heartbeat=transitions.move_all(tx, silent, TI.NO_HEARTBEAT, Cause.NO_HEARTBEAT),
     )
 
 
