@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
-from jobmon.client.task_resources import DEFAULT_RESOURCE_SCALE, TaskResources
+from jobmon.client.task_resources import TaskResources
 from jobmon.core.cluster_protocol import ClusterQueue
-from jobmon.core.constants import ResourceType
-from jobmon.core.exceptions import InvalidMemoryFormat
+from jobmon.core.constants import Cause, ResourceType
+from jobmon.core.exceptions import InvalidMemoryFormat, InvalidResources
+from jobmon.core.resources import DEFAULT_RESOURCE_SCALE, PEAK_MARGIN
 
 SMALL = ClusterQueue(1, "small", {"max_memory": "2G", "max_runtime": "1h", "default_cores": 1})
 LARGE = ClusterQueue(2, "large", {"max_memory": "16G", "max_runtime": "10h"})
@@ -70,10 +71,41 @@ def test_coercion_moves_within_the_limits_and_fills_in_defaults():
     assert coerced.kind is ResourceType.VALIDATED
 
 
-def test_without_scales_memory_and_runtime_grow_where_asked_for():
-    factor = 1 + DEFAULT_RESOURCE_SCALE
-    assert request(memory=1, cores=2).adjust(None, (), 1).requested_resources == {"memory": factor, "cores": 2}
-    assert request(cores=2).adjust({}, (), 1).requested_resources == {"cores": 2}
+GROWN = 1 + DEFAULT_RESOURCE_SCALE
+
+
+@pytest.mark.parametrize(
+    ("cause", "peak", "expected"),
+    [
+        (Cause.OUT_OF_MEMORY, None, {"memory": GROWN, "runtime": 60, "cores": 2}),
+        (Cause.OUT_OF_MEMORY, 1.1, {"memory": GROWN, "runtime": 60, "cores": 2}),
+        (Cause.OUT_OF_MEMORY, 1.5, {"memory": 1.5 * (1 + PEAK_MARGIN), "runtime": 60, "cores": 2}),
+        (Cause.OUT_OF_TIME, 1.5, {"memory": 1, "runtime": 60 * GROWN, "cores": 2}),
+        (None, None, {"memory": GROWN, "runtime": 60 * GROWN, "cores": 2}),
+        (Cause.EXIT_CODE, 1.5, {"memory": GROWN, "runtime": 60 * GROWN, "cores": 2}),
+    ],
+)
+def test_without_scales_the_cause_decides_what_grows(cause, peak, expected):
+    adjusted = request(memory=1, runtime=60, cores=2).adjust(None, (), 1, cause, peak)
+    assert adjusted.requested_resources == expected
+
+
+def test_what_was_not_asked_for_grows_only_from_a_measured_peak():
+    assert request(cores=2).adjust({}, (), 1, Cause.OUT_OF_MEMORY).requested_resources == {"cores": 2}
+    assert request(cores=2).adjust({}, (), 1, Cause.OUT_OF_MEMORY, 0.5).requested_resources["memory"] == 0.6
+    assert request(cores=2).adjust({}, (), 1, Cause.OUT_OF_TIME, 0.5).requested_resources == {"cores": 2}
+
+
+def test_scales_are_obeyed_as_given_whatever_the_cause():
+    scales = {"memory": 0.1, "cores": 1.0}
+    adjusted = request(memory=1, runtime=60, cores=2).adjust(scales, (), 1, Cause.OUT_OF_TIME, 1.9)
+    assert adjusted.requested_resources == {"memory": 1.1, "runtime": 60, "cores": 4}
+
+
+@pytest.mark.parametrize("scale", [[0.5], lambda old: old / 2])
+def test_a_scale_that_shrinks_is_refused(scale):
+    with pytest.raises(InvalidResources, match="must not shrink"):
+        request(memory=1).adjust({"memory": scale}, (), 1)
 
 
 def test_a_raised_request_goes_to_the_first_queue_that_takes_it():

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from jobmon.core.cluster_protocol import ClusterQueue
 
-#: By how much a request grows after a resource error where no scale was given: half as much again.
-DEFAULT_RESOURCE_SCALE: Final = 0.5
-DEFAULT_RESOURCE_SCALES: Final = {"memory": DEFAULT_RESOURCE_SCALE, "runtime": DEFAULT_RESOURCE_SCALE}
 #: A Python hash keeps 61 bits less one; 60 survive unchanged on every platform.
 HASH_BITS: Final = 60
 
@@ -89,17 +86,26 @@ class TaskResources:
         return self._on(self.queue, self.queue.coerce_resources(**self.requested_resources), ResourceType.VALIDATED)
 
     def adjust(
-        self, scales: Mapping[str, Any] | None, fallback_queues: Sequence[ClusterQueue], step: int
+        self,
+        scales: Mapping[str, Any] | None,
+        fallback_queues: Sequence[ClusterQueue],
+        step: int,
+        cause: str | None = None,
+        peak_gib: float | None = None,
     ) -> TaskResources:
         """Return the request after the `step`-th resource error of its task (from 1).
 
-        It stays on its queue if it fits, else goes to the first fallback queue that takes it, else it is moved within
-        the limits of the last one.
+        Scales are obeyed as given; without any, what the attempt was short of grows (`resources.raised`). It stays on
+        its queue if it fits, else goes to the first fallback queue that takes it, else it is moved within the limits
+        of the last one.
 
         Raises:
             InvalidResources: a scale cannot be applied.
         """
-        grown = resource_rules.scaled(self.requested_resources, scales or DEFAULT_RESOURCE_SCALES, step)
+        if scales:
+            grown = resource_rules.scaled(self.requested_resources, scales, step)
+        else:
+            grown = resource_rules.raised(self.requested_resources, cause, peak_gib)
         queues = [self.queue, *fallback_queues]
         for queue in queues:
             if queue.validate_resources(strict=True, **grown)[0]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jobmon.core.constants import Cause
 from jobmon.core.exceptions import InvalidMemoryFormat, InvalidMemoryUnit, InvalidResources
 
 #: Keys that every cluster knows. A plug-in's queue may declare more.
@@ -25,6 +26,15 @@ MEMORY_GIB_MAX: Final = 2.0**30
 RUNTIME_SECONDS_MAX: Final = 366 * 24 * 3600.0
 CORES_MAX: Final = 1_000_000.0
 SCALE_VALUES_MAX: Final = 1_000
+#: By how much a request grows after a resource error where no scale was given: half as much again.
+DEFAULT_RESOURCE_SCALE: Final = 0.5
+#: Without scales memory is raised to the attempt's measured peak and this share more, if that is the larger.
+PEAK_MARGIN: Final = 0.2
+#: What an attempt that ended for this cause was short of.
+MISSING: Final = {Cause.OUT_OF_MEMORY: "memory", Cause.OUT_OF_TIME: "runtime"}
+#: A value that says: as much as earlier tasks of the template used.
+AUTO: Final = "auto"
+AUTO_KEYS: Final = _NUMERIC_KEYS
 
 Resources = dict[str, Any]
 #: A factor (0.5 = +50 %), the next values, or old value -> new value.
@@ -124,15 +134,26 @@ _READERS: Final[Mapping[str, Callable[[object], float]]] = {
 }
 
 
-def normalized(resources: Mapping[str, Any]) -> Resources:
+def normalized(resources: Mapping[str, Any], *, allow_auto: bool = False) -> Resources:
     """Return the request in normal form; a value of None means "not asked for" and is left out.
+
+    Args:
+        resources: as users write them.
+        allow_auto: leave "auto" as it is instead of refusing it.
 
     Raises:
         InvalidResources, InvalidMemoryFormat, InvalidMemoryUnit: a value cannot be read.
     """
     return {
-        key: _READERS[key](value) if key in _READERS else value for key, value in resources.items() if value is not None
+        key: value if key not in _READERS or (allow_auto and is_auto(value)) else _READERS[key](value)
+        for key, value in resources.items()
+        if value is not None
     }
+
+
+def is_auto(value: object) -> bool:
+    """Say whether a value is to be taken from the template's history."""
+    return isinstance(value, str) and value == AUTO
 
 
 def unknown_keys(resources: Iterable[str], known: Iterable[str]) -> list[str]:
@@ -211,7 +232,7 @@ def scaled_value(value: float, scale: object, step: int) -> float:
         InvalidResources: the scale is of no such kind, or its result is not a positive number.
     """
     if callable(scale):
-        result: object = scale(value)
+        result: object = _called(scale, value)
     elif isinstance(scale, list | tuple) and scale:
         result = scale[min(step, len(scale)) - 1]
     elif isinstance(scale, int | float) and not isinstance(scale, bool) and scale >= 0:
@@ -221,6 +242,15 @@ def scaled_value(value: float, scale: object, step: int) -> float:
     if isinstance(result, bool) or not isinstance(result, int | float) or not math.isfinite(result) or result <= 0:
         raise InvalidResources(f"Resource scale {scale!r} made {result!r} of {value!r}, not a positive number.")
     return result
+
+
+def _called(scale: Callable[[float], Any], value: float) -> Any:
+    try:
+        return scale(value)
+    except Exception as error:
+        raise InvalidResources(
+            f"Resource scale {scale!r} raised {type(error).__name__} for {value!r}: {error}"
+        ) from error
 
 
 def stored_scale(scale: object, length_max: int = SCALE_VALUES_MAX) -> object:
@@ -240,7 +270,11 @@ def stored_scale(scale: object, length_max: int = SCALE_VALUES_MAX) -> object:
 
 
 def scaled(resources: Mapping[str, Any], scales: Mapping[str, Any], step: int) -> Resources:
-    """Apply every scale whose resource is in the request; values of a list are read in the units of the resource."""
+    """Apply every scale whose resource is in the request; values of a list are read in the units of the resource.
+
+    Raises:
+        InvalidResources: a scale cannot be applied, or shrinks the resource.
+    """
     result = dict(resources)
     for key, scale in scales.items():
         old = result.get(key)
@@ -248,5 +282,31 @@ def scaled(resources: Mapping[str, Any], scales: Mapping[str, Any], step: int) -
             continue
         reader = _READERS.get(key, float)
         readable = [reader(value) for value in scale] if isinstance(scale, list | tuple) else scale
-        result[key] = reader(scaled_value(reader(old), readable, step))
+        value = reader(scaled_value(reader(old), readable, step))
+        if value < reader(old):
+            raise InvalidResources(
+                f"The scale of {key!r} would lower it from {old!r} to {value!r}; it must not shrink."
+            )
+        result[key] = value
     return result
+
+
+def raised(resources: Mapping[str, Any], cause: str | None, peak_gib: float | None = None) -> Resources:
+    """Return the request after a resource error for which no scales were given: what was missing grows, nothing else.
+
+    Args:
+        resources: the request in normal form that was not enough.
+        cause: why the attempt ended; where it is not known, memory and runtime both grow.
+        peak_gib: how much memory the attempt was seen to use.
+    """
+    missing = MISSING.get(cause) if cause in MISSING else None  # type: ignore[call-overload]
+    keys = MISSING.values() if missing is None else (missing,)
+    result = scaled(resources, dict.fromkeys(keys, DEFAULT_RESOURCE_SCALE), 1)
+    if missing == "memory" and peak_gib is not None:
+        result["memory"] = max(result.get("memory", 0.0), peak_gib * (1 + PEAK_MARGIN))
+    return result
+
+
+def dry_scales(scales: Mapping[str, Any], step: int) -> list[str]:
+    """Return the resources whose list of values has none of its own left for this step: the last one is repeated."""
+    return [key for key, scale in scales.items() if isinstance(scale, list | tuple) and step > len(scale)]

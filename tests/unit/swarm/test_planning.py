@@ -3,13 +3,14 @@ from __future__ import annotations
 import pytest
 
 from jobmon.client.swarm.array import SwarmArray
-from jobmon.client.swarm.planning import adjusted_resources, initial_fringe, plan
+from jobmon.client.swarm.planning import adjusted_resources, initial_fringe, plan, remarks_on_adjustment
 from jobmon.client.swarm.state import StateUpdate, SwarmState
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.cluster_protocol import ClusterQueue
-from jobmon.core.constants import TaskStatus
-from jobmon.core.exceptions import WorkflowRunStateError
+from jobmon.core.constants import Cause, TaskStatus
+from jobmon.core.exceptions import InvalidResources, WorkflowRunStateError
+from jobmon.core.wire.swarm import ResourceError
 
 QUEUE = ClusterQueue(1, "all.q", {})
 SMALL = TaskResources({"cores": 1}, QUEUE, "here", 1)
@@ -123,6 +124,26 @@ def test_raising_a_request_uses_scales_step_and_fallback_queues():
         task.adjustments += 1
         seen.append((task.task_resources.queue_name, task.task_resources.requested_resources["memory"]))
     assert seen == [("small", 2.0), ("large", 8.0), ("large", 10.0)]
+
+
+def test_what_a_user_should_know_of_a_raised_request():
+    queue = ClusterQueue(1, "small", {"max_memory": 2})
+    request = TaskResources({"memory": 2, "runtime": 60}, queue, "here", 1)
+    task = SwarmTask(7, 1, TaskStatus.ADJUSTING_RESOURCES, 3, request, None, {"memory": [2]})
+    task.adjustments = 1
+    error = ResourceError(cause=Cause.OUT_OF_TIME)
+    assert remarks_on_adjustment(task, request, adjusted_resources(task, error), error) == [
+        "the scale of 'memory' has no further value and repeats its last one",
+        "it was out of time, but its resource_scales do not name 'runtime'",
+        "queue 'small' allows no more than what was not enough",
+    ]
+    task.resource_scales, task.fallback_queues = {"memory": lambda old: old / 0}, [ClusterQueue(2, "large", {})]
+    with pytest.raises(InvalidResources, match=r"task 7 .*ZeroDivisionError"):
+        adjusted_resources(task, error)
+    task.resource_scales = None
+    raised = adjusted_resources(task, ResourceError(cause=Cause.OUT_OF_MEMORY, max_rss_bytes=4 * 1024**3))
+    assert raised.requested_resources == {"memory": 4.8, "runtime": 60}
+    assert remarks_on_adjustment(task, request, raised, None) == ["it no longer fits queue 'small' and goes to 'large'"]
 
 
 def test_raising_no_request_is_an_error():

@@ -264,7 +264,8 @@ def _take_snapshot(state: SwarmState, gateway: ServerGateway) -> None:
     answer = gateway.get_task_status_updates_sync()
     done = answer.tasks_by_status.get(TaskStatus.DONE, [])
     state.previously_done = frozenset(task_id for task_id in done if task_id not in state.tasks)
-    state.apply_update(StateUpdate.from_task_status_response(answer.tasks_by_status, answer.time))
+    statuses = StateUpdate.from_task_status_response(answer.tasks_by_status, answer.time)
+    state.apply_update(statuses.merge(StateUpdate(resource_errors=answer.resource_errors)))
 
 
 def _needs_function(task_name: str, what: str) -> WorkflowNotResumable:

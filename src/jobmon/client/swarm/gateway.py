@@ -72,6 +72,7 @@ class TaskStatusUpdatesResponse:
     workflow_run_status: str | None = None
     max_concurrently_running: int | None = None
     array_limits: dict[int, int] = field(default_factory=dict)
+    resource_errors: dict[int, swarm.ResourceError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +400,7 @@ def _updates(reply: swarm.ChangesResponse) -> TaskStatusUpdatesResponse:
         workflow_run_status=reply.workflow_run_status,
         max_concurrently_running=reply.max_concurrently_running,
         array_limits=reply.array_limits,
+        resource_errors=reply.resource_errors,
     )
 
 

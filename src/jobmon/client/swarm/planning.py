@@ -10,19 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobmon.client.swarm.state import QUEUEABLE
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.constants import TaskStatus
-from jobmon.core.exceptions import WorkflowRunStateError
+from jobmon.core.exceptions import InvalidResources, JobmonError, WorkflowRunStateError
+from jobmon.core.resources import MISSING, dry_scales
 from jobmon.core.wire.swarm import QUEUE_BATCH_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from jobmon.client.swarm.state import SwarmState
+    from jobmon.core.wire.swarm import ResourceError
+
+GIB: Final = 1024.0**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +142,46 @@ def _batches(chosen: Iterable[SwarmTask]) -> tuple[Batch, ...]:
     return tuple(Batch(array_id, resources, tuple(tasks)) for (array_id, resources), tasks in groups.items())
 
 
-def adjusted_resources(task: SwarmTask) -> TaskResources:
-    """Return what a task in ADJUSTING_RESOURCES asks for next: its scales applied once more.
+def adjusted_resources(task: SwarmTask, error: ResourceError | None = None) -> TaskResources:
+    """Return what a task in ADJUSTING_RESOURCES asks for next.
+
+    Args:
+        task: the task.
+        error: how its last attempt ended, as far as that is known.
 
     Raises:
         WorkflowRunStateError: it asked for nothing yet.
-        InvalidResources: a scale cannot be applied.
+        InvalidResources: a scale cannot be applied; names the task.
     """
     if task.task_resources is None:
         raise WorkflowRunStateError(f"Task {task.task_id} has no request that could be raised.")
-    return task.task_resources.adjust(task.resource_scales, task.fallback_queues or (), task.adjustments + 1)
+    cause = None if error is None else error.cause
+    peak = None if error is None or error.max_rss_bytes is None else error.max_rss_bytes / GIB
+    try:
+        return task.task_resources.adjust(
+            task.resource_scales, task.fallback_queues or (), task.adjustments + 1, cause, peak
+        )
+    except JobmonError as problem:
+        raise InvalidResources(f"The request of task {task.task_id} cannot be raised: {problem}") from problem
+
+
+def remarks_on_adjustment(
+    task: SwarmTask, before: TaskResources, after: TaskResources, error: ResourceError | None
+) -> list[str]:
+    """Return what a user should know of a request that was raised, in words."""
+    scales = task.resource_scales or {}
+    remarks = [
+        f"the scale of {key!r} has no further value and repeats its last one"
+        for key in dry_scales(scales, task.adjustments + 1)
+    ]
+    missing = None if error is None else MISSING.get(error.cause)  # type: ignore[call-overload]
+    if scales and missing is not None and missing not in scales:
+        remarks.append(f"it was {error.cause if error else ''}, but its resource_scales do not name {missing!r}")
+    if after.queue_name != before.queue_name:
+        remarks.append(f"it no longer fits queue {before.queue_name!r} and goes to {after.queue_name!r}")
+    elif after.requested_resources == before.requested_resources:
+        remarks.append(f"queue {after.queue_name!r} allows no more than what was not enough")
+    return remarks
 
 
 def initial_fringe(state: SwarmState) -> list[SwarmTask]:

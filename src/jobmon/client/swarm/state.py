@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
 from jobmon.core.fsm import Machine, is_terminal
+from jobmon.core.wire.swarm import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -64,11 +65,14 @@ class StateUpdate:
     array_limits: Mapping[int, int] = field(default_factory=dict)
     workflow_run_status: str | None = None
     sync_time: datetime | None = None
+    #: Task -> how its newest attempt ended, where it was short of a resource.
+    resource_errors: Mapping[int, ResourceError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Keep copies that nobody can change."""
         object.__setattr__(self, "task_statuses", MappingProxyType(dict(self.task_statuses)))
         object.__setattr__(self, "array_limits", MappingProxyType(dict(self.array_limits)))
+        object.__setattr__(self, "resource_errors", MappingProxyType(dict(self.resource_errors)))
 
     @classmethod
     def empty(cls) -> StateUpdate:
@@ -92,6 +96,7 @@ class StateUpdate:
             array_limits={**self.array_limits, **other.array_limits},
             workflow_run_status=other.workflow_run_status or self.workflow_run_status,
             sync_time=other.sync_time or self.sync_time,
+            resource_errors={**self.resource_errors, **other.resource_errors},
         )
 
 
@@ -128,6 +133,8 @@ class SwarmState:
         self._in_flight = 0
         self._in_flight_by_array: Counter[int] = Counter()
         self._resources: dict[int, TaskResources] = {}
+        #: How attempts that were short of a resource ended, until the request is raised.
+        self.resource_errors: dict[int, ResourceError] = {}
 
     # -- what there is ---------------------------------------------------------------------------------------------
 
@@ -212,6 +219,7 @@ class SwarmState:
         for task, status in changes:
             self._move(task, status)
         self._set_limits(update)
+        self.resource_errors.update(update.resource_errors)
         if run_status is not None and self._is_news(run_status):
             self.status = run_status
         if update.sync_time is not None and (self.last_sync is None or update.sync_time > self.last_sync):

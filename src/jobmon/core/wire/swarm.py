@@ -39,12 +39,22 @@ class QueueResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceError:
+    """How the newest attempt of a task that waits for a larger request ended, and what it used."""
+
+    cause: str | None = None
+    max_rss_bytes: int | None = None
+    wallclock_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChangesResponse:
     """GET /workflows/{workflow_id}/changes?since=&wait_seconds=&workflow_run_id=
 
     Without `since`: all tasks. With it: those whose status changed after that stamp. `wait_seconds` (default 0) holds
     the answer until a task, the run's status or a limit changed. `time` is the logical stamp of the snapshot.
-    Limits are given when they changed after `since`, and always with a full snapshot.
+    Limits are given when they changed after `since`, and always with a full snapshot. `resource_errors`: task -> how
+    its newest attempt ended, for the tasks given as ADJUSTING_RESOURCES.
     """
 
     time: datetime
@@ -52,6 +62,7 @@ class ChangesResponse:
     workflow_run_status: str | None = None
     max_concurrently_running: int | None = None
     array_limits: dict[int, int] = field(default_factory=dict)
+    resource_errors: dict[int, ResourceError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ class SequentialDistributor(LocalDistributor):
 
     def weight(self, launch: Launch) -> tuple[float, float]:
         """Every command takes the only place, whatever cores it asks for."""
-        return 1.0, 0.0
+        return 1.0, super().weight(launch)[1]
 
 
 class SequentialWorkerNode(LocalWorkerNode):

@@ -25,6 +25,7 @@ from jobmon.core.wire.swarm import (
     ChangesResponse,
     DownstreamRequest,
     DownstreamResponse,
+    ResourceError,
     ResourcesInfo,
     TasksPage,
     WorkflowMetadata,
@@ -106,9 +107,28 @@ def changes(session: Session, workflow_id: int, query: ChangesQuery) -> Changes:
         workflow_run_status=run_status,
         max_concurrently_running=limit[0] if limit_changed else None,
         array_limits=dict(arrays),
+        resource_errors=_resource_errors(session, by_status.get(TaskStatus.ADJUSTING_RESOURCES, [])),
     )
     loud = any(status not in QUIET_TASK_STATUSES for status in by_status)
     return Changes(response, is_news=query.since is None or loud or run_changed or limit_changed or bool(arrays))
+
+
+def _resource_errors(session: Session, task_ids: Sequence[int]) -> dict[int, ResourceError]:
+    """Return how the newest attempts of these tasks ended; nothing is asked where there are none."""
+    if not task_ids:
+        return {}
+    rows = session.rows(
+        """
+        SELECT t.id, ti.cause, ti.max_rss_bytes, ti.wallclock_seconds
+        FROM task t JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
+        WHERE t.id IN (:ids...)
+        """,
+        ids=task_ids,
+    )
+    return {
+        task_id: ResourceError(cause=cause, max_rss_bytes=peak, wallclock_seconds=seconds)
+        for task_id, cause, peak, seconds in rows
+    }
 
 
 def _run_status(session: Session, workflow_id: int, run_id: int | None, since: int) -> tuple[str | None, bool]:

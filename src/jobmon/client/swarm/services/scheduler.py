@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
-from jobmon.client.swarm.planning import Plan, adjusted_resources, plan
+from jobmon.client.swarm.planning import Plan, adjusted_resources, plan, remarks_on_adjustment
 from jobmon.client.swarm.state import QUEUEABLE, StateUpdate
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.constants import TaskStatus
-from jobmon.core.exceptions import CallableReturnedInvalidObject, ConfigError
+from jobmon.core.exceptions import CallableReturnedInvalidObject, ConfigError, InvalidResources, JobmonError
 from jobmon.core.wire.swarm import QueueBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from jobmon.client.swarm.gateway import ServerGateway
     from jobmon.client.swarm.planning import Batch
     from jobmon.client.swarm.state import SwarmState
     from jobmon.client.swarm.task import SwarmTask
+
+logger = logging.getLogger(__name__)
 
 
 class Scheduler:
@@ -45,14 +48,13 @@ class Scheduler:
             if task.compute_resources_callable is not None:
                 self._compute_resources(task)
             if task.status is TaskStatus.ADJUSTING_RESOURCES:
-                self._state.set_resources(task, adjusted_resources(task))
-                task.adjustments += 1
+                self._raise_request(task)
             self._state.enqueue_task(task, front=front)
 
     def _compute_resources(self, task: SwarmTask) -> None:
         """Call the task's callable, once and never again; what it does not name stays as asked for before."""
         callback, task.compute_resources_callable = task.compute_resources_callable, None
-        asked: Any = callback() if callback is not None else None
+        asked = self._asked(task, callback)
         if not isinstance(asked, dict):
             raise CallableReturnedInvalidObject(
                 f"compute_resources_callable of task {task.task_id} must return a dict of resources, "
@@ -62,8 +64,35 @@ class Scheduler:
         name = asked.get("queue")
         queue = task.cluster.queue(str(name or "")) if name or known is None else known.queue
         requested = {**(known.requested_resources if known is not None else {}), **asked}
-        resources = TaskResources(requested, queue, task.cluster.name, task.cluster.cluster_id)
+        try:
+            resources = TaskResources(requested, queue, task.cluster.name, task.cluster.cluster_id)
+            valid, problems = resources.validate()
+        except JobmonError as error:
+            valid, problems = False, str(error)
+        if not valid:
+            raise InvalidResources(
+                f"compute_resources_callable of task {task.task_id} returned {asked!r}: {problems}"
+                f" (queue {queue.queue_name!r} of cluster {task.cluster.name!r})"
+            )
         self._state.set_resources(task, resources.coerce_resources())
+
+    @staticmethod
+    def _asked(task: SwarmTask, callback: Callable[[], Any] | None) -> Any:
+        try:
+            return callback() if callback is not None else None
+        except Exception as error:
+            raise CallableReturnedInvalidObject(
+                f"compute_resources_callable of task {task.task_id} raised {type(error).__name__}: {error}"
+            ) from error
+
+    def _raise_request(self, task: SwarmTask) -> None:
+        """Raise what a task asks for after a resource error, and say what is worth knowing of it."""
+        before, error = task.task_resources, self._state.resource_errors.pop(task.task_id, None)
+        after = adjusted_resources(task, error)
+        for remark in remarks_on_adjustment(task, before or after, after, error):
+            logger.warning("Task %s asks for more: %s.", task.task_id, remark)
+        self._state.set_resources(task, after)
+        task.adjustments += 1
 
     def retry_refused(self) -> None:
         """Put back what the server would not queue."""

@@ -3,13 +3,18 @@
 Every `full_interval` it asks for the status of all tasks instead: should a change ever have been missed, the workflow
 is wedged no longer than that. When work is in flight and nothing was heard for a while it asks the server to look for
 attempts that are overdue.
+
+While many tasks are queued that nobody has taken yet, what has just been done cannot make anything start sooner. Then
+it lets news gather for a moment before it asks again, which saves a request, its answer and their queries per batch.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from jobmon.client.swarm.state import StateUpdate
+from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
 
 if TYPE_CHECKING:
@@ -19,6 +24,11 @@ if TYPE_CHECKING:
     from jobmon.client.swarm.state import SwarmState
 
 TRIAGE_INTERVAL_SECONDS: Final = 120.0
+#: How long news gathers at most, and for which share of the time that the queued tasks will last.
+GATHER_SECONDS_MAX: Final = 0.05
+_GATHER_SHARE: Final = 0.2
+#: With fewer tasks queued than this, nothing is let gather.
+GATHER_QUEUED_MIN: Final = 32
 
 
 class Synchronizer:
@@ -38,7 +48,9 @@ class Synchronizer:
         self._gateway = gateway
         self._full_interval = full_interval
         self._now = now
-        self._full_at = self._triaged_at = now()
+        self._full_at = self._triaged_at = self._heard_at = now()
+        #: Seconds per task that came to an end, as the last answer had it.
+        self._pace = 0.0
 
     def expect_full(self) -> None:
         """Have the next poll ask for everything."""
@@ -46,6 +58,8 @@ class Synchronizer:
 
     async def poll(self, wait_seconds: float = LONG_POLL_SECONDS_MAX) -> StateUpdate:
         """Return what changed since the last time, as soon as something did, or nothing after `wait_seconds`."""
+        if wait_seconds:
+            await self._gather()
         left = self._full_at + self._full_interval - self._now()
         if left <= 0 or self._state.last_sync is None:
             return await self._ask(None)
@@ -54,16 +68,25 @@ class Synchronizer:
             await self._ask_for_triage()
         return update
 
+    async def _gather(self) -> None:
+        queued = len(self._state.get_tasks_by_status(TaskStatus.QUEUED))
+        if queued >= GATHER_QUEUED_MIN:
+            await asyncio.sleep(min(GATHER_SECONDS_MAX, queued * self._pace * _GATHER_SHARE))
+
     async def _ask(self, wait_seconds: float | None) -> StateUpdate:
         since = None if wait_seconds is None else self._state.last_sync
         answer = await self._gateway.get_task_status_updates(since=since, wait_seconds=wait_seconds)
+        now = self._now()
         if since is None:
-            self._full_at = self._now()
+            self._full_at = now
+        self._pace = (now - self._heard_at) / max(1, len(answer.tasks_by_status.get(TaskStatus.DONE, ())))
+        self._heard_at = now
         statuses = StateUpdate.from_task_status_response(answer.tasks_by_status, answer.time)
         limits = StateUpdate(
             max_concurrently_running=answer.max_concurrently_running,
             array_limits=answer.array_limits,
             workflow_run_status=answer.workflow_run_status,
+            resource_errors=answer.resource_errors,
         )
         return statuses.merge(limits)
 
