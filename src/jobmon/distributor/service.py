@@ -46,7 +46,7 @@ POLLS_MAX: Final = 4
 #: A plug-in that cannot be waited for is asked this often.
 ASK_INTERVAL_SECONDS: Final = 0.05
 #: How long reports gather while the clusters have enough to do.
-GATHER_SECONDS: Final = 0.01
+GATHER_SECONDS: Final = 0.025
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 5.0
 #: The poll must be answered well before work handed ahead expires, or it would expire on a quiet, healthy line.

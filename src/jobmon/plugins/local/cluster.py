@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobmon.core.constants import TaskInstanceStatus
     from jobmon.plugins.local.remains import Remains
 
-LOOKAHEAD_FACTOR: Final = 8
+LOOKAHEAD_FACTOR: Final = 24
 #: What commands have no business to know.
 SECRETS: Final = frozenset({"JOBMON_TOKEN", "JOBMON__HTTP__TOKEN"})
 LOST: Final = "The supervisor of local commands died, and with it the way this command ended."

@@ -52,7 +52,7 @@ RECEIVE_BYTES = 1024 * 1024
 #: A reader that has fallen this far behind is dropped; it finds everything again when it connects.
 BACKLOG_BYTES_MAX = 64 * 1024 * 1024
 #: While launches wait here nobody starves, so news may gather this long.
-GATHER_SECONDS = 0.003
+GATHER_SECONDS = 0.008
 FRACTION = 1e-9
 
 _READ_NULL = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
