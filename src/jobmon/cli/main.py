@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from jobmon.core.exceptions import InvalidRequest, JobmonError, ServerUnavailable
+from jobmon.core.exceptions import DistributorInterruptedError, InvalidRequest, JobmonError, ServerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXIT_FAILED: Final = 1
 EXIT_WRONG_USE: Final = 2
 EXIT_NO_SERVER: Final = 3
+EXIT_INTERRUPTED: Final = 130
 
 #: Command or group -> module, name in it, one line for the list of commands.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -25,7 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "server": ("jobmon.cli.server", "server", "The server of one's own: start, stop, status, logs."),
     "task": ("jobmon.cli.task", "task", "One task: status, attempts, output."),
     "version": ("jobmon.cli.version", "version", "Print the version."),
-    "workflow": ("jobmon.cli.workflow", "workflow", "Workflows: run a recording, status, tasks, errors."),
+    "workflow": ("jobmon.cli.workflow", "workflow", "Workflows: run a recording, status, tasks, errors, resume, stop."),
 }
 
 
@@ -33,6 +34,8 @@ def exit_code(error: JobmonError) -> int:
     """Tell with which code a command ends that met this error; errors in values are wrong use."""
     if isinstance(error, ServerUnavailable):
         return EXIT_NO_SERVER
+    if isinstance(error, DistributorInterruptedError):
+        return EXIT_INTERRUPTED
     return EXIT_WRONG_USE if isinstance(error, InvalidRequest | ValueError) else EXIT_FAILED
 
 

@@ -1,4 +1,4 @@
-"""`jobmon workflow`: run a recording, and see how workflows stand."""
+"""`jobmon workflow`: run a recording, see how workflows stand, resume and stop them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL")
 
 @click.group()
 def workflow() -> None:
-    """Workflows: run a recording, status, tasks, errors."""
+    """Workflows: run a recording, status, tasks, errors, resume, stop."""
 
 
 @workflow.command()
@@ -147,6 +147,57 @@ def errors(workflow_id: int, limit: int, output: str) -> None:
         click.echo("  " + error.error.rstrip().replace("\n", "\n  "))
     if not found:
         click.echo(f"Workflow {workflow_id} has no errors.")
+
+
+@workflow.command()
+@click.option("-w", "--workflow-id", type=int, required=True)
+@click.option(
+    "-c", "--cluster", required=True, help="Where tasks run that name no cluster; others stay where they are."
+)
+@click.option("--reset-running", is_flag=True, help="End what runs and run it again; else it may finish.")
+@click.option("-t", "--timeout", type=int, default=180, show_default=True, help="Wait for what runs still, seconds.")
+@click.option("--execution-timeout", type=int, default=36_000, show_default=True, help="Give up after, seconds.")
+@click.option("--keep-resources", is_flag=True, help="Ask for as much as the last attempts did, not as defined.")
+@click.option("--force-cleanup", is_flag=True, help="Close attempts that were told to end without waiting for that.")
+@click.option("--any-owner", is_flag=True, help="Also if somebody else recorded it.")
+def resume(
+    *,
+    workflow_id: int,
+    cluster: str,
+    reset_running: bool,
+    timeout: int,
+    execution_timeout: int,
+    keep_resources: bool,
+    force_cleanup: bool,
+    any_owner: bool,
+) -> None:
+    """Go on with a workflow of which only the id is known: all that is not done is run."""
+    from jobmon.cli import resuming
+    from jobmon.client.resuming import ResumeOptions
+
+    options = ResumeOptions(
+        cluster_name=cluster,
+        reset_running_jobs=reset_running,
+        timeout_seconds=timeout,
+        execution_timeout_seconds=execution_timeout,
+        keep_resources=keep_resources,
+        force_cleanup=force_cleanup,
+        any_owner=any_owner,
+    )
+    raise click.exceptions.Exit(resuming.resume(workflow_id, options))
+
+
+@workflow.command()
+@click.option("-w", "--workflow-id", type=int, required=True)
+@click.option("--kill/--drain", default=True, show_default=True, help="End what runs, or let it finish.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-t", "--timeout", type=int, default=60, show_default=True, help="Wait for the end of it, seconds.")
+@click.option("--any-owner", is_flag=True, help="Also if somebody else recorded it.")
+def stop(*, workflow_id: int, kill: bool, yes: bool, timeout: int, any_owner: bool) -> None:
+    """Stop a workflow: nothing more is launched. It can be resumed."""
+    from jobmon.cli import resuming
+
+    resuming.stop(workflow_id, kill=kill, is_sure=yes, timeout_seconds=timeout, any_owner=any_owner)
 
 
 def group_of(status: str) -> str:

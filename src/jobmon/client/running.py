@@ -7,6 +7,7 @@ main thread; the calling thread waits for it and for the user's signals.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from jobmon.client.interrupts import Ask
     from jobmon.client.swarm.orchestrator import OrchestratorResult
-    from jobmon.client.swarm.state import SwarmState
     from jobmon.client.workflow import Workflow
     from jobmon.core.requester import Requester
     from jobmon.core.wire.binding import WorkflowResponse
@@ -41,11 +41,13 @@ logger = logging.getLogger(__name__)
 
 #: How long a distributor with nothing left to do may take to end.
 DISTRIBUTOR_END_SECONDS: Final = 5.0
+#: How often one tries again to take over when other clients do so at the same time.
+TAKEOVERS_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What `Workflow.run` was called with."""
+    """What `Workflow.run` was called with, and what only commands say."""
 
     fail_fast: bool = False
     seconds_until_timeout: int = 36000
@@ -54,6 +56,8 @@ class RunOptions:
     distributor_startup_timeout: int = 180
     resume_timeout: int = 300
     configure_logging: bool = False
+    force_cleanup: bool = False
+    keep_resources: bool = True
 
 
 # -- recording --------------------------------------------------------------------------------------------------
@@ -93,8 +97,7 @@ def prepare(
     _check_may_start(workflow, response, options.resume)
     factory = make_factory(response.workflow_id, workflow.requester)
     if response.was_started:
-        factory.set_workflow_resume(options.reset_running_jobs, options.resume_timeout)
-        factory.reset_task_statuses(options.reset_running_jobs)
+        make_room(factory, options)
     binding.record_tasks()
     return _create_run(factory, workflow, options)
 
@@ -113,6 +116,23 @@ def already_exists(workflow: Workflow, status: str) -> WorkflowAlreadyExists:
     )
 
 
+def make_room(factory: WorkflowRunFactory, options: RunOptions) -> None:
+    """Take the workflow over and bring its tasks back to the start.
+
+    Raises:
+        WorkflowNotResumable: that took too long, or other clients were faster again and again.
+    """
+    for attempt in range(TAKEOVERS_MAX):
+        factory.set_workflow_resume(options.reset_running_jobs, options.resume_timeout, options.force_cleanup)
+        try:
+            factory.reset_task_statuses(options.reset_running_jobs, keep_resources=options.keep_resources)
+        except WorkflowNotResumable:
+            if attempt == TAKEOVERS_MAX - 1:
+                raise
+        else:
+            return
+
+
 def _create_run(factory: WorkflowRunFactory, workflow: Workflow, options: RunOptions) -> WorkflowRun:
     """Create the run. A run that its dead client left before it was bound makes room at once."""
     try:
@@ -123,7 +143,7 @@ def _create_run(factory: WorkflowRunFactory, workflow: Workflow, options: RunOpt
                 f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is being run already:"
                 f" {error} Pass resume=True to run() to take it over."
             ) from error
-        factory.set_workflow_resume(options.reset_running_jobs, options.resume_timeout)
+        make_room(factory, options)
         run = factory.create_workflow_run()
     workflow.was_started = True
     workflow.last_workflow_run_id = run.workflow_run_id
@@ -158,37 +178,83 @@ def run(
     workflow_run = prepare(workflow, options)
     if ask is None and on_terminal():
         ask = ask_on_terminal
-    return _Execution(workflow, workflow_run, options, display(), ask).carry_out()
+    execution = Execution(_subject_of(workflow, options), workflow_run, options, display(), ask)
+    workflow.last_result = result = execution.carry_out()
+    if result.error is not None:
+        raise result.error
+    return WorkflowRunStatus(result.final_status)
 
 
-class _Execution:
+class Subject:
+    """What is run.
+
+    Args:
+        title: its name for people.
+        workflow_id: its id.
+        requester: sends the requests.
+        orchestrate: `run_workflow` or `resume_workflow_run`, with the workflow given.
+        statuses_before: says how its tasks stood before.
+    """
+
+    def __init__(
+        self,
+        *,
+        title: str,
+        workflow_id: int,
+        requester: Requester,
+        orchestrate: Callable[..., OrchestratorResult],
+        statuses_before: Callable[[], dict[int, str]],
+    ) -> None:
+        self.title = title
+        self.workflow_id = workflow_id
+        self.requester = requester
+        self.orchestrate = orchestrate
+        self.statuses_before = statuses_before
+
+
+def _subject_of(workflow: Workflow, options: RunOptions) -> Subject:
+    from jobmon.client.swarm import run_workflow
+
+    def statuses() -> dict[int, str]:
+        return {task.task_id: str(task.initial_status) for task in workflow.tasks.values() if task.task_id is not None}
+
+    return Subject(
+        title=f"{workflow.name or workflow.tool.name} (workflow {workflow.workflow_id})",
+        workflow_id=_id_of(workflow),
+        requester=workflow.requester,
+        orchestrate=functools.partial(run_workflow, workflow),
+        statuses_before=statuses,
+    )
+
+
+class Execution:
     """One run from BOUND to its end."""
 
     def __init__(
         self,
-        workflow: Workflow,
+        subject: Subject,
         workflow_run: WorkflowRun,
         options: RunOptions,
         display: Display,
         ask: Ask | None,
     ) -> None:
-        self._workflow = workflow
+        self._subject = subject
         self._run = workflow_run
         self._options = options
         self._display = display
         self._ask = ask
         self._distributor = DistributorProcess(workflow_run.workflow_run_id, options.distributor_startup_timeout)
         self._observer = Observer(
-            f"{workflow.name or workflow.tool.name} (workflow {workflow.workflow_id})",
+            subject.title,
             display,
             self._fetch_errors,
             self._distributor.note_progress,
-            workflow.requester.close,
+            subject.requester.close,
         )
         self._interrupts = Interrupts(self._asking if ask is not None else None)
 
-    def carry_out(self) -> str:
-        """Run, and return the status of the run; `last_result` is set whatever happens."""
+    def carry_out(self) -> OrchestratorResult:
+        """Run, and return the result whatever happens; `error` is what the user is told."""
         result: OrchestratorResult | None = None
         error: BaseException | None = None
         with self._interrupts.handled():
@@ -203,28 +269,27 @@ class _Execution:
             finally:
                 self._distributor.stop(0.0 if error is not None else DISTRIBUTOR_END_SECONDS)
                 self._observer.finish()
-                self._workflow.requester.close()
-        return self._conclude(result or self._partial_result(error), error)
+                self._subject.requester.close()
+        return dataclasses.replace(result or self._partial_result(error), error=self._told(error))
 
     def _orchestrate(self) -> OrchestratorResult:
-        from jobmon.client.swarm import WorkflowRunConfig, run_workflow
+        from jobmon.client.swarm import WorkflowRunConfig
 
         config = dataclasses.replace(WorkflowRunConfig.from_defaults(), fail_fast=self._options.fail_fast)
-        return run_workflow(
-            self._workflow,
+        return self._subject.orchestrate(
             self._run.workflow_run_id,
             self._distributor.alive,
             WorkflowRunStatus.BOUND,
             config,
             self._options.seconds_until_timeout,
-            self._workflow.requester,
+            self._subject.requester,
             on_change=self._observer.on_change,
             confirm_interrupt=self._interrupts.confirm,
         )
 
     def _end_without_orchestrator(self, error: BaseException) -> None:
         """Tell the server how the run ended where the orchestrator did not come to do so."""
-        requester, route = self._workflow.requester, f"/workflow_runs/{self._run.workflow_run_id}"
+        requester, route = self._subject.requester, f"/workflow_runs/{self._run.workflow_run_id}"
         status = WorkflowRunStatus.STOPPED if isinstance(error, KeyboardInterrupt) else WorkflowRunStatus.ERROR
         try:
             requester.call(f"{route}/status", RunStatusRequest(status=status), RunStatusResponse)
@@ -233,18 +298,11 @@ class _Execution:
         except JobmonError as refused:
             logger.warning("The server did not take %s as the status of the run: %s", status.name, refused)
 
-    def _conclude(self, result: OrchestratorResult, error: BaseException | None) -> str:
-        error = self._told(error)
-        self._workflow.last_result = dataclasses.replace(result, error=error)
-        if error is not None:
-            raise error
-        return WorkflowRunStatus(result.final_status)
-
     def _told(self, error: BaseException | None) -> BaseException | None:
         """Return an error as the user is told of it."""
         if isinstance(error, KeyboardInterrupt):
             return DistributorInterruptedError(
-                f"Workflow {self._workflow.workflow_id} was stopped by the user; run(resume=True) continues it."
+                f"Workflow {self._subject.workflow_id} was stopped by the user; run(resume=True) continues it."
             )
         if isinstance(error, DistributorNotAlive) and self._distributor.failure is not None:
             return self._distributor.failure
@@ -254,14 +312,16 @@ class _Execution:
         """Return what is known of a run whose orchestrator came to no result."""
         from jobmon.client.swarm import OrchestratorResult
 
-        statuses = _statuses(self._observer.state, self._workflow)
+        statuses = self._subject.statuses_before()
+        if (state := self._observer.state) is not None:
+            statuses |= {task_id: task.status.value for task_id, task in list(state.tasks.items())}
         done = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.DONE)
         failed = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.ERROR_FATAL)
         stopped = isinstance(error, KeyboardInterrupt)
         return OrchestratorResult(
             final_status=(WorkflowRunStatus.STOPPED if stopped else WorkflowRunStatus.ERROR).value,
             elapsed_time=self._observer.snapshot().elapsed_seconds,
-            total_tasks=len(self._workflow.tasks),
+            total_tasks=len(statuses),
             done_count=len(done),
             failed_count=len(failed),
             num_previously_complete=self._observer.snapshot().done_before,
@@ -273,7 +333,7 @@ class _Execution:
     def _fetch_errors(self, limit: int) -> list[TaskError]:
         from jobmon.client import records
 
-        return records.workflow_errors(self._workflow.requester, _id_of(self._workflow), limit)
+        return records.workflow_errors(self._subject.requester, self._subject.workflow_id, limit)
 
     def _asking(self) -> bool:
         """Ask, with the display out of the way."""
@@ -283,10 +343,3 @@ class _Execution:
             return self._ask()
         finally:
             self._display.resume()
-
-
-def _statuses(state: SwarmState | None, workflow: Workflow) -> dict[int, str]:
-    statuses = {task.task_id: str(task.initial_status) for task in workflow.tasks.values() if task.task_id is not None}
-    if state is not None:
-        statuses |= {task_id: task.status.value for task_id, task in list(state.tasks.items())}
-    return statuses

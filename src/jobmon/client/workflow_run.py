@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from jobmon.client.binding import user_name
 from jobmon.core.constants import WorkflowRunStatus
-from jobmon.core.exceptions import WorkflowNotResumable
+from jobmon.core.exceptions import JobmonError, ResumeSet, WorkflowNotResumable
 from jobmon.core.places import is_process_alive, process_start_time
 from jobmon.core.wire.run import (
     ActiveRun,
@@ -135,6 +136,7 @@ class WorkflowRunFactory:
         sleep: waits.
         monotonic: seconds since some moment.
         host: where the client runs; by default this process.
+        any_owner: take over a workflow that somebody else recorded, too.
     """
 
     def __init__(
@@ -146,10 +148,12 @@ class WorkflowRunFactory:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         host: Host | None = None,
+        any_owner: bool = False,
     ) -> None:
         self.workflow_id = workflow_id
         self.requester = requester if requester is not None else _default_requester()
         self.workflow_is_resumable = False
+        self._any_owner = any_owner
         self._settle = settle
         self._sleep = sleep
         self._monotonic = monotonic
@@ -230,7 +234,12 @@ class WorkflowRunFactory:
     def _ask_for_room(self) -> ResumeResponse:
         gone = [run.workflow_run_id for run in self._active_runs() if self._host.is_gone(run)]
         self._told_gone.update(gone)
-        request = ResumeRequest(reset_running_jobs=self._reset_running_jobs, gone_run_ids=gone)
+        request = ResumeRequest(
+            reset_running_jobs=self._reset_running_jobs,
+            gone_run_ids=gone,
+            user=user_name(),
+            any_owner=self._any_owner,
+        )
         return self.requester.call(self._route("resume"), request, ResumeResponse)
 
     def _obstacles(self, response: ResumeResponse, waited_seconds: float) -> str:
@@ -248,22 +257,36 @@ class WorkflowRunFactory:
         return f"Workflow {self.workflow_id} could not be resumed within {waited_seconds:g} s: {text}."
 
     def force_cleanup_kill_self(self) -> int:
-        """Close attempts that were told to end and of which nobody hears any more; return how many."""
-        return self.requester.call(self._route("force_cleanup"), {}, ForceCleanupResponse).cleaned
+        """Close attempts that were told to end and of which nobody hears any more; return how many.
 
-    def reset_task_statuses(self, reset_if_running: bool = True, force_cleanup: bool = False) -> None:
+        Whoever runs them all the same finds out when it reports: their tasks do not follow it any more. Those of which
+        there was a sign of life not long ago are named in a warning.
+        """
+        answer = self.requester.call(self._route("force_cleanup"), {}, ForceCleanupResponse)
+        if answer.perhaps_alive:
+            logger.warning(
+                "Closed though they may still run; end them by hand, or their tasks may run twice: %s.",
+                "; ".join(answer.perhaps_alive),
+            )
+        return answer.cleaned
+
+    def reset_task_statuses(
+        self, reset_if_running: bool = True, force_cleanup: bool = False, *, keep_resources: bool = True
+    ) -> None:
         """Bring tasks that are not done back to the start, with all their attempts.
 
         Args:
             reset_if_running: also those with a live attempt.
             force_cleanup: when the workflow is not resumable because of stuck attempts, close those.
+            keep_resources: leave requests raised that were raised after a failure.
 
         Raises:
             WorkflowNotResumable: the workflow is not resumable.
         """
         if not self.workflow_is_resumable:
             self.wait_for_workflow_resume(force_cleanup=force_cleanup)
-        self.requester.call(self._route("reset_tasks"), ResetRequest(reset_if_running=reset_if_running), dict)
+        request = ResetRequest(reset_if_running=reset_if_running, keep_resources=keep_resources)
+        self.requester.call(self._route("reset_tasks"), request, dict)
 
     def create_workflow_run(
         self,
@@ -367,12 +390,25 @@ class WorkflowRun:
         Raises:
             WorkflowNotResumable: another run is active.
             WorkflowAlreadyComplete: the workflow is done.
+            ResumeSet: another client took the workflow over at the same time.
         """
         if self._status == WorkflowRunStatus.BOUND:
             return
         if self._workflow_run_id is None:
             self._register()
-        for status in (WorkflowRunStatus.LINKING, WorkflowRunStatus.BOUND):
+        try:
+            for status in (WorkflowRunStatus.LINKING, WorkflowRunStatus.BOUND):
+                self.update_status(status)
+        except BaseException:
+            self._give_up(WorkflowRunStatus.ABORTED)
+            raise
+        if self._status != WorkflowRunStatus.BOUND:
+            self._give_up(WorkflowRunStatus.TERMINATED)
+            raise ResumeSet(f"Another client took workflow {self.workflow_id} over at the same time; this one ends.")
+
+    def _give_up(self, status: WorkflowRunStatus) -> None:
+        """Leave no run behind that nobody leads on."""
+        with contextlib.suppress(JobmonError):
             self.update_status(status)
 
     def _register(self) -> None:

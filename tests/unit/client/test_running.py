@@ -7,6 +7,7 @@ import os
 import pytest
 
 from jobmon.client import running
+from jobmon.client.binding import user_name
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory, host_name, own_start_time
 from jobmon.core.constants import WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowAlreadyExists, WorkflowNotResumable
@@ -151,7 +152,7 @@ def test_resume_takes_over_and_resets(server, make_workflow):
     known.active = [_active(run_id=9, pid=GONE_PID)]
     workflow = make_workflow()
     run = _prepare(workflow, resume=True, reset_running_jobs=False)
-    assert server.sent(ResumeRequest)[-1] == ResumeRequest(reset_running_jobs=False, gone_run_ids=[9])
+    assert server.sent(ResumeRequest)[-1] == ResumeRequest(reset_running_jobs=False, gone_run_ids=[9], user=user_name())
     assert server.sent(ResetRequest) == [ResetRequest(reset_if_running=False)]
     assert workflow.last_workflow_run_id == run.workflow_run_id
     assert workflow.is_bound

@@ -12,7 +12,7 @@ How a run may end:
   submitted goes on
 * another client takes over: TERMINATED, when cold after its attempts are ended
 * cancelled or interrupted: attempts are ended, STOPPED, with `error`
-* somebody else ended the run: as they say
+* somebody else ended the run: as they say, when stopped after its attempts are ended
 """
 
 from __future__ import annotations
@@ -245,6 +245,8 @@ class WorkflowRunOrchestrator:
         await self._work()
         if self.state.status is WorkflowRunStatus.COLD_RESUME:
             await self._drain(DRAIN_SECONDS_MAX)
+        elif self.state.status is WorkflowRunStatus.STOPPED:
+            await self._drain(STOP_SECONDS_MAX)
         return self._verdict()
 
     def _begin(self) -> None:
@@ -399,9 +401,12 @@ class WorkflowRunOrchestrator:
 
     async def _drain(self, seconds_max: float) -> None:
         """Wait until none of the run's attempts is in flight, but not for ever nor without a distributor."""
+        before = self.state.status
         with suppress(TimeoutError, DistributorNotAlive):
             async with asyncio.timeout(seconds_max):
-                while self.state.in_flight and not is_terminal(Machine.WORKFLOW_RUN, self.state.status):
+                while self.state.in_flight and (
+                    self.state.status is before or not is_terminal(Machine.WORKFLOW_RUN, self.state.status)
+                ):
                     await self._learn(LONG_POLL_SECONDS_MAX)
 
     async def _stop(self) -> None:

@@ -1,0 +1,73 @@
+"""What `jobmon workflow resume` and `jobmon workflow stop` do."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from jobmon.cli.main import EXIT_FAILED
+from jobmon.client.binding import user_name
+from jobmon.client.resuming import resume_workflow
+from jobmon.client.workflow_run import WorkflowRunFactory
+from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
+from jobmon.core.exceptions import JobmonError
+from jobmon.core.requester import Requester
+from jobmon.core.wire.run import StopRequest, StopResponse
+from jobmon.core.wire.swarm import WorkflowMetadata
+
+if TYPE_CHECKING:
+    from jobmon.client.resuming import ResumeOptions
+    from jobmon.client.swarm.orchestrator import OrchestratorResult
+
+
+def resume(workflow_id: int, options: ResumeOptions) -> int:
+    """Run what is left of a workflow, say how that ended, and return the exit code."""
+    from jobmon.client.progress import configure_logging
+
+    if not sys.stderr.isatty():  # on a terminal there is a live display
+        configure_logging()
+    result = resume_workflow(workflow_id, options, Requester.from_defaults())
+    click.echo(
+        f"Workflow {workflow_id} is {WorkflowRunStatus(result.final_status).name}: {result.done_count} of"
+        f" {result.total_tasks} tasks done ({result.num_previously_complete} before), {result.failed_count} failed."
+    )
+    return _exit_code(result)
+
+
+def _exit_code(result: OrchestratorResult) -> int:
+    if isinstance(result.error, JobmonError):
+        raise result.error
+    if result.error is not None:  # the time given is over
+        raise click.ClickException(str(result.error)) from result.error
+    return 0 if result.final_status == WorkflowRunStatus.DONE else EXIT_FAILED
+
+
+def stop(workflow_id: int, *, kill: bool, is_sure: bool, timeout_seconds: int, any_owner: bool) -> None:
+    """Stop a workflow; with `kill`, wait until nothing of it runs."""
+    requester = Requester.from_defaults()
+    metadata = requester.call(f"/workflows/{workflow_id}/metadata", None, WorkflowMetadata, "get")
+    if metadata.status == WorkflowStatus.DONE:
+        click.echo(f"Workflow {workflow_id} is done: there is nothing to stop.")
+        return
+    if not is_sure and sys.stdin.isatty():
+        what = "end what runs of it" if kill else "launch nothing more of it"
+        click.confirm(f"Stop workflow {workflow_id} ({metadata.name or metadata.tool_name}) and {what}?", abort=True)
+    request = StopRequest(user=user_name(), kill=kill, any_owner=any_owner)
+    answer = requester.call(f"/workflows/{workflow_id}/stop", request, StopResponse)
+    if kill:
+        WorkflowRunFactory(workflow_id, requester).wait_for_workflow_resume(timeout_seconds)
+    click.echo(_told(workflow_id, answer))
+
+
+def _told(workflow_id: int, answer: StopResponse) -> str:
+    if not (answer.run_ids or answer.ended or answer.to_kill):
+        running = f"; {answer.left_running} attempts may still finish" if answer.left_running else ""
+        return f"Workflow {workflow_id} was not being run{running}."
+    parts = [f"Workflow {workflow_id} is stopped", f"{answer.ended} attempts were waiting"]
+    if answer.to_kill:
+        parts.append(f"{answer.to_kill} were ended")
+    if answer.left_running:
+        parts.append(f"{answer.left_running} run to their end")
+    return ", ".join(parts) + "."
