@@ -116,6 +116,7 @@ class DistributorService:
         self._pause = 0.0
         self._reported_at = 0.0
         self._has_expired = False
+        self._epoch = 0
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -125,7 +126,11 @@ class DistributorService:
         Args:
             on_registered: called once, when the server knows this distributor and its clusters are ready.
         """
-        response = await self._gateway.register(self._registration_request())
+        try:
+            response = await self._gateway.register(self._registration_request())
+        except StaleRun as error:
+            self._fenced(str(error))
+            return Outcome.FENCED
         self._build(response)
         try:
             self._adopt(response)
@@ -149,8 +154,10 @@ class DistributorService:
         self._wake.set()
 
     def _registration_request(self) -> DistributorRequest:
-        me = self._identity
-        return DistributorRequest(host=me.host, pid=me.pid, pid_start_time=me.pid_start_time, key=secrets.token_hex(8))
+        me, key = self._identity, secrets.token_hex(8)
+        return DistributorRequest(
+            host=me.host, pid=me.pid, pid_start_time=me.pid_start_time, key=key, epoch=self._epoch
+        )
 
     def _build(self, response: DistributorResponse) -> None:
         limits = {}
@@ -285,7 +292,10 @@ class DistributorService:
             self._due.append(self._clock.monotonic() + ASK_INTERVAL_SECONDS)
 
     def _expire(self) -> None:
-        """Work handed ahead may not be started any more when the server has been silent for long."""
+        """Work handed ahead may not be started any more when the server has been silent for long.
+
+        It may have given up on what runs here as well, so the first thing to ask is what it still thinks we have.
+        """
         expires_at = self._answered_at + self._timings.hand_ahead_expiry
         if self._clock.monotonic() < expires_at:
             self._due.append(expires_at)
@@ -294,6 +304,7 @@ class DistributorService:
             logger.warning("The server has been silent for long: starting nothing more of what it handed over.")
             self._state.drop_waiting()
             self._recall()
+            self._begin_anew("it has been silent for long")
 
     def _recall(self) -> None:
         for adapter in self._direct.values():
@@ -374,7 +385,7 @@ class DistributorService:
         self._answered_at = self._clock.monotonic()
         self._has_expired = False
 
-    def _begin_anew(self, error: Exception) -> None:
+    def _begin_anew(self, error: object) -> None:
         """No answer, and nobody knows what it held: drop the other requests and register again."""
         if self._registration is not None:
             return

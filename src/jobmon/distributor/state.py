@@ -122,6 +122,7 @@ class DistributorState:
         self._in_flight: list[Report] = []
         self._triaging: set[int] = set()
         self._telling: set[int] = set()  # attempts whose ending is on its way to the server
+        self._given_up: set[int] = set()  # attempts that run though the server has ended them
         self._started: dict[int, float] = {}
         self.run_status: str = WorkflowRunStatus.LAUNCHED
         self.draining = False
@@ -216,7 +217,7 @@ class DistributorState:
 
     def capacity(self) -> dict[str, int]:
         """Return cluster -> how many more attempts may be handed over, all open requests together."""
-        if self.draining or self.is_run_final:
+        if self.draining or self.is_run_final or self._given_up:
             return {}
         return {name: max(0, one.limits.window(one.mean_seconds) - one.count) for name, one in self._clusters.items()}
 
@@ -228,8 +229,13 @@ class DistributorState:
         )
 
     def spawnable(self) -> dict[str, list[Launch]]:
-        """Move what fits from waiting to its cluster; return cluster -> launches, oldest first."""
+        """Move what fits from waiting to its cluster; return cluster -> launches, oldest first.
+
+        Nothing while an attempt still runs on which the server has given up: its successor may be among what waits.
+        """
         result: dict[str, list[Launch]] = {}
+        if self._given_up:
+            return result
         for name, cluster in self._clusters.items():
             while cluster.waiting and cluster.fits(cluster.waiting[0]):
                 result.setdefault(name, []).append(self._hand_over(name, cluster, cluster.waiting.popleft()))
@@ -379,6 +385,7 @@ class DistributorState:
     def _release(self, identity: int) -> _Held | None:
         held = self._held.pop(identity, None)
         self._started.pop(identity, None)
+        self._given_up.discard(identity)
         if held is not None:
             cluster = self._clusters[held.cluster_name]
             cluster.count -= 1
@@ -405,7 +412,21 @@ class DistributorState:
                 self._settle(attempt)
             elif attempt.status == TaskInstanceStatus.KILL_SELF:
                 to_kill.append(identity)
-        return self.kill(to_kill)
+        return self.kill([*to_kill, *self._find_given_up(attempts, living)])
+
+    def _find_given_up(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> list[int]:
+        """Return what runs though the server has ended it, while nobody was there to be asked. It is to be killed."""
+        listed = {attempt.task_instance_id for attempt in attempts}
+        for name, ids in living.items():
+            for identity, distributor_id in ids.items():
+                if identity not in listed and identity not in self._held and not self._is_being_told(identity):
+                    self._hold(identity, _Held(name, distributor_id, cores=1.0))
+        self._given_up = {
+            identity
+            for identity, held in self._held.items()
+            if identity not in listed and self._clusters[held.cluster_name].limits.direct
+        }
+        return [identity for identity in self._held if identity not in listed]
 
     def _take_over(self, attempt: LiveAttempt, living: Mapping[str, Mapping[int, str]]) -> bool:
         cluster = self._clusters.get(attempt.cluster_name)

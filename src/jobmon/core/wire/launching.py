@@ -51,14 +51,16 @@ class Report:
 class DistributorRequest:
     """POST /workflow_runs/{workflow_run_id}/distributors: a distributor registers. -> `DistributorResponse`
 
-    The newest registration of a workflow wins: older ones are fenced (409 `StaleRun` at their next sync, after their
-    reports were taken). `key` is random; the same key answers the same.
+    The newest registration of a workflow wins: older ones are fenced at their next sync, after their reports were
+    taken. `key` is random; the same key answers the same. `epoch`: that of the earlier registration of a distributor
+    that registers anew. 409 `StaleRun` where another one has registered since, or one of a newer run has ever.
     """
 
     host: str
     pid: int
     pid_start_time: float
     key: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.core.exceptions import StaleRun
 from jobmon.core.wire.launching import (
     LAUNCHES_PER_RESPONSE_MAX,
     ClusterInfo,
@@ -41,7 +42,11 @@ _GROUP: Final = itemgetter(2, 3)
 
 
 def register(tx: Transaction, run_id: int, request: DistributorRequest) -> DistributorResponse:
-    """Register a distributor under the next epoch of its workflow; the same key finds the same registration."""
+    """Register a distributor under the next epoch of its workflow; the same key finds the same registration.
+
+    Raises:
+        StaleRun: another distributor has taken over.
+    """
     run = require_run(tx, run_id)
     epoch = tx.value("SELECT epoch FROM distributor WHERE request_key = :key", key=request.key)
     if epoch is None:
@@ -62,7 +67,10 @@ def register(tx: Transaction, run_id: int, request: DistributorRequest) -> Distr
 
 
 def _register(tx: Transaction, run: RunRow, request: DistributorRequest) -> int:
-    last = tx.value("SELECT MAX(epoch) FROM distributor WHERE workflow_id = :id", id=run.workflow_id)
+    row = tx.row("SELECT MAX(epoch), MAX(workflow_run_id) FROM distributor WHERE workflow_id = :id", id=run.workflow_id)
+    last, newest_run = row if row is not None else (None, None)
+    if newest_run is not None and (newest_run > run.id or request.epoch not in (0, last)):
+        raise StaleRun(f"Another distributor of workflow {run.workflow_id} has registered, for run {newest_run}.")
     epoch = (last or 0) + 1
     tx.insert(
         "distributor",
