@@ -186,10 +186,10 @@ def stop(tx: Transaction, workflow_id: int, request: StopRequest) -> StopRespons
     """
     require_workflow(tx, workflow_id)
     _require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
+    ended = transitions.end_queued(tx, workflow_id, Cause.KILLED)
     stopped = [run for run in active_runs(tx, workflow_id) if run.status not in MAKING_ROOM]
     for run in stopped:
         transitions.move_run(tx, require_run(tx, run.workflow_run_id), WorkflowRunStatus.STOPPED, Actor.USER)
-    ended = transitions.end_queued(tx, workflow_id, Cause.KILLED)
     to_kill = transitions.kill_taken(tx, workflow_id, Cause.KILLED) if request.kill else 0
     run_ids = [run.workflow_run_id for run in stopped]
     if run_ids or ended or to_kill:
