@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import (
     DistributorNotAlive,
+    ResumeSet,
     ServerUnavailable,
     StaleRun,
     WorkflowAlreadyComplete,
@@ -49,6 +50,7 @@ HOSTS: Final = ("here", "there")
 _EXPECTED: Final = (
     asyncio.CancelledError,
     DistributorNotAlive,
+    ResumeSet,
     ServerUnavailable,
     StaleRun,
     WorkflowAlreadyComplete,
