@@ -184,6 +184,7 @@ class Exit:
     max_rss_bytes: int | None = None
     read_bytes: int | None = None
     written_bytes: int | None = None
+    memory_limit_bytes: int | None = None  # it was killed because it used more than this
 
 
 class DirectClusterDistributor(ClusterDistributor):

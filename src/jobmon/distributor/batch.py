@@ -18,6 +18,8 @@ LOG_SHARD_SIZE: Final = 1_000
 FILE_NAME_CHARACTERS_MAX: Final = 60
 ERROR_LINE_CHARACTERS_MAX: Final = 500
 SHELLS_REMEMBERED_MAX: Final = 64
+GIB: Final = 1024.0**3
+UNSTARTED: Final = "Its distributor ended before it was started."
 _ENDS_WELL: Final = 0
 
 
@@ -178,6 +180,8 @@ def _status_and_cause(ending: Exit) -> tuple[TaskInstanceStatus, Cause]:
         return TaskInstanceStatus.ERROR, Cause.COMMAND_NOT_STARTED
     if ending.timed_out:
         return TaskInstanceStatus.RESOURCE_ERROR, Cause.OUT_OF_TIME
+    if ending.memory_limit_bytes is not None:
+        return TaskInstanceStatus.RESOURCE_ERROR, Cause.OUT_OF_MEMORY
     if ending.killed:
         return TaskInstanceStatus.ERROR, Cause.KILLED
     return TaskInstanceStatus.ERROR, Cause.SIGNAL if ending.signal is not None else Cause.EXIT_CODE
@@ -191,6 +195,9 @@ def ending_in_words(ending: Exit) -> str:
         return f"not started: {ending.not_started}"
     if ending.timed_out:
         return f"out of time after {ending.ended_at - ending.started_at:.1f} s"
+    if ending.memory_limit_bytes is not None:
+        used = "more" if ending.max_rss_bytes is None else f"{ending.max_rss_bytes / GIB:.3f} GiB"
+        return f"out of memory: it used {used}, and had asked for {ending.memory_limit_bytes / GIB:.3f} GiB"
     if ending.signal is not None:
         return f"killed by signal {ending.signal} ({signal_name(ending.signal)})"
     return f"exit code {ending.exit_code}"
@@ -225,3 +232,16 @@ def lost_report(task_instance_id: int, cause: Cause, error: str) -> Report:
     """Say that nobody knows what became of an attempt; its task is not charged."""
     status = TaskInstanceStatus.UNKNOWN_ERROR
     return Report(task_instance_id=task_instance_id, status=status, cause=cause, error=error)
+
+
+def unsubmitted_report(task_instance_id: int) -> Report:
+    """Say that an earlier distributor ended before it told of a submission; its task is not charged.
+
+    Should the submission have happened all the same and its worker be at work by now, this report counts as late.
+    """
+    return Report(
+        task_instance_id=task_instance_id,
+        status=TaskInstanceStatus.NO_DISTRIBUTOR_ID,
+        cause=Cause.WORKER_LOST,
+        error=UNSTARTED,
+    )

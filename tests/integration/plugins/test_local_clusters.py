@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import stat
+import sys
 import tempfile
 import time
 from typing import ClassVar
@@ -79,6 +80,35 @@ class TestMultiprocess(LocalContract):
             adapter.spawn([self.launch(tmp_path, n, "sleep 0.1", requested_resources=half) for n in (1, 2)])
             found = self.endings(adapter, 2)
         assert found[2].started_at >= found[1].ended_at - 0.01
+
+    def test_a_command_that_uses_more_memory_than_it_asked_for_is_killed(self, tmp_path):
+        """Its whole group counts: here a child of the shell does, and the shell would live on."""
+        hog = f"{sys.executable} -S -c 'import time; x = bytearray(100 << 20); time.sleep(60)'; echo lives on"
+        asked = {"memory": 0.05, "cores": 0.1}
+        with self.direct(tmp_path) as adapter:
+            adapter.spawn([self.launch(tmp_path, 1, hog, requested_resources=asked)])
+            adapter.spawn([self.launch(tmp_path, 2, "sleep 0.3", requested_resources=asked)])
+            found = self.endings(adapter, 2)
+        assert (found[1].signal, found[1].memory_limit_bytes, found[1].killed) == (9, int(0.05 * 2**30), False)
+        assert found[1].max_rss_bytes > 50 << 20
+        assert (tmp_path / "1.log").read_text() == ""
+        assert (found[2].exit_code, found[2].memory_limit_bytes) == (0, None)
+
+    def test_memory_of_several_processes_counts_together_and_shared_pages_once(self, tmp_path):
+        sleeper = "time.sleep(0.5); os.killpg(0, 15)"
+        own = f"import os, time; [os.fork() or (bytearray(40 << 20), time.sleep(60)) for _ in range(3)]; {sleeper}"
+        shared = f"import os, time; x = bytearray(40 << 20); [os.fork() or time.sleep(60) for _ in range(3)]; {sleeper}"
+        asked = {"memory": 0.1, "cores": 0.1}
+        with self.direct(tmp_path) as adapter:
+            adapter.spawn(
+                [
+                    self.launch(tmp_path, n, f"{sys.executable} -S -c '{code}'", requested_resources=asked)
+                    for n, code in ((1, own), (2, shared))
+                ]
+            )
+            found = self.endings(adapter, 2)
+        assert (found[1].signal, found[1].memory_limit_bytes is None) == (9, False)
+        assert (found[2].signal, found[2].memory_limit_bytes) == (15, None)
 
     def test_a_newer_distributor_wins(self, tmp_path):
         with self.direct(tmp_path) as older, self.direct(tmp_path) as newer:

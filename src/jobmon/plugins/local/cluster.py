@@ -256,7 +256,7 @@ class LocalDistributor(DirectClusterDistributor):
 
 
 def _exit_of(ending: list[Any]) -> Exit:
-    identity, _, code, number, not_started, timed_out, started, ended, cpu, peak, read, written, killed = ending
+    identity, _, code, number, not_started, timed_out, started, ended, cpu, peak, read, written, killed, limit = ending
     return Exit(
         task_instance_id=identity,
         distributor_id=str(identity),
@@ -271,4 +271,5 @@ def _exit_of(ending: list[Any]) -> Exit:
         max_rss_bytes=peak,
         read_bytes=read,
         written_bytes=written,
+        memory_limit_bytes=limit,
     )

@@ -21,9 +21,13 @@ and says
     ["replaced"]                        somebody else connected
 
 with ending = [id, pid, exit code, signal, why not started, timed out, started, ended, CPU seconds, peak bytes,
-bytes read, bytes written, killed]. Launches are started in order as long as their cores and memory fit beside what
-runs: a few of them waiting here spare a short command the way to the distributor and back. What waits is forgotten
-when the connection ends.
+bytes read, bytes written, killed, memory limit for which it was killed]. Launches are started in order as long as their
+cores and memory fit beside what runs: a few of them waiting here spare a short command the way to the distributor and
+back. What waits is forgotten when the connection ends.
+
+Memory: what asked for some (GiB) is killed when its process group uses more. Groups are measured by a scan of /proc at
+an interval that is long beside the time it takes; pages that processes share count once. The peak that is told is the
+largest of those measurements and of the kernel's for a single process.
 
 The journal is append-only, on a local disk, and written before anybody is told: ["b", pid, boot id] at its head,
 ["s", id, pid, started, boot clock] and ["e", *ending]. The boot clock (seconds since boot) is the process's start
@@ -54,6 +58,13 @@ BACKLOG_BYTES_MAX = 64 * 1024 * 1024
 #: While launches wait here nobody starves, so news may gather this long.
 GATHER_SECONDS = 0.008
 FRACTION = 1e-9
+WATCH_INTERVAL_SECONDS = 0.1
+#: The pause between two looks at the memory of commands, in times of what a look takes: at most 2 % of a CPU.
+WATCH_PAUSE_FACTOR = 50
+GIB = 1024**3
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+#: Places of fields in /proc/<pid>/stat after the name.
+_STAT_GROUP, _STAT_PAGES = 2, 21
 
 _READ_NULL = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
 _ERRORS_TO_OUTPUT = (os.POSIX_SPAWN_DUP2, 1, 2)
@@ -84,7 +95,18 @@ def boot_id() -> str:
 class Running:
     """A command that runs."""
 
-    __slots__ = ("cores", "identity", "killed", "memory", "pid", "started", "started_boot", "timed_out")
+    __slots__ = (
+        "cores",
+        "identity",
+        "killed",
+        "memory",
+        "over_memory",
+        "peak",
+        "pid",
+        "started",
+        "started_boot",
+        "timed_out",
+    )
 
     def __init__(self, identity: int, pid: int, cores: float, memory: float) -> None:
         self.identity = identity
@@ -94,6 +116,8 @@ class Running:
         self.started = time.time()
         self.started_boot = time.clock_gettime(_clock_boot)
         self.killed = False
+        self.over_memory = False
+        self.peak = 0
         self.timed_out = False
 
     def journal_line(self) -> str:
@@ -108,19 +132,48 @@ class Running:
 def not_started(identity: int, why: str) -> str:
     """Return the ending, as JSON, of a command that was not started."""
     now = time.time()
-    return f"[{identity},0,null,null,{_encode(why)},false,{now},{now},null,null,null,null,false]"
+    return f"[{identity},0,null,null,{_encode(why)},false,{now},{now},null,null,null,null,false,null]"
 
 
 def ending(attempt: Running, status: int, usage: struct_rusage) -> str:
     """Return how a command ended, as JSON: once for the journal and the distributor, by hand because it is hot."""
     code = os.waitstatus_to_exitcode(status)
     result = f"{code},null" if code >= 0 else f"null,{-code}"
+    peak = max(attempt.peak, usage.ru_maxrss * _RSS_UNIT)
+    limit = int(attempt.memory * GIB) if attempt.over_memory else "null"
     return (
         f"[{attempt.identity},{attempt.pid},{result},null,{'true' if attempt.timed_out else 'false'},"
-        f"{attempt.started},{time.time()},{usage.ru_utime + usage.ru_stime:.6f},{usage.ru_maxrss * _RSS_UNIT},"
+        f"{attempt.started},{time.time()},{usage.ru_utime + usage.ru_stime:.6f},{peak},"
         f"{usage.ru_inblock * _BLOCK_BYTES},{usage.ru_oublock * _BLOCK_BYTES},"
-        f"{'true' if attempt.killed else 'false'}]"
+        f"{'true' if attempt.killed else 'false'},{limit}]"
     )
+
+
+def group_memory(groups: Iterable[int]) -> dict[int, dict[int, int]]:
+    """Return what the processes of these groups hold: group -> pid -> bytes. Empty where there is no /proc."""
+    found: dict[int, dict[int, int]] = {group: {} for group in groups}
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rsplit(b")", 1)[1].split()
+        except (OSError, IndexError):
+            continue  # it ended meanwhile
+        members = found.get(int(fields[_STAT_GROUP]))
+        if members is not None:
+            members[int(name)] = int(fields[_STAT_PAGES]) * _PAGE_BYTES
+    return found
+
+
+def proportional_bytes(pid: int, held: int) -> int:
+    """Return a process's memory with shared pages divided among those who share them; `held` if nobody can say."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            line = next(line for line in file if line.startswith(b"Pss:"))
+    except (OSError, StopIteration):
+        return held
+    return int(line.split()[1]) * 1024
 
 
 def journal_line(told: str) -> str:
@@ -194,6 +247,8 @@ class Commands:
         self._journal = journal
         self._lines: list[str] = []
         self._timers: list[tuple[float, int, int, str]] = []  # when, id, pid, what
+        self._watched: dict[int, Running] = {}  # by pid: those that asked for memory
+        self._watch_at = 0.0
         self._environment: dict[str, str] = {}
         self._cores = float("inf")
         self._memory = float("inf")
@@ -241,6 +296,10 @@ class Commands:
         self._lines.append(attempt.journal_line())
         if runtime is not None:
             self._set_timer(runtime, attempt, "time out")
+        if memory:
+            if not self._watched:
+                self._watch_at = time.monotonic() + WATCH_INTERVAL_SECONDS
+            self._watched[pid] = attempt
 
     def _enter(self, directory: str, umask: int) -> None:
         """Both belong to the process, so they are changed only between commands that differ."""
@@ -283,6 +342,12 @@ class Commands:
         self.fresh_starts.pop(attempt.identity, None)
         self._cores_used -= attempt.cores
         self._memory_used -= attempt.memory
+        if (
+            self._watched.pop(attempt.pid, None) is not None
+            and not attempt.killed
+            and _is_starved(status, usage, attempt)
+        ):
+            attempt.over_memory = True  # by the kernel, before we saw it
         if attempt.killed:
             _signal_group(attempt.pid, signal.SIGKILL)  # what its leader left
         self._note_ending(attempt.identity, ending(attempt, status, usage))
@@ -314,6 +379,23 @@ class Commands:
         self.waiting.clear()
         return identities
 
+    def watch_memory(self) -> None:
+        """Measure what asked for memory, if that is due, and kill what uses more."""
+        begun = time.monotonic()
+        if not self._watched or begun < self._watch_at:
+            return
+        for pid, members in group_memory(self._watched).items():
+            attempt = self._watched[pid]
+            used, limit = sum(members.values()), attempt.memory * GIB
+            if used > limit:
+                used = sum(proportional_bytes(member, held) for member, held in members.items())
+            attempt.peak = max(attempt.peak, used)
+            if used > limit and not attempt.killed:
+                attempt.over_memory = True
+                _signal_group(pid, signal.SIGKILL)
+        ended = time.monotonic()
+        self._watch_at = ended + max(WATCH_INTERVAL_SECONDS, WATCH_PAUSE_FACTOR * (ended - begun))
+
     # -- time --------------------------------------------------------------------------------------------------
 
     def _set_timer(self, seconds: float, attempt: Running, what: str) -> None:
@@ -325,6 +407,11 @@ class Commands:
         while timers and timers[0][2] not in self.running:
             heapq.heappop(timers)
         return timers[0][0] if timers else None
+
+    def next_look(self) -> float | None:
+        """Return when there is something to do even if nothing happens, or None."""
+        due = [one for one in (self.next_timer(), self._watch_at if self._watched else None) if one is not None]
+        return min(due, default=None)
 
     def fire_timers(self) -> None:
         """Do what is due."""
@@ -360,6 +447,11 @@ class Commands:
             self.record()
             lines = [attempt.journal_line() for attempt in self.running.values()]
             self._journal.rewrite(lines + [journal_line(told) for told in self.ended.values()])
+
+
+def _is_starved(status: int, usage: struct_rusage, attempt: Running) -> bool:
+    by_others = os.waitstatus_to_exitcode(status) == -signal.SIGKILL and not attempt.killed
+    return by_others and usage.ru_maxrss * _RSS_UNIT > attempt.memory * GIB
 
 
 def _signal_group(pid: int, number: int) -> None:
@@ -472,6 +564,7 @@ class Supervisor:
         while not self._is_over():
             self._wait()
             self._commands.fire_timers()
+            self._commands.watch_memory()
             self._commands.reap()
             self._commands.start_waiting()
             self._tell()
@@ -498,7 +591,7 @@ class Supervisor:
                 self._converse(self._connection, event)
 
     def _timeout_milliseconds(self) -> int | None:
-        due = self._commands.next_timer()
+        due = self._commands.next_look()
         if self._connection is None and not self._commands.running:
             due = self._alone_since + self._idle_timeout
         if self._commands.has_news():
