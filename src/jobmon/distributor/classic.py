@@ -92,7 +92,7 @@ class ClassicCluster:
         return None, self._poll_at if held else None
 
     def _take_in(self, news: News) -> None:
-        self._state.submitted(self.name, news.submitted)
+        self._kill += self._state.submitted(self.name, news.submitted)
         for identities, reason in news.refused:
             self._state.refused(identities, reason)
         for identity, reason in news.stuck.items():

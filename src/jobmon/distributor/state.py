@@ -116,6 +116,7 @@ class DistributorState:
         self._around = around
         self._held: dict[int, _Held] = {}
         self._waiting_ids: dict[int, str] = {}
+        self._submitting: set[int] = set()  # those that are being submitted just now: it is too late to give them back
         self._killing: dict[int, Cause] = {}
         self._forestalled: dict[int, None] = {}
         self._outbox: deque[Report] = deque()
@@ -184,6 +185,8 @@ class DistributorState:
             if held is not None:
                 self._killing[identity] = self.kill_cause
                 terminate.setdefault(held.cluster_name, []).append(held.distributor_id)
+            elif identity in self._submitting:
+                self._killing[identity] = self.kill_cause  # as soon as it has an id
             else:
                 self._forestall(identity)
         return terminate
@@ -255,11 +258,12 @@ class DistributorState:
             if cluster.batches:
                 result[name] = list(cluster.batches)
                 cluster.batches.clear()
+                self._submitting.update(*(one.task_instance_ids for one in result[name]))
         return result
 
     def drop_waiting(self) -> None:
         """Give back what was handed over ahead and is with no cluster yet."""
-        identities = set(self._waiting_ids)
+        identities = self._waiting_ids.keys() - self._submitting
         self._remove_waiting(identities)
         for identity in sorted(identities):
             self._give_back(identity)
@@ -330,19 +334,23 @@ class DistributorState:
             self._clusters[held.cluster_name].learn(ending.ended_at - ending.started_at)
         return Ended(ending, held.launch if held is not None else None, cause)
 
-    def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str]) -> None:
-        """A classic cluster took these."""
+    def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str]) -> list[str]:
+        """A classic cluster took these; return the ids of those that were told to end meanwhile."""
         for identity, distributor_id in distributor_ids.items():
             self._forget_waiting(identity)
+            self._submitting.discard(identity)
             self._hold(identity, _Held(cluster_name, distributor_id))
             self.say(
                 Report(task_instance_id=identity, status=TaskInstanceStatus.LAUNCHED, distributor_id=distributor_id)
             )
+        return [distributor_id for identity, distributor_id in distributor_ids.items() if identity in self._killing]
 
     def refused(self, identities: Iterable[int], reason: str) -> None:
         """A classic cluster did not take these."""
         for identity in identities:
             self._forget_waiting(identity)
+            self._submitting.discard(identity)
+            self._killing.pop(identity, None)
             self.say(
                 Report(
                     task_instance_id=identity,
@@ -452,9 +460,17 @@ class DistributorState:
         if attempt.status == TaskInstanceStatus.KILL_SELF:
             self._end_unstarted(identity, Cause.KILLED_FOR_RESUME)
         elif attempt.status == TaskInstanceStatus.INSTANTIATED:
-            self.say(translate.lost_report(identity, Cause.WORKER_LOST, "Its distributor ended before it was started."))
+            self._settle_unstarted(attempt)
         else:
             self.say(translate.lost_report(identity, Cause.SUPERVISOR_LOST, "Nothing is left of it."))
+
+    def _settle_unstarted(self, attempt: LiveAttempt) -> None:
+        """Its distributor took it and said nothing more: a classic cluster may have it all the same."""
+        identity, cluster = attempt.task_instance_id, self._clusters.get(attempt.cluster_name)
+        if cluster is not None and not cluster.limits.direct:
+            self.say(translate.unsubmitted_report(identity))
+        else:
+            self.say(translate.lost_report(identity, Cause.WORKER_LOST, translate.UNSTARTED))
 
     def _end_unstarted(self, identity: int, cause: Cause) -> None:
         self._forestalled[identity] = None

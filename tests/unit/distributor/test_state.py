@@ -275,10 +275,35 @@ def test_adoption():
         3: ("U", Cause.WORKER_LOST),
         4: ("U", Cause.SUPERVISOR_LOST),
         5: ("E", Cause.KILLED_FOR_RESUME),
-        7: ("U", Cause.WORKER_LOST),
+        7: ("W", Cause.WORKER_LOST),  # late, should its submission have happened and its worker be at work
         8: ("U", Cause.WORKER_LOST),
     }
     assert set(state.alive()) == {1, 2, 9}
     assert state.classic("far") == {"j6": 6}
     assert spawned(state) == [], "the adopted ones fill the slots"
     assert state.held_count == 3
+
+
+def test_what_is_being_submitted_when_the_client_goes_is_not_given_back():
+    state = make()
+    state.take([batch(1, 2, cluster="far"), batch(3, cluster="far", number=2)])
+    state.submittable()
+    state.take([batch(4, cluster="far", number=3)])
+    state.drain()
+    assert said(state) == {4: ("U", Cause.WORKER_LOST)}
+    assert not state.is_idle
+    state.submitted("far", {1: "j1", 2: "j2"})
+    state.refused([3], "no room")
+    assert state.classic("far") == {"j1": 1, "j2": 2}
+
+
+def test_what_is_told_to_end_while_it_is_being_submitted_is_terminated_once_it_has_an_id():
+    state = make()
+    state.take([batch(1, 2, cluster="far")])
+    state.submittable()
+    state.set_run_status(WorkflowRunStatus.STOPPED)
+    assert state.kill([1]) == {}
+    assert state.known_to_kill == [1]
+    assert state.submitted("far", {1: "j1", 2: "j2"}) == ["j1"]
+    state.classic_ended(1, None, "")
+    assert said(state)[1] == ("E", Cause.KILLED)

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from jobmon.plugins.local import machine, supervisor
+from jobmon.plugins.local import link, machine, supervisor
 from jobmon.plugins.local.remains import read_journal
 
 
@@ -85,3 +86,16 @@ def test_the_supervisor_is_small():
     )
     words = [sys.executable, "-I", "-S", "-c", code, supervisor.__file__]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_a_supervisor_that_dies_at_its_start_is_not_waited_for(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nmkdir {tmp_path}/failed 2> /dev/null && exit 1\nexec {sys.executable} "$@"\n')
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    paths = link.SupervisorPaths(*(tmp_path / name for name in ("socket", "journal", "lock", "log")))
+    begin = time.monotonic()
+    line = link.SupervisorLink(paths, 0.0)
+    line.close()
+    assert (tmp_path / "failed").is_dir()
+    assert time.monotonic() - begin < link.CONNECT_TIMEOUT_SECONDS / 2

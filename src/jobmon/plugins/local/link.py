@@ -94,12 +94,14 @@ class SupervisorLink:
             self.remains.ended.update(found.ended)
             self._paths.journal.unlink(missing_ok=True)
             self._paths.socket.unlink(missing_ok=True)
-        _spawn(self._paths, idle_timeout)
-        self._await_socket()
+        self._await_socket(_spawn(self._paths, idle_timeout))
 
-    def _await_socket(self) -> None:
+    def _await_socket(self, pid: int) -> None:
+        """Wait until the supervisor listens, or has died."""
         deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS
         while not self._paths.socket.exists() and time.monotonic() < deadline:
+            if os.waitpid(pid, os.WNOHANG) != (0, 0):
+                return
             time.sleep(LOOK_INTERVAL_SECONDS)
 
     def fileno(self) -> int:
@@ -152,13 +154,13 @@ def _lock_if_free(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _spawn(paths: SupervisorPaths, idle_timeout: float) -> None:
+def _spawn(paths: SupervisorPaths, idle_timeout: float) -> int:
     """Start the program in a session of its own; it is nobody's child for long, so nobody waits for it here."""
     words = [sys.executable, "-I", "-S", "-B", str(supervisor.__file__)]
     words += ["--socket", str(paths.socket), "--journal", str(paths.journal), "--lock", str(paths.lock)]
     words += ["--idle-timeout", str(idle_timeout)]
     log_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    os.posix_spawn(
+    return os.posix_spawn(
         words[0],
         words,
         os.environ,
