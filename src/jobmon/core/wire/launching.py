@@ -104,12 +104,38 @@ class DistributorResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsWanted:
+    """A direct cluster whose cores several workflows share: what this one holds and wants.
+
+    `pool` names host, data folder and cluster; it has `total` cores. `version` is that of the last grant heard (0:
+    none), `held` the cores that may be in use until the next request, `wanted` all that could be used now, `head` what
+    the next waiting command takes (0: none waits).
+    """
+
+    pool: str
+    total: float
+    version: int = 0
+    held: float = 0.0
+    wanted: float = 0.0
+    head: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsGranted:
+    """So many cores may be used from now on; grants are numbered, the highest counts."""
+
+    cores: float
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
     """POST /workflow_runs/{workflow_run_id}/sync -> `SyncResponse`
 
     `capacity`: cluster name -> how many more attempts this lane takes now. `alive`: attempts whose heartbeat this is.
     `known_to_kill` / `known_to_triage`: told before and still being worked on; a poll does not wake for these again.
     `key` is random and the same when the request is sent again: where the answer was lost, its launches come again.
+    `slots`: cluster name -> what this request renews of its lease; a poll wakes for another grant than the one known.
     """
 
     epoch: int
@@ -121,6 +147,7 @@ class SyncRequest:
     known_status: str | None = None
     wait_seconds: float = 0.0
     key: str = ""
+    slots: dict[str, SlotsWanted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +175,7 @@ class SyncResponse:
     """`late`: reports that were too late or repeated (ids), for the log.
 
     A fenced distributor gets `fenced=True` and no launches. `refused`: attempt -> why, for reports that the table
-    calls illegal.
+    calls illegal. `slots`: the grant for each cluster that the request named; a cluster left out is not shared.
     """
 
     workflow_run_status: str
@@ -158,6 +185,7 @@ class SyncResponse:
     triage: list[int] = field(default_factory=list)
     late: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
+    slots: dict[str, SlotsGranted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +233,6 @@ class WorkerReportRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReportResponse:
-    """`kill`: those of the reported or alive attempts that are in KILL_SELF."""
+    """`kill`: those of the reported or alive attempts that are in KILL_SELF, and alive ones that were given up."""
 
     kill: list[int] = field(default_factory=list)

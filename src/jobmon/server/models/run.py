@@ -130,6 +130,27 @@ class Lease(Base):
     expires_at: Mapped[Time]
 
 
+class SlotLease(Base):
+    """Cores of a shared pool that a workflow may use; see `server.slots`. A row changes only when its share does.
+
+    `version` counts the grants; `held` is what the workflow may be using until it confirms a smaller grant. `wanted`
+    and `head` are what it asked for last, `since` is when it was last given enough, or began to wait for it.
+    """
+
+    __tablename__ = "slot_lease"
+    pool: Mapped[Name] = mapped_column(primary_key=True)
+    workflow_id: Mapped[int] = mapped_column(
+        BigId, ForeignKey("workflow.id"), primary_key=True, autoincrement=False, index=True
+    )
+    total: Mapped[float]
+    granted: Mapped[float]
+    version: Mapped[int]
+    held: Mapped[float]
+    wanted: Mapped[float]
+    head: Mapped[float]
+    since: Mapped[Time]
+
+
 class LogicalClock(Base):
     """One row: the last stamp that was given to a change."""
 

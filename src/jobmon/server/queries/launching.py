@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.server.problems import NotFound
+from jobmon.server.queries.leasing import has_other_grant
 from jobmon.server.transitions import QUEUING_RUNS
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def workflow_of_run(session: Session, run_id: int) -> int:
 
 
 def has_news(session: Session, run_id: int, request: SyncRequest) -> bool:
-    """Say whether there is work, something new to kill or to triage, a new status of the run, or a successor."""
+    """Say whether there is work, something new to kill or to triage, a new status of the run, another grant, a successor."""
     row = session.row(
         """
         SELECT r.workflow_id, r.status,
@@ -39,7 +40,11 @@ def has_news(session: Session, run_id: int, request: SyncRequest) -> bool:
     workflow_id, status, newest_run, newest_epoch = row
     if newest_run != run_id or newest_epoch != request.epoch or request.known_status not in (None, status):
         return True
-    return _has_work(session, run_id, status, request) or _has_orders(session, workflow_id, request)
+    return (
+        _has_work(session, run_id, status, request)
+        or _has_orders(session, workflow_id, request)
+        or has_other_grant(session, workflow_id, request.slots)
+    )
 
 
 def _has_work(session: Session, run_id: int, status: str, request: SyncRequest) -> bool:

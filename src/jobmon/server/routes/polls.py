@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jobmon.server.queries import launching, swarm
+from jobmon.server.queries import launching, leasing, swarm
 from jobmon.server.transaction import Audience
 from jobmon.server.usecases import reporting
 
@@ -40,7 +40,7 @@ async def sync(call: Call) -> SyncResponse:
     if request.reports or request.wait_seconds <= 0:
         return await services.writer.run(reporting.sync, run_id, request)
     workflow_id = await services.readers.glance(launching.workflow_of_run, run_id)
-    if request.alive:
+    if request.alive or await services.readers.glance(leasing.is_renewal_due, workflow_id, request.slots):
         await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
     until = _until(services, request.wait_seconds)
     with services.feed.waiter((Audience.DISTRIBUTOR, workflow_id)) as waiter:
@@ -61,6 +61,7 @@ def _is_news(request: SyncRequest, response: SyncResponse) -> bool:
         or request.known_status not in (None, response.workflow_run_status)
         or not set(response.kill) <= set(request.known_to_kill)
         or not set(response.triage) <= set(request.known_to_triage)
+        or any(granted.version != request.slots[name].version for name, granted in response.slots.items())
     )
 
 

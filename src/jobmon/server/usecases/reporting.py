@@ -21,6 +21,7 @@ from jobmon.core.wire.launching import (
 from jobmon.server import transitions
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.transitions import AttemptMoves, attempt_deadline
+from jobmon.server.usecases import leasing
 from jobmon.server.usecases.launching import launch
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
         triage=[attempt_id for attempt_id, status in orders if status == TI.TRIAGING],
         late=moves.late,
         refused=moves.refused,
+        slots=leasing.renew(
+            tx, standing.workflow_id, request.slots, is_over=standing.run_status in transitions.FINAL_RUNS
+        ),
     )
 
 
@@ -115,14 +119,24 @@ def _note_seen(tx: Transaction, workflow_id: int, epoch: int) -> None:
 
 
 def worker_report(tx: Transaction, request: WorkerReportRequest) -> WorkerReportResponse:
-    """Take what a stand-alone worker says; tell it which of its attempts shall end."""
+    """Take what a stand-alone worker says; tell it which of its attempts shall end.
+
+    That is also what was given up while the worker was silent: its task may be at its next attempt.
+    """
     ids = sorted({report.task_instance_id for report in request.reports} | set(request.alive))
     if len(ids) > REPORTS_PER_REQUEST_MAX:
         raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
     _take(tx, request.reports, request.alive)
     return WorkerReportResponse(
         kill=tx.column(
-            "SELECT id FROM task_instance WHERE id IN (:ids...) AND status = :kill", ids=ids, kill=TI.KILL_SELF.value
+            """
+            SELECT id FROM task_instance
+            WHERE id IN (:ids...) AND status = :kill OR id IN (:alive...) AND status NOT IN (:live...)
+            """,
+            ids=ids,
+            kill=TI.KILL_SELF.value,
+            alive=request.alive,
+            live=transitions.LIVE,
         )
     )
 

@@ -11,6 +11,7 @@ from jobmon.core.fsm import Machine
 from jobmon.core.wire.run import HeartbeatRequest, RunRequest, RunResponse, RunStatusRequest, RunStatusResponse
 from jobmon.server import transitions
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.usecases import leasing
 
 if TYPE_CHECKING:
     from jobmon.server.transaction import Transaction
@@ -100,7 +101,10 @@ def set_run_status(tx: Transaction, run_id: int, request: RunStatusRequest) -> R
     if request.status == WorkflowRunStatus.BOUND and run.status == WorkflowRunStatus.LINKING:
         _require_recorded(tx, run)
         _require_nothing_to_kill(tx, run)
-    return RunStatusResponse(status=transitions.move_run(tx, run, request.status, Actor.CLIENT))
+    status = transitions.move_run(tx, run, request.status, Actor.CLIENT)
+    if status in transitions.FINAL_RUNS:
+        leasing.release(tx, run.workflow_id)
+    return RunStatusResponse(status=status)
 
 
 def _require_recorded(tx: Transaction, run: RunRow) -> None:
