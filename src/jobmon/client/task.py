@@ -23,6 +23,17 @@ _NAME_DIGEST_CHARACTERS: Final = 8
 _NOT_IN_NAMES: Final = re.compile(r"[/\\'\"\s\x00-\x1f\x7f]")
 
 
+def readable_name(parts: Iterable[str], digest: bytes) -> str:
+    """Join parts to a valid name; one that is too long is cut and ends with some of the digest."""
+    name = _NOT_IN_NAMES.sub("_", "_".join(parts))
+    if name[0].isdigit():
+        name = f"_{name}"
+    if len(name) > NAME_CHARACTERS_MAX:
+        ending = digest.hex()[:_NAME_DIGEST_CHARACTERS]
+        name = f"{name[: NAME_CHARACTERS_MAX - _NAME_DIGEST_CHARACTERS - 1]}_{ending}"
+    return name
+
+
 class TaskOptions:
     """What a task says about how it is run; shared by all tasks that say the same."""
 
@@ -156,13 +167,7 @@ class Task:
     def _default_name(self) -> str:
         arguments = self.template_version.arguments.node_args
         parts = [self.template_version.name, *map("-".join, zip(arguments, self.values, strict=False))]
-        name = _NOT_IN_NAMES.sub("_", "_".join(parts))
-        if name[0].isdigit():
-            name = f"_{name}"
-        if len(name) > NAME_CHARACTERS_MAX:
-            digest = self.node_digest.hex()[:_NAME_DIGEST_CHARACTERS]
-            name = f"{name[: NAME_CHARACTERS_MAX - _NAME_DIGEST_CHARACTERS - 1]}_{digest}"
-        return name
+        return readable_name(parts, self.node_digest)
 
     @staticmethod
     def is_valid_job_name(name: str) -> bool:

@@ -1,0 +1,7 @@
+"""`python -m jobmon.core.task_generator`: the command of every task that was made of a function."""
+
+import sys
+
+from jobmon.core.task_generator.worker import main
+
+sys.exit(main(sys.argv[1:]))

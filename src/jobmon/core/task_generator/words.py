@@ -1,0 +1,62 @@
+"""Words of a command line that no shell can misread. Pure.
+
+Text is written with percent signs, as in addresses of the web: only letters, digits and `_ . - / : , + @` stand for
+themselves, every other byte of its UTF-8 is `%` and two digits. No shell gives a meaning to any of these, whichever
+`worker_node.shell` names; quotation marks are read differently by sh, csh and fish. Neither the locale of the worker
+nor the braces of a command template can change them either.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: What Linux takes as one argument of a program (MAX_ARG_STRLEN) and so as the whole command of a shell.
+ARGUMENT_BYTES_MAX: Final = 131_071
+_HEX_DIGITS: Final = 2
+_PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-/:,+@")
+_WORDS: Final = tuple(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in range(256))
+
+
+def quoted(text: str) -> str:
+    """Return a text in the safe alphabet.
+
+    Raises:
+        ValueError: the text is not valid Unicode.
+    """
+    return "".join([_WORDS[byte] for byte in text.encode()])
+
+
+def unquoted(word: str) -> str:
+    """Return the text that was quoted.
+
+    Raises:
+        ValueError: it was never quoted.
+    """
+    first, *rest = word.split("%")
+    try:
+        parts = [bytes.fromhex(part[:_HEX_DIGITS]) + part[_HEX_DIGITS:].encode() for part in rest]
+        if any(len(part) < _HEX_DIGITS for part in rest):
+            raise ValueError("a percent sign stands alone")
+        return (first.encode() + b"".join(parts)).decode()
+    except ValueError as error:
+        raise ValueError(f"{word!r} is not a quoted word: {error}.") from None
+
+
+def named_texts(words: Iterable[str]) -> dict[str, str]:
+    """Return the texts of words `name=quoted` by their names.
+
+    Raises:
+        ValueError: a word is no such thing, or a name comes twice.
+    """
+    texts: dict[str, str] = {}
+    for word in words:
+        name, equals, rest = word.partition("=")
+        if not equals:
+            raise ValueError(f"The argument {word!r} is not of the form name=value.")
+        if name in texts:
+            raise ValueError(f"The argument {name!r} is given twice.")
+        texts[name] = unquoted(rest)
+    return texts
