@@ -16,6 +16,10 @@ PYTEST_ARGS ?=
 QUICK ?=
 CASE ?=
 
+#: `make chaos ROUNDS=20 SEED=7`
+ROUNDS ?= 20
+SEED ?=
+
 #: The tiers that need nothing but this machine; services and browser have targets of their own.
 TIERS := tests/unit tests/property tests/simulation tests/integration tests/e2e
 
@@ -48,7 +52,10 @@ bench: $(VENV)/.dev  ## the benchmarks, as ratios measured side by side (QUICK=1
 docs: $(VENV)/.dev  ## write the generated pages of the documentation anew
 	$(PY) docs/generate.py
 
-.PHONY: docs-check
+chaos: $(VENV)/.dev  ## kill, stop and restart every part of real runs and count what is lost (ROUNDS=20, SEED=n)
+	$(PY) -m tests.chaos --rounds $(ROUNDS) --crash-points $(if $(SEED),--seed $(SEED))
+
+.PHONY: docs-check chaos
 docs-check: $(VENV)/.dev
 	$(PY) docs/generate.py --check
 

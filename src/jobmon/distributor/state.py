@@ -9,7 +9,7 @@ its place until enough is free.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import fsm
@@ -20,7 +20,7 @@ from jobmon.distributor import batch as translate
 from jobmon.distributor.batch import Attempt, Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: How many attempts a direct cluster is handed, running ones included, per slot.
 HAND_AHEAD_FACTOR: Final = 8
@@ -47,6 +47,7 @@ class ClusterLimits:
     slots: float = 0.0
     memory: float | None = None
     lookahead: int = 0
+    lookahead_factor: float = 0.0  # launches per slot, where the slots are granted and change
 
     def window(self, mean_seconds: float) -> int:
         """Return how many attempts it may be handed, running ones included, when commands take so long."""
@@ -81,6 +82,15 @@ class _Cluster:
         return self.memory + attempt.memory <= self.limits.memory + _FRACTION
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Cores of a cluster: in use, of use now, and needed by the command that is next (0: none waits)."""
+
+    in_use: float
+    wanted: float
+    head: float
+
+
 @dataclass(slots=True)
 class _Held:
     """An attempt that is with its cluster."""
@@ -92,6 +102,11 @@ class _Held:
     launch: Launch | None = None
     started_at: float | None = None
     told_running: bool = False
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it runs, as far as is known; what was taken over does."""
+        return self.started_at is not None or self.launch is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +238,31 @@ class DistributorState:
         if self.draining or self.is_run_final or self._given_up:
             return {}
         return {name: max(0, one.limits.window(one.mean_seconds) - one.count) for name, one in self._clusters.items()}
+
+    def set_slots(self, cluster_name: str, slots: float) -> None:
+        """Take how many of its slots a cluster may use from now on."""
+        cluster = self._clusters[cluster_name]
+        lookahead = int(slots * cluster.limits.lookahead_factor)
+        cluster.limits = replace(cluster.limits, slots=slots, lookahead=lookahead)
+
+    def demand(self, cluster_name: str, total: float) -> Demand:
+        """Return what a cluster of `total` slots uses and could use; more than all of them is not counted."""
+        in_use = head = wanted = 0.0
+        for cores, runs in self._cores_of(cluster_name):
+            cores = min(cores, total)
+            in_use += cores if runs else 0.0
+            head = head or (0.0 if runs else cores)
+            wanted += cores
+            if wanted >= total and head:
+                break
+        return Demand(min(in_use, total), min(wanted, total), head)
+
+    def _cores_of(self, cluster_name: str) -> Iterator[tuple[float, bool]]:
+        """Yield the cores of all attempts, what runs first, then in the order in which it will be started."""
+        held = [one for one in self._held.values() if one.cluster_name == cluster_name]
+        yield from ((one.cores, True) for one in held if one.has_started)
+        yield from ((one.cores, False) for one in held if not one.has_started)
+        yield from ((one.cores, False) for one in self._clusters[cluster_name].waiting)
 
     @property
     def is_well_supplied(self) -> bool:
@@ -374,7 +414,8 @@ class DistributorState:
         if cause is not None:
             self.say(translate.killed_report(identity, cause))
         elif status is not None and status != TaskInstanceStatus.DONE:  # a good end is told by its worker
-            self.say(Report(task_instance_id=identity, status=status, error=message or None))
+            lost = Cause.WORKER_LOST if status == TaskInstanceStatus.UNKNOWN_ERROR else None
+            self.say(Report(task_instance_id=identity, status=status, cause=lost, error=message or None))
 
     def classic_stuck(self, identity: int, reason: str) -> None:
         """A classic cluster says that this one will never start; it was terminated there."""

@@ -307,3 +307,14 @@ def test_what_is_told_to_end_while_it_is_being_submitted_is_terminated_once_it_h
     assert state.submitted("far", {1: "j1", 2: "j2"}) == ["j1"]
     state.classic_ended(1, None, "")
     assert said(state)[1] == ("E", Cause.KILLED)
+
+
+def test_a_job_of_which_its_cluster_knows_no_reason_for_its_end_is_not_charged_to_the_task():
+    state = make()
+    state.take([batch(1, 2, cluster="far")])
+    state.submittable()
+    state.submitted("far", {1: "j1", 2: "j2"})
+    said(state)
+    state.classic_ended(1, TaskInstanceStatus.UNKNOWN_ERROR, "the job is gone")
+    state.classic_ended(2, TaskInstanceStatus.ERROR, "the job failed")
+    assert said(state) == {1: ("U", Cause.WORKER_LOST), 2: ("E", None)}

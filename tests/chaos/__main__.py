@@ -1,0 +1,28 @@
+"""`python -m tests.chaos [--rounds N] [--seed S] [--crash-points] [--shows]`: break everything, count what is lost."""
+
+import argparse
+import random
+import sys
+
+from tests.chaos import rounds
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20, help="workflows with random faults")
+    parser.add_argument("--seed", type=int, help="the same seed chooses the same faults (moments differ)")
+    parser.add_argument("--crash-points", action="store_true", help="also die at every commit and submission")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
+    total = rounds.run(options.rounds, seed)
+    rounds.report(total)
+    is_clean = total.is_clean
+    if options.crash_points:
+        from tests.chaos import crash_points
+
+        is_clean = crash_points.run_all() and is_clean
+    return 0 if is_clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

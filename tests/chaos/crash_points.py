@@ -1,0 +1,105 @@
+"""Crash points: the server dies before and after each commit, the distributor before and after each submission.
+
+The workflow is small, so that every point is tried. Whoever died is started again as an ordinary one; where the client
+ended it resumes. Each trial must end with every task done, and none of them done twice.
+"""
+
+import itertools
+import time
+
+from tests.chaos import ledger
+from tests.chaos.world import HERE, SETTINGS, World, wait_for
+
+TASKS = 10
+TASK_SECONDS = 0.05
+TRIAL_SECONDS_MAX = 60.0
+RESUMES_MAX = 3
+POINTS_MAX = 400
+#: No random faults here, so nothing has to be noticed by its silence in a hurry.
+CALM = {**SETTINGS, "JOBMON__HEARTBEAT__WORKFLOW_RUN_INTERVAL": "2", "JOBMON__HEARTBEAT__TASK_INSTANCE_INTERVAL": "1"}
+WHO = (("server", "chain_and_fan"), ("distributor", "chain_and_fan"), ("distributor", "shed"))
+
+
+class Trial:
+    """One workflow in which somebody dies at one point."""
+
+    def __init__(self, part, shape, point):
+        self.world = World(CALM, CHAOS_POINT=point, CHAOS_MARK="mark")
+        self.world.environment["CHAOS_MARK"] = str(self.world.folder / "mark")
+        if part == "distributor":
+            self.world.environment["CHAOS_FIRST_DISTRIBUTOR"] = str(HERE / "doomed.py")
+        self._part, self._shape = part, shape
+        #: Whether there was such a point; known after `run`.
+        self.has_died = False
+
+    def run(self):
+        """Return what went wrong, in words."""
+        server = self._start_server() if self._part == "server" else None
+        code = self._run_client()
+        if server is not None:
+            self._forget(server)
+        self.has_died = (self.world.folder / "mark").exists()
+        problems = [] if code == 0 else [f"the client ended with {code}"]
+        problems += [f"left over: {one}" for one in self.world.orphans()]
+        found = ledger.count(self.world)
+        problems += [f"lost: {one}" for one in found.lost] + [f"repeated: {one}" for one in found.repeated]
+        problems += [f"ran twice: {window}" for window in found.explained]
+        if not problems:
+            self.world.remove()
+        return [f"{one} ({self.world.folder})" for one in problems]
+
+    def _start_server(self):
+        server = self.world.start([str(HERE / "doomed.py"), "server"], "server.log")
+        access = self.world.folder / "data" / "server.json"
+        wait_for(lambda: access.exists() or server.poll() is not None)
+        return server
+
+    def _forget(self, server):
+        if server.poll() is None:
+            server.terminate()
+        server.wait()
+
+    def _run_client(self):
+        for how in ([], *[["hot"], ["cold"]] * RESUMES_MAX):
+            client = self.world.client("crash", self._shape, TASKS, TASK_SECONDS, *how)
+            if wait_for(lambda client=client: client.poll() is not None, TRIAL_SECONDS_MAX) is not True:
+                client.kill()
+            if client.wait() == 0:
+                return 0
+        return client.returncode
+
+
+def run_points(part, shape, points, say=print):
+    """Try points until there are no more; return how many there were and what went wrong."""
+    tried, problems = 0, []
+    for point in points:
+        trial = Trial(part, shape, point)
+        begin = time.monotonic()
+        found = trial.run()
+        seconds = time.monotonic() - begin
+        problems += [f"{part}, {shape}, {point}: {one}" for one in found]
+        if found:
+            say(f"  {part}, {shape}, {point}: {seconds:.1f} s, NOT CLEAN")
+        if not trial.has_died:
+            break
+        tried += 1
+    return tried, problems
+
+
+def run_all(say=print):
+    """Try every point; return whether all ended well."""
+    everything = []
+    for part, shape in WHO:
+        begin = time.monotonic()
+        count = 0
+        for when in ("before", "after"):
+            points = (f"{when}:{number}" for number in itertools.count(1))
+            tried, problems = run_points(part, shape, itertools.islice(points, POINTS_MAX), say)
+            count += tried
+            everything += problems
+        what = "commits" if part == "server" else f"submissions ({shape})"
+        say(f"{part}: {count} crash points around {what}, {time.monotonic() - begin:.0f} s")
+    for one in everything:
+        say(f"! {one}")
+    say(f"crash points that did not end well       {len(everything):5}")
+    return not everything

@@ -1,0 +1,110 @@
+"""What really happened, counted from outside, compared with what the database says."""
+
+import contextlib
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, field
+
+DONE = "D"
+#: A command that had completed when it was told to end for a cold resume, or for a stop, but whose shell had not.
+KILLED = ("killed for resume", "killed")
+
+
+@dataclass(frozen=True)
+class Struck:
+    """What was killed: whether a supervisor was, and the attempts whose stand-alone worker was."""
+
+    supervisor: bool = False
+    attempts: frozenset = frozenset()
+
+    def window(self, attempt):
+        """Say why nobody could know that an attempt had completed; None: somebody should have known."""
+        if attempt["cause"] == "supervisor lost" and self.supervisor:
+            return "after a killed supervisor"
+        if attempt["id"] in self.attempts:
+            return "after a killed worker"
+        return "while killed for a resume or stop" if attempt["cause"] in KILLED else None
+
+
+@dataclass
+class Count:
+    tasks: int = 0
+    lines: int = 0
+    attempts: int = 0
+    lost: list = field(default_factory=list)
+    repeated: list = field(default_factory=list)
+    explained: Counter = field(default_factory=Counter)
+    causes: Counter = field(default_factory=Counter)
+
+
+def count(world, struck=Struck()):
+    """Compare the files with the database.
+
+    Lost: an attempt is DONE but its line is missing; or a line is there, no cause explains that nobody knows, and the
+    attempt is not DONE; or a task is not DONE. Repeated: an attempt was queued after an earlier one was DONE; or a
+    command completed twice and no cause explains it.
+    """
+    tasks, attempts = _read(world.database)
+    result = Count(tasks=len(tasks), attempts=sum(map(len, attempts.values())))
+    for task_id, (name, status) in tasks.items():
+        lines = _lines(world.ledger / name.rsplit("-", 1)[-1])
+        result.lines += len(lines)
+        _judge(result, name, status, lines, attempts.get(task_id, []), struck)
+    return result
+
+
+def _judge(result, name, status, lines, attempts, struck):
+    if status != DONE:
+        result.lost.append(f"{name} is {status}")
+    done = [one for one in attempts if one["status"] == DONE]
+    if len(done) > 1 or (done and attempts[-1] is not done[0]):
+        result.repeated.append(f"{name}: {[(one['id'], one['status'], one['cause']) for one in attempts]}")
+    by_id = {one["id"]: one for one in attempts}
+    for one in attempts:
+        if one["status"] != DONE:
+            result.causes[one["cause"]] += 1
+        if one["status"] == DONE and one["id"] not in lines:
+            result.lost.append(f"{name}: attempt {one['id']} is DONE and left no line")
+    for identity in lines:
+        one = by_id.get(identity)
+        if one is None:
+            result.repeated.append(f"{name}: a line of attempt {identity}, which nobody knows")
+        elif one["status"] != DONE:
+            window = struck.window(one)
+            if window is None:
+                result.lost.append(
+                    f"{name}: attempt {identity} completed but is {one['status']} ({one['cause']}: {one['error']})"
+                )
+            else:
+                result.explained[window] += 1
+    if len(set(lines)) != len(lines):
+        result.repeated.append(f"{name}: one attempt ran twice: {lines}")
+
+
+def _lines(path):
+    try:
+        return [int(line.split()[1]) for line in path.read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+
+
+def _read(database):
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        tasks = {row[0]: row[1:] for row in connection.execute("SELECT id, name, status FROM task")}
+        attempts = {}
+        for task_id, *values in connection.execute(
+            "SELECT task_id, id, status, cause, queued_at, ended_at, error FROM task_instance ORDER BY id"
+        ):
+            names = ("id", "status", "cause", "queued_at", "ended_at", "error")
+            attempts.setdefault(task_id, []).append(dict(zip(names, values, strict=True)))
+    return tasks, attempts
+
+
+def done_count(database):
+    """Return how many tasks are done; 0 while there is no database."""
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection,
+    ):
+        return connection.execute("SELECT COUNT(*) FROM task WHERE status = 'D'").fetchone()[0]
+    return 0

@@ -1,0 +1,204 @@
+"""Rounds: a workflow, faults at random moments, resumes until it is done, then the count."""
+
+import contextlib
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import psutil
+from tests.chaos import ledger
+from tests.chaos.world import World, wait_for
+
+PARTS = ("server", "client", "distributor", "supervisor", "worker")
+FAULTS_PER_ROUND = 6
+TASKS = 300
+TASK_SECONDS = 0.1
+#: Longer than any heartbeat here may be late (3.1 x 0.5 s).
+STOP_SECONDS = (1.0, 2.5)
+PAUSE_SECONDS = (0.3, 1.8)
+ROUND_SECONDS_MAX = 180.0
+CLIENT_RESTARTS_MAX = 40
+SHOWN_MAX = 20
+
+
+@dataclass
+class Total:
+    injected: Counter = field(default_factory=Counter)
+    resumes: Counter = field(default_factory=Counter)
+    lost: list = field(default_factory=list)
+    repeated: list = field(default_factory=list)
+    orphans: list = field(default_factory=list)
+    explained: Counter = field(default_factory=Counter)
+    causes: Counter = field(default_factory=Counter)
+    lines: int = 0
+    attempts: int = 0
+
+    @property
+    def is_clean(self):
+        return not (self.lost or self.repeated or self.orphans)
+
+
+@dataclass(frozen=True)
+class Fault:
+    part: str
+    kind: str  # "kill", "stop", "restart"
+    after_seconds: float
+    stopped_seconds: float = 0.0
+
+
+def plan(dice):
+    """Choose the faults of one round; the choice depends on the dice only."""
+    faults = []
+    for _ in range(FAULTS_PER_ROUND):
+        part, kind = dice.choice(PARTS), dice.choice(("kill", "stop", "restart"))
+        faults.append(Fault(part, kind, dice.uniform(*PAUSE_SECONDS), dice.uniform(*STOP_SECONDS)))
+    return faults
+
+
+class Round:
+    """One workflow from its start to its end, through faults."""
+
+    def __init__(self, faults, dice, total, tasks=TASKS, say=lambda text: None):
+        self.world = World()
+        self._faults, self._dice, self._total, self._tasks, self._say = faults, dice, total, tasks, say
+        self._client = None
+        self._starts = 0
+        self._stopped = []
+        self._struck_attempts = set()
+        self._struck_supervisor = False
+
+    def run(self):
+        """Return whether it left the zeros zeros; the folder stays where it did not."""
+        before = len(self._total.lost) + len(self._total.repeated) + len(self._total.orphans)
+        self._begun = time.monotonic()
+        self._deadline = time.monotonic() + ROUND_SECONDS_MAX
+        self._start_client()
+        for fault in self._faults:
+            if not self._pass(fault.after_seconds):
+                break
+            self._inflict(fault)
+        self._finish()
+        self._count()
+        is_clean = before == len(self._total.lost) + len(self._total.repeated) + len(self._total.orphans)
+        if is_clean:
+            self.world.remove()
+        return is_clean
+
+    # -- the client --------------------------------------------------------------------------------------------
+
+    def _start_client(self):
+        how = [] if self._starts == 0 else [self._dice.choice(("cold", "hot"))]
+        if how:
+            self._total.resumes[how[0]] += 1
+        self._starts += 1
+        self._client = self.world.client("chaos", "mixed", self._tasks, TASK_SECONDS, *how)
+
+    def _tend(self):
+        """Resume where the client ended before the work did; return False when all is done."""
+        code = self._client.poll()
+        if code is None:
+            return True
+        if code == 0 or self._starts > CLIENT_RESTARTS_MAX:
+            return False
+        self._start_client()
+        return True
+
+    def _pass(self, seconds):
+        """Let time pass; return False when all is done or took too long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._wake()
+            if not self._tend() or time.monotonic() > self._deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _finish(self):
+        while self._pass(0.2):
+            pass
+        self._wake(everybody=True)
+        if self._client.poll() != 0:
+            self._total.lost.append(f"the workflow did not come to its end ({self.world.folder})")
+            with contextlib.suppress(OSError):
+                self._client.kill()
+        self._client.wait()
+
+    # -- faults ------------------------------------------------------------------------------------------------
+
+    def _inflict(self, fault):
+        victims = wait_for(lambda: self.world.of_part(fault.part), 1.0)
+        if not victims:
+            self._total.injected[f"{fault.part}: nobody there"] += 1
+            return
+        victim = self._dice.choice(sorted(victims, key=lambda process: process.pid))
+        self._say(
+            f"  {time.monotonic() - self._begun:5.1f} s, {ledger.done_count(self.world.database)} done: {fault.kind} {fault.part}"
+        )
+        with contextlib.suppress(psutil.Error):
+            words = victim.cmdline()
+            if fault.kind == "stop":
+                victim.send_signal(signal.SIGSTOP)
+                self._stopped.append((time.monotonic() + fault.stopped_seconds, victim))
+            else:
+                victim.send_signal(signal.SIGKILL if fault.kind == "kill" else signal.SIGTERM)
+                self._note_struck(fault.part, words)
+            self._total.injected[f"{fault.part}: {fault.kind}"] += 1
+
+    def _note_struck(self, part, words):
+        if part == "worker":
+            self._struck_attempts.add(int(words[words.index("--task-instance-id") + 1]))
+        self._struck_supervisor |= part == "supervisor"
+
+    def _wake(self, everybody=False):
+        for until, victim in list(self._stopped):
+            if everybody or time.monotonic() >= until:
+                self._stopped.remove((until, victim))
+                with contextlib.suppress(psutil.Error):
+                    victim.send_signal(signal.SIGCONT)
+
+    # -- the count ---------------------------------------------------------------------------------------------
+
+    def _count(self):
+        total, where = self._total, self.world.folder.name
+        total.orphans += [f"{where}: {one}" for one in self.world.orphans()]
+        found = ledger.count(self.world, ledger.Struck(self._struck_supervisor, frozenset(self._struck_attempts)))
+        total.lost += [f"{where}: {one}" for one in found.lost]
+        total.repeated += [f"{where}: {one}" for one in found.repeated]
+        total.explained += found.explained
+        total.causes += found.causes
+        total.lines += found.lines
+        total.attempts += found.attempts
+
+
+def run(rounds, seed, say=print):
+    """Run rounds; return the total."""
+    total = Total()
+    for number in range(rounds):
+        dice = random.Random(f"{seed}/{number}")
+        faults = plan(dice)
+        begin = time.monotonic()
+        one = Round(faults, dice, total, say=say)
+        is_clean = one.run()
+        verdict = "clean" if is_clean else f"NOT CLEAN, see {one.world.folder}"
+        say(f"round {number + 1} of {rounds} (seed {seed}): {time.monotonic() - begin:.1f} s, {verdict}")
+    return total
+
+
+def report(total, say=print):
+    """Print the counts."""
+    say(f"\nfaults injected: {sum(count for what, count in total.injected.items() if 'nobody' not in what)}")
+    for what, count in sorted(total.injected.items()):
+        say(f"  {what:28} {count:5}")
+    say(f"resumes: {total.resumes['cold']} cold, {total.resumes['hot']} hot")
+    say(f"attempts {total.attempts}, commands completed {total.lines}")
+    say(f"lost completions                         {len(total.lost):5}")
+    say(f"repeats after an acknowledged success    {len(total.repeated):5}")
+    say(f"orphans                                  {len(total.orphans):5}")
+    for window, count in sorted(total.explained.items()):
+        say(f"completed, not acknowledged, {window}: {count}")
+    say(f"attempts that failed, by cause: {dict(total.causes)}")
+    for ones in (total.lost, total.repeated, total.orphans):
+        for one in ones[:SHOWN_MAX]:
+            say(f"! {one}")

@@ -1,0 +1,123 @@
+"""Where one workflow of the chaos tests lives: its folder, its environment, its processes."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+HERE = Path(__file__).parent
+#: Fractions of a second where the ordinary settings are seconds and minutes.
+SETTINGS = {
+    "JOBMON__HEARTBEAT__WORKFLOW_RUN_INTERVAL": "0.5",
+    "JOBMON__HEARTBEAT__TASK_INSTANCE_INTERVAL": "0.4",
+    "JOBMON__DISTRIBUTOR__POLL_INTERVAL": "0.1",
+    "JOBMON__DISTRIBUTOR__HAND_AHEAD_EXPIRY": "2",
+    "JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT": "0.5",
+    "JOBMON__REAPER__POLL_INTERVAL_MINUTES": "0.005",
+    "JOBMON__SERVER__LONG_POLL": "1",
+    "JOBMON__HTTP__REQUEST_TIMEOUT": "5",
+    "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1",
+    "JOBMON__MULTIPROCESS__SLOTS": "4",
+}
+#: part -> words of its command line.
+PARTS = {
+    "server": ("jobmon.server", "doomed.py server"),
+    "client": ("workload.py",),
+    "distributor": ("jobmon.distributor", "doomed.py distributor"),
+    "supervisor": ("local/supervisor.py",),
+    "worker": ("worker_node/process.py",),
+}
+CLIENT_NAME = "workload.py"
+
+
+class World:
+    def __init__(self, settings=SETTINGS, **environment):
+        self.folder = Path(tempfile.mkdtemp(prefix="jc-"))
+        self.ledger = self.folder / "ledger"
+        self.ledger.mkdir()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBMON", "CHAOS"))}
+        self.environment = {
+            **kept,
+            "HOME": str(self.folder),
+            "XDG_RUNTIME_DIR": str(self.folder),
+            "JOBMON_DATA_DIR": str(self.folder / "data"),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE / "plugins"), os.environ.get("PYTHONPATH")))),
+            **settings,
+            **environment,
+        }
+
+    @property
+    def database(self):
+        return self.folder / "data" / "jobmon.sqlite"
+
+    # -- starting ----------------------------------------------------------------------------------------------
+
+    def client(self, *arguments):
+        return self.start([str(HERE / CLIENT_NAME), *map(str, arguments)], "client.log")
+
+    def start(self, arguments, log, **environment):
+        with (self.folder / log).open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=self.folder,
+                env={**self.environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    def processes(self):
+        """Everything that runs here."""
+        mine = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                is_ours = process.environ().get("JOBMON_DATA_DIR") == self.environment["JOBMON_DATA_DIR"]
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    mine.append(process)
+        return mine
+
+    def of_part(self, part):
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                words = " ".join(process.cmdline())
+                if any(word in words for word in PARTS[part]):
+                    found.append(process)
+        return found
+
+    # -- ending ------------------------------------------------------------------------------------------------
+
+    def orphans(self, wait_seconds=8.0):
+        """Stop the server and wait for all else to end by itself; return what did not."""
+        for server in self.of_part("server"):
+            with contextlib.suppress(psutil.Error):
+                server.terminate()
+        deadline = time.monotonic() + wait_seconds
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        found = []
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                found.append(" ".join(process.cmdline())[:200])
+                process.kill()
+        return found
+
+    def remove(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def wait_for(condition, seconds=30.0, pause=0.02):
+    """Return the first true value of `condition()`, or a false one when time is over."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(pause)
+    return found
