@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from jobmon.core.requester import Requester
 
 GIB: Final = 1024**3
+#: Those that `TaskTemplate.resource_usage` returns.
+PERCENTILES: Final = (5, 25, 50, 75, 90, 95, 99)
 
 
 def record_tool(tool: Tool) -> None:
@@ -118,10 +120,16 @@ def template_usage(
         workflow_ids=None if workflows is None else list(workflows),
         node_args={name: _texts(value) for name, value in (node_args or {}).items()},
         confidence=confidence,
+        percentiles=list(PERCENTILES),
     )
     requester = template.tool_version.tool.requester
     usage = requester.call(f"/task_template_versions/{version.id}/resource_usage", request, UsageResponse)
-    return None if not usage.num_tasks else msgspec.to_builtins(usage)
+    if not usage.num_tasks:
+        return None
+    result: dict[str, Any] = msgspec.to_builtins(usage)
+    for key in ("percentiles_mem", "percentiles_runtime", "percentiles_cores"):
+        result[key] = dict(zip(PERCENTILES, result[key], strict=False))
+    return result
 
 
 def _texts(value: Any) -> list[str]:

@@ -109,16 +109,21 @@ class UsageRequest:
 
     Counts the last DONE attempt of each task. `workflow_ids` None: of all workflows. `node_args`: argument name ->
     values, one of which a task must have. `confidence`: level of the intervals, such as 0.95; None: no intervals.
+    `percentiles`: which ones are wanted, such as 95.
     """
 
     workflow_ids: list[int] | None = None
     node_args: dict[str, list[str]] = field(default_factory=dict)
     confidence: float | None = None
+    percentiles: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageResponse:
-    """What tasks used: memory in GiB, runtime in seconds. None where nothing was measured."""
+    """What tasks used: memory in GiB, runtime in seconds, cores busy on average. None where nothing was measured.
+
+    Percentiles are in the order of the request, and empty where nothing was measured.
+    """
 
     num_tasks: int
     min_mem: float | None = None
@@ -131,3 +136,6 @@ class UsageResponse:
     median_runtime: float | None = None
     ci_mem: list[float] | None = None
     ci_runtime: list[float] | None = None
+    percentiles_mem: list[float] = field(default_factory=list)
+    percentiles_runtime: list[float] = field(default_factory=list)
+    percentiles_cores: list[float] = field(default_factory=list)

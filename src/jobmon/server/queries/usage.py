@@ -6,6 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
+from jobmon.core.sizing import quantile
 from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
 from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.intervals import confidence_interval
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 #: Of more tasks than this only the newest count.
 USAGE_TASKS_MAX: Final = 200_000
 USAGE_NODE_ARGS_MAX: Final = 50
+PERCENTILES_MAX: Final = 100
 GIB: Final = 1024.0**3
 
 # A task that is done is done by its newest attempt.
 _USAGE: Final = """
-SELECT ti.max_rss_bytes, ti.wallclock_seconds
+SELECT ti.max_rss_bytes, ti.wallclock_seconds, ti.cpu_seconds
 FROM task_array a JOIN task t ON t.workflow_id = a.workflow_id AND t.array_id = a.id
 JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
 WHERE a.task_template_version_id = :version AND t.status = :task_done AND ti.status = :attempt_done
@@ -53,9 +55,16 @@ def template_usage(session: Session, version_id: int, request: UsageRequest) -> 
         most=USAGE_TASKS_MAX,
         **values,
     )
-    memory = [peak / GIB for peak, _ in rows if peak is not None]
-    runtime = [seconds for _, seconds in rows if seconds is not None]
-    figures = {**_figures("mem", memory, request.confidence), **_figures("runtime", runtime, request.confidence)}
+    memory = [peak / GIB for peak, _, _ in rows if peak is not None]
+    runtime = [seconds for _, seconds, _ in rows if seconds is not None]
+    cores = [cpu / seconds for _, seconds, cpu in rows if seconds and cpu is not None]
+    figures = {
+        **_figures("mem", memory, request.confidence),
+        **_figures("runtime", runtime, request.confidence),
+        "percentiles_mem": _percentiles(memory, request.percentiles),
+        "percentiles_runtime": _percentiles(runtime, request.percentiles),
+        "percentiles_cores": _percentiles(cores, request.percentiles),
+    }
     return UsageResponse(num_tasks=len(rows), **figures)
 
 
@@ -64,6 +73,8 @@ def _check(request: UsageRequest) -> None:
         raise InvalidValue("confidence: must be between 0 and 1, such as 0.95.")
     if len(request.node_args) > USAGE_NODE_ARGS_MAX:
         raise InvalidValue(f"node_args: at most {USAGE_NODE_ARGS_MAX} names.")
+    if len(request.percentiles) > PERCENTILES_MAX or not all(0 <= each <= 100 for each in request.percentiles):
+        raise InvalidValue(f"percentiles: at most {PERCENTILES_MAX} numbers from 0 to 100.")
 
 
 def _conditions(request: UsageRequest) -> tuple[str, Mapping[str, Any]]:
@@ -76,6 +87,11 @@ def _conditions(request: UsageRequest) -> tuple[str, Mapping[str, Any]]:
         conditions.append(_NODE_ARG.format(number=number))
         values |= {f"name_{number}": name, f"values_{number}": wanted}
     return " ".join(conditions), values
+
+
+def _percentiles(measured: Sequence[float], wanted: Sequence[float]) -> list[float]:
+    ordered = sorted(measured)
+    return [quantile(ordered, each / 100) for each in wanted] if ordered else []
 
 
 def _figures(what: str, measured: Sequence[float], confidence: float | None) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.wire import binding as bind
-from jobmon.core.wire import definition, monitoring, run
+from jobmon.core.wire import definition, monitoring, run, sizing
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.server.queries import monitoring as people
+from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import swarm as reading
 from jobmon.server.queries import usage
 from jobmon.server.routes import polls
@@ -205,6 +206,7 @@ _READING: Final = (
         monitoring.UsageRequest,
         monitoring.UsageResponse,
     ),
+    _post(f"{_WORKFLOW}/sizing", _read(judging.workflow_sizing), sizing.SizingRequest, sizing.SizingResponse),
     _get("/task_instances/{task_instance_id:int}/log_tail", _read(people.log_tail), monitoring.LogTail),
 )
 

@@ -1,0 +1,156 @@
+"""Right-sizing: what to ask for next time, judged by what was used. Pure statistics, no clock, no disk.
+
+A proposal is a statistic of what finished attempts used (`Strategy`), plus a margin, rounded up: two runs of the same
+command never use quite the same. Units are those of requests: cores, GiB, seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.core.exceptions import InvalidResources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MEMORY_MARGIN: Final = 0.2
+RUNTIME_MARGIN: Final = 0.5
+#: Less than this is never proposed: nobody gains by it, and a busy machine would make it fail.
+MEMORY_GIB_MIN: Final = 1 / 32
+RUNTIME_SECONDS_MIN: Final = 10.0
+#: So much of a core above a whole number is noise of the measurement.
+CORES_NOISE: Final = 0.25
+_MIB_PER_GIB: Final = 1024
+_QUANTILE: Final = re.compile(r"^q(\d{1,2}(?:\.\d{1,3})?|100)$")
+STRATEGIES: Final = "avg, min, max, or a quantile such as q95"
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that is not below this share of them (no interpolation: it was really used)."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """Which statistic of what was used is asked for. `share`: of attempts that would have fit; None: the mean."""
+
+    name: str
+    share: float | None
+
+    @classmethod
+    def read(cls, text: str) -> Strategy:
+        """Read "avg", "min", "max" or a quantile ("q95").
+
+        Raises:
+            InvalidResources: it is none of these.
+        """
+        known = {"avg": None, "min": 0.0, "max": 1.0}
+        if text in known:
+            return cls(text, known[text])
+        match = _QUANTILE.match(text)
+        if match is None:
+            raise InvalidResources(f"There is no strategy {text!r}; use {STRATEGIES}.")
+        return cls(text, float(match[1]) / 100)
+
+    def of(self, values: Sequence[float]) -> float:
+        """Return the statistic."""
+        return statistics.fmean(values) if self.share is None else quantile(values, self.share)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What one finished attempt used; None where it was not measured."""
+
+    seconds: float
+    cpu_seconds: float | None
+    memory_gib: float | None
+
+    @property
+    def cores(self) -> float | None:
+        """How many cores were busy on average."""
+        return None if self.cpu_seconds is None or not self.seconds else self.cpu_seconds / self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What to ask for; None where nothing was measured."""
+
+    cores: int | None
+    memory_gib: float | None
+    runtime_seconds: float | None
+
+    def is_enough_for(self, used: Used) -> bool:
+        """Say whether an attempt that used this would have been left alone."""
+        too_much_memory = None not in (self.memory_gib, used.memory_gib) and used.memory_gib > self.memory_gib  # type: ignore[operator]
+        too_long = self.runtime_seconds is not None and used.seconds > self.runtime_seconds
+        return not (too_much_memory or too_long)
+
+    def as_request(self) -> dict[str, Any]:
+        """Return it as compute resources."""
+        request = {
+            "cores": self.cores,
+            "memory": None if self.memory_gib is None else f"{round(self.memory_gib * _MIB_PER_GIB)}M",
+            "runtime": None if self.runtime_seconds is None else f"{round(self.runtime_seconds)}s",
+        }
+        return {key: value for key, value in request.items() if value is not None}
+
+
+def proposed_memory(measured: float) -> float:
+    """Return a request for memory, GiB, in whole MiB."""
+    return math.ceil(max(measured * (1 + MEMORY_MARGIN), MEMORY_GIB_MIN) * _MIB_PER_GIB) / _MIB_PER_GIB
+
+
+def proposed_runtime(measured: float) -> float:
+    """Return a request for time in whole seconds."""
+    return float(math.ceil(max(measured * (1 + RUNTIME_MARGIN), RUNTIME_SECONDS_MIN)))
+
+
+def proposed_cores(measured: float) -> int:
+    """Return a request for whole cores."""
+    return max(1, math.ceil(measured - CORES_NOISE))
+
+
+def propose(history: Sequence[Used], memory: Strategy, cores: Strategy, runtime: Strategy) -> Proposal:
+    """Propose a request from what attempts used that finished well."""
+    peaks = [used.memory_gib for used in history if used.memory_gib is not None]
+    busy = [used.cores for used in history if used.cores is not None]
+    return Proposal(
+        cores=proposed_cores(cores.of(busy)) if busy else None,
+        memory_gib=proposed_memory(memory.of(peaks)) if peaks else None,
+        runtime_seconds=proposed_runtime(runtime.of([used.seconds for used in history])) if history else None,
+    )
+
+
+def killed_by(proposal: Proposal, history: Iterable[Used]) -> int:
+    """Return how many of these attempts the request would have killed."""
+    return sum(not proposal.is_enough_for(used) for used in history)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What attempts that ended alike held and used of one resource, in resource-hours."""
+
+    held: float = 0.0
+    over_request: float = 0.0
+    failed: float = 0.0
+    killed: float = 0.0
+
+    def __add__(self, other: Account) -> Account:
+        return Account(
+            self.held + other.held,
+            self.over_request + other.over_request,
+            self.failed + other.failed,
+            self.killed + other.killed,
+        )
+
+
+def account(held: float, used: float, *, is_done: bool, is_killed: bool) -> Account:
+    """Say what became of what attempts held: those that did not finish wasted all of it."""
+    if is_done:
+        return Account(held, over_request=max(0.0, held - used))
+    return Account(held, killed=held) if is_killed else Account(held, failed=held)

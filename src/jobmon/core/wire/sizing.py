@@ -1,0 +1,80 @@
+"""Right-sizing: what a workflow's tasks asked for, used and wasted, and what to ask for instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizingRequest:
+    """POST /workflows/{workflow_id}/sizing -> `SizingResponse`
+
+    Strategies: avg, min, max or a quantile such as q95 of what finished attempts used. `task_id`: by this task alone.
+    """
+
+    memory_strategy: str = "max"
+    cores_strategy: str = "max"
+    runtime_strategy: str = "max"
+    task_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What was asked for or used of a resource; GiB, cores or seconds."""
+
+    count: int
+    minimum: float
+    mean: float
+    median: float
+    p95: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waste:
+    """Resource-hours that attempts held, and how much of it was for nothing, by cause.
+
+    `over_request`: finished attempts held more than they used. `killed`: attempts that were ended (for memory, time, or
+    by a person). `failed`: all other attempts that did not finish.
+    """
+
+    held: float
+    over_request: float
+    failed: float
+    killed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateSizing:
+    """One template's tasks in a workflow. `proposed` is a request; empty where nothing was measured.
+
+    `saved_*`: resource-hours that the proposal would have spared. `would_kill` of `measured` finished attempts.
+    `queues`: cluster -> queue where they ran last.
+    """
+
+    template_name: str
+    task_template_version_id: int
+    tool_name: str
+    queues: dict[str, str]
+    attempts: int
+    measured: int
+    memory_requested: Figures | None
+    memory_used: Figures | None
+    cores_requested: Figures | None
+    cores_used: Figures | None
+    runtime_requested: Figures | None
+    runtime_used: Figures | None
+    core_hours: Waste
+    gib_hours: Waste
+    proposed: dict[str, int | str] = field(default_factory=dict)
+    saved_core_hours: float = 0.0
+    saved_gib_hours: float = 0.0
+    would_kill: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizingResponse:
+    """The templates of a workflow whose tasks have run."""
+
+    workflow_id: int
+    templates: list[TemplateSizing]
