@@ -36,10 +36,11 @@ class _JumpingSelector(selectors.DefaultSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """A selector loop whose `time()` is a number that starts at 0."""
 
-    def __init__(self) -> None:
-        selector = _JumpingSelector()
-        super().__init__(selector)
-        selector.loop = self
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        jumping = None if selector is not None else _JumpingSelector()
+        super().__init__(selector or jumping)
+        if jumping is not None:
+            jumping.loop = self
         self._now = 0.0
 
     def time(self) -> float:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import selectors
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from jobmon.testing.virtual_time import VirtualTimeLoop
+from jobmon.testing.virtual_time import Deadlock, VirtualTimeLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -23,11 +24,26 @@ PART: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("PART", defaul
 FIRST_DESCRIPTOR: Final = 1 << 20
 
 
+class _BlindSelector(selectors.DefaultSelector):
+    """Looks at no descriptor: there is no thread, pipe or socket in a simulation. Only moves the time."""
+
+    loop: SimulationLoop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise Deadlock(f"Nothing is ready and no timer is left at {self.loop.time():g} s.")
+        if timeout > 0:
+            self.loop.advance(timeout)
+        return []
+
+
 class SimulationLoop(VirtualTimeLoop):
     """See the module."""
 
     def __init__(self) -> None:
-        super().__init__()
+        selector = _BlindSelector()
+        super().__init__(selector)
+        selector.loop = self
         self._frozen: dict[str, list[tuple[Any, ...]]] = {}
         self._descriptors = itertools.count(FIRST_DESCRIPTOR)
         self._readers: dict[int, tuple[Callable[..., Any], tuple[Any, ...], contextvars.Context]] = {}

@@ -13,8 +13,10 @@ from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 
 TASKS_MIN: Final = 5
 TASKS_MAX: Final = 60
+TASKS_OFTEN: Final = 12
 #: After this much virtual time there are no faults any more: then all must come to an end.
-CHAOS_SECONDS_MAX: Final = 7200.0
+CHAOS_SECONDS_MIN: Final = 30.0
+CHAOS_SECONDS_MAX: Final = 3600.0
 CLOCK_JUMP_SECONDS_MAX: Final = 3600.0
 
 #: Fault -> how likely it is among the others.
@@ -93,6 +95,9 @@ def draw(seed: int) -> Scenario:
     """Return the scenario of a seed."""
     dice = random.Random(f"{seed} scenario")
     tasks = _tasks(dice)
+    slots = dice.choice([1, 2, 4, 8])
+    work = sum(outcome.seconds for task in tasks for outcome in task.outcomes)
+    chaos = min(CHAOS_SECONDS_MAX, max(CHAOS_SECONDS_MIN, dice.choice([1.0, 3.0]) * work / slots))
     templates = sorted({task.template for task in tasks})
     kinds = [kind for kind in FAULTS if dice.random() < 0.6] or ["server restarts"]
     return Scenario(
@@ -100,10 +105,10 @@ def draw(seed: int) -> Scenario:
         tasks=tasks,
         workflow_limit=dice.choice([1, 2, 3, 5, 10, MAX_CONCURRENTLY_RUNNING]),
         template_limits={name: dice.choice([1, 2, 4]) for name in templates if dice.random() < 0.3},
-        slots=dice.choice([1, 2, 4, 8]),
+        slots=slots,
         weather=_weather(dice),
-        chaos_seconds=dice.choice([120.0, 600.0, 1800.0, CHAOS_SECONDS_MAX]),
-        fault_interval=dice.choice([5.0, 20.0, 60.0, 300.0]),
+        chaos_seconds=chaos,
+        fault_interval=chaos / dice.choice([3, 6, 12, 25, 50]),
         faults=tuple(kinds),
         fault_weights=tuple(FAULTS[kind] for kind in kinds),
     )
@@ -117,9 +122,9 @@ def _weather(dice: random.Random) -> Weather:
 
 
 def _tasks(dice: random.Random) -> tuple[TaskPlan, ...]:
-    count = dice.randint(TASKS_MIN, TASKS_MAX)
+    count = round(dice.triangular(TASKS_MIN, TASKS_MAX, TASKS_OFTEN))
     shape = dice.choice(["chain", "fan-in", "layers", "free"])
-    pace = dice.choice([0.2, 2.0, 30.0, 300.0])
+    pace = dice.choice([0.2, 2.0, 10.0, 60.0])
     failing = dice.choice([0.0, 0.1, 0.3])
     return tuple(_task(dice, index, count, shape, pace, failing) for index in range(count))
 
