@@ -206,9 +206,30 @@ class DirectClusterDistributor(ClusterDistributor):
         """How much memory commands that ask for some may have together; None: not counted."""
         return None
 
+    def is_connected(self) -> bool:
+        """Whether its commands can be reached.
+
+        When not, its distributor makes sure that no other one has taken over, then calls `start` again.
+        """
+        return True
+
     @abstractmethod
     def spawn(self, launches: Sequence[Launch]) -> dict[int, str]:
         """Start these commands; return task_instance_id -> distributor id."""
+
+    def pool(self) -> str | None:
+        """Name the slots on this host that several workflows share; None: they are its own.
+
+        A cluster that shares is told by `limit` how many of its slots it may use.
+        """
+        return None
+
+    def limit(self, cores: float) -> None:
+        """Start commands only while all that run fit into this many cores."""
+
+    def limit_in_force(self) -> float:
+        """Return the largest limit up to which commands may still be started; an earlier one works on for a moment."""
+        return self.slots()
 
     def lookahead(self) -> int:
         """How many launches of one core beyond its slots it takes; it starts them itself, in order, when they fit."""

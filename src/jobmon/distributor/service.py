@@ -35,6 +35,7 @@ from jobmon.core.wire.launching import (
 from jobmon.distributor import batch
 from jobmon.distributor.classic import ClassicCluster
 from jobmon.distributor.files import OutputFiles
+from jobmon.distributor.leases import Leases
 from jobmon.distributor.state import ClusterLimits, DistributorState
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ POLLS_MAX: Final = 4
 ASK_INTERVAL_SECONDS: Final = 0.05
 #: How long reports gather while the clusters have enough to do.
 GATHER_SECONDS: Final = 0.025
+FAREWELL_SECONDS: Final = 2.0
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 5.0
 #: The poll must be answered well before work handed ahead expires, or it would expire on a quiet, healthy line.
@@ -106,6 +108,7 @@ class DistributorService:
         self._direct: dict[str, DirectClusterDistributor] = {}
         self._classic: dict[str, ClassicCluster] = {}
         self._adapters: list[ClusterDistributor] = []
+        self._leases = Leases(identity.host)
         self._watched: dict[str, int] = {}
         self._tells_starts: set[str] = set()
         self._wake = asyncio.Event()
@@ -163,11 +166,12 @@ class DistributorService:
         limits = {}
         for info in response.clusters:
             adapter = self._setting.make_cluster(info, response)
+            if isinstance(adapter, DirectClusterDistributor):
+                self._direct[info.name] = adapter
+                self._leases.open(adapter)
             adapter.start()
             self._adapters.append(adapter)
             limits[info.name] = _limits_of(adapter)
-            if isinstance(adapter, DirectClusterDistributor):
-                self._direct[info.name] = adapter
         around = self._setting.surroundings(response)
         self._state = DistributorState(limits, around)
         self._files = OutputFiles(around.log_folder)
@@ -181,6 +185,9 @@ class DistributorService:
     def _adopt(self, response: DistributorResponse) -> None:
         self._epoch = response.epoch
         self._note_answer()
+        for adapter in self._direct.values():
+            if not adapter.is_connected():
+                adapter.start()
         self._collect()
         self._state.set_run_status(response.workflow_run_status)
         living = {name: adapter.adopt() for name, adapter in self._direct.items()}
@@ -188,11 +195,23 @@ class DistributorService:
 
     async def _leave(self) -> None:
         await self._hang_up()
+        await self._return_leases()
         loop = asyncio.get_running_loop()
         for descriptor in self._watched.values():
             loop.remove_reader(descriptor)
         for adapter in self._adapters:
             adapter.stop()
+
+    async def _return_leases(self) -> None:
+        """Others need not wait until the leases lapse; those of a final run were taken back already."""
+        if self._outcome is not Outcome.DONE or not self._adapters or self._state.is_run_final:
+            return
+        slots = self._leases.farewell(self._state)
+        if not slots:
+            return
+        with contextlib.suppress(JobmonError, aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._gateway.sync(SyncRequest(epoch=self._epoch, key=secrets.token_hex(8), slots=slots))
 
     async def _hang_up(self) -> None:
         """Drop all open requests."""
@@ -250,6 +269,8 @@ class DistributorService:
                     )
                 )
             self._watch(name, adapter.fileno())
+        if not all(adapter.is_connected() for adapter in self._direct.values()):
+            self._begin_anew("the line to a cluster broke")  # before it is taken up again: are we still the one?
 
     def _watch(self, name: str, descriptor: int) -> None:
         """Be woken when the cluster has something; its descriptor changes when it starts anew."""
@@ -264,6 +285,8 @@ class DistributorService:
                 self._watched[name] = descriptor
 
     def _launch(self) -> None:
+        if self._registration is not None:
+            return  # what waits may have been given up
         for name, launches in self._state.spawnable().items():
             adapter = self._direct[name]
             self._files.prepare(launches)
@@ -288,7 +311,8 @@ class DistributorService:
         due = self._state.report_running(now, self._identity.host)
         if due is not None:
             self._due.append(self._clock.monotonic() + due - now)
-        if self._state.held_count and any(descriptor.fileno() < 0 for descriptor in self._direct.values()):
+        mute = any(adapter.fileno() < 0 for adapter in self._direct.values() if adapter.is_connected())
+        if self._state.held_count and mute:
             self._due.append(self._clock.monotonic() + ASK_INTERVAL_SECONDS)
 
     def _expire(self) -> None:
@@ -372,6 +396,7 @@ class DistributorService:
             self._fenced("the server says so")
             return
         self._state.set_run_status(response.workflow_run_status)
+        self._leases.hear(response.slots, self._state)
         self._state.take(response.launches)
         self._terminate(self._state.kill(response.kill))
         for name, attempts in self._state.triage(response.triage).items():
@@ -389,7 +414,7 @@ class DistributorService:
         """No answer, and nobody knows what it held: drop the other requests and register again."""
         if self._registration is not None:
             return
-        logger.warning("No answer from the server (%s); registering anew.", error)
+        logger.warning("Registering anew: %s.", error)
         for task in (*self._polls, self._report):
             if task is not None:
                 task.cancel()
@@ -410,7 +435,9 @@ class DistributorService:
     def _ask(self) -> None:
         if self._registration is not None:
             return
-        if self._report is None and (self._is_report_due() or self._is_heartbeat_due()):
+        if self._report is None and (
+            self._is_report_due() or self._is_heartbeat_due() or self._leases.must_tell(self._state)
+        ):
             self._send_reports()
         if len(self._polls) < POLLS_MAX and self._is_poll_wanted():
             self._send_poll()
@@ -476,6 +503,7 @@ class DistributorService:
                 known_to_triage=request.known_to_triage,
                 known_status=request.known_status,
                 key=request.key,
+                slots=request.slots,
             )
         )
 
@@ -488,6 +516,7 @@ class DistributorService:
             known_status=self._state.run_status,
             key=secrets.token_hex(8),
             wait_seconds=wait_seconds,
+            slots=self._leases.wanted(self._state),
         )
 
     def _send(self, request: SyncRequest) -> asyncio.Task[SyncResponse]:
@@ -503,5 +532,6 @@ class DistributorService:
 
 def _limits_of(adapter: ClusterDistributor) -> ClusterLimits:
     if isinstance(adapter, DirectClusterDistributor):
-        return ClusterLimits(True, adapter.slots(), adapter.memory_gib(), adapter.lookahead())
+        slots, lookahead = adapter.slots(), adapter.lookahead()
+        return ClusterLimits(True, slots, adapter.memory_gib(), lookahead, lookahead / slots if slots else 0.0)
     return ClusterLimits(False)

@@ -249,10 +249,10 @@ class DistributorState:
         """Return what a cluster of `total` slots uses and could use; more than all of them is not counted."""
         in_use = head = wanted = 0.0
         for cores, runs in self._cores_of(cluster_name):
-            cores = min(cores, total)
-            in_use += cores if runs else 0.0
-            head = head or (0.0 if runs else cores)
-            wanted += cores
+            counted = min(cores, total)
+            in_use += counted if runs else 0.0
+            head = head or (0.0 if runs else counted)
+            wanted += counted
             if wanted >= total and head:
                 break
         return Demand(min(in_use, total), min(wanted, total), head)
@@ -447,6 +447,8 @@ class DistributorState:
     def adopt(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> dict[str, list[str]]:
         """Settle or take over what the server thinks is alive; return cluster -> distributor ids to terminate.
 
+        What was to be terminated before is so again: it may have been said on a line that broke.
+
         Args:
             attempts: what the server says.
             living: direct cluster -> {attempt: distributor id} of what really runs there.
@@ -460,6 +462,7 @@ class DistributorState:
             if not alive:
                 self._settle(attempt)
             elif attempt.status == TaskInstanceStatus.KILL_SELF:
+                self._killing.pop(identity, None)
                 to_kill.append(identity)
         return self.kill([*to_kill, *self._find_given_up(attempts, living)])
 

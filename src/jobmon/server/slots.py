@@ -100,7 +100,7 @@ def grant(total: float, claims: Sequence[Claim], now: float) -> dict[int, float]
     grants: dict[int, float] = {}
     for claim in sorted(claims, key=lambda claim: _precedence(claim, now)):
         share = shares[claim.identity]
-        reachable = min(share, max(claim.held, claim.held + free))
+        reachable = min(share, max(claim.granted, claim.held + free))
         if reachable > claim.granted and reachable + _FRACTION < min(claim.need, share):
             reachable = claim.granted  # too little to start anything with
         grants[claim.identity] = reachable

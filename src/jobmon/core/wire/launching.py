@@ -107,9 +107,9 @@ class DistributorResponse:
 class SlotsWanted:
     """A direct cluster whose cores several workflows share: what this one holds and wants.
 
-    `pool` names host, data folder and cluster; it has `total` cores. `version` is that of the last grant heard (0:
-    none), `held` the cores that may be in use until the next request, `wanted` all that could be used now, `head` what
-    the next waiting command takes (0: none waits).
+    `pool` names host, data folder and cluster; it has `total` cores (0: nothing will be started any more). `version`
+    is that of the last grant heard (0: none), `held` the cores that may be in use until the next request, `wanted` all
+    that could be used now, `head` what the next waiting command takes (0: none waits).
     """
 
     pool: str

@@ -72,41 +72,56 @@ class LocalDistributor(DirectClusterDistributor):
         super().__init__(cluster_name, *args, **kwargs)
         self._config = config or JobmonConfig()
         self._connection = dict(connection or {})
-        self._paths = supervisor_paths(workflow_id, data_folder or data_directory(), cluster_name)
+        self.data_folder = data_folder or data_directory()
+        self._paths = supervisor_paths(workflow_id, self.data_folder, cluster_name)
         self._grace = self._config.get_float("worker_node", "command_interrupt_timeout")
         self._link: SupervisorLink | None = None
         self._handed: set[int] = set()
         self._living: set[int] = set()
         self._starts: dict[int, float] = {}
         self._exits: list[Exit] = []
+        self._limits: list[float] = []  # the one in force, then those on their way to the supervisor
 
     # -- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Connect to the supervisor, or start it.
+        """Connect to the supervisor, or start it; again, when the line broke.
 
         Raises:
             SupervisorUnavailable: neither works.
         """
+        known = self._handed | self._living
         link = self._link = SupervisorLink(self._paths, self._config.get_float("supervisor", "idle_timeout"))
+        cores = self._limits[-1] if self._limits else self.slots()
         setup = {
             "environment": {key: value for key, value in os.environ.items() if key not in SECRETS},
-            "cores": self.slots(),
+            "cores": cores,
             "memory": self.memory_gib(),
             "interrupt_timeout": self._grace,
         }
         link.send(["setup", setup])
+        self._limits = [cores]
         self._bury(link.remains)
-        self._living.update(int(one[0]) for one in link.hello["live"])
+        live = {int(one[0]) for one in link.hello["live"]}
+        self._living |= live
         self._starts.update({int(one[0]): float(one[2]) for one in link.hello["live"]})
         self._note_endings(link.hello["ended"])
+        self._lose_what_is_gone(known, live)
 
     def stop(self) -> None:
         """Let go; what runs goes on, and a supervisor without work leaves at once."""
         if self._link is not None:
             self._link.send(["end"])
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._link is not None:
             self._link.close()
             self._link = None
+
+    def is_connected(self) -> bool:
+        """Whether the line to the supervisor stands."""
+        return self._link is not None
 
     @property
     def paths(self) -> SupervisorPaths:
@@ -117,6 +132,15 @@ class LocalDistributor(DirectClusterDistributor):
         """Cores' worth of commands that may run at once."""
         asked = float(self._connection.get("slots") or self._config.get_float("multiprocess", "slots"))
         return asked or usable_cpus()
+
+    def limit(self, cores: float) -> None:
+        """Tell the supervisor; it answers when it knows."""
+        self._limits.append(cores)
+        self._send(["limit", cores])
+
+    def limit_in_force(self) -> float:
+        """The largest of those that the supervisor may be working by."""
+        return max(self._limits, default=self.slots())
 
     def lookahead(self) -> int:
         """The supervisor takes this many launches ahead."""
@@ -133,9 +157,9 @@ class LocalDistributor(DirectClusterDistributor):
     # -- commands ----------------------------------------------------------------------------------------------
 
     def weight(self, launch: Launch) -> tuple[float, float]:
-        """Return what a command counts: cores, memory in GiB."""
+        """Return what a command counts: cores, memory in GiB. One that asks for more than there is runs alone."""
         asked = launch.requested_resources
-        return float(asked.get("cores") or 1), float(asked.get("memory") or 0)
+        return min(float(asked.get("cores") or 1), self.slots()), float(asked.get("memory") or 0)
 
     def spawn(self, launches: Sequence[Launch]) -> dict[int, str]:
         """Hand these to the supervisor."""
@@ -189,11 +213,11 @@ class LocalDistributor(DirectClusterDistributor):
         return starts
 
     def collect_exits(self) -> list[Exit]:
-        """Return the endings since the last call; notices a dead supervisor and starts another."""
+        """Return the endings since the last call; notices a line that broke."""
         if self._link is not None:
             messages = self._link.receive()
             if messages is None:
-                self._replace_supervisor()
+                self._hang_up()
             for message in messages or ():
                 self._hear(message)
         exits, self._exits = self._exits, []
@@ -205,11 +229,12 @@ class LocalDistributor(DirectClusterDistributor):
             self._living.update(one[0] for one in message[1])
             self._starts.update({one[0]: one[2] for one in message[1]})
             self._note_endings(message[2])
+        elif kind == "limited":
+            del self._limits[0]
         elif kind == "recalled":
             self._lose(message[1], RECALLED)
         elif kind == "replaced" and self._link is not None:
-            self._link.close()  # another distributor has taken over; the server tells ours so
-            self._link = None
+            self._hang_up()  # another one connected; the server knows which of us may go on
 
     def _note_endings(self, endings: list[list[Any]]) -> None:
         for ending in endings:
@@ -226,14 +251,10 @@ class LocalDistributor(DirectClusterDistributor):
         self._living.discard(identity)
         self._starts.pop(identity, None)
 
-    def _replace_supervisor(self) -> None:
-        """The supervisor died: start another (which deals with the remains), and tell what was lost."""
-        lost, dead = self._handed | self._living, self._link
-        self.start()
-        if dead is not None:
-            dead.close()  # only now, so that the new line's descriptor is another number and is seen to be new
+    def _lose_what_is_gone(self, known: set[int], live: set[int]) -> None:
+        """Of what we knew on an earlier line, nothing else is left: it died with its supervisor, or was recalled."""
         recorded = {one.task_instance_id for one in self._exits}
-        self._lose(sorted((lost & (self._handed | self._living)) - recorded), LOST)
+        self._lose(sorted((known & (self._handed | self._living)) - live - recorded), LOST)
 
     def _bury(self, remains: Remains) -> None:
         self._note_endings(list(remains.ended.values()))

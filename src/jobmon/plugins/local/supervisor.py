@@ -10,6 +10,7 @@ It speaks JSON arrays, one per line, over a Unix socket; the newest connection w
     ["setup", {environment, cores, memory, interrupt_timeout}]     before anything else
     ["launch", [[id, argv, env, cwd, umask, stdout, stderr, runtime, cores, memory], ...]]
     ["kill", [id, ...], seconds between SIGINT and SIGKILL]
+    ["limit", cores]                    so many cores from now on; answered by ["limited", cores]
     ["recall"]                          forget what has not been started; answered by ["recalled", ids]
     ["acknowledge", [id, ...]]          these endings are recorded elsewhere
     ["end"]                             leave as soon as nothing runs and nobody is connected
@@ -265,6 +266,10 @@ class Commands:
         self._memory = setup["memory"] if setup["memory"] is not None else float("inf")
         self._interrupt_timeout = setup["interrupt_timeout"]
 
+    def limit(self, cores: float) -> None:
+        """Take how many cores commands may use from now on; what runs goes on."""
+        self._cores = cores
+
     # -- starting ----------------------------------------------------------------------------------------------
 
     def start_waiting(self) -> None:
@@ -272,10 +277,9 @@ class Commands:
         waiting = self.waiting
         while waiting:
             cores, memory = waiting[0][8], waiting[0][9]
-            if self.running and (
-                self._cores_used + cores > self._cores + FRACTION
-                or self._memory_used + memory > self._memory + FRACTION
-            ):
+            if self._cores_used + cores > self._cores + FRACTION:
+                return
+            if self.running and self._memory_used + memory > self._memory + FRACTION:
                 return
             self._start(waiting.popleft())
 
@@ -653,16 +657,20 @@ class Supervisor:
             self._send(_encode(["recalled", commands.recall()]))
         elif kind == "setup":
             commands.set_up(rest[0])
+        elif kind == "limit":
+            commands.limit(rest[0])
+            self._tell(at_once=True)  # whoever hears the answer knows all that was started before
+            self._send(_encode(["limited", rest[0]]))
         elif kind == "end":
             self._idle_timeout = 0.0
 
-    def _tell(self) -> None:
+    def _tell(self, *, at_once: bool = False) -> None:
         """Record what happened, then pass it on: at once, unless so much waits here that nobody starves meanwhile."""
         commands = self._commands
         if not commands.has_news():
             return
         now = time.monotonic()
-        if len(commands.waiting) > len(commands.running) and now - self._told_at < GATHER_SECONDS:
+        if not at_once and len(commands.waiting) > len(commands.running) and now - self._told_at < GATHER_SECONDS:
             return
         self._told_at = now
         commands.record()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from jobmon.core.configuration import JobmonConfig
@@ -14,7 +15,12 @@ class MultiprocessQueue(LocalQueue):
 
 
 class MultiprocessDistributor(LocalDistributor):
-    """Runs as many commands at once as their cores fit."""
+    """Runs as many commands at once as their cores fit: those of all workflows of one data folder on one host."""
+
+    def pool(self) -> str:
+        """Named after cluster and data folder."""
+        folder = hashlib.sha256(str(self.data_folder).encode()).hexdigest()[:16]
+        return f"{self.cluster_name}:{folder}"
 
 
 class MultiprocessWorkerNode(LocalWorkerNode):

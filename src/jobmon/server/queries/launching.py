@@ -25,7 +25,7 @@ def workflow_of_run(session: Session, run_id: int) -> int:
 
 
 def has_news(session: Session, run_id: int, request: SyncRequest) -> bool:
-    """Say whether there is work, something new to kill or to triage, a new status of the run, another grant, a successor."""
+    """Say whether there is work, something new to kill or triage, a new status, another grant, or a successor."""
     row = session.row(
         """
         SELECT r.workflow_id, r.status,

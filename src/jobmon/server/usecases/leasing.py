@@ -79,6 +79,8 @@ def _check(wanted: Mapping[str, SlotsWanted]) -> None:
 def _renew(tx: Transaction, workflow_id: int, wanted: SlotsWanted) -> SlotsGranted:
     leases = _leases(tx, wanted.pool)
     mine = leases.get(workflow_id)
+    if not wanted.total and not wanted.held:
+        return _close(tx, workflow_id, wanted, leases)
     if mine is not None and len(leases) == 1 and mine.claim.granted == mine.claim.most == wanted.total:
         return SlotsGranted(cores=mine.claim.granted, version=mine.version)
     if mine is None:
@@ -88,6 +90,14 @@ def _renew(tx: Transaction, workflow_id: int, wanted: SlotsWanted) -> SlotsGrant
     _divide(tx, wanted.pool, leases)
     mine = leases[workflow_id]
     return SlotsGranted(cores=mine.claim.granted, version=mine.version)
+
+
+def _close(tx: Transaction, workflow_id: int, wanted: SlotsWanted, leases: dict[int, _Lease]) -> SlotsGranted:
+    """Whoever asks will start nothing any more, and nothing of it runs."""
+    if leases.pop(workflow_id, None) is not None:
+        _remove(tx, wanted.pool, workflow_id)
+        _divide(tx, wanted.pool, leases)
+    return SlotsGranted(cores=0.0, version=wanted.version)
 
 
 def _leases(session: Session, pool: str) -> dict[int, _Lease]:
