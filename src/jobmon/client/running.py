@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from jobmon.client import garbage
 from jobmon.client.binding import Binding
 from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
 from jobmon.client.launching import DistributorProcess
@@ -93,12 +94,14 @@ def prepare(
     if workflow.is_bound and not workflow.was_started:
         return _create_run(make_factory(_id_of(workflow), workflow.requester), workflow, options)
     binding = Binding(workflow)
-    response = binding.record_workflow()
+    with garbage.kept():
+        response = binding.record_workflow()
     _check_may_start(workflow, response, options.resume)
     factory = make_factory(response.workflow_id, workflow.requester)
     if response.was_started:
         make_room(factory, options)
-    binding.record_tasks()
+    with garbage.kept():
+        binding.record_tasks()
     return _create_run(factory, workflow, options)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.client import garbage
 from jobmon.client.clusters import Clusters
 from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.gateway import ServerGateway
@@ -115,12 +116,16 @@ class SwarmBuilder:
         """
         if workflow.workflow_id is None or workflow.dag_id is None:
             raise WorkflowRunStateError("Only a workflow that is bound can be run.")
-        gateway = self._open(workflow.workflow_id)
+        with garbage.kept():
+            self._build(workflow, workflow.workflow_id, workflow.dag_id)
+
+    def _build(self, workflow: Workflow, workflow_id: int, dag_id: int) -> None:
+        gateway = self._open(workflow_id)
         stamp = gateway.get_server_time_sync()
         state = SwarmState(
-            workflow.workflow_id,
+            workflow_id,
             self.workflow_run_id,
-            workflow.dag_id,
+            dag_id,
             workflow.max_concurrently_running,
             self.initial_status,
         )
