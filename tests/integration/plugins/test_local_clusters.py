@@ -143,6 +143,8 @@ class TestMultiprocess(LocalContract):
             os.kill(remains.supervisor_pid, signal.SIGKILL)
             remains.live.clear()
             assert end_remains(remains) >= 2
+            _until(lambda: not adapter.collect_exits() and not adapter.is_connected())
+            adapter.start()
             assert self.endings(adapter, 1)[1].lost
 
     def test_bytes_that_are_no_text_in_environment_and_names(self, tmp_path, monkeypatch):
