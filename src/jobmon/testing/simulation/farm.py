@@ -269,7 +269,6 @@ class FarmDistributor(DirectClusterDistributor):
         self._descriptor = farm.loop.open_descriptor()
         self._inbox: deque[tuple[str, Any]] = deque()
         self._is_connected = False
-        self._has_lost_supervisor = False
         self._handed: set[int] = set()
         self._living: set[int] = set()
         self._starts: dict[int, float] = {}
@@ -284,7 +283,7 @@ class FarmDistributor(DirectClusterDistributor):
 
     def lose_supervisor(self) -> None:
         """The line breaks."""
-        self._has_lost_supervisor = True
+        self._inbox.append(("broken", None))
         self._ring()
 
     def _ring(self) -> None:
@@ -295,14 +294,21 @@ class FarmDistributor(DirectClusterDistributor):
 
     def start(self) -> None:
         """Connect."""
+        known = self._handed | self._living
+        self._inbox.clear()
         hello = self._farm.connect(self)
         self._is_connected = True
-        self._has_lost_supervisor = False
         self._living.update(hello.live)
         self._starts.update(hello.live)
         for ending in hello.ended:
             self._note_ending(ending)
         self._lose(hello.lost)
+        recorded = {one.task_instance_id for one in self._exits}
+        self._lose(sorted((known & (self._handed | self._living)) - hello.live.keys() - recorded))
+
+    def is_connected(self) -> bool:
+        """Whether the line stands."""
+        return self._is_connected
 
     def stop(self) -> None:
         """Let go."""
@@ -363,10 +369,6 @@ class FarmDistributor(DirectClusterDistributor):
         """Return what ended."""
         while self._inbox:
             self._take(*self._inbox.popleft())
-        if self._has_lost_supervisor and self._is_connected:
-            lost = self._handed | self._living
-            self.start()
-            self._lose(sorted(lost & (self._handed | self._living)))
         exits, self._exits = self._exits, []
         return exits
 
