@@ -1,0 +1,103 @@
+"""Leases on cores: told at once, given back before they are given on, kept while attempts run, lapsed in the end."""
+
+import asyncio
+
+from server_world import RUN, TI, report
+
+from jobmon.core.wire.launching import SlotsWanted
+from jobmon.server.slots import TURN_SECONDS
+from jobmon.server.usecases.leasing import LEASE_SECONDS
+
+TOTAL = 2.0
+
+
+class Sharer:
+    """A distributor of a workflow that shares the pool."""
+
+    def __init__(self, run):
+        self.run = run
+        self.version = 0
+        self.granted = 0.0
+
+    @classmethod
+    async def join(cls, world, tasks=3):
+        bound = await world.bound(tasks)
+        run = await bound.start()
+        await run.register()
+        return cls(run)
+
+    async def ask(self, *reports, held=None, wanted=TOTAL, head=1.0, total=TOTAL, hears=True, **message):
+        held = self.granted if held is None else held
+        slots = SlotsWanted(pool="host:cluster", total=total, version=self.version, held=held, wanted=wanted, head=head)
+        granted = (await self.run.sync(*reports, slots={"here": slots}, **message)).slots["here"]
+        if hears:
+            self.granted, self.version = granted.cores, granted.version
+        return granted.cores
+
+
+async def test_a_lone_lease_has_all_and_two_share(world):
+    first, second = await Sharer.join(world), await Sharer.join(world)
+    assert await first.ask() == 2
+    assert await second.ask() == 0  # the first may still use both
+    assert await first.ask() == 1
+    assert await second.ask() == 0  # not given back yet: one of its commands still runs
+    assert await first.ask(held=2) == 1
+    assert await second.ask() == 0
+    assert await first.ask() == 1
+    assert await second.ask() == 1
+
+
+async def test_an_open_poll_hears_of_another_grant(world):
+    first, second = await Sharer.join(world), await Sharer.join(world)
+    await first.ask()
+    poll = asyncio.create_task(first.ask(wait_seconds=20.0))
+    await second.ask()
+    assert await asyncio.wait_for(poll, 5) == 1
+    await first.ask()
+    assert await second.ask() == 1
+    poll = asyncio.create_task(second.ask(wait_seconds=20.0))
+    await first.run.move(RUN.STOPPED)
+    assert await asyncio.wait_for(poll, 5) == 2
+
+
+async def test_a_request_that_was_sent_before_the_grant_was_heard_gives_nothing_back(world):
+    first, second = await Sharer.join(world), await Sharer.join(world)
+    assert await first.ask(hears=False) == 2  # this answer is still under way
+    assert await second.ask() == 0
+    assert await first.ask(held=0, hears=False) == 1
+    assert await second.ask() == 0
+
+
+async def test_cores_of_a_silent_distributor_count_until_its_attempts_end(world):
+    first, second = await Sharer.join(world, tasks=1), await Sharer.join(world)
+    await first.run.queue()
+    batch = await first.run.launched()
+    await first.ask(report(batch.task_instance_ids[0], TI.RUNNING))
+    world.clock.seconds += LEASE_SECONDS + 1
+    assert await second.ask() == 1  # one of two still runs its only attempt
+    successor = Sharer(first.run)
+    await first.run.register()
+    ended = report(batch.task_instance_ids[0], TI.DONE, exit_code=0)
+    for reports in ([ended], []):  # what it holds is believed once it has heard of the newest grant
+        assert await successor.ask(*reports, held=0, head=0, wanted=0) == 0
+    assert await second.ask() == 2
+
+
+async def test_who_leaves_gives_its_cores_back(world):
+    first, second = await Sharer.join(world), await Sharer.join(world)
+    await first.ask()
+    assert await second.ask() == 0
+    await first.ask(total=0.0, held=0.0, wanted=0.0, head=0.0)
+    assert await second.ask() == 2
+
+
+async def test_a_wide_command_gets_the_cores_that_come_free(world):
+    narrow, wide = await Sharer.join(world), await Sharer.join(world)
+    await narrow.ask()
+    assert await wide.ask(head=2.0) == 0
+    world.clock.seconds += TURN_SECONDS
+    assert await narrow.ask() == 0
+    assert await narrow.ask(held=1.0) == 0
+    assert await wide.ask(head=2.0) == 0
+    assert await narrow.ask() == 0
+    assert await wide.ask(head=2.0) == 2
