@@ -75,3 +75,32 @@ def test_census(home):
     assert workflow["attempt_count"] == workflow["task_count"] + 1
     (error,) = home.json("workflow", "errors", "-w", str(workflow["workflow_id"]))
     assert error["exit_code"] == 75
+
+
+@pytest.mark.timeout(90)
+def test_resources(home):
+    """What was too little is raised, only what was missing; the next run asks for the right amount at once."""
+    finished = home.python(PROJECT / "examples" / "resources.py")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    details = {name: home.json("task", "status", "-t", str(number + 1))[0] for number, name in enumerate(NAMES)}
+    requests = {
+        name: [{key: one["requested_resources"][key] for key in ("memory", "runtime")} for one in detail["attempts"]]
+        for name, detail in details.items()
+    }
+    for name, missing, kept, cause in (
+        ("hungry", "memory", "runtime", "out of memory"),
+        ("slow", "runtime", "memory", "out of time"),
+    ):
+        attempts, asked = details[name]["attempts"], requests[name]
+        assert 2 <= len(attempts) <= 4
+        assert {one["cause"] for one in attempts[:-1]} == {cause}
+        assert attempts[-1]["status"] == "D"
+        assert len({one[missing] for one in asked}) == len(asked)
+        assert len({one[kept] for one in asked}) == 1
+    assert "and had asked for 0.059 GiB" in details["hungry"]["attempts"][0]["error"]
+    assert [len(details[f"again {name}"]["attempts"]) for name in ("hungry", "slow")] == [1, 1]
+    assert "HELD FOR NOTHING" in finished.stdout
+    assert finished.stdout.count("Ask for cores 1, memory") == 2
+
+
+NAMES = ("hungry", "slow", "again hungry", "again slow")

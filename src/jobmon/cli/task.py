@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,8 @@ from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.rendering import OUTPUT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import TaskDetail
 
@@ -72,12 +74,13 @@ def _show(detail: TaskDetail) -> None:
     click.echo(f"Task {found.task_id} {found.name}: {TaskStatus(found.status).name}, workflow {detail.workflow_id}")
     click.echo(f"  {found.command}")
     rendering.show_table(
-        ("ATTEMPT", "STATUS", "STARTED", "TIME", "CPU", "MEMORY", "HOW IT ENDED"),
+        ("ATTEMPT", "STATUS", "STARTED", "ASKED FOR", "TIME", "CPU", "MEMORY", "HOW IT ENDED"),
         [
             (
                 attempt.number,
                 TaskInstanceStatus(attempt.status).name,
                 attempt.started_at,
+                _request(attempt.requested_resources),
                 rendering.duration(attempt.wallclock_seconds),
                 rendering.duration(attempt.cpu_seconds),
                 rendering.size(attempt.max_rss_bytes),
@@ -92,8 +95,22 @@ def _show(detail: TaskDetail) -> None:
         click.echo(f"Last error: {error}")
 
 
+def _request(asked: Mapping[str, Any]) -> str:
+    """Say what an attempt asked for, in the units of the columns beside it."""
+    from jobmon.cli import rendering
+
+    parts = [f"{asked['cores']:g} core{'' if asked['cores'] == 1 else 's'}" if "cores" in asked else ""]
+    parts.append(rendering.size(asked["memory"] * 1024**3) if "memory" in asked else "")
+    parts.append(rendering.duration(asked["runtime"]) if "runtime" in asked else "")
+    return "\n".join(filter(None, parts)) or "-"
+
+
 def _ending(exit_code: int | None, signal: int | None, cause: str | None, charged: bool) -> str:
-    parts = [] if cause is None or signal is not None or exit_code is not None else [cause]
+    from jobmon.core.constants import Cause
+
+    ended_itself = signal is not None or exit_code is not None
+    is_told = cause in (Cause.OUT_OF_MEMORY, Cause.OUT_OF_TIME) or not ended_itself
+    parts = [cause] if cause is not None and is_told else []
     if signal is not None:
         parts.append(f"signal {signal}")
     elif exit_code is not None:

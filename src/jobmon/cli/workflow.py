@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from jobmon.cli import resources
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.exceptions import InvalidRequest
 
@@ -22,6 +23,10 @@ TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL")
 @click.group()
 def workflow() -> None:
     """Workflows: run a recording, status, tasks, errors, resume, stop."""
+
+
+workflow.add_command(resources.resources)
+workflow.add_command(resources.efficiency)
 
 
 @workflow.command()

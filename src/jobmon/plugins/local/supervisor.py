@@ -60,8 +60,9 @@ BACKLOG_BYTES_MAX = 64 * 1024 * 1024
 GATHER_SECONDS = 0.008
 FRACTION = 1e-9
 WATCH_INTERVAL_SECONDS = 0.1
-#: The pause between two looks at the memory of commands, in times of what a look takes: at most 2 % of a CPU.
+#: The pause between two looks at the memory of commands, in times of the CPU time of a look: at most 2 % of a CPU.
 WATCH_PAUSE_FACTOR = 50
+WATCH_INTERVAL_SECONDS_MAX = 2.0
 GIB = 1024**3
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 #: Places of fields in /proc/<pid>/stat after the name.
@@ -385,9 +386,9 @@ class Commands:
 
     def watch_memory(self) -> None:
         """Measure what asked for memory, if that is due, and kill what uses more."""
-        begun = time.monotonic()
-        if not self._watched or begun < self._watch_at:
+        if not self._watched or time.monotonic() < self._watch_at:
             return
+        begun = time.thread_time()
         for pid, members in group_memory(self._watched).items():
             attempt = self._watched[pid]
             used, limit = sum(members.values()), attempt.memory * GIB
@@ -397,8 +398,8 @@ class Commands:
             if used > limit and not attempt.killed:
                 attempt.over_memory = True
                 _signal_group(pid, signal.SIGKILL)
-        ended = time.monotonic()
-        self._watch_at = ended + max(WATCH_INTERVAL_SECONDS, WATCH_PAUSE_FACTOR * (ended - begun))
+        pause = max(WATCH_INTERVAL_SECONDS, WATCH_PAUSE_FACTOR * (time.thread_time() - begun))
+        self._watch_at = time.monotonic() + min(pause, WATCH_INTERVAL_SECONDS_MAX)
 
     # -- time --------------------------------------------------------------------------------------------------
 

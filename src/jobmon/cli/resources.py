@@ -1,0 +1,247 @@
+"""`jobmon workflow resources` and `jobmon workflow efficiency`: what was used, what was wasted, what to ask for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from jobmon.cli.rendering import OUTPUT
+from jobmon.core.exceptions import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from jobmon.core.wire.monitoring import UsageResponse
+    from jobmon.core.wire.sizing import Figures, SizingResponse, TemplateSizing, Waste
+
+PERCENTILES: Final = (5, 25, 50, 75, 90, 95, 99)
+PERCENTILES_UNKNOWN: Final = (None,) * len(PERCENTILES)
+_STRATEGY: Final = "avg, min, max, or a quantile such as q95."
+
+
+@click.group()
+def resources() -> None:
+    """What tasks used, and requests made of it."""
+
+
+@resources.command()
+@click.option("-t", "--template-version", type=int, required=True, help="Id of a task template version.")
+@click.option("-w", "--workflow-id", "workflow_ids", type=int, multiple=True, help="Repeatable; all if not given.")
+@click.option("-a", "--node-args", default="", help='Only tasks with these values: \'{"name": ["value", ...]}\'.')
+@OUTPUT
+def usage(template_version: int, workflow_ids: tuple[int, ...], node_args: str, output: str) -> None:
+    """Show what finished tasks of a template used: memory, time, cores."""
+    from jobmon.cli import rendering
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
+
+    request = UsageRequest(
+        workflow_ids=list(workflow_ids) or None, node_args=_node_args(node_args), percentiles=list(PERCENTILES)
+    )
+    route = f"/task_template_versions/{template_version}/resource_usage"
+    found = Requester.from_defaults().call(route, request, UsageResponse)
+    if output == "json":
+        rendering.show_json(found)
+    elif not found.num_tasks:
+        click.echo(f"No task of template version {template_version} has finished there.")
+    else:
+        click.echo(f"{found.num_tasks} finished tasks of template version {template_version}")
+        rendering.show_table(("", "MEMORY, GiB", "TIME, s"), _usage_rows(found), right=("MEMORY, GiB", "TIME, s"))
+
+
+def _node_args(text: str) -> dict[str, list[str]]:
+    """Read the option: a JSON object whose values are single ones or lists."""
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"no JSON: {error}.", param_hint="--node-args") from None
+    if not isinstance(found, dict):
+        raise click.BadParameter('must be a mapping such as {"name": ["value"]}.', param_hint="--node-args")
+    return {
+        name: [str(value) for value in (values if isinstance(values, list) else [values])]
+        for name, values in found.items()
+    }
+
+
+def _usage_rows(found: UsageResponse) -> list[tuple[str, ...]]:
+    memory = (found.min_mem, found.mean_mem, *(found.percentiles_mem or PERCENTILES_UNKNOWN), found.max_mem)
+    time = (
+        found.min_runtime,
+        found.mean_runtime,
+        *(found.percentiles_runtime or PERCENTILES_UNKNOWN),
+        found.max_runtime,
+    )
+    names = ("least", "mean", *(f"{each} % used no more than" for each in PERCENTILES), "most")
+    return [(name, _number(one), _number(other)) for name, one, other in zip(names, memory, time, strict=True)]
+
+
+@resources.command()
+@click.option("-w", "--workflow-id", type=int, help="The workflow whose use is measured.")
+@click.option("-t", "--task-id", type=int, help="Measure this task alone.")
+@click.option("--mem-strategy", default="max", show_default=True, help=_STRATEGY)
+@click.option("--core-strategy", default="max", show_default=True, help=_STRATEGY)
+@click.option("--runtime-strategy", default="max", show_default=True, help=_STRATEGY)
+@click.option("-c", "--cluster", "clusters", multiple=True, help="Repeatable; those where tasks ran if not given.")
+@click.option("-f", "--file", "path", type=click.Path(path_type=Path, dir_okay=False), help="Write it here.")
+@click.option("--stdout", is_flag=True, help="Print it; so it is without --file.")
+def yaml(
+    *,
+    workflow_id: int | None,
+    task_id: int | None,
+    mem_strategy: str,
+    core_strategy: str,
+    runtime_strategy: str,
+    clusters: tuple[str, ...],
+    path: Path | None,
+    stdout: bool,
+) -> None:
+    """Write requests for the next run, made of what this one used.
+
+    The file is read by set_default_compute_resources_from_yaml. Requests are the chosen statistic plus a margin
+    (memory 20 %, time 50 % and at least 10 s).
+    """
+    from jobmon.core.wire.sizing import SizingRequest
+
+    if (workflow_id is None) == (task_id is None):
+        raise click.UsageError("Give either --workflow-id or --task-id.")
+    request = SizingRequest(
+        memory_strategy=mem_strategy,
+        cores_strategy=core_strategy,
+        runtime_strategy=runtime_strategy,
+        task_id=task_id,
+    )
+    text = _as_yaml(_sizing(workflow_id, request), clusters)
+    if path is not None:
+        path.write_text(text, encoding="utf-8")
+        click.echo(f"Written: {path}", err=True)
+    if stdout or path is None:
+        click.echo(text, nl=False)
+
+
+def _sizing(workflow_id: int | None, request: Any) -> SizingResponse:
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import TaskDetail
+    from jobmon.core.wire.sizing import SizingResponse
+
+    requester = Requester.from_defaults()
+    if workflow_id is None:
+        workflow_id = requester.call(f"/tasks/{request.task_id}", {}, TaskDetail, "get").workflow_id
+    return requester.call(f"/workflows/{workflow_id}/sizing", request, SizingResponse)
+
+
+def _as_yaml(found: SizingResponse, clusters: Sequence[str]) -> str:
+    """Return the file: a request for each template, and the largest of them for each tool."""
+    import yaml as pyyaml
+
+    templates: dict[str, Any] = {}
+    tools: dict[str, dict[str, dict[str, Any]]] = {}
+    for template in found.templates:
+        if not template.proposed:
+            continue
+        requests = {name: _for_cluster(template, name) for name in clusters or sorted(template.queues)}
+        templates[template.template_name] = requests
+        for name, request in requests.items():
+            by_cluster = tools.setdefault(template.tool_name, {})
+            by_cluster[name] = _largest(by_cluster.get(name, {}), request)
+    if not templates:
+        raise InvalidRequest(f"Workflow {found.workflow_id} has no finished task whose use was measured.")
+    head = f"# Requests made of what workflow {found.workflow_id} used, by jobmon workflow resources yaml.\n"
+    content = {"tool_resources": tools, "task_template_resources": templates}
+    return head + pyyaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _for_cluster(template: TemplateSizing, cluster: str) -> dict[str, Any]:
+    """The queue is known only where they ran."""
+    queue = template.queues.get(cluster)
+    return {**template.proposed, **({"queue": queue} if queue else {})}
+
+
+def _largest(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    from jobmon.core.resources import normalized
+
+    left, right = normalized(one), normalized(other)
+    stays = {key: key in ("cores", "memory", "runtime") and key in left and left[key] >= right[key] for key in other}
+    return {**one, **{key: one[key] if stays[key] else value for key, value in other.items()}}
+
+
+@click.command()
+@click.option("-w", "--workflow-id", type=int, required=True)
+@click.option("--mem-strategy", default="max", show_default=True, help=_STRATEGY)
+@click.option("--core-strategy", default="max", show_default=True, help=_STRATEGY)
+@click.option("--runtime-strategy", default="max", show_default=True, help=_STRATEGY)
+@OUTPUT
+def efficiency(workflow_id: int, mem_strategy: str, core_strategy: str, runtime_strategy: str, output: str) -> None:
+    """Show what tasks asked for and used, what was held for nothing and why, and what a better request would save."""
+    from jobmon.cli import rendering
+    from jobmon.core.wire.sizing import SizingRequest
+
+    request = SizingRequest(
+        memory_strategy=mem_strategy, cores_strategy=core_strategy, runtime_strategy=runtime_strategy
+    )
+    found = _sizing(workflow_id, request)
+    if output == "json":
+        rendering.show_json(found)
+    elif not found.templates:
+        click.echo(f"Nothing of workflow {workflow_id} has run yet.")
+    else:
+        _show(found.templates)
+
+
+def _show(templates: Iterable[TemplateSizing]) -> None:
+    from jobmon.cli import rendering
+
+    for template in templates:
+        click.echo(
+            f"{template.template_name}: {template.attempts} attempts, {template.measured} finished ones measured"
+        )
+        rendering.show_table(
+            ("", "ASKED FOR", "USED: MEDIAN", "P95", "MAX"),
+            [
+                _figures_row("cores", template.cores_requested, template.cores_used),
+                _figures_row("memory, GiB", template.memory_requested, template.memory_used),
+                _figures_row("time, s", template.runtime_requested, template.runtime_used),
+            ],
+            right=("ASKED FOR", "USED: MEDIAN", "P95", "MAX"),
+        )
+        heads = ("HELD FOR NOTHING", "HELD", "OVER-REQUEST", "FAILED", "KILLED", "IN ALL")
+        rows = [_waste_row("core-hours", template.core_hours), _waste_row("GiB-hours", template.gib_hours)]
+        rendering.show_table(heads, rows, right=heads[1:])
+        click.echo(_advice(template))
+
+
+def _figures_row(what: str, asked: Figures | None, used: Figures | None) -> tuple[str, ...]:
+    if asked is None:
+        request = "-"
+    elif asked.minimum == asked.maximum:
+        request = _number(asked.maximum)
+    else:
+        request = f"{_number(asked.minimum)} to {_number(asked.maximum)}"
+    figures = (None, None, None) if used is None else (used.median, used.p95, used.maximum)
+    return (what, request, *map(_number, figures))
+
+
+def _waste_row(what: str, waste: Waste) -> tuple[str, ...]:
+    wasted = waste.over_request + waste.failed + waste.killed
+    share = f" ({wasted / waste.held:.0%})" if waste.held else ""
+    parts = (waste.held, waste.over_request, waste.failed, waste.killed)
+    return (what, *map(_number, parts), f"{_number(wasted)}{share}")
+
+
+def _advice(template: TemplateSizing) -> str:
+    if not template.proposed:
+        return "No task has finished: nothing can be proposed.\n"
+    request = ", ".join(f"{key} {value}" for key, value in template.proposed.items())
+    hours = ((template.saved_core_hours, "core-hours"), (template.saved_gib_hours, "GiB-hours"))
+    saved = " and ".join(f"{_number(abs(saved))} {what} {'less' if saved >= 0 else 'more'}" for saved, what in hours)
+    return (
+        f"Ask for {request}: that holds {saved}, and would have killed {template.would_kill} of {template.measured}.\n"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
