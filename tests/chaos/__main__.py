@@ -1,10 +1,11 @@
-"""`python -m tests.chaos [--rounds N] [--seed S] [--crash-points] [--shows]`: break everything, count what is lost."""
+"""`python -m tests.chaos [--rounds N] [--seed S] [--crash-points] [--show NAME]`: break all, count what is lost."""
 
 import argparse
 import random
 import sys
 
 from tests.chaos import rounds
+from tests.chaos.shows import SHOWS
 
 
 def main():
@@ -12,7 +13,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=20, help="workflows with random faults")
     parser.add_argument("--seed", type=int, help="the same seed chooses the same faults (moments differ)")
     parser.add_argument("--crash-points", action="store_true", help="also die at every commit and submission")
+    parser.add_argument("--show", choices=SHOWS, help="only one of the stories with figures")
     options = parser.parse_args()
+    if options.show:
+        return 0 if SHOWS[options.show]() else 1
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
     total = rounds.run(options.rounds, seed)
     rounds.report(total)

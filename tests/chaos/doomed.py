@@ -1,4 +1,4 @@
-"""A server or distributor that kills itself at a crash point, told by the environment; once, then it is an ordinary one.
+"""A server or distributor that kills itself at a crash point, once; the environment tells which point.
 
 CHAOS_POINT is "before:N" or "after:N": the N-th commit of the server's writer, or the N-th submission of the
 distributor. Having died, it leaves the file CHAOS_MARK.

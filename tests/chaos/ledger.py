@@ -35,6 +35,7 @@ class Count:
     repeated: list = field(default_factory=list)
     explained: Counter = field(default_factory=Counter)
     causes: Counter = field(default_factory=Counter)
+    errors: Counter = field(default_factory=Counter)
 
 
 def count(world, struck=Struck()):
@@ -63,6 +64,7 @@ def _judge(result, name, status, lines, attempts, struck):
     for one in attempts:
         if one["status"] != DONE:
             result.causes[one["cause"]] += 1
+            result.errors[f"{one['status']} {one['cause']}: {one['error']}"] += 1
         if one["status"] == DONE and one["id"] not in lines:
             result.lost.append(f"{name}: attempt {one['id']} is DONE and left no line")
     for identity in lines:

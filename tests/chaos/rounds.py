@@ -133,9 +133,8 @@ class Round:
             self._total.injected[f"{fault.part}: nobody there"] += 1
             return
         victim = self._dice.choice(sorted(victims, key=lambda process: process.pid))
-        self._say(
-            f"  {time.monotonic() - self._begun:5.1f} s, {ledger.done_count(self.world.database)} done: {fault.kind} {fault.part}"
-        )
+        done, seconds = ledger.done_count(self.world.database), time.monotonic() - self._begun
+        self._say(f"  {seconds:5.1f} s, {done} done: {fault.kind} {fault.part}")
         with contextlib.suppress(psutil.Error):
             words = victim.cmdline()
             if fault.kind == "stop":

@@ -8,6 +8,7 @@ import sys
 
 COMMAND = 'sleep {seconds}; echo "$JOBMON_ATTEMPT $JOBMON_TASK_INSTANCE_ID" >> ' + "{ledger}/{number}"
 MAX_ATTEMPTS = 6
+NO_LIMIT = 100_000
 
 
 def mixed(workflow, template, count, **arguments):
@@ -70,7 +71,10 @@ def main(argv):
     name, shape, count, seconds, *how = argv
     tool = Tool(name="chaos")
     template = tool.get_task_template("append", COMMAND, node_args=["number"], op_args=["seconds", "ledger"])
-    workflow = tool.create_workflow(name=name, workflow_args=name, default_max_attempts=MAX_ATTEMPTS)
+    limit = int(os.environ.get("CHAOS_LIMIT", NO_LIMIT))
+    workflow = tool.create_workflow(
+        name=name, workflow_args=name, default_max_attempts=MAX_ATTEMPTS, max_concurrently_running=limit
+    )
     SHAPES[shape](workflow, template, int(count), seconds=seconds, ledger=os.path.abspath("ledger"))
     status = workflow.run(
         resume=bool(how), reset_running_jobs=how != ["hot"], seconds_until_timeout=3600, configure_logging=True
