@@ -7,8 +7,10 @@ import contextlib
 import json
 import os
 import resource
+import sqlite3
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -64,12 +66,36 @@ def peak_bytes(pid):
     return 0
 
 
+def cpu_seconds(process):
+    """User and system time of a process."""
+    return sum(process.cpu_times()[:2])
+
+
+def first_queued_at(uri):
+    """When the newest run queued its first task, seconds since the epoch."""
+    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+        found = database.execute(
+            "SELECT MIN(queued_at) FROM task_instance WHERE workflow_run_id = (SELECT MAX(id) FROM workflow_run)"
+        )
+        return (found.fetchone()[0] or 0) / 1e6
+
+
+def requests_so_far():
+    """How many requests and transactions the server has counted."""
+    from jobmon.core.requester import Requester
+
+    _, counted = Requester.from_defaults().send_request("/metrics", None, "get")
+    return {key: counted[key] for key in ("requests", "transactions")}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--cluster", default="multiprocess")
     parser.add_argument("--bind-only", action="store_true")
+    parser.add_argument("--resume", action="store_true", help="the workflow of an earlier script in this data folder")
+    parser.add_argument("--keep-server", action="store_true")
     options = parser.parse_args()
 
     from jobmon.client.api import Tool
@@ -80,14 +106,14 @@ def main():
     server = access.ensure_server()
     marks["server_start_seconds"] = time.perf_counter() - start
     server_process = psutil.Process(server.pid)
-    server_before = sum(server_process.cpu_times()[:2])
+    server_before = cpu_seconds(server_process)
     server_peak_before = peak_bytes(server.pid)
     client_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     start = time.perf_counter()
     tool = Tool(name="bench")
     template = tool.get_task_template("noop", "true {number}", node_args=["number"])
-    workflow = tool.create_workflow(name=options.shape, default_cluster_name=options.cluster)
+    workflow = tool.create_workflow(name=options.shape, workflow_args="bench", default_cluster_name=options.cluster)
     SHAPES[options.shape](workflow, template, options.count)
     marks["define_seconds"] = time.perf_counter() - start
     start = time.perf_counter()
@@ -99,9 +125,12 @@ def main():
     status = "not run"
     if not options.bind_only:
         start = time.perf_counter()
-        status = str(workflow.run())
+        begun = cpu_seconds(server_process)
+        status = str(workflow.run(resume=options.resume))
+        marks["run_cpu_server_seconds"] = cpu_seconds(server_process) - begun
         marks["run_seconds"] = time.perf_counter() - start
         marks["swarm_seconds"] = workflow.last_result.elapsed_time
+    marks |= requests_so_far()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     own = resource.getrusage(resource.RUSAGE_SELF)
     marks |= {
@@ -109,10 +138,17 @@ def main():
         "tasks": len(workflow.tasks),
         "cpu_client_seconds": own.ru_utime + own.ru_stime,
         "cpu_distributor_seconds": children.ru_utime + children.ru_stime,
-        "cpu_server_seconds": sum(server_process.cpu_times()[:2]) - server_before,
+        "cpu_server_seconds": cpu_seconds(server_process) - server_before,
+        "client_peak_bytes": own.ru_maxrss * 1024,
+        "distributor_peak_bytes": children.ru_maxrss * 1024,
         "server_peak_growth_bytes": peak_bytes(server.pid) - server_peak_before,
     }
-    access.stop_server()
+    if not options.bind_only:
+        marks["first_queued_at"] = first_queued_at(server.database)
+    if not options.keep_server:
+        access.stop_server()
+    database = server.database.removeprefix("sqlite:///")
+    marks["database_bytes"] = sum(path.stat().st_size for path in Path(database).parent.glob("jobmon.sqlite*"))
     sys.stdout.write(json.dumps(marks) + os.linesep)
 
 

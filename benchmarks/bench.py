@@ -1,0 +1,77 @@
+"""What cases are run with: workloads and floors as processes of their own, in data folders of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+WIDTH = len(os.sched_getaffinity(0))
+RUN_SECONDS_MAX = 3600
+_REFERENCE = (
+    "import time\nt = time.process_time()\nx = 0\nfor i in range(2_000_000): x += i\nprint(time.process_time() - t)"
+)
+
+
+@dataclass
+class Bench:
+    """Runs workloads. `runs` holds what each of them said."""
+
+    quick: bool
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def size(self, full: int, quick: int) -> int:
+        """Return the size for this run."""
+        return quick if self.quick else full
+
+    def workload(self, shape: str, count: int, *more: str, data: str | None = None) -> dict[str, Any]:
+        """Run a script as a user would; return its figures. `data`: a data folder that outlives it."""
+        with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
+            command = [sys.executable, "-m", "benchmarks.workload", shape, "--count", str(count), *more]
+            start = time.perf_counter()
+            found = json_of(command, data or f"{folder}/data")
+            found |= {"whole_seconds": time.perf_counter() - start, "shape": shape, "count": count, "options": more}
+        self.runs.append(found)
+        return found
+
+    def script(self, name: str, *arguments: str) -> dict[str, Any]:
+        """Run another script of this folder, in a data folder of its own."""
+        with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
+            found = json_of([sys.executable, "-m", f"benchmarks.{name}", *arguments], f"{folder}/data")
+        self.runs.append({"script": name, "arguments": arguments, **found})
+        return found
+
+    def floor(self, count: int, width: int = WIDTH) -> float:
+        """Return how many commands per second the machine can spawn."""
+        with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
+            command = [sys.executable, "-I", "-S", str(HERE / "floor.py"), str(count), str(width), folder]
+            found = json_of(command, f"{folder}/data")
+        self.runs.append({"floor": found})
+        return float(found["per_second"])
+
+    @cached_property
+    def unit(self) -> float:
+        """CPU seconds of a fixed loop of plain Python: the floor of cases that only compute."""
+        tries = [
+            subprocess.run([sys.executable, "-I", "-c", _REFERENCE], capture_output=True, check=True) for _ in "123"
+        ]
+        return min(float(one.stdout) for one in tries)
+
+
+def json_of(command: list[str], data: str) -> dict[str, Any]:
+    """Run a command with that data folder; return the JSON of its last line."""
+    environment = {**os.environ, "JOBMON_DATA_DIR": data}
+    done = subprocess.run(
+        command, env=environment, cwd=HERE.parent, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -1,0 +1,120 @@
+"""Figures: what was measured, what is due, and how they are shown, kept and compared with recorded ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+#: Recorded figures, for `--guard`: one set for the full sizes, one for the quick ones.
+BASELINE = HERE / "baseline.json"
+#: A guarded ratio may be worse than the recorded one by this factor.
+GUARD_FACTOR = 2.0
+LIBRARIES = ("aiohttp", "fastapi", "msgspec", "sqlalchemy", "uvicorn", "uvloop")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One measured figure.
+
+    `due` is what it shall be at most (at least, where `at_least`), `goal` the standing aim; None: it is shown only.
+    `relative` is the figure divided by a floor of the same run: what can be compared between machines.
+    """
+
+    case: str
+    key: str
+    what: str
+    value: float
+    unit: str
+    due: float | None = None
+    goal: float | None = None
+    at_least: bool = False
+    relative: float | None = None
+
+    def reaches(self, aim: float | None) -> bool | None:
+        """Whether it is as good as that; None: there is no such aim."""
+        if aim is None:
+            return None
+        return self.value >= aim if self.at_least else self.value <= aim
+
+    @property
+    def name(self) -> str:
+        """By what it is found among recorded ones."""
+        return f"{self.case} {self.key}"
+
+
+def show(figures: Sequence[Figure]) -> None:
+    """Print the table."""
+    table = Table("case", "what", "figure", "/ floor", "due", "goal", "holds")
+    for one in figures:
+        sign = ">=" if one.at_least else "<="
+        aims = ["" if aim is None else f"{sign} {aim:g} {one.unit}" for aim in (one.due, one.goal)]
+        holds = {True: "yes", False: "NO", None: ""}[one.reaches(one.due)]
+        if one.reaches(one.goal):
+            holds = "goal"
+        relative = "" if one.relative is None else f"{one.relative:.3g}"
+        table.add_row(one.case, one.what, f"{one.value:.3g} {one.unit}", relative, *aims, holds)
+    Console(width=130).print(table)
+
+
+def record_of(figures: Iterable[Figure], runs: Sequence[dict[str, Any]], quick: bool) -> dict[str, Any]:
+    """Return all that is kept of a run of the benchmarks."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "machine": {"system": platform.platform(), "cpus": len(os.sched_getaffinity(0))},
+        "quick": quick,
+        "figures": [{**asdict(one), "holds": one.reaches(one.due)} for one in figures],
+        "runs": list(runs),
+    }
+
+
+def keep(record: dict[str, Any]) -> Path:
+    """Write a record into the folder of results."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    return path
+
+
+def keep_as_baseline(figures: Iterable[Figure], quick: bool) -> None:
+    """Record the relative figures as those to compare with; others stay as they are."""
+    known = baseline()
+    size = known.setdefault("quick" if quick else "full", {})
+    size.update({one.name: round(one.relative, 4) for one in figures if one.relative is not None})
+    BASELINE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def baseline() -> dict[str, dict[str, float]]:
+    """Return the recorded relative figures, by size and name."""
+    return json.loads(BASELINE.read_text(encoding="utf-8")) if BASELINE.exists() else {}
+
+
+def worse_than_recorded(figures: Iterable[Figure], recorded: dict[str, float]) -> list[str]:
+    """Say which relative figures are worse than the recorded ones by more than `GUARD_FACTOR`."""
+    found = []
+    for one in figures:
+        known = recorded.get(one.name)
+        if known is None or one.relative is None:
+            continue
+        factor = known / max(one.relative, 1e-9) if one.at_least else one.relative / known
+        if factor > GUARD_FACTOR:
+            found.append(f"{one.name}: {one.relative:.3g} instead of {known:.3g}, worse by a factor of {factor:.1f}")
+    return found

@@ -1,0 +1,108 @@
+"""Cases about single processes: a stand-alone worker, the server under reports, the idle server, imports, starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import Figure
+from benchmarks.workload import peak_bytes
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
+
+TRIES = 9
+MIB = 2**20
+
+
+def p9_worker(bench: Bench) -> list[Figure]:
+    """A stand-alone worker: from its start to its first request, beside a bare Python; its memory then."""
+    from jobmon.worker_node import process
+
+    floor = median(_seconds_of([sys.executable, "-I", "-c", "pass"]) for _ in range(TRIES))
+    command = [sys.executable, "-I", "-S", str(process.__file__), "--cluster-name", "c", "--task-instance-id", "1"]
+    found = [_until_first_request(command) for _ in range(TRIES)]
+    ratio = median(seconds for seconds, _ in found) / floor
+    memory = max(peak for _, peak in found) / MIB
+    return [
+        Figure(case="P9", key="start", what=f"worker: start to first request / bare Python ({1000 * floor:.1f} ms)",
+               value=ratio, unit="x", due=2.5, goal=1.5, relative=ratio),
+        Figure(case="P9", key="memory", what="worker: peak memory at its first request", value=memory, unit="MB",
+               due=18, goal=14, relative=memory),
+    ]  # fmt: skip
+
+
+def _until_first_request(command: list[str]) -> tuple[float, int]:
+    """Stand where the server would, and wait for the request."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, tempfile.TemporaryDirectory() as folder:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        environment = {**os.environ, "JOBMON_SERVICE_URL": url, "JOBMON_TOKEN": "t", "JOBMON_DATA_DIR": folder}
+        start = time.perf_counter()
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd=folder)
+        line, _ = listener.accept()
+        line.recv(1)
+        seconds = time.perf_counter() - start
+        peak = peak_bytes(process.pid)
+        process.kill()
+        process.wait()
+        line.close()
+    return seconds, peak
+
+
+def p10_reports(bench: Bench) -> list[Figure]:
+    """64 stand-alone workers report at once, each as soon as it was answered, over TCP."""
+    found = bench.script("reporting", "--reports", str(bench.size(20_000, 5_000)))
+    slow = found["p99_seconds"] * 1000
+    return [
+        Figure(case="P10", key="rate", what=f"{found['workers']} workers: reports per second", value=found["per_second"],
+               unit="/s", due=1500, goal=4000, at_least=True, relative=found["per_second"] * bench.unit),
+        Figure(case="P10", key="p99", what="slowest 1 % of the answers", value=slow, unit="ms", due=100, goal=25,
+               relative=slow / 1000 / bench.unit),
+        Figure(case="P10", key="cpu", what="CPU of the server per report", value=1e6 * found["cpu_seconds_per_report"],
+               unit="us"),
+    ]  # fmt: skip
+
+
+def p11_idle(bench: Bench) -> list[Figure]:
+    """50 workflows open whose tasks run long: what the server does meanwhile."""
+    found = bench.script("idling", "--seconds", str(bench.size(90, 20)))
+    return [
+        Figure(case="P11", key="cpu", what=f"{found['workflows']} open workflows: CPU of the server",
+               value=found["cpu_percent"], unit="%", due=2, goal=0.5, relative=found["cpu_percent"]),
+        Figure(case="P11", key="requests", what="requests per minute and workflow", value=found["requests_per_minute"],
+               unit="", due=10, goal=6, relative=found["requests_per_minute"]),
+    ]  # fmt: skip
+
+
+def p12_imports(bench: Bench) -> list[Figure]:
+    """Best of some: import of the client, and the command's help."""
+    commands = {
+        "import jobmon.client.api": [sys.executable, "-c", "import jobmon.client.api"],
+        "jobmon --help": [str(Path(sys.executable).with_name("jobmon")), "--help"],
+    }
+    floor = min(_seconds_of([sys.executable, "-c", "pass"]) for _ in range(TRIES))
+    found = {name: min(_seconds_of(command) for _ in range(TRIES)) for name, command in commands.items()}
+    return [
+        Figure(case="P12", key=name, what=name, value=seconds, unit="s", due=0.25, goal=0.15, relative=seconds / floor)
+        for name, seconds in found.items()
+    ]
+
+
+def p14_start(bench: Bench) -> list[Figure]:
+    """An embedded server on a new data folder, until ready; best of three."""
+    seconds = min(bench.workload("chain", 1, "--bind-only")["server_start_seconds"] for _ in range(3))
+    return [Figure(case="P14", key="start", what="embedded server on a new folder: start until ready", value=seconds,
+                   unit="s", due=1.5, goal=0.5, relative=seconds / bench.unit)]  # fmt: skip
+
+
+def _seconds_of(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
