@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check fix lint types bench docs test-services
+.PHONY: help demo test check fix lint types bench docs test-services simulate
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,6 +15,8 @@ PYTEST_ARGS ?=
 #: `make bench QUICK=1 CASE=chain`
 QUICK ?=
 CASE ?=
+#: `make simulate SEEDS=1000`
+SEEDS ?= 300
 
 #: `make chaos ROUNDS=20 SEED=7`
 ROUNDS ?= 20
@@ -48,6 +50,9 @@ types: $(VENV)/.dev  ## mypy, strict
 
 bench: $(VENV)/.dev  ## the benchmarks, as ratios measured side by side (QUICK=1, CASE=name)
 	$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(CASE),--case $(CASE))
+
+simulate: $(VENV)/.dev  ## the whole system on virtual time with faults, from seeds (SEEDS=1000)
+	$(PY) -m jobmon.testing.simulate --seeds $(SEEDS) --workers $(WORKERS)
 
 docs: $(VENV)/.dev  ## write the generated pages of the documentation anew
 	$(PY) docs/generate.py

@@ -1,0 +1,43 @@
+"""Many seeds, in blocks so that processes share them; and that a seed replays exactly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jobmon.testing.simulate import SEEDS_DEFAULT, summarize, told
+from jobmon.testing.simulation.world import simulate
+
+BLOCK = 10
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", str(SEEDS_DEFAULT if os.environ.get("CI") else 100)))
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
+def test_nothing_is_violated(first):
+    summary = summarize(map(simulate, range(first, first + BLOCK)))
+    assert not summary.violating, "\n".join(line for verdict in summary.violating for line in told(verdict))
+
+
+def test_a_seed_replays_exactly():
+    seed = 40
+    once, again = simulate(seed), simulate(seed)
+    assert once == again
+    assert once.faults.total() > 0
+
+
+def test_a_seed_replays_exactly_in_another_process():
+    seed = 18
+    command = [sys.executable, "-m", "jobmon.testing.simulate", "--seed", str(seed)]
+    env = {**os.environ, "PYTHONHASHSEED": "12345"}
+    told_there = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert told_there.splitlines() == list(simulate(seed).trace)
+
+
+def test_faults_of_every_kind_happen():
+    from jobmon.testing.simulation.scenario import FAULTS
+
+    summary = summarize(map(simulate, range(30)))
+    assert set(FAULTS) <= set(summary.faults)
