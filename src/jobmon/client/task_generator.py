@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client.arguments import mismatch
 from jobmon.client.defaults import checked_limit, name_hint
@@ -47,13 +47,6 @@ class Argument:
     def __format__(self, specification: str) -> str:
         """Return the word of the command."""
         return self._word
-
-
-class _Column(NamedTuple):
-    """The values of one parameter."""
-
-    name: str
-    arguments: list[Argument]
 
 
 class TaskFactory:
@@ -112,15 +105,16 @@ class TaskFactory:
         Raises:
             ValueError: an argument is missing, unknown, or of the wrong type; names it.
         """
-        columns = [_Column(each, self._arguments(each, value)) for each, value in self._complete(values).items()]
-        names = [column.name for column in columns]
-        tasks = [
-            self._task(dict(zip(names, combination, strict=True)), name, options)
-            for combination in itertools.product(*(column.arguments for column in columns))
-        ]
+        columns = {each: self._arguments(each, value) for each, value in self._complete(values).items()}
         if max_concurrently_running is not None:
             self.template.max_concurrently_running = checked_limit(max_concurrently_running)
-        return tasks
+        if not self._names_each or name:
+            everything: dict[str, Any] = {**options, **columns, **self._op_args}
+            return self.template.create_tasks(name=name, **everything)
+        return [
+            self._task(dict(zip(columns, combination, strict=True)), "", options)
+            for combination in itertools.product(*columns.values())
+        ]
 
     def tasks_of(self, workflow: Workflow, values: Mapping[str, Any]) -> list[Task]:
         """Return tasks of a workflow by values of their arguments.
@@ -168,6 +162,11 @@ class TaskFactory:
             raise ValueError(f"{error} (Nor is the whole of it one value: {complaint})") from None
 
     # -- names --------------------------------------------------------------------------------------------------
+
+    @property
+    def _names_each(self) -> bool:
+        """Whether the function's own rule makes the names, not the template's."""
+        return self._generator.name_func is not None or self._generator.naming_args is not None
 
     def _name(self, arguments: Mapping[str, Argument]) -> str:
         """Return the name of a task, or nothing where the template's own rule makes it."""

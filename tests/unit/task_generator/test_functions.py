@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from dataclasses import InitVar, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, NewType
@@ -57,6 +58,17 @@ def test_the_function_stays_a_function():
     assert add(1, 1, c=1) == 3
     assert (add.__name__, add.__doc__) == ("add", "Add three numbers.")
     assert repr(add).endswith("test_functions.add>")
+
+
+def test_it_is_pickled_by_name_as_functions_are():
+    assert pickle.loads(pickle.dumps(add)) is add
+
+
+def test_attributes_of_the_function_stay_and_hide_none_of_the_generator():
+    function = annotated(int)
+    function.tool_name, function.own = "attribute", 1
+    generator = TaskGenerator(function, tool_name="t")
+    assert (generator.tool_name, generator.own) == ("t", 1)
 
 
 def test_parameters_and_defaults_are_known():

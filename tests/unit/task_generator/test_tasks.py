@@ -224,6 +224,17 @@ def test_a_wrong_argument(generator, arguments, expected):
     assert expected in str(caught.value)
 
 
+def test_serializers_that_fail():
+    names: dict[str, Any] = {"__name__": __name__}
+    exec("def f(x: complex): pass", names)
+    unable = TaskGenerator(names["f"], {complex: (lambda value: {}["key"], complex)})
+    with pytest.raises(ValueError, match=r"Parameter 'x' of 'f' cannot be 1j: KeyError: 'key'"):
+        unable.create_task(x=1j)
+    wrong = TaskGenerator(names["f"], {complex: (lambda value: value, complex)})
+    with pytest.raises(ValueError, match=r"the serializer of complex made 1j, which is not a text"):
+        wrong.create_task(x=1j)
+
+
 def test_long_arguments_that_fit_one_by_one_and_not_together():
     text = "x" * (ARGUMENT_BYTES_MAX - 1000)
     assert read.create_task(path=Path("a"), text=text)

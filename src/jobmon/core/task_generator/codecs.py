@@ -9,6 +9,7 @@ something else. Two exceptions, where nothing is lost: a whole number for a floa
 from __future__ import annotations
 
 import json
+import reprlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _KINDS: Final[Mapping[type, str]] = {
     dict: "object",
 }
 _SHOWN_CHARACTERS_MAX: Final = 120
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHOWN_CHARACTERS_MAX
 
 
 class Misfit(ValueError):
@@ -33,9 +36,9 @@ class Misfit(ValueError):
 
 
 def shown(value: object) -> str:
-    """Return a value as messages show it: shortened."""
+    """Return a value as messages show it: shortened, and without reading all of a long list."""
     try:
-        text = repr(value)
+        text = _SHORT.repr(value)
     except Exception as error:
         text = f"<{type(value).__name__} whose repr fails: {error}>"
     return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}..."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 from jobmon.core.task_generator import functions
 from jobmon.core.task_generator.annotations import CodecFactory, checked_serializers
 from jobmon.core.task_generator.codecs import Codec, shown
-from jobmon.core.task_generator.words import ARGUMENT_BYTES_MAX, named_texts, quoted
+from jobmon.core.task_generator.words import ARGUMENT_BYTES_MAX, QUOTED_PER_CHARACTER_MAX, named_texts, quoted
 
 if TYPE_CHECKING:
     import os
@@ -56,6 +56,7 @@ class TaskGenerator(Generic[P, R]):
     ) -> None:
         self._inner = functions.innermost(task_function)
         functions.check_function(self._inner)
+        functools.update_wrapper(self, task_function)
         self.task_function = task_function
         self.serializers = checked_serializers(serializers)
         self.tool_name = tool_name
@@ -67,7 +68,6 @@ class TaskGenerator(Generic[P, R]):
         self.default_compute_resources = default_compute_resources
         self.default_resource_scales = default_resource_scales
         self.yaml_file = yaml_file
-        functools.update_wrapper(self, task_function)
         # A class may be defined further down: it will be known when a task is made or run.
         with contextlib.suppress(NameError):
             self._resolve()
@@ -79,6 +79,10 @@ class TaskGenerator(Generic[P, R]):
     def __repr__(self) -> str:
         """Name the function."""
         return f"<TaskGenerator {self._inner.__module__}.{self.name}>"
+
+    def __reduce__(self) -> str:
+        """Pickle by name, as functions are."""
+        return self.name
 
     # -- the function -------------------------------------------------------------------------------------------
 
@@ -164,17 +168,18 @@ class TaskGenerator(Generic[P, R]):
         except RecursionError:
             raise ValueError(self._about(parameter, value, "it is nested too deeply, or holds itself")) from None
         except Exception as error:
-            raise ValueError(self._about(parameter, value, str(error))) from error
+            complaint = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            raise ValueError(self._about(parameter, value, complaint)) from error
         return text
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:
             raise ValueError("it holds a NUL character, which no database keeps")
         try:
-            size_bytes = len(quoted(text))
+            text.encode()
         except UnicodeEncodeError:
             raise ValueError("it is not valid Unicode") from None
-        if size_bytes > ARGUMENT_BYTES_MAX:
+        if len(text) * QUOTED_PER_CHARACTER_MAX > ARGUMENT_BYTES_MAX < (size_bytes := len(quoted(text))):
             raise ValueError(
                 f"it takes {size_bytes} bytes of the command line, and the system takes {ARGUMENT_BYTES_MAX};"
                 " put it into a file and give the file's path"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: What Linux takes as one argument of a program (MAX_ARG_STRLEN) and so as the whole command of a shell.
 ARGUMENT_BYTES_MAX: Final = 131_071
+#: A character takes at most four bytes, and each of them three characters.
+QUOTED_PER_CHARACTER_MAX: Final = 12
 _HEX_DIGITS: Final = 2
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-/:,+@")
 _WORDS: Final = tuple(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in range(256))
@@ -26,6 +28,8 @@ def quoted(text: str) -> str:
     Raises:
         ValueError: the text is not valid Unicode.
     """
+    if text.isalnum() and text.isascii():
+        return text
     return "".join([_WORDS[byte] for byte in text.encode()])
 
 
