@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.cluster_protocol import DirectClusterDistributor, Exit, Launch
 from jobmon.core.exceptions import RemoteExitInfoNotAvailable
+from jobmon.testing.simulation.scenario import Outcome
 
 if TYPE_CHECKING:
     import random
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from jobmon.testing.simulation.clocks import PartClock
     from jobmon.testing.simulation.loop import SimulationLoop
     from jobmon.testing.simulation.network import Part
-    from jobmon.testing.simulation.scenario import Outcome, Scenario
+    from jobmon.testing.simulation.scenario import Scenario
 
 MESSAGE_SECONDS_MAX: Final = 0.005
 INTERRUPT_SECONDS: Final = 10.0
@@ -183,7 +184,9 @@ class Farm:
             self.waiting.remove(launch)
             identity = launch.task_instance_id
             self._tell_end(
-                Exit(task_instance_id=identity, distributor_id=str(identity), not_started="killed before it was started")
+                Exit(
+                    task_instance_id=identity, distributor_id=str(identity), not_started="killed before it was started"
+                )
             )
         for identity in identities:
             command = self.running.get(identity)

@@ -50,7 +50,9 @@ class SimulationLoop(VirtualTimeLoop):
 
     # -- parts -------------------------------------------------------------------------------------------------
 
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
         """Call soon, unless the part is frozen."""
         if self._frozen:
             part = PART.get() if context is None else context.get(PART, "")
@@ -96,7 +98,9 @@ class SimulationLoop(VirtualTimeLoop):
             callback, args, context = reader
             self.call_soon(callback, *args, context=context)
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+    def add_reader(  # type: ignore[override]
+        self, fd: Any, callback: Callable[..., Any], *args: Any
+    ) -> None:
         """Call back when the descriptor is readable."""
         if isinstance(fd, int) and fd >= FIRST_DESCRIPTOR:
             self._readers[fd] = callback, args, contextvars.copy_context()

@@ -7,7 +7,6 @@ server's application is called directly, each request in a task that belongs to 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +18,7 @@ from jobmon.core.requester import PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX, Reques
 from jobmon.testing.simulation.scenario import Weather
 
 if TYPE_CHECKING:
+    import random
     from types import TracebackType
 
     from jobmon.testing.simulation.ferry import Ferry
@@ -197,9 +197,7 @@ class _Session:
 class _Exchange:
     """What `Requester` needs of a response."""
 
-    def __init__(
-        self, network: Network, part: Part, method: str, url: str, body: bytes, timeout: float
-    ) -> None:
+    def __init__(self, network: Network, part: Part, method: str, url: str, body: bytes, timeout: float) -> None:
         self._network, self._part = network, part
         self._request = method, url, body
         self._timeout = timeout

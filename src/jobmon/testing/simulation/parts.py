@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import itertools
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,21 +22,18 @@ from jobmon.core.exceptions import WorkflowRunStateError
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.gateway import ServerGateway
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
-from jobmon.testing.simulation.farm import FarmDistributor
+from jobmon.testing.simulation.clocks import PartClock
+from jobmon.testing.simulation.farm import Farm, FarmDistributor
 from jobmon.testing.simulation.ferry import Ferry
+from jobmon.testing.simulation.loop import SimulationLoop
 from jobmon.testing.simulation.network import Network, Part, SimulatedRequester
+from jobmon.testing.simulation.scenario import Scenario
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable
-
     from jobmon.client.swarm.state import SwarmState
     from jobmon.client.workflow import Workflow
     from jobmon.core.requester import Requester
-    from jobmon.testing.simulation.clocks import PartClock
-    from jobmon.testing.simulation.farm import Farm
-    from jobmon.testing.simulation.loop import SimulationLoop
-    from jobmon.testing.simulation.scenario import Scenario, TaskPlan
+    from jobmon.testing.simulation.scenario import TaskPlan
 
 RUN_HEARTBEAT_SECONDS: Final = 30
 REPORT_BY_BUFFER: Final = 3.1
@@ -67,7 +67,7 @@ class Surrounding:
         return SimulatedRequester(self.network, part, self.dice, ferry)
 
 
-class Process:
+class Process(abc.ABC):
     """What can be killed and paused. Its code runs as the part of its name."""
 
     def __init__(self, around: Surrounding, kind: str, host: str) -> None:
@@ -95,6 +95,10 @@ class Process:
     def cut_off(self, seconds: float) -> None:
         """Take its network away for a while."""
         self.part.cut_off_until = max(self.part.cut_off_until, self.around.loop.time() + seconds)
+
+    @abc.abstractmethod
+    def kill(self) -> None:
+        """SIGKILL."""
 
     def _die(self) -> None:
         self.part.is_dead = True
@@ -207,16 +211,19 @@ class Keeper:
     async def _watch(self) -> None:
         while True:
             await self._process.ended.wait()
-            if self._is_stopping or self._client.part.is_dead:
+            if not self._is_wanted():
                 return
             if self._restarts >= self._restarts_max:
                 self._has_failed = True
                 return
             self._restarts += 1
             await asyncio.sleep(RESTART_PAUSE_SECONDS * self._restarts)
-            if self._is_stopping or self._client.part.is_dead:
+            if not self._is_wanted():
                 return
             self._start()
+
+    def _is_wanted(self) -> bool:
+        return not (self._is_stopping or self._client.part.is_dead)
 
     def alive(self) -> bool:
         """Say whether it runs or is being started."""
@@ -310,9 +317,10 @@ class ClientProcess(Process):
             self.ended.set()
 
     async def _work(self) -> OrchestratorResult:
-        workflow, self.run_id = await self._ferry.carry(self._prepare)
-        self.around.note(f"{self.name} has run {self.run_id}")
-        keeper = Keeper(self, self.run_id)
+        workflow, run_id = await self._ferry.carry(self._prepare)
+        self.run_id = run_id
+        self.around.note(f"{self.name} has run {run_id}")
+        keeper = Keeper(self, run_id)
         self._keepers.append(keeper)
         try:
             builder = await self._ferry.carry(lambda: self._build(workflow))
@@ -340,7 +348,7 @@ class ClientProcess(Process):
         return _Factory(
             workflow_id,
             requester,
-            settle=lambda run_id: self._settle(run_id),
+            settle=self._settle,
             sleep=lambda seconds: self._ferry.wait_for(asyncio.sleep(seconds)),
             monotonic=loop.time,
             host=SimulatedHost(self.host, self.pid, 0.0, self.around.alive),
@@ -376,7 +384,9 @@ class ClientProcess(Process):
         assert state is not None
         assert gateway is not None
         config = OrchestratorConfig(
-            heartbeat_interval=RUN_HEARTBEAT_SECONDS, heartbeat_report_by_buffer=REPORT_BY_BUFFER, timeout=RUN_SECONDS_MAX
+            heartbeat_interval=RUN_HEARTBEAT_SECONDS,
+            heartbeat_report_by_buffer=REPORT_BY_BUFFER,
+            timeout=RUN_SECONDS_MAX,
         )
         observer = Observer("", LogDisplay(), lambda _: [], keeper.note_progress, monotonic=self.around.loop.time)
         async with gateway:

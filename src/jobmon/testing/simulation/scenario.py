@@ -1,4 +1,4 @@
-"""Everything that a seed decides before the simulation begins: the workflow, what its commands do, how bad the weather is.
+"""Everything that a seed decides before the simulation begins: workflow, what its commands do, how bad the weather is.
 
 What happens by chance later (delays, lost messages, moments of faults) comes from generators of the same seed.
 """

@@ -73,9 +73,7 @@ class SimulatedServer:
             self._requests.pop(task, None)
 
 
-async def _call(
-    app: Any, method: str, path: str, query: bytes, body: bytes, gone: asyncio.Event
-) -> tuple[int, bytes]:
+async def _call(app: Any, method: str, path: str, query: bytes, body: bytes, gone: asyncio.Event) -> tuple[int, bytes]:
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
