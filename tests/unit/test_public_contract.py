@@ -10,6 +10,11 @@ import pytest
 
 #: "module:qualified.name" -> parameters in order, "name" or "name=default" (repr); more with defaults may follow.
 SIGNATURES = {
+    "jobmon.core.task_generator:task_generator": (
+        "serializers=None tool_name=None naming_args=None max_attempts=None module_source_path=None name_func=None"
+        " default_cluster_name='' default_compute_resources=None default_resource_scales=None yaml_file=None"
+    ),
+    "jobmon.core.task_generator:TaskGenerator.run": "self args",
     "jobmon.client.swarm.orchestrator:WorkflowRunOrchestrator": "state gateway config",
     "jobmon.client.swarm.orchestrator:WorkflowRunOrchestrator.run": "self distributor_alive_callable",
     "jobmon.client.swarm.builder:SwarmBuilder": (

@@ -167,6 +167,22 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     stop_server(data=data)
 
 
+def test_the_page_of_the_documentation(elsewhere, environment):
+    """Its first block is the script that the text says it is."""
+    page = (PROJECT / "docs" / "howto" / "task-generator.md").read_text()
+    (elsewhere / "squares.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    finished = subprocess.run(
+        [sys.executable, "squares.py"],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert finished.stdout.splitlines() == ["D", "The sum is 14"], finished.stderr
+
+
 def test_the_example_fans_out_and_in(tmp_path, elsewhere, environment):
     """On `multiprocess`, with dataclasses, enumerations, lists of paths and texts that a shell would like."""
     folder = tmp_path / "out put"
