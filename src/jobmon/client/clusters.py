@@ -7,12 +7,14 @@ recorded on the way: that is how `multiprocess` comes to be known to a new serve
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from jobmon.client.auto_resources import AutoRequests
 from jobmon.client.defaults import name_hint
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.constants import ResourceType
 from jobmon.core.exceptions import InvalidResources, JobmonError, PluginError, ServerUnavailable
+from jobmon.core.resources import COMMON_KEYS, UNITS, normalized, problems_with_scales, unknown_keys
 from jobmon.core.wire.definition import Cluster, ClusterRequest, ClustersResponse, QueueSpec
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from jobmon.core.resources import Resources
 
 logger = logging.getLogger(__name__)
+
+PROBLEMS_LISTED_MAX: Final = 50
 
 
 class KnownCluster:
@@ -62,6 +66,11 @@ class Clusters:
         self._requester = requester
         self._recorded: dict[str, Cluster] | None = None
         self._known: dict[str, KnownCluster] = {}
+
+    @property
+    def requester(self) -> Requester:
+        """What sends the requests."""
+        return self._requester
 
     def get(self, name: str) -> KnownCluster:
         """Return a cluster, recording it if a plug-in of that name is found here.
@@ -111,6 +120,7 @@ class ResourceResolver:
 
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
+        self._auto = AutoRequests(clusters.requester)
         self._by_source: dict[tuple[int, int], TaskResources] = {}
         self._distinct: dict[TaskResources, TaskResources] = {}
         #: What had to be moved within a queue's limits, in words.
@@ -120,14 +130,23 @@ class ResourceResolver:
         """Give every task its checked request.
 
         Raises:
-            InvalidResources: a cluster, queue or resource is unknown, or a value cannot be read.
+            InvalidResources: clusters, queues or resources are unknown, or values cannot be read; names them all.
         """
+        problems: dict[tuple[int, int], str] = {}
         for task in tasks:
             source = (id(task.options), id(task.template_version.template))
+            if source in problems:
+                continue
             resources = self._by_source.get(source)
             if resources is None:
-                resources = self._by_source[source] = self._resolved(task)
+                try:
+                    resources = self._by_source[source] = self._resolved(task)
+                except InvalidResources as error:
+                    problems[source] = str(error)
+                    continue
             task.task_resources = resources
+        if problems:
+            raise InvalidResources(_listed(list(problems.values())))
 
     @property
     def distinct(self) -> list[TaskResources]:
@@ -149,7 +168,8 @@ class ResourceResolver:
         queue = cluster.queue(str(requested.pop("queue", None) or ""))
         for name in task.fallback_queues:
             cluster.queue(name, "fallback queue")
-        _check_names_of_scales(task, queue)
+        requested = self._auto.resolved(task.template_version, requested)
+        _check_scales(task, queue, requested)
         if task.compute_resources_callable is None:
             self._check_values(task, queue, requested)
         coerced = queue.coerce_resources(**requested)
@@ -162,14 +182,35 @@ class ResourceResolver:
             raise InvalidResources(f"{problems} (queue {queue.queue_name!r} of cluster {task.cluster_name!r})")
         fits, problems = queue.validate_resources(strict=True, **requested)
         if not fits:
-            self.adjusted.append(
-                f"Task {task.name!r} on queue {queue.queue_name!r} of {task.cluster_name!r}: {problems}"
-            )
+            where = f"Task {task.name!r} on queue {queue.queue_name!r} of {task.cluster_name!r}"
+            moved = _moved(requested, queue.coerce_resources(**requested))
+            self.adjusted.append(f"{where}: {problems}; it gets {moved}{self._hint(task.cluster_name, requested)}")
+
+    def _hint(self, cluster_name: str, requested: Resources) -> str:
+        """Say which queue would take the request as it is."""
+        queues = self._clusters.get(cluster_name).queues.values()
+        fitting = [queue.queue_name for queue in queues if queue.validate_resources(strict=True, **requested)[0]]
+        return f" (queue {fitting[0]!r} would take it as it is)" if fitting else " (no queue there can hold it)"
 
 
-def _check_names_of_scales(task: Task, queue: ClusterQueue) -> None:
-    from jobmon.core.resources import COMMON_KEYS, unknown_keys
+def _moved(requested: Resources, coerced: Resources) -> str:
+    before = normalized(requested)
+    return ", ".join(
+        f"{key} {coerced[key]:g} {UNITS[key]}"
+        for key in UNITS
+        if key in before and key in coerced and coerced[key] != before[key]
+    )
 
+
+def _listed(problems: list[str]) -> str:
+    """Return all problems, one a line, up to a bearable number."""
+    more = len(problems) - PROBLEMS_LISTED_MAX
+    return "\n".join([*problems[:PROBLEMS_LISTED_MAX], *([f"... and {more} more."] if more > 0 else [])])
+
+
+def _check_scales(task: Task, queue: ClusterQueue, requested: Resources) -> None:
     problems = unknown_keys(task.resource_scales, COMMON_KEYS | queue.extra_keys)
     if problems:
         raise InvalidResources(f"resource_scales: {'; '.join(problems)}")
+    if problems := problems_with_scales(requested, task.resource_scales):
+        raise InvalidResources("; ".join(problems))

@@ -7,6 +7,7 @@ key by `merged`: later ones are stronger.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.constants import DEFAULT_MAX_ATTEMPTS
 from jobmon.core.exceptions import InvalidResources, JobmonError
-from jobmon.core.resources import SCALE_VALUES_MAX, Resources, normalized, stored_scale
+from jobmon.core.resources import AUTO, AUTO_KEYS, SCALE_VALUES_MAX, Resources, is_auto, normalized, stored_scale
 
 if TYPE_CHECKING:
     from jobmon.client.task_template import TaskTemplate
@@ -97,13 +98,18 @@ def checked_cluster_name(name: object) -> str:
 
 
 def checked_resources(resources: object, what: str = "compute_resources") -> Resources:
-    """Return a copy of a request that can be recorded.
+    """Return a copy of a request that can be recorded; "auto" means that all of it is taken from the history.
 
     Raises:
         ValueError: not a dict of names, or a value that cannot be read; names it.
     """
+    if is_auto(resources):
+        resources = dict.fromkeys(AUTO_KEYS, AUTO)
     copy = {key: _plain(value) for key, value in _mapping(resources, what).items()}
-    normalized(copy)
+    try:
+        normalized(copy, allow_auto=True)
+    except JobmonError as error:
+        raise type(error)(f"{what}: {error}") from None
     if not isinstance(copy.get("queue", ""), str | None):
         raise InvalidResources(f"{what}: queue must be a text, not {copy['queue']!r}.")
     for key, value in copy.items():
@@ -158,8 +164,8 @@ def _checked_scale(key: str, scale: object, what: str) -> object:
         stored = stored_scale(_plain(scale))
     except InvalidResources as error:
         raise InvalidResources(f"{what}[{key!r}]: {error}") from None
-    if isinstance(stored, int | float) and stored < 0:
-        raise InvalidResources(f"{what}[{key!r}]: a factor must not be below 0, not {stored!r}.")
+    if isinstance(stored, int | float) and not (math.isfinite(stored) and stored >= 0):
+        raise InvalidResources(f"{what}[{key!r}]: a factor of a scale must be a number not below 0, not {stored!r}.")
     return stored
 
 

@@ -287,7 +287,9 @@ class Task:
         """The request in normal form; once recorded: as checked against the queue."""
         if self.task_resources is not None:
             return dict(self.task_resources.requested_resources)
-        return {key: value for key, value in normalized(self.compute_resources).items() if key != "queue"}
+        return {
+            key: value for key, value in normalized(self.compute_resources, allow_auto=True).items() if key != "queue"
+        }
 
     @property
     def queue_name(self) -> str:

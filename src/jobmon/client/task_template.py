@@ -125,7 +125,7 @@ class TaskTemplate(HasDefaults):
         upstream_tasks: Iterable[Task] = (),
         task_attributes: Iterable[str] | Mapping[str, Any] = (),
         max_attempts: int | None = None,
-        compute_resources: Mapping[str, Any] | None = None,
+        compute_resources: Mapping[str, Any] | str | None = None,
         compute_resources_callable: Callable[..., Any] | None = None,
         resource_scales: Mapping[str, Any] | None = None,
         cluster_name: str = "",
@@ -139,7 +139,7 @@ class TaskTemplate(HasDefaults):
             upstream_tasks: tasks that must be done before.
             task_attributes: names, or names and values; searchable, never passed to the job.
             max_attempts: how many attempts it gets.
-            compute_resources: what it needs, stronger than all defaults, key by key.
+            compute_resources: what it needs, stronger than all defaults, key by key; "auto": what earlier tasks used.
             compute_resources_callable: called once, when its upstreams are done; returns a dict of resources.
             resource_scales: how resources grow after a resource error.
             cluster_name: where it runs.
@@ -161,7 +161,7 @@ class TaskTemplate(HasDefaults):
         max_attempts: int | None = None,
         upstream_tasks: Iterable[Task] | None = None,
         max_concurrently_running: int = MAX_CONCURRENTLY_RUNNING,
-        compute_resources: Mapping[str, Any] | None = None,
+        compute_resources: Mapping[str, Any] | str | None = None,
         compute_resources_callable: Callable[..., Any] | None = None,
         resource_scales: Mapping[str, Any] | None = None,
         cluster_name: str = "",
@@ -227,7 +227,7 @@ class TaskTemplate(HasDefaults):
     def _options(
         self,
         max_attempts: int | None,
-        compute_resources: Mapping[str, Any] | None,
+        compute_resources: Mapping[str, Any] | str | None,
         compute_resources_callable: Callable[..., Any] | None,
         resource_scales: Mapping[str, Any] | None,
         cluster_name: str,

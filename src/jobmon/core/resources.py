@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from jobmon.core.constants import Cause
-from jobmon.core.exceptions import InvalidMemoryFormat, InvalidMemoryUnit, InvalidResources
+from jobmon.core.exceptions import InvalidMemoryFormat, InvalidMemoryUnit, InvalidResources, JobmonError
 
 #: Keys that every cluster knows. A plug-in's queue may declare more.
 COMMON_KEYS: Final = frozenset(
@@ -305,6 +305,21 @@ def raised(resources: Mapping[str, Any], cause: str | None, peak_gib: float | No
     if missing == "memory" and peak_gib is not None:
         result["memory"] = max(result.get("memory", 0.0), peak_gib * (1 + PEAK_MARGIN))
     return result
+
+
+def problems_with_scales(resources: Mapping[str, Any], scales: Mapping[str, Any]) -> list[str]:
+    """Say which scales will not work on this request, as far as that is known before: lists that shrink or lie."""
+    problems = []
+    for key, scale in scales.items():
+        if not isinstance(scale, list | tuple):
+            continue
+        request = dict(resources)
+        try:
+            for step in range(1, len(scale) + 1):
+                request = scaled(request, {key: scale}, step)
+        except JobmonError as error:
+            problems.append(f"resource_scales[{key!r}] = {scale!r}: {error}")
+    return problems
 
 
 def dry_scales(scales: Mapping[str, Any], step: int) -> list[str]:

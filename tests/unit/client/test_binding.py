@@ -328,4 +328,7 @@ def test_usage_of_a_template(server, tool):
     server.usage = UsageResponse(num_tasks=2, mean_mem=1.5)
     usage = template.resource_usage(workflows=[3], node_args={"a": [1, 2]}, ci=0.95)
     assert (usage["num_tasks"], usage["mean_mem"], usage["ci_mem"]) == (2, 1.5, None)
-    assert server.sent(UsageRequest)[-1] == UsageRequest(workflow_ids=[3], node_args={"a": ["1", "2"]}, confidence=0.95)
+    asked = UsageRequest(
+        workflow_ids=[3], node_args={"a": ["1", "2"]}, confidence=0.95, percentiles=[5, 25, 50, 75, 90, 95, 99]
+    )
+    assert server.sent(UsageRequest)[-1] == asked

@@ -1,0 +1,145 @@
+"""Requests for resources: what is wrong is said with its place before anything is recorded; "auto"."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import pytest
+
+from jobmon.core.exceptions import InvalidMemoryFormat, InvalidResources
+from jobmon.core.wire.binding import WorkflowRequest
+from jobmon.core.wire.definition import ClusterRequest, QueueSpec
+from jobmon.core.wire.monitoring import UsageResponse
+
+CLUSTER = ClusterRequest(
+    name="here",
+    plugin="dummy",
+    queues=[
+        QueueSpec(queue_name="small", parameters={"max_memory": "4G", "max_cores": 4, "default_runtime": "1h"}),
+        QueueSpec(queue_name="large", parameters={"max_memory": "64G", "max_cores": 4}),
+    ],
+)
+
+
+@pytest.fixture
+def template(tool):
+    return tool.get_task_template("step", "{a}", node_args=["a"], default_cluster_name="here")
+
+
+@pytest.fixture
+def workflow(server, tool):
+    server.post_clusters(CLUSTER)
+    return tool.create_workflow("w")
+
+
+@pytest.mark.parametrize("key", ["cores", "memory", "runtime"])
+@pytest.mark.parametrize("value", [0, -1, "8GG", 1e300, math.nan, math.inf, True, [], ""])
+def test_a_value_that_is_no_amount_is_refused_where_it_is_given(template, tool, key, value):
+    with pytest.raises((InvalidResources, InvalidMemoryFormat), match=rf"compute_resources: {key.capitalize()}"):
+        template.create_task(a=1, compute_resources={key: value})
+    with pytest.raises((InvalidResources, InvalidMemoryFormat), match=key.capitalize()):
+        tool.update_default_compute_resources("here", **{key: value})
+
+
+def test_an_amount_in_a_file_is_refused_with_its_place(template, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("task_template_resources: {step: {here: {memory: 8GG}}}")
+    with pytest.raises(InvalidResources, match=r"r.yaml, task_template_resources.step.here: .*8GG.*'GG'"):
+        template.set_default_compute_resources_from_yaml(path, "here")
+    path.write_text("- a list")
+    with pytest.raises(ValueError, match=r"r.yaml must be a mapping"):
+        template.set_default_compute_resources_from_yaml(path, "here")
+    path.write_text("task_template_resources: {stop: {here: {memory: 8G}}}")
+    with pytest.raises(ValueError, match=r"r.yaml has no key 'step' in task_template_resources; did you mean 'stop'"):
+        template.set_default_compute_resources_from_yaml(path, "here")
+    path.write_text("task_template_resources: {step: {here: [1]}}")
+    with pytest.raises(ValueError, match=r"r.yaml, task_template_resources.step.here: .*must be a dict"):
+        template.set_default_compute_resources_from_yaml(path, "here")
+
+
+_WRONG = [
+    ({"compute_resources": {"memroy": 1}}, r"Unknown resource 'memroy'; did you mean 'memory'\?.*queue 'small'"),
+    ({"compute_resources": {"queue": "smal"}}, r"no queue 'smal'; did you mean 'small'"),
+    ({"fallback_queues": ["larg"]}, r"no fallback queue 'larg'; did you mean 'large'"),
+    ({"cluster_name": "her"}, r"no cluster 'her'; did you mean 'here'"),
+    ({"resource_scales": {"memroy": 1}}, r"resource_scales: Unknown resource 'memroy'"),
+    ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": ["6G", "5G"]}}, r"'memory'.*must not shrink"),
+    ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": ["3G"]}}, r"'memory'.*must not shrink"),
+    ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": ["8GG"]}}, r"'memory'.*8GG.*'GG'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), _WRONG)
+def test_what_no_queue_understands_is_refused_before_anything_is_recorded(server, workflow, template, options, message):
+    workflow.add_task(template.create_task(a=1, name="mine", **options))
+    with pytest.raises(InvalidResources, match=rf"(?s)Resources of task 'mine': .*{message}"):
+        workflow.bind()
+    assert server.sent(WorkflowRequest) == []
+
+
+@pytest.mark.parametrize("scale", [-0.5, "0.5", None, {}, math.nan, True])
+def test_what_is_no_scale_is_refused(template, scale):
+    with pytest.raises(InvalidResources, match=r"resource_scales\['memory'\]: .*scale"):
+        template.create_task(a=1, compute_resources={"memory": 1}, resource_scales={"memory": scale})
+
+
+def test_all_problems_are_told_at_once(server, workflow, template):
+    for number, (options, _) in enumerate(_WRONG):
+        workflow.add_task(template.create_task(a=number, name=f"task{number}", **options))
+    with pytest.raises(InvalidResources) as refused:
+        workflow.validate()
+    lines = str(refused.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"Resources of task 'task{n}'" for n in range(len(_WRONG))]
+
+
+def test_strict_validation_tells_task_value_limit_queue_and_a_better_one(workflow, template):
+    workflow.add_task(template.create_task(a=1, name="one", compute_resources={"memory": "8G", "cores": 2}))
+    workflow.add_task(template.create_task(a=2, name="two", compute_resources={"memory": "1T", "cores": 9}))
+    assert workflow.validate() == [
+        "Task 'one' on queue 'small' of 'here': memory 8 GiB is above the maximum of 4 GiB; it gets memory 4 GiB"
+        " (queue 'large' would take it as it is)",
+        "Task 'two' on queue 'small' of 'here': cores 9 cores is above the maximum of 4 cores; memory 1024 GiB is above"
+        " the maximum of 4 GiB; it gets cores 4 cores, memory 4 GiB (no queue there can hold it)",
+    ]
+    with pytest.raises(InvalidResources, match="no queue there can hold it"):
+        workflow.validate(raise_on_error=True)
+
+
+def test_without_strictness_it_is_moved_and_said(workflow, template, caplog):
+    task = workflow.add_task(template.create_task(a=1, name="one", compute_resources={"memory": "8G"}))
+    with caplog.at_level(logging.WARNING):
+        workflow.bind()
+    assert task.requested_resources == {"memory": 4.0, "runtime": 3600.0}
+    assert "it gets memory 4 GiB" in caplog.text
+
+
+def test_auto_takes_what_the_history_says_and_states_its_risk(server, workflow, template, caplog):
+    server.usage = UsageResponse(
+        num_tasks=20, percentiles_mem=[1.0], percentiles_runtime=[100.0], percentiles_cores=[1.1]
+    )
+    whole = workflow.add_task(template.create_task(a=1, compute_resources="auto"))
+    part = workflow.add_task(template.create_task(a=2, compute_resources={"memory": "auto", "cores": 3}))
+    assert part.requested_resources == {"memory": "auto", "cores": 3}
+    with caplog.at_level(logging.INFO):
+        workflow.bind()
+    assert whole.requested_resources == {"memory": 1229 / 1024, "runtime": 150.0, "cores": 1}
+    assert part.requested_resources == {"memory": 1229 / 1024, "runtime": 3600.0, "cores": 3}
+    assert caplog.text.count("probability that a first attempt fails is 5 %") == 1
+
+
+def test_auto_without_enough_history_is_the_queues_default(server, workflow, template, caplog):
+    server.usage = UsageResponse(num_tasks=19, percentiles_mem=[1.0], percentiles_runtime=[100.0])
+    task = workflow.add_task(template.create_task(a=1, compute_resources="auto"))
+    with caplog.at_level(logging.INFO):
+        workflow.bind()
+    assert task.requested_resources == {"runtime": 3600.0}
+    assert "only 19 of its tasks have finished (20 are needed)" in caplog.text
+
+
+def test_auto_in_a_file(template, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("task_template_resources: {step: {here: auto, there: {memory: auto}}}")
+    template.set_default_compute_resources_from_yaml(path, "here")
+    assert template.create_task(a=1).compute_resources == {"cores": "auto", "memory": "auto", "runtime": "auto"}
+    assert template.default_compute_resources_set["there"] == {"memory": "auto"}
