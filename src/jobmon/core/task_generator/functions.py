@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import types
@@ -98,9 +99,18 @@ def _complaints_about_parameters(function: types.FunctionType) -> Iterator[str]:
 
 def annotations_of(function: types.FunctionType) -> Mapping[str, Any]:
     """Return the annotations as they were written, of parameters only."""
-    annotations = dict(function.__annotations__)
+    annotations = dict(_written(function))
     annotations.pop("return", None)  # types of results need not exist on the worker
     return annotations
+
+
+def _written(function: types.FunctionType) -> Mapping[str, Any]:
+    try:
+        return function.__annotations__
+    except NameError:  # from Python 3.14 on they are read when asked for, and a class may be defined further down
+        reader = importlib.import_module("annotationlib")
+        found: Mapping[str, Any] = reader.get_annotations(function, format=reader.Format.FORWARDREF)
+        return found
 
 
 def parameter_names(function: types.FunctionType) -> tuple[str, ...]:
