@@ -12,7 +12,7 @@ themselves and tell how they ended.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,6 +146,25 @@ class ClusterDistributor(ABC):
         return " ".join([*words, "--array-id", str(array_id), "--batch-number", str(batch_number)])
 
 
+def weight_of(requested: Mapping[str, Any]) -> tuple[float, float]:
+    """Return what a request counts: cores, memory in GiB (0: not asked for).
+
+    Queues bring requests into normal form; one of a plug-in's own that left a text, or something that nobody can read,
+    must not end a distributor.
+    """
+    return (
+        _amount(resource_rules.cores_number, requested.get("cores"), 1.0),
+        _amount(resource_rules.memory_gib, requested.get("memory"), 0.0),
+    )
+
+
+def _amount(read: Callable[[object], float], value: object, otherwise: float) -> float:
+    try:
+        return read(value) if value else otherwise
+    except JobmonError:
+        return otherwise
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One command to run now. `env` is added to the environment the distributor was started with."""
@@ -176,6 +195,7 @@ class Exit:
     signal: int | None = None
     not_started: str | None = None  # why the command could not be started
     lost: str | None = None
+    recalled: bool = False  # lost before it was started, because it was not to be started any more
     timed_out: bool = False
     killed: bool = False  # it was interrupted while it ran: even exit code 0 does not mean that it finished
     started_at: float = 0.0

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from jobmon.core.cluster_protocol import Exit, Launch
+from jobmon.core.cluster_protocol import Exit, Launch, weight_of
 from jobmon.core.constants import LOG_TAIL_BYTES_MAX, Cause, TaskInstanceStatus
-from jobmon.core.wire.launching import LaunchBatch, Report
+from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
 
 LOG_SHARD_SIZE: Final = 1_000
 FILE_NAME_CHARACTERS_MAX: Final = 60
@@ -38,12 +38,12 @@ class Attempt:
     @property
     def cores(self) -> float:
         """How many cores it takes."""
-        return float(self.resources.get("cores") or 1)
+        return weight_of(self.resources)[0]
 
     @property
     def memory(self) -> float:
         """How much memory it takes, GiB; 0: not asked for."""
-        return float(self.resources.get("memory") or 0)
+        return weight_of(self.resources)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,19 @@ def attempts_of(batch: LaunchBatch) -> list[Attempt]:
         Attempt(instance, task, batch.cluster_name, name, command, number, batch.requested_resources)
         for instance, task, name, command, number in columns
     ]
+
+
+def attempt_of(adopted: LiveAttempt) -> Attempt:
+    """Return what is known of an attempt that an earlier distributor launched: not its command, but where it writes."""
+    return Attempt(
+        adopted.task_instance_id,
+        adopted.task_id,
+        adopted.cluster_name,
+        adopted.name,
+        "",
+        0,
+        adopted.requested_resources,
+    )
 
 
 def launch_of(attempt: Attempt, around: Surroundings) -> Launch:
@@ -175,7 +188,7 @@ def _verdict(ending: Exit, tail: str, kill_cause: Cause | None) -> _Verdict:
 
 def _status_and_cause(ending: Exit) -> tuple[TaskInstanceStatus, Cause]:
     if ending.lost is not None:
-        return TaskInstanceStatus.UNKNOWN_ERROR, Cause.SUPERVISOR_LOST
+        return TaskInstanceStatus.UNKNOWN_ERROR, Cause.WORKER_LOST if ending.recalled else Cause.SUPERVISOR_LOST
     if ending.not_started is not None:
         return TaskInstanceStatus.ERROR, Cause.COMMAND_NOT_STARTED
     if ending.timed_out:

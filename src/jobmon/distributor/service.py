@@ -188,6 +188,7 @@ class DistributorService:
         for adapter in self._direct.values():
             if not adapter.is_connected():
                 adapter.start()
+        self._state.inherit(response.attempts)
         self._collect()
         self._state.set_run_status(response.workflow_run_status)
         living = {name: adapter.adopt() for name, adapter in self._direct.items()}

@@ -139,6 +139,7 @@ class DistributorState:
         self._triaging: set[int] = set()
         self._telling: set[int] = set()  # attempts whose ending is on its way to the server
         self._given_up: set[int] = set()  # attempts that run though the server has ended them
+        self._inherited: dict[int, Launch] = {}
         self._started: dict[int, float] = {}
         self.run_status: str = WorkflowRunStatus.LAUNCHED
         self.draining = False
@@ -372,7 +373,8 @@ class DistributorState:
         cause = self._killing.pop(ending.task_instance_id, None)
         if held is not None and ending.lost is None:
             self._clusters[held.cluster_name].learn(ending.ended_at - ending.started_at)
-        return Ended(ending, held.launch if held is not None else None, cause)
+        inherited = self._inherited.pop(ending.task_instance_id, None)
+        return Ended(ending, held.launch if held is not None else inherited, cause)
 
     def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str]) -> list[str]:
         """A classic cluster took these; return the ids of those that were told to end meanwhile."""
@@ -444,6 +446,14 @@ class DistributorState:
 
     # -- an earlier distributor's attempts ---------------------------------------------------------------------
 
+    def inherit(self, attempts: Iterable[LiveAttempt]) -> None:
+        """Note where the attempts write that an earlier distributor launched, before any of their endings come."""
+        self._inherited = {
+            attempt.task_instance_id: translate.launch_of(translate.attempt_of(attempt), self._around)
+            for attempt in attempts
+            if attempt.name and attempt.task_instance_id not in self._held
+        }
+
     def adopt(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> dict[str, list[str]]:
         """Settle or take over what the server thinks is alive; return cluster -> distributor ids to terminate.
 
@@ -492,10 +502,9 @@ class DistributorState:
             return True
         if identity not in living.get(attempt.cluster_name, {}):
             return False
-        asked = attempt.requested_resources
+        known, launch = translate.attempt_of(attempt), self._inherited.get(identity)
         distributor_id = living[attempt.cluster_name][identity]
-        cores, memory = float(asked.get("cores") or 1), float(asked.get("memory") or 0)
-        self._hold(identity, _Held(attempt.cluster_name, distributor_id, cores, memory))
+        self._hold(identity, _Held(attempt.cluster_name, distributor_id, known.cores, known.memory, launch))
         return True
 
     def _settle(self, attempt: LiveAttempt) -> None:

@@ -290,6 +290,7 @@ def _live(attempt: FakeAttempt) -> LiveAttempt:
         batch_number=1,
         array_step_id=0,
         requested_resources=dict(attempt.resources),
+        name=attempt.name,
     )
 
 

@@ -188,3 +188,20 @@ def test_a_server_that_dies_meanwhile_is_started_again_and_nothing_is_lost(reque
         run.until({"D": 6})
         run.move("D")
         assert process.wait(20) == 0
+
+
+def test_of_two_distributors_of_a_run_the_older_leaves_and_everything_runs_once(requester, tmp_path):
+    run = Run(requester, "two", [f"sleep 0.2; echo >> {tmp_path}/{i}" for i in range(16)])
+    run.queue()
+    with run.distributor() as older:
+        older.stdout.readline()
+        with run.distributor() as newer:
+            assert older.wait(20) == 0
+            deadline = time.monotonic() + 20
+            while run.counts() != {"D": 16}:
+                assert time.monotonic() < deadline, run.counts()
+                run.queue()  # what the older had been handed ahead came back
+                time.sleep(0.05)
+            run.move("D")
+            assert newer.wait(20) == 0
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == {str(i): 1 for i in range(16)}

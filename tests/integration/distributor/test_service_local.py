@@ -209,6 +209,27 @@ async def test_endings_while_no_distributor_lived_are_reported_by_the_next(start
     assert ending.status == TaskInstanceStatus.DONE
 
 
+async def test_the_output_of_an_adopted_attempt_is_found_where_its_user_wanted_it(start, tmp_path):
+    gateway = start.gateway()
+    (identity,) = gateway.queue("sleep 0.5; echo oh dear; exit 4", resources={"stdout": str(tmp_path / "mine")})
+    async with start.running(gateway):
+        await gateway.until(lambda: gateway.attempts[identity].status is TaskInstanceStatus.RUNNING)
+    await asyncio.sleep(0.8)
+    async with start.running(gateway):
+        (ending,) = await gateway.until_ended()
+    assert ending.error == "exit code 4: oh dear"
+    assert ending.stdout.startswith(f"{tmp_path}/mine/")
+
+
+async def test_a_request_that_nobody_can_read_ends_no_distributor(start):
+    gateway = start.gateway()
+    gateway.queue("true", resources={"memory": "0.1G", "cores": "1"})
+    gateway.queue("true", resources={"memory": "plenty"})
+    async with start.running(gateway):
+        endings = await gateway.until_ended()
+    assert [str(one.status) for one in endings] == ["D", "D"]
+
+
 async def test_a_dead_supervisor_is_replaced_and_its_commands_end(start):
     gateway = start.gateway()
     pids = start.folder / "pid"

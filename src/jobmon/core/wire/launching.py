@@ -76,6 +76,7 @@ class LiveAttempt:
     batch_number: int
     array_step_id: int
     requested_resources: dict[str, Any]
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

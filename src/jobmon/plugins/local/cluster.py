@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.core.cluster_protocol import ClusterQueue, ClusterWorkerNode, DirectClusterDistributor, Exit, Launch
+from jobmon.core.cluster_protocol import (
+    ClusterQueue,
+    ClusterWorkerNode,
+    DirectClusterDistributor,
+    Exit,
+    Launch,
+    weight_of,
+)
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.exceptions import RemoteExitInfoNotAvailable
 from jobmon.plugins.local.link import SupervisorLink, SupervisorPaths, supervisor_paths
@@ -158,8 +165,8 @@ class LocalDistributor(DirectClusterDistributor):
 
     def weight(self, launch: Launch) -> tuple[float, float]:
         """Return what a command counts: cores, memory in GiB. One that asks for more than there is runs alone."""
-        asked = launch.requested_resources
-        return min(float(asked.get("cores") or 1), self.slots()), float(asked.get("memory") or 0)
+        cores, memory = weight_of(launch.requested_resources)
+        return min(cores, self.slots()), memory
 
     def spawn(self, launches: Sequence[Launch]) -> dict[int, str]:
         """Hand these to the supervisor."""
@@ -232,7 +239,7 @@ class LocalDistributor(DirectClusterDistributor):
         elif kind == "limited":
             del self._limits[0]
         elif kind == "recalled":
-            self._lose(message[1], RECALLED)
+            self._lose(message[1], RECALLED, recalled=True)
         elif kind == "replaced" and self._link is not None:
             self._hang_up()  # another one connected; the server knows which of us may go on
 
@@ -241,10 +248,12 @@ class LocalDistributor(DirectClusterDistributor):
             self._forget(ending[0])
             self._exits.append(_exit_of(ending))
 
-    def _lose(self, identities: Sequence[int], why: str) -> None:
+    def _lose(self, identities: Sequence[int], why: str, *, recalled: bool = False) -> None:
         for identity in identities:
             self._forget(identity)
-            self._exits.append(Exit(task_instance_id=identity, distributor_id=str(identity), lost=why))
+            self._exits.append(
+                Exit(task_instance_id=identity, distributor_id=str(identity), lost=why, recalled=recalled)
+            )
 
     def _forget(self, identity: int) -> None:
         self._handed.discard(identity)

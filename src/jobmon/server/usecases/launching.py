@@ -113,9 +113,10 @@ def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
     rows = tx.rows(
         """
         SELECT ti.id, ti.task_id, ti.status, c.name, ti.distributor_id, b.array_id, b.number, ti.array_step_id,
-               r.requested
+               r.requested, t.name
         FROM workflow_run w JOIN task_instance ti ON ti.workflow_run_id = w.id JOIN cluster c ON c.id = ti.cluster_id
         JOIN batch b ON b.id = ti.batch_id JOIN task_resources r ON r.id = ti.task_resources_id
+        JOIN task t ON t.id = ti.task_id
         WHERE w.workflow_id = :id AND ti.status IN (:taken...) ORDER BY ti.id
         """,
         id=workflow_id,
@@ -132,6 +133,7 @@ def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
             batch_number=row[6],
             array_step_id=row[7],
             requested_resources=json.loads(row[8]),
+            name=row[9],
         )
         for row in rows
     ]
