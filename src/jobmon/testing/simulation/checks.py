@@ -7,13 +7,13 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import fsm, wire
-from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import InvalidStateTransition
 from jobmon.core.wire.launching import SyncRequest, SyncResponse
 from jobmon.core.wire.server import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from jobmon.testing.simulation.farm import Command
@@ -135,8 +135,17 @@ _ATTEMPTS: Final = "SELECT task_id, id, number, status, charged, ended_at FROM t
 _TASKS: Final = "SELECT id, name, status, num_attempts, max_attempts, attempt_count FROM task ORDER BY id"
 
 
-def problems(record: Record, scenario: Scenario, acknowledged: dict[int, str]) -> Iterator[str]:
-    """Yield what does not hold in the database when all is over."""
+def problems(
+    record: Record, scenario: Scenario, acknowledged: dict[int, str], excused: Collection[int]
+) -> Iterator[str]:
+    """Yield what does not hold in the database when all is over.
+
+    Args:
+        record: the database.
+        scenario: what was to be.
+        acknowledged: attempt -> the ending that the server acknowledged.
+        excused: tasks that may have failed though they can be done.
+    """
     attempts: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
     for row in record.rows(_ATTEMPTS):
         attempts[row[0]].append(row)
@@ -146,7 +155,7 @@ def problems(record: Record, scenario: Scenario, acknowledged: dict[int, str]) -
         yield f"{len(tasks)} tasks are recorded, {len(scenario.tasks)} were defined"
     for row in tasks:
         yield from _task_problems(row, attempts[row[0]])
-    yield from _end_problems(scenario, statuses)
+    yield from _end_problems(scenario, statuses, excused)
     yield from _run_problems(record, statuses)
     yield from _report_problems(record, acknowledged)
 
@@ -173,7 +182,7 @@ def _task_problems(task: tuple[Any, ...], attempts: list[tuple[Any, ...]]) -> It
         yield f"{who} failed for good after {num_attempts} of {max_attempts} attempts"
 
 
-def _end_problems(scenario: Scenario, statuses: dict[str, str]) -> Iterator[str]:
+def _end_problems(scenario: Scenario, statuses: dict[str, str], excused: Collection[int]) -> Iterator[str]:
     """Every task is done, or failed for good, or waits for one that did."""
     blocked: set[int] = set()
     for plan in scenario.tasks:
@@ -187,6 +196,8 @@ def _end_problems(scenario: Scenario, statuses: dict[str, str]) -> Iterator[str]
         fails = plan.outcomes[-1].exit_code != 0
         if status == TaskStatus.DONE and fails:
             yield f"task number {plan.index} is done though it always fails"
+        if status == TaskStatus.ERROR_FATAL and not fails and plan.index not in excused:
+            yield f"task number {plan.index} failed for good though it can be done"
 
 
 def _run_problems(record: Record, statuses: dict[str, str]) -> Iterator[str]:
@@ -198,8 +209,6 @@ def _run_problems(record: Record, statuses: dict[str, str]) -> Iterator[str]:
     workflow = record.rows("SELECT status FROM workflow")[0][0]
     if all_done != (workflow == WorkflowStatus.DONE):
         yield f"the workflow is {workflow}, all tasks done: {all_done}"
-    if runs and all_done and not any(status == WorkflowRunStatus.DONE for _, status in runs):
-        yield from ()  # its client died before it could say so: the workflow was repaired
 
 
 def _report_problems(record: Record, acknowledged: dict[int, str]) -> Iterator[str]:

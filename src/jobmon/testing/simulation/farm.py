@@ -80,6 +80,8 @@ class Farm:
         self.waiting: deque[Launch] = deque()
         self.ended: dict[int, Exit] = {}
         self.executions: Counter[int] = Counter()
+        #: Tasks of which an execution was killed by the kernel: they may fail whatever they were to come to.
+        self.unlucky: set[int] = set()
         self.is_up = True
         self.paused_until = 0.0
         self.line: FarmDistributor | None = None
@@ -112,6 +114,7 @@ class Farm:
         if not self.running:
             return False
         command = self.running[self._dice.choice(sorted(self.running))]
+        self.unlucky.add(command.index)
         self._end(command, Exit(**self._identity(command), signal=SIGNAL_KILL))
         return True
 

@@ -36,6 +36,7 @@ FAULTS: Final = {
     "server pauses": 2,
     "clock jumps": 2,
     "limit changes": 2,
+    "command is killed": 1,
 }
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jobmon.core import retry
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import (
     DistributorNotAlive,
@@ -113,7 +114,10 @@ class _World:
             await asyncio.gather(chaos, return_exceptions=True)
             await self._end()
         if not self._violations:
-            for problem in checks.problems(self._record, self._scenario, self._answers.acknowledged):
+            excused = self._farm.unlucky | {
+                index for index, count in self._farm.executions.items() if count > retry.UNCHARGED_IN_A_ROW_MAX
+            }
+            for problem in checks.problems(self._record, self._scenario, self._answers.acknowledged, excused):
                 self._complain(problem)
         self._record.close()
         return self._verdict()
@@ -249,6 +253,8 @@ class _World:
         if found[0][0] == WorkflowStatus.DONE:
             return True
         last = self._clients[-1]
+        if last.part.is_dead:
+            return False  # whatever it was about to say
         return last.result is not None and last.error is None and last.result.final_status == WorkflowRunStatus.ERROR
 
     async def _await_aftermath(self) -> None:
@@ -371,6 +377,9 @@ class _World:
         self._loop.call_later(seconds, self._loop.thaw, "server")
         return f"for {seconds} s"
 
+    async def kill_command(self) -> str:
+        return "by the kernel" if self._farm.kill_something() else ""
+
     async def jump(self) -> str:
         name = self._dice.choice(sorted(self._clocks))
         seconds = round(self._dice.uniform(-CLOCK_JUMP_SECONDS_MAX, CLOCK_JUMP_SECONDS_MAX), 3)
@@ -406,6 +415,7 @@ _FAULTS: Final[dict[str, Callable[[_World], Awaitable[str]]]] = {
     "server pauses": _World.pause_server,
     "clock jumps": _World.jump,
     "limit changes": _World.change_limit,
+    "command is killed": _World.kill_command,
 }
 
 
