@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,7 @@ from jobmon.client.binding import user_name
 from jobmon.client.resuming import resume_workflow
 from jobmon.client.workflow_run import WorkflowRunFactory
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
-from jobmon.core.exceptions import JobmonError
+from jobmon.core.exceptions import JobmonError, WorkflowAlreadyComplete
 from jobmon.core.requester import Requester
 from jobmon.core.wire.run import StopRequest, StopResponse
 from jobmon.core.wire.swarm import WorkflowMetadata
@@ -57,7 +58,8 @@ def stop(workflow_id: int, *, kill: bool, is_sure: bool, timeout_seconds: int, a
     request = StopRequest(user=user_name(), kill=kill, any_owner=any_owner)
     answer = requester.call(f"/workflows/{workflow_id}/stop", request, StopResponse)
     if kill:
-        WorkflowRunFactory(workflow_id, requester).wait_for_workflow_resume(timeout_seconds)
+        with suppress(WorkflowAlreadyComplete):  # what was to be ended had finished
+            WorkflowRunFactory(workflow_id, requester).wait_for_workflow_resume(timeout_seconds)
     click.echo(_told(workflow_id, answer))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ from jobmon.core.exceptions import (
     WorkflowAlreadyExists,
     WorkflowNotResumable,
 )
-from jobmon.core.wire.run import ActiveRunsResponse, RunStatusRequest, RunStatusResponse, TerminateResponse
+from jobmon.core.wire.run import ActiveRunsResponse, TerminateResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -292,14 +293,12 @@ class Execution:
 
     def _end_without_orchestrator(self, error: BaseException) -> None:
         """Tell the server how the run ended where the orchestrator did not come to do so."""
-        requester, route = self._subject.requester, f"/workflow_runs/{self._run.workflow_run_id}"
         status = WorkflowRunStatus.STOPPED if isinstance(error, KeyboardInterrupt) else WorkflowRunStatus.ERROR
-        try:
-            requester.call(f"{route}/status", RunStatusRequest(status=status), RunStatusResponse)
-            if status is WorkflowRunStatus.STOPPED:
-                requester.call(f"{route}/terminate_task_instances", {}, TerminateResponse)
-        except JobmonError as refused:
-            logger.warning("The server did not take %s as the status of the run: %s", status.name, refused)
+        self._run.end(status)
+        if status is WorkflowRunStatus.STOPPED:
+            route = f"/workflow_runs/{self._run.workflow_run_id}/terminate_task_instances"
+            with suppress(JobmonError):
+                self._subject.requester.call(route, {}, TerminateResponse)
 
     def _told(self, error: BaseException | None) -> BaseException | None:
         """Return an error as the user is told of it."""

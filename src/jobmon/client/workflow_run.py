@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -11,8 +10,9 @@ import uuid
 from typing import TYPE_CHECKING, Final, Protocol
 
 from jobmon.client.binding import user_name
-from jobmon.core.constants import WorkflowRunStatus
-from jobmon.core.exceptions import JobmonError, ResumeSet, WorkflowNotResumable
+from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
+from jobmon.core.exceptions import JobmonError, ResumeSet, WorkflowAlreadyComplete, WorkflowNotResumable
+from jobmon.core.fsm import Machine, is_terminal
 from jobmon.core.places import is_process_alive, process_start_time
 from jobmon.core.wire.run import (
     ActiveRun,
@@ -190,6 +190,7 @@ class WorkflowRunFactory:
 
         Raises:
             WorkflowNotResumable: it took too long; says who is in the way.
+            WorkflowAlreadyComplete: it was completed meanwhile.
         """
         deadline = self._monotonic() + resume_timeout
         pause = PAUSE_SECONDS_FIRST
@@ -199,6 +200,8 @@ class WorkflowRunFactory:
                 self.workflow_is_resumable = response.is_resumable
                 if response.is_resumable:
                     return
+                if response.workflow_status == WorkflowStatus.DONE:
+                    raise WorkflowAlreadyComplete
                 if self._monotonic() >= deadline:
                     raise WorkflowNotResumable(self._obstacles(response, resume_timeout))
                 self._help_along(response, force_cleanup)
@@ -400,16 +403,19 @@ class WorkflowRun:
             for status in (WorkflowRunStatus.LINKING, WorkflowRunStatus.BOUND):
                 self.update_status(status)
         except BaseException:
-            self._give_up(WorkflowRunStatus.ABORTED)
+            self.end(WorkflowRunStatus.ABORTED)
             raise
         if self._status != WorkflowRunStatus.BOUND:
-            self._give_up(WorkflowRunStatus.TERMINATED)
+            self.end(WorkflowRunStatus.TERMINATED)
             raise ResumeSet(f"Another client took workflow {self.workflow_id} over at the same time; this one ends.")
 
-    def _give_up(self, status: WorkflowRunStatus) -> None:
-        """Leave no run behind that nobody leads on."""
-        with contextlib.suppress(JobmonError):
-            self.update_status(status)
+    def end(self, status: WorkflowRunStatus) -> None:
+        """Leave no run behind that nobody leads on: end it so, or as one that was told to make room."""
+        try:
+            if not is_terminal(Machine.WORKFLOW_RUN, self.update_status(status)):
+                self.update_status(WorkflowRunStatus.TERMINATED)
+        except JobmonError as refused:
+            logger.warning("The server did not take %s as the status of the run: %s", status.name, refused)
 
     def _register(self) -> None:
         from importlib.metadata import version
