@@ -95,6 +95,8 @@ def test_resources(home):
         assert 2 <= len(attempts) <= 4
         assert {one["cause"] for one in attempts[:-1]} == {cause}
         assert attempts[-1]["status"] == "D"
+        assert [one["request_kind"] for one in attempts] == ["validated", *["adjusted"] * (len(attempts) - 1)]
+        assert attempts[-1]["original_resources"] == attempts[0]["requested_resources"]
         assert len({one[missing] for one in asked}) == len(asked)
         assert len({one[kept] for one in asked}) == 1
     assert "and had asked for 0.059 GiB" in details["hungry"]["attempts"][0]["error"]

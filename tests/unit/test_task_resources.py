@@ -128,5 +128,15 @@ def test_without_fallback_it_takes_the_most_of_its_own_queue():
     assert (raised.queue_name, raised.requested_resources["memory"]) == ("small", 2.0)
 
 
+def test_what_was_asked_for_at_first_stays_known():
+    asked = request(memory=5)
+    checked = asked.coerce_resources()
+    raised = checked.adjust({"memory": 1.0}, (LARGE,), 1)
+    again = raised.adjust({"memory": 1.0}, (LARGE,), 2)
+    assert [one.original for one in (asked, checked, raised, again)] == [None, *[{"memory": 5}] * 3]
+    assert request(memory=1, cores=1).coerce_resources().original is None
+    assert checked != TaskResources({"memory": 2, "cores": 1}, SMALL, "here", kind=ResourceType.VALIDATED)
+
+
 def test_it_can_be_read():
     assert repr(request(memory=1)) == "TaskResources(here/small, {'memory': 1.0}, original)"

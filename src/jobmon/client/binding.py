@@ -341,6 +341,7 @@ def _resources_spec(resources: TaskResources) -> ResourcesSpec:
         queue_name=resources.queue.queue_name,
         requested=dict(resources.requested_resources),
         kind=resources.kind,
+        original=None if resources.original is None else dict(resources.original),
     )
 
 

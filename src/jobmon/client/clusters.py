@@ -168,13 +168,14 @@ class ResourceResolver:
         queue = cluster.queue(str(requested.pop("queue", None) or ""))
         for name in task.fallback_queues:
             cluster.queue(name, "fallback queue")
+        original = normalized(requested, allow_auto=True) if task.compute_resources_callable is None else {}
         requested = self._auto.resolved(task.template_version, requested)
         _check_scales(task, queue, requested)
         if task.compute_resources_callable is None:
             self._check_values(task, queue, requested)
         coerced = queue.coerce_resources(**requested)
         coerced.pop("queue", None)
-        return TaskResources(coerced, queue, cluster.name, cluster.cluster_id, ResourceType.VALIDATED)
+        return TaskResources(coerced, queue, cluster.name, cluster.cluster_id, ResourceType.VALIDATED, original)
 
     def _check_values(self, task: Task, queue: ClusterQueue, requested: Resources) -> None:
         valid, problems = queue.validate_resources(strict=False, **requested)

@@ -27,6 +27,7 @@ class TaskResources:
         cluster_name: the cluster to which the queue belongs.
         cluster_id: its id in the database, where known.
         kind: whether the request is as asked for, as checked, or as raised after a resource error.
+        original: what the user had asked for; kept where that is something else.
 
     `id` is the id in the database: None until somebody bound it.
 
@@ -34,7 +35,7 @@ class TaskResources:
         InvalidResources, InvalidMemoryFormat: a value cannot be read.
     """
 
-    __slots__ = ("_hash", "cluster_id", "cluster_name", "id", "kind", "queue", "requested_resources")
+    __slots__ = ("_hash", "cluster_id", "cluster_name", "id", "kind", "original", "queue", "requested_resources")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class TaskResources:
         cluster_name: str,
         cluster_id: int | None = None,
         kind: ResourceType = ResourceType.ORIGINAL,
+        original: Mapping[str, Any] | None = None,
     ) -> None:
         normal = resource_rules.normalized(requested_resources)
         normal.pop("queue", None)
@@ -51,6 +53,7 @@ class TaskResources:
         self.cluster_name = cluster_name
         self.cluster_id = cluster_id
         self.kind = ResourceType(kind)
+        self.original = dict(original) if original is not None and original != normal else None
         self.id: int | None = None
         self._hash = _stable_hash(self._canonical())
 
@@ -60,7 +63,8 @@ class TaskResources:
         return self.queue.queue_name
 
     def _canonical(self) -> str:
-        content = (self.cluster_name, self.queue.queue_name, self.kind.value, self.requested_resources)
+        source = () if self.original is None else (self.original,)
+        content = (self.cluster_name, self.queue.queue_name, self.kind.value, self.requested_resources, *source)
         return json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
 
     def __hash__(self) -> int:
@@ -113,7 +117,8 @@ class TaskResources:
         return self._on(queues[-1], queues[-1].coerce_resources(**grown), ResourceType.ADJUSTED)
 
     def _on(self, queue: ClusterQueue, requested: Mapping[str, Any], kind: ResourceType) -> TaskResources:
-        return TaskResources(requested, queue, self.cluster_name, self.cluster_id, kind)
+        original = self.requested_resources if self.original is None else self.original
+        return TaskResources(requested, queue, self.cluster_name, self.cluster_id, kind, original)
 
 
 def _stable_hash(text: str) -> int:

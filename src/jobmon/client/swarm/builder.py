@@ -17,7 +17,7 @@ from jobmon.client.swarm.state import IN_FLIGHT, StateUpdate, SwarmState
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.clock import SystemClock
-from jobmon.core.constants import TaskStatus, WorkflowRunStatus
+from jobmon.core.constants import ResourceType, TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowNotResumable, WorkflowRunStateError
 
 if TYPE_CHECKING:
@@ -243,7 +243,8 @@ class SwarmBuilder:
     def _resources(self, state: SwarmState, info: ResourcesInfo) -> TaskResources:
         """Return the request as an object; equal ones are one. Its id is the recorded one."""
         queue = self._clusters.get(info.cluster_name).queue(info.queue_name)
-        resources = TaskResources(info.requested, queue, info.cluster_name, info.cluster_id)
+        kind = ResourceType(info.kind)
+        resources = TaskResources(info.requested, queue, info.cluster_name, info.cluster_id, kind, info.original)
         resources.id = info.task_resources_id
         return state.cache_resources(hash(resources), resources)
 

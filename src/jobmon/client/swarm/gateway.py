@@ -263,6 +263,7 @@ class ServerGateway:
                 queue_name=resources.queue_name,
                 requested=dict(resources.requested_resources),
                 kind=resources.kind.value,
+                original=None if resources.original is None else dict(resources.original),
             )
             for resources in task_resources
         ]

@@ -83,12 +83,16 @@ class IdsResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourcesSpec:
-    """A request for a queue. `requested` is plain JSON. `kind` is a `ResourceType`."""
+    """A request for a queue. `requested` is plain JSON. `kind` is a `ResourceType`.
+
+    `original`: what the user had asked for, where that is something else.
+    """
 
     cluster_name: str
     queue_name: str
     requested: dict[str, Any]
     kind: str
+    original: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,10 @@ class TaskSummariesResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt with everything that was recorded."""
+    """One attempt with everything that was recorded.
+
+    `request_kind` is a `ResourceType`; `original_resources`: what the user had asked for, where that is something else.
+    """
 
     task_instance_id: int
     task_id: int
@@ -82,6 +85,8 @@ class Attempt:
     cpu_seconds: float | None
     max_rss_bytes: int | None
     requested_resources: dict[str, Any] = field(default_factory=dict)
+    request_kind: str = ""
+    original_resources: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

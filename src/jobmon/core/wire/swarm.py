@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from jobmon.core.constants import ResourceType
+
 QUEUE_BATCH_MAX = 10_000
 LONG_POLL_SECONDS_MAX = 30.0
 
@@ -106,6 +108,8 @@ class ResourcesInfo:
     queue_id: int
     queue_name: str
     requested: dict[str, Any]
+    kind: str = ResourceType.VALIDATED.value
+    original: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ class Queue(Base):
 
 
 class TaskResources(Base):
-    """A request for a queue, stored once. `requested` is JSON."""
+    """A request for a queue, stored once. `requested` is JSON, `original` what it was made of where that differs."""
 
     __tablename__ = "task_resources"
     id: Mapped[Key]
@@ -80,6 +80,7 @@ class TaskResources(Base):
     queue_id: Mapped[int] = mapped_column(BigId, ForeignKey("queue.id"))
     kind: Mapped[Name]
     requested: Mapped[LongText]
+    original: Mapped[LongText | None]
 
 
 class Argument(Base):

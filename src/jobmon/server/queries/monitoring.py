@@ -167,7 +167,7 @@ def task_detail(session: Session, task_id: int) -> TaskDetail:
         SELECT ti.id, ti.task_id, ti.workflow_run_id, ti.number, ti.status, c.name, q.name, ti.distributor_id, ti.host,
                ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.ended_at, ti.exit_code, ti.exit_signal, ti.cause,
                ti.error, ti.charged, ti.stdout, ti.stderr, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes,
-               r.requested
+               r.requested, r.kind, r.original
         FROM task_instance ti JOIN task_resources r ON r.id = ti.task_resources_id JOIN queue q ON q.id = r.queue_id
         JOIN cluster c ON c.id = ti.cluster_id WHERE ti.task_id = :id ORDER BY ti.number
         """,
@@ -203,6 +203,8 @@ def _attempt(row: Sequence[Any]) -> Attempt:
         cpu_seconds=row[22],
         max_rss_bytes=row[23],
         requested_resources=json.loads(row[24]),
+        request_kind=row[25],
+        original_resources=json.loads(row[26]) if row[26] else None,
     )
 
 

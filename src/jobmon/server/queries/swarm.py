@@ -216,7 +216,7 @@ def tasks_page(session: Session, workflow_id: int, query: PageQuery) -> TasksPag
 def _resources(session: Session, ids: Iterable[int]) -> list[ResourcesInfo]:
     rows = session.rows(
         """
-        SELECT r.id, c.id, c.name, q.id, q.name, r.requested FROM task_resources r
+        SELECT r.id, c.id, c.name, q.id, q.name, r.requested, r.kind, r.original FROM task_resources r
         JOIN queue q ON q.id = r.queue_id JOIN cluster c ON c.id = q.cluster_id WHERE r.id IN (:ids...) ORDER BY r.id
         """,
         ids=list(ids),
@@ -229,6 +229,8 @@ def _resources(session: Session, ids: Iterable[int]) -> list[ResourcesInfo]:
             queue_id=row[3],
             queue_name=row[4],
             requested=json.loads(row[5]),
+            kind=row[6],
+            original=json.loads(row[7]) if row[7] else None,
         )
         for row in rows
     ]

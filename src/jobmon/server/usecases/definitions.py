@@ -165,7 +165,8 @@ def _resources(tx: Transaction, spec: ResourcesSpec, queues: dict[tuple[str, str
     place = (spec.cluster_name, spec.queue_name)
     if place not in queues:
         queues[place] = _queue(tx, *place)
-    identity = content_hash(queues[place], spec.kind, spec.requested)
+    source = () if spec.original is None else (spec.original,)
+    identity = content_hash(queues[place], spec.kind, spec.requested, *source)
     found = tx.value("SELECT id FROM task_resources WHERE hash = :hash", hash=identity)
     if found is not None:
         return int(found)
@@ -175,6 +176,7 @@ def _resources(tx: Transaction, spec: ResourcesSpec, queues: dict[tuple[str, str
         queue_id=queues[place],
         kind=spec.kind,
         requested=to_json(spec.requested),
+        original=None if spec.original is None else to_json(spec.original),
     )
 
 
