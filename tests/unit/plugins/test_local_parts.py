@@ -102,7 +102,8 @@ def tried_again_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(python))
     paths = link.SupervisorPaths(*(tmp_path / name for name in ("socket", "journal", "lock", "log")))
     begin = time.monotonic()
-    line = link.SupervisorLink(paths, 0.0)
+    line = link.SupervisorLink(paths, 5.0)
+    line.send(["end"])
     line.close()
     assert (tmp_path / "failed").is_dir()
     assert time.monotonic() - begin < link.CONNECT_TIMEOUT_SECONDS / 2
