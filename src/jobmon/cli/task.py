@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobmon.cli import steering
 from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.rendering import OUTPUT
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 @click.group()
 def task() -> None:
     """One task: status, attempts, output."""
+
+
+task.add_command(steering.update)
 
 
 @task.command()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from jobmon.cli import resources
+from jobmon.cli import resources, steering
 from jobmon.cli.rendering import OUTPUT
+from jobmon.cli.words import TASK_GROUPS, TaskStates, group_of
 from jobmon.core.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from jobmon.core.wire.monitoring import WorkflowSummary
 
 LIMIT_DEFAULT: Final = 25
-#: The states that the command line shows: what a person wants to know -> the states of a task behind it.
-TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL")
 
 
 @click.group()
@@ -27,6 +26,9 @@ def workflow() -> None:
 
 workflow.add_command(resources.resources)
 workflow.add_command(resources.efficiency)
+workflow.add_command(steering.concurrency)
+workflow.add_command(steering.reset)
+workflow.add_command(steering.history)
 
 
 @workflow.command()
@@ -103,19 +105,25 @@ def status(workflow_ids: tuple[int, ...], users: tuple[str, ...], limit: int, ou
 
 @workflow.command()
 @click.option("-w", "--workflow-id", type=int, required=True)
-@click.option("-s", "--status", "groups", type=click.Choice(TASK_GROUPS, case_sensitive=False), multiple=True)
+@click.option(
+    "-s",
+    "--status",
+    "groups",
+    type=TaskStates(),
+    multiple=True,
+    help=f"{', '.join(TASK_GROUPS)}, or a status by name or letter. Repeatable.",
+)
 @click.option("-l", "--limit", type=click.IntRange(min=1), default=LIMIT_DEFAULT, show_default=True)
 @OUTPUT
-def tasks(workflow_id: int, groups: tuple[str, ...], limit: int, output: str) -> None:
+def tasks(workflow_id: int, groups: tuple[list[str], ...], limit: int, output: str) -> None:
     """Show the tasks of a workflow."""
     from jobmon.cli import rendering
-    from jobmon.core.constants import TaskStatus
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import TaskSummariesResponse
 
-    wanted = [letter.value for letter in TaskStatus if not groups or group_of(letter) in groups]
+    wanted = sorted({letter for letters in groups for letter in letters})
     route = f"/workflows/{workflow_id}/task_summaries"
-    query = {"status": wanted if groups else None, "limit": limit}
+    query = {"status": wanted or None, "limit": limit}
     found = Requester.from_defaults().call(route, query, TaskSummariesResponse, "get").tasks
     if output == "json":
         rendering.show_json(found)
@@ -203,15 +211,6 @@ def stop(*, workflow_id: int, kill: bool, yes: bool, timeout: int, any_owner: bo
     from jobmon.cli import resuming
 
     resuming.stop(workflow_id, kill=kill, is_sure=yes, timeout_seconds=timeout, any_owner=any_owner)
-
-
-def group_of(status: str) -> str:
-    """Tell in which group of the command line a task's status is."""
-    from jobmon.core.constants import TaskStatus
-
-    if status in (TaskStatus.LAUNCHED, TaskStatus.RUNNING):
-        return "RUNNING"
-    return {TaskStatus.DONE: "DONE", TaskStatus.ERROR_FATAL: "FATAL"}.get(TaskStatus(status), "PENDING")
 
 
 def _status_row(summary: WorkflowSummary) -> tuple[object, ...]:

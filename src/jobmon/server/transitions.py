@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import fsm, retry
 from jobmon.core.constants import (
+    Actor,
     Cause,
     ResourceType,
     TaskInstanceStatus,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from jobmon.core.constants import Actor
     from jobmon.server.transaction import Transaction
 
 TI = TaskInstanceStatus
@@ -324,14 +324,21 @@ def launch(tx: Transaction, batch_id: int, attempt_ids: Sequence[int], task_ids:
 
 
 def reset_tasks(
-    tx: Transaction, workflow_id: int, after_id: int, last_id: int, *, keep_running: bool, keep_resources: bool
+    tx: Transaction,
+    workflow_id: int,
+    after_id: int,
+    last_id: int,
+    *,
+    keep_running: bool,
+    keep_resources: bool,
+    keep_done: bool = True,
 ) -> None:
-    """Move tasks that are not DONE, of a range of ids, to REGISTERING with no attempts used."""
+    """Move tasks of a range of ids to REGISTERING with no attempts used."""
     live = "" if not keep_running else _HAS_NO_LIVE_ATTEMPT
     values = {"workflow": workflow_id, "after": after_id, "last": last_id, "target": TaskStatus.REGISTERING.value}
     if keep_running:
         values["live"] = list(LIVE)
-    sources = set(_sources(Machine.TASK, TaskStatus.REGISTERING)) - {TaskStatus.DONE.value}
+    sources = set(_sources(Machine.TASK, TaskStatus.REGISTERING)) - ({TaskStatus.DONE.value} if keep_done else set())
     where = f"WHERE workflow_id = :workflow AND id > :after AND id <= :last {live}"
     changed = tx.run(
         f"UPDATE task SET status = :target, status_at = :stamp {where} AND status IN (:sources...)",
@@ -345,6 +352,25 @@ def reset_tasks(
         tx.run(_LOWER_RESOURCES.format(where=where), **values, adjusted=adjusted)
     if changed:
         tx.wake(Audience.ORCHESTRATOR, workflow_id)
+
+
+def set_tasks(tx: Transaction, workflow_id: int, task_ids: Sequence[int], target: TaskStatus) -> int:
+    """Move tasks without a live attempt to where a user says that they are, with no attempts used; return how many."""
+    changed = tx.run(
+        f"""
+        UPDATE task SET status = :target, status_at = :stamp, num_attempts = 0, uncharged_in_a_row = 0
+        WHERE id IN (:ids...) AND +workflow_id = :workflow AND +status IN (:sources...) {_HAS_NO_LIVE_ATTEMPT}
+        """,
+        ids=task_ids,
+        workflow=workflow_id,
+        target=target.value,
+        stamp=tx.stamp,
+        sources=sorted(fsm.sources(Machine.TASK, target, Actor.USER)),
+        live=list(LIVE),
+    )
+    if changed:
+        tx.wake(Audience.ORCHESTRATOR, workflow_id)
+    return changed
 
 
 #: Back to the newest request that was not raised after a failure.

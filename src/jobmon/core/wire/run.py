@@ -153,6 +153,8 @@ class ForceCleanupResponse:
 class ResetRequest:
     """POST /workflows/{workflow_id}/reset_tasks: tasks that are not DONE go to REGISTERING with no attempts used.
 
+    Without `keep_done` those that are DONE too. `user`: the person who asks, if it is one.
+
     `reset_if_running=False` leaves tasks with a live attempt as they are; else there must be none. Requests for
     resources that were raised after a failure stay with `keep_resources`, else what was asked for first counts again.
     409 `WorkflowNotResumable` while a run of the workflow is active. -> `{}`
@@ -160,6 +162,9 @@ class ResetRequest:
 
     reset_if_running: bool = True
     keep_resources: bool = True
+    keep_done: bool = True
+    user: str = ""
+    any_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,9 +194,12 @@ class StopResponse:
 class ConcurrencyRequest:
     """PUT /workflows/{workflow_id}/concurrency, PUT /arrays/{array_id}/concurrency,
     PUT /workflows/{workflow_id}/arrays/{name}/concurrency. -> `ConcurrencyResponse`
+
+    `user`: the person who asks.
     """
 
     max_concurrently_running: int
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.wire import binding as bind
-from jobmon.core.wire import definition, monitoring, run, sizing
+from jobmon.core.wire import definition, monitoring, run, sizing, steering
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
+from jobmon.server.queries import steering as planning
 from jobmon.server.queries import swarm as reading
 from jobmon.server.queries import usage
 from jobmon.server.routes import polls
@@ -26,6 +27,7 @@ from jobmon.server.usecases import (
     runs,
     triaging,
 )
+from jobmon.server.usecases.steering import update_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -175,6 +177,16 @@ _RUNS: Final = (
     *_limit("/arrays/{array_id:int}/concurrency", reading.array_limit, concurrency.limit_array),
     *_limit(f"{_WORKFLOW}/arrays/{{name}}/concurrency", reading.named_array_limit, concurrency.limit_arrays_by_name),
 )
+_STEERING: Final = (
+    _post(
+        f"{_WORKFLOW}/task_updates/plan",
+        _read(planning.plan_update),
+        steering.TaskUpdatePlanRequest,
+        steering.TaskUpdatePlan,
+    ),
+    _post(f"{_WORKFLOW}/task_updates", _write(update_tasks), steering.TaskUpdateRequest, steering.TaskUpdateResponse),
+    _get(f"{_WORKFLOW}/history", _read(planning.history), steering.HistoryResponse, query=planning.HistoryQuery),
+)
 _READING: Final = (
     _get("/time", _glance(reading.server_time), about.ServerTime),
     _get("/health", _health, about.Health),
@@ -210,4 +222,4 @@ _READING: Final = (
     _get("/task_instances/{task_instance_id:int}/log_tail", _read(people.log_tail), monitoring.LogTail),
 )
 
-ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_READING)
+ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_STEERING, *_READING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
+from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, Actor
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.usecases.binding import set_array_limit, set_workflow_limit
@@ -20,10 +20,17 @@ def _checked(request: ConcurrencyRequest) -> int:
     return request.max_concurrently_running
 
 
+def _note(tx: Transaction, workflow_id: int, request: ConcurrencyRequest, **what: object) -> None:
+    actor = Actor.USER if request.user else Actor.CLIENT
+    limit = request.max_concurrently_running
+    tx.audit(actor, "concurrency", workflow_id, user=request.user, max_concurrently_running=limit, **what)
+
+
 def limit_workflow(tx: Transaction, workflow_id: int, request: ConcurrencyRequest) -> ConcurrencyResponse:
     """Change the limit of a workflow."""
     require_workflow(tx, workflow_id)
     set_workflow_limit(tx, workflow_id, _checked(request))
+    _note(tx, workflow_id, request)
     return ConcurrencyResponse(max_concurrently_running=request.max_concurrently_running)
 
 
@@ -33,6 +40,7 @@ def limit_array(tx: Transaction, array_id: int, request: ConcurrencyRequest) -> 
     if workflow_id is None:
         raise NotFound.of("array", array_id)
     set_array_limit(tx, workflow_id, array_id, _checked(request))
+    _note(tx, workflow_id, request, array=array_id)
     return ConcurrencyResponse(max_concurrently_running=request.max_concurrently_running)
 
 
@@ -45,4 +53,5 @@ def limit_arrays_by_name(
         raise NotFound.of(f"array of workflow {workflow_id} called", repr(name))
     for array_id in ids:
         set_array_limit(tx, workflow_id, array_id, _checked(request))
+    _note(tx, workflow_id, request, template=name)
     return ConcurrencyResponse(max_concurrently_running=request.max_concurrently_running)

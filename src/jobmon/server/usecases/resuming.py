@@ -79,7 +79,7 @@ def resume(tx: Transaction, workflow_id: int, request: ResumeRequest) -> ResumeR
     """
     if require_workflow(tx, workflow_id) == WorkflowStatus.DONE:
         raise WorkflowAlreadyComplete
-    _require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
+    require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     transitions.end_queued(tx, workflow_id, Cause.KILLED_FOR_RESUME)
     for run in active_runs(tx, workflow_id):
         is_lost = run.heartbeat_overdue or run.workflow_run_id in request.gone_run_ids
@@ -97,7 +97,7 @@ def resume(tx: Transaction, workflow_id: int, request: ResumeRequest) -> ResumeR
     return resume_state(tx, workflow_id)
 
 
-def _require_owner(tx: Transaction, workflow_id: int, user: str, *, any_owner: bool) -> None:
+def require_owner(tx: Transaction, workflow_id: int, user: str, *, any_owner: bool) -> None:
     """Keep people from taking over by mistake what others run. It is no protection: users are what they say."""
     owner = tx.value("SELECT user_name FROM workflow WHERE id = :id", id=workflow_id)
     if user and user != owner and not any_owner:
@@ -185,7 +185,7 @@ def stop(tx: Transaction, workflow_id: int, request: StopRequest) -> StopRespons
         InvalidRequest: it belongs to somebody else.
     """
     require_workflow(tx, workflow_id)
-    _require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
+    require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     ended = transitions.end_queued(tx, workflow_id, Cause.KILLED)
     stopped = [run for run in active_runs(tx, workflow_id) if run.status not in MAKING_ROOM]
     for run in stopped:
@@ -210,6 +210,7 @@ def start_reset(tx: Transaction, workflow_id: int, request: ResetRequest) -> int
         WorkflowNotResumable: a run is active, or attempts are that were not told to end.
     """
     require_workflow(tx, workflow_id)
+    require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     _require_no_run(tx, workflow_id)
     transitions.end_queued(tx, workflow_id, Cause.KILLED_FOR_RESUME)
     live = len(transitions.live_attempts(tx, workflow_id)) if request.reset_if_running else 0
@@ -218,11 +219,13 @@ def start_reset(tx: Transaction, workflow_id: int, request: ResetRequest) -> int
             f"{live} attempts of workflow {workflow_id} may still run; stop them or leave their tasks alone."
         )
     tx.audit(
-        Actor.CLIENT,
+        Actor.USER if request.user else Actor.CLIENT,
         "reset tasks",
         workflow_id,
+        user=request.user,
         reset_if_running=request.reset_if_running,
         keep_resources=request.keep_resources,
+        keep_done=request.keep_done,
     )
     return 0
 
@@ -254,6 +257,8 @@ def reset_chunk(tx: Transaction, workflow_id: int, after_id: int, request: Reset
         most=TASKS_PER_TRANSACTION,
     )
     if last_id is not None:
+        if not request.keep_done:
+            _reopen(tx, workflow_id)
         transitions.reset_tasks(
             tx,
             workflow_id,
@@ -261,8 +266,16 @@ def reset_chunk(tx: Transaction, workflow_id: int, after_id: int, request: Reset
             last_id,
             keep_running=not request.reset_if_running,
             keep_resources=request.keep_resources,
+            keep_done=request.keep_done,
         )
     return None if last_id is None else int(last_id)
+
+
+def _reopen(tx: Transaction, workflow_id: int) -> None:
+    """What is done is done no more; with each chunk, since the reaper may find all tasks done before the first."""
+    status = require_workflow(tx, workflow_id)
+    if status == WorkflowStatus.DONE:
+        transitions.move_workflow(tx, workflow_id, status, WorkflowStatus.REGISTERING)
 
 
 def terminate(tx: Transaction, run_id: int) -> TerminateResponse:

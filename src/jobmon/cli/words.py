@@ -1,0 +1,86 @@
+"""States as people write them: names, letters or groups, with the nearest one named on a slip; and their inverse."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from enum import StrEnum
+
+#: The states that the command line shows: what a person wants to know.
+TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL")
+NEAR_ENOUGH: Final = 0.5
+
+
+def group_of(status: str) -> str:
+    """Tell in which group of the command line a task's status is."""
+    from jobmon.core.constants import TaskStatus
+
+    if status in (TaskStatus.LAUNCHED, TaskStatus.RUNNING):
+        return "RUNNING"
+    return {TaskStatus.DONE: "DONE", TaskStatus.ERROR_FATAL: "FATAL"}.get(TaskStatus(status), "PENDING")
+
+
+def task_statuses(word: str) -> list[str]:
+    """Return the letters that a word stands for: a group, the name of a status, or a letter.
+
+    Raises:
+        click.BadParameter: it is none; names the nearest.
+    """
+    from jobmon.core.constants import TaskStatus
+
+    wanted = word.strip().upper()
+    if wanted in TASK_GROUPS:
+        return [status.value for status in TaskStatus if group_of(status) == wanted]
+    return [_status_of(TaskStatus, wanted, word, TASK_GROUPS)]
+
+
+def status_letter(kind: type[StrEnum], word: str, allowed: Iterable[StrEnum]) -> str:
+    """Return the letter of a status given by name or letter.
+
+    Raises:
+        click.BadParameter: it is none of the allowed ones; names the nearest.
+    """
+    choices = list(allowed)
+    letter = _status_of(kind, word.strip().upper(), word, ())
+    if letter not in choices:
+        names = " or ".join(f"{status.value} ({status.name})" for status in choices)
+        raise click.BadParameter(f"{word!r} cannot be set; give {names}.")
+    return letter
+
+
+def _status_of(kind: type[StrEnum], wanted: str, word: str, groups: Iterable[str]) -> str:
+    for status in kind:
+        if wanted in (status.name, status.value):
+            return status.value
+    names = [*groups, *(status.name for status in kind)]
+    names = list(dict.fromkeys(names))
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=NEAR_ENOUGH)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
+    raise click.BadParameter(f"there is no status {word!r}; {hint}")
+
+
+class TaskStates(click.ParamType[list[str]]):
+    """A word for states of tasks; its value is a list of letters."""
+
+    name = "status"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Read a word."""
+        return value if isinstance(value, list) else task_statuses(str(value))
+
+
+def count_text(counts: dict[str, int], kind: type[StrEnum]) -> str:
+    """Return counts by status as words: 3 DONE, 2 RUNNING."""
+    return ", ".join(
+        f"{count} {kind(letter).name}" for letter, count in sorted(counts.items(), key=lambda one: -one[1])
+    )
+
+
+def number_of(count: int, what: str) -> str:
+    """Return a count with its noun: 1 task, 2 tasks."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

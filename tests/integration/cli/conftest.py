@@ -1,0 +1,166 @@
+"""One server with workflows in several states for all commands: done, failed, under way, and recorded but never run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from jobmon.cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from click.testing import Result
+
+SECONDS_MAX = 60
+BAD_TASKS = 12
+
+DEFINE = """
+import sys
+from jobmon.client.api import Tool
+
+tool = Tool(name="tool")
+step = tool.get_task_template("step", command_template="{command}", node_args=["command"])
+
+def recorded(name, **options):
+    return tool.create_workflow(name=name, workflow_args=name, default_max_attempts=1, **options)
+"""
+ENDED = (
+    DEFINE
+    + """
+fine = recorded("fine")
+fine.add_tasks([step.create_task(name=f"fine_{i}", command=f"echo fine {i}") for i in range(2)])
+assert fine.run() == "D"
+
+failed = recorded("failed")
+work = tool.get_task_template(
+    "work", command_template="sh -c '{script}' {number} {region}", node_args=["number", "region"], op_args=["script"])
+script = '[ "$1" = bad ] || exit 0; echo "cannot read /data/$0.csv: line $0" >&2; exit 3'
+tasks = [
+    work.create_task(name=f"work_{region}_{n}", number=n, region=region, script=script)
+    for region in ("good", "bad") for n in range(12)
+]
+after = step.create_task(name="after_bad", command="echo never", upstream_tasks=[tasks[-1]])
+last = step.create_task(name="last", command="echo never at all", upstream_tasks=[after])
+killed = step.create_task(name="killed", command="kill -9 $$")
+failed.add_tasks([*tasks, after, last, killed])
+assert failed.run() == "E"
+
+resting = recorded("resting")
+first = step.create_task(name="first", command="echo first")
+second = step.create_task(name="second", command="echo second", upstream_tasks=[first])
+third = step.create_task(name="third", command="echo third", upstream_tasks=[second])
+resting.add_tasks([first, second, third])
+resting.bind()
+print(fine.workflow_id, failed.workflow_id, resting.workflow_id)
+"""
+)
+BUSY = (
+    DEFINE
+    + """
+busy = recorded("busy", max_concurrently_running=1)
+runs = step.create_task(name="runs", command="echo begun; while [ ! -e goon ]; do sleep 0.05; done; echo ended")
+waits = step.create_task(name="waits", command="true", upstream_tasks=[runs])
+limited = step.create_task(name="limited", command="echo limited")
+busy.add_tasks([runs, limited, waits])
+busy.run()
+"""
+)
+
+
+@dataclass
+class Session:
+    """Workflows by name, their tasks by name, and the commands."""
+
+    folder: Path
+    environment: dict[str, str | None]
+    workflows: dict[str, int]
+    tasks: dict[str, int]
+
+    def invoke(self, *arguments: object, code: int = 0, **options: Any) -> str:
+        """Run a command and return what it prints to standard output; check its exit code."""
+        result = self._run(arguments, **options)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result.stdout if code == 0 else result.output
+
+    def both(self, *arguments: object) -> str:
+        """Run a command that must work; return what it prints to standard output and standard error."""
+        result = self._run(arguments)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def _run(self, arguments: Sequence[object], **options: Any) -> Result:
+        # The environment is that of the call alone: other tests share this process.
+        environment = self.environment | options.pop("env", {})
+        return CliRunner(env=environment).invoke(main, [str(argument) for argument in arguments], **options)
+
+    def python(self, script: str) -> subprocess.Popen[str]:
+        """Start the text of a script."""
+        environment = {name: value for name, value in os.environ.items() if name not in self.environment}
+        environment |= {name: value for name, value in self.environment.items() if value is not None}
+        return subprocess.Popen(
+            [sys.executable, "-c", script],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def json(self, *arguments: object) -> Any:
+        """Run a command with `-o json` and return what it prints."""
+        return json.loads(self.invoke(*arguments, "-o", "json"))
+
+
+@pytest.fixture(scope="session")
+def session() -> Iterator[Session]:
+    # Not `tmp_path`: sockets need short paths.
+    folder = Path(tempfile.mkdtemp(prefix="jobmon-cli-"))
+    environment: dict[str, str | None] = {name: None for name in os.environ if name.startswith("JOBMON")}
+    environment |= {
+        "HOME": str(folder),
+        "JOBMON_DATA_DIR": str(folder / "data"),
+        "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1",
+        "JOBMON__MULTIPROCESS__SLOTS": "2",
+        "NO_COLOR": "1",
+        "COLUMNS": "120",
+    }
+    there = Session(folder, environment, {}, {})
+    ended = there.python(ENDED)
+    printed, _ = ended.communicate(timeout=SECONDS_MAX)
+    assert ended.returncode == 0
+    there.workflows = dict(zip(("fine", "failed", "resting"), map(int, printed.split()[-3:]), strict=True))
+    busy = there.python(BUSY)
+    try:
+        _wait_for_busy(there)
+        yield there
+    finally:
+        busy.send_signal(signal.SIGTERM)
+        busy.communicate(timeout=SECONDS_MAX)
+        there.invoke("server", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_busy(there: Session) -> None:
+    deadline = time.monotonic() + SECONDS_MAX
+    while "busy" not in there.workflows:
+        assert time.monotonic() < deadline
+        for found in there.json("workflow", "status"):
+            if found["name"] == "busy" and "R" in found["counts"]:
+                there.workflows["busy"] = found["workflow_id"]
+    for number in there.workflows.values():
+        found = there.json("workflow", "tasks", "-w", number, "-l", 100)
+        there.tasks |= {task["name"]: task["task_id"] for task in found}
