@@ -4,7 +4,7 @@ import argparse
 import random
 import sys
 
-from tests.chaos import rounds
+from tests.chaos import crash_points, rounds
 from tests.chaos.shows import SHOWS
 
 
@@ -13,8 +13,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=20, help="workflows with random faults")
     parser.add_argument("--seed", type=int, help="the same seed chooses the same faults (moments differ)")
     parser.add_argument("--crash-points", action="store_true", help="also die at every commit and submission")
+    parser.add_argument("--some-crash-points", action="store_true", help="only die at a few of them")
     parser.add_argument("--show", choices=SHOWS, help="only one of the stories with figures")
     options = parser.parse_args()
+    if options.some_crash_points:
+        return 0 if crash_points.run_some() else 1
     if options.show:
         return 0 if SHOWS[options.show]() else 1
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
@@ -22,8 +25,6 @@ def main():
     rounds.report(total)
     is_clean = total.is_clean
     if options.crash_points:
-        from tests.chaos import crash_points
-
         is_clean = crash_points.run_all() and is_clean
     return 0 if is_clean else 1
 
