@@ -9,6 +9,7 @@ import msgspec
 
 from jobmon.core import wire
 from jobmon.core.wire.server import Problem
+from jobmon.server.routes.endpoint import HTTP_NO_CONTENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +46,7 @@ def _operation(endpoint: Endpoint, schema_of: dict[type, Any], components: dict[
         "description": (about.__doc__ or "") if about is not None else "",
         "parameters": _path_parameters(endpoint) + _query_parameters(endpoint, components),
         "responses": {
-            str(endpoint.status): _content("The answer.", schema_of[endpoint.reply] if endpoint.reply else {}),
+            str(endpoint.status): _answer(endpoint, schema_of),
             "default": _content("Refused.", schema_of[Problem]),
         },
     }
@@ -53,6 +54,12 @@ def _operation(endpoint: Endpoint, schema_of: dict[type, Any], components: dict[
         operation["requestBody"] = {"required": True, **_content("", schema_of[endpoint.body])}
         del operation["requestBody"]["description"]
     return operation
+
+
+def _answer(endpoint: Endpoint, schema_of: dict[type, Any]) -> dict[str, Any]:
+    if endpoint.status == HTTP_NO_CONTENT:
+        return {"description": "Done."}
+    return _content("The answer.", schema_of[endpoint.reply] if endpoint.reply else {})
 
 
 def _operation_id(endpoint: Endpoint) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+HTTP_NO_CONTENT: Final = 204
 _JSON: Final = (b"content-type", b"application/json")
 
 
@@ -56,7 +57,7 @@ class Endpoint:
             if status == 500:
                 logger.exception("%s %s failed", self.method, scope["path"])
             content = wire.encode(problem)
-        headers = [_JSON, (b"content-length", b"%d" % len(content))]
+        headers = [_JSON, (b"content-length", b"%d" % len(content))] if content else []
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -64,6 +65,8 @@ class Endpoint:
         services: Services = request.app.state.services
         message = await self._message(request, services.settings.request_bytes_max)
         reply = await self.handle(Call(services, tuple(request.path_params.values()), message, request))
+        if self.status == HTTP_NO_CONTENT:
+            return self.status, b""
         return self.status, b"{}" if reply is None else wire.encode(reply)
 
     async def _message(self, request: Request, bytes_max: int) -> Any:
