@@ -24,7 +24,10 @@ def ask_on_terminal() -> bool:
     sys.stderr.write("\nStop this workflow and end its running tasks? [y/N] (Ctrl-C again: yes) ")
     sys.stderr.flush()
     answer = sys.stdin.readline()
-    return not answer or answer.strip().lower() in ("y", "yes")
+    is_meant = not answer or answer.strip().lower() in ("y", "yes")
+    sys.stderr.write("Stopping.\n" if is_meant else "Going on.\n")
+    sys.stderr.flush()
+    return is_meant
 
 
 def on_terminal() -> bool:
