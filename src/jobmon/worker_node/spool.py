@@ -6,6 +6,7 @@ import json
 import os
 
 SUFFIX = ".report"
+DAMAGED_SUFFIX = ".damaged"
 REPLAYED_MAX = 20
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ def keep(folder: str, identity: int, message: Mapping[str, Any]) -> str | None:
 
 
 def replay(folder: str, deliver: Callable[[Mapping[str, Any]], bool]) -> int:
-    """Deliver what lies here, at most a few; return how many were. What cannot be read is removed."""
+    """Deliver what lies here, at most a few; return how many were.
+
+    What is damaged is put aside under another name, so that a person can look at it and it holds nobody up. What cannot
+    be read now stays for the next.
+    """
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
     except OSError:
@@ -36,9 +41,14 @@ def replay(folder: str, deliver: Callable[[Mapping[str, Any]], bool]) -> int:
     delivered = 0
     for name in names[:REPLAYED_MAX]:
         path = os.path.join(folder, name)
-        message = _read(path)
-        if message is None or deliver(message):
-            delivered += message is not None
+        try:
+            message = _read(path)
+        except OSError:
+            continue
+        if message is None:
+            _put_aside(path)
+        elif deliver(message):
+            delivered += 1
             _remove(path)
         else:
             break
@@ -46,12 +56,21 @@ def replay(folder: str, deliver: Callable[[Mapping[str, Any]], bool]) -> int:
 
 
 def _read(path: str) -> dict[str, Any] | None:
+    """Return a report, or None if it is damaged."""
+    with open(path, "rb") as file:
+        content = file.read()
     try:
-        with open(path, "rb") as file:
-            message = json.loads(file.read())
-    except (OSError, ValueError):
+        message = json.loads(content)
+    except ValueError:
         return None
     return message if isinstance(message, dict) else None
+
+
+def _put_aside(path: str) -> None:
+    try:
+        os.rename(path, path + DAMAGED_SUFFIX)
+    except OSError:
+        return
 
 
 def _remove(path: str) -> None:
