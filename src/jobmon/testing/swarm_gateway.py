@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from jobmon.client.task_resources import TaskResources
-    from jobmon.core.wire.swarm import QueueBatch
+    from jobmon.core.wire.swarm import QueueBatch, ResourceError
 
 _IN_FLIGHT: Final = frozenset({TaskStatus.QUEUED, TaskStatus.INSTANTIATING, TaskStatus.LAUNCHED, TaskStatus.RUNNING})
 _QUEUEABLE: Final = frozenset({TaskStatus.REGISTERING, TaskStatus.ADJUSTING_RESOURCES})
@@ -80,6 +80,8 @@ class FakeSwarmGateway:
         self.queued_batches: list[QueueBatch] = []
         self.in_flight_max = 0
         self.is_stale = False
+        #: How attempts that end with a resource error ended.
+        self.resource_error: ResourceError | None = None
         #: Changes of these tasks are kept from the feed; only a full snapshot tells them.
         self.silent: set[int] = set()
         #: Whether attempts start to run at all.
@@ -256,6 +258,11 @@ class FakeSwarmGateway:
             workflow_run_status=self.status,
             max_concurrently_running=self.limit if has_limits else None,
             array_limits=dict(self.array_limits) if has_limits else {},
+            resource_errors={
+                task.task_id: self.resource_error
+                for task in told
+                if self.resource_error is not None and task.status is TaskStatus.ADJUSTING_RESOURCES
+            },
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -12,7 +13,7 @@ from jobmon.client.swarm.state import SwarmState
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.cluster_protocol import ClusterQueue
-from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, TaskInstanceStatus, TaskStatus, WorkflowRunStatus
+from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, Cause, TaskInstanceStatus, TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import (
     CallableReturnedInvalidObject,
     DistributorNotAlive,
@@ -20,6 +21,7 @@ from jobmon.core.exceptions import (
     WorkflowRunStateError,
     WorkflowTestError,
 )
+from jobmon.core.wire.swarm import ResourceError
 from jobmon.testing.swarm_gateway import FakeSwarmGateway, FakeTask
 from jobmon.testing.virtual_time import run_virtual
 
@@ -194,6 +196,43 @@ def test_a_callable_that_returns_no_dict_ends_the_run():
     result = run(server, state=state)
     assert isinstance(result.error, CallableReturnedInvalidObject)
     assert (result.final_status, server.status) == (WorkflowRunStatus.ERROR, WorkflowRunStatus.ERROR)
+
+
+def _raise():
+    raise KeyError("no such file")
+
+
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        (lambda: None, "must return a dict of resources, but it returned None"),
+        (_raise, "raised KeyError: 'no such file'"),
+        (lambda: {"memory": "8GG"}, r"returned {'memory': '8GG'}: .*'GG'"),
+        (lambda: {"cores": 0}, "returned {'cores': 0}: Cores 0 must be"),
+        (lambda: {"memroy": 1}, r"Unknown resource 'memroy'; did you mean 'memory'\?.*queue 'all.q'"),
+        (lambda: {"memory": "auto"}, "'auto' cannot be read"),
+    ],
+)
+def test_what_a_callable_does_wrong_is_told_before_anything_is_submitted(callback, said):
+    server = FakeSwarmGateway([FakeTask(1), FakeTask(2)])
+    state = state_of(server, None)
+    for task in state.tasks.values():
+        task.task_resources = resources()
+    state.tasks[2].compute_resources_callable = callback
+    result = run(server, state=state)
+    assert isinstance(result.error, ValueError)
+    assert re.search(rf"compute_resources_callable of task 2 {said}|task 2 .*{said}", str(result.error)), result.error
+    assert server.queued_batches == []
+
+
+def test_the_orchestrator_raises_what_the_server_says_was_missing():
+    server = FakeSwarmGateway([FakeTask(1, outcomes=[Z, Z])])
+    server.resource_error = ResourceError(cause=Cause.OUT_OF_MEMORY, max_rss_bytes=2 * 1024**3)
+    state = state_of(server, lambda: resources(memory=1, runtime=60))
+    result = run(server, state=state)
+    assert result.final_status == WorkflowRunStatus.DONE
+    assert state.tasks[1].task_resources.requested_resources == {"memory": pytest.approx(3.6), "runtime": 60}
+    assert state.resource_errors == {}
 
 
 def test_the_timeout_is_an_error_and_submitted_tasks_go_on():

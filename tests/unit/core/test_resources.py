@@ -101,6 +101,36 @@ def test_an_iterator_as_scale_is_read_once_and_bounded():
         resources.stored_scale("0.5")
 
 
+_requests = st.fixed_dictionaries(
+    {"cores": st.integers(1, 64)}, optional={"memory": st.floats(0.01, 1e4), "runtime": st.floats(1, 1e5)}
+)
+_scales = st.one_of(
+    st.floats(0, 2), st.lists(st.floats(1e5, 1e6), min_size=1).map(sorted), st.just(lambda old: old * 1.5)
+)
+
+
+@given(_requests, st.sampled_from(["out of memory", "out of time"]), st.none() | st.floats(0.001, 1e4))
+def test_without_scales_only_what_was_missing_grows_and_it_does(request, cause, peak):
+    missing = resources.MISSING[cause]
+    raised = resources.raised(request, cause, peak)
+    assert {key: raised.get(key) for key in request if key != missing} == {
+        key: value for key, value in request.items() if key != missing
+    }
+    if missing in request:
+        assert raised[missing] >= request[missing] * (1 + resources.DEFAULT_RESOURCE_SCALE)
+    if missing == "memory" and peak is not None:
+        assert raised["memory"] > peak
+
+
+@given(_requests, st.dictionaries(st.sampled_from(["cores", "memory", "runtime"]), _scales), st.integers(1, 4))
+def test_scaling_never_lowers_and_touches_only_what_has_a_scale(request, scales, step):
+    scaled = resources.scaled(request, scales, step)
+    assert scaled.keys() == request.keys()
+    for key, value in request.items():
+        assert scaled[key] >= value if key in scales else scaled[key] == value
+    assert resources.problems_with_scales(request, scales) == []
+
+
 @given(st.floats(min_value=1e-6, max_value=1e6))
 def test_numbers_of_gib_stay_what_they_are(value):
     assert resources.memory_gib(value) == value
