@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.metadata
+import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobmon.core import places, wire
 from jobmon.core.configuration import JobmonConfig, data_directory
+from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.exceptions import ConfigError, ServerUnavailable
 from jobmon.core.wire.server import AccessFile
 
@@ -31,6 +35,14 @@ SERVER_LOG_NAME: Final = "server.log"
 START_LOCK_NAME: Final = "start.lock"
 LOOK_INTERVAL_SECONDS: Final = 0.01
 LOG_LINES_SHOWN_MAX: Final = 15
+#: A log that is larger when a server starts becomes the older one of two.
+LOG_BYTES_MAX: Final = 10 * 1024 * 1024
+#: Tells an embedded server to end when it is idle.
+RETIRE_SIGNAL: Final = signal.SIGUSR1
+#: An idle server has ended after this long.
+RETIRE_SECONDS_MAX: Final = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 def access_file_path(data: Path | None = None) -> Path:
@@ -93,12 +105,15 @@ def _check_reachable(access: AccessFile) -> None:
 def ensure_server(data: Path | None = None, config: JobmonConfig | None = None) -> AccessFile:
     """Return the access file of the embedded server, starting one if none lives.
 
+    One of an older version is asked to end when it is idle, and is then replaced.
+
     Raises:
-        ServerUnavailable: it did not start; the message ends with its log.
+        ServerUnavailable: it did not start; the message ends with its log. Or it is busy, and of a version that this
+            one cannot speak with.
         ConfigError: the data folder cannot be used.
     """
     data = data or data_directory()
-    if found := find_server(data):
+    if (found := find_server(data)) and (found := _as_new_as_we(found)):
         return found
     config = config or JobmonConfig()
     timeout_seconds = config.get_float("server", "start_timeout")
@@ -106,6 +121,57 @@ def ensure_server(data: Path | None = None, config: JobmonConfig | None = None) 
     folder = places.make_private(places.database_directory(data))
     with _locked(folder / START_LOCK_NAME, timeout_seconds):
         return find_server(data) or _started(data, timeout_seconds)
+
+
+def _as_new_as_we(access: AccessFile) -> AccessFile | None:
+    """Return the server if it is to be used as it is, None if it was older than we and has ended.
+
+    Raises:
+        ServerUnavailable: it speaks otherwise, and cannot be replaced now.
+    """
+    ours = importlib.metadata.version("jobmon")
+    if _release(access.version) >= _release(ours) and access.message_version >= MESSAGE_VERSION:
+        if access.message_version > MESSAGE_VERSION:
+            raise ServerUnavailable(
+                f"The Jobmon server of this data folder is of version {access.version}, this is {ours}, which does not "
+                "understand it. Upgrade this one: pip install --upgrade jobmon."
+            )
+        return access
+    if _has_retired(access):
+        return None
+    if access.message_version != MESSAGE_VERSION:
+        raise ServerUnavailable(
+            f"The Jobmon server (process {access.pid} on {access.host}) is of version {access.version}, which this one "
+            f"({ours}) cannot speak with, and it is busy. It ends with its workflows; try again then, or end it now "
+            "with 'jobmon server stop'."
+        )
+    logger.warning(
+        "The Jobmon server is of version %s, older than this one (%s), and busy: it is used as it is, and replaced "
+        "when it is idle.",
+        access.version,
+        ours,
+    )
+    return access
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version without what marks it as unfinished: those count as equal."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(word) for word in found.group().split(".")) if found else ()
+
+
+def _has_retired(access: AccessFile) -> bool:
+    """Ask a server to end when it is idle; return whether that was at once."""
+    if access.host != socket.gethostname() or access.retiring:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(access.pid, RETIRE_SIGNAL)
+    deadline = time.monotonic() + RETIRE_SECONDS_MAX
+    while places.is_process_alive(access.pid, access.pid_start_time):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_INTERVAL_SECONDS)
+    return True
 
 
 @contextlib.contextmanager
@@ -142,6 +208,7 @@ def _opened_lock(path: Path) -> Iterator[int]:
 def _started(data: Path, timeout_seconds: float) -> AccessFile:
     log = server_log_path(data)
     log.parent.mkdir(parents=True, exist_ok=True)
+    _rotate(log)
     start = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
         # close_fds=False and vfork: a large client must not be copied to start a server.
@@ -165,6 +232,13 @@ def _started(data: Path, timeout_seconds: float) -> AccessFile:
     process.kill()
     process.wait()
     raise ServerUnavailable(f"The Jobmon server did not start within {timeout_seconds:g} s:\n{_tail(log, start)}")
+
+
+def _rotate(log: Path) -> None:
+    """Begin a log anew that has grown large, and keep it as the older one."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > LOG_BYTES_MAX:
+            log.replace(log.with_name(f"{log.name}.1"))
 
 
 def _tail(log: Path, start: int) -> str:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 LOCK_NAME: Final = "server.lock"
 DATABASE_NAME: Final = "jobmon.sqlite"
 IDLE_LOOK_SECONDS: Final = 5.0
+RETIRE_LOOK_SECONDS: Final = 0.05
 SHUTDOWN_SECONDS_MAX: Final = 5
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
@@ -143,19 +144,33 @@ async def _serve_embedded(
         access.write_access_file(record, data)
         logger.info("ready at %s %s", record.address, record.socket)
 
+    retire = asyncio.Event()
+
+    def ask_to_retire() -> None:
+        logger.info("asked to end when idle: a newer version wants to take over")
+        with contextlib.suppress(OSError):
+            access.write_access_file(replace(record, retiring=True), data)
+        retire.set()
+
     server = _Server(_uvicorn_config(app), app, ready)
-    watching = asyncio.create_task(_end_when_unused(server, app, idle_timeout))
+    asyncio.get_running_loop().add_signal_handler(access.RETIRE_SIGNAL, ask_to_retire)
+    watching = asyncio.create_task(_end_when_unused(server, app, idle_timeout, retire))
     try:
         await server.serve(listening.sockets)
     finally:
         watching.cancel()
 
 
-async def _end_when_unused(server: uvicorn.Server, app: FastAPI, idle_timeout: float) -> None:
+async def _end_when_unused(server: uvicorn.Server, app: FastAPI, idle_timeout: float, retire: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     used_at = loop.time()
     while not server.should_exit:
-        await asyncio.sleep(min(IDLE_LOOK_SECONDS, idle_timeout / 4))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(IDLE_LOOK_SECONDS, idle_timeout / 4)):
+                await retire.wait()
+        if retire.is_set():
+            idle_timeout = 0.0
+            await asyncio.sleep(RETIRE_LOOK_SECONDS)
         if not await app.state.is_idle():
             used_at = loop.time()
         elif loop.time() - used_at >= idle_timeout:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,3 +163,72 @@ def test_no_answer_names_address_and_remedy():
 def test_a_service_url_without_scheme_is_refused():
     with pytest.raises(ConfigError, match="http://"):
         Requester("jobmon.example:8000")
+
+
+def _pretend_to_be_older(found, **changes):
+    access.write_access_file(replace(found, version="0.0.1", **changes), access.access_file_path().parent)
+
+
+def test_an_idle_server_of_an_older_version_is_replaced(data):
+    old = access.ensure_server()
+    _pretend_to_be_older(old)
+    new = access.ensure_server()
+    assert new.pid != old.pid
+    assert (new.address, new.token, new.version) == (old.address, old.token, old.version)
+    assert access.ensure_server() == new
+
+
+def test_a_busy_server_of_an_older_version_is_used_until_it_is_idle(data, monkeypatch, caplog):
+    monkeypatch.setattr(access, "RETIRE_SECONDS_MAX", 0.3)
+    old = access.ensure_server()
+    _pretend_to_be_older(old)
+    busy = threading.Event()
+    done = threading.Event()
+
+    def keep_busy():
+        requester = Requester(old.address, token=old.token)
+        while not done.is_set():
+            requester.call("/tools", ToolRequest(name="t"), ToolResponse)
+            busy.set()
+        requester.close()
+
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    busy.wait(WAIT_SECONDS_MAX)
+    try:
+        assert access.ensure_server().pid == old.pid
+        assert "is used as it is" in caplog.text
+        assert access.read_access_file().retiring
+        _pretend_to_be_older(old, message_version=0, retiring=True)
+        with pytest.raises(ServerUnavailable, match="cannot speak with, and it is busy"):
+            access.ensure_server()
+    finally:
+        done.set()
+        thread.join()
+    wait_until(lambda: not places.is_process_alive(old.pid, old.pid_start_time))
+
+
+def test_a_newer_server_that_speaks_otherwise_is_refused(data):
+    found = access.ensure_server()
+    access.write_access_file(replace(found, message_version=99), access.access_file_path().parent)
+    with pytest.raises(ServerUnavailable, match="Upgrade this one"):
+        access.ensure_server()
+
+
+def test_a_database_of_a_newer_version_is_refused_with_a_remedy(data):
+    access.ensure_server()
+    access.stop_server()
+    with contextlib.closing(sqlite3.connect(data / "jobmon.sqlite")) as database, database:
+        database.execute("UPDATE migration SET version_num = '9999'")
+    with pytest.raises(ServerUnavailable, match="a newer one wrote it"):
+        access.ensure_server()
+
+
+def test_a_large_log_is_begun_anew(data, monkeypatch):
+    monkeypatch.setattr(access, "LOG_BYTES_MAX", 100)
+    log = access.server_log_path()
+    log.parent.mkdir(parents=True)
+    log.write_text("old\n" * 100)
+    access.ensure_server()
+    assert log.with_name("server.log.1").read_text().startswith("old")
+    assert "old" not in log.read_text()

@@ -75,6 +75,7 @@ class AccessFile:
     running: bool
     started_at: str
     database: str  # the database's URI
+    retiring: bool = False  # it was asked to end as soon as it is idle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
