@@ -103,6 +103,11 @@ def test_resources(home):
     assert [len(details[f"again {name}"]["attempts"]) for name in ("hungry", "slow")] == [1, 1]
     assert "HELD FOR NOTHING" in finished.stdout
     assert finished.stdout.count("Ask for cores 1, memory") == 2
+    used = home.jobmon("workflow", "resources", "usage", "-t", "1", "-a", '{"mib": 100}').stdout
+    assert used.startswith("2 finished tasks of template version 1")
+    assert "95 % used no more than" in used
+    nobody = home.jobmon("workflow", "resources", "yaml", "-w", "99")
+    assert (nobody.returncode, nobody.stdout) == (2, "")
 
 
 NAMES = ("hungry", "slow", "again hungry", "again slow")
