@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
 import logging
 import os
 import re
@@ -129,7 +128,9 @@ def _as_new_as_we(access: AccessFile) -> AccessFile | None:
     Raises:
         ServerUnavailable: it speaks otherwise, and cannot be replaced now.
     """
-    ours = importlib.metadata.version("jobmon")
+    from importlib.metadata import version  # takes a while
+
+    ours = version("jobmon")
     if _release(access.version) >= _release(ours) and access.message_version >= MESSAGE_VERSION:
         if access.message_version > MESSAGE_VERSION:
             raise ServerUnavailable(
