@@ -177,9 +177,8 @@ class DistributorProcess:
         with process.stdout as output:
             if output.readline():
                 self._is_up.set()
-            for _ in output:  # nothing more is expected; a full pipe would block it
-                pass
-        process.wait()
+            # not until the pipe ends: a cluster's own processes may hold it longer than the distributor lives
+            process.wait()
         _close(process.stdin)
 
     def _start_again(self) -> bool:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _Reply = TypeVar("_Reply")
 
 PAUSE_SECONDS_FIRST: Final = 0.05
-PAUSE_SECONDS_MAX: Final = 5.0
+#: A server that comes back has everybody connected within 5 s.
+PAUSE_SECONDS_MAX: Final = 4.5
 CONNECTIONS_MAX: Final = 8
 _RETRIED_STATUSES: Final = frozenset({500, 502, 503, 504})
 #: Waiting for the server is said after this long, and then again and again, seconds.

@@ -173,6 +173,14 @@ def _say_alive() -> None:
         sys.stdout.flush()
     except OSError:
         logger.info("Nobody reads our output.")
+    _silence(sys.stdout.fileno())
+
+
+def _silence(descriptor: int) -> None:
+    """Whatever plug-ins and their processes print goes nowhere: nobody reads it, and a full pipe would block them."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _log_to(path: Path, early: logging.handlers.MemoryHandler) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from jobmon.client.launching import DistributorProcess
@@ -61,6 +62,25 @@ def test_a_dead_one_is_started_again(tmp_path):
     assert process.alive()
     process.wait_until_up()
     process.stop(10)
+
+
+def test_a_death_is_seen_even_if_something_else_still_holds_its_output(tmp_path):
+    code = f"import subprocess; print('up', flush=True); subprocess.Popen(['sleep', '20']); {UP_UNTIL_CLIENT_GONE}"
+    process = _process(tmp_path, code)
+    process.start()
+    process.wait_until_up()
+    first = process.pid
+    children = psutil.Process(first).children
+    _until(children)
+    sleepers = children()
+    os.kill(first, signal.SIGKILL)
+    _until(lambda: process.pid != first, seconds=10)
+    process.wait_until_up()
+    _until(psutil.Process(process.pid).children)
+    sleepers += psutil.Process(process.pid).children()
+    process.stop(10)
+    for sleeper in sleepers:
+        sleeper.kill()
 
 
 def test_restarts_without_progress_come_to_an_end(tmp_path):
