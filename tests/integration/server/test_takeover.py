@@ -8,6 +8,7 @@ from server_world import RUN, TI, UNDER_WAY, Refused, report
 
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
+from jobmon.core.wire.launching import WorkerReportRequest, WorkerReportResponse
 from jobmon.core.wire.monitoring import TaskDetail, WorkflowsResponse
 from jobmon.core.wire.run import (
     ForceCleanupResponse,
@@ -199,6 +200,15 @@ async def test_force_cleanup_names_attempts_that_may_be_alive(world):
     # its worker hears of it: what it reports comes too late, and its task does not follow
     assert (await run.sync(report(first, TI.DONE))).late == [first]
     assert (await bound.statuses())[bound.task_ids[0]] == TASK.REGISTERING
+
+
+async def test_an_attempt_that_wakes_up_after_it_was_given_up_is_told_to_stop(world):
+    bound, run, first = await with_a_running_task(world)
+    await resume(bound, gone_run_ids=[run.id])
+    await world.post(f"/workflows/{bound.workflow_id}/force_cleanup", ForceCleanupResponse)
+    told = await world.post("/worker/report", WorkerReportResponse, WorkerReportRequest(alive=[first]))
+    assert told.kill == [first]
+    assert (await run.sync(alive=[first])).kill == [first]
 
 
 async def test_reset_takes_raised_requests_back_unless_they_are_to_be_kept(world):

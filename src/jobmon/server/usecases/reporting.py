@@ -66,7 +66,7 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     return SyncResponse(
         workflow_run_status=standing.run_status,
         launches=launch(tx, standing.workflow_id, run_id, request.capacity, request.key) if may_launch else [],
-        kill=[attempt_id for attempt_id, status in orders if status == TI.KILL_SELF],
+        kill=[attempt_id for attempt_id, status in orders if status == TI.KILL_SELF] + _ended(tx, request.alive),
         triage=[attempt_id for attempt_id, status in orders if status == TI.TRIAGING],
         late=moves.late,
         refused=moves.refused,
@@ -106,6 +106,17 @@ def _take(tx: Transaction, reports: Sequence[Report], alive: Sequence[int]) -> A
             taken=transitions.TAKEN,
         )
     return moves
+
+
+def _ended(tx: Transaction, alive: Sequence[int]) -> list[int]:
+    """Return those that live though they count as ended: their tasks may run again, so these have to stop."""
+    if not alive:
+        return []
+    return tx.column(
+        "SELECT id FROM task_instance WHERE id IN (:ids...) AND status NOT IN (:live...)",
+        ids=alive,
+        live=transitions.LIVE,
+    )
 
 
 def _note_seen(tx: Transaction, workflow_id: int, epoch: int) -> None:
