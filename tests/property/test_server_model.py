@@ -288,7 +288,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.database.run(triaging.triage, self.run_id)
         for attempt_id in self.model.live("O"):
             self.model.move(attempt_id, TI.NO_HEARTBEAT)
-        for attempt_id in self.model.live("R"):
+        for attempt_id in self.model.live("IR"):
             self.model.move(attempt_id, TI.TRIAGING)
 
     @rule()
