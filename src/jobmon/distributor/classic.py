@@ -15,6 +15,7 @@ from jobmon.distributor.state import NO_ARRAY, DistributorState
 
 if TYPE_CHECKING:
     from jobmon.core.cluster_protocol import ClusterDistributor
+    from jobmon.distributor.spools import Spools
 
 logger = logging.getLogger(__name__)
 NO_ID: Final = "The cluster took the job but gave it no id."
@@ -38,6 +39,7 @@ class News:
     alive: list[int] = field(default_factory=list)
     gone: dict[int, tuple[TaskInstanceStatus | None, str]] = field(default_factory=dict)
     stuck: dict[int, str] = field(default_factory=dict)
+    spooled: list[Report] = field(default_factory=list)
 
 
 class ClassicCluster:
@@ -48,13 +50,23 @@ class ClassicCluster:
         adapter: its plug-in.
         state: the distributor's memory.
         poll_interval: how often the cluster is asked about its jobs, seconds.
+        spools: where workers keep reports that they could not deliver.
     """
 
-    def __init__(self, name: str, adapter: ClusterDistributor, state: DistributorState, poll_interval: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        adapter: ClusterDistributor,
+        state: DistributorState,
+        poll_interval: float,
+        spools: Spools | None = None,
+    ) -> None:
         self.name = name
         self._adapter = adapter
         self._state = state
         self._poll_interval = poll_interval
+        self._spools = spools
+        self._spooled: set[int] = set()
         self._poll_at = 0.0
         self._batches: list[LaunchBatch] = []
         self._kill: list[str] = []
@@ -73,6 +85,12 @@ class ClassicCluster:
     def triage(self, attempts: Iterable[int]) -> None:
         """Ask about these in the next round."""
         self._triage.update(attempts)
+
+    def acknowledge(self, ended: Iterable[int]) -> None:
+        """The server has recorded how these ended."""
+        if self._spools is not None and (settled := self._spooled.intersection(ended)):
+            self._spools.remove(settled)
+            self._spooled -= settled
 
     def advance(self, now: float) -> tuple[asyncio.Task[News] | None, float | None]:
         """Take in a round that ended and begin the next if there is cause; return the round and when one is due."""
@@ -93,6 +111,9 @@ class ClassicCluster:
 
     def _take_in(self, news: News) -> None:
         self._kill += self._state.submitted(self.name, news.submitted)
+        for report in news.spooled:
+            self._spooled.add(report.task_instance_id)
+            self._state.classic_told(report)
         for identities, reason in news.refused:
             self._state.refused(identities, reason)
         for identity, reason in news.stuck.items():
@@ -115,6 +136,8 @@ class ClassicCluster:
             if errand.kill:
                 self._adapter.terminate_task_instances(list(errand.kill))
             if errand.ask:
+                if self._spools is not None:
+                    news.spooled = self._spools.read(set(errand.ask.values()))
                 self._ask(errand.ask, news)
         except Exception:  # a plug-in's fault or a cluster that does not answer must not end the run
             logger.exception("Cluster %s could not be asked; trying again later.", self.name)

@@ -36,6 +36,7 @@ from jobmon.distributor import batch
 from jobmon.distributor.classic import ClassicCluster
 from jobmon.distributor.files import OutputFiles
 from jobmon.distributor.leases import Leases
+from jobmon.distributor.spools import Spools
 from jobmon.distributor.state import ClusterLimits, DistributorState
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ class DistributorService:
         for adapter in self._adapters:
             name = adapter.cluster_name
             if name not in self._direct:
-                self._classic[name] = ClassicCluster(name, adapter, self._state, self._timings.cluster_poll)
+                spools = Spools(around.log_folder)
+                self._classic[name] = ClassicCluster(name, adapter, self._state, self._timings.cluster_poll, spools)
         self._heartbeat_interval = response.attempt_heartbeat_interval
         self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
 
@@ -370,6 +372,8 @@ class DistributorService:
             ended = self._state.confirm_reports()
             for adapter in self._direct.values():
                 adapter.acknowledge(ended)
+            for cluster in self._classic.values():
+                cluster.acknowledge(ended)
         self._take_answer(task)
 
     def _take_answer(self, task: asyncio.Task[SyncResponse]) -> None:

@@ -419,6 +419,12 @@ class DistributorState:
             lost = Cause.WORKER_LOST if status == TaskInstanceStatus.UNKNOWN_ERROR else None
             self.say(Report(task_instance_id=identity, status=status, cause=lost, error=message or None))
 
+    def classic_told(self, report: Report) -> None:
+        """A worker left this ending on disk."""
+        self._killing.pop(report.task_instance_id, None)
+        if self._release(report.task_instance_id) is not None:
+            self.say(report)
+
     def classic_stuck(self, identity: int, reason: str) -> None:
         """A classic cluster says that this one will never start; it was terminated there."""
         self._killing.pop(identity, None)

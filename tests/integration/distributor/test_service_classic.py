@@ -129,3 +129,19 @@ async def test_a_report_that_could_not_be_delivered_is_kept_and_delivered_by_the
         endings = await gateway.until_ended()
     assert [str(one.status) for one in endings] == ["D", "D"]
     assert not (folder / f"{first}.report").exists()
+
+
+async def test_a_report_kept_on_disk_is_delivered_by_the_next_distributor(start, backyard):
+    gateway = await backyard(heartbeat_interval=0.1)
+    (identity,) = gateway.queue("sleep 0.3")
+    folder = start.folder / "data" / "logs" / "1" / "0"
+    async with start.running(gateway):
+        await gateway.until(lambda: gateway.attempts[identity].status is TaskInstanceStatus.RUNNING)
+        gateway.is_away = True
+        await gateway.until((folder / f"{identity}.report").exists)
+    gateway.is_away = False
+    async with start.running(gateway):
+        (ending,) = await gateway.until_ended()
+        await gateway.until(lambda: not (folder / f"{identity}.report").exists())
+    assert (ending.status, ending.exit_code) == (TaskInstanceStatus.DONE, 0)
+    assert gateway.illegal == []

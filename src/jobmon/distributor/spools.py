@@ -1,0 +1,72 @@
+"""Reports that stand-alone workers could not deliver: they lie beside the logs, one file per attempt.
+
+The worker writes them (`worker_node/spool.py`). Whoever comes first replays them: a later worker, or the distributor
+that holds the attempt, so that one whose job is gone is not taken for lost while its ending lies on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING, Final
+
+from jobmon.core import wire
+from jobmon.core.wire.launching import Report, WorkerReportRequest
+from jobmon.distributor.batch import LOG_SHARD_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+SUFFIX: Final = ".report"
+DAMAGED_SUFFIX: Final = ".damaged"
+#: Files read at once; more are read the next time.
+FILES_MAX: Final = 1_000
+
+logger = logging.getLogger(__name__)
+
+
+class Spools:
+    """The reports below one folder of logs."""
+
+    def __init__(self, log_folder: str) -> None:
+        self._log_folder = log_folder
+
+    def read(self, attempts: Collection[int]) -> list[Report]:
+        """Return what was kept of these attempts. A damaged file is put aside, and said."""
+        found: list[Report] = []
+        for path in self._paths(attempts):
+            try:
+                with open(path, "rb") as file:
+                    reports = wire.decode(WorkerReportRequest, file.read()).reports
+            except OSError:
+                continue  # it cannot be read now
+            except ValueError as error:
+                logger.error("The report kept in %s is damaged (%s); it is put aside.", path, error)
+                with contextlib.suppress(OSError):
+                    os.rename(path, path + DAMAGED_SUFFIX)
+            else:
+                found += [report for report in reports if report.task_instance_id in attempts]
+            if len(found) >= FILES_MAX:
+                break
+        return found
+
+    def remove(self, attempts: Iterable[int]) -> None:
+        """The server knows how these ended."""
+        for identity in attempts:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self._folder(identity // LOG_SHARD_SIZE), f"{identity}{SUFFIX}"))
+
+    def _folder(self, shard: int) -> str:
+        return os.path.join(self._log_folder, str(shard))
+
+    def _paths(self, attempts: Collection[int]) -> Iterator[str]:
+        for shard in sorted({identity // LOG_SHARD_SIZE for identity in attempts}):
+            folder = self._folder(shard)
+            with contextlib.suppress(OSError):
+                yield from (os.path.join(folder, name) for name in sorted(os.listdir(folder)) if _is_of(name, attempts))
+
+
+def _is_of(name: str, attempts: Collection[int]) -> bool:
+    stem = name.removesuffix(SUFFIX)
+    return stem != name and stem.isascii() and stem.isdigit() and int(stem) in attempts
