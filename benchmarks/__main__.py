@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--case NAME] [--peers] [--guard]`: run the cases, print the table, keep the results."""
+"""`python -m benchmarks [--quick] [--case NAME] [--peers] [--guard] [--record]`: run the cases, print a table."""
 
 from __future__ import annotations
 

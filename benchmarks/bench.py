@@ -16,9 +16,14 @@ from typing import Any
 HERE = Path(__file__).parent
 WIDTH = len(os.sched_getaffinity(0))
 RUN_SECONDS_MAX = 3600
-_REFERENCE = (
-    "import time\nt = time.process_time()\nx = 0\nfor i in range(2_000_000): x += i\nprint(time.process_time() - t)"
-)
+_REFERENCE = """
+import time
+start = time.process_time()
+total = 0
+for number in range(2_000_000):
+    total += number
+print(time.process_time() - start)
+"""
 
 
 @dataclass
@@ -60,9 +65,8 @@ class Bench:
     @cached_property
     def unit(self) -> float:
         """CPU seconds of a fixed loop of plain Python: the floor of cases that only compute."""
-        tries = [
-            subprocess.run([sys.executable, "-I", "-c", _REFERENCE], capture_output=True, check=True) for _ in "123"
-        ]
+        command = [sys.executable, "-I", "-c", _REFERENCE]
+        tries = [subprocess.run(command, capture_output=True, check=True, timeout=60) for _ in range(3)]
         return min(float(one.stdout) for one in tries)
 
 

@@ -58,7 +58,7 @@ def p2_chain(bench: Bench) -> list[Figure]:
     found = min((bench.workload("chain", count) for _ in range(3)), key=lambda one: one["swarm_seconds"])
     each = 1000 * found["swarm_seconds"] / count
     return [
-        Figure(case="P2", key="dependency", what=f"chain of {count}: per dependency (a spawn: {floor:.2f} ms), best of 3",
+        Figure(case="P2", key="dependency", what=f"chain of {count}: per dependency; a spawn: {floor:.2f} ms",
                value=each, unit="ms", due=10, goal=4, relative=each / floor),
         Figure(case="P2", key="requests", what="requests per dependency", value=found["requests"] / count, unit=""),
         Figure(case="P2", key="transactions", what="transactions per dependency",

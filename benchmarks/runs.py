@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobmon.client.api import Tool
 from jobmon.core.constants import WorkflowRunStatus
-from jobmon.core.requester import Requester
 from jobmon.core.wire.launching import DistributorRequest, DistributorResponse, SyncRequest, SyncResponse
 from jobmon.core.wire.run import RunRequest
+
+if TYPE_CHECKING:
+    from jobmon.core.requester import Requester
 
 #: How a run comes to RUNNING, and where its tasks are bound.
 _BEFORE_BIND = (WorkflowRunStatus.LINKING,)

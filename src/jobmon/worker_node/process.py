@@ -9,7 +9,6 @@ Jobmon's core and so needs to be started without `-S`.
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import sys
@@ -176,7 +175,7 @@ class Worker:
                 self._gateway.close()
             if time.monotonic() + pause >= deadline:
                 return None
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            time.sleep(pause * (0.5 + os.urandom(1)[0] / 512))
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
 
 
