@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.planning import initial_fringe, plan
-from jobmon.client.swarm.state import QUEUEABLE, StateUpdate, SwarmState
+from jobmon.client.swarm.state import StateUpdate, SwarmState
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.cluster_protocol import ClusterQueue
 from jobmon.core.constants import TaskStatus
+from jobmon.core.reasons import QUEUEABLE
 
 QUEUE = ClusterQueue(1, "all.q", {})
 REQUESTS = [TaskResources({"cores": cores}, QUEUE, "here", 1) for cores in (1, 2)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobmon.cli import steering
+from jobmon.cli import explain, steering
 from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.rendering import OUTPUT
 
@@ -23,6 +23,8 @@ def task() -> None:
 
 
 task.add_command(steering.update)
+task.add_command(explain.explain_task)
+task.add_command(explain.dependencies)
 
 
 @task.command()

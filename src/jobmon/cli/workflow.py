@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from jobmon.cli import resources, steering
+from jobmon.cli import explain, resources, steering
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.words import TASK_GROUPS, TaskStates, group_of
 from jobmon.core.exceptions import InvalidRequest
@@ -29,6 +29,7 @@ workflow.add_command(resources.efficiency)
 workflow.add_command(steering.concurrency)
 workflow.add_command(steering.reset)
 workflow.add_command(steering.history)
+workflow.add_command(explain.explain_workflow)
 
 
 @workflow.command()

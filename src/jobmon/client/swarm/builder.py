@@ -13,12 +13,13 @@ from jobmon.client import garbage
 from jobmon.client.clusters import Clusters
 from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.gateway import ServerGateway
-from jobmon.client.swarm.state import IN_FLIGHT, StateUpdate, SwarmState
+from jobmon.client.swarm.state import StateUpdate, SwarmState
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.clock import SystemClock
 from jobmon.core.constants import ResourceType, TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowNotResumable, WorkflowRunStateError
+from jobmon.core.reasons import IN_FLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

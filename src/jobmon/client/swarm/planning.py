@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from jobmon.client.swarm.state import QUEUEABLE
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import InvalidResources, JobmonError, WorkflowRunStateError
+from jobmon.core.reasons import QUEUEABLE
 from jobmon.core.resources import MISSING, dry_scales
 from jobmon.core.wire.swarm import QUEUE_BATCH_MAX
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
 from jobmon.core.fsm import Machine, is_terminal
+from jobmon.core.reasons import IN_FLIGHT, room
 from jobmon.core.wire.swarm import ResourceError
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Tasks with an attempt that counts towards the limits.
-IN_FLIGHT: Final = frozenset({TaskStatus.QUEUED, TaskStatus.INSTANTIATING, TaskStatus.LAUNCHED, TaskStatus.RUNNING})
-#: Tasks that may be queued once nothing stands before them.
-QUEUEABLE: Final = frozenset({TaskStatus.REGISTERING, TaskStatus.ADJUSTING_RESOURCES})
 #: States in which a task passes through on its own: something will still become of it.
 _TRANSIENT: Final = (TaskStatus.ADJUSTING_RESOURCES, TaskStatus.ERROR_RECOVERABLE)
 _STATUS_OF: Final[Mapping[str, TaskStatus]] = {status.value: status for status in TaskStatus}
@@ -197,14 +194,14 @@ class SwarmState:
 
     def get_workflow_capacity(self) -> int:
         """Return how many more tasks may be queued in all."""
-        return max(0, self.max_concurrently_running - self._in_flight)
+        return room(self.max_concurrently_running, self._in_flight)
 
     def get_array_capacity(self, array_id: int) -> int:
         """Return how many more tasks may be queued for this array; none if there is no such array."""
         array = self.arrays.get(array_id)
         if array is None:
             return 0
-        return max(0, array.max_concurrently_running - self._in_flight_by_array[array_id])
+        return room(array.max_concurrently_running, self._in_flight_by_array[array_id])
 
     # -- changes ---------------------------------------------------------------------------------------------------
 

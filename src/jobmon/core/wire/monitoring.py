@@ -144,3 +144,73 @@ class UsageResponse:
     percentiles_mem: list[float] = field(default_factory=list)
     percentiles_runtime: list[float] = field(default_factory=list)
     percentiles_cores: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why something does not run. `kind`: a word of `core.reasons.Kind`, for programs; `text`: a sentence."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A task next to another one."""
+
+    task_id: int
+    name: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskExplanation:
+    """GET /tasks/{task_id}/explanation: why it does not run, what counts most first.
+
+    `unmet`: some of its direct upstreams that are not done; `fatal`: some tasks before it, however far, that failed for
+    good, each with how many there are.
+    """
+
+    task_id: int
+    name: str
+    status: str
+    workflow_id: int
+    num_attempts: int
+    max_attempts: int
+    reasons: list[Reason]
+    unmet: list[Neighbour] = field(default_factory=list)
+    unmet_count: int = 0
+    fatal: list[Neighbour] = field(default_factory=list)
+    fatal_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowExplanation:
+    """GET /workflows/{workflow_id}/explanation: why it does not go on, what counts most first.
+
+    `blocked`: tasks that will never run since one before them failed for good.
+    """
+
+    workflow_id: int
+    name: str
+    status: str
+    counts: dict[str, int]
+    blocked: int
+    reasons: list[Reason]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependenciesResponse:
+    """GET /tasks/{task_id}/dependencies?limit=: the tasks directly before and after it, by id.
+
+    The lists hold at most `limit` each; the counts, by status, are of all.
+    """
+
+    task_id: int
+    name: str
+    status: str
+    workflow_id: int
+    upstream: list[Neighbour]
+    downstream: list[Neighbour]
+    upstream_counts: dict[str, int]
+    downstream_counts: dict[str, int]

@@ -9,11 +9,12 @@ from jobmon.core.wire import definition, monitoring, run, sizing, steering
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
+from jobmon.server.models.types import to_microseconds
+from jobmon.server.queries import explaining, usage
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
 from jobmon.server.queries import swarm as reading
-from jobmon.server.queries import usage
 from jobmon.server.routes import polls
 from jobmon.server.routes.endpoint import Call, Endpoint
 from jobmon.server.usecases import (
@@ -62,6 +63,19 @@ def _glance(query: Callable[..., Any]) -> Handler:
 
     async def handle(call: Call) -> Any:
         return await call.services.readers.glance(query, *_arguments(call))
+
+    return handle
+
+
+def _explain(query: Callable[..., Any]) -> Handler:
+    """A query that needs to know the time."""
+
+    async def handle(call: Call) -> Any:
+        services = call.services
+        now = explaining.Now(
+            time=to_microseconds(services.clock.now()), silence_seconds=services.settings.silence_seconds
+        )
+        return await services.readers.run(query, *call.ids, now)
 
     return handle
 
@@ -212,6 +226,14 @@ _READING: Final = (
         query=people.TasksQuery,
     ),
     _get(_TASK, _read(people.task_detail), monitoring.TaskDetail),
+    _get(f"{_TASK}/explanation", _explain(explaining.explain_task), monitoring.TaskExplanation),
+    _get(
+        f"{_TASK}/dependencies",
+        _read(explaining.dependencies),
+        monitoring.DependenciesResponse,
+        query=explaining.DependenciesQuery,
+    ),
+    _get(f"{_WORKFLOW}/explanation", _explain(explaining.explain_workflow), monitoring.WorkflowExplanation),
     _post(
         "/task_template_versions/{task_template_version_id:int}/resource_usage",
         _read(usage.template_usage),

@@ -6,10 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from jobmon.client.swarm.planning import Plan, adjusted_resources, plan, remarks_on_adjustment
-from jobmon.client.swarm.state import QUEUEABLE, StateUpdate
+from jobmon.client.swarm.state import StateUpdate
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import CallableReturnedInvalidObject, ConfigError, InvalidResources, JobmonError
+from jobmon.core.reasons import QUEUEABLE
 from jobmon.core.wire.swarm import QueueBatch
 
 if TYPE_CHECKING:
