@@ -1,10 +1,13 @@
 """Failed attempts and what becomes of their tasks; late, stale and impossible reports; fencing."""
 
+from dataclasses import replace
+
 import pytest
 from server_world import CLUSTER, RUN, TI, Refused, report
 
 from jobmon.core.constants import Cause, TaskStatus
 from jobmon.core.retry import UNCHARGED_IN_A_ROW_MAX
+from jobmon.core.wire.launching import DistributorRequest, DistributorResponse
 from jobmon.core.wire.monitoring import TaskDetail
 from jobmon.core.wire.run import TriageResponse
 
@@ -180,3 +183,16 @@ async def test_changes_of_a_run_follow_the_table(world):
         await run.move("?")
     assert await run.move(RUN.ERROR) == RUN.ERROR
     assert await run.move(RUN.DONE) == RUN.ERROR
+
+
+async def test_a_distributor_of_an_older_run_or_registration_takes_nothing_over(world):
+    workflow, run = await started(world)
+    request = DistributorRequest(host="h", pid=1, pid_start_time=0.0, key="one more")
+    route = f"/workflow_runs/{run.id}/distributors"
+    assert (await world.post(route, DistributorResponse, replace(request, epoch=run.epoch))).epoch == run.epoch + 1
+    with pytest.raises(Refused, match=r"409.*StaleRun"):
+        await world.post(route, DistributorResponse, replace(request, key="late", epoch=run.epoch))
+    await run.move(RUN.ERROR)
+    await (await workflow.start(pid=2)).register()
+    with pytest.raises(Refused, match=r"409.*StaleRun"):
+        await world.post(route, DistributorResponse, replace(request, key="old"))
