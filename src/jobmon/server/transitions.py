@@ -53,6 +53,7 @@ _RECORDING_RUNS: Final = (WorkflowRunStatus.LINKING, WorkflowRunStatus.COLD_RESU
 FINAL_RUNS: Final = tuple(sorted(fsm.TERMINAL[Machine.WORKFLOW_RUN]))
 ERROR_CHARACTERS_MAX: Final = 10_000
 _DEFAULT_CAUSES: Final = {TI.NO_HEARTBEAT: Cause.NO_HEARTBEAT, TI.NO_DISTRIBUTOR_ID: Cause.NO_DISTRIBUTOR_ID}
+_NOT_STARTED: Final = frozenset({TI.QUEUED, TI.INSTANTIATED})
 _ENDED: Final = frozenset(status.value for status in fsm.TERMINAL[Machine.TASK_INSTANCE])
 
 _LOAD = """
@@ -169,9 +170,10 @@ class AttemptMoves:
         if source == TI.KILL_SELF:
             target = fsm.effective_target(Machine.TASK_INSTANCE, source, asked)
         cause = _cause(attempt, target, report)
-        charged = target == TI.DONE or (target in _ENDED and retry.is_charged(cause, attempt.uncharged_in_a_row))
+        in_a_row = _uncharged_in_a_row(attempt, cause)
+        charged = target == TI.DONE or (target in _ENDED and retry.is_charged(cause, in_a_row))
         if attempt.is_newest:
-            refusal = self._follow(attempt, target, charged=charged)
+            refusal = self._follow(attempt, target, 0 if charged else in_a_row + 1, charged=charged)
             if refusal is not None:
                 self.refused[attempt.id] = refusal
                 return
@@ -199,7 +201,7 @@ class AttemptMoves:
             *(report.max_rss_bytes, report.read_bytes, report.written_bytes, attempt_id, source),
         )
 
-    def _follow(self, attempt: Attempt, target: str, *, charged: bool) -> str | None:
+    def _follow(self, attempt: Attempt, target: str, in_a_row: int, *, charged: bool) -> str | None:
         """Move the task after its newest attempt; return why not, if the table calls that illegal."""
         wanted = fsm.TASK_OF_INSTANCE.get(TI(target))
         if wanted is None:
@@ -213,7 +215,7 @@ class AttemptMoves:
             return None
         if verdict is Verdict.ILLEGAL:
             return f"Its task {attempt.task_id} cannot go from {source} to {wanted}."
-        move = _after(attempt, target, wanted, charged=charged)
+        move = _after(attempt, target, wanted, in_a_row, charged=charged)
         self._task_rows.append((move.status, move.num_attempts, move.uncharged_in_a_row, attempt.task_id, source))
         attempt.task_status = move.status
         attempt.num_attempts, attempt.uncharged_in_a_row = move.num_attempts, move.uncharged_in_a_row
@@ -241,7 +243,13 @@ def _cause(attempt: Attempt, target: str, report: Report) -> str | None:
     return None if cause is None else str(cause)
 
 
-def _after(attempt: Attempt, target: str, wanted: TaskStatus, *, charged: bool) -> TaskMove:
+def _uncharged_in_a_row(attempt: Attempt, cause: str | None) -> int:
+    """Return how many uncharged attempts went before; one that was handed out but never started is none itself."""
+    was_started = cause != Cause.WORKER_LOST or attempt.status not in _NOT_STARTED
+    return attempt.uncharged_in_a_row - (not was_started)
+
+
+def _after(attempt: Attempt, target: str, wanted: TaskStatus, in_a_row: int, *, charged: bool) -> TaskMove:
     """Say what becomes of the task; ERROR_RECOVERABLE is left at once."""
     if target not in _ENDED:
         return TaskMove(wanted.value, attempt.num_attempts, attempt.uncharged_in_a_row)
@@ -250,7 +258,7 @@ def _after(attempt: Attempt, target: str, wanted: TaskStatus, *, charged: bool) 
     if wanted is TaskStatus.ERROR_RECOVERABLE:
         status = retry.after_failure(target, num_attempts, attempt.max_attempts, charged=charged)
         _assert_legal(Machine.TASK, attempt.task_id, wanted, status)
-    return TaskMove(status.value, num_attempts, 0 if charged else attempt.uncharged_in_a_row + 1)
+    return TaskMove(status.value, num_attempts, in_a_row)
 
 
 def _assert_legal(machine: Machine, identity: object, source: str, target: str) -> None:

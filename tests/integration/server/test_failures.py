@@ -196,3 +196,10 @@ async def test_a_distributor_of_an_older_run_or_registration_takes_nothing_over(
     await (await workflow.start(pid=2)).register()
     with pytest.raises(Refused, match=r"409.*StaleRun"):
         await world.post(route, DistributorResponse, replace(request, key="old"))
+
+
+async def test_being_handed_out_and_never_started_uses_up_nothing(world):
+    bound, run = await started(world, max_attempts=1)
+    for _ in range(UNCHARGED_IN_A_ROW_MAX + 3):
+        await run.sync(report(await launched(run), TI.UNKNOWN_ERROR, cause=Cause.WORKER_LOST))
+    assert set((await bound.statuses()).values()) == {TASK.REGISTERING}
