@@ -11,7 +11,8 @@ import psutil
 from tests.chaos import ledger
 from tests.chaos.world import World, wait_for
 
-PARTS = ("server", "client", "distributor", "supervisor", "worker")
+#: "takeover": another client resumes while this one lives ("stop": while this one is stopped).
+PARTS = ("server", "client", "distributor", "supervisor", "worker", "takeover")
 FAULTS_PER_ROUND = 6
 TASKS = 300
 TASK_SECONDS = 0.1
@@ -21,6 +22,8 @@ PAUSE_SECONDS = (0.3, 1.8)
 ROUND_SECONDS_MAX = 180.0
 CLIENT_RESTARTS_MAX = 40
 SHOWN_MAX = 20
+#: A client that was taken over ends within this.
+FORMER_END_SECONDS = 15.0
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Round:
         self.world = World()
         self._faults, self._dice, self._total, self._tasks, self._say = faults, dice, total, tasks, say
         self._client = None
+        self._former = []
         self._starts = 0
         self._stopped = []
         self._struck_attempts = set()
@@ -124,26 +128,49 @@ class Round:
             with contextlib.suppress(OSError):
                 self._client.kill()
         self._client.wait()
+        for former in self._former:  # one that does not end is found among the orphans
+            wait_for(lambda former=former: former.poll() is not None, FORMER_END_SECONDS)
 
     # -- faults ------------------------------------------------------------------------------------------------
 
     def _inflict(self, fault):
+        if fault.part == "takeover":
+            self._take_over(fault)
+            return
         victims = wait_for(lambda: self.world.of_part(fault.part), 1.0)
         if not victims:
             self._total.injected[f"{fault.part}: nobody there"] += 1
             return
         victim = self._dice.choice(sorted(victims, key=lambda process: process.pid))
-        done, seconds = ledger.done_count(self.world.database), time.monotonic() - self._begun
-        self._say(f"  {seconds:5.1f} s, {done} done: {fault.kind} {fault.part}")
+        self._tell(fault)
         with contextlib.suppress(psutil.Error):
             words = victim.cmdline()
             if fault.kind == "stop":
-                victim.send_signal(signal.SIGSTOP)
-                self._stopped.append((time.monotonic() + fault.stopped_seconds, victim))
+                self._stop(victim, fault)
             else:
                 victim.send_signal(signal.SIGKILL if fault.kind == "kill" else signal.SIGTERM)
                 self._note_struck(fault.part, words)
             self._total.injected[f"{fault.part}: {fault.kind}"] += 1
+
+    def _take_over(self, fault):
+        self._tell(fault)
+        former = self._client
+        if fault.kind == "stop":
+            with contextlib.suppress(psutil.Error):
+                self._stop(psutil.Process(former.pid), fault)
+        self._former.append(former)
+        self._start_client()
+        self._total.injected[
+            "takeover: " + ("of a stopped client" if fault.kind == "stop" else "of a live client")
+        ] += 1
+
+    def _tell(self, fault):
+        done, seconds = ledger.done_count(self.world.database), time.monotonic() - self._begun
+        self._say(f"  {seconds:5.1f} s, {done} done: {fault.kind} {fault.part}")
+
+    def _stop(self, victim, fault):
+        victim.send_signal(signal.SIGSTOP)
+        self._stopped.append((time.monotonic() + fault.stopped_seconds, victim))
 
     def _note_struck(self, part, words):
         if part == "worker":
