@@ -1,1 +1,85 @@
-def run(bench): ...
+"""Runs the peers on P1, P2 and P3 beside ours and prints a table.
+
+Every `peer_*.py` of this folder is a peer: `SETUP` says how it was set up, `PACKAGES` what pip installs for it, `SHAPES`
+what it can run. It runs in a virtual environment of its own below `.peers/`; one that cannot be set up is skipped, and the
+table says why. Like ours, a peer runs no-op commands through a shell, as wide as there are CPUs; its start is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.bench import json_of
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
+
+HERE = Path(__file__).parent
+PLACE = HERE.parent.parent / ".peers"
+SHAPES = {"independent": (10_000, 500), "chain": (100, 50), "fan": (1_000, 200)}
+SET_UP_SECONDS_MAX = 600
+
+
+def run(bench: Bench) -> None:
+    """Run all peers and print what they and we need per task."""
+    table = Table("tool", *(f"{shape}, ms per task" for shape in SHAPES), "set up with / why not")
+    counts = {shape: bench.size(*sizes) for shape, sizes in SHAPES.items()}
+    ours = {shape: bench.workload(shape, count)["swarm_seconds"] / count for shape, count in counts.items()}
+    table.add_row("jobmon", *(f"{1000 * seconds:.2f}" for seconds in ours.values()), "every intent and result durable")
+    for script in sorted(HERE.glob("peer_*.py")):
+        table.add_row(script.stem.removeprefix("peer_"), *_row(bench, script, counts))
+    Console(width=130).print(table)
+
+
+def _row(bench: Bench, script: Path, counts: dict[str, int]) -> list[str]:
+    settings = _settings_of(script)
+    try:
+        python = _set_up(script.stem, settings.get("PACKAGES", []))
+        cells = [_figure(bench, python, script, shape, count) for shape, count in counts.items()]
+    except (subprocess.SubprocessError, RuntimeError, OSError) as error:
+        return [*("-" for _ in counts), f"skipped: {str(error).splitlines()[-1][:60]}"]
+    return [*cells, settings["SETUP"]]
+
+
+def _figure(bench: Bench, python: str, script: Path, shape: str, count: int) -> str:
+    settings = _settings_of(script)
+    if shape not in settings["SHAPES"]:
+        return "-"
+    found = json_of([python, str(script), shape, str(count), str(len(os.sched_getaffinity(0)))], str(PLACE / "data"))
+    bench.runs.append({"peer": script.stem, "shape": shape, "count": count, **found})
+    return f"{1000 * found['seconds'] / count:.2f}"
+
+
+def _settings_of(script: Path) -> dict[str, Any]:
+    """Read the constants at the head of a peer's script without running it."""
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
+
+
+def _set_up(name: str, packages: list[str]) -> str:
+    """Return the Python of the peer's virtual environment, made when it is not there."""
+    if not packages:
+        return sys.executable
+    python = PLACE / name / "bin" / "python"
+    stamp = PLACE / name / "ready"
+    if not stamp.exists():
+        venv.create(PLACE / name, with_pip=True, clear=True)
+        command = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *packages]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SET_UP_SECONDS_MAX, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip() or "pip failed")
+        stamp.touch()
+    return str(python)
