@@ -1,29 +1,43 @@
 """Requests that say "auto": as much as earlier tasks of the template used.
 
-The 95th percentile of what its finished tasks used, over all workflows, plus the margins of `core.sizing`. So about one
-task in twenty may use more than that statistic (fewer, thanks to the margin); it is then raised and tried again like
-any other. Until there are `HISTORY_TASKS_MIN` finished tasks nothing is asked for: the queue's default counts.
+The 95th percentile of what its newest finished tasks used, over all workflows, plus the margins of `core.sizing`; where
+a node argument makes a difference, of the tasks with the same value of it. So about one task in twenty may use more
+than that statistic (fewer, thanks to the margin); it is then raised and tried again like any other. Until there are
+`HISTORY_TASKS_MIN` finished tasks nothing is asked for: the queue's default counts.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import sizing
 from jobmon.core.resources import AUTO_KEYS, is_auto
-from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
+from jobmon.core.wire.sizing import HistoryResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobmon.client.task import Task
     from jobmon.client.task_template_version import TaskTemplateVersion
     from jobmon.core.requester import Requester
     from jobmon.core.resources import Resources
 
 logger = logging.getLogger(__name__)
 
-AUTO_PERCENTILE: Final = 95.0
+AUTO_SHARE: Final = 0.95
 #: With fewer finished tasks a high percentile says nothing.
 HISTORY_TASKS_MIN: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to ask for: in general, and by value of the node argument that matters (its place in a task's values)."""
+
+    general: dict[str, Any] = field(default_factory=dict)
+    place: int | None = None
+    by_value: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class AutoRequests:
@@ -31,50 +45,73 @@ class AutoRequests:
 
     def __init__(self, requester: Requester) -> None:
         self._requester = requester
-        self._proposals: dict[int, dict[str, Any]] = {}
+        self._advice: dict[int, Advice] = {}
 
-    def resolved(self, version: TaskTemplateVersion, requested: Resources) -> Resources:
+    def kind_of(self, task: Task) -> str | None:
+        """Return the value on which the request of a task depends beside its options; None: on none."""
+        if not any(is_auto(task.compute_resources.get(key)) for key in AUTO_KEYS):
+            return None
+        advice = self._advice_for(task.template_version)
+        if advice.place is None:
+            return None
+        value = task.values[advice.place]
+        return value if value in advice.by_value else None
+
+    def resolved(self, task: Task, requested: Resources) -> Resources:
         """Replace "auto" by what the history says, or leave the resource out where that is too short."""
         wanted = [key for key in AUTO_KEYS if is_auto(requested.get(key))]
         if not wanted:
             return requested
-        proposal = self._proposal(version)
+        advice = self._advice_for(task.template_version)
+        proposal = advice.general
+        if advice.place is not None:
+            proposal = advice.by_value.get(task.values[advice.place], proposal)
         plain = {key: value for key, value in requested.items() if key not in wanted}
         return plain | {key: proposal[key] for key in wanted if key in proposal}
 
-    def _proposal(self, version: TaskTemplateVersion) -> dict[str, Any]:
+    def _advice_for(self, version: TaskTemplateVersion) -> Advice:
         key = id(version)
-        if key not in self._proposals:
-            self._proposals[key] = self._asked(version)
-        return self._proposals[key]
+        if key not in self._advice:
+            self._advice[key] = self._asked(version)
+        return self._advice[key]
 
-    def _asked(self, version: TaskTemplateVersion) -> dict[str, Any]:
+    def _asked(self, version: TaskTemplateVersion) -> Advice:
         from jobmon.client import records
 
         if version.id is None:
             records.record_templates(version.template.tool_version, [version])
-        route = f"/task_template_versions/{version.id}/resource_usage"
-        usage = self._requester.call(route, UsageRequest(percentiles=[AUTO_PERCENTILE]), UsageResponse)
-        if usage.num_tasks < HISTORY_TASKS_MIN:
+        route = f"/task_template_versions/{version.id}/history"
+        found = self._requester.call(route, None, HistoryResponse, "get")
+        if len(found.seconds) < HISTORY_TASKS_MIN:
             logger.info(
                 "Resources 'auto' of template %r: only %d of its tasks have finished (%d are needed); it asks for the"
                 " queue's defaults.",
-                *(version.name, usage.num_tasks, HISTORY_TASKS_MIN),
+                *(version.name, len(found.seconds), HISTORY_TASKS_MIN),
             )
-            return {}
-        request = proposal_of(usage).as_request()
+            return Advice()
+        advice, argument = advice_from(found, version.arguments.node_args)
         logger.info(
-            "Resources 'auto' of template %r: %s. %g %% of %d finished tasks used no more, margin not counted; the"
+            "Resources 'auto' of template %r: %s%s. %g %% of %d finished tasks used no more, margin not counted; the"
             " accepted probability that a first attempt fails is %g %%.",
-            *(version.name, request, AUTO_PERCENTILE, usage.num_tasks, 100 - AUTO_PERCENTILE),
+            *(version.name, advice.general, f", by {argument}: {advice.by_value}" if argument else ""),
+            *(AUTO_SHARE * 100, len(found.seconds), round((1 - AUTO_SHARE) * 100, 3)),
         )
-        return request
+        return advice
 
 
-def proposal_of(usage: UsageResponse) -> sizing.Proposal:
-    """Return a request from the one percentile that was asked for."""
-    return sizing.Proposal(
-        cores=sizing.proposed_cores(usage.percentiles_cores[0]) if usage.percentiles_cores else None,
-        memory_gib=sizing.proposed_memory(usage.percentiles_mem[0]) if usage.percentiles_mem else None,
-        runtime_seconds=sizing.proposed_runtime(usage.percentiles_runtime[0]) if usage.percentiles_runtime else None,
-    )
+def advice_from(found: HistoryResponse, node_args: Sequence[str]) -> tuple[Advice, str | None]:
+    """Return what to ask for, and the name of the node argument that matters."""
+    columns = zip(found.seconds, found.cpu_seconds, found.memory_gib, strict=True)
+    history = [sizing.Used(*row) for row in columns]
+    named = {name: found.node_args[name] for name in node_args if name in found.node_args}
+    argument = sizing.deciding_argument(history, named, AUTO_SHARE, HISTORY_TASKS_MIN)
+    if argument is None:
+        return Advice(_proposal(history)), None
+    groups = sizing.groups_by(named[argument], history, HISTORY_TASKS_MIN)
+    by_value = {value: _proposal(group) for value, group in groups.items()}
+    return Advice(_proposal(history), node_args.index(argument), by_value), argument
+
+
+def _proposal(history: Sequence[sizing.Used]) -> dict[str, Any]:
+    strategy = sizing.Strategy(f"q{AUTO_SHARE * 100:g}", AUTO_SHARE)
+    return sizing.propose(history, strategy, strategy, strategy).as_request()

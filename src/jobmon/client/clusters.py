@@ -14,7 +14,7 @@ from jobmon.client.defaults import name_hint
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.constants import ResourceType
 from jobmon.core.exceptions import InvalidResources, JobmonError, PluginError, ServerUnavailable
-from jobmon.core.resources import COMMON_KEYS, UNITS, normalized, problems_with_scales, unknown_keys
+from jobmon.core.resources import COMMON_KEYS, UNITS, is_auto, normalized, problems_with_scales, unknown_keys
 from jobmon.core.wire.definition import Cluster, ClusterRequest, ClustersResponse, QueueSpec
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBLEMS_LISTED_MAX: Final = 50
+_Source = tuple[int, int, str | None]
 
 
 class KnownCluster:
@@ -121,7 +122,8 @@ class ResourceResolver:
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
         self._auto = AutoRequests(clusters.requester)
-        self._by_source: dict[tuple[int, int], TaskResources] = {}
+        self._by_source: dict[_Source, TaskResources] = {}
+        self._plain: set[tuple[int, int]] = set()
         self._distinct: dict[TaskResources, TaskResources] = {}
         #: What had to be moved within a queue's limits, in words.
         self.adjusted: list[str] = []
@@ -132,9 +134,9 @@ class ResourceResolver:
         Raises:
             InvalidResources: clusters, queues or resources are unknown, or values cannot be read; names them all.
         """
-        problems: dict[tuple[int, int], str] = {}
+        problems: dict[_Source, str] = {}
         for task in tasks:
-            source = (id(task.options), id(task.template_version.template))
+            source = self._source(task)
             if source in problems:
                 continue
             resources = self._by_source.get(source)
@@ -147,6 +149,16 @@ class ResourceResolver:
             task.task_resources = resources
         if problems:
             raise InvalidResources(_listed(list(problems.values())))
+
+    def _source(self, task: Task) -> _Source:
+        """Return what the request of a task follows from: its options, its template, with "auto" perhaps a value."""
+        source = (id(task.options), id(task.template_version.template))
+        if source in self._plain:
+            return (*source, None)
+        if not any(is_auto(value) for value in task.compute_resources.values()):
+            self._plain.add(source)
+            return (*source, None)
+        return (*source, self._auto.kind_of(task))
 
     @property
     def distinct(self) -> list[TaskResources]:
@@ -169,7 +181,7 @@ class ResourceResolver:
         for name in task.fallback_queues:
             cluster.queue(name, "fallback queue")
         original = normalized(requested, allow_auto=True) if task.compute_resources_callable is None else {}
-        requested = self._auto.resolved(task.template_version, requested)
+        requested = self._auto.resolved(task, requested)
         _check_scales(task, queue, requested)
         if task.compute_resources_callable is None:
             self._check_values(task, queue, requested)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.core.exceptions import InvalidResources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 MEMORY_MARGIN: Final = 0.2
 RUNTIME_MARGIN: Final = 0.5
@@ -24,6 +24,8 @@ MEMORY_GIB_MIN: Final = 1 / 32
 RUNTIME_SECONDS_MIN: Final = 10.0
 #: So much of a core above a whole number is noise of the measurement.
 CORES_NOISE: Final = 0.25
+#: An argument matters when its values differ by this factor in what tasks use.
+SPREAD_MIN: Final = 1.5
 _MIB_PER_GIB: Final = 1024
 _QUANTILE: Final = re.compile(r"^q(\d{1,2}(?:\.\d{1,3})?|100)$")
 STRATEGIES: Final = "avg, min, max, or a quantile such as q95"
@@ -124,6 +126,36 @@ def propose(history: Sequence[Used], memory: Strategy, cores: Strategy, runtime:
         memory_gib=proposed_memory(memory.of(peaks)) if peaks else None,
         runtime_seconds=proposed_runtime(runtime.of([used.seconds for used in history])) if history else None,
     )
+
+
+def groups_by(values: Sequence[str], history: Sequence[Used], count_min: int) -> dict[str, list[Used]]:
+    """Return the attempts of each value of an argument, of those values that have enough of them."""
+    groups: dict[str, list[Used]] = {}
+    for value, used in zip(values, history, strict=True):
+        groups.setdefault(value, []).append(used)
+    return {value: group for value, group in groups.items() if len(group) >= count_min}
+
+
+def spread(groups: Iterable[Sequence[Used]], share: float) -> float:
+    """Say how much groups differ: the largest ratio of two of their quantiles of memory or time; 1 if not at all."""
+    by_group = list(groups)
+    ratios = [1.0]
+    memories = [[used.memory_gib for used in group if used.memory_gib is not None] for group in by_group]
+    times = [[used.seconds for used in group] for group in by_group]
+    for measured in (memories, times):
+        quantiles = [quantile(values, share) for values in measured if values]
+        if quantiles and min(quantiles) > 0:
+            ratios.append(max(quantiles) / min(quantiles))
+    return max(ratios)
+
+
+def deciding_argument(
+    history: Sequence[Used], columns: Mapping[str, Sequence[str]], share: float, count_min: int
+) -> str | None:
+    """Return the argument whose values tell most about what a task uses; None if none makes a difference."""
+    spreads = {name: spread(groups_by(values, history, count_min).values(), share) for name, values in columns.items()}
+    best = max(spreads, key=spreads.__getitem__, default=None)
+    return best if best is not None and spreads[best] >= SPREAD_MIN else None
 
 
 def killed_by(proposal: Proposal, history: Iterable[Used]) -> int:

@@ -6,7 +6,7 @@ from server_world import CLUSTER, TI, Refused, report
 from jobmon.core.constants import Cause
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
 from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
-from jobmon.core.wire.sizing import SizingRequest, SizingResponse, Waste
+from jobmon.core.wire.sizing import HistoryResponse, SizingRequest, SizingResponse, Waste
 from jobmon.core.wire.swarm import ChangesResponse, ResourceError
 
 GIB = 1024**3
@@ -104,3 +104,13 @@ async def test_the_changes_say_what_an_attempt_was_short_of(world, ran):
             cause=Cause.OUT_OF_MEMORY, max_rss_bytes=int(8.5 * GIB), wallclock_seconds=HOUR / 2
         )
     }
+
+
+async def test_the_history_of_a_template_has_its_node_args(world, ran):
+    version = ran.tasks.task_template_version_id
+    history = await world.get(f"/task_template_versions/{version}/history", HistoryResponse)
+    assert history == HistoryResponse(
+        seconds=[3 * HOUR, HOUR], cpu_seconds=[1.5 * HOUR, HOUR / 2], memory_gib=[4.0, 2.0], node_args={"x": ["1", "0"]}
+    )
+    with pytest.raises(Refused, match="NotFound"):
+        await world.get("/task_template_versions/99/history", HistoryResponse)

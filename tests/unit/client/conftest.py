@@ -12,7 +12,7 @@ from jobmon.client.api import Tool, Workflow
 from jobmon.core import wire
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import WorkflowAlreadyExists, WorkflowNotResumable
-from jobmon.core.wire import binding, definition, monitoring, run, swarm
+from jobmon.core.wire import binding, definition, monitoring, run, sizing, swarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,7 @@ class FakeServer:
         self.errors: list[swarm.TaskError] = []
         self.resume_answers: list[Any] = []
         self.usage = monitoring.UsageResponse(num_tasks=0)
+        self.history = sizing.HistoryResponse(seconds=[], cpu_seconds=[], memory_gib=[])
 
     def call(self, route: str, message: Any, reply: Any, method: str = "post", **_: Any) -> Any:
         """Answer one request; what goes over the wire can be encoded."""
@@ -207,6 +208,9 @@ class FakeServer:
 
     def post_task_template_versions_resource_usage(self, version: int, message: Any) -> monitoring.UsageResponse:
         return self.usage
+
+    def get_task_template_versions_history(self, version: int, message: Any) -> sizing.HistoryResponse:
+        return self.history
 
     def post_workflows_reset_tasks(self, workflow_id: int, message: run.ResetRequest) -> dict[str, Any]:
         return {}

@@ -10,7 +10,7 @@ import pytest
 from jobmon.core.exceptions import InvalidMemoryFormat, InvalidResources
 from jobmon.core.wire.binding import WorkflowRequest
 from jobmon.core.wire.definition import ClusterRequest, QueueSpec
-from jobmon.core.wire.monitoring import UsageResponse
+from jobmon.core.wire.sizing import HistoryResponse
 
 CLUSTER = ClusterRequest(
     name="here",
@@ -114,10 +114,16 @@ def test_without_strictness_it_is_moved_and_said(workflow, template, caplog):
     assert "it gets memory 4 GiB" in caplog.text
 
 
+def _history(*groups):
+    """Each group: value of the node argument, number of tasks, seconds, GiB."""
+    rows = [(value, seconds, gib) for value, count, seconds, gib in groups for _ in range(count)]
+    values, seconds, memory = (list(column) for column in zip(*rows, strict=True))
+    cpu = [1.1 * each for each in seconds]
+    return HistoryResponse(seconds=seconds, cpu_seconds=cpu, memory_gib=memory, node_args={"a": values})
+
+
 def test_auto_takes_what_the_history_says_and_states_its_risk(server, workflow, template, caplog):
-    server.usage = UsageResponse(
-        num_tasks=20, percentiles_mem=[1.0], percentiles_runtime=[100.0], percentiles_cores=[1.1]
-    )
+    server.history = _history(("9", 19, 100.0, 1.0), ("8", 1, 900.0, 9.0))
     whole = workflow.add_task(template.create_task(a=1, compute_resources="auto"))
     part = workflow.add_task(template.create_task(a=2, compute_resources={"memory": "auto", "cores": 3}))
     assert part.requested_resources == {"memory": "auto", "cores": 3}
@@ -126,10 +132,22 @@ def test_auto_takes_what_the_history_says_and_states_its_risk(server, workflow, 
     assert whole.requested_resources == {"memory": 1229 / 1024, "runtime": 150.0, "cores": 1}
     assert part.requested_resources == {"memory": 1229 / 1024, "runtime": 3600.0, "cores": 3}
     assert caplog.text.count("probability that a first attempt fails is 5 %") == 1
+    assert whole.task_resources.original == {"memory": "auto", "runtime": "auto", "cores": "auto"}
+
+
+def test_auto_looks_at_the_node_argument_that_makes_a_difference(server, workflow, template):
+    server.history = _history(("1", 20, 10.0, 0.5), ("2", 20, 10.0, 3.0), ("3", 2, 10.0, 1.0))
+    tasks = [template.create_task(a=a, compute_resources={"memory": "auto"}) for a in (1, 2, 3, 4)]
+    workflow.add_tasks(tasks)
+    workflow.bind()
+    small, large, few, unknown = (task.requested_resources["memory"] for task in tasks)
+    assert (small, large) == (615 / 1024, 3687 / 1024)
+    assert few == unknown == large, "of those nothing is known: as all together"
+    assert len({id(task.task_resources) for task in tasks}) == 2
 
 
 def test_auto_without_enough_history_is_the_queues_default(server, workflow, template, caplog):
-    server.usage = UsageResponse(num_tasks=19, percentiles_mem=[1.0], percentiles_runtime=[100.0])
+    server.history = _history(("1", 19, 100.0, 1.0))
     task = workflow.add_task(template.create_task(a=1, compute_resources="auto"))
     with caplog.at_level(logging.INFO):
         workflow.bind()

@@ -78,3 +78,16 @@ class SizingResponse:
 
     workflow_id: int
     templates: list[TemplateSizing]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryResponse:
+    """GET /task_template_versions/{task_template_version_id}/history: what its newest finished tasks used, by column.
+
+    `node_args`: name -> value of each task.
+    """
+
+    seconds: list[float]
+    cpu_seconds: list[float | None]
+    memory_gib: list[float | None]
+    node_args: dict[str, list[str]] = field(default_factory=dict)

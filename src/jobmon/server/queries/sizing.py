@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.core import sizing
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus
 from jobmon.core.exceptions import InvalidResources
-from jobmon.core.wire.sizing import Figures, SizingResponse, TemplateSizing, Waste
+from jobmon.core.wire.sizing import Figures, HistoryResponse, SizingResponse, TemplateSizing, Waste
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries.presence import require
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobmon.server.sql import Session
 
 SAMPLES_MAX: Final = 200_000
+HISTORY_TASKS_MAX: Final = 5_000
 GIB: Final = 1024.0**3
 SECONDS_PER_HOUR: Final = 3600.0
 _KILLED: Final = frozenset(
@@ -63,6 +64,20 @@ ORDER BY t.id DESC LIMIT :most
 _REQUESTS: Final = """
 SELECT r.id, r.requested, c.name, q.name FROM task_resources r
 JOIN queue q ON q.id = r.queue_id JOIN cluster c ON c.id = q.cluster_id WHERE r.id IN (:ids...)
+"""
+
+
+_HISTORY: Final = """
+SELECT t.node_id, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes
+FROM task_array a JOIN task t ON t.workflow_id = a.workflow_id AND t.array_id = a.id
+JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
+WHERE a.task_template_version_id = :version AND t.status = :task_done AND ti.status = :attempt_done
+  AND ti.wallclock_seconds IS NOT NULL
+ORDER BY t.id DESC LIMIT :most
+"""
+_NODE_ARGS: Final = """
+SELECT n.node_id, g.name, n.value FROM node_arg n JOIN argument g ON g.id = n.argument_id
+WHERE n.node_id IN (:nodes...)
 """
 
 
@@ -135,6 +150,27 @@ def workflow_sizing(session: Session, workflow_id: int, request: SizingRequest) 
     return SizingResponse(
         workflow_id=workflow_id,
         templates=[_sized(template, strategies) for template in templates if template.groups],
+    )
+
+
+def template_history(session: Session, version_id: int) -> HistoryResponse:
+    """Return what the newest finished tasks of a template version used.
+
+    Raises:
+        NotFound: there is no such version.
+    """
+    require(session, "task_template_version", version_id)
+    done = {"task_done": TaskStatus.DONE.value, "attempt_done": TaskInstanceStatus.DONE.value}
+    rows = session.rows(_HISTORY, version=version_id, **done, most=HISTORY_TASKS_MAX)
+    values: dict[str, dict[int, str]] = defaultdict(dict)
+    nodes = sorted({row[0] for row in rows})
+    for node_id, name, value in session.rows(_NODE_ARGS, nodes=nodes) if nodes else ():
+        values[name][node_id] = value
+    return HistoryResponse(
+        seconds=[row[1] for row in rows],
+        cpu_seconds=[row[2] for row in rows],
+        memory_gib=[None if row[3] is None else row[3] / GIB for row in rows],
+        node_args={name: [by_node.get(row[0], "") for row in rows] for name, by_node in sorted(values.items())},
     )
 
 

@@ -240,6 +240,11 @@ _READING: Final = (
         monitoring.UsageRequest,
         monitoring.UsageResponse,
     ),
+    _get(
+        "/task_template_versions/{task_template_version_id:int}/history",
+        _read(judging.template_history),
+        sizing.HistoryResponse,
+    ),
     _post(f"{_WORKFLOW}/sizing", _read(judging.workflow_sizing), sizing.SizingRequest, sizing.SizingResponse),
     _get("/task_instances/{task_instance_id:int}/log_tail", _read(people.log_tail), monitoring.LogTail),
 )
