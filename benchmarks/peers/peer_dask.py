@@ -30,12 +30,12 @@ def submit(client, shape, count):
 def main(shape, count, width):
     from distributed import Client, LocalCluster, wait
 
-    with LocalCluster(n_workers=1, threads_per_worker=width, dashboard_address=None) as cluster:
-        with Client(cluster) as client:
-            client.submit(command, "warm", pure=False).result()
-            start = time.perf_counter()
-            wait(submit(client, shape, count))
-            seconds = time.perf_counter() - start
+    settings = {"n_workers": 1, "threads_per_worker": width, "dashboard_address": None}
+    with LocalCluster(**settings) as cluster, Client(cluster) as client:
+        client.submit(command, "warm", pure=False).result()
+        start = time.perf_counter()
+        wait(submit(client, shape, count))
+        seconds = time.perf_counter() - start
     print(json.dumps({"seconds": seconds}))
 
 

@@ -1,8 +1,9 @@
 """Runs the peers on P1, P2 and P3 beside ours and prints a table.
 
-Every `peer_*.py` of this folder is a peer: `SETUP` says how it was set up, `PACKAGES` what pip installs for it, `SHAPES`
-what it can run. It runs in a virtual environment of its own below `.peers/`; one that cannot be set up is skipped, and the
-table says why. Like ours, a peer runs no-op commands through a shell, as wide as there are CPUs; its start is left out.
+Every `peer_*.py` of this folder is a peer: `SETUP` says how it was set up, `PACKAGES` what pip installs for it,
+`SHAPES` what it can run. It runs in a virtual environment of its own below `.peers/`; one that cannot be set up is
+skipped, and the table says why. Like ours, a peer runs no-op commands through a shell, as wide as there are CPUs; its
+start is left out.
 """
 
 from __future__ import annotations
