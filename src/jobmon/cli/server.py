@@ -60,10 +60,11 @@ def status(context: click.Context, output: str) -> None:
         else:
             click.echo("No server runs. The next workflow or 'jobmon server start' starts one.")
         context.exit(EXIT_NO_SERVER)
+    shown = {**_shown(found), **_activity()}
     if output == "json":
-        rendering.show_json(_shown(found))
+        rendering.show_json(shown)
     else:
-        rendering.show_pairs(_shown(found))
+        rendering.show_pairs(shown)
 
 
 @server.command()
@@ -97,6 +98,26 @@ def _print_new(stream: BinaryIO) -> None:
 
 def _described(found: AccessFile) -> str:
     return f"process {found.pid} on {found.host}, {found.address}"
+
+
+def _activity() -> dict[str, Any]:
+    """What the server is busy with; nothing where it does not answer."""
+    import contextlib
+
+    from jobmon.core.exceptions import JobmonError
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.server import Metrics
+
+    with contextlib.suppress(JobmonError):
+        requester = Requester("", embedded=True)
+        metrics = requester.call("/metrics", None, Metrics, "get", tenacious=False)
+        requester.close()
+        return {
+            "active_runs": metrics.active_runs,
+            "active_attempts": metrics.active_attempts,
+            "database_bytes": metrics.database_bytes,
+        }
+    return {"active_runs": None, "active_attempts": None, "database_bytes": None}
 
 
 def _shown(found: AccessFile) -> dict[str, Any]:

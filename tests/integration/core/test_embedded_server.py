@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from jobmon.cli.main import main
 from jobmon.core import access, places
 from jobmon.core.exceptions import ConfigError, InvalidRequest, ServerUnavailable
 from jobmon.core.requester import Requester
@@ -232,3 +235,12 @@ def test_a_large_log_is_begun_anew(data, monkeypatch):
     access.ensure_server()
     assert log.with_name("server.log.1").read_text().startswith("old")
     assert "old" not in log.read_text()
+
+
+def test_the_status_says_what_the_server_is_busy_with(data):
+    found = access.ensure_server()
+    result = CliRunner().invoke(main, ["server", "status", "-o", "json"])
+    shown = json.loads(result.output)
+    assert (result.exit_code, shown["pid"], shown["version"]) == (0, found.pid, found.version)
+    assert (shown["active_runs"], shown["active_attempts"]) == (0, 0)
+    assert shown["database_bytes"] > 10_000

@@ -45,7 +45,10 @@ class IgnoredChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """GET /metrics: what this server process did since it started, and what waits there now."""
+    """GET /metrics: what this server process did since it started, and what is there now.
+
+    `active_runs` and `active_attempts` are those that are not final and show signs of life.
+    """
 
     started_at: str
     requests: int
@@ -53,6 +56,9 @@ class Metrics:
     writes_waiting: int
     open_polls: int
     ignored: list[IgnoredChanges]
+    active_runs: int = 0
+    active_attempts: int = 0
+    database_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

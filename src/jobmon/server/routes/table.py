@@ -10,7 +10,7 @@ from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.queries import explaining, usage
+from jobmon.server.queries import activity, explaining, usage
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
@@ -86,6 +86,7 @@ async def _health(call: Call) -> about.Health:
 
 async def _metrics(call: Call) -> about.Metrics:
     services = call.services
+    found = await services.readers.run(activity.activity, to_microseconds(services.clock.now()))
     ignored = services.writer.ignored.items()
     return about.Metrics(
         started_at=services.health.started_at,
@@ -97,6 +98,9 @@ async def _metrics(call: Call) -> about.Metrics:
             about.IgnoredChanges(machine=machine, source=source, target=target, count=count)
             for (machine, source, target), count in sorted(ignored)
         ],
+        active_runs=found.runs,
+        active_attempts=found.attempts,
+        database_bytes=found.database_bytes,
     )
 
 
