@@ -73,7 +73,7 @@ def test_census(home):
     (workflow,) = home.json("workflow", "status")
     assert workflow["counts"] == {"D": workflow["task_count"]}
     assert workflow["attempt_count"] == workflow["task_count"] + 1
-    (error,) = home.json("workflow", "errors", "-w", str(workflow["workflow_id"]))
+    (error,) = home.json("workflow", "errors", "--list", "-w", str(workflow["workflow_id"]))
     assert error["exit_code"] == 75
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from jobmon.cli import explain, resources, steering
+from jobmon.cli import explain, failures, resources, steering
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.words import TASK_GROUPS, TaskStates, group_of
 from jobmon.core.exceptions import InvalidRequest
@@ -30,6 +30,7 @@ workflow.add_command(steering.concurrency)
 workflow.add_command(steering.reset)
 workflow.add_command(steering.history)
 workflow.add_command(explain.explain_workflow)
+workflow.add_command(failures.errors)
 
 
 @workflow.command()
@@ -137,30 +138,6 @@ def tasks(workflow_id: int, groups: tuple[list[str], ...], limit: int, output: s
         ],
         right=("ID",),
     )
-
-
-@workflow.command()
-@click.option("-w", "--workflow-id", type=int, required=True)
-@click.option("-l", "--limit", type=click.IntRange(min=1), default=LIMIT_DEFAULT, show_default=True)
-@OUTPUT
-def errors(workflow_id: int, limit: int, output: str) -> None:
-    """Show the errors of a workflow's attempts, newest first."""
-    from jobmon.cli import rendering
-    from jobmon.core.requester import Requester
-    from jobmon.core.wire.swarm import ErrorsResponse
-
-    requester = Requester.from_defaults()
-    found = requester.call(f"/workflows/{workflow_id}/errors", {"limit": limit}, ErrorsResponse, "get").errors
-    if not found:
-        _summaries(requester, (workflow_id,))  # perhaps there is no such workflow
-    if output == "json":
-        rendering.show_json(found)
-        return
-    for error in found:
-        click.echo(f"{rendering.local_time(error.time)}  task {error.task_id}  {error.task_name}")
-        click.echo("  " + error.error.rstrip().replace("\n", "\n  "))
-    if not found:
-        click.echo(f"Workflow {workflow_id} has no errors.")
 
 
 @workflow.command()

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.wire import binding as bind
 from jobmon.core.wire import definition, monitoring, run, sizing, steering
+from jobmon.core.wire import failures as failing
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.queries import activity, explaining, usage
+from jobmon.server.queries import activity, explaining, failures, usage
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
@@ -236,6 +237,12 @@ _READING: Final = (
         _read(explaining.dependencies),
         monitoring.DependenciesResponse,
         query=explaining.DependenciesQuery,
+    ),
+    _get(
+        f"{_WORKFLOW}/failures",
+        _read(failures.workflow_failures),
+        failing.FailuresResponse,
+        query=failures.FailuresQuery,
     ),
     _get(f"{_WORKFLOW}/explanation", _explain(explaining.explain_workflow), monitoring.WorkflowExplanation),
     _post(

@@ -1,0 +1,166 @@
+"""What failures have in common: messages without what differs from task to task, and what they concentrate on. Pure.
+
+Whether failures concentrate on a host or a value is judged by Fisher's exact test (one side of the hypergeometric
+distribution), corrected for how many hosts and values were tried (Bonferroni): with enough of them, one always looks
+bad.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Chance, after correction, below which a concentration is told.
+CHANCE_MAX: Final = 0.01
+MESSAGE_CHARACTERS_MAX: Final = 300
+HOSTS_NAMED_MAX: Final = 5
+_PATH: Final = re.compile(r"(?<![\w/])(?:~|\.{1,2})?(?:/[\w.+@%=,-]+)+/?|\b[A-Za-z]:\\\S+")
+_HEX: Final = re.compile(
+    r"\b0[xX][0-9a-fA-F]+\b|\b(?=[0-9a-fA-F-]*\d)(?=[0-9a-fA-F-]*[a-fA-F])[0-9a-fA-F]{4,}(?:-?[0-9a-fA-F]{4,})+\b"
+)
+_NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*(?:[eE][+-]?\d+)?")
+_SPACE: Final = re.compile(r"\s+")
+
+
+def normalized(message: str) -> str:
+    """Return what a message says without what differs from task to task.
+
+    >>> normalized("cannot read /data/17.csv: line 3 at 0x7ffe12")
+    'cannot read <path>: line <n> at <hex>'
+    """
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    text = lines[-1][: 4 * MESSAGE_CHARACTERS_MAX] if lines else ""
+    text = _HEX.sub("<hex>", _PATH.sub("<path>", text))
+    return _SPACE.sub(" ", _NUMBER.sub("<n>", text))[:MESSAGE_CHARACTERS_MAX]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An attempt that failed."""
+
+    attempt_id: int
+    task_id: int
+    task_name: str
+    template: str
+    ended_at: datetime
+    message: str
+    cause: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    host: str = ""
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in a few words."""
+        if self.signal is not None:
+            return f"signal {self.signal}"
+        if self.exit_code is not None:
+            return f"exit code {self.exit_code}"
+        return self.cause or "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Failures that are alike. `hosts`: those with most of them, and how many."""
+
+    template: str
+    ending: str
+    cause: str
+    message: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    hosts: tuple[tuple[str, int], ...]
+    example: Failure
+
+
+def grouped(failures: Iterable[Failure]) -> list[Group]:
+    """Bring failures together that are alike, the largest group first. The newest of each is the example."""
+    alike: dict[tuple[str, str, str, str], list[Failure]] = {}
+    for failure in failures:
+        key = (failure.template, failure.ending, failure.cause, normalized(failure.message))
+        alike.setdefault(key, []).append(failure)
+    groups = [_group(key, members) for key, members in alike.items()]
+    return sorted(groups, key=lambda group: (-group.count, -group.last_at.timestamp()))
+
+
+def _group(key: tuple[str, str, str, str], members: list[Failure]) -> Group:
+    newest = max(members, key=lambda failure: (failure.ended_at, failure.attempt_id))
+    hosts = Counter(failure.host for failure in members if failure.host)
+    return Group(
+        template=key[0],
+        ending=key[1],
+        cause=key[2],
+        message=key[3],
+        count=len(members),
+        first_at=min(failure.ended_at for failure in members),
+        last_at=newest.ended_at,
+        hosts=tuple(hosts.most_common(HOSTS_NAMED_MAX)),
+        example=newest,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Of all that ended, `count` had this and `failed` of them failed. `what`: "host", or the name of an argument."""
+
+    what: str
+    value: str
+    failed: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concentration:
+    """A share of the failures too large for chance. `chance` is corrected for all that was tried."""
+
+    share: Share
+    failures: int
+    total: int
+    chance: float
+
+
+def concentrations(shares: Iterable[Share], failures: int, total: int, tried: int) -> list[Concentration]:
+    """Return what failures concentrate on beyond chance, the least likely first."""
+    found = [
+        Concentration(share=share, failures=failures, total=total, chance=min(1.0, tail * max(1, tried)))
+        for share in shares
+        if (tail := chance_of(share.failed, share.count, failures, total)) is not None
+    ]
+    return sorted((one for one in found if one.chance < CHANCE_MAX), key=lambda one: one.chance)
+
+
+def chance_of(failed: int, count: int, failures: int, total: int) -> float | None:
+    """Return how likely `count` drawn from `total`, of which `failures` failed, hold `failed` or more of them.
+
+    None where the figures contradict each other or say nothing. Exact up to rounding.
+
+    >>> round(chance_of(3, 3, 3, 6), 3)
+    0.05
+    """
+    if not 0 <= failed <= min(count, failures) or max(count, failures) > total or count == total:
+        return None
+    if count - failed > total - failures:
+        return None
+    highest = min(count, failures)
+    whole = _log_choose(total, failures)
+    return min(
+        1.0,
+        math.fsum(
+            math.exp(_log_choose(count, k) + _log_choose(total - count, failures - k) - whole)
+            for k in range(failed, highest + 1)
+        ),
+    )
+
+
+def _log_choose(n: int, k: int) -> float:
+    if not 0 <= k <= n:
+        return -math.inf
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
