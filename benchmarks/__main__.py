@@ -20,14 +20,16 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="make these the figures that --guard compares with")
     options = parser.parse_args()
     bench = Bench(options.quick)
-    figures = []
-    for name in options.case or CASES:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        figures += {**CASES, **ON_REQUEST}[name](bench)
-    kept.show(figures)
+    figures: list[kept.Figure] = []
+    try:
+        for name in options.case or CASES:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            figures += {**CASES, **ON_REQUEST}[name](bench)
+    finally:  # an interrupted run keeps what it has
+        kept.show(figures)
+        print(f"kept as {kept.keep(kept.record_of(figures, bench.runs, options.quick))}")
     if options.peers:
         race.run(bench)
-    print(f"kept as {kept.keep(kept.record_of(figures, bench.runs, options.quick))}")
     if options.record:
         kept.keep_as_baseline(figures, options.quick)
     return _guard(figures, options.quick) if options.guard else 0
