@@ -17,8 +17,8 @@ TASKS_OFTEN: Final = 12
 #: After this much virtual time there are no faults any more: then all must come to an end.
 CHAOS_SECONDS_MIN: Final = 30.0
 #: Some commands run long enough for heartbeats to be overdue and the reaper to pass.
-PACES_SECONDS: Final = (0.2, 2.0, 10.0, 60.0, 500.0)
-CHAOS_SECONDS_MAX: Final = 5400.0
+PACES_SECONDS: Final = (0.2, 0.2, 2.0, 2.0, 10.0, 10.0, 30.0, 60.0, 300.0)
+CHAOS_SECONDS_MAX: Final = 3600.0
 CLOCK_JUMP_SECONDS_MAX: Final = 3600.0
 
 #: Fault -> how likely it is among the others.
