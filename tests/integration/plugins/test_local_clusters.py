@@ -165,6 +165,12 @@ class TestMultiprocess(LocalContract):
 class TestSequential(LocalContract):
     plugin = "sequential"
 
+    def test_its_commands_have_a_limit_of_memory_too(self, tmp_path):
+        hog = f"exec {sys.executable} -S -c 'import time; x = bytearray(100 << 20); time.sleep(60)'"
+        with self.direct(tmp_path) as adapter:
+            adapter.spawn([self.launch(tmp_path, 1, hog, requested_resources={"memory": 0.05})])
+            assert self.endings(adapter, 1)[1].memory_limit_bytes == int(0.05 * 2**30)
+
 
 class TestDummy(ClusterContract):
     plugin = "dummy"

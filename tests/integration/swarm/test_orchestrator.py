@@ -173,7 +173,7 @@ def test_equal_requests_are_bound_once_and_queued_together():
     assert server.requests["bind"] == 1
 
 
-def test_the_callable_for_resources_is_called_once_when_upstreams_are_done():
+def test_the_callable_for_resources_is_called_once_when_upstreams_are_done(caplog):
     calls = []
     server = FakeSwarmGateway([FakeTask(1), FakeTask(2, upstreams=frozenset({1}), outcomes=[ERROR])])
     state = state_of(server)
@@ -187,6 +187,7 @@ def test_the_callable_for_resources_is_called_once_when_upstreams_are_done():
     result = run(server, state=state)
     assert result.final_status == WorkflowRunStatus.DONE
     assert calls == [D]
+    assert "Task 2 is moved within the limits of its queue: memory 100 GiB is above the maximum of 4 GiB" in caplog.text
     assert task.task_resources.requested_resources == {"cores": 2, "memory": 4.0}
 
 

@@ -75,7 +75,11 @@ class Scheduler:
                 f"compute_resources_callable of task {task.task_id} returned {asked!r}: {problems}"
                 f" (queue {queue.queue_name!r} of cluster {task.cluster.name!r})"
             )
-        self._state.set_resources(task, resources.coerce_resources())
+        fits, problems = resources.validate(strict=True)
+        coerced = resources.coerce_resources()
+        if not fits:
+            logger.warning("Task %s is moved within the limits of its queue: %s; %s.", task.task_id, problems, coerced)
+        self._state.set_resources(task, coerced)
 
     @staticmethod
     def _asked(task: SwarmTask, callback: Callable[[], Any] | None) -> Any:
