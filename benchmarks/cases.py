@@ -205,3 +205,5 @@ CASES: dict[str, Case] = {
 }
 #: Only when asked for by name.
 ON_REQUEST: dict[str, Case] = {"million": million}
+#: By which number of the design the figures of a case are known.
+CASE_NUMBERS = {name: str(case.__name__).partition("_")[0].upper() for name, case in CASES.items()}
