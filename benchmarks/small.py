@@ -23,7 +23,7 @@ MIB = 2**20
 
 
 def p9_worker(bench: Bench) -> list[Figure]:
-    """A stand-alone worker: from its start to its first request, beside a bare Python; its memory then. Best of some."""
+    """A stand-alone worker: from its start to its first request, beside a bare Python; its memory. Best of some."""
     from jobmon.worker_node import process
 
     floor = min(_seconds_of([sys.executable, "-I", "-c", "pass"]) for _ in range(TRIES))
