@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobmon.cli import explain, steering
-from jobmon.cli.main import EXIT_FAILED
+from jobmon.cli import explain, logs, steering
 from jobmon.cli.rendering import OUTPUT
+from jobmon.cli.words import TaskStates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,45 +25,30 @@ def task() -> None:
 task.add_command(steering.update)
 task.add_command(explain.explain_task)
 task.add_command(explain.dependencies)
+task.add_command(logs.task_logs)
 
 
 @task.command()
 @click.option("-t", "--task-id", "task_ids", type=int, multiple=True, required=True, help="Repeatable.")
+@click.option(
+    "-s", "--status", "groups", type=TaskStates(), multiple=True, help="Only those that stand so. Repeatable."
+)
+@click.option("-l", "--limit", type=click.IntRange(min=1), help="So many of them.")
 @OUTPUT
-def status(task_ids: tuple[int, ...], output: str) -> None:
+def status(task_ids: tuple[int, ...], groups: tuple[list[str], ...], limit: int | None, output: str) -> None:
     """Show tasks with all their attempts."""
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
 
     requester = Requester.from_defaults()
+    wanted = {letter for letters in groups for letter in letters}
     found = [_detail(requester, task_id) for task_id in task_ids]
+    found = [detail for detail in found if not wanted or detail.task.status in wanted][:limit]
     if output == "json":
         rendering.show_json(found)
         return
     for detail in found:
         _show(detail)
-
-
-@task.command()
-@click.argument("task_id", type=int)
-@click.option("-n", "--attempt", type=click.IntRange(min=1), help="Which attempt; the newest if not given.")
-def logs(task_id: int, attempt: int | None) -> None:
-    """Print the kept end of a task's output (the last 10 KiB) and say where all of it is."""
-    from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import LogTail
-
-    requester = Requester.from_defaults()
-    attempts = _detail(requester, task_id).attempts
-    chosen = next((one for one in reversed(attempts) if attempt in (None, one.number)), None)
-    if chosen is None:
-        raise click.ClickException(f"Task {task_id} has no {'attempt yet' if not attempts else f'attempt {attempt}'}.")
-    tail = requester.call(f"/task_instances/{chosen.task_instance_id}/log_tail", {}, LogTail, "get")
-    click.echo(tail.text, nl=not tail.text.endswith("\n"))
-    for path in dict.fromkeys(path for path in (tail.stdout, tail.stderr) if path):
-        click.echo(f"All of it: {path}", err=True)
-    if chosen.error and not tail.text:
-        click.echo(chosen.error, err=True)
-        raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _detail(requester: Requester, task_id: int) -> TaskDetail:

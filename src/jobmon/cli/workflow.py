@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 import click
 
-from jobmon.cli import explain, failures, resources, steering
+from jobmon.cli import explain, failures, listing, logs, resources, steering
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.words import TASK_GROUPS, TaskStates, group_of
-from jobmon.core.exceptions import InvalidRequest
-
-if TYPE_CHECKING:
-    from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import WorkflowSummary
-
-LIMIT_DEFAULT: Final = 25
 
 
 @click.group()
@@ -30,6 +21,9 @@ workflow.add_command(steering.concurrency)
 workflow.add_command(steering.reset)
 workflow.add_command(steering.history)
 workflow.add_command(explain.explain_workflow)
+workflow.add_command(listing.status)
+workflow.add_command(listing.tasks)
+workflow.add_command(logs.workflow_logs)
 workflow.add_command(failures.errors)
 
 
@@ -86,61 +80,6 @@ def run(
 
 
 @workflow.command()
-@click.option("-w", "--workflow-id", "workflow_ids", type=int, multiple=True, help="Repeatable; all if not given.")
-@click.option("-u", "--user", "users", multiple=True, help="Repeatable; everybody's if not given.")
-@click.option("-l", "--limit", type=click.IntRange(min=1), default=LIMIT_DEFAULT, show_default=True)
-@OUTPUT
-def status(workflow_ids: tuple[int, ...], users: tuple[str, ...], limit: int, output: str) -> None:
-    """Show workflows and how many of their tasks stand where, newest first."""
-    from jobmon.cli import rendering
-    from jobmon.core.requester import Requester
-
-    found = _summaries(Requester.from_defaults(), workflow_ids, users, limit)
-    if output == "json":
-        rendering.show_json(found)
-        return
-    rows = [_status_row(summary) for summary in found]
-    rendering.show_table(
-        ("ID", "NAME", "STATUS", "TASKS", *TASK_GROUPS, "SINCE"), rows, right=("ID", "TASKS", *TASK_GROUPS)
-    )
-
-
-@workflow.command()
-@click.option("-w", "--workflow-id", type=int, required=True)
-@click.option(
-    "-s",
-    "--status",
-    "groups",
-    type=TaskStates(),
-    multiple=True,
-    help=f"{', '.join(TASK_GROUPS)}, or a status by name or letter. Repeatable.",
-)
-@click.option("-l", "--limit", type=click.IntRange(min=1), default=LIMIT_DEFAULT, show_default=True)
-@OUTPUT
-def tasks(workflow_id: int, groups: tuple[list[str], ...], limit: int, output: str) -> None:
-    """Show the tasks of a workflow."""
-    from jobmon.cli import rendering
-    from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import TaskSummariesResponse
-
-    wanted = sorted({letter for letters in groups for letter in letters})
-    route = f"/workflows/{workflow_id}/task_summaries"
-    query = {"status": wanted or None, "limit": limit}
-    found = Requester.from_defaults().call(route, query, TaskSummariesResponse, "get").tasks
-    if output == "json":
-        rendering.show_json(found)
-        return
-    rendering.show_table(
-        ("ID", "NAME", "STATUS", "ATTEMPTS", "SINCE"),
-        [
-            (task.task_id, task.name, group_of(task.status), f"{task.num_attempts}/{task.max_attempts}", task.status_at)
-            for task in found
-        ],
-        right=("ID",),
-    )
-
-
-@workflow.command()
 @click.option("-w", "--workflow-id", type=int, required=True)
 @click.option(
     "-c", "--cluster", required=True, help="Where tasks run that name no cluster; others stay where they are."
@@ -189,34 +128,3 @@ def stop(*, workflow_id: int, kill: bool, yes: bool, timeout: int, any_owner: bo
     from jobmon.cli import resuming
 
     resuming.stop(workflow_id, kill=kill, is_sure=yes, timeout_seconds=timeout, any_owner=any_owner)
-
-
-def _status_row(summary: WorkflowSummary) -> tuple[object, ...]:
-    from jobmon.core.constants import WorkflowStatus
-
-    counts = dict.fromkeys(TASK_GROUPS, 0)
-    for letter, count in summary.counts.items():
-        counts[group_of(letter)] += count
-    state = WorkflowStatus(summary.status).name
-    return (
-        summary.workflow_id,
-        summary.name or "-",
-        state,
-        summary.task_count,
-        *counts.values(),
-        summary.status_at,
-    )
-
-
-def _summaries(
-    requester: Requester, workflow_ids: tuple[int, ...], users: tuple[str, ...] = (), limit: int = LIMIT_DEFAULT
-) -> list[WorkflowSummary]:
-    """Ask for workflows; one that was named and is not there is wrong use."""
-    from jobmon.core.wire.monitoring import WorkflowsResponse
-
-    query = {"workflow_id": workflow_ids, "user": users, "limit": max(limit, len(workflow_ids))}
-    found = requester.call("/workflows", query, WorkflowsResponse, "get").workflows
-    unknown = sorted(set(workflow_ids) - {summary.workflow_id for summary in found})
-    if unknown and not users:
-        raise InvalidRequest(f"There is no workflow {', '.join(map(str, unknown))}.")
-    return found

@@ -88,6 +88,7 @@ class Session:
     environment: dict[str, str | None]
     workflows: dict[str, int]
     tasks: dict[str, int]
+    define: str = DEFINE
 
     def invoke(self, *arguments: object, code: int = 0, **options: Any) -> str:
         """Run a command and return what it prints to standard output; check its exit code."""

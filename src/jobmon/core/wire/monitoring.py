@@ -214,3 +214,24 @@ class DependenciesResponse:
     downstream: list[Neighbour]
     upstream_counts: dict[str, int]
     downstream_counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOutput:
+    """Where the output of a task's newest attempt is; None: nowhere yet."""
+
+    task_id: int
+    name: str
+    array_name: str
+    task_instance_id: int
+    number: int
+    status: str
+    stdout: str | None
+    stderr: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsResponse:
+    """GET /workflows/{workflow_id}/outputs?array=&job=&limit=: by task id; `*` in the names stands for anything."""
+
+    outputs: list[TaskOutput]

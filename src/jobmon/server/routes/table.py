@@ -11,7 +11,7 @@ from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.queries import activity, explaining, failures, usage
+from jobmon.server.queries import activity, explaining, failures, outputs, usage
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
@@ -238,6 +238,7 @@ _READING: Final = (
         monitoring.DependenciesResponse,
         query=explaining.DependenciesQuery,
     ),
+    _get(f"{_WORKFLOW}/outputs", _read(outputs.task_outputs), monitoring.OutputsResponse, query=outputs.OutputsQuery),
     _get(
         f"{_WORKFLOW}/failures",
         _read(failures.workflow_failures),
