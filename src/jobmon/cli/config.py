@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
+
+if TYPE_CHECKING:
+    from jobmon.core.configuration import JobmonConfig
 
 
 @click.group()
@@ -10,12 +16,13 @@ def config() -> None:
     """Settings: what is in force and where it comes from."""
 
 
-@config.command()
+@config.command(epilog="Example: jobmon config show --section http")
 @click.option("--section", help="Only this section.")
 @click.option("--key", help="Only this key; needs --section.")
+@click.option("--origins", is_flag=True, help="In JSON too, where each comes from.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-def show(section: str | None, key: str | None, output: str) -> None:
-    """Show the settings in force."""
+def show(section: str | None, key: str | None, origins: bool, output: str) -> None:
+    """Show the settings in force; behind each, where it comes from: a file, the environment, or the default."""
     from jobmon.cli import rendering
     from jobmon.core.configuration import SETTINGS, JobmonConfig
 
@@ -28,9 +35,74 @@ def show(section: str | None, key: str | None, output: str) -> None:
         shown = {name: settings.get_section(name) for name in ([section] if section else SETTINGS)}
     for name in ("token", "sqlalchemy_database_uri"):
         rendering.hide_secret(shown, name)
-    if output == "json":
-        rendering.show_json(shown)
+    if output == "yaml":
+        click.echo(_as_yaml(settings, shown), nl=False)
+    elif origins:
+        rendering.show_json(_with_origins(settings, shown))
     else:
-        import yaml
+        rendering.show_json(shown)
 
-        click.echo(yaml.safe_dump(shown, sort_keys=False), nl=False)
+
+def _with_origins(settings: JobmonConfig, shown: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        section: {key: {"value": value, "origin": settings.origin(section, key)[1]} for key, value in entries.items()}
+        for section, entries in shown.items()
+    }
+
+
+def _as_yaml(settings: JobmonConfig, shown: dict[str, dict[str, Any]]) -> str:
+    """Return the settings as YAML, with a comment behind each."""
+    import yaml
+
+    lines = []
+    for section, entries in shown.items():
+        lines.append(f"{section}:")
+        for key, value in entries.items():
+            text = yaml.safe_dump({key: value}, allow_unicode=True, width=10_000).rstrip()
+            lines.append(f"  {text}  # {settings.origin(section, key)[1]}")
+    return "\n".join(lines) + "\n"
+
+
+@config.command("set", epilog="Example: jobmon config set http.request_timeout 30")
+@click.argument("key")
+@click.argument("value")
+@click.option("--config-file", type=click.Path(path_type=Path, dir_okay=False), help="This file, not the one in force.")
+def set_(key: str, value: str, config_file: Path | None) -> None:
+    """Write a setting, such as http.request_timeout, to the configuration file (by default ~/.jobmon.yaml)."""
+    import os
+
+    from jobmon.core.configuration import JobmonConfig, environment_variable
+
+    section, _, name = key.partition(".")
+    if not name:
+        raise click.UsageError("KEY must be SECTION.KEY, such as http.request_timeout.")
+    typed = _typed(section, name, value)
+    if config_file is not None:
+        config_file.touch(mode=0o600)  # a new one begins empty, not as a copy of the one in force
+    settings = JobmonConfig(config_file or "")
+    settings.set(section, name, typed)
+    path = settings.write()
+    if name == "token":
+        path.chmod(0o600)
+    click.echo(f"Written: {path}")
+    variable = environment_variable(section, name)
+    if variable in os.environ:
+        click.echo(f"It has no effect now: {variable} in the environment is stronger.", err=True)
+
+
+def _typed(section: str, key: str, value: str) -> Any:
+    """Return the value as what the setting is: a number, a truth value, or text.
+
+    Raises:
+        ConfigError: there is no such setting, or it cannot be read as that.
+    """
+    from jobmon.core.configuration import SETTINGS, JobmonConfig
+
+    tried = JobmonConfig(dict_config={section: {key: value}})
+    default = SETTINGS[section][key].default
+    if isinstance(default, bool):
+        return tried.get_boolean(section, key)
+    if isinstance(default, int | float):
+        number = tried.get_float(section, key)
+        return int(number) if number.is_integer() else number
+    return value

@@ -23,10 +23,11 @@ EXIT_INTERRUPTED: Final = 130
 #: Command or group -> module, name in it, one line for the list of commands.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "config": ("jobmon.cli.config", "config", "Settings: what is in force and where it comes from."),
+    "doctor": ("jobmon.cli.doctor", "doctor", "Check everything that a run needs; say what to do."),
     "server": ("jobmon.cli.server", "server", "The server of one's own: start, stop, status, logs."),
-    "task": ("jobmon.cli.task", "task", "One task: status, attempts, output."),
+    "task": ("jobmon.cli.task", "task", "One task: status, output, why it does not run."),
     "version": ("jobmon.cli.version", "version", "Print the version."),
-    "workflow": ("jobmon.cli.workflow", "workflow", "Workflows: run a recording, status, tasks, errors, resume, stop."),
+    "workflow": ("jobmon.cli.workflow", "workflow", "Workflows: status, errors, why they do not go on, steering."),
 }
 
 

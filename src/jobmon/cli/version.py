@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 
-@click.command()
-@click.option("--components", is_flag=True, help="Also Python and the libraries that Jobmon stands on.")
+@click.command(epilog="Example: jobmon version --components")
+@click.option(
+    "--components", is_flag=True, help="Also plug-ins, the server, Python, and the libraries that Jobmon stands on."
+)
 def version(components: bool) -> None:
     """Print the version."""
     from importlib import metadata
@@ -15,6 +17,16 @@ def version(components: bool) -> None:
     if components:
         import platform
 
+        from jobmon.core.access import find_server
+        from jobmon.core.cluster import plugin_names
+        from jobmon.core.exceptions import JobmonError
+
+        try:
+            running = find_server()
+        except JobmonError:  # it runs on another host
+            running = None
+        click.echo(f"server {running.version if running is not None else '- (none runs here)'}")
+        click.echo(f"plug-ins {', '.join(plugin_names())}")
         click.echo(f"python {platform.python_version()}")
         for name in ("aiohttp", "alembic", "click", "fastapi", "msgspec", "rich", "SQLAlchemy", "uvicorn"):
             click.echo(f"{name} {metadata.version(name)}")

@@ -56,6 +56,8 @@ class Metrics:
     writes_waiting: int
     open_polls: int
     ignored: list[IgnoredChanges]
+    now: str = ""
+    migration: str = ""
     active_runs: int = 0
     active_attempts: int = 0
     database_bytes: int | None = None

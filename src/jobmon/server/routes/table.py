@@ -10,6 +10,7 @@ from jobmon.core.wire import failures as failing
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
+from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import activity, explaining, failures, outputs, usage
 from jobmon.server.queries import monitoring as people
@@ -99,6 +100,8 @@ async def _metrics(call: Call) -> about.Metrics:
             about.IgnoredChanges(machine=machine, source=source, target=target, count=count)
             for (machine, source, target), count in sorted(ignored)
         ],
+        now=services.clock.now().isoformat(),
+        migration=upgrading.HEAD,
         active_runs=found.runs,
         active_attempts=found.attempts,
         database_bytes=found.database_bytes,

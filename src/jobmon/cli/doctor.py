@@ -1,0 +1,263 @@
+"""`jobmon doctor`: looks at everything a run needs; each line is fine, or says what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from jobmon.cli.main import EXIT_FAILED
+from jobmon.cli.rendering import OUTPUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jobmon.core.configuration import JobmonConfig
+    from jobmon.core.requester import Requester
+
+FREE_BYTES_MIN: Final = 1024**3
+LATENCY_REQUESTS: Final = 10
+LATENCY_SECONDS_MAX: Final = 0.25
+CLOCK_SECONDS_MAX: Final = 5.0
+WORKER_SECONDS_MAX: Final = 1.0
+WORKER_TIMEOUT_SECONDS: Final = 30.0
+SERVER_TRIES: Final = 2
+LOGIND_FILE: Final = Path("/etc/systemd/logind.conf")
+_IMPORT_WORKER: Final = "import sys; sys.path.append(sys.argv[1]); import jobmon.worker_node.process"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, what was found, and what to do about it; nothing to do: it is fine."""
+
+    what: str
+    found: str
+    advice: str = ""
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing needs doing."""
+        return not self.advice
+
+
+@click.command(epilog="Example: jobmon doctor")
+@OUTPUT
+def doctor(output: str) -> None:
+    """Check settings, data folder, server, clusters, the start of workers, and clocks.
+
+    Exit code 1 if something needs doing.
+    """
+    from jobmon.cli import rendering
+
+    findings = list(examined())
+    if output == "json":
+        rendering.show_json(
+            [{"what": one.what, "fine": one.is_fine, "found": one.found, "advice": one.advice} for one in findings]
+        )
+    else:
+        for one in findings:
+            mark = click.style("fine", fg="green") if one.is_fine else click.style("MEND", fg="red")
+            click.echo(f"{mark}  {one.what}: {one.found}", color=False if "NO_COLOR" in os.environ else None)
+            if one.advice:
+                click.echo(f"      {one.advice}")
+    if not all(one.is_fine for one in findings):
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def examined() -> Iterator[Finding]:
+    """Look at one thing after the other; what stands on something broken is left out."""
+    from jobmon.core.configuration import JobmonConfig, data_directory
+    from jobmon.core.exceptions import ConfigError
+
+    try:
+        config = JobmonConfig()
+        yield settings(config)
+    except ConfigError as error:
+        yield Finding("settings", str(error), "Correct it; jobmon config show lists what there is.")
+        return
+    yield shell(config)
+    yield from data_folder(data_directory())
+    yield worker()
+    yield logout()
+    yield from _server(config)
+
+
+def settings(config: JobmonConfig) -> Finding:
+    """Read every setting once.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
+    from jobmon.core.configuration import SETTINGS
+
+    changed = 0
+    for section, entries in SETTINGS.items():
+        for key, setting in entries.items():
+            changed += config.origin(section, key)[1] != "default"
+            if isinstance(setting.default, bool):
+                config.get_boolean(section, key)
+            elif isinstance(setting.default, int | float):
+                config.get_float(section, key)
+    file = config.filepath or "no file"
+    return Finding("settings", f"{changed} differ from their defaults ({file})")
+
+
+def shell(config: JobmonConfig) -> Finding:
+    """Whether the shell that runs commands is there."""
+    path = str(config.get("worker_node", "shell"))
+    if os.access(path, os.X_OK):
+        return Finding("shell", path)
+    return Finding(
+        "shell", f"{path} cannot be run", "Set worker_node.shell: jobmon config set worker_node.shell /bin/sh"
+    )
+
+
+def data_folder(folder: Path) -> Iterator[Finding]:
+    """Look at rights, file system and space of the data folder."""
+    from jobmon.core import places
+    from jobmon.core.exceptions import ConfigError
+
+    try:
+        places.make_private(folder)
+    except ConfigError as error:
+        yield Finding("data folder", str(error), "Give yourself the right to write there, or name another folder.")
+        return
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    yield Finding("data folder", f"{folder}, rights {mode:o}")
+    mounted = places.mounts()
+    kind = places.file_system_type(folder, mounted) or "unknown"
+    home = places.database_directory(folder, mounted)
+    where = "" if home == folder else f"; the database lies in {home}, since this is a network file system"
+    yield Finding("file system", f"{kind}{where}")
+    yield _space(home if home.exists() else folder)
+
+
+def _space(folder: Path) -> Finding:
+    from jobmon.cli import rendering
+
+    free = shutil.disk_usage(folder).free
+    found = f"{rendering.size(free)} free in {folder}"
+    return Finding(
+        "space", found, "" if free >= FREE_BYTES_MIN else "Make room: the database and all output lie there."
+    )
+
+
+def worker() -> Finding:
+    """Start what a cluster's workers start as."""
+    import jobmon.worker_node
+
+    source = str(Path(jobmon.worker_node.__file__ or "").parents[2])
+    began = time.monotonic()
+    try:
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _IMPORT_WORKER, source],
+            check=True,
+            capture_output=True,
+            timeout=WORKER_TIMEOUT_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("worker", f"does not start: {error}", f"Install Jobmon anew for {sys.executable}.")
+    seconds = time.monotonic() - began
+    advice = "" if seconds <= WORKER_SECONDS_MAX else "Slow; install Python and Jobmon on a faster file system."
+    return Finding("worker", f"starts in {seconds * 1000:.0f} ms", advice)
+
+
+def logout(file: Path = LOGIND_FILE) -> Finding:
+    """Whether logging out ends what one started."""
+    try:
+        lines = [line.strip().replace(" ", "").lower() for line in file.read_text(errors="replace").splitlines()]
+    except OSError:
+        lines = []
+    if "killuserprocesses=yes" in lines:
+        advice = "Have runs survive it: loginctl enable-linger, and start them with systemd-run --user --scope."
+        return Finding("logout", "ends the processes of users here", advice)
+    return Finding("logout", "leaves running what you started")
+
+
+def _server(config: JobmonConfig) -> Iterator[Finding]:
+    from jobmon.core.configuration import JobmonConfig as Config
+    from jobmon.core.exceptions import JobmonError
+    from jobmon.core.requester import Requester
+
+    try:
+        found = Config(config.filepath or "", {"http": {"retries_attempts": SERVER_TRIES, "retries_timeout": 10}})
+        requester = Requester.from_defaults(found)
+        checks: tuple[Callable[[Requester], Iterator[Finding]], ...] = (_about_server, _clusters)
+        for check in checks:
+            yield from check(requester)
+    except JobmonError as error:
+        log = "" if config.get("http", "service_url") else " See: jobmon server logs"
+        yield Finding("server", str(error), f"Start it, or correct http.service_url.{log}")
+
+
+def _about_server(requester: Requester) -> Iterator[Finding]:
+    from jobmon.core.constants import MESSAGE_VERSION
+    from jobmon.core.wire.server import Health, Metrics
+
+    times = []
+    for _ in range(LATENCY_REQUESTS):
+        began = time.monotonic()
+        health = requester.call("/health", {}, Health, "get")
+        times.append(time.monotonic() - began)
+    latency = statistics.median(times)
+    slow = "" if latency <= LATENCY_SECONDS_MAX else "Slow; is the network or the server under load?"
+    yield Finding("server", f"{requester.url}, {health.database}, answers in {latency * 1000:.1f} ms", slow)
+    yield _version(health.version, health.message_version == MESSAGE_VERSION)
+    before = datetime.now(UTC)
+    metrics = requester.call("/metrics", {}, Metrics, "get")
+    middle = before + (datetime.now(UTC) - before) / 2
+    if metrics.migration:
+        yield Finding("database", f"schema {metrics.migration}")
+    if metrics.now:
+        yield clock((datetime.fromisoformat(metrics.now) - middle).total_seconds())
+
+
+def _version(version: str, is_understood: bool) -> Finding:
+    from importlib import metadata
+
+    mine = metadata.version("jobmon")
+    if version == mine:
+        return Finding("version", f"server and commands are {mine}")
+    found = f"the server is {version}, the commands are {mine}"
+    if is_understood:
+        return Finding("version", f"{found}; they understand each other")
+    return Finding("version", found, "Install the server's version here, or have the server upgraded.")
+
+
+def clock(seconds: float) -> Finding:
+    """Judge by how much the server's clock is ahead of ours."""
+    found = f"differs from the server's by {abs(seconds):.1f} s"
+    return Finding("clock", found, "" if abs(seconds) <= CLOCK_SECONDS_MAX else "Have it set by a time server (NTP).")
+
+
+def _clusters(requester: Requester) -> Iterator[Finding]:
+    from jobmon.core import cluster as plugins
+    from jobmon.core.exceptions import PluginError
+    from jobmon.core.wire.definition import ClustersResponse
+
+    found = requester.call("/clusters", {}, ClustersResponse, "get").clusters
+    for cluster in found:
+        what = f"cluster {cluster.name}"
+        try:
+            plugins.load_plugin(cluster.plugin)
+        except PluginError as error:
+            yield Finding(what, str(error), f"Install the plug-in, or: jobmon cluster remove {cluster.name}")
+            continue
+        queues = ", ".join(queue.queue_name for queue in cluster.queues)
+        if queues:
+            yield Finding(what, f"plug-in {cluster.plugin}, queues {queues}")
+        else:
+            yield Finding(what, f"plug-in {cluster.plugin}, no queues", "Add it again with a queue: jobmon cluster add")
+    if not found:
+        names = ", ".join(plugins.plugin_names())
+        yield Finding("clusters", f"none is recorded yet; plug-ins found: {names}")
