@@ -82,6 +82,8 @@ class LocalDistributor(DirectClusterDistributor):
         self.data_folder = data_folder or data_directory()
         self._paths = supervisor_paths(workflow_id, self.data_folder, cluster_name)
         self._grace = self._config.get_float("worker_node", "command_interrupt_timeout")
+        asked = float(self._connection.get("slots") or self._config.get_float("multiprocess", "slots"))
+        self._slots = asked or usable_cpus()  # looked up once: it is asked for at every launch
         self._link: SupervisorLink | None = None
         self._handed: set[int] = set()
         self._living: set[int] = set()
@@ -137,8 +139,7 @@ class LocalDistributor(DirectClusterDistributor):
 
     def slots(self) -> float:
         """Cores' worth of commands that may run at once."""
-        asked = float(self._connection.get("slots") or self._config.get_float("multiprocess", "slots"))
-        return asked or usable_cpus()
+        return self._slots
 
     def limit(self, cores: float) -> None:
         """Tell the supervisor; it answers when it knows."""
