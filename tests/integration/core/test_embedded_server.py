@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -30,12 +31,12 @@ WAIT_SECONDS_MAX = 20
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    runtime = tmp_path / "run"
-    runtime.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setenv("JOBMON_DATA_DIR", str(tmp_path / "data"))
-    yield tmp_path / "data"
-    access.stop_server()
+    # a folder of pytest's may be too deep for the path of a Unix socket
+    with tempfile.TemporaryDirectory(prefix="jm-") as runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        monkeypatch.setenv("JOBMON_DATA_DIR", str(tmp_path / "data"))
+        yield tmp_path / "data"
+        access.stop_server()
 
 
 def wait_until(condition):
