@@ -27,6 +27,7 @@ from jobmon.core.exceptions import InvalidStateTransition
 from jobmon.core.fsm import Machine, Verdict
 from jobmon.core.wire.launching import Report
 from jobmon.server.models.types import to_microseconds
+from jobmon.server.problems import InvalidValue
 from jobmon.server.transaction import Audience
 
 if TYPE_CHECKING:
@@ -360,6 +361,22 @@ def reset_tasks(
         tx.run(_LOWER_RESOURCES.format(where=where), **values, adjusted=adjusted)
     if changed:
         tx.wake(Audience.ORCHESTRATOR, workflow_id)
+
+
+#: What a user may say of a task.
+SETTABLE: Final = (TaskStatus.DONE, TaskStatus.REGISTERING)
+
+
+def settable_status(letter: str) -> TaskStatus:
+    """Return the status that a user wants for tasks.
+
+    Raises:
+        InvalidValue: it is none that a user may set.
+    """
+    if letter not in SETTABLE:
+        names = " or ".join(f"{status.value} ({status.name})" for status in SETTABLE)
+        raise InvalidValue(f"status: must be {names}, not {letter!r}.")
+    return TaskStatus(letter)
 
 
 def set_tasks(tx: Transaction, workflow_id: int, task_ids: Sequence[int], target: TaskStatus) -> int:

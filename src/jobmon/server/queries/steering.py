@@ -13,7 +13,7 @@ from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import graph
 from jobmon.server.queries.presence import require
-from jobmon.server.transitions import FINAL_RUNS, LIVE
+from jobmon.server.transitions import FINAL_RUNS, LIVE, settable_status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from jobmon.server.sql import Session
 
 HISTORY_ROWS_MAX: Final = 10_000
-#: What a user may say of a task.
-SETTABLE: Final = (TaskStatus.DONE, TaskStatus.REGISTERING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,18 +28,6 @@ class HistoryQuery:
     """How much of it."""
 
     limit: int = 1_000
-
-
-def settable_status(letter: str) -> TaskStatus:
-    """Return the status that a user wants for tasks.
-
-    Raises:
-        InvalidValue: it is none that a user may set.
-    """
-    if letter not in SETTABLE:
-        names = " or ".join(f"{status.value} ({status.name})" for status in SETTABLE)
-        raise InvalidValue(f"status: must be {names}, not {letter!r}.")
-    return TaskStatus(letter)
 
 
 def plan_update(session: Session, workflow_id: int, request: TaskUpdatePlanRequest) -> TaskUpdatePlan:

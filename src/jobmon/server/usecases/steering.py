@@ -9,7 +9,6 @@ from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateRequest, TaskUpdateResponse
 from jobmon.server import transitions
 from jobmon.server.problems import InvalidValue, NotFound
-from jobmon.server.queries.steering import settable_status
 from jobmon.server.usecases.resuming import active_runs, require_owner
 from jobmon.server.usecases.runs import require_workflow
 
@@ -29,7 +28,7 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
     """
     if len(request.task_ids) > TASKS_UPDATED_MAX:
         raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
-    target = settable_status(request.status)
+    target = transitions.settable_status(request.status)
     status = require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     rows = _rows(tx, workflow_id, request.task_ids)
