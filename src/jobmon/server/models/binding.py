@@ -67,7 +67,7 @@ class DagNode(Base):
     """A node whose upstreams are the set. Nodes without upstreams have no row."""
 
     __tablename__ = "dag_node"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (Index("ix_dag_node_node", "node_id", "upstream_set_id"), {"sqlite_with_rowid": False})
     upstream_set_id: Mapped[int] = mapped_column(BigId, ForeignKey("upstream_set.id"), primary_key=True)
     node_id: Mapped[int] = mapped_column(BigId, ForeignKey("node.id"), primary_key=True)
 

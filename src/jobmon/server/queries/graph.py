@@ -10,17 +10,22 @@ if TYPE_CHECKING:
 
     from jobmon.server.sql import Session
 
+# Nested and not joined: of joined tables SQLite, without statistics, may begin with all tasks of the workflow.
 _UPSTREAM: Final = """
-FROM workflow w JOIN upstream_set s ON s.dag_id = w.dag_id
-JOIN dag_node n ON n.upstream_set_id = s.id AND n.node_id = :node
-JOIN upstream_set_member m ON m.upstream_set_id = s.id
-JOIN task t ON t.workflow_id = w.id AND t.node_id = m.node_id WHERE w.id = :workflow
+FROM task t WHERE t.workflow_id = :workflow AND t.node_id IN (
+    SELECT m.node_id FROM upstream_set_member m WHERE m.upstream_set_id IN (
+        SELECT n.upstream_set_id FROM dag_node n JOIN upstream_set s ON s.id = n.upstream_set_id
+        WHERE n.node_id = :node AND s.dag_id = (SELECT dag_id FROM workflow WHERE id = :workflow)
+    )
+)
 """
 _DOWNSTREAM: Final = """
-FROM workflow w JOIN upstream_set_member m ON m.node_id = :node
-JOIN upstream_set s ON s.id = m.upstream_set_id AND s.dag_id = w.dag_id
-JOIN dag_node n ON n.upstream_set_id = s.id
-JOIN task t ON t.workflow_id = w.id AND t.node_id = n.node_id WHERE w.id = :workflow
+FROM task t WHERE t.workflow_id = :workflow AND t.node_id IN (
+    SELECT n.node_id FROM dag_node n WHERE n.upstream_set_id IN (
+        SELECT m.upstream_set_id FROM upstream_set_member m JOIN upstream_set s ON s.id = m.upstream_set_id
+        WHERE m.node_id = :node AND s.dag_id = (SELECT dag_id FROM workflow WHERE id = :workflow)
+    )
+)
 """
 _NEIGHBOURS: Final = {"upstream": _UPSTREAM, "downstream": _DOWNSTREAM}
 
@@ -32,7 +37,7 @@ def neighbours(
     condition = "" if statuses is None else "AND t.status IN (:statuses...)"
     values = {} if statuses is None else {"statuses": sorted(statuses)}
     rows = session.rows(
-        f"SELECT DISTINCT t.id, t.name, t.status {_NEIGHBOURS[side]} {condition} ORDER BY t.id LIMIT :most",
+        f"SELECT t.id, t.name, t.status {_NEIGHBOURS[side]} {condition} ORDER BY t.id LIMIT :most",
         node=node_id,
         workflow=workflow_id,
         most=most,
@@ -45,7 +50,7 @@ def neighbour_counts(session: Session, workflow_id: int, node_id: int, side: str
     """Count the tasks directly upstream or downstream of a node by status."""
     return dict(
         session.rows(
-            f"SELECT t.status, COUNT(DISTINCT t.id) {_NEIGHBOURS[side]} GROUP BY t.status",
+            f"SELECT t.status, COUNT(*) {_NEIGHBOURS[side]} GROUP BY t.status",
             node=node_id,
             workflow=workflow_id,
         )
