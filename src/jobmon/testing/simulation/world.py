@@ -8,6 +8,7 @@ import logging
 import random
 import tempfile
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,7 @@ from jobmon.testing.simulation.scenario import CLOCK_JUMP_SECONDS_MAX, Scenario,
 from jobmon.testing.simulation.server import SimulatedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 #: After the last fault, and besides the commands' own time, everything must be over within this.
 PATIENCE_SECONDS: Final = 6 * 3600.0
@@ -78,12 +79,23 @@ class Verdict:
 def simulate(seed: int) -> Verdict:
     """Run the simulation of a seed."""
     scenario = draw(seed)
-    logging.getLogger("jobmon").setLevel(logging.CRITICAL)
     with (
+        _silence(logging.getLogger("jobmon")),
         tempfile.TemporaryDirectory(prefix="jobmon-simulation-", dir=_fast_folder()) as folder,
         asyncio.Runner(loop_factory=SimulationLoop) as runner,
     ):
         return runner.run(_World(scenario, Path(folder)).run())
+
+
+@contextmanager
+def _silence(logger: logging.Logger) -> Iterator[None]:
+    """What goes wrong on purpose is not worth a line each; whoever logs afterwards is heard again."""
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @cache
