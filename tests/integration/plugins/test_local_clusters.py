@@ -59,6 +59,21 @@ class TestMultiprocess(LocalContract):
             adapter.acknowledge(list(self.endings(adapter, 1)))
         _until(lambda: not adapter.paths.socket.exists() and not adapter.paths.journal.exists())
 
+    def test_what_a_dead_supervisor_left_is_found_again_until_it_is_acknowledged(self, tmp_path):
+        """Whoever found it first may die before the server has heard of it."""
+        with self.direct(tmp_path) as adapter:
+            adapter.spawn([self.launch(tmp_path, 1, "exit 3")])
+            _until(lambda: '["e",1' in adapter.paths.journal.read_text())
+            os.kill(read_journal(adapter.paths.journal).supervisor_pid, signal.SIGKILL)
+        with self.direct(tmp_path) as first:  # finds it, starts a supervisor of its own, and tells nobody
+            assert self.endings(first, 1)[1].exit_code == 3
+        with self.direct(tmp_path) as second:
+            assert self.endings(second, 1)[1].exit_code == 3
+            second.acknowledge([1])
+            assert not second.paths.left.exists()
+        with self.direct(tmp_path) as third:
+            assert third.collect_exits() == []
+
     def test_slots_and_wide_commands(self, tmp_path):
         marks = tmp_path / "marks"
         marks.mkdir()

@@ -100,7 +100,7 @@ def tried_again_at_once(tmp_path, monkeypatch):
     python.write_text(f'#!/bin/sh\nmkdir {tmp_path}/failed 2> /dev/null && exit 1\nexec {sys.executable} "$@"\n')
     python.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(python))
-    paths = link.SupervisorPaths(*(tmp_path / name for name in ("socket", "journal", "lock", "log")))
+    paths = link.SupervisorPaths(*(tmp_path / name for name in ("socket", "journal", "lock", "log", "left")))
     begin = time.monotonic()
     line = link.SupervisorLink(paths, 5.0)
     line.send(["end"])

@@ -204,6 +204,8 @@ class LocalDistributor(DirectClusterDistributor):
         """These endings need not be kept."""
         if task_instance_ids:
             self._send(["acknowledge", list(task_instance_ids)])
+            if self._link is not None:
+                self._link.settle(task_instance_ids)
 
     def _send(self, message: list[Any]) -> None:
         if self._link is not None:

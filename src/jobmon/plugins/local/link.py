@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.core import places
 from jobmon.core.exceptions import JobmonError
 from jobmon.plugins.local import supervisor
-from jobmon.plugins.local.remains import Remains, end_remains, read_journal
+from jobmon.plugins.local.remains import end_remains, read_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 CONNECT_TIMEOUT_SECONDS: Final = 20.0
 LOOK_INTERVAL_SECONDS: Final = 0.005
@@ -39,17 +39,20 @@ class SupervisorPaths:
     journal: Path
     lock: Path
     log: Path
+    left: Path
 
 
 def supervisor_paths(workflow_id: int, data_folder: Path, cluster_name: str) -> SupervisorPaths:
     """Return where the supervisor of a workflow's cluster is; short enough for a socket."""
     key = hashlib.sha256(f"{data_folder}\0{workflow_id}\0{cluster_name}".encode()).hexdigest()[:16]
     base = places.runtime_directory() / f"supervisor-{key}"
-    return SupervisorPaths(*(base.with_suffix(suffix) for suffix in (".sock", ".journal", ".lock", ".log")))
+    return SupervisorPaths(*(base.with_suffix(suffix) for suffix in (".sock", ".journal", ".lock", ".log", ".left")))
 
 
 class SupervisorLink:
-    """An open line. `hello` is what the supervisor said first; `remains` what a dead predecessor of it left.
+    """An open line. `hello` is what the supervisor said first; `remains` what dead predecessors of it left.
+
+    What they left is kept in a file until it is settled: whoever found it may die before the server has heard of it.
 
     Raises:
         SupervisorUnavailable: it can neither be reached nor started.
@@ -58,8 +61,8 @@ class SupervisorLink:
     def __init__(self, paths: SupervisorPaths, idle_timeout: float) -> None:
         self._paths = paths
         self._received = b""
-        self.remains = Remains()
         self.hello = self._open(idle_timeout)
+        self.remains = read_journal(paths.left)
 
     def _open(self, idle_timeout: float) -> dict[str, Any]:
         deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS
@@ -90,11 +93,26 @@ class SupervisorLink:
                 return
             found = read_journal(self._paths.journal)
             end_remains(found)
-            self.remains.live.update(found.live)
-            self.remains.ended.update(found.ended)
-            self._paths.journal.unlink(missing_ok=True)
+            self._keep_remains()
             self._paths.socket.unlink(missing_ok=True)
         self._await_socket(_spawn(self._paths, idle_timeout))
+
+    def _keep_remains(self) -> None:
+        """Add a dead supervisor's journal to what others left; dying in between tells it twice, which does no harm."""
+        if self._paths.journal.exists():
+            with self._paths.left.open("ab") as left:
+                left.write(b"\n" + self._paths.journal.read_bytes())
+            self._paths.journal.unlink()
+
+    def settle(self, task_instance_ids: Sequence[int]) -> None:
+        """The server knows how these ended; when it knows of all that was left, that is forgotten."""
+        if not (self.remains.live or self.remains.ended):
+            return
+        for identity in task_instance_ids:
+            self.remains.live.pop(identity, None)
+            self.remains.ended.pop(identity, None)
+        if not (self.remains.live or self.remains.ended):
+            self._paths.left.unlink(missing_ok=True)
 
     def _await_socket(self, pid: int) -> None:
         """Wait until the supervisor listens, or has died."""
