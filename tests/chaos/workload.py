@@ -63,6 +63,7 @@ SHAPES = {shape.__name__: shape for shape in (mixed, chain_and_fan, shed, indepe
 def main(argv):
     from jobmon.client import launching
     from jobmon.client.api import Tool
+    from jobmon.core.exceptions import WorkflowAlreadyComplete
 
     if first := os.environ.get("CHAOS_FIRST_DISTRIBUTOR"):
         launching.distributor_command = lambda run_id: [
@@ -76,9 +77,12 @@ def main(argv):
         name=name, workflow_args=name, default_max_attempts=MAX_ATTEMPTS, max_concurrently_running=limit
     )
     SHAPES[shape](workflow, template, int(count), seconds=seconds, ledger=os.path.abspath("ledger"))
-    status = workflow.run(
-        resume=bool(how), reset_running_jobs=how != ["hot"], seconds_until_timeout=3600, configure_logging=True
-    )
+    try:
+        status = workflow.run(
+            resume=bool(how), reset_running_jobs=how != ["hot"], seconds_until_timeout=3600, configure_logging=True
+        )
+    except WorkflowAlreadyComplete:  # a client that was taken over, or died, had it done without saying so to us
+        status = "D"
     print(f"{workflow.workflow_id} {status}", flush=True)
     return 0 if status == "D" else 1
 
