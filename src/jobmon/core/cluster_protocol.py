@@ -12,13 +12,18 @@ themselves and tell how they ended.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from jobmon.core import resources as resource_rules
-from jobmon.core.constants import TaskInstanceStatus
-from jobmon.core.exceptions import JobmonError
+from jobmon.core.constants import Cause, TaskInstanceStatus
+from jobmon.core.exceptions import ClusterUnavailable, JobmonError, RemoteExitInfoNotAvailable
+
+#: Keys that a distributor adds to the request it hands to a plug-in: under which token the submission is to be found
+#: again, and hosts (list of names) on which workers could not even start.
+SUBMISSION_TOKEN: Final = "submission_token"
+EXCLUDED_HOSTS: Final = "excluded_hosts"
 
 
 class ClusterQueue:
@@ -79,8 +84,33 @@ class ClusterQueue:
         return []
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteExit:
+    """How a job ended, as its cluster says; what it does not say is None. Times are seconds since the epoch.
+
+    Status DONE: the job, that is its worker, ended well; how its command ended is then told by the worker.
+    """
+
+    status: TaskInstanceStatus
+    message: str = ""
+    cause: Cause | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    host: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    wallclock_seconds: float | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None
+
+
 class ClusterDistributor(ABC):
     """Submits commands to a cluster and watches them. Lives in the distributor process."""
+
+    #: Its jobs run on other hosts: an embedded server has to listen on this host's address.
+    is_remote: bool = False
+    #: It can look at all jobs of a server at once, so that one distributor looks for all: `look` and `show`.
+    shares_watch: bool = False
 
     def __init__(self, cluster_name: str, *args: Any, **kwargs: Any) -> None:
         self._cluster_name = cluster_name
@@ -133,6 +163,42 @@ class ClusterDistributor(ABC):
         Raises:
             RemoteExitInfoNotAvailable: the cluster does not know (yet).
         """
+
+    def get_remote_exits(self, distributor_ids: Sequence[str]) -> dict[str, RemoteExit]:
+        """Return how these jobs ended; those of which the cluster does not know it (yet) are left out."""
+        result = {}
+        for distributor_id in distributor_ids:
+            try:
+                status, message = self.get_remote_exit_info(distributor_id)
+            except RemoteExitInfoNotAvailable:
+                continue
+            result[distributor_id] = RemoteExit(status=status, message=message)
+        return result
+
+    def find_submitted(self, tokens: Collection[str]) -> dict[str, dict[int, str]]:
+        """Return what was submitted under these tokens: token -> step -> id. The base does not keep tokens.
+
+        Asked for by a distributor whose predecessor may have submitted something without having told of it.
+        """
+        return {}
+
+    def get_pending_reasons(self, distributor_ids: Collection[str]) -> dict[str, str]:
+        """Return why jobs wait in the cluster's own queue, in its own words."""
+        return {}
+
+    def look(self, since: float) -> dict[str, Any]:
+        """Ask the cluster about all jobs of this server; return what it says, as JSON values.
+
+        Args:
+            since: endings from then on are wanted, seconds since the epoch.
+
+        Raises:
+            ClusterUnavailable: it does not answer, or not in a way that can be understood.
+        """
+        raise ClusterUnavailable(f"Cluster {self.cluster_name!r} cannot be looked at as a whole.")
+
+    def show(self, view: Mapping[str, Any]) -> None:  # noqa: B027 - optional
+        """Answer questions about jobs from this view, which a distributor of this server got from `look`."""
 
     def build_worker_node_command(
         self, task_instance_id: int | None = None, array_id: int | None = None, batch_number: int | None = None

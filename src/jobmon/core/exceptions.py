@@ -17,6 +17,7 @@ JobmonError
 ├── InvalidResources (ValueError)
 ├── CallableReturnedInvalidObject (ValueError)
 ├── RemoteExitInfoNotAvailable
+├── ClusterUnavailable
 ├── DistributorStartupTimeout, DistributorNotAlive, DistributorUnexpected, DistributorInterruptedError
 ├── PluginError
 └── WorkflowTestError
@@ -121,6 +122,10 @@ class CallableReturnedInvalidObject(JobmonError, ValueError):
 
 class RemoteExitInfoNotAvailable(JobmonError):
     """The cluster does not (yet) know how the job ended."""
+
+
+class ClusterUnavailable(JobmonError):
+    """The cluster does not answer, or not in a way that can be understood: asked again later, no task fails by it."""
 
 
 class DistributorStartupTimeout(JobmonError):
