@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.exceptions import RemoteExitInfoNotAvailable
@@ -42,6 +42,10 @@ class News:
     spooled: list[Report] = field(default_factory=list)
 
 
+#: Runs a function, with its arguments, off the loop.
+InThread = Callable[..., Awaitable[Any]]
+
+
 class ClassicCluster:
     """Runs rounds, one at a time.
 
@@ -51,6 +55,7 @@ class ClassicCluster:
         state: the distributor's memory.
         poll_interval: how often the cluster is asked about its jobs, seconds.
         spools: where workers keep reports that they could not deliver.
+        in_thread: runs a round while the loop goes on.
     """
 
     def __init__(
@@ -60,12 +65,14 @@ class ClassicCluster:
         state: DistributorState,
         poll_interval: float,
         spools: Spools | None = None,
+        in_thread: InThread = asyncio.to_thread,
     ) -> None:
         self.name = name
         self._adapter = adapter
         self._state = state
         self._poll_interval = poll_interval
         self._spools = spools
+        self._in_thread = in_thread
         self._spooled: set[int] = set()
         self._poll_at = 0.0
         self._batches: list[LaunchBatch] = []
@@ -105,7 +112,7 @@ class ClassicCluster:
             self._poll_at = now + self._poll_interval
             errand = Errand(self._batches, self._kill, held)
             self._batches, self._kill = [], []
-            self._round = asyncio.create_task(asyncio.to_thread(self._work, errand))
+            self._round = asyncio.create_task(self._run(errand))
             return self._round, None
         return None, self._poll_at if held else None
 
@@ -125,6 +132,9 @@ class ClassicCluster:
             self._state.say(Report(task_instance_id=identity, status=TaskInstanceStatus.RUNNING))
         self._triage.clear()
         self.alive = news.alive
+
+    async def _run(self, errand: Errand) -> News:
+        return await self._in_thread(self._work, errand)
 
     # -- in a thread -------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from jobmon.core.wire.launching import (
     SyncResponse,
 )
 from jobmon.distributor import batch
-from jobmon.distributor.classic import ClassicCluster
+from jobmon.distributor.classic import ClassicCluster, InThread
 from jobmon.distributor.files import OutputFiles
 from jobmon.distributor.leases import Leases
 from jobmon.distributor.spools import Spools
@@ -83,10 +83,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the service is put into: how to build the adapter of a cluster, and what attempts have in common."""
+    """What the service is put into: how to build a cluster's adapter, what attempts have in common, and threads."""
 
     make_cluster: Callable[[ClusterInfo, DistributorResponse], ClusterDistributor]
     surroundings: Callable[[DistributorResponse], batch.Surroundings]
+    in_thread: InThread = asyncio.to_thread
 
 
 class DistributorService:
@@ -180,7 +181,9 @@ class DistributorService:
             name = adapter.cluster_name
             if name not in self._direct:
                 spools = Spools(around.log_folder)
-                self._classic[name] = ClassicCluster(name, adapter, self._state, self._timings.cluster_poll, spools)
+                self._classic[name] = ClassicCluster(
+                    name, adapter, self._state, self._timings.cluster_poll, spools, self._setting.in_thread
+                )
         self._heartbeat_interval = response.attempt_heartbeat_interval
         self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
 
