@@ -6,25 +6,11 @@ import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from jobmon.core.constants import RESERVED_NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: Parameters of `create_task` and `create_tasks`: an argument of such a name could never be given.
-RESERVED_NAMES: Final = frozenset(
-    {
-        "self",
-        "name",
-        "upstream_tasks",
-        "task_attributes",
-        "max_attempts",
-        "compute_resources",
-        "compute_resources_callable",
-        "resource_scales",
-        "cluster_name",
-        "fallback_queues",
-        "max_concurrently_running",
-    }
-)
 _FORMAT_NESTING_MAX: Final = 2  # Python formats a field inside a field's specification, and no deeper
 
 

@@ -12,6 +12,22 @@ DEFAULT_CLUSTER_NAME: Final = "multiprocess"
 #: Version of the messages between the parts. A server refuses a client of another major version.
 MESSAGE_VERSION: Final = 1
 LOG_TAIL_BYTES_MAX: Final = 10 * 1024
+#: Parameters of `create_task` and `create_tasks`: an argument of such a name could never be given.
+RESERVED_NAMES: Final = frozenset(
+    {
+        "self",
+        "name",
+        "upstream_tasks",
+        "task_attributes",
+        "max_attempts",
+        "compute_resources",
+        "compute_resources_callable",
+        "resource_scales",
+        "cluster_name",
+        "fallback_queues",
+        "max_concurrently_running",
+    }
+)
 
 
 class TaskStatus(StrEnum):

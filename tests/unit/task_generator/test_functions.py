@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NewType
 
 import pytest
 
-from jobmon.client import arguments
 from jobmon.core.task_generator import TaskGenerator, functions, task_generator
 
 if TYPE_CHECKING:
@@ -90,10 +89,6 @@ def test_a_decorator_below_that_keeps_the_function_is_looked_through():
     top_level.__annotations__ = {"x": "int"}
     generator = TaskGenerator(wrapper)
     assert (generator.parameters, generator(1)) == (("x",), "wrapped")
-
-
-def test_reserved_names_are_those_of_the_client():
-    assert functions.RESERVED_NAMES == arguments.RESERVED_NAMES
 
 
 @pytest.mark.parametrize(

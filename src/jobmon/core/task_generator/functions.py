@@ -8,27 +8,12 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from jobmon.core.constants import RESERVED_NAMES
 from jobmon.core.task_generator.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: Parameters of `create_task` and `create_tasks`: an argument of such a name could never be given.
-RESERVED_NAMES: Final = frozenset(
-    {
-        "self",
-        "name",
-        "upstream_tasks",
-        "task_attributes",
-        "max_attempts",
-        "compute_resources",
-        "compute_resources_callable",
-        "resource_scales",
-        "cluster_name",
-        "fallback_queues",
-        "max_concurrently_running",
-    }
-)
 #: Fields of the command beside the function's parameters.
 PYTHON_FIELD: Final = "jobmon_python"
 PLACE_FIELD: Final = "jobmon_place"
