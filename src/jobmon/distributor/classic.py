@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.exceptions import RemoteExitInfoNotAvailable
@@ -42,8 +42,8 @@ class News:
     spooled: list[Report] = field(default_factory=list)
 
 
-#: Runs a function, with its arguments, off the loop.
-InThread = Callable[..., Awaitable[Any]]
+#: Runs a round off the loop.
+InThread = Callable[[Callable[[Errand], News], Errand], Awaitable[News]]
 
 
 class ClassicCluster:
