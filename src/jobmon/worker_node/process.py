@@ -31,7 +31,7 @@ REPORT_TRIED_SECONDS = 120.0
 INTERRUPT_TIMEOUT_SECONDS = 10.0
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 
@@ -72,6 +72,38 @@ def _ask_plugin(name: str) -> tuple[str | None, str | None]:
     return node.distributor_id, None if step is None else str(step)
 
 
+class Machine:
+    """Time, and commands that are started: what a simulation has others of."""
+
+    def time(self) -> float:
+        """Return the time of day, seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds since some moment."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so long, or somewhat less: workers that wait for the same server shall not come all at once."""
+        time.sleep(seconds * (0.5 + os.urandom(1)[0] / 512))
+
+    def start(
+        self,
+        words: list[str],
+        environment: Mapping[str, str],
+        outputs: tuple[str, str],
+        directory: str,
+        umask: int,
+    ) -> Child:
+        """Start a command; raises OSError or ValueError where that cannot be."""
+        return Child(words, environment, outputs, directory, umask)
+
+    def heed_signals(self, pass_on: Callable[[int], None]) -> None:
+        """Have signals that ask this process to end passed on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _: pass_on(received))
+
+
 class Worker:
     """Does what `Run` says.
 
@@ -79,13 +111,23 @@ class Worker:
         request: body of the start request.
         environment: of this process.
         host: name of this host.
+        gateway: the door to the server; by default the one that the environment names.
+        machine: where it runs.
     """
 
-    def __init__(self, request: dict[str, Any], environment: Mapping[str, str], host: str) -> None:
+    def __init__(
+        self,
+        request: dict[str, Any],
+        environment: Mapping[str, str],
+        host: str,
+        gateway: Gateway | None = None,
+        machine: Machine | None = None,
+    ) -> None:
         self._run = Run(request)
         self._environment = environment
         self._host = host
-        self._gateway = Gateway(environment)
+        self._gateway = gateway or Gateway(environment)
+        self._machine = machine or Machine()
         self._was_signalled = False
         self._report_tried = float(environment.get("JOBMON_WORKER_REPORT_SECONDS", REPORT_TRIED_SECONDS))
         self._interrupt_timeout = float(
@@ -114,11 +156,10 @@ class Worker:
         words = self._run.shell_words(self._environment.get("JOBMON__WORKER_NODE__SHELL", "/bin/sh"))
         environment = self._run.command_environment(self._environment)
         try:
-            child = Child(words, environment, outputs, job["working_directory"], job["umask"])
+            child = self._machine.start(words, environment, outputs, job["working_directory"], job["umask"])
         except (OSError, ValueError) as error:
-            return Ending(0, time.time(), str(error))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, _: self._pass_on(child, received))
+            return Ending(0, self._machine.time(), str(error))
+        self._machine.heed_signals(lambda received: self._pass_on(child, received))
         ending = self._watch(child)
         if self._was_signalled and not self._run.is_killed:
             self._beat()  # by whom? the server knows whether it was to be killed
@@ -129,15 +170,15 @@ class Worker:
         child.signal(number)
 
     def _watch(self, child: Child) -> Ending:
-        beat_at = time.monotonic() + self._run.heartbeat_interval
+        beat_at = self._machine.monotonic() + self._run.heartbeat_interval
         kill_at: float | None = None
         while True:
             due = beat_at if kill_at is None else min(beat_at, kill_at)
-            if (ending := child.wait(due - time.monotonic())) is not None:
+            if (ending := child.wait(due - self._machine.monotonic())) is not None:
                 if self._run.is_killed:
                     child.signal(signal.SIGKILL)  # what its leader left
                 return ending
-            now = time.monotonic()
+            now = self._machine.monotonic()
             if kill_at is not None and now >= kill_at:
                 child.signal(signal.SIGKILL)
                 kill_at = None
@@ -145,7 +186,7 @@ class Worker:
                 beat_at = now + self._run.heartbeat_interval
                 if self._beat():
                     child.signal(signal.SIGINT)
-                    kill_at = time.monotonic() + self._interrupt_timeout
+                    kill_at = self._machine.monotonic() + self._interrupt_timeout
 
     def _beat(self) -> bool:
         """Send a heartbeat; return True when the command is to be ended now. A server that is away changes nothing."""
@@ -164,7 +205,7 @@ class Worker:
 
     def _post(self, route: str, message: Mapping[str, Any], seconds: float) -> tuple[int, dict[str, Any]] | None:
         """Send until there is an answer that is not the server's own fault; None: there was none in this time."""
-        deadline = time.monotonic() + seconds
+        deadline = self._machine.monotonic() + seconds
         pause = PAUSE_SECONDS_FIRST
         while True:
             try:
@@ -173,9 +214,9 @@ class Worker:
                     return status, content
             except ServerAway:
                 self._gateway.close()
-            if time.monotonic() + pause >= deadline:
+            if self._machine.monotonic() + pause >= deadline:
                 return None
-            time.sleep(pause * (0.5 + os.urandom(1)[0] / 512))
+            self._machine.pause(pause)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
 
 
