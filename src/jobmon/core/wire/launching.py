@@ -6,7 +6,8 @@ triage, or the run's status changed. The *report lane* sends what accumulated an
 transaction with work for its own `capacity`: what was finished and what is wanted next travel together.
 
 A stand-alone worker (Slurm, ...) speaks the same `Report`s to `POST /worker/report`, learns its command with
-`POST /worker/start`.
+`POST /worker/start`. A job that runs many tasks (*packed*) gets them from `POST /worker/take`, one after another; the
+distributor sees to such jobs only, never to the attempts in them.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class LiveAttempt:
     array_step_id: int
     requested_resources: dict[str, Any]
     name: str = ""
+    packed: bool = False  # its batch was packed: whoever runs it takes it from the server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,20 @@ class ClusterInfo:
     name: str
     plugin: str
     connection: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedBatch:
+    """A packed batch of which attempts live. `distributor_ids`: its jobs, as far as known and not known to have ended.
+
+    `submitted`: somebody told the server of its submission.
+    """
+
+    batch_number: int
+    cluster_name: str
+    untaken: int
+    submitted: bool
+    distributor_ids: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +118,7 @@ class DistributorResponse:
     attempts: list[LiveAttempt]
     attempt_heartbeat_interval: float
     report_by_buffer: float
+    packed: list[PackedBatch] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +147,24 @@ class SlotsGranted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubmittedBatch:
+    """A packed batch was submitted as these jobs; none: it was not, and its attempts are to be queued again."""
+
+    batch_number: int
+    distributor_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedJob:
+    """A job of a packed batch is gone. Status and cause as in a `Report`, of the job: they settle what ran in it."""
+
+    distributor_id: str
+    status: str
+    cause: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
     """POST /workflow_runs/{workflow_run_id}/sync -> `SyncResponse`
 
@@ -137,6 +172,8 @@ class SyncRequest:
     `known_to_kill` / `known_to_triage`: told before and still being worked on; a poll does not wake for these again.
     `key` is random and the same when the request is sent again: where the answer was lost, its launches come again.
     `slots`: cluster name -> what this request renews of its lease; a poll wakes for another grant than the one known.
+    `packing`: clusters whose batches may be packed. `packed`: batches with jobs that live, as far as is known here.
+    `live_jobs`: with a heartbeat, the jobs of these; it moves the deadlines of what waits for them.
     """
 
     epoch: int
@@ -149,13 +186,32 @@ class SyncRequest:
     wait_seconds: float = 0.0
     key: str = ""
     slots: dict[str, SlotsWanted] = field(default_factory=dict)
+    packing: list[str] = field(default_factory=list)
+    packed: list[int] = field(default_factory=list)
+    live_jobs: list[str] | None = None
+    submitted: list[SubmittedBatch] = field(default_factory=list)
+    ended_jobs: list[EndedJob] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """How a packed batch is to be submitted: `jobs` jobs with room for `width` tasks at once (see `core.packing`).
+
+    None of them (0) where pilots that live already see to it.
+    """
+
+    mode: str
+    jobs: int
+    width: int = 1
+    runtime_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchBatch:
     """Attempts of one array with one request for one cluster, taken together (Q -> I). Columns per attempt.
 
-    `batch_number` is unique in the workflow; `array_step_id` of the i-th attempt is i.
+    `batch_number` is unique in the workflow; `array_step_id` of the i-th attempt is i. `plan`: it is packed, which is
+    recorded already.
     """
 
     batch_number: int
@@ -169,6 +225,7 @@ class LaunchBatch:
     names: list[str]
     commands: list[str]
     attempts: list[int]  # number of the attempt, from 1
+    plan: JobPlan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +234,7 @@ class SyncResponse:
 
     A fenced distributor gets `fenced=True` and no launches. `refused`: attempt -> why, for reports that the table
     calls illegal. `slots`: the grant for each cluster that the request named; a cluster left out is not shared.
+    `untaken`: of each batch in `packed`, how many attempts no job has taken; `over`: those of which no attempt lives.
     """
 
     workflow_run_status: str
@@ -187,6 +245,8 @@ class SyncResponse:
     late: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     slots: dict[str, SlotsGranted] = field(default_factory=dict)
+    untaken: dict[int, int] = field(default_factory=dict)
+    over: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,3 +297,66 @@ class WorkerReportResponse:
     """`kill`: those of the reported or alive attempts that are in KILL_SELF, and alive ones that were given up."""
 
     kill: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTakeRequest:
+    """POST /worker/take: a job of a packed batch reports, beats, and takes work. -> `WorkerTakeResponse`
+
+    `capacity` tasks are to be started now (they become RUNNING), `ahead` more soon (LAUNCHED under this job). `alive`:
+    all that it has. `key` is random and the same when the request is sent again: where the answer was lost, its tasks
+    come again. With `wait_seconds` it is held until there is something to kill that is not in `known_to_kill`, work
+    (if `wants_work`), or an end; it takes nothing then. `leaving`: the job ends; what it has not reported is lost.
+    """
+
+    array_id: int
+    batch_number: int
+    distributor_id: str
+    host: str = ""
+    reports: list[Report] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+    capacity: int = 0
+    ahead: int = 0
+    key: str = ""
+    wait_seconds: float = 0.0
+    wants_work: bool = False
+    known_to_kill: list[int] = field(default_factory=list)
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTasks:
+    """Columns per attempt, those that are to be started now first."""
+
+    task_instance_ids: list[int]
+    task_ids: list[int]
+    names: list[str]
+    commands: list[str]
+    attempts: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedJob:
+    """What the tasks of a packed job have in common."""
+
+    mode: str
+    width: int
+    runtime_seconds: float | None
+    workflow_id: int
+    workflow_run_id: int
+    requested_resources: dict[str, Any]
+    working_directory: str
+    umask: int
+    heartbeat_interval: float
+    report_by_buffer: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTakeResponse:
+    """`kill`: as in `WorkerReportResponse`. `over`: no work will come any more. `has_work`: some can be taken."""
+
+    job: PackedJob
+    tasks: WorkerTasks
+    kill: list[int] = field(default_factory=list)
+    over: bool = False
+    has_work: bool = False

@@ -61,6 +61,40 @@ class Batch(Base):
     launched_at: Mapped[Time]
 
 
+class PackedBatch(Base):
+    """A batch whose jobs take its attempts from the server, in the order of their steps: those before `taken` are.
+
+    `mode`: a `core.packing.Mode`. `size` grows when pilots add to it what became ready later. `submitted`: its
+    distributor told of that.
+    """
+
+    __tablename__ = "packed_batch"
+    batch_id: Mapped[int] = mapped_column(BigId, ForeignKey("batch.id"), primary_key=True, autoincrement=False)
+    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"), index=True)
+    mode: Mapped[Name]
+    jobs: Mapped[int]
+    width: Mapped[int]
+    runtime_seconds: Mapped[float | None]
+    size: Mapped[int]
+    taken: Mapped[int]
+    submitted: Mapped[bool]
+
+
+class PackedJob(Base):
+    """A job of a packed batch. `handed_out`: what it took last (JSON, ids), with `request_key`."""
+
+    __tablename__ = "packed_job"
+    __table_args__ = (UniqueConstraint("batch_id", "distributor_id"),)
+    id: Mapped[Key]
+    batch_id: Mapped[int] = mapped_column(BigId, ForeignKey("batch.id"))
+    distributor_id: Mapped[Name]
+    host: Mapped[Name | None]
+    started_at: Mapped[Time | None]
+    ended_at: Mapped[Time | None]
+    request_key: Mapped[Name | None]
+    handed_out: Mapped[LongText | None]
+
+
 class TaskInstance(Base):
     """One attempt: who ran it where and when, how it ended, what it used. `number` counts from 1 within its task."""
 
