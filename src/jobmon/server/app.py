@@ -21,6 +21,7 @@ from jobmon.server import migrations
 from jobmon.server.auth import Gate
 from jobmon.server.changes import ChangeFeed
 from jobmon.server.database import dialect_of, open_engine, open_transaction
+from jobmon.server.held import HeldSyncs
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
@@ -135,6 +136,7 @@ class _Server:
             settings=settings,
             clock=clock,
             feed=self._feed,
+            held=HeldSyncs(),
             writer=writer,
             readers=readers,
             requests=self._requests,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jobmon.core.clock import Clock
 from jobmon.core.wire.server import Health
 from jobmon.server.changes import ChangeFeed
+from jobmon.server.held import HeldSyncs
 from jobmon.server.readers import Readers
 from jobmon.server.settings import Settings
 from jobmon.server.writer import Writer
@@ -26,6 +27,7 @@ class Services:
     settings: Settings
     clock: Clock
     feed: ChangeFeed
+    held: HeldSyncs
     writer: Writer
     readers: Readers
     health: Health

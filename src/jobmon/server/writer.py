@@ -15,7 +15,7 @@ import contextlib
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 USE_CASES_PER_TRANSACTION_MAX: Final = 512
 
 _Answer = TypeVar("_Answer")
+_Next = TypeVar("_Next")
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +41,7 @@ class Job:
     """A use case that waits for its turn, then its answer or error."""
 
     use_case: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    arguments: Sequence[Any]
     future: asyncio.Future[Any]
     answer: Any = None
     error: Exception | None = None
@@ -53,8 +54,8 @@ class WriterExecutor(Protocol):
     def start(self, work: Callable[[list[Job]], None]) -> None:
         """Be ready to call `work` with the jobs that come."""
 
-    def submit(self, job: Job) -> None:
-        """Have a job done soon."""
+    def submit(self, jobs: list[Job]) -> None:
+        """Have jobs done soon, in one transaction."""
 
     def stop(self) -> None:
         """Finish what was submitted, then end."""
@@ -64,7 +65,7 @@ class ThreadExecutor:
     """A thread of its own."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def start(self, work: Callable[[list[Job]], None]) -> None:
@@ -72,9 +73,9 @@ class ThreadExecutor:
         self._thread = threading.Thread(target=self._run, args=(work,), name="writer", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Have a job done by the thread."""
-        self._jobs.put(job)
+    def submit(self, jobs: list[Job]) -> None:
+        """Have jobs done by the thread."""
+        self._jobs.put(jobs)
 
     def stop(self) -> None:
         """Wait until everything is done."""
@@ -91,28 +92,28 @@ class ThreadExecutor:
                 return
 
     def _take(self) -> tuple[list[Job], bool]:
-        """Wait for a job, then take all that are there."""
+        """Wait for jobs, then take all that are there."""
         jobs: list[Job] = []
-        job = self._jobs.get()
+        more = self._jobs.get()
         with contextlib.suppress(queue.Empty):
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) == USE_CASES_PER_TRANSACTION_MAX:
+            while more is not None:
+                jobs += more
+                if len(jobs) >= USE_CASES_PER_TRANSACTION_MAX:
                     return jobs, False
-                job = self._jobs.get_nowait()
-        return jobs, job is None
+                more = self._jobs.get_nowait()
+        return jobs, more is None
 
 
 class InlineExecutor:
-    """In place: every use case is its own transaction, done before `submit` returns."""
+    """In place: what is submitted together is one transaction, done before `submit` returns."""
 
     def start(self, work: Callable[[list[Job]], None]) -> None:
         """Remember what to do."""
         self._work = work
 
-    def submit(self, job: Job) -> None:
+    def submit(self, jobs: list[Job]) -> None:
         """Do it."""
-        self._work([job])
+        self._work(jobs)
 
     def stop(self) -> None:
         """Nothing is left to do."""
@@ -161,15 +162,33 @@ class Writer:
         Raises:
             ServerUnavailable: too many are waiting.
         """
-        if self._loop is None or self._waiting >= self._waiting_max:
+        (future,) = self._submit((use_case, *arguments))
+        answer: _Answer = await future
+        return answer
+
+    def run_together(
+        self, first: tuple[Callable[..., _Answer], Any, Any], second: tuple[Callable[..., _Next], Any, Any]
+    ) -> tuple[asyncio.Future[_Answer], asyncio.Future[_Next]]:
+        """Run two use cases in one transaction, one after the other; each answer comes once that is durable.
+
+        Raises:
+            ServerUnavailable: too many are waiting.
+        """
+        one, other = self._submit(first, second)
+        return one, other
+
+    def _submit(self, *calls: tuple[Any, ...]) -> list[asyncio.Future[Any]]:
+        if self._loop is None or self._waiting + len(calls) > self._waiting_max:
             raise ServerUnavailable("The server has too much to write; try again.")
-        future: asyncio.Future[_Answer] = self._loop.create_future()
-        self._waiting += 1
-        try:
-            self._executor.submit(Job(use_case, arguments, future))
-            return await future
-        finally:
-            self._waiting -= 1
+        jobs = [Job(use_case, arguments, self._loop.create_future()) for use_case, *arguments in calls]
+        self._waiting += len(jobs)
+        for job in jobs:
+            job.future.add_done_callback(self._note_done)
+        self._executor.submit(jobs)
+        return [job.future for job in jobs]
+
+    def _note_done(self, future: asyncio.Future[Any]) -> None:
+        self._waiting -= 1
 
     def _work(self, jobs: list[Job]) -> None:
         try:
@@ -214,9 +233,9 @@ class Writer:
             self._loop.call_soon_threadsafe(self._answer, jobs)
 
     def _answer(self, jobs: list[Job]) -> None:
-        topics = set()
+        # who waits first: a task's next step hangs on it, while whoever wrote has only to be told that it is written
+        self._feed.wake(sorted({topic for job in jobs for topic in job.effects.topics}))
         for job in jobs:
-            topics |= job.effects.topics
             self.ignored.update(job.effects.ignored)
             if job.future.done():  # the client went away
                 continue
@@ -224,4 +243,3 @@ class Writer:
                 job.future.set_result(job.answer)
             else:
                 job.future.set_exception(job.error)
-        self._feed.wake(sorted(topics))

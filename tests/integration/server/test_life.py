@@ -252,9 +252,37 @@ class TestPolls:
         run = await bound.start()
         await run.register()
         held = await self.poll_held(world, run.sync(capacity={CLUSTER: 5}, wait_seconds=20, known_status=RUN.RUNNING))
+        before = world.app.state.services.writer.transactions
         await run.queue()
         ((batch,),) = ((await held).launches,)
         assert batch.task_ids == bound.task_ids
+        assert world.app.state.services.writer.transactions == before + 1, "queued and handed over in one"
+
+    async def test_a_request_to_queue_that_is_refused_leaves_the_open_poll_to_the_next(self, world):
+        bound = await world.bound(1)
+        run = await bound.start()
+        await run.register()
+        held = await self.poll_held(world, run.sync(capacity={CLUSTER: 5}, wait_seconds=20, known_status=RUN.RUNNING))
+        with pytest.raises(Refused) as refused:
+            await run.queue([999])
+        assert (refused.value.status, held.done()) == (404, False)
+        await run.queue()
+        assert [batch.task_ids for batch in (await held).launches] == [bound.task_ids]
+
+    async def test_every_open_poll_is_given_what_it_has_room_for(self, world):
+        bound = await world.bound(3)
+        run = await bound.start()
+        await run.register()
+        wanted = {"wait_seconds": 20, "known_status": RUN.RUNNING}
+        held = [
+            await self.poll_held(world, run.sync(capacity={CLUSTER: 1}, key="one", **wanted)),
+            await self.poll_held(world, run.sync(capacity={CLUSTER: 5}, key="two", **wanted)),
+        ]
+        await run.queue()
+        assert [[batch.task_ids for batch in answer.launches] for answer in await asyncio.gather(*held)] == [
+            [bound.task_ids[:1]],
+            [bound.task_ids[1:]],
+        ]
 
     async def test_an_open_poll_does_not_wake_again_for_what_is_known(self, world):
         bound = await world.bound(1)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from jobmon.server.queries import launching, leasing, swarm
 from jobmon.server.transaction import Audience
-from jobmon.server.usecases import reporting
+from jobmon.server.usecases import queueing, reporting
 
 if TYPE_CHECKING:
     from jobmon.core.wire.launching import SyncRequest, SyncResponse
-    from jobmon.core.wire.swarm import ChangesResponse
+    from jobmon.core.wire.swarm import ChangesResponse, QueueResponse
+    from jobmon.server.held import HeldSync
     from jobmon.server.queries.swarm import Changes, ChangesQuery
     from jobmon.server.routes.endpoint import Call
     from jobmon.server.services import Services
@@ -43,15 +44,44 @@ async def sync(call: Call) -> SyncResponse:
     if request.alive or await services.readers.glance(leasing.is_renewal_due, workflow_id, request.slots):
         await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
     until = _until(services, request.wait_seconds)
-    with services.feed.waiter((Audience.DISTRIBUTOR, workflow_id)) as waiter:
-        while not await call.request.is_disconnected():  # nobody would hear what it was given
-            if await services.readers.glance(launching.has_news, run_id, request):
-                response = await services.writer.run(reporting.sync, run_id, request)
-                if _is_news(request, response):  # the other lane may have been faster
+    topic = (Audience.DISTRIBUTOR, workflow_id)
+    with services.feed.waiter(topic) as waiter, services.held.hold(run_id, request, call.request, waiter) as held:
+        while held.answer is not None or not await call.request.is_disconnected():  # nobody would hear what it got
+            for look in (_given, _found):
+                response = await look(services, run_id, held)
+                if response is not None and _is_news(request, response):  # the other lane may have been faster
                     return response
-            if not await waiter.wait(until - services.clock.monotonic()):
+            if not await waiter.wait(until - services.clock.monotonic()) and held.answer is None:
                 break
     return await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
+
+
+async def _given(services: Services, run_id: int, held: HeldSync) -> SyncResponse | None:
+    """Return what the transaction that queued gave to a held request, if there was one."""
+    if held.answer is None:
+        return None
+    answer, held.answer = held.answer, None
+    return await answer
+
+
+async def _found(services: Services, run_id: int, held: HeldSync) -> SyncResponse | None:
+    """Look whether there is news for a held request."""
+    if not await services.readers.glance(launching.has_news, run_id, held.message):
+        return None
+    return await services.writer.run(reporting.sync, run_id, held.message)
+
+
+async def queue(call: Call) -> QueueResponse:
+    """POST /workflow_runs/{workflow_run_id}/queue. A distributor that waits gets the work in the same transaction."""
+    (run_id,), services = call.ids, call.services
+    held = services.held.wanting(run_id)
+    if held is None or await held.request.is_disconnected() or not held.wants_work:
+        return await services.writer.run(queueing.queue, run_id, call.message)
+    queued, held.answer = services.writer.run_together(
+        (queueing.queue, run_id, call.message), (reporting.sync, run_id, held.message)
+    )
+    held.answer.add_done_callback(held.wake)
+    return await queued
 
 
 def _is_news(request: SyncRequest, response: SyncResponse) -> bool:

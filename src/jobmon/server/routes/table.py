@@ -24,7 +24,6 @@ from jobmon.server.usecases import (
     concurrency,
     definitions,
     launching,
-    queueing,
     reporting,
     resuming,
     runs,
@@ -151,7 +150,7 @@ _TASK: Final = "/tasks/{task_id:int}"
 #: Found by a shortcut of their own.
 HOT: Final = (
     _post(f"{_RUN}/sync", polls.sync, hot.SyncRequest, hot.SyncResponse),
-    _post(f"{_RUN}/queue", _write(queueing.queue), orchestrator.QueueRequest, orchestrator.QueueResponse),
+    _post(f"{_RUN}/queue", polls.queue, orchestrator.QueueRequest, orchestrator.QueueResponse),
     _get(f"{_WORKFLOW}/changes", polls.changes, orchestrator.ChangesResponse, query=reading.ChangesQuery),
     _post("/worker/report", _write(reporting.worker_report), hot.WorkerReportRequest, hot.WorkerReportResponse),
     _post("/worker/start", _write(reporting.worker_start), hot.WorkerStartRequest, hot.WorkerStartResponse),
