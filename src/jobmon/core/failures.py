@@ -132,7 +132,8 @@ def concentrations(shares: Iterable[Share], failures: int, total: int, tried: in
     found = [
         Concentration(share=share, failures=failures, total=total, chance=min(1.0, tail * max(1, tried)))
         for share in shares
-        if (tail := chance_of(share.failed, share.count, failures, total)) is not None
+        if share.failed * total > share.count * failures  # else there are no more than by chance
+        and (tail := chance_of(share.failed, share.count, failures, total)) is not None
     ]
     return sorted((one for one in found if one.chance < CHANCE_MAX), key=lambda one: one.chance)
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 NEIGHBOURS_MAX: Final = 10_000
 _UNMET: Final = [status.value for status in TaskStatus if status is not TaskStatus.DONE]
 
-_BLOCKED: Final = """
+#: The sets in which a task is that failed for good, and those of all that lie behind them.
+_BLOCKED_SETS: Final = """
 WITH RECURSIVE blocked(set_id) AS (
     SELECT m.upstream_set_id FROM task t JOIN upstream_set_member m ON m.node_id = t.node_id
     JOIN upstream_set s ON s.id = m.upstream_set_id WHERE t.workflow_id = :workflow AND t.status = :fatal
@@ -37,8 +38,24 @@ WITH RECURSIVE blocked(set_id) AS (
     JOIN upstream_set_member m ON m.node_id = n.node_id
     JOIN upstream_set s ON s.id = m.upstream_set_id WHERE s.dag_id = :dag
 )
-SELECT COUNT(DISTINCT t.id) FROM blocked b JOIN dag_node n ON n.upstream_set_id = b.set_id
-JOIN task t ON t.workflow_id = :workflow AND t.node_id = n.node_id WHERE t.status NOT IN (:ended...)
+"""
+_BLOCKED_COUNT: Final = f"""
+{_BLOCKED_SETS}
+SELECT COUNT(*) FROM task t WHERE t.workflow_id = :workflow AND t.status NOT IN (:ended...) AND t.node_id IN (
+    SELECT n.node_id FROM dag_node n WHERE n.upstream_set_id IN (SELECT set_id FROM blocked))
+"""
+# Upwards from a node, but only where something before it failed: a large DAG is not read for a few failures.
+_FAILED_BEFORE: Final = f"""
+{_BLOCKED_SETS}, before(set_id) AS (
+    SELECT n.upstream_set_id FROM dag_node n
+    WHERE n.node_id = :node AND +n.upstream_set_id IN (SELECT set_id FROM blocked)
+    UNION
+    SELECT n.upstream_set_id FROM before b JOIN upstream_set_member m ON m.upstream_set_id = b.set_id
+    JOIN dag_node n ON n.node_id = m.node_id WHERE +n.upstream_set_id IN (SELECT set_id FROM blocked)
+)
+SELECT t.id, t.name, t.status FROM task t WHERE t.workflow_id = :workflow AND t.status = :fatal AND t.node_id IN (
+    SELECT m.node_id FROM upstream_set_member m WHERE m.upstream_set_id IN (SELECT set_id FROM before))
+ORDER BY +t.id LIMIT :most
 """
 
 
@@ -124,19 +141,16 @@ def _unmet(session: Session, workflow_id: int, node_id: int) -> list[Neighbour]:
 
 
 def _failed_before(session: Session, workflow_id: int, dag_id: int, node_id: int) -> list[Neighbour]:
-    """Return the tasks before a node, however far, that failed for good; the DAG is read only if any failed."""
-    rows = session.rows(
-        """
-        SELECT id, name, status, node_id FROM task WHERE workflow_id = :id AND status = :fatal ORDER BY id LIMIT :most
-        """,
-        id=workflow_id,
+    """Return the tasks before a node, however far, that failed for good."""
+    rows: list[tuple[Any, ...]] = session.rows(
+        _FAILED_BEFORE,
+        workflow=workflow_id,
+        dag=dag_id,
+        node=node_id,
         fatal=TaskStatus.ERROR_FATAL.value,
         most=NEIGHBOURS_MAX,
     )
-    if not rows:
-        return []
-    before = graph.beyond(session, dag_id, [node_id], "upstream")
-    return _neighbours((row[0], row[1], row[2]) for row in rows if row[3] in before)
+    return _neighbours((row[0], row[1], row[2]) for row in rows)
 
 
 def _run(session: Session, workflow_id: int, now: Now) -> reasons.Run:
@@ -263,7 +277,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
 def _blocked(session: Session, workflow_id: int, dag_id: int) -> int:
     return int(
         session.value(
-            _BLOCKED,
+            _BLOCKED_COUNT,
             workflow=workflow_id,
             dag=dag_id,
             fatal=TaskStatus.ERROR_FATAL.value,

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from jobmon.server.sql import Session
 
-#: Of more failures, and of more attempts beside them, only the newest count.
+#: Of more failures only the newest count; and of the attempts only those that are among the newest of the server.
 FAILURES_MAX: Final = 20_000
-ATTEMPTS_MAX: Final = 200_000
+ATTEMPTS_MAX: Final = 100_000
 GROUPS_MAX: Final = 1_000
 ERROR_CHARACTERS: Final = 1_000
 #: So many values of arguments, those with most failures, are compared with all tasks.
@@ -39,11 +39,12 @@ FROM task_instance ti JOIN task t ON t.id = ti.task_id JOIN task_array a ON a.id
 WHERE ti.id IN (:ids...) ORDER BY ti.id DESC
 """
 _HOSTS: Final = """
-SELECT host, SUM(CASE WHEN status IN (:failed...) THEN 1 ELSE 0 END), COUNT(*) FROM (
-    SELECT ti.host AS host, ti.status AS status FROM workflow_run r
-    JOIN task_instance ti ON ti.workflow_run_id = r.id
-    WHERE r.workflow_id = :workflow AND ti.status IN (:ended...) ORDER BY ti.id DESC LIMIT :most) AS ended
-WHERE host IS NOT NULL GROUP BY host
+SELECT host, SUM(CASE WHEN status IN (:failed...) THEN 1 ELSE 0 END), COUNT(*) FROM task_instance
+WHERE id > (
+    SELECT MAX(ti.id) FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
+    WHERE r.workflow_id = :workflow) - :most
+AND +workflow_run_id IN (SELECT id FROM workflow_run WHERE workflow_id = :workflow)
+AND status IN (:ended...) AND host IS NOT NULL GROUP BY host
 """
 _VALUES: Final = """
 SELECT x.argument_id, g.name, x.value, COUNT(*) FROM {table} x JOIN argument g ON g.id = x.argument_id
@@ -176,7 +177,8 @@ def _task_counts(session: Session, workflow_id: int) -> tuple[int, int]:
 def _value_shares(session: Session, workflow_id: int) -> tuple[list[judging.Share], int]:
     """Return the values that most failed tasks have, and how many values there were to choose from."""
     rows = session.rows(
-        "SELECT id, node_id FROM task WHERE workflow_id = :id AND status = :fatal ORDER BY id DESC LIMIT :most",
+        # `+`: the few that failed are sorted, instead of all tasks being read in order
+        "SELECT id, node_id FROM task WHERE workflow_id = :id AND status = :fatal ORDER BY +id DESC LIMIT :most",
         id=workflow_id,
         fatal=TaskStatus.ERROR_FATAL.value,
         most=FAILURES_MAX,

@@ -93,18 +93,21 @@ def workflows(session: Session, query: WorkflowsQuery) -> WorkflowsResponse:
 
 
 def _counts(session: Session, workflow_ids: Sequence[int]) -> tuple[dict[int, dict[str, int]], dict[int, int]]:
+    """Count tasks and attempts; of both only indexes are read."""
     counts: dict[int, dict[str, int]] = defaultdict(dict)
-    attempts: dict[int, int] = defaultdict(int)
-    for workflow_id, status, count, attempt_count in session.rows(
-        """
-        SELECT workflow_id, status, COUNT(*), SUM(attempt_count) FROM task WHERE workflow_id IN (:ids...)
-        GROUP BY workflow_id, status
-        """,
+    for workflow_id, status, count in session.rows(
+        "SELECT workflow_id, status, COUNT(*) FROM task WHERE workflow_id IN (:ids...) GROUP BY workflow_id, status",
         ids=workflow_ids,
     ):
         counts[workflow_id][status] = count
-        attempts[workflow_id] += int(attempt_count)
-    return counts, attempts
+    attempts = session.rows(
+        """
+        SELECT r.workflow_id, COUNT(*) FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
+        WHERE r.workflow_id IN (:ids...) GROUP BY r.workflow_id
+        """,
+        ids=workflow_ids,
+    )
+    return counts, defaultdict(int, attempts)
 
 
 def _workflow(row: Sequence[Any], counts: dict[str, int], attempt_count: int) -> WorkflowSummary:

@@ -10,6 +10,7 @@ import json
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import sizing
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from jobmon.core.wire.sizing import SizingRequest
     from jobmon.server.sql import Session
 
-SAMPLES_MAX: Final = 200_000
+SAMPLES_MAX: Final = 50_000
 HISTORY_TASKS_MAX: Final = 5_000
 GIB: Final = 1024.0**3
 SECONDS_PER_HOUR: Final = 3600.0
@@ -47,13 +48,28 @@ JOIN task_template p ON p.id = v.task_template_id
 JOIN tool_version n ON n.id = p.tool_version_id JOIN tool l ON l.id = n.tool_id
 WHERE a.workflow_id = :workflow ORDER BY a.id
 """
-_GROUPS: Final = """
-SELECT t.array_id, ti.task_resources_id, ti.status, ti.cause, COUNT(*), SUM(ti.wallclock_seconds),
-       SUM(COALESCE(ti.cpu_seconds, 0)), SUM(ti.wallclock_seconds * COALESCE(ti.max_rss_bytes, 0))
-FROM task t JOIN task_instance ti ON ti.task_id = t.id
-WHERE t.workflow_id = :workflow AND ti.wallclock_seconds IS NOT NULL {condition}
-GROUP BY t.array_id, ti.task_resources_id, ti.status, ti.cause ORDER BY MAX(ti.id)
+_SUMS: Final = """
+       COUNT(*), SUM(ti.wallclock_seconds), SUM(COALESCE(ti.cpu_seconds, 0)),
+       SUM(ti.wallclock_seconds * COALESCE(ti.max_rss_bytes, 0)), MAX(ti.id)
 """
+_OF_WORKFLOW: Final = """
+FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id JOIN task t ON t.id = ti.task_id
+WHERE r.workflow_id = :workflow AND ti.wallclock_seconds IS NOT NULL
+"""
+_OF_TASK: Final = """
+FROM task t JOIN task_instance ti ON ti.task_id = t.id
+WHERE t.workflow_id = :workflow AND t.id = :task AND ti.wallclock_seconds IS NOT NULL
+"""
+# Most attempts are done: grouped by little, because sorting them is what takes the time.
+_DONE_GROUPS: Final = f"""
+SELECT t.array_id, ti.task_resources_id, :attempt_done, NULL, {_SUMS} {{source}} AND ti.status = :attempt_done
+GROUP BY t.array_id, ti.task_resources_id
+"""
+_OTHER_GROUPS: Final = f"""
+SELECT t.array_id, ti.task_resources_id, ti.status, ti.cause, {_SUMS} {{source}} AND ti.status IN (:others...)
+GROUP BY t.array_id, ti.task_resources_id, ti.status, ti.cause
+"""
+_OTHERS: Final = [status.value for status in TaskInstanceStatus if status is not TaskInstanceStatus.DONE]
 _SAMPLES: Final = """
 SELECT t.array_id, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes
 FROM task t JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
@@ -194,12 +210,14 @@ def _templates(session: Session, workflow_id: int, task_id: int | None) -> Itera
     templates = {array_id: _Template(*row) for array_id, *row in session.rows(_ARRAYS, workflow=workflow_id)}
     condition = "" if task_id is None else "AND t.id = :task"
     values = {"workflow": workflow_id} | ({} if task_id is None else {"task": task_id})
-    groups = session.rows(_GROUPS.format(condition=condition), **values)
+    done = {"task_done": TaskStatus.DONE.value, "attempt_done": TaskInstanceStatus.DONE.value}
+    source = _OF_WORKFLOW if task_id is None else _OF_TASK
+    groups = session.rows(_DONE_GROUPS.format(source=source), **values, attempt_done=done["attempt_done"])
+    groups += session.rows(_OTHER_GROUPS.format(source=source), **values, others=_OTHERS)
     requests = _requests(session, {row[1] for row in groups})
-    for array_id, resources_id, status, cause, count, seconds, cpu, held in groups:
+    for array_id, resources_id, status, cause, count, seconds, cpu, held, _ in sorted(groups, key=itemgetter(-1)):
         group = _Group(requests[resources_id], status, cause, int(count), float(seconds), float(cpu), float(held))
         templates[array_id].groups.append(group)
-    done = {"task_done": TaskStatus.DONE.value, "attempt_done": TaskInstanceStatus.DONE.value}
     for array_id, seconds, cpu, peak in session.rows(
         _SAMPLES.format(condition=condition), **values, **done, most=SAMPLES_MAX
     ):
