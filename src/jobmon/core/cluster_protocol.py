@@ -12,6 +12,7 @@ themselves and tell how they ended.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,7 +22,8 @@ from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import ClusterUnavailable, JobmonError, RemoteExitInfoNotAvailable
 
 #: Keys that a distributor adds to the request it hands to a plug-in: under which token the submission is to be found
-#: again, and hosts (list of names) on which workers could not even start.
+#: again, and hosts (list of names) on which workers could not even start. The token of an array is that of its batch;
+#: what is submitted alone has one of its own.
 SUBMISSION_TOKEN: Final = "submission_token"
 EXCLUDED_HOSTS: Final = "excluded_hosts"
 
@@ -114,6 +116,8 @@ class ClusterDistributor(ABC):
 
     def __init__(self, cluster_name: str, *args: Any, **kwargs: Any) -> None:
         self._cluster_name = cluster_name
+        #: How often which command of the cluster was called; the distributor says it at its end.
+        self.calls: Counter[str] = Counter()
 
     @property
     def cluster_name(self) -> str:
@@ -133,14 +137,21 @@ class ClusterDistributor(ABC):
 
     @abstractmethod
     def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
-        """Submit one command; return the cluster's id for it."""
+        """Submit one command; return the cluster's id for it.
+
+        Raises:
+            ClusterFull: nothing was submitted; it is tried again later.
+            ClusterUnavailable: nobody knows whether it was submitted; `find_submitted` is asked later.
+            Exception: any other: the cluster refused it; its text becomes the attempt's error.
+        """
 
     def submit_array_to_batch_distributor(
         self, command: str, name: str, requested_resources: dict[str, Any], array_length: int
     ) -> dict[int, str]:
         """Submit a command `array_length` times; return step -> id. The base submits nothing of the kind.
 
-        The worker finds its step by `ClusterWorkerNode.array_step_id`.
+        The worker finds its step by `ClusterWorkerNode.array_step_id`. Raises as `submit_to_batch_distributor` does; an
+        array of which a part was submitted returns that part.
         """
         raise AttributeError(f"Cluster {self.cluster_name!r} has no arrays.")
 
@@ -178,7 +189,11 @@ class ClusterDistributor(ABC):
     def find_submitted(self, tokens: Collection[str]) -> dict[str, dict[int, str]]:
         """Return what was submitted under these tokens: token -> step -> id. The base does not keep tokens.
 
-        Asked for by a distributor whose predecessor may have submitted something without having told of it.
+        What was submitted alone, not as an array, is step 0 of its token. Asked for by a distributor whose predecessor
+        may have submitted something without having told of it, and after a submission that got no answer.
+
+        Raises:
+            ClusterUnavailable: it does not answer; asked again later.
         """
         return {}
 
@@ -188,6 +203,8 @@ class ClusterDistributor(ABC):
 
     def look(self, since: float) -> dict[str, Any]:
         """Ask the cluster about all jobs of this server; return what it says, as JSON values.
+
+        It runs while other methods are called: it changes nothing (but `calls`).
 
         Args:
             since: endings from then on are wanted, seconds since the epoch.

@@ -128,6 +128,10 @@ class ClusterUnavailable(JobmonError):
     """The cluster does not answer, or not in a way that can be understood: asked again later, no task fails by it."""
 
 
+class ClusterFull(ClusterUnavailable):
+    """The cluster takes no further jobs now; nothing was submitted. Tried again later, no task fails by it."""
+
+
 class DistributorStartupTimeout(JobmonError):
     """The distributor did not start in time."""
 

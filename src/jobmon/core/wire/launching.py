@@ -78,6 +78,7 @@ class LiveAttempt:
     array_step_id: int
     requested_resources: dict[str, Any]
     name: str = ""
+    launched_at: float = 0.0  # when it was handed out, seconds since the epoch
     packed: bool = False  # its batch was packed: whoever runs it takes it from the server
 
 
@@ -107,7 +108,10 @@ class PackedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributorResponse:
-    """`epoch` goes with every sync. `clusters`: all that tasks of the workflow ask for."""
+    """`epoch` goes with every sync. `clusters`: all that tasks of the workflow ask for.
+
+    `server_identity` is part of the tokens under which submissions are found again. `stamp`: the server's logical time.
+    """
 
     epoch: int
     workflow_id: int
@@ -118,6 +122,8 @@ class DistributorResponse:
     attempts: list[LiveAttempt]
     attempt_heartbeat_interval: float
     report_by_buffer: float
+    server_identity: str = ""
+    stamp: int = 0
     packed: list[PackedBatch] = field(default_factory=list)
 
 
@@ -172,6 +178,8 @@ class SyncRequest:
     `known_to_kill` / `known_to_triage`: told before and still being worked on; a poll does not wake for these again.
     `key` is random and the same when the request is sent again: where the answer was lost, its launches come again.
     `slots`: cluster name -> what this request renews of its lease; a poll wakes for another grant than the one known.
+    `ended_since`: from a distributor with attempts on classic clusters, whose workers tell the server themselves how
+    they end: it wants to hear which ended after this logical time. `pending`: attempt -> why it waits on its cluster.
     `packing`: clusters whose batches may be packed. `packed`: batches with jobs that live, as far as is known here.
     `live_jobs`: with a heartbeat, the jobs of these; it moves the deadlines of what waits for them.
     """
@@ -186,6 +194,8 @@ class SyncRequest:
     wait_seconds: float = 0.0
     key: str = ""
     slots: dict[str, SlotsWanted] = field(default_factory=dict)
+    ended_since: int | None = None
+    pending: dict[int, str] = field(default_factory=dict)
     packing: list[str] = field(default_factory=list)
     packed: list[int] = field(default_factory=list)
     live_jobs: list[str] | None = None
@@ -225,6 +235,7 @@ class LaunchBatch:
     names: list[str]
     commands: list[str]
     attempts: list[int]  # number of the attempt, from 1
+    excluded_hosts: list[str] = field(default_factory=list)  # where workers of this run failed before their commands
     plan: JobPlan | None = None
 
 
@@ -234,6 +245,7 @@ class SyncResponse:
 
     A fenced distributor gets `fenced=True` and no launches. `refused`: attempt -> why, for reports that the table
     calls illegal. `slots`: the grant for each cluster that the request named; a cluster left out is not shared.
+    `ended`: attempts that ended after `ended_since`; `ended_until` is the next request's `ended_since`.
     `untaken`: of each batch in `packed`, how many attempts no job has taken; `over`: those of which no attempt lives.
     """
 
@@ -245,6 +257,8 @@ class SyncResponse:
     late: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     slots: dict[str, SlotsGranted] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    ended_until: int | None = None
     untaken: dict[int, int] = field(default_factory=dict)
     over: list[int] = field(default_factory=list)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 #: The newest revision in `versions/`; a test compares.
 HEAD: Final = "0006"
 VERSION_TABLE: Final = "migration"
+IDENTITY_BYTES: Final = 5
 
 
 def upgrade(engine: Engine) -> None:
@@ -48,6 +50,12 @@ def _create(connection: Connection) -> None:
     connection.execute(text(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
     connection.execute(text(f"INSERT INTO {VERSION_TABLE} VALUES (:head)"), {"head": HEAD})
     connection.execute(text("INSERT INTO logical_clock (id, stamp) VALUES (1, 0)"))
+    connection.execute(text("INSERT INTO server_identity (id, word) VALUES (1, :word)"), {"word": random_identity()})
+
+
+def random_identity() -> str:
+    """Return a word that no other server has."""
+    return secrets.token_hex(IDENTITY_BYTES)
 
 
 def alembic_config(engine: Engine | None = None) -> Config:

@@ -133,6 +133,7 @@ class TaskInstance(Base):
     max_rss_bytes: Mapped[int | None] = mapped_column(BigId)
     read_bytes: Mapped[int | None] = mapped_column(BigId)
     written_bytes: Mapped[int | None] = mapped_column(BigId)
+    pending_reason: Mapped[LongText | None]
 
 
 class LogTail(Base):
@@ -183,6 +184,36 @@ class SlotLease(Base):
     wanted: Mapped[float]
     head: Mapped[float]
     since: Mapped[Time]
+
+
+class ClusterWatch(Base):
+    """Who looks at a cluster for all distributors of this server, and what was seen last; see `usecases.watching`.
+
+    `holder` looks now, since `began_at`, until `expires_at` at most. `view` (None: nobody else wanted it) was begun at
+    `looked_at` and has the endings from `view_since` (seconds) on. `problem`: why there was none at the last look;
+    since `problem_at`. `participants` is JSON: who wants to know, from when on, and until when that holds.
+    """
+
+    __tablename__ = "cluster_watch"
+    cluster_id: Mapped[int] = mapped_column(BigId, ForeignKey("cluster.id"), primary_key=True, autoincrement=False)
+    holder: Mapped[Name | None]
+    began_at: Mapped[Time]
+    expires_at: Mapped[Time]
+    number: Mapped[int] = mapped_column(BigId)
+    looked_at: Mapped[Time]
+    view: Mapped[LongText | None]
+    view_since: Mapped[float]
+    problem: Mapped[LongText]
+    problem_at: Mapped[Time | None]
+    participants: Mapped[LongText]
+
+
+class ServerIdentity(Base):
+    """One row: a random word by which submissions for this server are told from those for others."""
+
+    __tablename__ = "server_identity"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    word: Mapped[Name]
 
 
 class LogicalClock(Base):
