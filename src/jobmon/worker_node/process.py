@@ -103,6 +103,11 @@ class Machine:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _: pass_on(received))
 
+    def complain(self, why: str) -> int:
+        """Say why this failed, where the cluster keeps what its jobs print; return the exit code."""
+        sys.stderr.write(f"jobmon worker: {why}\n")
+        return 1
+
 
 class Worker:
     """Does what `Run` says.
@@ -138,17 +143,19 @@ class Worker:
         """Run the attempt; return the exit code: 0 as soon as the ending is known to the server or on disk."""
         answer = self._post("/worker/start", self._run.request, START_TRIED_SECONDS)
         if answer is None:
-            return _complain("the server does not answer")
+            return self._machine.complain("the server does not answer")
         refusal = self._run.answered(*answer)
         if refusal is not None:
-            return _complain(refusal)
+            return self._machine.complain(refusal)
         outputs = self._run.output_files(data_folder(self._environment))
         folder = os.path.dirname(outputs[1])
         spool.replay(folder, self._deliver)
         ending = self._run_command(outputs)
         message = self._run.ended(ending, tail(outputs, LOG_TAIL_BYTES_MAX), self._host)
         if self._post("/worker/report", message, self._report_tried) is None:
-            return 0 if spool.keep(folder, self._run.identity, message) else _complain("the report is lost")
+            return (
+                0 if spool.keep(folder, self._run.identity, message) else self._machine.complain("the report is lost")
+            )
         return 0
 
     def _run_command(self, outputs: tuple[str, str]) -> Ending:
@@ -218,11 +225,6 @@ class Worker:
                 return None
             self._machine.pause(pause)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
-
-
-def _complain(why: str) -> int:
-    sys.stderr.write(f"jobmon worker: {why}\n")
-    return 1
 
 
 def main(argv: Sequence[str]) -> int:
