@@ -22,6 +22,7 @@ EXIT_INTERRUPTED: Final = 130
 
 #: Command or group -> module, name in it, one line for the list of commands.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "cluster": ("jobmon.cli.cluster", "cluster", "Clusters: which there are; add one, remove one."),
     "config": ("jobmon.cli.config", "config", "Settings: what is in force and where it comes from."),
     "doctor": ("jobmon.cli.doctor", "doctor", "Check everything that a run needs; say what to do."),
     "server": ("jobmon.cli.server", "server", "The server of one's own: start, stop, status, logs."),

@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from jobmon.core.constants import TaskStatus
+from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire.binding import RESOURCES_PER_CHUNK_MAX, IdsResponse, ResourcesRequest, ResourcesSpec
 from jobmon.core.wire.definition import (
     Cluster,
@@ -18,6 +20,7 @@ from jobmon.core.wire.definition import (
 )
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.transaction import to_json
+from jobmon.server.transitions import FINAL_RUNS, LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -148,9 +151,47 @@ def _set_queue(tx: Transaction, cluster_id: int, position: int, spec: QueueSpec)
 
 
 def remove_cluster(tx: Transaction, name: str) -> None:
-    """Offer a cluster no longer; what was recorded with it stays."""
-    if not tx.run("UPDATE cluster SET removed = TRUE WHERE name = :name", name=name):
+    """Offer a cluster no longer; what was recorded with it stays.
+
+    Raises:
+        NotFound: there is none of this name.
+        InvalidRequest: a workflow that is being run needs it.
+    """
+    cluster_id = tx.value("SELECT id FROM cluster WHERE name = :name AND NOT removed", name=name)
+    if cluster_id is None:
         raise NotFound.of("cluster", repr(name))
+    workflow_id = _user_of(tx, cluster_id)
+    if workflow_id is not None:
+        raise InvalidRequest(
+            f"Cluster {name!r} is in use by workflow {workflow_id}. Stop that first: jobmon workflow stop -w"
+            f" {workflow_id}."
+        )
+    tx.run("UPDATE cluster SET removed = TRUE WHERE id = :id", id=cluster_id)
+
+
+def _user_of(tx: Transaction, cluster_id: int) -> int | None:
+    """Return a workflow that has something alive on a cluster, or is being run and has still to run something there."""
+    found = tx.value(
+        """
+        SELECT r.workflow_id FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
+        WHERE ti.status IN (:live...) AND ti.cluster_id = :cluster LIMIT 1
+        """,
+        live=list(LIVE),
+        cluster=cluster_id,
+    )
+    if found is None:
+        found = tx.value(
+            """
+            SELECT t.workflow_id FROM workflow_run r JOIN task t ON t.workflow_id = r.workflow_id
+            WHERE r.status NOT IN (:final...) AND t.status NOT IN (:ended...) AND t.task_resources_id IN (
+                SELECT s.id FROM queue q JOIN task_resources s ON s.queue_id = q.id WHERE q.cluster_id = :cluster)
+            LIMIT 1
+            """,
+            final=FINAL_RUNS,
+            ended=[TaskStatus.DONE.value, TaskStatus.ERROR_FATAL.value],
+            cluster=cluster_id,
+        )
+    return None if found is None else int(found)
 
 
 def find_resources(tx: Transaction, request: ResourcesRequest) -> IdsResponse:

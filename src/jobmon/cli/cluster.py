@@ -1,0 +1,262 @@
+"""`jobmon cluster`: where workflows can run. Requests are checked with the queues and limits that are recorded here."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from jobmon.cli.rendering import OUTPUT
+from jobmon.cli.steering import YES, make_sure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.definition import Cluster, QueueSpec
+
+NAME_CHARACTERS_MAX: Final = 255
+_LIMITED: Final = ("cores", "memory", "runtime")
+
+
+@click.group()
+def cluster() -> None:
+    """Clusters: which there are, with their queues and limits; add one, remove one."""
+
+
+@cluster.command("list", epilog="Example: jobmon cluster list")
+@OUTPUT
+def list_(output: str) -> None:
+    """Show the clusters that the server knows, with plug-in, queues and limits. The first queue is the default."""
+    from jobmon.cli import rendering
+    from jobmon.core.requester import Requester
+
+    found = _recorded(Requester.from_defaults())
+    if output == "json":
+        rendering.show_json(found)
+        return
+    if not found:
+        click.echo(f"None is recorded yet. Found here and recorded when first used: {', '.join(_self_made())}.")
+        return
+    rows = [row for one in found for row in _rows(one)]
+    rendering.show_table(("NAME", "PLUG-IN", "QUEUE", "LIMITS AND SETTINGS"), rows)
+
+
+def _rows(one: Cluster) -> Sequence[tuple[str, ...]]:
+    settings = [_text_of(one.connection)] if one.connection else []
+    rows = [
+        (one.name, one.plugin, queue.queue_name, "\n".join([*_limits(queue.parameters), *settings]) or "-")
+        for queue in one.queues
+    ]
+    return rows or [(one.name, one.plugin, "-", "\n".join(settings) or "-")]
+
+
+def _limits(parameters: Mapping[str, Any]) -> list[str]:
+    """Say from where to where requests may go, and what they are if nothing is asked for; a line each."""
+    lines = []
+    for what in _LIMITED:
+        least, most, usual = (parameters.get(f"{word}_{what}") for word in ("min", "max", "default"))
+        parts = [
+            f"from {_amount(what, least)}" if least is not None else "",
+            f"up to {_amount(what, most)}" if most is not None else "",
+            f"({_amount(what, usual)} if not said)" if usual is not None else "",
+        ]
+        if any(parts):
+            lines.append(" ".join([what, *filter(None, parts)]))
+    further = _further(parameters)
+    return [*lines, *([further] if further else [])]
+
+
+def _amount(what: str, value: Any) -> str:
+    from jobmon.cli import rendering
+
+    if not isinstance(value, int | float):
+        return str(value)
+    if what == "runtime":
+        return rendering.duration(value)
+    return f"{value:g} GiB" if what == "memory" else f"{value:g}"
+
+
+def _further(parameters: Mapping[str, Any]) -> str:
+    known = {f"{word}_{what}" for word in ("min", "max", "default") for what in _LIMITED}
+    return _text_of({key: value for key, value in parameters.items() if key not in known})
+
+
+def _text_of(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items())
+
+
+@cluster.command(epilog="Example: jobmon cluster add big --plugin slurm --queue all.q:max_cores=64,max_memory=512")
+@click.argument("name")
+@click.option("--plugin", default="", help="Which kind of cluster it is; that of this name if not given.")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="How to reach it. Repeatable.")
+@click.option(
+    "--queue",
+    "queues",
+    metavar="NAME[:KEY=VALUE,...]",
+    multiple=True,
+    help="Repeatable, the default one first: min_, max_ and default_ of cores, memory, runtime. If not given, those"
+    " that the plug-in finds.",
+)
+@YES
+@OUTPUT
+def add(name: str, plugin: str, settings: tuple[str, ...], queues: tuple[str, ...], yes: bool, output: str) -> None:
+    """Record a cluster, or bring one up to date: settings and queues become what is given here."""
+    from jobmon.cli import rendering
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.definition import Cluster, ClusterRequest
+
+    _check_name(name)
+    plugin = plugin or name
+    _check_plugin(plugin)
+    connection = dict(_pair(text, "--set") for text in settings)
+    specs = [_queue(plugin, text) for text in queues] or _found_queues(plugin)
+    _check_distinct([spec.queue_name for spec in specs])
+    requester = Requester.from_defaults()
+    before = next((one for one in _recorded(requester) if one.name == name), None)
+    if before is not None:
+        make_sure(f"Cluster {name} (plug-in {before.plugin}) is recorded already and is changed.", is_sure=yes)
+    request = ClusterRequest(name=name, plugin=plugin, queues=specs, connection=connection)
+    added = requester.call("/clusters", request, Cluster)
+    if output == "json":
+        rendering.show_json(added)
+    else:
+        names = ", ".join(queue.queue_name for queue in added.queues)
+        click.echo(f"Cluster {name} is recorded: plug-in {plugin}, queues {names}.")
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or not name.isprintable() or len(name) > NAME_CHARACTERS_MAX:
+        raise click.BadParameter(f"{name!r}: give 1 to {NAME_CHARACTERS_MAX} printable characters.", param_hint="NAME")
+
+
+def _check_plugin(plugin: str) -> None:
+    from jobmon.core.cluster import load_plugin
+    from jobmon.core.exceptions import PluginError
+
+    try:
+        load_plugin(plugin)
+    except PluginError as error:
+        raise click.BadParameter(str(error), param_hint="--plugin") from None
+
+
+def _pair(text: str, option: str) -> tuple[str, Any]:
+    """Read KEY=VALUE; what is a number, true or false in JSON is that, everything else is text."""
+    key, equals, value = text.partition("=")
+    if not key.strip() or not equals:
+        raise click.BadParameter(f"{text!r}: write KEY=VALUE.", param_hint=option)
+    try:
+        read = json.loads(value)
+    except ValueError:
+        read = value
+    return key.strip(), read if isinstance(read, bool | int | float) else value
+
+
+def _queue(plugin: str, text: str) -> QueueSpec:
+    """Read NAME[:KEY=VALUE,...], and have the plug-in look at it."""
+    from jobmon.core.cluster import load_plugin
+    from jobmon.core.exceptions import JobmonError
+    from jobmon.core.wire.definition import QueueSpec
+
+    name, _, rest = text.partition(":")
+    if not name.strip():
+        raise click.BadParameter(f"{text!r}: the queue has no name.", param_hint="--queue")
+    parameters = dict(_parameter(name, part) for part in rest.split(",") if part)
+    _check_order(name, parameters)
+    try:
+        load_plugin(plugin).get_cluster_queue_class()(0, name, parameters).coerce_resources()
+    except (JobmonError, ValueError, TypeError) as error:
+        raise click.BadParameter(f"queue {name}: {error}", param_hint="--queue") from None
+    return QueueSpec(queue_name=name.strip(), parameters=parameters)
+
+
+def _check_order(queue: str, parameters: Mapping[str, Any]) -> None:
+    for what in _LIMITED:
+        given = [
+            (key, parameters[key]) for key in (f"min_{what}", f"default_{what}", f"max_{what}") if key in parameters
+        ]
+        for (lower, least), (upper, most) in zip(given, given[1:], strict=False):
+            if least > most:
+                raise click.BadParameter(
+                    f"queue {queue}: {lower} {least:g} is above {upper} {most:g}.", param_hint="--queue"
+                )
+
+
+def _parameter(queue: str, text: str) -> tuple[str, Any]:
+    """Read a limit or default as requests are read: max_memory=512G, max_runtime=2d."""
+    from jobmon.core.exceptions import JobmonError
+    from jobmon.core.resources import normalized
+
+    key, value = _pair(text, "--queue")
+    word, _, what = key.partition("_")
+    if word not in ("min", "max", "default") or what not in _LIMITED:
+        if word in ("min", "max", "default"):
+            raise click.BadParameter(
+                f"queue {queue}: there is no {key}; {word}_ goes with {', '.join(_LIMITED)}.", param_hint="--queue"
+            )
+        return key, value
+    try:
+        return key, normalized({what: value})[what]
+    except JobmonError as error:
+        raise click.BadParameter(f"queue {queue}, {key}: {error}", param_hint="--queue") from None
+
+
+def _found_queues(plugin: str) -> list[QueueSpec]:
+    from jobmon.core.cluster import default_queues
+    from jobmon.core.exceptions import ClusterUnavailable
+    from jobmon.core.wire.definition import QueueSpec
+
+    try:
+        found = default_queues(plugin)
+    except (ClusterUnavailable, OSError) as error:
+        raise click.ClickException(f"The queues of plug-in {plugin} cannot be found from here: {error}") from None
+    if not found:
+        raise click.UsageError(f"Plug-in {plugin} finds no queues here: name them with --queue.")
+    return [QueueSpec(queue_name=name, parameters=dict(parameters)) for name, parameters in found]
+
+
+def _check_distinct(names: Sequence[str]) -> None:
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise click.BadParameter(f"{twice[0]!r} is named twice.", param_hint="--queue")
+
+
+@cluster.command(epilog="Example: jobmon cluster remove big")
+@click.argument("name")
+@YES
+def remove(name: str, yes: bool) -> None:
+    """Offer a cluster no longer; refused while a workflow that is being run needs it. What ran there stays recorded."""
+    from urllib.parse import quote
+
+    from jobmon.core.requester import Requester
+
+    requester = Requester.from_defaults()
+    known = {one.name: one for one in _recorded(requester)}
+    if name not in known:
+        _refuse_unknown(name, list(known))
+    queues = ", ".join(queue.queue_name for queue in known[name].queues)
+    make_sure(f"Cluster {name} (plug-in {known[name].plugin}, queues {queues}) is removed.", is_sure=yes)
+    requester.call(f"/clusters/{quote(name, safe='')}", None, dict, "delete")
+    click.echo(f"Cluster {name} is removed.")
+
+
+def _refuse_unknown(name: str, known: Sequence[str]) -> None:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}."
+    raise click.BadParameter(f"there is no cluster {name!r}; {hint}", param_hint="NAME")
+
+
+def _recorded(requester: Requester) -> list[Cluster]:
+    from jobmon.core.wire.definition import ClustersResponse
+
+    return requester.call("/clusters", None, ClustersResponse, "get").clusters
+
+
+def _self_made() -> list[str]:
+    """Return the plug-ins that find queues by themselves."""
+    from jobmon.core.cluster import load_plugin, plugin_names
+
+    return [name for name in plugin_names() if hasattr(load_plugin(name), "get_default_queues")]

@@ -1,0 +1,59 @@
+"""Clusters are listed, added and removed; what is wrong is named, and one that is in use stays."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_clusters_are_added_changed_listed_and_removed(session):
+    added = session.json(
+        "cluster", "add", "große_maschine", "--plugin", "sequential", "--set", "slots=3", "--set", "room=12b",
+        "--queue", "short:max_runtime=1h,max_cores=4", "--queue", "long:max_memory=512G,default_memory=1G,partition=x",
+    )  # fmt: skip
+    assert added["connection"] == {"slots": 3, "room": "12b"}
+    assert [(queue["queue_name"], queue["parameters"]) for queue in added["queues"]] == [
+        ("short", {"max_runtime": 3600.0, "max_cores": 4.0}),
+        ("long", {"max_memory": 512.0, "default_memory": 1.0, "partition": "x"}),
+    ]
+    listed = {one["name"]: one for one in session.json("cluster", "list")}
+    assert listed["große_maschine"] == added
+    assert {"multiprocess", "große_maschine"} <= set(listed)
+    table = session.invoke("cluster", "list")
+    assert "memory up to 512 GiB (1 GiB if not said)" in table
+    assert "slots=3, room=12b" in table
+
+    shown = session.both("cluster", "add", "große_maschine", "--plugin", "dummy")
+    assert "is recorded already and is changed" in shown
+    assert [queue["queue_name"] for queue in session.json("cluster", "list")[-1]["queues"]] == ["default"]
+    assert session.invoke("cluster", "remove", "große_maschine") == "Cluster große_maschine is removed.\n"
+    assert "große_maschine" not in session.invoke("cluster", "list")
+    assert "there is no cluster" in session.invoke("cluster", "remove", "große_maschine", code=2)
+
+
+def test_a_cluster_in_use_is_not_removed(session):
+    refused = session.invoke("cluster", "remove", "multiprocess", code=2)
+    assert f"in use by workflow {session.workflows['busy']}" in refused
+    assert "multiprocess" in session.invoke("cluster", "list")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["new"], "no cluster plug-in 'new'; found are"),
+        (["  ", "--plugin", "dummy"], "printable"),
+        (["a\nb", "--plugin", "dummy"], "printable"),
+        (["new", "--plugin", "dummy", "--set", "slots"], "KEY=VALUE"),
+        (["new", "--plugin", "dummy", "--queue", ":max_cores=1"], "no name"),
+        (["new", "--plugin", "dummy", "--queue", "q:max_mem=1"], "there is no max_mem"),
+        (["new", "--plugin", "dummy", "--queue", "q:max_memory=1X"], "unit 'X'"),
+        (["new", "--plugin", "dummy", "--queue", "q", "--queue", "q"], "named twice"),
+        (["new", "--plugin", "dummy", "--queue", "q:min_cores=4,max_cores=2"], "cores"),
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_is_recorded(session, words, said):
+    assert said in session.invoke("cluster", "add", *words, code=2)
+    assert words[0] not in {one["name"] for one in session.json("cluster", "list")}
+
+
+def test_the_nearest_name_is_offered(session):
+    assert "did you mean multiprocess?" in session.invoke("cluster", "remove", "multiproces", code=2)
