@@ -18,7 +18,7 @@ from jobmon.core.resources import COMMON_KEYS, UNITS, is_auto, normalized, probl
 from jobmon.core.wire.definition import Cluster, ClusterRequest, ClustersResponse, QueueSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from jobmon.client.task import Task
     from jobmon.core.cluster_protocol import ClusterQueue
@@ -32,18 +32,28 @@ _Source = tuple[int, int, str | None]
 
 
 class KnownCluster:
-    """A cluster with its queues as objects of its plug-in."""
+    """A cluster with its queues as objects of its plug-in.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Args:
+        cluster: as recorded.
+        find_more: records a further queue, if the plug-in has one of that name, and returns the cluster with it.
+    """
+
+    def __init__(self, cluster: Cluster, find_more: Callable[[Cluster, str], Cluster | None]) -> None:
+        self.name = cluster.name
+        self.cluster_id = cluster.cluster_id
+        self.queues: dict[str, ClusterQueue] = {}
+        self._find_more = find_more
+        self._take(cluster)
+
+    def _take(self, cluster: Cluster) -> None:
         from jobmon.core.cluster import load_plugin
 
         queue_class = load_plugin(cluster.plugin).get_cluster_queue_class()
-        self.name = cluster.name
-        self.cluster_id = cluster.cluster_id
-        self.queues: dict[str, ClusterQueue] = {
-            queue.queue_name: queue_class(queue.queue_id, queue.queue_name, queue.parameters)
-            for queue in cluster.queues
-        }
+        self._cluster = cluster
+        for queue in cluster.queues:
+            made = queue_class(queue.queue_id, queue.queue_name, queue.parameters)
+            self.queues.setdefault(queue.queue_name, made)
 
     def queue(self, name: str, what: str = "queue") -> ClusterQueue:
         """Return a queue; "" is the default one.
@@ -55,6 +65,8 @@ class KnownCluster:
             raise InvalidResources(f"Cluster {self.name!r} has no queues.")
         if not name:
             return next(iter(self.queues.values()))
+        if name not in self.queues and (more := self._find_more(self._cluster, name)) is not None:
+            self._take(more)
         if name not in self.queues:
             raise InvalidResources(f"Cluster {self.name!r} has no {what} {name!r}{name_hint(name, self.queues)}")
         return self.queues[name]
@@ -83,8 +95,31 @@ class Clusters:
             recorded = self._all()
             if name not in recorded:
                 recorded[name] = self._record(name)
-            self._known[name] = KnownCluster(recorded[name])
+            self._known[name] = KnownCluster(recorded[name], self._find_more)
         return self._known[name]
+
+    def _find_more(self, cluster: Cluster, queue_name: str) -> Cluster | None:
+        """Record a queue that the plug-in knows by now, or a group of queues; None: it has no such."""
+        from jobmon.core.cluster import further_queue
+
+        try:
+            parameters = further_queue(cluster.plugin, queue_name)
+        except PluginError as error:
+            logger.warning("Whether cluster %r has a queue %r is not known: %s", cluster.name, queue_name, error)
+            return None
+        if parameters is None:
+            return None
+        self._recorded = None  # somebody else may have recorded another one
+        now = self._all().get(cluster.name, cluster)
+        queues = [QueueSpec(queue_name=one.queue_name, parameters=one.parameters) for one in now.queues]
+        queues = [one for one in queues if one.queue_name != queue_name]
+        request = ClusterRequest(
+            name=now.name,
+            plugin=now.plugin,
+            queues=[*queues, QueueSpec(queue_name=queue_name, parameters=parameters)],
+            connection=now.connection,
+        )
+        return self._requester.call("/clusters", request, Cluster)
 
     def _all(self) -> dict[str, Cluster]:
         if self._recorded is None:

@@ -83,3 +83,13 @@ def default_queues(name: str) -> list[tuple[str, dict[str, Any]]]:
     """
     getter = getattr(load_plugin(name), "get_default_queues", None)
     return list(getter()) if getter is not None else []
+
+
+def further_queue(name: str, queue_name: str) -> dict[str, Any] | None:
+    """Return the parameters of a queue that a plug-in has beside those it offered at first; None: it has no such.
+
+    Raises:
+        PluginError: see `load_plugin`.
+    """
+    getter = getattr(load_plugin(name), "get_queue", None)
+    return getter(queue_name) if getter is not None else None

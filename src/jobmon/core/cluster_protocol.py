@@ -2,8 +2,9 @@
 
 A plug-in is a module with `get_cluster_queue_class()`, `get_cluster_distributor_class()` and
 `get_cluster_worker_node_class()`, and, if it wants to be usable without `jobmon cluster add`,
-`get_default_queues() -> list[(queue_name, parameters)]`, the default queue first. It is found by the
-entry-point group `jobmon.plugins` or as a module `jobmon.plugins.<name>`; built-ins go the same way.
+`get_default_queues() -> list[(queue_name, parameters)]`, the default queue first, and perhaps
+`get_queue(queue_name) -> parameters`, of one that was not there at first, or None. It is found by the entry-point group
+`jobmon.plugins` or as a module `jobmon.plugins.<name>`; built-ins go the same way.
 
 Classic clusters submit a job that runs a stand-alone worker. Direct ones (`DirectClusterDistributor`) run commands
 themselves and tell how they ended.
