@@ -24,9 +24,7 @@ FUNCTION_LINES_MAX = 70
 PACKAGE_DOC_LINES_MAX = 10
 
 #: Exceptions have a name and a reason: "path" or "path::function" below src/jobmon -> why it is better long.
-LONG_FILES: dict[str, str] = {
-    "plugins/local/supervisor.py": "started by its path with `python -I -S`, so that all it needs is in one file",
-}
+LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 
 #: The only homes of bare status letters.

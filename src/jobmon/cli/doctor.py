@@ -88,6 +88,7 @@ def examined() -> Iterator[Finding]:
     yield shell(config)
     yield from data_folder(data_directory())
     yield worker()
+    yield memory(config)
     yield logout()
     yield from _server(config)
 
@@ -170,6 +171,20 @@ def worker() -> Finding:
     seconds = time.monotonic() - began
     advice = "" if seconds <= WORKER_SECONDS_MAX else "Slow; install Python and Jobmon on a faster file system."
     return Finding("worker", f"starts in {seconds * 1000:.0f} ms", advice)
+
+
+def memory(config: JobmonConfig) -> Finding:
+    """How commands on this machine are held to the memory that they asked for: tried out as a run does."""
+    from jobmon.plugins.local import cgroups
+
+    what = "memory of local commands"
+    if not config.get_boolean("supervisor", "cgroups"):
+        return Finding(what, "watched; supervisor.cgroups is off")
+    groups = cgroups.found()
+    if groups is None:
+        return Finding(what, "watched; no cgroup that limits memory can be made from here")
+    groups.close()
+    return Finding(what, f"limited by cgroups below {groups.base}")
 
 
 def logout(file: Path = LOGIND_FILE) -> Finding:

@@ -68,6 +68,9 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
     },
     "supervisor": {
         "idle_timeout": Setting(60, "A supervisor with nothing to run and nobody connected ends after this, seconds."),
+        "cgroups": Setting(
+            True, "Hold local commands to the memory they asked for by cgroups where possible; otherwise by watching."
+        ),
     },
 }
 

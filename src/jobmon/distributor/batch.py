@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from jobmon.core.cluster_protocol import Exit, Launch, weight_of
+from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit, weight_of
 from jobmon.core.constants import LOG_TAIL_BYTES_MAX, Cause, TaskInstanceStatus
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
 
 LOG_SHARD_SIZE: Final = 1_000
+TOKEN_PREFIX: Final = "jm"
 FILE_NAME_CHARACTERS_MAX: Final = 60
 ERROR_LINE_CHARACTERS_MAX: Final = 500
 SHELLS_REMEMBERED_MAX: Final = 64
@@ -56,6 +57,15 @@ class Surroundings:
     umask: int
     log_folder: str
     shell: str
+    server_identity: str = ""
+
+    def batch_token(self, batch_number: int) -> str:
+        """Return the token under which a batch is submitted as an array."""
+        return f"{TOKEN_PREFIX}-{self.server_identity}-{self.workflow_id}-{batch_number}"
+
+    def attempt_token(self, task_instance_id: int) -> str:
+        """Return the token under which an attempt is submitted alone."""
+        return f"{TOKEN_PREFIX}-{self.server_identity}-{self.workflow_id}-a{task_instance_id}"
 
 
 def attempts_of(batch: LaunchBatch) -> list[Attempt]:
@@ -172,11 +182,13 @@ def moment(seconds: float) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
 
 
+#: Where a plug-in names no cause.
+_REMOTE_CAUSES: Final = {TaskInstanceStatus.UNKNOWN_ERROR: Cause.WORKER_LOST}
 _Verdict = tuple[TaskInstanceStatus, Cause | None, str | None]
 
 
 def _verdict(ending: Exit, tail: str, kill_cause: Cause | None) -> _Verdict:
-    if ending.exit_code == _ENDS_WELL and not ending.killed:
+    if ending.exit_code == _ENDS_WELL and not ending.killed and ending.memory_limit_bytes is None:
         return TaskInstanceStatus.DONE, None, None
     if kill_cause is not None:
         return TaskInstanceStatus.ERROR, kill_cause, f"{kill_cause.value}: {ending_in_words(ending)}"
@@ -209,11 +221,16 @@ def ending_in_words(ending: Exit) -> str:
     if ending.timed_out:
         return f"out of time after {ending.ended_at - ending.started_at:.1f} s"
     if ending.memory_limit_bytes is not None:
-        used = "more" if ending.max_rss_bytes is None else f"{ending.max_rss_bytes / GIB:.3f} GiB"
-        return f"out of memory: it used {used}, and had asked for {ending.memory_limit_bytes / GIB:.3f} GiB"
+        return _want_of_memory(ending.memory_limit_bytes, ending.max_rss_bytes)
     if ending.signal is not None:
         return f"killed by signal {ending.signal} ({signal_name(ending.signal)})"
     return f"exit code {ending.exit_code}"
+
+
+def _want_of_memory(limit: int, used: int | None) -> str:
+    if used is None or used <= limit:  # a cgroup gave it no more
+        return f"out of memory: it needed more than the {limit / GIB:.3f} GiB that it had asked for"
+    return f"out of memory: it used {used / GIB:.3f} GiB, and had asked for {limit / GIB:.3f} GiB"
 
 
 def signal_name(number: int) -> str:
@@ -239,6 +256,38 @@ def killed_report(task_instance_id: int, cause: Cause) -> Report:
     """Say that an attempt ended before its command was started, because it was to be killed."""
     error = f"{cause.value}: before it was started"
     return Report(task_instance_id=task_instance_id, status=TaskInstanceStatus.ERROR, cause=cause, error=error)
+
+
+def remote_report(
+    task_instance_id: int, distributor_id: str, ending: RemoteExit, kill_cause: Cause | None = None
+) -> Report:
+    """Say what became of an attempt from what its cluster says of the job. When it started only its worker can tell.
+
+    Args:
+        task_instance_id: the attempt.
+        distributor_id: its job.
+        ending: how the job ended.
+        kill_cause: why it was to be killed; None: it was not.
+    """
+    status, cause, error = ending.status, ending.cause or _REMOTE_CAUSES.get(ending.status), ending.message
+    if kill_cause is not None:
+        status, cause, error = TaskInstanceStatus.ERROR, kill_cause, f"{kill_cause.value}: {error or 'it is gone'}"
+    elif cause is None and status == TaskInstanceStatus.ERROR:
+        cause = Cause.SIGNAL if ending.signal else Cause.EXIT_CODE if ending.exit_code is not None else None
+    return Report(
+        task_instance_id=task_instance_id,
+        status=status,
+        distributor_id=distributor_id,
+        host=ending.host,
+        ended_at=moment(ending.ended_at or 0.0),
+        exit_code=ending.exit_code,
+        signal=ending.signal,
+        cause=cause,
+        error=error or None,
+        wallclock_seconds=ending.wallclock_seconds,
+        cpu_seconds=ending.cpu_seconds,
+        max_rss_bytes=ending.max_rss_bytes,
+    )
 
 
 def lost_report(task_instance_id: int, cause: Cause, error: str) -> Report:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from jobmon.cli import doctor
+from jobmon.plugins.local import cgroups
 
 
 def test_a_sound_installation_is_fine(session):
     found = {one["what"]: one for one in session.json("doctor")}
     assert {"settings", "data folder", "file system", "space", "worker", "server", "version", "clock"} <= set(found)
-    assert {"database", "cluster multiprocess"} <= set(found)
+    assert {"database", "cluster multiprocess", "memory of local commands"} <= set(found)
     assert all(one["fine"] for one in found.values()), found
     text = session.invoke("doctor")
     assert "fine  cluster multiprocess: plug-in multiprocess" in text
@@ -22,6 +23,16 @@ def test_what_needs_doing_is_said(session):
     assert "MEND  server: " in text
     text = session.invoke("doctor", code=1, env={"JOBMON__HTTP__REQUEST_TIMEOUT": "soon"})
     assert "MEND  settings: Setting http.request_timeout must be a number" in text
+
+
+def test_how_memory_is_limited_is_said(session):
+    groups = cgroups.found()
+    said = "watched; no cgroup" if groups is None else f"limited by cgroups below {groups.base}"
+    if groups is not None:
+        groups.close()
+    assert f"fine  memory of local commands: {said}" in session.invoke("doctor")
+    text = session.invoke("doctor", env={"JOBMON__SUPERVISOR__CGROUPS": "false"})
+    assert "fine  memory of local commands: watched; supervisor.cgroups is off" in text
 
 
 def test_clocks_space_and_logouts(tmp_path):

@@ -2,11 +2,8 @@
 
 import json
 import os
-import shutil
 import signal
 import stat
-import sys
-import tempfile
 import time
 from typing import ClassVar
 
@@ -19,15 +16,6 @@ from jobmon.plugins.local.remains import end_remains, read_journal
 from jobmon.testing.cluster_contract import ClusterContract
 
 pytestmark = pytest.mark.timeout(30)
-
-
-@pytest.fixture(autouse=True)
-def runtime_folder(monkeypatch):
-    """Sockets and journals in a folder of the test (short: a socket's path may not be long)."""
-    folder = tempfile.mkdtemp(prefix="jt-")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 class LocalContract(ClusterContract):
@@ -96,35 +84,6 @@ class TestMultiprocess(LocalContract):
             found = self.endings(adapter, 2)
         assert found[2].started_at >= found[1].ended_at - 0.01
 
-    def test_a_command_that_uses_more_memory_than_it_asked_for_is_killed(self, tmp_path):
-        """Its whole group counts: here a child of the shell does, and the shell would live on."""
-        hog = f"{sys.executable} -S -c 'import time; x = bytearray(100 << 20); time.sleep(60)'; echo lives on"
-        asked = {"memory": 0.05, "cores": 0.1}
-        with self.direct(tmp_path) as adapter:
-            adapter.spawn([self.launch(tmp_path, 1, hog, requested_resources=asked)])
-            adapter.spawn([self.launch(tmp_path, 2, "sleep 0.3", requested_resources=asked)])
-            found = self.endings(adapter, 2)
-        assert (found[1].signal, found[1].memory_limit_bytes, found[1].killed) == (9, int(0.05 * 2**30), False)
-        assert found[1].max_rss_bytes > 50 << 20
-        assert (tmp_path / "1.log").read_text() == ""
-        assert (found[2].exit_code, found[2].memory_limit_bytes) == (0, None)
-
-    def test_memory_of_several_processes_counts_together_and_shared_pages_once(self, tmp_path):
-        sleeper = "time.sleep(0.5); os.killpg(0, 15)"
-        own = f"import os, time; [os.fork() or (bytearray(40 << 20), time.sleep(60)) for _ in range(3)]; {sleeper}"
-        shared = f"import os, time; x = bytearray(40 << 20); [os.fork() or time.sleep(60) for _ in range(3)]; {sleeper}"
-        asked = {"memory": 0.1, "cores": 0.1}
-        with self.direct(tmp_path) as adapter:
-            adapter.spawn(
-                [
-                    self.launch(tmp_path, n, f"{sys.executable} -S -c '{code}'", requested_resources=asked)
-                    for n, code in ((1, own), (2, shared))
-                ]
-            )
-            found = self.endings(adapter, 2)
-        assert (found[1].signal, found[1].memory_limit_bytes is None) == (9, False)
-        assert (found[2].signal, found[2].memory_limit_bytes) == (15, None)
-
     def test_a_newer_distributor_wins(self, tmp_path):
         with self.direct(tmp_path) as older, self.direct(tmp_path) as newer:
             _until(lambda: older.collect_exits() == [] and older.fileno() == -1)
@@ -179,12 +138,6 @@ class TestMultiprocess(LocalContract):
 
 class TestSequential(LocalContract):
     plugin = "sequential"
-
-    def test_its_commands_have_a_limit_of_memory_too(self, tmp_path):
-        hog = f"exec {sys.executable} -S -c 'import time; x = bytearray(100 << 20); time.sleep(60)'"
-        with self.direct(tmp_path) as adapter:
-            adapter.spawn([self.launch(tmp_path, 1, hog, requested_resources={"memory": 0.05})])
-            assert self.endings(adapter, 1)[1].memory_limit_bytes == int(0.05 * 2**30)
 
 
 class TestDummy(ClusterContract):

@@ -36,5 +36,7 @@ def test_who_was_to_be_killed_was_killed_for_that():
     assert (report.status, report.cause) == (TaskInstanceStatus.ERROR, Cause.KILLED_FOR_RESUME)
 
 
-def test_a_command_that_finished_before_it_was_killed_is_done():
-    assert report_of(_ending(exit_code=0, memory_limit_bytes=GIB), host="here").status == TaskInstanceStatus.DONE
+def test_a_command_that_ended_well_although_a_part_of_it_was_killed_for_memory_is_not_done():
+    report = report_of(_ending(exit_code=0, memory_limit_bytes=GIB, max_rss_bytes=GIB), host="here")
+    assert (report.status, report.cause) == (TaskInstanceStatus.RESOURCE_ERROR, Cause.OUT_OF_MEMORY)
+    assert report.error == "out of memory: it needed more than the 1.000 GiB that it had asked for"

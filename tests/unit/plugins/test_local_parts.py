@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from jobmon.plugins.local import link, machine, supervisor
+from jobmon.plugins.local import attempts, commands, link, machine, supervisor
 from jobmon.plugins.local.remains import read_journal
 
 
 @pytest.fixture
 def journal(tmp_path):
-    one = supervisor.Journal(str(tmp_path / "journal"))
+    one = attempts.Journal(str(tmp_path / "journal"))
     yield one
     os.close(one._descriptor)
 
@@ -36,7 +36,7 @@ def test_a_full_disk_delays_the_journal_and_ends_nothing(journal, tmp_path):
 
 
 def test_a_journal_that_cannot_be_made_ends_nothing():
-    journal = supervisor.Journal("/no/such/folder/journal")
+    journal = attempts.Journal("/no/such/folder/journal")
     journal.write([started(1)])
     journal.rewrite([])
     assert journal.size == 0
@@ -52,20 +52,20 @@ def test_a_journal_begins_anew_with_what_is_needed(journal, tmp_path):
 
 
 def test_its_journal_is_pruned_while_commands_run(tmp_path):
-    journal = supervisor.Journal(str(tmp_path / "journal"))
-    commands = supervisor.Commands(journal)
-    running = supervisor.Running(5, 50, 1.0, 0.0)
-    commands.running[50] = commands.live[5] = running
+    journal = attempts.Journal(str(tmp_path / "journal"))
+    held = commands.Commands(journal)
+    running = attempts.Running(5, 50, 1.0, 0.0)
+    held.running[50] = held.live[5] = running
     journal.write([started(one) + " " * 5_000 + "\n" for one in range(1_000)])
-    assert journal.size > supervisor.JOURNAL_BYTES_MAX
-    commands.acknowledge([])
+    assert journal.size > attempts.JOURNAL_BYTES_MAX
+    held.acknowledge([])
     assert journal.size < 1_000
     assert list(read_journal(tmp_path / "journal").live) == [5]
     os.close(journal._descriptor)
 
 
 def test_told_endings_are_json():
-    ending = json.loads(supervisor.not_started(3, 'a "reason"\nof two lines'))
+    ending = json.loads(attempts.not_started(3, 'a "reason"\nof two lines'))
     assert ending[0] == 3
     assert ending[4] == 'a "reason"\nof two lines'
 
@@ -83,10 +83,11 @@ def test_quotas_of_a_cgroup(tmp_path, content, cpus):
 
 def test_the_supervisor_is_small():
     code = (
-        "import sys; exec(compile(open(sys.argv[1]).read(), 's', 'exec'), {'__name__': 's'});"
-        "print(*[m for m in sys.modules if m in ('typing', 'dataclasses', 'subprocess', 'threading', 'ssl')])"
+        "import sys; sys.path.append(sys.argv[1]); import jobmon.plugins.local.supervisor;"
+        "print(*[m for m in sys.modules if m in ('typing', 'dataclasses', 'subprocess', 'threading', 'ssl', 'pathlib')"
+        " or m.startswith('jobmon.core')])"
     )
-    words = [sys.executable, "-I", "-S", "-c", code, supervisor.__file__]
+    words = [sys.executable, "-I", "-S", "-c", code, str(Path(supervisor.__file__).parents[3])]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "\n"
 
 

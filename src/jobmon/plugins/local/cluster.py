@@ -107,6 +107,7 @@ class LocalDistributor(DirectClusterDistributor):
             "cores": cores,
             "memory": self.memory_gib(),
             "interrupt_timeout": self._grace,
+            "cgroups": self._config.get_boolean("supervisor", "cgroups"),
         }
         link.send(["setup", setup])
         self._limits = [cores]

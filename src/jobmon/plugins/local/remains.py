@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import places
+from jobmon.plugins.local import cgroups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +28,14 @@ _STAT_GROUP, _STAT_SESSION, _STAT_START = 2, 3, 19
 
 @dataclass(slots=True)
 class Remains:
-    """What a journal says. `live`: attempt -> (pid, start time since boot); `ended`: attempt -> ending as told."""
+    """What a journal says. `live`: attempt -> (pid, start time since boot); `ended`: attempt -> ending as told.
+
+    `groups_folder`: where the cgroups of attempts are, if there were any.
+    """
 
     supervisor_pid: int = 0
     boot_id: str = ""
+    groups_folder: str = ""
     live: dict[int, tuple[int, float]] = field(default_factory=dict)
     ended: dict[int, list[Any]] = field(default_factory=dict)
 
@@ -48,6 +53,8 @@ def read_journal(path: Path) -> Remains:
 def _apply(remains: Remains, entry: list[Any]) -> None:
     if entry[0] == "b":
         remains.supervisor_pid, remains.boot_id = int(entry[1]), str(entry[2])
+    elif entry[0] == "g":
+        remains.groups_folder = str(entry[1])
     elif entry[0] == "s":
         remains.live[int(entry[1])] = int(entry[2]), float(entry[4])
     elif entry[0] == "e":
@@ -64,6 +71,8 @@ def end_remains(remains: Remains) -> int:
     for pid in orphans:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
+    if remains.groups_folder:
+        cgroups.kill_left(remains.groups_folder, remains.live)
     return len(orphans)
 
 
