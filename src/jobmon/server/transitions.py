@@ -310,7 +310,9 @@ def queue_tasks(tx: Transaction, run: RunRow, task_ids: Sequence[int], task_reso
         tx.wake(Audience.DISTRIBUTOR, run.workflow_id)
 
 
-def launch(tx: Transaction, batch_id: int, attempt_ids: Sequence[int], task_ids: Sequence[int]) -> None:
+def launch(
+    tx: Transaction, batch_id: int, attempt_ids: Sequence[int], task_ids: Sequence[int], first_step: int = 0
+) -> None:
     """Move QUEUED attempts, which are the newest of their tasks, to INSTANTIATED in a batch."""
     deadline = attempt_deadline(tx)
     sources = _sources(Machine.TASK_INSTANCE, TI.INSTANTIATED)
@@ -320,7 +322,7 @@ def launch(tx: Transaction, batch_id: int, attempt_ids: Sequence[int], task_ids:
         "WHERE id = ? AND status = ?",
         [
             (TI.INSTANTIATED.value, batch_id, step, tx.now, deadline, attempt_id, TI.QUEUED.value)
-            for step, attempt_id in enumerate(attempt_ids)
+            for step, attempt_id in enumerate(attempt_ids, first_step)
         ],
     )
     tx.run(
@@ -435,7 +437,50 @@ def end_queued(tx: Transaction, workflow_id: int, cause: Cause) -> int:
 def kill_taken(tx: Transaction, workflow_id: int, cause: Cause) -> int:
     """Tell whoever runs an attempt of a workflow to end it; return how many were not told before."""
     ids = live_attempts(tx, workflow_id, [status for status in TAKEN if status != TI.KILL_SELF])
-    return move_all(tx, ids, TI.KILL_SELF, cause)
+    killed = move_all(tx, ids, TI.KILL_SELF, cause)
+    end_untaken(tx, workflow_id, cause)
+    return killed
+
+
+def end_untaken(tx: Transaction, workflow_id: int, cause: Cause) -> None:
+    """End those attempts in KILL_SELF that wait for a packed job to take them: there is nobody who could."""
+    ids = tx.column(
+        """
+        SELECT ti.id FROM packed_batch p JOIN task_instance ti
+            ON ti.batch_id = p.batch_id AND ti.array_step_id >= p.taken
+        WHERE p.workflow_id = :workflow AND p.taken < p.size AND ti.status = :kill ORDER BY ti.id
+        """,
+        workflow=workflow_id,
+        kill=TI.KILL_SELF.value,
+    )
+    move_all(tx, ids, TI.ERROR, cause)
+
+
+def submit_packed(tx: Transaction, batch_id: int) -> None:
+    """Move what no job has taken yet of a batch to LAUNCHED: its jobs were submitted."""
+    deadline = attempt_deadline(tx)
+    tx.run(
+        """
+        UPDATE task_instance SET status = :target, report_by = :deadline
+        WHERE batch_id = :batch AND status = :source
+        """,
+        target=TI.LAUNCHED.value,
+        deadline=deadline,
+        batch=batch_id,
+        source=TI.INSTANTIATED.value,
+    )
+    tx.run(
+        """
+        UPDATE task SET status = :target, status_at = :stamp
+        WHERE id IN (SELECT task_id FROM task_instance WHERE batch_id = :batch AND status = :launched)
+        AND status IN (:sources...)
+        """,
+        target=TaskStatus.LAUNCHED.value,
+        stamp=tx.stamp,
+        batch=batch_id,
+        launched=TI.LAUNCHED.value,
+        sources=_sources(Machine.TASK, TaskStatus.LAUNCHED),
+    )
 
 
 def move_all(tx: Transaction, ids: Sequence[int], target: str, cause: Cause | None) -> int:

@@ -367,10 +367,13 @@ class PackedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTakeResponse:
-    """`kill`: as in `WorkerReportResponse`. `over`: no work will come any more. `has_work`: some can be taken."""
+    """`kill`: as in `WorkerReportResponse`. `over`: no work will come any more. `has_work`: some can be taken.
 
-    job: PackedJob
-    tasks: WorkerTasks
+    A request that was held has neither job nor tasks.
+    """
+
+    job: PackedJob | None = None
+    tasks: WorkerTasks | None = None
     kill: list[int] = field(default_factory=list)
     over: bool = False
     has_work: bool = False

@@ -10,6 +10,8 @@ from jobmon.server.queries.leasing import has_other_grant
 from jobmon.server.transitions import QUEUING_RUNS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jobmon.core.wire.launching import SyncRequest
     from jobmon.server.sql import Session
 
@@ -44,7 +46,23 @@ def has_news(session: Session, run_id: int, request: SyncRequest) -> bool:
         _has_work(session, run_id, status, request)
         or _has_orders(session, workflow_id, request)
         or has_other_grant(session, workflow_id, request.slots)
+        or _is_batch_taken(session, workflow_id, request.packed)
     )
+
+
+def _is_batch_taken(session: Session, workflow_id: int, numbers: Sequence[int]) -> bool:
+    """Whether jobs have taken all of one of these batches: there is room for another."""
+    if not numbers:
+        return False
+    found = session.value(
+        """
+        SELECT b.id FROM batch b JOIN packed_batch p ON p.batch_id = b.id
+        WHERE b.workflow_id = :workflow AND b.number IN (:numbers...) AND p.taken >= p.size LIMIT 1
+        """,
+        workflow=workflow_id,
+        numbers=list(numbers),
+    )
+    return found is not None
 
 
 def _has_work(session: Session, run_id: int, status: str, request: SyncRequest) -> bool:
@@ -71,6 +89,7 @@ def _has_orders(session: Session, workflow_id: int, request: SyncRequest) -> boo
         """
         SELECT ti.id, ti.status FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
         WHERE r.workflow_id = :workflow AND ti.status IN (:statuses...)
+        AND ti.batch_id NOT IN (SELECT p.batch_id FROM packed_batch p WHERE p.workflow_id = :workflow)
         """,
         workflow=workflow_id,
         statuses=list(known),

@@ -92,6 +92,7 @@ def _is_news(request: SyncRequest, response: SyncResponse) -> bool:
         or not set(response.kill) <= set(request.known_to_kill)
         or not set(response.triage) <= set(request.known_to_triage)
         or any(granted.version != request.slots[name].version for name, granted in response.slots.items())
+        or not all(response.untaken.values())
     )
 
 

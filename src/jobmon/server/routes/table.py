@@ -17,7 +17,7 @@ from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
 from jobmon.server.queries import swarm as reading
-from jobmon.server.routes import polls
+from jobmon.server.routes import polls, taking
 from jobmon.server.routes.endpoint import Call, Endpoint
 from jobmon.server.usecases import (
     binding,
@@ -153,6 +153,7 @@ HOT: Final = (
     _post(f"{_RUN}/queue", polls.queue, orchestrator.QueueRequest, orchestrator.QueueResponse),
     _get(f"{_WORKFLOW}/changes", polls.changes, orchestrator.ChangesResponse, query=reading.ChangesQuery),
     _post("/worker/report", _write(reporting.worker_report), hot.WorkerReportRequest, hot.WorkerReportResponse),
+    _post("/worker/take", taking.take, hot.WorkerTakeRequest, hot.WorkerTakeResponse),
     _post("/worker/start", _write(reporting.worker_start), hot.WorkerStartRequest, hot.WorkerStartResponse),
     _post(f"{_RUN}/heartbeat", _write(runs.heartbeat), run.HeartbeatRequest, run.RunStatusResponse),
 )

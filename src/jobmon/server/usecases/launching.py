@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -18,10 +19,11 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.server import transitions
 from jobmon.server.transaction import Audience
+from jobmon.server.usecases import packing
 from jobmon.server.usecases.runs import require_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from jobmon.server.transaction import Transaction
     from jobmon.server.transitions import RunRow
@@ -63,6 +65,7 @@ def register(tx: Transaction, run_id: int, request: DistributorRequest) -> Distr
         attempts=_live_attempts(tx, run.workflow_id),
         attempt_heartbeat_interval=tx.settings.task_instance_interval_seconds,
         report_by_buffer=tx.settings.report_by_buffer,
+        packed=packing.packed_batches(tx, run.workflow_id),
     )
 
 
@@ -113,10 +116,10 @@ def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
     rows = tx.rows(
         """
         SELECT ti.id, ti.task_id, ti.status, c.name, ti.distributor_id, b.array_id, b.number, ti.array_step_id,
-               r.requested, t.name
+               r.requested, t.name, p.batch_id
         FROM workflow_run w JOIN task_instance ti ON ti.workflow_run_id = w.id JOIN cluster c ON c.id = ti.cluster_id
         JOIN batch b ON b.id = ti.batch_id JOIN task_resources r ON r.id = ti.task_resources_id
-        JOIN task t ON t.id = ti.task_id
+        JOIN task t ON t.id = ti.task_id LEFT JOIN packed_batch p ON p.batch_id = b.id
         WHERE w.workflow_id = :id AND ti.status IN (:taken...) ORDER BY ti.id
         """,
         id=workflow_id,
@@ -134,13 +137,30 @@ def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
             array_step_id=row[7],
             requested_resources=json.loads(row[8]),
             name=row[9],
+            packed=row[10] is not None,
         )
         for row in rows
     ]
 
 
-def launch(tx: Transaction, workflow_id: int, run_id: int, capacity: Mapping[str, int], key: str) -> list[LaunchBatch]:
-    """Hand out the oldest queued attempts of a run, at most so many for each cluster; the same key gets the same."""
+def launch(
+    tx: Transaction,
+    workflow_id: int,
+    run_id: int,
+    capacity: Mapping[str, int],
+    key: str,
+    may_pack: Collection[str] = (),
+) -> list[LaunchBatch]:
+    """Hand out the oldest queued attempts of a run, at most so many for each cluster; the same key gets the same.
+
+    Args:
+        tx: the transaction.
+        workflow_id: of the run.
+        run_id: the run.
+        capacity: cluster name -> how many.
+        key: of the request.
+        may_pack: clusters whose batches may be packed.
+    """
     again = _handed_out(tx, workflow_id, key) if key else []
     if again:
         return again
@@ -157,7 +177,12 @@ def launch(tx: Transaction, workflow_id: int, run_id: int, capacity: Mapping[str
             capacity=min(wanted, LAUNCHES_PER_RESPONSE_MAX),
         )
         rows.sort(key=_GROUP)
-        batches += [_launch(tx, workflow_id, key, list(group)) for _, group in groupby(rows, _GROUP)]
+        for _, group in groupby(rows, _GROUP):
+            batch_id, batch = _launch(tx, workflow_id, key, list(group))
+            if cluster_name in may_pack:
+                plan = packing.plan_batch(tx, workflow_id, batch_id, len(batch.task_ids), run_id, cluster_id)
+                batch = replace(batch, plan=plan)
+            batches.append(batch)
     return batches
 
 
@@ -168,10 +193,13 @@ def _handed_out(tx: Transaction, workflow_id: int, key: str) -> list[LaunchBatch
         key=key,
         workflow=workflow_id,
     )
-    return [_batch(tx, number, tx.rows(_TAKEN, batch=batch_id)) for batch_id, number in batches]
+    return [
+        replace(_batch(tx, number, tx.rows(_TAKEN, batch=batch_id)), plan=packing.recorded_plan(tx, batch_id))
+        for batch_id, number in batches
+    ]
 
 
-def _launch(tx: Transaction, workflow_id: int, key: str, rows: Sequence[tuple[Any, ...]]) -> LaunchBatch:
+def _launch(tx: Transaction, workflow_id: int, key: str, rows: Sequence[tuple[Any, ...]]) -> tuple[int, LaunchBatch]:
     array_id, resources_id = _GROUP(rows[0])
     batch_number = _next_batch_number(tx, workflow_id)
     batch_id = tx.insert(
@@ -184,7 +212,7 @@ def _launch(tx: Transaction, workflow_id: int, key: str, rows: Sequence[tuple[An
         launched_at=tx.now,
     )
     transitions.launch(tx, batch_id, [row[0] for row in rows], [row[1] for row in rows])
-    return _batch(tx, batch_number, rows)
+    return batch_id, _batch(tx, batch_number, rows)
 
 
 def _batch(tx: Transaction, number: int, rows: Sequence[tuple[Any, ...]]) -> LaunchBatch:

@@ -21,7 +21,7 @@ from jobmon.core.wire.launching import (
 from jobmon.server import transitions
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.transitions import AttemptMoves, attempt_deadline
-from jobmon.server.usecases import leasing
+from jobmon.server.usecases import leasing, packing
 from jobmon.server.usecases.launching import launch
 
 if TYPE_CHECKING:
@@ -54,18 +54,23 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
             workflow_run_status=standing.run_status, fenced=True, late=moves.late, refused=moves.refused
         )
     _note_seen(tx, standing.workflow_id, request.epoch)
+    packing.hear(tx, standing.workflow_id, request)
     orders = tx.rows(
         """
         SELECT ti.id, ti.status FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
         WHERE r.workflow_id = :workflow AND ti.status IN (:statuses...)
+        AND ti.batch_id NOT IN (SELECT p.batch_id FROM packed_batch p WHERE p.workflow_id = :workflow)
         """,
         workflow=standing.workflow_id,
         statuses=(TI.KILL_SELF, TI.TRIAGING),
     )
     may_launch = request.capacity and standing.run_status in transitions.QUEUING_RUNS
+    untaken, over = packing.standing(tx, standing.workflow_id, request.packed)
     return SyncResponse(
         workflow_run_status=standing.run_status,
-        launches=launch(tx, standing.workflow_id, run_id, request.capacity, request.key) if may_launch else [],
+        launches=launch(tx, standing.workflow_id, run_id, request.capacity, request.key, request.packing)
+        if may_launch
+        else [],
         kill=[attempt_id for attempt_id, status in orders if status == TI.KILL_SELF] + _ended(tx, request.alive),
         triage=[attempt_id for attempt_id, status in orders if status == TI.TRIAGING],
         late=moves.late,
@@ -73,6 +78,8 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
         slots=leasing.renew(
             tx, standing.workflow_id, request.slots, is_over=standing.run_status in transitions.FINAL_RUNS
         ),
+        untaken=untaken,
+        over=over,
     )
 
 

@@ -33,7 +33,8 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     rows = _rows(tx, workflow_id, request.task_ids)
     _require_peace(tx, workflow_id, request, {row[1] for row in rows}, target)
-    to_kill = _end_attempts(tx, [row[2] for row in rows if row[2] is not None], target, force=request.force)
+    live = [row[2] for row in rows if row[2] is not None]
+    to_kill = _end_attempts(tx, workflow_id, live, target, force=request.force)
     changed = transitions.set_tasks(tx, workflow_id, request.task_ids, target)
     if changed or to_kill:
         tx.audit(
@@ -87,7 +88,7 @@ def _require_peace(
         )
 
 
-def _end_attempts(tx: Transaction, attempt_ids: list[int], target: TaskStatus, *, force: bool) -> int:
+def _end_attempts(tx: Transaction, workflow_id: int, attempt_ids: list[int], target: TaskStatus, *, force: bool) -> int:
     if not attempt_ids:
         return 0
     if not force or target is TaskStatus.DONE:
@@ -98,7 +99,9 @@ def _end_attempts(tx: Transaction, attempt_ids: list[int], target: TaskStatus, *
         is_queued = attempt.status == TaskInstanceStatus.QUEUED
         wanted = TaskInstanceStatus.ERROR if is_queued else TaskInstanceStatus.KILL_SELF
         moves.move(attempt.id, wanted, cause=Cause.KILLED)
-    return moves.write()
+    ended = moves.write()
+    transitions.end_untaken(tx, workflow_id, Cause.KILLED)
+    return ended
 
 
 def _follow(tx: Transaction, workflow_id: int, status: str) -> None:
