@@ -16,14 +16,22 @@ if TYPE_CHECKING:
 TI = TaskInstanceStatus
 
 
-def to_kill(session: Session, alive: Sequence[int]) -> list[int]:
-    """Return those of a worker's attempts that are to end, or that were given up."""
-    if not alive:
-        return []
-    return session.column(
-        "SELECT id FROM task_instance WHERE id IN (:ids...) AND (status = :kill OR status NOT IN (:live...))",
-        ids=alive,
+def to_kill(session: Session, workflow_id: int, distributor_id: str, alive: Sequence[int]) -> list[int]:
+    """Return the attempts of a job that are to end, and those that live there though they were given up."""
+    told = session.column(
+        """
+        SELECT ti.id FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
+        WHERE r.workflow_id = :workflow AND ti.status = :kill AND ti.distributor_id = :job ORDER BY ti.id
+        """,
+        workflow=workflow_id,
         kill=TI.KILL_SELF.value,
+        job=distributor_id,
+    )
+    if not alive:
+        return told
+    return told + session.column(
+        "SELECT id FROM task_instance WHERE id IN (:ids...) AND status NOT IN (:live...) ORDER BY id",
+        ids=alive,
         live=list(LIVE),
     )
 

@@ -37,7 +37,7 @@ def news(session: Session, request: WorkerTakeRequest) -> WorkerTakeResponse:
     mode, untaken, workflow_id, array_id, resources_id, ended_at = row
     if ended_at is not None:
         return WorkerTakeResponse(kill=list(request.alive), over=True)
-    kill = to_kill(session, request.alive)
+    kill = to_kill(session, workflow_id, request.distributor_id, request.alive)
     if mode != Mode.PILOT:
         return WorkerTakeResponse(kill=kill, over=untaken <= 0, has_work=untaken > 0)
     run = session.row(

@@ -190,7 +190,7 @@ def take(tx: Transaction, request: WorkerTakeRequest) -> WorkerTakeResponse:
     ids = _replayed(tx, job, request.key)
     if ids is None:
         ids = _hand_out(tx, batch, job, request)
-    kill = to_kill(tx, request.alive)
+    kill = to_kill(tx, batch.workflow_id, job.distributor_id, request.alive)
     return _answer(tx, batch, ids, kill=kill, over=_is_over(tx, batch))
 
 
