@@ -275,7 +275,7 @@ async def test_pilots_go_on_with_what_is_queued_later(world, packed):
     pack = await packed(4, {"pilot": True}, submitted=("p1",))
     assert pack.batch.plan.jobs == 1
     assert await pack.taken("p1", capacity=4) == [1, 2, 3, 4]
-    held = asyncio.create_task(pack.take("p1", alive=[1], wants_work=True, wait_seconds=30))
+    held = asyncio.create_task(pack.take("p1", wants_work=True, wait_seconds=30))
     await pack.take("p1", *[report(one, TI.ERROR, exit_code=1) for one in (1, 2, 3, 4)])
     await pack.queue(0, 1)
     answer = await held
