@@ -37,7 +37,8 @@ def test_a_seed_replays_exactly_in_another_process():
 
 
 def test_faults_of_every_kind_happen():
-    from jobmon.testing.simulation.scenario import FAULTS
+    from jobmon.testing.simulation.scenario import FAULTS, GRID_FAULTS
 
-    summary = summarize(map(simulate, range(30)))
-    assert set(FAULTS) <= set(summary.faults)
+    summary = summarize(map(simulate, range(60)))
+    assert {*FAULTS, *GRID_FAULTS} <= set(summary.faults)
+    assert {"grid loses", "grid says gone", "grid slow start", "grid gives no id"} <= set(summary.faults)

@@ -27,6 +27,7 @@ from jobmon.core.wire.launching import (
     WorkerStartRequest,
     WorkerStartResponse,
 )
+from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
 
 _TI = TaskInstanceStatus
 
@@ -72,6 +73,7 @@ class FakeDistributorGateway:
         self.illegal: list[Report] = []
         self.registrations = 0
         self.syncs = 0
+        self.views: list[ViewRequest] = []
         self.is_away = False
         self.answers_to_lose = 0
         self._clusters = list(clusters)
@@ -208,6 +210,15 @@ class FakeDistributorGateway:
             self.answers_to_lose -= 1
             raise ServerUnavailable
         return response
+
+    async def watch(self, cluster_name: str, request: WatchRequest) -> WatchResponse:
+        """See `Gateway`: nobody else wants to look."""
+        return WatchResponse(look=True, since=request.since)
+
+    async def view(self, cluster_name: str, request: ViewRequest) -> ViewResponse:
+        """See `Gateway`."""
+        self.views.append(request)
+        return ViewResponse(number=len(self.views))
 
     @staticmethod
     def _is_worth_waking(request: SyncRequest, response: SyncResponse) -> bool:

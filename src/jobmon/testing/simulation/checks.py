@@ -7,27 +7,43 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import fsm, wire
-from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
+from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import InvalidStateTransition
 from jobmon.core.wire.launching import SyncRequest, SyncResponse
 from jobmon.core.wire.server import Problem
+from jobmon.testing.simulation.scenario import FARM, GRID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from jobmon.testing.simulation.farm import Command
+    from jobmon.testing.simulation.commands import Command
     from jobmon.testing.simulation.scenario import Scenario
 
+#: What was given up hears so at its next heartbeat (90 s); this is a few of them.
+GIVEN_UP_SECONDS_MAX: Final = 450.0
+#: Attempts that ended so are not the task's fault; at most so many in a row are not charged.
+NOT_CHARGED: Final = frozenset(
+    {
+        Cause.NODE_FAILURE,
+        Cause.PREEMPTED,
+        Cause.REQUEUED,
+        Cause.KILLED,
+        Cause.KILLED_FOR_RESUME,
+        Cause.WORKER_LOST,
+        Cause.SUPERVISOR_LOST,
+    }
+)
+NOT_CHARGED_IN_A_ROW: Final = 10
 _SERVER_FAULT: Final = 500
 _STOPPING: Final = 503
 
 
 class Record:
-    """The database, read on a connection of its own."""
+    """The database, read on a connection of its own; from any thread, since only one ever runs (`ferry.py`)."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return what a query finds."""
@@ -43,39 +59,87 @@ class Record:
 
 
 class Commands:
-    """Watches what really runs: nothing twice at once, nothing again after its success was recorded, limits held."""
+    """Watches what really runs: nothing twice at once, nothing again after its success was recorded, limits held.
 
-    def __init__(self, record: Record, scenario: Scenario, complain: Callable[[str], None]) -> None:
+    What the server rightly gave up may run on for a while beside its successor: its worker was away or its cluster
+    lied. It has to end when it hears the server again.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        scenario: Scenario,
+        complain: Callable[[str], None],
+        epoch_of: Callable[[str], int],
+    ) -> None:
         self._record = record
         self._scenario = scenario
         self._complain = complain
+        self._epoch_of = epoch_of
+        self._newest_epoch = 0
         self._running: dict[int, Command] = {}
         self._started: set[int] = set()
+        self._heard_seconds: dict[int, float] = defaultdict(float)
         #: The largest limits that were ever in force.
         self.workflow_limit = scenario.workflow_limit
         self.template_limits = dict(scenario.template_limits)
+        #: A person closed attempts without looking: what ran then may run beside its successor.
+        self.closed_by_force: set[int] = set()
 
     def observe(self, what: str, command: Command) -> None:
         """Take a start or an end."""
         if what == "start":
             self._start(command)
         else:
-            self._running.pop(command.launch.task_instance_id, None)
+            self._running.pop(command.attempt, None)
+
+    def note_force(self) -> None:
+        """A person closes what was told to end."""
+        self.closed_by_force.update(self._running)
 
     def _start(self, command: Command) -> None:
-        identity = command.launch.task_instance_id
-        who = f"attempt {identity} of task {command.task_id}"
-        if identity in self._started:
+        who = f"attempt {command.attempt} of task {command.task_id}"
+        if command.attempt in self._started:
             self._complain(f"{who} was started twice")
-        self._started.add(identity)
+        self._started.add(command.attempt)
         status = self._record.rows("SELECT status FROM task WHERE id = ?", command.task_id)[0][0]
         if status == TaskStatus.DONE:
             self._complain(f"{who} was started though the task is recorded as done")
-        if any(other.task_id == command.task_id for other in self._running.values()):
+        others = [other for other in self._running.values() if other.task_id == command.task_id]
+        if any(not self._is_given_up(other) for other in others):
             self._complain(f"{who} was started while another attempt of the task runs")
-        self._running[identity] = command
+        self._running[command.attempt] = command
+        self._check_launcher(who, command)
         self._check_upstreams(who, command)
         self._check_limits()
+
+    def _is_given_up(self, command: Command) -> bool:
+        """Whether the server has ended an attempt that runs, and may have."""
+        rightly = command.may_be_given_up() or command.attempt in self.closed_by_force
+        return rightly and self._has_ended(command)
+
+    def _has_ended(self, command: Command) -> bool:
+        found = self._record.rows("SELECT status FROM task_instance WHERE id = ?", command.attempt)
+        return fsm.is_terminal(fsm.Machine.TASK_INSTANCE, found[0][0])
+
+    def _check_launcher(self, who: str, command: Command) -> None:
+        """What the farm starts comes from one distributor, then from its successor, never by turns."""
+        if self._scenario.tasks[command.index].cluster != FARM:
+            return
+        epoch = self._epoch_of(command.launched_by)
+        if epoch < self._newest_epoch:
+            self._complain(f"{who} was launched by distributor {epoch} after {self._newest_epoch} had launched")
+        self._newest_epoch = max(self._newest_epoch, epoch)
+
+    def sweep(self, seconds: float) -> None:
+        """Look, every so many seconds in which all could hear the server, for what runs though it was given up."""
+        for identity, command in list(self._running.items()):
+            if not command.is_in_touch() or not self._has_ended(command):
+                continue
+            self._heard_seconds[identity] += seconds
+            if self._heard_seconds[identity] > GIVEN_UP_SECONDS_MAX:
+                self._complain(f"attempt {identity} was given up and runs on, {GIVEN_UP_SECONDS_MAX:g} s in touch")
+                del self._running[identity]
 
     def _check_upstreams(self, who: str, command: Command) -> None:
         names = [self._name(index) for index in self._scenario.tasks[command.index].upstreams]
@@ -88,10 +152,13 @@ class Commands:
         return f"{self._scenario.tasks[index].template}_{index}"
 
     def _check_limits(self) -> None:
-        if len(self._running) > self.workflow_limit:
-            self._complain(f"{len(self._running)} commands run, the workflow's limit is {self.workflow_limit}")
+        running = list(self._running.values())
+        if len(running) > min([self.workflow_limit, *self.template_limits.values()]):
+            running = [one for one in running if not self._is_given_up(one)]
+        if len(running) > self.workflow_limit:
+            self._complain(f"{len(running)} commands run, the workflow's limit is {self.workflow_limit}")
         for template, limit in self.template_limits.items():
-            count = sum(self._scenario.tasks[one.index].template == template for one in self._running.values())
+            count = sum(self._scenario.tasks[one.index].template == template for one in running)
             if count > limit:
                 self._complain(f"{count} commands of {template} run, its limit is {limit}")
 
@@ -131,8 +198,28 @@ class Answers:
                 self.acknowledged[report.task_instance_id] = report.status
 
 
-_ATTEMPTS: Final = "SELECT task_id, id, number, status, charged, ended_at FROM task_instance ORDER BY task_id, number"
+_ATTEMPTS: Final = """
+SELECT task_id, id, number, status, charged, ended_at, cause FROM task_instance ORDER BY task_id, number
+"""
 _TASKS: Final = "SELECT id, name, status, num_attempts, max_attempts, attempt_count FROM task ORDER BY id"
+
+
+#: Failures that a grid brings about and that count.
+_OF_THE_GRID: Final = (Cause.SUBMISSION_FAILED, Cause.NO_HEARTBEAT, Cause.NO_DISTRIBUTOR_ID)
+
+
+def failed_by_grid(record: Record, scenario: Scenario) -> set[int]:
+    """Return the numbers of tasks that a grid made fail: it refused or lost their jobs, or said that they failed."""
+    marks = ",".join("?" * len(_OF_THE_GRID))
+    found = record.rows(
+        f"""
+        SELECT DISTINCT t.name FROM task_instance ti JOIN task t ON t.id = ti.task_id
+        WHERE ti.charged AND ti.status != 'D' AND (ti.cause IS NULL OR ti.cause IN ({marks}))
+        """,
+        *_OF_THE_GRID,
+    )
+    indexes = {int(name.rpartition("_")[2]) for (name,) in found}
+    return {index for index in indexes if scenario.tasks[index].cluster == GRID}
 
 
 def problems(
@@ -171,6 +258,7 @@ def _task_problems(task: tuple[Any, ...], attempts: list[tuple[Any, ...]]) -> It
         ended = fsm.is_terminal(fsm.Machine.TASK_INSTANCE, row[3])
         if not ended or row[5] is None:
             yield f"{who}: attempt {row[1]} is {row[3]} though all is over (ended at {row[5]})"
+    yield from _charge_problems(who, attempts)
     done = [row[1] for row in attempts if row[3] == TaskInstanceStatus.DONE]
     if len(done) > 1:
         yield f"{who} was done by several attempts: {done}"
@@ -180,6 +268,19 @@ def _task_problems(task: tuple[Any, ...], attempts: list[tuple[Any, ...]]) -> It
     spent = num_attempts >= max_attempts or newest == TaskInstanceStatus.ERROR_FATAL
     if status == TaskStatus.ERROR_FATAL and not spent:
         yield f"{who} failed for good after {num_attempts} of {max_attempts} attempts"
+
+
+def _charge_problems(who: str, attempts: list[tuple[Any, ...]]) -> Iterator[str]:
+    """Only what is the task's own doing is charged."""
+    free_in_a_row = 0
+    for row in attempts:
+        charged, cause = bool(row[4]), row[6]
+        is_free = row[3] != TaskInstanceStatus.DONE and cause in NOT_CHARGED
+        if charged and is_free and free_in_a_row < NOT_CHARGED_IN_A_ROW:
+            yield f"{who}: attempt {row[1]} was charged though its cause is {cause!r}"
+        if not charged and not is_free and row[5] is not None:
+            yield f"{who}: attempt {row[1]} was not charged though its cause is {cause!r}"
+        free_in_a_row = 0 if charged else free_in_a_row + 1
 
 
 def _end_problems(scenario: Scenario, statuses: dict[str, str], excused: Collection[int]) -> Iterator[str]:

@@ -6,14 +6,13 @@ It also watches what no part of the system can hide: what really ran, when, and 
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.cluster_protocol import DirectClusterDistributor, Exit, Launch
 from jobmon.core.exceptions import RemoteExitInfoNotAvailable
-from jobmon.testing.simulation.scenario import Outcome
+from jobmon.testing.simulation.commands import Command, index_of
 
 if TYPE_CHECKING:
     import random
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 
     from jobmon.core.constants import TaskInstanceStatus
     from jobmon.testing.simulation.clocks import PartClock
+    from jobmon.testing.simulation.commands import Fates, Observe
     from jobmon.testing.simulation.loop import SimulationLoop
     from jobmon.testing.simulation.network import Part
-    from jobmon.testing.simulation.scenario import Scenario
 
 MESSAGE_SECONDS_MAX: Final = 0.005
 INTERRUPT_SECONDS: Final = 10.0
@@ -31,19 +30,6 @@ DIES_OF_INTERRUPT_SECONDS: Final = 0.05
 LOST: Final = "The supervisor died."
 SIGNAL_INTERRUPT: Final = 2
 SIGNAL_KILL: Final = 9
-
-
-@dataclass(slots=True)
-class Command:
-    """One that runs."""
-
-    launch: Launch
-    index: int
-    task_id: int
-    outcome: Outcome
-    started_at: float
-    end: asyncio.TimerHandle | None = None
-    killed: bool = False
 
 
 @dataclass(slots=True)
@@ -62,8 +48,8 @@ class Farm:
         loop: the time.
         dice: of the seed.
         clock: of the host on which it runs.
-        scenario: what commands come to.
-        observe: told of every start (command) before it runs, and of every end.
+        fates: what commands come to.
+        observe: told of every start of a command, before it runs, and of every end.
     """
 
     def __init__(
@@ -71,27 +57,29 @@ class Farm:
         loop: SimulationLoop,
         dice: random.Random,
         clock: PartClock,
-        scenario: Scenario,
-        observe: Callable[[str, Command], None],
+        fates: Fates,
+        observe: Observe,
     ) -> None:
         self.loop = loop
-        self.slots = scenario.slots
+        self.slots = fates.scenario.slots
         self.running: dict[int, Command] = {}
         self.waiting: deque[Launch] = deque()
         self.ended: dict[int, Exit] = {}
-        self.executions: Counter[int] = Counter()
-        #: Tasks of which an execution was killed by the kernel: they may fail whatever they were to come to.
-        self.unlucky: set[int] = set()
         self.is_up = True
         self.paused_until = 0.0
         self.line: FarmDistributor | None = None
         self._dice = dice
         self._clock = clock
-        self._scenario = scenario
+        self._fates = fates
         self._observe = observe
         self._due = {"in": 0.0, "out": 0.0}
         #: Counts connections: what was sent on an earlier one never arrives.
         self._connections = 0
+
+    def _is_in_touch(self) -> bool:
+        """Whether commands can be told what the server says: by a supervisor, from a distributor."""
+        is_working = self.is_up and self.loop.time() >= self.paused_until
+        return is_working and self.line is not None and self.line.is_in_touch()
 
     # -- what may befall it ------------------------------------------------------------------------------------
 
@@ -114,7 +102,7 @@ class Farm:
         if not self.running:
             return False
         command = self.running[self._dice.choice(sorted(self.running))]
-        self.unlucky.add(command.index)
+        self._fates.unlucky.add(command.index)
         self._end(command, Exit(**self._identity(command), signal=SIGNAL_KILL))
         return True
 
@@ -210,13 +198,20 @@ class Farm:
             self._start(self.waiting.popleft())
 
     def _start(self, launch: Launch) -> None:
-        index = int(launch.command.rpartition(" ")[2])
-        outcome = self._scenario.tasks[index].outcome(self.executions[index])
-        command = Command(launch, index, int(launch.env["JOBMON_TASK_ID"]), outcome, self._clock.now().timestamp())
+        index = index_of(launch.command)
+        command = Command(
+            attempt=launch.task_instance_id,
+            task_id=int(launch.env["JOBMON_TASK_ID"]),
+            name=launch.name,
+            index=index,
+            outcome=self._fates.next_of(index),
+            started_at=self._clock.now().timestamp(),
+            launched_by=self.line.name if self.line is not None else "",
+            is_in_touch=self._is_in_touch,
+        )
         self._observe("start", command)
-        self.executions[index] += 1
         self.running[launch.task_instance_id] = command
-        command.end = self.loop.call_later(outcome.seconds, self._end_by_itself, command)
+        command.end = self.loop.call_later(command.outcome.seconds, self._end_by_itself, command)
         self.tell("started", {launch.task_instance_id: command.started_at})
 
     def _end_by_itself(self, command: Command) -> None:
@@ -233,20 +228,18 @@ class Farm:
         )
 
     def _identity(self, command: Command) -> dict[str, Any]:
-        identity = command.launch.task_instance_id
         return {
-            "task_instance_id": identity,
-            "distributor_id": str(identity),
+            "task_instance_id": command.attempt,
+            "distributor_id": str(command.attempt),
             "started_at": command.started_at,
             "ended_at": self._clock.now().timestamp(),
         }
 
     def _end(self, command: Command, ending: Exit | None) -> None:
         """Note an ending; None: killed by the successor of a dead supervisor."""
-        identity = command.launch.task_instance_id
-        if self.running.get(identity) is not command:
+        if self.running.get(command.attempt) is not command:
             return
-        del self.running[identity]
+        del self.running[command.attempt]
         if command.end is not None:
             command.end.cancel()
         self._observe("end", command)
@@ -279,6 +272,16 @@ class FarmDistributor(DirectClusterDistributor):
         self._living: set[int] = set()
         self._starts: dict[int, float] = {}
         self._exits: list[Exit] = []
+
+    @property
+    def name(self) -> str:
+        """The process in which it lives."""
+        return self._part.name
+
+    def is_in_touch(self) -> bool:
+        """Whether its process can hear the server now."""
+        part, loop = self._part, self._farm.loop
+        return not (part.is_dead or loop.is_frozen(part.name) or loop.time() < part.cut_off_until)
 
     # -- what the farm does with it ----------------------------------------------------------------------------
 

@@ -67,6 +67,10 @@ class SimulationLoop(VirtualTimeLoop):
         """Let nothing of a part run."""
         self._frozen.setdefault(part, [])
 
+    def is_frozen(self, part: str) -> bool:
+        """Whether a part may not run."""
+        return part in self._frozen
+
     def thaw(self, part: str) -> None:
         """Let a part go on."""
         for (handle,) in self._frozen.pop(part, ()):

@@ -41,6 +41,8 @@ class Part:
         self.name = name
         self.is_dead = False
         self.cut_off_until = 0.0
+        #: Of its messages so many were lost.
+        self.lost_count = 0
 
 
 class Network:
@@ -85,6 +87,7 @@ class Network:
         if self.loop.time() < part.cut_off_until:
             await asyncio.sleep(_FOREVER)
         if self._happens(loss, what):
+            part.lost_count += 1
             if self._dice.random() < 0.5:
                 await asyncio.sleep(_FOREVER)  # until the request times out
             raise aiohttp.ServerDisconnectedError

@@ -25,13 +25,15 @@ from jobmon.distributor.service import DistributorService, Identity, Setting, Ti
 from jobmon.testing.simulation.clocks import PartClock
 from jobmon.testing.simulation.farm import Farm, FarmDistributor
 from jobmon.testing.simulation.ferry import Ferry
+from jobmon.testing.simulation.grid import Grid, GridDistributor, in_thread
 from jobmon.testing.simulation.loop import SimulationLoop
 from jobmon.testing.simulation.network import Network, Part, SimulatedRequester
-from jobmon.testing.simulation.scenario import Scenario
+from jobmon.testing.simulation.scenario import FARM, GRID, Scenario
 
 if TYPE_CHECKING:
     from jobmon.client.swarm.state import SwarmState
     from jobmon.client.workflow import Workflow
+    from jobmon.core.cluster_protocol import ClusterDistributor
     from jobmon.core.requester import Requester
     from jobmon.testing.simulation.scenario import TaskPlan
 
@@ -40,7 +42,6 @@ REPORT_BY_BUFFER: Final = 3.1
 REQUEST_TIMEOUT_SECONDS: Final = 20.0
 RUN_SECONDS_MAX: Final = 100 * 24 * 3600
 STARTUP_SECONDS_MAX: Final = 1.5
-CLUSTER: Final = "multiprocess"
 #: The first runtime that tasks ask for; running out of it raises it.
 RUNTIME_SECONDS: Final = 3600
 
@@ -53,6 +54,7 @@ class Surrounding:
     dice: random.Random
     network: Network
     farm: Farm
+    grid: Grid
     host_clock: PartClock
     scenario: Scenario
     folder: str
@@ -143,7 +145,7 @@ class DistributorProcess(Process):
             await asyncio.sleep(around.dice.uniform(0.1, STARTUP_SECONDS_MAX))
             requester = around.requester(self.part)
             gateway = ServerGateway(requester, requester.open_session(), self.run_id, REQUEST_TIMEOUT_SECONDS)
-            setting = Setting(self._make_cluster, self._surroundings)
+            setting = Setting(self._make_cluster, self._surroundings, in_thread)
             identity = Identity(self.host, self.pid, 0.0)
             self._service = DistributorService(gateway, setting, identity, Timings(), around.host_clock)
             if self._is_told_to_drain:
@@ -160,7 +162,9 @@ class DistributorProcess(Process):
             around.alive.discard(self.pid)
             self.ended.set()
 
-    def _make_cluster(self, info: Any, response: Any) -> FarmDistributor:
+    def _make_cluster(self, info: Any, response: Any) -> ClusterDistributor:
+        if info.name == GRID:
+            return GridDistributor(info.name, self.around.grid, self.part)
         adapter = FarmDistributor(info.name, self.around.farm, self.part)
         self._adapters.append(adapter)
         return adapter
@@ -171,7 +175,7 @@ class DistributorProcess(Process):
             workflow_run_id=self.run_id,
             working_directory=response.working_directory,
             umask=response.umask,
-            log_folder=self.around.folder,
+            log_folder=f"{self.around.folder}/logs/{response.workflow_id}",
             shell="/bin/sh",
         )
 
@@ -252,11 +256,15 @@ class Keeper:
 
 @dataclass(frozen=True, slots=True)
 class Approach:
-    """How a client goes about it. `by_id`: from what is recorded; else from the definition."""
+    """How a client goes about it. `by_id`: from what is recorded; else from the definition.
+
+    `force`: close what was told to end without waiting for it.
+    """
 
     resume: bool
     cold: bool = True
     by_id: bool = False
+    force: bool = False
 
 
 class _Factory(WorkflowRunFactory):
@@ -332,11 +340,13 @@ class ClientProcess(Process):
         """Record, make room, create the run; in the ferry's thread."""
         if self.approach.by_id and self.workflow_id is not None:
             factory = self._make_factory(self.workflow_id, self._requester)
-            factory.set_workflow_resume(self.approach.cold)
+            factory.set_workflow_resume(self.approach.cold, force_cleanup=self.approach.force)
             factory.reset_task_statuses(self.approach.cold)
             return None, factory.create_workflow_run().workflow_run_id
         workflow = define(self.around.scenario, self._requester)
-        options = running.RunOptions(resume=self.approach.resume, reset_running_jobs=self.approach.cold)
+        options = running.RunOptions(
+            resume=self.approach.resume, reset_running_jobs=self.approach.cold, force_cleanup=self.approach.force
+        )
         try:
             run = running.prepare(workflow, options, self._make_factory)
         finally:
@@ -410,8 +420,8 @@ def define(scenario: Scenario, requester: Requester) -> Workflow:
     workflow = tool.create_workflow(
         f"seed {scenario.seed}",
         max_concurrently_running=scenario.workflow_limit,
-        default_cluster_name=CLUSTER,
-        default_compute_resources_set={CLUSTER: {"cores": 1, "runtime": RUNTIME_SECONDS}},
+        default_cluster_name=FARM,
+        default_compute_resources_set={name: {"cores": 1, "runtime": RUNTIME_SECONDS} for name in (FARM, GRID)},
     )
     tasks: list[Any] = []
     for plan in scenario.tasks:
@@ -429,5 +439,6 @@ def _task(tool: Tool, plan: TaskPlan, upstreams: list[Any]) -> Any:
         upstream_tasks=upstreams,
         max_attempts=plan.max_attempts,
         resource_scales={"runtime": 0.5},
+        cluster_name=plan.cluster,
         index=plan.index,
     )

@@ -6,7 +6,7 @@ What happens by chance later (delays, lost messages, moments of faults) comes fr
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
@@ -40,6 +40,21 @@ FAULTS: Final = {
     "limit changes": 2,
     "command is killed": 1,
 }
+#: Likewise, where there is a grid.
+GRID_FAULTS: Final = {
+    "worker dies": 4,
+    "worker pauses": 4,
+    "worker is cut off": 4,
+    "node is lost": 4,
+    "grid is silent": 3,
+}
+#: The cluster that runs commands itself, and the batch system with stand-alone workers.
+FARM: Final = "multiprocess"
+GRID: Final = "grid"
+ONLY_FARM_SHARE: Final = 0.5
+ONLY_GRID_SHARE: Final = 0.35
+LIES_SHARE: Final = 0.4
+LIE_CHANCES: Final = (0.02, 0.1, 0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,7 @@ class TaskPlan:
     template: str
     max_attempts: int
     outcomes: tuple[Outcome, ...]
+    cluster: str = FARM
 
     def outcome(self, execution: int) -> Outcome:
         """Return what the execution of this number (from 0) comes to."""
@@ -79,6 +95,24 @@ class Weather:
 
 
 @dataclass(frozen=True, slots=True)
+class Lies:
+    """How a grid errs: probabilities per job, submission or question."""
+
+    has_arrays: bool = True
+    loses: float = 0.0
+    never_starts: float = 0.0
+    slow_start: float = 0.0
+    refuses_what_it_took: float = 0.0
+    gives_no_id: float = 0.0
+    says_gone: float = 0.0
+    says_failed: float = 0.0
+    says_alive: float = 0.0
+    forgets: float = 0.0
+    slow_call: float = 0.0
+    silent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """All of it."""
 
@@ -91,18 +125,25 @@ class Scenario:
     chaos_seconds: float
     fault_interval: float
     faults: tuple[str, ...]
-    fault_weights: tuple[int, ...] = field(default=())
+    fault_weights: tuple[int, ...]
+    lies: Lies = field(default_factory=Lies)
+
+    @property
+    def has_grid(self) -> bool:
+        """Whether any task runs on the grid."""
+        return any(task.cluster == GRID for task in self.tasks)
 
 
 def draw(seed: int) -> Scenario:
     """Return the scenario of a seed."""
     dice = random.Random(f"{seed} scenario")
-    tasks = _tasks(dice)
+    tasks = _placed(random.Random(f"{seed} clusters"), _tasks(dice))
+    chances = {**FAULTS, **(GRID_FAULTS if any(task.cluster == GRID for task in tasks) else {})}
     slots = dice.choice([1, 2, 4, 8])
     work = sum(outcome.seconds for task in tasks for outcome in task.outcomes)
     chaos = min(CHAOS_SECONDS_MAX, max(CHAOS_SECONDS_MIN, dice.choice([1.0, 3.0]) * work / slots))
     templates = sorted({task.template for task in tasks})
-    kinds = [kind for kind in FAULTS if dice.random() < 0.6] or ["server restarts"]
+    kinds = [kind for kind in chances if dice.random() < 0.6] or ["server restarts"]
     return Scenario(
         seed=seed,
         tasks=tasks,
@@ -113,8 +154,25 @@ def draw(seed: int) -> Scenario:
         chaos_seconds=chaos,
         fault_interval=chaos / dice.choice([3, 6, 12, 25, 50]),
         faults=tuple(kinds),
-        fault_weights=tuple(FAULTS[kind] for kind in kinds),
+        fault_weights=tuple(chances[kind] for kind in kinds),
+        lies=_lies(random.Random(f"{seed} lies")),
     )
+
+
+def _placed(dice: random.Random, tasks: tuple[TaskPlan, ...]) -> tuple[TaskPlan, ...]:
+    """Place tasks on clusters: all on the farm, all on the grid, or some here and some there."""
+    kind = dice.random()
+    if kind < ONLY_FARM_SHARE:
+        return tasks
+    grid_share = 1.0 if kind < ONLY_FARM_SHARE + ONLY_GRID_SHARE else 0.5
+    return tuple(replace(task, cluster=GRID if dice.random() < grid_share else FARM) for task in tasks)
+
+
+def _lies(dice: random.Random) -> Lies:
+    """Return how the grid errs: mostly in a few ways, each seldom or often."""
+    names = [each.name for each in fields(Lies) if each.name != "has_arrays"]
+    chosen = {name: dice.choice(LIE_CHANCES) for name in names if dice.random() < LIES_SHARE}
+    return Lies(has_arrays=dice.random() < 0.5, **chosen)
 
 
 def _weather(dice: random.Random) -> Weather:

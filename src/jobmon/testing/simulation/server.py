@@ -13,10 +13,28 @@ from jobmon.server.settings import Settings
 from jobmon.server.writer import InlineExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
     from pathlib import Path
 
+    from jobmon.server.writer import Job
     from jobmon.testing.simulation.clocks import PartClock
+
+
+class _WatchedExecutor(InlineExecutor):
+    """Tells what was committed, before anything else happens."""
+
+    def __init__(self, watch: Callable[[Job], None]) -> None:
+        self._watch = watch
+
+    def start(self, work: Callable[[list[Job]], None]) -> None:
+        """Remember what to do."""
+
+        def work_watched(jobs: list[Job]) -> None:
+            work(jobs)
+            for job in jobs:
+                self._watch(job)
+
+        super().start(work_watched)
 
 
 class SimulatedServer:
@@ -25,9 +43,11 @@ class SimulatedServer:
     Args:
         database: the file.
         clock: its time.
+        watch: told of every use case when it is committed or has failed.
     """
 
-    def __init__(self, database: Path, clock: PartClock) -> None:
+    def __init__(self, database: Path, clock: PartClock, watch: Callable[[Job], None]) -> None:
+        self._watch = watch
         self._settings = Settings(database_uri=f"sqlite:///{database}")
         self._clock = clock
         self._app: Any = None
@@ -42,7 +62,7 @@ class SimulatedServer:
 
     async def start(self) -> None:
         """Start on the database as it is."""
-        app = create_app(self._settings, clock=self._clock, executor=InlineExecutor())
+        app = create_app(self._settings, clock=self._clock, executor=_WatchedExecutor(self._watch))
         self._life = contextlib.AsyncExitStack()
         await self._life.enter_async_context(app.router.lifespan_context(app))
         self._app = app

@@ -26,16 +26,21 @@ from jobmon.core.exceptions import (
     WorkflowNotResumable,
     WorkflowRunStateError,
 )
+from jobmon.core.wire.definition import Cluster, ClusterRequest, QueueSpec
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 from jobmon.server import migrations
 from jobmon.server.database import open_engine
 from jobmon.testing.simulation import checks
 from jobmon.testing.simulation.clocks import PartClock
-from jobmon.testing.simulation.farm import Command, Farm
+from jobmon.testing.simulation.commands import Command, Fates
+from jobmon.testing.simulation.farm import Farm
+from jobmon.testing.simulation.grid import Grid
+from jobmon.testing.simulation.laws import Laws
 from jobmon.testing.simulation.loop import SimulationLoop
 from jobmon.testing.simulation.network import Network, Part
+from jobmon.testing.simulation.nodes import Ground
 from jobmon.testing.simulation.parts import Approach, ClientProcess, DistributorProcess, Surrounding
-from jobmon.testing.simulation.scenario import CLOCK_JUMP_SECONDS_MAX, Scenario, Weather, draw
+from jobmon.testing.simulation.scenario import CLOCK_JUMP_SECONDS_MAX, GRID, Scenario, Weather, draw
 from jobmon.testing.simulation.server import SimulatedServer
 
 if TYPE_CHECKING:
@@ -45,6 +50,10 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 6 * 3600.0
 #: What is left when the last client has ended must end within this.
 AFTERMATH_SECONDS: Final = 3600.0
+SWEEP_SECONDS: Final = 30.0
+#: Where more messages are lost than this, nobody can be blamed for not having heard.
+SOUND_LOSSES_MAX: Final = 0.1
+FORCE_SHARE: Final = 0.1
 THINKING_SECONDS_MAX: Final = 120.0
 REQUESTS_MAX: Final = 200_000
 HOSTS: Final = ("here", "there")
@@ -116,19 +125,19 @@ class _World:
     async def run(self) -> Verdict:
         """Live through it; return the verdict."""
         await self._begin()
-        chaos = asyncio.create_task(self._wreak_havoc())
+        besides = [asyncio.create_task(work) for work in (self._wreak_havoc(), self._sweep())]
         try:
             await self._use()
             if not self._violations:
                 await self._await_aftermath()
         finally:
-            chaos.cancel()
-            await asyncio.gather(chaos, return_exceptions=True)
+            for task in besides:
+                task.cancel()
+            await asyncio.gather(*besides, return_exceptions=True)
             await self._end()
         if not self._violations:
-            excused = self._farm.unlucky | {
-                index for index, count in self._farm.executions.items() if count > retry.UNCHARGED_IN_A_ROW_MAX
-            }
+            tired = {index for index, count in self._fates.executions.items() if count > retry.UNCHARGED_IN_A_ROW_MAX}
+            excused = self._fates.unlucky | tired | checks.failed_by_grid(self._record, self._scenario)
             for problem in checks.problems(self._record, self._scenario, self._answers.acknowledged, excused):
                 self._complain(problem)
         self._record.close()
@@ -138,13 +147,26 @@ class _World:
         return Verdict(
             seed=self._scenario.seed,
             violations=tuple(self._violations),
-            faults=self._faults + self._network.faults,
+            faults=self._faults + self._network.faults + self._grid.faults,
             seconds=self._loop.time(),
             requests=self._network.requests,
             tasks=len(self._scenario.tasks),
-            executions=self._farm.executions.total(),
+            executions=self._fates.executions.total(),
             trace=tuple(self._trace),
         )
+
+    async def _sweep(self) -> None:
+        """Look from time to time for what runs though it should not, while everybody can hear the server."""
+        while True:
+            was_up = self._is_server_heard()
+            await asyncio.sleep(SWEEP_SECONDS)
+            if was_up and self._is_server_heard():
+                self._commands.sweep(SWEEP_SECONDS)
+
+    def _is_server_heard(self) -> bool:
+        weather = self._network.weather
+        losses = weather.lost_before + weather.lost_after + weather.slow
+        return self._server.is_up and not self._loop.is_frozen("server") and losses < SOUND_LOSSES_MAX
 
     # -- begin and end -----------------------------------------------------------------------------------------
 
@@ -156,31 +178,55 @@ class _World:
         self._dice = random.Random(f"{seed} world")
         database = self._folder / "simulation.sqlite"
         database.write_bytes(_empty_database())
-        self._server_clock, host_clock = PartClock(loop), PartClock(loop)
-        self._clocks = {"server": self._server_clock, "hosts": host_clock}
-        self._server = SimulatedServer(database, self._server_clock)
-        await self._server.start()
+        self._clocks = {name: PartClock(loop) for name in ("server", "hosts", "nodes")}
+        host_clock = self._clocks["hosts"]
         self._record = checks.Record(database)
+        self._commands = checks.Commands(self._record, self._scenario, self._complain, self._epoch_of)
+        self._laws = Laws(self._record, self._complain, self._commands.note_force)
+        self._server = SimulatedServer(database, self._clocks["server"], self._laws.observe)
+        await self._server.start()
         self._answers = checks.Answers(self._complain)
-        self._commands = checks.Commands(self._record, self._scenario, self._complain)
         self._network = Network(loop, random.Random(f"{seed} network"), self._server.serve, self._answers.observe)
-        self._network.weather = self._scenario.weather
-        self._farm = Farm(loop, random.Random(f"{seed} farm"), host_clock, self._scenario, self._observe)
+        self._fates = Fates(self._scenario)
+        self._farm = Farm(loop, random.Random(f"{seed} farm"), host_clock, self._fates, self._observe)
+        pids = itertools.count(1)
+        ground = Ground(
+            loop=loop,
+            dice=random.Random(f"{seed} grid"),
+            network=self._network,
+            clock=self._clocks["nodes"],
+            fates=self._fates,
+            observe=self._observe,
+            complain=self._complain,
+            data_folder=str(self._folder),
+            pids=pids,
+        )
+        self._grid = Grid(ground, 2 * self._scenario.slots, self._scenario.lies)
         self._clients: list[ClientProcess] = []
         self._surrounding = Surrounding(
             loop=loop,
             dice=random.Random(f"{seed} parts"),
             network=self._network,
             farm=self._farm,
+            grid=self._grid,
             host_clock=host_clock,
             scenario=self._scenario,
             folder=str(self._folder),
             note=self._note,
             complain=self._complain,
-            pids=itertools.count(1),
+            pids=pids,
             alive=set(),
             distributors=[],
         )
+        if self._scenario.has_grid:
+            await self._add_grid()
+        self._network.weather = self._scenario.weather
+
+    async def _add_grid(self) -> None:
+        """Record the grid, as an administrator does; of its plug-in only the queues are used."""
+        request = ClusterRequest(name=GRID, plugin="dummy", queues=[QueueSpec(queue_name="default")])
+        requester = self._surrounding.requester(Part("administrator"))
+        await requester.call_async(requester.open_session(), "/clusters", request, Cluster)
 
     async def _end(self) -> None:
         """Kill whatever is left."""
@@ -204,7 +250,10 @@ class _World:
 
     def _observe(self, what: str, command: Command) -> None:
         self._commands.observe(what, command)
-        self._note(f"{what} {command.launch.name} (attempt {command.launch.task_instance_id})")
+        self._note(f"{what} {command.name} (attempt {command.attempt})")
+
+    def _epoch_of(self, distributor: str) -> int:
+        return self._laws.epochs.get(int(distributor.rpartition(" ")[2]), 0)
 
     # -- the user ----------------------------------------------------------------------------------------------
 
@@ -248,7 +297,13 @@ class _World:
             self._complain(f"{client.name} failed: {error!r}")
 
     def _approach(self) -> Approach:
-        return Approach(resume=True, cold=self._dice.random() < 0.5, by_id=self._dice.random() < 0.4)
+        dice = self._dice
+        return Approach(
+            resume=True,
+            cold=dice.random() < 0.5,
+            by_id=dice.random() < 0.4,
+            force=dice.random() < FORCE_SHARE,
+        )
 
     def _start_client(self, approach: Approach) -> None:
         workflow_id = next((one.workflow_id for one in self._clients if one.workflow_id is not None), None)
@@ -274,12 +329,13 @@ class _World:
         deadline = self._loop.time() + AFTERMATH_SECONDS + self._scenario.chaos_seconds
         while True:
             living = [each.name for each in self._surrounding.distributors if each.is_alive]
-            if not living and not self._farm.running:
+            if not living and not self._farm.running and not self._grid.is_busy:
                 return
             if self._loop.time() > deadline:
-                self._complain(f"left over: {living}, commands {sorted(self._farm.running)}")
+                jobs = ", jobs of the grid" if self._grid.is_busy else ""
+                self._complain(f"left over: {living}, commands {sorted(self._farm.running)}{jobs}")
                 return
-            if not living:
+            if not living and self._farm.running:
                 self._complain(f"orphans: commands {sorted(self._farm.running)} run and nobody looks after them")
                 return
             await asyncio.sleep(10.0)
@@ -300,6 +356,7 @@ class _World:
                 self._note(f"fault: {kind}: {happened}")
         await asyncio.sleep(max(0.0, scenario.chaos_seconds - self._loop.time()))
         self._network.weather = Weather()
+        self._grid.honest()
         self._note("the weather is fine from here on")
 
     def _seconds(self, longest: float) -> float:
@@ -398,6 +455,21 @@ class _World:
         self._clocks[name].offset += seconds
         return f"{name} by {seconds} s"
 
+    async def kill_worker(self) -> str:
+        return self._grid.kill_worker()
+
+    async def pause_worker(self) -> str:
+        return self._grid.pause_worker(self._seconds(600.0))
+
+    async def cut_off_worker(self) -> str:
+        return self._grid.cut_off_worker(self._seconds(900.0))
+
+    async def lose_node(self) -> str:
+        return self._grid.lose_node()
+
+    async def silence_grid(self) -> str:
+        return self._grid.be_silent()
+
     async def change_limit(self) -> str:
         workflow = self._record.rows("SELECT id FROM workflow")
         if not workflow or not self._server.is_up:
@@ -428,6 +500,11 @@ _FAULTS: Final[dict[str, Callable[[_World], Awaitable[str]]]] = {
     "clock jumps": _World.jump,
     "limit changes": _World.change_limit,
     "command is killed": _World.kill_command,
+    "worker dies": _World.kill_worker,
+    "worker pauses": _World.pause_worker,
+    "worker is cut off": _World.cut_off_worker,
+    "node is lost": _World.lose_node,
+    "grid is silent": _World.silence_grid,
 }
 
 

@@ -1,0 +1,134 @@
+"""What must hold in the server after every single commit, looked at before anything else happens.
+
+Some of these laws have two guards in the code, of which one hides that the other is missing; here each is seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.core import fsm
+from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowRunStatus
+from jobmon.server.usecases import launching, queueing, reporting, resuming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from jobmon.core.wire.launching import DistributorRequest, SyncRequest, SyncResponse
+    from jobmon.server.writer import Job
+    from jobmon.testing.simulation.checks import Record
+
+TI, T, RUN = TaskInstanceStatus, TaskStatus, WorkflowRunStatus
+_MAY_QUEUE: Final = frozenset({RUN.BOUND, RUN.INSTANTIATED, RUN.LAUNCHED, RUN.RUNNING})
+_AFTER_FAILURE: Final = frozenset({T.REGISTERING, T.ADJUSTING_RESOURCES, T.ERROR_FATAL})
+_UNDER_WAY: Final = frozenset({T.QUEUED, T.INSTANTIATING, T.LAUNCHED, T.RUNNING})
+#: Where a task may be while its newest attempt is there.
+_TASK_OF_NEWEST: Final = {
+    TI.QUEUED: frozenset({T.QUEUED}),
+    TI.INSTANTIATED: frozenset({T.INSTANTIATING}),
+    TI.LAUNCHED: frozenset({T.LAUNCHED}),
+    TI.RUNNING: frozenset({T.RUNNING}),
+    TI.TRIAGING: _UNDER_WAY,
+    TI.KILL_SELF: _UNDER_WAY,
+    TI.DONE: frozenset({T.DONE}),
+    TI.ERROR_FATAL: frozenset({T.ERROR_FATAL}),
+    **dict.fromkeys(
+        (TI.ERROR, TI.UNKNOWN_ERROR, TI.NO_DISTRIBUTOR_ID, TI.NO_HEARTBEAT, TI.RESOURCE_ERROR), _AFTER_FAILURE
+    ),
+}
+_STANDING: Final = """
+SELECT r.status, (SELECT MAX(id) FROM workflow_run), (SELECT MAX(epoch) FROM distributor)
+FROM workflow_run r WHERE r.id = ?
+"""
+_NEWEST: Final = """
+SELECT t.id, t.status, n.id, n.status
+FROM task t JOIN task_instance n ON n.task_id = t.id AND n.number = t.attempt_count
+WHERE t.id IN (SELECT task_id FROM task_instance WHERE id IN ({marks}))
+"""
+
+
+class Laws:
+    """Watches commits.
+
+    Args:
+        record: the database.
+        complain: told of what does not hold.
+        on_force: called when a person closed attempts without waiting for them.
+    """
+
+    def __init__(self, record: Record, complain: Callable[[str], None], on_force: Callable[[], None]) -> None:
+        self._record = record
+        self._complain = complain
+        self._last_attempt = 0
+        self._handed: dict[str, list[int]] = {}
+        self._keys: dict[str, int] = {}
+        self._ended: dict[int, str] = {}
+        #: Distributor process -> the epoch under which it registered last.
+        self.epochs: dict[int, int] = {}
+        self._watched: dict[Any, Callable[..., None]] = {
+            reporting.sync: self._synced,
+            queueing.queue: self._queued,
+            launching.register: self._registered,
+            reporting.worker_report: self._worker_reported,
+            resuming.force_cleanup: lambda *_: on_force(),
+        }
+
+    def observe(self, job: Job) -> None:
+        """Take a use case that was committed, or failed."""
+        watch = self._watched.get(job.use_case)
+        if watch is not None and job.error is None:
+            watch(*job.arguments, job.answer)
+
+    def _registered(self, run_id: int, request: DistributorRequest, answer: Any) -> None:
+        self.epochs[request.pid] = answer.epoch
+        if self._keys.setdefault(request.key, answer.epoch) != answer.epoch:
+            self._complain(f"one registration got the epochs {self._keys[request.key]} and {answer.epoch}")
+        newest = self._record.rows("SELECT MAX(workflow_run_id) FROM distributor")[0][0]
+        if newest > run_id and answer.epoch == self._record.rows("SELECT MAX(epoch) FROM distributor")[0][0]:
+            self._complain(f"a distributor of run {run_id} registered after one of run {newest}")
+
+    def _queued(self, run_id: int, request: Any, answer: Any) -> None:
+        new = self._record.rows("SELECT id, workflow_run_id FROM task_instance WHERE id > ?", self._last_attempt)
+        if not new:
+            return
+        self._last_attempt = max(row[0] for row in new)
+        status, newest_run, _ = self._record.rows(_STANDING, run_id)[0]
+        if status not in _MAY_QUEUE or newest_run != run_id:
+            self._complain(f"run {run_id}, which is {status}, queued attempts; the newest run is {newest_run}")
+
+    def _synced(self, run_id: int, request: SyncRequest, answer: SyncResponse) -> None:
+        handed = sorted(identity for batch in answer.launches for identity in batch.task_instance_ids)
+        before = self._handed.get(request.key) if request.key else None
+        if handed:
+            self._check_launching(run_id, request.epoch)
+            self._handed[request.key] = handed
+        may_launch = request.capacity and not answer.fenced and answer.workflow_run_status in _MAY_QUEUE
+        if before is not None and may_launch and handed != before:
+            self._complain(f"one request was handed attempts {before}, and when it came again {handed}")
+        self._check_reported(report.task_instance_id for report in request.reports)
+
+    def _check_launching(self, run_id: int, epoch: int) -> None:
+        status, newest_run, newest_epoch = self._record.rows(_STANDING, run_id)[0]
+        if newest_epoch != epoch:
+            self._complain(f"distributor {epoch} was handed attempts though {newest_epoch} has registered")
+        if newest_run != run_id or status not in _MAY_QUEUE:
+            self._complain(f"attempts were handed out for run {run_id}, which is {status}; the newest is {newest_run}")
+
+    def _worker_reported(self, request: Any, answer: Any) -> None:
+        self._check_reported(report.task_instance_id for report in request.reports)
+
+    def _check_reported(self, reported: Iterable[int]) -> None:
+        """A task is where its newest attempt is, whatever is told of older ones; what ended stays as it ended."""
+        ids = list(reported)
+        if not ids:
+            return
+        marks = ",".join("?" * len(ids))
+        for task_id, status, newest, newest_status in self._record.rows(_NEWEST.format(marks=marks), *ids):
+            if status not in _TASK_OF_NEWEST[TI(newest_status)]:
+                self._complain(f"task {task_id} is {status} while its newest attempt {newest} is {newest_status}")
+        for identity, status in self._record.rows(f"SELECT id, status FROM task_instance WHERE id IN ({marks})", *ids):
+            if fsm.is_terminal(fsm.Machine.TASK_INSTANCE, status):
+                if self._ended.setdefault(identity, status) != status:
+                    self._complain(f"attempt {identity} ended as {self._ended[identity]}, then as {status}")
+            elif identity in self._ended:
+                self._complain(f"attempt {identity} ended as {self._ended[identity]} and is {status} again")
