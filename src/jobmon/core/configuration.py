@@ -47,7 +47,8 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
         "report_by_buffer": Setting(3.1, "Overdue after this many intervals."),
     },
     "distributor": {
-        "poll_interval": Setting(10, "Between two questions to a cluster about its jobs, seconds."),
+        "poll_interval": Setting(10, "Longest time between two questions to a cluster about its jobs, seconds."),
+        "cluster_calls_per_minute": Setting(60, "Watching a cluster takes at most so many calls of its commands."),
         "hand_ahead_expiry": Setting(30, "Work handed ahead may be started this long after the last answer, seconds."),
     },
     "worker_node": {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 from jobmon.core.wire.launching import DistributorRequest, DistributorResponse, SyncRequest, SyncResponse
+from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
 
 if TYPE_CHECKING:
     import aiohttp
@@ -20,6 +22,12 @@ class Gateway(Protocol):
 
     async def sync(self, request: SyncRequest) -> SyncResponse:
         """Report, take work, hear. Tried until the server answers; its key brings back work whose answer was lost."""
+
+    async def watch(self, cluster_name: str, request: WatchRequest) -> WatchResponse:
+        """Ask whether to look at a cluster, or for what somebody else saw."""
+
+    async def view(self, cluster_name: str, request: ViewRequest) -> ViewResponse:
+        """Say what a look at a cluster brought."""
 
 
 class ServerGateway:
@@ -51,3 +59,13 @@ class ServerGateway:
         return await self._requester.call_async(
             self._session, f"{self._route}/sync", request, SyncResponse, request_timeout=timeout
         )
+
+    async def watch(self, cluster_name: str, request: WatchRequest) -> WatchResponse:
+        """See `Gateway`."""
+        route = f"/clusters/{quote(cluster_name, safe='')}/watch"
+        return await self._requester.call_async(self._session, route, request, WatchResponse)
+
+    async def view(self, cluster_name: str, request: ViewRequest) -> ViewResponse:
+        """See `Gateway`."""
+        route = f"/clusters/{quote(cluster_name, safe='')}/view"
+        return await self._requester.call_async(self._session, route, request, ViewResponse)

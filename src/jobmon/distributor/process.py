@@ -84,7 +84,7 @@ async def _serve(
     async with requester.open_session() as session:
         timeout = config.get_float("http", "request_timeout")
         gateway = ServerGateway(requester, session, workflow_run_id, timeout)
-        setting = Setting(make_cluster, surroundings)
+        setting = Setting(make_cluster, surroundings, data_folder=str(data))
         service = DistributorService(gateway, setting, _identity(), timings_of(config), SystemClock())
         _heed_the_client(service)
         outcome = await service.run(on_registered=_say_alive)
@@ -102,6 +102,7 @@ def surroundings_of(
         umask=response.umask,
         log_folder=str(logs),
         shell=str(config.get("worker_node", "shell")),
+        server_identity=response.server_identity,
     )
 
 
@@ -141,6 +142,7 @@ def timings_of(config: JobmonConfig) -> Timings:
         long_poll=config.get_float("server", "long_poll"),
         hand_ahead_expiry=config.get_float("distributor", "hand_ahead_expiry"),
         cluster_poll=config.get_float("distributor", "poll_interval"),
+        cluster_calls_per_minute=config.get_float("distributor", "cluster_calls_per_minute"),
     )
 
 

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,11 +33,13 @@ from jobmon.core.wire.launching import (
     SyncResponse,
 )
 from jobmon.distributor import batch
-from jobmon.distributor.classic import ClassicCluster, InThread
+from jobmon.distributor.classic import ClassicCluster, Watching
 from jobmon.distributor.files import OutputFiles
 from jobmon.distributor.leases import Leases
-from jobmon.distributor.spools import Spools
+from jobmon.distributor.rounds import Rounds
+from jobmon.distributor.spools import Complaints, Spools
 from jobmon.distributor.state import ClusterLimits, DistributorState
+from jobmon.distributor.watching import InThread
 
 if TYPE_CHECKING:
     from jobmon.core.clock import Clock
@@ -50,6 +52,8 @@ ASK_INTERVAL_SECONDS: Final = 0.05
 #: How long reports gather while the clusters have enough to do.
 GATHER_SECONDS: Final = 0.025
 FAREWELL_SECONDS: Final = 2.0
+#: Where it matters soon which attempts have ended, the server is asked this often.
+ENDINGS_SECONDS: Final = 1.0
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 5.0
 #: The poll must be answered well before work handed ahead expires, or it would expire on a quiet, healthy line.
@@ -70,6 +74,7 @@ class Timings:
     long_poll: float = 30.0
     hand_ahead_expiry: float = 30.0
     cluster_poll: float = 10.0
+    cluster_calls_per_minute: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class Setting:
     make_cluster: Callable[[ClusterInfo, DistributorResponse], ClusterDistributor]
     surroundings: Callable[[DistributorResponse], batch.Surroundings]
     in_thread: InThread = asyncio.to_thread
+    data_folder: str = ""
 
 
 class DistributorService:
@@ -122,6 +128,8 @@ class DistributorService:
         self._reported_at = 0.0
         self._has_expired = False
         self._epoch = 0
+        self._ended_since = 0
+        self._endings_at = 0.0
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -178,17 +186,26 @@ class DistributorService:
         self._state = DistributorState(limits, around)
         self._files = OutputFiles(around.log_folder)
         for adapter in self._adapters:
-            name = adapter.cluster_name
-            if name not in self._direct:
-                spools = Spools(around.log_folder)
-                self._classic[name] = ClassicCluster(
-                    name, adapter, self._state, self._timings.cluster_poll, spools, self._setting.in_thread
-                )
+            if adapter.cluster_name not in self._direct:
+                self._classic[adapter.cluster_name] = self._classic_cluster(adapter, around)
         self._heartbeat_interval = response.attempt_heartbeat_interval
         self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
 
+    def _classic_cluster(self, adapter: ClusterDistributor, around: batch.Surroundings) -> ClassicCluster:
+        me, name, timings = self._identity, adapter.cluster_name, self._timings
+        spools, complaints = Spools(around.log_folder), Complaints(self._setting.data_folder, name)
+        watching = Watching(
+            interval=timings.cluster_poll,
+            calls_per_minute=timings.cluster_calls_per_minute,
+            holder=f"{me.host}:{me.pid}:{me.pid_start_time:.2f}:{around.workflow_run_id}",
+        )
+        rounds = Rounds(name, adapter, around, spools, complaints)
+        in_thread = self._setting.in_thread
+        return ClassicCluster(adapter, self._state, rounds, watching, self._gateway, self._clock, spools, in_thread)
+
     def _adopt(self, response: DistributorResponse) -> None:
         self._epoch = response.epoch
+        self._ended_since = response.stamp
         self._note_answer()
         for adapter in self._direct.values():
             if not adapter.is_connected():
@@ -198,6 +215,8 @@ class DistributorService:
         self._state.set_run_status(response.workflow_run_status)
         living = {name: adapter.adopt() for name, adapter in self._direct.items()}
         self._terminate(self._state.adopt(response.attempts, living))
+        for cluster in self._classic.values():
+            cluster.adopted()
 
     async def _leave(self) -> None:
         await self._hang_up()
@@ -205,6 +224,8 @@ class DistributorService:
         loop = asyncio.get_running_loop()
         for descriptor in self._watched.values():
             loop.remove_reader(descriptor)
+        dropped = [task for cluster in self._classic.values() for task in cluster.leave()]
+        await asyncio.gather(*dropped, return_exceptions=True)
         for adapter in self._adapters:
             adapter.stop()
 
@@ -302,14 +323,15 @@ class DistributorService:
                 self._state.started({launch.task_instance_id: now for launch in launches})
         for name, batches in self._state.submittable().items():
             self._classic[name].submit(batches)
+        for name, doubts in self._state.doubtful().items():
+            self._classic[name].find(doubts)
 
     def _advance_classic(self) -> None:
         for cluster in self._classic.values():
-            task, due = cluster.advance(self._clock.monotonic())
-            if task is not None:
+            begun, due = cluster.advance()
+            for task in begun:
                 task.add_done_callback(self._wake_up)
-            if due is not None:
-                self._due.append(due)
+            self._due += due
 
     def _note_running(self) -> None:
         """Report what has run for a while; wake in time for the next, and for clusters that cannot wake us."""
@@ -406,9 +428,20 @@ class DistributorService:
         self._state.set_run_status(response.workflow_run_status)
         self._leases.hear(response.slots, self._state)
         self._state.take(response.launches)
+        self._hear_endings(response)
         self._terminate(self._state.kill(response.kill))
         for name, attempts in self._state.triage(response.triage).items():
             self._classic[name].triage(attempts)
+
+    def _hear_endings(self, response: SyncResponse) -> None:
+        """Workers of classic clusters tell the server themselves how they end."""
+        if response.ended_until is None:
+            return
+        self._ended_since = max(self._ended_since, response.ended_until)
+        self._endings_at = self._clock.monotonic() + ENDINGS_SECONDS
+        ended = self._state.classic_over(response.ended)
+        for cluster in self._classic.values():
+            cluster.forget(ended)
 
     def _fenced(self, why: str) -> None:
         logger.warning("Another distributor has taken over (%s); what runs goes on.", why)
@@ -444,7 +477,10 @@ class DistributorService:
         if self._registration is not None:
             return
         if self._report is None and (
-            self._is_report_due() or self._is_heartbeat_due() or self._leases.must_tell(self._state)
+            self._is_report_due()
+            or self._is_heartbeat_due()
+            or self._leases.must_tell(self._state)
+            or self._must_ask_for_endings()
         ):
             self._send_reports()
         if len(self._polls) < POLLS_MAX and self._is_poll_wanted():
@@ -459,6 +495,14 @@ class DistributorService:
             self._due.append(gathered_at)
             return False
         return True
+
+    def _must_ask_for_endings(self) -> bool:
+        if not (self._state.wants_endings or any(cluster.wants_endings for cluster in self._classic.values())):
+            return False
+        if self._clock.monotonic() >= self._endings_at:
+            return True
+        self._due.append(self._endings_at)
+        return False
 
     def _is_heartbeat_due(self) -> bool:
         if self._clock.monotonic() >= self._heartbeat_at:
@@ -498,22 +542,11 @@ class DistributorService:
             self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
             alive = self._state.alive()
             for cluster in self._classic.values():
-                alive += cluster.alive
+                alive += cluster.alive()
         reports = self._state.take_reports(REPORTS_PER_REQUEST_MAX)
         request = self._request(self._unasked())
-        self._report = self._send(
-            SyncRequest(
-                epoch=request.epoch,
-                reports=list(reports),
-                capacity=request.capacity,
-                alive=alive,
-                known_to_kill=request.known_to_kill,
-                known_to_triage=request.known_to_triage,
-                known_status=request.known_status,
-                key=request.key,
-                slots=request.slots,
-            )
-        )
+        pending = self._state.take_pending()
+        self._report = self._send(replace(request, reports=list(reports), alive=alive, pending=pending))
 
     def _request(self, capacity: Mapping[str, int], wait_seconds: float = 0.0) -> SyncRequest:
         return SyncRequest(
@@ -525,6 +558,7 @@ class DistributorService:
             key=secrets.token_hex(8),
             wait_seconds=wait_seconds,
             slots=self._leases.wanted(self._state),
+            ended_since=self._ended_since if self._classic else None,
         )
 
     def _send(self, request: SyncRequest) -> asyncio.Task[SyncResponse]:

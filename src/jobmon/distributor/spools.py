@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import wire
@@ -18,8 +19,13 @@ from jobmon.distributor.batch import LOG_SHARD_SIZE
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from jobmon.core.cluster_protocol import RemoteExit
+
 SUFFIX: Final = ".report"
 DAMAGED_SUFFIX: Final = ".damaged"
+#: Below the data folder; `worker_node/process.py` writes there.
+COMPLAINTS_FOLDER: Final = ("logs", "complaints")
+COMPLAINT_CHARACTERS_MAX: Final = 2_000
 #: Files read at once; more are read the next time.
 FILES_MAX: Final = 1_000
 
@@ -70,3 +76,25 @@ class Spools:
 def _is_of(name: str, attempts: Collection[int]) -> bool:
     stem = name.removesuffix(SUFFIX)
     return stem != name and stem.isascii() and stem.isdigit() and int(stem) in attempts
+
+
+class Complaints:
+    """What workers wrote of themselves because they could not tell the server: one file per job of a cluster.
+
+    The worker writes them (`worker_node/process.py`).
+    """
+
+    def __init__(self, data_folder: str, cluster_name: str) -> None:
+        self._folder = os.path.join(data_folder, *COMPLAINTS_FOLDER, cluster_name)
+
+    def added(self, distributor_id: str, ending: RemoteExit) -> RemoteExit:
+        """Return the ending of a job with its worker's complaint in the message, if there is one."""
+        path = os.path.join(self._folder, distributor_id)
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                text = file.read(COMPLAINT_CHARACTERS_MAX).strip()
+            os.unlink(path)
+        except OSError:
+            return ending
+        message = f"{ending.message}; its worker said: {text}" if ending.message else text
+        return replace(ending, message=message)

@@ -4,6 +4,10 @@ An attempt is *waiting* (handed over by the server ahead of need), then *with it
 then gone; what is to be said about it goes to the *outbox* at that moment and stays until the server has it. For a
 direct cluster, what runs counts against its slots; oldest first, and a wide attempt at the head of the queue holds
 its place until enough is free.
+
+With a classic cluster an attempt may be in *doubt*: it may have been submitted without anybody having heard of it. It
+is looked up there by its token before anything else is done with it. How it ends its worker tells the server, which
+tells us (`classic_over`); what no worker told we say from what the cluster knows.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import fsm
-from jobmon.core.cluster_protocol import Exit, Launch
+from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
 from jobmon.distributor import batch as translate
@@ -36,6 +40,8 @@ RUNNING_REPORT_DELAY_SECONDS: Final = 0.1
 #: Of attempts that were told to be killed before they were handed over, so many are remembered.
 FORESTALLED_MAX: Final = 100_000
 _FRACTION: Final = 1e-9
+#: States of an attempt without an id on its classic cluster, of which it may have one all the same.
+_MAYBE_SUBMITTED: Final = (TaskInstanceStatus.INSTANTIATED, TaskInstanceStatus.TRIAGING)
 _STOPPED: Final = frozenset({WorkflowRunStatus.STOPPED, WorkflowRunStatus.ERROR})
 
 
@@ -57,11 +63,24 @@ class ClusterLimits:
         return max(1, int(self.slots * max(HAND_AHEAD_FACTOR, factor)))
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """An attempt that may have been submitted: as a step of its batch, or alone under a token of its own."""
+
+    task_instance_id: int
+    batch_token: str
+    step: int
+    own_token: str
+
+
 @dataclass(slots=True)
 class _Cluster:
     limits: ClusterLimits
     waiting: deque[Attempt] = field(default_factory=deque)
     batches: deque[LaunchBatch] = field(default_factory=deque)
+    doubts: list[Doubt] = field(default_factory=list)
+    jobs: dict[str, int] = field(default_factory=dict)  # of a classic one: distributor id -> attempt it holds
+    adopted_since: float | None = None  # when the oldest of them was handed out that was taken over
     count: int = 0  # waiting here or with the cluster
     cores: float = 0.0
     memory: float = 0.0
@@ -141,6 +160,8 @@ class DistributorState:
         self._given_up: set[int] = set()  # attempts that run though the server has ended them
         self._inherited: dict[int, Launch] = {}
         self._started: dict[int, float] = {}
+        self._pending: dict[int, str] = {}
+        self._pending_in_flight: dict[int, str] = {}
         self.run_status: str = WorkflowRunStatus.LAUNCHED
         self.draining = False
 
@@ -156,7 +177,7 @@ class DistributorState:
             if cluster.limits.direct:
                 cluster.waiting.extend(attempts)
             else:
-                cluster.batches.append(_narrowed(given, {one.task_instance_id for one in attempts}))
+                cluster.batches.append(narrowed(given, {one.task_instance_id for one in attempts}))
             self._waiting_ids.update((one.task_instance_id, given.cluster_name) for one in attempts)
             cluster.count += len(attempts)
 
@@ -302,6 +323,13 @@ class DistributorState:
                 self._submitting.update(*(one.task_instance_ids for one in result[name]))
         return result
 
+    def doubtful(self) -> dict[str, list[Doubt]]:
+        """Take out what is to be looked up at classic clusters; say `submitted` or `unsubmitted` for each attempt."""
+        result = {name: one.doubts for name, one in self._clusters.items() if one.doubts}
+        for name in result:
+            self._clusters[name].doubts = []
+        return result
+
     def drop_waiting(self) -> None:
         """Give back what was handed over ahead and is with no cluster yet."""
         identities = self._waiting_ids.keys() - self._submitting
@@ -319,8 +347,8 @@ class DistributorState:
         for name in touched - {None}:
             cluster = self._clusters[str(name)]
             cluster.waiting = deque(one for one in cluster.waiting if one.task_instance_id not in identities)
-            narrowed = (_narrowed(one, set(one.task_instance_ids) - identities) for one in cluster.batches)
-            cluster.batches = deque(one for one in narrowed if one.task_instance_ids)
+            rest = (narrowed(one, set(one.task_instance_ids) - identities) for one in cluster.batches)
+            cluster.batches = deque(one for one in rest if one.task_instance_ids)
 
     def _forget_waiting(self, identity: int) -> str | None:
         name = self._waiting_ids.pop(identity, None)
@@ -402,22 +430,55 @@ class DistributorState:
                 )
             )
 
-    def classic(self, cluster_name: str) -> dict[str, int]:
-        """Return distributor id -> attempt of all that a classic cluster holds."""
-        held = self._held.items()
-        return {one.distributor_id: identity for identity, one in held if one.cluster_name == cluster_name}
+    def unsubmitted(self, identities: Iterable[int]) -> None:
+        """A classic cluster never got these: they are queued again, not charged."""
+        for identity in identities:
+            self._forget_waiting(identity)
+            self._submitting.discard(identity)
+            cause = self._killing.pop(identity, None)
+            if cause is not None:
+                self._end_unstarted(identity, cause)
+            else:
+                self.say(translate.unsubmitted_report(identity))
 
-    def classic_ended(self, identity: int, status: TaskInstanceStatus | None, message: str) -> None:
-        """A classic cluster no longer holds this one. None as status: it does not know how it ended."""
+    def classic(self, cluster_name: str) -> Mapping[str, int]:
+        """Return distributor id -> attempt of all that a classic cluster holds."""
+        return self._clusters[cluster_name].jobs
+
+    def adopted_since(self, cluster_name: str) -> float | None:
+        """Return when the oldest attempt was handed out that was taken over with a classic cluster; None: none was."""
+        return self._clusters[cluster_name].adopted_since
+
+    def is_being_killed(self, identity: int) -> bool:
+        """Whether it was told to end."""
+        return identity in self._killing
+
+    def classic_ended(self, identity: int, ending: RemoteExit) -> None:
+        """A classic cluster no longer holds this one, and nobody else will say how it ended."""
         held = self._release(identity)
         cause = self._killing.pop(identity, None)
-        if held is None:
-            return
-        if cause is not None:
-            self.say(translate.killed_report(identity, cause))
-        elif status is not None and status != TaskInstanceStatus.DONE:  # a good end is told by its worker
-            lost = Cause.WORKER_LOST if status == TaskInstanceStatus.UNKNOWN_ERROR else None
-            self.say(Report(task_instance_id=identity, status=status, cause=lost, error=message or None))
+        if held is not None:
+            self.say(translate.remote_report(identity, held.distributor_id, ending, cause))
+
+    def classic_over(self, identities: Iterable[int]) -> list[int]:
+        """The server knows how these ended; return those that a classic cluster held until now."""
+        over = [one for one in identities if one in self._held and not self._clusters[self._name_of(one)].limits.direct]
+        for identity in over:
+            self._release(identity)
+            self._killing.pop(identity, None)
+        return over
+
+    def _name_of(self, identity: int) -> str:
+        return self._held[identity].cluster_name
+
+    @property
+    def wants_endings(self) -> bool:
+        """Whether it matters soon which attempts of classic clusters have ended: to be done, or to take more."""
+        is_over = self.draining or self.is_run_final
+        return any(
+            one.jobs and (is_over or one.count * 2 > one.limits.window(one.mean_seconds))
+            for one in self._clusters.values()
+        )
 
     def classic_told(self, report: Report) -> None:
         """A worker left this ending on disk."""
@@ -435,6 +496,8 @@ class DistributorState:
     def _hold(self, identity: int, held: _Held) -> None:
         self._held[identity] = held
         cluster = self._clusters[held.cluster_name]
+        if not cluster.limits.direct:
+            cluster.jobs[held.distributor_id] = identity
         cluster.count += 1
         cluster.cores += held.cores
         cluster.memory += held.memory
@@ -445,6 +508,7 @@ class DistributorState:
         self._given_up.discard(identity)
         if held is not None:
             cluster = self._clusters[held.cluster_name]
+            cluster.jobs.pop(held.distributor_id, None)
             cluster.count -= 1
             cluster.cores -= held.cores
             cluster.memory -= held.memory
@@ -502,15 +566,29 @@ class DistributorState:
             return False
         identity = attempt.task_instance_id
         if not cluster.limits.direct:
-            if attempt.distributor_id is None:
-                return False
-            self._hold(identity, _Held(attempt.cluster_name, attempt.distributor_id))
-            return True
+            return self._take_over_classic(attempt, cluster)
         if identity not in living.get(attempt.cluster_name, {}):
             return False
         known, launch = translate.attempt_of(attempt), self._inherited.get(identity)
         distributor_id = living[attempt.cluster_name][identity]
         self._hold(identity, _Held(attempt.cluster_name, distributor_id, known.cores, known.memory, launch))
+        return True
+
+    def _take_over_classic(self, attempt: LiveAttempt, cluster: _Cluster) -> bool:
+        """Hold what has an id; what was handed out and has none may have been submitted all the same."""
+        identity = attempt.task_instance_id
+        if attempt.distributor_id is not None:
+            self._hold(identity, _Held(attempt.cluster_name, attempt.distributor_id))
+            cluster.adopted_since = min(cluster.adopted_since or attempt.launched_at, attempt.launched_at)
+            return True
+        if attempt.status not in _MAYBE_SUBMITTED:
+            return False
+        around = self._around
+        batch_token, own_token = around.batch_token(attempt.batch_number), around.attempt_token(identity)
+        cluster.doubts.append(Doubt(identity, batch_token, attempt.array_step_id, own_token))
+        self._waiting_ids[identity] = attempt.cluster_name
+        self._submitting.add(identity)
+        cluster.count += 1
         return True
 
     def _settle(self, attempt: LiveAttempt) -> None:
@@ -519,17 +597,9 @@ class DistributorState:
         if attempt.status == TaskInstanceStatus.KILL_SELF:
             self._end_unstarted(identity, Cause.KILLED_FOR_RESUME)
         elif attempt.status == TaskInstanceStatus.INSTANTIATED:
-            self._settle_unstarted(attempt)
+            self.say(translate.lost_report(identity, Cause.WORKER_LOST, translate.UNSTARTED))
         else:
             self.say(translate.lost_report(identity, Cause.SUPERVISOR_LOST, "Nothing is left of it."))
-
-    def _settle_unstarted(self, attempt: LiveAttempt) -> None:
-        """Its distributor took it and said nothing more: a classic cluster may have it all the same."""
-        identity, cluster = attempt.task_instance_id, self._clusters.get(attempt.cluster_name)
-        if cluster is not None and not cluster.limits.direct:
-            self.say(translate.unsubmitted_report(identity))
-        else:
-            self.say(translate.lost_report(identity, Cause.WORKER_LOST, translate.UNSTARTED))
 
     def _end_unstarted(self, identity: int, cause: Cause) -> None:
         self._forestalled[identity] = None
@@ -555,6 +625,7 @@ class DistributorState:
         ended = [one.task_instance_id for one in self._in_flight if _is_ending(one)]
         self._triaging.difference_update(one.task_instance_id for one in self._in_flight)
         self._in_flight = []
+        self._pending_in_flight = {}
         self._telling.difference_update(ended)
         return ended
 
@@ -562,6 +633,17 @@ class DistributorState:
         """The server may not have them: they are sent again, first."""
         self._outbox.extendleft(reversed(self._in_flight))
         self._in_flight = []
+        self._pending = {**self._pending_in_flight, **self._pending}
+        self._pending_in_flight = {}
+
+    def note_pending(self, reasons: Mapping[int, str]) -> None:
+        """Take why attempts wait on their clusters, to be told with the next reports."""
+        self._pending.update(reasons)
+
+    def take_pending(self) -> dict[int, str]:
+        """Take what is to be told of that; it stays in doubt as reports do."""
+        self._pending_in_flight, self._pending = self._pending, {}
+        return self._pending_in_flight
 
     def _is_being_told(self, identity: int) -> bool:
         return identity in self._telling
@@ -569,7 +651,7 @@ class DistributorState:
     @property
     def has_reports(self) -> bool:
         """Whether something waits to be said."""
-        return bool(self._outbox)
+        return bool(self._outbox or self._pending)
 
     def alive(self) -> list[int]:
         """Return the attempts that are here or with a direct cluster; a classic cluster has to be asked."""
@@ -601,18 +683,14 @@ def _is_ending(report: Report) -> bool:
     return fsm.is_terminal(fsm.Machine.TASK_INSTANCE, report.status)
 
 
-def _narrowed(given: LaunchBatch, wanted: set[int]) -> LaunchBatch:
+def narrowed(given: LaunchBatch, wanted: set[int]) -> LaunchBatch:
     """Return the batch with only these attempts, no longer as an array: the steps would not be the server's."""
     if len(wanted) == len(given.task_instance_ids):
         return given
     keep = [index for index, one in enumerate(given.task_instance_ids) if one in wanted]
-    return LaunchBatch(
+    return replace(
+        given,
         batch_number=NO_ARRAY,
-        array_id=given.array_id,
-        array_name=given.array_name,
-        cluster_name=given.cluster_name,
-        queue_name=given.queue_name,
-        requested_resources=given.requested_resources,
         task_instance_ids=[given.task_instance_ids[index] for index in keep],
         task_ids=[given.task_ids[index] for index in keep],
         names=[given.names[index] for index in keep],

@@ -1,8 +1,10 @@
 """Facts in, decisions out: the distributor's memory without anything around it."""
 
+from dataclasses import replace
+
 import pytest
 
-from jobmon.core.cluster_protocol import Exit
+from jobmon.core.cluster_protocol import Exit, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
 from jobmon.distributor.batch import Surroundings
@@ -13,6 +15,7 @@ from jobmon.distributor.state import (
     NO_ARRAY,
     ClusterLimits,
     DistributorState,
+    Doubt,
 )
 
 AROUND = Surroundings(1, 2, "/work", 0o022, "/logs/1", "/bin/sh")
@@ -55,6 +58,10 @@ def live(identity, status, cluster="here", distributor_id=None, **resources):
 
 def done(identity, **values):
     return Exit(task_instance_id=identity, distributor_id=str(identity), **{"exit_code": 0, "ended_at": 1.0, **values})
+
+
+def remote(status, **values):
+    return RemoteExit(status=TaskInstanceStatus[status], **values)
 
 
 def spawned(state):
@@ -235,13 +242,18 @@ def test_classic_jobs_end_in_their_own_ways():
     assert state.classic("far") == {f"j{one}": one for one in range(1, 6)}
     assert said(state)[7] == ("U", Cause.WORKER_LOST)
     assert state.kill([4]) == {"far": ["j4"]}
-    state.classic_ended(1, TaskInstanceStatus.DONE, "")
-    state.classic_ended(2, None, "not known")
-    state.classic_ended(3, TaskInstanceStatus.RESOURCE_ERROR, "out of memory")
-    state.classic_ended(4, TaskInstanceStatus.ERROR, "cancelled")
+    assert state.classic_over([1, 99]) == [1], "its worker told the server"
+    state.classic_ended(2, remote("UNKNOWN_ERROR"))
+    state.classic_ended(3, remote("RESOURCE_ERROR", cause=Cause.OUT_OF_MEMORY))
+    state.classic_ended(4, remote("ERROR", message="cancelled"))
     state.classic_stuck(5, "will never start")
-    state.classic_ended(99, TaskInstanceStatus.ERROR, "unknown")
-    assert said(state) == {3: ("Z", None), 4: ("E", Cause.KILLED_FOR_RESUME), 5: ("E", Cause.SUBMISSION_FAILED)}
+    state.classic_ended(99, remote("ERROR"))
+    assert said(state) == {
+        2: ("U", Cause.WORKER_LOST),
+        3: ("Z", Cause.OUT_OF_MEMORY),
+        4: ("E", Cause.KILLED_FOR_RESUME),
+        5: ("E", Cause.SUBMISSION_FAILED),
+    }
     assert state.is_idle
 
 
@@ -275,11 +287,11 @@ def test_adoption():
         3: ("U", Cause.WORKER_LOST),
         4: ("U", Cause.SUPERVISOR_LOST),
         5: ("E", Cause.KILLED_FOR_RESUME),
-        7: ("W", Cause.WORKER_LOST),  # late, should its submission have happened and its worker be at work
         8: ("U", Cause.WORKER_LOST),
     }
-    assert set(state.alive()) == {1, 2, 9}
+    assert set(state.alive()) == {1, 2, 9, 7}
     assert state.classic("far") == {"j6": 6}
+    assert [one.task_instance_id for one in state.doubtful()["far"]] == [7]
     assert spawned(state) == [], "the adopted ones fill the slots"
     assert state.held_count == 3
 
@@ -305,7 +317,7 @@ def test_what_is_told_to_end_while_it_is_being_submitted_is_terminated_once_it_h
     assert state.kill([1]) == {}
     assert state.known_to_kill == [1]
     assert state.submitted("far", {1: "j1", 2: "j2"}) == ["j1"]
-    state.classic_ended(1, None, "")
+    state.classic_ended(1, remote("ERROR"))
     assert said(state)[1] == ("E", Cause.KILLED)
 
 
@@ -315,6 +327,51 @@ def test_a_job_of_which_its_cluster_knows_no_reason_for_its_end_is_not_charged_t
     state.submittable()
     state.submitted("far", {1: "j1", 2: "j2"})
     said(state)
-    state.classic_ended(1, TaskInstanceStatus.UNKNOWN_ERROR, "the job is gone")
-    state.classic_ended(2, TaskInstanceStatus.ERROR, "the job failed")
+    state.classic_ended(1, remote("UNKNOWN_ERROR", message="the job is gone"))
+    state.classic_ended(2, remote("ERROR", message="the job failed"))
     assert said(state) == {1: ("U", Cause.WORKER_LOST), 2: ("E", None)}
+
+
+def test_what_an_earlier_distributor_may_have_submitted_is_looked_up_by_its_tokens():
+    around = replace(AROUND, server_identity="cafe")
+    state = DistributorState({"far": ClusterLimits(False)}, around)
+    attempts = [replace(live(one, "I", cluster="far"), batch_number=4, array_step_id=one - 1) for one in (1, 2, 3)]
+    assert state.adopt([*attempts, live(4, "K", cluster="far")], {}) == {}
+    assert state.doubtful() == {"far": [Doubt(one, "jm-cafe-1-4", one - 1, f"jm-cafe-1-a{one}") for one in (1, 2, 3)]}
+    assert state.doubtful() == {}
+    assert not state.is_idle
+    assert state.alive() == [1, 2, 3], "nobody shall take them for lost meanwhile"
+    assert state.kill([3]) == {}, "not before it is known whether it is there"
+    assert state.submitted("far", {1: "j_0"}) == []
+    state.unsubmitted([2, 3])
+    assert said(state) == {
+        1: ("O", None),
+        2: ("W", Cause.WORKER_LOST),
+        3: ("E", Cause.KILLED_FOR_RESUME),
+        4: ("E", Cause.KILLED_FOR_RESUME),
+    }
+    assert state.classic("far") == {"j_0": 1}
+
+
+def test_why_attempts_wait_is_told_until_the_server_has_it():
+    state = make()
+    state.note_pending({1: "Resources", 2: "Priority"})
+    assert state.has_reports
+    assert state.take_pending() == {1: "Resources", 2: "Priority"}
+    state.note_pending({2: "Resources"})
+    state.restore_reports()
+    assert state.take_pending() == {1: "Resources", 2: "Resources"}
+    state.confirm_reports()
+    assert not state.has_reports
+
+
+def test_endings_are_asked_for_where_they_matter():
+    state = make()
+    state.take([batch(1, cluster="far")])
+    state.submittable()
+    state.submitted("far", {1: "j1"})
+    assert not state.wants_endings
+    state.drain()
+    assert state.wants_endings, "nothing else keeps us here"
+    state.classic_over([1])
+    assert not state.wants_endings

@@ -1,0 +1,147 @@
+"""Looking at all jobs of the server on a cluster, shared with the other distributors of the server.
+
+The server says who looks, one at a time; whoever does uploads what it saw if others want it, and they show it to their
+plug-ins. So the cluster is asked as often as the distributor in the greatest hurry wants, however many there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from jobmon.core.exceptions import ClusterUnavailable
+from jobmon.core.wire.watching import ViewRequest, WatchRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from jobmon.core.clock import Clock
+    from jobmon.core.cluster_protocol import ClusterDistributor
+    from jobmon.distributor.gateway import Gateway
+    from jobmon.distributor.pace import Pace
+
+logger = logging.getLogger(__name__)
+#: Whoever was told to look and says nothing for so many of the longest intervals is passed over.
+SILENT_INTERVALS: Final = 3
+#: Where another distributor is looking just now, its view is fetched after this long.
+FETCH_SECONDS: Final = 0.5
+VIEW_BYTES_MAX: Final = 64 * 1024 * 1024
+PROBLEM_CHARACTERS_MAX: Final = 1_000
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
+
+
+class InThread(Protocol):
+    """Runs something off the loop, as `asyncio.to_thread` does."""
+
+    def __call__(self, work: Callable[[_Argument], _Result], argument: _Argument, /) -> Awaitable[_Result]:
+        """Run it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a cluster looked like at a moment (on this host's monotonic clock), with endings from `since` on.
+
+    No view: there is nothing new, or `problem` says why there is none. `retry`: when to ask again at the earliest.
+    """
+
+    began_at: float = 0.0
+    since: float = 0.0
+    view: Mapping[str, Any] | None = None
+    problem: str = ""
+    retry: float = 0.0
+
+
+class Watch:
+    """One distributor's share in looking at one cluster.
+
+    Args:
+        adapter: the cluster's plug-in.
+        gateway: the door to the server.
+        holder: name of this distributor, other than those of all others.
+        pace: how often.
+        clock: the time.
+        in_thread: runs a look while the loop goes on.
+    """
+
+    def __init__(
+        self, adapter: ClusterDistributor, gateway: Gateway, holder: str, pace: Pace, clock: Clock, in_thread: InThread
+    ) -> None:
+        self._adapter = adapter
+        self._gateway = gateway
+        self._holder = holder
+        self._pace = pace
+        self._clock = clock
+        self._in_thread = in_thread
+        self._known = 0
+
+    async def see(self, since: float) -> Sight:
+        """Look, or learn what somebody else saw.
+
+        Args:
+            since: endings from then on are wanted, seconds since the epoch.
+        """
+        pace = self._pace
+        asked_at = self._clock.monotonic()
+        request = WatchRequest(
+            holder=self._holder,
+            interval=pace.interval,
+            silence=SILENT_INTERVALS * pace.most,
+            since=since,
+            known=self._known,
+        )
+        answer = await self._gateway.watch(self._adapter.cluster_name, request)
+        if answer.look:
+            return await self._look(answer.since, is_shared=answer.is_shared)
+        now = self._clock.monotonic()
+        if answer.view is not None:
+            self._known = answer.number
+            began_at = asked_at - answer.age  # rather too early than too late: what was submitted since is not in it
+            view = await self._in_thread(unpacked, answer.view)
+            pace.looked(now)
+            pace.saw(max(began_at, now - pace.interval))
+            return Sight(began_at, answer.view_since, view)
+        if answer.problem:
+            pace.failed(now)
+        return Sight(problem=answer.problem, retry=now + FETCH_SECONDS)
+
+    async def _look(self, since: float, *, is_shared: bool) -> Sight:
+        name, calls_before = self._adapter.cluster_name, self._adapter.calls.total()
+        began_at = self._clock.monotonic()
+        try:
+            view = await self._in_thread(self._adapter.look, since)
+            packed_view = await self._in_thread(packed, view) if is_shared else None
+        except ClusterUnavailable as error:
+            return await self._failed(since, str(error))
+        except Exception as error:  # a plug-in's fault must not end the run
+            logger.exception("The plug-in of cluster %s failed to look.", name)
+            return await self._failed(since, f"{type(error).__name__}: {error}")
+        now = self._clock.monotonic()
+        self._pace.looked(now, now - began_at, self._adapter.calls.total() - calls_before)
+        uploaded = await self._gateway.view(name, ViewRequest(holder=self._holder, since=since, view=packed_view))
+        self._known = uploaded.number
+        return Sight(began_at, since, view)
+
+    async def _failed(self, since: float, problem: str) -> Sight:
+        pause = self._pace.failed(self._clock.monotonic())
+        problem = problem[:PROBLEM_CHARACTERS_MAX] or "it does not answer"
+        request = ViewRequest(holder=self._holder, since=since, problem=problem)
+        await self._gateway.view(self._adapter.cluster_name, request)
+        return Sight(problem=problem, retry=self._clock.monotonic() + pause)
+
+
+def packed(view: Mapping[str, Any]) -> str:
+    """Return a view as it is stored and sent."""
+    return base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
+
+
+def unpacked(text: str) -> Mapping[str, Any]:
+    """Return a view that another distributor packed."""
+    unpacker = zlib.decompressobj()
+    view: Mapping[str, Any] = json.loads(unpacker.decompress(base64.b64decode(text), VIEW_BYTES_MAX))
+    return view
