@@ -27,16 +27,20 @@ from jobmon.core.wire.server import Problem
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import aiohttp
 
     from jobmon.core.configuration import JobmonConfig
+    from jobmon.core.line import Session
+
+    AnySession = Session | aiohttp.ClientSession
 
 _Reply = TypeVar("_Reply")
 
 PAUSE_SECONDS_FIRST: Final = 0.05
 #: A server that comes back has everybody connected within 5 s.
 PAUSE_SECONDS_MAX: Final = 4.5
-CONNECTIONS_MAX: Final = 8
 _RETRIED_STATUSES: Final = frozenset({500, 502, 503, 504})
 #: Waiting for the server is said after this long, and then again and again, seconds.
 COMPLAINT_SECONDS_FIRST: Final = 3.0
@@ -178,13 +182,13 @@ class Requester:
 
     async def send_request_async(
         self,
-        session: aiohttp.ClientSession,
+        session: AnySession,
         app_route: str,
         message: object,
         request_type: str,
         tenacious: bool = True,
     ) -> tuple[int, dict[str, Any]]:
-        """Send one request through an aiohttp session; otherwise as `send_request`."""
+        """Send one request through a session of `open_session`, or one of aiohttp; otherwise as `send_request`."""
         status, content = await self._send_async(
             session, app_route, message, request_type, tenacious, self.request_timeout
         )
@@ -211,7 +215,7 @@ class Requester:
 
     async def call_async(
         self,
-        session: aiohttp.ClientSession,
+        session: AnySession,
         app_route: str,
         message: object,
         reply: type[_Reply],
@@ -220,22 +224,17 @@ class Requester:
         request_timeout: float | None = None,
         tenacious: bool = True,
     ) -> _Reply:
-        """Send one request through an aiohttp session; otherwise as `call`."""
+        """Send one request through a session, as `send_request_async`; otherwise as `call`."""
         timeout = request_timeout or self.request_timeout
         return _decoded(
             app_route, reply, *await self._send_async(session, app_route, message, method, tenacious, timeout)
         )
 
-    def open_session(self) -> aiohttp.ClientSession:
+    def open_session(self) -> Session:
         """Open a session that speaks to this server, through its Unix socket where there is one."""
-        import aiohttp
+        from jobmon.core.line import Session
 
-        connector: aiohttp.BaseConnector
-        if self._target.socket:
-            connector = aiohttp.UnixConnector(self._target.socket, limit=CONNECTIONS_MAX)
-        else:
-            connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
-        return aiohttp.ClientSession(connector=connector)
+        return Session(self._target.address, self._target.socket)
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -282,27 +281,21 @@ class Requester:
         return connection
 
     async def _send_async(
-        self, session: aiohttp.ClientSession, route: str, message: object, method: str, tenacious: bool, timeout: float
+        self, session: AnySession, route: str, message: object, method: str, tenacious: bool, timeout: float
     ) -> tuple[int, bytes]:
         import asyncio
 
-        import aiohttp
-
         path, body = _request_of(route, message, method)
-        limit = aiohttp.ClientTimeout(total=timeout)
+        exchange = self._exchange_of(session)
         failure: Exception | None = None
         complaints = _Complaints(self.url)
         for pause in self._pauses(tenacious):
             if pause:
                 complaints.consider(failure)
                 await asyncio.sleep(pause)
-            url = self._base_of(session) + path
             try:
-                async with session.request(
-                    method.upper(), url, data=body, headers=self._target.headers, timeout=limit
-                ) as response:
-                    status, content = response.status, await response.read()
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                status, content = await exchange(method.upper(), path, body, self._target.headers, timeout)
+            except OSError as error:
                 if session.closed:
                     raise
                 failure = error
@@ -314,10 +307,11 @@ class Requester:
             failure = _problem_of(route, status, content)
         raise self._unavailable(route, failure)
 
-    def _base_of(self, session: aiohttp.ClientSession) -> str:
-        import aiohttp
+    def _exchange_of(self, session: AnySession) -> Callable[..., Awaitable[tuple[int, bytes]]]:
+        """Return what sends one request through that session; failures to get an answer are `OSError`s."""
+        from jobmon.core.line import Session
 
-        return "http://localhost" if isinstance(session.connector, aiohttp.UnixConnector) else self._target.address
+        return session.exchange if isinstance(session, Session) else _Foreign(session, self._target.address).exchange
 
     # -- trying again -------------------------------------------------------------------------------------------
 
@@ -357,6 +351,29 @@ class Requester:
             else "Check http.service_url and that the server runs."
         )
         return ServerUnavailable(f"The Jobmon server at {self.url} does not answer {route} ({reason}). {remedy}")
+
+
+class _Foreign:
+    """A session of aiohttp that was handed in."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: str) -> None:
+        self._session = session
+        self._address = address
+
+    async def exchange(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> tuple[int, bytes]:
+        """As `Session.exchange`."""
+        import aiohttp
+
+        is_local = isinstance(self._session.connector, aiohttp.UnixConnector)
+        url = ("http://localhost" if is_local else self._address) + path
+        limit = aiohttp.ClientTimeout(total=timeout)
+        try:
+            async with self._session.request(method, url, data=body, headers=headers, timeout=limit) as response:
+                return response.status, await response.read()
+        except aiohttp.ClientError as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
 
 
 class _Complaints:

@@ -9,9 +9,7 @@ from jobmon.core.wire.launching import DistributorRequest, DistributorResponse, 
 from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
 
 if TYPE_CHECKING:
-    import aiohttp
-
-    from jobmon.core.requester import Requester
+    from jobmon.core.requester import AnySession, Requester
 
 
 class Gateway(Protocol):
@@ -40,9 +38,7 @@ class ServerGateway:
         request_timeout: longest wait for an answer that is not held back, seconds.
     """
 
-    def __init__(
-        self, requester: Requester, session: aiohttp.ClientSession, workflow_run_id: int, request_timeout: float
-    ) -> None:
+    def __init__(self, requester: Requester, session: AnySession, workflow_run_id: int, request_timeout: float) -> None:
         self._requester = requester.without_limit()
         self._session = session
         self._route = f"/workflow_runs/{workflow_run_id}"

@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
-
 from jobmon.core.cluster_protocol import ClusterDistributor, DirectClusterDistributor
 from jobmon.core.exceptions import InvalidRequest, JobmonError, StaleRun
 from jobmon.core.wire.launching import (
@@ -236,7 +234,7 @@ class DistributorService:
         slots = self._leases.farewell(self._state)
         if not slots:
             return
-        with contextlib.suppress(JobmonError, aiohttp.ClientError, OSError, TimeoutError):
+        with contextlib.suppress(JobmonError, OSError):
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._gateway.sync(SyncRequest(epoch=self._epoch, key=secrets.token_hex(8), slots=slots))
 
@@ -410,7 +408,7 @@ class DistributorService:
             self._fenced(str(error))
         except InvalidRequest:
             raise  # the server understood and refuses: repeating would not help
-        except (JobmonError, aiohttp.ClientError, OSError) as error:
+        except (JobmonError, OSError) as error:
             self._begin_anew(error)
         else:
             self._pause = 0.0

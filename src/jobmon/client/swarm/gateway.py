@@ -28,10 +28,8 @@ from jobmon.core.wire.server import ServerTime
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import aiohttp
-
     from jobmon.client.task_resources import TaskResources
-    from jobmon.core.requester import Requester
+    from jobmon.core.requester import AnySession, Requester
 
 logger = logging.getLogger(__name__)
 
@@ -134,12 +132,12 @@ class ServerGateway:
         self.requester = requester
         self.workflow_id = workflow_id
         self.workflow_run_id = workflow_run_id
-        self._session: aiohttp.ClientSession | None = None
+        self._session: AnySession | None = None
         self._owns_session = False
 
     # -- the session -----------------------------------------------------------------------------------------------
 
-    def set_session(self, session: aiohttp.ClientSession) -> None:
+    def set_session(self, session: AnySession) -> None:
         """Use a session from outside; the gateway will not close it."""
         self._session = session
         self._owns_session = False
@@ -161,7 +159,7 @@ class ServerGateway:
         """Close the session if it is the gateway's own."""
         await self.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self) -> AnySession:
         if self._session is None:
             self._session = self.requester.open_session()
             self._owns_session = True

@@ -26,6 +26,7 @@ from jobmon.client.swarm.orchestrator import (
     WorkflowRunOrchestrator,
 )
 from jobmon.client.swarm.state import SwarmState
+from jobmon.core import loops
 from jobmon.core.constants import WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
 
@@ -175,7 +176,7 @@ class _Run:
 
     def _run(self) -> None:
         try:
-            self._result = asyncio.run(self._noted())
+            self._result = loops.run(self._noted())
         except BaseException as error:
             self._error = error
         finally:
