@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBLEMS_LISTED_MAX: Final = 50
+QUEUES_LISTED_MAX: Final = 10
 _Source = tuple[int, int, str | None]
 
 
@@ -70,6 +71,26 @@ class KnownCluster:
         if name not in self.queues:
             raise InvalidResources(f"Cluster {self.name!r} has no {what} {name!r}{name_hint(name, self.queues)}")
         return self.queues[name]
+
+    def lack_of_room(self, requested: Resources) -> str | None:
+        """Say that no queue can hold a request, with what each of them allows; None: one can."""
+        if any(_holds(queue, requested) for queue in self.queues.values()):
+            return None
+        why = [
+            f"queue {queue.queue_name!r}: {queue.validate_resources(strict=True, **requested)[1]}"
+            for queue in list(self.queues.values())[:QUEUES_LISTED_MAX]
+        ]
+        more = len(self.queues) - len(why)
+        return (
+            f"no queue of cluster {self.name!r} can hold it: {'; '.join(why)}{f'; and {more} more' if more else ''}."
+            " Ask for no more than one of them allows, or name another cluster."
+        )
+
+
+def _holds(queue: ClusterQueue, requested: Resources) -> bool:
+    """Whether a queue gives as much as is asked for; to be raised to a minimum is no want."""
+    asked, given = normalized(requested), queue.coerce_resources(**requested)
+    return all(given.get(key, asked[key]) >= asked[key] for key in UNITS if key in asked)
 
 
 class Clusters:
@@ -167,7 +188,8 @@ class ResourceResolver:
         """Give every task its checked request.
 
         Raises:
-            InvalidResources: clusters, queues or resources are unknown, or values cannot be read; names them all.
+            InvalidResources: clusters, queues or resources are unknown, values cannot be read, or no queue can hold
+                them; names them all, and with them what would be moved within the limits of its queue.
         """
         problems: dict[_Source, str] = {}
         for task in tasks:
@@ -183,7 +205,7 @@ class ResourceResolver:
                     continue
             task.task_resources = resources
         if problems:
-            raise InvalidResources(_listed(list(problems.values())))
+            raise InvalidResources(_listed([*problems.values(), *self.adjusted]))
 
     def _source(self, task: Task) -> _Source:
         """Return what the request of a task follows from: its options, its template, with "auto" perhaps a value."""
@@ -211,34 +233,58 @@ class ResourceResolver:
 
     def _checked(self, task: Task) -> TaskResources:
         cluster = self._clusters.get(task.cluster_name)
-        requested = task.compute_resources
-        queue = cluster.queue(str(requested.pop("queue", None) or ""))
-        for name in task.fallback_queues:
-            cluster.queue(name, "fallback queue")
-        original = normalized(requested, allow_auto=True) if task.compute_resources_callable is None else {}
-        requested = self._auto.resolved(task, requested)
-        _check_scales(task, queue, requested)
-        if task.compute_resources_callable is None:
-            self._check_values(task, queue, requested)
+        asked = task.compute_resources
+        queue, problems = _queue_of(cluster, str(asked.pop("queue", None) or ""), task.fallback_queues)
+        requested = self._auto.resolved(task, asked)
+        is_known = task.compute_resources_callable is None
+        if queue is not None:
+            problems += _problems_with_scales(task, queue, requested)
+            problems += self._problems_with_values(task, cluster, queue, requested) if is_known else []
+        if queue is None or problems:
+            raise InvalidResources("; ".join(problems))
         coerced = queue.coerce_resources(**requested)
         coerced.pop("queue", None)
+        original = normalized(asked, allow_auto=True) if is_known else {}
         return TaskResources(coerced, queue, cluster.name, cluster.cluster_id, ResourceType.VALIDATED, original)
 
-    def _check_values(self, task: Task, queue: ClusterQueue, requested: Resources) -> None:
+    def _problems_with_values(
+        self, task: Task, cluster: KnownCluster, queue: ClusterQueue, requested: Resources
+    ) -> list[str]:
+        """Say what cannot be put right; note what is moved within the limits of the queue."""
         valid, problems = queue.validate_resources(strict=False, **requested)
         if not valid:
-            raise InvalidResources(f"{problems} (queue {queue.queue_name!r} of cluster {task.cluster_name!r})")
+            return [f"{problems} (queue {queue.queue_name!r} of cluster {cluster.name!r})"]
         fits, problems = queue.validate_resources(strict=True, **requested)
-        if not fits:
-            where = f"Task {task.name!r} on queue {queue.queue_name!r} of {task.cluster_name!r}"
-            moved = _moved(requested, queue.coerce_resources(**requested))
-            self.adjusted.append(f"{where}: {problems}; it gets {moved}{self._hint(task.cluster_name, requested)}")
+        if fits:
+            return []
+        by_user = {key: value for key, value in requested.items() if not is_auto(task.compute_resources.get(key))}
+        if lack := cluster.lack_of_room(by_user):
+            return [lack]
+        where = f"Task {task.name!r} on queue {queue.queue_name!r} of {cluster.name!r}"
+        moved = _moved(requested, queue.coerce_resources(**requested))
+        self.adjusted.append(f"{where}: {problems}; it gets {moved}{_hint(cluster, requested)}")
+        return []
 
-    def _hint(self, cluster_name: str, requested: Resources) -> str:
-        """Say which queue would take the request as it is."""
-        queues = self._clusters.get(cluster_name).queues.values()
-        fitting = [queue.queue_name for queue in queues if queue.validate_resources(strict=True, **requested)[0]]
-        return f" (queue {fitting[0]!r} would take it as it is)" if fitting else " (no queue there can hold it)"
+
+def _queue_of(cluster: KnownCluster, name: str, fallbacks: Iterable[str]) -> tuple[ClusterQueue | None, list[str]]:
+    """Return the queue, and what is wrong with the names of queues."""
+    problems: list[str] = []
+    found: list[ClusterQueue | None] = []
+    for what, each in (("queue", name), *(("fallback queue", each) for each in fallbacks)):
+        try:
+            found.append(cluster.queue(each, what))
+        except InvalidResources as error:
+            problems.append(str(error))
+            found.append(None)
+    return found[0], problems
+
+
+def _hint(cluster: KnownCluster, requested: Resources) -> str:
+    """Say which queue would take the request as it is."""
+    for queue in cluster.queues.values():
+        if queue.validate_resources(strict=True, **requested)[0]:
+            return f" (queue {queue.queue_name!r} would take it as it is)"
+    return ""
 
 
 def _moved(requested: Resources, coerced: Resources) -> str:
@@ -256,9 +302,6 @@ def _listed(problems: list[str]) -> str:
     return "\n".join([*problems[:PROBLEMS_LISTED_MAX], *([f"... and {more} more."] if more > 0 else [])])
 
 
-def _check_scales(task: Task, queue: ClusterQueue, requested: Resources) -> None:
-    problems = unknown_keys(task.resource_scales, COMMON_KEYS | queue.extra_keys)
-    if problems:
-        raise InvalidResources(f"resource_scales: {'; '.join(problems)}")
-    if problems := problems_with_scales(requested, task.resource_scales):
-        raise InvalidResources("; ".join(problems))
+def _problems_with_scales(task: Task, queue: ClusterQueue, requested: Resources) -> list[str]:
+    unknown = unknown_keys(task.resource_scales, COMMON_KEYS | queue.extra_keys)
+    return [f"resource_scales: {each}" for each in unknown] or problems_with_scales(requested, task.resource_scales)

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
+from jobmon.client.clusters import KnownCluster
 from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.orchestrator import OrchestratorConfig, WorkflowRunOrchestrator
 from jobmon.client.swarm.state import SwarmState
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
-from jobmon.core.cluster_protocol import ClusterQueue
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, Cause, TaskInstanceStatus, TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import (
     CallableReturnedInvalidObject,
@@ -21,6 +21,7 @@ from jobmon.core.exceptions import (
     WorkflowRunStateError,
     WorkflowTestError,
 )
+from jobmon.core.wire import definition
 from jobmon.core.wire.swarm import ResourceError
 from jobmon.testing.swarm_gateway import FakeSwarmGateway, FakeTask
 from jobmon.testing.virtual_time import run_virtual
@@ -30,22 +31,23 @@ Z = TaskInstanceStatus.RESOURCE_ERROR
 D, F, G = TaskStatus.DONE, TaskStatus.ERROR_FATAL, TaskStatus.REGISTERING
 
 
-class FakeCluster:
-    name = "here"
-    cluster_id = 7
-
-    def __init__(self):
-        self._queue = ClusterQueue(1, "all.q", {"max_memory": "4G", "default_cores": 1})
-
-    def queue(self, name=""):
-        return self._queue
-
-
-CLUSTER = FakeCluster()
+CLUSTER = KnownCluster(
+    definition.Cluster(
+        cluster_id=7,
+        name="here",
+        plugin="dummy",
+        connection={},
+        queues=[
+            definition.Queue(queue_id=1, queue_name="all.q", parameters={"max_memory": "4G", "default_cores": 1}),
+            definition.Queue(queue_id=2, queue_name="big.q", parameters={"max_memory": "200G"}),
+        ],
+    ),
+    find_more=lambda _cluster, _name: None,
+)
 
 
 def resources(**requested):
-    return TaskResources(requested or {"cores": 1}, CLUSTER.queue(), CLUSTER.name, CLUSTER.cluster_id)
+    return TaskResources(requested or {"cores": 1}, CLUSTER.queue(""), CLUSTER.name, CLUSTER.cluster_id)
 
 
 def state_of(server, make_resources=resources, **task_kwargs):
@@ -212,6 +214,10 @@ def _raise():
         (lambda: {"cores": 0}, "returned {'cores': 0}: Cores 0 must be"),
         (lambda: {"memroy": 1}, r"Unknown resource 'memroy'; did you mean 'memory'\?.*queue 'all.q'"),
         (lambda: {"memory": "auto"}, "'auto' cannot be read"),
+        (
+            lambda: {"memory": "300G"},
+            "returned {'memory': '300G'}: no queue .* 'all.q': memory.* 'big.q': memory 300",
+        ),
     ],
 )
 def test_what_a_callable_does_wrong_is_told_before_anything_is_submitted(callback, said):

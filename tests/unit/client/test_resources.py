@@ -84,6 +84,13 @@ def test_what_is_no_scale_is_refused(template, scale):
         template.create_task(a=1, compute_resources={"memory": 1}, resource_scales={"memory": scale})
 
 
+def test_all_problems_of_one_task_are_told_at_once(workflow, template):
+    wrong = {"compute_resources": {"memroy": 1}, "fallback_queues": ["larg", "smal"], "resource_scales": {"corse": 1}}
+    workflow.add_task(template.create_task(a=1, **wrong))
+    with pytest.raises(InvalidResources, match=r"'larg'.*'smal'.*'corse'.*'memroy'"):
+        workflow.bind()
+
+
 def test_all_problems_are_told_at_once(server, workflow, template):
     for number, (options, _) in enumerate(_WRONG):
         workflow.add_task(template.create_task(a=number, name=f"task{number}", **options))
@@ -95,15 +102,65 @@ def test_all_problems_are_told_at_once(server, workflow, template):
 
 def test_strict_validation_tells_task_value_limit_queue_and_a_better_one(workflow, template):
     workflow.add_task(template.create_task(a=1, name="one", compute_resources={"memory": "8G", "cores": 2}))
-    workflow.add_task(template.create_task(a=2, name="two", compute_resources={"memory": "1T", "cores": 9}))
+    workflow.add_task(template.create_task(a=2, name="two", compute_resources={"memory": "64G", "cores": 4}))
     assert workflow.validate() == [
         "Task 'one' on queue 'small' of 'here': memory 8 GiB is above the maximum of 4 GiB; it gets memory 4 GiB"
         " (queue 'large' would take it as it is)",
-        "Task 'two' on queue 'small' of 'here': cores 9 cores is above the maximum of 4 cores; memory 1024 GiB is above"
-        " the maximum of 4 GiB; it gets cores 4 cores, memory 4 GiB (no queue there can hold it)",
+        "Task 'two' on queue 'small' of 'here': memory 64 GiB is above the maximum of 4 GiB; it gets memory 4 GiB"
+        " (queue 'large' would take it as it is)",
     ]
-    with pytest.raises(InvalidResources, match="no queue there can hold it"):
+    assert workflow.validate(strict=False) == []
+    with pytest.raises(InvalidResources, match=r"(?s)'one'.*'two'.*would take it as it is"):
         workflow.validate(raise_on_error=True)
+
+
+_EITHER = (
+    "no queue of cluster 'here' can hold it:"
+    " queue 'small': cores 9 cores is above the maximum of 4 cores; memory 1024 GiB is above the maximum of 4 GiB;"
+    " queue 'large': cores 9 cores is above the maximum of 4 cores; memory 1024 GiB is above the maximum of 64 GiB."
+    " Ask for no more than one of them allows, or name another cluster."
+)
+
+
+@pytest.mark.parametrize("queue", ["small", "large"])
+def test_what_no_queue_can_hold_is_refused_before_anything_is_recorded(server, workflow, template, queue):
+    workflow.add_task(template.create_task(a=1, name="one", compute_resources={"memory": "8G"}))
+    asked = {"memory": "1T", "cores": 9, "queue": queue}
+    workflow.add_task(template.create_task(a=2, name="two", compute_resources=asked))
+    for call in (workflow.bind, workflow.validate):
+        with pytest.raises(InvalidResources) as refused:
+            call()
+        first, second = str(refused.value).splitlines()
+        assert first == f"Resources of task 'two': {_EITHER}"
+        assert second.startswith("Task 'one' on queue 'small' of 'here': memory 8 GiB"), "all at once"
+    assert server.sent(WorkflowRequest) == []
+
+
+def test_one_queue_has_to_hold_all_of_a_request(server, tool, template):
+    queues = [
+        QueueSpec(queue_name="fat", parameters={"max_memory": "64G", "max_cores": 2, "min_cores": 2}),
+        QueueSpec(queue_name="wide", parameters={"max_memory": "4G", "max_cores": 64}),
+    ]
+    server.post_clusters(ClusterRequest(name="odd", plugin="dummy", queues=queues))
+    workflow = tool.create_workflow("w", default_cluster_name="odd")
+    both = {"memory": "64G", "cores": 64}
+    workflow.add_task(template.create_task(a=1, cluster_name="odd", compute_resources=both))
+    with pytest.raises(InvalidResources, match=r"no queue.*'fat': cores 64.*'wide': memory 64 GiB"):
+        workflow.bind()
+    workflow = tool.create_workflow("v", default_cluster_name="odd")
+    little = template.create_task(a=1, cluster_name="odd", compute_resources={"memory": "64G", "cores": 1})
+    workflow.add_task(little)
+    workflow.bind()
+    assert little.requested_resources == {"memory": 64.0, "cores": 2}, "to be raised to a minimum is no want of room"
+
+
+def test_what_auto_proposes_is_moved_within_the_limits_whatever_it_is(server, workflow, template, caplog):
+    """Tasks used nearly all that there is; with its margin that is more than any queue has."""
+    server.history = _history(("1", 20, 100.0, 63.0))
+    task = workflow.add_task(template.create_task(a=1, compute_resources={"memory": "auto", "queue": "large"}))
+    workflow.bind()
+    assert task.requested_resources == {"memory": 64.0}
+    assert "it gets memory 64 GiB" in caplog.text
 
 
 def test_without_strictness_it_is_moved_and_said(workflow, template, caplog):

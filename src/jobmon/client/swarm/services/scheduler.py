@@ -77,6 +77,8 @@ class Scheduler:
             )
         fits, problems = resources.validate(strict=True)
         coerced = resources.coerce_resources()
+        if not fits and (lack := task.cluster.lack_of_room(resources.requested_resources)):
+            raise InvalidResources(f"compute_resources_callable of task {task.task_id} returned {asked!r}: {lack}")
         if not fits:
             logger.warning("Task %s is moved within the limits of its queue: %s; %s.", task.task_id, problems, coerced)
         self._state.set_resources(task, coerced)
