@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import sizing
-from jobmon.core.resources import AUTO_KEYS, is_auto
+from jobmon.core.resources import UNITS, is_auto
 from jobmon.core.wire.sizing import HistoryResponse
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class AutoRequests:
 
     def kind_of(self, task: Task) -> str | None:
         """Return the value on which the request of a task depends beside its options; None: on none."""
-        if not any(is_auto(task.compute_resources.get(key)) for key in AUTO_KEYS):
+        if not any(is_auto(task.compute_resources.get(key)) for key in UNITS):
             return None
         advice = self._advice_for(task.template_version)
         if advice.place is None:
@@ -59,7 +59,7 @@ class AutoRequests:
 
     def resolved(self, task: Task, requested: Resources) -> Resources:
         """Replace "auto" by what the history says, or leave the resource out where that is too short."""
-        wanted = [key for key in AUTO_KEYS if is_auto(requested.get(key))]
+        wanted = [key for key in UNITS if is_auto(requested.get(key))]
         if not wanted:
             return requested
         advice = self._advice_for(task.template_version)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.constants import DEFAULT_MAX_ATTEMPTS
 from jobmon.core.exceptions import InvalidResources, JobmonError
-from jobmon.core.resources import AUTO, AUTO_KEYS, SCALE_VALUES_MAX, Resources, is_auto, normalized, stored_scale
+from jobmon.core.resources import AUTO, SCALE_VALUES_MAX, UNITS, Resources, is_auto, normalized, stored_scale
 
 if TYPE_CHECKING:
     from jobmon.client.task_template import TaskTemplate
@@ -104,7 +104,7 @@ def checked_resources(resources: object, what: str = "compute_resources") -> Res
         ValueError: not a dict of names, or a value that cannot be read; names it.
     """
     if is_auto(resources):
-        resources = dict.fromkeys(AUTO_KEYS, AUTO)
+        resources = dict.fromkeys(UNITS, AUTO)
     copy = {key: _plain(value) for key, value in _mapping(resources, what).items()}
     try:
         normalized(copy, allow_auto=True)

@@ -20,7 +20,8 @@ from jobmon.core.exceptions import InvalidMemoryFormat, InvalidMemoryUnit, Inval
 COMMON_KEYS: Final = frozenset(
     {"cores", "memory", "runtime", "queue", "project", "stdout", "stderr", "constraints", "shell", "env"}
 )
-_NUMERIC_KEYS: Final = ("cores", "memory", "runtime")
+#: The resources that have limits, are measured and may be "auto"; with their units in normal form.
+UNITS: Final = {"cores": "cores", "memory": "GiB", "runtime": "s"}
 #: What no machine has: requests above are typing errors.
 MEMORY_GIB_MAX: Final = 2.0**30
 RUNTIME_SECONDS_MAX: Final = 366 * 24 * 3600.0
@@ -34,7 +35,6 @@ PEAK_MARGIN: Final = 0.2
 MISSING: Final = {Cause.OUT_OF_MEMORY: "memory", Cause.OUT_OF_TIME: "runtime"}
 #: A value that says: as much as earlier tasks of the template used.
 AUTO: Final = "auto"
-AUTO_KEYS: Final = _NUMERIC_KEYS
 
 Resources = dict[str, Any]
 #: A factor (0.5 = +50 %), the next values, or old value -> new value.
@@ -198,15 +198,10 @@ class Limits:
         return value if self.minimum is None else max(value, self.minimum)
 
 
-UNITS: Final = {"cores": "cores", "memory": "GiB", "runtime": "s"}
-
-
 def problems_with(resources: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
     """Return what a queue with these parameters objects to in a request in normal form; empty if nothing."""
     found = (
-        Limits.read(key, parameters).problem(key, resources[key])
-        for key in _NUMERIC_KEYS
-        if resources.get(key) is not None
+        Limits.read(key, parameters).problem(key, resources[key]) for key in UNITS if resources.get(key) is not None
     )
     return [problem for problem in found if problem is not None]
 
@@ -214,7 +209,7 @@ def problems_with(resources: Mapping[str, Any], parameters: Mapping[str, Any]) -
 def coerced(resources: Mapping[str, Any], parameters: Mapping[str, Any]) -> Resources:
     """Return the request in normal form with defaults filled in and numbers moved within the queue's limits."""
     result = normalized(resources)
-    for key in _NUMERIC_KEYS:
+    for key in UNITS:
         limits = Limits.read(key, parameters)
         value = result.get(key, limits.default)
         if value is not None:

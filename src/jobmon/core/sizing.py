@@ -92,6 +92,15 @@ class Proposal:
         too_long = self.runtime_seconds is not None and used.seconds > self.runtime_seconds
         return not (too_much_memory or too_long)
 
+    def within(self, maxima: Mapping[str, float | None]) -> Proposal:
+        """Return it with no more of each resource than this; None: no bound."""
+        cores, memory = _least(self.cores, maxima.get("cores")), _least(self.memory_gib, maxima.get("memory"))
+        return Proposal(
+            cores=None if cores is None else max(1, math.floor(cores)),
+            memory_gib=None if memory is None else math.floor(memory * _MIB_PER_GIB) / _MIB_PER_GIB,
+            runtime_seconds=_least(self.runtime_seconds, maxima.get("runtime")),
+        )
+
     def as_request(self) -> dict[str, Any]:
         """Return it as compute resources."""
         request = {
@@ -100,6 +109,10 @@ class Proposal:
             "runtime": None if self.runtime_seconds is None else f"{round(self.runtime_seconds)}s",
         }
         return {key: value for key, value in request.items() if value is not None}
+
+
+def _least(one: float | None, bound: float | None) -> float | None:
+    return one if one is None or bound is None else min(one, bound)
 
 
 def proposed_memory(measured: float) -> float:

@@ -5,6 +5,7 @@ from server_world import CLUSTER, TI, Refused, report
 
 from jobmon.core.constants import Cause
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
+from jobmon.core.wire.definition import Cluster, ClusterRequest, QueueSpec
 from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
 from jobmon.core.wire.sizing import HistoryResponse, SizingRequest, SizingResponse, Waste
 from jobmon.core.wire.swarm import ChangesResponse, ResourceError
@@ -66,6 +67,13 @@ async def test_a_proposal_says_what_it_saves_and_whom_it_kills(world, ran):
     assert template.would_kill == 0
     (bold,) = await _size(world, ran, memory_strategy="min", runtime_strategy="q50")
     assert (bold.proposed["memory"], bold.proposed["runtime"], bold.would_kill) == ("2458M", "5400s", 1)
+
+
+async def test_a_proposal_is_never_more_than_a_queue_allows(world, ran):
+    queues = [QueueSpec(queue_name="q", parameters={"max_memory": "4.5G", "max_runtime": "4h", "max_cores": 2})]
+    await world.post("/clusters", Cluster, ClusterRequest(name=CLUSTER, plugin="dummy", queues=queues))
+    (template,) = await _size(world, ran)
+    assert (template.proposed, template.would_kill) == ({"cores": 1, "memory": "4608M", "runtime": "14400s"}, 0)
 
 
 async def test_sizing_by_one_task(world, ran):

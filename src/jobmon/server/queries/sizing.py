@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.core import sizing
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus
 from jobmon.core.exceptions import InvalidResources
+from jobmon.core.resources import UNITS, Limits
 from jobmon.core.wire.sizing import Figures, HistoryResponse, SizingResponse, TemplateSizing, Waste
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries.presence import require
@@ -78,7 +79,7 @@ WHERE t.workflow_id = :workflow AND t.status = :task_done AND ti.status = :attem
 ORDER BY t.id DESC LIMIT :most
 """
 _REQUESTS: Final = """
-SELECT r.id, r.requested, c.name, q.name FROM task_resources r
+SELECT r.id, r.requested, c.name, q.name, q.parameters FROM task_resources r
 JOIN queue q ON q.id = r.queue_id JOIN cluster c ON c.id = q.cluster_id WHERE r.id IN (:ids...)
 """
 
@@ -104,6 +105,7 @@ class _Request:
     asked: dict[str, Any]
     cluster: str
     queue: str
+    parameters: dict[str, Any]
 
     @property
     def cores(self) -> float:
@@ -228,13 +230,13 @@ def _templates(session: Session, workflow_id: int, task_id: int | None) -> Itera
 
 def _requests(session: Session, ids: set[int]) -> dict[int, _Request]:
     rows = session.rows(_REQUESTS, ids=sorted(ids)) if ids else ()
-    return {row[0]: _Request(json.loads(row[1]), row[2], row[3]) for row in rows}
+    return {row[0]: _Request(json.loads(row[1]), row[2], row[3], json.loads(row[4])) for row in rows}
 
 
 def _sized(template: _Template, strategies: tuple[sizing.Strategy, sizing.Strategy, sizing.Strategy]) -> TemplateSizing:
     history = template.history
     memory, cores, runtime = strategies
-    proposal = sizing.propose(history, memory, cores, runtime)
+    proposal = sizing.propose(history, memory, cores, runtime).within(_allowed(template.groups))
     asked = _asked(template.groups)
     core_hours = sum((group.cores for group in template.groups), sizing.Account())
     gib_hours = sum((group.memory for group in template.groups), sizing.Account())
@@ -261,11 +263,18 @@ def _sized(template: _Template, strategies: tuple[sizing.Strategy, sizing.Strate
     )
 
 
+def _allowed(groups: Sequence[_Group]) -> dict[str, float | None]:
+    """Return the most that one of the queues where they ran allows: a proposal has to be of use there."""
+    queues = {(group.request.cluster, group.request.queue): group.request.parameters for group in groups}.values()
+    maxima = {key: [Limits.read(key, queue).maximum for queue in queues] for key in UNITS}
+    return {key: None if None in found else max(found) for key, found in maxima.items()}  # type: ignore[type-var]
+
+
 def _asked(groups: Sequence[_Group]) -> dict[str, list[float]]:
     """Return the distinct requests for each resource; weights do not matter for their range."""
     asked: dict[str, list[float]] = defaultdict(list)
     for request in {id(group.request): group.request for group in groups}.values():
-        for key in ("cores", "memory", "runtime"):
+        for key in UNITS:
             if request.asked.get(key) is not None:
                 asked[key].append(float(request.asked[key]))
     return asked
