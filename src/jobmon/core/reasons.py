@@ -34,6 +34,7 @@ class Kind(StrEnum):
     ENDING = "ending"
     TRIAGING = "triaging"
     CLUSTER = "waiting for the cluster"
+    CLUSTER_AWAY = "cluster does not answer"
     SLOTS = "waiting for cores"
     NO_DISTRIBUTOR = "no distributor"
     NO_RUN = "no active run"
@@ -83,7 +84,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Newest:
-    """The newest attempt. `since_text`: since when it stands so, for people."""
+    """The newest attempt. `since_text`: since when it stands so, for people.
+
+    `pending_reason`: why it waits, in its cluster's words; `cluster_problem`: why the cluster cannot be asked now.
+    """
 
     status: str
     cluster: str = ""
@@ -92,6 +96,8 @@ class Newest:
     distributor_id: str = ""
     cause: str = ""
     error: str = ""
+    pending_reason: str = ""
+    cluster_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +178,13 @@ def _on_cluster(found: Situation, attempt: Newest) -> list[Because]:
     identity = f" as {attempt.distributor_id}" if attempt.distributor_id else ""
     cluster = f"cluster {attempt.cluster}" if attempt.cluster else "its cluster"
     text = f"It was given to {cluster}{identity}, {attempt.since_text}; it waits there for its turn."
-    return [*_cores_text(found.cores), Because(Kind.CLUSTER, text)]
+    if attempt.pending_reason:
+        text += f" The cluster says: {attempt.pending_reason}."
+    reasons = [*_cores_text(found.cores), Because(Kind.CLUSTER, text)]
+    if attempt.cluster_problem:
+        problem = f"The cluster cannot be asked at present; that is tried again and again. {attempt.cluster_problem}"
+        reasons.append(Because(Kind.CLUSTER_AWAY, problem))
+    return reasons
 
 
 def run_problems(run: Run) -> list[Because]:

@@ -73,6 +73,12 @@ _WRITE_TASK = """
 UPDATE task SET status = ?, status_at = ?, num_attempts = ?, uncharged_in_a_row = ? WHERE id = ? AND status = ?
 """
 _WRITE_LOG_TAIL = "INSERT INTO log_tail (task_instance_id, text) VALUES (?, ?) ON CONFLICT DO NOTHING"
+#: What a late report knows besides: an attempt that could not report may be measured later.
+_WRITE_USAGE = """
+UPDATE task_instance SET host = COALESCE(host, ?), wallclock_seconds = COALESCE(wallclock_seconds, ?),
+    cpu_seconds = COALESCE(cpu_seconds, ?), max_rss_bytes = COALESCE(max_rss_bytes, ?)
+WHERE id = ?
+"""
 _WRITE_DISTRIBUTOR_ID = "UPDATE task_instance SET distributor_id = COALESCE(distributor_id, ?) WHERE id = ?"
 
 
@@ -120,6 +126,7 @@ class AttemptMoves:
         self._task_rows: list[tuple[Any, ...]] = []
         self._log_tails: list[tuple[int, str]] = []
         self._late_distributor_ids: list[tuple[str, int]] = []
+        self._late_usage: list[tuple[Any, ...]] = []
 
     def report(self, reports: Sequence[Report]) -> None:
         """Take what distributors and workers say, in their order."""
@@ -158,6 +165,8 @@ class AttemptMoves:
             self._tx.run_many(_WRITE_LOG_TAIL, self._log_tails)
         if self._late_distributor_ids:
             self._tx.run_many(_WRITE_DISTRIBUTOR_ID, self._late_distributor_ids)
+        if self._late_usage:
+            self._tx.run_many(_WRITE_USAGE, self._late_usage)
         return len({row[-2] for row in self._attempt_rows})
 
     def _ignore(self, attempt: Attempt, target: str, report: Report | None) -> None:
@@ -165,6 +174,8 @@ class AttemptMoves:
         self._tx.effects.ignored[(Machine.TASK_INSTANCE, attempt.status, target)] += 1
         if report is not None and report.distributor_id is not None and attempt.status not in _ENDED:
             self._late_distributor_ids.append((report.distributor_id, attempt.id))
+        if report is not None and attempt.status in _ENDED and _measured(report):
+            self._late_usage.append((report.host, *_measured(report), attempt.id))
 
     def _move(self, attempt: Attempt, asked: str, report: Report) -> None:
         source, target = attempt.status, asked
@@ -228,6 +239,12 @@ class AttemptMoves:
 def _nothing(attempt_id: int, target: str, cause: str | None) -> Report:
     """A change that the server makes by itself."""
     return Report(task_instance_id=attempt_id, status=target, cause=cause)
+
+
+def _measured(report: Report) -> tuple[float | None, ...]:
+    """Return what a report says of usage; nothing if it says nothing."""
+    usage = (report.wallclock_seconds, report.cpu_seconds, report.max_rss_bytes)
+    return usage if any(value is not None for value in usage) else ()
 
 
 def _stored(time: datetime | None) -> int | None:

@@ -213,8 +213,9 @@ def _newest(session: Session, task_id: int) -> reasons.Newest | None:
     row = session.row(
         """
         SELECT ti.status, c.name, ti.host, ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.distributor_id,
-               ti.cause, ti.error
+               ti.cause, ti.error, ti.pending_reason, w.problem
         FROM task_instance ti JOIN cluster c ON c.id = ti.cluster_id
+        LEFT JOIN cluster_watch w ON w.cluster_id = c.id
         WHERE ti.task_id = :id ORDER BY ti.number DESC LIMIT 1
         """,
         id=task_id,
@@ -230,6 +231,8 @@ def _newest(session: Session, task_id: int) -> reasons.Newest | None:
         distributor_id=row[7] or "",
         cause=row[8] or "",
         error=row[9] or "",
+        pending_reason=row[10] or "",
+        cluster_problem=row[11] or "",
     )
 
 

@@ -10,6 +10,7 @@ from jobmon.core.wire import failures as failing
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
+from jobmon.core.wire import watching as looking
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import activity, explaining, failures, outputs, usage
@@ -28,6 +29,7 @@ from jobmon.server.usecases import (
     resuming,
     runs,
     triaging,
+    watching,
 )
 from jobmon.server.usecases.steering import update_tasks
 
@@ -174,6 +176,8 @@ _DEFINITIONS: Final = (
     _post("/clusters", _write(definitions.set_cluster), definition.ClusterRequest, definition.Cluster),
     _get("/clusters", _glance(reading.clusters), definition.ClustersResponse),
     Endpoint(method="DELETE", path="/clusters/{name}", handle=_write(definitions.remove_cluster), status=204),
+    _post("/clusters/{name}/watch", _write(watching.watch), looking.WatchRequest, looking.WatchResponse),
+    _post("/clusters/{name}/view", _write(watching.view), looking.ViewRequest, looking.ViewResponse),
     _post("/task_resources", _write(definitions.find_resources), bind.ResourcesRequest, bind.IdsResponse),
 )
 _BINDING: Final = (

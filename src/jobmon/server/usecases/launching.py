@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 from jobmon.core.constants import TaskInstanceStatus
 
+#: Hosts are judged by so many of the newest attempts that failed, and that did not.
+HOSTS_JUDGED_BY_MAX: Final = 200
+EXCLUDED_HOSTS_MAX: Final = 50
 _ATTEMPTS: Final = """
 SELECT ti.id, ti.task_id, t.array_id, ti.task_resources_id, t.name, t.command, ti.number
 FROM task_instance ti JOIN task t ON t.id = ti.task_id
@@ -66,6 +69,8 @@ def register(tx: Transaction, run_id: int, request: DistributorRequest) -> Distr
         attempt_heartbeat_interval=tx.settings.task_instance_interval_seconds,
         report_by_buffer=tx.settings.report_by_buffer,
         packed=packing.packed_batches(tx, run.workflow_id),
+        server_identity=tx.value("SELECT word FROM server_identity WHERE id = 1"),
+        stamp=tx.value("SELECT stamp FROM logical_clock WHERE id = 1"),
     )
 
 
@@ -116,7 +121,7 @@ def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
     rows = tx.rows(
         """
         SELECT ti.id, ti.task_id, ti.status, c.name, ti.distributor_id, b.array_id, b.number, ti.array_step_id,
-               r.requested, t.name, p.batch_id
+               r.requested, t.name, p.batch_id, ti.launched_at
         FROM workflow_run w JOIN task_instance ti ON ti.workflow_run_id = w.id JOIN cluster c ON c.id = ti.cluster_id
         JOIN batch b ON b.id = ti.batch_id JOIN task_resources r ON r.id = ti.task_resources_id
         JOIN task t ON t.id = ti.task_id LEFT JOIN packed_batch p ON p.batch_id = b.id
@@ -138,6 +143,7 @@ def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
             requested_resources=json.loads(row[8]),
             name=row[9],
             packed=row[10] is not None,
+            launched_at=(row[11] or 0) / 1e6,
         )
         for row in rows
     ]
@@ -150,6 +156,8 @@ def launch(
     capacity: Mapping[str, int],
     key: str,
     may_pack: Collection[str] = (),
+    *,
+    has_workers: bool = False,
 ) -> list[LaunchBatch]:
     """Hand out the oldest queued attempts of a run, at most so many for each cluster; the same key gets the same.
 
@@ -160,6 +168,7 @@ def launch(
         capacity: cluster name -> how many.
         key: of the request.
         may_pack: clusters whose batches may be packed.
+        has_workers: whether hosts are told on which workers failed.
     """
     again = _handed_out(tx, workflow_id, key) if key else []
     if again:
@@ -177,13 +186,53 @@ def launch(
             capacity=min(wanted, LAUNCHES_PER_RESPONSE_MAX),
         )
         rows.sort(key=_GROUP)
+        hosts = excluded_hosts(tx, run_id, cluster_id) if has_workers and rows else []
         for _, group in groupby(rows, _GROUP):
             batch_id, batch = _launch(tx, workflow_id, key, list(group))
             if cluster_name in may_pack:
                 plan = packing.plan_batch(tx, workflow_id, batch_id, len(batch.task_ids), run_id, cluster_id)
                 batch = replace(batch, plan=plan)
+            if hosts:
+                batch = replace(batch, excluded_hosts=hosts)
             batches.append(batch)
     return batches
+
+
+def excluded_hosts(tx: Transaction, run_id: int, cluster_id: int) -> list[str]:
+    """Return the hosts on which the newest worker that was tried failed before its command, if others do better."""
+    rows = tx.rows(
+        """
+        SELECT host, ended_at, started_at, status FROM task_instance
+        WHERE workflow_run_id = :run AND status = :failed AND cluster_id = :cluster ORDER BY id DESC LIMIT :most
+        """,
+        run=run_id,
+        cluster=cluster_id,
+        failed=TaskInstanceStatus.ERROR.value,
+        most=HOSTS_JUDGED_BY_MAX,
+    )
+    failed: dict[str, int] = {}
+    for host, ended_at, started_at, _ in rows:
+        if host is not None and started_at is None and ended_at is not None:
+            failed[host] = max(ended_at, failed.get(host, 0))
+    if not failed:
+        return []
+    good = dict(
+        tx.rows(
+            """
+            SELECT host, MAX(started_at) FROM (
+                SELECT host, started_at FROM task_instance
+                WHERE workflow_run_id = :run AND status IN (:good...) AND cluster_id = :cluster
+                ORDER BY id DESC LIMIT :most
+            ) AS newest WHERE host IS NOT NULL AND started_at IS NOT NULL GROUP BY host
+            """,
+            run=run_id,
+            cluster=cluster_id,
+            good=(TaskInstanceStatus.DONE, TaskInstanceStatus.RUNNING),
+            most=HOSTS_JUDGED_BY_MAX,
+        )
+    )
+    bad = sorted(host for host, at in failed.items() if good.get(host, 0) < at)
+    return bad[:EXCLUDED_HOSTS_MAX] if good.keys() - set(bad) else []
 
 
 def _handed_out(tx: Transaction, workflow_id: int, key: str) -> list[LaunchBatch]:

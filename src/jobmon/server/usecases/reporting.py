@@ -25,13 +25,14 @@ from jobmon.server.usecases import leasing, packing
 from jobmon.server.usecases.launching import launch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jobmon.server.transaction import Transaction
 
 TI = TaskInstanceStatus
 #: When a distributor was last seen is recorded this exactly, not at every request.
 SEEN_SECONDS: Final = 5.0
+PENDING_CHARACTERS_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     if len(request.reports) > REPORTS_PER_REQUEST_MAX:
         raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
     standing = _standing(tx, run_id, request.epoch)
+    until = None if request.ended_since is None else tx.value("SELECT stamp FROM logical_clock WHERE id = 1")
     moves = _take(tx, request.reports, request.alive)
     if standing.is_fenced:
         return SyncResponse(
@@ -55,6 +57,7 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
         )
     _note_seen(tx, standing.workflow_id, request.epoch)
     packing.hear(tx, standing.workflow_id, request)
+    _note_pending(tx, request.pending)
     orders = tx.rows(
         """
         SELECT ti.id, ti.status FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
@@ -68,7 +71,15 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     untaken, over = packing.standing(tx, standing.workflow_id, request.packed)
     return SyncResponse(
         workflow_run_status=standing.run_status,
-        launches=launch(tx, standing.workflow_id, run_id, request.capacity, request.key, request.packing)
+        launches=launch(
+            tx,
+            standing.workflow_id,
+            run_id,
+            request.capacity,
+            request.key,
+            request.packing,
+            has_workers=until is not None,
+        )
         if may_launch
         else [],
         kill=[attempt_id for attempt_id, status in orders if status == TI.KILL_SELF] + _ended(tx, request.alive),
@@ -80,6 +91,8 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
         ),
         untaken=untaken,
         over=over,
+        ended=_ended_since(tx, standing.workflow_id, request.ended_since),
+        ended_until=until,
     )
 
 
@@ -126,6 +139,32 @@ def _ended(tx: Transaction, alive: Sequence[int]) -> list[int]:
     )
 
 
+def _ended_since(tx: Transaction, workflow_id: int, since: int | None) -> list[int]:
+    """Return the attempts that ended, whoever told it, of tasks that changed after a stamp."""
+    if since is None:
+        return []
+    return tx.column(
+        """
+        SELECT ti.id FROM task t JOIN task_instance ti ON ti.task_id = t.id
+        WHERE t.workflow_id = :workflow AND t.status_at > :since AND ti.status NOT IN (:live...)
+        """,
+        workflow=workflow_id,
+        since=since,
+        live=transitions.LIVE,
+    )
+
+
+def _note_pending(tx: Transaction, reasons: Mapping[int, str]) -> None:
+    """Keep why attempts wait on their clusters."""
+    if len(reasons) > REPORTS_PER_REQUEST_MAX:
+        raise InvalidValue(f"pending: at most {REPORTS_PER_REQUEST_MAX} in one request.")
+    if reasons:
+        tx.run_many(
+            "UPDATE task_instance SET pending_reason = ? WHERE id = ?",
+            [(reason[:PENDING_CHARACTERS_MAX], attempt_id) for attempt_id, reason in reasons.items()],
+        )
+
+
 def _note_seen(tx: Transaction, workflow_id: int, epoch: int) -> None:
     tx.run(
         "UPDATE distributor SET seen_at = :now WHERE workflow_id = :workflow AND epoch = :epoch AND seen_at < :before",
@@ -161,7 +200,7 @@ def worker_report(tx: Transaction, request: WorkerReportRequest) -> WorkerReport
 
 _START: Final = """
 SELECT ti.id, ti.status, t.id, t.name, t.command, t.workflow_id, ti.workflow_run_id, ti.number, r.requested,
-       w.working_directory, w.umask
+       w.working_directory, w.umask, ti.host, ti.pid
 FROM task_instance ti JOIN task t ON t.id = ti.task_id JOIN workflow w ON w.id = t.workflow_id
 JOIN task_resources r ON r.id = ti.task_resources_id
 """
@@ -171,11 +210,13 @@ def worker_start(tx: Transaction, request: WorkerStartRequest) -> WorkerStartRes
     """Give a stand-alone worker its command, and note that it runs.
 
     Raises:
-        InvalidRequest: the attempt is to be killed, has ended, or was never launched.
+        InvalidRequest: the attempt is to be killed, has ended, was never launched, or another worker has started it.
         NotFound: there is no such attempt.
     """
     row = _find_start(tx, request)
-    attempt_id, status = row[0], row[1]
+    attempt_id, status, host, pid = row[0], row[1], row[11], row[12]
+    if pid is not None and (host, pid) != (request.host, request.pid):
+        raise InvalidRequest(f"Attempt {attempt_id} was started by process {pid} on {host} already.")
     moves = AttemptMoves(tx, [attempt_id])
     if status != TI.RUNNING:
         report = Report(

@@ -40,6 +40,13 @@ def shift(tx: Transaction, seconds: float) -> None:
     )
     tx.run("UPDATE distributor SET seen_at = seen_at + :delta", delta=microseconds)
     tx.run("UPDATE lease SET expires_at = expires_at + :delta", delta=microseconds)
+    tx.run(
+        """
+        UPDATE cluster_watch SET began_at = began_at + :delta, expires_at = expires_at + :delta,
+            looked_at = looked_at + :delta, problem_at = problem_at + :delta
+        """,
+        delta=microseconds,
+    )
 
 
 def begin(tx: Transaction) -> None:
