@@ -19,7 +19,17 @@ from jobmon.plugins.slurm.commands import Mark, Submission
 from jobmon.plugins.slurm.discovery import SHOW_CONFIGURATION
 from jobmon.plugins.slurm.endings import Ending, endings_of_accounting, remote_exit
 from jobmon.plugins.slurm.runner import SlurmRefused, SlurmRunner
-from jobmon.plugins.slurm.view import Endings, Held, View, ids_of, never_starts, pending_reason, steps_of_marks, view_of
+from jobmon.plugins.slurm.view import (
+    Endings,
+    Held,
+    View,
+    ids_of,
+    may_pass,
+    never_starts,
+    pending_reason,
+    steps_of_marks,
+    view_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -36,6 +46,8 @@ ACCOUNTING_AWAITED_SECONDS: Final = 10.0
 ASK_AGAIN_SECONDS: Final = 10.0
 #: How far back submissions are searched that have left the controller's memory.
 FIND_SUBMITTED_SECONDS: Final = 24 * 3600.0
+#: A reason that only an administrator can lift must have stood as long.
+REASON_LASTS_SECONDS: Final = 60.0
 ENDINGS_KEPT_MAX: Final = 200_000
 #: Where Slurm's own default is all that is known.
 ARRAY_SIZE_DEFAULT: Final = 1001
@@ -60,7 +72,8 @@ class SlurmDistributor(ClusterDistributor):
         cluster_name: its name in Jobmon.
         workflow_id: output of jobs goes to this workflow's folder of logs.
         data_folder: the data folder; default: the usual one.
-        connection: `python`: the interpreter on the nodes, by default ours; `slurm_conf`: path of another `slurm.conf`.
+        connection: `python`: the interpreter on the nodes, by default ours; `slurm_conf`: path of another `slurm.conf`;
+            `array_size`: how many steps an array may have, by default what Slurm says.
         environment: of Slurm's tools and of the jobs.
     """
 
@@ -88,13 +101,14 @@ class SlurmDistributor(ClusterDistributor):
         self._python = str(given.get("python") or sys.executable)
         self._output = (data_folder or data_directory()) / "logs" / str(workflow_id) / OUTPUT_FILE
         self._room = ROOM_MAX  # how many jobs are submitted at once: fewer after Slurm had no room for as many
-        self._array_size_max: int | None = None
+        self._array_size_max = int(given["array_size"]) if given.get("array_size") else None
         self._has_accounting = True
         self._is_shown = False
         self._view: View | None = None
         self._endings = Endings(ENDINGS_KEPT_MAX)
         self._submitted_at: dict[str, float] = {}  # base -> when, until a look was taken after it
         self._seen_ended: dict[str, float] = {}  # id -> since when the controller says that it is over
+        self._doubted: dict[str, float] = {}  # id -> since when it waits for what may never come
         self._asked_at = float("-inf")
 
     @property
@@ -216,7 +230,15 @@ class SlurmDistributor(ClusterDistributor):
 
     def get_queueing_errors(self, distributor_ids: list[str]) -> dict[str, str]:
         """Return pending jobs whose reason no waiting lifts."""
-        return self._of_held(distributor_ids, never_starts)
+        if self._view is None:
+            return {}
+        now = time.monotonic()
+        doubtful = {one for one in distributor_ids if (held := self._view.find(one)) is not None and may_pass(held)}
+        self._doubted = {one: self._doubted.get(one, now) for one in doubtful}
+        certain = [
+            one for one in distributor_ids if one not in doubtful or now >= self._doubted[one] + REASON_LASTS_SECONDS
+        ]
+        return self._of_held(certain, never_starts)
 
     def get_pending_reasons(self, distributor_ids: Collection[str]) -> dict[str, str]:
         """Return why jobs wait, with the start that the scheduler estimates."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import time
 from collections import Counter
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 CALL_TIMEOUT_SECONDS: Final = 60.0
-#: Tries of a question that a busy controller did not answer, and the pause after the first; it doubles.
+#: Tries of a question that a busy controller did not answer, and the pause after the first; it doubles. Slurm's tools
+#: themselves try for a while: what failed only then is not tried again here.
 TRIES_MAX: Final = 3
 PAUSE_SECONDS: Final = 0.5
+QUICK_FAILURE_SECONDS: Final = 2.0
 WORDS_SHOWN_CHARACTERS_MAX: Final = 1_000
 #: What Slurm says when it could not be reached or was too busy, and what happened to the request is not known.
 _UNREACHED: Final = (
@@ -45,13 +48,12 @@ _UNREACHED: Final = (
     "insufficient credentials",
     "cannot allocate memory",
 )
-#: What Slurm says when it takes no more jobs of a user, or of anybody, at the moment.
-_FULL: Final = (
-    "maxsubmitjob",
-    "grpsubmitjob",
-    "temporarily unable to accept job",
-    "job submit limit",
-)
+#: What Slurm says when it takes no more jobs at all for the moment.
+_FULL: Final = "temporarily unable to accept job"
+#: What it says when a limit of user, account or QOS stands against a job. Which one is a line of its own, in older
+#: versions missing; waiting helps only against a limit on the number of jobs.
+_POLICY: Final = "violates accounting/qos policy"
+_LIMIT: Final = re.compile(r"\b(?:Assoc|QOS|Grp|Max)\w*Limit\b")
 
 
 class SlurmRefused(JobmonError):
@@ -96,9 +98,12 @@ class SlurmRunner:
         """
         pause = self._pause
         for _ in range(TRIES_MAX - 1):
+            began = time.monotonic()
             try:
                 return self._call(arguments, self._asking)
             except OutcomeUnknown as error:
+                if time.monotonic() - began > QUICK_FAILURE_SECONDS:
+                    raise
                 logger.info("%s; asking again in %.1f s", error, pause)
                 time.sleep(pause)
                 pause *= 2
@@ -151,11 +156,16 @@ def refusal(tool: str, complaint: str) -> JobmonError:
     """Return what to raise for what a tool complained."""
     words = in_words(tool, complaint)
     lowered = complaint.lower()
-    if any(sign in lowered for sign in _FULL):
+    if _FULL in lowered or (_POLICY in lowered and _is_limit_on_number(complaint)):
         return ClusterFull(f"Slurm takes no more jobs now: {words}")
     if any(sign in lowered for sign in _UNREACHED):
         return OutcomeUnknown(f"Slurm does not answer: {words}")
     return SlurmRefused(f"Slurm refused: {words}")
+
+
+def _is_limit_on_number(complaint: str) -> bool:
+    named = _LIMIT.findall(complaint)
+    return not named or any("Submit" in name for name in named)
 
 
 def in_words(tool: str, complaint: str) -> str:

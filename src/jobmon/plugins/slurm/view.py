@@ -33,6 +33,10 @@ NEVER: Final[Mapping[str, str]] = {
 }
 #: Part of a reason -> never: limits of one job that no waiting lifts.
 _NEVER_PARTS: Final = ("PerJobLimit", "PerJob", "MaxCpuPerJob", "MaxNodePerJob")
+#: Reasons that last unless somebody changes the partition -> what to do.
+LASTING: Final[Mapping[str, str]] = {
+    "PartitionConfig": "no node of the partition can hold what it asks for; ask for less, or set another 'queue'",
+}
 #: Other reasons, in words.
 MEANINGS: Final[Mapping[str, str]] = {
     "AssocGrpCpuLimit": "your account uses all cores it may",
@@ -207,10 +211,15 @@ def never_starts(held: Held) -> str | None:
     if not held.is_pending:
         return None
     reason = held.reason.partition(",")[0].strip("()")
-    meaning = NEVER.get(reason)
+    meaning = NEVER.get(reason) or LASTING.get(reason)
     if meaning is None and not any(part in reason for part in _NEVER_PARTS):
         return None
     return f"Slurm will never start this job ({reason}): {meaning or 'it asks for more than one job may have'}."
+
+
+def may_pass(held: Held) -> bool:
+    """Whether it is not certain yet that the job will never start."""
+    return held.reason in LASTING
 
 
 def pending_reason(held: Held, moment: str) -> str:
@@ -221,7 +230,7 @@ def pending_reason(held: Held, moment: str) -> str:
         moment: the estimated start in words, "" if Slurm has no estimate.
     """
     word = held.reason.partition(",")[0].strip("()")
-    meaning = NEVER.get(word) or MEANINGS.get(word)
+    meaning = NEVER.get(word) or LASTING.get(word) or MEANINGS.get(word)
     start = f"; estimated start {moment}" if moment else ""
     return f"{held.reason}{f': {meaning}' if meaning else ''}{start}"
 
