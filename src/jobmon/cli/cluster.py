@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -176,7 +177,7 @@ def _check_order(queue: str, parameters: Mapping[str, Any]) -> None:
         given = [
             (key, parameters[key]) for key in (f"min_{what}", f"default_{what}", f"max_{what}") if key in parameters
         ]
-        for (lower, least), (upper, most) in zip(given, given[1:], strict=False):
+        for (lower, least), (upper, most) in pairwise(given):
             if least > most:
                 raise click.BadParameter(
                     f"queue {queue}: {lower} {least:g} is above {upper} {most:g}.", param_hint="--queue"

@@ -24,6 +24,7 @@ EXIT_INTERRUPTED: Final = 130
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "cluster": ("jobmon.cli.cluster", "cluster", "Clusters: which there are; add one, remove one."),
     "config": ("jobmon.cli.config", "config", "Settings: what is in force and where it comes from."),
+    "db": ("jobmon.cli.db", "db", "The database: its revision, upgrade, purge, export."),
     "doctor": ("jobmon.cli.doctor", "doctor", "Check everything that a run needs; say what to do."),
     "server": ("jobmon.cli.server", "server", "The server of one's own: start, stop, status, logs."),
     "task": ("jobmon.cli.task", "task", "One task: status, output, why it does not run."),

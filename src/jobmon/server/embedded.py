@@ -113,7 +113,7 @@ def _run_embedded(data: Path) -> int:
     folder = places.make_private(places.database_directory(data))
     if folder != data:
         logger.warning("data folder %s is on a network file system; the database lives in %s", data, folder)
-    with _held(folder / LOCK_NAME) as is_ours:
+    with held(folder / LOCK_NAME) as is_ours:
         if not is_ours:
             logger.warning("another server holds %s; this one ends", folder / LOCK_NAME)
             return 0
@@ -254,7 +254,8 @@ def _unix_socket(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[bool]:
+def held(path: Path) -> Iterator[bool]:
+    """Hold the lock of a data folder's server; yields whether nobody else does."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -1,4 +1,5 @@
-"""Recorded workflows of the field (WfFormat 1.5): read one, build it as a workflow, run it, compare with the recording.
+"""Recorded workflows of the field (WfFormat 1.5): read one, build it as a workflow, run it, compare with the recording;
+and write what ran as one.
 
 Start with `reader.read_recording`, then `builder.build_workflow`. `burner` is the program that each task runs: a
 stand-alone script of the standard library. Uses only the public client classes.
@@ -9,6 +10,7 @@ from jobmon.client.wfformat.comparison import Comparison, compare
 from jobmon.client.wfformat.document import Machine, RecordedTask, Recording, RecordingError
 from jobmon.client.wfformat.graph import critical_path_seconds
 from jobmon.client.wfformat.reader import parse_recording, read_recording
+from jobmon.client.wfformat.writer import written_document
 
 __all__ = [
     "BuildOptions",
@@ -24,4 +26,5 @@ __all__ = [
     "parse_recording",
     "prepare_directory",
     "read_recording",
+    "written_document",
 ]

@@ -27,7 +27,7 @@ class WorkflowSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowsResponse:
-    """GET /workflows?workflow_id=&user=&limit= (both repeatable): newest first."""
+    """GET /workflows?workflow_id=&user=&status=&unchanged_since=&limit= (the first three repeatable): newest first."""
 
     workflows: list[WorkflowSummary]
 
@@ -235,3 +235,33 @@ class OutputsResponse:
     """GET /workflows/{workflow_id}/outputs?array=&job=&limit=: by task id; `*` in the names stands for anything."""
 
     outputs: list[TaskOutput]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedTask:
+    """A task with all that is recorded of it. It waits for the tasks in `upstream_sets`."""
+
+    task_id: int
+    name: str
+    template: str
+    status: str
+    status_at: datetime
+    command: str
+    max_attempts: int
+    num_attempts: int
+    node_args: dict[str, str]
+    task_args: dict[str, str]
+    requested_resources: dict[str, Any]
+    upstream_sets: list[int]
+    attempts: list[Attempt]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportPage:
+    """GET /workflows/{workflow_id}/export?after=&limit=: tasks with ids above `after`, by id; none: that is all.
+
+    `sets`: task ids in each set that a task of the page waits for.
+    """
+
+    tasks: list[ExportedTask]
+    sets: dict[int, list[int]]

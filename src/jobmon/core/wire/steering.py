@@ -75,3 +75,21 @@ class HistoryResponse:
     """GET /workflows/{workflow_id}/history?limit=: newest first."""
 
     entries: list[HistoryEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeRequest:
+    """POST /workflows/{workflow_id}/purge: forget a workflow, its tasks and attempts for good. -> `PurgeResponse`
+
+    409 `InvalidRequest` while a run or an attempt of it is active, or if it belongs to somebody else.
+    """
+
+    user: str
+    any_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeResponse:
+    """How many tasks went."""
+
+    tasks: int

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,11 +23,25 @@ VERSION_TABLE: Final = "migration"
 IDENTITY_BYTES: Final = 5
 
 
-def upgrade(engine: Engine) -> None:
-    """Create or upgrade the schema.
+def revision_of(engine: Engine) -> str | None:
+    """Return the revision of a database; None: there is nothing in it yet."""
+    with engine.connect() as connection:
+        return _version(connection)
+
+
+def known_revisions() -> list[str]:
+    """Return all revisions, oldest first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    return [script.revision for script in scripts][::-1]
+
+
+def upgrade(engine: Engine) -> Path | None:
+    """Create or upgrade the schema; return the copy that was made of an SQLite database before it was changed.
 
     Raises:
-        ConfigError: the database was written by a newer version of Jobmon.
+        ConfigError: the database was written by a newer version of Jobmon, or there is no room for the copy.
     """
     with engine.connect() as connection:
         if connection.dialect.name == "sqlite":
@@ -34,8 +50,7 @@ def upgrade(engine: Engine) -> None:
         if found is None:
             _create(connection)
         connection.commit()
-    if found not in (None, HEAD):
-        _migrate(engine, str(found))
+    return None if found in (None, HEAD) else _migrate(engine, str(found))
 
 
 def _version(connection: Connection) -> str | None:
@@ -68,15 +83,33 @@ def alembic_config(engine: Engine | None = None) -> Config:
     return config
 
 
-def _migrate(engine: Engine, found: str) -> None:
+def _migrate(engine: Engine, found: str) -> Path | None:
     from alembic import command
-    from alembic.script import ScriptDirectory
 
     config: Any = alembic_config(engine)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found not in known:
+    if found not in known_revisions():
         raise ConfigError(
             f"The database has version {found}, which this Jobmon does not know: a newer one wrote it. "
             "Upgrade Jobmon (pip install --upgrade jobmon), or name another database in db.sqlalchemy_database_uri."
         )
+    copy = _back_up(engine, found)
     command.upgrade(config, "head")
+    return copy
+
+
+def _back_up(engine: Engine, found: str) -> Path | None:
+    """Copy an SQLite database, beside it; one copy for each revision. Others have their own ways."""
+    path = engine.url.database
+    if engine.dialect.name != "sqlite" or not path or path == ":memory:":
+        return None
+    copy = Path(f"{path}.before-{HEAD}-was-{found}")
+    try:
+        copy.touch(mode=0o600)
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+    except (sqlite3.Error, OSError) as error:
+        copy.unlink(missing_ok=True)
+        raise ConfigError(
+            f"The database must be upgraded, but cannot be copied to {copy} before: {error}. Make room there."
+        ) from error
+    return copy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import fsm
@@ -20,13 +21,12 @@ from jobmon.core.wire.monitoring import (
     WorkflowSummary,
 )
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
-from jobmon.server.models.types import to_datetime
+from jobmon.server.models.types import to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries.presence import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from jobmon.server.sql import Session
 
@@ -36,10 +36,12 @@ _FAILED: Final = tuple(sorted(fsm.TERMINAL[Machine.TASK_INSTANCE] - {TaskInstanc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowsQuery:
-    """Which workflows; no ids or users: all."""
+    """Which workflows; no ids, users, statuses or time: all."""
 
     workflow_id: list[int] = field(default_factory=list)
     user: list[str] = field(default_factory=list)
+    status: list[str] = field(default_factory=list)
+    unchanged_since: datetime | None = None
     limit: int = 100
 
 
@@ -75,8 +77,13 @@ def workflows(session: Session, query: WorkflowsQuery) -> WorkflowsResponse:
         conditions.append("w.id IN (:ids...)")
     if query.user:
         conditions.append("w.user_name IN (:users...)")
+    if query.status:
+        conditions.append("w.status IN (:statuses...)")
+    if query.unchanged_since:
+        conditions.append("w.status_at <= :since")
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    values = {"ids": query.workflow_id, "users": query.user}
+    since = query.unchanged_since and to_microseconds(query.unchanged_since)
+    values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status, "since": since}
     used = {name: value for name, value in values.items() if value}
     rows = session.rows(
         f"""
@@ -133,6 +140,16 @@ FROM task t JOIN task_array a ON a.id = t.array_id
 """
 
 
+_ATTEMPTS: Final = """
+SELECT ti.id, ti.task_id, ti.workflow_run_id, ti.number, ti.status, c.name, q.name, ti.distributor_id, ti.host,
+       ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.ended_at, ti.exit_code, ti.exit_signal, ti.cause,
+       ti.error, ti.charged, ti.stdout, ti.stderr, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes,
+       r.requested, r.kind, r.original
+FROM task_instance ti JOIN task_resources r ON r.id = ti.task_resources_id JOIN queue q ON q.id = r.queue_id
+JOIN cluster c ON c.id = ti.cluster_id WHERE ti.task_id IN (:tasks...) ORDER BY ti.task_id, ti.number
+"""
+
+
 def _task(row: Sequence[Any]) -> TaskSummary:
     return TaskSummary(
         task_id=row[0],
@@ -165,18 +182,15 @@ def task_detail(session: Session, task_id: int) -> TaskDetail:
     row = session.row(f"{_TASK} WHERE t.id = :id", id=task_id)
     if row is None:
         raise NotFound.of("task", task_id)
-    attempts = session.rows(
-        """
-        SELECT ti.id, ti.task_id, ti.workflow_run_id, ti.number, ti.status, c.name, q.name, ti.distributor_id, ti.host,
-               ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.ended_at, ti.exit_code, ti.exit_signal, ti.cause,
-               ti.error, ti.charged, ti.stdout, ti.stderr, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes,
-               r.requested, r.kind, r.original
-        FROM task_instance ti JOIN task_resources r ON r.id = ti.task_resources_id JOIN queue q ON q.id = r.queue_id
-        JOIN cluster c ON c.id = ti.cluster_id WHERE ti.task_id = :id ORDER BY ti.number
-        """,
-        id=task_id,
-    )
-    return TaskDetail(task=_task(row), workflow_id=row[8], attempts=[_attempt(attempt) for attempt in attempts])
+    return TaskDetail(task=_task(row), workflow_id=row[8], attempts=attempts_of(session, [task_id])[task_id])
+
+
+def attempts_of(session: Session, task_ids: Sequence[int]) -> dict[int, list[Attempt]]:
+    """Return all attempts of some tasks, oldest first."""
+    found: dict[int, list[Attempt]] = defaultdict(list)
+    for row in session.rows(_ATTEMPTS, tasks=task_ids):
+        found[row[1]].append(_attempt(row))
+    return found
 
 
 def _attempt(row: Sequence[Any]) -> Attempt:

@@ -13,7 +13,7 @@ from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import watching as looking
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.queries import activity, explaining, failures, outputs, usage
+from jobmon.server.queries import activity, explaining, exporting, failures, outputs, usage
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
@@ -25,6 +25,7 @@ from jobmon.server.usecases import (
     concurrency,
     definitions,
     launching,
+    purging,
     reporting,
     resuming,
     runs,
@@ -114,6 +115,19 @@ async def _bind_tasks(call: Call) -> bind.TasksResponse:
     (workflow_id,) = call.ids
     slices = binding.task_slices(call.message)
     return binding.join_tasks([await call.services.writer.run(binding.find_tasks, workflow_id, one) for one in slices])
+
+
+async def _purge(call: Call) -> steering.PurgeResponse:
+    (workflow_id,) = call.ids
+    run_use_case = call.services.writer.run
+    await run_use_case(purging.start_purge, workflow_id, call.message)
+    count = 0
+    while gone := await run_use_case(purging.purge_tasks, workflow_id):
+        count += gone
+    await run_use_case(purging.purge_rest, workflow_id, call.message)
+    while await run_use_case(purging.purge_dags):
+        pass
+    return steering.PurgeResponse(tasks=count)
 
 
 async def _reset_tasks(call: Call) -> None:
@@ -211,6 +225,7 @@ _STEERING: Final = (
         steering.TaskUpdatePlan,
     ),
     _post(f"{_WORKFLOW}/task_updates", _write(update_tasks), steering.TaskUpdateRequest, steering.TaskUpdateResponse),
+    _post(f"{_WORKFLOW}/purge", _purge, steering.PurgeRequest, steering.PurgeResponse),
     _get(f"{_WORKFLOW}/history", _read(planning.history), steering.HistoryResponse, query=planning.HistoryQuery),
 )
 _READING: Final = (
@@ -265,6 +280,7 @@ _READING: Final = (
         sizing.HistoryResponse,
     ),
     _post(f"{_WORKFLOW}/sizing", _read(judging.workflow_sizing), sizing.SizingRequest, sizing.SizingResponse),
+    _get(f"{_WORKFLOW}/export", _read(exporting.export_page), monitoring.ExportPage, query=exporting.ExportQuery),
     _get("/task_instances/{task_instance_id:int}/log_tail", _read(people.log_tail), monitoring.LogTail),
 )
 

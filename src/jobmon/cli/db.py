@@ -1,0 +1,165 @@
+"""`jobmon db`: the database itself: its revision, upgrades, what is purged from it and what is exported.
+
+Upgrade and revision open the database of the settings, else that of the data folder; the others ask the server.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from jobmon.cli import exporting, purging
+from jobmon.cli.main import EXIT_FAILED
+from jobmon.cli.rendering import OUTPUT
+from jobmon.cli.steering import YES, make_sure
+from jobmon.core.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+_STATES: Final = {
+    "none": "There is no database yet; the first server makes it.",
+    "current": "It is up to date.",
+    "older": "It is older than this program: jobmon db upgrade (a server does so by itself when it starts).",
+    "newer": "A newer Jobmon wrote it, and this one does not read it: pip install --upgrade jobmon.",
+}
+
+
+@click.group()
+def db() -> None:
+    """The database: its revision, upgrade, purge of old workflows, export."""
+
+
+db.add_command(purging.purge)
+db.add_command(exporting.export)
+
+
+@db.command(epilog="Example: jobmon db revision")
+@OUTPUT
+def revision(output: str) -> None:
+    """Show the revision of the database and whether this program can work with it. Exit code 1 if not as it is."""
+    from jobmon.cli import rendering
+
+    found = _state()
+    if output == "json":
+        rendering.show_json(found)
+    else:
+        rendering.show_pairs({key: value for key, value in found.items() if key != "state"})
+        click.echo(_STATES[found["state"]])
+    if found["state"] in ("older", "newer"):
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _state() -> dict[str, Any]:
+    from jobmon.server.migrations import HEAD
+    from jobmon.server.migrations.upgrading import known_revisions, revision_of
+
+    uri, path = _place()
+    found = None
+    if path is None or path.exists():
+        engine = _opened(uri)
+        found = revision_of(engine)
+        engine.dispose()
+    if found is None:
+        state = "none"
+    elif found == HEAD:
+        state = "current"
+    else:
+        state = "older" if found in known_revisions() else "newer"
+    return {"database": _shown(uri), "revision": found, "newest": HEAD, "state": state}
+
+
+def _place() -> tuple[str, Path | None]:
+    """Return the address of the database, and its file where it is the one of the data folder."""
+    from jobmon.core import places
+    from jobmon.core.configuration import JobmonConfig, data_directory
+    from jobmon.server.embedded import DATABASE_NAME
+
+    if uri := str(JobmonConfig().get("db", "sqlalchemy_database_uri") or ""):
+        return uri, None
+    path = places.database_directory(data_directory()) / DATABASE_NAME
+    return f"sqlite:///{path}", path
+
+
+def _opened(uri: str) -> Engine:
+    """Open it; one that does not answer is a failure in one line."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from jobmon.server.database import open_engine
+
+    engine = open_engine(uri)
+    try:
+        engine.connect().close()
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise click.ClickException(f"{_shown(uri)} cannot be opened: {str(error).splitlines()[0]}") from None
+    return engine
+
+
+def _shown(uri: str) -> str:
+    from jobmon.cli import rendering
+
+    hidden = {"db": {"uri": uri}}
+    rendering.hide_secret(hidden, "uri")
+    return str(hidden["db"]["uri"])
+
+
+@db.command(epilog="Example: jobmon db upgrade")
+@YES
+def upgrade(yes: bool) -> None:
+    """Bring the database to the revision of this program, or make it. An SQLite database is copied before.
+
+    No server may work with it meanwhile: stop yours with `jobmon server stop`.
+    """
+    found = _state()
+    if found["state"] == "current":
+        click.echo(f"{found['database']} is at revision {found['revision']}: nothing to do.")
+        return
+    if found["state"] == "newer":
+        raise ConfigError(f"{found['database']} is at revision {found['revision']}. {_STATES['newer']}")
+    uri, path = _place()
+    if path is None:
+        make_sure(f"{_what_happens(found)} Stop every server of it, and back it up.", is_sure=yes)
+        copy = _upgraded(uri)
+    else:
+        copy = _upgraded_alone(uri, path, _what_happens(found), is_sure=yes)
+    click.echo(f"{found['database']} is at revision {found['newest']}.")
+    if copy is not None:
+        click.echo(f"As it was before: {copy}")
+
+
+def _what_happens(found: dict[str, Any]) -> str:
+    before = "is made" if found["revision"] is None else f"goes from revision {found['revision']}"
+    return f"{found['database']} {before}, to revision {found['newest']}."
+
+
+def _upgraded_alone(uri: str, path: Path, what: str, *, is_sure: bool) -> Path | None:
+    """Upgrade the data folder's database while no server of it can be there."""
+    from jobmon.core import places
+    from jobmon.core.configuration import data_directory
+    from jobmon.server.embedded import LOCK_NAME, held
+
+    places.make_private(data_directory())
+    folder = places.make_private(path.parent)
+    with held(folder / LOCK_NAME) as is_ours:
+        if not is_ours:
+            raise click.ClickException("The server of this data folder runs: jobmon server stop, then again.")
+        make_sure(what, is_sure=is_sure)
+        return _upgraded(uri)
+
+
+def _upgraded(uri: str) -> Path | None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from jobmon.server import migrations
+
+    engine = _opened(uri)
+    try:
+        return migrations.upgrade(engine)
+    except SQLAlchemyError as error:
+        raise click.ClickException(f"The upgrade failed: {str(error).splitlines()[0]}") from error
+    finally:
+        engine.dispose()

@@ -1,0 +1,98 @@
+"""`jobmon db export`: a workflow as JSON lines or in WfFormat, page by page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import click
+
+from jobmon.cli.steering import workflow_summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import ExportPage, WorkflowSummary
+
+PAGE_TASKS: Final = 1_000
+FORMAT: Final = "jobmon-1"
+
+
+@click.command(epilog="Example: jobmon db export -w 5 -f five.jsonl")
+@click.option("-w", "--workflow-id", type=int, required=True, help="The workflow.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["jsonl", "wfformat"]),
+    default="jsonl",
+    show_default=True,
+    help="A JSON object a line: the workflow, then sets of task ids and tasks; or a WfFormat 1.5 document.",
+)
+@click.option("-f", "--file", "path", type=click.Path(path_type=Path, dir_okay=False), help="Write it here, not out.")
+def export(workflow_id: int, kind: str, path: Path | None) -> None:
+    """Write all that is recorded of a workflow: definition, attempts, usage.
+
+    In JSON lines a task waits for the tasks of its `upstream_sets`; each set stands on a line before it. A WfFormat
+    file can be run by `jobmon workflow run`, and read by other tools.
+    """
+    from jobmon.core.requester import Requester
+
+    requester = Requester.from_defaults()
+    summary = workflow_summary(requester, workflow_id)
+    pages = _pages(requester, workflow_id)
+    lines: Iterable[dict[str, Any]] = _lines(summary, pages) if kind == "jsonl" else _wfformat(summary, pages)
+    if path is None:
+        _write(lines, sys.stdout)
+        return
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            _write(lines, file)
+        temporary.replace(path)
+    except OSError as error:
+        raise click.FileError(str(path), error.strerror) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    click.echo(f"Written: {path}", err=True)
+
+
+def _write(lines: Iterable[Any], file: TextIO) -> None:
+    for line in lines:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _pages(requester: Requester, workflow_id: int) -> Iterator[ExportPage]:
+    from jobmon.core.wire.monitoring import ExportPage
+
+    after = 0
+    while True:
+        query = {"after": after, "limit": PAGE_TASKS}
+        page = requester.call(f"/workflows/{workflow_id}/export", query, ExportPage, "get")
+        if not page.tasks:
+            return
+        yield page
+        after = page.tasks[-1].task_id
+
+
+def _lines(summary: WorkflowSummary, pages: Iterable[ExportPage]) -> Iterator[dict[str, Any]]:
+    """Yield the workflow, then each set before the first task that names it."""
+    import msgspec
+
+    yield {"kind": "workflow", "format": FORMAT, **msgspec.to_builtins(summary)}
+    written: set[int] = set()
+    for page in pages:
+        for number, members in page.sets.items():
+            if number not in written:
+                written.add(number)
+                yield {"kind": "set", "set_id": number, "task_ids": members}
+        for task in page.tasks:
+            yield {"kind": "task", **msgspec.to_builtins(task)}
+
+
+def _wfformat(summary: WorkflowSummary, pages: Iterable[ExportPage]) -> Iterator[dict[str, Any]]:
+    from jobmon.client.wfformat import written_document
+
+    yield written_document(summary, pages)

@@ -1,0 +1,189 @@
+"""`jobmon db purge`: forget workflows with their attempts and output, for good."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from jobmon.cli.main import EXIT_FAILED
+from jobmon.cli.rendering import OUTPUT
+from jobmon.cli.steering import ANY_OWNER, YES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import WorkflowSummary
+
+PURGED_MAX: Final = 10_000
+SHOWN_MAX: Final = 50
+#: A workflow of a million tasks takes about a minute.
+PURGE_SECONDS_MAX: Final = 3_600.0
+_AGE: Final = re.compile(r"(\d+)\s*(d|h|m)?", re.IGNORECASE)
+_AGE_SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60}
+
+
+class Age(click.ParamType[float]):
+    """How long ago: 30d, 12h, 45m; a number alone is days. Its value is seconds."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        found = _AGE.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{value!r}: write 30d, 12h or 45m.", param, ctx)
+        return float(int(found[1]) * _AGE_SECONDS[(found[2] or "d").lower()])
+
+
+def _statuses(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> list[str]:
+    from jobmon.cli.words import status_letter
+    from jobmon.core.constants import WorkflowStatus
+
+    return [status_letter(WorkflowStatus, word, WorkflowStatus) for word in words]
+
+
+@click.command(epilog="Example: jobmon db purge --status DONE --older-than 90d")
+@click.option("-w", "--workflow-id", "workflow_ids", type=int, multiple=True, help="Repeatable.")
+@click.option(
+    "-s",
+    "--status",
+    "statuses",
+    multiple=True,
+    callback=_statuses,
+    help="Yours that stand so: DONE. Repeatable.",
+)
+@click.option("--older-than", type=Age(), help="Yours whose status has not changed for so long: 30d, 12h.")
+@YES
+@ANY_OWNER
+@OUTPUT
+def purge(
+    *,
+    workflow_ids: tuple[int, ...],
+    statuses: list[str],
+    older_than: float | None,
+    yes: bool,
+    any_owner: bool,
+    output: str,
+) -> None:
+    """Forget workflows for good: tasks, attempts, kept output, history, and the log files below the data folder.
+
+    Those that are being run stay. Tools, templates and clusters stay too; files that commands wrote elsewhere are not
+    touched. The database keeps its size and fills the room again.
+    """
+    from jobmon.cli import rendering
+    from jobmon.core.requester import Requester
+
+    if not (workflow_ids or statuses or older_than is not None):
+        raise click.UsageError("Say which: --workflow-id, --status or --older-than.")
+    requester = Requester.from_defaults()
+    found = _chosen(requester, workflow_ids, statuses, older_than, any_owner=any_owner)
+    if found:
+        _ask(found, is_sure=yes)
+    results = [_purge(requester, summary, any_owner=any_owner) for summary in found]
+    if output == "json":
+        rendering.show_json(results)
+    elif not found:
+        click.echo("There is no such workflow of yours." if not any_owner else "There is no such workflow.")
+    else:
+        _show(results)
+    if any(result["refused"] for result in results):
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _chosen(
+    requester: Requester,
+    workflow_ids: Sequence[int],
+    statuses: Sequence[str],
+    older_than: float | None,
+    *,
+    any_owner: bool,
+) -> list[WorkflowSummary]:
+    from datetime import UTC, datetime, timedelta
+
+    from jobmon.client.binding import user_name
+    from jobmon.core.exceptions import InvalidRequest
+    from jobmon.core.wire.monitoring import WorkflowsResponse
+
+    since = None if older_than is None else (datetime.now(UTC) - timedelta(seconds=older_than)).isoformat()
+    query = {
+        "workflow_id": list(workflow_ids),
+        "status": list(statuses),
+        "unchanged_since": since,
+        "user": [] if any_owner or workflow_ids else [user_name()],
+        "limit": PURGED_MAX,
+    }
+    found = requester.call("/workflows", query, WorkflowsResponse, "get").workflows
+    missing = sorted(set(workflow_ids) - {summary.workflow_id for summary in found})
+    if missing and not (statuses or since):
+        raise InvalidRequest(f"There is no workflow {', '.join(map(str, missing))}.")
+    return found
+
+
+def _ask(found: Sequence[WorkflowSummary], *, is_sure: bool) -> None:
+    """Show what goes and ask; where nobody can be asked, it must have been said before."""
+    from jobmon.cli.words import number_of
+    from jobmon.core.constants import WorkflowStatus
+
+    for one in found[:SHOWN_MAX]:
+        what = f"{number_of(one.task_count, 'task')}, {number_of(one.attempt_count, 'attempt')}"
+        state = WorkflowStatus(one.status).name
+        click.echo(f"  {one.workflow_id} {one.name or one.tool_name} of {one.user}: {state}, {what}", err=True)
+    if len(found) > SHOWN_MAX:
+        click.echo(f"  and {len(found) - SHOWN_MAX} more", err=True)
+    if is_sure:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{number_of(len(found), 'workflow')} would go for good; confirm by --yes.")
+    click.confirm(f"Forget {number_of(len(found), 'workflow')} for good?", abort=True, err=True)
+
+
+def _purge(requester: Requester, summary: WorkflowSummary, *, any_owner: bool) -> dict[str, Any]:
+    from jobmon.client.binding import user_name
+    from jobmon.core.exceptions import InvalidRequest
+    from jobmon.core.wire.steering import PurgeRequest, PurgeResponse
+
+    number = summary.workflow_id
+    result: dict[str, Any] = {"workflow_id": number, "tasks": 0, "log_folder": None, "refused": None}
+    logs = _log_folder(requester, number)
+    request = PurgeRequest(user=user_name(), any_owner=any_owner)
+    route = f"/workflows/{number}/purge"
+    try:
+        result["tasks"] = requester.call(route, request, PurgeResponse, request_timeout=PURGE_SECONDS_MAX).tasks
+    except InvalidRequest as error:
+        result["refused"] = str(error)
+        return result
+    if logs is not None:
+        shutil.rmtree(logs, ignore_errors=True)
+        result["log_folder"] = str(logs)
+    return result
+
+
+def _log_folder(requester: Requester, workflow_id: int) -> Path | None:
+    """Return the folder of its logs below our data folder, if its output is there: each server numbers on its own."""
+    from jobmon.core.configuration import data_directory
+    from jobmon.core.wire.monitoring import OutputsResponse
+
+    folder = data_directory() / "logs" / str(workflow_id)
+    if not folder.is_dir() or folder.is_symlink():
+        return None
+    found = requester.call(f"/workflows/{workflow_id}/outputs", {"limit": SHOWN_MAX}, OutputsResponse, "get").outputs
+    is_there = any(one.stdout is not None and one.stdout.startswith(f"{folder}/") for one in found)
+    return folder if is_there else None
+
+
+def _show(results: Sequence[dict[str, Any]]) -> None:
+    from jobmon.cli.words import number_of
+
+    for result in results:
+        if result["refused"]:
+            click.echo(f"Workflow {result['workflow_id']} stays: {result['refused']}", err=True)
+    gone = [result for result in results if not result["refused"]]
+    if gone:
+        tasks = number_of(sum(result["tasks"] for result in gone), "task")
+        click.echo(f"Forgotten: {number_of(len(gone), 'workflow')} with {tasks}.")
