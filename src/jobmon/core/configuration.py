@@ -65,7 +65,10 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
         "idle_timeout": Setting(900, "An embedded server that nobody uses ends after this time, seconds."),
         "start_timeout": Setting(60, "Longest wait for an embedded server to start, seconds."),
         "long_poll": Setting(30, "How long a request is held open, seconds."),
-        "host": Setting("127.0.0.1", "Address on which an embedded server listens beside its Unix socket."),
+        "host": Setting(
+            "127.0.0.1",
+            "Address on which an embedded server listens beside its Unix socket; this host's is added for remote jobs.",
+        ),
     },
     "supervisor": {
         "idle_timeout": Setting(60, "A supervisor with nothing to run and nobody connected ends after this, seconds."),

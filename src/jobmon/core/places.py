@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import stat
 import tempfile
 from functools import cache
@@ -27,6 +28,8 @@ SOCKET_PATH_BYTES_MAX: Final = 107
 PRIVATE_FOLDER_MODE: Final = 0o700
 #: Boots differ by multiples of this in what they call the start of a process; no machine is up for longer.
 BOOT_AXIS_SECONDS: Final = 1e9
+#: An address that is meant for documentation and belongs to nobody.
+_SOMEWHERE: Final = ("192.0.2.1", 9)
 #: Of /proc/PID/stat, after the name in brackets.
 _STAT_FIELDS_BEFORE_START_TIME: Final = 19
 
@@ -49,6 +52,37 @@ def make_private(folder: Path) -> Path:
             f"Folder {folder} cannot be used: {error.strerror}. Set JOBMON_DATA_DIR to a folder that you may write to."
         ) from error
     return folder
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address or name leads nowhere but to this host itself."""
+    return host == "localhost" or host.startswith("127.") or host in ("::1", "[::1]")
+
+
+def host_address() -> str:
+    """Return the address of this host that others are most likely to reach: the one from which it would speak to them.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(_SOMEWHERE)  # nothing is sent
+            found = str(probe.getsockname()[0])
+    except OSError:
+        found = _address_by_name()
+    if is_loopback(found):
+        raise ConfigError(
+            "The address by which other hosts reach this one cannot be told; name it by the setting server.host."
+        )
+    return found
+
+
+def _address_by_name() -> str:
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return "127.0.0.1"
 
 
 def mounts() -> dict[Path, str]:

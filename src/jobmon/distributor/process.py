@@ -22,6 +22,7 @@ from jobmon.core.clock import SystemClock
 from jobmon.core.cluster import load_plugin
 from jobmon.core.configuration import JobmonConfig, data_directory, environment_variable
 from jobmon.core.requester import Requester
+from jobmon.core.wire.server import ServerAddress
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.gateway import ServerGateway
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
@@ -79,6 +80,8 @@ async def _serve(
         return surroundings_of(response, workflow_run_id, logs, config)
 
     def make_cluster(info: ClusterInfo, response: DistributorResponse) -> ClusterDistributor:
+        if load_plugin(info.plugin).get_cluster_distributor_class().is_remote:
+            os.environ.update(remote_environment(requester, config))
         return build_cluster(info, response, data, config)
 
     async with requester.open_session() as session:
@@ -134,6 +137,18 @@ def worker_environment(requester: Requester, config: JobmonConfig, data: Path) -
     if config.get("http", "service_url"):
         found.update(JOBMON_SERVICE_URL=requester.target.address, JOBMON_TOKEN=requester.target.token)
     return found
+
+
+def remote_environment(requester: Requester, config: JobmonConfig) -> dict[str, str]:
+    """Have an embedded server opened to other hosts; return what workers need there that cannot read the data folder.
+
+    Raises:
+        JobmonError: it cannot be opened.
+    """
+    if config.get("http", "service_url"):
+        return {}
+    address = requester.call("/server/open_to_other_hosts", None, ServerAddress).address
+    return {"JOBMON_SERVER_ADDRESS": address, "JOBMON_TOKEN": requester.target.token}
 
 
 def timings_of(config: JobmonConfig) -> Timings:

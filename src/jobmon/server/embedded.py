@@ -20,6 +20,7 @@ import stat
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -45,6 +46,7 @@ RETIRE_LOOK_SECONDS: Final = 0.05
 SHUTDOWN_SECONDS_MAX: Final = 5
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
+ALL_ADDRESSES: Final = "0.0.0.0"
 
 logger = logging.getLogger("jobmon.server")
 
@@ -79,9 +81,41 @@ class _Server(uvicorn.Server):
         if self.started:
             self._on_ready()
 
+    async def listen(self, tcp: socket.socket) -> None:
+        """Listen on a further socket."""
+        kind: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        make = partial(kind, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_server(make, sock=tcp, backlog=BACKLOG))
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.begin_stop()
         await super().shutdown(sockets)
+
+
+class _Embedded:
+    """What an embedded server says of itself in the access file, and the door to other hosts when one is asked for."""
+
+    def __init__(self, server: _Server, record: AccessFile, data: Path) -> None:
+        self._server = server
+        self._record = record
+        self._data = data
+
+    def write(self, *, running: bool = True, retiring: bool = False) -> None:
+        """Write the access file."""
+        self._record = replace(self._record, running=running, retiring=retiring or self._record.retiring)
+        access.write_access_file(self._record, self._data)
+
+    async def open_to_other_hosts(self) -> str:
+        """Listen on this host's address, too, if not done yet; return where other hosts find this server."""
+        host, _, port = self._record.address.removeprefix("http://").rpartition(":")
+        if places.is_loopback(host):
+            tcp = _tcp_socket(places.host_address(), int(port))
+            await self._server.listen(tcp)
+            self._record = replace(self._record, address=_address_of(tcp))
+            self.write()
+            logger.info("listening for other hosts at %s", self._record.address)
+        return self._record.address
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,8 +164,6 @@ def _serve_data_folder(data: Path, folder: Path, config: JobmonConfig) -> int:
     try:
         loops.run(_serve_embedded(app, listening, data, record, config.get_float("server", "idle_timeout")))
     finally:
-        with contextlib.suppress(OSError):
-            access.write_access_file(replace(record, running=False), data)
         if listening.socket_path:
             Path(listening.socket_path).unlink(missing_ok=True)
     return 0
@@ -141,7 +173,7 @@ async def _serve_embedded(
     app: FastAPI, listening: Listening, data: Path, record: AccessFile, idle_timeout: float
 ) -> None:
     def ready() -> None:
-        access.write_access_file(record, data)
+        embedded.write()
         logger.info("ready at %s %s", record.address, record.socket)
 
     retire = asyncio.Event()
@@ -149,16 +181,20 @@ async def _serve_embedded(
     def ask_to_retire() -> None:
         logger.info("asked to end when idle: a newer version wants to take over")
         with contextlib.suppress(OSError):
-            access.write_access_file(replace(record, retiring=True), data)
+            embedded.write(retiring=True)
         retire.set()
 
     server = _Server(_uvicorn_config(app), app, ready)
+    embedded = _Embedded(server, record, data)
+    app.state.open_to_other_hosts = embedded.open_to_other_hosts
     asyncio.get_running_loop().add_signal_handler(access.RETIRE_SIGNAL, ask_to_retire)
     watching = asyncio.create_task(_end_when_unused(server, app, idle_timeout, retire))
     try:
         await server.serve(listening.sockets)
     finally:
         watching.cancel()
+        with contextlib.suppress(OSError):
+            embedded.write(running=False)
 
 
 async def _end_when_unused(server: uvicorn.Server, app: FastAPI, idle_timeout: float, retire: asyncio.Event) -> None:
@@ -214,13 +250,25 @@ def _record(listening: Listening, token: str, uri: str) -> AccessFile:
 
 
 def _listen(data: Path, former: AccessFile | None, host: str) -> Listening:
-    port = int(former.address.rpartition(":")[2]) if former is not None else 0
-    tcp = _tcp_socket(host, port)
-    address = f"http://{host}:{tcp.getsockname()[1]}"
+    """Listen where the former server did. What was opened to other hosts stays so: jobs may be running there."""
+    former_host, _, port = former.address.removeprefix("http://").rpartition(":") if former is not None else ("", "", 0)
+    sockets = [_tcp_socket(host, int(port))]
+    if places.is_loopback(host) and former_host and not places.is_loopback(former_host):
+        try:
+            sockets.append(_tcp_socket(places.host_address(), int(port)))
+        except ConfigError as error:
+            logger.warning("other hosts cannot reach this server any more: %s", error)
+    address = _address_of(sockets[-1])
     path = places.socket_path(data, "server")
     if path is None:
-        return Listening([tcp], "", address)
-    return Listening([_unix_socket(path), tcp], str(path), address)
+        return Listening(sockets, "", address)
+    return Listening([_unix_socket(path), *sockets], str(path), address)
+
+
+def _address_of(tcp: socket.socket) -> str:
+    """Return where a socket is found; one that listens on all addresses is found at this host's."""
+    host, port = tcp.getsockname()[:2]
+    return f"http://{places.host_address() if host == ALL_ADDRESSES else host}:{port}"
 
 
 def _tcp_socket(host: str, port: int) -> socket.socket:

@@ -1,7 +1,8 @@
 """The worker's door to the server: a few HTTP/1.1 requests, written to a socket by hand (`http.client` imports a lot).
 
 The server is where `JOBMON_SERVICE_URL` says (token: `JOBMON_TOKEN`), else where the access file in the data folder
-says. That file is read anew before every connection, because an embedded server may have been started again.
+says. That file is read anew before every connection, because an embedded server may have been started again. On a host
+that cannot read it, the server is where it was when the job was submitted (`JOBMON_SERVER_ADDRESS`, `JOBMON_TOKEN`).
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def find_server(environment: Mapping[str, str]) -> Place:
         is_here = access["host"] == socket.gethostname()
         return _place(access["address"], access["socket"] if is_here else "", access["token"])
     except (OSError, ValueError, KeyError) as error:
+        if url := environment.get("JOBMON_SERVER_ADDRESS"):
+            return _place(url, "", environment.get("JOBMON_TOKEN", ""))
         raise ServerAway(f"no server is known here: {error}") from None
 
 
@@ -66,6 +69,10 @@ def _place(url: str, path: str, token: str) -> Place:
 
 class Gateway:
     """Sends requests over one connection, which is opened again when it broke."""
+
+    #: The last address that was tried, and what went wrong there.
+    where = "no address"
+    failure = ""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -83,12 +90,14 @@ class Gateway:
         except (OSError, ValueError) as error:
             was_kept = self._line is not None
             self.close()
+            self.failure = str(error)
             if not was_kept:
                 raise ServerAway(str(error)) from None
         try:  # a connection that was kept may have been closed meanwhile
             return self._post(route, message, timeout)
         except (OSError, ValueError) as error:
             self.close()
+            self.failure = str(error)
             raise ServerAway(str(error)) from None
 
     def _post(self, route: str, message: Mapping[str, Any], timeout: float) -> tuple[int, dict[str, Any]]:
@@ -105,7 +114,12 @@ class Gateway:
 
     def _connected(self, timeout: float) -> tuple[socket.socket, Place]:
         if self._line is None or self._place is None:
-            self._place = find_server(self._environment)
+            try:
+                self._place = find_server(self._environment)
+            except ServerAway as error:
+                self.failure = str(error)
+                raise
+            self.where = f"http://{self._place.host}:{self._place.port}"
             self._line = _connect(self._place, timeout)
         self._line.settimeout(timeout)
         return self._line, self._place

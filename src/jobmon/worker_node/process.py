@@ -26,9 +26,12 @@ REQUEST_TIMEOUT_SECONDS = 20.0
 BEAT_TIMEOUT_SECONDS = 5.0
 PAUSE_SECONDS_FIRST = 0.1
 PAUSE_SECONDS_MAX = 4.5
-START_TRIED_SECONDS = 3600.0
+START_TRIED_SECONDS = 600.0
 REPORT_TRIED_SECONDS = 120.0
 INTERRUPT_TIMEOUT_SECONDS = 10.0
+HTTP_UNAUTHORIZED = 401
+#: Below the data folder; `jobmon.distributor.spools` reads there, a test compares.
+COMPLAINTS_FOLDER = ("logs", "complaints")
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -133,7 +136,10 @@ class Worker:
         self._host = host
         self._gateway = gateway or Gateway(environment)
         self._machine = machine or Machine()
+        #: What the server could not be told, because it could not be spoken to.
+        self.complaint = ""
         self._was_signalled = False
+        self._start_tried = float(environment.get("JOBMON_WORKER_START_SECONDS", START_TRIED_SECONDS))
         self._report_tried = float(environment.get("JOBMON_WORKER_REPORT_SECONDS", REPORT_TRIED_SECONDS))
         self._interrupt_timeout = float(
             environment.get("JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT", INTERRUPT_TIMEOUT_SECONDS)
@@ -141,9 +147,13 @@ class Worker:
 
     def work(self) -> int:
         """Run the attempt; return the exit code: 0 as soon as the ending is known to the server or on disk."""
-        answer = self._post("/worker/start", self._run.request, START_TRIED_SECONDS)
+        answer = self._post("/worker/start", self._run.request, self._start_tried)
         if answer is None:
-            return self._machine.complain("the server does not answer")
+            tried = f"tried for {self._start_tried:.0f} s at {self._gateway.where}: {self._gateway.failure}"
+            return self._give_up(f"the server cannot be reached from {self._host} ({tried})")
+        if answer[0] == HTTP_UNAUTHORIZED:
+            where = f"the server at {self._gateway.where} does not let {self._host} in"
+            return self._give_up(f"{where}: the token is wrong or has expired")
         refusal = self._run.answered(*answer)
         if refusal is not None:
             return self._machine.complain(refusal)
@@ -157,6 +167,10 @@ class Worker:
                 0 if spool.keep(folder, self._run.identity, message) else self._machine.complain("the report is lost")
             )
         return 0
+
+    def _give_up(self, why: str) -> int:
+        self.complaint = why
+        return self._machine.complain(why)
 
     def _run_command(self, outputs: tuple[str, str]) -> Ending:
         job = self._run.job
@@ -231,7 +245,22 @@ def main(argv: Sequence[str]) -> int:
     """Run one attempt."""
     host = socket.gethostname()
     request = start_request(options_of(argv), os.environ, host, os.getpid())
-    return Worker(request, dict(os.environ), host).work()
+    worker = Worker(request, dict(os.environ), host)
+    code = worker.work()
+    if worker.complaint and request["distributor_id"]:
+        folder = os.path.join(data_folder(os.environ), *COMPLAINTS_FOLDER, options.get("cluster-name", ""))
+        _keep_complaint(folder, request["distributor_id"], worker.complaint)
+    return code
+
+
+def _keep_complaint(folder: str, name: str, why: str) -> None:
+    """Let the distributor say it, which looks here when the job has failed, if this folder is its own as well."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+            file.write(why)
+    except OSError:
+        return
 
 
 if __name__ == "__main__":

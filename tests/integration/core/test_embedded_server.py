@@ -24,7 +24,7 @@ from jobmon.core import access, places
 from jobmon.core.exceptions import ConfigError, InvalidRequest, ServerUnavailable
 from jobmon.core.requester import Requester
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
-from jobmon.core.wire.server import Health
+from jobmon.core.wire.server import Health, ServerAddress
 
 WAIT_SECONDS_MAX = 20
 
@@ -245,3 +245,24 @@ def test_the_status_says_what_the_server_is_busy_with(data):
     assert (result.exit_code, shown["pid"], shown["version"]) == (0, found.pid, found.version)
     assert (shown["active_runs"], shown["active_attempts"]) == (0, 0)
     assert shown["database_bytes"] > 10_000
+
+
+def test_it_is_opened_to_other_hosts_on_demand_and_stays_so(data):
+    requester = Requester.from_defaults()
+    here = access.find_server().address
+    opened = requester.call("/server/open_to_other_hosts", None, ServerAddress).address
+    assert opened == f"http://{places.host_address()}:{here.rpartition(':')[2]}"
+    assert requester.call("/server/open_to_other_hosts", None, ServerAddress).address == opened
+    found = access.find_server()
+    assert found.address == opened
+    assert access.access_file_path().stat().st_mode & 0o777 == 0o600
+    for address in (opened, here):
+        with pytest.raises(InvalidRequest, match="wants a token"):
+            Requester(address).call("/tools", ToolRequest(name="t"), ToolResponse)
+        assert Requester(address, token=found.token).call("/tools", ToolRequest(name="t"), ToolResponse).name == "t"
+    os.kill(found.pid, signal.SIGKILL)
+    wait_until(lambda: not places.is_process_alive(found.pid, found.pid_start_time))
+    again = Requester.from_defaults()
+    assert access.find_server().address == opened, "jobs that run elsewhere find the next one at the same address"
+    again.close()
+    requester.close()

@@ -87,6 +87,13 @@ class AccessFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAddress:
+    """POST /server/open_to_other_hosts: the embedded server listens on its host's address, which is told."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTime:
     """GET /time: the last committed stamp of the server's logical clock, ISO 8601."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire import binding as bind
 from jobmon.core.wire import definition, monitoring, run, sizing, steering
 from jobmon.core.wire import failures as failing
@@ -108,6 +109,14 @@ async def _metrics(call: Call) -> about.Metrics:
         active_attempts=found.attempts,
         database_bytes=found.database_bytes,
     )
+
+
+async def _open_to_other_hosts(call: Call) -> about.ServerAddress:
+    """An embedded server is asked this by distributors whose jobs run elsewhere; an institute's is open already."""
+    door = getattr(call.request.app.state, "open_to_other_hosts", None)
+    if door is None:
+        raise InvalidRequest("This server is none of a data folder; its address is the one in http.service_url.")
+    return about.ServerAddress(address=await door())
 
 
 async def _bind_tasks(call: Call) -> bind.TasksResponse:
@@ -230,6 +239,7 @@ _STEERING: Final = (
 )
 _READING: Final = (
     _get("/time", _glance(reading.server_time), about.ServerTime),
+    _post("/server/open_to_other_hosts", _open_to_other_hosts, None, about.ServerAddress),
     _get("/health", _health, about.Health),
     _get("/metrics", _metrics, about.Metrics),
     _get(f"{_WORKFLOW}/metadata", _glance(reading.metadata), orchestrator.WorkflowMetadata),
