@@ -32,8 +32,38 @@ class Ending:
         self.written_bytes: int | None = None
 
 
+class Bell:
+    """Rings when a child ended or a signal came. One for each process."""
+
+    def __init__(self) -> None:
+        self._reader, writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def fileno(self) -> int:
+        """Return what is readable once it has rung."""
+        return self._reader
+
+    def silence(self) -> None:
+        """Be ready to ring again."""
+        try:
+            os.read(self._reader, 4096)
+        except BlockingIOError:
+            return
+
+
 class Child:
     """A command that runs.
+
+    Args:
+        words: its command line.
+        environment: all of it.
+        outputs: paths for stdout and stderr.
+        directory: where it works; this process enters it, too.
+        umask: likewise.
+        bell: of a process with several children; by default one is hung up for this.
 
     Raises:
         OSError, ValueError: it cannot be started.
@@ -46,16 +76,13 @@ class Child:
         outputs: tuple[str, str],
         directory: str,
         umask: int,
+        bell: Bell | None = None,
     ) -> None:
         os.chdir(directory)
         os.umask(umask)
         for path in outputs:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-        self._wake, writer = os.pipe()
-        os.set_blocking(self._wake, False)
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._bell = bell or Bell()
         stdout, stderr = outputs
         same = (os.POSIX_SPAWN_DUP2, 1, 2)
         self.started_at = time.time()
@@ -75,19 +102,14 @@ class Child:
 
     def wait(self, seconds: float) -> Ending | None:
         """Wait until it ended, at most so long; a signal to the worker ends the waiting early, too."""
-        if (ending := self._reaped()) is None:
-            select.select([self._wake], [], [], max(0.0, seconds))
-            self._drain()
-            ending = self._reaped()
+        if (ending := self.reaped()) is None:
+            select.select([self._bell], [], [], max(0.0, seconds))
+            self._bell.silence()
+            ending = self.reaped()
         return ending
 
-    def _drain(self) -> None:
-        try:
-            os.read(self._wake, 4096)
-        except BlockingIOError:
-            return
-
-    def _reaped(self) -> Ending | None:
+    def reaped(self) -> Ending | None:
+        """Return how it ended, or None while it runs."""
         pid, status, usage = os.wait4(self.pid, os.WNOHANG)
         if pid == 0:
             return None

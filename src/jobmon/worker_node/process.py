@@ -1,5 +1,6 @@
 """The worker as a program: `python -I -S <this file> --cluster-name NAME --task-instance-id N`, or for one step of an
-array `--array-id N --batch-number N --array-step-id N`.
+array `--array-id N --batch-number N --array-step-id N`. With `--packed yes` it is a job of that batch that takes its
+tasks from the server, one after another (`pilot.py`).
 
 A cluster that says its own id and the step in environment variables names them with `--distributor-id-variable` and
 `--array-step-variable`. With `--plugin NAME` the plug-in's `ClusterWorkerNode` is asked instead; that imports
@@ -244,7 +245,12 @@ class Worker:
 def main(argv: Sequence[str]) -> int:
     """Run one attempt."""
     host = socket.gethostname()
-    request = start_request(options_of(argv), os.environ, host, os.getpid())
+    options = options_of(argv)
+    request = start_request(options, os.environ, host, os.getpid())
+    if "packed" in options:
+        from jobmon.worker_node import pilot
+
+        return pilot.main(request, dict(os.environ), host)
     worker = Worker(request, dict(os.environ), host)
     code = worker.work()
     if worker.complaint and request["distributor_id"]:

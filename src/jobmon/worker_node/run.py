@@ -14,8 +14,9 @@ LOG_TAIL_BYTES_MAX = 10 * 1024
 ERROR_LINE_CHARACTERS_MAX = 500
 TOKEN_VARIABLES = ("JOBMON_TOKEN", "JOBMON__HTTP__TOKEN")
 #: Letters and words of `jobmon.core.constants`; a test compares them.
-RUNNING, DONE, ERROR = "R", "D", "E"
+RUNNING, DONE, ERROR, RESOURCE_ERROR, UNKNOWN_ERROR = "R", "D", "E", "Z", "U"
 EXIT_CODE, SIGNAL, NOT_STARTED, KILLED = "exit code", "signal", "command not started", "killed"
+OUT_OF_MEMORY, OUT_OF_TIME, WORKER_LOST = "out of memory", "out of time", "worker lost"
 HTTP_OK = 200
 HTTP_SERVER_FAULT = 500
 TYPE_CHECKING = False
@@ -37,6 +38,8 @@ class Run:
         self.request = request
         self.job: dict[str, Any] = {}
         self.is_killed = False
+        self.is_timed_out = False
+        self.is_starved = False
         self._outputs = ("", "")
 
     @property
@@ -134,8 +137,13 @@ class Run:
         words = f"exit code {ending.exit_code}" if ending.signal is None else _signal_words(ending.signal)
         if self.is_killed:
             return ERROR, KILLED, f"killed: {words}"
+        if self.is_timed_out:
+            seconds = max(0.0, ending.ended_at - ending.started_at)
+            return RESOURCE_ERROR, OUT_OF_TIME, f"out of time after {seconds:.1f} s"
         if ending.exit_code == 0:
             return DONE, None, None
+        if self.is_starved:
+            return RESOURCE_ERROR, OUT_OF_MEMORY, f"out of memory: the kernel ended it or a process of it ({words})"
         last = tail.rstrip().rsplit("\n", 1)[-1].strip()[:ERROR_LINE_CHARACTERS_MAX]
         cause = EXIT_CODE if ending.signal is None else SIGNAL
         return ERROR, cause, f"{words}: {last}" if last else words

@@ -49,7 +49,7 @@ def replay(folder: str, deliver: Callable[[Mapping[str, Any]], bool]) -> int:
             _put_aside(path)
         elif deliver(message):
             delivered += 1
-            _remove(path)
+            remove(path)
         else:
             break
     return delivered
@@ -73,7 +73,7 @@ def _put_aside(path: str) -> None:
         return
 
 
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
     try:
         os.unlink(path)
     except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -117,7 +117,14 @@ class World:
         )
         return tool.tool_version_ids[-1], found.task_template_version_ids[0], cluster.cluster_id, resources.ids[0]
 
-    async def bound(self, count: int = 3, *, max_attempts: int = 3, edges: dict[int, list[int]] | None = None):
+    async def bound(
+        self,
+        count: int = 3,
+        *,
+        max_attempts: int = 3,
+        edges: dict[int, list[int]] | None = None,
+        commands: list[str] | None = None,
+    ):
         """Record a workflow of so many tasks; `edges`: index -> indices of its upstreams."""
         version, template, cluster, resources = await self.define()
         name = f"w{next(self.counter)}"
@@ -132,6 +139,8 @@ class World:
         )
         array = (await self.post(f"/workflows/{found.workflow_id}/arrays", IdsResponse, arrays)).ids[0]
         tasks = tasks_request(array, template, name, count, resources, max_attempts)
+        if commands is not None:
+            tasks = replace(tasks, commands=commands)
         answer = await self.post(f"/workflows/{found.workflow_id}/tasks", TasksResponse, tasks)
         if edges:
             await self.post(f"/dags/{found.dag_id}/edges", None, edges_request(answer.node_ids, edges))
