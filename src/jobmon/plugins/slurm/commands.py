@@ -265,11 +265,6 @@ def job_script(submission: Submission) -> str:
     )
 
 
-def chunks_of(length: int, chunk_max: int) -> list[tuple[int, int]]:
-    """Split an array into (first step, length), none longer than the cluster takes."""
-    return [(first, min(chunk_max, length - first)) for first in range(0, length, chunk_max)]
-
-
 def squeue_arguments(user: int) -> list[str]:
     """Return the command that shows all jobs of a user that the controller remembers; an array's rest is one row."""
     fields = ",".join(f"{field}:{SEPARATOR}" for field in QUEUE_FIELDS[:-1])
