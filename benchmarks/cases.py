@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import small
 from benchmarks.figures import Figure
+from benchmarks.slurm import slurm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,6 +205,6 @@ CASES: dict[str, Case] = {
     "start": small.p14_start,
 }
 #: Only when asked for by name.
-ON_REQUEST: dict[str, Case] = {"million": million}
+ON_REQUEST: dict[str, Case] = {"million": million, "slurm": slurm}
 #: By which number of the design the figures of a case are known.
 CASE_NUMBERS = {name: str(case.__name__).partition("_")[0].upper() for name, case in CASES.items()}

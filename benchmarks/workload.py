@@ -93,6 +93,7 @@ def main():
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--cluster", default="multiprocess")
+    parser.add_argument("--resources", type=json.loads, default={}, help="what every task asks for, as JSON")
     parser.add_argument("--bind-only", action="store_true")
     parser.add_argument("--resume", action="store_true", help="the workflow of an earlier script in this data folder")
     parser.add_argument("--keep-server", action="store_true")
@@ -114,6 +115,7 @@ def main():
     tool = Tool(name="bench")
     template = tool.get_task_template("noop", "true {number}", node_args=["number"])
     workflow = tool.create_workflow(name=options.shape, workflow_args="bench", default_cluster_name=options.cluster)
+    workflow.set_default_compute_resources_from_dict(options.cluster, options.resources)
     SHAPES[options.shape](workflow, template, options.count)
     marks["define_seconds"] = time.perf_counter() - start
     start = time.perf_counter()
