@@ -13,6 +13,8 @@ LEAST_SECONDS: Final = 1.0
 #: What was submitted just now may fail at once; otherwise its worker tells.
 SUBMITTED_SECONDS: Final = 3.0
 SHARE_OF_TIME_MAX: Final = 0.05
+#: However slow a cluster is, it is looked at this often.
+FLOOR_SECONDS_MAX: Final = 900.0
 PAUSE_SECONDS_FIRST: Final = 1.0
 PAUSE_SECONDS_MAX: Final = 60.0
 _MINUTE_SECONDS: Final = 60.0
@@ -75,7 +77,8 @@ class Pace:
         self._looked_at = now
         self._is_urgent = False
         self._wish = min(self.most, self._wish * 2)
-        self._floor = max(took / SHARE_OF_TIME_MAX, calls * _MINUTE_SECONDS / self._calls_per_minute)
+        least = max(took / SHARE_OF_TIME_MAX, calls * _MINUTE_SECONDS / self._calls_per_minute)
+        self._floor = min(least, FLOOR_SECONDS_MAX)
 
     def saw(self, at: float) -> None:
         """Note that a view as of then was there already: the next is due as long after it."""

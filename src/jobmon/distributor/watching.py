@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 #: Whoever was told to look and says nothing for so many of the longest intervals is passed over.
 SILENT_INTERVALS: Final = 3
+SILENT_SECONDS_LEAST: Final = 1.0
+#: The server takes no longer times.
+INTERVAL_SECONDS_MAX: Final = 3_600.0
 #: Where another distributor is looking just now, its view is fetched after this long.
 FETCH_SECONDS: Final = 0.5
 VIEW_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -90,8 +93,8 @@ class Watch:
         asked_at = self._clock.monotonic()
         request = WatchRequest(
             holder=self._holder,
-            interval=pace.interval,
-            silence=SILENT_INTERVALS * pace.most,
+            interval=min(pace.interval, INTERVAL_SECONDS_MAX),
+            silence=min(SILENT_INTERVALS * max(pace.most, SILENT_SECONDS_LEAST), INTERVAL_SECONDS_MAX),
             since=since,
             known=self._known,
         )

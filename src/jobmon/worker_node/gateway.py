@@ -85,10 +85,10 @@ class Gateway:
         Raises:
             ServerAway: no answer within `timeout` seconds.
         """
+        was_kept = self._line is not None
         try:
             return self._post(route, message, timeout)
         except (OSError, ValueError) as error:
-            was_kept = self._line is not None
             self.close()
             self.failure = str(error)
             if not was_kept:

@@ -1,0 +1,245 @@
+"""Clusters whose jobs run elsewhere: who looks, what workers may do, what is told to and by their distributor."""
+
+import pytest
+from server_world import CLUSTER, RUN, TI, Refused, report
+
+from jobmon.core.constants import Cause
+from jobmon.core.wire.launching import (
+    WorkerReportRequest,
+    WorkerReportResponse,
+    WorkerStartRequest,
+    WorkerStartResponse,
+)
+from jobmon.core.wire.monitoring import TaskDetail, TaskExplanation
+from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
+from jobmon.server.usecases.watching import PAUSE_SECONDS_MAX
+
+
+class Watcher:
+    """A distributor that watches the cluster."""
+
+    def __init__(self, world, name, interval=2.0, since=1000.0):
+        self.world, self.name, self.interval, self.since, self.known = world, name, interval, since, 0
+
+    async def watch(self):
+        request = WatchRequest(
+            holder=self.name, interval=self.interval, silence=30.0, since=self.since, known=self.known
+        )
+        answer = await self.world.post(f"/clusters/{CLUSTER}/watch", WatchResponse, request)
+        if answer.view is not None:
+            self.known = answer.number
+        return answer
+
+    async def saw(self, view=None, problem=""):
+        request = ViewRequest(holder=self.name, since=self.since, view=view, problem=problem)
+        self.known = (await self.world.post(f"/clusters/{CLUSTER}/view", ViewResponse, request)).number
+
+
+@pytest.fixture
+async def cluster(world):
+    await world.bound(1)
+    return world
+
+
+async def test_one_looks_and_the_others_see_what_it_saw(cluster):
+    first, second = Watcher(cluster, "first"), Watcher(cluster, "second", since=500.0)
+    alone = await first.watch()
+    assert (alone.look, alone.since, alone.is_shared) == (True, 1000.0, False)
+    assert not (await second.watch()).look, "the first one looks just now"
+    cluster.clock.seconds += 1
+    await first.saw("what first saw")
+    seen = await second.watch()
+    assert (seen.look, seen.view, seen.view_since, seen.age) == (False, "what first saw", 1000.0, 1.0)
+    assert (await second.watch()).view is None, "it is known"
+    cluster.clock.seconds += 1
+    again = await second.watch()
+    assert (again.look, again.since, again.is_shared) == (True, 500.0, True), "the view is as old as may be"
+
+
+async def test_the_one_in_the_greatest_hurry_decides_how_often(cluster):
+    slow, fast = Watcher(cluster, "slow", interval=10.0), Watcher(cluster, "fast", interval=1.0)
+    looks = 0
+    for _ in range(20):
+        cluster.clock.seconds += 0.5
+        for one in (slow, fast):
+            if (await one.watch()).look:
+                looks += 1
+                await one.saw("view")
+    assert looks == 10
+
+
+async def test_whoever_was_told_to_look_and_is_silent_is_passed_over(cluster):
+    dead, other = Watcher(cluster, "dead"), Watcher(cluster, "other")
+    assert (await dead.watch()).look
+    cluster.clock.seconds += 29
+    assert not (await other.watch()).look
+    cluster.clock.seconds += 1
+    assert (await other.watch()).look
+    await other.saw("new")
+    await dead.saw("old")
+    assert (await Watcher(cluster, "third").watch()).view == "new"
+
+
+async def test_a_cluster_that_does_not_answer_is_asked_ever_more_seldom(cluster):
+    one, other = Watcher(cluster, "one", interval=1.0), Watcher(cluster, "other", interval=1.0)
+    asked = []
+    for second in range(600):
+        cluster.clock.seconds += 1
+        for each in (one, other):
+            answer = await each.watch()
+            if answer.look:
+                asked.append(second)
+                await each.saw(problem="it does not answer")
+            else:
+                assert answer.problem or not asked
+    assert len(asked) < 25
+    assert asked[-1] - asked[-2] >= PAUSE_SECONDS_MAX - 1
+    cluster.clock.seconds += PAUSE_SECONDS_MAX
+    assert (await one.watch()).look
+    await one.saw("here it is again")
+    seen = await other.watch()
+    assert (seen.view, seen.problem) == ("here it is again", "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"), [({"holder": ""}, "holder"), ({"interval": -1.0}, "interval"), ({"silence": 1e9}, "silence")]
+)
+async def test_wrong_values_are_refused(cluster, wrong, words):
+    values = {"holder": "me", "interval": 1.0, "silence": 30.0, "since": 0.0, **wrong}
+    with pytest.raises(Refused, match=words):
+        await cluster.post(f"/clusters/{CLUSTER}/watch", WatchResponse, WatchRequest(**values))
+
+
+async def test_a_cluster_that_nobody_knows_is_named(cluster):
+    request = WatchRequest(holder="me", interval=1.0, silence=30.0, since=0.0)
+    with pytest.raises(Refused, match="There is no cluster 'nowhere'"):
+        await cluster.post("/clusters/nowhere/watch", WatchResponse, request)
+
+
+# -- workers and their distributor -----------------------------------------------------------------------------
+
+
+async def start_worker(world, attempt, *, pid=7, host="n1", distributor_id="5_0"):
+    request = WorkerStartRequest(
+        task_instance_id=attempt, distributor_id=distributor_id, host=host, pid=pid, started_at=world.clock.now()
+    )
+    return await world.post("/worker/start", WorkerStartResponse, request)
+
+
+async def end_worker(world, *reports):
+    await world.post("/worker/report", WorkerReportResponse, WorkerReportRequest(reports=list(reports)))
+
+
+async def launched(world, count=1, **message):
+    bound = await world.bound(count)
+    run = await bound.start()
+    registered = await run.register()
+    await run.queue()
+    (batch,) = (await run.sync(capacity={CLUSTER: count}, ended_since=registered.stamp, **message)).launches
+    return bound, run, registered, batch
+
+
+async def test_every_server_has_an_identity_of_its_own(world, tmp_path):
+    from server_world import open_world
+
+    _, _, registered, _ = await launched(world)
+    (tmp_path / "other").mkdir()
+    async with open_world(tmp_path / "other") as other:
+        _, _, elsewhere, _ = await launched(other)
+    assert registered.server_identity.isalnum()
+    assert registered.server_identity != elsewhere.server_identity
+
+
+async def test_an_attempt_is_run_by_one_worker_only(world):
+    _, _, _, batch = await launched(world)
+    (attempt,) = batch.task_instance_ids
+    await start_worker(world, attempt)
+    assert (await start_worker(world, attempt)).task_instance_id == attempt, "it may ask again"
+    for other in ({"pid": 8}, {"host": "n2"}):
+        with pytest.raises(Refused, match="was started by process 7 on n1 already"):
+            await start_worker(world, attempt, **other)
+
+
+async def test_a_distributor_hears_what_its_workers_told_the_server(world):
+    _, run, registered, batch = await launched(world, 3)
+    first, second, third = batch.task_instance_ids
+    assert (await run.sync()).ended_until is None, "it did not ask"
+    for number, attempt in enumerate((first, second, third)):
+        await start_worker(world, attempt, pid=number)
+    await end_worker(world, report(first, TI.DONE, exit_code=0))
+    heard = await run.sync(ended_since=registered.stamp)
+    assert heard.ended == [first]
+    await end_worker(world, report(second, TI.ERROR, exit_code=1, cause=Cause.EXIT_CODE))
+    heard = await run.sync(ended_since=heard.ended_until)
+    assert second in heard.ended
+    assert third not in heard.ended
+    assert (await run.sync(ended_since=heard.ended_until)).ended == []
+
+
+async def test_an_open_poll_that_hears_of_the_end_of_its_run_hears_of_the_last_endings(world):
+    import asyncio
+
+    _, run, registered, batch = await launched(world)
+    (attempt,) = batch.task_instance_ids
+    await start_worker(world, attempt)
+    poll = asyncio.create_task(
+        run.sync(ended_since=registered.stamp, wait_seconds=20.0, known_status=RUN.RUNNING, capacity={CLUSTER: 1})
+    )
+    await end_worker(world, report(attempt, TI.DONE, exit_code=0))
+    await run.move(RUN.DONE)
+    heard = await asyncio.wait_for(poll, 5)
+    assert (heard.workflow_run_status, heard.ended) == (RUN.DONE, [attempt])
+
+
+async def test_what_the_cluster_measured_is_added_to_what_has_ended_and_replaces_nothing(world):
+    bound, run, _, batch = await launched(world, 2)
+    lost, done = batch.task_instance_ids
+    await run.sync(report(lost, TI.UNKNOWN_ERROR, cause=Cause.WORKER_LOST), report(done, TI.DONE, max_rss_bytes=10))
+    answer = await run.sync(
+        report(lost, TI.ERROR, max_rss_bytes=77, cpu_seconds=1.5, host="n1", error="too late"),
+        report(done, TI.ERROR, max_rss_bytes=99, wallclock_seconds=3.0),
+    )
+    assert answer.late == [lost, done]
+    rows = [(await world.get(f"/tasks/{task}", TaskDetail)).attempts[0] for task in bound.task_ids]
+    assert [(one.status, one.max_rss_bytes, one.cpu_seconds, one.wallclock_seconds) for one in rows] == [
+        (TI.UNKNOWN_ERROR, 77, 1.5, None),
+        (TI.DONE, 10, None, 3.0),
+    ]
+
+
+async def test_hosts_on_which_workers_fail_are_left_out_while_others_do_better(world):
+    bound, run, registered, batch = await launched(world, 4)
+    bad, good, _, _ = batch.task_instance_ids
+    failed = report(bad, TI.ERROR, cause=Cause.EXIT_CODE, exit_code=127, host="n3", distributor_id="5_0")
+    world.clock.seconds += 1
+    await run.sync(report(good, TI.LAUNCHED, distributor_id="5_1"), failed)
+
+    async def excluded():
+        await run.queue(bound.task_ids[:1])
+        answer = await run.sync(capacity={CLUSTER: 1}, ended_since=registered.stamp)
+        (given,) = answer.launches
+        (attempt,) = given.task_instance_ids
+        await run.sync(report(attempt, TI.ERROR, cause=Cause.NODE_FAILURE))
+        return given.excluded_hosts
+
+    assert await excluded() == [], "nothing shows that it is the host's fault"
+    world.clock.seconds += 1
+    await start_worker(world, good, host="n1")
+    assert await excluded() == ["n3"]
+    world.clock.seconds += 1
+    await start_worker(world, batch.task_instance_ids[2], host="n3", pid=3)
+    assert await excluded() == [], "it works again"
+
+
+async def test_why_an_attempt_waits_is_explained(world):
+    bound, run, _, batch = await launched(world)
+    (attempt,), (task,) = batch.task_instance_ids, bound.task_ids
+    watcher = Watcher(world, "me")
+    assert (await watcher.watch()).look
+    await watcher.saw(problem="slurm_load_jobs error: Unable to contact slurm controller")
+    pending = {attempt: "Resources; estimated start 2026-01-01 10:00"}
+    await run.sync(report(attempt, TI.LAUNCHED, distributor_id="5_0"), pending=pending)
+    explained = await world.get(f"/tasks/{task}/explanation", TaskExplanation)
+    text = " ".join(one.text for one in explained.reasons)
+    assert "The cluster says: Resources; estimated start 2026-01-01 10:00." in text
+    assert "Unable to contact slurm controller" in text
