@@ -14,15 +14,18 @@ from jobmon.cli.words import TASK_GROUPS, TaskStates, group_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from rich.console import RenderableType
 
-    from jobmon.client.progress import Snapshot
+    from jobmon.client.progress import Outlook, Snapshot
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import WorkflowSummary
 
 LIMIT_DEFAULT: Final = 25
 WATCH_SECONDS: Final = 1.0
+#: A server is not asked for more than this share of the time.
+WATCH_SHARE_MAX: Final = 0.2
 WATCHED_MAX: Final = 5
 
 
@@ -108,11 +111,12 @@ def _watch(requester: Requester, workflow_ids: list[int], found: Sequence[Workfl
     display = _Live() if sys.stdout.isatty() else _Lines()
     try:
         while True:
+            began = time.monotonic()
             now = summaries(requester, workflow_ids, limit=WATCHED_MAX)
             display.show([view.snapshot(summary) for summary in now])
             if not any(_is_active(summary) for summary in now):
                 break
-            time.sleep(WATCH_SECONDS)
+            time.sleep(max(WATCH_SECONDS, (time.monotonic() - began) / WATCH_SHARE_MAX))
     except KeyboardInterrupt:
         click.echo("No longer watched; the workflows go on.", err=True)
     finally:
@@ -128,23 +132,45 @@ class _View:
         self._done_before: dict[int, int] = {}
         self._failed: dict[int, int] = {}
         self._errors: dict[int, tuple[str, ...]] = {}
+        self._outlooks: dict[int, Outlook] = {}
+        self._began: dict[int, datetime] = {}
 
     def snapshot(self, summary: WorkflowSummary) -> Snapshot:
         """Return how a workflow stands."""
+        from datetime import UTC, datetime
+
         from jobmon.client.progress import Snapshot, grouped
         from jobmon.core.constants import TaskStatus, WorkflowStatus
 
         counts = grouped({TaskStatus(letter): count for letter, count in summary.counts.items()})
         number = summary.workflow_id
+        outlook = self._outlook_of(number)
+        began = self._began.setdefault(number, summary.status_at)
         state = WorkflowStatus(summary.status).name
         return Snapshot(
             title=f"{number} {summary.name or summary.tool_name} {state}",
             counts=counts,
             total=summary.task_count,
             done_before=self._done_before.setdefault(number, counts["done"]),
-            elapsed_seconds=time.monotonic() - self._started,
+            elapsed_seconds=max(0.0, (datetime.now(UTC) - began).total_seconds()),
+            watched_seconds=time.monotonic() - self._started,
             errors=self._errors_of(number, counts["failed"]),
+            templates=outlook.templates,
+            left=outlook.left if _is_active(summary) else "",
         )
+
+    def _outlook_of(self, number: int) -> Outlook:
+        from jobmon.client.progress import Outlook
+        from jobmon.core.wire.monitoring import ProgressResponse
+
+        def fetch() -> ProgressResponse:
+            return self._requester.call(f"/workflows/{number}/progress", None, ProgressResponse, "get")
+
+        if number not in self._outlooks:
+            self._outlooks[number] = Outlook(fetch, wait_first=False)
+        outlook = self._outlooks[number]
+        outlook.learn()
+        return outlook
 
     def _errors_of(self, number: int, failed: int) -> tuple[str, ...]:
         from jobmon.client.progress import ERRORS_SHOWN_MAX, first_line

@@ -6,6 +6,7 @@ asking the server for the errors of failed tasks, is done by a thread of its own
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from jobmon.client.swarm.state import SwarmState
+    from jobmon.core.wire.monitoring import ProgressResponse
     from jobmon.core.wire.swarm import TaskError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,10 @@ LOG_SECONDS_FIRST: Final = 5.0
 LOG_SECONDS_MAX: Final = 60.0
 ERRORS_SHOWN_MAX: Final = 5
 ERROR_CHARACTERS_MAX: Final = 160
+TEMPLATES_SHOWN_MAX: Final = 10
+#: The server is asked for templates and the time left at most so often, and for no more than this share of the time.
+PROGRESS_SECONDS_MIN: Final = 3.0
+PROGRESS_SHARE_MAX: Final = 0.05
 _END_SECONDS_MAX: Final = 5.0
 
 #: What people see: a word, and the statuses that it stands for.
@@ -46,29 +52,66 @@ GROUPS: Final[Mapping[str, tuple[TaskStatus, ...]]] = {
 _COLOURS: Final = {"waiting": "dim", "queued": "cyan", "running": "yellow", "done": "green", "failed": "red"}
 
 FetchErrors = Callable[[int], "list[TaskError]"]
+FetchProgress = Callable[[], "ProgressResponse"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateLine:
+    """How the tasks of a template stand: by group, and how long one takes, seconds."""
+
+    name: str
+    counts: Mapping[str, int]
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How a run stands: tasks by group, and since when."""
+    """How a run stands: tasks by group, and since when; by template, and how long it still takes, in words."""
 
     title: str
     counts: Mapping[str, int] = field(default_factory=dict)
     total: int = 0
     done_before: int = 0
     elapsed_seconds: float = 0.0
+    watched_seconds: float | None = None  # since `done_before` was counted, where that was later than the start
     errors: tuple[str, ...] = ()
+    templates: tuple[TemplateLine, ...] = ()
+    left: str = ""
 
     @property
     def rate(self) -> float:
-        """Tasks done per second of this run."""
+        """Tasks done per second of this run, or of the time that it was watched."""
         done = self.counts.get("done", 0) - self.done_before
-        return done / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
+        seconds = self.elapsed_seconds if self.watched_seconds is None else self.watched_seconds
+        return done / seconds if seconds > 0 else 0.0
 
 
 def grouped(counts: Mapping[TaskStatus, int]) -> dict[str, int]:
     """Bring counts by status under the words that people see."""
     return {word: sum(counts.get(status, 0) for status in statuses) for word, statuses in GROUPS.items()}
+
+
+def template_lines(found: ProgressResponse) -> tuple[TemplateLine, ...]:
+    """Return a line for each template; those first of which most is left."""
+    lines = [
+        TemplateLine(
+            name=one.name,
+            counts=grouped({TaskStatus(letter): count for letter, count in one.counts.items()}),
+            seconds=one.seconds,
+        )
+        for one in found.templates
+    ]
+    return tuple(sorted(lines, key=lambda line: line.counts["done"] - sum(line.counts.values())))
+
+
+def left_text(found: ProgressResponse) -> str:
+    """Say how long it still takes, from and to; nothing where that cannot be said."""
+    if found.left_from is None or found.left_to is None:
+        return ""
+    low, high = time_text(found.left_from), time_text(found.left_to)
+    tasks = "1 task" if found.unknown == 1 else f"{found.unknown:,} tasks"
+    unknown = f", and {tasks} of unknown length" if found.unknown else ""
+    return f"{low} to {high} left{unknown}" if low != high else f"{high} left{unknown}"
 
 
 def first_line(text: str) -> str:
@@ -81,7 +124,8 @@ def line_of(snapshot: Snapshot) -> str:
     """Return a snapshot as one line."""
     counts = ", ".join(f"{number} {word}" for word, number in snapshot.counts.items() if number)
     elapsed = time_text(snapshot.elapsed_seconds)
-    return f"{snapshot.title}: {counts or 'nothing yet'} of {snapshot.total}; {snapshot.rate:.1f}/s, {elapsed}"
+    left = f", {snapshot.left}" if snapshot.left else ""
+    return f"{snapshot.title}: {counts or 'nothing yet'} of {snapshot.total}; {snapshot.rate:.1f}/s, {elapsed}{left}"
 
 
 def time_text(seconds: float) -> str:
@@ -193,7 +237,53 @@ def drawn(snapshot: Snapshot) -> RenderableType:
     counts = Text("  ".join(f"{number} {word}" for word, number in snapshot.counts.items()))
     for word, colour in _COLOURS.items():
         counts.highlight_regex(rf"\d+ {word}", colour)
-    return Group(head, counts, *(Text(error, style="red", overflow="ellipsis") for error in snapshot.errors))
+    left = [Text(snapshot.left)] if snapshot.left else []
+    errors = (Text(error, style="red", overflow="ellipsis") for error in snapshot.errors)
+    return Group(head, counts, *left, *_drawn_templates(snapshot.templates), *errors)
+
+
+def _drawn_templates(lines: tuple[TemplateLine, ...]) -> list[RenderableType]:
+    """Return a table of templates where there are several."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if len(lines) <= 1:
+        return []
+    table = Table.grid(padding=(0, 2))
+    table.add_row("", *(Text(word, style=_COLOURS[word]) for word in GROUPS), "each")
+    for line in lines[:TEMPLATES_SHOWN_MAX]:
+        counts = [Text(str(number), style=_COLOURS[word], justify="right") for word, number in line.counts.items()]
+        took = "" if line.seconds is None else f"{line.seconds:.3g} s"
+        table.add_row(Text(line.name, overflow="ellipsis"), *counts, took)
+    more = len(lines) - TEMPLATES_SHOWN_MAX
+    return [table, *([Text(f"and {more} templates more", style="dim")] if more > 0 else [])]
+
+
+class Outlook:
+    """What the server says of templates and the time left; asked seldom, since it counts all tasks for that."""
+
+    def __init__(
+        self, fetch: FetchProgress, monotonic: Callable[[], float] = time.monotonic, *, wait_first: bool = True
+    ) -> None:
+        self._fetch = fetch
+        self._monotonic = monotonic
+        self._due = monotonic() + (PROGRESS_SECONDS_MIN if wait_first else 0.0)
+        self.templates: tuple[TemplateLine, ...] = ()
+        self.left = ""
+
+    def learn(self) -> None:
+        """Ask if it is time to; what cannot be asked now stays as it was."""
+        began = self._monotonic()
+        if began < self._due:
+            return
+        try:
+            found = self._fetch()
+        except JobmonError as error:
+            logger.debug("How it goes on could not be asked: %s", error)
+        else:
+            self.templates, self.left = template_lines(found), left_text(found)
+        now = self._monotonic()
+        self._due = now + max(PROGRESS_SECONDS_MIN, (now - began) / PROGRESS_SHARE_MAX)
 
 
 class Observer:
@@ -206,6 +296,7 @@ class Observer:
         on_progress: called when tasks came to their end.
         release: called at the end of the thread that fetches: lets go of its connection.
         monotonic: seconds since some moment.
+        fetch_progress: asks the server for counts by template and the time left; None: that is not shown.
     """
 
     def __init__(
@@ -216,6 +307,7 @@ class Observer:
         on_progress: Callable[[], None] = lambda: None,
         release: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
+        fetch_progress: FetchProgress | None = None,
     ) -> None:
         self._title = title
         self._display = display
@@ -223,6 +315,7 @@ class Observer:
         self._on_progress = on_progress
         self._release = release
         self._monotonic = monotonic
+        self._outlook = None if fetch_progress is None else Outlook(fetch_progress, monotonic)
         self._started = monotonic()
         self._counted = 0.0
         self._counts: dict[str, int] = {}
@@ -263,6 +356,8 @@ class Observer:
             done_before=self._done_before or 0,
             elapsed_seconds=self._monotonic() - self._started,
             errors=self._errors,
+            templates=() if self._outlook is None else self._outlook.templates,
+            left="" if self._outlook is None else self._outlook.left,
         )
 
     def finish(self) -> None:
@@ -273,11 +368,13 @@ class Observer:
         if self.state is not None:
             self._count(self.state)
         self._learn_errors()
-        self._display.finish(self.snapshot())
+        self._display.finish(dataclasses.replace(self.snapshot(), templates=(), left=""))  # they are of a while ago
 
     def _draw_now_and_then(self) -> None:
         while not self._ended.wait(DRAW_SECONDS):
             self._learn_errors()
+            if self._outlook is not None:
+                self._outlook.learn()
             self._display.show(self.snapshot())
         self._release()
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jobmon.client.workflow import Workflow
     from jobmon.core.requester import Requester
     from jobmon.core.wire.binding import WorkflowResponse
+    from jobmon.core.wire.monitoring import ProgressResponse
     from jobmon.core.wire.swarm import TaskError
 
 logger = logging.getLogger(__name__)
@@ -254,6 +255,7 @@ class Execution:
             self._fetch_errors,
             self._distributor.note_progress,
             subject.requester.close,
+            fetch_progress=self._fetch_progress,
         )
         self._interrupts = Interrupts(self._asking if ask is not None else None)
 
@@ -336,6 +338,12 @@ class Execution:
         from jobmon.client import records
 
         return records.workflow_errors(self._subject.requester, self._subject.workflow_id, limit)
+
+    def _fetch_progress(self) -> ProgressResponse:
+        from jobmon.core.wire.monitoring import ProgressResponse
+
+        route = f"/workflows/{self._subject.workflow_id}/progress"
+        return self._subject.requester.call(route, None, ProgressResponse, "get", tenacious=False)
 
     def _asking(self) -> bool:
         """Ask, with the display out of the way."""

@@ -7,13 +7,16 @@ import logging
 from datetime import UTC, datetime
 
 import pytest
+from rich.console import Console
 
 from jobmon.client.progress import (
     LiveDisplay,
     LogDisplay,
     Observer,
+    Outlook,
     Snapshot,
     configure_logging,
+    drawn,
     first_line,
     grouped,
     line_of,
@@ -21,6 +24,7 @@ from jobmon.client.progress import (
 )
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import ServerUnavailable
+from jobmon.core.wire.monitoring import ProgressResponse, TemplateProgress
 from jobmon.core.wire.swarm import TaskError
 
 
@@ -164,3 +168,44 @@ def test_logging_is_set_up_once(root_logger):
     configure_logging()
     configure_logging()
     assert len(root_logger.handlers) == count + 1
+
+
+def test_templates_and_the_time_left_are_asked_for_now_and_then_and_drawn():
+    now, asked = [0.0], []
+
+    def fetch():
+        asked.append(now[0])
+        now[0] += 1.0  # the answer takes so long
+        names = [f"t{number}" for number in range(12)]
+        counts = {TaskStatus.DONE.value: 2, TaskStatus.RUNNING.value: 1}
+        return ProgressResponse(
+            workflow_id=1,
+            status="R",
+            templates=[TemplateProgress(name=name, counts=counts, seconds=1.234) for name in names],
+            left_from=60.0,
+            left_to=3700.0,
+            unknown=1,
+            blocked=0,
+        )
+
+    outlook = Outlook(fetch, lambda: now[0])
+    for now[0] in (0.0, 2.9, 3.0, 5.0, 23.9, 24.0):
+        outlook.learn()
+    assert asked == [3.0, 24.0]  # no more than a twentieth of the time is spent so
+    text = io.StringIO()
+    console = Console(file=text, width=80)
+    snapshot = Snapshot(title="w", templates=outlook.templates, left=outlook.left)
+    console.print(drawn(snapshot))
+    assert "0:01:00 to 1:01:40 left, and 1 task of unknown length" in text.getvalue()
+    assert "1.23 s" in text.getvalue()
+    assert "and 2 templates more" in text.getvalue()
+    assert line_of(snapshot).endswith(", 0:01:00 to 1:01:40 left, and 1 task of unknown length")
+
+
+def test_that_the_server_does_not_say_how_it_goes_on_is_no_reason_to_stop():
+    def fetch():
+        raise ServerUnavailable
+
+    outlook = Outlook(fetch, wait_first=False)
+    outlook.learn()
+    assert (outlook.left, outlook.templates) == ("", ())

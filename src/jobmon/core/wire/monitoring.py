@@ -265,3 +265,29 @@ class ExportPage:
 
     tasks: list[ExportedTask]
     sets: dict[int, list[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateProgress:
+    """How the tasks of a template stand. `counts`: status letter -> number; `seconds`: how long one took, median."""
+
+    name: str
+    counts: dict[str, int]
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressResponse:
+    """GET /workflows/{workflow_id}/progress: by template, in the order of their arrays, and how long it still takes.
+
+    `left_from` and `left_to`: seconds; None where that cannot be said yet. Nothing is counted for `unknown` tasks, of
+    templates of which none has ended. `blocked` tasks will never run.
+    """
+
+    workflow_id: int
+    status: str
+    templates: list[TemplateProgress]
+    left_from: float | None
+    left_to: float | None
+    unknown: int
+    blocked: int

@@ -28,7 +28,7 @@ NEIGHBOURS_MAX: Final = 10_000
 _UNMET: Final = [status.value for status in TaskStatus if status is not TaskStatus.DONE]
 
 #: The sets in which a task is that failed for good, and those of all that lie behind them.
-_BLOCKED_SETS: Final = """
+BLOCKED_SETS: Final = """
 WITH RECURSIVE blocked(set_id) AS (
     SELECT m.upstream_set_id FROM task t JOIN upstream_set_member m ON m.node_id = t.node_id
     JOIN upstream_set s ON s.id = m.upstream_set_id WHERE t.workflow_id = :workflow AND t.status = :fatal
@@ -40,13 +40,13 @@ WITH RECURSIVE blocked(set_id) AS (
 )
 """
 _BLOCKED_COUNT: Final = f"""
-{_BLOCKED_SETS}
+{BLOCKED_SETS}
 SELECT COUNT(*) FROM task t WHERE t.workflow_id = :workflow AND t.status NOT IN (:ended...) AND t.node_id IN (
     SELECT n.node_id FROM dag_node n WHERE n.upstream_set_id IN (SELECT set_id FROM blocked))
 """
 # Upwards from a node, but only where something before it failed: a large DAG is not read for a few failures.
 _FAILED_BEFORE: Final = f"""
-{_BLOCKED_SETS}, before(set_id) AS (
+{BLOCKED_SETS}, before(set_id) AS (
     SELECT n.upstream_set_id FROM dag_node n
     WHERE n.node_id = :node AND +n.upstream_set_id IN (SELECT set_id FROM blocked)
     UNION

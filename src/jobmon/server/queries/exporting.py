@@ -31,7 +31,7 @@ WHERE x.{key} IN (:owners...) ORDER BY g.name
 """
 _SETS: Final = """
 SELECT n.node_id, n.upstream_set_id FROM dag_node n JOIN upstream_set s ON s.id = n.upstream_set_id
-WHERE n.node_id IN (:nodes...) AND s.dag_id = (SELECT dag_id FROM workflow WHERE id = :workflow)
+WHERE n.node_id IN (:nodes...) AND +s.dag_id = (SELECT dag_id FROM workflow WHERE id = :workflow)
 ORDER BY n.upstream_set_id
 """
 # Begins with the few sets: CROSS, or SQLite, without statistics, may begin with all tasks.

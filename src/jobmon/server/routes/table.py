@@ -14,7 +14,7 @@ from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import watching as looking
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.queries import activity, explaining, exporting, failures, outputs, usage
+from jobmon.server.queries import activity, explaining, exporting, failures, outputs, progress, usage
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
@@ -277,6 +277,7 @@ _READING: Final = (
         failing.FailuresResponse,
         query=failures.FailuresQuery,
     ),
+    _get(f"{_WORKFLOW}/progress", _read(progress.progress), monitoring.ProgressResponse),
     _get(f"{_WORKFLOW}/explanation", _explain(explaining.explain_workflow), monitoring.WorkflowExplanation),
     _post(
         "/task_template_versions/{task_template_version_id:int}/resource_usage",

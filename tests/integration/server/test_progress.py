@@ -1,0 +1,62 @@
+"""Counts by template, and how long what is left takes: nothing known, a chain, what is blocked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from server_world import RUN, TI, open_world, report
+
+from jobmon.core.wire.monitoring import ProgressResponse
+from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
+
+SECONDS = 10.0
+
+
+async def progress(world, bound) -> ProgressResponse:
+    return await world.get(f"/workflows/{bound.workflow_id}/progress", ProgressResponse)
+
+
+async def done(world, run, task_id, status=TI.DONE):
+    """Have a task take ten seconds."""
+    await run.queue([task_id])
+    (attempt,) = (await run.launched()).task_instance_ids
+    started = world.clock.now()
+    world.clock.seconds += SECONDS
+    times = {"started_at": started, "ended_at": started + timedelta(seconds=SECONDS), "wallclock_seconds": SECONDS}
+    await run.sync(report(attempt, status, **times))
+
+
+async def test_a_chain_takes_as_long_as_its_tasks(tmp_path):
+    async with open_world(tmp_path) as world:
+        bound = await world.bound(12, edges={number: [number - 1] for number in range(1, 12)})
+        run = await bound.start()
+        await run.register()
+        found = await progress(world, bound)
+        assert [(one.name, one.counts, one.seconds) for one in found.templates] == [("t", {"G": 12}, None)]
+        assert (found.left_from, found.left_to) == (None, None)
+        for number in range(6):
+            await done(world, run, bound.task_ids[number])
+        found = await progress(world, bound)
+        assert (found.left_from, found.left_to, found.unknown, found.blocked) == (60.0, 60.0, 0, 0)
+        assert found.templates[0].seconds == SECONDS
+        route = f"/workflows/{bound.workflow_id}/concurrency"
+        await world.call("PUT", route, ConcurrencyResponse, ConcurrencyRequest(max_concurrently_running=0, user="me"))
+        assert (await progress(world, bound)).left_to is None  # paused: nobody knows
+
+
+async def test_what_will_never_run_takes_no_time(tmp_path):
+    async with open_world(tmp_path) as world:
+        bound = await world.bound(10, max_attempts=1, edges={8: [7], 9: [8]})
+        run = await bound.start()
+        await run.register()
+        for number in range(6):
+            await done(world, run, bound.task_ids[number])
+        before = await progress(world, bound)
+        await done(world, run, bound.task_ids[7], TI.ERROR)
+        after = await progress(world, bound)
+        assert (before.blocked, after.blocked) == (0, 2)
+        assert before.left_from == 30.0  # the chain of three
+        assert (after.left_from, after.left_to) == (10.0, 10.0)
+        await done(world, run, bound.task_ids[6])
+        await run.move(RUN.ERROR)
+        assert (await progress(world, bound)).left_to is None
