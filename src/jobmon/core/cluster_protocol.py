@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from jobmon.core import packing
 from jobmon.core import resources as resource_rules
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import ClusterUnavailable, JobmonError, RemoteExitInfoNotAvailable
@@ -52,6 +53,7 @@ class ClusterQueue:
         Not strict: only what cannot be coerced counts (unreadable values, unknown keys, missing required ones).
         """
         problems = resource_rules.unknown_keys(resources, resource_rules.COMMON_KEYS | self.extra_keys)
+        problems += packing.problems_with(resources)
         problems += [f"{key} is required" for key in self.required_resources if resources.get(key) is None]
         try:
             normal = resource_rules.normalized(resources)

@@ -18,7 +18,10 @@ from jobmon.core.exceptions import InvalidMemoryFormat, InvalidMemoryUnit, Inval
 
 #: Keys that every cluster knows. A plug-in's queue may declare more.
 COMMON_KEYS: Final = frozenset(
-    {"cores", "memory", "runtime", "queue", "project", "stdout", "stderr", "constraints", "shell", "env"}
+    {
+        *("cores", "memory", "runtime", "queue", "project", "stdout", "stderr", "constraints", "shell", "env"),
+        *("pack", "pack_width", "pilot"),
+    }
 )
 #: The resources that have limits, are measured and may be "auto"; with their units in normal form.
 UNITS: Final = {"cores": "cores", "memory": "GiB", "runtime": "s"}

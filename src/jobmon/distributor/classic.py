@@ -16,6 +16,7 @@ from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.wire.launching import LaunchBatch, Report
 from jobmon.distributor.pace import SUBMITTED_SECONDS, Backoff, Pace
+from jobmon.distributor.packed import is_job
 from jobmon.distributor.rounds import Errand, News, Rounds
 from jobmon.distributor.watching import InThread, Sight, Watch
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 EXIT_UNKNOWN_SECONDS: Final = 120.0
 #: So long the report of a worker whose job ended well may be under way.
 UNREPORTED_SECONDS: Final = 60.0
+#: Packed jobs tell the server themselves when they begin and end; if they cannot even begin, that is seen after this.
+PACKED_SECONDS: Final = 5.0
 #: What ended before a look may be told so much later; so much earlier endings are asked for.
 OVERLAP_SECONDS: Final = 600.0
 #: Why attempts wait is told at most so often, of so many.
@@ -100,6 +103,7 @@ class ClassicCluster:
         self._backoff = Backoff()
         self._batches: list[LaunchBatch] = []
         self._doubts: list[Doubt] = []
+        self._packed_doubts: list[int] = []
         self._kill: list[str] = []
         self._triage: set[int] = set()
         self._submitted_at: dict[int, float] = {}
@@ -107,6 +111,7 @@ class ClassicCluster:
         self._spooled: set[int] = set()
         self._round: asyncio.Task[News] | None = None
         self._look: asyncio.Task[Sight] | None = None
+        self._ends_jobs = False  # the round does
         self._sight: Sight | None = None
         self._asked: Sight | None = None
         self._look_at = 0.0
@@ -125,6 +130,10 @@ class ClassicCluster:
     def find(self, doubts: Iterable[Doubt]) -> None:
         """Look these up in the next round."""
         self._doubts += doubts
+
+    def find_packed(self, numbers: Iterable[int]) -> None:
+        """Look these packed batches up in the next round."""
+        self._packed_doubts += numbers
 
     def terminate(self, distributor_ids: Iterable[str]) -> None:
         """End these in the next round."""
@@ -159,6 +168,11 @@ class ClassicCluster:
         gone = self._unsettled
         held = self._state.classic(self.name).values()
         return [one for one in held if one not in gone.missing and one not in gone.unreported]
+
+    @property
+    def is_terminating(self) -> bool:
+        """Whether something is still to be ended, or is being ended just now, by a cluster that answers."""
+        return (bool(self._kill) and not self._backoff.is_failing) or (self._round is not None and self._ends_jobs)
 
     @property
     def wants_endings(self) -> bool:
@@ -212,14 +226,16 @@ class ClassicCluster:
 
     def _begin_round(self, now: float, begun: list[asyncio.Task[Any]], due: list[float]) -> None:
         errand = Errand()
-        if self._batches or self._kill or self._doubts:
+        if self._batches or self._kill or self._doubts or self._packed_doubts:
             if now >= self._backoff.until:
                 errand.batches, errand.doubts, errand.kill = self._batches, self._doubts, self._kill
-                self._batches, self._doubts, self._kill = [], [], []
+                errand.packed_doubts = self._packed_doubts
+                self._batches, self._doubts, self._kill, self._packed_doubts = [], [], [], []
             else:
                 due.append(self._backoff.until)
         self._add_questions(errand, now, due)
-        if errand.batches or errand.doubts or errand.kill or errand.ask is not None:
+        if errand.batches or errand.doubts or errand.packed_doubts or errand.kill or errand.ask is not None:
+            self._ends_jobs = bool(errand.kill)
             self._round = asyncio.create_task(self._run(errand))
             begun.append(self._round)
 
@@ -272,6 +288,9 @@ class ClassicCluster:
             self._spooled.add(report.task_instance_id)
             self.forget([report.task_instance_id])
             self._state.classic_told(report)
+        for report in news.packed_spooled:
+            self._spooled.add(report.task_instance_id)
+            self._state.packed_told(report)
         for identity, reason in news.stuck.items():
             self.forget([identity])
             self._state.classic_stuck(identity, reason)
@@ -284,9 +303,24 @@ class ClassicCluster:
             self._submitted_at.update(dict.fromkeys(news.submitted, now))
             self._kill += self._state.submitted(self.name, news.submitted)
             self._pace.hurry(SUBMITTED_SECONDS)
+        self._take_packed(news, now)
         for identities, reason in news.refused:
             self._state.refused(identities, reason)
         self._state.unsubmitted(news.not_found)
+
+    def _take_packed(self, news: News, now: float) -> None:
+        for batch, ids in news.packed:
+            self._attempts += len(batch.task_instance_ids)
+            if batch.batch_number in news.packed_doubts:
+                self._state.packed_doubted(batch)
+            else:
+                self._state.packed_submitted(batch, ids)
+                self._pace.hurry(PACKED_SECONDS)
+        for number, ids in news.packed_found.items():
+            self._state.packed_found(number, ids)
+        self._packed_doubts += news.packed_doubts
+        jobs = self._state.classic(self.name)
+        self._submitted_at.update({jobs[one]: now for _, ids in news.packed for one in ids if one in jobs})
 
     def _take_failures(self, news: News, now: float) -> None:
         """What could not be done is done later, first."""
@@ -327,7 +361,7 @@ class ClassicCluster:
             self._end(identity, ending or gone)
         elif ending is None:
             self._wait_for(self._unsettled.missing, identity, now, EXIT_UNKNOWN_SECONDS, "does not say how it ended")
-        elif ending.status == TaskInstanceStatus.DONE:
+        elif ending.status == TaskInstanceStatus.DONE and not is_job(identity):
             self._unsettled.missing.pop(identity, None)
             why = "ended well, but its worker never told how its command ended"
             self._wait_for(self._unsettled.unreported, identity, now, UNREPORTED_SECONDS, why)
@@ -353,7 +387,8 @@ class ClassicCluster:
         if now < self._pending_at:
             return
         told = self._told_pending
-        changed = [(identity, why) for identity, why in reasons.items() if told.get(identity) != why][:PENDING_MAX]
+        news = [(one, why) for one, why in reasons.items() if told.get(one) != why and not is_job(one)]
+        changed = news[:PENDING_MAX]
         if changed:
             self._pending_at = now + PENDING_SECONDS
             told.update(changed)

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.cluster_protocol import EXCLUDED_HOSTS, SUBMISSION_TOKEN, RemoteExit
 from jobmon.core.exceptions import ClusterFull, ClusterUnavailable
 from jobmon.core.wire.launching import LaunchBatch, Report
+from jobmon.distributor import packing
+from jobmon.distributor.packed import is_job
 from jobmon.distributor.state import NO_ARRAY, Doubt, narrowed
 
 if TYPE_CHECKING:
     from jobmon.core.cluster_protocol import ClusterDistributor
+    from jobmon.core.wire.launching import JobPlan
     from jobmon.distributor.batch import Surroundings
     from jobmon.distributor.spools import Complaints, Spools
 
@@ -33,6 +36,7 @@ class Errand:
 
     batches: Sequence[LaunchBatch] = ()
     doubts: Sequence[Doubt] = ()
+    packed_doubts: Sequence[int] = ()  # batches
     kill: Sequence[str] = ()
     ask: Mapping[str, int] | None = None  # distributor id -> attempt
     view: Mapping[str, Any] | None = None
@@ -46,6 +50,10 @@ class News:
     refused: list[tuple[list[int], str]] = field(default_factory=list)
     postponed: list[LaunchBatch] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
+    packed: list[tuple[LaunchBatch, list[str]]] = field(default_factory=list)
+    packed_doubts: list[int] = field(default_factory=list)
+    packed_found: dict[int, list[str]] = field(default_factory=dict)
+    packed_spooled: list[Report] = field(default_factory=list)
     not_found: list[int] = field(default_factory=list)
     not_killed: list[str] = field(default_factory=list)
     is_asked: bool = False
@@ -88,6 +96,9 @@ class Rounds:
         news = News()
         if errand.doubts:
             self._or_later(news, lambda: self._find(errand.doubts, news), lambda: news.doubts.extend(errand.doubts))
+        if errand.packed_doubts:
+            doubts = errand.packed_doubts
+            self._or_later(news, lambda: self._find_packed(doubts, news), lambda: news.packed_doubts.extend(doubts))
         for batch in errand.batches:
             self._submit(batch, news)
         if errand.kill:
@@ -114,6 +125,8 @@ class Rounds:
     def _submit(self, batch: LaunchBatch, news: News) -> None:
         if news.problem:
             news.postponed.append(batch)  # the next one would fare as the one before
+        elif batch.plan is not None:
+            self._submit_packed(batch, batch.plan, news)
         elif len(batch.task_instance_ids) > 1 and batch.batch_number != NO_ARRAY:
             self._submit_array(batch, news)
         else:
@@ -139,6 +152,58 @@ class Rounds:
             news.refused.append((batch.task_instance_ids, _reason(error)))
         else:
             self._note_array(batch, ids, news)
+
+    def _submit_packed(self, batch: LaunchBatch, plan: JobPlan, news: News) -> None:
+        """Submit jobs that take the batch's tasks from the server; some of them will do."""
+        token = self._around.batch_token(batch.batch_number)
+        jobs = replace(batch, requested_resources=packing.job_request(batch, plan))
+        ids: list[str] = []
+        try:
+            worker = self._adapter.build_worker_node_command(array_id=batch.array_id, batch_number=batch.batch_number)
+            if plan.jobs:
+                ids = self._submit_jobs(packing.job_command(worker), batch.array_name, _request(jobs, token), plan.jobs)
+        except ClusterFull as error:
+            news.problem = _text(error)
+            news.postponed.append(batch)
+        except ClusterUnavailable as error:
+            news.problem = _text(error)
+            news.packed.append((batch, []))
+            news.packed_doubts.append(batch.batch_number)
+        except Exception as error:
+            logger.exception("Cluster %s refused a packed batch.", self._name)
+            news.refused.append((batch.task_instance_ids, _reason(error)))
+        else:
+            if ids or not plan.jobs:
+                news.packed.append((batch, ids))
+            else:
+                news.refused.append((batch.task_instance_ids, NO_ID))
+
+    def _submit_jobs(self, command: str, name: str, request: dict[str, Any], count: int) -> list[str]:
+        try:
+            found = self._adapter.submit_array_to_batch_distributor(command, name, request, count)
+        except AttributeError:
+            logger.debug("Cluster %s has no arrays.", self._name)
+            return self._submit_jobs_singly(command, name, request, count)
+        return [str(one) for one in found.values() if one]
+
+    def _submit_jobs_singly(self, command: str, name: str, request: dict[str, Any], count: int) -> list[str]:
+        """Submit one after another; where that fails after the first, those before will do."""
+        ids: list[str] = []
+        for _ in range(count):
+            try:
+                ids.append(str(self._adapter.submit_to_batch_distributor(command, name, request)))
+            except Exception:
+                if not ids:
+                    raise
+                logger.exception("Cluster %s refused some jobs of a packed batch.", self._name)
+                break
+        return [one for one in ids if one]
+
+    def _find_packed(self, numbers: Sequence[int], news: News) -> None:
+        tokens = {self._around.batch_token(number): number for number in numbers}
+        found = self._adapter.find_submitted(list(tokens))
+        for token, number in tokens.items():
+            news.packed_found[number] = [str(one) for one in found.get(token, {}).values()]
 
     @staticmethod
     def _note_array(batch: LaunchBatch, ids: Mapping[int, str], news: News) -> None:
@@ -199,6 +264,8 @@ class Rounds:
             self._ask(asked, news)
             if self._spools is not None and news.gone:  # a worker keeps its report before its job ends
                 news.spooled += self._spools.read(set(news.gone))
+            if self._spools is not None and any(map(is_job, news.gone)):
+                news.packed_spooled = self._spools.read_all()
         except ClusterUnavailable as error:
             news.ask_problem = _text(error)
         except Exception as error:  # a plug-in's fault or a cluster that does not answer must not end the run

@@ -34,6 +34,7 @@ from jobmon.distributor import batch
 from jobmon.distributor.classic import ClassicCluster, Watching
 from jobmon.distributor.files import OutputFiles
 from jobmon.distributor.leases import Leases
+from jobmon.distributor.packed import is_job
 from jobmon.distributor.rounds import Rounds
 from jobmon.distributor.spools import Complaints, Spools
 from jobmon.distributor.state import ClusterLimits, DistributorState
@@ -213,6 +214,8 @@ class DistributorService:
         self._state.set_run_status(response.workflow_run_status)
         living = {name: adapter.adopt() for name, adapter in self._direct.items()}
         self._terminate(self._state.adopt(response.attempts, living))
+        for name, numbers in self._state.adopt_packed(response.packed).items():
+            self._classic[name].find_packed(numbers)
         for cluster in self._classic.values():
             cluster.adopted()
 
@@ -259,7 +262,8 @@ class DistributorService:
         self._launch()
         self._advance_classic()
         self._note_running()
-        if self._state.is_idle and (self._state.draining or self._state.is_run_final):
+        is_over = self._state.is_idle and (self._state.draining or self._state.is_run_final)
+        if is_over and not any(cluster.is_terminating for cluster in self._classic.values()):
             self._outcome = self._outcome or Outcome.DONE
         if self._outcome is None:
             self._ask()
@@ -423,11 +427,15 @@ class DistributorService:
         if response.fenced:
             self._fenced("the server says so")
             return
+        was_final = self._state.is_run_final
         self._state.set_run_status(response.workflow_run_status)
         self._leases.hear(response.slots, self._state)
         self._state.take(response.launches)
         self._hear_endings(response)
+        if self._state.is_run_final and not was_final:
+            self._endings_at = 0.0  # what still runs is asked for at once
         self._terminate(self._state.kill(response.kill))
+        self._terminate(self._state.hear_packed(response))
         for name, attempts in self._state.triage(response.triage).items():
             self._classic[name].triage(attempts)
 
@@ -536,15 +544,26 @@ class DistributorService:
     def _send_reports(self) -> None:
         self._reported_at = self._clock.monotonic()
         alive: list[int] = []
-        if self._is_heartbeat_due():
+        is_heartbeat = self._is_heartbeat_due()
+        if is_heartbeat:
             self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
             alive = self._state.alive()
             for cluster in self._classic.values():
                 alive += cluster.alive()
         reports = self._state.take_reports(REPORTS_PER_REQUEST_MAX)
         request = self._request(self._unasked())
-        pending = self._state.take_pending()
-        self._report = self._send(replace(request, reports=list(reports), alive=alive, pending=pending))
+        news = self._state.packed.take_news()
+        request = replace(request, reports=list(reports), alive=[one for one in alive if not is_job(one)])
+        self._report = self._send(
+            replace(
+                request,
+                pending=self._state.take_pending(),
+                packed=self._state.packed.numbers,
+                live_jobs=self._state.live_jobs(alive) if is_heartbeat else None,
+                submitted=news.submitted,
+                ended_jobs=news.ended,
+            )
+        )
 
     def _request(self, capacity: Mapping[str, int], wait_seconds: float = 0.0) -> SyncRequest:
         return SyncRequest(
@@ -557,6 +576,8 @@ class DistributorService:
             wait_seconds=wait_seconds,
             slots=self._leases.wanted(self._state),
             ended_since=self._ended_since if self._classic else None,
+            packing=list(self._classic),
+            packed=self._state.packed.untaken_numbers,
         )
 
     def _send(self, request: SyncRequest) -> asyncio.Task[SyncResponse]:

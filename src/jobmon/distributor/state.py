@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final
 from jobmon.core import fsm
 from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
-from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
+from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, PackedBatch, Report, SyncResponse
 from jobmon.distributor import batch as translate
 from jobmon.distributor.batch import Attempt, Surroundings
+from jobmon.distributor.packed import PackedBatches, is_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -162,6 +163,7 @@ class DistributorState:
         self._started: dict[int, float] = {}
         self._pending: dict[int, str] = {}
         self._pending_in_flight: dict[int, str] = {}
+        self.packed = PackedBatches()
         self.run_status: str = WorkflowRunStatus.LAUNCHED
         self.draining = False
 
@@ -176,6 +178,8 @@ class DistributorState:
                 continue
             if cluster.limits.direct:
                 cluster.waiting.extend(attempts)
+            elif given.plan is not None:  # whole: its jobs take what the server says
+                cluster.batches.append(given)
             else:
                 cluster.batches.append(narrowed(given, {one.task_instance_id for one in attempts}))
             self._waiting_ids.update((one.task_instance_id, given.cluster_name) for one in attempts)
@@ -259,7 +263,10 @@ class DistributorState:
         """Return cluster -> how many more attempts may be handed over, all open requests together."""
         if self.draining or self.is_run_final or self._given_up:
             return {}
-        return {name: max(0, one.limits.window(one.mean_seconds) - one.count) for name, one in self._clusters.items()}
+        return {
+            name: max(0, one.limits.window(one.mean_seconds) - one.count - self.packed.untaken(name))
+            for name, one in self._clusters.items()
+        }
 
     def set_slots(self, cluster_name: str, slots: float) -> None:
         """Take how many of its slots a cluster may use from now on."""
@@ -441,6 +448,63 @@ class DistributorState:
             else:
                 self.say(translate.unsubmitted_report(identity))
 
+    def packed_submitted(self, batch: LaunchBatch, distributor_ids: Iterable[str]) -> None:
+        """A classic cluster took a packed batch as these jobs."""
+        for identity in batch.task_instance_ids:
+            self._forget_waiting(identity)
+            self._submitting.discard(identity)
+        ids = list(distributor_ids)
+        self.packed.open(batch.batch_number, batch.cluster_name, len(batch.task_instance_ids))
+        self._hold_jobs(batch.batch_number, batch.cluster_name, ids)
+        self.packed.submitted(batch.batch_number, ids)
+
+    def packed_doubted(self, batch: LaunchBatch) -> None:
+        """Nobody knows whether a classic cluster took this packed batch: say `packed_found` when it is known."""
+        for identity in batch.task_instance_ids:
+            self._forget_waiting(identity)
+            self._submitting.discard(identity)
+        self.packed.open(batch.batch_number, batch.cluster_name, len(batch.task_instance_ids))
+
+    def packed_found(self, number: int, distributor_ids: Iterable[str]) -> None:
+        """This is as what a batch was submitted about which there was doubt; nothing: it was not."""
+        cluster_name, ids = self.packed.cluster_of(number), list(distributor_ids)
+        if cluster_name is not None:
+            self._hold_jobs(number, cluster_name, ids)
+            self.packed.submitted(number, ids)
+
+    def _hold_jobs(self, number: int, cluster_name: str, distributor_ids: Iterable[str]) -> None:
+        for identity, distributor_id in self.packed.add(number, distributor_ids).items():
+            self._hold(identity, _Held(cluster_name, distributor_id))
+
+    def adopt_packed(self, batches: Iterable[PackedBatch]) -> dict[str, list[int]]:
+        """Take over packed batches and their jobs; return cluster -> batches of which it is not known what they are."""
+        unknown: dict[str, list[int]] = {}
+        for batch in batches:
+            if batch.cluster_name not in self._clusters or self.packed.cluster_of(batch.batch_number) is not None:
+                continue
+            self.packed.open(batch.batch_number, batch.cluster_name, batch.untaken)
+            self._hold_jobs(batch.batch_number, batch.cluster_name, batch.distributor_ids)
+            if not batch.submitted:
+                unknown.setdefault(batch.cluster_name, []).append(batch.batch_number)
+        return unknown
+
+    def hear_packed(self, response: SyncResponse) -> dict[str, list[str]]:
+        """Take how packed batches stand; return cluster -> jobs to terminate, which have not begun and need not."""
+        self.packed.heard(response.untaken)
+        terminate: dict[str, list[str]] = {}
+        unstarted = set(response.unstarted)
+        for number in response.over:
+            cluster_name = self.packed.cluster_of(number)
+            for identity, distributor_id in self.packed.close(number).items():
+                self._release(identity)
+                if cluster_name is not None and distributor_id in unstarted:
+                    terminate.setdefault(cluster_name, []).append(distributor_id)
+        return terminate
+
+    def live_jobs(self, identities: Iterable[int]) -> list[str]:
+        """Return the ids on their clusters of those among these that are packed jobs."""
+        return [self._held[one].distributor_id for one in identities if is_job(one) and one in self._held]
+
     def classic(self, cluster_name: str) -> Mapping[str, int]:
         """Return distributor id -> attempt of all that a classic cluster holds."""
         return self._clusters[cluster_name].jobs
@@ -457,7 +521,9 @@ class DistributorState:
         """A classic cluster no longer holds this one, and nobody else will say how it ended."""
         held = self._release(identity)
         cause = self._killing.pop(identity, None)
-        if held is not None:
+        if held is not None and is_job(identity):
+            self.packed.ended(identity, held.distributor_id, ending)
+        elif held is not None:
             self.say(translate.remote_report(identity, held.distributor_id, ending, cause))
 
     def classic_over(self, identities: Iterable[int]) -> list[int]:
@@ -475,7 +541,7 @@ class DistributorState:
     def wants_endings(self) -> bool:
         """Whether it matters soon which attempts of classic clusters have ended: to be done, or to take more."""
         is_over = self.draining or self.is_run_final
-        return any(
+        return (is_over and bool(self.packed.numbers)) or any(
             one.jobs and (is_over or one.count * 2 > one.limits.window(one.mean_seconds))
             for one in self._clusters.values()
         )
@@ -486,10 +552,19 @@ class DistributorState:
         if self._release(report.task_instance_id) is not None:
             self.say(report)
 
+    def packed_told(self, report: Report) -> None:
+        """A packed job left this ending on disk."""
+        if not self._is_being_told(report.task_instance_id):
+            self.say(report)
+
     def classic_stuck(self, identity: int, reason: str) -> None:
         """A classic cluster says that this one will never start; it was terminated there."""
         self._killing.pop(identity, None)
-        if self._release(identity) is not None:
+        held = self._release(identity)
+        if held is not None and is_job(identity):
+            failed = RemoteExit(status=TaskInstanceStatus.ERROR, cause=Cause.SUBMISSION_FAILED, message=reason)
+            self.packed.ended(identity, held.distributor_id, failed)
+        elif held is not None:
             error, cause = TaskInstanceStatus.ERROR, Cause.SUBMISSION_FAILED
             self.say(Report(task_instance_id=identity, status=error, cause=cause, error=reason))
 
@@ -536,8 +611,8 @@ class DistributorState:
         to_kill = []
         for attempt in attempts:
             identity = attempt.task_instance_id
-            if self._is_being_told(identity):
-                continue
+            if self._is_being_told(identity) or (attempt.packed and identity not in self._waiting_ids):
+                continue  # of what is packed the jobs are taken over
             alive = identity in self._held or identity in self._waiting_ids or self._take_over(attempt, living)
             if not alive:
                 self._settle(attempt)
@@ -558,7 +633,7 @@ class DistributorState:
             for identity, held in self._held.items()
             if identity not in listed and self._clusters[held.cluster_name].limits.direct
         }
-        return [identity for identity in self._held if identity not in listed]
+        return [identity for identity in self._held if identity not in listed and not is_job(identity)]
 
     def _take_over(self, attempt: LiveAttempt, living: Mapping[str, Mapping[int, str]]) -> bool:
         cluster = self._clusters.get(attempt.cluster_name)
@@ -627,12 +702,14 @@ class DistributorState:
         self._in_flight = []
         self._pending_in_flight = {}
         self._telling.difference_update(ended)
+        self.packed.confirm()
         return ended
 
     def restore_reports(self) -> None:
         """The server may not have them: they are sent again, first."""
         self._outbox.extendleft(reversed(self._in_flight))
         self._in_flight = []
+        self.packed.restore()
         self._pending = {**self._pending_in_flight, **self._pending}
         self._pending_in_flight = {}
 
@@ -651,7 +728,7 @@ class DistributorState:
     @property
     def has_reports(self) -> bool:
         """Whether something waits to be said."""
-        return bool(self._outbox or self._pending)
+        return bool(self._outbox or self._pending or self.packed.has_news)
 
     def alive(self) -> list[int]:
         """Return the attempts that are here or with a direct cluster; a classic cluster has to be asked."""
@@ -676,7 +753,7 @@ class DistributorState:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is here, runs, or is left to be said."""
-        return not (self._held or self._waiting_ids or self._outbox or self._in_flight)
+        return self.packed.is_idle and not (self._held or self._waiting_ids or self._outbox or self._in_flight)
 
 
 def _is_ending(report: Report) -> bool:

@@ -246,7 +246,8 @@ class SyncResponse:
     A fenced distributor gets `fenced=True` and no launches. `refused`: attempt -> why, for reports that the table
     calls illegal. `slots`: the grant for each cluster that the request named; a cluster left out is not shared.
     `ended`: attempts that ended after `ended_since`; `ended_until` is the next request's `ended_since`.
-    `untaken`: of each batch in `packed`, how many attempts no job has taken; `over`: those of which no attempt lives.
+    `untaken`: of each batch in `packed`, how many attempts no job has taken; `over`: those of which no attempt lives
+    nor will, with `unstarted` jobs that are to be terminated.
     """
 
     workflow_run_status: str
@@ -261,6 +262,7 @@ class SyncResponse:
     ended_until: int | None = None
     untaken: dict[int, int] = field(default_factory=dict)
     over: list[int] = field(default_factory=list)
+    unstarted: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -565,14 +565,24 @@ def _keep_alive(tx: Transaction, workflow_id: int, numbers: Sequence[int], live_
     moves.write()
 
 
-def standing(tx: Transaction, workflow_id: int, numbers: Sequence[int]) -> tuple[dict[int, int], list[int]]:
-    """Return of these batches how many attempts nobody has taken, and which of them are over."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How batches stand: what nobody has taken; those that are over; jobs of these that have not begun."""
+
+    untaken: dict[int, int]
+    over: list[int]
+    unstarted: list[str]
+
+
+def standing(tx: Transaction, workflow_id: int, run_status: str, numbers: Sequence[int]) -> Standing:
+    """Return how packed batches stand. A pilot's is over when no pilot could take more into it."""
     if not numbers:
-        return {}, []
+        return Standing({}, [], [])
     rows = tx.rows(
         """
-        SELECT b.number, p.size - p.taken,
-            EXISTS (SELECT 1 FROM task_instance ti WHERE ti.batch_id = b.id AND ti.status IN (:taken...))
+        SELECT b.number, p.size - p.taken, b.id, p.mode,
+            EXISTS (SELECT 1 FROM task_instance ti WHERE ti.batch_id = b.id AND ti.status IN (:taken...)),
+            EXISTS (SELECT 1 FROM packed_job j WHERE j.batch_id = b.id AND j.ended_at IS NULL)
         FROM batch b JOIN packed_batch p ON p.batch_id = b.id
         WHERE b.workflow_id = :workflow AND b.number IN (:numbers...) ORDER BY b.number
         """,
@@ -580,7 +590,20 @@ def standing(tx: Transaction, workflow_id: int, numbers: Sequence[int]) -> tuple
         workflow=workflow_id,
         numbers=list(numbers),
     )
-    return {row[0]: row[1] for row in rows}, [row[0] for row in rows if not row[2]]
+    may_grow = run_status in transitions.QUEUING_RUNS
+    over = [row for row in rows if not row[4] and not (row[3] == Mode.PILOT and may_grow and row[5])]
+    return Standing(
+        {row[0]: row[1] for row in rows}, [row[0] for row in over], _unstarted(tx, [row[2] for row in over])
+    )
+
+
+def _unstarted(tx: Transaction, batch_ids: Sequence[int]) -> list[str]:
+    """Return jobs that have not begun though there is nothing left for them; should they begin, they get nothing."""
+    if not batch_ids:
+        return []
+    where = "batch_id IN (:batches...) AND started_at IS NULL"
+    tx.run(f"UPDATE packed_job SET ended_at = :now WHERE {where} AND ended_at IS NULL", now=tx.now, batches=batch_ids)
+    return tx.column(f"SELECT distributor_id FROM packed_job WHERE {where} ORDER BY id", batches=batch_ids)
 
 
 def packed_batches(tx: Transaction, workflow_id: int) -> list[PackedBatch]:

@@ -68,7 +68,7 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
         statuses=(TI.KILL_SELF, TI.TRIAGING),
     )
     may_launch = request.capacity and standing.run_status in transitions.QUEUING_RUNS
-    untaken, over = packing.standing(tx, standing.workflow_id, request.packed)
+    packed = packing.standing(tx, standing.workflow_id, standing.run_status, request.packed)
     return SyncResponse(
         workflow_run_status=standing.run_status,
         launches=launch(
@@ -89,8 +89,9 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
         slots=leasing.renew(
             tx, standing.workflow_id, request.slots, is_over=standing.run_status in transitions.FINAL_RUNS
         ),
-        untaken=untaken,
-        over=over,
+        untaken=packed.untaken,
+        over=packed.over,
+        unstarted=packed.unstarted,
         ended=_ended_since(tx, standing.workflow_id, request.ended_since),
         ended_until=until,
     )
