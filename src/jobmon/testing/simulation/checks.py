@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobmon.testing.simulation.scenario import Scenario
 
 #: What was given up hears so at its next heartbeat (90 s); this is a few of them.
-GIVEN_UP_SECONDS_MAX: Final = 450.0
+GIVEN_UP_SECONDS_MAX: Final = 300.0
 #: Attempts that ended so are not the task's fault; at most so many in a row are not charged.
 NOT_CHARGED: Final = frozenset(
     {
@@ -79,6 +79,7 @@ class Commands:
         self._newest_epoch = 0
         self._running: dict[int, Command] = {}
         self._started: set[int] = set()
+        self._finished: list[Command] = []
         self._heard_seconds: dict[int, float] = defaultdict(float)
         #: The largest limits that were ever in force.
         self.workflow_limit = scenario.workflow_limit
@@ -87,11 +88,25 @@ class Commands:
         self.closed_by_force: set[int] = set()
 
     def observe(self, what: str, command: Command) -> None:
-        """Take a start or an end."""
+        """Take a start or an end: that it finished well, as somebody who lives knows, or another."""
         if what == "start":
             self._start(command)
         else:
             self._running.pop(command.attempt, None)
+            if what == "finish" and not self._has_ended(command):
+                self._finished.append(command)
+
+    def unrecorded(self, reaped: Collection[int]) -> Iterator[str]:
+        """Yield commands that finished well and are not recorded so, though whoever saw it lived to tell.
+
+        Args:
+            reaped: attempts of which nobody was heard for so long that the reaper ended them.
+        """
+        for command in self._finished:
+            excused = command.may_be_given_up() or command.attempt in self.closed_by_force or command.attempt in reaped
+            status = self._record.rows("SELECT status FROM task_instance WHERE id = ?", command.attempt)[0][0]
+            if status != TaskInstanceStatus.DONE and not excused:
+                yield f"attempt {command.attempt} finished well and is recorded as {status}"
 
     def note_force(self) -> None:
         """A person closes what was told to end."""
@@ -220,6 +235,18 @@ def failed_by_grid(record: Record, scenario: Scenario) -> set[int]:
     )
     indexes = {int(name.rpartition("_")[2]) for (name,) in found}
     return {index for index in indexes if scenario.tasks[index].cluster == GRID}
+
+
+def tired(record: Record) -> set[int]:
+    """Return the numbers of tasks that were hit so often that it counted in the end."""
+    found = record.rows(
+        """
+        SELECT t.name FROM task_instance ti JOIN task t ON t.id = ti.task_id
+        WHERE NOT ti.charged GROUP BY t.name HAVING COUNT(*) >= ?
+        """,
+        NOT_CHARGED_IN_A_ROW,
+    )
+    return {int(name.rpartition("_")[2]) for (name,) in found}
 
 
 def problems(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from jobmon.testing.simulation.scenario import Outcome, Scenario
 
-#: Told of every start (of a command) before it runs, and of every end.
+#: Told of every "start" of a command, before it runs, and of every "end"; "finish": it ended well by itself.
 Observe = Callable[[str, "Command"], None]
 
 

@@ -119,7 +119,6 @@ class Farm:
             lost = sorted(self.running)
             for command in list(self.running.values()):
                 self._end(command, None)
-            self.ended.clear()  # whoever buries a supervisor takes its journal away
             self.is_up = True
             self.paused_until = 0.0
         self.line = line
@@ -242,7 +241,9 @@ class Farm:
         del self.running[command.attempt]
         if command.end is not None:
             command.end.cancel()
-        self._observe("end", command)
+        is_known = ending is not None and self.is_up
+        is_well = ending is not None and ending.exit_code == 0 and not ending.killed
+        self._observe("finish" if is_known and is_well else "end", command)
         if ending is not None and self.is_up:
             self._tell_end(ending)
             self._later("in", self._start_waiting)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowRunStatus
-from jobmon.server.usecases import launching, queueing, reporting, resuming
+from jobmon.server.usecases import launching, queueing, reaping, reporting, resuming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,6 +63,8 @@ class Laws:
         self._handed: dict[str, list[int]] = {}
         self._keys: dict[str, int] = {}
         self._ended: dict[int, str] = {}
+        #: Attempts that the reaper ended.
+        self.reaped: set[int] = set()
         #: Distributor process -> the epoch under which it registered last.
         self.epochs: dict[int, int] = {}
         self._watched: dict[Any, Callable[..., None]] = {
@@ -70,6 +72,7 @@ class Laws:
             queueing.queue: self._queued,
             launching.register: self._registered,
             reporting.worker_report: self._worker_reported,
+            reaping.reap: self._reaped,
             resuming.force_cleanup: lambda *_: on_force(),
         }
 
@@ -79,8 +82,14 @@ class Laws:
         if watch is not None and job.error is None:
             watch(*job.arguments, job.answer)
 
+    def _reaped(self, *values: Any) -> None:
+        """Note what it ended: attempts of which no report told how they ended."""
+        if values[-1].attempts:
+            ended = self._record.rows("SELECT id FROM task_instance WHERE ended_at IS NOT NULL")
+            self.reaped.update(identity for (identity,) in ended if identity not in self._ended)
+
     def _registered(self, run_id: int, request: DistributorRequest, answer: Any) -> None:
-        self.epochs[request.pid] = answer.epoch
+        self.epochs[request.pid] = max(answer.epoch, self.epochs.get(request.pid, 0))
         if self._keys.setdefault(request.key, answer.epoch) != answer.epoch:
             self._complain(f"one registration got the epochs {self._keys[request.key]} and {answer.epoch}")
         newest = self._record.rows("SELECT MAX(workflow_run_id) FROM distributor")[0][0]

@@ -7,7 +7,7 @@ server's application is called directly, each request in a task that belongs to 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 LATENCY_SECONDS_MAX: Final = 0.01
 SLOW_SECONDS_MAX: Final = 25.0
+#: Requests that programs repeat by themselves, and how many are kept to come again much later.
+MAY_COME_AGAIN: Final = ("/queue", "/sync", "/distributors", "/tasks", "/report", "/start")
+REMEMBERED_MAX: Final = 100
 ADDRESS: Final = "http://simulated"
 #: Every part, when it is cut off, and requests that never get there.
 _FOREVER: Final = 1e9
@@ -60,6 +63,7 @@ class Network:
         self.weather = Weather()
         self.faults: Counter[str] = Counter()
         self.requests = 0
+        self._remembered: deque[tuple[str, str, bytes, bytes]] = deque(maxlen=REMEMBERED_MAX)
         self._dice = dice
         self._serve = serve
         self._watch = watch
@@ -69,6 +73,8 @@ class Network:
         parts = urlsplit(url)
         self.requests += 1
         await self._travel(part, self.weather.lost_before, "request lost")
+        if parts.path.endswith(MAY_COME_AGAIN):
+            self._remembered.append((method, parts.path, parts.query.encode(), body))
         arrived = self._arrive(part, method, parts.path, parts.query.encode(), body)
         if self._happens(self.weather.repeated, "request repeated"):
             self._repeat(part, method, parts.path, parts.query.encode(), body)
@@ -120,6 +126,14 @@ class Network:
             await self._serve(method, path, query, body, asyncio.Event())
 
         self.loop.spawn("server", _guarded(again()))
+
+    def deliver_again(self) -> str:
+        """Deliver some earlier request once more, whatever has become of its sender; nobody hears the answer."""
+        if not self._remembered:
+            return ""
+        method, path, query, body = self._dice.choice(self._remembered)
+        self.loop.spawn("server", _guarded(self._serve(method, path, query, body, asyncio.Event())))
+        return path
 
     def _happens(self, probability: float, what: str) -> bool:
         happens = probability > 0 and self._dice.random() < probability

@@ -207,6 +207,7 @@ class NodeChild(Child):
         self._woken = asyncio.Event()
         self._signals: list[int] = []
         self._ending: Ending | None = None
+        self._was_signalled = False
         self.pid = next(ground.pids)
         self.started_at = ground.clock.now().timestamp()
         index = index_of(command)
@@ -250,6 +251,7 @@ class NodeChild(Child):
 
     def signal(self, number: int) -> None:
         """See `Child`."""
+        self._was_signalled = True
         if number == signal.SIGKILL:
             self.finish(signal_number=number)
         elif not self._command.outcome.ignores_interrupt:
@@ -272,7 +274,8 @@ class NodeChild(Child):
         self._ending = ending
         if self._command.end is not None:
             self._command.end.cancel()
-        self._ground.observe("end", self._command)
+        is_well = exit_code == 0 and self._node.is_alive and not self._was_signalled
+        self._ground.observe("finish" if is_well else "end", self._command)
         self._woken.set()
 
 

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, fields, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TASKS_MIN: Final = 5
 TASKS_MAX: Final = 60
 TASKS_OFTEN: Final = 12
+#: Fewer where each takes long: an hour of waiting costs half a second.
+SLOW_TASKS_MAX: Final = 15
+SLOW_PACE_SECONDS: Final = 60.0
 #: After this much virtual time there are no faults any more: then all must come to an end.
 CHAOS_SECONDS_MIN: Final = 30.0
 #: Some commands run long enough for heartbeats to be overdue and the reaper to pass.
@@ -39,6 +45,7 @@ FAULTS: Final = {
     "clock jumps": 2,
     "limit changes": 2,
     "command is killed": 1,
+    "request comes again": 6,
 }
 #: Likewise, where there is a grid.
 GRID_FAULTS: Final = {
@@ -55,6 +62,10 @@ ONLY_FARM_SHARE: Final = 0.5
 ONLY_GRID_SHARE: Final = 0.35
 LIES_SHARE: Final = 0.4
 LIE_CHANCES: Final = (0.02, 0.1, 0.3)
+#: Of jobs that a grid says are gone, how many it says have failed.
+FAILED_CHANCES: Final = (0.0, 0.5, 1.0)
+#: Workers beat every 90 s; some jobs run long enough for that.
+GRID_PACES_SECONDS: Final = (2.0, 10.0, 60.0, 300.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,9 @@ class Scenario:
 def draw(seed: int) -> Scenario:
     """Return the scenario of a seed."""
     dice = random.Random(f"{seed} scenario")
-    tasks = _placed(random.Random(f"{seed} clusters"), _tasks(dice))
+    clusters = random.Random(f"{seed} clusters")
+    grid_share = _grid_share(clusters)
+    tasks = _placed(clusters, _tasks(dice, PACES_SECONDS if grid_share < 1 else GRID_PACES_SECONDS), grid_share)
     chances = {**FAULTS, **(GRID_FAULTS if any(task.cluster == GRID for task in tasks) else {})}
     slots = dice.choice([1, 2, 4, 8])
     work = sum(outcome.seconds for task in tasks for outcome in task.outcomes)
@@ -159,20 +172,23 @@ def draw(seed: int) -> Scenario:
     )
 
 
-def _placed(dice: random.Random, tasks: tuple[TaskPlan, ...]) -> tuple[TaskPlan, ...]:
-    """Place tasks on clusters: all on the farm, all on the grid, or some here and some there."""
+def _grid_share(dice: random.Random) -> float:
+    """Return how many of the tasks run on the grid: none, all or half of them."""
     kind = dice.random()
     if kind < ONLY_FARM_SHARE:
-        return tasks
-    grid_share = 1.0 if kind < ONLY_FARM_SHARE + ONLY_GRID_SHARE else 0.5
+        return 0.0
+    return 1.0 if kind < ONLY_FARM_SHARE + ONLY_GRID_SHARE else 0.5
+
+
+def _placed(dice: random.Random, tasks: tuple[TaskPlan, ...], grid_share: float) -> tuple[TaskPlan, ...]:
     return tuple(replace(task, cluster=GRID if dice.random() < grid_share else FARM) for task in tasks)
 
 
 def _lies(dice: random.Random) -> Lies:
     """Return how the grid errs: mostly in a few ways, each seldom or often."""
-    names = [each.name for each in fields(Lies) if each.name != "has_arrays"]
+    names = [each.name for each in fields(Lies) if each.name not in ("has_arrays", "says_failed")]
     chosen = {name: dice.choice(LIE_CHANCES) for name in names if dice.random() < LIES_SHARE}
-    return Lies(has_arrays=dice.random() < 0.5, **chosen)
+    return Lies(has_arrays=dice.random() < 0.5, says_failed=dice.choice(FAILED_CHANCES), **chosen)
 
 
 def _weather(dice: random.Random) -> Weather:
@@ -182,10 +198,12 @@ def _weather(dice: random.Random) -> Weather:
     return Weather(*(dice.random() * worst for _ in range(4)))
 
 
-def _tasks(dice: random.Random) -> tuple[TaskPlan, ...]:
+def _tasks(dice: random.Random, paces: Sequence[float]) -> tuple[TaskPlan, ...]:
     count = round(dice.triangular(TASKS_MIN, TASKS_MAX, TASKS_OFTEN))
     shape = dice.choice(["chain", "fan-in", "layers", "free"])
-    pace = dice.choice(PACES_SECONDS)
+    pace = dice.choice(paces)
+    if pace >= SLOW_PACE_SECONDS:
+        count = min(count, SLOW_TASKS_MAX)
     failing = dice.choice([0.0, 0.1, 0.3])
     return tuple(_task(dice, index, count, shape, pace, failing) for index in range(count))
 

@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobmon.core import retry
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import (
     DistributorNotAlive,
@@ -136,9 +135,12 @@ class _World:
             await asyncio.gather(*besides, return_exceptions=True)
             await self._end()
         if not self._violations:
-            tired = {index for index, count in self._fates.executions.items() if count > retry.UNCHARGED_IN_A_ROW_MAX}
-            excused = self._fates.unlucky | tired | checks.failed_by_grid(self._record, self._scenario)
+            excused = (
+                self._fates.unlucky | checks.tired(self._record) | checks.failed_by_grid(self._record, self._scenario)
+            )
             for problem in checks.problems(self._record, self._scenario, self._answers.acknowledged, excused):
+                self._complain(problem)
+            for problem in self._commands.unrecorded(self._laws.reaped):
                 self._complain(problem)
         self._record.close()
         return self._verdict()
@@ -455,6 +457,9 @@ class _World:
         self._clocks[name].offset += seconds
         return f"{name} by {seconds} s"
 
+    async def repeat_request(self) -> str:
+        return self._network.deliver_again()
+
     async def kill_worker(self) -> str:
         return self._grid.kill_worker()
 
@@ -500,6 +505,7 @@ _FAULTS: Final[dict[str, Callable[[_World], Awaitable[str]]]] = {
     "clock jumps": _World.jump,
     "limit changes": _World.change_limit,
     "command is killed": _World.kill_command,
+    "request comes again": _World.repeat_request,
     "worker dies": _World.kill_worker,
     "worker pauses": _World.pause_worker,
     "worker is cut off": _World.cut_off_worker,
