@@ -14,7 +14,7 @@ from jobmon.client.defaults import name_hint
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.constants import ResourceType
 from jobmon.core.exceptions import InvalidResources, JobmonError, PluginError, ServerUnavailable
-from jobmon.core.resources import COMMON_KEYS, UNITS, is_auto, normalized, problems_with_scales, unknown_keys
+from jobmon.core.resources import UNITS, is_auto, normalized, problems_with_scales, unknown_keys
 from jobmon.core.wire.definition import Cluster, ClusterRequest, ClustersResponse, QueueSpec
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class ResourceResolver:
         except ServerUnavailable:
             raise  # not the request's fault
         except JobmonError as error:
-            raise InvalidResources(f"Resources of task {task.name!r}: {error}") from error
+            raise InvalidResources(f"Resources of task {task.name!r}: {error}{_given_by(task, str(error))}") from error
         return self._distinct.setdefault(resources, resources)
 
     def _checked(self, task: Task) -> TaskResources:
@@ -302,6 +302,14 @@ def _listed(problems: list[str]) -> str:
     return "\n".join([*problems[:PROBLEMS_LISTED_MAX], *([f"... and {more} more."] if more > 0 else [])])
 
 
+def _given_by(task: Task, problem: str) -> str:
+    """Say where the resources that a problem names come from, as far as not from the task itself."""
+    asked = {**task.compute_resources, **task.resource_scales}
+    named = [key for key in asked if repr(key) in problem or f"{key} " in problem]
+    sources = [f"{key!r} by {source}" for key in named if (source := task.source_of(key))]
+    return f" (given as default: {', '.join(sources)})" if sources else ""
+
+
 def _problems_with_scales(task: Task, queue: ClusterQueue, requested: Resources) -> list[str]:
-    unknown = unknown_keys(task.resource_scales, COMMON_KEYS | queue.extra_keys)
+    unknown = unknown_keys(task.resource_scales, {*UNITS} | queue.extra_keys)
     return [f"resource_scales: {each}" for each in unknown] or problems_with_scales(requested, task.resource_scales)

@@ -12,7 +12,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from jobmon.core.constants import DEFAULT_MAX_ATTEMPTS
 from jobmon.core.exceptions import InvalidResources, JobmonError
@@ -181,6 +181,9 @@ def merged(levels: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
 class HasDefaults:
     """A level that has defaults."""
 
+    #: What it is, for messages.
+    level: ClassVar[str] = "its defaults"
+
     def __init__(
         self,
         default_cluster_name: str = "",
@@ -192,6 +195,7 @@ class HasDefaults:
         self.default_compute_resources_set: ResourcesSet = {}
         self.default_resource_scales_set: ResourcesSet = {}
         self.default_max_attempts = checked_max_attempts(default_max_attempts)
+        self._files: dict[str, str] = {}  # cluster -> the place in a file from which its defaults come
         for cluster, resources in _mapping(
             default_compute_resources_set or {}, "default_compute_resources_set"
         ).items():
@@ -209,6 +213,7 @@ class HasDefaults:
 
     def update_default_compute_resources(self, cluster_name: str, **kwargs: Any) -> None:
         """Change some of the default resources for a cluster and keep the others."""
+        self._files.pop(cluster_name, None)
         self.default_compute_resources_set.setdefault(checked_cluster_name(cluster_name), {}).update(
             checked_resources(kwargs)
         )
@@ -222,6 +227,7 @@ class HasDefaults:
     def set_default_compute_resources_from_dict(self, cluster_name: str, compute_resources: Mapping[str, Any]) -> None:
         """Replace the default resources for a cluster."""
         self.default_compute_resources_set[checked_cluster_name(cluster_name)] = checked_resources(compute_resources)
+        self._files.pop(cluster_name, None)
 
     def set_default_resource_scales_from_dict(self, cluster_name: str, resource_scales: Mapping[str, Any]) -> None:
         """Replace the default scales for a cluster."""
@@ -234,6 +240,12 @@ class HasDefaults:
     def scales_for(self, cluster_name: str) -> dict[str, Any]:
         """Return the default scales that hold on a cluster."""
         return _for_cluster(self.default_resource_scales_set, cluster_name)
+
+    def source_of(self, resource: str, cluster_name: str) -> str:
+        """Return where this level has a resource or a scale from, in words; "" if it has none of that name."""
+        if not {resource} & {*self.resources_for(cluster_name), *self.scales_for(cluster_name)}:
+            return ""
+        return self._files.get(cluster_name) or self.level
 
     def _set_resources(self, by_cluster: Mapping[str, Any] | None, default_cluster_name: str, where: str) -> None:
         self._set_each(self.set_default_compute_resources_from_dict, by_cluster, default_cluster_name, where)
@@ -254,6 +266,7 @@ class HasDefaults:
                 setter(cluster, values)
             except JobmonError as error:
                 raise InvalidResources(f"{where}.{cluster}: {error}") from None
+            self._files[cluster] = f"{where}.{cluster}"
         if default_cluster_name and by_cluster is not None:
             self.set_default_cluster_name(default_cluster_name)
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from jobmon.client.arguments import Arguments
+from jobmon.client.defaults import name_hint
 from jobmon.client.task_template_version import TaskTemplateVersion
 from jobmon.core.wire.definition import (
     TemplateSpec,
@@ -17,7 +18,7 @@ from jobmon.core.wire.definition import (
     ToolRequest,
     ToolResponse,
 )
-from jobmon.core.wire.monitoring import TaskDetail, UsageRequest, UsageResponse
+from jobmon.core.wire.monitoring import TaskDetail, TemplateUsages, UsageRequest, UsageResponse
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from jobmon.client.task_template import TaskTemplate
     from jobmon.client.tool import Tool
     from jobmon.client.tool_version import ToolVersion
+    from jobmon.client.workflow import Workflow
     from jobmon.core.requester import Requester
 
 GIB: Final = 1024**3
@@ -112,8 +114,16 @@ def template_usage(
     node_args: Mapping[str, Any] | None,
     confidence: float | None,
 ) -> dict[str, Any] | None:
-    """Return what tasks of a template's active version used, or None."""
+    """Return what tasks of a template's active version used, or None.
+
+    Raises:
+        ValueError: the template has no such node arg.
+    """
     version = template.active_task_template_version
+    for name in node_args or ():
+        if name not in version.arguments.node_args:
+            hint = name_hint(name, version.arguments.node_args)
+            raise ValueError(f"Template {version.name!r} has no node arg {name!r}{hint}")
     if version.id is None:
         record_templates(template.tool_version, [version])
     request = UsageRequest(
@@ -124,8 +134,30 @@ def template_usage(
     )
     requester = template.tool_version.tool.requester
     usage = requester.call(f"/task_template_versions/{version.id}/resource_usage", request, UsageResponse)
-    if not usage.num_tasks:
-        return None
+    return _usage_dict(usage) if usage.num_tasks else None
+
+
+def workflow_usage(workflow: Workflow, confidence: float | None) -> dict[str, dict[str, Any]]:
+    """Return what done tasks of a workflow used, by template; empty before it is recorded."""
+    if workflow.workflow_id is None:
+        return {}
+    return _usages(workflow.requester, f"/workflows/{workflow.workflow_id}", confidence)
+
+
+def tool_usage(tool: Tool, confidence: float | None) -> dict[str, dict[str, Any]]:
+    """Return what done tasks of a tool used, by template."""
+    if tool.tool_id is None:
+        record_tool(tool)
+    return _usages(tool.requester, f"/tools/{tool.tool_id}", confidence)
+
+
+def _usages(requester: Requester, owner: str, confidence: float | None) -> dict[str, dict[str, Any]]:
+    request = UsageRequest(confidence=confidence, percentiles=list(PERCENTILES))
+    found = requester.call(f"{owner}/resource_usage", request, TemplateUsages)
+    return {name: _usage_dict(usage) for name, usage in found.templates.items()}
+
+
+def _usage_dict(usage: UsageResponse) -> dict[str, Any]:
     result: dict[str, Any] = msgspec.to_builtins(usage)
     for key in ("percentiles_mem", "percentiles_runtime", "percentiles_cores"):
         result[key] = dict(zip(PERCENTILES, result[key], strict=False))
@@ -166,6 +198,8 @@ def task_usage(requester: Requester, task_id: int) -> dict[str, Any] | None:
         "runtime": newest.wallclock_seconds,
         "cpu": newest.cpu_seconds,
         "memory": None if newest.max_rss_bytes is None else newest.max_rss_bytes / GIB,
+        "read_bytes": newest.read_bytes,
+        "written_bytes": newest.written_bytes,
     }
 
 

@@ -282,6 +282,14 @@ class Task:
         levels = (level.resources_for(cluster) for level in reversed(self._levels()))
         return merged((*levels, self.options.compute_resources))
 
+    def source_of(self, resource: str) -> str:
+        """Return which level gives a resource or its scale as a default, in words; "" if the task itself does."""
+        options = self.options
+        if resource in {*(options.compute_resources or ()), *(options.resource_scales or ())}:
+            return ""
+        cluster = self.cluster_name
+        return next(filter(None, (level.source_of(resource, cluster) for level in self._levels())), "")
+
     @property
     def requested_resources(self) -> Resources:
         """The request in normal form; once recorded: as checked against the queue."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jobmon.client.arguments import declared, mismatch
 from jobmon.client.defaults import (
@@ -30,6 +30,8 @@ LATEST = "latest"
 
 class TaskTemplate(HasDefaults):
     """Makes tasks. Made by `Tool.get_task_template`."""
+
+    level: ClassVar[str] = "its task template"
 
     def __init__(self, template_name: str, tool_version: ToolVersion) -> None:
         super().__init__()
@@ -300,7 +302,9 @@ class TaskTemplate(HasDefaults):
         node_args: Mapping[str, Any] | None = None,
         ci: float | None = None,
     ) -> dict[str, Any] | None:
-        """Return what tasks of the active version used: number, smallest, largest, mean; None if none has run.
+        """Return what done tasks of the active version used, in memory (GiB) and time (s); None if none is done.
+
+        Number, smallest, largest, mean, median and percentiles; percentiles also of the cores that were busy.
 
         Args:
             workflows: only of these workflow ids.

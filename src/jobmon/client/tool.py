@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jobmon.client.defaults import DefaultsFile, HasToolDefaults, IteratorScale
 from jobmon.client.task_template import LATEST, TaskTemplate
@@ -25,6 +25,8 @@ class Tool(HasToolDefaults):
         active_tool_version_id: the version to use, or "latest".
         requester: sends the requests; by default made from the settings when first needed.
     """
+
+    level: ClassVar[str] = "its tool"
 
     def __init__(
         self,
@@ -160,6 +162,12 @@ class Tool(HasToolDefaults):
             default_resource_scales_set,
             default_max_attempts,
         )
+
+    def resource_usage(self, ci: float | None = None) -> dict[str, dict[str, Any]]:
+        """Return what done tasks of all its workflows used, by template, as `TaskTemplate.resource_usage` does."""
+        from jobmon.client import records
+
+        return records.tool_usage(self, ci)
 
     # -- defaults -----------------------------------------------------------------------------------------------
 

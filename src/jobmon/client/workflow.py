@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jobmon.client.array import Array, duplicate
 from jobmon.client.defaults import HasToolDefaults, checked_limit, name_hint
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 class Workflow(HasToolDefaults):
     """Tasks of one tool under one `workflow_args`. Made by `Tool.create_workflow`."""
+
+    level: ClassVar[str] = "its workflow"
 
     def __init__(
         self,
@@ -274,6 +276,12 @@ class Workflow(HasToolDefaults):
         for errors in self.get_errors().values():
             by_name.setdefault(errors[0]["task_name"], []).extend(errors)
         return by_name
+
+    def resource_usage(self, ci: float | None = None) -> dict[str, dict[str, Any]]:
+        """Return what its done tasks used, by template, as `TaskTemplate.resource_usage` does."""
+        from jobmon.client import records
+
+        return records.workflow_usage(self, ci)
 
     # -- defaults -----------------------------------------------------------------------------------------------
 

@@ -306,14 +306,13 @@ def raised(resources: Mapping[str, Any], cause: str | None, peak_gib: float | No
 
 
 def problems_with_scales(resources: Mapping[str, Any], scales: Mapping[str, Any]) -> list[str]:
-    """Say which scales will not work on this request, as far as that is known before: lists that shrink or lie."""
+    """Say which scales will not work on this request: every value of a list is tried, and a function once."""
     problems = []
     for key, scale in scales.items():
-        if not isinstance(scale, list | tuple):
-            continue
+        steps = len(scale) if isinstance(scale, list | tuple) else 1
         request = dict(resources)
         try:
-            for step in range(1, len(scale) + 1):
+            for step in range(1, steps + 1):
                 request = scaled(request, {key: scale}, step)
         except JobmonError as error:
             problems.append(f"resource_scales[{key!r}] = {scale!r}: {error}")

@@ -69,6 +69,10 @@ def test_a_workflow_runs_to_its_end_once(tool, args, tmp_path):
     usage = tool.active_task_templates["run"].resource_usage(workflows=[workflow.workflow_id], ci=0.95)
     assert (usage["num_tasks"], len(usage["ci_runtime"])) == (6, 2)
     assert 0 < usage["min_mem"] <= usage["median_mem"] <= usage["max_mem"] < 1
+    assert workflow.resource_usage()["run"] == tool.active_task_templates["run"].resource_usage()
+    assert tool.resource_usage(ci=0.95)["run"] == usage
+    with pytest.raises(ValueError, match="'run' has no node arg 'comand'; did you mean 'command'"):
+        tool.active_task_templates["run"].resource_usage(node_args={"comand": ["true"]})
     only = tool.active_task_templates["run"].resource_usage(node_args={"command": [last.command]})
     assert only["num_tasks"] == 1
     assert only["max_runtime"] == last.resource_usage()["runtime"]

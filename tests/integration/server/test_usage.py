@@ -5,7 +5,7 @@ import itertools
 import pytest
 from server_world import TI, Refused, report
 
-from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
+from jobmon.core.wire.monitoring import TemplateUsages, UsageRequest, UsageResponse
 from jobmon.core.wire.server import Metrics
 
 GIB = 1024**3
@@ -55,6 +55,24 @@ async def test_usage_by_workflow_and_node_args(world):
     unmeasured = await _ask(world, first, node_args={"x": ["1"]}, confidence=0.9)
     assert (unmeasured.num_tasks, unmeasured.max_mem, unmeasured.ci_mem) == (2, None, None)
     assert (await _ask(world, first, node_args={"x": ["0"], "nobody": ["0"]})).num_tasks == 0
+
+
+async def test_usage_of_a_workflow_and_of_a_tool_is_by_template(world):
+    first, second = await world.bound(2), await world.bound(3)
+    await _run(first, [_done(1.0, 1), _done(9.0, 2)])
+    await _run(second, [_done(3.0, 3), _done(3.0, 3), {"status": TI.ERROR, "exit_code": 1}])
+    request = UsageRequest(percentiles=[50], confidence=0.9)
+    of_one = await world.post(f"/workflows/{second.workflow_id}/resource_usage", TemplateUsages, request)
+    usage = of_one.templates.pop("t")
+    assert (usage.num_tasks, usage.max_runtime, usage.percentiles_mem) == (2, 3.0, [3.0])
+    assert of_one.templates == {}
+    of_all = await world.post("/tools/1/resource_usage", TemplateUsages, request)
+    assert (of_all.templates["t"].num_tasks, of_all.templates["t"].max_runtime) == (4, 9.0)
+    narrow = UsageRequest(workflow_ids=[first.workflow_id], node_args={"x": ["1"]})
+    assert (await world.post("/tools/1/resource_usage", TemplateUsages, narrow)).templates["t"].num_tasks == 1
+    for owner in ("/tools/99", "/workflows/99"):
+        with pytest.raises(Refused, match="NotFound"):
+            await world.post(f"{owner}/resource_usage", TemplateUsages, request)
 
 
 async def test_wrong_questions_about_usage_are_refused(world):

@@ -64,6 +64,10 @@ _WRONG = [
     ({"fallback_queues": ["larg"]}, r"no fallback queue 'larg'; did you mean 'large'"),
     ({"cluster_name": "her"}, r"no cluster 'her'; did you mean 'here'"),
     ({"resource_scales": {"memroy": 1}}, r"resource_scales: Unknown resource 'memroy'"),
+    ({"resource_scales": {"queue": 1}}, r"resource_scales: Unknown resource 'queue'; known are cores, memory, runtime"),
+    ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": lambda old: old / 2}}, r"must not shrink"),
+    ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": lambda old: None}}, r"made None of 4.0"),
+    ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": lambda old: old / 0}}, r"ZeroDivisionError"),
     ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": ["6G", "5G"]}}, r"'memory'.*must not shrink"),
     ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": ["3G"]}}, r"'memory'.*must not shrink"),
     ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": ["8GG"]}}, r"'memory'.*8GG.*'GG'"),
@@ -82,6 +86,24 @@ def test_what_no_queue_understands_is_refused_before_anything_is_recorded(server
 def test_what_is_no_scale_is_refused(template, scale):
     with pytest.raises(InvalidResources, match=r"resource_scales\['memory'\]: .*scale"):
         template.create_task(a=1, compute_resources={"memory": 1}, resource_scales={"memory": scale})
+
+
+def test_a_default_that_is_wrong_for_the_queue_is_told_with_its_place(tool, workflow, template, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"tool_resources: {{{tool.name}: {{here: {{memroy: 8G, corse: 1}}}}}}")
+    tool.set_default_compute_resources_from_yaml("here", path)
+    template.update_default_resource_scales("here", memory=[2, 1])
+    workflow.update_default_compute_resources("here", corse=2)
+    workflow.add_task(template.create_task(a=1, compute_resources={"memory": "1T", "cpu": 1}))
+    with pytest.raises(InvalidResources) as refused:
+        workflow.bind()
+    text = str(refused.value)
+    assert f"'memroy' by {path}, tool_resources.{tool.name}.here" in text
+    assert "'corse' by its workflow" in text
+    assert "'memory' by" not in text
+    assert "'cpu' by" not in text
+    tool.update_default_compute_resources("here", corse=3)
+    assert tool.source_of("memroy", "here") == "its tool"
 
 
 def test_all_problems_of_one_task_are_told_at_once(workflow, template):

@@ -27,7 +27,10 @@ class WorkflowSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowsResponse:
-    """GET /workflows?workflow_id=&user=&status=&unchanged_since=&limit= (the first three repeatable): newest first."""
+    """GET /workflows?workflow_id=&user=&status=&unchanged_since=&limit=&counts=: newest first.
+
+    The first three are repeatable; `counts=false` leaves out the counts of tasks and attempts.
+    """
 
     workflows: list[WorkflowSummary]
 
@@ -87,6 +90,8 @@ class Attempt:
     requested_resources: dict[str, Any] = field(default_factory=dict)
     request_kind: str = ""
     original_resources: dict[str, Any] | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,8 @@ class LogTail:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRequest:
     """POST /task_template_versions/{task_template_version_id}/resource_usage -> `UsageResponse`
+
+    POST /workflows/{workflow_id}/resource_usage and /tools/{tool_id}/resource_usage -> `TemplateUsages`.
 
     Counts the last DONE attempt of each task. `workflow_ids` None: of all workflows. `node_args`: argument name ->
     values, one of which a task must have. `confidence`: level of the intervals, such as 0.95; None: no intervals.
@@ -144,6 +151,13 @@ class UsageResponse:
     percentiles_mem: list[float] = field(default_factory=list)
     percentiles_runtime: list[float] = field(default_factory=list)
     percentiles_cores: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateUsages:
+    """What the tasks of a workflow or of a tool used, by the names of their templates, all versions together."""
+
+    templates: dict[str, UsageResponse]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ class WorkflowsQuery:
     user: list[str] = field(default_factory=list)
     status: list[str] = field(default_factory=list)
     unchanged_since: datetime | None = None
+    counts: bool = True
     limit: int = 100
 
 
@@ -95,7 +96,7 @@ def workflows(session: Session, query: WorkflowsQuery) -> WorkflowsResponse:
         **used,
         most=_checked(query.limit),
     )
-    counts, attempts = _counts(session, [row[0] for row in rows])
+    counts, attempts = _counts(session, [row[0] for row in rows] if query.counts else [])
     return WorkflowsResponse(workflows=[_workflow(row, counts[row[0]], attempts[row[0]]) for row in rows])
 
 
@@ -144,7 +145,7 @@ _ATTEMPTS: Final = """
 SELECT ti.id, ti.task_id, ti.workflow_run_id, ti.number, ti.status, c.name, q.name, ti.distributor_id, ti.host,
        ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.ended_at, ti.exit_code, ti.exit_signal, ti.cause,
        ti.error, ti.charged, ti.stdout, ti.stderr, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes,
-       r.requested, r.kind, r.original
+       r.requested, r.kind, r.original, ti.read_bytes, ti.written_bytes
 FROM task_instance ti JOIN task_resources r ON r.id = ti.task_resources_id JOIN queue q ON q.id = r.queue_id
 JOIN cluster c ON c.id = ti.cluster_id WHERE ti.task_id IN (:tasks...) ORDER BY ti.task_id, ti.number
 """
@@ -222,6 +223,8 @@ def _attempt(row: Sequence[Any]) -> Attempt:
         requested_resources=json.loads(row[24]),
         request_kind=row[25],
         original_resources=json.loads(row[26]) if row[26] else None,
+        read_bytes=row[27],
+        written_bytes=row[28],
     )
 
 

@@ -1,19 +1,20 @@
-"""What the tasks of a template used."""
+"""What the tasks of a template used; of a workflow or a tool, by template."""
 
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 from jobmon.core.sizing import quantile
-from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
+from jobmon.core.wire.monitoring import TemplateUsages, UsageRequest, UsageResponse
 from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.intervals import confidence_interval
 from jobmon.server.queries.presence import require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jobmon.server.sql import Session
 
@@ -25,10 +26,16 @@ GIB: Final = 1024.0**3
 
 # A task that is done is done by its newest attempt.
 _USAGE: Final = """
-SELECT ti.max_rss_bytes, ti.wallclock_seconds, ti.cpu_seconds
+SELECT ti.max_rss_bytes, ti.wallclock_seconds, ti.cpu_seconds, {name}
 FROM task_array a JOIN task t ON t.workflow_id = a.workflow_id AND t.array_id = a.id
 JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
-WHERE a.task_template_version_id = :version AND t.status = :task_done AND ti.status = :attempt_done
+{more} AND t.status = :task_done AND ti.status = :attempt_done {conditions} ORDER BY t.id DESC LIMIT :most
+"""
+_OF_VERSION: Final = "WHERE a.task_template_version_id = :id"
+_OF_WORKFLOW: Final = "WHERE a.workflow_id = :id"
+_OF_TOOL: Final = """
+JOIN task_template_version v ON v.id = a.task_template_version_id JOIN task_template p ON p.id = v.task_template_id
+JOIN tool_version n ON n.id = p.tool_version_id WHERE n.tool_id = :id
 """
 _NODE_ARG: Final = """
 AND t.node_id IN (
@@ -46,18 +53,58 @@ def template_usage(session: Session, version_id: int, request: UsageRequest) -> 
     """
     _check(request)
     require(session, "task_template_version", version_id)
+    return _usage(_rows(session, _OF_VERSION, version_id, request), request)
+
+
+def workflow_usage(session: Session, workflow_id: int, request: UsageRequest) -> TemplateUsages:
+    """Return what done tasks of a workflow used, by template.
+
+    Raises:
+        NotFound: there is no such workflow.
+        InvalidValue: as for a template.
+    """
+    _check(request)
+    require(session, "workflow", workflow_id)
+    return _by_template(_rows(session, _OF_WORKFLOW, workflow_id, request, "a.name"), request)
+
+
+def tool_usage(session: Session, tool_id: int, request: UsageRequest) -> TemplateUsages:
+    """Return what done tasks of a tool used, by template.
+
+    Raises:
+        NotFound: there is no such tool.
+        InvalidValue: as for a template.
+    """
+    _check(request)
+    require(session, "tool", tool_id)
+    return _by_template(_rows(session, _OF_TOOL, tool_id, request, "a.name"), request)
+
+
+def _rows(
+    session: Session, which: str, identity: int, request: UsageRequest, name: str = "NULL"
+) -> Sequence[Sequence[Any]]:
     conditions, values = _conditions(request)
-    rows = session.rows(
-        f"{_USAGE} {conditions} ORDER BY t.id DESC LIMIT :most",
-        version=version_id,
+    return session.rows(
+        _USAGE.format(name=name, more=which, conditions=conditions),
+        id=identity,
         task_done=TaskStatus.DONE.value,
         attempt_done=TaskInstanceStatus.DONE.value,
         most=USAGE_TASKS_MAX,
         **values,
     )
-    memory = [peak / GIB for peak, _, _ in rows if peak is not None]
-    runtime = [seconds for _, seconds, _ in rows if seconds is not None]
-    cores = [cpu / seconds for _, seconds, cpu in rows if seconds and cpu is not None]
+
+
+def _by_template(rows: Iterable[Sequence[Any]], request: UsageRequest) -> TemplateUsages:
+    by_name: dict[str, list[Sequence[Any]]] = defaultdict(list)
+    for row in rows:
+        by_name[row[3]].append(row)
+    return TemplateUsages(templates={name: _usage(by_name[name], request) for name in sorted(by_name)})
+
+
+def _usage(rows: Sequence[Sequence[Any]], request: UsageRequest) -> UsageResponse:
+    memory = [row[0] / GIB for row in rows if row[0] is not None]
+    runtime = [row[1] for row in rows if row[1] is not None]
+    cores = [row[2] / row[1] for row in rows if row[1] and row[2] is not None]
     figures = {
         **_figures("mem", memory, request.confidence),
         **_figures("runtime", runtime, request.confidence),

@@ -285,6 +285,18 @@ _READING: Final = (
         monitoring.UsageRequest,
         monitoring.UsageResponse,
     ),
+    _post(
+        f"{_WORKFLOW}/resource_usage",
+        _read(usage.workflow_usage),
+        monitoring.UsageRequest,
+        monitoring.TemplateUsages,
+    ),
+    _post(
+        "/tools/{tool_id:int}/resource_usage",
+        _read(usage.tool_usage),
+        monitoring.UsageRequest,
+        monitoring.TemplateUsages,
+    ),
     _get(
         "/task_template_versions/{task_template_version_id:int}/history",
         _read(judging.template_history),
