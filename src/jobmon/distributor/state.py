@@ -161,6 +161,7 @@ class DistributorState:
         self._given_up: set[int] = set()  # attempts that run though the server has ended them
         self._inherited: dict[int, Launch] = {}
         self._started: dict[int, float] = {}
+        self._over_early: set[int] = set()  # those that ended before anybody told us that they were submitted
         self._pending: dict[int, str] = {}
         self._pending_in_flight: dict[int, str] = {}
         self.packed = PackedBatches()
@@ -414,8 +415,8 @@ class DistributorState:
     def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str]) -> list[str]:
         """A classic cluster took these; return the ids of those that were told to end meanwhile."""
         for identity, distributor_id in distributor_ids.items():
-            self._forget_waiting(identity)
-            self._submitting.discard(identity)
+            if self._is_over_after_submission(identity):
+                continue
             self._hold(identity, _Held(cluster_name, distributor_id))
             self.say(
                 Report(task_instance_id=identity, status=TaskInstanceStatus.LAUNCHED, distributor_id=distributor_id)
@@ -425,8 +426,8 @@ class DistributorState:
     def refused(self, identities: Iterable[int], reason: str) -> None:
         """A classic cluster did not take these."""
         for identity in identities:
-            self._forget_waiting(identity)
-            self._submitting.discard(identity)
+            if self._is_over_after_submission(identity):
+                continue
             self._killing.pop(identity, None)
             self.say(
                 Report(
@@ -440,13 +441,23 @@ class DistributorState:
     def unsubmitted(self, identities: Iterable[int]) -> None:
         """A classic cluster never got these: they are queued again, not charged."""
         for identity in identities:
-            self._forget_waiting(identity)
-            self._submitting.discard(identity)
+            if self._is_over_after_submission(identity):
+                continue
             cause = self._killing.pop(identity, None)
             if cause is not None:
                 self._end_unstarted(identity, cause)
             else:
                 self.say(translate.unsubmitted_report(identity))
+
+    def _is_over_after_submission(self, identity: int) -> bool:
+        """Note that its submission is over; a worker may have told the server its end sooner than we heard of it."""
+        self._forget_waiting(identity)
+        self._submitting.discard(identity)
+        if identity not in self._over_early:
+            return False
+        self._over_early.discard(identity)
+        self._killing.pop(identity, None)
+        return True
 
     def packed_submitted(self, batch: LaunchBatch, distributor_ids: Iterable[str]) -> None:
         """A classic cluster took a packed batch as these jobs."""
@@ -528,7 +539,9 @@ class DistributorState:
 
     def classic_over(self, identities: Iterable[int]) -> list[int]:
         """The server knows how these ended; return those that a classic cluster held until now."""
-        over = [one for one in identities if one in self._held and not self._clusters[self._name_of(one)].limits.direct]
+        ended = list(identities)
+        self._over_early.update(self._submitting.intersection(ended))
+        over = [one for one in ended if one in self._held and not self._clusters[self._name_of(one)].limits.direct]
         for identity in over:
             self._release(identity)
             self._killing.pop(identity, None)

@@ -375,3 +375,17 @@ def test_endings_are_asked_for_where_they_matter():
     assert state.wants_endings, "nothing else keeps us here"
     state.classic_over([1])
     assert not state.wants_endings
+
+
+def test_a_worker_that_ends_before_its_submission_is_heard_of_is_not_waited_for():
+    state = make()
+    state.take([batch(1, 2, 3, 4, cluster="far")])
+    state.submittable()
+    assert state.kill([3]) == {}
+    assert state.classic_over([1, 3, 4, 99]) == []
+    assert state.submitted("far", {1: "j1", 2: "j2", 3: "j3"}) == []
+    state.unsubmitted([4])
+    assert state.classic("far") == {"j2": 2}
+    assert said(state) == {2: ("O", None)}
+    state.classic_over([2])
+    assert state.is_idle
