@@ -82,8 +82,6 @@ def set_(key: str, value: str, config_file: Path | None) -> None:
     settings = JobmonConfig(config_file or "")
     settings.set(section, name, typed)
     path = settings.write()
-    if name == "token":
-        path.chmod(0o600)
     click.echo(f"Written: {path}")
     variable = environment_variable(section, name)
     if variable in os.environ:

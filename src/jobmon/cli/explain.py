@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import WORKFLOW
+from jobmon.cli.rendering import OUTPUT, plain
+from jobmon.cli.steering import workflow_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,16 +32,17 @@ def explain_task(task_id: int, output: str) -> None:
         rendering.show_json(found)
         return
     status = TaskStatus(found.status).name
-    click.echo(f"Task {task_id} {found.name} of workflow {found.workflow_id}: {status}")
+    click.echo(f"Task {task_id} {plain(found.name)} of workflow {found.workflow_id}: {status}")
     _show_reasons(found.reasons)
     if found.status not in (TaskStatus.DONE, TaskStatus.ERROR_FATAL):
         click.echo(f"  {found.num_attempts} of {found.max_attempts} attempts are used.")
 
 
-@click.command("explain", epilog="Example: jobmon workflow explain -w 5")
-@WORKFLOW
+@click.command("explain", epilog="Example: jobmon workflow explain 5")
+@click.argument("number", metavar="[ID]", type=int, required=False)
+@workflow_option(help="The workflow, if not said before.")
 @OUTPUT
-def explain_workflow(workflow_id: int, output: str) -> None:
+def explain_workflow(number: int | None, workflow_id: int | None, output: str) -> None:
     """Say why a workflow does not go on, or what it is at."""
     from jobmon.cli import rendering
     from jobmon.cli.words import count_text
@@ -49,19 +50,24 @@ def explain_workflow(workflow_id: int, output: str) -> None:
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import WorkflowExplanation
 
+    if (number is None) == (workflow_id is None):
+        raise click.UsageError("Say which workflow: jobmon workflow explain 5.")
+    workflow_id = number if workflow_id is None else workflow_id
     route = f"/workflows/{workflow_id}/explanation"
     found = Requester.from_defaults().call(route, {}, WorkflowExplanation, "get")
     if output == "json":
         rendering.show_json(found)
         return
     status = WorkflowStatus(found.status).name
-    click.echo(f"Workflow {workflow_id} {found.name}: {status}; {count_text(found.counts, TaskStatus) or 'no tasks'}")
+    click.echo(
+        f"Workflow {workflow_id} {plain(found.name)}: {status}; {count_text(found.counts, TaskStatus) or 'no tasks'}"
+    )
     _show_reasons(found.reasons)
 
 
 def _show_reasons(reasons: Sequence[Reason]) -> None:
     for reason in reasons:
-        click.echo(f"  {reason.text}")
+        click.echo(f"  {plain(reason.text)}")
 
 
 @click.command(epilog="Example: jobmon task dependencies -t 17")
@@ -81,7 +87,7 @@ def dependencies(task_id: int, limit: int, output: str) -> None:
         rendering.show_json(found)
         return
     status = TaskStatus(found.status).name
-    click.echo(f"Task {task_id} {found.name} of workflow {found.workflow_id}: {status}")
+    click.echo(f"Task {task_id} {plain(found.name)} of workflow {found.workflow_id}: {status}")
     _show_side("before", found.upstream, found.upstream_counts)
     _show_side("after", found.downstream, found.downstream_counts)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from jobmon.cli.steering import workflow_summary
+from jobmon.cli.steering import WORKFLOW, workflow_summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ FORMAT: Final = "jobmon-1"
 
 
 @click.command(epilog="Example: jobmon db export -w 5 -f five.jsonl")
-@click.option("-w", "--workflow-id", type=int, required=True, help="The workflow.")
+@WORKFLOW
 @click.option(
     "--format",
     "kind",

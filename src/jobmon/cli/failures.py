@@ -83,9 +83,10 @@ def _show_group(number: int, group: FailureGroup) -> None:
     if group.last_at != group.first_at:
         times += f" to {rendering.local_time(group.last_at)}"
     click.echo(f"\n{number}. {group.count} ({group.share:.0%})  {group.template}  {group.ending}{cause}{on}, {times}")
-    click.echo(f"   {group.message or 'no message'}")
-    example = group.example.rstrip()[:EXAMPLE_CHARACTERS_MAX].replace("\n", "\n     ")
-    click.echo(f"   such as task {group.task_id} {group.task_name}: jobmon task logs {group.task_id}")
+    click.echo(f"   {rendering.plain(group.message) or 'no message'}")
+    example = rendering.plain(group.example.rstrip()[:EXAMPLE_CHARACTERS_MAX]).replace("\n", "\n     ")
+    name = rendering.plain(group.task_name)
+    click.echo(f"   such as task {group.task_id} {name}: jobmon task logs {group.task_id}")
     if example and example != group.message:
         click.echo(f"     {example}")
 
@@ -101,7 +102,7 @@ def _show_list(requester: Requester, workflow_id: int, limit: int, output: str) 
         rendering.show_json(found)
         return
     for error in found:
-        click.echo(f"{rendering.local_time(error.time)}  task {error.task_id}  {error.task_name}")
-        click.echo("  " + error.error.rstrip().replace("\n", "\n  "))
+        click.echo(f"{rendering.local_time(error.time)}  task {error.task_id}  {rendering.plain(error.task_name)}")
+        click.echo("  " + rendering.plain(error.error.rstrip()).replace("\n", "\n  "))
     if not found:
         click.echo(f"Workflow {workflow_id} has no errors.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import WORKFLOW
+from jobmon.cli.steering import WORKFLOW, workflow_option
 from jobmon.cli.words import TASK_GROUPS, TaskStates, group_of
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ WATCHED_MAX: Final = 5
 
 
 @click.command(epilog="Example: jobmon workflow status -w 5 --watch")
-@click.option(
-    "-w", "--workflow-id", "workflow_ids", type=int, multiple=True, help="Repeatable; your newest if not given."
-)
+@workflow_option("workflow_ids", multiple=True, help="Repeatable; your newest if not given.")
 @click.option("-u", "--user", "users", multiple=True, help="Those of this user. Repeatable.")
 @click.option("--all-users", is_flag=True, help="Those of everybody.")
 @click.option("-l", "--limit", type=click.IntRange(1, 10_000), default=LIMIT_DEFAULT, show_default=True)

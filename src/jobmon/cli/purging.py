@@ -11,7 +11,7 @@ import click
 
 from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import ANY_OWNER, YES
+from jobmon.cli.steering import ANY_OWNER, YES, workflow_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def _statuses(_context: click.Context, _option: click.Parameter, words: tuple[st
 
 
 @click.command(epilog="Example: jobmon db purge --status DONE --older-than 90d")
-@click.option("-w", "--workflow-id", "workflow_ids", type=int, multiple=True, help="Repeatable.")
+@workflow_option("workflow_ids", multiple=True, help="Repeatable.")
 @click.option(
     "-s",
     "--status",

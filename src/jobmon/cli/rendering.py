@@ -16,6 +16,10 @@ OUTPUT: Final = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to show it."
 )
 _PASSWORD: Final = re.compile(r"(://[^:/@]*):[^@]*@")
+#: Control characters as pictures; tabs and ends of lines are none.
+_VISIBLE: Final = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | dict.fromkeys(
+    range(127, 160), 0xFFFD
+)
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -101,4 +105,13 @@ def share(value: float | None) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return local_time(value) if isinstance(value, datetime) else str(value)
+    return local_time(value) if isinstance(value, datetime) else plain(str(value))
+
+
+def plain(text: str) -> str:
+    """Make control characters visible: what others wrote shall not steer this terminal. Ends of lines stay.
+
+    >>> plain("a\x1b[31mb")
+    'a␛[31mb'
+    """
+    return text.translate(_VISIBLE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jobmon.cli.rendering import OUTPUT
+from jobmon.cli.steering import WORKFLOW
 from jobmon.core.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def resources() -> None:
     """What tasks used, and requests made of it."""
 
 
-@resources.command()
+@resources.command(epilog='Example: jobmon workflow resources usage -t 3 -w 5 -a \'{"location": "7"}\'')
 @click.option("-t", "--template-version", type=int, required=True, help="Id of a task template version.")
 @click.option("-w", "--workflow-id", "workflow_ids", type=int, multiple=True, help="Repeatable; all if not given.")
 @click.option("-a", "--node-args", default="", help='Only tasks with these values: \'{"name": ["value", ...]}\'.')
@@ -80,7 +81,7 @@ def _usage_rows(found: UsageResponse) -> list[tuple[str, ...]]:
     return [(name, _number(one), _number(other)) for name, one, other in zip(names, memory, time, strict=True)]
 
 
-@resources.command()
+@resources.command(epilog="Example: jobmon workflow resources yaml -w 5 -f requests.yaml")
 @click.option("-w", "--workflow-id", type=int, help="The workflow whose use is measured.")
 @click.option("-t", "--task-id", type=int, help="Measure this task alone.")
 @click.option("--mem-strategy", default="max", show_default=True, help=_STRATEGY)
@@ -169,8 +170,8 @@ def _largest(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]
     return {**one, **{key: one[key] if stays[key] else value for key, value in other.items()}}
 
 
-@click.command()
-@click.option("-w", "--workflow-id", type=int, required=True)
+@click.command(epilog="Example: jobmon workflow efficiency -w 5")
+@WORKFLOW
 @click.option("--mem-strategy", default="max", show_default=True, help=_STRATEGY)
 @click.option("--core-strategy", default="max", show_default=True, help=_STRATEGY)
 @click.option("--runtime-strategy", default="max", show_default=True, help=_STRATEGY)

@@ -24,7 +24,7 @@ def server() -> None:
     """The server of one's own: it starts by itself and ends by itself when nobody needs it."""
 
 
-@server.command()
+@server.command(epilog="Example: jobmon server start")
 def start() -> None:
     """Start the server, or say where it is."""
     from jobmon.core import access
@@ -36,7 +36,7 @@ def start() -> None:
     click.echo(f"Started: {_described(access.ensure_server())}")
 
 
-@server.command()
+@server.command(epilog="Example: jobmon server stop")
 @click.option("-t", "--timeout", type=float, default=30.0, show_default=True, help="Longest wait for its end, seconds.")
 def stop(timeout: float) -> None:
     """Ask the server to end, and wait for it."""
@@ -45,7 +45,7 @@ def stop(timeout: float) -> None:
     click.echo("Stopped." if access.stop_server(timeout) else "No server runs.")
 
 
-@server.command()
+@server.command(epilog="Example: jobmon server status -o json")
 @OUTPUT
 @click.pass_context
 def status(context: click.Context, output: str) -> None:
@@ -67,7 +67,7 @@ def status(context: click.Context, output: str) -> None:
         rendering.show_pairs(shown)
 
 
-@server.command()
+@server.command(epilog="Example: jobmon server logs -n 100")
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="How many of the last.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
 def logs(lines: int, follow: bool) -> None:

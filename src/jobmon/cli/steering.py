@@ -16,12 +16,28 @@ from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click.shell_completion import CompletionItem
+
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import WorkflowSummary
     from jobmon.core.wire.steering import HistoryEntry, TaskUpdatePlan
 
 HISTORY_DEFAULT: Final = 50
-WORKFLOW: Final = click.option("-w", "--workflow-id", type=int, required=True, help="The workflow.")
+
+
+def workflow_option(name: str = "workflow_id", **settings: Any) -> Callable[[Any], Any]:
+    """Return the option that names workflows, whose ids a shell completes."""
+
+    def ids(context: click.Context, option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from jobmon.cli.completion import workflow_ids
+
+        return workflow_ids(context, option, incomplete)
+
+    settings = {"help": "The workflow.", **settings}
+    return click.option("-w", "--workflow-id", name, type=int, shell_complete=ids, **settings)
+
+
+WORKFLOW: Final = workflow_option(required=True)
 YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 ANY_OWNER: Final = click.option("--any-owner", is_flag=True, help="Also if somebody else recorded it.")
 

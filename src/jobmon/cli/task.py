@@ -28,7 +28,7 @@ task.add_command(explain.dependencies)
 task.add_command(logs.task_logs)
 
 
-@task.command()
+@task.command(epilog="Example: jobmon task status -t 17 -t 18")
 @click.option("-t", "--task-id", "task_ids", type=int, multiple=True, required=True, help="Repeatable.")
 @click.option(
     "-s", "--status", "groups", type=TaskStates(), multiple=True, help="Only those that stand so. Repeatable."
@@ -62,8 +62,9 @@ def _show(detail: TaskDetail) -> None:
     from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 
     found = detail.task
-    click.echo(f"Task {found.task_id} {found.name}: {TaskStatus(found.status).name}, workflow {detail.workflow_id}")
-    click.echo(f"  {found.command}")
+    name = rendering.plain(found.name)
+    click.echo(f"Task {found.task_id} {name}: {TaskStatus(found.status).name}, workflow {detail.workflow_id}")
+    click.echo(f"  {rendering.plain(found.command)}")
     rendering.show_table(
         ("ATTEMPT", "STATUS", "STARTED", "ASKED FOR", "TIME", "CPU", "MEMORY", "HOW IT ENDED"),
         [
@@ -83,7 +84,7 @@ def _show(detail: TaskDetail) -> None:
     )
     error = next((attempt.error for attempt in reversed(detail.attempts) if attempt.error), None)
     if error:
-        click.echo(f"Last error: {error}")
+        click.echo(f"Last error: {rendering.plain(error)}")
 
 
 def _request(asked: Mapping[str, Any]) -> str:

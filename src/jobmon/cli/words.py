@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from enum import StrEnum
 
+    from click.shell_completion import CompletionItem
+
 #: The states that the command line shows: what a person wants to know.
 TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL")
 NEAR_ENOUGH: Final = 0.5
@@ -72,6 +74,15 @@ class TaskStates(click.ParamType[list[str]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
         """Read a word."""
         return value if isinstance(value, list) else task_statuses(str(value))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer groups and names."""
+        from click.shell_completion import CompletionItem
+
+        from jobmon.core.constants import TaskStatus
+
+        names = dict.fromkeys([*TASK_GROUPS, *(status.name for status in TaskStatus)])
+        return [CompletionItem(name) for name in names if name.startswith(incomplete.upper())]
 
 
 def count_text(counts: dict[str, int], kind: type[StrEnum]) -> str:

@@ -27,7 +27,7 @@ workflow.add_command(logs.workflow_logs)
 workflow.add_command(failures.errors)
 
 
-@workflow.command()
+@workflow.command(epilog="Example: jobmon workflow run montage.json --scale 0.1")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-c", "--cluster", default="multiprocess", show_default=True, help="Where to run it.")
 @click.option(
@@ -79,8 +79,8 @@ def run(
     raise click.exceptions.Exit(recording.run(request, as_json=output == "json"))
 
 
-@workflow.command()
-@click.option("-w", "--workflow-id", type=int, required=True)
+@workflow.command(epilog="Example: jobmon workflow resume -w 5 -c multiprocess")
+@steering.WORKFLOW
 @click.option(
     "-c", "--cluster", required=True, help="Where tasks run that name no cluster; others stay where they are."
 )
@@ -117,8 +117,8 @@ def resume(
     raise click.exceptions.Exit(resuming.resume(workflow_id, options))
 
 
-@workflow.command()
-@click.option("-w", "--workflow-id", type=int, required=True)
+@workflow.command(epilog="Example: jobmon workflow stop -w 5 --drain")
+@steering.WORKFLOW
 @click.option("--kill/--drain", default=True, show_default=True, help="End what runs, or let it finish.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-t", "--timeout", type=int, default=60, show_default=True, help="Wait for the end of it, seconds.")

@@ -201,7 +201,12 @@ class JobmonConfig:
         for (section, key), value in {**self._file, **self._code}.items():
             sections.setdefault(section, {})[key] = value
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(yaml.safe_dump(sections, sort_keys=True), encoding="utf-8")
+        before = path.stat().st_mode & 0o777 if path.exists() else 0o666
+        # a file that holds a token is its owner's alone, from its first moment
+        mode = 0o600 if sections.get("http", {}).get("token") else before
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(yaml.safe_dump(sections, sort_keys=True))
         temporary.replace(path)
         return path
 

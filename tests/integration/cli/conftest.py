@@ -92,10 +92,11 @@ class Session:
 
     def invoke(self, *arguments: object, code: int = 0, **options: Any) -> str:
         """Run a command and return what it prints to standard output; check its exit code."""
+        both = options.pop("both", False)
         result = self._run(arguments, **options)
         assert result.exit_code == code, result.output
         assert "Traceback" not in result.output
-        return result.stdout if code == 0 else result.output
+        return result.stdout if code == 0 and not both else result.output
 
     def both(self, *arguments: object) -> str:
         """Run a command that must work; return what it prints to standard output and standard error."""

@@ -1,0 +1,72 @@
+"""The server of an institute: tried before it is kept, kept for its owner alone, forgotten again."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+TOKEN = "a-secret-word"
+
+
+@pytest.fixture
+def institute(session, tmp_path):
+    """A server as an institute runs it; returns its address."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
+    environment |= {"JOBMON__HTTP__TOKEN": TOKEN, "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "jobmon.server", "--db", f"sqlite:///{tmp_path}/institute.sqlite"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        line = ""
+        while "listening on" not in line:
+            line = process.stderr.readline()
+            assert line, "it ended"
+        yield re.search(r"http://\S+", line)[0]
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+def test_a_server_is_tried_kept_used_and_forgotten(session, institute, home):
+    place = {"HOME": str(home)}
+    refused = session.invoke("login", institute, code=2, input="wrong\n", env=place)
+    assert "token" in refused
+    assert not (home / ".jobmon.yaml").exists()
+    told = session.invoke("login", institute, input=f"{TOKEN}\n", env=place)
+    assert f"{institute} (version " in told
+    file = home / ".jobmon.yaml"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert yaml.safe_load(file.read_text()) == {"http": {"service_url": institute, "token": TOKEN}}
+    assert session.invoke("workflow", "status", "--all-users", env=place) == "No workflows.\n"
+    assert TOKEN not in session.invoke("config", "show", env=place)
+    assert "own again" not in session.invoke("login", "--forget", env=place)
+    assert "fine" in session.invoke("workflow", "status", "--all-users", env=place)
+
+
+def test_what_is_no_server_is_not_kept(session, home):
+    place = {"HOME": str(home)}
+    for address, code, said in (
+        ("jobmon.example.org", 2, "must begin with http"),
+        ("http://127.0.0.1:9", 3, "does not answer"),
+        ("ftp://x", 2, "must begin with http"),
+    ):
+        assert said in session.invoke("login", address, code=code, input="\n", env=place)
+    session.invoke("login", code=2, env=place)
+    session.invoke("login", "http://x", "--forget", code=2, env=place)
+    assert not (home / ".jobmon.yaml").exists()
+
+
+def test_what_keeps_it_from_having_effect_is_said(session, institute, home):
+    place = {"HOME": str(home), "JOBMON__HTTP__SERVICE_URL": "http://127.0.0.1:9", "JOBMON__HTTP__TOKEN": TOKEN}
+    result = session.invoke("login", institute, input=f"{TOKEN}\n", env=place, both=True)
+    assert "JOBMON__HTTP__SERVICE_URL in the environment is stronger" in result
