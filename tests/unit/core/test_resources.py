@@ -137,6 +137,24 @@ def test_numbers_of_gib_stay_what_they_are(value):
     assert resources.memory_gib(f"{value!r}G") == pytest.approx(value)
 
 
+@given(
+    st.integers(1, 2**60),
+    st.sampled_from("KMGTP"),
+    st.sampled_from(["{}", "{}B", "{}iB"]),
+    st.sampled_from(["", " "]),
+    st.booleans(),
+)
+def test_every_way_to_write_an_amount_of_memory_means_the_same(count, prefix, suffix, gap, is_small):
+    unit = suffix.format(prefix)
+    in_bytes = count * 1024 ** ("KMGTP".index(prefix) + 1)
+    text = f"{count}{gap}{unit.lower() if is_small else unit}"
+    if in_bytes > resources.MEMORY_GIB_MAX * 2**30:
+        with pytest.raises(exceptions.InvalidMemoryFormat):
+            resources.memory_gib(text)
+    else:
+        assert resources.memory_gib(text) == pytest.approx(in_bytes / 2**30)
+
+
 @given(st.integers(0, 300), st.integers(0, 23), st.integers(0, 59), st.integers(1, 59))
 def test_every_way_to_write_a_time_means_the_same(days, hours, minutes, seconds):
     total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
