@@ -277,9 +277,13 @@ class ClassicCluster:
         if problem and self._problem_since is None:
             self._problem_since = now
             logger.warning("Cluster %s is asked in vain; it will be asked again and again. %s", self.name, problem)
-        elif not problem and self._problem_since is not None and not self._backoff.is_failing:
+        elif not problem and self._problem_since is not None and not self._is_failing:
             logger.warning("Cluster %s answers again, after %.0f s.", self.name, now - self._problem_since)
             self._problem_since = None
+
+    @property
+    def _is_failing(self) -> bool:
+        return self._backoff.is_failing or self._pace.backoff.is_failing
 
     def _take_in(self, news: News, now: float) -> None:
         self._take_submissions(news, now)
@@ -325,7 +329,9 @@ class ClassicCluster:
     def _take_failures(self, news: News, now: float) -> None:
         """What could not be done is done later, first."""
         if not news.problem:
-            self._backoff.succeeded()
+            if news.has_acted:
+                self._backoff.succeeded()
+                self._note_problem("", now)
             return
         pause = self._backoff.failed(now)
         logger.info("Cluster %s: trying again in %.0f s. %s", self.name, pause, news.problem)

@@ -62,6 +62,7 @@ class News:
     stuck: dict[int, str] = field(default_factory=dict)
     pending: dict[int, str] = field(default_factory=dict)
     spooled: list[Report] = field(default_factory=list)
+    has_acted: bool = False  # there was more to do than to ask
     problem: str = ""  # why something has to be done again
     ask_problem: str = ""
 
@@ -93,7 +94,7 @@ class Rounds:
 
     def work(self, errand: Errand) -> News:
         """Do one round."""
-        news = News()
+        news = News(has_acted=bool(errand.batches or errand.doubts or errand.packed_doubts or errand.kill))
         if errand.doubts:
             self._or_later(news, lambda: self._find(errand.doubts, news), lambda: news.doubts.extend(errand.doubts))
         if errand.packed_doubts:

@@ -210,6 +210,20 @@ async def test_a_cluster_that_does_not_answer_fails_nothing(lab):
     assert not lab.state.classic("yard"), "they are queued again, not charged"
 
 
+async def test_that_a_cluster_does_not_answer_is_said_once_and_that_it_does_again(lab, caplog):
+    await lab.submitted(1)
+    lab.yard.trouble = ClusterUnavailable("away")
+    lab.state.take([batch(2, number=5)])
+    await lab.pass_time(300)
+    lab.yard.trouble = None
+    await lab.pass_time(120)
+    said = [one.message for one in caplog.records if one.levelname == "WARNING"]
+    assert [one.split(";")[0].split(",")[0] for one in said] == [
+        "Cluster yard is asked in vain",
+        "Cluster yard answers again",
+    ]
+
+
 async def test_a_submission_whose_answer_was_lost_is_found_again(lab):
     lab.yard.loses_answers = True
     lab.state.take([batch(1, 2), batch(3, number=5)])
