@@ -125,7 +125,6 @@ def _set_up_child(stdout: str, stderr: str | None) -> None:
     signal.set_wakeup_fd(-1)
     for number in _RESET:
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     os.dup2(os.open(stdout, _WRITE, 0o666), 1)
     os.dup2(os.open(stderr, _WRITE, 0o666) if stderr else 1, 2)
