@@ -135,6 +135,10 @@ def test_what_a_user_should_know_of_a_raised_request():
     assert remarks_on_adjustment(task, request, adjusted_resources(task, error), error) == [
         "the scale of 'memory' has no further value and repeats its last one",
         "it was out of time, but its resource_scales do not name 'runtime'",
+    ]
+    task.resource_scales = {"memory": 0.5}
+    memory = ResourceError(cause=Cause.OUT_OF_MEMORY)
+    assert remarks_on_adjustment(task, request, adjusted_resources(task, memory), memory) == [
         "queue 'small' allows no more than what was not enough",
     ]
     task.resource_scales, task.fallback_queues = {"memory": lambda old: old / 0}, [ClusterQueue(2, "large", {})]

@@ -170,16 +170,14 @@ def remarks_on_adjustment(
 ) -> list[str]:
     """Return what a user should know of a request that was raised, in words."""
     scales = task.resource_scales or {}
-    remarks = [
-        f"the scale of {key!r} has no further value and repeats its last one"
-        for key in dry_scales(scales, task.adjustments + 1)
-    ]
+    dry = dry_scales(scales, task.adjustments + 1)
+    remarks = [f"the scale of {key!r} has no further value and repeats its last one" for key in dry]
     missing = None if error is None else MISSING.get(error.cause)  # type: ignore[call-overload]
     if scales and missing is not None and missing not in scales:
         remarks.append(f"it was {error.cause if error else ''}, but its resource_scales do not name {missing!r}")
     if after.queue_name != before.queue_name:
         remarks.append(f"it no longer fits queue {before.queue_name!r} and goes to {after.queue_name!r}")
-    elif after.requested_resources == before.requested_resources:
+    elif not dry and after.requested_resources == before.requested_resources:
         remarks.append(f"queue {after.queue_name!r} allows no more than what was not enough")
     return remarks
 
