@@ -11,13 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.e2e.conftest import Home, home  # what runs whole workflows lives in a home of its own
+
+__all__ = ["Home", "SlurmForTests", "home", "slurm", "until"]
 
 SCRIPTS = Path(__file__).parent / "slurm"
 BASE = Path(os.environ.get("SLURM_TEST_BASE", Path(os.environ.get("TMPDIR", "/tmp")) / "jobmon-slurm"))
 UP_SECONDS = 400.0
 DOWN_SECONDS = 180.0
 CALL_SECONDS = 60.0
+TEST_SECONDS = 300.0
 NODES = 4
+
+
+def pytest_collection_modifyitems(items):
+    """Installing and starting services takes its time, and whichever test comes first waits for it."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(UP_SECONDS + TEST_SECONDS))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ if __name__ == "__main__":  # started by its path: our package is not on the pat
 from jobmon.worker_node import spool
 from jobmon.worker_node.child import Child, Ending, tail
 from jobmon.worker_node.gateway import Gateway, ServerAway, data_folder
+from jobmon.worker_node.oom import OomKills
 from jobmon.worker_node.run import HTTP_SERVER_FAULT, LOG_TAIL_BYTES_MAX, Run, iso_time
 
 REQUEST_TIMEOUT_SECONDS = 20.0
@@ -30,6 +31,7 @@ PAUSE_SECONDS_MAX = 4.5
 START_TRIED_SECONDS = 600.0
 REPORT_TRIED_SECONDS = 120.0
 INTERRUPT_TIMEOUT_SECONDS = 10.0
+SIGNAL_SECONDS = 0.2
 HTTP_UNAUTHORIZED = 401
 #: Below the data folder; `jobmon.distributor.spools` reads there, a test compares.
 COMPLAINTS_FOLDER = ("logs", "complaints")
@@ -107,6 +109,10 @@ class Machine:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _: pass_on(received))
 
+    def counter_of_oom_kills(self) -> Callable[[], int]:
+        """Return what counts the kills for want of memory around this process."""
+        return OomKills().count
+
     def complain(self, why: str) -> int:
         """Say why this failed, where the cluster keeps what its jobs print; return the exit code."""
         sys.stderr.write(f"jobmon worker: {why}\n")
@@ -162,6 +168,8 @@ class Worker:
         folder = os.path.dirname(outputs[1])
         spool.replay(folder, self._deliver)
         ending = self._run_command(outputs)
+        if self._is_ended_from_outside(ending):
+            return self._machine.complain("the job was ended from outside; why is told by the cluster")
         message = self._run.ended(ending, tail(outputs, LOG_TAIL_BYTES_MAX), self._host)
         if self._post("/worker/report", message, self._report_tried) is None:
             return (
@@ -177,15 +185,29 @@ class Worker:
         job = self._run.job
         words = self._run.shell_words(self._environment.get("JOBMON__WORKER_NODE__SHELL", "/bin/sh"))
         environment = self._run.command_environment(self._environment)
+        count_oom_kills = self._machine.counter_of_oom_kills()
+        oom_kills = count_oom_kills()
         try:
             child = self._machine.start(words, environment, outputs, job["working_directory"], job["umask"])
         except (OSError, ValueError) as error:
             return Ending(0, self._machine.time(), str(error))
         self._machine.heed_signals(lambda received: self._pass_on(child, received))
         ending = self._watch(child)
-        if self._was_signalled and not self._run.is_killed:
-            self._beat()  # by whom? the server knows whether it was to be killed
+        if ending.exit_code != 0 and not self._run.is_killed:
+            self._find_out_why(ending, count_oom_kills() > oom_kills)
         return ending
+
+    def _find_out_why(self, ending: Ending, was_starved: bool) -> None:
+        self._run.is_starved = was_starved
+        if ending.signal == signal.SIGTERM and not self._was_signalled:
+            self._machine.pause(SIGNAL_SECONDS)  # a cluster that ends a job signals its processes one after the other
+        if self._was_signalled:
+            self._beat()  # by whom? the server knows whether it was to be killed
+
+    def _is_ended_from_outside(self, ending: Ending) -> bool:
+        """Whether it failed because its cluster, or somebody there, ended the whole job: the cluster knows why."""
+        run = self._run
+        return self._was_signalled and ending.exit_code != 0 and not (run.is_killed or run.is_starved)
 
     def _pass_on(self, child: Child, number: int) -> None:
         self._was_signalled = True

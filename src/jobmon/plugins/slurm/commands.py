@@ -61,6 +61,8 @@ MIB_PER_GIB: Final = 1024
 #: Variables of the job script by which the worker knows itself.
 DISTRIBUTOR_ID_VARIABLE: Final = "JOBMON_DISTRIBUTOR_ID"
 STEP_VARIABLE: Final = "JOBMON_STEP"
+#: When the job's time is over, seconds since the epoch; empty where Slurm does not say (before 23.02).
+END_TIME_VARIABLE: Final = "JOBMON_JOB_END_TIME"
 
 #: Further keys of `compute_resources` -> the option of `sbatch` that they become.
 OPTION_OF_KEY: Final = {
@@ -261,6 +263,7 @@ def job_script(submission: Submission) -> str:
         "#!/bin/sh\n"
         f"# Jobmon, {submission.mark}: what this runs is told by Jobmon's server.\n"
         f'export {DISTRIBUTOR_ID_VARIABLE}="{identity}" {STEP_VARIABLE}="{step}"\n'
+        f'export {END_TIME_VARIABLE}="${{SLURM_JOB_END_TIME:-}}"\n'
         f"exec {submission.command}\n"
     )
 

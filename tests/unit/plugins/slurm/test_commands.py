@@ -57,6 +57,7 @@ def test_an_array_counts_from_nought_and_its_script_adds_where_it_begins():
     assert commands.job_script(part).splitlines()[2:] == [
         'export JOBMON_DISTRIBUTOR_ID="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"'
         ' JOBMON_STEP="$((SLURM_ARRAY_TASK_ID + 8))"',
+        'export JOBMON_JOB_END_TIME="${SLURM_JOB_END_TIME:-}"',
         "exec python worker.py",
     ]
 

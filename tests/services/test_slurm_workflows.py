@@ -1,0 +1,147 @@
+"""Whole workflows on a real Slurm: what is raised after a kill, nodes that fail, other partitions, large arrays."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from tests.services.conftest import until
+
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("slurm")]
+
+SCRIPT = """
+import json, sys
+from jobmon.client.api import Tool
+
+kinds = json.loads(sys.argv[1])
+tool = Tool("services")
+workflow = tool.create_workflow(name="services", default_cluster_name="slurm")
+for name, kind in kinds.items():
+    template = tool.get_task_template(name, command_template=kind.pop("command") + " # {number}", node_args=["number"])
+    workflow.add_tasks([template.create_task(number=number, **kind) for number in range(kind.pop("count", 1))])
+print(workflow.run())
+"""
+SMALL = {"queue": "short", "cores": 1, "memory": 0.0625, "runtime": 60.0, "pilot": False}
+EAT = f"{sys.executable} -I -S -c 'x = bytearray(1) * (80 * 2**20); x[::4096] = bytes(len(x[::4096]))'"
+ROUND_SECONDS_MAX = 200
+
+
+@pytest.fixture
+def start(home):
+    """Start a workflow in a process of its own."""
+    started = []
+    yield lambda kinds: started.append(_start(home, kinds)) or started[-1]
+    for script in started:
+        if script.poll() is None:
+            script.terminate()
+        script.wait(timeout=ROUND_SECONDS_MAX)
+
+
+def _start(home, kinds):
+    path = home.script(SCRIPT)
+    with (home.folder / "out").open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, str(path), json.dumps(kinds)],
+            cwd=home.folder, env=home.environment, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+def outcome(home, script):
+    script.wait(timeout=ROUND_SECONDS_MAX)
+    return (home.folder / "out").read_text().splitlines()[-1]
+
+
+def attempts(home):
+    """Return template -> attempts of its first task, oldest first."""
+    tasks = home.json("workflow", "tasks", "-w", "1")
+    details = {one["array_name"]: home.json("task", "status", "-t", str(one["task_id"])) for one in tasks}
+    return {name: found[0]["attempts"] for name, found in details.items()}
+
+
+def job_of(slurm, home, name):
+    """Wait until a task of this template runs; return its job's id and node."""
+
+    def running():
+        assert "Traceback" not in (home.folder / "out").read_text()
+        rows = slurm.run("squeue", "--noheader", "--me", "--states=RUNNING", "--format=%i %N %j").splitlines()
+        return next((row.split()[:2] for row in rows if re.match(rf"{name}\b|{name}[_.]", row.split()[2])), None)
+
+    return until(running, f"a job of {name} to run")
+
+
+def test_a_kill_is_followed_by_what_it_calls_for(home, start, slurm):
+    slow = "sh -c 'mkdir {0} && exec sleep 300 || exit 0'"
+    script = start(
+        {
+            "memory": {"command": EAT, "compute_resources": SMALL, "max_attempts": 4},
+            "time": {"command": slow.format("time"), "compute_resources": SMALL},
+            "fallback": {
+                "command": slow.format("fallback"),
+                "compute_resources": {**SMALL, "runtime": 240.0},
+                "fallback_queues": ["long"],
+            },
+            "node": {
+                "command": slow.format("node"),
+                "compute_resources": {**SMALL, "sbatch": {"exclude": "n1,n2"}},
+                "max_attempts": 1,
+            },
+        },
+    )
+    node_job, node = job_of(slurm, home, "node")
+    slurm.node("fail", int(node[1:]))
+    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        for name in ("time", "fallback"):
+            slurm.run("scontrol", "update", f"job={job_of(slurm, home, name)[0]}", "EndTime=now+1seconds")
+        assert outcome(home, script) == "D", _told(attempts(home))
+    finally:
+        slurm.node("up", int(node[1:]))
+        until(slurm.is_up, f"node {node} to come back")
+    found = attempts(home)
+    _only_memory_is_raised(found["memory"])
+    _only_runtime_is_raised(found["time"])
+    assert [(one["queue_name"], one["cause"]) for one in found["fallback"]] == [
+        ("short", "out of time"),
+        ("long", None),
+    ]
+    first, second = found["node"]
+    assert (first["cause"], first["charged"], first["host"]) == ("node failure", False, node)
+    assert first["distributor_id"] == node_job
+    assert second["host"] != node
+
+
+def _told(found):
+    """Return what matters of attempts, one a line."""
+    keys = ("number", "status", "cause", "error", "host", "queue_name", "charged", "requested_resources")
+    return "\n".join(f"{name}: {[one[key] for key in keys]}" for name, all_of in found.items() for one in all_of)
+
+
+def _only_memory_is_raised(found):
+    *short, last = found
+    assert short
+    assert {one["cause"] for one in short} == {"out of memory"}
+    assert all(one["max_rss_bytes"] for one in short)
+    sizes = [one["requested_resources"]["memory"] for one in found]
+    assert sizes == sorted(set(sizes))
+    assert {one["requested_resources"]["runtime"] for one in found} == {60.0}
+    assert last["exit_code"] == 0
+
+
+def _only_runtime_is_raised(found):
+    first, second = found
+    assert first["cause"] == "out of time"
+    assert first["wallclock_seconds"] > 0
+    assert [one["requested_resources"]["runtime"] for one in found] == [60.0, 90.0]
+    assert {one["requested_resources"]["memory"] for one in found} == {0.0625}
+    assert second["exit_code"] == 0
+
+
+def test_two_thousand_tasks_go_as_one_array_and_few_calls(home, start, slurm):
+    script = start({"many": {"command": "true", "compute_resources": SMALL, "count": 2_000}})
+    assert outcome(home, script) == "D"
+    logs = "\n".join(path.read_text() for path in home.folder.parent.glob("data/logs/*/distributor-*.log"))
+    [(calls, kinds)] = re.findall(r"Cluster slurm: (\d+) calls \((.*)\) for 2000 attempts", logs)
+    assert int(calls) <= 24, kinds
