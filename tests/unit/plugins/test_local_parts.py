@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobmon.plugins.local import attempts, commands, link, machine, supervisor
+from jobmon.plugins.local import attempts, cgroups, commands, link, machine, supervisor
 from jobmon.plugins.local.remains import read_journal
 
 
@@ -75,10 +75,46 @@ def test_the_machine_lets_us_use_something():
     assert machine.usable_memory_gib() > 0
 
 
-@pytest.mark.parametrize(("content", "cpus"), [("max 100000", None), ("150000 100000", 1.5), ("", None)])
-def test_quotas_of_a_cgroup(tmp_path, content, cpus):
-    (tmp_path / "cpu.max").write_text(content)
-    assert machine._cpu_quota(tmp_path) == cpus
+@pytest.mark.parametrize(
+    ("files", "cpus", "gib"),
+    [
+        ({"cpu.max": "max 100000", "memory.max": "max"}, 8, 64),
+        ({"cpu.max": "350000 100000", "memory.max": str(3 << 30)}, 3, 3),
+        ({"../cpu.max": "150000 100000", "../memory.max": str(2 << 30), "memory.max": str(3 << 30)}, 1, 2),
+        ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000", "memory.limit_in_bytes": str(2**63 - 4096)}, 8, 64),
+        ({"cpu.cfs_quota_us": "200000", "cpu.cfs_period_us": "100000", "memory.limit_in_bytes": str(5 << 30)}, 2, 5),
+        ({}, 8, 64),
+    ],
+)
+def test_limits_of_a_cgroup_are_limits_of_what_can_be_used(tmp_path, monkeypatch, files, cpus, gib):
+    group = tmp_path / "group"
+    group.mkdir()
+    for name, content in files.items():
+        (group / name).write_text(content)
+    monkeypatch.setattr(machine, "own_folder", lambda controller="": str(group))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 24}.__getitem__)
+    assert (machine.usable_cpus(), machine.usable_memory_gib()) == (cpus, gib)
+
+
+@pytest.mark.parametrize(
+    ("mounts", "own", "controller", "folder"),
+    [
+        ("31 23 0:28 / /cg rw - cgroup2 none rw", "0::/a/b", "", "/cg/a/b"),
+        ("31 23 0:28 / /cg rw shared:4 - cgroup2 none rw", "0::/", "", "/cg"),
+        ("32 31 0:29 / /cg/memory rw - cgroup cgroup rw,memory", "4:memory:/a\n0::/", "memory", "/cg/memory/a"),
+        ("32 31 0:29 /docker/1 /cg/m rw - cgroup cgroup rw,memory", "4:memory:/docker/1/x", "memory", "/cg/m/x"),
+        ("32 31 0:29 /docker/1 /cg/m rw - cgroup cgroup rw,memory", "4:memory:/docker/12", "memory", None),
+        ("32 31 0:29 / /cg/c rw - cgroup cgroup rw,cpu,cpuacct", "4:cpu,cpuacct:/a", "cpu", "/cg/c/a"),
+        ("32 31 0:29 / /cg rw - cgroup2 none rw", "0::/../outside", "", None),
+        ("31 23 0:28 / /cg rw - tmpfs tmpfs rw", "0::/", "", None),
+        ("31 23 0:28 / /cg rw - cgroup2 none rw", "", "", None),
+    ],
+)
+def test_the_folder_of_the_own_cgroup(monkeypatch, mounts, own, controller, folder):
+    files = {"/proc/self/mountinfo": mounts.encode(), "/proc/self/cgroup": own.encode()}
+    monkeypatch.setattr(cgroups, "_read", files.__getitem__)
+    assert cgroups.own_folder(controller) == folder
 
 
 def test_the_supervisor_is_small():

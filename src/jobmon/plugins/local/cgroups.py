@@ -78,9 +78,10 @@ def own_folder(controller: str = "") -> str | None:
     own = _own_path(controller)
     if mounted is None or own is None:
         return None
-    root, point = mounted
-    below = own.removeprefix(root.rstrip("/"))
-    return None if ".." in below else point + below.rstrip("/")
+    root, point = mounted[0].rstrip("/"), mounted[1]
+    if not f"{own}/".startswith(f"{root}/") or ".." in own:
+        return None  # outside of what is mounted here
+    return point + own.removeprefix(root).rstrip("/")
 
 
 def _mount(controller: str) -> tuple[str, str] | None:
