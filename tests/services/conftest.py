@@ -57,11 +57,20 @@ class SlurmForTests:
                 f"\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
             )
 
+    def daemon(self, name: str) -> int | None:
+        """Return the process of slurmctld or slurmdbd; None: it does not run."""
+        try:
+            pid = int((BASE / f"run/slurm/{name}.pid").read_text())
+            return pid if name in Path(f"/proc/{pid}/comm").read_text() else None
+        except (OSError, ValueError):
+            return None
+
     def stop_controller(self) -> None:
         """Stop slurmctld; `up` starts it again. What it knows it keeps."""
-        pid = int((BASE / "run/slurm/slurmctld.pid").read_text())
+        pid = self.daemon("slurmctld")
+        assert pid is not None
         os.kill(pid, 15)
-        until(lambda: not Path(f"/proc/{pid}").exists(), "the controller to stop")
+        until(lambda: self.daemon("slurmctld") is None, "the controller to stop")
 
     def is_up(self) -> bool:
         """Whether the controller answers and all nodes can be used."""
@@ -94,10 +103,10 @@ def slurm():
     """A Slurm cluster that is up; one that was up before stays up."""
     cluster = SlurmForTests()
     with _one_at_a_time():
-        was_up = cluster.is_up()
-        if not was_up:
+        is_ours = cluster.daemon("slurmdbd") is None  # nobody stops that one in between
+        if not cluster.is_up():
             cluster.up()
     yield cluster
-    if not was_up:
+    if is_ours:
         with _one_at_a_time():
             subprocess.run([SCRIPTS / "slurm-down.sh"], timeout=DOWN_SECONDS, check=True)
