@@ -318,6 +318,7 @@ class Observer:
         self._outlook = None if fetch_progress is None else Outlook(fetch_progress, monotonic)
         self._started = monotonic()
         self._counted = 0.0
+        self._is_behind = False
         self._counts: dict[str, int] = {}
         self._total = 0
         self._done_before: int | None = None
@@ -335,7 +336,8 @@ class Observer:
         """Take counts, not too often. Called by the orchestrator, which must not be held up."""
         self.state = state
         now = self._monotonic()
-        if self._done_before is None or now - self._counted >= DRAW_SECONDS:
+        self._is_behind = self._done_before is not None and now - self._counted < DRAW_SECONDS
+        if not self._is_behind:
             self._counted = now
             self._count(state)
 
@@ -372,6 +374,9 @@ class Observer:
 
     def _draw_now_and_then(self) -> None:
         while not self._ended.wait(DRAW_SECONDS):
+            if self._is_behind and self.state is not None:  # the last of several changes, and none has come since
+                self._is_behind = False
+                self._count(self.state)
             self._learn_errors()
             if self._outlook is not None:
                 self._outlook.learn()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -105,6 +106,19 @@ def test_observer_counts_at_most_four_times_a_second():
     now[0] += 1
     observer.on_change(state)
     assert progress == [1]
+
+
+def test_the_last_of_several_changes_is_shown_though_none_follows():
+    shown = Shown()
+    observer = Observer("w", shown, lambda limit: [])
+    observer.start()
+    for counts in ({"REGISTERING": 1}, {"QUEUED": 1}, {"RUNNING": 1}):
+        observer.on_change(State(**counts))
+    deadline = time.monotonic() + 10
+    while not (shown.snapshots and shown.snapshots[-1].counts["running"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    observer.finish()
 
 
 def test_observer_shows_errors_of_failed_tasks_and_the_last_state():

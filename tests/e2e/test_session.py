@@ -1,0 +1,189 @@
+"""A day at the terminal: every command, as text and as JSON, against a real server with workflows in many states.
+
+It takes longer than ten seconds because each command is a process once, as it is for people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from jobmon.cli.main import main
+from jobmon.client.wfformat import parse_recording
+from jobmon.core.wire import definition, failures, monitoring, sizing, steering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STEPS = """
+import sys
+from jobmon.client.api import Tool
+
+tool = Tool(name="day")
+step = tool.get_task_template("step", command_template="{command}", node_args=["command"])
+work = tool.get_task_template(
+    "arbeit_作業", command_template="sh -c '{script}' {n}", node_args=["n"], op_args=["script"])
+
+def recorded(name, **options):
+    return tool.create_workflow(name=name, workflow_args=name, default_max_attempts=1, **options)
+"""
+ENDED = (
+    STEPS
+    + """
+fine = recorded("fine")
+fine.add_tasks([step.create_task(name=f"fine_{i}", command=f"echo fine {i}") for i in range(2)])
+assert fine.run() == "D"
+failed = recorded("gescheitert ✗")
+bad = [work.create_task(n=i, script="echo no such file /data/$0 >&2; exit 3") for i in range(3)]
+failed.add_tasks([*bad, step.create_task(name="after", command="echo never", upstream_tasks=bad)])
+assert failed.run() == "E"
+resting = recorded("resting")
+resting.add_tasks([step.create_task(name=f"rest_{i}", command=f"echo rest {i}") for i in range(3)])
+resting.bind()
+print(*(w.workflow_id for w in (fine, failed, resting)), *(t.task_id for t in (bad[0], *failed.tasks.values())))
+"""
+)
+BUSY = (
+    STEPS
+    + """
+busy = recorded("busy")
+runs = step.create_task(name="runs", command="echo begun; while [ ! -e goon ]; do sleep 0.05; done; echo ended")
+busy.add_tasks([runs, step.create_task(name="waits", command="echo waited", upstream_tasks=[runs])])
+busy.run()
+"""
+)
+WORKFLOWS = list[monitoring.WorkflowSummary]
+DETAILS = list[monitoring.TaskDetail]
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command that does something."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from leaves(command.get_command(context, name), (*path, name))
+    else:
+        yield path
+
+
+class Terminal:
+    """Runs commands, remembers which."""
+
+    def __init__(self, home: Any) -> None:
+        self.home = home
+        self.used: set[tuple[str, ...]] = set()
+        self.known = set(leaves(main))
+        settings: dict[str, str | None] = {name: None for name in os.environ if name.startswith("JOBMON")}
+        self.environment = settings | home.environment
+
+    def text(self, line: str, pattern: str, *, code: int = 0) -> str:
+        """Run a command; what it prints must match."""
+        words = line.split()
+        self.used |= {path for path in self.known if tuple(words[: len(path)]) == path}
+        finished = self.home.jobmon(*words)
+        shown = finished.stdout + finished.stderr
+        assert finished.returncode == code, (line, shown)
+        assert "Traceback" not in shown
+        assert re.search(pattern, shown), (line, shown)
+        return finished.stdout
+
+    def both(self, line: str, pattern: str, schema: Any, *, code: int = 0) -> Any:
+        """Run a command as text and as JSON, which must be of a schema."""
+        self.text(line, pattern, code=code)
+        return self.json(line, schema, code=code)
+
+    def json(self, line: str, schema: Any, *, code: int = 0) -> Any:
+        """Run a command with `-o json`, in this process: that is quicker."""
+        result = CliRunner(env=self.environment).invoke(main, [*line.split(), "-o", "json"])
+        assert result.exit_code == code, (line, result.output)
+        return msgspec.convert(json.loads(result.stdout), schema)
+
+
+@pytest.mark.timeout(240)
+def test_every_command(home, wait_until):
+    at = Terminal(home)
+    ended = home.python(ENDED)
+    assert ended.returncode == 0, ended.stderr
+    fine, failed, resting, bad, *_, after = map(int, ended.stdout.split()[-8:])
+
+    # who is there
+    at.text("version --components", r"jobmon \d.*\nserver \d")
+    at.both("server status", r"running +True", dict[str, Any])
+    at.text("server start", "runs already")
+    at.text("server logs -n 5", "ready at")
+    at.both("doctor", "fine  server", list[dict[str, Any]])
+    at.text("config show --section http", "request_timeout: 20  # default")
+    at.text("config set http.request_timeout 21", "Written")
+    at.text("login --forget", "server of your own")
+    at.text("completion bash", "_jobmon_completion")
+    at.both("cluster list", "multiprocess", list[definition.Cluster])
+    at.both("cluster add other --plugin sequential --yes", "other is recorded", definition.Cluster)
+    at.text("cluster remove other", "other is removed")
+    at.both("db revision", "up to date", dict[str, Any])
+    at.text("db upgrade", "nothing to do")
+
+    # how it stands
+    states = at.both("workflow status", "gescheitert ✗ +FAILED", WORKFLOWS)
+    assert {one.name: one.status for one in states} == {"fine": "D", "gescheitert ✗": "F", "resting": "G"}
+    at.text(f"workflow status -w {fine} --watch", r"fine +DONE")
+    tasks = at.both(f"workflow tasks -w {failed} -s FATAL", r"arbeit_作業_n-0 +FATAL", list[monitoring.TaskSummary])
+    assert len(tasks) == 3
+    at.both(f"task status -t {bad}", "exit code 3", DETAILS)
+    at.both(f"task dependencies -t {after}", "3 tasks before it", monitoring.DependenciesResponse)
+    at.text(f"task logs {bad}", "no such file /data/0")
+    at.both(f"workflow logs -w {failed}", "arbeit_作業", list[monitoring.TaskOutput])
+    at.both(f"task explain {after}", "will never run", monitoring.TaskExplanation)
+    explained = at.both(f"workflow explain {failed}", "FAILED; 3 ERROR_FATAL", monitoring.WorkflowExplanation)
+    assert explained.blocked == 1
+    groups = at.both(
+        f"workflow errors -w {failed}", r"1\. 3 \(100%\)  arbeit_作業  exit code 3", failures.FailuresResponse
+    )
+    assert groups.group_count == 1
+
+    # what it used
+    at.both(f"workflow efficiency -w {fine}", "HELD FOR NOTHING", sizing.SizingResponse)
+    at.text(f"workflow resources yaml -w {fine}", "task_template_resources")
+    at.both("workflow resources usage -t 1", "2 finished tasks", monitoring.UsageResponse)
+    document = home.folder / "fine.json"
+    at.text(f"db export -w {fine} --format wfformat -f {document}", "Written")
+    assert len(parse_recording(document.read_bytes()).tasks) == 2
+    at.text(f"db export -w {failed}", '^{"kind": "workflow"')
+    ran = at.both(f"workflow run {document} --scale 0", "THIS RUN", dict[str, Any])
+    assert ran["done"] == 2
+
+    # steering what rests and what runs
+    at.both(f"workflow concurrency -w {resting} -m 2 --yes", "at most 2 at once", dict[str, Any])
+    (first, *_) = at.json(f"workflow tasks -w {resting}", list[monitoring.TaskSummary])
+    at.both(f"task update -t {first.task_id} -w {resting} -s DONE -y", "become DONE", dict[str, Any])
+    at.both(f"workflow reset -w {resting} --partial -y", "is reset: 2 REGISTERING, 1 DONE", dict[str, Any])
+    at.text(f"workflow resume -w {resting} -c multiprocess", "is DONE: 3 of 3 tasks done")
+    trail = at.both(f"workflow history -w {resting}", "task update", list[steering.HistoryEntry])
+    assert {"task update", "reset tasks"} <= {entry.action for entry in trail}
+
+    with home.start(BUSY) as client:
+        wait_until(lambda: any("R" in one["counts"] for one in home.json("workflow", "status")))
+        busy = max(one["workflow_id"] for one in home.json("workflow", "status"))
+        running = at.both(f"workflow status -w {busy}", r"busy +RUNNING", WORKFLOWS)
+        assert running[0].counts == {"R": 1, "G": 1}
+        at.text(f"workflow concurrency -w {busy} -m 0 -y", "paused")
+        at.text(f"workflow explain -w {busy}", "paused")
+        at.text(f"workflow stop -w {busy} --kill --yes", "is stopped")
+        client.wait(timeout=60)
+    at.text(f"workflow status -w {busy}", r"busy +FAILED")
+    (home.folder / "goon").touch()
+    at.text(f"workflow concurrency -w {busy} -m 5 -y", "at most 5")
+    at.text(f"workflow resume -w {busy} -c multiprocess", "2 of 2 tasks done")
+
+    # and what goes
+    at.text(f"db purge -w {failed} -y", "Forgotten: 1 workflow with 4 tasks")
+    at.text(f"workflow tasks -w {failed}", f"no workflow {failed}", code=2)
+    at.text("server stop", "Stopped")
+    at.text("server status", "No server runs", code=3)
+    assert at.known - at.used == set()
