@@ -20,6 +20,7 @@ NAME = "jobmon-"
 KILL_ROUNDS_MAX = 20
 #: The kernel kills for want of less than this; so a group of version 1 with more room was killed for the whole machine.
 ROOM_BYTES_MAX = 1024**2
+READ_BYTES = 65_536
 PROBE_BYTES = 1024**3
 #: Limits of a group of version 2 past which we must not climb. They read "max" where there is none.
 _LIMITS = ("memory.max", "memory.high", "cpu.max")
@@ -30,13 +31,16 @@ if TYPE_CHECKING:
 
 
 def _read(path: str) -> bytes:
-    """Return a small file's content; empty if there is none."""
+    """Return the content of a file of the kernel, which gives it in pieces; empty if there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return b""
+    content = b""
     try:
-        return os.read(descriptor, 65_536)
+        while piece := os.read(descriptor, READ_BYTES):
+            content += piece
+        return content
     except OSError:
         return b""
     finally:
