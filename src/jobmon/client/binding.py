@@ -28,6 +28,7 @@ from jobmon.core.wire.binding import (
     BoundResponse,
     EdgesRequest,
     IdsResponse,
+    RecordedTasks,
     ResourcesRequest,
     ResourcesSpec,
     TasksRequest,
@@ -187,21 +188,36 @@ class Binding:
                 resources.id = resources_id
 
     def _record_all_tasks(self) -> None:
+        assert self.response is not None, "record_workflow comes first"
         done, total = 0, len(self._tasks)
+        is_known, last_id = not self.response.newly_created, 0
         for array in self._workflow.arrays.values():
             for chunk in _chunks(array.tasks):
-                self._record_chunk(array, chunk)
+                is_known = is_known and self._recognise(chunk, last_id)
+                changed = [task for task in chunk if _may_change(task)] if is_known else chunk
+                if changed:
+                    self._record_chunk(array, changed)
+                last_id = _id(chunk[-1].task_id)
                 done += len(chunk)
                 self._tell("tasks", done, total)
 
+    def _recognise(self, tasks: Sequence[Task], last_id: int) -> bool:
+        """Say whether the tasks after this id are just these; then they have their ids and states.
+
+        They are when the same script recorded them, in the same order: then most of it need not be sent again.
+        """
+        route = f"/workflows/{self._workflow.workflow_id}/recorded_tasks"
+        query = {"after_id": last_id, "count": len(tasks)}
+        found = self._requester.call(route, query, RecordedTasks, "get")
+        hashes = sha256("".join([task.task_digest.hex() for task in tasks]).encode()).hexdigest()
+        if len(found.task_ids) != len(tasks) or found.hash != hashes:
+            return False
+        _identify(tasks, found)
+        return True
+
     def _record_chunk(self, array: Array, tasks: Sequence[Task]) -> None:
         route = f"/workflows/{self._workflow.workflow_id}/tasks"
-        response = self._requester.call(route, tasks_request(array, tasks), TasksResponse)
-        columns = zip(tasks, response.task_ids, response.node_ids, response.statuses, strict=True)
-        for task, task_id, node_id, status in columns:
-            task.task_id = task_id
-            task.node_id = node_id
-            task.initial_status = _STATUS_OF[status]
+        _identify(tasks, self._requester.call(route, tasks_request(array, tasks), TasksResponse))
 
     def _record_edges(self, dag_id: int) -> None:
         chunks = list(_edge_chunks(self._edges))
@@ -221,6 +237,19 @@ class Binding:
         if now - self._started >= PROGRESS_AFTER_SECONDS and now - self._told >= PROGRESS_EVERY_SECONDS:
             self._told = now
             self._progress(step, done, total)
+
+
+def _identify(tasks: Sequence[Task], found: TasksResponse | RecordedTasks) -> None:
+    columns = zip(tasks, found.task_ids, found.node_ids, found.statuses, strict=True)
+    for task, task_id, node_id, status in columns:
+        task.task_id = task_id
+        task.node_id = node_id
+        task.initial_status = _STATUS_OF[status]
+
+
+def _may_change(task: Task) -> bool:
+    """Say whether recording a known task again may change anything."""
+    return task.initial_status is not TaskStatus.DONE or task.has_attributes
 
 
 def tasks_request(array: Array, tasks: Sequence[Task]) -> TasksRequest:

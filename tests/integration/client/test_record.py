@@ -6,6 +6,7 @@ import pytest
 
 from jobmon.client.api import Tool
 from jobmon.core.exceptions import WorkflowAlreadyExists
+from jobmon.core.wire.swarm import TasksPage
 
 pytestmark = pytest.mark.usefixtures("data_directory")
 
@@ -33,6 +34,25 @@ def test_binding_twice_gives_the_same_ids(tool):
     assert (one.workflow_id, one.dag_id) == (two.workflow_id, two.dag_id)
     assert [task.task_id for task in one.tasks.values()] == [task.task_id for task in two.tasks.values()]
     assert {task.node_id for task in one.tasks.values()} == {task.node_id for task in two.tasks.values()}
+
+
+def test_a_script_that_makes_its_tasks_in_another_order_finds_them_all_the_same(tool):
+    template = tool.get_task_template("order", "echo {n}", node_args=["n"])
+    ids = []
+    for numbers in (range(20), reversed(range(20))):
+        workflow = tool.create_workflow("order", default_cluster_name="dummy")
+        workflow.add_tasks(template.create_tasks(n=list(numbers)))
+        workflow.bind()
+        ids.append({task.node_args["n"]: (task.task_id, task.node_id) for task in workflow.tasks.values()})
+    assert ids[0] == ids[1]
+
+
+def test_a_task_that_is_not_done_gets_its_new_definition(tool):
+    for attempts in (3, 5):
+        workflow = _define(tool, "new definition", 2, default_max_attempts=attempts)
+        workflow.bind()
+    page = tool.requester.call(f"/workflows/{workflow.workflow_id}/tasks", None, TasksPage, "get")
+    assert set(page.max_attempts) == {5}
 
 
 def test_dags_are_shared_between_workflows(tool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +31,7 @@ class RecordedWorkflow:
     was_started: bool = False
     tasks: dict[str, int] = field(default_factory=dict)  # node hash -> id
     statuses: dict[str, str] = field(default_factory=dict)
+    task_hashes: dict[str, str] = field(default_factory=dict)  # node hash -> hash of the task
     active: list[run.ActiveRun] = field(default_factory=list)
     kill_self: int = 0
     distributors: list[run.Distributor] = field(default_factory=list)
@@ -138,8 +140,20 @@ class FakeServer:
         columns = (message.names, message.commands, message.task_hashes, message.max_attempts, message.scales_index)
         assert {len(column) for column in columns} == {len(message.node_hashes)}
         ids = [known.tasks.setdefault(node, next(self._ids)) for node in message.node_hashes]
+        known.task_hashes.update(zip(message.node_hashes, message.task_hashes, strict=True))
         statuses = [known.statuses.get(node, "G") for node in message.node_hashes]
         return binding.TasksResponse(task_ids=ids, node_ids=[task_id * 10 for task_id in ids], statuses=statuses)
+
+    def get_workflows_recorded_tasks(self, workflow_id: int, message: dict[str, int]) -> binding.RecordedTasks:
+        known = self.workflow(workflow_id)
+        after = sorted((task_id, node) for node, task_id in known.tasks.items() if task_id > message["after_id"])
+        found = after[: message["count"]]
+        return binding.RecordedTasks(
+            task_ids=[task_id for task_id, _ in found],
+            node_ids=[task_id * 10 for task_id, _ in found],
+            statuses=[known.statuses.get(node, "G") for _, node in found],
+            hash=sha256("".join(known.task_hashes[node] for _, node in found).encode()).hexdigest(),
+        )
 
     def post_dags_edges(self, dag_id: int, message: binding.EdgesRequest) -> dict[str, Any]:
         if message.last:

@@ -55,6 +55,29 @@ def test_the_same_definition_is_the_same_workflow(server, make_workflow):
     assert len(server.sent(EdgesRequest)) == 1
 
 
+def test_what_is_recorded_and_done_is_not_sent_again(server, make_workflow):
+    first, second = make_workflow(middle=3), make_workflow(middle=3)
+    first.bind()
+    known = server.workflow(first.workflow_id)
+    *done, left = known.tasks
+    known.statuses.update(dict.fromkeys(done, "D"))
+    second.bind()
+    request = server.sent(TasksRequest)[-1]
+    assert request.node_hashes == [left]
+    assert [t.task_id for t in first.tasks.values()] == [t.task_id for t in second.tasks.values()]
+    assert [str(t.initial_status) for t in second.tasks.values()] == ["D", "D", "D", "D", "G"]
+
+
+def test_attributes_of_what_is_done_are_sent_again(server, make_workflow):
+    first, second = make_workflow(middle=1), make_workflow(middle=1)
+    first.bind()
+    known = server.workflow(first.workflow_id)
+    known.statuses.update(dict.fromkeys(known.tasks, "D"))
+    next(iter(second.tasks.values())).add_attribute("colour", "red")
+    second.bind()
+    assert [request.attributes for request in server.sent(TasksRequest)[1:]] == [{0: {"colour": "red"}}]
+
+
 def test_other_tasks_under_the_same_args(make_workflow):
     make_workflow(middle=3).bind()
     with pytest.raises(WorkflowAlreadyExists):
@@ -175,9 +198,7 @@ def test_what_the_machine_does_not_have_is_refused(server, tool):
     workflow = tool.create_workflow("w", default_cluster_name="multiprocess")
     workflow.add_task(template.create_task(a=1, name="wide", compute_resources={"cores": 10_000}))
     for call in (workflow.bind, workflow.validate, partial(workflow.validate, strict=False)):
-        with pytest.raises(
-            InvalidResources, match=r"'wide': no queue of .*'multiprocess'.*'default': cores 10000"
-        ):
+        with pytest.raises(InvalidResources, match=r"'wide': no queue of .*'multiprocess'.*'default': cores 10000"):
             call()
     assert _nothing_recorded(server)
 

@@ -139,6 +139,20 @@ class TasksResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedTasks:
+    """GET /workflows/{workflow_id}/recorded_tasks?after_id=&count=: tasks that are recorded, by id.
+
+    `hash`: SHA-256 of their `task_hashes`, one after another. A client whose next tasks have the same knows that they
+    are these, and sends only those again that are not DONE.
+    """
+
+    task_ids: list[int]
+    node_ids: list[int]
+    statuses: list[str]
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EdgesRequest:
     """POST /dags/{dag_id}/edges: sets of upstream nodes, and which nodes have which set.
 

@@ -14,7 +14,7 @@ from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import watching as looking
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.queries import activity, explaining, exporting, failures, outputs, progress, usage
+from jobmon.server.queries import activity, explaining, exporting, failures, outputs, progress, recorded, usage
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
@@ -245,6 +245,12 @@ _READING: Final = (
     _get(f"{_WORKFLOW}/metadata", _glance(reading.metadata), orchestrator.WorkflowMetadata),
     _get(f"{_WORKFLOW}/arrays", _glance(reading.arrays), orchestrator.ArraysResponse),
     _get(f"{_WORKFLOW}/tasks", _read(reading.tasks_page), orchestrator.TasksPage, query=reading.PageQuery),
+    _get(
+        f"{_WORKFLOW}/recorded_tasks",
+        _read(recorded.recorded_tasks),
+        bind.RecordedTasks,
+        query=recorded.RecordedQuery,
+    ),
     _post(
         f"{_WORKFLOW}/downstream",
         _read(reading.downstream),
