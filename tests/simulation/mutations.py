@@ -1,0 +1,156 @@
+"""`python -m tests.simulation.mutations [NAME ...]`: break the code on purpose; does the simulation notice?
+
+Each break is made in a copy of the sources. Printed is the first seed that violates something. Exits with
+1 if a break went unnoticed in as many seeds as CI runs, or can no longer be made because the code has changed.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobmon.testing.simulate import SEEDS_DEFAULT
+
+SOURCES = Path(__file__).parents[2] / "src"
+SEEDS_PER_STEP = 30
+STEP_SECONDS_MAX = 900.0
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One break: in each file, one text becomes another."""
+
+    what: str
+    changes: tuple[tuple[str, str, str], ...]
+
+
+MUTATIONS = {
+    "replay": Mutation(
+        "a sync that comes again is not given the same work again",
+        (("server/usecases/launching.py", "_handed_out(tx, workflow_id, key) if key else []", "[]"),),
+    ),
+    "stale": Mutation(
+        "an attempt that has ended still moves its task",
+        (
+            (
+                "server/transitions.py",
+                "if verdict is Verdict.LEGAL:\n            self._move(attempt",
+                "if verdict is Verdict.LEGAL or target == TI.DONE != attempt.status:\n            self._move(attempt",
+            ),
+            ("server/transitions.py", "        if attempt.is_newest:\n", "        if True:\n"),
+        ),
+    ),
+    "given-up": Mutation(
+        "whoever beats for an attempt that was given up is not told to end it",
+        (
+            ("server/usecases/reporting.py", " + _ended(tx, request.alive),", ","),
+            ("server/usecases/reporting.py", " OR id IN (:alive...) AND status NOT IN (:live...)", ""),
+        ),
+    ),
+    "queue-fence": Mutation(
+        "a run that was replaced may queue",
+        (
+            (
+                "server/usecases/queueing.py",
+                "if not run.is_newest or run.status not in transitions.QUEUING_RUNS:",
+                "if False:",
+            ),
+        ),
+    ),
+    "charge": Mutation(
+        "what was killed for a resume is charged",
+        (("core/retry.py", "        Cause.KILLED_FOR_RESUME,\n", ""),),
+    ),
+    "epoch-fence": Mutation(
+        "a distributor that was replaced is handed work",
+        (
+            (
+                "server/usecases/reporting.py",
+                "is_fenced=newest_run != run_id or newest_epoch != epoch",
+                "is_fenced=False",
+            ),
+        ),
+    ),
+    "register-fence": Mutation(
+        "a distributor that was replaced may register again",
+        (
+            (
+                "server/usecases/launching.py",
+                "if newest_run is not None and (newest_run > run.id or request.epoch not in (0, last)):",
+                "if False:",
+            ),
+        ),
+    ),
+    "reports": Mutation(
+        "reports of which nobody knows whether they arrived are not sent again",
+        (("distributor/state.py", "self._outbox.extendleft(reversed(self._in_flight))", "pass"),),
+    ),
+    "start-fence": Mutation(
+        "a worker whose attempt has ended starts its command all the same",
+        (
+            (
+                "server/usecases/reporting.py",
+                "if moves.late or moves.refused:\n            raise InvalidRequest",
+                "if False:\n            raise InvalidRequest",
+            ),
+        ),
+    ),
+    "spool": Mutation(
+        "what a worker could not deliver is not kept",
+        (("worker_node/spool.py", '        os.rename(f"{path}.new", path)\n', ""),),
+    ),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutations", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which; by default all: {', '.join(MUTATIONS)}")
+    parser.add_argument("--seeds", type=int, default=SEEDS_DEFAULT, help="how many seeds each may take")
+    options = parser.parse_args()
+    unnoticed = []
+    for name in options.names or MUTATIONS:
+        found = first_violation(MUTATIONS[name], options.seeds)
+        sys.stdout.write(f"{name:16} {found or 'UNNOTICED'}\n")
+        sys.stdout.flush()
+        if not found:
+            unnoticed.append(name)
+    return 1 if unnoticed else 0
+
+
+def first_violation(mutation, seeds):
+    """Return the first seed that violates something, and what; "" if none does."""
+    with tempfile.TemporaryDirectory(prefix="jobmon-mutation-") as folder:
+        sources = Path(folder, "src")
+        shutil.copytree(SOURCES, sources, ignore=shutil.ignore_patterns("__pycache__", "static"))
+        for path, old, new in mutation.changes:
+            apply(sources / "jobmon" / path, old, new)
+        for first in range(0, seeds, SEEDS_PER_STEP):
+            told = simulate(sources, first, min(SEEDS_PER_STEP, seeds - first))
+            if found := re.search(r"^seed (\d+): .*\n  violated: (.*)", told, re.MULTILINE):
+                return f"seed {found[1]:>3}: {found[2]}"
+    return ""
+
+
+def apply(file, old, new):
+    text = file.read_text(encoding="utf-8")
+    if text.count(old) != 1:
+        raise SystemExit(f"{file.name} has {text.count(old)} times {old!r}: bring the mutation up to date.")
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def simulate(sources, first, count):
+    command = [sys.executable, "-m", "jobmon.testing.simulate", "--first", str(first), "--seeds", str(count)]
+    env = {**os.environ, "PYTHONPATH": str(sources)}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=STEP_SECONDS_MAX, check=False)
+    if "simulations " not in ended.stdout:
+        raise SystemExit(f"The simulation did not run: {ended.stderr[-2000:]}")
+    return ended.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
