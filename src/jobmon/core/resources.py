@@ -35,7 +35,7 @@ DEFAULT_RESOURCE_SCALE: Final = 0.5
 #: Without scales memory is raised to the attempt's measured peak and this share more, if that is the larger.
 PEAK_MARGIN: Final = 0.2
 #: What an attempt that ended for this cause was short of.
-MISSING: Final = {Cause.OUT_OF_MEMORY: "memory", Cause.OUT_OF_TIME: "runtime"}
+MISSING: Final[Mapping[str | None, str]] = {Cause.OUT_OF_MEMORY: "memory", Cause.OUT_OF_TIME: "runtime"}
 #: A value that says: as much as earlier tasks of the template used.
 AUTO: Final = "auto"
 
@@ -297,7 +297,7 @@ def raised(resources: Mapping[str, Any], cause: str | None, peak_gib: float | No
         cause: why the attempt ended; where it is not known, memory and runtime both grow.
         peak_gib: how much memory the attempt was seen to use.
     """
-    missing = MISSING.get(cause) if cause in MISSING else None  # type: ignore[call-overload]
+    missing = MISSING.get(cause)
     keys = MISSING.values() if missing is None else (missing,)
     result = scaled(resources, dict.fromkeys(keys, DEFAULT_RESOURCE_SCALE), 1)
     if missing == "memory" and peak_gib is not None:

@@ -88,9 +88,9 @@ class Proposal:
 
     def is_enough_for(self, used: Used) -> bool:
         """Say whether an attempt that used this would have been left alone."""
-        too_much_memory = None not in (self.memory_gib, used.memory_gib) and used.memory_gib > self.memory_gib  # type: ignore[operator]
-        too_long = self.runtime_seconds is not None and used.seconds > self.runtime_seconds
-        return not (too_much_memory or too_long)
+        if self.memory_gib is not None and used.memory_gib is not None and used.memory_gib > self.memory_gib:
+            return False
+        return self.runtime_seconds is None or used.seconds <= self.runtime_seconds
 
     def within(self, maxima: Mapping[str, float | None]) -> Proposal:
         """Return it with no more of each resource than this; None: no bound."""

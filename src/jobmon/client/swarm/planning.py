@@ -172,7 +172,7 @@ def remarks_on_adjustment(
     scales = task.resource_scales or {}
     dry = dry_scales(scales, task.adjustments + 1)
     remarks = [f"the scale of {key!r} has no further value and repeats its last one" for key in dry]
-    missing = None if error is None else MISSING.get(error.cause)  # type: ignore[call-overload]
+    missing = None if error is None else MISSING.get(error.cause)
     if scales and missing is not None and missing not in scales:
         remarks.append(f"it was {error.cause if error else ''}, but its resource_scales do not name {missing!r}")
     if after.queue_name != before.queue_name:
