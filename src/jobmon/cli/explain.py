@@ -8,6 +8,7 @@ import click
 
 from jobmon.cli.rendering import OUTPUT, plain
 from jobmon.cli.steering import workflow_option
+from jobmon.cli.words import Id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ NEIGHBOURS_DEFAULT: Final = 25
 
 
 @click.command("explain", epilog="Example: jobmon task explain 17")
-@click.argument("task_id", type=int)
+@click.argument("task_id", type=Id())
 @OUTPUT
 def explain_task(task_id: int, output: str) -> None:
     """Say why a task does not run, or what it is at."""
@@ -39,7 +40,7 @@ def explain_task(task_id: int, output: str) -> None:
 
 
 @click.command("explain", epilog="Example: jobmon workflow explain 5")
-@click.argument("number", metavar="[ID]", type=int, required=False)
+@click.argument("number", metavar="[ID]", type=Id(), required=False)
 @workflow_option(help="The workflow, if not said before.")
 @OUTPUT
 def explain_workflow(number: int | None, workflow_id: int | None, output: str) -> None:
@@ -71,7 +72,7 @@ def _show_reasons(reasons: Sequence[Reason]) -> None:
 
 
 @click.command(epilog="Example: jobmon task dependencies -t 17")
-@click.option("-t", "--task-id", type=int, required=True, help="The task.")
+@click.option("-t", "--task-id", type=Id(), required=True, help="The task.")
 @click.option("-l", "--limit", type=click.IntRange(1, 10_000), default=NEIGHBOURS_DEFAULT, show_default=True)
 @OUTPUT
 def dependencies(task_id: int, limit: int, output: str) -> None:

@@ -10,6 +10,7 @@ import click
 
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import WORKFLOW
+from jobmon.cli.words import Id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ LIMIT_DEFAULT: Final = 25
 
 
 @click.command("logs", epilog="Example: jobmon task logs 17 --follow")
-@click.argument("task_id", type=int)
+@click.argument("task_id", type=Id())
 @click.option("-f", "--follow", is_flag=True, help="Go on while the attempt runs; waits for one that has not begun.")
 @click.option(
     "--stderr", "wants_stderr", is_flag=True, help="What it wrote to standard error, where that has its own file."

@@ -10,6 +10,7 @@ import click
 
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import WORKFLOW
+from jobmon.cli.words import Id
 from jobmon.core.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def resources() -> None:
 
 
 @resources.command(epilog='Example: jobmon workflow resources usage -t 3 -w 5 -a \'{"location": "7"}\'')
-@click.option("-t", "--template-version", type=int, required=True, help="Id of a task template version.")
-@click.option("-w", "--workflow-id", "workflow_ids", type=int, multiple=True, help="Repeatable; all if not given.")
+@click.option("-t", "--template-version", type=Id(), required=True, help="Id of a task template version.")
+@click.option("-w", "--workflow-id", "workflow_ids", type=Id(), multiple=True, help="Repeatable; all if not given.")
 @click.option("-a", "--node-args", default="", help='Only tasks with these values: \'{"name": ["value", ...]}\'.')
 @OUTPUT
 def usage(template_version: int, workflow_ids: tuple[int, ...], node_args: str, output: str) -> None:
@@ -82,8 +83,8 @@ def _usage_rows(found: UsageResponse) -> list[tuple[str, ...]]:
 
 
 @resources.command(epilog="Example: jobmon workflow resources yaml -w 5 -f requests.yaml")
-@click.option("-w", "--workflow-id", type=int, help="The workflow whose use is measured.")
-@click.option("-t", "--task-id", type=int, help="Measure this task alone.")
+@click.option("-w", "--workflow-id", type=Id(), help="The workflow whose use is measured.")
+@click.option("-t", "--task-id", type=Id(), help="Measure this task alone.")
 @click.option("--mem-strategy", default="max", show_default=True, help=_STRATEGY)
 @click.option("--core-strategy", default="max", show_default=True, help=_STRATEGY)
 @click.option("--runtime-strategy", default="max", show_default=True, help=_STRATEGY)

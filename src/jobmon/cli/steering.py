@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jobmon.cli.rendering import OUTPUT
+from jobmon.cli.words import Id
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def workflow_option(name: str = "workflow_id", **settings: Any) -> Callable[[Any
         return workflow_ids(context, option, incomplete)
 
     settings = {"help": "The workflow.", **settings}
-    return click.option("-w", "--workflow-id", name, type=int, shell_complete=ids, **settings)
+    return click.option("-w", "--workflow-id", name, type=Id(), shell_complete=ids, **settings)
 
 
 WORKFLOW: Final = workflow_option(required=True)
@@ -188,8 +189,8 @@ def _wanted_status(_context: click.Context, _option: click.Parameter, word: str)
 
 
 @click.command(epilog="Example: jobmon task update -t 17 18 -w 5 -s DONE")
-@click.option("-t", "--task-id", "task_ids", type=int, multiple=True, required=True, help="Repeatable.")
-@click.argument("more", metavar="[ID]...", type=int, nargs=-1)
+@click.option("-t", "--task-id", "task_ids", type=Id(), multiple=True, required=True, help="Repeatable.")
+@click.argument("more", metavar="[ID]...", type=Id(), nargs=-1)
 @WORKFLOW
 @click.option(
     "-s", "--status", required=True, callback=_wanted_status, help="D (DONE), or G (REGISTERING) to run them again."

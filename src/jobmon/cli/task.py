@@ -8,7 +8,7 @@ import click
 
 from jobmon.cli import explain, logs, steering
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.words import TaskStates
+from jobmon.cli.words import Id, TaskStates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ task.add_command(logs.task_logs)
 
 
 @task.command(epilog="Example: jobmon task status -t 17 -t 18")
-@click.option("-t", "--task-id", "task_ids", type=int, multiple=True, required=True, help="Repeatable.")
+@click.option("-t", "--task-id", "task_ids", type=Id(), multiple=True, required=True, help="Repeatable.")
 @click.option(
     "-s", "--status", "groups", type=TaskStates(), multiple=True, help="Only those that stand so. Repeatable."
 )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: The states that the command line shows: what a person wants to know.
 TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL")
 NEAR_ENOUGH: Final = 0.5
+#: What databases can count to.
+ID_MAX: Final = 2**63 - 1
 
 
 def group_of(status: str) -> str:
@@ -64,6 +66,22 @@ def _status_of(kind: type[StrEnum], wanted: str, word: str, groups: Iterable[str
     near = difflib.get_close_matches(wanted, names, n=1, cutoff=NEAR_ENOUGH)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
     raise click.BadParameter(f"there is no status {word!r}; {hint}")
+
+
+class Id(click.ParamType[int]):
+    """The number of a workflow, task or template version."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no id: ids are whole numbers.", param, ctx)
+        if not 0 < number <= ID_MAX:
+            self.fail(f"there is no id {number}.", param, ctx)
+        return number
 
 
 class TaskStates(click.ParamType[list[str]]):

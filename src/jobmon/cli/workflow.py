@@ -42,7 +42,9 @@ workflow.add_command(failures.errors)
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="Folder for its files, kept after.")
 @click.option("--cores-max", type=click.IntRange(min=1), default=1, show_default=True, help="Most cores for a task.")
 @click.option("--fail-fast", is_flag=True, help="Launch nothing more after the first task that failed for good.")
-@click.option("-t", "--timeout", type=int, default=36_000, show_default=True, help="Give up after, seconds.")
+@click.option(
+    "-t", "--timeout", type=click.IntRange(min=1), default=36_000, show_default=True, help="Give up after, seconds."
+)
 @OUTPUT
 def run(
     *,
@@ -85,8 +87,17 @@ def run(
     "-c", "--cluster", required=True, help="Where tasks run that name no cluster; others stay where they are."
 )
 @click.option("--reset-running", is_flag=True, help="End what runs and run it again; else it may finish.")
-@click.option("-t", "--timeout", type=int, default=180, show_default=True, help="Wait for what runs still, seconds.")
-@click.option("--execution-timeout", type=int, default=36_000, show_default=True, help="Give up after, seconds.")
+@click.option(
+    "-t",
+    "--timeout",
+    type=click.IntRange(min=1),
+    default=180,
+    show_default=True,
+    help="Wait for what runs still, seconds.",
+)
+@click.option(
+    "--execution-timeout", type=click.IntRange(min=1), default=36_000, show_default=True, help="Give up after, seconds."
+)
 @click.option("--keep-resources", is_flag=True, help="Ask for as much as the last attempts did, not as defined.")
 @click.option("--force-cleanup", is_flag=True, help="Close attempts that were told to end without waiting for that.")
 @click.option("--any-owner", is_flag=True, help="Also if somebody else recorded it.")
@@ -121,7 +132,14 @@ def resume(
 @steering.WORKFLOW
 @click.option("--kill/--drain", default=True, show_default=True, help="End what runs, or let it finish.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("-t", "--timeout", type=int, default=60, show_default=True, help="Wait for the end of it, seconds.")
+@click.option(
+    "-t",
+    "--timeout",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="Wait for the end of it, seconds.",
+)
 @click.option("--any-owner", is_flag=True, help="Also if somebody else recorded it.")
 def stop(*, workflow_id: int, kill: bool, yes: bool, timeout: int, any_owner: bool) -> None:
     """Stop a workflow: nothing more is launched. It can be resumed."""

@@ -90,11 +90,11 @@ class Session:
     tasks: dict[str, int]
     define: str = DEFINE
 
-    def invoke(self, *arguments: object, code: int = 0, **options: Any) -> str:
-        """Run a command and return what it prints to standard output; check its exit code."""
+    def invoke(self, *arguments: object, code: int | None = 0, **options: Any) -> str:
+        """Run a command and return what it prints to standard output; check its exit code (None: it must not be 0)."""
         both = options.pop("both", False)
         result = self._run(arguments, **options)
-        assert result.exit_code == code, result.output
+        assert result.exit_code == code if code is not None else result.exit_code, result.output
         assert "Traceback" not in result.output
         return result.stdout if code == 0 and not both else result.output
 

@@ -49,3 +49,18 @@ def test_narrow_terminals_and_early_ends_of_pipes(session):
         words = f"{JOBMON} workflow {command} -w {session.workflows['failed']} | true"
         finished = subprocess.run(["sh", "-c", words], env=environment, capture_output=True, text=True, check=False)
         assert finished.stderr == ""
+
+
+def test_a_shell_completes_the_ids_of_workflows(session):
+    given = {name: value for name, value in session.environment.items() if value is not None}
+    words = {"_JOBMON_COMPLETE": "bash_complete", "COMP_WORDS": "jobmon workflow explain -w ", "COMP_CWORD": "4"}
+    finished = subprocess.run(
+        [JOBMON], env={**os.environ, **given, **words}, capture_output=True, text=True, check=True
+    )
+    assert f"plain,{session.workflows['fine']}" in finished.stdout.split()
+
+
+def test_explain_takes_the_id_either_way(session):
+    number = session.workflows["failed"]
+    assert session.invoke("workflow", "explain", number) == session.invoke("workflow", "explain", "-w", number)
+    session.invoke("workflow", "explain", number, "-w", number, code=2)

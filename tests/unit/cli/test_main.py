@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from jobmon.cli.main import main
@@ -79,3 +81,43 @@ def test_malformed_recording(invoke, tmp_path):
 def test_resume_needs_a_name(invoke):
     result = invoke("workflow", "run", "x.json", "--resume")
     assert (result.exit_code, "--workflow-args" in result.output) == (2, True)
+
+
+def leaves(command, path=("jobmon",)):
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        yield from leaves(command.get_command(context, name), (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*one, id=" ".join(one[0])) for one in leaves(main)])
+def test_every_help_has_an_example_that_is_that_command(path, command):
+    assert (command.epilog or "").startswith(f"Example: {' '.join(path)}")
+    assert command.help
+
+
+def completed(*words):
+    """What the shell offers after these words, the last of which is not finished."""
+    found = ShellComplete(main, {}, "jobmon", "_JOBMON_COMPLETE").get_completions(list(words[:-1]), words[-1])
+    return [item.value for item in found]
+
+
+def test_commands_and_statuses_are_completed(monkeypatch, tmp_path):
+    monkeypatch.setenv("JOBMON_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert completed("wor") == ["workflow"]
+    assert completed("workflow", "res") == ["reset", "resources", "resume"]
+    assert "--status" in completed("workflow", "tasks", "--s")
+    assert completed("workflow", "tasks", "-s", "fa") == ["FATAL"]
+    assert completed("workflow", "explain", "-w", "") == []  # no server is started for it
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_scripts_of_all_shells_are_printed(invoke):
+    for shell in ("bash", "zsh", "fish"):
+        result = invoke("completion", shell)
+        assert "_JOBMON_COMPLETE" in result.stdout
+        assert f"jobmon completion {shell} >" in result.stderr
+    assert invoke("completion", "tcsh").exit_code == 2
