@@ -5,7 +5,7 @@ import random
 import sys
 
 from tests.chaos import crash_points, rounds
-from tests.chaos.shows import SHOWS
+from tests.chaos.shows import AWAY_SECONDS, SHOWS
 
 
 def main():
@@ -15,11 +15,13 @@ def main():
     parser.add_argument("--crash-points", action="store_true", help="also die at every commit and submission")
     parser.add_argument("--some-crash-points", action="store_true", help="only die at a few of them")
     parser.add_argument("--show", choices=SHOWS, help="only one of the stories with figures")
+    parser.add_argument("--away-seconds", type=float, default=AWAY_SECONDS, help="how long the server is away there")
     options = parser.parse_args()
     if options.some_crash_points:
         return 0 if crash_points.run_some() else 1
     if options.show:
-        return 0 if SHOWS[options.show]() else 1
+        settings = {"away_seconds": options.away_seconds} if options.show == "away" else {}
+        return 0 if SHOWS[options.show](**settings) else 1
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
     total = rounds.run(options.rounds, seed)
     rounds.report(total)

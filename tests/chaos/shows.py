@@ -51,7 +51,7 @@ def rough(say=print):
     return _conclude(world, client, say)
 
 
-def away(say=print):
+def away(say=print, away_seconds=AWAY_SECONDS):
     """Stop the server of an institute while tasks run."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -67,9 +67,9 @@ def away(say=print):
     server.terminate()
     server.wait()
     say(f"  the server is stopped: {before} tasks done, {running} running")
-    time.sleep(AWAY_SECONDS)
+    time.sleep(away_seconds)
     finished = len(list(world.ledger.iterdir()))
-    say(f"  {AWAY_SECONDS:g} s later: {finished} commands have completed, the client lives: {client.poll() is None}")
+    say(f"  {away_seconds:g} s later: {finished} commands have completed, the client lives: {client.poll() is None}")
     begin = time.monotonic()
     server = _start_server(world, port)
     up = time.monotonic() - begin
