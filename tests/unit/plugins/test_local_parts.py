@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,17 @@ def test_told_endings_are_json():
     ending = json.loads(attempts.not_started(3, 'a "reason"\nof two lines'))
     assert ending[0] == 3
     assert ending[4] == 'a "reason"\nof two lines'
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_how_long_a_command_took_does_not_depend_on_a_clock_that_is_set_meanwhile(monkeypatch, jump):
+    running = attempts.Running(5, 50, 1.0, 0.0)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+    told = json.loads(attempts.ending(running, 0, resource.getrusage(resource.RUSAGE_SELF)))
+    begin, end = told[6:8]
+    assert begin == running.started
+    assert 0.0 <= end - begin < 30.0
 
 
 def test_the_machine_lets_us_use_something():

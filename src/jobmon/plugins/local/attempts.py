@@ -65,6 +65,10 @@ class Running:
         self.peak = 0
         self.timed_out = False
 
+    def seconds(self) -> float:
+        """Return for how long it has run, also when somebody set the clock meanwhile."""
+        return time.clock_gettime(_clock_boot) - self.started_boot
+
     def journal_line(self) -> str:
         """Return what the journal says of it."""
         return f'["s",{self.identity},{self.pid},{self.started},{self.started_boot}]\n'
@@ -102,7 +106,7 @@ def ending(attempt: Running, status: int, usage: struct_rusage) -> str:
     limit = int(attempt.memory * GIB) if attempt.over_memory else "null"
     return (
         f"[{attempt.identity},{attempt.pid},{result},null,{'true' if attempt.timed_out else 'false'},"
-        f"{attempt.started},{time.time()},{usage.ru_utime + usage.ru_stime:.6f},{peak},"
+        f"{attempt.started},{attempt.started + attempt.seconds()},{usage.ru_utime + usage.ru_stime:.6f},{peak},"
         f"{usage.ru_inblock * _BLOCK_BYTES},{usage.ru_oublock * _BLOCK_BYTES},"
         f"{'true' if attempt.killed else 'false'},{limit}]"
     )

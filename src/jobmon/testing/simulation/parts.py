@@ -55,7 +55,7 @@ class Surrounding:
     network: Network
     farm: Farm
     grid: Grid
-    host_clock: PartClock
+    clocks: dict[str, PartClock]
     scenario: Scenario
     folder: str
     note: Callable[[str], None]
@@ -147,7 +147,7 @@ class DistributorProcess(Process):
             gateway = ServerGateway(requester, requester.open_session(), self.run_id, REQUEST_TIMEOUT_SECONDS)
             setting = Setting(self._make_cluster, self._surroundings, in_thread)
             identity = Identity(self.host, self.pid, 0.0)
-            self._service = DistributorService(gateway, setting, identity, Timings(), around.host_clock)
+            self._service = DistributorService(gateway, setting, identity, Timings(), around.clocks["distributor"])
             if self._is_told_to_drain:
                 self._service.drain()
             outcome = await self._service.run(self.is_up.set)
@@ -380,7 +380,7 @@ class ClientProcess(Process):
             RUN_HEARTBEAT_SECONDS,
             REPORT_BY_BUFFER,
             WorkflowRunStatus.BOUND,
-            clock=self.around.host_clock,
+            clock=self.around.clocks["client"],
         )
         if workflow is None:
             assert self.workflow_id is not None

@@ -55,6 +55,8 @@ GRID_FAULTS: Final = {
     "node is lost": 4,
     "grid is silent": 3,
 }
+#: Each part has its own opinion about the time of day.
+CLOCKS: Final = ("server", "client", "distributor", "supervisor", "worker")
 #: The cluster that runs commands itself, and the batch system with stand-alone workers.
 FARM: Final = "multiprocess"
 GRID: Final = "grid"
@@ -138,6 +140,8 @@ class Scenario:
     faults: tuple[str, ...]
     fault_weights: tuple[int, ...]
     lies: Lies = field(default_factory=Lies)
+    #: Clocks that jump at a certain moment: (seconds from the beginning, whose, by how much).
+    jumps: tuple[tuple[float, str, float], ...] = ()
 
     @property
     def has_grid(self) -> bool:

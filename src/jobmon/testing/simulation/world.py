@@ -39,7 +39,7 @@ from jobmon.testing.simulation.loop import SimulationLoop
 from jobmon.testing.simulation.network import Network, Part
 from jobmon.testing.simulation.nodes import Ground
 from jobmon.testing.simulation.parts import Approach, ClientProcess, DistributorProcess, Surrounding
-from jobmon.testing.simulation.scenario import CLOCK_JUMP_SECONDS_MAX, GRID, Scenario, Weather, draw
+from jobmon.testing.simulation.scenario import CLOCK_JUMP_SECONDS_MAX, CLOCKS, GRID, Scenario, Weather, draw
 from jobmon.testing.simulation.server import SimulatedServer
 
 if TYPE_CHECKING:
@@ -86,7 +86,11 @@ class Verdict:
 
 def simulate(seed: int) -> Verdict:
     """Run the simulation of a seed."""
-    scenario = draw(seed)
+    return play(draw(seed))
+
+
+def play(scenario: Scenario) -> Verdict:
+    """Run the simulation of a scenario."""
     with (
         _silence(logging.getLogger("jobmon")),
         tempfile.TemporaryDirectory(prefix="jobmon-simulation-", dir=_fast_folder()) as folder,
@@ -180,8 +184,7 @@ class _World:
         self._dice = random.Random(f"{seed} world")
         database = self._folder / "simulation.sqlite"
         database.write_bytes(_empty_database())
-        self._clocks = {name: PartClock(loop) for name in ("server", "hosts", "nodes")}
-        host_clock = self._clocks["hosts"]
+        self._clocks = {name: PartClock(loop) for name in CLOCKS}
         self._record = checks.Record(database)
         self._commands = checks.Commands(self._record, self._scenario, self._complain, self._epoch_of)
         self._laws = Laws(self._record, self._complain, self._commands.note_force)
@@ -190,13 +193,13 @@ class _World:
         self._answers = checks.Answers(self._complain)
         self._network = Network(loop, random.Random(f"{seed} network"), self._server.serve, self._answers.observe)
         self._fates = Fates(self._scenario)
-        self._farm = Farm(loop, random.Random(f"{seed} farm"), host_clock, self._fates, self._observe)
+        self._farm = Farm(loop, random.Random(f"{seed} farm"), self._clocks["supervisor"], self._fates, self._observe)
         pids = itertools.count(1)
         ground = Ground(
             loop=loop,
             dice=random.Random(f"{seed} grid"),
             network=self._network,
-            clock=self._clocks["nodes"],
+            clock=self._clocks["worker"],
             fates=self._fates,
             observe=self._observe,
             complain=self._complain,
@@ -211,7 +214,7 @@ class _World:
             network=self._network,
             farm=self._farm,
             grid=self._grid,
-            host_clock=host_clock,
+            clocks=self._clocks,
             scenario=self._scenario,
             folder=str(self._folder),
             note=self._note,
@@ -346,7 +349,9 @@ class _World:
 
     async def _wreak_havoc(self) -> None:
         scenario = self._scenario
-        while True:
+        for seconds, clock, by in scenario.jumps:
+            self._loop.call_later(seconds, self._jump, clock, by)
+        while scenario.faults:
             pause = self._dice.expovariate(1 / scenario.fault_interval)
             if self._loop.time() + pause > scenario.chaos_seconds:
                 break
@@ -454,8 +459,11 @@ class _World:
     async def jump(self) -> str:
         name = self._dice.choice(sorted(self._clocks))
         seconds = round(self._dice.uniform(-CLOCK_JUMP_SECONDS_MAX, CLOCK_JUMP_SECONDS_MAX), 3)
-        self._clocks[name].offset += seconds
+        self._jump(name, seconds)
         return f"{name} by {seconds} s"
+
+    def _jump(self, clock: str, seconds: float) -> None:
+        self._clocks[clock].offset += seconds
 
     async def repeat_request(self) -> str:
         return self._network.deliver_again()
