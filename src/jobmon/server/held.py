@@ -27,11 +27,12 @@ class HeldSync:
     request: Request
     waiter: Waiter
     answer: asyncio.Future[SyncResponse] | None = None
+    is_open: bool = True
 
     @property
     def wants_work(self) -> bool:
-        """Whether it takes attempts, and nobody gives it any yet."""
-        return self.answer is None and any(count > 0 for count in self.message.capacity.values())
+        """Whether it is still held, takes attempts, and nobody gives it any yet."""
+        return self.is_open and self.answer is None and any(count > 0 for count in self.message.capacity.values())
 
     def wake(self, answer: object) -> None:
         """Have it take its answer, also when that holds no news."""
@@ -53,6 +54,7 @@ class HeldSyncs:
         try:
             yield held
         finally:
+            held.is_open = False
             del others[held]
             if not others:
                 self._by_run.pop(run_id, None)

@@ -1,6 +1,9 @@
 """A workflow from definition to done, the long polls, and everything that may be sent twice."""
 
 import asyncio
+import contextlib
+import sqlite3
+import threading
 from dataclasses import replace
 
 import pytest
@@ -17,9 +20,12 @@ from jobmon.core.wire.swarm import (
     DownstreamRequest,
     DownstreamResponse,
     ErrorsResponse,
+    QueueRequest,
+    QueueResponse,
     TasksPage,
     WorkflowMetadata,
 )
+from jobmon.server.transaction import Audience
 
 TASK = TaskStatus
 
@@ -59,6 +65,22 @@ async def test_batches_are_numbered_and_bounded_by_capacity(world):
     assert (first.batch_number, len(first.task_ids)) == (1, 2)
     assert (second.batch_number, len(second.task_ids)) == (2, 1)
     assert (await run.sync(capacity={CLUSTER: 5, "unknown": 5})).launches == []
+
+
+async def test_requests_without_tasks_change_nothing(world):
+    bound = await world.bound(1)
+    run = await bound.start()
+    await run.register()
+    assert await run.queue([]) == {}
+    nothing = QueueRequest(batches=[])
+    assert (await world.post(f"/workflow_runs/{run.id}/queue", QueueResponse, nothing)).tasks_by_status == {}
+    assert (await run.sync(capacity={CLUSTER: 0})).launches == []
+    assert (await run.sync(capacity={CLUSTER: -5, "nowhere": 5})).launches == []
+    none = replace(bound.tasks, **{name: [] for name in ("names", "commands", "node_hashes", "task_hashes")})
+    with pytest.raises(Refused) as refused:
+        await world.post(f"/workflows/{bound.workflow_id}/tasks", TasksResponse, none)
+    assert (refused.value.status, refused.value.message) == (422, "max_attempts: has 1 entries where names has 0.")
+    assert await bound.statuses() == dict.fromkeys(bound.task_ids, TASK.REGISTERING)
 
 
 async def test_every_repeat_gives_the_same_answer_and_changes_nothing(world):
@@ -283,6 +305,57 @@ class TestPolls:
             [bound.task_ids[:1]],
             [bound.task_ids[1:]],
         ]
+
+    async def test_whatever_is_handed_over_reaches_who_asked(self, world):
+        """Several queue at once while polls are open: each attempt is told exactly once."""
+        bound = await world.bound(120)
+        run = await bound.start()
+        await run.register()
+        told = []
+        for start in range(0, 120, 4):
+            wanted = {"capacity": {CLUSTER: 9}, "wait_seconds": 20, "known_status": RUN.RUNNING}
+            held = [await self.poll_held(world, run.sync(key=f"{start} {number}", **wanted)) for number in range(2)]
+            await asyncio.gather(*(run.queue([task_id]) for task_id in bound.task_ids[start : start + 4]))
+            answer = await run.sync(capacity={CLUSTER: 9}, key=f"{start} rest")
+            told.append(answer)
+            for poll in held:
+                world.app.state.services.feed.wake([(Audience.DISTRIBUTOR, bound.workflow_id)])
+                done, _ = await asyncio.wait([poll], timeout=0.05)
+                if not done:
+                    poll.cancel()
+                else:
+                    told.append(poll.result())
+        handed = [task_id for answer in told for batch in answer.launches for task_id in batch.task_ids]
+        assert sorted(handed) == bound.task_ids
+        assert set((await bound.statuses()).values()) == {TASK.INSTANTIATING}
+
+    async def test_a_poll_that_is_being_answered_waits_for_what_is_handed_to_it_meanwhile(self, world):
+        services = world.app.state.services
+        bound = await world.bound(2)
+        run = await bound.start()
+        await run.register()
+        await run.queue(bound.task_ids[:1])
+        (attempt,) = (await run.launched()).task_instance_ids
+        held = await self.poll_held(world, run.sync(capacity={CLUSTER: 5}, wait_seconds=20, known_status=RUN.RUNNING))
+        with contextlib.closing(sqlite3.connect(services.settings.database_uri.removeprefix("sqlite:///"))) as database:
+            database.execute("UPDATE task_instance SET status = ?", [TI.KILL_SELF])
+            database.commit()
+        gate = threading.Event()
+        blocking = asyncio.create_task(services.writer.run(lambda _: gate.wait(20)))
+        await self.until(lambda: services.writer.waiting == 1)
+        services.feed.wake([(Audience.DISTRIBUTOR, bound.workflow_id)])
+        await self.until(lambda: services.writer.waiting == 2)  # it has seen what to kill, and asks for it
+        queued = asyncio.create_task(run.queue(bound.task_ids[1:]))
+        await self.until(lambda: services.writer.waiting == 4)  # queued, and handed to the same poll
+        gate.set()
+        answer = await held
+        assert (answer.kill, [batch.task_ids for batch in answer.launches]) == ([attempt], [bound.task_ids[1:]])
+        assert await queued == {TASK.QUEUED: bound.task_ids[1:]}
+        assert await blocking
+
+    async def until(self, is_so):
+        while not is_so():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0)
 
     async def test_an_open_poll_does_not_wake_again_for_what_is_known(self, world):
         bound = await world.bound(1)

@@ -50,10 +50,17 @@ async def sync(call: Call) -> SyncResponse:
             for look in (_given, _found):
                 response = await look(services, run_id, held)
                 if response is not None and _is_news(request, response):  # the other lane may have been faster
-                    return response
+                    return await _newest(services, run_id, held, response)
             if not await waiter.wait(until - services.clock.monotonic()) and held.answer is None:
                 break
     return await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
+
+
+async def _newest(services: Services, run_id: int, held: HeldSync, response: SyncResponse) -> SyncResponse:
+    """Return the answer, or a later one that is on its way: what that holds was taken for this request and no other."""
+    while (given := await _given(services, run_id, held)) is not None:
+        response = given
+    return response
 
 
 async def _given(services: Services, run_id: int, held: HeldSync) -> SyncResponse | None:
