@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jobmon.client.workflow import Workflow
 
 NAME_CHARACTERS_MAX: Final = 250
+#: Upstreams of a set of this size note those who follow them together: so that edges cost nothing one by one.
+FOLLOWERS_NOTED_ONCE_FROM: Final = 8
 _NAME_DIGEST_CHARACTERS: Final = 8
 _NOT_IN_NAMES: Final = re.compile(r"[/\\'\"\s\x00-\x1f\x7f]")
 
@@ -75,6 +77,13 @@ class Settled(NamedTuple):
     resource_scales: dict[str, Any]
 
 
+class _Followers(NamedTuple):
+    """Tasks with the same set of upstreams, made in a row."""
+
+    upstreams: frozenset[Task]
+    followers: list[Task]
+
+
 class Task:
     """One command with its place in the DAG. Made by `TaskTemplate.create_task`."""
 
@@ -115,14 +124,14 @@ class Task:
         self._name = name
         self._attributes = attributes
         self._upstreams: frozenset[Task] | set[Task] | None = upstream_tasks
-        self._downstreams: list[Task] | None = None
+        self._downstreams: list[Task | _Followers] | None = None
         self.array: Array | None = None
         self.task_id: int | None = None
         self.node_id: int | None = None
         self.initial_status: str = TaskStatus.REGISTERING
         self.task_resources: TaskResources | None = None
-        for upstream in upstream_tasks or ():
-            upstream._note_downstream(self)
+        if upstream_tasks:
+            self._follow(upstream_tasks)
 
     # -- identity -----------------------------------------------------------------------------------------------
 
@@ -196,7 +205,9 @@ class Task:
     @property
     def downstream_tasks(self) -> frozenset[Task]:
         """Tasks that wait for this one."""
-        return frozenset(self._downstreams or ())
+        noted = self._downstreams or ()
+        one_by_one = (one for one in noted if isinstance(one, Task))
+        return frozenset(one_by_one).union(*(one.followers for one in noted if isinstance(one, _Followers)))
 
     def add_upstream(self, task: Task) -> None:
         """Let this task wait for another."""
@@ -227,11 +238,26 @@ class Task:
         for task in tasks:
             self.add_downstream(task)
 
-    def _note_downstream(self, task: Task) -> None:
+    def _follow(self, upstreams: frozenset[Task]) -> None:
+        """Be noted by the upstreams. A large set is noted once for all tasks that are made with it in a row."""
+        if len(upstreams) < FOLLOWERS_NOTED_ONCE_FROM:
+            for upstream in upstreams:
+                upstream._note_downstream(self)
+            return
+        noted = next(iter(upstreams))._downstreams
+        last = noted[-1] if noted else None
+        if isinstance(last, _Followers) and last.upstreams is upstreams:
+            last.followers.append(self)
+            return
+        followers = _Followers(upstreams, [self])
+        for upstream in upstreams:
+            upstream._note_downstream(followers)
+
+    def _note_downstream(self, downstream: Task | _Followers) -> None:
         if self._downstreams is None:
-            self._downstreams = [task]
+            self._downstreams = [downstream]
         else:
-            self._downstreams.append(task)
+            self._downstreams.append(downstream)
 
     def _check_open(self) -> None:
         if self.workflow is not None and self.workflow.is_bound:

@@ -79,6 +79,18 @@ def test_dependencies_are_kept_on_both_sides(template):
     assert fifth.upstream_tasks == {first, second, third}
 
 
+def test_large_sets_of_upstreams_know_all_who_follow(template):
+    before = [template.create_task(n=n, t=0, o=0) for n in range(20)]
+    both = [template.create_task(n=n, t=0, o=0, upstream_tasks=before) for n in (20, 21)]
+    other = template.create_task(n=22, t=0, o=0, upstream_tasks=before[1:])
+    again = template.create_task(n=23, t=0, o=0, upstream_tasks=before)
+    again.add_upstream(other)
+    assert before[0].downstream_tasks == {*both, again}
+    assert before[1].downstream_tasks == {*both, other, again}
+    assert other.downstream_tasks == {again}
+    assert again.upstream_tasks == {*before, other}
+
+
 def test_a_changed_list_of_upstreams_is_not_taken_for_the_old_one(template):
     upstreams = [template.create_task(n=0, t=0, o=0)]
     one = template.create_task(n=1, t=0, o=0, upstream_tasks=upstreams)

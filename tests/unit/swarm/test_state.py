@@ -163,6 +163,29 @@ def test_a_ready_task_is_pending_also_when_put_aside(state):
     assert not state.has_pending_work()
 
 
+def test_downstreams_that_several_completed_tasks_share_are_walked_once():
+    class Counted(tuple):
+        walks = 0
+
+        def __iter__(self):
+            Counted.walks += 1
+            return super().__iter__()
+
+    state = SwarmState(workflow_id=1, workflow_run_id=10, dag_id=5)
+    state.add_array(SwarmArray(1, 2, "one"))
+    for n in range(1, 6):
+        state.add_task(task(n))
+    *before, last = state.tasks.values()
+    waiting = Counted([last])
+    for one in before:
+        one.share_downstream(waiting)
+    last.num_upstreams = len(before)
+    state.apply_update(StateUpdate({one.task_id: "D" for one in before}))
+    Counted.walks = 0
+    assert state.propagate_completions(before) == [last]
+    assert (Counted.walks, last.num_upstreams_done) == (1, len(before))
+
+
 def test_completions_make_ready_what_waited_for_all_of_them(state):
     one, two, three = state.tasks.values()
     state.apply_update(StateUpdate({1: "D"}))

@@ -7,6 +7,7 @@ full status snapshot. That is asked for last, so that nothing that happened mean
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client import garbage
@@ -252,19 +253,19 @@ class SwarmBuilder:
     def _fetch_edges(self, state: SwarmState, gateway: ServerGateway, chunk_size: int) -> None:
         """Fetch who waits for whom among the tasks to be run. What was done before holds nobody up."""
         task_ids = list(state.tasks)
-        shared: dict[int, tuple[list[int], tuple[SwarmTask, ...]]] = {}
         for start in range(0, len(task_ids), chunk_size):
             self._beat_if_due(gateway)
             answer = gateway.get_downstream_tasks_sync(task_ids[start : start + chunk_size], state.dag_id)
-            shared.clear()
-            for task_id, (_, downstream_ids) in answer.downstream_tasks.items():
-                if id(downstream_ids) not in shared:
-                    waiting = tuple(state.tasks[each] for each in downstream_ids if each in state.tasks)
-                    shared[id(downstream_ids)] = (downstream_ids, waiting)
-                waiting = shared[id(downstream_ids)][1]
-                state.tasks[task_id].share_downstream(waiting)
+            lists = {id(listed): listed for _, listed in answer.downstream_tasks.values()}
+            shared = {
+                key: tuple(state.tasks[each] for each in listed if each in state.tasks) for key, listed in lists.items()
+            }
+            counts = Counter(id(listed) for _, listed in answer.downstream_tasks.values())
+            for task_id, (_, listed) in answer.downstream_tasks.items():
+                state.tasks[task_id].share_downstream(shared[id(listed)])
+            for key, waiting in shared.items():
                 for task in waiting:
-                    task.num_upstreams += 1
+                    task.num_upstreams += counts[key]
 
 
 def _take_snapshot(state: SwarmState, gateway: ServerGateway) -> None:

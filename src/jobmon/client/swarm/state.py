@@ -269,15 +269,20 @@ class SwarmState:
     def propagate_completions(self, completed_tasks: Collection[SwarmTask]) -> list[SwarmTask]:
         """Tell the tasks downstream that these are done; return those that became ready, by id.
 
-        Only REGISTERING tasks are returned. A task that is told twice counts once.
+        Only REGISTERING tasks are returned. A task that is told twice counts once. Downstreams that several of the
+        completed tasks share are walked once.
         """
         ready: dict[int, SwarmTask] = {}
+        walks: dict[int, tuple[Collection[SwarmTask], int]] = {}
         for task in completed_tasks:
             if task.is_propagated:
                 continue
             task.is_propagated = True
-            for waiting in task.iter_downstream():
-                waiting.num_upstreams_done += 1
+            downstream = task.iter_downstream()
+            walks[id(downstream)] = (downstream, walks.get(id(downstream), (downstream, 0))[1] + 1)
+        for downstream, count in walks.values():
+            for waiting in downstream:
+                waiting.num_upstreams_done += count
                 if waiting.all_upstreams_done and waiting.status is TaskStatus.REGISTERING:
                     ready[waiting.task_id] = waiting
         return [ready[task_id] for task_id in sorted(ready)]
