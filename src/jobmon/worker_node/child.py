@@ -86,6 +86,7 @@ class Child:
         stdout, stderr = outputs
         same = (os.POSIX_SPAWN_DUP2, 1, 2)
         self.started_at = time.time()
+        self._started = time.monotonic()
         self.pid = os.posix_spawn(
             words[0],
             words,
@@ -114,6 +115,7 @@ class Child:
         if pid == 0:
             return None
         ending = Ending(self.pid, self.started_at)
+        ending.ended_at = self.started_at + time.monotonic() - self._started  # also when somebody set the clock
         code = os.waitstatus_to_exitcode(status)
         ending.exit_code, ending.signal = (code, None) if code >= 0 else (None, -code)
         ending.cpu_seconds = usage.ru_utime + usage.ru_stime
