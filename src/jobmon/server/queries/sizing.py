@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jobmon.core.wire.sizing import SizingRequest
     from jobmon.server.sql import Session
 
-SAMPLES_MAX: Final = 50_000
+SAMPLES_MAX: Final = 20_000
 HISTORY_TASKS_MAX: Final = 5_000
 GIB: Final = 1024.0**3
 SECONDS_PER_HOUR: Final = 3600.0
@@ -76,7 +76,7 @@ SELECT t.array_id, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes
 FROM task t JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
 WHERE t.workflow_id = :workflow AND t.status = :task_done AND ti.status = :attempt_done
   AND ti.wallclock_seconds IS NOT NULL {condition}
-ORDER BY t.id DESC LIMIT :most
+ORDER BY t.status_at DESC LIMIT :most
 """
 _REQUESTS: Final = """
 SELECT r.id, r.requested, c.name, q.name, q.parameters FROM task_resources r
