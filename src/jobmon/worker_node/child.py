@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _signal
 import os
 import select
-import signal
 import sys
 import time
 
@@ -39,8 +39,8 @@ class Bell:
         self._reader, writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
 
     def fileno(self) -> int:
         """Return what is readable once it has rung."""
@@ -98,7 +98,7 @@ class Child:
             ),
             setpgroup=0,
             setsigmask=(),
-            setsigdef=(signal.SIGPIPE,),
+            setsigdef=(_signal.SIGPIPE,),
         )
 
     def wait(self, seconds: float) -> Ending | None:

@@ -7,9 +7,10 @@ that cannot read it, the server is where it was when the job was submitted (`JOB
 
 from __future__ import annotations
 
-import json
 import os
-import socket
+from _socket import AF_UNIX, SOCK_STREAM, gethostname, socket
+
+from jobmon.worker_node import quick
 
 ACCESS_FILE = "server.json"
 API_ROOT = "/api/v1"
@@ -52,8 +53,8 @@ def find_server(environment: Mapping[str, str]) -> Place:
         return _place(url, "", environment.get("JOBMON_TOKEN", ""))
     try:
         with open(os.path.join(data_folder(environment), ACCESS_FILE), encoding="utf-8") as file:
-            access = json.load(file)
-        is_here = access["host"] == socket.gethostname()
+            access = quick.loads(file.read())
+        is_here = access["host"] == gethostname()
         return _place(access["address"], access["socket"] if is_here else "", access["token"])
     except (OSError, ValueError, KeyError) as error:
         if url := environment.get("JOBMON_SERVER_ADDRESS"):
@@ -76,7 +77,7 @@ class Gateway:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._line: socket.socket | None = None
+        self._line: socket | None = None
         self._place: Place | None = None
 
     def post(self, route: str, message: Mapping[str, Any], timeout: float) -> tuple[int, dict[str, Any]]:
@@ -102,7 +103,7 @@ class Gateway:
 
     def _post(self, route: str, message: Mapping[str, Any], timeout: float) -> tuple[int, dict[str, Any]]:
         line, place = self._connected(timeout)
-        body = json.dumps(message).encode()
+        body = quick.dumps(message).encode()
         token = f"Authorization: Bearer {place.token}\r\n" if place.token else ""
         head = (
             f"POST {API_ROOT}{route} HTTP/1.1\r\nHost: {place.host}\r\n{token}"
@@ -110,9 +111,9 @@ class Gateway:
         )
         line.sendall(head.encode() + body)
         status, content = _read_answer(line)
-        return status, json.loads(content) if content else {}
+        return status, quick.loads(content.decode()) if content else {}
 
-    def _connected(self, timeout: float) -> tuple[socket.socket, Place]:
+    def _connected(self, timeout: float) -> tuple[socket, Place]:
         if self._line is None or self._place is None:
             try:
                 self._place = find_server(self._environment)
@@ -131,9 +132,9 @@ class Gateway:
         self._line = None
 
 
-def _connect(place: Place, timeout: float) -> socket.socket:
+def _connect(place: Place, timeout: float) -> socket:
     if place.path:
-        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        line = socket(AF_UNIX, SOCK_STREAM)
         line.settimeout(timeout)
         try:
             line.connect(place.path)
@@ -141,10 +142,10 @@ def _connect(place: Place, timeout: float) -> socket.socket:
             line.close()
         else:
             return line
-    return socket.create_connection((place.host, place.port), timeout)
+    return quick.connected(place.host, place.port, timeout)
 
 
-def _read_answer(line: socket.socket) -> tuple[int, bytes]:
+def _read_answer(line: socket) -> tuple[int, bytes]:
     """Read one answer with a Content-Length; the server's answers to workers always have one."""
     received = b""
     while b"\r\n\r\n" not in received:
@@ -161,7 +162,7 @@ def _read_answer(line: socket.socket) -> tuple[int, bytes]:
     return int(words[0].split(b" ")[1]), content
 
 
-def _more(line: socket.socket, received: bytes) -> bytes:
+def _more(line: socket, received: bytes) -> bytes:
     data = line.recv(65536)
     if not data:
         raise ConnectionResetError("the server closed the connection")

@@ -9,11 +9,11 @@ Jobmon's core and so needs to be started without `-S`.
 
 from __future__ import annotations
 
+import _signal
 import os
-import signal
-import socket
 import sys
 import time
+from _socket import gethostname
 
 if __name__ == "__main__":  # started by its path: our package is not on the path yet, and goes to its end
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -106,8 +106,8 @@ class Machine:
 
     def heed_signals(self, pass_on: Callable[[int], None]) -> None:
         """Have signals that ask this process to end passed on."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, _: pass_on(received))
+        for number in (_signal.SIGTERM, _signal.SIGINT):
+            _signal.signal(number, lambda received, _: pass_on(received))
 
     def counter_of_oom_kills(self) -> Callable[[], int]:
         """Return what counts the kills for want of memory around this process."""
@@ -199,7 +199,7 @@ class Worker:
 
     def _find_out_why(self, ending: Ending, was_starved: bool) -> None:
         self._run.is_starved = was_starved
-        if ending.signal == signal.SIGTERM and not self._was_signalled:
+        if ending.signal == _signal.SIGTERM and not self._was_signalled:
             self._machine.pause(SIGNAL_SECONDS)  # a cluster that ends a job signals its processes one after the other
         if self._was_signalled:
             self._beat()  # by whom? the server knows whether it was to be killed
@@ -220,16 +220,16 @@ class Worker:
             due = beat_at if kill_at is None else min(beat_at, kill_at)
             if (ending := child.wait(due - self._machine.monotonic())) is not None:
                 if self._run.is_killed:
-                    child.signal(signal.SIGKILL)  # what its leader left
+                    child.signal(_signal.SIGKILL)  # what its leader left
                 return ending
             now = self._machine.monotonic()
             if kill_at is not None and now >= kill_at:
-                child.signal(signal.SIGKILL)
+                child.signal(_signal.SIGKILL)
                 kill_at = None
             if now >= beat_at:
                 beat_at = now + self._run.heartbeat_interval
                 if self._beat():
-                    child.signal(signal.SIGINT)
+                    child.signal(_signal.SIGINT)
                     kill_at = self._machine.monotonic() + self._interrupt_timeout
 
     def _beat(self) -> bool:
@@ -266,7 +266,7 @@ class Worker:
 
 def main(argv: Sequence[str]) -> int:
     """Run one attempt."""
-    host = socket.gethostname()
+    host = gethostname()
     options = options_of(argv)
     request = start_request(options, os.environ, host, os.getpid())
     if "packed" in options:

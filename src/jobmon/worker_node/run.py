@@ -8,8 +8,6 @@ then, whenever something happens: run.beat(), run.told(kill), run.ended(...) -> 
 
 from __future__ import annotations
 
-import signal as signals
-
 LOG_TAIL_BYTES_MAX = 10 * 1024
 ERROR_LINE_CHARACTERS_MAX = 500
 TOKEN_VARIABLES = ("JOBMON_TOKEN", "JOBMON__HTTP__TOKEN")
@@ -150,6 +148,8 @@ class Run:
 
 
 def _signal_words(number: int) -> str:
+    import signal as signals
+
     try:
         return f"killed by signal {number} ({signals.Signals(number).name})"
     except ValueError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+
+from jobmon.worker_node import quick
 
 SUFFIX = ".report"
 DAMAGED_SUFFIX = ".damaged"
@@ -21,7 +22,7 @@ def keep(folder: str, identity: int, message: Mapping[str, Any]) -> str | None:
         os.makedirs(folder, exist_ok=True)
         descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(json.dumps(message).encode())
+            file.write(quick.dumps(message).encode())
         os.rename(f"{path}.new", path)
     except OSError:
         return None
@@ -60,7 +61,7 @@ def _read(path: str) -> dict[str, Any] | None:
     with open(path, "rb") as file:
         content = file.read()
     try:
-        message = json.loads(content)
+        message = quick.loads(content.decode())
     except ValueError:
         return None
     return message if isinstance(message, dict) else None

@@ -135,7 +135,8 @@ def test_the_command_does_not_get_the_token(started):
 def test_it_imports_little():
     code = (
         "import sys; sys.path.append(sys.argv[1]); import jobmon.worker_node.process; "
-        "print([m for m in sys.modules if m in ('dataclasses', 'http.client', 'subprocess', 'typing', 'ssl')"
+        "print([m for m in sys.modules if m in ('dataclasses', 'enum', 'http.client',"
+        " 'json', 're', 'signal', 'socket', 'subprocess', 'typing', 'ssl')"
         " or m.startswith('jobmon.core')])"
     )
     root = process.__file__.split("/jobmon/worker_node/")[0]

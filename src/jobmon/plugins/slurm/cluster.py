@@ -60,7 +60,7 @@ OUTPUT_TAIL_BYTES_MAX: Final = 64 * 1024
 NOTE_CHARACTERS_MAX: Final = 500
 #: How a worker's complaints begin; its job's id follows.
 WORKER_COMPLAINT: Final = "jobmon worker"
-WORKER_MODULE: Final = "jobmon.worker_node.process"
+WORKER_MODULE: Final = "jobmon.worker_node.start"
 #: What `scancel` says of jobs that are over already.
 _OVER_ALREADY: Final = ("invalid job id", "already completing or completed")
 
