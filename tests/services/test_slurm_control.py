@@ -236,7 +236,7 @@ def test_two_workflows_share_the_watch(home, client):
     both = [client(4, name, "sleep 20") for name in ("one", "two")]
     assert [one.wait() for one in both] == ["D", "D"]
     looks = [calls(log_of(home, workflow)).get("squeue", 0) for workflow in (1, 2)]
-    assert 8 <= sum(looks) <= 18, f"one look in 2 s for both during some 25 s, not one each: {looks}"
+    assert 2 <= sum(looks) <= 14, f"at most one look in 2 s for both during some 25 s, not one each: {looks}"
 
 
 def test_a_thousand_tasks_cost_few_calls(home, client):
