@@ -37,7 +37,9 @@ SMALL = {"queue": "short", "cores": 1, "memory": 0.0625, "runtime": 60.0}
 COUNTED = "echo $JOBMON_TASK_NAME >> ran"
 WAITS = f"{COUNTED}; while ! test -e go; do sleep 0.1; done"
 EAT = f"{sys.executable} -I -S -c 'x = b\"1\" * (80 * 2**20)'"
-END_SECONDS_MAX = 120
+END_SECONDS_MAX = 150
+#: Where Slurm answers slowly it is asked seldom.
+LOOK_SECONDS_MAX = 120
 #: Slurm takes the jobs, and whoever asked for them is dead before he hears of it.
 DEADLY_SBATCH = """#!/bin/sh
 out=$({sbatch} "$@"); code=$?
@@ -178,7 +180,7 @@ def test_a_job_that_is_cancelled_and_a_node_that_fails_cost_no_attempt(flow, slu
     slurm.run("scontrol", "update", "nodename=n4", "state=down", "reason=test")
     flow.go()
     try:
-        until(lambda: len(flow.ran()) >= 6, "what is left of the others to run")
+        until(lambda: len(flow.ran()) >= 6, "what is left of the others to run", LOOK_SECONDS_MAX)
     finally:
         slurm.node("up", 4)
         until(slurm.is_up, "node n4 to come back")
