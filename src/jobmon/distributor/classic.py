@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 #: So long a cluster may be without news of a job that it no longer holds.
 EXIT_UNKNOWN_SECONDS: Final = 120.0
+#: So long it may be without news of one that was to be ended.
+KILLED_SECONDS: Final = 4.0
 #: So long the report of a worker whose job ended well may be under way.
 UNREPORTED_SECONDS: Final = 60.0
 #: Packed jobs tell the server themselves when they begin and end; if they cannot even begin, that is seen after this.
@@ -138,6 +140,7 @@ class ClassicCluster:
     def terminate(self, distributor_ids: Iterable[str]) -> None:
         """End these in the next round."""
         self._kill += distributor_ids
+        self._pace.hurry()
 
     def triage(self, attempts: Iterable[int]) -> None:
         """Find out how these stand."""
@@ -363,27 +366,39 @@ class ClassicCluster:
     def _settle(self, identity: int, ending: RemoteExit | None, now: float) -> None:
         """Say how an attempt ended that the cluster no longer holds, unless somebody may yet know better."""
         if self._state.is_being_killed(identity):
-            gone = RemoteExit(status=TaskInstanceStatus.ERROR)  # what is cancelled before it starts leaves no trace
-            self._end(identity, ending or gone)
+            self._settle_killed(identity, ending, now)
+        elif ending is None and identity in self._triage:
+            self._lose(identity, "nobody knows how it ended")  # it has been silent for long already
         elif ending is None:
-            self._wait_for(self._unsettled.missing, identity, now, EXIT_UNKNOWN_SECONDS, "does not say how it ended")
+            self._wait_for(self._unsettled.missing, identity, now, EXIT_UNKNOWN_SECONDS, "nobody knows how it ended")
         elif ending.status == TaskInstanceStatus.DONE and not is_job(identity):
             self._unsettled.missing.pop(identity, None)
-            why = "ended well, but its worker never told how its command ended"
+            why = "it ended well, but its worker never told how its command ended"
             self._wait_for(self._unsettled.unreported, identity, now, UNREPORTED_SECONDS, why)
         else:
             self._end(identity, ending)
+
+    def _settle_killed(self, identity: int, ending: RemoteExit | None, now: float) -> None:
+        """What it used is worth a moment; but what is cancelled before it starts may leave no trace at all."""
+        gone = RemoteExit(status=TaskInstanceStatus.ERROR)
+        since = self._unsettled.missing.setdefault(identity, now)
+        if ending is not None or now - since >= KILLED_SECONDS:
+            self._end(identity, ending or gone)
+        elif since == now:
+            self._pace.hurry()
 
     def _wait_for(self, waiting: dict[int, float], identity: int, now: float, seconds: float, why: str) -> None:
         since = waiting.setdefault(identity, now)
         if since == now:
             self._pace.hurry()
         if now - since >= seconds:
-            message = f"Cluster {self.name} no longer has its job, which {why}."
-            if waiting is self._unsettled.missing:
-                message = f"Cluster {self.name} no longer has its job and {why}."
-            lost = RemoteExit(status=TaskInstanceStatus.UNKNOWN_ERROR, cause=Cause.WORKER_LOST, message=message)
-            self._end(identity, lost)
+            self._lose(identity, why)
+
+    def _lose(self, identity: int, why: str) -> None:
+        message = f"Cluster {self.name} no longer has its job; {why}."
+        self._end(
+            identity, RemoteExit(status=TaskInstanceStatus.UNKNOWN_ERROR, cause=Cause.WORKER_LOST, message=message)
+        )
 
     def _end(self, identity: int, ending: RemoteExit) -> None:
         self.forget([identity])

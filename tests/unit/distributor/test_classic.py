@@ -254,7 +254,7 @@ async def test_what_was_to_be_killed_while_the_cluster_was_away_is_killed_later(
     await lab.pass_time(60)
     assert lab.yard.killed == jobs[:1]
     del lab.yard.jobs[jobs[0]]
-    await lab.pass_time(10)
+    await lab.pass_time(20)
     assert lab.endings() == {1: ("ERROR", Cause.KILLED_FOR_RESUME)}
 
 
@@ -287,6 +287,29 @@ async def test_an_ending_that_nobody_ever_knows_is_a_lost_worker(lab):
     lab.yard.ended[job] = None
     await lab.pass_time(EXIT_UNKNOWN_SECONDS + 25)
     assert lab.endings() == {1: ("UNKNOWN_ERROR", Cause.WORKER_LOST)}
+
+
+async def test_what_was_silent_for_long_and_is_gone_is_lost_at_once(lab):
+    (job,) = await lab.submitted(1)
+    lab.yard.ended[job] = None
+    assert lab.state.triage([1]) == {"yard": {1: job}}
+    lab.cluster.triage([1])
+    await lab.pass_time(5)
+    assert lab.endings() == {1: ("UNKNOWN_ERROR", Cause.WORKER_LOST)}
+
+
+async def test_what_was_killed_is_measured_if_the_cluster_can(lab):
+    first, second = await lab.submitted(1, 2)
+    lab.cluster.terminate(lab.state.kill([1, 2])["yard"])
+    await lab.turn()
+    lab.yard.ended.update({first: None, second: None})
+    await lab.pass_time(3)
+    assert lab.said() == {}
+    lab.yard.ended[first] = RemoteExit(status=TI.ERROR, cause=Cause.KILLED, message="cancelled", max_rss_bytes=7)
+    await lab.pass_time(10)
+    reports = lab.said()
+    assert {one.cause for one in reports.values()} == {Cause.KILLED_FOR_RESUME}
+    assert [reports[one].max_rss_bytes for one in (1, 2)] == [7, None]
 
 
 async def test_a_job_that_ended_well_waits_for_its_worker_s_word(lab):
