@@ -159,6 +159,18 @@ def _runtime(requested: Mapping[str, Any], mode: Mode, rounds: int, parameters: 
     return seconds if most is None else min(seconds, most)
 
 
+def told(mode: str, jobs: int, width: int, tasks: int, *, was_asked: bool) -> str:
+    """Say in a sentence how a batch was submitted."""
+    why = "as was asked for" if was_asked else "since tasks of its template are short"
+    side = f", {width} at a time in each" if width > 1 else ""
+    count = f"{jobs} job{'s' if jobs != 1 else ''}"
+    if mode == Mode.PILOT:
+        return (
+            f"Pilots take it ({why}): {count} submitted for a batch of {tasks} tasks{side}, and those that were there."
+        )
+    return f"It shares jobs with others ({why}): {count} for a batch of {tasks} tasks{side}."
+
+
 def job_request(requested: Mapping[str, Any], width: int, runtime_seconds: float | None) -> dict[str, Any]:
     """Return what a job asks for that runs `width` tasks of this request at once."""
     result = {key: value for key, value in requested.items() if key not in KEYS}

@@ -34,6 +34,7 @@ class Kind(StrEnum):
     ENDING = "ending"
     TRIAGING = "triaging"
     CLUSTER = "waiting for the cluster"
+    PACKED = "shares jobs"
     CLUSTER_AWAY = "cluster does not answer"
     SLOTS = "waiting for cores"
     NO_DISTRIBUTOR = "no distributor"
@@ -86,7 +87,8 @@ class Run:
 class Newest:
     """The newest attempt. `since_text`: since when it stands so, for people.
 
-    `pending_reason`: why it waits, in its cluster's words; `cluster_problem`: why the cluster cannot be asked now.
+    `pending_reason`: why it waits, in its cluster's words; `cluster_problem`: why the cluster cannot be asked now;
+    `submission`: how it was submitted, where it shares a job.
     """
 
     status: str
@@ -98,6 +100,7 @@ class Newest:
     error: str = ""
     pending_reason: str = ""
     cluster_problem: str = ""
+    submission: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +163,7 @@ def _in_flight(found: Situation) -> list[Because]:
         return [*run_problems(found.run), *_for_distributor(found)]
     where = f" on {attempt.place}" if attempt.place else ""
     if attempt.status == TaskInstanceStatus.RUNNING:
-        return [Because(Kind.RUNNING, f"It is running{where} since {attempt.since_text}.")]
+        return [Because(Kind.RUNNING, f"It is running{where} since {attempt.since_text}."), *_submission(attempt)]
     if attempt.status == TaskInstanceStatus.KILL_SELF:
         return [Because(Kind.ENDING, f"Its attempt was told to end{where}; it is run again once that has happened.")]
     if attempt.status == TaskInstanceStatus.TRIAGING:
@@ -184,7 +187,11 @@ def _on_cluster(found: Situation, attempt: Newest) -> list[Because]:
     if attempt.cluster_problem:
         problem = f"The cluster cannot be asked at present; that is tried again and again. {attempt.cluster_problem}"
         reasons.append(Because(Kind.CLUSTER_AWAY, problem))
-    return reasons
+    return [*reasons, *_submission(attempt)]
+
+
+def _submission(attempt: Newest) -> list[Because]:
+    return [Because(Kind.PACKED, attempt.submission)] if attempt.submission else []
 
 
 def run_problems(run: Run) -> list[Because]:
@@ -259,6 +266,7 @@ class Progress:
     run: Run
     limits: tuple[Limits, ...] = ()
     cores: Cores | None = None
+    packed: str = ""
 
 
 def why_workflow(found: Progress) -> list[Because]:
@@ -284,6 +292,8 @@ def why_workflow(found: Progress) -> list[Because]:
             Because(Kind.RUNNING, f"{running} tasks are running, {flying - running} are queued or launched.")
         )
         reasons += _cores_text(found.cores) if flying > running else []
+    if found.packed:
+        reasons.append(Because(Kind.PACKED, found.packed))
     free = waiting - found.blocked
     if free > 0:
         reasons.append(Because(Kind.UPSTREAM, f"{free} tasks wait for those before them, or for their turn."))

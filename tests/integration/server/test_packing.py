@@ -8,6 +8,7 @@ from pack_world import make_pack
 from server_world import CLUSTER, RUN, TI, Refused, report
 
 from jobmon.core.constants import Cause, TaskStatus
+from jobmon.core.wire.monitoring import TaskExplanation, WorkflowExplanation
 
 
 @pytest.fixture
@@ -247,3 +248,30 @@ async def test_a_job_has_to_say_which_it_is(world, packed):
         await pack.take("j1", batch_number=9)
     with pytest.raises(Refused, match="no packed batch 9 of array"):
         await pack.take("j1", batch_number=9, wait_seconds=1)
+
+
+async def test_explain_says_how_tasks_were_submitted(world, packed):
+    pack = await packed(requested={"pack": 3, "pack_width": 2})
+    await pack.take("j1", capacity=1)
+    for task_id, kind in zip(pack.bound.task_ids, ("running", "waiting for the cluster"), strict=False):
+        found = await world.get(f"/tasks/{task_id}/explanation", TaskExplanation)
+        assert found.reasons[0].kind == kind
+        assert found.reasons[-1].text == (
+            "It shares jobs with others (as was asked for): 2 jobs for a batch of 6 tasks, 2 at a time in each."
+        )
+    found = await world.get(f"/workflows/{pack.bound.workflow_id}/explanation", WorkflowExplanation)
+    assert "Tasks share jobs: 6 attempts in 2 pack jobs, 1 of which run." in [one.text for one in found.reasons]
+
+
+async def test_short_tasks_are_packed_without_being_asked_once_that_is_known(world, packed):
+    pack = await packed(20, {"pack": 1}, submitted=())
+    assert pack.batch.plan is None
+    first, *others = pack.batch.task_instance_ids
+    await pack.run.sync(report(first, TI.DONE, wallclock_seconds=0.5))
+    pack.resources = pack.bound.resources_id
+    await pack.run.sync(*[report(one, TI.ERROR, exit_code=1) for one in others])
+    await pack.queue(*range(1, 20))
+    batch = await pack.launch()
+    assert (batch.plan.mode, batch.plan.jobs) == ("pack", 4)
+    found = await world.get(f"/tasks/{pack.bound.task_ids[5]}/explanation", TaskExplanation)
+    assert "since tasks of its template are short" in found.reasons[-1].text

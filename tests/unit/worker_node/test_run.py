@@ -57,6 +57,15 @@ def test_its_words_are_those_of_the_law():
         run.NOT_STARTED,
         run.KILLED,
     )
+    assert (
+        str(TaskInstanceStatus.RESOURCE_ERROR),
+        str(TaskInstanceStatus.UNKNOWN_ERROR),
+    ) == (run.RESOURCE_ERROR, run.UNKNOWN_ERROR)
+    assert (
+        str(Cause.OUT_OF_MEMORY),
+        str(Cause.OUT_OF_TIME),
+        str(Cause.WORKER_LOST),
+    ) == (run.OUT_OF_MEMORY, run.OUT_OF_TIME, run.WORKER_LOST)
     assert run.LOG_TAIL_BYTES_MAX == LOG_TAIL_BYTES_MAX
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.core import reasons
+from jobmon.core import packing, reasons
 from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.monitoring import (
     DependenciesResponse,
@@ -213,10 +214,10 @@ def _newest(session: Session, task_id: int) -> reasons.Newest | None:
     row = session.row(
         """
         SELECT ti.status, c.name, ti.host, ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.distributor_id,
-               ti.cause, ti.error, ti.pending_reason, w.problem
+               ti.cause, ti.error, ti.pending_reason, w.problem, ti.batch_id
         FROM task_instance ti JOIN cluster c ON c.id = ti.cluster_id
         LEFT JOIN cluster_watch w ON w.cluster_id = c.id
-        WHERE ti.task_id = :id ORDER BY ti.number DESC LIMIT 1
+        WHERE ti.task_id = :id ORDER BY ti.number DESC, w.problem DESC LIMIT 1
         """,
         id=task_id,
     )
@@ -233,7 +234,38 @@ def _newest(session: Session, task_id: int) -> reasons.Newest | None:
         error=row[9] or "",
         pending_reason=row[10] or "",
         cluster_problem=row[11] or "",
+        submission=_submission(session, row[12]),
     )
+
+
+def _submission(session: Session, batch_id: int | None) -> str:
+    """Say how a batch was submitted, if its tasks share jobs."""
+    row = session.row(
+        """
+        SELECT p.mode, p.jobs, p.width, p.size, r.requested FROM packed_batch p JOIN batch b ON b.id = p.batch_id
+        JOIN task_resources r ON r.id = b.task_resources_id WHERE p.batch_id = :id
+        """,
+        id=batch_id,
+    )
+    if row is None:
+        return ""
+    was_asked = not packing.KEYS.isdisjoint(json.loads(row[4]))
+    return packing.told(row[0], row[1], row[2], row[3], was_asked=was_asked)
+
+
+def _packed(session: Session, workflow_id: int) -> str:
+    """Say how many tasks of a workflow share how many jobs."""
+    rows = session.rows(
+        """
+        SELECT p.mode, SUM(p.size), SUM(p.jobs), (
+            SELECT COUNT(*) FROM packed_batch o JOIN packed_job j ON j.batch_id = o.batch_id
+            WHERE o.workflow_id = :id AND o.mode = p.mode AND j.started_at IS NOT NULL AND j.ended_at IS NULL)
+        FROM packed_batch p WHERE p.workflow_id = :id GROUP BY p.mode ORDER BY p.mode
+        """,
+        id=workflow_id,
+    )
+    words = [f"{tasks} attempts in {jobs} {mode} jobs, {running} of which run" for mode, tasks, jobs, running in rows]
+    return f"Tasks share jobs: {'; '.join(words)}." if words else ""
 
 
 def _cores(session: Session, workflow_id: int) -> reasons.Cores | None:
@@ -266,6 +298,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
         run=_run(session, workflow_id, now),
         limits=_all_limits(session, workflow_id, limit),
         cores=_cores(session, workflow_id),
+        packed=_packed(session, workflow_id),
     )
     return WorkflowExplanation(
         workflow_id=workflow_id,
