@@ -116,6 +116,8 @@ class ClusterDistributor(ABC):
     is_remote: bool = False
     #: It can look at all jobs of a server at once, so that one distributor looks for all: `look` and `show`.
     shares_watch: bool = False
+    #: Whose jobs such a look covers, e.g. a user's: only distributors that say the same share what they see.
+    watch_scope: str = ""
 
     def __init__(self, cluster_name: str, *args: Any, **kwargs: Any) -> None:
         self._cluster_name = cluster_name

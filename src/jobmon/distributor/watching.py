@@ -97,6 +97,7 @@ class Watch:
             silence=min(SILENT_INTERVALS * max(pace.most, SILENT_SECONDS_LEAST), INTERVAL_SECONDS_MAX),
             since=since,
             known=self._known,
+            scope=self._adapter.watch_scope,
         )
         answer = await self._gateway.watch(self._adapter.cluster_name, request)
         if answer.look:
@@ -126,14 +127,15 @@ class Watch:
             return await self._failed(since, f"{type(error).__name__}: {error}")
         now = self._clock.monotonic()
         self._pace.looked(now, now - began_at, self._adapter.calls.total() - calls_before)
-        uploaded = await self._gateway.view(name, ViewRequest(holder=self._holder, since=since, view=packed_view))
+        request = ViewRequest(holder=self._holder, since=since, view=packed_view, scope=self._adapter.watch_scope)
+        uploaded = await self._gateway.view(name, request)
         self._known = uploaded.number
         return Sight(began_at, since, view)
 
     async def _failed(self, since: float, problem: str) -> Sight:
         pause = self._pace.failed(self._clock.monotonic())
         problem = problem[:PROBLEM_CHARACTERS_MAX] or "it does not answer"
-        request = ViewRequest(holder=self._holder, since=since, problem=problem)
+        request = ViewRequest(holder=self._holder, since=since, problem=problem, scope=self._adapter.watch_scope)
         await self._gateway.view(self._adapter.cluster_name, request)
         return Sight(problem=problem, retry=self._clock.monotonic() + pause)
 

@@ -243,3 +243,15 @@ async def test_why_an_attempt_waits_is_explained(world):
     text = " ".join(one.text for one in explained.reasons)
     assert "The cluster says: Resources; estimated start 2026-01-01 10:00." in text
     assert "Unable to contact slurm controller" in text
+
+
+async def test_who_can_see_other_jobs_looks_for_itself(cluster):
+    async def watch(user):
+        request = WatchRequest(holder=f"of {user}", interval=2.0, silence=30.0, since=1000.0, scope=user)
+        return await cluster.post(f"/clusters/{CLUSTER}/watch", WatchResponse, request)
+
+    assert [(await watch(user)).look for user in ("ann", "bob")] == [True, True]
+    request = ViewRequest(holder="of ann", since=1000.0, view="ann's jobs", scope="ann")
+    await cluster.post(f"/clusters/{CLUSTER}/view", ViewResponse, request)
+    cluster.clock.seconds += 1
+    assert [(await watch(user)).view for user in ("ann", "bob")] == ["ann's jobs", None]

@@ -11,7 +11,7 @@ class WatchRequest:
 
     `holder`: who asks. A view of the age `interval` is new enough for it; `silence`: when it was told to look and says
     nothing for so long, another may look instead; `since`: it wants endings from then on, seconds since the epoch;
-    `known`: number of the newest view that it has.
+    `known`: number of the newest view that it has. `scope`: whose jobs it can see; only who says the same shares views.
     """
 
     holder: str
@@ -19,6 +19,7 @@ class WatchRequest:
     silence: float
     since: float
     known: int = 0
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class ViewRequest:
     since: float
     view: str | None = None
     problem: str = ""
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,6 +101,7 @@ class SlurmDistributor(ClusterDistributor):
         self._python = str(given.get("python") or sys.executable)
         self._output = (data_folder or data_directory()) / "logs" / str(workflow_id) / OUTPUT_FILE
         self._room = ROOM_MAX  # how many jobs are submitted at once: fewer after Slurm had no room for as many
+        self.watch_scope = str(os.getuid())  # Slurm may hide the jobs of others
         self._array_size_max = int(given["array_size"]) if given.get("array_size") else None
         self._has_accounting = True
         self._is_shown = False
@@ -159,7 +160,8 @@ class SlurmDistributor(ClusterDistributor):
         """How many steps an array may have: Slurm's MaxArraySize is one more than the highest index."""
         if self._array_size_max is None:
             word = parsing.configuration(self._runner.ask(SHOW_CONFIGURATION)).get("MaxArraySize", "")
-            self._array_size_max = max(1, int(word) if word.isdecimal() else ARRAY_SIZE_DEFAULT)
+            self.watch_scope = str(os.getuid())  # Slurm may hide the jobs of others
+        self._array_size_max = max(1, int(word) if word.isdecimal() else ARRAY_SIZE_DEFAULT)
         return self._array_size_max
 
     def find_submitted(self, tokens: Collection[str]) -> dict[str, dict[int, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.core import packing
 from jobmon.core import resources as resource_rules
 from jobmon.core.cluster_protocol import ClusterQueue
 from jobmon.plugins.slurm.commands import problems_with_options
@@ -31,16 +32,14 @@ EXTRA_KEYS: Final = frozenset(
         "gpus",
         "gres",
         "nodes",
-        "pack",
-        "pack_width",
-        "pilot",
         "qos",
         "reservation",
         "sbatch",
         "tasks_per_node",
     }
+    | packing.KEYS
 )
-_COUNTS: Final = ("array_limit", "nodes", "pack", "pack_width", "tasks_per_node")
+_COUNTS: Final = ("array_limit", "nodes", "tasks_per_node")
 _TEXTS: Final = ("project", "qos", "reservation", "gres")
 EXCLUSIVE_WORDS: Final = ("user", "mcs")
 COUNT_MAX: Final = 1_000_000
@@ -91,9 +90,7 @@ def problems_with_values(resources: Mapping[str, Any]) -> list[str]:
         problems.append(f"gpus {given['gpus']!r} must be a number, or a text such as 'a100:2'")
     if "exclusive" in given and given["exclusive"] not in (True, False, *EXCLUSIVE_WORDS):
         problems.append(f"exclusive {given['exclusive']!r} must be True, False, 'user' or 'mcs'")
-    if "pilot" in given and not isinstance(given["pilot"], bool):
-        problems.append(f"pilot {given['pilot']!r} must be True or False")
-    return [*problems, *problems_with_options(given.get("sbatch"))]
+    return [*problems, *packing.problems_with(given), *problems_with_options(given.get("sbatch"))]
 
 
 def _is_count(given: Mapping[str, Any], key: str) -> bool:

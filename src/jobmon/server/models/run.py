@@ -189,6 +189,8 @@ class SlotLease(Base):
 class ClusterWatch(Base):
     """Who looks at a cluster for all distributors of this server, and what was seen last; see `usecases.watching`.
 
+    One row for each `scope`: whose jobs those who look can see, e.g. a user's.
+
     `holder` looks now, since `began_at`, until `expires_at` at most. `view` (None: nobody else wanted it) was begun at
     `looked_at` and has the endings from `view_since` (seconds) on. `problem`: why there was none at the last look;
     since `problem_at`. `participants` is JSON: who wants to know, from when on, and until when that holds.
@@ -196,6 +198,7 @@ class ClusterWatch(Base):
 
     __tablename__ = "cluster_watch"
     cluster_id: Mapped[int] = mapped_column(BigId, ForeignKey("cluster.id"), primary_key=True, autoincrement=False)
+    scope: Mapped[Name] = mapped_column(primary_key=True)
     holder: Mapped[Name | None]
     began_at: Mapped[Time]
     expires_at: Mapped[Time]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PARTICIPANTS_MAX: Final = 1_000
 HOLDER_CHARACTERS_MAX: Final = 255
+SCOPE_CHARACTERS_MAX: Final = 255
 VIEW_CHARACTERS_MAX: Final = 32 * 1024 * 1024
 PROBLEM_CHARACTERS_MAX: Final = 2_000
 SECONDS_MAX: Final = 3_600.0
@@ -30,9 +31,10 @@ _PAUSE_SHARE: Final = 0.5
 
 @dataclass(slots=True)
 class _Watch:
-    """The row of a cluster."""
+    """The row of a cluster and a scope."""
 
     cluster_id: int
+    scope: str
     holder: str | None
     began_at: int
     expires_at: int
@@ -58,7 +60,7 @@ class _Watch:
 def watch(tx: Transaction, cluster_name: str, request: WatchRequest) -> WatchResponse:
     """Tell a distributor to look, or what was seen; see the wire module."""
     _check(request)
-    row = _row(tx, cluster_name)
+    row = _row(tx, cluster_name, request.scope)
     participants = _participants(tx, row, request)
     is_shared = len(participants) > 1
     age = max(0.0, (tx.now - row.looked_at) / 1e6)
@@ -68,7 +70,7 @@ def watch(tx: Transaction, cluster_name: str, request: WatchRequest) -> WatchRes
     if is_due:
         expires_at = tx.now + int(request.silence * 1e6)
         values |= {"holder": request.holder, "began_at": tx.now, "expires_at": expires_at}
-    _write(tx, row.cluster_id, values)
+    _write(tx, row, values)
     if is_due:
         since = min(since for since, _ in participants.values())
         return WatchResponse(look=True, since=since, number=row.number, is_shared=is_shared)
@@ -102,7 +104,7 @@ def view(tx: Transaction, cluster_name: str, request: ViewRequest) -> ViewRespon
     """Take what a look brought. From whoever was passed over meanwhile nothing is taken."""
     if len(request.view or "") > VIEW_CHARACTERS_MAX:
         raise InvalidValue(f"view: at most {VIEW_CHARACTERS_MAX} characters.")
-    row = _row(tx, cluster_name)
+    row = _row(tx, cluster_name, request.scope)
     if row.holder != request.holder:
         return ViewResponse(number=row.number)
     values: dict[str, object] = {
@@ -116,34 +118,43 @@ def view(tx: Transaction, cluster_name: str, request: ViewRequest) -> ViewRespon
     else:
         number = row.number + 1
         values |= {"problem_at": None, "number": number, "view": request.view, "view_since": request.since}
-    _write(tx, row.cluster_id, values)
+    _write(tx, row, values)
     return ViewResponse(number=number)
 
 
-def _row(tx: Transaction, cluster_name: str) -> _Watch:
+def _row(tx: Transaction, cluster_name: str, scope: str) -> _Watch:
+    if len(scope) > SCOPE_CHARACTERS_MAX:
+        raise InvalidValue(f"scope: must have at most {SCOPE_CHARACTERS_MAX} characters.")
     cluster_id = tx.value("SELECT id FROM cluster WHERE name = :name", name=cluster_name)
     if cluster_id is None:
         raise NotFound.of("cluster", repr(cluster_name))
     tx.run(
         """
-        INSERT INTO cluster_watch (cluster_id, began_at, expires_at, number, looked_at, view_since, problem,
+        INSERT INTO cluster_watch (cluster_id, scope, began_at, expires_at, number, looked_at, view_since, problem,
             participants)
-        VALUES (:id, 0, 0, 0, 0, 0, '', '{}') ON CONFLICT DO NOTHING
+        VALUES (:id, :scope, 0, 0, 0, 0, 0, '', '{}') ON CONFLICT DO NOTHING
         """,
         id=cluster_id,
+        scope=scope,
     )
     row = tx.row(
         """
-        SELECT cluster_id, holder, began_at, expires_at, number, looked_at, view, view_since, problem, problem_at,
-            participants
-        FROM cluster_watch WHERE cluster_id = :id FOR UPDATE
+        SELECT cluster_id, scope, holder, began_at, expires_at, number, looked_at, view, view_since, problem,
+            problem_at, participants
+        FROM cluster_watch WHERE cluster_id = :id AND scope = :scope FOR UPDATE
         """,
         id=cluster_id,
+        scope=scope,
     )
     assert row is not None
     return _Watch(*row)
 
 
-def _write(tx: Transaction, cluster_id: int, values: dict[str, object]) -> None:
+def _write(tx: Transaction, row: _Watch, values: dict[str, object]) -> None:
     columns = ", ".join(f"{column} = :{column}" for column in values)
-    tx.run(f"UPDATE cluster_watch SET {columns} WHERE cluster_id = :cluster", cluster=cluster_id, **values)
+    tx.run(
+        f"UPDATE cluster_watch SET {columns} WHERE cluster_id = :cluster AND scope = :scope",
+        cluster=row.cluster_id,
+        scope=row.scope,
+        **values,
+    )
