@@ -219,11 +219,11 @@ class WorkflowRunFactory:
         elif response.kill_self and force_cleanup:
             self.force_cleanup_kill_self()
         elif response.kill_self and not any(map(self._may_settle, response.distributors)):
-            for run_id in sorted({distributor.workflow_run_id for distributor in response.distributors}):
-                self._settle_run(run_id)
+            self._settle_run(response.newest_run_id)
 
-    def _settle_run(self, run_id: int) -> None:
-        if run_id not in self._settling:
+    def _settle_run(self, run_id: int | None) -> None:
+        """Have what any run left ended by a distributor of the newest: one of an older run would be fenced."""
+        if run_id is not None and run_id not in self._settling:
             logger.info("Nobody looks after what run %d left: a distributor is started to end it.", run_id)
             self._settling[run_id] = self._settle(run_id)
 

@@ -141,6 +141,21 @@ async def test_the_end_of_a_run_moves_its_workflow_though_a_newer_one_gave_up(wo
 # -- whose it is -----------------------------------------------------------------------------------------------------
 
 
+async def test_what_an_older_run_left_is_ended_by_a_distributor_of_the_newest(world):
+    bound, old, first = await with_a_running_task(world)
+    await resume(bound, reset_running_jobs=False, gone_run_ids=[old.id])
+    newest = await bound.start(until=RUN.BOUND, pid=2)  # its client dies before it has a distributor
+    told = await resume(bound, gone_run_ids=[newest.id])
+    assert (told.kill_self, told.newest_run_id) == (2, newest.id)
+    assert [each.workflow_run_id for each in told.distributors] == [old.id]
+    await newest.register()
+    answer = await newest.sync()
+    assert not answer.fenced
+    assert first in answer.kill
+    await newest.sync(*(report(attempt, TI.ERROR) for attempt in answer.kill))
+    assert (await resume(bound)).is_resumable
+
+
 async def test_a_workflow_of_somebody_else_is_not_taken_over_unless_one_says_so(world):
     bound, run, _ = await with_a_running_task(world)
     with pytest.raises(Refused, match=r"409.*InvalidRequest.*belongs to me, not to you.*--any-owner"):

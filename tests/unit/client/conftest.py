@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+NEWEST_RUN_ID = 9
+
+
 @dataclass
 class RecordedWorkflow:
     """What the fake keeps of a workflow."""
@@ -213,6 +216,7 @@ class FakeServer:
             active_runs=known.active,
             kill_self=known.kill_self,
             distributors=known.distributors,
+            newest_run_id=NEWEST_RUN_ID,
         )
 
     def post_workflows_force_cleanup(self, workflow_id: int, message: Any) -> run.ForceCleanupResponse:

@@ -117,7 +117,8 @@ class ResumeRequest:
 class ResumeResponse:
     """GET /workflows/{workflow_id}/resume or the answer to `ResumeRequest`: may a new run start?
 
-    `kill_self`: attempts still in KILL_SELF; `distributors`: the distributors that may still settle them.
+    `kill_self`: attempts still in KILL_SELF; `distributors`: the distributors that may still settle them. A new one
+    that is to settle them registers for `newest_run_id`: those of older runs are fenced.
     """
 
     is_resumable: bool
@@ -125,6 +126,7 @@ class ResumeResponse:
     active_runs: list[ActiveRun]
     kill_self: int
     distributors: list[Distributor]
+    newest_run_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

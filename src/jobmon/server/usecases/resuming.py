@@ -125,6 +125,7 @@ def resume_state(tx: Transaction, workflow_id: int) -> ResumeResponse:
         active_runs=runs,
         kill_self=kill_self,
         distributors=_distributors(tx, workflow_id),
+        newest_run_id=tx.value("SELECT MAX(id) FROM workflow_run WHERE workflow_id = :id", id=workflow_id),
     )
 
 
