@@ -160,8 +160,7 @@ class SlurmDistributor(ClusterDistributor):
         """How many steps an array may have: Slurm's MaxArraySize is one more than the highest index."""
         if self._array_size_max is None:
             word = parsing.configuration(self._runner.ask(SHOW_CONFIGURATION)).get("MaxArraySize", "")
-            self.watch_scope = str(os.getuid())  # Slurm may hide the jobs of others
-        self._array_size_max = max(1, int(word) if word.isdecimal() else ARRAY_SIZE_DEFAULT)
+            self._array_size_max = max(1, int(word) if word.isdecimal() else ARRAY_SIZE_DEFAULT)
         return self._array_size_max
 
     def find_submitted(self, tokens: Collection[str]) -> dict[str, dict[int, str]]:
