@@ -11,7 +11,8 @@ from jobmon.core.fsm import Machine, Verdict, judge
 from jobmon.core.requester import Requester
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt
 from jobmon.distributor.batch import Surroundings
-from jobmon.distributor.state import ClusterLimits, DistributorState
+from jobmon.distributor.holdings import ClusterLimits
+from jobmon.distributor.state import DistributorState
 
 TI = TaskInstanceStatus
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from jobmon.core.clock import Clock
     from jobmon.core.cluster_protocol import ClusterDistributor
     from jobmon.distributor.gateway import Gateway
+    from jobmon.distributor.holdings import Doubt
     from jobmon.distributor.spools import Spools
-    from jobmon.distributor.state import DistributorState, Doubt
+    from jobmon.distributor.state import DistributorState
 
 logger = logging.getLogger(__name__)
 #: So long a cluster may be without news of a job that it no longer holds.

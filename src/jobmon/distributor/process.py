@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from jobmon.core import loops, places
 from jobmon.core.clock import SystemClock
@@ -145,7 +146,9 @@ def remote_environment(requester: Requester, config: JobmonConfig) -> dict[str, 
     Raises:
         JobmonError: it cannot be opened.
     """
-    if config.get("http", "service_url"):
+    if url := str(config.get("http", "service_url") or ""):
+        if places.is_loopback(urlsplit(url).hostname or ""):
+            logger.warning("Hosts of the cluster cannot reach the server at %s (http.service_url).", url)
         return {}
     address = requester.call("/server/open_to_other_hosts", None, ServerAddress).address
     return {"JOBMON_SERVER_ADDRESS": address, "JOBMON_TOKEN": requester.target.token}

@@ -15,8 +15,8 @@ from jobmon.core.cluster_protocol import EXCLUDED_HOSTS, SUBMISSION_TOKEN, Remot
 from jobmon.core.exceptions import ClusterFull, ClusterUnavailable
 from jobmon.core.wire.launching import LaunchBatch, Report
 from jobmon.distributor import packing
+from jobmon.distributor.holdings import NO_ARRAY, Doubt, narrowed
 from jobmon.distributor.packed import is_job
-from jobmon.distributor.state import NO_ARRAY, Doubt, narrowed
 
 if TYPE_CHECKING:
     from jobmon.core.cluster_protocol import ClusterDistributor

@@ -33,11 +33,12 @@ from jobmon.core.wire.launching import (
 from jobmon.distributor import batch
 from jobmon.distributor.classic import ClassicCluster, Watching
 from jobmon.distributor.files import OutputFiles
+from jobmon.distributor.holdings import ClusterLimits
 from jobmon.distributor.leases import Leases
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.rounds import Rounds
 from jobmon.distributor.spools import Complaints, Spools
-from jobmon.distributor.state import ClusterLimits, DistributorState
+from jobmon.distributor.state import DistributorState
 from jobmon.distributor.watching import InThread
 
 if TYPE_CHECKING:

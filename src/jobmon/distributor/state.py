@@ -13,7 +13,7 @@ tells us (`classic_over`); what no worker told we say from what the cluster know
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import fsm
@@ -21,121 +21,21 @@ from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, PackedBatch, Report, SyncResponse
 from jobmon.distributor import batch as translate
-from jobmon.distributor.batch import Attempt, Surroundings
+from jobmon.distributor.holdings import Cluster, ClusterLimits, Demand, Doubt, Ended, Held, narrowed
 from jobmon.distributor.packed import PackedBatches, is_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-#: How many attempts a direct cluster is handed, running ones included, per slot.
-HAND_AHEAD_FACTOR: Final = 8
-#: Where commands are so short that this would not last for a while, more.
-HAND_AHEAD_FACTOR_MAX: Final = 64
-HAND_AHEAD_SECONDS: Final = 0.1
-_NEWEST_SHARE: Final = 0.1
-#: The batch number of attempts that can no longer be submitted as the array that the server made of them.
-NO_ARRAY: Final = -1
-CLASSIC_WINDOW: Final = 10_000
+    from jobmon.distributor.batch import Attempt, Surroundings
+
 #: A command that ends sooner is never reported as running.
 RUNNING_REPORT_DELAY_SECONDS: Final = 0.1
 #: Of attempts that were told to be killed before they were handed over, so many are remembered.
 FORESTALLED_MAX: Final = 100_000
-_FRACTION: Final = 1e-9
 #: States of an attempt without an id on its classic cluster, of which it may have one all the same.
 _MAYBE_SUBMITTED: Final = (TaskInstanceStatus.INSTANTIATED, TaskInstanceStatus.TRIAGING)
 _STOPPED: Final = frozenset({WorkflowRunStatus.STOPPED, WorkflowRunStatus.ERROR})
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterLimits:
-    """What a cluster takes. Classic ones (not direct) have no slots: they queue by themselves."""
-
-    direct: bool
-    slots: float = 0.0
-    memory: float | None = None
-    lookahead: int = 0
-    lookahead_factor: float = 0.0  # launches per slot, where the slots are granted and change
-
-    def window(self, mean_seconds: float) -> int:
-        """Return how many attempts it may be handed, running ones included, when commands take so long."""
-        if not self.direct:
-            return CLASSIC_WINDOW
-        factor = HAND_AHEAD_SECONDS / max(mean_seconds, HAND_AHEAD_SECONDS / HAND_AHEAD_FACTOR_MAX)
-        return max(1, int(self.slots * max(HAND_AHEAD_FACTOR, factor)))
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """An attempt that may have been submitted: as a step of its batch, or alone under a token of its own."""
-
-    task_instance_id: int
-    batch_token: str
-    step: int
-    own_token: str
-
-
-@dataclass(slots=True)
-class _Cluster:
-    limits: ClusterLimits
-    waiting: deque[Attempt] = field(default_factory=deque)
-    batches: deque[LaunchBatch] = field(default_factory=deque)
-    doubts: list[Doubt] = field(default_factory=list)
-    jobs: dict[str, int] = field(default_factory=dict)  # of a classic one: distributor id -> attempt it holds
-    adopted_since: float | None = None  # when the oldest of them was handed out that was taken over
-    count: int = 0  # waiting here or with the cluster
-    cores: float = 0.0
-    memory: float = 0.0
-    mean_seconds: float = HAND_AHEAD_SECONDS
-
-    def learn(self, seconds: float) -> None:
-        """Note how long a command took."""
-        self.mean_seconds += _NEWEST_SHARE * (seconds - self.mean_seconds)
-
-    def fits(self, attempt: Attempt) -> bool:
-        """Say whether the cluster takes one more now; one that is too large for it runs alone."""
-        if self.cores <= _FRACTION:
-            return True
-        if self.cores + attempt.cores > self.limits.slots + self.limits.lookahead + _FRACTION:
-            return False
-        if self.limits.memory is None or self.limits.lookahead or not attempt.memory:
-            return True  # a cluster that looks ahead watches its memory itself
-        return self.memory + attempt.memory <= self.limits.memory + _FRACTION
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Cores of a cluster: in use, of use now, and needed by the command that is next (0: none waits)."""
-
-    in_use: float
-    wanted: float
-    head: float
-
-
-@dataclass(slots=True)
-class _Held:
-    """An attempt that is with its cluster."""
-
-    cluster_name: str
-    distributor_id: str
-    cores: float = 0.0
-    memory: float = 0.0
-    launch: Launch | None = None
-    started_at: float | None = None
-    told_running: bool = False
-
-    @property
-    def has_started(self) -> bool:
-        """Whether it runs, as far as is known; what was taken over does."""
-        return self.started_at is not None or self.launch is None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An ending together with what was launched and why it was to be killed: all that its report is made of."""
-
-    ending: Exit
-    launch: Launch | None
-    kill_cause: Cause | None
 
 
 class DistributorState:
@@ -147,9 +47,9 @@ class DistributorState:
     """
 
     def __init__(self, clusters: Mapping[str, ClusterLimits], around: Surroundings) -> None:
-        self._clusters = {name: _Cluster(limits) for name, limits in clusters.items()}
+        self._clusters = {name: Cluster(limits) for name, limits in clusters.items()}
         self._around = around
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         self._waiting_ids: dict[int, str] = {}
         self._submitting: set[int] = set()  # those that are being submitted just now: it is too late to give them back
         self._killing: dict[int, Cause] = {}
@@ -186,7 +86,7 @@ class DistributorState:
             self._waiting_ids.update((one.task_instance_id, given.cluster_name) for one in attempts)
             cluster.count += len(attempts)
 
-    def _is_wanted(self, attempt: Attempt, cluster: _Cluster | None) -> bool:
+    def _is_wanted(self, attempt: Attempt, cluster: Cluster | None) -> bool:
         identity = attempt.task_instance_id
         if identity in self._forestalled or identity in self._waiting_ids or identity in self._held:
             return False
@@ -314,11 +214,11 @@ class DistributorState:
                 result.setdefault(name, []).append(self._hand_over(name, cluster, cluster.waiting.popleft()))
         return result
 
-    def _hand_over(self, name: str, cluster: _Cluster, attempt: Attempt) -> Launch:
+    def _hand_over(self, name: str, cluster: Cluster, attempt: Attempt) -> Launch:
         launch = translate.launch_of(attempt, self._around)
         identity = attempt.task_instance_id
         self._forget_waiting(identity)
-        self._hold(identity, _Held(name, str(identity), attempt.cores, attempt.memory, launch))
+        self._hold(identity, Held(name, str(identity), attempt.cores, attempt.memory, launch))
         return launch
 
     def submittable(self) -> dict[str, list[LaunchBatch]]:
@@ -417,7 +317,7 @@ class DistributorState:
         for identity, distributor_id in distributor_ids.items():
             if self._is_over_after_submission(identity):
                 continue
-            self._hold(identity, _Held(cluster_name, distributor_id))
+            self._hold(identity, Held(cluster_name, distributor_id))
             self.say(
                 Report(task_instance_id=identity, status=TaskInstanceStatus.LAUNCHED, distributor_id=distributor_id)
             )
@@ -485,7 +385,7 @@ class DistributorState:
 
     def _hold_jobs(self, number: int, cluster_name: str, distributor_ids: Iterable[str]) -> None:
         for identity, distributor_id in self.packed.add(number, distributor_ids).items():
-            self._hold(identity, _Held(cluster_name, distributor_id))
+            self._hold(identity, Held(cluster_name, distributor_id))
 
     def adopt_packed(self, batches: Iterable[PackedBatch]) -> dict[str, list[int]]:
         """Take over packed batches and their jobs; return cluster -> batches of which it is not known what they are."""
@@ -581,7 +481,7 @@ class DistributorState:
             error, cause = TaskInstanceStatus.ERROR, Cause.SUBMISSION_FAILED
             self.say(Report(task_instance_id=identity, status=error, cause=cause, error=reason))
 
-    def _hold(self, identity: int, held: _Held) -> None:
+    def _hold(self, identity: int, held: Held) -> None:
         self._held[identity] = held
         cluster = self._clusters[held.cluster_name]
         if not cluster.limits.direct:
@@ -590,7 +490,7 @@ class DistributorState:
         cluster.cores += held.cores
         cluster.memory += held.memory
 
-    def _release(self, identity: int) -> _Held | None:
+    def _release(self, identity: int) -> Held | None:
         held = self._held.pop(identity, None)
         self._started.pop(identity, None)
         self._given_up.discard(identity)
@@ -640,7 +540,7 @@ class DistributorState:
         for name, ids in living.items():
             for identity, distributor_id in ids.items():
                 if identity not in listed and identity not in self._held and not self._is_being_told(identity):
-                    self._hold(identity, _Held(name, distributor_id, cores=1.0))
+                    self._hold(identity, Held(name, distributor_id, cores=1.0))
         self._given_up = {
             identity
             for identity, held in self._held.items()
@@ -659,14 +559,14 @@ class DistributorState:
             return False
         known, launch = translate.attempt_of(attempt), self._inherited.get(identity)
         distributor_id = living[attempt.cluster_name][identity]
-        self._hold(identity, _Held(attempt.cluster_name, distributor_id, known.cores, known.memory, launch))
+        self._hold(identity, Held(attempt.cluster_name, distributor_id, known.cores, known.memory, launch))
         return True
 
-    def _take_over_classic(self, attempt: LiveAttempt, cluster: _Cluster) -> bool:
+    def _take_over_classic(self, attempt: LiveAttempt, cluster: Cluster) -> bool:
         """Hold what has an id; what was handed out and has none may have been submitted all the same."""
         identity = attempt.task_instance_id
         if attempt.distributor_id is not None:
-            self._hold(identity, _Held(attempt.cluster_name, attempt.distributor_id))
+            self._hold(identity, Held(attempt.cluster_name, attempt.distributor_id))
             cluster.adopted_since = min(cluster.adopted_since or attempt.launched_at, attempt.launched_at)
             return True
         if attempt.status not in _MAYBE_SUBMITTED:
@@ -771,19 +671,3 @@ class DistributorState:
 
 def _is_ending(report: Report) -> bool:
     return fsm.is_terminal(fsm.Machine.TASK_INSTANCE, report.status)
-
-
-def narrowed(given: LaunchBatch, wanted: set[int]) -> LaunchBatch:
-    """Return the batch with only these attempts, no longer as an array: the steps would not be the server's."""
-    if len(wanted) == len(given.task_instance_ids):
-        return given
-    keep = [index for index, one in enumerate(given.task_instance_ids) if one in wanted]
-    return replace(
-        given,
-        batch_number=NO_ARRAY,
-        task_instance_ids=[given.task_instance_ids[index] for index in keep],
-        task_ids=[given.task_ids[index] for index in keep],
-        names=[given.names[index] for index in keep],
-        commands=[given.commands[index] for index in keep],
-        attempts=[given.attempts[index] for index in keep],
-    )

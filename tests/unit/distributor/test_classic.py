@@ -11,9 +11,10 @@ from jobmon.core.exceptions import ClusterFull, ClusterUnavailable
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.classic import EXIT_UNKNOWN_SECONDS, UNREPORTED_SECONDS, ClassicCluster, Watching
+from jobmon.distributor.holdings import ClusterLimits
 from jobmon.distributor.rounds import Rounds
 from jobmon.distributor.spools import Complaints, Spools
-from jobmon.distributor.state import ClusterLimits, DistributorState
+from jobmon.distributor.state import DistributorState
 from jobmon.testing.gateways import FakeDistributorGateway
 
 TI = TaskInstanceStatus

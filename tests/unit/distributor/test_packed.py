@@ -4,8 +4,9 @@ from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.wire.launching import JobPlan, LaunchBatch, LiveAttempt, PackedBatch, SyncResponse
 from jobmon.distributor.batch import Surroundings
+from jobmon.distributor.holdings import CLASSIC_WINDOW, ClusterLimits
 from jobmon.distributor.packing import job_command
-from jobmon.distributor.state import CLASSIC_WINDOW, ClusterLimits, DistributorState
+from jobmon.distributor.state import DistributorState
 
 AROUND = Surroundings(1, 2, "/", 0o22, "/logs", "/bin/sh")
 FAILED = RemoteExit(status=TaskInstanceStatus.ERROR, cause=Cause.NODE_FAILURE, message="node n1 failed")

@@ -8,15 +8,15 @@ from jobmon.core.cluster_protocol import Exit, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
 from jobmon.distributor.batch import Surroundings
-from jobmon.distributor.state import (
+from jobmon.distributor.holdings import (
     CLASSIC_WINDOW,
     HAND_AHEAD_FACTOR,
     HAND_AHEAD_FACTOR_MAX,
     NO_ARRAY,
     ClusterLimits,
-    DistributorState,
     Doubt,
 )
+from jobmon.distributor.state import DistributorState
 
 AROUND = Surroundings(1, 2, "/work", 0o022, "/logs/1", "/bin/sh")
 
