@@ -76,7 +76,7 @@ def _place() -> tuple[str, Path | None]:
     """Return the address of the database, and its file where it is the one of the data folder."""
     from jobmon.core import places
     from jobmon.core.configuration import JobmonConfig, data_directory
-    from jobmon.server.embedded import DATABASE_NAME
+    from jobmon.server.settings import DATABASE_NAME
 
     if uri := str(JobmonConfig().get("db", "sqlalchemy_database_uri") or ""):
         return uri, None

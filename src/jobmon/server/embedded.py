@@ -32,7 +32,7 @@ from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.exceptions import ConfigError, JobmonError
 from jobmon.core.wire.server import AccessFile
 from jobmon.server.app import create_app
-from jobmon.server.settings import Settings
+from jobmon.server.settings import DATABASE_NAME, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 LOCK_NAME: Final = "server.lock"
-DATABASE_NAME: Final = "jobmon.sqlite"
 IDLE_LOOK_SECONDS: Final = 5.0
 RETIRE_LOOK_SECONDS: Final = 0.05
 SHUTDOWN_SECONDS_MAX: Final = 5

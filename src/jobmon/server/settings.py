@@ -11,6 +11,8 @@ from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
 if TYPE_CHECKING:
     from jobmon.core.configuration import JobmonConfig
 
+#: The embedded server's database, in its data folder.
+DATABASE_NAME: Final = "jobmon.sqlite"
 #: How much later than its long poll's end a living distributor may be heard of.
 POLL_SLACK_SECONDS: Final = 30.0
 

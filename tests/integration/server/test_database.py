@@ -15,7 +15,7 @@ from jobmon.core.exceptions import ConfigError
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
 from jobmon.server import migrations
 from jobmon.server.database import open_engine
-from jobmon.server.migrations.upgrading import alembic_config
+from jobmon.server.migrations.upgrading import alembic_config, known_revisions
 from jobmon.server.models import metadata
 
 
@@ -57,7 +57,9 @@ def test_a_migrated_database_is_what_the_models_say(engine, tmp_path):
 
 
 def test_the_newest_revision_is_the_one_that_new_databases_get():
-    assert ScriptDirectory.from_config(alembic_config()).get_current_head() == migrations.HEAD
+    scripts = ScriptDirectory.from_config(alembic_config())
+    assert scripts.get_current_head() == migrations.HEAD
+    assert known_revisions() == [script.revision for script in scripts.walk_revisions()][::-1]
 
 
 def test_upgrading_again_changes_nothing(engine):

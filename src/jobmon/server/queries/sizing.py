@@ -51,7 +51,7 @@ WHERE a.workflow_id = :workflow ORDER BY a.id
 """
 _SUMS: Final = """
        COUNT(*), SUM(ti.wallclock_seconds), SUM(COALESCE(ti.cpu_seconds, 0)),
-       SUM(ti.wallclock_seconds * COALESCE(ti.max_rss_bytes, 0)), MAX(ti.id)
+       SUM(ti.wallclock_seconds * COALESCE(ti.max_rss_bytes, 0))
 """
 _OF_WORKFLOW: Final = """
 FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id JOIN task t ON t.id = ti.task_id
@@ -217,7 +217,8 @@ def _templates(session: Session, workflow_id: int, task_id: int | None) -> Itera
     groups = session.rows(_DONE_GROUPS.format(source=source), **values, attempt_done=done["attempt_done"])
     groups += session.rows(_OTHER_GROUPS.format(source=source), **values, others=_OTHERS)
     requests = _requests(session, {row[1] for row in groups})
-    for array_id, resources_id, status, cause, count, seconds, cpu, held, _ in sorted(groups, key=itemgetter(-1)):
+    # by request, so that the one that was made last is looked at last
+    for array_id, resources_id, status, cause, count, seconds, cpu, held in sorted(groups, key=itemgetter(1)):
         group = _Group(requests[resources_id], status, cause, int(count), float(seconds), float(cpu), float(held))
         templates[array_id].groups.append(group)
     for array_id, seconds, cpu, peak in session.rows(
