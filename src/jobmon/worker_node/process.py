@@ -79,7 +79,14 @@ def _ask_plugin(name: str) -> tuple[str | None, str | None]:
 
 
 class Machine:
-    """Time, and commands that are started: what a simulation has others of."""
+    """Time, and commands that are started: what a simulation has others of.
+
+    Args:
+        name: the cluster's id of this job; where many jobs print to one file it says whose complaint it is.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self._heading = f"jobmon worker {name}" if name else "jobmon worker"
 
     def time(self) -> float:
         """Return the time of day, seconds since the epoch."""
@@ -115,7 +122,7 @@ class Machine:
 
     def complain(self, why: str) -> int:
         """Say why this failed, where the cluster keeps what its jobs print; return the exit code."""
-        sys.stderr.write(f"jobmon worker: {why}\n")
+        sys.stderr.write(f"{self._heading}: {why}\n")
         return 1
 
 
@@ -273,7 +280,7 @@ def main(argv: Sequence[str]) -> int:
         from jobmon.worker_node import pilot
 
         return pilot.main(request, dict(os.environ), host)
-    worker = Worker(request, dict(os.environ), host)
+    worker = Worker(request, dict(os.environ), host, machine=Machine(request["distributor_id"] or ""))
     code = worker.work()
     if worker.complaint and request["distributor_id"]:
         folder = os.path.join(data_folder(os.environ), *COMPLAINTS_FOLDER, options.get("cluster-name", ""))

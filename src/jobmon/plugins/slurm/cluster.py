@@ -104,6 +104,7 @@ class SlurmDistributor(ClusterDistributor):
         self.watch_scope = str(os.getuid())  # Slurm may hide the jobs of others
         self._array_size_max = int(given["array_size"]) if given.get("array_size") else None
         self._has_accounting = True
+        self._was_accounting_away = False
         self._is_shown = False
         self._view: View | None = None
         self._endings = Endings(ENDINGS_KEPT_MAX)
@@ -189,12 +190,16 @@ class SlurmDistributor(ClusterDistributor):
         if not self._has_accounting:
             return []
         try:
-            return parsing.accounting_rows(self._runner.ask(arguments))
+            found = parsing.accounting_rows(self._runner.ask(arguments))
+            self._was_accounting_away = False
+            return found
         except SlurmRefused as error:
             logger.warning("Cluster %s has no accounting, usage will be missing: %s", self.cluster_name, error)
             self._has_accounting = "disabled" not in str(error).lower()
         except ClusterUnavailable as error:
-            logger.warning("Accounting of cluster %s does not answer: %s", self.cluster_name, error)
+            level = logging.DEBUG if self._was_accounting_away else logging.WARNING
+            logger.log(level, "Accounting of cluster %s does not answer: %s", self.cluster_name, error)
+            self._was_accounting_away = True
         return []
 
     def show(self, view: Mapping[str, Any]) -> None:
