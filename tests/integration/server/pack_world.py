@@ -68,7 +68,9 @@ class Pack:
         return "".join(row[0] for row in self.rows("SELECT status FROM task_instance ORDER BY id"))
 
 
-async def make_pack(world, count=6, requested=None, submitted=("j1", "j2"), commands=None, max_attempts=3):
+async def make_pack(
+    world, count=6, requested=None, submitted=("j1", "j2"), commands=None, max_attempts=3, *, is_launched=True
+):
     """Record a workflow, queue and launch its tasks with a request."""
     bound = await world.bound(count, commands=commands, max_attempts=max_attempts)
     spec = ResourcesSpec(cluster_name=CLUSTER, queue_name="q", requested=requested or {"pack": 3}, kind="original")
@@ -77,7 +79,8 @@ async def make_pack(world, count=6, requested=None, submitted=("j1", "j2"), comm
     await run.register()
     pack = Pack(world, bound, run, resources)
     await pack.queue()
-    await pack.launch()
-    if submitted:
-        await pack.submit(*submitted)
+    if is_launched:
+        await pack.launch()
+        if submitted:
+            await pack.submit(*submitted)
     return pack
