@@ -445,7 +445,6 @@ class DistributorService:
         if response.ended_until is None:
             return
         self._ended_since = max(self._ended_since, response.ended_until)
-        self._endings_at = self._clock.monotonic() + ENDINGS_SECONDS
         ended = self._state.classic_over(response.ended)
         for cluster in self._classic.values():
             cluster.forget(ended)
@@ -544,6 +543,7 @@ class DistributorService:
 
     def _send_reports(self) -> None:
         self._reported_at = self._clock.monotonic()
+        self._endings_at = self._reported_at + ENDINGS_SECONDS
         alive: list[int] = []
         is_heartbeat = self._is_heartbeat_due()
         if is_heartbeat:

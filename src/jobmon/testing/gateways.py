@@ -46,6 +46,7 @@ class FakeAttempt:
     status: TaskInstanceStatus = TaskInstanceStatus.QUEUED
     distributor_id: str | None = None
     reports: list[Report] = field(default_factory=list)
+    ended_at: int | None = None  # by the logical clock
 
     @property
     def ending(self) -> Report | None:
@@ -74,6 +75,7 @@ class FakeDistributorGateway:
         self.registrations = 0
         self.syncs = 0
         self.views: list[ViewRequest] = []
+        self.stamp = 0
         self.is_away = False
         self.answers_to_lose = 0
         self._clusters = list(clusters)
@@ -151,6 +153,8 @@ class FakeDistributorGateway:
             attempts=[_live(one) for one in self.attempts.values() if one.status in _LIVE],
             attempt_heartbeat_interval=self._heartbeat_interval,
             report_by_buffer=3.1,
+            server_identity="fake",
+            stamp=self.stamp,
         )
 
     def worker_start(self, request: WorkerStartRequest) -> WorkerStartResponse | None:
@@ -204,6 +208,7 @@ class FakeDistributorGateway:
                 known_to_kill=request.known_to_kill,
                 known_to_triage=request.known_to_triage,
                 known_status=request.known_status,
+                ended_since=request.ended_since,
             )
             await asyncio.wait({asyncio.ensure_future(self._changed.wait())}, timeout=min(remaining, 0.5))
         if self.answers_to_lose and response.launches:
@@ -241,7 +246,13 @@ class FakeDistributorGateway:
             kill=self._in_status(TaskInstanceStatus.KILL_SELF),
             triage=self._in_status(TaskInstanceStatus.TRIAGING),
             late=late,
+            ended=self._ended_after(request.ended_since),
+            ended_until=None if request.ended_since is None else self.stamp,
         )
+
+    def _ended_after(self, stamp: int | None) -> list[int]:
+        ends = ((identity, one.ended_at) for identity, one in self.attempts.items() if one.ended_at is not None)
+        return [] if stamp is None else [identity for identity, ended_at in ends if ended_at > stamp]
 
     def _take(self, report: Report) -> bool:
         attempt = self.attempts[report.task_instance_id]
@@ -251,6 +262,9 @@ class FakeDistributorGateway:
             attempt.status = TaskInstanceStatus(target)
             attempt.distributor_id = report.distributor_id or attempt.distributor_id
             attempt.reports.append(report)
+            self.stamp += 1
+            if fsm.is_terminal(fsm.Machine.TASK_INSTANCE, target):
+                attempt.ended_at = self.stamp
         elif verdict is fsm.Verdict.ILLEGAL:
             self.illegal.append(report)
         return verdict is fsm.Verdict.LEGAL
