@@ -1,5 +1,6 @@
 """A cluster with a queue of its own, through a foreign plug-in and real stand-alone workers."""
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from jobmon.core import wire
-from jobmon.core.constants import Cause, TaskInstanceStatus
+from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import ClusterInfo, WorkerReportRequest, WorkerStartRequest
 from jobmon.testing.gateways import FakeDistributorGateway
 
@@ -145,3 +146,24 @@ async def test_a_report_kept_on_disk_is_delivered_by_the_next_distributor(start,
         await gateway.until(lambda: not (folder / f"{identity}.report").exists())
     assert (ending.status, ending.exit_code) == (TaskInstanceStatus.DONE, 0)
     assert gateway.illegal == []
+
+
+async def test_a_distributor_without_its_client_asks_calmly_what_has_ended(start, backyard):
+    gateway = await backyard()
+    (identity,) = gateway.queue("sleep 1.5")
+    async with start.running(gateway) as (service, task):
+        await gateway.until(lambda: gateway.attempts[identity].status is TaskInstanceStatus.RUNNING)
+        syncs = gateway.syncs
+        service.drain()
+        await gateway.until_ended()
+        assert gateway.syncs - syncs < 20
+        await task
+
+
+async def test_a_run_ends_without_the_cluster_being_asked_once_more(start, backyard):
+    gateway = await backyard(arrays=True)
+    gateway.queue("true", "true")
+    async with start.running(gateway, cluster_poll=600.0) as (_, task):
+        await gateway.until_ended()
+        gateway.set_run_status(WorkflowRunStatus.DONE)
+        await asyncio.wait_for(task, 10)

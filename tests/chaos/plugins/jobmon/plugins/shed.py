@@ -13,12 +13,12 @@ import subprocess
 import sys
 import uuid
 
-from jobmon.core.cluster_protocol import ClusterDistributor, ClusterQueue, ClusterWorkerNode
+from jobmon.core.cluster_protocol import SUBMISSION_TOKEN, ClusterDistributor, ClusterQueue, ClusterWorkerNode
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.exceptions import RemoteExitInfoNotAvailable
 from jobmon.worker_node import process
 
-VARIABLE = "SHED_JOB"
+VARIABLE, TOKEN = "SHED_JOB", "SHED_TOKEN"
 
 
 class ShedDistributor(ClusterDistributor):
@@ -33,7 +33,8 @@ class ShedDistributor(ClusterDistributor):
 
     def submit_to_batch_distributor(self, command, name, requested_resources):
         identity = uuid.uuid4().hex
-        environment = {**os.environ, VARIABLE: identity, "JOBMON_WORKER_REPORT_SECONDS": "10"}
+        token = requested_resources[SUBMISSION_TOKEN]
+        environment = {**os.environ, VARIABLE: identity, TOKEN: token, "JOBMON_WORKER_REPORT_SECONDS": "10"}
         self._children[identity] = subprocess.Popen(
             shlex.split(command),
             env=environment,
@@ -43,6 +44,13 @@ class ShedDistributor(ClusterDistributor):
             start_new_session=True,
         )
         return identity
+
+    def find_submitted(self, tokens):
+        found = {}
+        for variables in _environments().values():
+            if variables.get(TOKEN) in tokens:
+                found[variables[TOKEN]] = {0: variables[VARIABLE]}
+        return found
 
     def get_submitted_or_running(self, distributor_ids=None):
         asked = set(self._children if distributor_ids is None else distributor_ids)
@@ -71,12 +79,20 @@ class ShedDistributor(ClusterDistributor):
 def _processes():
     """Return job -> ids of its processes."""
     found = {}
+    for pid, variables in _environments().items():
+        found.setdefault(variables[VARIABLE], []).append(pid)
+    return found
+
+
+def _environments():
+    """Return process -> the variables that say which job it belongs to."""
+    found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-            for entry in file.read().split(b"\0"):
-                name, _, value = entry.partition(b"=")
-                if name == VARIABLE.encode():
-                    found.setdefault(value.decode(), []).append(int(pid))
+            entries = (entry.decode(errors="replace").partition("=") for entry in file.read().split(b"\0"))
+            variables = {name: value for name, _, value in entries if name in (VARIABLE, TOKEN)}
+            if VARIABLE in variables:
+                found[int(pid)] = variables
     return found
 
 
