@@ -61,13 +61,11 @@ def test_what_is_no_id_is_wrong_use(session, line):
     assert "Usage: " in session.invoke(*line.split(), code=2)
 
 
-@pytest.mark.parametrize("line", STEERING)
+@pytest.mark.parametrize("line", [line for line in STEERING if "concurrency" not in line])
 def test_what_belongs_to_others_is_left_alone(session, line):
-    """Users are what they say: here somebody else says a name."""
+    """Users are what they say. Anybody may set the concurrency; the history says who did."""
     number, task = session.workflows["resting"], session.tasks["first"]
     words = line.replace("W", str(number)).replace("T", str(task)).split()
-    if words[1] == "concurrency":
-        pytest.skip("whoever can reach the server may slow a workflow down; the trail says who did")
     before = session.json("workflow", "status", "-w", number)
     text = session.invoke(*words, code=None, env={"LOGNAME": "somebody", "USER": "somebody"})
     assert "belongs to" in text
