@@ -13,6 +13,8 @@ LEAST_SECONDS: Final = 1.0
 #: What was submitted just now may fail at once; otherwise its worker tells.
 SUBMITTED_SECONDS: Final = 3.0
 SHARE_OF_TIME_MAX: Final = 0.05
+#: While something is waited for.
+SHARE_OF_TIME_HURRIED_MAX: Final = 0.2
 #: However slow a cluster is, it is looked at this often.
 FLOOR_SECONDS_MAX: Final = 900.0
 PAUSE_SECONDS_FIRST: Final = 1.0
@@ -60,7 +62,8 @@ class Pace:
         self._calls_per_minute = calls_per_minute
         self._looked_at = now
         self._wish = most
-        self._floor = 0.0
+        self._took = 0.0
+        self._calls_take = 0.0
         self._is_urgent = False
 
     def hurry(self, seconds: float = LEAST_SECONDS) -> None:
@@ -77,8 +80,8 @@ class Pace:
         self._looked_at = now
         self._is_urgent = False
         self._wish = min(self.most, self._wish * 2)
-        least = max(took / SHARE_OF_TIME_MAX, calls * _MINUTE_SECONDS / self._calls_per_minute)
-        self._floor = min(least, FLOOR_SECONDS_MAX)
+        self._took = took
+        self._calls_take = calls * _MINUTE_SECONDS / self._calls_per_minute
 
     def saw(self, at: float) -> None:
         """Note that a view as of then was there already: the next is due as long after it."""
@@ -92,7 +95,9 @@ class Pace:
     @property
     def interval(self) -> float:
         """How old a view may be, seconds."""
-        return self._floor if self._is_urgent else max(self._floor, min(self._wish, self.most))
+        wish = 0.0 if self._is_urgent else min(self._wish, self.most)
+        share = SHARE_OF_TIME_HURRIED_MAX if wish < self.most else SHARE_OF_TIME_MAX
+        return max(wish, min(max(self._took / share, self._calls_take), FLOOR_SECONDS_MAX))
 
     @property
     def due(self) -> float:

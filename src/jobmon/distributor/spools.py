@@ -107,5 +107,7 @@ class Complaints:
             os.unlink(path)
         except OSError:
             return ending
+        if text in ending.message:  # the cluster kept what it printed
+            return ending
         message = f"{ending.message}; its worker said: {text}" if ending.message else text
         return replace(ending, message=message)

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobmon.distributor.pace import PAUSE_SECONDS_MAX, SHARE_OF_TIME_MAX, SUBMITTED_SECONDS, Pace
+from jobmon.distributor.pace import (
+    PAUSE_SECONDS_MAX,
+    SHARE_OF_TIME_HURRIED_MAX,
+    SHARE_OF_TIME_MAX,
+    SUBMITTED_SECONDS,
+    Pace,
+)
 
 
 def make(most=10.0, calls_per_minute=60.0):
@@ -39,9 +45,11 @@ def test_what_is_urgent_is_looked_at_once():
 def test_a_slow_cluster_is_asked_seldom():
     pace = make()
     pace.looked(100.0, 2.0, 2)
-    pace.urge()
-    pace.hurry()
     assert pace.due == 100.0 + 2.0 / SHARE_OF_TIME_MAX
+    pace.hurry()
+    assert pace.due == 100.0 + 2.0 / SHARE_OF_TIME_HURRIED_MAX
+    pace.urge()
+    assert pace.due == 100.0 + 2.0 / SHARE_OF_TIME_HURRIED_MAX
 
 
 def test_pauses_double_while_a_cluster_does_not_answer():
