@@ -106,7 +106,7 @@ class Network:
 
     async def _arrive(self, part: Part, method: str, path: str, query: bytes, body: bytes) -> tuple[int, bytes]:
         gone = asyncio.Event()
-        work = self.loop.spawn("server", _guarded(self._serve(method, path, query, body, gone)))
+        work = self.loop.spawn("server", self._answered(method, path, query, body, gone))
         try:
             status, content = await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -118,21 +118,29 @@ class Network:
             raise aiohttp.ClientConnectionError(content.decode())
         return status, content
 
+    async def _answered(
+        self, method: str, path: str, query: bytes, body: bytes, gone: asyncio.Event, after_seconds: float = 0.0
+    ) -> tuple[int, bytes]:
+        """Have a request answered; tell of a missing server by a value: nobody may be there to hear an exception."""
+        if after_seconds:
+            await asyncio.sleep(after_seconds)
+        try:
+            return await self._serve(method, path, query, body, gone)
+        except aiohttp.ClientConnectionError as error:
+            return -1, str(error).encode()
+
     def _repeat(self, part: Part, method: str, path: str, query: bytes, body: bytes) -> None:
         """Deliver the same request again, later; nobody hears the answer."""
 
-        async def again() -> None:
-            await asyncio.sleep(self._dice.uniform(0.0, SLOW_SECONDS_MAX))
-            await self._serve(method, path, query, body, asyncio.Event())
-
-        self.loop.spawn("server", _guarded(again()))
+        seconds = self._dice.uniform(0.0, SLOW_SECONDS_MAX)
+        self.loop.spawn("server", self._answered(method, path, query, body, asyncio.Event(), seconds))
 
     def deliver_again(self) -> str:
         """Deliver some earlier request once more, whatever has become of its sender; nobody hears the answer."""
         if not self._remembered:
             return ""
         method, path, query, body = self._dice.choice(self._remembered)
-        self.loop.spawn("server", _guarded(self._serve(method, path, query, body, asyncio.Event())))
+        self.loop.spawn("server", self._answered(method, path, query, body, asyncio.Event()))
         return path
 
     def _happens(self, probability: float, what: str) -> bool:
@@ -140,14 +148,6 @@ class Network:
         if happens:
             self.faults[what] += 1
         return happens
-
-
-async def _guarded(work: Awaitable[tuple[int, bytes] | None]) -> tuple[int, bytes]:
-    """Tell of a missing server by a value: nobody may be there to hear an exception."""
-    try:
-        return await work or (0, b"")
-    except aiohttp.ClientConnectionError as error:
-        return -1, str(error).encode()
 
 
 class SimulatedRequester(Requester):
