@@ -7,7 +7,7 @@ bulk statements; this test is why one may believe them.
 import itertools
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +23,14 @@ from jobmon.core.fsm import Machine, Verdict
 from jobmon.core.wire.binding import ArraySpec, ArraysRequest, ResourcesRequest, ResourcesSpec, TasksRequest
 from jobmon.core.wire.binding import WorkflowRequest as Workflow
 from jobmon.core.wire.definition import ClusterRequest, QueueSpec, TemplateSpec, TemplatesRequest, ToolRequest
-from jobmon.core.wire.launching import DistributorRequest, Report, SyncRequest
+from jobmon.core.wire.launching import (
+    DistributorRequest,
+    EndedJob,
+    Report,
+    SubmittedBatch,
+    SyncRequest,
+    WorkerTakeRequest,
+)
 from jobmon.core.wire.run import ResetRequest, ResumeRequest, RunRequest, RunStatusRequest
 from jobmon.core.wire.swarm import QueueBatch, QueueRequest
 from jobmon.server import migrations
@@ -31,10 +38,22 @@ from jobmon.server.database import open_engine, open_transaction
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.settings import Settings
 from jobmon.server.transaction import Surroundings
-from jobmon.server.usecases import binding, definitions, launching, queueing, reporting, resuming, runs, triaging
+from jobmon.server.usecases import (
+    binding,
+    definitions,
+    launching,
+    packing,
+    queueing,
+    reporting,
+    resuming,
+    runs,
+    triaging,
+)
 
 TASK, TI, RUN = TaskStatus, TaskInstanceStatus, WorkflowRunStatus
 TASKS, MAX_ATTEMPTS = 4, 2
+PLAIN, PACKED = 1, 2  # requests for resources
+JOBS = ("j1", "j2")
 START = to_microseconds(datetime(2026, 1, 1, tzinfo=UTC))
 OVERDUE_MICROSECONDS = int(90 * 3.1 * 1e6) + 1_000_000
 LIVE = frozenset("QIORTK")
@@ -75,8 +94,12 @@ def bind(database):
     spec = TemplateSpec(name="t", command_template="{x}", node_args=["x"], task_args=[], op_args=[])
     template = run(definitions.find_templates, version, TemplatesRequest(templates=[spec])).task_template_version_ids[0]
     run(definitions.set_cluster, ClusterRequest(name="c", plugin="dummy", queues=[QueueSpec(queue_name="q")]))
-    spec = ResourcesSpec(cluster_name="c", queue_name="q", requested={}, kind="original")
-    resources = run(definitions.find_resources, ResourcesRequest(resources=[spec])).ids[0]
+    specs = [
+        ResourcesSpec(cluster_name="c", queue_name="q", requested=requested, kind="original")
+        for requested in ({}, {"pack": 2})
+    ]
+    resources, packed = run(definitions.find_resources, ResourcesRequest(resources=specs)).ids
+    assert (resources, packed) == (PLAIN, PACKED)
     workflow = Workflow(
         tool_version_id=version,
         workflow_args="w",
@@ -148,6 +171,17 @@ class Attempt:
     charged: bool = False
 
 
+@dataclass
+class Pack:
+    """A packed batch: its attempts in order, how many jobs have taken, and its jobs: whether each lives."""
+
+    number: int
+    attempts: list[int]
+    taken: int = 0
+    submitted: bool = False
+    jobs: dict[str, bool] = field(default_factory=dict)
+
+
 class Model:
     """What must be true."""
 
@@ -155,6 +189,8 @@ class Model:
         self.tasks = {task_id: Task() for task_id in range(1, TASKS + 1)}
         self.attempts: dict[int, Attempt] = {}
         self.ids = itertools.count(1)
+        self.packs: list[Pack] = []
+        self.owners: dict[int, str] = {}
 
     def queue(self, task_ids):
         for task_id in sorted(set(task_ids)):
@@ -196,11 +232,47 @@ class Model:
     def live(self, statuses=LIVE):
         return [attempt_id for attempt_id, one in self.attempts.items() if one.status in statuses]
 
+    @property
+    def packed(self):
+        return {one for pack in self.packs for one in pack.attempts}
+
+    def take(self, pack, job, now, ahead):
+        """What a job of a batch gets: the next that nobody ended, in order."""
+        given = []
+        while pack.taken < len(pack.attempts) and len(given) < now + ahead:
+            attempt_id = pack.attempts[pack.taken]
+            pack.taken += 1
+            if self.attempts[attempt_id].status in "IO":
+                given.append(attempt_id)
+        while pack.taken < len(pack.attempts) and len(given) < now + ahead:
+            pack.taken += 1
+        for place, attempt_id in enumerate(given):
+            self.owners[attempt_id] = job
+            self.move(attempt_id, TI.RUNNING if place < now else TI.LAUNCHED)
+        return given
+
+    def end_job(self, pack, job, cause):
+        pack.jobs[job] = False
+        for attempt_id in [one for one in self.live("IORTK") if self.owners.get(one) == job]:
+            begun = self.attempts[attempt_id].status not in "IO"
+            self.move(attempt_id, TI.UNKNOWN_ERROR, cause if begun else Cause.WORKER_LOST)
+        self.settle(pack)
+
+    def settle(self, pack):
+        if pack.submitted and not any(pack.jobs.values()):
+            for attempt_id in pack.attempts[pack.taken :]:
+                if self.attempts[attempt_id].status in "IO":
+                    self.move(attempt_id, TI.UNKNOWN_ERROR, Cause.WORKER_LOST)
+            pack.taken = len(pack.attempts)
+
     def kill(self, cause, *, running=True):
         for attempt_id in self.live("Q"):
             self.move(attempt_id, TI.ERROR, cause)
         for attempt_id in self.live("IORT") if running else ():
             self.move(attempt_id, TI.KILL_SELF, cause)
+        for pack in self.packs if running else ():
+            for attempt_id in pack.attempts[pack.taken :]:
+                self.move(attempt_id, TI.ERROR, cause)  # there is nobody who could end it
 
     def reset(self):
         for task in self.tasks.values():
@@ -212,9 +284,15 @@ class ServerMachine(RuleBasedStateMachine):
     """Rules are what clients, distributors and people may ask, at any time."""
 
     template: Path
+    only_packs = False
 
     @initialize()
     def open(self):
+        self.open_world()
+
+    def open_world(self):
+        if hasattr(self, "folder"):
+            return
         self.folder = Path(tempfile.mkdtemp())
         shutil.copy(self.template, self.folder / "db.sqlite")
         self.database, self.model, self.keys = Database(self.folder), Model(), itertools.count()
@@ -240,9 +318,14 @@ class ServerMachine(RuleBasedStateMachine):
     def sync(self, **message):
         return self.database.run(reporting.sync, self.run_id, SyncRequest(epoch=self.epoch, **message))
 
-    @rule(task_ids=st.lists(st.integers(1, TASKS), min_size=1, unique=True), repeat=st.booleans())
-    def queue(self, task_ids, repeat):
-        batch = QueueBatch(array_id=1, task_ids=task_ids, task_resources_id=1, cluster_id=1)
+    @precondition(lambda self: not self.only_packs)
+    @rule(
+        task_ids=st.lists(st.integers(1, TASKS), min_size=1, unique=True),
+        resources=st.sampled_from([PLAIN, PACKED]),
+        repeat=st.booleans(),
+    )
+    def queue(self, task_ids, resources, repeat):
+        batch = QueueBatch(array_id=1, task_ids=task_ids, task_resources_id=resources, cluster_id=1)
         answer = self.database.run(queueing.queue, self.run_id, QueueRequest(batches=[batch]))
         if repeat:
             assert self.database.run(queueing.queue, self.run_id, QueueRequest(batches=[batch])) == answer
@@ -250,16 +333,125 @@ class ServerMachine(RuleBasedStateMachine):
         told = {task_id: status for status, ids in answer.tasks_by_status.items() for task_id in ids}
         assert told == {task_id: self.model.tasks[task_id].status for task_id in task_ids}
 
+    @precondition(lambda self: not self.only_packs)
     @rule(capacity=st.integers(1, 3), repeat=st.booleans())
     def launch(self, capacity, repeat):
+        self.launch_some(capacity, repeat)
+
+    def launch_all(self):
+        self.launch_some(TASKS, repeat=False)
+
+    def launch_some(self, capacity, repeat):
         key = f"sync {next(self.keys)}"
-        answer = self.sync(capacity={"c": capacity}, key=key)
+        answer = self.sync(capacity={"c": capacity}, key=key, packing=["c"])
         if repeat and answer.launches:
-            assert self.sync(capacity={"c": capacity}, key=key) == answer
+            assert self.sync(capacity={"c": capacity}, key=key, packing=["c"]) == answer
         oldest = sorted(self.model.live("Q"))[:capacity]
-        assert [attempt_id for batch in answer.launches for attempt_id in batch.task_instance_ids] == oldest
+        assert sorted(attempt_id for batch in answer.launches for attempt_id in batch.task_instance_ids) == oldest
         for attempt_id in oldest:
             self.model.move(attempt_id, TI.INSTANTIATED)
+        for batch in answer.launches:
+            is_packed = batch.requested_resources == {"pack": 2} and len(batch.task_ids) > 1
+            assert (batch.plan is not None) == is_packed
+            if is_packed:
+                self.model.packs.append(Pack(batch.batch_number, batch.task_instance_ids))
+
+    @rule(jobs=st.sampled_from([["j1"], ["j1", "j2"]]))
+    def pack(self, jobs):
+        self.start_a_pack(jobs)
+
+    def start_a_pack(self, jobs):
+        """What it takes to come as far as a packed batch, at one go."""
+        packs = len(self.model.packs)
+        self.queue_packed()
+        self.launch_all()
+        if len(self.model.packs) > packs:
+            self.submit_as(self.model.packs[-1], jobs)
+
+    def queue_packed(self):
+        task_ids = list(self.model.tasks)
+        batch = QueueBatch(array_id=1, task_ids=task_ids, task_resources_id=PACKED, cluster_id=1)
+        self.database.run(queueing.queue, self.run_id, QueueRequest(batches=[batch]))
+        self.model.queue(task_ids)
+
+    @precondition(lambda self: self.model.packs)
+    @rule(data=st.data(), jobs=st.sampled_from([[], ["j1"], ["j1", "j2"]]))
+    def submit(self, data, jobs):
+        self.submit_as(data.draw(st.sampled_from(self.model.packs)), jobs)
+
+    def submit_as(self, pack, jobs):
+        self.sync(submitted=[SubmittedBatch(batch_number=pack.number, distributor_ids=self.names(pack, jobs))])
+        for job in self.names(pack, jobs):
+            pack.jobs.setdefault(job, True)
+        pack.submitted = True
+        for attempt_id in pack.attempts:
+            if self.model.attempts[attempt_id].status == TI.INSTANTIATED:
+                self.model.move(attempt_id, TI.LAUNCHED)
+        self.model.settle(pack)
+
+    @staticmethod
+    def names(pack, jobs):
+        return [f"{pack.number}{job}" for job in jobs]
+
+    @precondition(lambda self: self.model.packs)
+    @rule(
+        data=st.data(),
+        job=st.sampled_from(JOBS),
+        now=st.integers(0, 2),
+        ahead=st.integers(0, 2),
+        repeat=st.booleans(),
+        reported=st.integers(0, 1),
+        status=REPORTS,
+        ends=st.sampled_from([None, None, None, "leaving", Cause.WORKER_LOST, Cause.NODE_FAILURE]),
+    )
+    def take(self, data, job, now, ahead, repeat, reported, status, ends):
+        """A job reports the oldest that it has, and takes the next."""
+        model = self.model
+        pack = data.draw(st.sampled_from(model.packs[-2:]))
+        (name,) = self.names(pack, [job])
+        mine = [one for one in sorted(pack.attempts) if model.owners.get(one) == name and one in model.live("IORTK")]
+        request = WorkerTakeRequest(
+            array_id=1,
+            batch_number=pack.number,
+            distributor_id=name,
+            reports=[Report(task_instance_id=one, status=status) for one in mine[:reported]],
+            alive=mine[reported:],
+            capacity=now,
+            ahead=ahead,
+            key=f"take {next(self.keys)}",
+            leaving=ends == "leaving",
+        )
+        answer = self.database.run(packing.take, request)
+        for one in mine[:reported]:
+            model.move(one, status)
+        lives = pack.jobs.setdefault(name, True)
+        if not lives or ends == "leaving":
+            assert answer.over
+            assert answer.tasks.task_instance_ids == []
+            if lives:
+                model.end_job(pack, name, Cause.WORKER_LOST)
+            return
+        expected = model.take(pack, name, now, ahead)
+        assert answer.tasks.task_instance_ids == expected
+        assert answer.over == (pack.taken == len(pack.attempts))
+        assert set(answer.kill) == {one for one in model.live("K") if model.owners.get(one) == name}
+        if repeat:
+            again = self.database.run(packing.take, replace(request, reports=[]))
+            assert again.tasks.task_instance_ids == expected
+        if ends is not None:
+            self.job_is_gone(pack, name, ends)
+
+    @precondition(lambda self: self.model.packs and not self.only_packs)
+    @rule(data=st.data(), job=st.sampled_from(JOBS), cause=st.sampled_from([None, Cause.NODE_FAILURE]))
+    def end_job(self, data, job, cause):
+        pack = data.draw(st.sampled_from(self.model.packs[-2:]))
+        (name,) = self.names(pack, [job])
+        self.job_is_gone(pack, name, cause)
+
+    def job_is_gone(self, pack, name, cause):
+        self.sync(ended_jobs=[EndedJob(distributor_id=name, status=TI.ERROR, cause=cause)])
+        if name in pack.jobs:
+            self.model.end_job(pack, name, cause or Cause.WORKER_LOST)
 
     @precondition(lambda self: self.model.attempts)
     @rule(data=st.data())
@@ -272,9 +464,10 @@ class ServerMachine(RuleBasedStateMachine):
         late_or_refused = self.sync(reports=self.last_reports)
         for attempt_id, status, cause in wanted:
             self.model.move(attempt_id, status, cause)
-        assert sorted(late_or_refused.kill) == self.model.live("K")
-        assert sorted(late_or_refused.triage) == self.model.live("T")
+        for status, told in (("K", late_or_refused.kill), ("T", late_or_refused.triage)):
+            assert sorted(told) == [one for one in self.model.live(status) if one not in self.model.packed]
 
+    @precondition(lambda self: not self.only_packs)
     @rule()
     def send_the_last_reports_again(self):
         """Only what is still to come can happen: a repeat of an applied report changes nothing."""
@@ -296,12 +489,14 @@ class ServerMachine(RuleBasedStateMachine):
         self.database.run(resuming.terminate, self.run_id)
         self.model.kill(Cause.KILLED)
 
+    @precondition(lambda self: not self.only_packs)
     @rule()
     def force_cleanup(self):
         assert self.database.run(resuming.force_cleanup, 1).cleaned == len(self.model.live("K"))
         for attempt_id in self.model.live("K"):
             self.model.move(attempt_id, TI.ERROR)
 
+    @precondition(lambda self: not self.only_packs)
     @rule(cold=st.booleans(), gone=st.booleans())
     def resume(self, cold, gone):
         request = ResumeRequest(reset_running_jobs=cold, gone_run_ids=[self.run_id] if gone else [])
@@ -319,6 +514,7 @@ class ServerMachine(RuleBasedStateMachine):
             self.model.reset()
         self.start_run()
 
+    @precondition(lambda self: not self.only_packs)
     @rule()
     def reset_is_refused_while_running(self):
         with pytest.raises(WorkflowNotResumable):
@@ -347,5 +543,18 @@ class ServerMachine(RuleBasedStateMachine):
         assert handed_over in ([], [self.run_id])
 
 
+class PackMachine(ServerMachine):
+    """Mostly what concerns packed batches, so that it comes to something."""
+
+    only_packs = True
+
+    @initialize(jobs=st.sampled_from([["j1"], ["j1", "j2"]]))
+    def begin(self, jobs):
+        self.open_world()
+        self.start_a_pack(jobs)
+
+
 TestServerAgainstModel = ServerMachine.TestCase
+TestPacksAgainstModel = PackMachine.TestCase
+TestPacksAgainstModel.settings = settings(stateful_step_count=20)
 TestServerAgainstModel.settings = settings(stateful_step_count=30)
