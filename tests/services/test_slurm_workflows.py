@@ -142,6 +142,10 @@ def _only_runtime_is_raised(found):
 def test_two_thousand_tasks_go_as_one_array_and_few_calls(home, start, slurm):
     script = start({"many": {"command": "true", "compute_resources": SMALL, "count": 2_000}})
     assert outcome(home, script) == "D"
-    logs = "\n".join(path.read_text() for path in home.folder.parent.glob("data/logs/*/distributor-*.log"))
-    [(calls, kinds)] = re.findall(r"Cluster slurm: (\d+) calls \((.*)\) for 2000 attempts", logs)
+
+    def figures():
+        logs = "\n".join(path.read_text() for path in home.folder.parent.glob("data/logs/*/distributor-*.log"))
+        return re.findall(r"Cluster slurm: (\d+) calls \((.*)\) for 2000 attempts", logs)
+
+    [(calls, kinds)] = until(figures, "the distributor to end")
     assert int(calls) <= 24, kinds

@@ -307,6 +307,10 @@ class SlurmDistributor(ClusterDistributor):
 
     # -- ending ------------------------------------------------------------------------------------------------
 
+    def stop(self) -> None:
+        """Wait for no answer any more: Slurm's tools try for half a minute to reach a controller that is away."""
+        self._runner.close()
+
     def terminate_task_instances(self, distributor_ids: list[str]) -> None:
         """Cancel these in as few commands as can be; those that are over already do not matter."""
         for arguments in commands.scancel_arguments(distributor_ids):

@@ -88,6 +88,8 @@ class SlurmRunner:
         self._call_timeout = call_timeout
         self._pause = pause
         self._calls: Counter[str] = Counter() if calls is None else calls
+        self._questions: set[subprocess.Popen[str]] = set()
+        self._is_closed = False
 
     def ask(self, arguments: Sequence[str]) -> str:
         """Return what a tool prints; asked again when the controller was too busy.
@@ -102,7 +104,7 @@ class SlurmRunner:
             try:
                 return self._call(arguments, self._asking)
             except OutcomeUnknown as error:
-                if time.monotonic() - began > QUICK_FAILURE_SECONDS:
+                if self._is_closed or time.monotonic() - began > QUICK_FAILURE_SECONDS:
                     raise
                 logger.info("%s; asking again in %.1f s", error, pause)
                 time.sleep(pause)
@@ -123,23 +125,45 @@ class SlurmRunner:
         tool = arguments[0]
         self._calls[tool] += 1
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 list(arguments),
-                input=script,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env=dict(environment),
-                capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=self._call_timeout,
-                check=False,
             )
-        except subprocess.TimeoutExpired:
-            raise OutcomeUnknown(f"{tool} did not answer within {self._call_timeout:g} s") from None
         except OSError as error:
             raise not_started(tool, error) from None
-        if done.returncode != 0:
-            raise refusal(tool, done.stderr)
-        return done.stdout
+        with process:
+            answer, complaint = self._answer_of(process, tool, script, is_question=environment is self._asking)
+        if process.returncode < 0:
+            raise OutcomeUnknown(f"{tool} was killed by signal {-process.returncode}")
+        if process.returncode != 0:
+            raise refusal(tool, complaint)
+        return answer
+
+    def _answer_of(
+        self, process: subprocess.Popen[str], tool: str, script: str, *, is_question: bool
+    ) -> tuple[str, str]:
+        if is_question:
+            self._questions.add(process)
+            if self._is_closed:
+                process.kill()
+        try:
+            return process.communicate(script, self._call_timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise OutcomeUnknown(f"{tool} did not answer within {self._call_timeout:g} s") from None
+        finally:
+            self._questions.discard(process)
+
+    def close(self) -> None:
+        """Wait for no answer any more; what is being told to Slurm is told to the end."""
+        self._is_closed = True
+        for process in tuple(self._questions):
+            process.kill()
 
 
 def not_started(tool: str, error: OSError) -> JobmonError:

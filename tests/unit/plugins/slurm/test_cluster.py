@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,19 @@ def test_a_tool_that_hangs_is_ended(tools):
     with pytest.raises(OutcomeUnknown, match=r"squeue did not answer within 0\.2 s"):
         runner.ask(["squeue"])
     assert time.monotonic() - began < 10
+
+
+def test_whoever_leaves_waits_for_no_answer(tools, adapter):
+    tools("squeue", "exec sleep 60")
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(adapter.look, 0.0)
+        while not (tools.folder / "squeue.calls").exists():
+            time.sleep(0.01)
+        adapter.stop()
+        with pytest.raises(ClusterUnavailable):
+            asked.result()
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("answer", ["", "garbage", "JOBID", "<html>502</html>"])
