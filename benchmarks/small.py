@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import resource
 import socket
 import subprocess
 import sys
@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.bench import ENVIRONMENT
 from benchmarks.figures import Figure
 from benchmarks.workload import peak_bytes
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from benchmarks.bench import Bench
 
 TRIES = 9
+#: CPU per report is compared with the reference loop by so many reports.
+MANY = 10_000
 WAIT_SECONDS_MAX = 20
 MIB = 2**20
 
@@ -43,7 +46,7 @@ def _until_first_request(command: list[str]) -> tuple[float, int]:
     """Stand where the server would, and wait for the request."""
     with socket.create_server(("127.0.0.1", 0)) as listener, tempfile.TemporaryDirectory() as folder:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        environment = {**os.environ, "JOBMON_SERVICE_URL": url, "JOBMON_TOKEN": "t", "JOBMON_DATA_DIR": folder}
+        environment = {**ENVIRONMENT, "JOBMON_SERVICE_URL": url, "JOBMON_TOKEN": "t", "JOBMON_DATA_DIR": folder}
         start = time.perf_counter()
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd=folder)
         listener.settimeout(WAIT_SECONDS_MAX)
@@ -65,10 +68,10 @@ def p10_reports(bench: Bench) -> list[Figure]:
     return [
         Figure(case="P10", key="rate", what=f"{found['workers']} workers: reports each second",
                value=found["per_second"],
-               unit="/s", due=1500, goal=4000, at_least=True, relative=found["per_second"] * bench.unit),
+               unit="/s", due=1500, goal=4000, at_least=True),
         Figure(case="P10", key="p99", what="slowest 1 % of the answers", value=slow, unit="ms", due=100, goal=25),
         Figure(case="P10", key="cpu", what="CPU of the server per report", value=1e6 * found["cpu_seconds_per_report"],
-               unit="us"),
+               unit="us", relative=found["cpu_seconds_per_report"] * MANY / bench.unit),
     ]  # fmt: skip
 
 
@@ -89,22 +92,31 @@ def p12_imports(bench: Bench) -> list[Figure]:
         "import jobmon.client.api": [sys.executable, "-c", "import jobmon.client.api"],
         "jobmon --help": [str(Path(sys.executable).with_name("jobmon")), "--help"],
     }
-    floor = min(_seconds_of([sys.executable, "-c", "pass"]) for _ in range(TRIES))
-    found = {name: min(_seconds_of(command) for _ in range(TRIES)) for name, command in commands.items()}
+    floor = min(_cpu_seconds_of([sys.executable, "-c", "pass"]) for _ in range(TRIES))
     return [
-        Figure(case="P12", key=name, what=name, value=seconds, unit="s", due=0.25, goal=0.15, relative=seconds / floor)
-        for name, seconds in found.items()
-    ]
+        Figure(case="P12", key=name, what=name, value=min(_seconds_of(command) for _ in range(TRIES)), unit="s",
+               due=0.25, goal=0.15, relative=min(_cpu_seconds_of(command) for _ in range(TRIES)) / floor)
+        for name, command in commands.items()
+    ]  # fmt: skip
 
 
 def p14_start(bench: Bench) -> list[Figure]:
     """An embedded server on a new data folder, until ready; best of three."""
-    seconds = min(bench.workload("chain", 1, "--bind-only")["server_start_seconds"] for _ in range(3))
+    tries = [bench.workload("chain", 1, "--bind-only") for _ in range(3)]
+    seconds = min(one["server_start_seconds"] for one in tries)
+    cpu = min(one["server_start_cpu_seconds"] for one in tries)
     return [Figure(case="P14", key="start", what="embedded server on a new folder: start until ready", value=seconds,
-                   unit="s", due=1.5, goal=0.5, relative=seconds / bench.unit)]  # fmt: skip
+                   unit="s", due=1.5, goal=0.5, relative=cpu / bench.unit)]  # fmt: skip
 
 
 def _seconds_of(command: list[str]) -> float:
     start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
     return time.perf_counter() - start
+
+
+def _cpu_seconds_of(command: list[str]) -> float:
+    start = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime

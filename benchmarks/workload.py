@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import resource
 import sqlite3
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
+
+from benchmarks.floor import best_rate
+
+#: Pause between two looks at the memory of the distributor.
+LOOK_SECONDS = 0.5
 
 
 def independent(workflow, template, count):
@@ -66,18 +73,39 @@ def peak_bytes(pid):
     return 0
 
 
+class PeakOfChildren:
+    """Looks now and then at the children of this process; what the kernel says of ended ones begins at our own size."""
+
+    def __init__(self):
+        self.bytes = 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._is_over.set()
+        self._thread.join()
+
+    def _look(self):
+        while not self._is_over.wait(LOOK_SECONDS):
+            for child in psutil.Process().children():
+                self.bytes = max(self.bytes, peak_bytes(child.pid))
+
+
 def cpu_seconds(process):
     """User and system time of a process."""
     return sum(process.cpu_times()[:2])
 
 
-def first_queued_at(uri):
-    """When the newest run queued its first task, seconds since the epoch."""
+def times_of_attempts(uri):
+    """When the attempts of the newest run were queued, and when they ended: seconds since the epoch, sorted."""
     with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
-        found = database.execute(
-            "SELECT MIN(queued_at) FROM task_instance WHERE workflow_run_id = (SELECT MAX(id) FROM workflow_run)"
-        )
-        return (found.fetchone()[0] or 0) / 1e6
+        newest = "WHERE workflow_run_id = (SELECT MAX(id) FROM workflow_run)"
+        columns = zip(*database.execute(f"SELECT queued_at, ended_at FROM task_instance {newest}"), strict=True)
+        return [sorted(one / 1e6 for one in column if one is not None) for column in columns]
 
 
 def requests_so_far():
@@ -107,7 +135,7 @@ def main():
     server = access.ensure_server()
     marks["server_start_seconds"] = time.perf_counter() - start
     server_process = psutil.Process(server.pid)
-    server_before = cpu_seconds(server_process)
+    server_before = marks["server_start_cpu_seconds"] = cpu_seconds(server_process)
     server_peak_before = peak_bytes(server.pid)
     client_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -128,7 +156,9 @@ def main():
     if not options.bind_only:
         start = time.perf_counter()
         begun = cpu_seconds(server_process)
-        status = str(workflow.run(resume=options.resume))
+        with PeakOfChildren() as peak:
+            status = str(workflow.run(resume=options.resume))
+        marks["distributor_peak_bytes"] = peak.bytes
         marks["run_cpu_server_seconds"] = cpu_seconds(server_process) - begun
         marks["run_seconds"] = time.perf_counter() - start
         marks["swarm_seconds"] = workflow.last_result.elapsed_time
@@ -142,11 +172,14 @@ def main():
         "cpu_distributor_seconds": children.ru_utime + children.ru_stime,
         "cpu_server_seconds": cpu_seconds(server_process) - server_before,
         "client_peak_bytes": own.ru_maxrss * 1024,
-        "distributor_peak_bytes": children.ru_maxrss * 1024,
         "server_peak_growth_bytes": peak_bytes(server.pid) - server_peak_before,
     }
     if not options.bind_only:
-        marks["first_queued_at"] = first_queued_at(server.database)
+        queued, ended = times_of_attempts(server.database)
+        marks["first_queued_at"] = queued[0]
+        marks["best_per_second"] = best_rate(ended) if len(ended) > 1 else 0.0
+        steps = sorted(later - earlier for earlier, later in itertools.pairwise(queued))
+        marks["undisturbed_step_seconds"] = steps[len(steps) // 10] if steps else 0.0
     if not options.keep_server:
         access.stop_server()
     database = server.database.removeprefix("sqlite:///")

@@ -1,9 +1,9 @@
 """Runs the peers on P1, P2 and P3 beside ours and prints a table.
 
-Every `peer_*.py` of this folder is a peer: `SETUP` says how it was set up, `PACKAGES` what pip installs for it,
-`SHAPES` what it can run. It runs in a virtual environment of its own below `.peers/`; one that cannot be set up is
-skipped, and the table says why. Like ours, a peer runs no-op commands through a shell, as wide as there are CPUs; its
-start is left out.
+Every `peer_*.py` of this folder is a peer: `SETUP` says how it was set up, `PACKAGES` what pip installs for it or
+`DEBIAN_PACKAGES` what is unpacked for it, `SHAPES` what it can run, `COUNT_MAX` how many tasks at most where it is
+slow. It runs in a virtual environment or folder of its own below `.peers/`; one that cannot be set up is skipped, and
+the table says why. Like ours, a peer runs no-op commands through a shell, as wide as there are CPUs; its start is left out.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def run(bench: Bench) -> None:
 def _row(bench: Bench, script: Path, counts: dict[str, int]) -> list[str]:
     settings = _settings_of(script)
     try:
-        python = _set_up(script.stem, settings.get("PACKAGES", []))
+        python = _set_up(script.stem, settings)
         cells = [_figure(bench, python, script, shape, count) for shape, count in counts.items()]
     except (subprocess.SubprocessError, RuntimeError, OSError) as error:
         return [*("-" for _ in counts), f"skipped: {str(error).splitlines()[-1][:60]}"]
@@ -55,7 +55,9 @@ def _figure(bench: Bench, python: str, script: Path, shape: str, count: int) -> 
     settings = _settings_of(script)
     if shape not in settings["SHAPES"]:
         return "-"
-    found = json_of([python, str(script), shape, str(count), str(len(os.sched_getaffinity(0)))], str(PLACE / "data"))
+    count = min(count, settings.get("COUNT_MAX", count))
+    command = ["env", f"PEER_PLACE={PLACE / script.stem}", python, str(script), shape, str(count)]
+    found = json_of([*command, str(len(os.sched_getaffinity(0)))], str(PLACE / "data"))
     bench.runs.append({"peer": script.stem, "shape": shape, "count": count, **found})
     return f"{1000 * found['seconds'] / count:.2f}"
 
@@ -70,17 +72,27 @@ def _settings_of(script: Path) -> dict[str, Any]:
     return found
 
 
-def _set_up(name: str, packages: list[str]) -> str:
-    """Return the Python of the peer's virtual environment, made when it is not there."""
-    if not packages:
-        return sys.executable
-    python = PLACE / name / "bin" / "python"
-    stamp = PLACE / name / "ready"
-    if not stamp.exists():
-        venv.create(PLACE / name, with_pip=True, clear=True)
-        command = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *packages]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SET_UP_SECONDS_MAX, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr.strip() or "pip failed")
-        stamp.touch()
-    return str(python)
+def _set_up(name: str, settings: dict[str, Any]) -> str:
+    """Return the Python of the peer: that of its virtual environment, made when it is not there, or ours."""
+    place, python = PLACE / name, sys.executable
+    if packages := settings.get("PACKAGES"):
+        python = str(place / "bin" / "python")
+    if (place / "ready").exists():
+        return python
+    if packages:
+        venv.create(place, with_pip=True, clear=True)
+        _run([python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *packages], place)
+    for package in settings.get("DEBIAN_PACKAGES", []):
+        place.mkdir(parents=True, exist_ok=True)
+        _run(["apt-get", "download", package], place)
+        _run(["dpkg", "-x", str(next(place.glob(f"{package}_*.deb"))), str(place)], place)
+    if place.exists():
+        (place / "ready").touch()
+    return python
+
+
+def _run(command: list[str], place: Path) -> None:
+    """Run a step of setting up; what it says of its failure is the reason why the peer is skipped."""
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=SET_UP_SECONDS_MAX, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip() or f"{command[0]} failed")
