@@ -47,7 +47,7 @@ def slurm(bench: Bench) -> list[Figure]:
         _figure("packed", f"{count} no-op tasks in pilots: {packed:.1f} s / raw array of {floor:.1f} s",
                 packed / floor, "x", 0.5),
         _figure("calls array", "calls of Slurm's commands per 1,000 tasks, arrays", array_calls * per_thousand, "", 12),
-        _figure("calls packed", "calls of Slurm's commands per 1,000 tasks, pilots", packed_calls * per_thousand, "", 3),
+        _figure("calls packed", "calls of Slurm's commands per 1,000 tasks, pilot", packed_calls * per_thousand, "", 3),
         _figure("submission", f"{many} ready tasks: from the first queued to all submitted", submission(many), "s", 10),
     ]  # fmt: skip
 

@@ -3,7 +3,8 @@
 Every `peer_*.py` of this folder is a peer: `SETUP` says how it was set up, `PACKAGES` what pip installs for it or
 `DEBIAN_PACKAGES` what is unpacked for it, `SHAPES` what it can run, `COUNT_MAX` how many tasks at most where it is
 slow. It runs in a virtual environment or folder of its own below `.peers/`; one that cannot be set up is skipped, and
-the table says why. Like ours, a peer runs no-op commands through a shell, as wide as there are CPUs; its start is left out.
+the table says why. Like ours, a peer runs no-op commands through a shell, as wide as there are CPUs; its start is left
+out.
 """
 
 from __future__ import annotations
