@@ -36,7 +36,7 @@ PACKED_TASKS_MIN: Final = 8
 JOB_SECONDS: Final = 30.0
 JOBS_MIN: Final = 4
 #: Tasks for each pilot while nobody knows how long they take, and how many pilots an array has at most.
-PILOT_TASKS: Final = 10
+PILOT_TASKS: Final = 25
 PILOT_JOBS_MAX: Final = 64
 PILOT_SECONDS_MIN: Final = 3600.0
 TASKS_PER_JOB_MAX: Final = 100_000

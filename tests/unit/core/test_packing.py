@@ -41,7 +41,7 @@ def test_mode(requested, ready, mean, mode):
         ({}, 8, 0.1, 4),
         ({"pack_width": 2}, 1_000, 3.0, 50),
         ({"pilot": True}, 1, None, 1),
-        ({"pilot": True}, 100, None, 10),
+        ({"pilot": True}, 100, None, 4),
         ({"pilot": True}, 100_000, None, packing.PILOT_JOBS_MAX),
         ({"pilot": True}, 100, 0.1, 1),
     ],
@@ -50,7 +50,7 @@ def test_number_of_jobs(requested, ready, mean, jobs):
     assert plan(requested, ready, mean, {}).jobs == jobs
 
 
-@pytest.mark.parametrize(("there", "jobs"), [(3, 7), (10, 0), (30, 0)])
+@pytest.mark.parametrize(("there", "jobs"), [(3, 1), (4, 0), (30, 0)])
 def test_pilots_that_are_there_are_counted(there, jobs):
     assert plan({"pilot": True}, 100, None, {}, pilots=there).jobs == jobs
 
