@@ -139,8 +139,9 @@ def _only_runtime_is_raised(found):
     assert second["exit_code"] == 0
 
 
-def test_two_thousand_tasks_go_as_one_array_and_few_calls(home, start, slurm):
-    script = start({"many": {"command": "true", "compute_resources": SMALL, "count": 2_000}})
+def test_two_thousand_tasks_go_to_a_group_of_partitions_as_one_array_and_few_calls(home, start, slurm):
+    anywhere = {**SMALL, "queue": "short,long"}
+    script = start({"many": {"command": "true", "compute_resources": anywhere, "count": 2_000}})
     assert outcome(home, script) == "D"
 
     def figures():

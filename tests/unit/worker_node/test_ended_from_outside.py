@@ -1,0 +1,125 @@
+"""Who says how a command ended: the worker, unless its cluster ended the whole job."""
+
+import pytest
+
+from jobmon.worker_node.child import Ending
+from jobmon.worker_node.process import Machine, Worker
+
+SIGTERM, SIGKILL = 15, 9
+JOB = {
+    "task_instance_id": 7,
+    "task_id": 1,
+    "workflow_id": 1,
+    "workflow_run_id": 1,
+    "task_name": "t",
+    "attempt": 1,
+    "command": "true",
+    "working_directory": "/",
+    "umask": 0o022,
+    "heartbeat_interval": 60.0,
+    "requested_resources": {},
+}
+
+
+class Server:
+    """Answers, and keeps what it was told."""
+
+    where = failure = ""
+
+    def __init__(self, kill=()):
+        self.kill = list(kill)
+        self.reports = []
+
+    def post(self, route, message, timeout):
+        if route == "/worker/start":
+            return 200, JOB
+        self.reports += message["reports"]
+        return 200, {"kill": self.kill}
+
+    def close(self):
+        """Nothing is open."""
+
+
+class Node(Machine):
+    """A machine on which a command ends in a given way, perhaps while a signal comes."""
+
+    def __init__(self, exit_code=None, signal=None, *, is_signalled=False, is_late=False, oom_kills=0):
+        super().__init__("12_3")
+        self.end = exit_code, signal
+        self.is_signalled, self.is_late = is_signalled, is_late
+        self.oom_kills = iter([0, oom_kills])
+        self.said = ""
+
+    def start(self, words, environment, outputs, directory, umask):
+        return self
+
+    def wait(self, seconds):
+        ending = Ending(1, 0.0)
+        ending.exit_code, ending.signal = self.end
+        if self.is_signalled and not self.is_late:
+            self.pass_on(SIGTERM)
+        return ending
+
+    def pause(self, seconds):
+        if self.is_late:
+            self.pass_on(SIGTERM)
+
+    def signal(self, number):
+        """It has ended already."""
+
+    def heed_signals(self, pass_on):
+        self.pass_on = pass_on
+
+    def counter_of_oom_kills(self):
+        return lambda: next(self.oom_kills)
+
+    def complain(self, why):
+        self.said = why
+        return 1
+
+
+def work(node, tmp_path, server):
+    environment = {"JOBMON_DATA_DIR": str(tmp_path)}
+    return Worker({"distributor_id": "12_3"}, environment, "n1", gateway=server, machine=node).work()
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        Node(signal=SIGTERM, is_signalled=True),
+        Node(signal=SIGKILL, is_signalled=True),
+        Node(exit_code=143, is_signalled=True),
+        Node(signal=SIGTERM, is_signalled=True, is_late=True),
+    ],
+    ids=["both were told to end", "killed after that", "its shell says so", "the command was told first"],
+)
+def test_the_cluster_tells_why_it_ended_a_job(node, tmp_path):
+    server = Server()
+    assert work(node, tmp_path, server) == 1
+    assert server.reports == []
+    assert "told by the cluster" in node.said
+
+
+@pytest.mark.parametrize(
+    ("node", "status", "cause"),
+    [
+        (Node(exit_code=0, is_signalled=True), "D", None),
+        (Node(exit_code=3), "E", "exit code"),
+        (Node(signal=SIGTERM), "E", "signal"),
+        (Node(exit_code=137, oom_kills=1), "Z", "out of memory"),
+        (Node(signal=SIGKILL, is_signalled=True, oom_kills=1), "Z", "out of memory"),
+        (Node(exit_code=0, oom_kills=1), "D", None),
+    ],
+    ids=["ended well all the same", "failed", "somebody signalled it alone", "starved", "starved and ended", "coped"],
+)
+def test_all_else_is_told_by_the_worker(node, status, cause, tmp_path):
+    server = Server()
+    assert work(node, tmp_path, server) == 0
+    [report] = server.reports
+    assert (report["status"], report["cause"]) == (status, cause)
+
+
+def test_what_the_server_wanted_killed_is_told_as_killed(tmp_path):
+    server = Server(kill=[7])
+    assert work(Node(signal=SIGTERM, is_signalled=True), tmp_path, server) == 0
+    assert server.reports[0]["cause"] == "killed"
