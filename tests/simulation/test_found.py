@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobmon.client.tool import Tool
+from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.fsm import Machine, Verdict, judge
@@ -68,7 +69,7 @@ def test_what_the_server_gave_up_is_killed_before_anything_is_started():
     state.take([batch(3)])
     assert state.spawnable() == {}
     assert state.capacity() == {}
-    state.classic_ended(1, None, "")
+    state.classic_ended(1, RemoteExit(status=TI.ERROR))
     assert [launch.task_instance_id for launch in state.spawnable()["here"]] == [3]
 
 
