@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobmon.server.sql import Session
 
 #: Of more failures only the newest count; and of the attempts only those that are among the newest of the server.
-FAILURES_MAX: Final = 20_000
+FAILURES_MAX: Final = 10_000
 ATTEMPTS_MAX: Final = 100_000
 GROUPS_MAX: Final = 1_000
 ERROR_CHARACTERS: Final = 1_000
