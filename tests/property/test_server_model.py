@@ -480,7 +480,10 @@ class ServerMachine(RuleBasedStateMachine):
         self.database.now += OVERDUE_MICROSECONDS
         self.database.run(triaging.triage, self.run_id)
         for attempt_id in self.model.live("O"):
-            self.model.move(attempt_id, TI.NO_HEARTBEAT)
+            if attempt_id in self.model.packed:
+                self.model.move(attempt_id, TI.UNKNOWN_ERROR, Cause.WORKER_LOST)
+            else:
+                self.model.move(attempt_id, TI.NO_HEARTBEAT)
         for attempt_id in self.model.live("IR"):
             self.model.move(attempt_id, TI.TRIAGING)
 

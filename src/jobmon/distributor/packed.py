@@ -47,9 +47,18 @@ class PackedBatches:
     def __init__(self) -> None:
         self._batches: dict[int, _Batch] = {}
         self._batch_of: dict[int, int] = {}
+        self._awaited: set[int] = set()  # batches that came here to be submitted
         self._identities = itertools.count(-1, -1)
         self._news = JobNews()
         self._in_flight = JobNews()
+
+    def await_submission(self, number: int) -> None:
+        """Note a batch that is to be submitted from here: nobody else has done so."""
+        self._awaited.add(number)
+
+    def knows(self, number: int) -> bool:
+        """Whether a batch is, or was, to be submitted from here, or was taken over."""
+        return number in self._batches or number in self._awaited
 
     def open(self, number: int, cluster_name: str, untaken: int) -> None:
         """Note a batch, of which the server says how many attempts no job has taken."""

@@ -74,6 +74,8 @@ class DistributorState:
         """Take attempts that the server hands over."""
         for given in launches:
             cluster = self._clusters.get(given.cluster_name)
+            if given.plan is not None and self.packed.knows(given.batch_number):
+                continue
             attempts = [one for one in translate.attempts_of(given) if self._is_wanted(one, cluster)]
             if cluster is None or not attempts:
                 continue
@@ -81,6 +83,7 @@ class DistributorState:
                 cluster.waiting.extend(attempts)
             elif given.plan is not None:  # whole: its jobs take what the server says
                 cluster.batches.append(given)
+                self.packed.await_submission(given.batch_number)
             else:
                 cluster.batches.append(narrowed(given, {one.task_instance_id for one in attempts}))
             self._waiting_ids.update((one.task_instance_id, given.cluster_name) for one in attempts)
@@ -391,7 +394,7 @@ class DistributorState:
         """Take over packed batches and their jobs; return cluster -> batches of which it is not known what they are."""
         unknown: dict[str, list[int]] = {}
         for batch in batches:
-            if batch.cluster_name not in self._clusters or self.packed.cluster_of(batch.batch_number) is not None:
+            if batch.cluster_name not in self._clusters or self.packed.knows(batch.batch_number):
                 continue
             self.packed.open(batch.batch_number, batch.cluster_name, batch.untaken)
             self._hold_jobs(batch.batch_number, batch.cluster_name, batch.distributor_ids)

@@ -133,6 +133,17 @@ def test_packed_batches_are_taken_over_by_their_jobs():
     assert one.adopt_packed([known, unknown]) == {}
 
 
+def test_registering_anew_doubts_nothing_that_is_being_submitted_here():
+    one = state(batch())
+    known = PackedBatch(batch_number=1, cluster_name="c", untaken=4, submitted=False, distributor_ids=[])
+    assert one.adopt_packed([known]) == {}
+    (given,) = one.submittable()["c"]
+    assert one.adopt_packed([known]) == {}
+    one.packed_submitted(given, ["7_0"])
+    one.take([batch()])
+    assert one.submittable() == {}, "it came twice"
+
+
 def test_what_was_not_submitted_is_told_as_nothing():
     one = state()
     one.adopt_packed([PackedBatch(batch_number=2, cluster_name="c", untaken=4, submitted=False, distributor_ids=[])])

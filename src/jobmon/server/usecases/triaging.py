@@ -26,6 +26,9 @@ def triage(tx: Transaction, run_id: int) -> TriageResponse:
     if tx.now <= grace:
         return TriageResponse(triaging=0, no_heartbeat=0)
     doubted, silent = _overdue(tx, run_id, _DOUBTED), _overdue(tx, run_id, (TI.LAUNCHED,))
+    packed = _packed(tx, silent)  # these wait in, or for, a job that others share: it is not their fault
+    transitions.move_all(tx, sorted(packed), TI.UNKNOWN_ERROR, Cause.WORKER_LOST)
+    silent = [one for one in silent if one not in packed]
     return TriageResponse(
         triaging=transitions.move_all(tx, doubted, TI.TRIAGING, None),
         no_heartbeat=transitions.move_all(tx, silent, TI.NO_HEARTBEAT, Cause.NO_HEARTBEAT),
@@ -38,4 +41,18 @@ def _overdue(tx: Transaction, run_id: int, statuses: Sequence[TI]) -> list[int]:
         run=run_id,
         statuses=statuses,
         now=tx.now,
+    )
+
+
+def _packed(tx: Transaction, ids: Sequence[int]) -> set[int]:
+    if not ids:
+        return set()
+    return set(
+        tx.column(
+            """
+            SELECT ti.id FROM task_instance ti JOIN packed_batch p ON p.batch_id = ti.batch_id
+            WHERE ti.id IN (:ids...)
+            """,
+            ids=ids,
+        )
     )
