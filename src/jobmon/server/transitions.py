@@ -292,20 +292,27 @@ def attempt_deadline(tx: Transaction) -> int:
 # The three statements below move thousands of rows at once; their guards come from the table.
 
 
-def queue_tasks(tx: Transaction, run: RunRow, task_ids: Sequence[int], task_resources_id: int, cluster_id: int) -> None:
-    """Move tasks to QUEUED, with a new attempt each. Tasks that may not be queued stay as they are."""
+def queue_tasks(
+    tx: Transaction, run: RunRow, task_ids: Sequence[int], task_resources_id: int, cluster_id: int, seen: int
+) -> None:
+    """Move tasks to QUEUED, with a new attempt each. Tasks that may not be queued stay as they are.
+
+    So do those that changed after `seen`: whoever asks does not know yet.
+    """
     values = {
         "ids": task_ids,
         "workflow": run.workflow_id,
         "sources": _sources(Machine.TASK, TaskStatus.QUEUED),
         "resources": task_resources_id,
+        "seen": seen,
     }
     tx.run(
         """
         INSERT INTO task_instance
             (task_id, number, workflow_run_id, cluster_id, task_resources_id, status, queued_at, charged)
         SELECT id, attempt_count + 1, :run, :cluster, :resources, :queued, :now, FALSE FROM task
-        WHERE id IN (:ids...) AND +workflow_id = :workflow AND +status IN (:sources...) ORDER BY id
+        WHERE id IN (:ids...) AND +workflow_id = :workflow AND +status IN (:sources...)
+        AND +status_at <= :seen ORDER BY id
         """,
         **values,
         run=run.id,
@@ -318,6 +325,7 @@ def queue_tasks(tx: Transaction, run: RunRow, task_ids: Sequence[int], task_reso
         UPDATE task SET status = :queued, status_at = :stamp, attempt_count = attempt_count + 1,
             task_resources_id = :resources
         WHERE id IN (:ids...) AND +workflow_id = :workflow AND +status IN (:sources...)
+        AND +status_at <= :seen
         """,
         **values,
         queued=TaskStatus.QUEUED.value,

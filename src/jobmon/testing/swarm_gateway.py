@@ -171,7 +171,7 @@ class FakeSwarmGateway:
         self.requests["bind"] += 1
         return [self._resources.setdefault(resources, len(self._resources) + 100) for resources in task_resources]
 
-    async def queue_task_batches(self, batches: Sequence[QueueBatch]) -> QueueResponse:
+    async def queue_task_batches(self, batches: Sequence[QueueBatch], seen: datetime | None = None) -> QueueResponse:
         """Queue tasks and let them run."""
         self.requests["queue"] += 1
         await asyncio.sleep(0)

@@ -262,7 +262,7 @@ class Run:
         self.epoch = answer.epoch
         return answer
 
-    async def queue(self, task_ids: list[int] | None = None) -> dict[str, list[int]]:
+    async def queue(self, task_ids: list[int] | None = None, seen: datetime | None = None) -> dict[str, list[int]]:
         batch = QueueBatch(
             array_id=self.bound.array_id,
             task_ids=self.bound.task_ids if task_ids is None else task_ids,
@@ -270,7 +270,8 @@ class Run:
             cluster_id=self.bound.cluster_id,
         )
         route = f"/workflow_runs/{self.id}/queue"
-        return (await self.bound.world.post(route, QueueResponse, QueueRequest(batches=[batch]))).tasks_by_status
+        message = QueueRequest(batches=[batch], seen=seen)
+        return (await self.bound.world.post(route, QueueResponse, message)).tasks_by_status
 
     async def sync(self, *reports: Report, **message: Any) -> SyncResponse:
         request = SyncRequest(epoch=message.pop("epoch", self.epoch), reports=list(reports), **message)

@@ -110,6 +110,19 @@ async def test_every_repeat_gives_the_same_answer_and_changes_nothing(world):
     assert (await bound.changes(since=stamp.isoformat())).tasks_by_status == {}
 
 
+async def test_a_request_to_queue_that_comes_again_after_its_attempt_failed_queues_nothing(world):
+    """Found by the simulation (seed 740): it was one more than the limit allowed."""
+    bound = await world.bound(1)
+    run = await bound.start()
+    await run.register()
+    seen = (await bound.changes()).time
+    await run.queue(seen=seen)
+    (attempt,) = (await run.launched()).task_instance_ids
+    await run.sync(report(attempt, TI.ERROR, cause="exit code"))
+    assert await run.queue(seen=seen) == {"G": bound.task_ids}
+    assert await run.queue(seen=(await bound.changes()).time) == {"Q": bound.task_ids}
+
+
 async def test_the_same_arguments_with_other_tasks_are_refused_with_the_difference(world):
     bound = await world.bound(2)
     other = replace(bound.request, task_hash="x" * 64, task_counts={"t": 5, "u": 1})

@@ -511,7 +511,7 @@ def test_only_a_bound_run_that_has_not_ended_can_be_run(status):
 def test_an_error_inside_is_in_the_result():
     server = FakeSwarmGateway(independent(1))
 
-    async def broken(batches):
+    async def broken(batches, seen=None):
         raise ZeroDivisionError
 
     server.queue_task_batches = broken
@@ -535,7 +535,7 @@ def test_what_the_server_will_not_queue_now_is_tried_again_after_news():
     answer = server.queue_task_batches
     refusals = []
 
-    async def reluctant(batches):
+    async def reluctant(batches, seen=None):
         if not refusals:
             refusals.append(batches[0].task_ids.pop())
             response = await answer(batches)

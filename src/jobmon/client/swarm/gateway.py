@@ -280,13 +280,19 @@ class ServerGateway:
         )
         return await self.queue_task_batches([batch])
 
-    async def queue_task_batches(self, batches: Sequence[swarm.QueueBatch]) -> QueueResponse:
+    async def queue_task_batches(
+        self, batches: Sequence[swarm.QueueBatch], seen: datetime | None = None
+    ) -> QueueResponse:
         """Queue several batches in one transaction; together at most `QUEUE_BATCH_MAX` tasks.
+
+        Args:
+            batches: what to queue.
+            seen: the `time` up to which changes are known; tasks that changed later are left as they are.
 
         Raises:
             StaleRun: a newer run exists, or this one is final or told to make room.
         """
-        message = swarm.QueueRequest(batches=list(batches))
+        message = swarm.QueueRequest(batches=list(batches), seen=seen)
         return await self._send(
             _Exchange(self._run("queue"), message, swarm.QueueResponse, lambda r: QueueResponse(r.tasks_by_status))
         )

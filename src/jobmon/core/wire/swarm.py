@@ -28,9 +28,12 @@ class QueueRequest:
 
     At most `QUEUE_BATCH_MAX` tasks in all batches together. Tasks that may not be queued are left as they are.
     409 `StaleRun` when a newer run exists or this one is final or told to make room.
+    `seen`: the last stamp of the change feed that was taken in. A task that has changed since is left as it is: the
+    request was sent before that, and has come late or again.
     """
 
     batches: list[QueueBatch]
+    seen: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jobmon.core.exceptions import StaleRun, WorkflowRunStateError
 from jobmon.core.wire.swarm import QUEUE_BATCH_MAX, QueueBatch, QueueRequest, QueueResponse
 from jobmon.server import transitions
+from jobmon.server.models.types import to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.usecases.runs import require_run
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 from jobmon.core.constants import WorkflowRunStatus
 
+#: Later than any stamp, microseconds.
+FAR_FUTURE = 1 << 62
 _NOT_YET = (WorkflowRunStatus.REGISTERED, WorkflowRunStatus.LINKING)
 
 
@@ -31,9 +34,10 @@ def queue(tx: Transaction, run_id: int, request: QueueRequest) -> QueueResponse:
         raise InvalidValue(f"batches: at most {QUEUE_BATCH_MAX} tasks in one request.")
     run = require_run(tx, run_id)
     _require_queuing(run)
+    seen = FAR_FUTURE if request.seen is None else to_microseconds(request.seen)
     for batch in request.batches:
         _require_resources(tx, batch)
-        transitions.queue_tasks(tx, run, batch.task_ids, batch.task_resources_id, batch.cluster_id)
+        transitions.queue_tasks(tx, run, batch.task_ids, batch.task_resources_id, batch.cluster_id, seen)
     return QueueResponse(tasks_by_status=_statuses(tx, run.workflow_id, wanted))
 
 

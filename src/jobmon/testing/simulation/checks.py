@@ -109,8 +109,8 @@ class Commands:
                 yield f"attempt {command.attempt} finished well and is recorded as {status}"
 
     def note_force(self) -> None:
-        """A person closes what was told to end."""
-        self.closed_by_force.update(self._running)
+        """A person closes what was told to end, whether it runs or its end was not told yet."""
+        self.closed_by_force |= self._started
 
     def _start(self, command: Command) -> None:
         who = f"attempt {command.attempt} of task {command.task_id}"
@@ -121,7 +121,7 @@ class Commands:
         if status == TaskStatus.DONE:
             self._complain(f"{who} was started though the task is recorded as done")
         others = [other for other in self._running.values() if other.task_id == command.task_id]
-        if any(not self._is_given_up(other) for other in others):
+        if any(not self._is_given_up(other) for other in others) and not self._is_given_up(command):
             self._complain(f"{who} was started while another attempt of the task runs")
         self._running[command.attempt] = command
         self._check_launcher(who, command)

@@ -127,7 +127,8 @@ class Scheduler:
             return None
         try:
             await self._bind(chosen)
-            answer = await self._gateway.queue_task_batches([_message(batch) for batch in chosen.batches])
+            batches = [_message(batch) for batch in chosen.batches]
+            answer = await self._gateway.queue_task_batches(batches, self._state.last_sync)
         except BaseException:
             self.make_ready_again(chosen.tasks)
             raise
