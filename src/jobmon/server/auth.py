@@ -49,6 +49,11 @@ def _came_through_unix_socket(scope: Scope) -> bool:
 
 async def _refuse(send: Send) -> None:
     status, problem = problem_of(Unauthorized())
-    headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+    content = wire.encode(problem)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(content)),  # workers understand nothing else
+        (b"www-authenticate", b"Bearer"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": wire.encode(problem)})
+    await send({"type": "http.response.body", "body": content})

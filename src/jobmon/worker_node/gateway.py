@@ -146,7 +146,7 @@ def _connect(place: Place, timeout: float) -> socket:
 
 
 def _read_answer(line: socket) -> tuple[int, bytes]:
-    """Read one answer with a Content-Length; the server's answers to workers always have one."""
+    """Read one answer with a Content-Length; the server's answers to workers have one, and others have no content."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += _more(line, received)
@@ -159,7 +159,7 @@ def _read_answer(line: socket) -> tuple[int, bytes]:
             length = int(value)
     while len(content) < length:
         content += _more(line, content)
-    return int(words[0].split(b" ")[1]), content
+    return int(words[0].split(b" ")[1]), content[:length]
 
 
 def _more(line: socket, received: bytes) -> bytes:
