@@ -197,7 +197,8 @@ class SlurmDistributor(ClusterDistributor):
             logger.warning("Cluster %s has no accounting, usage will be missing: %s", self.cluster_name, error)
             self._has_accounting = "disabled" not in str(error).lower()
         except ClusterUnavailable as error:
-            level = logging.DEBUG if self._was_accounting_away else logging.WARNING
+            is_news = not (self._was_accounting_away or self._runner.is_closed)
+            level = logging.WARNING if is_news else logging.DEBUG
             logger.log(level, "Accounting of cluster %s does not answer: %s", self.cluster_name, error)
             self._was_accounting_away = True
         return []

@@ -159,6 +159,11 @@ class SlurmRunner:
         finally:
             self._questions.discard(process)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no answer is waited for any more."""
+        return self._is_closed
+
     def close(self) -> None:
         """Wait for no answer any more; what is being told to Slurm is told to the end."""
         self._is_closed = True
