@@ -14,7 +14,7 @@ from jobmon.testing.simulation.scenario import FAULTS, GRID_FAULTS, Lies
 from jobmon.testing.simulation.world import simulate
 
 BLOCK = 10
-#: A few that have all; choose others when scenarios are drawn in another way.
+#: A few that have all, or had when they were chosen: then the test is fast.
 SEEDS_WITH_ALL_FAULTS = (24, 81, 10, 40, 25, 49, 20, 19)
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", str(SEEDS_DEFAULT if os.environ.get("CI") else 100)))
 
@@ -41,6 +41,10 @@ def test_a_seed_replays_exactly_in_another_process():
 
 
 def test_faults_and_lies_of_every_kind_happen():
-    summary = summarize(map(simulate, SEEDS_WITH_ALL_FAULTS))
     lies = {f"grid {each.name.replace('_', ' ')}" for each in fields(Lies) if each.name != "has_arrays"}
-    assert {*FAULTS, *GRID_FAULTS, *lies} <= set(summary.faults)
+    missing = {*FAULTS, *GRID_FAULTS, *lies}
+    for seed in (*SEEDS_WITH_ALL_FAULTS, *range(60)):
+        missing -= set(simulate(seed).faults)
+        if not missing:
+            return
+    raise AssertionError(f"never seen: {sorted(missing)}")
