@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 
 
 def ask_on_terminal() -> bool:
-    """Ask the user whether to stop; no answer (end of input) means yes."""
-    sys.stderr.write("\nStop this workflow and end its running tasks? [y/N] (Ctrl-C again: yes) ")
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    is_meant = not answer or answer.strip().lower() in ("y", "yes")
-    sys.stderr.write("Stopping.\n" if is_meant else "Going on.\n")
-    sys.stderr.flush()
-    return is_meant
+    """Ask the user whether to stop.
+
+    No answer (end of input, or Ctrl-C instead of one) means yes. A Ctrl-C that follows a no at once asks again.
+    """
+    while True:
+        sys.stderr.write("\nStop this workflow and end its running tasks? [y/N] (Ctrl-C again: yes) ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        is_meant = not answer or answer.strip().lower() in ("y", "yes")
+        try:
+            sys.stderr.write("Stopping.\n" if is_meant else "Going on.\n")
+            sys.stderr.flush()
+            return is_meant
+        except KeyboardInterrupt:
+            if is_meant:
+                return True
 
 
 def on_terminal() -> bool:
