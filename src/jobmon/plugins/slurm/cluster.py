@@ -17,7 +17,7 @@ from jobmon.core.exceptions import ClusterFull, ClusterUnavailable, JobmonError,
 from jobmon.plugins.slurm import commands, parsing
 from jobmon.plugins.slurm.commands import Mark, Submission
 from jobmon.plugins.slurm.discovery import SHOW_CONFIGURATION
-from jobmon.plugins.slurm.endings import Ending, endings_of_accounting, remote_exit
+from jobmon.plugins.slurm.endings import Ending, endings_of_accounting, last_words, remote_exit
 from jobmon.plugins.slurm.runner import SlurmRefused, SlurmRunner
 from jobmon.plugins.slurm.view import (
     Endings,
@@ -57,9 +57,6 @@ ROOM_MAX: Final = 1_000_000
 #: What jobs themselves write, not their commands, goes to one file of a workflow.
 OUTPUT_FILE: Final = "slurm-jobs.log"
 OUTPUT_TAIL_BYTES_MAX: Final = 64 * 1024
-NOTE_CHARACTERS_MAX: Final = 500
-#: How a worker's complaints begin; its job's id follows.
-WORKER_COMPLAINT: Final = "jobmon worker"
 WORKER_MODULE: Final = "jobmon.worker_node.start"
 #: What `scancel` says of jobs that are over already.
 _OVER_ALREADY: Final = ("invalid job id", "already completing or completed")
@@ -271,7 +268,7 @@ class SlurmDistributor(ClusterDistributor):
             found = self._settled(distributor_ids)
         written = self._written() if any(ending.state == "FAILED" for ending in found.values()) else []
         return {
-            identity: remote_exit(ending, user_name, _last_words(written, identity))
+            identity: remote_exit(ending, user_name, last_words(written, identity))
             for identity, ending in found.items()
         }
 
@@ -328,13 +325,6 @@ def _part(submitted: dict[int, str], error: JobmonError) -> dict[int, str]:
         raise error
     logger.warning("%d steps of an array were submitted, then: %s", len(submitted), error)
     return submitted
-
-
-def _last_words(written: Sequence[str], identity: str) -> str:
-    """Return the last line that names this job, else the last one that names none."""
-    own = [line for line in written if identity in line]
-    common = [line for line in written if not line.startswith(WORKER_COMPLAINT)]
-    return next(reversed(own or common), "")[:NOTE_CHARACTERS_MAX]
 
 
 def _reason(held: Held) -> str:

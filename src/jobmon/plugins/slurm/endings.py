@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,9 +12,12 @@ from jobmon.plugins.slurm.commands import ENDED_STATES
 from jobmon.plugins.slurm.parsing import AccountingRow, QueueRow, wait_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 SIGKILL: Final = 9
+NOTE_CHARACTERS_MAX: Final = 500
+#: Whoever begins a line like this names the job.
+_NAME_THEIR_JOB: Final = ("jobmon worker", "slurmstepd")
 #: Slurm's own numbers in place of a signal: slurmd could not open the job's output file.
 OUTPUT_NOT_OPENED: Final = 53
 _TI = TaskInstanceStatus
@@ -167,3 +171,14 @@ def _is_above_request(ending: Ending) -> bool:
     """Where Slurm watches memory instead of having the kernel fence it, it kills without saying why."""
     peak, requested = ending.max_rss_bytes, ending.requested_bytes
     return bool(peak and requested and peak >= requested)
+
+
+def last_words(written: Sequence[str], identity: str) -> str:
+    """Return the last line that names this job, else the last one that names none.
+
+    A job is named by its id as a word of its own, or in the path of its script; the id must not be found in a time.
+    """
+    naming = re.compile(rf"(?<![\w:./-]){re.escape(identity)}(?![\w./-]|:\d)|/job0*{re.escape(identity)}/")
+    own = [line for line in written if naming.search(line)]
+    common = [line for line in written if not line.startswith(_NAME_THEIR_JOB)]
+    return next(reversed(own or common), "")[:NOTE_CHARACTERS_MAX]
