@@ -72,6 +72,16 @@ class Transaction(Session):
             self.run("UPDATE logical_clock SET stamp = :stamp WHERE id = 1", stamp=self._stamp)
         return self._stamp
 
+    @property
+    def known_until(self) -> int:
+        """The logical time up to which all changes are visible here; what this transaction changes may come after it.
+
+        Several requests share a transaction and its stamp: whoever asked first must hear what came after him, too.
+        """
+        if self._stamp is not None:
+            return self._stamp - 1
+        return int(self.value("SELECT stamp FROM logical_clock WHERE id = 1"))
+
     def wake(self, audience: Audience, workflow_id: int) -> None:
         """Wake who waits for news of a workflow, once this is committed."""
         self.effects.topics.add((audience, workflow_id))

@@ -5,6 +5,7 @@ from server_world import CLUSTER, RUN, TI, Refused, report
 
 from jobmon.core.constants import Cause
 from jobmon.core.wire.launching import (
+    SyncRequest,
     WorkerReportRequest,
     WorkerReportResponse,
     WorkerStartRequest,
@@ -12,6 +13,7 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.core.wire.monitoring import TaskDetail, TaskExplanation
 from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
+from jobmon.server.usecases.reporting import sync, worker_report
 from jobmon.server.usecases.watching import PAUSE_SECONDS_MAX
 
 
@@ -174,6 +176,27 @@ async def test_a_distributor_hears_what_its_workers_told_the_server(world):
     assert second in heard.ended
     assert third not in heard.ended
     assert (await run.sync(ended_since=heard.ended_until)).ended == []
+
+
+async def test_what_ends_after_the_question_in_its_transaction_is_heard_the_next_time(world):
+    """Requests that wait share a transaction and its stamp; under load an ending got lost between two questions."""
+    _, run, registered, batch = await launched(world, 2)
+    for number, attempt in enumerate(batch.task_instance_ids):
+        await start_worker(world, attempt, pid=number)
+    first, second = (
+        WorkerReportRequest(reports=[report(attempt, TI.DONE, exit_code=0)]) for attempt in batch.task_instance_ids
+    )
+    question = SyncRequest(epoch=registered.epoch, ended_since=registered.stamp, key="between")
+
+    def together(tx):
+        worker_report(tx, first)
+        answer = sync(tx, run.id, question)
+        worker_report(tx, second)
+        return answer
+
+    heard = await world.app.state.services.writer.run(together)
+    assert heard.ended == batch.task_instance_ids[:1]
+    assert batch.task_instance_ids[1] in (await run.sync(ended_since=heard.ended_until)).ended
 
 
 async def test_an_open_poll_that_hears_of_the_end_of_its_run_hears_of_the_last_endings(world):

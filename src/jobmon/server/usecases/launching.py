@@ -70,7 +70,7 @@ def register(tx: Transaction, run_id: int, request: DistributorRequest) -> Distr
         report_by_buffer=tx.settings.report_by_buffer,
         packed=packing.packed_batches(tx, run.workflow_id),
         server_identity=tx.value("SELECT word FROM server_identity WHERE id = 1"),
-        stamp=tx.value("SELECT stamp FROM logical_clock WHERE id = 1"),
+        stamp=tx.known_until,
     )
 
 

@@ -49,7 +49,7 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     if len(request.reports) > REPORTS_PER_REQUEST_MAX:
         raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
     standing = _standing(tx, run_id, request.epoch)
-    until = None if request.ended_since is None else tx.value("SELECT stamp FROM logical_clock WHERE id = 1")
+    until = None if request.ended_since is None else tx.known_until
     moves = _take(tx, request.reports, request.alive)
     if standing.is_fenced:
         return SyncResponse(
