@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import packing, reasons
-from jobmon.core.constants import TaskStatus
+from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, TaskStatus
 from jobmon.core.wire.monitoring import (
     DependenciesResponse,
     Neighbour,
@@ -296,7 +296,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
         counts=counts,
         blocked=blocked,
         run=_run(session, workflow_id, now),
-        limits=_all_limits(session, workflow_id, limit),
+        limits=_all_limits(session, workflow_id, limit, counts),
         cores=_cores(session, workflow_id),
         packed=_packed(session, workflow_id),
     )
@@ -322,15 +322,19 @@ def _blocked(session: Session, workflow_id: int, dag_id: int) -> int:
     )
 
 
-def _all_limits(session: Session, workflow_id: int, limit: int) -> tuple[reasons.Limits, ...]:
-    flying = _in_flight(session, workflow_id)
+def _all_limits(
+    session: Session, workflow_id: int, limit: int, counts: Mapping[str, int]
+) -> tuple[reasons.Limits, ...]:
     rows: Sequence[tuple[Any, ...]] = session.rows(
         "SELECT id, name, max_concurrently_running FROM task_array WHERE workflow_id = :id ORDER BY id", id=workflow_id
     )
+    is_limited = any(template_limit < MAX_CONCURRENTLY_RUNNING for _, _, template_limit in rows)
+    flying = _in_flight(session, workflow_id) if is_limited else {}  # tasks are counted by array only where it matters
+    in_flight = sum(count for status, count in counts.items() if status in reasons.IN_FLIGHT)
     return tuple(
         reasons.Limits(
             workflow=limit,
-            in_flight=sum(flying.values()),
+            in_flight=in_flight,
             template=template_limit,
             template_name=name,
             template_in_flight=flying.get(array_id, 0),
