@@ -86,6 +86,17 @@ def checked_limit(value: object, what: str = "max_concurrently_running") -> int:
     return value
 
 
+def checked_chunk_size(value: object, what: str = "chunk_size") -> int:
+    """Return how many things to send or fetch at once.
+
+    Raises:
+        ValueError: not a whole number from 1 on.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what} must be a whole number from 1 on, not {value!r}; leave it out for 500.")
+    return value
+
+
 def checked_cluster_name(name: object) -> str:
     """Return a cluster's name, or "" for none.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jobmon.client.array import Array, duplicate
-from jobmon.client.defaults import HasToolDefaults, checked_limit, name_hint
+from jobmon.client.defaults import HasToolDefaults, checked_chunk_size, checked_limit, name_hint
 from jobmon.client.task import Task, checked_attributes
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 from jobmon.core.exceptions import InvalidResources
@@ -56,7 +56,7 @@ class Workflow(HasToolDefaults):
         self.description = str(description or "")
         self.workflow_attributes = checked_attributes(workflow_attributes, "workflow_attributes")
         self.max_concurrently_running = checked_limit(max_concurrently_running)
-        self.chunk_size = chunk_size
+        self.chunk_size = checked_chunk_size(chunk_size)
         self.tasks: dict[int, Task] = {}
         self.arrays: dict[str, Array] = {}
         self.workflow_id: int | None = None

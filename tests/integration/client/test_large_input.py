@@ -5,6 +5,8 @@ import time
 import pytest
 
 from jobmon.client.api import Tool
+from jobmon.client.swarm.builder import SwarmBuilder
+from jobmon.client.swarm.gateway import ServerGateway
 from jobmon.core.constants import WorkflowRunStatus
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.requester import Requester
@@ -50,10 +52,20 @@ def test_a_workflow_whose_every_task_belongs_to_another_template(tool):
     assert len(workflow.arrays) == 100
 
 
-@pytest.mark.parametrize("chunk_size", [0, 1, 10**9])
+@pytest.mark.parametrize("chunk_size", [1, 10**9])
 def test_chunk_size_is_a_hint_that_nothing_breaks_on(tool, template, chunk_size):
     tasks = template.create_tasks(number=[1, 2])
     assert workflow_of(tool, f"chunks {chunk_size}", tasks, chunk_size=chunk_size).run() == WorkflowRunStatus.DONE
+
+
+@pytest.mark.parametrize("chunk_size", [0, -1, "x", 2.5, True, None])
+def test_chunks_of_a_size_that_is_none_are_refused_at_once(tool, chunk_size):
+    with pytest.raises(ValueError, match=f"chunk_size must be a whole number from 1 on, not {chunk_size!r}"):
+        tool.create_workflow("never made", chunk_size=chunk_size)
+    with pytest.raises(ValueError, match=f"edge_chunk_size must be a whole number from 1 on, not {chunk_size!r}"):
+        SwarmBuilder(Requester.from_defaults(), 1).build_from_workflow_id(1, chunk_size)
+    with pytest.raises(ValueError, match=f"chunk_size must be a whole number from 1 on, not {chunk_size!r}"):
+        ServerGateway(Requester.from_defaults(), 1, 1).get_tasks_sync(chunk_size=chunk_size)
 
 
 @pytest.mark.parametrize("chunk_size", [0, -1, 10_001])

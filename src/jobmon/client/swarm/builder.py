@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client import garbage
 from jobmon.client.clusters import Clusters
+from jobmon.client.defaults import checked_chunk_size
 from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.gateway import ServerGateway
 from jobmon.client.swarm.state import StateUpdate, SwarmState
@@ -194,8 +195,7 @@ class SwarmBuilder:
             ValueError: there is no such workflow.
             WorkflowNotResumable: it needs a Python function, which only the user's script has.
         """
-        if edge_chunk_size < 1:
-            raise ValueError(f"edge_chunk_size must be at least 1, not {edge_chunk_size}.")
+        checked_chunk_size(edge_chunk_size, "edge_chunk_size")
         gateway = self._open(workflow_id)
         metadata = gateway.get_workflow_metadata_sync()
         state = SwarmState(

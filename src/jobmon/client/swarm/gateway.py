@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from jobmon.client.defaults import checked_chunk_size
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire import swarm
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
@@ -337,7 +338,7 @@ class ServerGateway:
         return self._send_sync(self._tasks(max_task_id, chunk_size))
 
     def _tasks(self, max_task_id: int, chunk_size: int) -> _Exchange[swarm.TasksPage, dict[int, Any]]:
-        query = {"max_task_id": max_task_id, "chunk_size": chunk_size}
+        query = {"max_task_id": max_task_id, "chunk_size": checked_chunk_size(chunk_size)}
         return _Exchange(self._workflow("tasks"), query, swarm.TasksPage, _tasks, "get")
 
     async def get_downstream_tasks(self, task_ids: list[int], dag_id: int) -> DownstreamTasksResponse:
