@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from jobmon.server.sql import _TRANSLATIONS, Session
+from jobmon.server.sql import _TRANSLATIONS, ROWS_PER_INSERT, Session
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,28 @@ def test_rows_come_and_go(session):
     assert session.column("SELECT id FROM t WHERE id IN (:ids...)", ids=[]) == []
     assert session.run("UPDATE t SET a = :a WHERE id IN (:ids...)", a="x", ids=(1, 2)) == 2
     assert session.value("SELECT a FROM t WHERE id = :id", id=9) is None
+
+
+@pytest.mark.parametrize("count", [0, 1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, 2 * ROWS_PER_INSERT + 3])
+def test_many_rows_are_inserted_in_order_and_numbered_in_a_row(session, count):
+    session.run("INSERT INTO t (id, a) VALUES (41, 'before')")
+    sql = "INSERT INTO t (a) VALUES (?)"
+    rows = [(f"row {number}",) for number in range(count)]
+    session.begin(writing=True)
+    ids = session.insert_many(sql, rows)
+    assert ids == range(42, 42 + count)
+    session.commit()
+    assert session.rows("SELECT id, a FROM t WHERE id > 41 ORDER BY id") == [
+        (row_id, *row) for row_id, row in zip(ids, rows, strict=True)
+    ]
+
+
+def test_ids_are_not_told_where_some_rows_were_there(session):
+    session.run("CREATE UNIQUE INDEX u ON t (a)")
+    session.insert("t", a="row 70")
+    rows = [(f"row {number}",) for number in range(100)]
+    assert session.insert_many("INSERT INTO t (a) VALUES (?) ON CONFLICT DO NOTHING", rows) is None
+    assert session.value("SELECT COUNT(*) FROM t") == 100
 
 
 def test_a_rollback_forgets(session):

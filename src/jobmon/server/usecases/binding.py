@@ -231,14 +231,13 @@ def join_tasks(parts: Sequence[TasksResponse]) -> TasksResponse:
 def find_tasks(tx: Transaction, workflow_id: int, request: TasksRequest) -> TasksResponse:
     """Create tasks of one array, or find them by node; a found one that is not DONE gets the new definition."""
     _check_tasks(tx, workflow_id, request)
-    node_ids = _nodes(tx, request)
-    found = _tasks_of(tx, workflow_id, node_ids)
+    node_ids, known = _nodes(tx, request)
+    found = _tasks_of(tx, workflow_id, known)
     positions = range(len(node_ids))
     _update_tasks(tx, request, [(at, found[node_ids[at]]) for at in positions if node_ids[at] in found])
     new = [at for at in positions if node_ids[at] not in found]
     if new:
-        _insert_tasks(tx, workflow_id, request, node_ids, new)
-        found |= _tasks_of(tx, workflow_id, [node_ids[at] for at in new])
+        found |= _insert_tasks(tx, workflow_id, request, node_ids, new)
         _insert_task_args(tx, request, [(at, found[node_ids[at]][0]) for at in new])
     _set_attributes(tx, request, [found[node_id][0] for node_id in node_ids])
     return TasksResponse(
@@ -262,24 +261,32 @@ def _check_tasks(tx: Transaction, workflow_id: int, request: TasksRequest) -> No
         raise InvalidValue(f"task_resources_ids: there is no {min(unknown)}.")
 
 
-def _nodes(tx: Transaction, request: TasksRequest) -> list[int]:
-    """Find or create the nodes, with their arguments, in the order of the request."""
+def _nodes(tx: Transaction, request: TasksRequest) -> tuple[list[int], list[int]]:
+    """Find or create the nodes, with their arguments, in the order of the request; also say which may have tasks.
+
+    Mostly all are known, because another workflow has them, or none is: so the first tells whether to look for them.
+    """
     version_id, hashes = request.task_template_version_id, request.node_hashes
-    found = _nodes_of(tx, version_id, hashes)
+    found = _nodes_of(tx, version_id, hashes) if _nodes_of(tx, version_id, hashes[:1]) else {}
+    known = list(found.values())
     new = [at for at, node_hash in enumerate(hashes) if node_hash not in found]
     if new:
         new_hashes = [hashes[at] for at in new]
-        tx.run_many(
+        ids = tx.insert_many(
             "INSERT INTO node (task_template_version_id, hash) VALUES (?, ?) ON CONFLICT DO NOTHING",
             [(version_id, node_hash) for node_hash in new_hashes],
         )
-        found |= _nodes_of(tx, version_id, new_hashes)
+        if ids is not None:
+            found |= zip(new_hashes, ids, strict=True)
+        else:
+            found |= _nodes_of(tx, version_id, new_hashes)
+            known = list(found.values())
         names = argument_ids(tx, request.node_args)
         tx.run_many(
             "INSERT INTO node_arg (node_id, argument_id, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             _argument_rows(request.node_args, names, [(at, found[hashes[at]]) for at in new]),
         )
-    return [found[node_hash] for node_hash in hashes]
+    return [found[node_hash] for node_hash in hashes], known
 
 
 def _nodes_of(tx: Transaction, version_id: int, hashes: Sequence[str]) -> dict[str, int]:
@@ -301,6 +308,8 @@ def _argument_rows(
 
 
 def _tasks_of(tx: Transaction, workflow_id: int, node_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
+    if not node_ids:
+        return {}
     rows = tx.rows(
         "SELECT node_id, id, status FROM task WHERE workflow_id = :workflow AND node_id IN (:nodes...)",
         workflow=workflow_id,
@@ -332,10 +341,11 @@ def _definitions(request: TasksRequest) -> list[tuple[Any, ...]]:
 
 def _insert_tasks(
     tx: Transaction, workflow_id: int, request: TasksRequest, node_ids: Sequence[int], new: Sequence[int]
-) -> None:
+) -> dict[int, tuple[int, str]]:
+    """Create tasks; return id and status by node."""
     definitions = _definitions(request)
     status, stamp = fsm.INITIAL[Machine.TASK].value, tx.stamp
-    tx.run_many(
+    ids = tx.insert_many(
         """
         INSERT INTO task (workflow_id, array_id, node_id, status, status_at, num_attempts, attempt_count,
             uncharged_in_a_row, name, command, max_attempts, task_resources_id, scales, fallback_queues, hash)
@@ -343,6 +353,9 @@ def _insert_tasks(
         """,
         [(workflow_id, request.array_id, node_ids[at], status, stamp, *definitions[at]) for at in new],
     )
+    if ids is None:
+        return _tasks_of(tx, workflow_id, [node_ids[at] for at in new])
+    return {node_ids[at]: (task_id, status) for at, task_id in zip(new, ids, strict=True)}
 
 
 def _insert_task_args(tx: Transaction, request: TasksRequest, owners: Sequence[tuple[int, int]]) -> None:
