@@ -246,12 +246,20 @@ def _helps(command: click.Command, path: str, level: int = 2) -> Iterator[str]:
                 yield from _helps(child, f"{path} {name}", level + 1)
 
 
+def page_messages() -> str:
+    """Return what the sources of the web page know of messages and statuses."""
+    import typescript
+
+    return str(typescript.wire())
+
+
 #: Page -> its author. A function returns None while what it describes does not exist.
 PAGES: list[tuple[str, Callable[[], str | None]]] = [
     ("explanation/state-machines.md", state_machines),
     ("reference/exceptions.md", exception_tree),
     ("reference/settings.md", settings),
     ("reference/cli.md", commands),
+    ("../ui/src/wire.ts", page_messages),
 ]
 
 
@@ -278,7 +286,7 @@ def main() -> int:
     checking = parser.parse_args().check
     stale = 0
     for name, author in PAGES:
-        path, text = DOCS / name, author()
+        path, text = (DOCS / name).resolve(), author()
         if text is None:
             continue
         if not checking:

@@ -126,6 +126,8 @@ def test_every_command(home, wait_until):
     at.both("cluster list", "multiprocess", list[definition.Cluster])
     at.both("cluster add other --plugin sequential --yes", "other is recorded", definition.Cluster)
     at.text("cluster remove other", "other is removed")
+    shown = at.both("ui --no-browser", r"^http://127\.0\.0\.1:\d+/#key=\w{64}&", dict[str, Any])
+    assert (shown["opened"], shown["tunnel"].split()[:2]) == (False, ["ssh", "-L"])
     at.both("db revision", "up to date", dict[str, Any])
     at.text("db upgrade", "nothing to do")
 

@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "login": ("jobmon.cli.login", "login", "Use the server of an institute, or your own again."),
     "server": ("jobmon.cli.server", "server", "The server of one's own: start, stop, status, logs."),
     "task": ("jobmon.cli.task", "task", "One task: status, output, why it does not run."),
+    "ui": ("jobmon.cli.ui", "ui", "Open the web page of the server."),
     "version": ("jobmon.cli.version", "version", "Print the version."),
     "workflow": ("jobmon.cli.workflow", "workflow", "Workflows: status, errors, why they do not go on, steering."),
 }

@@ -72,6 +72,16 @@ def write_access_file(access: AccessFile, data: Path) -> None:
     temporary.replace(path)
 
 
+def page_key(token: str) -> str:
+    """Return what the web page shows instead of the token: whoever has it may read, and nothing else.
+
+    It is the same for as long as the token is, so that an open page outlives the server's restarts.
+    """
+    import hmac
+
+    return hmac.new(token.encode(), b"web page", "sha256").hexdigest()
+
+
 def find_server(data: Path | None = None) -> AccessFile | None:
     """Return the access file of the living embedded server, or None if there is none.
 

@@ -26,6 +26,7 @@ from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
 from jobmon.server.reaper import Reaper
+from jobmon.server.routes import page
 from jobmon.server.routes.document import describe
 from jobmon.server.routes.shortcut import Shortcut
 from jobmon.server.routes.table import ENDPOINTS, HOT
@@ -74,7 +75,10 @@ def create_app(
         openapi_url=f"{wire.API_ROOT}/openapi.json",
         docs_url=f"{wire.API_ROOT}/docs",
         redoc_url=None,
-        routes=[Route(wire.API_ROOT + endpoint.path, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS],
+        routes=[
+            *(Route(wire.API_ROOT + endpoint.path, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS),
+            *page.ROUTES,
+        ],
         exception_handlers={HTTPException: _unknown_route},
     )
     app.openapi = lambda: describe(ENDPOINTS, VERSION)  # type: ignore[method-assign]

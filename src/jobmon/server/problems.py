@@ -33,6 +33,10 @@ class Unauthorized(exceptions.InvalidRequest):
     """This server wants a token: Authorization: Bearer <token>."""
 
 
+class Misdirected(exceptions.InvalidRequest):
+    """This server has no token and answers only to http://127.0.0.1 or localhost: a proxy must name that as Host."""
+
+
 #: The first class that fits decides. A kind that is not the name of a class in `core.exceptions` is given.
 _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
     (NotFound, 404, "NotFound"),
@@ -40,6 +44,7 @@ _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
     (InvalidValue, 422, "ValidationError"),
     (TooLarge, 413, "InvalidRequest"),
     (Unauthorized, 401, "Unauthorized"),
+    (Misdirected, 421, "InvalidRequest"),
     (exceptions.ServerUnavailable, 503, None),
     (exceptions.StaleRun, 409, None),
     (exceptions.InvalidRequest, 409, None),

@@ -27,9 +27,10 @@ class WorkflowSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowsResponse:
-    """GET /workflows?workflow_id=&user=&status=&unchanged_since=&limit=&counts=: newest first.
+    """GET /workflows?workflow_id=&user=&status=&name=&before=&unchanged_since=&limit=&counts=: newest first.
 
-    The first three are repeatable; `counts=false` leaves out the counts of tasks and attempts.
+    The first three are repeatable; `*` in the name stands for anything; `before`: only ids below it; `counts=false`
+    leaves out the counts of tasks and attempts.
     """
 
     workflows: list[WorkflowSummary]
@@ -51,7 +52,10 @@ class TaskSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSummariesResponse:
-    """GET /workflows/{workflow_id}/task_summaries?status=&limit= (status repeatable)"""
+    """GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=: by id, those above `after`.
+
+    The status is repeatable; `*` in the names stands for anything.
+    """
 
     tasks: list[TaskSummary]
 

@@ -23,6 +23,7 @@ from jobmon.core.wire.monitoring import (
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
 from jobmon.server.models.types import to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.queries.matching import Conditions
 from jobmon.server.queries.presence import require
 
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ _FAILED: Final = tuple(sorted(fsm.TERMINAL[Machine.TASK_INSTANCE] - {TaskInstanc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowsQuery:
-    """Which workflows; no ids, users, statuses or time: all."""
+    """Which workflows; no ids, users, statuses, name or time: all. `before`: only older ones than this id."""
 
     workflow_id: list[int] = field(default_factory=list)
     user: list[str] = field(default_factory=list)
     status: list[str] = field(default_factory=list)
+    name: str = ""
+    before: int | None = None
     unchanged_since: datetime | None = None
     counts: bool = True
     limit: int = 100
@@ -48,9 +51,12 @@ class WorkflowsQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TasksQuery:
-    """Which tasks; no status: all."""
+    """Which tasks; no status, no names: all. `after`: only those with ids above it."""
 
     status: list[str] = field(default_factory=list)
+    array: str = ""
+    name: str = ""
+    after: int = 0
     limit: int = 1_000
 
 
@@ -73,28 +79,24 @@ def _time(stored: int | None) -> datetime | None:
 
 def workflows(session: Session, query: WorkflowsQuery) -> WorkflowsResponse:
     """Return the newest workflows with their counts."""
-    conditions = []
-    if query.workflow_id:
-        conditions.append("w.id IN (:ids...)")
-    if query.user:
-        conditions.append("w.user_name IN (:users...)")
-    if query.status:
-        conditions.append("w.status IN (:statuses...)")
+    conditions = Conditions("w.id > 0")
+    for column, wanted in (("id", query.workflow_id), ("user_name", query.user), ("status", query.status)):
+        if wanted:
+            conditions.add(f"w.{column} IN (:{column}...)", **{column: wanted})
+    conditions.add_name("w.name", query.name)
+    if query.before is not None:
+        conditions.add("w.id < :before", before=query.before)
     if query.unchanged_since:
-        conditions.append("w.status_at <= :since")
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    since = query.unchanged_since and to_microseconds(query.unchanged_since)
-    values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status, "since": since}
-    used = {name: value for name, value in values.items() if value}
+        conditions.add("w.status_at <= :since", since=to_microseconds(query.unchanged_since))
     rows = session.rows(
         f"""
         SELECT w.id, w.name, w.workflow_args, t.name, w.user_name, w.status, w.created_at, w.status_at, w.task_count,
                (SELECT MAX(r.id) FROM workflow_run r WHERE r.workflow_id = w.id)
         FROM workflow w JOIN tool_version v ON v.id = w.tool_version_id JOIN tool t ON t.id = v.tool_id
-        {where} ORDER BY w.id DESC LIMIT :most
+        WHERE {conditions} ORDER BY w.id DESC LIMIT :most
         """,
-        **used,
         most=_checked(query.limit),
+        **conditions.values,
     )
     counts, attempts = _counts(session, [row[0] for row in rows] if query.counts else [])
     return WorkflowsResponse(workflows=[_workflow(row, counts[row[0]], attempts[row[0]]) for row in rows])
@@ -167,13 +169,17 @@ def _task(row: Sequence[Any]) -> TaskSummary:
 def task_summaries(session: Session, workflow_id: int, query: TasksQuery) -> TaskSummariesResponse:
     """Return tasks of a workflow by id."""
     require(session, "workflow", workflow_id)
-    condition = "AND t.status IN (:statuses...)" if query.status else ""
-    values: dict[str, Any] = {"statuses": query.status} if query.status else {}
+    conditions = Conditions("t.workflow_id = :id AND t.id > :after")
+    if query.status:
+        conditions.add("t.status IN (:statuses...)", statuses=query.status)
+    conditions.add_name("a.name", query.array)
+    conditions.add_name("t.name", query.name)
     rows = session.rows(
-        f"{_TASK} WHERE t.workflow_id = :id {condition} ORDER BY t.id LIMIT :most",
+        f"{_TASK} WHERE {conditions} ORDER BY t.id LIMIT :most",
         id=workflow_id,
+        after=query.after,
         most=_checked(query.limit),
-        **values,
+        **conditions.values,
     )
     return TaskSummariesResponse(tasks=[_task(row) for row in rows])
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.wire.monitoring import OutputsResponse, TaskOutput
 from jobmon.server.problems import InvalidValue
+from jobmon.server.queries.matching import Conditions
 from jobmon.server.queries.presence import require
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _OUTPUTS: Final = """
 SELECT t.id, t.name, a.name, ti.id, ti.number, ti.status, ti.stdout, ti.stderr
 FROM task t JOIN task_array a ON a.id = t.array_id
 JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
-WHERE t.workflow_id = :workflow {conditions} ORDER BY t.id LIMIT :most
+WHERE {conditions} ORDER BY t.id LIMIT :most
 """
 
 
@@ -35,15 +36,11 @@ def task_outputs(session: Session, workflow_id: int, query: OutputsQuery) -> Out
     if not 0 < query.limit <= OUTPUTS_MAX:
         raise InvalidValue(f"limit: must be from 1 to {OUTPUTS_MAX}.")
     require(session, "workflow", workflow_id)
-    conditions: list[str] = []
-    values: dict[str, str] = {}
-    for column, word in (("a.name", query.array), ("t.name", query.job)):
-        if word:
-            name = f"name_{len(values)}"
-            conditions.append(_condition(column, name, word))
-            values[name] = _pattern(word) if "*" in word else word
-    rows: list[tuple[Any, ...]] = session.rows(
-        _OUTPUTS.format(conditions=" ".join(conditions)), workflow=workflow_id, most=query.limit, **values
+    conditions = Conditions("t.workflow_id = :workflow")
+    conditions.add_name("a.name", query.array)
+    conditions.add_name("t.name", query.job)
+    rows = session.rows(
+        _OUTPUTS.format(conditions=conditions), workflow=workflow_id, most=query.limit, **conditions.values
     )
     return OutputsResponse(
         outputs=[
@@ -60,13 +57,3 @@ def task_outputs(session: Session, workflow_id: int, query: OutputsQuery) -> Out
             for row in rows
         ]
     )
-
-
-def _condition(column: str, name: str, word: str) -> str:
-    return f"AND {column} LIKE :{name} ESCAPE '!'" if "*" in word else f"AND {column} = :{name}"
-
-
-def _pattern(word: str) -> str:
-    for special in "!%_":
-        word = word.replace(special, f"!{special}")
-    return word.replace("*", "%")

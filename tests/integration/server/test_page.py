@@ -1,0 +1,125 @@
+"""The web page's files over real sockets: what is served, to whom, and how browsers are told to treat it."""
+
+import asyncio
+import hashlib
+import re
+
+import httpx
+import pytest
+from test_sockets import served
+
+from jobmon.core.access import page_key
+from jobmon.server.app import create_app
+from jobmon.server.routes import page
+from jobmon.server.settings import Settings
+
+TOKEN = "secret"
+
+
+@pytest.fixture
+async def http(tmp_path):
+    app = create_app(Settings(database_uri=f"sqlite:///{tmp_path}/db.sqlite"), token=TOKEN)
+    async with served(app, host="127.0.0.1", port=0) as server:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            yield client
+
+
+async def test_the_files_are_given_to_everybody_each_with_its_type(http):
+    for path, start in (("/", "text/html"), *((f"/static/{name}", kind.decode()) for name, kind in page.TYPES.items())):
+        answer = await http.get(path)
+        assert (answer.status_code, answer.headers["content-type"].startswith(start)) == (200, True)
+        assert answer.content
+    assert (await http.get("/")).content == (page.FOLDER / page.START).read_bytes()
+
+
+async def test_the_page_holds_all_that_it_refers_to(http):
+    text = (await http.get("/")).text
+    found = re.findall(r'(?:href|src)="([^"]+)"', text)
+    assert found
+    assert {name.removeprefix("/static/") for name in found} <= set(page.TYPES)
+
+
+async def test_browsers_are_told_to_run_nothing_but_the_page_itself(http):
+    headers = (await http.get("/")).headers
+    policy = dict(word.strip().split(" ", 1) for word in headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert {policy[name] for name in ("script-src", "style-src", "connect-src", "img-src")} == {"'self'"}
+    assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+
+
+async def test_a_file_that_is_known_is_not_sent_again(http):
+    first = await http.get("/static/page.js")
+    tag = first.headers["etag"]
+    assert tag == f'"{hashlib.sha256(first.content).hexdigest()[:16]}"'
+    assert first.headers["cache-control"] == "no-cache"
+    for known in (tag, f'W/{tag}, "other"'):
+        again = await http.get("/static/page.js", headers={"If-None-Match": known})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    changed = await http.get("/static/page.js", headers={"If-None-Match": '"other"'})
+    assert (changed.status_code, changed.content) == (200, first.content)
+
+
+async def test_head_has_the_headers_and_no_content(http):
+    got, asked = await http.get("/static/page.css"), await http.head("/static/page.css")
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers == got.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/other.js",
+        "/static/",
+        "/static/..",
+        "/static/../static/page.js",
+        "/static/%2e%2e/auth.py",
+        "/static/..%2fauth.py",
+        "/static//etc/passwd",
+        "/static/page.js/",
+        "/index.html",
+    ],
+)
+async def test_there_are_no_other_files(http, path):
+    # Not through httpx, which makes `/static/../x` into `/x` before it asks.
+    reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    assert answer.split()[1] in (b"401", b"404", b"307")
+    assert b"import" not in answer
+
+
+async def test_the_page_takes_nothing(http):
+    assert (await http.post("/")).status_code == 405
+
+
+async def test_the_pages_key_lets_read_and_nothing_else(http):
+    headers = {"Authorization": f"Bearer {page_key(TOKEN)}"}
+    assert (await http.get("/api/v1/workflows", headers=headers)).json() == {"workflows": []}
+    assert (await http.get("/api/v1/workflows")).status_code == 401
+    for method, path in (("POST", "/api/v1/clusters"), ("DELETE", "/api/v1/clusters/x"), ("PUT", "/api/v1/workflows")):
+        answer = await http.request(method, path, headers=headers, json={})
+        assert (answer.status_code, answer.json()["kind"]) == (401, "Unauthorized")
+    other = {"Authorization": f"Bearer {page_key('other')}"}
+    assert (await http.get("/api/v1/workflows", headers=other)).status_code == 401
+
+
+async def test_without_a_token_only_requests_that_were_meant_for_this_host_are_answered(tmp_path):
+    app = create_app(Settings(database_uri=f"sqlite:///{tmp_path}/db.sqlite"))
+    async with served(app, host="127.0.0.1", port=0) as server:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            for host, status in (
+                (f"127.0.0.1:{port}", 200),
+                (f"localhost:{port}", 200),
+                ("LOCALHOST", 200),
+                (f"evil.example:{port}", 421),
+                ("127.0.0.1.evil.example", 421),
+                ("localhost@evil.example", 421),
+            ):
+                answer = await http.get("/api/v1/workflows", headers={"Host": host})
+                assert (host, answer.status_code) == (host, status)
+            refused = await http.post("/api/v1/clusters", headers={"Host": "evil.example"}, json={})
+            assert (refused.status_code, "127.0.0.1" in refused.json()["message"]) == (421, True)

@@ -1,0 +1,42 @@
+// The key of this page: handed over in the address's fragment, which is sent to nobody, and kept for this tab only.
+
+const KEY = "jobmon.key";
+const USER = "jobmon.user";
+const CHANNEL = "jobmon.key";
+/** Other tabs of this page have answered after this long, milliseconds. */
+const OTHERS_MILLISECONDS = 150;
+
+export const keyOf = (): string => sessionStorage.getItem(KEY) ?? "";
+export const userOf = (): string => sessionStorage.getItem(USER) ?? "";
+
+/** Take key and user out of the address bar, whenever they are there; leaves the place that is to be shown. */
+export function takeKey(): void {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const key = given.get("key");
+  if (key === null) return;
+  sessionStorage.setItem(KEY, key);
+  sessionStorage.setItem(USER, given.get("user") ?? "");
+  history.replaceState(null, "", `#${given.get("go") ?? "/"}`);
+}
+
+/** Share the key among the tabs of this page: a link opened in a new tab asks those that are open. */
+export async function shareKey(): Promise<void> {
+  const channel = new BroadcastChannel(CHANNEL);
+  await new Promise<void>((resolve) => {
+    channel.onmessage = ({ data }: MessageEvent<{ key?: string; user?: string }>) => {
+      if (data.key === undefined) {
+        if (keyOf()) channel.postMessage({ key: keyOf(), user: userOf() });
+      } else if (!keyOf()) {
+        sessionStorage.setItem(KEY, data.key);
+        sessionStorage.setItem(USER, data.user ?? "");
+        resolve();
+      }
+    };
+    if (keyOf()) {
+      resolve();
+    } else {
+      channel.postMessage({});
+      setTimeout(resolve, OTHERS_MILLISECONDS);
+    }
+  });
+}

@@ -1,0 +1,100 @@
+// What went wrong in a workflow, brought together by what failures have in common.
+
+import { useLive } from "./api";
+import { Part, Shown, Time } from "./parts";
+import { address } from "./query";
+import type { FailureConcentration, FailureGroup, FailuresResponse } from "./wire";
+import { count, numberOf, plain, share } from "./words";
+
+const GROUPS_MAX = 10;
+const HOSTS_MAX = 3;
+const EXAMPLE_CHARACTERS_MAX = 4_000;
+const VALUE_CHARACTERS_MAX = 60;
+const CHANCE_LEAST = "less than 1e-300";
+/** Causes that the ending says already. */
+const PLAIN_CAUSES = ["exit code", "signal"];
+
+export function Failures({ id, every }: { id: number; every: number }) {
+  const live = useLive<FailuresResponse>(`/workflows/${id}/failures`, { limit: GROUPS_MAX }, () => every);
+  return (
+    <Part title="What went wrong" note={live.value?.failures ? noteOf(live.value) : ""}>
+      <Shown live={live}>
+        {(found) => (found.failures ? <Groups found={found} /> : <p class="quiet">No attempt has failed.</p>)}
+      </Shown>
+    </Part>
+  );
+}
+
+const noteOf = (found: FailuresResponse): string =>
+  `${found.is_cut ? "the newest " : ""}${numberOf(found.failures, "failed attempt")} in ${numberOf(found.group_count, "group")}`;
+
+function Groups({ found }: { found: FailuresResponse }) {
+  const more = found.group_count - found.groups.length;
+  return (
+    <>
+      {found.concentrations.length > 0 && (
+        <ul class="reasons">
+          {found.concentrations.map((one) => (
+            <li key={`${one.what} ${one.value}`}>{concentrationText(one)}</li>
+          ))}
+        </ul>
+      )}
+      <ol class="groups">
+        {found.groups.map((group) => (
+          <Group key={`${group.template} ${group.ending} ${group.cause} ${group.message}`} group={group} />
+        ))}
+      </ol>
+      {more > 0 && <p class="quiet">{numberOf(more, "smaller group")} not shown; jobmon workflow errors shows all.</p>}
+    </>
+  );
+}
+
+function concentrationText(found: FailureConcentration): string {
+  const isHost = found.what === "host";
+  const cut = found.value.length > VALUE_CHARACTERS_MAX ? `${found.value.slice(0, VALUE_CHARACTERS_MAX)}…` : found.value;
+  const where = isHost ? `on ${cut}` : `with ${found.what} = ${cut}`;
+  return plain(
+    `${count(found.failed)} of ${count(found.failures)} ${isHost ? "failures" : "failed tasks"} ${where}; ` +
+      `${count(found.count)} of ${count(found.total)} ${isHost ? "attempts ran there" : "tasks have it"} ` +
+      `(by chance: ${found.chance ? found.chance.toExponential(0) : CHANCE_LEAST})`,
+  );
+}
+
+function Group({ group }: { group: FailureGroup }) {
+  const cause = group.cause && !PLAIN_CAUSES.includes(group.cause) ? ` (${group.cause})` : "";
+  const hosts = Object.entries(group.hosts).slice(0, HOSTS_MAX);
+  const example = group.example.trimEnd().slice(0, EXAMPLE_CHARACTERS_MAX);
+  return (
+    <li>
+      <div class="group">
+        <b title={`${share(group.share)} of the failed attempts`}>
+          {count(group.count)} × <small>{share(group.share)}</small>
+        </b>
+        <span>
+          {plain(group.template)}: {plain(group.ending)}
+          {plain(cause)}
+        </span>
+        <span class="quiet">
+          {hosts.length > 0 && `on ${hosts.map(([host, number]) => `${plain(host)} (${count(number)})`).join(", ")}, `}
+          <Time at={group.first_at} />
+          {group.last_at !== group.first_at && (
+            <>
+              {" to "}
+              <Time at={group.last_at} />
+            </>
+          )}
+        </span>
+      </div>
+      <p class="message">{plain(group.message) || "no message"}</p>
+      <p>
+        Such as <a href={address(`/tasks/${group.task_id}`)}>{plain(group.task_name)}</a>
+      </p>
+      {example && example !== group.message && (
+        <details>
+          <summary>What it said</summary>
+          <pre>{plain(example)}</pre>
+        </details>
+      )}
+    </li>
+  );
+}

@@ -1,0 +1,27 @@
+// How often the server is asked. Times are milliseconds.
+
+/** How long until the next question, from an answer; null: no more. */
+export type Every<T> = (value: T) => number | null;
+
+export const ACTIVE_EVERY = 1_000;
+/** What ended may begin anew: somebody resumes it. */
+export const RESTING_EVERY = 15_000;
+/** What costs the server more is asked for less often. */
+export const COSTLY_EVERY = 5_000;
+/** A page that nobody looks at only keeps its server alive: one of one's own ends after 15 minutes without a request. */
+export const HIDDEN_EVERY = 5 * 60_000;
+/** The server is busy with one question of this page for at most this share of the time. */
+export const SHARE_MAX = 0.05;
+export const FIRST_PAUSE = 250;
+export const PAUSE_MAX = 5_000;
+
+/** The pause after an answer that took so long. */
+export function pauseAfter(every: number | null, took: number, isHidden: boolean): number | null {
+  if (every === null) return null;
+  return Math.max(every, took / SHARE_MAX, isHidden ? HIDDEN_EVERY : 0);
+}
+
+/** The pause after one more try in vain. */
+export function nextPause(last: number): number {
+  return Math.min(last * 2, PAUSE_MAX);
+}

@@ -1,0 +1,200 @@
+// What all views are made of.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Live } from "./api";
+import { ATTEMPT_STATUS, TASK_GROUP, TASK_GROUPS, TASK_STATUS, WORKFLOW_STATUS } from "./wire";
+import { count, type Groups, localTime, plain, share, utcTime } from "./words";
+
+const ACCESS_ADVICE = "Open this page with the command jobmon ui: it hands over the key that lets this page read.";
+const TYPING_MILLISECONDS = 300;
+
+/** The head of a view: the document's title, and where the keyboard goes after a link was followed. */
+export function Title({ text, children }: { text: string; children?: ComponentChildren }) {
+  const head = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    document.title = `${text} · Jobmon`;
+  }, [text]);
+  useEffect(() => head.current?.focus({ preventScroll: true }), []);
+  return (
+    <h1 ref={head} tabIndex={-1}>
+      {plain(text)} {children}
+    </h1>
+  );
+}
+
+/** A section under a heading of its own. */
+export function Part({ title, note, children }: { title: string; note?: string; children: ComponentChildren }) {
+  return (
+    <section aria-label={title}>
+      <h2>
+        {title} {note && <small>{note}</small>}
+      </h2>
+      {children}
+    </section>
+  );
+}
+
+/** What is read, or why it is not there. */
+export function Shown<T>({ live, children }: { live: Live<T>; children: (value: T) => ComponentChildren }) {
+  if (live.refused) {
+    const advice = live.refused.status === 401 ? ACCESS_ADVICE : "";
+    return (
+      <p class="problem" role="alert">
+        {plain(live.refused.message)} {advice}
+      </p>
+    );
+  }
+  if (live.value === undefined) return <p class="quiet">Reading …</p>;
+  return <div class={live.isStale ? "stale" : undefined}>{children(live.value)}</div>;
+}
+
+export function Time({ at }: { at: string | null | undefined }) {
+  if (!at) return <>–</>;
+  const moment = new Date(at);
+  return (
+    <time dateTime={at} title={utcTime(moment)}>
+      {localTime(moment)}
+    </time>
+  );
+}
+
+const tone = (name: string): string => `tone-${name.toLowerCase()}`;
+
+function Badge({ kind, name }: { kind: string; name: string }) {
+  return <span class={`badge ${tone(kind)}`}>{name.replaceAll("_", " ")}</span>;
+}
+
+export function TaskBadge({ status }: { status: string }) {
+  return <Badge kind={TASK_GROUP[status] ?? "PENDING"} name={TASK_STATUS[status] ?? status} />;
+}
+
+export function WorkflowBadge({ status }: { status: string }) {
+  const name = WORKFLOW_STATUS[status] ?? status;
+  const kind = { DONE: "DONE", FAILED: "FATAL", RUNNING: "RUNNING" }[name] ?? "PENDING";
+  return <Badge kind={kind} name={name} />;
+}
+
+export function AttemptBadge({ status }: { status: string }) {
+  const name = ATTEMPT_STATUS[status] ?? status;
+  const isFailure = /ERROR|NO_/.test(name);
+  const kind = { DONE: "DONE", RUNNING: "RUNNING", LAUNCHED: "RUNNING" }[name] ?? (isFailure ? "FATAL" : "PENDING");
+  return <Badge kind={kind} name={name} />;
+}
+
+/** A bar by what people want to know; says in words what it shows. */
+export function Bar({ groups, of }: { groups: Groups; of: number }) {
+  const shown = (["DONE", "RUNNING", "FATAL"] as const).filter((group) => groups[group]);
+  const text = TASK_GROUPS.map((group) => `${count(groups[group])} ${group}`).join(", ");
+  return (
+    <div class="bar" role="img" aria-label={`${text} of ${count(of)}`} title={text}>
+      {shown.map((group) => (
+        <i key={group} class={tone(group)} style={{ width: `${(100 * groups[group]) / of}%` }} />
+      ))}
+    </div>
+  );
+}
+
+/** The share that is done; 100 % only if nothing is missing. */
+export const doneShare = (groups: Groups, of: number): string =>
+  of ? share(groups.DONE === of ? 1 : Math.min(groups.DONE / of, 0.999)) : "–";
+
+/** A text box whose text is told when typing pauses. */
+export function Search({ label, text, onText }: { label: string; text: string; onText: (text: string) => void }) {
+  const [typed, setTyped] = useState(text);
+  useEffect(() => setTyped(text), [text]);
+  useEffect(() => {
+    if (typed === text) return undefined;
+    const timer = setTimeout(() => onText(typed), TYPING_MILLISECONDS);
+    return () => clearTimeout(timer);
+  }, [typed]);
+  return (
+    <label>
+      {label}
+      <input type="search" value={typed} onInput={(event) => setTyped(event.currentTarget.value)} />
+    </label>
+  );
+}
+
+export function Choice(props: {
+  label: string;
+  value: string;
+  choices: [value: string, text: string][];
+  onValue: (value: string) => void;
+}) {
+  return (
+    <label>
+      {props.label}
+      <select value={props.value} onChange={(event) => props.onValue(event.currentTarget.value)}>
+        {props.choices.map(([value, text]) => (
+          <option key={value} value={value}>
+            {plain(text)}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+export interface Column<Row> {
+  head: string;
+  cell: (row: Row) => ComponentChildren;
+  isNumber?: boolean;
+}
+
+/** A table; where there is little room each row is a card, and each cell says what it is. */
+export function Table<Row>(props: {
+  label: string;
+  columns: Column<Row>[];
+  rows: Row[];
+  id: (row: Row) => number | string;
+}) {
+  return (
+    <table aria-label={props.label}>
+      <thead>
+        <tr>
+          {props.columns.map(({ head, isNumber }) => (
+            <th key={head} scope="col" class={isNumber ? "number" : undefined}>
+              {head}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {props.rows.map((row) => (
+          <tr key={props.id(row)}>
+            {props.columns.map(({ head, cell, isNumber }) => (
+              <td key={head} data-head={head} class={isNumber ? "number" : undefined}>
+                {cell(row)}
+              </td>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+/** Names and values. */
+export function Pairs({ values }: { values: [name: string, value: ComponentChildren][] }) {
+  return (
+    <dl>
+      {values.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value ?? "–"}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+export function Reasons({ reasons }: { reasons: { kind: string; text: string }[] }) {
+  return (
+    <ul class="reasons">
+      {reasons.map((reason, number) => (
+        <li key={number}>{plain(reason.text)}</li>
+      ))}
+    </ul>
+  );
+}

@@ -1,0 +1,209 @@
+// One workflow: how it stands, why, what went wrong, and its tasks.
+
+import { useRef } from "preact/hooks";
+import { useLive } from "./api";
+import { ACTIVE_EVERY, COSTLY_EVERY, RESTING_EVERY } from "./pace";
+import { Bar, Choice, doneShare, Part, Reasons, Search, Shown, Table, TaskBadge, Time, Title, WorkflowBadge } from "./parts";
+import { Failures } from "./failures";
+import { queryNow, replacePlace } from "./place";
+import { address, type Query } from "./query";
+import {
+  type ProgressResponse,
+  TASK_GROUP,
+  TASK_GROUPS,
+  type TaskSummariesResponse,
+  type TemplateProgress,
+  WORKFLOW_ENDS,
+  WORKFLOW_STATUS,
+  type WorkflowExplanation,
+  type WorkflowsResponse,
+  type WorkflowSummary,
+} from "./wire";
+import { added, count, duration, grouped, numberOf, plain, Rate, rateText, total, wanted } from "./words";
+
+const ROWS_MAX = 50;
+const RATE_SECONDS = 60;
+const whileActive = (every: number) => (found: { status: string }) =>
+  WORKFLOW_ENDS.includes(found.status) ? RESTING_EVERY : every;
+
+export function Workflow({ id, query }: { id: number; query: Record<string, string> }) {
+  const found = useLive<WorkflowsResponse>(
+    "/workflows",
+    { workflow_id: id, counts: false },
+    ({ workflows: [one] }) => (one ? whileActive(ACTIVE_EVERY)(one) : null),
+  );
+  const progress = useLive<ProgressResponse>(`/workflows/${id}/progress`, {}, whileActive(ACTIVE_EVERY));
+  const summary = found.value?.workflows[0];
+  if (!summary) {
+    return (
+      <>
+        <Title text={`Workflow ${id}`} />
+        <Shown live={found}>{() => <p class="problem">There is no workflow {id}.</p>}</Shown>
+      </>
+    );
+  }
+  const every = whileActive(COSTLY_EVERY)(summary);
+  const hasFigures = Boolean(progress.value ?? progress.refused); // they come first: the server is not kept busy
+  return (
+    <>
+      <Title text={summary.name || summary.tool_name || `Workflow ${id}`}>
+        <WorkflowBadge status={summary.status} />
+      </Title>
+      <About summary={summary} />
+      <Shown live={progress}>{(now) => <Progress now={now} />}</Shown>
+      {hasFigures && <Why id={id} every={every} />}
+      {hasFigures && <Failures id={id} every={every} />}
+      <Tasks id={id} query={query} templates={progress.value?.templates ?? []} every={every} />
+    </>
+  );
+}
+
+const statusWord = (status: string): string => (WORKFLOW_STATUS[status] ?? status).toLowerCase();
+
+function About({ summary }: { summary: WorkflowSummary }) {
+  return (
+    <p class="about">
+      Workflow {summary.workflow_id} · {numberOf(summary.task_count, "task")} · tool {plain(summary.tool_name)} · user{" "}
+      {plain(summary.user)} · recorded <Time at={summary.created_at} /> ·{" "}
+      {summary.last_workflow_run_id ? statusWord(summary.status) : "never run"} since <Time at={summary.status_at} />
+      <small>{plain(summary.workflow_args)}</small>
+    </p>
+  );
+}
+
+function leftText(now: ProgressResponse): string {
+  if (now.left_from === null || now.left_to === null) return "";
+  const unknown = now.unknown ? `, and ${numberOf(now.unknown, "task")} of unknown length` : "";
+  const [from, to] = [duration(now.left_from), duration(now.left_to)];
+  return `${from === to ? to : `${from} to ${to}`}${unknown}`;
+}
+
+function Progress({ now }: { now: ProgressResponse }) {
+  const rate = useRef(new Rate(RATE_SECONDS)).current;
+  const counts = added(now.templates.map((template) => template.counts));
+  const groups = grouped(counts);
+  const of = total(counts);
+  const isActive = !WORKFLOW_ENDS.includes(now.status);
+  const perSecond = rate.add(performance.now() / 1000, groups.DONE + groups.FATAL);
+  const left = isActive ? leftText(now) : "";
+  const blocked = now.blocked ? `; ${numberOf(now.blocked, "task")} will never run` : "";
+  return (
+    <Part title="Progress">
+      <ul class="figures">
+        {TASK_GROUPS.map((group) => (
+          <li key={group} class={`tone-${group.toLowerCase()}`}>
+            <b>{count(groups[group])}</b> {group}
+          </li>
+        ))}
+        <li>
+          <b>{doneShare(groups, of)}</b> done{blocked}
+        </li>
+        {isActive && perSecond !== undefined && perSecond > 0 && (
+          <li title={`Tasks that ended within the last ${RATE_SECONDS} s that this page was open`}>
+            <b>{rateText(perSecond)}</b> rate
+          </li>
+        )}
+        {left && (
+          <li>
+            <b>{left}</b> left
+          </li>
+        )}
+      </ul>
+      <Bar groups={groups} of={of} />
+      <Table
+        label="Progress by template"
+        rows={now.templates}
+        id={(row) => row.name}
+        columns={[
+          { head: "Template", cell: (row) => plain(row.name) },
+          { head: "Progress", cell: (row) => <Bar groups={grouped(row.counts)} of={total(row.counts)} /> },
+          { head: "Tasks", cell: (row) => count(total(row.counts)), isNumber: true },
+          ...TASK_GROUPS.map((group) => ({
+            head: group[0] + group.slice(1).toLowerCase(),
+            cell: (row: TemplateProgress) => count(grouped(row.counts)[group]),
+            isNumber: true,
+          })),
+          { head: "One takes", cell: (row) => duration(row.seconds), isNumber: true },
+        ]}
+      />
+    </Part>
+  );
+}
+
+function Why({ id, every }: { id: number; every: number }) {
+  const live = useLive<WorkflowExplanation>(`/workflows/${id}/explanation`, {}, () => every);
+  return (
+    <Part title="What it is at">
+      <Shown live={live}>
+        {(found) =>
+          found.reasons.length ? <Reasons reasons={found.reasons} /> : <p class="quiet">There is nothing to say.</p>
+        }
+      </Shown>
+    </Part>
+  );
+}
+
+const statusesOf = (group: string): string[] =>
+  Object.entries(TASK_GROUP).flatMap(([letter, of]) => (of === group ? [letter] : []));
+
+function Tasks(props: { id: number; query: Record<string, string>; templates: TemplateProgress[]; every: number }) {
+  const { id, query, templates, every } = props;
+  const { status = "", template = "", name = "", after = "" } = query;
+  const path = `/workflows/${id}`;
+  const live = useLive<TaskSummariesResponse>(
+    `${path}/task_summaries`,
+    { status: statusesOf(status), array: template, name: wanted(name), after, limit: ROWS_MAX + 1 },
+    () => every,
+  );
+  const change = (changed: Query) => replacePlace(path, { ...queryNow(), after: null, ...changed });
+  const rows = live.value?.tasks.slice(0, ROWS_MAX) ?? [];
+  return (
+    <Part title="Tasks">
+      <form class="filters" onSubmit={(event) => event.preventDefault()}>
+        <Search label="Task name" text={name} onText={(text) => change({ name: text })} />
+        <Choice
+          label="Task status"
+          value={status}
+          choices={[["", "any"], ...TASK_GROUPS.map((group): [string, string] => [group, group.toLowerCase()])]}
+          onValue={(value) => change({ status: value })}
+        />
+        <Choice
+          label="Template"
+          value={template}
+          choices={[["", "any"], ...templates.map((one): [string, string] => [one.name, one.name])]}
+          onValue={(value) => change({ template: value })}
+        />
+      </form>
+      <Shown live={live}>
+        {(found) =>
+          rows.length ? (
+            <>
+              <Table
+                label="Tasks"
+                rows={rows}
+                id={(row) => row.task_id}
+                columns={[
+                  { head: "ID", cell: (row) => row.task_id, isNumber: true },
+                  { head: "Task", cell: (row) => <a href={address(`/tasks/${row.task_id}`)}>{plain(row.name)}</a> },
+                  { head: "Status", cell: (row) => <TaskBadge status={row.status} /> },
+                  { head: "Template", cell: (row) => plain(row.array_name) },
+                  { head: "Attempts", cell: (row) => `${row.num_attempts} of ${row.max_attempts}`, isNumber: true },
+                  { head: "Since", cell: (row) => <Time at={row.status_at} /> },
+                ]}
+              />
+              <nav class="pages" aria-label="Pages of tasks">
+                {after && <a href={address(path, { ...query, after: null })}>First tasks</a>}
+                {found.tasks.length > ROWS_MAX && (
+                  <a href={address(path, { ...query, after: rows.at(-1)?.task_id })}>More tasks</a>
+                )}
+              </nav>
+            </>
+          ) : (
+            <p class="quiet">{status || template || name || after ? "No task is like that." : "It has no tasks yet."}</p>
+          )
+        }
+      </Shown>
+    </Part>
+  );
+}
+
