@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -78,6 +79,7 @@ class Binding:
         self._progress = progress
         self._started = self._told = self._clock.monotonic()
         self._tasks: list[Task] = []
+        self._recorded = 0
         self._resolver = ResourceResolver(Clusters(self._requester))
         self._edges = dag.EdgeSets([], [], "")
         self.response: WorkflowResponse | None = None
@@ -188,18 +190,31 @@ class Binding:
                 resources.id = resources_id
 
     def _record_all_tasks(self) -> None:
+        under_way: deque[Sequence[Task]] = deque()
+        self._recorded = 0
+        for found in self._requester.call_each(self._task_requests(under_way), TasksResponse):
+            tasks = under_way.popleft()
+            _identify(tasks, found)
+            self._note_recorded(len(tasks))
+
+    def _task_requests(self, under_way: deque[Sequence[Task]]) -> Iterator[tuple[str, TasksRequest]]:
+        """Yield what is to be sent, and note for whose tasks; those that are recorded just as they are learn who."""
         assert self.response is not None, "record_workflow comes first"
-        done, total = 0, len(self._tasks)
+        route = f"/workflows/{self._workflow.workflow_id}/tasks"
         is_known, last_id = not self.response.newly_created, 0
         for array in self._workflow.arrays.values():
             for chunk in _chunks(array.tasks):
                 is_known = is_known and self._recognise(chunk, last_id)
+                last_id = _id(chunk[-1].task_id) if is_known else 0
                 changed = [task for task in chunk if _may_change(task)] if is_known else chunk
+                self._note_recorded(len(chunk) - len(changed))
                 if changed:
-                    self._record_chunk(array, changed)
-                last_id = _id(chunk[-1].task_id)
-                done += len(chunk)
-                self._tell("tasks", done, total)
+                    under_way.append(changed)
+                    yield route, tasks_request(array, changed)
+
+    def _note_recorded(self, count: int) -> None:
+        self._recorded += count
+        self._tell("tasks", self._recorded, len(self._tasks))
 
     def _recognise(self, tasks: Sequence[Task], last_id: int) -> bool:
         """Say whether the tasks after this id are just these; then they have their ids and states.
@@ -215,21 +230,13 @@ class Binding:
         _identify(tasks, found)
         return True
 
-    def _record_chunk(self, array: Array, tasks: Sequence[Task]) -> None:
-        route = f"/workflows/{self._workflow.workflow_id}/tasks"
-        _identify(tasks, self._requester.call(route, tasks_request(array, tasks), TasksResponse))
-
     def _record_edges(self, dag_id: int) -> None:
         chunks = list(_edge_chunks(self._edges))
-        for number, (set_numbers, upstreams, members) in enumerate(chunks, start=1):
-            request = EdgesRequest(
-                set_numbers=set_numbers,
-                upstream_nodes=upstreams,
-                node_ids=[_id(task.node_id) for task, _ in members],
-                node_sets=[index for _, index in members],
-                last=number == len(chunks),
-            )
-            self._requester.call(f"/dags/{dag_id}/edges", request, dict)
+        requests = (
+            (f"/dags/{dag_id}/edges", _edges_request(chunk, is_last=number == len(chunks)))
+            for number, chunk in enumerate(chunks, start=1)
+        )
+        for number, _ in enumerate(self._requester.call_each(requests, dict), start=1):
             self._tell("dependencies, chunk", number, len(chunks))
 
     def _tell(self, step: str, done: int, total: int) -> None:
@@ -362,6 +369,17 @@ def _edge_chunks(edges: dag.EdgeSets) -> Iterator[_EdgeChunk]:
     yield numbers, upstreams, members[:room]
     for start in range(room, len(members), EDGES_PER_CHUNK_MAX):
         yield [], [], members[start : start + EDGES_PER_CHUNK_MAX]
+
+
+def _edges_request(chunk: _EdgeChunk, *, is_last: bool) -> EdgesRequest:
+    set_numbers, upstreams, members = chunk
+    return EdgesRequest(
+        set_numbers=set_numbers,
+        upstream_nodes=upstreams,
+        node_ids=[_id(task.node_id) for task, _ in members],
+        node_sets=[index for _, index in members],
+        last=is_last,
+    )
 
 
 def _resources_spec(resources: TaskResources) -> ResourcesSpec:

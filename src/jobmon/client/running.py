@@ -71,14 +71,16 @@ def bind(workflow: Workflow) -> None:
     if workflow.is_bound:
         return
     binding = Binding(workflow)
-    response = binding.record_workflow()
+    with garbage.kept():
+        response = binding.record_workflow()
     if response.was_started and _active_run_exists(workflow):
         logger.warning(
             "Workflow %d is being run already; its tasks are recorded when run(resume=True) has taken it over.",
             response.workflow_id,
         )
         return
-    binding.record_tasks()
+    with garbage.kept():
+        binding.record_tasks()
     workflow.was_started = response.was_started
 
 

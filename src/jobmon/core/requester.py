@@ -13,7 +13,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -27,7 +27,7 @@ from jobmon.core.wire.server import Problem
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     import aiohttp
 
@@ -45,6 +45,8 @@ _RETRIED_STATUSES: Final = frozenset({500, 502, 503, 504})
 #: Waiting for the server is said after this long, and then again and again, seconds.
 COMPLAINT_SECONDS_FIRST: Final = 3.0
 COMPLAINT_SECONDS: Final = 30.0
+#: Of a smaller request nothing is gained by making the next one while it is answered.
+OVERLAPPED_BYTES_MIN: Final = 64 * 1024
 #: Without limit, said as a number: a request of the orchestrator or distributor is tried this long.
 FOREVER: Final = float("inf")
 
@@ -213,6 +215,25 @@ class Requester:
         timeout = request_timeout or self.request_timeout
         return _decoded(app_route, reply, *self._send(app_route, message, method, tenacious, timeout))
 
+    def call_each(self, requests: Iterable[tuple[str, object]], reply: type[_Reply]) -> Iterator[_Reply]:
+        """Post requests, given as route and message, one after another; yield their answers as `call` returns them.
+
+        The next of large ones is made while the server answers the last, so that both sides work at once.
+        """
+        overlap = _Overlap(lambda: _connection_to(self._target, self.request_timeout))
+        last: Callable[[], _Reply] | None = None
+        try:
+            for route, message in requests:
+                path, body = _request_of(route, message, "post")
+                before, last = last, None
+                answers = [] if before is None else [before()]
+                last = self._posted(overlap, route, message, path, body or b"", reply)
+                yield from answers
+            if last is not None:
+                yield last()
+        finally:
+            overlap.close()
+
     async def call_async(
         self,
         session: AnySession,
@@ -279,6 +300,23 @@ class Requester:
         if connection.sock is not None:
             connection.sock.settimeout(timeout)
         return connection
+
+    def _posted(
+        self, overlap: _Overlap, route: str, message: object, path: str, body: bytes, reply: type[_Reply]
+    ) -> Callable[[], _Reply]:
+        """Send a request; return what waits for its answer."""
+        if len(body) < OVERLAPPED_BYTES_MIN:
+            answer = self.call(route, message, reply)
+            return lambda: answer
+        overlap.begin(path, body, self._target.headers)
+
+        def wait() -> _Reply:
+            found = overlap.finish()
+            if found is None or found[0] in _RETRIED_STATUSES:
+                return self.call(route, message, reply)
+            return _decoded(route, reply, *found)
+
+        return wait
 
     async def _send_async(
         self, session: AnySession, route: str, message: object, method: str, tenacious: bool, timeout: float
@@ -351,6 +389,40 @@ class Requester:
             else "Check http.service_url and that the server runs."
         )
         return ServerUnavailable(f"The Jobmon server at {self.url} does not answer {route} ({reason}). {remedy}")
+
+
+class _Overlap:
+    """A connection of its own on which one request is under way, so that the caller can do something else meanwhile."""
+
+    def __init__(self, connect: Callable[[], http.client.HTTPConnection]) -> None:
+        self._connect = connect
+        self._connection: http.client.HTTPConnection | None = None
+
+    def begin(self, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send a request. Should that fail, `finish` tells."""
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            self._connection.request("POST", path, body=body, headers=dict(headers))
+        except (OSError, http.client.HTTPException):
+            self.close()
+
+    def finish(self) -> tuple[int, bytes] | None:
+        """Return status and content of the answer, or None: there is none."""
+        try:
+            if self._connection is None:
+                return None
+            response = self._connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException):
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 class _Foreign:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _encoder: Final = msgspec.json.Encoder()
 _LIST: Final = re.compile(r"\(:(\w+)\.\.\.\)")
 _NAMED: Final = re.compile(r"(?<![:\w]):(\w+)")
-_ROW: Final = re.compile(r"(?<=\bVALUES )\(\?(?:, \?)*\)")
+_ROW: Final = re.compile(r"(?<=\bVALUES )\((?:\?|\d)(?:, (?:\?|\d))*\)")
 #: So many rows one INSERT of SQLite takes: a step from Python into SQLite for each costs a third of the insert itself.
 ROWS_PER_INSERT: Final = 50
 _INSERT_OR_IGNORE: Final = re.compile(r"^\s*INSERT INTO(.*)ON CONFLICT DO NOTHING\s*$", re.DOTALL)

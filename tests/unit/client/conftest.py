@@ -67,6 +67,11 @@ class FakeServer:
         numbers = [int(part) for part in parts if part.isdigit()]
         return getattr(self, name)(*numbers, message)
 
+    def call_each(self, requests: Any, reply: Any) -> Any:
+        """Answer one request after another."""
+        for route, message in requests:
+            yield self.call(route, message, reply)
+
     def sent(self, kind: type) -> list[Any]:
         """Return the messages of a kind."""
         return [message for _, message in self.requests if isinstance(message, kind)]

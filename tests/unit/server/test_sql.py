@@ -32,7 +32,7 @@ def test_mysql_ignores_what_is_there_in_its_own_words():
 @pytest.fixture
 def session():
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)")
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT, b INTEGER)")
     session = Session(connection, "sqlite")
     yield session
     session.close()
@@ -55,14 +55,14 @@ def test_rows_come_and_go(session):
 @pytest.mark.parametrize("count", [0, 1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, 2 * ROWS_PER_INSERT + 3])
 def test_many_rows_are_inserted_in_order_and_numbered_in_a_row(session, count):
     session.run("INSERT INTO t (id, a) VALUES (41, 'before')")
-    sql = "INSERT INTO t (a) VALUES (?)"
+    sql = "INSERT INTO t (a, b) VALUES (?, 7)"
     rows = [(f"row {number}",) for number in range(count)]
     session.begin(writing=True)
     ids = session.insert_many(sql, rows)
     assert ids == range(42, 42 + count)
     session.commit()
-    assert session.rows("SELECT id, a FROM t WHERE id > 41 ORDER BY id") == [
-        (row_id, *row) for row_id, row in zip(ids, rows, strict=True)
+    assert session.rows("SELECT id, a, b FROM t WHERE id > 41 ORDER BY id") == [
+        (row_id, *row, 7) for row_id, row in zip(ids, rows, strict=True)
     ]
 
 

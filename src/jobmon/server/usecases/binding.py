@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jobmon.server.transaction import Transaction
 
 #: So many tasks share a transaction, so that binding never keeps the writer from others for long.
-TASKS_PER_TRANSACTION: Final = 1_000
+TASKS_PER_TRANSACTION: Final = 2_500
 _PER_TASK: Final = (
     *("names", "commands", "node_hashes", "task_hashes", "max_attempts", "task_resources_ids"),
     *("scales_index", "fallback_index"),
