@@ -70,9 +70,29 @@ MUTATIONS = {
         "a distributor that was replaced is handed work",
         (
             (
-                "server/usecases/reporting.py",
-                "is_fenced=newest_run != run_id or newest_epoch != epoch",
-                "is_fenced=False",
+                "server/standing.py",
+                "if newest_run == run_id and newest_epoch == epoch:",
+                "if True:",
+            ),
+        ),
+    ),
+    "retirement": Mutation(
+        "a distributor that is replaced from another host leaves its commands alone",
+        (
+            (
+                "server/standing.py",
+                "is_retired = host is not None and has_to_stay(session, workflow_id, run_id, epoch, host)",
+                "is_retired = False",
+            ),
+        ),
+    ),
+    "other-hosts": Mutation(
+        "a distributor judges what runs on another host",
+        (
+            (
+                "server/usecases/launching.py",
+                "AND (b.host = :host OR b.host IS NULL AND :leads = 1) ORDER BY ti.id",
+                "AND (:leads = 1 OR b.host = :host) ORDER BY ti.id",
             ),
         ),
     ),

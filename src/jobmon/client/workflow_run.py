@@ -25,6 +25,7 @@ from jobmon.core.wire.run import (
     RunResponse,
     RunStatusRequest,
     RunStatusResponse,
+    TriageResponse,
 )
 
 if TYPE_CHECKING:
@@ -220,12 +221,18 @@ class WorkflowRunFactory:
             self.force_cleanup_kill_self()
         elif response.kill_self and not any(map(self._may_settle, response.distributors)):
             self._settle_run(response.newest_run_id)
+            self._judge_orphans(response.newest_run_id)
 
     def _settle_run(self, run_id: int | None) -> None:
         """Have what any run left ended by a distributor of the newest: one of an older run would be fenced."""
         if run_id is not None and run_id not in self._settling:
             logger.info("Nobody looks after what run %d left: a distributor is started to end it.", run_id)
             self._settling[run_id] = self._settle(run_id)
+
+    def _judge_orphans(self, run_id: int | None) -> None:
+        """Have those ended that were left on another machine, of which nobody was heard for longer than they may be."""
+        if run_id is not None:
+            self.requester.call(f"/workflow_runs/{run_id}/triage", None, TriageResponse)
 
     def are_active_runs_gone(self) -> bool:
         """Say whether the clients of all active runs are proven to be gone."""

@@ -52,6 +52,8 @@ ASK_INTERVAL_SECONDS: Final = 0.05
 #: How long reports gather while the clusters have enough to do.
 GATHER_SECONDS: Final = 0.025
 FAREWELL_SECONDS: Final = 2.0
+#: How long one whose client is gone tries to register.
+ABANDONED_SECONDS: Final = 30.0
 #: Where it matters soon which attempts have ended, the server is asked this often.
 ENDINGS_SECONDS: Final = 1.0
 PAUSE_SECONDS_FIRST: Final = 0.05
@@ -128,6 +130,9 @@ class DistributorService:
         self._reported_at = 0.0
         self._has_expired = False
         self._epoch = 0
+        self._is_retired = False
+        self._abandoned = asyncio.Event()
+        self._dropped: list[asyncio.Task[Any]] = []
         self._ended_since = 0
         self._endings_at = 0.0
 
@@ -140,13 +145,17 @@ class DistributorService:
             on_registered: called once, when the server knows this distributor and its clusters are ready.
         """
         try:
-            response = await self._gateway.register(self._registration_request())
+            response = await self._register()
         except StaleRun as error:
             self._fenced(str(error))
             return Outcome.FENCED
+        if response is None:
+            return Outcome.DONE
         self._build(response)
         try:
             self._adopt(response)
+            if self._abandoned.is_set():
+                self._state.drain()
             on_registered()
             while self._outcome is None:
                 self._turn()
@@ -156,14 +165,29 @@ class DistributorService:
             await self._leave()
         return self._outcome
 
+    async def _register(self) -> DistributorResponse | None:
+        """Register for the first time; None: nobody answered, and the client is gone as well.
+
+        What an earlier distributor left may run, so a client that is gone is no reason to leave at once.
+        """
+        registration = asyncio.create_task(self._gateway.register(self._registration_request()))
+        abandoned = asyncio.create_task(self._abandoned.wait())
+        try:
+            await asyncio.wait([registration, abandoned], return_when=asyncio.FIRST_COMPLETED)
+            if not registration.done():
+                await asyncio.wait([registration], timeout=ABANDONED_SECONDS)
+            return registration.result() if registration.done() else None
+        finally:
+            registration.cancel()
+            abandoned.cancel()
+
     def drain(self) -> None:
         """The client is gone: launch nothing more, see to what runs, then end."""
         logger.info("The client is gone: launching nothing more.")
+        self._abandoned.set()
         if self._adapters:
             self._state.drain()
             self._recall()
-        else:
-            self._outcome = Outcome.DONE
         self._wake.set()
 
     def _registration_request(self) -> DistributorRequest:
@@ -207,6 +231,8 @@ class DistributorService:
         self._epoch = response.epoch
         self._ended_since = response.stamp
         self._note_answer()
+        if response.retired:
+            self._retire()
         for adapter in self._direct.values():
             if not adapter.is_connected():
                 adapter.start()
@@ -226,14 +252,30 @@ class DistributorService:
         loop = asyncio.get_running_loop()
         for descriptor in self._watched.values():
             loop.remove_reader(descriptor)
-        dropped = [task for cluster in self._classic.values() for task in cluster.leave()]
-        await asyncio.gather(*dropped, return_exceptions=True)
+        self._leave_classic()
+        await asyncio.gather(*self._dropped, return_exceptions=True)
         for adapter in self._adapters:
             adapter.stop()
 
+    def _leave_classic(self) -> None:
+        for cluster in self._classic.values():
+            self._dropped += cluster.leave()
+        self._classic.clear()
+
+    def _retire(self) -> None:
+        """Another host has taken over: see to what runs on this one, which only we can, and to nothing else."""
+        if self._is_retired:
+            return
+        logger.warning("A distributor of another host has taken over; what runs here is seen to the end.")
+        self._is_retired = True
+        self._leave_classic()
+        self._state.retire()
+        self._recall()
+
     async def _return_leases(self) -> None:
         """Others need not wait until the leases lapse; those of a final run were taken back already."""
-        if self._outcome is not Outcome.DONE or not self._adapters or self._state.is_run_final:
+        is_taken_back = self._adapters and self._state.is_run_final and not self._is_retired
+        if self._outcome is not Outcome.DONE or not self._adapters or is_taken_back:
             return
         slots = self._leases.farewell(self._state)
         if not slots:
@@ -428,6 +470,8 @@ class DistributorService:
         if response.fenced:
             self._fenced("the server says so")
             return
+        if response.retired:
+            self._retire()
         was_final = self._state.is_run_final
         self._state.set_run_status(response.workflow_run_status)
         self._leases.hear(response.slots, self._state)
@@ -579,6 +623,8 @@ class DistributorService:
             ended_since=self._ended_since if self._classic else None,
             packing=list(self._classic),
             packed=self._state.packed.untaken_numbers,
+            local=list(self._direct),
+            retired=self._is_retired,
         )
 
     def _send(self, request: SyncRequest) -> asyncio.Task[SyncResponse]:

@@ -253,6 +253,23 @@ class DistributorState:
         self.draining = True
         self.drop_waiting()
 
+    def retire(self) -> None:
+        """Launch nothing more, and forget what other hosts can see to as well: all of classic clusters."""
+        classic = {name for name, one in self._clusters.items() if not one.limits.direct}
+        theirs = {identity for identity, name in self._waiting_ids.items() if name in classic}
+        theirs.update(identity for identity, held in self._held.items() if held.cluster_name in classic)
+        for identity in theirs:
+            self._forget_waiting(identity)
+            self._release(identity)
+            self._killing.pop(identity, None)
+        for name in classic:
+            self._clusters[name].batches.clear()
+            self._clusters[name].doubts.clear()
+        self._submitting.clear()
+        self._pending.clear()
+        self.packed = PackedBatches()
+        self.drain()
+
     def _remove_waiting(self, identities: set[int]) -> None:
         touched = {self._forget_waiting(identity) for identity in identities}
         for name in touched - {None}:

@@ -214,14 +214,14 @@ class Bound:
     request: WorkflowRequest
     tasks: TasksRequest
 
-    async def start(self, *, pid: int = 1, until: str = RUN.RUNNING, key: str | None = None):
+    async def start(self, *, pid: int = 1, until: str = RUN.RUNNING, key: str | None = None, host: str = "host"):
         """Create a run and take it as far as `until`."""
         run = await self.world.post(
             f"/workflows/{self.workflow_id}/runs",
             RunResponse,
             RunRequest(
                 user="me",
-                host="host",
+                host=host,
                 pid=pid,
                 pid_start_time=1.0,
                 version="1",
@@ -229,7 +229,7 @@ class Bound:
                 key=key or f"run{next(self.world.counter)}",
             ),
         )
-        started = Run(self, run.workflow_run_id)
+        started = Run(self, run.workflow_run_id, host=host)
         for status in UNDER_WAY[: UNDER_WAY.index(until) + 1] if until != RUN.REGISTERED else ():
             await started.move(status)
         return started
@@ -249,15 +249,15 @@ class Run:
     bound: Bound
     id: int
     epoch: int = 0
+    host: str = "host"
 
     async def move(self, status: str) -> str:
         message = RunStatusRequest(status=status)
         return (await self.bound.world.post(f"/workflow_runs/{self.id}/status", RunStatusResponse, message)).status
 
-    async def register(self, key: str = "") -> DistributorResponse:
-        message = DistributorRequest(
-            host="host", pid=2, pid_start_time=2.0, key=key or f"d{next(self.bound.world.counter)}"
-        )
+    async def register(self, key: str = "", *, epoch: int = 0) -> DistributorResponse:
+        key = key or f"d{next(self.bound.world.counter)}"
+        message = DistributorRequest(host=self.host, pid=2, pid_start_time=2.0, key=key, epoch=epoch)
         answer = await self.bound.world.post(f"/workflow_runs/{self.id}/distributors", DistributorResponse, message)
         self.epoch = answer.epoch
         return answer

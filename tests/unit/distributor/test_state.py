@@ -389,3 +389,22 @@ def test_a_worker_that_ends_before_its_submission_is_heard_of_is_not_waited_for(
     assert said(state) == {2: ("O", None)}
     state.classic_over([2])
     assert state.is_idle
+
+
+def test_one_that_retires_keeps_what_runs_here_and_forgets_what_others_can_see():
+    state = make(slots=1.0)
+    state.take([batch(1, 2), batch(10, 11, cluster="far", number=2), batch(20, cluster="far", number=3)])
+    assert spawned(state) == [1]
+    state.submittable()
+    state.submitted("far", {10: "job 10", 11: "job 11"})
+    state.take([batch(30, cluster="far", number=4)])
+    said(state)
+    state.retire()
+    assert said(state) == {2: ("U", Cause.WORKER_LOST)}  # handed over ahead, and nobody else can say that it never ran
+    assert state.alive() == [1]
+    assert state.classic("far") == {}
+    assert (state.submittable(), state.capacity()) == ({}, {})
+    state.take([batch(40)])
+    assert said(state) == {40: ("U", Cause.WORKER_LOST)}
+    state.ended([done(1)])
+    assert state.is_idle

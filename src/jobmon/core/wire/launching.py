@@ -54,7 +54,8 @@ class DistributorRequest:
 
     The newest registration of a workflow wins: older ones are fenced at their next sync, after their reports were
     taken. `key` is random; the same key answers the same. `epoch`: that of the earlier registration of a distributor
-    that registers anew. 409 `StaleRun` where another one has registered since, or one of a newer run has ever.
+    that registers anew. 409 `StaleRun` where another one has registered since, or one of a newer run has ever, unless
+    it is *retired*: the newest of its host, where commands of the workflow run that no other host can see to.
     """
 
     host: str
@@ -111,6 +112,7 @@ class DistributorResponse:
     """`epoch` goes with every sync. `clusters`: all that tasks of the workflow ask for.
 
     `server_identity` is part of the tokens under which submissions are found again. `stamp`: the server's logical time.
+    `attempts`: those that live, but for what runs on the machines of other distributors. `retired`: see `SyncResponse`.
     """
 
     epoch: int
@@ -125,6 +127,7 @@ class DistributorResponse:
     server_identity: str = ""
     stamp: int = 0
     packed: list[PackedBatch] = field(default_factory=list)
+    retired: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +185,8 @@ class SyncRequest:
     they end: it wants to hear which ended after this logical time. `pending`: attempt -> why it waits on its cluster.
     `packing`: clusters whose batches may be packed. `packed`: batches with jobs that live, as far as is known here.
     `live_jobs`: with a heartbeat, the jobs of these; it moves the deadlines of what waits for them.
+    `local`: clusters whose commands run on the distributor's own machine: nobody on another one is told of them.
+    `retired`: it knows that it is; a poll does not wake for that again.
     """
 
     epoch: int
@@ -201,6 +206,8 @@ class SyncRequest:
     live_jobs: list[str] | None = None
     submitted: list[SubmittedBatch] = field(default_factory=list)
     ended_jobs: list[EndedJob] = field(default_factory=list)
+    local: list[str] = field(default_factory=list)
+    retired: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,8 +250,10 @@ class LaunchBatch:
 class SyncResponse:
     """`late`: reports that were too late or repeated (ids), for the log.
 
-    A fenced distributor gets `fenced=True` and no launches. `refused`: attempt -> why, for reports that the table
-    calls illegal. `slots`: the grant for each cluster that the request named; a cluster left out is not shared.
+    A fenced distributor gets `fenced=True` and no launches: it leaves. One that was replaced from another host while
+    its commands run gets `retired=True` and no launches: it sees to these, and to nothing else, until they have ended.
+    `refused`: attempt -> why, for reports that the table calls illegal. `slots`: the grant for each cluster that the
+    request named; a cluster left out is not shared.
     `ended`: attempts that ended after `ended_since`; `ended_until` is the next request's `ended_since`.
     `untaken`: of each batch in `packed`, how many attempts no job has taken; `over`: those of which no attempt lives
     nor will, with `unstarted` jobs that are to be terminated.
@@ -252,6 +261,7 @@ class SyncResponse:
 
     workflow_run_status: str
     fenced: bool = False
+    retired: bool = False
     launches: list[LaunchBatch] = field(default_factory=list)
     kill: list[int] = field(default_factory=list)
     triage: list[int] = field(default_factory=list)

@@ -47,7 +47,8 @@ class Distributor(Base):
 class Batch(Base):
     """Attempts of one array with one request, launched together. `number` is unique in the workflow.
 
-    `request_key` is that of the request that took it, so that its answer can be given again.
+    `request_key` is that of the request that took it, so that its answer can be given again. `host`: the machine of
+    the distributor that took it, where its commands run on that very machine; None: whoever comes next may see to it.
     """
 
     __tablename__ = "batch"
@@ -59,6 +60,7 @@ class Batch(Base):
     task_resources_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_resources.id"))
     request_key: Mapped[Name | None] = mapped_column(index=True)
     launched_at: Mapped[Time]
+    host: Mapped[Name | None]
 
 
 class PackedBatch(Base):

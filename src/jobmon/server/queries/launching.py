@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.server.problems import NotFound
 from jobmon.server.queries.leasing import has_other_grant
+from jobmon.server.standing import Standing, orders, standing
 from jobmon.server.transitions import QUEUING_RUNS
 
 if TYPE_CHECKING:
@@ -28,25 +29,16 @@ def workflow_of_run(session: Session, run_id: int) -> int:
 
 def has_news(session: Session, run_id: int, request: SyncRequest) -> bool:
     """Say whether there is work, something new to kill or triage, a new status, another grant, or a successor."""
-    row = session.row(
-        """
-        SELECT r.workflow_id, r.status,
-            (SELECT MAX(id) FROM workflow_run newest WHERE newest.workflow_id = r.workflow_id),
-            (SELECT MAX(epoch) FROM distributor d WHERE d.workflow_id = r.workflow_id)
-        FROM workflow_run r WHERE r.id = :run
-        """,
-        run=run_id,
-    )
-    if row is None:
-        raise NotFound.of("workflow run", run_id)
-    workflow_id, status, newest_run, newest_epoch = row
-    if newest_run != run_id or newest_epoch != request.epoch or request.known_status not in (None, status):
+    now = standing(session, run_id, request.epoch)
+    if now.is_fenced or request.known_status not in (None, now.run_status):
         return True
+    if now.is_retired:
+        return not request.retired or _has_orders(session, now, request)
     return (
-        _has_work(session, run_id, status, request)
-        or _has_orders(session, workflow_id, request)
-        or has_other_grant(session, workflow_id, request.slots)
-        or _is_batch_taken(session, workflow_id, request.packed)
+        _has_work(session, run_id, now.run_status, request)
+        or _has_orders(session, now, request)
+        or has_other_grant(session, now.workflow_id, request.slots)
+        or _is_batch_taken(session, now.workflow_id, request.packed)
     )
 
 
@@ -83,15 +75,6 @@ def _has_work(session: Session, run_id: int, status: str, request: SyncRequest) 
     return found is not None
 
 
-def _has_orders(session: Session, workflow_id: int, request: SyncRequest) -> bool:
+def _has_orders(session: Session, now: Standing, request: SyncRequest) -> bool:
     known = {TI.KILL_SELF.value: set(request.known_to_kill), TI.TRIAGING.value: set(request.known_to_triage)}
-    orders = session.rows(
-        """
-        SELECT ti.id, ti.status FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-        WHERE r.workflow_id = :workflow AND ti.status IN (:statuses...)
-        AND ti.batch_id NOT IN (SELECT p.batch_id FROM packed_batch p WHERE p.workflow_id = :workflow)
-        """,
-        workflow=workflow_id,
-        statuses=list(known),
-    )
-    return any(attempt_id not in known[status] for attempt_id, status in orders)
+    return any(attempt_id not in known[status] for attempt_id, status in orders(session, now))

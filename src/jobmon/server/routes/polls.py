@@ -95,6 +95,7 @@ def _is_news(request: SyncRequest, response: SyncResponse) -> bool:
     return (
         bool(response.launches)
         or response.fenced
+        or (response.retired and not request.retired)
         or request.known_status not in (None, response.workflow_run_status)
         or not set(response.kill) <= set(request.known_to_kill)
         or not set(response.triage) <= set(request.known_to_triage)

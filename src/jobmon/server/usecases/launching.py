@@ -16,14 +16,16 @@ from jobmon.core.wire.launching import (
     DistributorResponse,
     LaunchBatch,
     LiveAttempt,
+    SyncRequest,
 )
 from jobmon.server import transitions
+from jobmon.server.standing import has_to_stay, standing
 from jobmon.server.transaction import Audience
 from jobmon.server.usecases import packing
 from jobmon.server.usecases.runs import require_run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Sequence
 
     from jobmon.server.transaction import Transaction
     from jobmon.server.transitions import RunRow
@@ -56,6 +58,7 @@ def register(tx: Transaction, run_id: int, request: DistributorRequest) -> Distr
     epoch = tx.value("SELECT epoch FROM distributor WHERE request_key = :key", key=request.key)
     if epoch is None:
         epoch = _register(tx, run, request)
+    is_retired = standing(tx, run_id, epoch).is_retired
     folder = tx.row("SELECT working_directory, umask FROM workflow WHERE id = :id", id=run.workflow_id)
     assert folder is not None
     return DistributorResponse(
@@ -65,10 +68,11 @@ def register(tx: Transaction, run_id: int, request: DistributorRequest) -> Distr
         working_directory=folder[0],
         umask=folder[1],
         clusters=_clusters(tx, run.workflow_id),
-        attempts=_live_attempts(tx, run.workflow_id),
+        attempts=_live_attempts(tx, run.workflow_id, request.host, leads=not is_retired),
         attempt_heartbeat_interval=tx.settings.task_instance_interval_seconds,
         report_by_buffer=tx.settings.report_by_buffer,
-        packed=packing.packed_batches(tx, run.workflow_id),
+        packed=[] if is_retired else packing.packed_batches(tx, run.workflow_id),
+        retired=is_retired,
         server_identity=tx.value("SELECT word FROM server_identity WHERE id = 1"),
         stamp=tx.known_until,
     )
@@ -78,6 +82,8 @@ def _register(tx: Transaction, run: RunRow, request: DistributorRequest) -> int:
     row = tx.row("SELECT MAX(epoch), MAX(workflow_run_id) FROM distributor WHERE workflow_id = :id", id=run.workflow_id)
     last, newest_run = row if row is not None else (None, None)
     if newest_run is not None and (newest_run > run.id or request.epoch not in (0, last)):
+        if request.epoch and has_to_stay(tx, run.workflow_id, run.id, request.epoch, request.host):
+            return request.epoch
         raise StaleRun(f"Another distributor of workflow {run.workflow_id} has registered, for run {newest_run}.")
     epoch = (last or 0) + 1
     tx.insert(
@@ -117,7 +123,8 @@ def _clusters(tx: Transaction, workflow_id: int) -> list[ClusterInfo]:
     ]
 
 
-def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
+def _live_attempts(tx: Transaction, workflow_id: int, host: str, *, leads: bool) -> list[LiveAttempt]:
+    """Return what a distributor is to adopt: not what runs on other machines, where only their own can see it."""
     rows = tx.rows(
         """
         SELECT ti.id, ti.task_id, ti.status, c.name, ti.distributor_id, b.array_id, b.number, ti.array_step_id,
@@ -125,10 +132,13 @@ def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
         FROM workflow_run w JOIN task_instance ti ON ti.workflow_run_id = w.id JOIN cluster c ON c.id = ti.cluster_id
         JOIN batch b ON b.id = ti.batch_id JOIN task_resources r ON r.id = ti.task_resources_id
         JOIN task t ON t.id = ti.task_id LEFT JOIN packed_batch p ON p.batch_id = b.id
-        WHERE w.workflow_id = :id AND ti.status IN (:taken...) ORDER BY ti.id
+        WHERE w.workflow_id = :id AND ti.status IN (:taken...)
+        AND (b.host = :host OR b.host IS NULL AND :leads = 1) ORDER BY ti.id
         """,
         id=workflow_id,
         taken=transitions.TAKEN,
+        host=host,
+        leads=int(leads),
     )
     return [
         LiveAttempt(
@@ -149,32 +159,22 @@ def _live_attempts(tx: Transaction, workflow_id: int) -> list[LiveAttempt]:
     ]
 
 
-def launch(
-    tx: Transaction,
-    workflow_id: int,
-    run_id: int,
-    capacity: Mapping[str, int],
-    key: str,
-    may_pack: Collection[str] = (),
-    *,
-    has_workers: bool = False,
-) -> list[LaunchBatch]:
+def launch(tx: Transaction, workflow_id: int, run_id: int, request: SyncRequest, host: str | None) -> list[LaunchBatch]:
     """Hand out the oldest queued attempts of a run, at most so many for each cluster; the same key gets the same.
 
     Args:
         tx: the transaction.
         workflow_id: of the run.
         run_id: the run.
-        capacity: cluster name -> how many.
-        key: of the request.
-        may_pack: clusters whose batches may be packed.
-        has_workers: whether hosts are told on which workers failed.
+        request: whose capacity is to be filled.
+        host: of the distributor that asks.
     """
+    key, has_workers = request.key, request.ended_since is not None
     again = _handed_out(tx, workflow_id, key) if key else []
     if again:
         return again
     batches: list[LaunchBatch] = []
-    for cluster_name, wanted in capacity.items():
+    for cluster_name, wanted in request.capacity.items():
         cluster_id = tx.value("SELECT id FROM cluster WHERE name = :name", name=cluster_name)
         if cluster_id is None or wanted <= 0:
             continue
@@ -188,8 +188,9 @@ def launch(
         rows.sort(key=_GROUP)
         hosts = excluded_hosts(tx, run_id, cluster_id) if has_workers and rows else []
         for _, group in groupby(rows, _GROUP):
-            batch_id, batch = _launch(tx, workflow_id, key, list(group))
-            if cluster_name in may_pack:
+            where = host if cluster_name in request.local else None
+            batch_id, batch = _launch(tx, workflow_id, key, where, list(group))
+            if cluster_name in request.packing:
                 plan = packing.plan_batch(tx, workflow_id, batch_id, len(batch.task_ids), run_id, cluster_id)
                 batch = replace(batch, plan=plan)
             if hosts:
@@ -248,7 +249,9 @@ def _handed_out(tx: Transaction, workflow_id: int, key: str) -> list[LaunchBatch
     ]
 
 
-def _launch(tx: Transaction, workflow_id: int, key: str, rows: Sequence[tuple[Any, ...]]) -> tuple[int, LaunchBatch]:
+def _launch(
+    tx: Transaction, workflow_id: int, key: str, host: str | None, rows: Sequence[tuple[Any, ...]]
+) -> tuple[int, LaunchBatch]:
     array_id, resources_id = _GROUP(rows[0])
     batch_number = _next_batch_number(tx, workflow_id)
     batch_id = tx.insert(
@@ -258,6 +261,7 @@ def _launch(tx: Transaction, workflow_id: int, key: str, rows: Sequence[tuple[An
         array_id=array_id,
         task_resources_id=resources_id,
         request_key=key or None,
+        host=host,
         launched_at=tx.now,
     )
     transitions.launch(tx, batch_id, [row[0] for row in rows], [row[1] for row in rows])

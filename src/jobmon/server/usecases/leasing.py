@@ -199,13 +199,18 @@ def _divide(tx: Transaction, pool: str, leases: dict[int, _Lease]) -> None:
 
 
 def _lapse(tx: Transaction, pool: str, leases: dict[int, _Lease]) -> None:
-    """Leases of distributors that are silent count for what of their attempts may still run."""
-    seen = dict(
-        tx.rows(
-            "SELECT workflow_id, MAX(seen_at) FROM distributor WHERE workflow_id IN (:ids...) GROUP BY workflow_id",
-            ids=list(leases),
-        )
+    """Leases of distributors that are silent count for what of their attempts may still run.
+
+    A pool is named after its host: where a distributor was replaced from another one, that one's is no sign of life.
+    """
+    rows = tx.rows(
+        """
+        SELECT workflow_id, host, MAX(seen_at) FROM distributor WHERE workflow_id IN (:ids...)
+        GROUP BY workflow_id, host
+        """,
+        ids=list(leases),
     )
+    seen = {workflow_id: seen_at for workflow_id, host, seen_at in rows if pool.startswith(f"{host}:")}
     for workflow_id, lease in list(leases.items()):
         if seen.get(workflow_id, 0) + int(LEASE_SECONDS * 1e6) >= tx.now:
             continue

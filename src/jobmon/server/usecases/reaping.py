@@ -2,8 +2,7 @@
 
 * A run that is overdue is closed as `fsm.RUN_WHEN_LOST` says. One that was told to make room is closed only when no
   attempt of it has still to end (KILL_SELF).
-* Attempts that are overdue go to triage while a distributor of their workflow is there to find out. Where none was
-  heard of for `Settings.silence_seconds` their executor counts as gone: they end, not charged.
+* Attempts that are overdue go to triage while a distributor is there to find out; orphans are ended (`triaging`).
 * A workflow that no run leads any more and whose tasks are all done is DONE, though nobody said so.
 """
 
@@ -13,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import fsm
-from jobmon.core.constants import Actor, Cause, TaskInstanceStatus, TaskStatus, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.constants import Actor, TaskInstanceStatus, TaskStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.server import transitions
 from jobmon.server.usecases.resuming import MAKING_ROOM, is_overdue
 from jobmon.server.usecases.runs import require_run, require_workflow
-from jobmon.server.usecases.triaging import triage
+from jobmon.server.usecases.triaging import end_all_orphans, triage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from jobmon.server.sql import Session
     from jobmon.server.transaction import Transaction
@@ -29,7 +28,6 @@ LEASE: Final = "reaper"
 #: So much of each kind is done in one pass; the rest is for the next.
 RUNS_PER_PASS_MAX: Final = 100
 WORKFLOWS_PER_PASS_MAX: Final = 100
-ATTEMPTS_PER_PASS_MAX: Final = 2_000
 TI = TaskInstanceStatus
 _UNDONE: Final = (WorkflowStatus.FAILED, WorkflowStatus.HALTED, WorkflowStatus.ABORTED)
 
@@ -151,41 +149,11 @@ def _must_wait(tx: Transaction, status: str, workflow_id: int) -> bool:
 
 
 def _settle_attempts(tx: Transaction, run_id: int) -> int:
-    """Send overdue attempts to triage, or end them where there is nobody to do that; return how many ended."""
-    run = require_run(tx, run_id)
-    if _is_looked_after(tx, run.workflow_id):
+    """End overdue attempts that nobody looks after, and send the others to triage; return how many ended."""
+    ended = end_all_orphans(tx, require_run(tx, run_id))
+    if not ended:  # else there may be more of them, which must not be taken for silent by their own fault
         triage(tx, run_id)
-        return 0
-    ids = _overdue_attempts(tx, run_id)
-    moves = transitions.AttemptMoves(tx, ids)
-    for attempt in list(moves.attempts.values()):
-        target = TI.ERROR if attempt.status == TI.KILL_SELF else TI.UNKNOWN_ERROR
-        moves.move(attempt.id, target, cause=Cause.WORKER_LOST)
-    ended = moves.write()
-    if ended:
-        tx.audit(Actor.REAPER, "close orphaned attempts", run.workflow_id, run=run_id, ended=ended)
-        tx.wake_all(run.workflow_id)
     return ended
-
-
-def _is_looked_after(tx: Transaction, workflow_id: int) -> bool:
-    """Whether a distributor was heard of not long ago, or could not be heard of because the server was away."""
-    silence = int(tx.settings.silence_seconds * 1e6)
-    seen_at = tx.value("SELECT MAX(seen_at) FROM distributor WHERE workflow_id = :id", id=workflow_id)
-    return tx.now - max(seen_at or 0, tx.started_at) <= silence
-
-
-def _overdue_attempts(tx: Transaction, run_id: int) -> Sequence[int]:
-    return tx.column(
-        """
-        SELECT id FROM task_instance WHERE workflow_run_id = :run AND status IN (:taken...) AND report_by < :now
-        ORDER BY id LIMIT :most
-        """,
-        run=run_id,
-        taken=transitions.TAKEN,
-        now=tx.now,
-        most=ATTEMPTS_PER_PASS_MAX,
-    )
 
 
 def _repair(tx: Transaction, workflow_id: int) -> bool:

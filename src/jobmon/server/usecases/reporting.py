@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.constants import TaskInstanceStatus
@@ -20,6 +20,7 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.server import transitions
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.standing import Standing, orders, standing
 from jobmon.server.transitions import AttemptMoves, attempt_deadline
 from jobmon.server.usecases import leasing, packing
 from jobmon.server.usecases.launching import launch
@@ -35,82 +36,51 @@ SEEN_SECONDS: Final = 5.0
 PENDING_CHARACTERS_MAX: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a distributor stands: is it still the one of its workflow?"""
-
-    workflow_id: int
-    run_status: str
-    is_fenced: bool
-
-
 def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     """Take reports and heartbeats; tell what to kill and to triage; hand out attempts. See the wire module."""
     if len(request.reports) > REPORTS_PER_REQUEST_MAX:
         raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
-    standing = _standing(tx, run_id, request.epoch)
+    now = standing(tx, run_id, request.epoch)
     until = None if request.ended_since is None else tx.known_until
     moves = _take(tx, request.reports, request.alive)
-    if standing.is_fenced:
-        return SyncResponse(
-            workflow_run_status=standing.run_status, fenced=True, late=moves.late, refused=moves.refused
-        )
-    _note_seen(tx, standing.workflow_id, request.epoch)
-    packing.hear(tx, standing.workflow_id, request)
-    _note_pending(tx, request.pending)
-    orders = tx.rows(
-        """
-        SELECT ti.id, ti.status FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-        WHERE r.workflow_id = :workflow AND ti.status IN (:statuses...)
-        AND ti.batch_id NOT IN (SELECT p.batch_id FROM packed_batch p WHERE p.workflow_id = :workflow)
-        """,
-        workflow=standing.workflow_id,
-        statuses=(TI.KILL_SELF, TI.TRIAGING),
-    )
-    may_launch = request.capacity and standing.run_status in transitions.QUEUING_RUNS
-    packed = packing.standing(tx, standing.workflow_id, standing.run_status, request.packed)
-    return SyncResponse(
-        workflow_run_status=standing.run_status,
-        launches=launch(
-            tx,
-            standing.workflow_id,
-            run_id,
-            request.capacity,
-            request.key,
-            request.packing,
-            has_workers=until is not None,
-        )
-        if may_launch
-        else [],
-        kill=[attempt_id for attempt_id, status in orders if status == TI.KILL_SELF] + _ended(tx, request.alive),
-        triage=[attempt_id for attempt_id, status in orders if status == TI.TRIAGING],
+    if now.is_fenced:
+        return SyncResponse(workflow_run_status=now.run_status, fenced=True, late=moves.late, refused=moves.refused)
+    _note_seen(tx, now.workflow_id, request.epoch)
+    wanted = orders(tx, now)
+    response = SyncResponse(
+        workflow_run_status=now.run_status,
+        retired=now.is_retired,
+        kill=[attempt_id for attempt_id, status in wanted if status == TI.KILL_SELF] + _ended(tx, request.alive),
+        triage=[attempt_id for attempt_id, status in wanted if status == TI.TRIAGING],
         late=moves.late,
         refused=moves.refused,
-        slots=leasing.renew(
-            tx, standing.workflow_id, request.slots, is_over=standing.run_status in transitions.FINAL_RUNS
-        ),
+        slots=leasing.renew(tx, now.workflow_id, request.slots, is_over=_is_over(now)),
+    )
+    return response if now.is_retired else _with_work(tx, run_id, request, now, response, until)
+
+
+def _is_over(now: Standing) -> bool:
+    """Whether nothing more of the workflow will be started; what a retired distributor has says nothing of that."""
+    return now.leads and now.run_status in transitions.FINAL_RUNS
+
+
+def _with_work(
+    tx: Transaction, run_id: int, request: SyncRequest, now: Standing, response: SyncResponse, until: int | None
+) -> SyncResponse:
+    """Add what only the one distributor of a workflow gets: attempts, and news of those on clusters with queues."""
+    packing.hear(tx, now.workflow_id, request)
+    _note_pending(tx, request.pending)
+    packed = packing.standing(tx, now.workflow_id, now.run_status, request.packed)
+    may_launch = request.capacity and now.run_status in transitions.QUEUING_RUNS
+    return replace(
+        response,
+        launches=launch(tx, now.workflow_id, run_id, request, now.host) if may_launch else [],
         untaken=packed.untaken,
         over=packed.over,
         unstarted=packed.unstarted,
-        ended=_ended_since(tx, standing.workflow_id, request.ended_since),
+        ended=_ended_since(tx, now.workflow_id, request.ended_since),
         ended_until=until,
     )
-
-
-def _standing(tx: Transaction, run_id: int, epoch: int) -> Standing:
-    row = tx.row(
-        """
-        SELECT r.workflow_id, r.status,
-            (SELECT MAX(id) FROM workflow_run newest WHERE newest.workflow_id = r.workflow_id),
-            (SELECT MAX(epoch) FROM distributor d WHERE d.workflow_id = r.workflow_id)
-        FROM workflow_run r WHERE r.id = :run
-        """,
-        run=run_id,
-    )
-    if row is None:
-        raise NotFound.of("workflow run", run_id)
-    workflow_id, status, newest_run, newest_epoch = row
-    return Standing(workflow_id, status, is_fenced=newest_run != run_id or newest_epoch != epoch)
 
 
 def _take(tx: Transaction, reports: Sequence[Report], alive: Sequence[int]) -> AttemptMoves:

@@ -76,7 +76,7 @@ class Commands:
         self._scenario = scenario
         self._complain = complain
         self._epoch_of = epoch_of
-        self._newest_epoch = 0
+        self._newest_epochs: dict[str, int] = defaultdict(int)
         self._running: dict[int, Command] = {}
         self._started: set[int] = set()
         self._finished: list[Command] = []
@@ -138,13 +138,14 @@ class Commands:
         return fsm.is_terminal(fsm.Machine.TASK_INSTANCE, found[0][0])
 
     def _check_launcher(self, who: str, command: Command) -> None:
-        """What the farm starts comes from one distributor, then from its successor, never by turns."""
+        """What a farm starts comes from one distributor, then from its successor, never by turns."""
         if self._scenario.tasks[command.index].cluster != FARM:
             return
         epoch = self._epoch_of(command.launched_by)
-        if epoch < self._newest_epoch:
-            self._complain(f"{who} was launched by distributor {epoch} after {self._newest_epoch} had launched")
-        self._newest_epoch = max(self._newest_epoch, epoch)
+        newest = self._newest_epochs[command.host]
+        if epoch < newest:
+            self._complain(f"{who} was launched by distributor {epoch} after {newest} had launched")
+        self._newest_epochs[command.host] = max(newest, epoch)
 
     def sweep(self, seconds: float) -> None:
         """Look, every so many seconds in which all could hear the server, for what runs though it was given up."""

@@ -27,6 +27,7 @@ class Command:
 
     `launched_by`: the distributor that launched it. `may_be_given_up`: whether something happened to its executor for
     which the server may rightly think that it is gone. `is_in_touch`: whether its executor can hear the server now.
+    `host`: whose farm runs it.
     """
 
     attempt: int
@@ -36,6 +37,7 @@ class Command:
     outcome: Outcome
     started_at: float
     launched_by: str = ""
+    host: str = ""
     may_be_given_up: Callable[[], bool] = _never
     is_in_touch: Callable[[], bool] = _always
     end: asyncio.TimerHandle | None = None

@@ -28,6 +28,8 @@ MESSAGE_SECONDS_MAX: Final = 0.005
 INTERRUPT_SECONDS: Final = 10.0
 DIES_OF_INTERRUPT_SECONDS: Final = 0.05
 LOST: Final = "The supervisor died."
+#: The server gives up what it did not hear of for 279 s; what is heard seldom may seem silent for a minute before.
+DESERTED_SECONDS: Final = 150.0
 SIGNAL_INTERRUPT: Final = 2
 SIGNAL_KILL: Final = 9
 
@@ -45,6 +47,7 @@ class Farm:
     """See the module.
 
     Args:
+        host: its name.
         loop: the time.
         dice: of the seed.
         clock: of the host on which it runs.
@@ -54,12 +57,14 @@ class Farm:
 
     def __init__(
         self,
+        host: str,
         loop: SimulationLoop,
         dice: random.Random,
         clock: PartClock,
         fates: Fates,
         observe: Observe,
     ) -> None:
+        self.host = host
         self.loop = loop
         self.slots = fates.scenario.slots
         self.running: dict[int, Command] = {}
@@ -73,6 +78,10 @@ class Farm:
         self._fates = fates
         self._observe = observe
         self._due = {"in": 0.0, "out": 0.0}
+        #: Whether the last distributor did not leave but died: then nobody may be there to see to what runs.
+        self.is_bereft = False
+        self._in_touch_at = 0.0
+        self._deserted: set[int] = set()
         #: Counts connections: what was sent on an earlier one never arrives.
         self._connections = 0
 
@@ -80,6 +89,14 @@ class Farm:
         """Whether commands can be told what the server says: by a supervisor, from a distributor."""
         is_working = self.is_up and self.loop.time() >= self.paused_until
         return is_working and self.line is not None and self.line.is_in_touch()
+
+    def look(self) -> None:
+        """Note, from time to time, what nobody could tell the server of for long: it may give that up."""
+        now = self.loop.time()
+        if self._is_in_touch():
+            self._in_touch_at = now
+        elif now - self._in_touch_at > DESERTED_SECONDS:
+            self._deserted.update(self.running, self.ended)
 
     # -- what may befall it ------------------------------------------------------------------------------------
 
@@ -122,6 +139,7 @@ class Farm:
             self.is_up = True
             self.paused_until = 0.0
         self.line = line
+        self.is_bereft = False
         self._connections += 1
         live = {identity: command.started_at for identity, command in self.running.items()}
         return Hello(live, ended, lost)
@@ -206,6 +224,8 @@ class Farm:
             outcome=self._fates.next_of(index),
             started_at=self._clock.now().timestamp(),
             launched_by=self.line.name if self.line is not None else "",
+            host=self.host,
+            may_be_given_up=lambda: launch.task_instance_id in self._deserted,
             is_in_touch=self._is_in_touch,
         )
         self._observe("start", command)
@@ -328,6 +348,7 @@ class FarmDistributor(DirectClusterDistributor):
 
     def hang_up(self) -> None:
         """The process died: the kernel closes its line."""
+        self._farm.is_bereft = self._farm.is_bereft or self._farm.line is self
         self._farm.hang_up(self)
 
     def slots(self) -> float:

@@ -53,7 +53,7 @@ class Surrounding:
     loop: SimulationLoop
     dice: random.Random
     network: Network
-    farm: Farm
+    farms: dict[str, Farm]
     grid: Grid
     clocks: dict[str, PartClock]
     scenario: Scenario
@@ -63,6 +63,8 @@ class Surrounding:
     pids: itertools.count[int]
     alive: set[int]
     distributors: list[DistributorProcess]
+    #: Run, distributor, host -> whether that host has, or will have, another distributor after it.
+    has_successor: Callable[[int, int, str], bool]
 
     def requester(self, part: Part, ferry: Ferry | None = None) -> SimulatedRequester:
         """Return a requester for a part."""
@@ -152,6 +154,7 @@ class DistributorProcess(Process):
                 self._service.drain()
             outcome = await self._service.run(self.is_up.set)
             around.note(f"{self.name} of run {self.run_id} ended: {outcome.value}")
+            self._check_nothing_is_left()
         except asyncio.CancelledError:
             if not self.part.is_dead:
                 raise
@@ -162,10 +165,16 @@ class DistributorProcess(Process):
             around.alive.discard(self.pid)
             self.ended.set()
 
+    def _check_nothing_is_left(self) -> None:
+        """Whoever leaves by itself must not leave commands that nobody else can see, if it knew of them."""
+        running = sorted(self.around.farms[self.host].running)
+        if self.is_up.is_set() and running and not self.around.has_successor(self.run_id, self.pid, self.host):
+            self.around.complain(f"{self.name} left though its commands {running} run on {self.host}")
+
     def _make_cluster(self, info: Any, response: Any) -> ClusterDistributor:
         if info.name == GRID:
             return GridDistributor(info.name, self.around.grid, self.part)
-        adapter = FarmDistributor(info.name, self.around.farm, self.part)
+        adapter = FarmDistributor(info.name, self.around.farms[self.host], self.part)
         self._adapters.append(adapter)
         return adapter
 

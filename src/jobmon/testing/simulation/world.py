@@ -55,7 +55,8 @@ SOUND_LOSSES_MAX: Final = 0.1
 FORCE_SHARE: Final = 0.1
 THINKING_SECONDS_MAX: Final = 120.0
 REQUESTS_MAX: Final = 200_000
-HOSTS: Final = ("here", "there")
+#: Host -> its farm.
+HOSTS: Final = {"here": "farm", "there": "farm there"}
 #: What a run may end with when parts die around it.
 _EXPECTED: Final = (
     asyncio.CancelledError,
@@ -166,6 +167,8 @@ class _World:
         while True:
             was_up = self._is_server_heard()
             await asyncio.sleep(SWEEP_SECONDS)
+            for farm in self._farms.values():
+                farm.look()
             if was_up and self._is_server_heard():
                 self._commands.sweep(SWEEP_SECONDS)
 
@@ -193,7 +196,12 @@ class _World:
         self._answers = checks.Answers(self._complain)
         self._network = Network(loop, random.Random(f"{seed} network"), self._server.serve, self._answers.observe)
         self._fates = Fates(self._scenario)
-        self._farm = Farm(loop, random.Random(f"{seed} farm"), self._clocks["supervisor"], self._fates, self._observe)
+        self._farms = {
+            host: Farm(
+                host, loop, random.Random(f"{seed} {farm}"), self._clocks["supervisor"], self._fates, self._observe
+            )
+            for host, farm in HOSTS.items()
+        }
         pids = itertools.count(1)
         ground = Ground(
             loop=loop,
@@ -212,7 +220,7 @@ class _World:
             loop=loop,
             dice=random.Random(f"{seed} parts"),
             network=self._network,
-            farm=self._farm,
+            farms=self._farms,
             grid=self._grid,
             clocks=self._clocks,
             scenario=self._scenario,
@@ -222,6 +230,7 @@ class _World:
             pids=pids,
             alive=set(),
             distributors=[],
+            has_successor=self._has_successor,
         )
         if self._scenario.has_grid:
             await self._add_grid()
@@ -256,6 +265,11 @@ class _World:
     def _observe(self, what: str, command: Command) -> None:
         self._commands.observe(what, command)
         self._note(f"{what} {command.name} (attempt {command.attempt})")
+
+    def _has_successor(self, run_id: int, pid: int, host: str) -> bool:
+        newer = "SELECT 1 FROM workflow_run WHERE id > ? AND host = ?"
+        other = "SELECT 1 FROM distributor WHERE host = ? AND id > (SELECT MAX(id) FROM distributor WHERE pid = ?)"
+        return bool(self._record.rows(newer, run_id, host) or self._record.rows(other, host, pid))
 
     def _epoch_of(self, distributor: str) -> int:
         return self._laws.epochs.get(int(distributor.rpartition(" ")[2]), 0)
@@ -312,7 +326,8 @@ class _World:
 
     def _start_client(self, approach: Approach) -> None:
         workflow_id = next((one.workflow_id for one in self._clients if one.workflow_id is not None), None)
-        host = HOSTS[0] if self._dice.random() < 0.7 else HOSTS[1]
+        here, there = HOSTS
+        host = here if self._dice.random() < 0.7 else there
         client = ClientProcess(self._surrounding, host, approach, workflow_id)
         self._clients.append(client)
         self._note(f"{client.name} starts on {host}: {approach}")
@@ -334,16 +349,23 @@ class _World:
         deadline = self._loop.time() + AFTERMATH_SECONDS + self._scenario.chaos_seconds
         while True:
             living = [each.name for each in self._surrounding.distributors if each.is_alive]
-            if not living and not self._farm.running and not self._grid.is_busy:
+            running = {identity: farm for farm in self._farms.values() for identity in farm.running}
+            bereft = [farm.host for farm in self._farms.values() if farm.is_bereft]
+            if not living and not running and not self._grid.is_busy and not (bereft and self._are_attempts_left()):
                 return
             if self._loop.time() > deadline:
                 jobs = ", jobs of the grid" if self._grid.is_busy else ""
-                self._complain(f"left over: {living}, commands {sorted(self._farm.running)}{jobs}")
+                self._complain(f"left over: {living}, commands {sorted(running)}{jobs}, bereft: {bereft}")
                 return
-            if not living and self._farm.running:
-                self._complain(f"orphans: commands {sorted(self._farm.running)} run and nobody looks after them")
+            orphans = sorted(identity for identity, farm in running.items() if not farm.is_bereft)
+            if not living and orphans:
+                self._complain(f"orphans: commands {orphans} run and nobody looks after them")
                 return
             await asyncio.sleep(10.0)
+
+    def _are_attempts_left(self) -> bool:
+        """Whether the server waits for news of attempts: those of a host where nobody is left it gives up in time."""
+        return bool(self._record.rows("SELECT 1 FROM task_instance WHERE ended_at IS NULL LIMIT 1"))
 
     # -- faults ------------------------------------------------------------------------------------------------
 
@@ -425,13 +447,18 @@ class _World:
         return f"{client.name} for {seconds} s" if client is not None else ""
 
     async def kill_supervisor(self) -> str:
-        self._farm.die()
-        return "dead"
+        farm = self._some_farm()
+        farm.die()
+        return f"dead {farm.host}"
 
     async def pause_supervisor(self) -> str:
         seconds = self._seconds(100.0)
-        self._farm.pause(seconds)
-        return f"for {seconds} s"
+        farm = self._some_farm()
+        farm.pause(seconds)
+        return f"{farm.host} for {seconds} s"
+
+    def _some_farm(self) -> Farm:
+        return self._dice.choice([farm for farm in self._farms.values() if farm.running] or [*self._farms.values()])
 
     async def restart_server(self) -> str:
         return await self._down(self._seconds(5.0))
@@ -454,7 +481,7 @@ class _World:
         return f"for {seconds} s"
 
     async def kill_command(self) -> str:
-        return "by the kernel" if self._farm.kill_something() else ""
+        return "by the kernel" if self._some_farm().kill_something() else ""
 
     async def jump(self) -> str:
         name = self._dice.choice(sorted(self._clocks))
