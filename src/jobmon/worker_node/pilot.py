@@ -12,16 +12,12 @@ What was taken ahead is not started any more after `AHEAD_EXPIRY_SECONDS` of sil
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
-import time
 
 from jobmon.worker_node import spool
-from jobmon.worker_node.child import Bell, Child, Ending, tail
+from jobmon.worker_node.child import Ending, tail
 from jobmon.worker_node.gateway import ServerAway, data_folder
-from jobmon.worker_node.lane import Lane
-from jobmon.worker_node.oom import OomKills
 from jobmon.worker_node.run import (
     HTTP_OK,
     HTTP_SERVER_FAULT,
@@ -29,6 +25,7 @@ from jobmon.worker_node.run import (
     RUNNING,
     iso_time,
 )
+from jobmon.worker_node.site import Site
 from jobmon.worker_node.work import Task, Work
 
 REQUEST_TIMEOUT_SECONDS = 20.0
@@ -64,9 +61,11 @@ class Pilot:
         request: array_id, batch_number, distributor_id.
         environment: of this process.
         host: name of this host.
+        site: where it runs.
     """
 
-    def __init__(self, request: Mapping[str, Any], environment: Mapping[str, str], host: str) -> None:
+    def __init__(self, request: Mapping[str, Any], environment: Mapping[str, str], host: str, site: Site) -> None:
+        self._site = site
         self._request = {
             "array_id": request["array_id"],
             "batch_number": request["batch_number"],
@@ -77,11 +76,9 @@ class Pilot:
         self._host = host
         self._data_folder = data_folder(environment)
         self._work = Work()
-        self._bell = Bell()
-        self._oom_kills = OomKills()
-        self._reporting = Lane(environment)
-        self._listening = Lane(environment)
-        now = time.monotonic()
+        self._reporting = site.lane()
+        self._listening = site.lane()
+        now = site.monotonic()
         self._began_at = self._answered_at = self._busy_at = now
         self._message: dict[str, Any] | None = None  # on its way, and sent again until it is answered
         self._asked = (0, 0)
@@ -107,8 +104,7 @@ class Pilot:
 
     def work(self) -> int:
         """Run tasks until there are none; return the exit code: 0 when all endings are told or on disk."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note_signal)
+        self._site.heed_signals(self._note_signal)
         while not self._is_finished():
             self._reap()
             self._keep_time()
@@ -151,19 +147,19 @@ class Pilot:
         if self._ends_at is None or not self._has_begun:
             return True
         needed = self._runtime if self._runtime is not None else max(RESERVE_SECONDS, 2 * self._work.mean_seconds)
-        return time.monotonic() + needed <= self._ends_at
+        return self._site.monotonic() + needed <= self._ends_at
 
     def _start_one(self, task: Task) -> None:
         job = task.run.job
         task.outputs = task.run.output_files(self._data_folder)
-        task.oom_kills = self._oom_kills.count()
+        task.oom_kills = self._site.oom_kills()
         words = task.run.shell_words(self._shell)
         environment = task.run.command_environment(self._environment)
-        task.started_at = time.monotonic()
+        task.started_at = self._site.monotonic()
         try:
-            task.child = Child(words, environment, task.outputs, job["working_directory"], job["umask"], self._bell)
+            task.child = self._site.start(words, environment, task.outputs, job["working_directory"], job["umask"])
         except (OSError, ValueError) as error:
-            self._end(task, Ending(0, time.time(), str(error)))
+            self._end(task, self._unbegun(str(error)))
             return
         if self._runtime is not None:
             task.end_at = task.started_at + self._runtime
@@ -188,7 +184,7 @@ class Pilot:
 
     def _was_starved(self, task: Task, ending: Ending) -> bool:
         """Whether the kernel killed it for want of memory. Of several at once only what was killed itself counts."""
-        if ending.exit_code == 0 or task.run.is_killed or self._oom_kills.count() <= task.oom_kills:
+        if ending.exit_code == 0 or task.run.is_killed or self._site.oom_kills() <= task.oom_kills:
             return False
         return self._work.width == 1 or ending.signal == signal.SIGKILL or ending.exit_code == KILLED_EXIT_CODE
 
@@ -200,7 +196,7 @@ class Pilot:
 
     def _keep_time(self) -> None:
         """Do what is due: kill, report what runs, expire, leave, put on disk."""
-        now = time.monotonic()
+        now = self._site.monotonic()
         work = self._work
         for task in work.running.values():
             self._keep_to_time(task, now)
@@ -258,7 +254,7 @@ class Pilot:
     def _kill(self, identities: list[int]) -> None:
         work = self._work
         wanted = set(identities)
-        now = time.monotonic()
+        now = self._site.monotonic()
         for identity in wanted.intersection(work.running):
             task = work.running[identity]
             if not task.run.is_killed:
@@ -267,7 +263,12 @@ class Pilot:
         for task in [task for task in work.queue if task.identity in wanted]:
             work.queue.remove(task)
             task.run.is_killed = True
-            self._end(task, Ending(0, time.time(), "it was killed before it was started"))
+            self._end(task, self._unbegun("it was killed before it was started"))
+
+    def _unbegun(self, why: str) -> Ending:
+        ending = Ending(0, self._site.time(), why)
+        ending.ended_at = ending.started_at
+        return ending
 
     # -- the server --------------------------------------------------------------------------------------------
 
@@ -282,7 +283,7 @@ class Pilot:
             self._heed(*found)
         if self._reporting.is_busy or self._failure or self._has_left:
             return
-        now = time.monotonic()
+        now = self._site.monotonic()
         if self._message is None and self._is_report_due(now):
             self._message = self._next_message(now)
         if self._message is not None and now >= self._retry_at:
@@ -309,7 +310,7 @@ class Pilot:
             "alive": work.identities,
             "capacity": self._asked[0],
             "ahead": self._asked[1],
-            "key": os.urandom(8).hex() if sum(self._asked) else "",
+            "key": self._site.random_bytes(8).hex() if sum(self._asked) else "",
             "leaving": is_last,
         }
 
@@ -322,8 +323,8 @@ class Pilot:
 
     def _put_off(self, error: Exception) -> None:
         """The server is away: try again a little later, as long as there is a point in it."""
-        now = time.monotonic()
-        self._retry_at = now + self._pause * (0.5 + os.urandom(1)[0] / 512)
+        now = self._site.monotonic()
+        self._retry_at = now + self._pause * (0.5 + self._site.random_bytes(1)[0] / 512)
         self._pause = min(self._pause * 2, PAUSE_SECONDS_MAX)
         silence = now - self._answered_at
         if self._is_first and silence > START_TRIED_SECONDS:
@@ -344,7 +345,7 @@ class Pilot:
             return
         message, self._message = self._message, None
         assert message is not None
-        self._answered_at = time.monotonic()
+        self._answered_at = self._site.monotonic()
         self._pause = PAUSE_SECONDS_FIRST
         if status != HTTP_OK:
             self._refused(status, content)
@@ -370,11 +371,11 @@ class Pilot:
             return
         self._is_first = False
         self._workflow_id = int(job["workflow_id"])
-        self._beat_at = time.monotonic() + self._heartbeat
+        self._beat_at = self._site.monotonic() + self._heartbeat
         runtime = job["requested_resources"].get("runtime")
         self._runtime = float(runtime) if isinstance(runtime, int | float) else None
         if end := self._environment.get("JOBMON_JOB_END_TIME"):
-            self._ends_at = time.monotonic() + float(end) - time.time()
+            self._ends_at = self._site.monotonic() + float(end) - self._site.time()
         elif job["runtime_seconds"] is not None:
             self._ends_at = self._began_at + float(job["runtime_seconds"])
 
@@ -384,16 +385,16 @@ class Pilot:
         try:
             found = self._listening.answer()
         except ServerAway:
-            self._listen_at = time.monotonic() + PAUSE_SECONDS_MAX
+            self._listen_at = self._site.monotonic() + PAUSE_SECONDS_MAX
             return
         if found is not None and found[0] == HTTP_OK:
             self._hear(found[1])
         elif found is not None:
-            self._listen_at = time.monotonic() + PAUSE_SECONDS_MAX
+            self._listen_at = self._site.monotonic() + PAUSE_SECONDS_MAX
         if self._listening.is_busy and work.is_dry and not self._awaits_work:
             self._listening.close()  # the open request asked about what runs only
         is_wanted = not self._is_first and not self._signalled and (work.running or work.is_dry) and not work.has_ended
-        if not is_wanted or self._listening.is_busy or time.monotonic() < self._listen_at:
+        if not is_wanted or self._listening.is_busy or self._site.monotonic() < self._listen_at:
             return
         self._awaits_work = work.is_dry
         message = {
@@ -405,7 +406,7 @@ class Pilot:
         try:
             self._listening.send("/worker/take", message, LONG_POLL_SECONDS + REQUEST_TIMEOUT_SECONDS)
         except ServerAway:
-            self._listen_at = time.monotonic() + PAUSE_SECONDS_MAX
+            self._listen_at = self._site.monotonic() + PAUSE_SECONDS_MAX
 
     def _hear(self, content: dict[str, Any]) -> None:
         work = self._work
@@ -416,7 +417,7 @@ class Pilot:
             work.is_over = True
             self._beat_at = 0.0  # is it over for what runs here, too?
         elif content["over"]:
-            self._listen_at = time.monotonic() + PAUSE_SECONDS_MAX  # it is answered at once from here on
+            self._listen_at = self._site.monotonic() + PAUSE_SECONDS_MAX  # it is answered at once from here on
 
     # -- what could not be delivered ---------------------------------------------------------------------------
 
@@ -450,20 +451,11 @@ class Pilot:
     def _wait(self) -> None:
         if self._is_finished():
             return
-        watched = {self._bell.fileno(): select.POLLIN}
-        for lane in (self._reporting, self._listening):
-            found = lane.watched()
-            if found is not None:
-                watched[found[0]] = found[1]
-        poll = select.poll()
-        for descriptor, events in watched.items():
-            poll.register(descriptor, events)
-        poll.poll(max(0.0, (self._due() - time.monotonic()) * 1000))
-        self._bell.silence()
+        self._site.wait((self._reporting, self._listening), self._due() - self._site.monotonic())
 
     def _due(self) -> float:
         """Return when there is something to do even if nothing happens."""
-        now = time.monotonic()
+        now = self._site.monotonic()
         work = self._work
         if work.queue and len(work.running) < work.width:
             return now
@@ -498,4 +490,4 @@ def main(request: Mapping[str, Any], environment: Mapping[str, str], host: str) 
     if not request.get("distributor_id"):
         sys.stderr.write("jobmon worker: the cluster's plug-in does not say the id of this job\n")
         return 1
-    return Pilot(request, environment, host).work()
+    return Pilot(request, environment, host, Site(environment)).work()
