@@ -1,12 +1,7 @@
 """The distributor's loop: one coroutine that does what `DistributorState` decides, whenever something happened.
 
-Two kinds of requests are open at the server. *Polls* wait there for work, kills and doubts. *Reports* carry what
-accumulated, one at a time: while one is under way the next gathers, so their size follows the load by itself.
-Capacity that becomes free while a poll is open is asked for by the next report, or by a further poll.
-
-An answer that is lost may have held work. The gateway therefore sends a request again under the same key; where it
-gives up all the same, the distributor drops its other requests and registers anew: the answer lists every attempt
-that the server thinks we have.
+What is asked of the server goes through `Lanes`, what is asked of clusters through `DirectClusters` and
+`ClassicCluster`s. Capacity that becomes free while a poll is open is asked for by the next report, or a further poll.
 """
 
 from __future__ import annotations
@@ -32,9 +27,10 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.distributor import batch
 from jobmon.distributor.classic import ClassicCluster, Watching
+from jobmon.distributor.direct import DirectClusters
 from jobmon.distributor.files import OutputFiles
 from jobmon.distributor.holdings import ClusterLimits
-from jobmon.distributor.leases import Leases
+from jobmon.distributor.lanes import Lanes
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.rounds import Rounds
 from jobmon.distributor.spools import Complaints, Spools
@@ -46,7 +42,6 @@ if TYPE_CHECKING:
     from jobmon.distributor.gateway import Gateway
 
 logger = logging.getLogger(__name__)
-POLLS_MAX: Final = 4
 #: A plug-in that cannot be waited for is asked this often.
 ASK_INTERVAL_SECONDS: Final = 0.05
 #: How long reports gather while the clusters have enough to do.
@@ -56,8 +51,6 @@ FAREWELL_SECONDS: Final = 2.0
 ABANDONED_SECONDS: Final = 30.0
 #: Where it matters soon which attempts have ended, the server is asked this often.
 ENDINGS_SECONDS: Final = 1.0
-PAUSE_SECONDS_FIRST: Final = 0.05
-PAUSE_SECONDS_MAX: Final = 5.0
 #: The poll must be answered well before work handed ahead expires, or it would expire on a quiet, healthy line.
 _POLL_SHARE_OF_EXPIRY: Final = 0.6
 
@@ -115,18 +108,12 @@ class DistributorService:
         self._identity = identity
         self._timings = timings
         self._clock = clock
-        self._direct: dict[str, DirectClusterDistributor] = {}
         self._classic: dict[str, ClassicCluster] = {}
-        self._adapters: list[ClusterDistributor] = []
-        self._leases = Leases(identity.host)
-        self._watched: dict[str, int] = {}
-        self._tells_starts: set[str] = set()
+        self._remote: list[ClusterDistributor] = []
         self._wake = asyncio.Event()
-        self._polls: dict[asyncio.Task[SyncResponse], Mapping[str, int]] = {}
-        self._report: asyncio.Task[SyncResponse] | None = None
-        self._registration: asyncio.Task[DistributorResponse] | None = None
+        self._lanes = Lanes(gateway, self._wake)
+        self._is_built = False
         self._outcome: Outcome | None = None
-        self._pause = 0.0
         self._reported_at = 0.0
         self._has_expired = False
         self._epoch = 0
@@ -185,9 +172,9 @@ class DistributorService:
         """The client is gone: launch nothing more, see to what runs, then end."""
         logger.info("The client is gone: launching nothing more.")
         self._abandoned.set()
-        if self._adapters:
+        if self._is_built:
             self._state.drain()
-            self._recall()
+            self._direct.recall()
         self._wake.set()
 
     def _registration_request(self) -> DistributorRequest:
@@ -197,23 +184,19 @@ class DistributorService:
         )
 
     def _build(self, response: DistributorResponse) -> None:
-        limits = {}
-        for info in response.clusters:
-            adapter = self._setting.make_cluster(info, response)
-            if isinstance(adapter, DirectClusterDistributor):
-                self._direct[info.name] = adapter
-                self._leases.open(adapter)
+        made = [self._setting.make_cluster(info, response) for info in response.clusters]
+        direct = {one.cluster_name: one for one in made if isinstance(one, DirectClusterDistributor)}
+        self._direct = DirectClusters(direct, self._identity.host, self._clock, self._wake)
+        self._remote = [one for one in made if one.cluster_name not in direct]
+        for adapter in self._remote:
             adapter.start()
-            self._adapters.append(adapter)
-            limits[info.name] = _limits_of(adapter)
         around = self._setting.surroundings(response)
-        self._state = DistributorState(limits, around)
-        self._files = OutputFiles(around.log_folder)
-        for adapter in self._adapters:
-            if adapter.cluster_name not in self._direct:
-                self._classic[adapter.cluster_name] = self._classic_cluster(adapter, around)
+        self._state = DistributorState({one.cluster_name: _limits_of(one) for one in made}, around)
+        self._direct.serve(self._state, OutputFiles(around.log_folder))
+        self._classic = {one.cluster_name: self._classic_cluster(one, around) for one in self._remote}
         self._heartbeat_interval = response.attempt_heartbeat_interval
         self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
+        self._is_built = True
 
     def _classic_cluster(self, adapter: ClusterDistributor, around: batch.Surroundings) -> ClassicCluster:
         me, name, timings = self._identity, adapter.cluster_name, self._timings
@@ -233,28 +216,23 @@ class DistributorService:
         self._note_answer()
         if response.retired:
             self._retire()
-        for adapter in self._direct.values():
-            if not adapter.is_connected():
-                adapter.start()
+        self._direct.connect()
         self._state.inherit(response.attempts)
         self._collect()
         self._state.set_run_status(response.workflow_run_status)
-        living = {name: adapter.adopt() for name, adapter in self._direct.items()}
-        self._terminate(self._state.adopt(response.attempts, living))
+        self._terminate(self._state.adopt(response.attempts, self._direct.living()))
         for name, numbers in self._state.adopt_packed(response.packed).items():
             self._classic[name].find_packed(numbers)
         for cluster in self._classic.values():
             cluster.adopted()
 
     async def _leave(self) -> None:
-        await self._hang_up()
+        await self._lanes.hang_up()
         await self._return_leases()
-        loop = asyncio.get_running_loop()
-        for descriptor in self._watched.values():
-            loop.remove_reader(descriptor)
         self._leave_classic()
         await asyncio.gather(*self._dropped, return_exceptions=True)
-        for adapter in self._adapters:
+        self._direct.leave()
+        for adapter in self._remote:
             adapter.stop()
 
     def _leave_classic(self) -> None:
@@ -270,28 +248,17 @@ class DistributorService:
         self._is_retired = True
         self._leave_classic()
         self._state.retire()
-        self._recall()
+        self._direct.recall()
 
     async def _return_leases(self) -> None:
         """Others need not wait until the leases lapse; those of a final run were taken back already."""
-        is_taken_back = self._adapters and self._state.is_run_final and not self._is_retired
-        if self._outcome is not Outcome.DONE or not self._adapters or is_taken_back:
-            return
-        slots = self._leases.farewell(self._state)
-        if not slots:
+        is_taken_back = self._state.is_run_final and not self._is_retired
+        slots = self._direct.slots_returned()
+        if self._outcome is not Outcome.DONE or is_taken_back or not slots:
             return
         with contextlib.suppress(JobmonError, OSError):
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._gateway.sync(SyncRequest(epoch=self._epoch, key=secrets.token_hex(8), slots=slots))
-
-    async def _hang_up(self) -> None:
-        """Drop all open requests."""
-        tasks = [task for task in (*self._polls, self._report, self._registration) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._polls.clear()
-        self._report = self._registration = None
 
     # -- one turn ----------------------------------------------------------------------------------------------
 
@@ -322,50 +289,13 @@ class DistributorService:
 
     def _collect(self) -> None:
         """Take in what the direct clusters say."""
-        for name, adapter in self._direct.items():
-            endings = adapter.collect_exits()
-            starts = adapter.collect_starts()
-            if starts is not None:
-                self._state.started(starts)
-                self._tells_starts.add(name)
-            for ended in self._state.ended(endings):
-                identity = ended.ending.task_instance_id
-                tail = self._files.tail(ended.launch, identity)
-                self._state.say(
-                    batch.report_of(
-                        ended.ending,
-                        host=self._identity.host,
-                        launch=ended.launch,
-                        tail=tail,
-                        kill_cause=ended.kill_cause,
-                    )
-                )
-            self._watch(name, adapter.fileno())
-        if not all(adapter.is_connected() for adapter in self._direct.values()):
+        if not self._direct.collect():
             self._begin_anew("the line to a cluster broke")  # before it is taken up again: are we still the one?
 
-    def _watch(self, name: str, descriptor: int) -> None:
-        """Be woken when the cluster has something; its descriptor changes when it starts anew."""
-        loop = asyncio.get_running_loop()
-        known = self._watched.get(name, -1)
-        if descriptor != known:
-            if known >= 0:
-                loop.remove_reader(known)
-                del self._watched[name]
-            if descriptor >= 0:
-                loop.add_reader(descriptor, self._wake.set)
-                self._watched[name] = descriptor
-
     def _launch(self) -> None:
-        if self._registration is not None:
+        if self._lanes.is_registering:
             return  # what waits may have been given up
-        for name, launches in self._state.spawnable().items():
-            adapter = self._direct[name]
-            self._files.prepare(launches)
-            self._state.spawned(adapter.spawn(launches))
-            if name not in self._tells_starts:
-                now = self._clock.now().timestamp()
-                self._state.started({launch.task_instance_id: now for launch in launches})
+        self._direct.launch(self._state.spawnable())
         for name, batches in self._state.submittable().items():
             self._classic[name].submit(batches)
         for name, doubts in self._state.doubtful().items():
@@ -384,8 +314,7 @@ class DistributorService:
         due = self._state.report_running(now, self._identity.host)
         if due is not None:
             self._due.append(self._clock.monotonic() + due - now)
-        mute = any(adapter.fileno() < 0 for adapter in self._direct.values() if adapter.is_connected())
-        if self._state.held_count and mute:
+        if self._state.held_count and self._direct.must_be_asked:
             self._due.append(self._clock.monotonic() + ASK_INTERVAL_SECONDS)
 
     def _expire(self) -> None:
@@ -400,34 +329,25 @@ class DistributorService:
             self._has_expired = True
             logger.warning("The server has been silent for long: starting nothing more of what it handed over.")
             self._state.drop_waiting()
-            self._recall()
+            self._direct.recall()
             self._begin_anew("it has been silent for long")
-
-    def _recall(self) -> None:
-        for adapter in self._direct.values():
-            adapter.recall()
 
     def _terminate(self, distributor_ids: Mapping[str, list[str]]) -> None:
         for name, ids in distributor_ids.items():
-            if name in self._direct:
-                self._direct[name].terminate_task_instances(ids)
-            else:
+            if not self._direct.terminate(name, ids):
                 self._classic[name].terminate(ids)
 
     # -- answers -----------------------------------------------------------------------------------------------
 
     def _take_answers(self) -> None:
-        if self._registration is not None and self._registration.done():
-            self._take_registration(self._registration)
-        for task in [task for task in self._polls if task.done()]:
-            del self._polls[task]
-            self._take_answer(task)
-        if self._report is not None and self._report.done():
-            task, self._report = self._report, None
-            self._take_report_answer(task)
+        if (registration := self._lanes.take_registration()) is not None:
+            self._take_registration(registration)
+        while (poll := self._lanes.take_poll()) is not None:
+            self._take_answer(poll)
+        if (report := self._lanes.take_report()) is not None:
+            self._take_report_answer(report)
 
     def _take_registration(self, task: asyncio.Task[DistributorResponse]) -> None:
-        self._registration = None
         try:
             response = task.result()
         except StaleRun as error:
@@ -440,8 +360,7 @@ class DistributorService:
             self._state.restore_reports()
         else:
             ended = self._state.confirm_reports()
-            for adapter in self._direct.values():
-                adapter.acknowledge(ended)
+            self._direct.acknowledge(ended)
             for cluster in self._classic.values():
                 cluster.acknowledge(ended)
         self._take_answer(task)
@@ -458,7 +377,7 @@ class DistributorService:
         except (JobmonError, OSError) as error:
             self._begin_anew(error)
         else:
-            self._pause = 0.0
+            self._lanes.answered_well()
             self._note_answer()
             self._hear(response)
 
@@ -474,7 +393,7 @@ class DistributorService:
             self._retire()
         was_final = self._state.is_run_final
         self._state.set_run_status(response.workflow_run_status)
-        self._leases.hear(response.slots, self._state)
+        self._direct.hear_slots(response.slots)
         self._state.take(response.launches)
         self._hear_endings(response)
         if self._state.is_run_final and not was_final:
@@ -503,38 +422,28 @@ class DistributorService:
 
     def _begin_anew(self, error: object) -> None:
         """No answer, and nobody knows what it held: drop the other requests and register again."""
-        if self._registration is not None:
+        if self._lanes.is_registering:
             return
         logger.warning("Registering anew: %s.", error)
-        for task in (*self._polls, self._report):
-            if task is not None:
-                task.cancel()
-        self._polls.clear()
-        if self._report is not None:
-            self._report = None
+        if self._lanes.register(self._registration_request()):
             self._state.restore_reports()
-        self._registration = asyncio.create_task(self._register_again(self._pause))
-        self._registration.add_done_callback(self._wake_up)
-        self._pause = min(PAUSE_SECONDS_MAX, max(PAUSE_SECONDS_FIRST, self._pause * 2))
-
-    async def _register_again(self, pause: float) -> DistributorResponse:
-        await asyncio.sleep(pause)
-        return await self._gateway.register(self._registration_request())
 
     # -- requests ----------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        if self._registration is not None:
+        if self._lanes.is_registering:
             return
-        if self._report is None and (
+        if not self._lanes.is_reporting and (
             self._is_report_due()
             or self._is_heartbeat_due()
-            or self._leases.must_tell(self._state)
+            or self._direct.must_tell_slots
             or self._must_ask_for_endings()
         ):
             self._send_reports()
-        if len(self._polls) < POLLS_MAX and self._is_poll_wanted():
-            self._send_poll()
+        unasked = self._unasked()
+        if self._lanes.is_poll_wanted(unasked):
+            wait = min(self._timings.long_poll, self._timings.hand_ahead_expiry * _POLL_SHARE_OF_EXPIRY)
+            self._lanes.poll(self._request(unasked, wait_seconds=wait))
 
     def _is_report_due(self) -> bool:
         """At once, unless the clusters have enough to do meanwhile: then a few more ride along."""
@@ -562,28 +471,7 @@ class DistributorService:
 
     def _unasked(self) -> dict[str, int]:
         """Return the capacity that no open poll asks for."""
-        capacity = self._state.capacity()
-        for asked in self._polls.values():
-            for name, count in asked.items():
-                capacity[name] = capacity.get(name, 0) - count
-        return {name: count for name, count in capacity.items() if count > 0}
-
-    def _is_poll_wanted(self) -> bool:
-        """One is always open; another when it would ask for as much again (so that there are never many)."""
-        if not self._polls:
-            return True
-        if self._report is not None:
-            return False  # its answer may bring work
-        for name, count in self._unasked().items():
-            if count >= max(1, sum(asked.get(name, 0) for asked in self._polls.values())):
-                return True
-        return False
-
-    def _send_poll(self) -> None:
-        capacity = self._unasked()
-        wait = min(self._timings.long_poll, self._timings.hand_ahead_expiry * _POLL_SHARE_OF_EXPIRY)
-        task = self._send(self._request(capacity, wait_seconds=wait))
-        self._polls[task] = capacity
+        return self._lanes.unasked(self._state.capacity())
 
     def _send_reports(self) -> None:
         self._reported_at = self._clock.monotonic()
@@ -599,7 +487,7 @@ class DistributorService:
         request = self._request(self._unasked())
         news = self._state.packed.take_news()
         request = replace(request, reports=list(reports), alive=[one for one in alive if not is_job(one)])
-        self._report = self._send(
+        self._lanes.report(
             replace(
                 request,
                 pending=self._state.take_pending(),
@@ -619,18 +507,13 @@ class DistributorService:
             known_status=self._state.run_status,
             key=secrets.token_hex(8),
             wait_seconds=wait_seconds,
-            slots=self._leases.wanted(self._state),
+            slots=self._direct.slots_wanted(),
             ended_since=self._ended_since if self._classic else None,
             packing=list(self._classic),
             packed=self._state.packed.untaken_numbers,
-            local=list(self._direct),
+            local=self._direct.names,
             retired=self._is_retired,
         )
-
-    def _send(self, request: SyncRequest) -> asyncio.Task[SyncResponse]:
-        task = asyncio.create_task(self._gateway.sync(request))
-        task.add_done_callback(self._wake_up)
-        return task
 
     def _wake_up(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
