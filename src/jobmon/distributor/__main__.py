@@ -1,8 +1,12 @@
 """See `process.py`."""
 
+from __future__ import annotations
+
+import gc
 import sys
 
-from jobmon.distributor.process import main
-
 if __name__ == "__main__":
+    gc.disable()  # until everything is loaded (`loops.run_process`): none of that becomes garbage
+    from jobmon.distributor.process import main
+
     sys.exit(main())

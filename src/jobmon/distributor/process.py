@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("jobmon").setLevel(logging.INFO)
     config = JobmonConfig()
     try:
-        loops.run(_serve(arguments.workflow_run_id, _requester(arguments.service_url, config), config, early))
+        loops.run_process(_serve(arguments.workflow_run_id, _requester(arguments.service_url, config), config, early))
     except Exception:
         logger.exception("The distributor failed.")
         raise

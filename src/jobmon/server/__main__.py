@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
-from jobmon.server.embedded import main
-
 if __name__ == "__main__":
+    gc.disable()  # until everything is loaded (`loops.run_process`): none of that becomes garbage
+    from jobmon.server.embedded import main
+
     sys.exit(main())

@@ -161,7 +161,7 @@ def _serve_data_folder(data: Path, folder: Path, config: JobmonConfig) -> int:
     app = create_app(Settings.from_config(config, database_uri=uri), token=token)
     record = _record(listening, token, uri)
     try:
-        loops.run(_serve_embedded(app, listening, data, record, config.get_float("server", "idle_timeout")))
+        loops.run_process(_serve_embedded(app, listening, data, record, config.get_float("server", "idle_timeout")))
     finally:
         if listening.socket_path:
             Path(listening.socket_path).unlink(missing_ok=True)
@@ -329,5 +329,5 @@ def _run_institute(options: argparse.Namespace) -> int:
     app = create_app(Settings.from_config(config, database_uri=uri), token=token or None)
     tcp = _tcp_socket(options.host, options.port)
     logger.info("listening on http://%s:%d", options.host, tcp.getsockname()[1])
-    loops.run(_Server(_uvicorn_config(app), app).serve([tcp]))
+    loops.run_process(_Server(_uvicorn_config(app), app).serve([tcp]))
     return 0
