@@ -17,7 +17,7 @@ async def main():
     rings = [Ring() for _ in range(2 * loops.NEW_OBJECTS_PER_SEARCH)]
     gone = [weakref.ref(ring) for ring in rings]
     del rings
-    more = [[] for _ in range(2 * loops.NEW_OBJECTS_PER_SEARCH)]
+    more = [[] for _ in range(20 * loops.NEW_OBJECTS_PER_SEARCH)]
     return gc.isenabled(), gc.get_freeze_count() > 1000, any(ring() is None for ring in gone)
 
 print(*loops.run_process(main()))
