@@ -17,6 +17,7 @@ def main():
     parser.add_argument("--show", choices=SHOWS, help="only one of the stories with figures")
     parser.add_argument("--away-seconds", type=float, default=AWAY_SECONDS, help="how long the server is away there")
     options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # what goes into a file is to be seen while it runs, too
     if options.some_crash_points:
         return 0 if crash_points.run_some() else 1
     if options.show:
