@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import threading
 
 import pytest
 
-from jobmon.client.interrupts import Interrupts
+from jobmon.client.interrupts import Interrupts, ask_on_terminal
 
 
 def _get(number):
@@ -49,3 +50,28 @@ def test_off_the_main_thread_no_handler_is_set():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+# -- asked, and pressed again ----------------------------------------------------------------------------------------
+
+
+class ImpatientTerminal(io.StringIO):
+    """Ctrl-C is pressed as soon as it reads that the run goes on."""
+
+    def __init__(self):
+        super().__init__()
+        self.presses = 1
+
+    def write(self, text):
+        super().write(text)
+        if text == "Going on.\n" and self.presses:
+            self.presses -= 1
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_right_after_a_no_is_asked_about_anew(monkeypatch):
+    terminal = ImpatientTerminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\nn\n"))
+    assert ask_on_terminal() is False
+    assert terminal.getvalue().count("[y/N]") == 2
