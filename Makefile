@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check fix lint types bench docs test-services simulate
+.PHONY: help demo test check fix lint types bench docs test-services simulate ui
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -21,6 +21,9 @@ SEEDS ?= 300
 #: `make chaos ROUNDS=20 SEED=7`
 ROUNDS ?= 20
 SEED ?=
+
+#: Where CI is set, `make ui` builds nothing: a test compares the committed page with a fresh build.
+CI ?=
 
 #: The tiers that need nothing but this machine; services and browser have targets of their own.
 TIERS := tests/unit tests/property tests/simulation tests/integration tests/e2e
@@ -54,6 +57,11 @@ bench: $(VENV)/.dev  ## the benchmarks, as ratios measured side by side (QUICK=1
 simulate: $(VENV)/.dev  ## the whole system on virtual time with faults, from seeds (SEEDS=1000)
 	$(PY) -m jobmon.testing.simulate --seeds $(SEEDS) --workers $(WORKERS)
 
+ui: ui/node_modules/.installed $(VENV)/.browser  ## type-check, build and test the web page (needs Node.js, npm and Chromium)
+	cd ui && npm run --silent types && npm run --silent test
+	$(if $(CI),,cd ui && npm run --silent build)
+	$(PY) -m pytest -q tests/browser $(PYTEST_ARGS)
+
 docs: $(VENV)/.dev  ## write the generated pages of the documentation anew
 	$(PY) docs/generate.py
 
@@ -81,6 +89,20 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@echo "Installing Jobmon and its development tools into $(VENV) (once, a minute or two) ..."
 	@$(PIP) --editable '.[dev,postgres,mysql]'
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.browser: pyproject.toml constraints.txt $(VENV)/.dev
+	@if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then \
+	  echo "The page is tested in Chromium; on Debian and Ubuntu: apt-get install chromium" >&2; exit 1; \
+	fi
+	@$(PIP) --editable '.[browser]'
+	@touch $@
+
+ui/node_modules/.installed: ui/package.json ui/package-lock.json
+	@if ! command -v npm >/dev/null; then \
+	  echo "The page is built with Node.js 18 or newer and npm; on Debian and Ubuntu: apt-get install nodejs npm" >&2; exit 1; \
+	fi
+	@cd ui && npm ci --silent
+	@touch $@
 
 # The first interpreter that is new enough; `make PYTHON=/path/to/python` chooses another.
 $(PY):

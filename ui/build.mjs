@@ -22,9 +22,10 @@ await build({
   target: ["es2022"],
   jsx: "automatic",
   jsxImportSource: "preact",
-  legalComments: "eof",
+  banner: { js: "/*! with Preact, see preact-license.txt */" },
   logLevel: "warning",
 });
+await copyFile(join(here, "node_modules/preact/LICENSE"), join(target, "preact-license.txt"));
 for (const name of ["index.html", "icon.svg"]) {
   await copyFile(join(here, "src", name), join(target, name));
 }

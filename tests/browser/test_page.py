@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 
 import pytest
+from benchmarks.big_database import build
 from browser_world import BUSY, HOSTILE, RESTING, wait_until
 from playwright.sync_api import expect
 
@@ -70,7 +72,7 @@ def test_what_went_wrong_leads_to_what_a_task_wrote(world, page):
     expect(page.get_by_role("region", name="What it is at")).to_contain_text("will never run")
     wrong.get_by_role("link").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("ERROR FATAL")
-    expect(page.get_by_label("The end of the output")).to_contain_text("cannot open table")
+    expect(page.get_by_label("The end of its output")).to_contain_text("cannot open table")
     attempts = page.get_by_role("region", name="Attempts")
     expect(attempts).to_contain_text("Attempt 1 ERROR exit code 3")
     expect(attempts.get_by_role("definition").filter(has_text="multiprocess")).to_be_visible()
@@ -138,7 +140,7 @@ def test_a_running_task_is_followed_to_its_end(own_world, page):
     expect(page.get_by_text("It is kept when the attempt ends")).to_be_visible()
     (own_world.folder / "go-0").touch()
     expect(page.get_by_role("heading", level=1)).to_contain_text("DONE")
-    expect(page.get_by_label("The end of the output")).to_contain_text("task 0 is over")
+    expect(page.get_by_label("The end of its output")).to_contain_text("task 0 is over")
 
 
 def test_what_others_wrote_is_shown_and_runs_nothing(world, page):
@@ -148,7 +150,7 @@ def test_what_others_wrote_is_shown_and_runs_nothing(world, page):
     expect(page.get_by_role("region", name="What went wrong")).to_contain_text(HOSTILE)
     expect(cells(page, "Progress by template", "Template")).to_contain_text(HOSTILE)
     page.get_by_role("table", name="Tasks", exact=True).get_by_role("link").click()
-    expect(page.get_by_label("The end of the output")).to_contain_text(f"{HOSTILE}␛[31m")
+    expect(page.get_by_label("The end of its output")).to_contain_text(f"{HOSTILE}␛[31m")
     assert page.evaluate("window.pwned") is None
     assert page.locator("img").count() == 0
 
@@ -261,3 +263,31 @@ def test_an_open_page_keeps_the_server_and_a_closed_one_lets_it_go(own_world, pa
     assert own_world.server() == server
     page.close()
     wait_until(lambda: own_world.server() is None)
+
+
+def test_of_a_hundred_thousand_tasks_the_first_figures_come_soon_and_few_tasks_are_read(own_world, page):
+    (own_world.folder / "data").mkdir(mode=0o700)
+    build(own_world.folder / "data" / "jobmon.sqlite", 100_000)
+    address = own_world.address("-w", "1")
+    sizes = []
+    page.on("response", lambda answer: sizes.append(int(answer.headers.get("content-length", 0))))
+    page.add_init_script(FIRST_FIGURES)
+    page.goto(address)
+    expect(page.get_by_role("listitem").filter(has_text=DONE)).to_have_text("65,910 DONE")
+    expect(page.get_by_role("region", name="What went wrong")).to_contain_text("failures on n217")
+    milliseconds = page.evaluate("window.firstFigures")
+    sys.stderr.write(f"first figures after {milliseconds:.0f} ms\n")
+    assert milliseconds < FIGURES_MILLISECONDS_MAX
+    page.get_by_label("Task name").fill("final")
+    expect(cells(page, "Tasks", "Task")).to_have_text(["final_0_0"])
+    assert sum(sizes) < ANSWERS_BYTES_MAX
+
+
+#: A quiet machine needs half a second; this one may be busy.
+FIGURES_MILLISECONDS_MAX = 5_000
+ANSWERS_BYTES_MAX = 250_000
+FIRST_FIGURES = """
+new MutationObserver(() => {
+  if (!window.firstFigures && document.querySelector(".figures b")) window.firstFigures = performance.now();
+}).observe(document, { childList: true, subtree: true });
+"""

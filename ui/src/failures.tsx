@@ -25,8 +25,10 @@ export function Failures({ id, every }: { id: number; every: number }) {
   );
 }
 
-const noteOf = (found: FailuresResponse): string =>
-  `${found.is_cut ? "the newest " : ""}${numberOf(found.failures, "failed attempt")} in ${numberOf(found.group_count, "group")}`;
+function noteOf(found: FailuresResponse): string {
+  const attempts = numberOf(found.failures, "failed attempt");
+  return `${found.is_cut ? "the newest " : ""}${attempts} in ${numberOf(found.group_count, "group")}`;
+}
 
 function Groups({ found }: { found: FailuresResponse }) {
   const more = found.group_count - found.groups.length;
@@ -51,8 +53,9 @@ function Groups({ found }: { found: FailuresResponse }) {
 
 function concentrationText(found: FailureConcentration): string {
   const isHost = found.what === "host";
-  const cut = found.value.length > VALUE_CHARACTERS_MAX ? `${found.value.slice(0, VALUE_CHARACTERS_MAX)}…` : found.value;
-  const where = isHost ? `on ${cut}` : `with ${found.what} = ${cut}`;
+  const isLong = found.value.length > VALUE_CHARACTERS_MAX;
+  const value = isLong ? `${found.value.slice(0, VALUE_CHARACTERS_MAX)}…` : found.value;
+  const where = isHost ? `on ${value}` : `with ${found.what} = ${value}`;
   return plain(
     `${count(found.failed)} of ${count(found.failures)} ${isHost ? "failures" : "failed tasks"} ${where}; ` +
       `${count(found.count)} of ${count(found.total)} ${isHost ? "attempts ran there" : "tasks have it"} ` +

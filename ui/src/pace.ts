@@ -8,7 +8,7 @@ export const ACTIVE_EVERY = 1_000;
 export const RESTING_EVERY = 15_000;
 /** What costs the server more is asked for less often. */
 export const COSTLY_EVERY = 5_000;
-/** A page that nobody looks at only keeps its server alive: one of one's own ends after 15 minutes without a request. */
+/** A page that nobody looks at only keeps its server: one of one's own ends after 15 minutes without a request. */
 export const HIDDEN_EVERY = 5 * 60_000;
 /** The server is busy with one question of this page for at most this share of the time. */
 export const SHARE_MAX = 0.05;

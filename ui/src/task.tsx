@@ -36,7 +36,7 @@ export function Task({ id }: { id: number }) {
             <p class="about">
               Task {id} of <a href={address(`/workflows/${workflow_id}`)}>workflow {workflow_id}</a> · template{" "}
               {plain(task.array_name)} · {task.num_attempts} of {task.max_attempts} attempts used ·{" "}
-              {(TASK_STATUS[task.status] ?? task.status).toLowerCase().replaceAll("_", " ")} since <Time at={task.status_at} />
+              {statusWord(task.status)} since <Time at={task.status_at} />
             </p>
             <Part title="Command">
               <pre>{plain(task.command)}</pre>
@@ -51,6 +51,8 @@ export function Task({ id }: { id: number }) {
   );
 }
 
+const statusWord = (status: string): string =>
+  (TASK_STATUS[status] ?? status).toLowerCase().replaceAll("_", " ");
 const everyOf = (status: string): number => (TASK_ENDS.includes(status) ? RESTING_EVERY : COSTLY_EVERY);
 
 function Why({ id, status }: { id: number; status: string }) {
@@ -175,12 +177,14 @@ function Output({ attempt }: { attempt: Attempt }) {
       <Shown live={live}>
         {() =>
           text ? (
-            <pre ref={end} class="output" tabIndex={0} aria-label={`The end of the output of attempt ${attempt.number}`}>
+            <pre ref={end} class="output" tabIndex={0} aria-label={`The end of its output, attempt ${attempt.number}`}>
               {plain(text)}
             </pre>
           ) : (
             <p class="quiet">
-              {isOver ? "It wrote nothing." : `It is kept when the attempt ends; jobmon task logs ${attempt.task_id} -f follows it now.`}
+              {isOver
+                ? "It wrote nothing."
+                : `It is kept when the attempt ends; jobmon task logs ${attempt.task_id} -f follows it now.`}
             </p>
           )
         }

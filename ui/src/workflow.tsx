@@ -3,7 +3,20 @@
 import { useRef } from "preact/hooks";
 import { useLive } from "./api";
 import { ACTIVE_EVERY, COSTLY_EVERY, RESTING_EVERY } from "./pace";
-import { Bar, Choice, doneShare, Part, Reasons, Search, Shown, Table, TaskBadge, Time, Title, WorkflowBadge } from "./parts";
+import {
+  Bar,
+  Choice,
+  doneShare,
+  Part,
+  Reasons,
+  Search,
+  Shown,
+  Table,
+  TaskBadge,
+  Time,
+  Title,
+  WorkflowBadge,
+} from "./parts";
 import { Failures } from "./failures";
 import { queryNow, replacePlace } from "./place";
 import { address, type Query } from "./query";
@@ -73,9 +86,8 @@ function About({ summary }: { summary: WorkflowSummary }) {
 
 function leftText(now: ProgressResponse): string {
   if (now.left_from === null || now.left_to === null) return "";
-  const unknown = now.unknown ? `, and ${numberOf(now.unknown, "task")} of unknown length` : "";
   const [from, to] = [duration(now.left_from), duration(now.left_to)];
-  return `${from === to ? to : `${from} to ${to}`}${unknown}`;
+  return from === to ? to : `${from} to ${to}`;
 }
 
 function Progress({ now }: { now: ProgressResponse }) {
@@ -105,7 +117,7 @@ function Progress({ now }: { now: ProgressResponse }) {
         )}
         {left && (
           <li>
-            <b>{left}</b> left
+            <b>{left}</b> left{now.unknown ? `, and ${numberOf(now.unknown, "task")} of unknown length` : ""}
           </li>
         )}
       </ul>
