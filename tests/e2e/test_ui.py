@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import urllib.error
 import urllib.parse
@@ -54,8 +55,12 @@ def test_a_browser_is_shown_a_private_file_that_leads_to_the_page(home, browser)
     assert len(browser.read_text().splitlines()) == 1
 
 
-def test_the_key_outlives_the_server(home):
+def test_the_address_outlives_the_server_and_that_other_hosts_are_let_in(home):
     first = home.json("ui", "--no-browser")
+    token = json.loads(Path(home.environment["JOBMON_DATA_DIR"], "server.json").read_text())["token"]
+    assert ask(f"{first['address'].partition('#')[0]}api/v1/server/open_to_other_hosts", token, "POST") == 200
+    assert not home.json("server", "status")["address"].startswith("http://127.")
+    assert home.json("ui", "--no-browser") == first
     assert home.jobmon("server", "stop").returncode == 0
     assert home.json("ui", "--no-browser") == first
 

@@ -142,7 +142,11 @@ export interface Column<Row> {
   isNumber?: boolean;
 }
 
-/** A table; where there is little room each row is a card, and each cell says what it is. */
+/**
+ * A table; where there is little room each row is a card, and each cell says what it is.
+ *
+ * The roles are said because browsers forget them where a table is not shown as one.
+ */
 export function Table<Row>(props: {
   label: string;
   columns: Column<Row>[];
@@ -150,21 +154,21 @@ export function Table<Row>(props: {
   id: (row: Row) => number | string;
 }) {
   return (
-    <table aria-label={props.label}>
-      <thead>
-        <tr>
+    <table role="table" aria-label={props.label}>
+      <thead role="rowgroup">
+        <tr role="row">
           {props.columns.map(({ head, isNumber }) => (
-            <th key={head} scope="col" class={isNumber ? "number" : undefined}>
+            <th key={head} role="columnheader" scope="col" class={isNumber ? "number" : undefined}>
               {head}
             </th>
           ))}
         </tr>
       </thead>
-      <tbody>
+      <tbody role="rowgroup">
         {props.rows.map((row) => (
-          <tr key={props.id(row)}>
+          <tr key={props.id(row)} role="row">
             {props.columns.map(({ head, cell, isNumber }) => (
-              <td key={head} data-head={head} class={isNumber ? "number" : undefined}>
+              <td key={head} role="cell" data-head={head} class={isNumber ? "number" : undefined}>
                 {cell(row)}
               </td>
             ))}

@@ -157,6 +157,7 @@ function askedText(asked: Record<string, unknown>): string {
 function valueText(name: string, value: unknown): string {
   if (typeof value === "number" && name === "memory") return bytes(value * GIB);
   if (typeof value === "number" && name === "runtime") return duration(value);
+  if (name === "env") return Object.keys(value as object).join(" "); // values may be secrets
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
