@@ -17,7 +17,7 @@ REFUSED = "401"
 GONE = "net::ERR_"
 
 
-IDLE_SECONDS = 2.5
+IDLE_SECONDS = 6.0
 DONE, RUNNING = re.compile(r"\d DONE"), re.compile(r"\d RUNNING")
 expect.set_options(timeout=20_000)
 
@@ -257,7 +257,7 @@ def test_an_open_page_keeps_the_server_and_a_closed_one_lets_it_go(own_world, pa
     expect(page.get_by_role("link", name="resting")).to_be_visible()
     server = own_world.server()
     opened = time.monotonic()
-    while time.monotonic() < opened + 2 * IDLE_SECONDS:
+    while time.monotonic() < opened + 1.5 * IDLE_SECONDS:
         with page.expect_response("**/api/v1/workflows*"):
             pass
     assert own_world.server() == server

@@ -6,6 +6,8 @@ const CHANNEL = "jobmon.key";
 /** Other tabs of this page have answered after this long, milliseconds. */
 const OTHERS_MILLISECONDS = 150;
 
+/** Whether this tab was told how to get in; a server without a token needs no key, which is then empty. */
+const isTold = (): boolean => sessionStorage.getItem(KEY) !== null;
 export const keyOf = (): string => sessionStorage.getItem(KEY) ?? "";
 export const userOf = (): string => sessionStorage.getItem(USER) ?? "";
 
@@ -25,14 +27,14 @@ export async function shareKey(): Promise<void> {
   await new Promise<void>((resolve) => {
     channel.onmessage = ({ data }: MessageEvent<{ key?: string; user?: string }>) => {
       if (data.key === undefined) {
-        if (keyOf()) channel.postMessage({ key: keyOf(), user: userOf() });
-      } else if (!keyOf()) {
+        if (isTold()) channel.postMessage({ key: keyOf(), user: userOf() });
+      } else if (!isTold()) {
         sessionStorage.setItem(KEY, data.key);
         sessionStorage.setItem(USER, data.user ?? "");
         resolve();
       }
     };
-    if (keyOf()) {
+    if (isTold()) {
       resolve();
     } else {
       channel.postMessage({});

@@ -70,8 +70,9 @@ def ui(workflow_id: int | None, no_browser: bool, output: str) -> None:
 def _base(requester: Requester) -> str:
     """Return where browsers find the server. One of one's own that other hosts reach, too, answers on the loopback."""
     from jobmon.core import access, places
+    from jobmon.core.configuration import JobmonConfig
 
-    own = access.find_server() if requester.target.socket else None
+    own = None if JobmonConfig().get("http", "service_url") else access.find_server()
     parts = urlsplit(requester.url)
     if own is None or places.is_loopback(parts.hostname or ""):
         return requester.url

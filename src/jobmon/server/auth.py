@@ -42,7 +42,7 @@ class Gate:
             if objection is not None:
                 await _refuse(send, objection)
                 return
-            if scope["path"] != HEALTH_PATH:
+            if not _is_open(scope["path"]):  # strangers shall not keep a server that nobody needs
                 self._on_activity()
         await self._app(scope, receive, send)
 

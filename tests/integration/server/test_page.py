@@ -6,6 +6,7 @@ import re
 
 import httpx
 import pytest
+from server_world import open_world
 from test_sockets import served
 
 from jobmon.core.access import page_key
@@ -123,3 +124,13 @@ async def test_without_a_token_only_requests_that_were_meant_for_this_host_are_a
                 assert (host, answer.status_code) == (host, status)
             refused = await http.post("/api/v1/clusters", headers={"Host": "evil.example"}, json={})
             assert (refused.status_code, "127.0.0.1" in refused.json()["message"]) == (421, True)
+
+
+async def test_who_only_fetches_the_page_does_not_keep_the_server(tmp_path):
+    async with open_world(tmp_path) as world:
+        await world.app.state.is_idle()
+        await world.http.get("/")
+        await world.http.get("/static/page.js")
+        assert await world.app.state.is_idle()
+        await world.http.get("/api/v1/workflows")
+        assert not await world.app.state.is_idle()
