@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from jobmon.server.settings import Settings
 
@@ -68,7 +69,7 @@ def create_app(
     feed = ChangeFeed()
     requests = _Requests(on_activity)
     server = _Server(settings, clock or SystemClock(), executor or ThreadExecutor(), feed, requests.counted)
-    app = FastAPI(
+    app = _App(
         title="Jobmon",
         version=VERSION,
         lifespan=server.lifespan,
@@ -82,8 +83,7 @@ def create_app(
         exception_handlers={HTTPException: _unknown_route},
     )
     app.openapi = lambda: describe(ENDPOINTS, VERSION)  # type: ignore[method-assign]
-    app.add_middleware(Shortcut, endpoints=HOT)
-    app.add_middleware(Gate, token=token, on_activity=requests.note)
+    app.front = Gate(Shortcut(app.beyond, HOT), token=token, on_activity=requests.note)
     app.state.begin_stop = feed.close
 
     async def is_idle() -> bool:
@@ -95,6 +95,20 @@ def create_app(
 
     app.state.is_idle = is_idle
     return app
+
+
+class _App(FastAPI):
+    """The framework behind our own door: what the hot routes answer never passes through its middleware."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self.front(scope, receive, send)
+
+    async def beyond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what the hot routes leave."""
+        await super().__call__(scope, receive, send)
 
 
 class _Requests:

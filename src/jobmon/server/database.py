@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import create_engine, event, make_url
@@ -14,8 +13,6 @@ from jobmon.server.sql import Session
 from jobmon.server.transaction import Surroundings, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import URL, Engine
 
 SQLITE_BUSY_SECONDS: Final = 30.0
@@ -82,13 +79,3 @@ def open_session(engine: Engine) -> Session:
 def open_transaction(engine: Engine, surroundings: Surroundings) -> Transaction:
     """Open the session of the writer."""
     return Transaction(engine.raw_connection(), dialect_of(engine), surroundings)
-
-
-@contextlib.contextmanager
-def snapshot(session: Session) -> Iterator[Session]:
-    """Read everything inside from one moment."""
-    session.begin(writing=False)
-    try:
-        yield session
-    finally:
-        session.rollback()

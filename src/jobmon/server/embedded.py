@@ -32,6 +32,7 @@ from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.exceptions import ConfigError, JobmonError
 from jobmon.core.wire.server import AccessFile
 from jobmon.server.app import create_app
+from jobmon.server.gathering import GatheringProtocol
 from jobmon.server.settings import DATABASE_NAME, Settings
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ async def _end_when_unused(server: uvicorn.Server, app: FastAPI, idle_timeout: f
 def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=GatheringProtocol,
         lifespan="on",
         access_log=False,
         log_config=None,

@@ -8,10 +8,10 @@ import queue
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobmon.server.database import open_session, snapshot
+from jobmon.server.database import open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sqlalchemy import Engine
 
@@ -50,20 +50,17 @@ class Readers:
                 self._idle.get_nowait().close()
 
     def _read(self, query: Callable[..., _Answer], *arguments: Any) -> _Answer:
-        with self._session() as session, snapshot(session):
-            return query(session, *arguments)
-
-    @contextlib.contextmanager
-    def _session(self) -> Iterator[Session]:
-        """Borrow a session. As many exist as were ever busy at once: the threads and the event loop."""
+        """Read with a borrowed session. As many exist as were ever busy at once: the threads and the event loop."""
         try:
             session = self._idle.get_nowait()
         except queue.Empty:
             session = open_session(self._engine)
         try:
-            yield session
+            session.begin(writing=False)
+            answer = query(session, *arguments)
+            session.rollback()
         except Exception:
             session.close()
             raise
-        else:
-            self._idle.put(session)
+        self._idle.put(session)
+        return answer

@@ -236,7 +236,8 @@ class Writer:
         # who waits first: a task's next step hangs on it, while whoever wrote has only to be told that it is written
         self._feed.wake(sorted({topic for job in jobs for topic in job.effects.topics}))
         for job in jobs:
-            self.ignored.update(job.effects.ignored)
+            if job.effects.ignored:
+                self.ignored.update(job.effects.ignored)
             if job.future.done():  # the client went away
                 continue
             if job.error is None:

@@ -25,6 +25,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.numbers = []
         self.before = lambda number: 200
 
+    def handle_error(self, request, client_address):
+        """A client that hung up is no error."""
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

@@ -25,6 +25,26 @@ HTTP_NO_CONTENT: Final = 204
 _JSON: Final = (b"content-type", b"application/json")
 
 
+class _Request(Request):
+    """A request that is asked cheaply whether its caller is gone."""
+
+    async def is_disconnected(self) -> bool:
+        """Say whether the caller is gone: whether there is a message, for there would be no other one.
+
+        Begins to receive and gives up where that would wait; the framework cancels it, which costs a quarter of a
+        millisecond.
+        """
+        if not self._is_disconnected:
+            receiving = self._receive().__await__()
+            try:
+                next(receiving)
+            except StopIteration as received:
+                self._is_disconnected = received.value["type"] == "http.disconnect"
+            else:
+                receiving.close()
+        return self._is_disconnected
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request: the ids of its path in order, its decoded message, and a way to ask whether the caller is gone."""
@@ -49,7 +69,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        request = Request(scope, receive)
+        request = _Request(scope, receive)
         try:
             status, content = await self._answer(request)
         except Exception as error:
