@@ -181,6 +181,20 @@ async def test_what_waits_for_living_jobs_is_not_overdue_and_doubt_is_settled_by
     assert (pack.statuses(), answer.triage) == ("RUOOOO", [])
 
 
+async def test_what_a_living_job_took_ahead_is_not_given_up_while_it_pauses(world, packed):
+    """It may have begun it, and could not say so."""
+    pack = await packed()
+    await pack.take("j1", capacity=1, ahead=2)
+    await pack.take("j2", capacity=1, ahead=1)
+    world.clock.seconds += 250
+    await pack.run.sync(packed=[pack.batch.batch_number], live_jobs=["j1"])
+    world.clock.seconds += 200
+    await world.post(f"/workflow_runs/{pack.run.id}/triage")
+    assert pack.statuses() == "TOOTUO"
+    await pack.take("j1", report(2, TI.DONE, exit_code=0))
+    assert pack.statuses() == "TDOTUO"
+
+
 async def test_a_distributor_hears_at_its_open_poll_that_a_batch_is_taken(world, packed):
     pack = await packed()
     number = pack.batch.batch_number

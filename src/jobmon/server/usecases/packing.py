@@ -535,14 +535,31 @@ def _give_up(tx: Transaction, batch: _Batch) -> None:
 
 
 def _keep_alive(tx: Transaction, workflow_id: int, numbers: Sequence[int], live_jobs: set[str]) -> None:
-    """Move the deadlines of what waits for living jobs, and settle what is in doubt by whether its job lives."""
+    """Move the deadlines of what waits for living jobs or in them; settle what is in doubt by whether its job lives.
+
+    A job that pauses for long may have begun what it had taken ahead without having been able to say so.
+    """
+    deadline = attempt_deadline(tx)
     tx.run(
         """
-        UPDATE task_instance SET report_by = :deadline WHERE status IN (:untaken...) AND batch_id IN (
+        UPDATE task_instance SET report_by = :deadline
+        WHERE status = :taken AND distributor_id IN (:jobs...) AND batch_id IN (
+            SELECT b.id FROM batch b WHERE b.workflow_id = :workflow AND b.number IN (:numbers...))
+        """,
+        deadline=deadline,
+        taken=TI.LAUNCHED.value,
+        jobs=sorted(live_jobs),
+        workflow=workflow_id,
+        numbers=list(numbers),
+    )
+    tx.run(
+        """
+        UPDATE task_instance SET report_by = :deadline
+        WHERE status IN (:untaken...) AND distributor_id IS NULL AND batch_id IN (
             SELECT b.id FROM batch b JOIN packed_batch p ON p.batch_id = b.id
             WHERE b.workflow_id = :workflow AND b.number IN (:numbers...) AND p.taken < p.size)
         """,
-        deadline=attempt_deadline(tx),
+        deadline=deadline,
         untaken=list(UNTAKEN_STATUSES),
         workflow=workflow_id,
         numbers=list(numbers),
