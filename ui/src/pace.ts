@@ -12,13 +12,15 @@ export const COSTLY_EVERY = 5_000;
 export const HIDDEN_EVERY = 5 * 60_000;
 /** The server is busy with one question of this page for at most this share of the time. */
 export const SHARE_MAX = 0.05;
+/** But so long a pause is enough: answers also take long over a slow line. */
+export const SLOWEST_EVERY = 10_000;
 export const FIRST_PAUSE = 250;
 export const PAUSE_MAX = 5_000;
 
 /** The pause after an answer that took so long. */
 export function pauseAfter(every: number | null, took: number, isHidden: boolean): number | null {
   if (every === null) return null;
-  return Math.max(every, took / SHARE_MAX, isHidden ? HIDDEN_EVERY : 0);
+  return Math.max(every, Math.min(took / SHARE_MAX, SLOWEST_EVERY), isHidden ? HIDDEN_EVERY : 0);
 }
 
 /** The pause after one more try in vain. */

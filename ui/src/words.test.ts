@@ -1,6 +1,6 @@
 import { deepStrictEqual as same, ok } from "node:assert";
 import { test } from "node:test";
-import { nextPause, pauseAfter, PAUSE_MAX, HIDDEN_EVERY } from "./pace";
+import { nextPause, pauseAfter, PAUSE_MAX, HIDDEN_EVERY, SLOWEST_EVERY } from "./pace";
 import { address, parsed } from "./query";
 import { added, bytes, duration, grouped, localTime, plain, Rate, rateText, total, utcTime, wanted } from "./words";
 
@@ -39,7 +39,8 @@ test("a rate is that of the last seconds", () => {
 });
 
 test("the server is asked less often if it takes long or nobody looks, and after failures ever less up to a bound", () => {
-  same([pauseAfter(1000, 20, false), pauseAfter(1000, 900, false)], [1000, 18_000]);
+  same([20, 300, 9000].map((took) => pauseAfter(1000, took, false)), [1000, 6000, SLOWEST_EVERY]);
+  same(pauseAfter(15_000, 900, false), 15_000);
   same([pauseAfter(1000, 20, true), pauseAfter(null, 20, true)], [HIDDEN_EVERY, null]);
   let pause = 250;
   for (let tries = 0; tries < 20; tries += 1) pause = nextPause(pause);
