@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobmon.client import binding, dag
 from jobmon.client.api import Tool
+from jobmon.client.node import DIGEST_BYTES, digest_of, digest_of_many
 from jobmon.core.exceptions import CyclicGraphError
 
 if TYPE_CHECKING:
@@ -84,3 +85,8 @@ def test_chunks_hold_every_edge_once(edges, chunk_max):
             sets.setdefault(number, []).extend(nodes)
         found += [(before, task.node_id) for task, number in members for before in sets[number]]
     assert sorted(found) == sorted(edges)
+
+
+@given(st.lists(st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES), unique=True))
+def test_a_digest_in_portions_is_the_digest(digests):
+    assert digest_of_many(iter(digests)) == digest_of(digests)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobmon.client import node
 from jobmon.core.exceptions import DuplicateNodeArgsError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Array:
         self.array_id: int | None = None
         self._limit: int | None = None
         #: Nodes seen; without task args the workflow's own table of tasks tells the same.
-        self._nodes: set[bytes] | None = set() if template_version.arguments.task_args else None
+        self._nodes: set[int] | None = set() if template_version.arguments.task_args else None
 
     @property
     def name(self) -> str:
@@ -47,10 +48,10 @@ class Array:
             DuplicateNodeArgsError: another one has the same node args.
         """
         if self._nodes is not None:
-            digest = task.node_digest
-            if digest in self._nodes:
+            key = node.number(task.node_digest)
+            if key in self._nodes:
                 raise duplicate(task)
-            self._nodes.add(digest)
+            self._nodes.add(key)
         self.tasks.append(task)
         task.array = self
 

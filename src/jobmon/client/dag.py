@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from jobmon.client.node import digest_of
+from jobmon.client.node import digest_of, digest_of_many
 from jobmon.client.task import Task
 from jobmon.core.exceptions import CyclicGraphError, EmptyWorkflowError, NodeDependencyNotExistError
 
@@ -114,10 +114,12 @@ def edge_sets(tasks: Iterable[Task]) -> EdgeSets:
     sets: list[Upstreams] = []
     number_of: dict[bytes, int] = {}
     members: list[tuple[Task, int]] = []
-    nodes: list[bytes] = []
     ordered = list(tasks)
-    nodes.extend(task.node_digest for task in ordered if not task.upstream_tasks)
-    for upstreams, followers in _followers(ordered):
+    groups = _followers(ordered)
+    if not groups:
+        return EdgeSets(sets, members, digest_of_many(task.node_digest for task in ordered).hex())
+    nodes = [task.node_digest for task in ordered if not task.upstream_tasks]
+    for upstreams, followers in groups:
         digest = digest_of([task.node_digest for task in upstreams])
         number = number_of.setdefault(digest, len(sets))
         if number == len(sets):
@@ -131,4 +133,4 @@ def edge_sets(tasks: Iterable[Task]) -> EdgeSets:
 
 def task_hash(tasks: Iterable[Task]) -> str:
     """Return the hash of all task identities, which does not depend on their order."""
-    return digest_of([task.task_digest for task in tasks]).hex()
+    return digest_of_many(task.task_digest for task in tasks).hex()
