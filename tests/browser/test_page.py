@@ -179,7 +179,9 @@ def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(own_w
 def test_without_the_key_a_sentence_says_how_to_get_it(world, page, expected, fragment):
     expected.allow(REFUSED)
     page.goto(base_of(world.address()) + fragment)
-    expect(page.get_by_role("alert").first).to_contain_text("jobmon ui")
+    expect(page.get_by_role("alert").first).to_contain_text(
+        "no key to this server, or a wrong one. Open it with the command jobmon ui."
+    )
     assert "wrong" not in page.url
 
 

@@ -6,7 +6,7 @@ import type { Live } from "./api";
 import { ATTEMPT_STATUS, TASK_GROUP, TASK_GROUPS, TASK_STATUS, WORKFLOW_STATUS } from "./wire";
 import { count, type Groups, localTime, plain, share, utcTime } from "./words";
 
-const ACCESS_ADVICE = "Open this page with the command jobmon ui: it hands over the key that lets this page read.";
+const NO_ACCESS = "This page has no key to this server, or a wrong one. Open it with the command jobmon ui.";
 const TYPING_MILLISECONDS = 300;
 
 /** The head of a view: the document's title, and where the keyboard goes after a link was followed. */
@@ -38,10 +38,9 @@ export function Part({ title, note, children }: { title: string; note?: string; 
 /** What is read, or why it is not there. */
 export function Shown<T>({ live, children }: { live: Live<T>; children: (value: T) => ComponentChildren }) {
   if (live.refused) {
-    const advice = live.refused.status === 401 ? ACCESS_ADVICE : "";
     return (
       <p class="problem" role="alert">
-        {plain(live.refused.message)} {advice}
+        {live.refused.status === 401 ? NO_ACCESS : plain(live.refused.message)}
       </p>
     );
   }
