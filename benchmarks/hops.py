@@ -1,0 +1,119 @@
+"""Where the time of one dependency goes, hop by hop: `python -m benchmarks.hops [COUNT] [TRIES]`.
+
+Runs a chain in which every process notes when it passes certain points (`tracing/sitecustomize.py`), and prints the
+time between each two that follow one another: of the dependencies in the faster half, median and fastest tenth.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RUN_SECONDS_MAX = 600
+#: Where a dependency passes, in order, and what happens until there.
+ROUTE = (
+    ("distributor: ending begins", ""),
+    ("distributor: ending ends", "distributor reads the ending"),
+    ("distributor: report sent", "distributor makes its report"),
+    ("server: sync seen", "report travels, is parsed"),
+    ("server: hand-over ends", "decoded, handed to the writer's thread"),
+    ("server: transaction begins", "the thread wakes"),
+    ("server: commit begins", "statements: attempt and task done"),
+    ("server: commit ends", "commit"),
+    ("server: telling begins", "the loop wakes"),
+    ("server: changes done", "orchestrator's open request looks, is answered"),
+    ("client: changes answered", "answer travels, is parsed"),
+    ("client: queue sent", "plan, request to queue made"),
+    ("server: queue seen", "request travels, is parsed"),
+    ("server: hand-over ends", "decoded, handed to the writer's thread"),
+    ("server: transaction begins", "the thread wakes"),
+    ("server: commit begins", "statements: queued, and launched"),
+    ("server: commit ends", "commit"),
+    ("server: sync done", "the loop wakes, distributor's open request is answered"),
+    ("distributor: poll answered", "answer travels, is parsed"),
+    ("distributor: launch ends", "launch made, sent to the supervisor"),
+    ("command started", "supervisor starts the shell"),
+    ("command ended", "the shell runs"),
+    ("distributor: ending begins", "supervisor records and tells, distributor wakes"),
+)
+
+
+def traced(count):
+    """Run a chain; return its points, sorted by time."""
+    with tempfile.TemporaryDirectory(prefix="jobmon-hops-") as folder:
+        (hops := Path(folder, "hops")).mkdir()
+        environment = {
+            **os.environ,
+            "JOBMON_HOPS": str(hops),
+            "JOBMON_DATA_DIR": f"{folder}/data",
+            "PYTHONPATH": os.pathsep.join([str(HERE / "tracing"), str(HERE.parent)]),
+        }
+        command = [sys.executable, "-m", "benchmarks.workload", "chain", "--count", str(count)]
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=RUN_SECONDS_MAX)
+        lines = [line for path in hops.iterdir() for line in path.read_text(encoding="ascii").splitlines()]
+        found = [(int(when), point) for when, _, point in (line.partition(" ") for line in lines)]
+        return sorted(found + commands_of(f"{folder}/data/jobmon.sqlite"))
+
+
+def commands_of(database):
+    """When commands started and ended, by the clock of the other points."""
+    ahead = time.time_ns() - time.monotonic_ns()
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        rows = opened.execute("SELECT started_at, ended_at FROM task_instance").fetchall()
+    return [
+        (1000 * when - ahead, point)
+        for row in rows
+        for when, point in zip(row, ("command started", "command ended"), strict=True)
+    ]
+
+
+def rounds_of(points):
+    """Cut the points into dependencies: the times of the points of ROUTE, of each that has all of them, ns."""
+    at = {}
+    for when, point in points:
+        at.setdefault(point, []).append(when)
+    starts = at[ROUTE[0][0]]
+    for begin, end in itertools.pairwise(starts):
+        times = [begin]
+        for point, _ in ROUTE[1:-1]:
+            later = (when for when in at[point] if times[-1] <= when <= end)
+            times.append(next(later, None))
+            if times[-1] is None:
+                break
+        else:
+            yield [*times, end]
+
+
+def main():
+    """Print the time line."""
+    count, tries = (int(text) for text in [*sys.argv[1:], *["150", "3"][len(sys.argv) - 1 :]])
+    rounds = [times for _ in range(tries) for times in rounds_of(traced(count))]
+    rounds.sort(key=lambda times: times[-1] - times[0])
+    whole = [(times[-1] - times[0]) / 1000 for times in rounds]
+    half = rounds[: max(2, len(rounds) // 2)]
+    rows = []
+    for place, (_, what) in enumerate(ROUTE[1:]):
+        spans = sorted((times[place + 1] - times[place]) / 1000 for times in half)
+        rows.append({"what": what, "median": round(statistics.median(spans)), "tenth": round(spans[len(spans) // 10])})
+    for row in rows:
+        sys.stdout.write(f"{row['median']:7} {row['tenth']:7}  {row['what']}\n")
+    sys.stdout.write(f"{sum(row['median'] for row in rows):7} {sum(row['tenth'] for row in rows):7}  sum, us\n")
+    summary = {
+        "dependencies": len(rounds),
+        "median": statistics.median(whole),
+        "tenth": whole[len(whole) // 10],
+        "load": os.getloadavg()[0],
+    }
+    sys.stdout.write(json.dumps(summary) + "\n")
+
+
+if __name__ == "__main__":
+    main()
