@@ -101,7 +101,7 @@ class Watch:
         )
         answer = await self._gateway.watch(self._adapter.cluster_name, request)
         if answer.look:
-            return await self._look(answer.since, is_shared=answer.is_shared)
+            return await self._look(answer.since, answer.number, is_shared=answer.is_shared)
         now = self._clock.monotonic()
         if answer.view is not None:
             self._known = answer.number
@@ -114,28 +114,32 @@ class Watch:
             pace.failed(now)
         return Sight(problem=answer.problem, retry=now + FETCH_SECONDS)
 
-    async def _look(self, since: float, *, is_shared: bool) -> Sight:
+    async def _look(self, since: float, after: int, *, is_shared: bool) -> Sight:
         name, calls_before = self._adapter.cluster_name, self._adapter.calls.total()
         began_at = self._clock.monotonic()
         try:
             view = await self._in_thread(self._adapter.look, since)
             packed_view = await self._in_thread(packed, view) if is_shared else None
         except ClusterUnavailable as error:
-            return await self._failed(since, str(error))
+            return await self._failed(since, after, str(error))
         except Exception as error:  # a plug-in's fault must not end the run
             logger.exception("The plug-in of cluster %s failed to look.", name)
-            return await self._failed(since, f"{type(error).__name__}: {error}")
+            return await self._failed(since, after, f"{type(error).__name__}: {error}")
         now = self._clock.monotonic()
         self._pace.looked(now, now - began_at, self._adapter.calls.total() - calls_before)
-        request = ViewRequest(holder=self._holder, since=since, view=packed_view, scope=self._adapter.watch_scope)
+        request = ViewRequest(
+            holder=self._holder, since=since, view=packed_view, scope=self._adapter.watch_scope, after=after
+        )
         uploaded = await self._gateway.view(name, request)
         self._known = uploaded.number
         return Sight(began_at, since, view)
 
-    async def _failed(self, since: float, problem: str) -> Sight:
+    async def _failed(self, since: float, after: int, problem: str) -> Sight:
         pause = self._pace.failed(self._clock.monotonic())
         problem = problem[:PROBLEM_CHARACTERS_MAX] or "it does not answer"
-        request = ViewRequest(holder=self._holder, since=since, problem=problem, scope=self._adapter.watch_scope)
+        request = ViewRequest(
+            holder=self._holder, since=since, problem=problem, scope=self._adapter.watch_scope, after=after
+        )
         await self._gateway.view(self._adapter.cluster_name, request)
         return Sight(problem=problem, retry=self._clock.monotonic() + pause)
 

@@ -13,6 +13,7 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.core.wire.monitoring import TaskDetail, TaskExplanation
 from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
+from jobmon.server.usecases import timekeeping
 from jobmon.server.usecases.reporting import sync, worker_report
 from jobmon.server.usecases.watching import PAUSE_SECONDS_MAX
 
@@ -35,6 +36,7 @@ class Watcher:
     async def saw(self, view=None, problem=""):
         request = ViewRequest(holder=self.name, since=self.since, view=view, problem=problem)
         self.known = (await self.world.post(f"/clusters/{CLUSTER}/view", ViewResponse, request)).number
+        return request
 
 
 @pytest.fixture
@@ -68,6 +70,53 @@ async def test_the_one_in_the_greatest_hurry_decides_how_often(cluster):
                 looks += 1
                 await one.saw("view")
     assert looks == 10
+
+
+async def test_after_a_look_in_vain_an_older_view_is_not_shown_as_though_it_were_new(cluster):
+    first, second = Watcher(cluster, "first"), Watcher(cluster, "second")
+    await first.watch()
+    await second.watch()
+    await first.saw("what first saw")
+    cluster.clock.seconds += 100
+    assert (await first.watch()).look
+    await first.saw(problem="it does not answer")
+    told = await second.watch()
+    assert (told.look, told.view, told.problem) == (False, None, "it does not answer")
+    cluster.clock.seconds += 100
+    assert (await first.watch()).look
+    await first.saw("what first sees now")
+    assert (await second.watch()).view == "what first sees now"
+
+
+async def test_messages_that_come_again_late_make_no_view_younger(cluster):
+    first, second = Watcher(cluster, "first"), Watcher(cluster, "second")
+    await first.watch()
+    await second.watch()
+    cluster.clock.seconds += 10
+    assert (await first.watch()).look, "it may not have heard the answer"
+    upload = await first.saw("what first saw")
+    seen = await second.watch()
+    assert (seen.view, seen.age, seen.look) == (None, 0.0, True), "the view is as old as the first answer"
+    await second.saw("what second saw")
+    cluster.clock.seconds += 10
+    again = await first.watch()
+    late = ViewRequest(holder="first", since=1000.0, view=upload.view, after=again.number - 1)
+    await cluster.post(f"/clusters/{CLUSTER}/view", ViewResponse, late)
+    assert (await second.watch()).view is None, "it says what was seen before"
+    assert (await first.saw("what first sees now")).view
+
+
+async def test_a_view_grows_old_while_the_server_is_asleep_and_stays_as_old_when_its_clock_is_set(cluster):
+    first, second = Watcher(cluster, "first", interval=60.0), Watcher(cluster, "second", interval=60.0)
+    await first.watch()
+    await second.watch()
+    await first.saw("what first saw")
+    writer = cluster.app.state.services.writer
+    cluster.clock.seconds += 50
+    await writer.run(timekeeping.prolong, 50.0)
+    assert (await second.watch()).age == 50.0, "jobs that were submitted meanwhile are not in it"
+    await writer.run(timekeeping.shift, 50.0)  # as though the clock had been set by so much in the moment before
+    assert (await second.watch()).age == 0.0
 
 
 async def test_whoever_was_told_to_look_and_is_silent_is_passed_over(cluster):

@@ -44,7 +44,8 @@ class WatchResponse:
 class ViewRequest:
     """POST /clusters/{name}/view: what a look brought, by whom that was told to look.
 
-    `view`: JSON, packed by zlib, as base64; None where nobody else wants it. `problem`: why there is none.
+    `view`: JSON, packed by zlib, as base64; None where nobody else wants it. `problem`: why there is none. `after`: the
+    `number` of the answer that said to look; None: not said. What comes when there is a newer view is not taken.
     """
 
     holder: str
@@ -52,6 +53,7 @@ class ViewRequest:
     view: str | None = None
     problem: str = ""
     scope: str = ""
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,23 @@ logger = logging.getLogger(__name__)
 
 
 def shift(tx: Transaction, seconds: float) -> None:
-    """Move all deadlines, and what is compared with them."""
-    logger.warning("the clock was set, or the server was asleep: deadlines move by %+.1f s", seconds)
-    microseconds = int(seconds * 1e6)
+    """The clock was set: move all deadlines, and what is compared with them."""
+    logger.warning("the clock was set: deadlines move by %+.1f s", seconds)
+    _move_deadlines(tx, int(seconds * 1e6))
+    tx.run(
+        "UPDATE cluster_watch SET began_at = began_at + :delta, looked_at = looked_at + :delta, "
+        "problem_at = problem_at + :delta",
+        delta=int(seconds * 1e6),
+    )
+
+
+def prolong(tx: Transaction, seconds: float) -> None:
+    """The server was asleep: move all deadlines. What was seen of a cluster before has grown old all the same."""
+    logger.warning("the server was asleep: deadlines move by %+.1f s", seconds)
+    _move_deadlines(tx, int(seconds * 1e6))
+
+
+def _move_deadlines(tx: Transaction, microseconds: int) -> None:
     tx.started_at += microseconds
     tx.run(
         "UPDATE workflow_run SET report_by = report_by + :delta WHERE status NOT IN (:final...)",
@@ -40,13 +54,7 @@ def shift(tx: Transaction, seconds: float) -> None:
     )
     tx.run("UPDATE distributor SET seen_at = seen_at + :delta", delta=microseconds)
     tx.run("UPDATE lease SET expires_at = expires_at + :delta", delta=microseconds)
-    tx.run(
-        """
-        UPDATE cluster_watch SET began_at = began_at + :delta, expires_at = expires_at + :delta,
-            looked_at = looked_at + :delta, problem_at = problem_at + :delta
-        """,
-        delta=microseconds,
-    )
+    tx.run("UPDATE cluster_watch SET expires_at = expires_at + :delta", delta=microseconds)
 
 
 def begin(tx: Transaction) -> None:

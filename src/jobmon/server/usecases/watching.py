@@ -56,6 +56,13 @@ class _Watch:
         """Say whether somebody else is looking just now."""
         return self.holder not in (None, holder) and now < self.expires_at
 
+    def begins_at(self, now: int, holder: str) -> int:
+        """Return when a look begins at the earliest: whoever was told so already may have begun.
+
+        It asks again where it did not hear the answer, and what it asked before may come again late.
+        """
+        return self.began_at if self.holder == holder and now < self.expires_at else now
+
 
 def watch(tx: Transaction, cluster_name: str, request: WatchRequest) -> WatchResponse:
     """Tell a distributor to look, or what was seen; see the wire module."""
@@ -69,14 +76,18 @@ def watch(tx: Transaction, cluster_name: str, request: WatchRequest) -> WatchRes
     values: dict[str, object] = {"participants": to_json(participants)}
     if is_due:
         expires_at = tx.now + int(request.silence * 1e6)
-        values |= {"holder": request.holder, "began_at": tx.now, "expires_at": expires_at}
+        values |= {
+            "holder": request.holder,
+            "began_at": row.begins_at(tx.now, request.holder),
+            "expires_at": expires_at,
+        }
     _write(tx, row, values)
     if is_due:
         since = min(since for since, _ in participants.values())
         return WatchResponse(look=True, since=since, number=row.number, is_shared=is_shared)
     return WatchResponse(
         number=row.number,
-        view=row.view if row.number > request.known else None,
+        view=row.view if row.number > request.known and not row.problem else None,  # a failed look shows nothing new
         view_since=row.view_since,
         age=age,
         is_shared=is_shared,
@@ -101,11 +112,11 @@ def _participants(tx: Transaction, row: _Watch, request: WatchRequest) -> dict[s
 
 
 def view(tx: Transaction, cluster_name: str, request: ViewRequest) -> ViewResponse:
-    """Take what a look brought. From whoever was passed over meanwhile nothing is taken."""
+    """Take what a look brought. From whoever was passed over meanwhile, and of an older look, nothing is taken."""
     if len(request.view or "") > VIEW_CHARACTERS_MAX:
         raise InvalidValue(f"view: at most {VIEW_CHARACTERS_MAX} characters.")
     row = _row(tx, cluster_name, request.scope)
-    if row.holder != request.holder:
+    if row.holder != request.holder or request.after not in (None, row.number):
         return ViewResponse(number=row.number)
     values: dict[str, object] = {
         "holder": None,
