@@ -14,6 +14,10 @@ from jobmon.core.wire.launching import LaunchBatch, LiveAttempt
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.holdings import ClusterLimits
 from jobmon.distributor.state import DistributorState
+from jobmon.worker_node.gateway import ServerAway
+from jobmon.worker_node.lane import Lane
+from jobmon.worker_node.pilot import IDLE_SECONDS, REPORT_TRIED_SECONDS, Pilot
+from jobmon.worker_node.site import Site
 
 TI = TaskInstanceStatus
 
@@ -85,3 +89,61 @@ def test_a_server_that_is_away_is_not_a_wrong_request_for_resources():
     workflow.add_task(tool.get_task_template("t", "true {x}", node_args=["x"]).create_task(x=1))
     with pytest.raises(ServerUnavailable):
         workflow.bind()
+
+
+class Clockwork(Site):
+    """A machine on which time passes only while somebody waits, with a server that answers one request."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.waits = 0
+        self.answers = [(200, answer_to_a_dry_job())]
+
+    def time(self):
+        return self.now
+
+    def monotonic(self):
+        return self.now
+
+    def lane(self):
+        return OneAnswer(self)
+
+    def heed_signals(self, note):
+        """There are none."""
+
+    def wait(self, lanes, seconds):
+        self.waits += 1
+        self.now += max(seconds, 0.001)
+
+
+class OneAnswer(Lane):
+    def __init__(self, site):
+        super().__init__({})
+        self._site = site
+
+    def send(self, route, message, timeout):
+        self.deadline = self._site.now + timeout
+        self.is_busy = True
+
+    def answer(self):
+        if self.is_busy and self._site.answers:
+            self.is_busy = False
+            return self._site.answers.pop()
+        if self.is_busy and self._site.now >= self.deadline:
+            self.close()
+            raise ServerAway("no answer in time")
+        return None
+
+
+def answer_to_a_dry_job():
+    columns = ("task_instance_ids", "task_ids", "names", "commands", "attempts")
+    job = {"width": 1, "heartbeat_interval": 90.0, "workflow_id": 1, "requested_resources": {}, "runtime_seconds": None}
+    return {"job": job, "tasks": {name: [] for name in columns}, "kill": [], "over": False}
+
+
+def test_a_pilot_that_leaves_while_the_server_is_away_waits_and_does_not_spin(tmp_path):
+    site = Clockwork()
+    request = {"array_id": 1, "batch_number": 1, "distributor_id": "7"}
+    assert Pilot(request, {"JOBMON_DATA_DIR": str(tmp_path)}, "here", site).work() == 0
+    assert IDLE_SECONDS < site.now < IDLE_SECONDS + 2 * REPORT_TRIED_SECONDS
+    assert site.waits < site.now

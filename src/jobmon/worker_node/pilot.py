@@ -82,6 +82,7 @@ class Pilot:
         self._began_at = self._answered_at = self._busy_at = now
         self._message: dict[str, Any] | None = None  # on its way, and sent again until it is answered
         self._asked = (0, 0)
+        self._count = 0
         self._retry_at = self._listen_at = self._beat_at = self._reported_at = 0.0
         self._pause = PAUSE_SECONDS_FIRST
         self._is_first = True
@@ -310,9 +311,13 @@ class Pilot:
             "alive": work.identities,
             "capacity": self._asked[0],
             "ahead": self._asked[1],
-            "key": self._site.random_bytes(8).hex() if sum(self._asked) else "",
+            "key": self._next_key() if sum(self._asked) else "",
             "leaving": is_last,
         }
+
+    def _next_key(self) -> str:
+        self._count += 1
+        return f"{self._count}:{self._site.random_bytes(8).hex()}"
 
     def _send(self) -> None:
         assert self._message is not None
@@ -466,7 +471,7 @@ class Pilot:
             due.append(self._listening.deadline)
         elif self._listen_at > now:
             due.append(self._listen_at)
-        if work.is_dry and not work.running and not work.is_over:
+        if work.is_dry and not (work.running or work.is_over or work.is_leaving):
             due.append(self._busy_at + self._idle)
         if work.queue:
             due.append(self._answered_at + AHEAD_EXPIRY_SECONDS)

@@ -72,6 +72,16 @@ async def test_an_answer_that_was_lost_comes_again(world, packed):
     assert await pack.taken("j1", capacity=2, key="b") == [3, 4]
 
 
+async def test_an_old_request_for_work_that_comes_late_takes_nothing(world, packed):
+    pack = await packed()
+    assert await pack.taken("j1", capacity=1, key="1:a") == [1]
+    assert await pack.taken("j1", report(1, TI.DONE), capacity=1, key="2:b") == [2]
+    assert await pack.taken("j1", capacity=1, key="1:a") == []
+    assert await pack.taken("j1", capacity=1, key="2:b") == [2]
+    assert await pack.taken("j1", report(2, TI.DONE), capacity=1, key="10:c") == [3]
+    assert await pack.taken("j2", capacity=1, key="1:d") == [4]
+
+
 async def test_endings_and_the_next_work_travel_together(world, packed):
     pack = await packed()
     await pack.take("j1", capacity=1)

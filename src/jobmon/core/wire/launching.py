@@ -331,8 +331,9 @@ class WorkerTakeRequest:
 
     `capacity` tasks are to be started now (they become RUNNING), `ahead` more soon (LAUNCHED under this job). `alive`:
     all that it has. `key` is random and the same when the request is sent again: where the answer was lost, its tasks
-    come again. With `wait_seconds` it is held until there is something to kill that is not in `known_to_kill`, work
-    (if `wants_work`), or an end; it takes nothing then, and needs no `alive`. `leaving`: the job ends; what it has not
+    come again. It begins with a number that grows and a colon: an older request that comes late gets nothing.
+    With `wait_seconds` it is held until there is something to kill that is not in `known_to_kill`, work (if
+    `wants_work`), or an end; it takes nothing then, and needs no `alive`. `leaving`: the job ends; what it has not
     reported is lost.
     """
 

@@ -11,6 +11,7 @@ Usecases take `FOR UPDATE` of the batch first, so that two jobs never get the sa
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -240,7 +241,12 @@ def _take_reports(tx: Transaction, request: WorkerTakeRequest) -> None:
 
 
 def _replayed(tx: Transaction, job: _Job, key: str) -> list[int] | None:
-    """Return what the same request got before, as far as it lives; None: it is a new one."""
+    """Return what the same request got before, as far as it lives; None: it is a new one.
+
+    One that was on its way for so long that its job has asked anew since gets nothing: nobody hears the answer.
+    """
+    if key and _number_of(key) < _number_of(job.request_key):
+        return []
     if not key or job.request_key != key:
         return None
     ids = json.loads(job.handed_out or "[]")
@@ -252,6 +258,12 @@ def _replayed(tx: Transaction, job: _Job, key: str) -> list[int] | None:
         )
     )
     return [one for one in ids if one in live]
+
+
+def _number_of(key: str | None) -> float:
+    """Return the number before the colon of a key; a key without one is newer than all others."""
+    number, colon, _ = (key or "").partition(":")
+    return int(number) if colon and number.isdecimal() else math.inf if key else -math.inf
 
 
 def _hand_out(tx: Transaction, batch: _Batch, job: _Job, request: WorkerTakeRequest) -> list[int]:
