@@ -10,7 +10,7 @@ from dataclasses import fields
 import pytest
 
 from jobmon.testing.simulate import SEEDS_DEFAULT, summarize, told
-from jobmon.testing.simulation.scenario import FAULTS, GRID_FAULTS, Lies
+from jobmon.testing.simulation.scenario import FAULTS, GRID_FAULTS, PACKED_FAULTS, WATCH_FAULTS, Lies
 from jobmon.testing.simulation.world import simulate
 
 BLOCK = 10
@@ -42,7 +42,7 @@ def test_a_seed_replays_exactly_in_another_process():
 
 def test_faults_and_lies_of_every_kind_happen():
     lies = {f"grid {each.name.replace('_', ' ')}" for each in fields(Lies) if each.name != "has_arrays"}
-    missing = {*FAULTS, *GRID_FAULTS, *lies}
+    missing = {*FAULTS, *GRID_FAULTS, *PACKED_FAULTS, *WATCH_FAULTS, *lies}
     for seed in (*SEEDS_WITH_ALL_FAULTS, *range(60)):
         missing -= set(simulate(seed).faults)
         if not missing:

@@ -49,6 +49,11 @@ class Record:
         """Return what a query finds."""
         return self._connection.execute(query, values).fetchall()
 
+    def workflow_status(self, scenario: Scenario) -> str | None:
+        """Return the status of a scenario's workflow; None: it is not recorded yet."""
+        found = self.rows("SELECT status FROM workflow WHERE workflow_args = ?", scenario.title)
+        return found[0][0] if found else None
+
     def task_statuses(self) -> dict[int, str]:
         """Return task -> status."""
         return dict(self.rows("SELECT id, status FROM task"))
@@ -139,7 +144,7 @@ class Commands:
 
     def _check_launcher(self, who: str, command: Command) -> None:
         """What a farm starts comes from one distributor, then from its successor, never by turns."""
-        if self._scenario.tasks[command.index].cluster != FARM:
+        if self._scenario.plan(command.index).cluster != FARM:
             return
         epoch = self._epoch_of(command.launched_by)
         newest = self._newest_epochs[command.host]
@@ -158,14 +163,14 @@ class Commands:
                 del self._running[identity]
 
     def _check_upstreams(self, who: str, command: Command) -> None:
-        names = [self._name(index) for index in self._scenario.tasks[command.index].upstreams]
+        names = [self._name(index) for index in self._scenario.plan(command.index).upstreams]
         marks = ",".join("?" * len(names))
         count = self._record.rows(f"SELECT COUNT(*) FROM task WHERE status != 'D' AND name IN ({marks})", *names)[0][0]
         if count:
             self._complain(f"{who} was started before {count} of its upstreams were done")
 
     def _name(self, index: int) -> str:
-        return f"{self._scenario.tasks[index].template}_{index}"
+        return f"{self._scenario.plan(index).template}_{index}"
 
     def _check_limits(self) -> None:
         running = list(self._running.values())
@@ -174,7 +179,7 @@ class Commands:
         if len(running) > self.workflow_limit:
             self._complain(f"{len(running)} commands run, the workflow's limit is {self.workflow_limit}")
         for template, limit in self.template_limits.items():
-            count = sum(self._scenario.tasks[one.index].template == template for one in running)
+            count = sum(self._scenario.plan(one.index).template == template for one in running)
             if count > limit:
                 self._complain(f"{count} commands of {template} run, its limit is {limit}")
 
@@ -217,7 +222,14 @@ class Answers:
 _ATTEMPTS: Final = """
 SELECT task_id, id, number, status, charged, ended_at, cause FROM task_instance ORDER BY task_id, number
 """
-_TASKS: Final = "SELECT id, name, status, num_attempts, max_attempts, attempt_count FROM task ORDER BY id"
+_TASKS: Final = """
+SELECT t.id, t.name, t.status, t.num_attempts, t.max_attempts, t.attempt_count
+FROM task t JOIN workflow w ON w.id = t.workflow_id WHERE w.workflow_args = ? ORDER BY t.id
+"""
+_RUNS: Final = """
+SELECT r.id, r.status FROM workflow_run r JOIN workflow w ON w.id = r.workflow_id
+WHERE w.workflow_args = ? ORDER BY r.id
+"""
 
 
 #: Failures that a grid brings about and that count.
@@ -235,7 +247,7 @@ def failed_by_grid(record: Record, scenario: Scenario) -> set[int]:
         *_OF_THE_GRID,
     )
     indexes = {int(name.rpartition("_")[2]) for (name,) in found}
-    return {index for index in indexes if scenario.tasks[index].cluster == GRID}
+    return {index for index in indexes if scenario.owns(index) and scenario.plan(index).cluster == GRID}
 
 
 def tired(record: Record) -> set[int]:
@@ -264,14 +276,14 @@ def problems(
     attempts: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
     for row in record.rows(_ATTEMPTS):
         attempts[row[0]].append(row)
-    tasks = record.rows(_TASKS)
+    tasks = record.rows(_TASKS, scenario.title)
     statuses = {row[1]: row[2] for row in tasks}
     if len(tasks) != len(scenario.tasks):
         yield f"{len(tasks)} tasks are recorded, {len(scenario.tasks)} were defined"
     for row in tasks:
         yield from _task_problems(row, attempts[row[0]])
     yield from _end_problems(scenario, statuses, excused)
-    yield from _run_problems(record, statuses)
+    yield from _run_problems(record, scenario, statuses)
     yield from _report_problems(record, acknowledged)
 
 
@@ -329,13 +341,12 @@ def _end_problems(scenario: Scenario, statuses: dict[str, str], excused: Collect
             yield f"task number {plan.index} failed for good though it can be done"
 
 
-def _run_problems(record: Record, statuses: dict[str, str]) -> Iterator[str]:
-    runs = record.rows("SELECT id, status FROM workflow_run ORDER BY id")
-    for run_id, status in runs:
+def _run_problems(record: Record, scenario: Scenario, statuses: dict[str, str]) -> Iterator[str]:
+    for run_id, status in record.rows(_RUNS, scenario.title):
         if not fsm.is_terminal(fsm.Machine.WORKFLOW_RUN, status):
             yield f"run {run_id} is {status} though all is over"
     all_done = all(status == TaskStatus.DONE for status in statuses.values())
-    workflow = record.rows("SELECT status FROM workflow")[0][0]
+    workflow = record.workflow_status(scenario)
     if all_done != (workflow == WorkflowStatus.DONE):
         yield f"the workflow is {workflow}, all tasks done: {all_done}"
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jobmon.testing.simulation.scenario import Outcome, Scenario
+from jobmon.testing.simulation.scenario import Outcome, Scenario, TaskPlan
 
 #: Told of every "start" of a command, before it runs, and of every "end"; "finish": it ended well by itself.
 Observe = Callable[[str, "Command"], None]
@@ -52,10 +52,14 @@ class Fates:
     executions: Counter[int] = field(default_factory=Counter)
     #: Tasks of which an execution was killed: they may fail whatever they were to come to.
     unlucky: set[int] = field(default_factory=set)
+    _plans: dict[int, TaskPlan] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._plans = {plan.index: plan for plan in self.scenario.all_tasks}
 
     def next_of(self, index: int) -> Outcome:
         """Return what the execution that begins now comes to."""
-        outcome = self.scenario.tasks[index].outcome(self.executions[index])
+        outcome = self._plans[index].outcome(self.executions[index])
         self.executions[index] += 1
         return outcome
 

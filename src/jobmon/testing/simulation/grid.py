@@ -1,36 +1,31 @@
-"""A batch system, as clusters have it: jobs wait in its queue, then a node runs a stand-alone worker for each.
+"""A batch system, as clusters have it: jobs wait in its queue, then a node runs a worker for each.
 
-It may be slow, silent, and wrong about its jobs: `scenario.Lies` says how often.
+A job runs one task, or takes many from the server. It may be slow, silent, and wrong about its jobs and nodes:
+`scenario.Lies` says how often.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import contextvars
 import itertools
 import signal
 from collections import Counter, deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from jobmon.core.cluster_protocol import SUBMISSION_TOKEN, ClusterDistributor
-from jobmon.core.constants import TaskInstanceStatus
-from jobmon.core.exceptions import ClusterUnavailable, RemoteExitInfoNotAvailable
-from jobmon.testing.simulation.ferry import Ferry
+from jobmon.core.cluster_protocol import RemoteExit
+from jobmon.core.constants import Cause, TaskInstanceStatus
+from jobmon.testing.simulation.clocks import BEGINNING
 from jobmon.testing.simulation.nodes import Ground, Node
 from jobmon.testing.simulation.scenario import Lies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from jobmon.testing.simulation.network import Part
 
 JOB_VARIABLE: Final = "GRID_JOB"
 STEP_VARIABLE: Final = "GRID_STEP"
-#: A command of the cluster takes so long, mostly.
-CALL_SECONDS_MAX: Final = 1.0
-CALL_SECONDS_SLOW: Final = 60.0
 #: A job that is told to end has so long before all of it is killed.
 GRACE_SECONDS: Final = 30.0
 CLEANUP_SECONDS_MAX: Final = 3.0
@@ -42,17 +37,16 @@ SLOW_START_SECONDS_MAX: Final = 1800.0
 NODE_LOSS_SECONDS_MAX: Final = 300.0
 SILENCE_SECONDS_MAX: Final = 1200.0
 STUCK_NOTICED_SECONDS: Final = 120.0
-
-#: The ferry on which the plug-in's code is just now.
-FERRY: Final[contextvars.ContextVar[Ferry]] = contextvars.ContextVar("FERRY")
+#: Where accounting is late, or a job seems to be gone for a while.
+LATE_SECONDS_MIN: Final = 60.0
+LATE_SECONDS_MAX: Final = 900.0
+VANISHES_AFTER_SECONDS_MAX: Final = 300.0
 TI = TaskInstanceStatus
-
-
-async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Do as `asyncio.to_thread`, on virtual time."""
-    ferry = Ferry()
-    FERRY.set(ferry)
-    return await ferry.carry(lambda: function(*arguments))
+NOTHING_KNOWN: Final = RemoteExit(status=TI.UNKNOWN_ERROR, message="nothing is known of it")
+OUT_OF_TIME: Final = RemoteExit(status=TI.RESOURCE_ERROR, message="out of time", cause=Cause.OUT_OF_TIME)
+PREEMPTED: Final = RemoteExit(status=TI.UNKNOWN_ERROR, message="it was preempted", cause=Cause.PREEMPTED)
+CANCELLED: Final = RemoteExit(status=TI.ERROR, message="it was cancelled", cause=Cause.KILLED)
+NODE_DOWN: Final = RemoteExit(status=TI.UNKNOWN_ERROR, message="its node failed", cause=Cause.NODE_FAILURE)
 
 
 @dataclass(slots=True, eq=False)
@@ -65,14 +59,20 @@ class Job:
     token: str | None
     launched_by: str
     ready_at: float
+    runtime: float | None = None
     is_stuck: bool = False
     is_lied_about: bool = False
     node: Node | None = None
     told_to_end: bool = False
     ended_at: float | None = None
-    ending: tuple[TaskInstanceStatus, str] = field(default=(TI.UNKNOWN_ERROR, "nothing is known of it"))
+    ending: RemoteExit = NOTHING_KNOWN
+    #: Why it was told to end, if its cluster did so for a reason of its own.
+    reason: RemoteExit | None = None
     known_from: float = 0.0
     listed_until: float = 0.0
+    #: From when until when it seems to be gone, and what is said of it then.
+    vanished: tuple[float, float] = (0.0, 0.0)
+    rumour: RemoteExit | None = None
 
     def lie(self) -> None:
         """Something was told of it that is not so."""
@@ -97,6 +97,9 @@ class Grid:
         self.jobs: dict[str, Job] = {}
         self.faults: Counter[str] = Counter()
         self.silent_until = 0.0
+        #: When somebody last saw all of it, where it can be looked at as a whole; and who last began to.
+        self.looked_at = 0.0
+        self.watcher: Part | None = None
         self._waiting: deque[Job] = deque()
         self._running: set[Job] = set()
         self._numbers = itertools.count(1)
@@ -123,21 +126,25 @@ class Grid:
 
     def honest(self) -> None:
         """Err no more."""
-        self.lies = Lies()
+        self.lies = Lies(has_arrays=self.lies.has_arrays)
         self.silent_until = 0.0
+        for job in self.jobs.values():
+            job.vanished = (0.0, 0.0)
         for job in self._waiting:
             job.ready_at = min(job.ready_at, self._loop.time())
         self._start_jobs()
 
     # -- jobs --------------------------------------------------------------------------------------------------
 
-    def submit(self, command: str, token: str | None, launched_by: str, steps: int) -> dict[int, str]:
-        """Take a job or an array; return step -> id."""
+    def submit(
+        self, command: str, token: str | None, launched_by: str, steps: int, runtime: float | None = None
+    ) -> dict[int, str]:
+        """Take a job or an array; return step -> id. `runtime`: how long a job that takes many tasks may last."""
         number = next(self._numbers)
         ids = {}
         for step in range(steps):
             ids[step] = f"{number}_{step}"
-            self._take(Job(ids[step], step, command, token, launched_by, self._loop.time()))
+            self._take(Job(ids[step], step, command, token, launched_by, self._loop.time(), runtime))
         self._start_jobs()
         return ids
 
@@ -176,36 +183,55 @@ class Grid:
             on_out_of_time=lambda: self._out_of_time(job),
         )
         job.node.is_lied_about = job.is_lied_about
+        if job.node.is_packed and job.runtime is not None:
+            self._loop.call_later(job.runtime, self._end_for, job, OUT_OF_TIME)
+        self._spread_rumours(job)
+
+    def _spread_rumours(self, job: Job) -> None:
+        """Say for a while, perhaps, that a job is gone, or its node, though it runs."""
+        down = self.errs("says_node_down")
+        if not down and not self.errs("vanishes"):
+            return
+        job.lie()
+        begin = self.now + self._dice.uniform(0.0, VANISHES_AFTER_SECONDS_MAX)
+        job.vanished = begin, begin + self._dice.uniform(LATE_SECONDS_MIN, LATE_SECONDS_MAX)
+        job.rumour = NODE_DOWN if down else None
 
     def _worker_ended(self, job: Job, code: int) -> None:
         if code == 0:
-            ending = TI.DONE, ""
+            ending = RemoteExit(status=TI.DONE)
         elif code > 0:
-            ending = TI.ERROR, f"the job ended with {code}"
+            ending = RemoteExit(status=TI.ERROR, message=f"the job ended with {code}")
         else:
-            ending = TI.UNKNOWN_ERROR, f"the job was ended by signal {-code}"
-        self._clean_up(job, ending)
+            ending = RemoteExit(status=TI.UNKNOWN_ERROR, message=f"the job was ended by signal {-code}")
+        job.ending = job.reason if job.reason is not None and code != 0 else ending
+        # what a worker left behind is killed; then the job is over
+        self._loop.call_later(self._dice.uniform(0.0, CLEANUP_SECONDS_MAX), self._end, job)
 
     def _out_of_time(self, job: Job) -> None:
         if job.node is not None:
-            job.ending = TI.RESOURCE_ERROR, "out of time"
+            job.reason = OUT_OF_TIME
             job.node.signal(signal.SIGKILL)
-            job.node.end_command(signal.SIGKILL)
+            job.node.end_commands(signal.SIGKILL)
 
-    def _clean_up(self, job: Job, ending: tuple[TaskInstanceStatus, str]) -> None:
-        """What a worker left behind is killed; then the job is over."""
-        if job.ending[0] is not TI.RESOURCE_ERROR:
-            job.ending = ending
-        self._loop.call_later(self._dice.uniform(0.0, CLEANUP_SECONDS_MAX), self._end, job)
+    def _end_for(self, job: Job, reason: RemoteExit) -> None:
+        """Tell a job to end, as the cluster does for a reason of its own."""
+        if job.ended_at is None and job.node is not None and not job.told_to_end:
+            if reason is OUT_OF_TIME:  # all that had its time is charged
+                self._note_unlucky(job)
+            job.reason = reason
+            self.terminate(job.identity)
 
     def _end(self, job: Job) -> None:
         if job.ended_at is not None:
             return
         if job.node is not None:
-            job.node.end_command(signal.SIGKILL)
+            job.node.end_commands(signal.SIGKILL)
         now = self._loop.time()
         job.ended_at = now
         job.known_from = now + self._dice.uniform(0.0, ACCOUNTING_SECONDS_MAX)
+        if self.errs("late_accounting"):
+            job.known_from = now + self._dice.uniform(LATE_SECONDS_MIN, LATE_SECONDS_MAX)
         if self.errs("forgets"):
             job.known_from = float("inf")
         if self.errs("says_alive"):
@@ -224,24 +250,51 @@ class Grid:
             return False
         if job.ended_at is not None:
             return self._loop.time() < job.listed_until
+        return not self._seems_gone(job)
+
+    def _seems_gone(self, job: Job) -> bool:
+        begin, end = job.vanished
+        if begin <= self.now < end:
+            return True
         if self.errs("says_gone"):
             job.lie()
-            return False
-        return True
+            return True
+        return False
 
-    def exit_info(self, identity: str) -> tuple[TaskInstanceStatus, str]:
-        """Say how a job ended."""
+    def exit_info(self, identity: str) -> RemoteExit | None:
+        """Say how a job ended; None: nothing is known of that (yet)."""
         job = self.jobs.get(identity)
-        if job is None or job.ended_at is None or self._loop.time() < job.known_from:
-            if job is not None and job.ended_at is None and self.errs("says_failed"):
-                job.lie()
-                return TI.ERROR, "it failed (or so it is said)"
-            raise RemoteExitInfoNotAvailable(identity)
-        return job.ending
+        if job is None:
+            return None
+        if job.ended_at is None:
+            return self._rumour(job)
+        return None if self._loop.time() < job.known_from else job.ending
+
+    def exit_info_since(self, identity: str, since: float) -> RemoteExit | None:
+        """Say how a job ended if that was since then (seconds since the epoch)."""
+        job = self.jobs[identity]
+        if job.ended_at is not None and BEGINNING.timestamp() + job.ended_at < since:
+            return None
+        return self.exit_info(identity)
+
+    def _rumour(self, job: Job) -> RemoteExit | None:
+        """Say how a job ended that runs."""
+        begin, end = job.vanished
+        if begin <= self.now < end:
+            return job.rumour
+        if self.errs("says_failed"):
+            job.lie()
+            return RemoteExit(status=TI.ERROR, message="it failed (or so it is said)")
+        return None
 
     def stuck(self, identity: str) -> str | None:
-        """Say why a job will never start."""
+        """Say why a job will never start; not always rightly."""
         job = self.jobs.get(identity)
+        if job is not None and job.ended_at is None and not job.is_stuck and job.node is None:
+            if not self.errs("says_stuck"):
+                return None
+            job.lie()
+            return "no node will ever do (or so it is said)"
         is_noticed = job is not None and job.is_stuck and self._loop.time() > job.ready_at + STUCK_NOTICED_SECONDS
         return "no node will ever do" if is_noticed else None
 
@@ -251,17 +304,18 @@ class Grid:
         if job is None or job.ended_at is not None:
             return
         if job.node is None:
-            job.ending = TI.UNKNOWN_ERROR, "cancelled before it was started"
+            job.ending = CANCELLED
             self._end(job)
         elif not job.told_to_end:
             job.told_to_end = True
+            job.reason = job.reason or CANCELLED
             job.node.signal(signal.SIGTERM)
             self._loop.call_later(GRACE_SECONDS, self._kill, job)
 
     def _kill(self, job: Job) -> None:
         if job.ended_at is None and job.node is not None:
             job.node.signal(signal.SIGKILL)
-            job.node.end_command(signal.SIGKILL)
+            job.node.end_commands(signal.SIGKILL)
 
     def find(self, tokens: Collection[str]) -> dict[str, dict[int, str]]:
         """Return what was submitted under these tokens: token -> step -> id."""
@@ -285,7 +339,7 @@ class Grid:
             return ""
         self._note_unlucky(job)
         job.node.lose()
-        job.ending = TI.UNKNOWN_ERROR, "its node was lost"
+        job.ending = NODE_DOWN
         self._loop.call_later(self._dice.uniform(1.0, NODE_LOSS_SECONDS_MAX), self._end, job)
         return f"of job {job.identity}"
 
@@ -320,95 +374,18 @@ class Grid:
         self.silent_until = max(self.silent_until, self._loop.time() + seconds)
         return f"for {seconds} s"
 
+    def end_job(self, reason: RemoteExit) -> str:
+        """End a job for a reason of the cluster's own."""
+        job = self._some()
+        if job is None or job.node is None or job.told_to_end:
+            return ""
+        self._end_for(job, reason)
+        return f"{job.identity}: {reason.message}"
+
+    def packed_nodes(self) -> list[Node]:
+        """Return the nodes on which a job runs that takes many tasks."""
+        return [job.node for job in self._running if job.node is not None and job.node.is_packed]
+
     def _note_unlucky(self, job: Job) -> None:
-        if job.node is not None and job.node.command is not None:
-            self.ground.fates.unlucky.add(job.node.command.index)
-
-
-class GridDistributor(ClusterDistributor):
-    """The plug-in of a grid in one distributor. Its methods take time, as commands of a cluster do.
-
-    Args:
-        cluster_name: its name.
-        grid: the grid.
-        part: the process in which it lives.
-    """
-
-    def __init__(self, cluster_name: str, grid: Grid, part: Part) -> None:
-        super().__init__(cluster_name)
-        self._grid = grid
-        self._part = part
-
-    @property
-    def worker_node_entry_point(self) -> str:
-        """See `ClusterDistributor`."""
-        return f"worker --distributor-id-variable {JOB_VARIABLE} --array-step-variable {STEP_VARIABLE}"
-
-    def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
-        """See `ClusterDistributor`."""
-        return self._submit(command, requested_resources, 1).get(0, "")
-
-    def submit_array_to_batch_distributor(
-        self, command: str, name: str, requested_resources: dict[str, Any], array_length: int
-    ) -> dict[int, str]:
-        """See `ClusterDistributor`."""
-        if not self._grid.lies.has_arrays:
-            raise AttributeError("This grid has no arrays.")
-        return self._submit(command, requested_resources, array_length)
-
-    def _submit(self, command: str, requested: dict[str, Any], steps: int) -> dict[int, str]:
-        grid = self._grid
-        self._call()
-        token = requested.get(SUBMISSION_TOKEN)
-        ids = grid.submit(command, token, self._part.name, steps)
-        self._take_time(CALL_SECONDS_MAX)
-        if grid.errs("refuses_what_it_took"):
-            self._lie(ids)
-            raise RuntimeError("the answer to the submission was lost")
-        for step in list(ids):
-            if grid.errs("gives_no_id"):
-                self._lie({step: ids.pop(step)})
-        return ids
-
-    def _lie(self, ids: dict[int, str]) -> None:
-        for identity in ids.values():
-            if identity in self._grid.jobs:
-                self._grid.jobs[identity].lie()
-
-    def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
-        """See `ClusterDistributor`."""
-        self._call()
-        asked = list(self._grid.jobs) if distributor_ids is None else distributor_ids
-        return {identity for identity in asked if self._grid.lists(identity)}
-
-    def get_queueing_errors(self, distributor_ids: list[str]) -> dict[str, str]:
-        """See `ClusterDistributor`."""
-        reasons = {identity: self._grid.stuck(identity) for identity in distributor_ids}
-        return {identity: reason for identity, reason in reasons.items() if reason is not None}
-
-    def terminate_task_instances(self, distributor_ids: list[str]) -> None:
-        """See `ClusterDistributor`."""
-        self._call()
-        for identity in distributor_ids:
-            self._grid.terminate(identity)
-
-    def get_remote_exit_info(self, distributor_id: str) -> tuple[TaskInstanceStatus, str]:
-        """See `ClusterDistributor`."""
-        return self._grid.exit_info(distributor_id)
-
-    def find_submitted(self, tokens: Collection[str]) -> dict[str, dict[int, str]]:
-        """See `ClusterDistributor`."""
-        self._call()
-        return self._grid.find(tokens)
-
-    def _call(self) -> None:
-        """Take the time of one command of the cluster, which may fail."""
-        slow = self._grid.errs("slow_call")
-        self._take_time(CALL_SECONDS_SLOW if slow else CALL_SECONDS_MAX)
-        if self._grid.now < self._grid.silent_until or self._grid.errs("silent"):
-            raise ClusterUnavailable("The grid does not answer.")
-
-    def _take_time(self, most: float) -> None:
-        FERRY.get().wait_for(asyncio.sleep(self._grid.ground.dice.uniform(0.01, most)))
-        if self._part.is_dead:
-            raise asyncio.CancelledError
+        if job.node is not None:
+            self.ground.fates.unlucky.update(child.command.index for child in job.node.children.values())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LATENCY_SECONDS_MAX: Final = 0.01
 SLOW_SECONDS_MAX: Final = 25.0
 #: Requests that programs repeat by themselves, and how many are kept to come again much later.
-MAY_COME_AGAIN: Final = ("/queue", "/sync", "/distributors", "/tasks", "/report", "/start")
+MAY_COME_AGAIN: Final = ("/queue", "/sync", "/distributors", "/tasks", "/report", "/start", "/take")
 REMEMBERED_MAX: Final = 100
 ADDRESS: Final = "http://simulated"
 #: Every part, when it is cut off, and requests that never get there.

@@ -22,10 +22,11 @@ from jobmon.core.exceptions import WorkflowRunStateError
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.gateway import ServerGateway
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
+from jobmon.testing.simulation.adapter import GridDistributor, WatchingGridDistributor, in_thread
 from jobmon.testing.simulation.clocks import PartClock
 from jobmon.testing.simulation.farm import Farm, FarmDistributor
 from jobmon.testing.simulation.ferry import Ferry
-from jobmon.testing.simulation.grid import Grid, GridDistributor, in_thread
+from jobmon.testing.simulation.grid import Grid
 from jobmon.testing.simulation.loop import SimulationLoop
 from jobmon.testing.simulation.network import Network, Part, SimulatedRequester
 from jobmon.testing.simulation.scenario import FARM, GRID, Scenario
@@ -42,8 +43,6 @@ REPORT_BY_BUFFER: Final = 3.1
 REQUEST_TIMEOUT_SECONDS: Final = 20.0
 RUN_SECONDS_MAX: Final = 100 * 24 * 3600
 STARTUP_SECONDS_MAX: Final = 1.5
-#: The first runtime that tasks ask for; running out of it raises it.
-RUNTIME_SECONDS: Final = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,8 @@ class Surrounding:
     pids: itertools.count[int]
     alive: set[int]
     distributors: list[DistributorProcess]
+    #: Whether something was violated.
+    has_failed: Callable[[], bool]
     #: Run, distributor, host -> whether that host has, or will have, another distributor after it.
     has_successor: Callable[[int, int, str], bool]
 
@@ -167,13 +168,15 @@ class DistributorProcess(Process):
 
     def _check_nothing_is_left(self) -> None:
         """Whoever leaves by itself must not leave commands that nobody else can see, if it knew of them."""
-        running = sorted(self.around.farms[self.host].running)
+        farm, scenario = self.around.farms[self.host], self.around.scenario
+        running = sorted(one for one, command in farm.running.items() if scenario.owns(command.index))
         if self.is_up.is_set() and running and not self.around.has_successor(self.run_id, self.pid, self.host):
             self.around.complain(f"{self.name} left though its commands {running} run on {self.host}")
 
     def _make_cluster(self, info: Any, response: Any) -> ClusterDistributor:
         if info.name == GRID:
-            return GridDistributor(info.name, self.around.grid, self.part)
+            kind = WatchingGridDistributor if self.around.scenario.shares_watch else GridDistributor
+            return kind(info.name, self.around.grid, self.part)
         adapter = FarmDistributor(info.name, self.around.farms[self.host], self.part)
         self._adapters.append(adapter)
         return adapter
@@ -187,6 +190,11 @@ class DistributorProcess(Process):
             log_folder=f"{self.around.folder}/logs/{response.workflow_id}",
             shell="/bin/sh",
         )
+
+    @property
+    def is_watcher(self) -> bool:
+        """Whether it was the last that began to look at the grid for all."""
+        return self.around.grid.watcher is self.part
 
     def drain(self) -> None:
         """Its standard input ends."""
@@ -426,15 +434,19 @@ class ClientProcess(Process):
 def define(scenario: Scenario, requester: Requester) -> Workflow:
     """Define the scenario's workflow as a user would."""
     tool = Tool("simulation", requester=requester)
+    clusters = [GRID] if scenario.first else [FARM, GRID]
+    asked = {"cores": 1, "runtime": scenario.runtime_seconds}
     workflow = tool.create_workflow(
-        f"seed {scenario.seed}",
+        scenario.title,
         max_concurrently_running=scenario.workflow_limit,
-        default_cluster_name=FARM,
-        default_compute_resources_set={name: {"cores": 1, "runtime": RUNTIME_SECONDS} for name in (FARM, GRID)},
+        default_cluster_name=clusters[0],
+        default_compute_resources_set={
+            name: {**asked, **(scenario.packing if name == GRID else {})} for name in clusters
+        },
     )
     tasks: list[Any] = []
     for plan in scenario.tasks:
-        tasks.append(_task(tool, plan, [tasks[index] for index in plan.upstreams]))
+        tasks.append(_task(tool, plan, [tasks[index - scenario.first] for index in plan.upstreams]))
     workflow.add_tasks(tasks)
     for template, limit in scenario.template_limits.items():
         workflow.set_task_template_max_concurrency_limit(template, limit)

@@ -55,6 +55,9 @@ GRID_FAULTS: Final = {
     "node is lost": 4,
     "grid is silent": 3,
 }
+#: Likewise, where jobs of the grid run many tasks each, and where one distributor looks at the grid for all.
+PACKED_FAULTS: Final = {"job is preempted": 4, "job is cancelled": 4}
+WATCH_FAULTS: Final = {"watcher dies": 4, "watcher pauses": 4, "watcher is cut off": 4}
 #: Each part has its own opinion about the time of day.
 CLOCKS: Final = ("server", "client", "distributor", "supervisor", "worker")
 #: The cluster that runs commands itself, and the batch system with stand-alone workers.
@@ -66,6 +69,18 @@ LIES_SHARE: Final = 0.4
 LIE_CHANCES: Final = (0.02, 0.1, 0.3)
 #: Of jobs that a grid says are gone, how many it says have failed.
 FAILED_CHANCES: Final = (0.0, 0.5, 1.0)
+#: Of seeds with a grid: how many ask for packed jobs, let one look for all, have a second workflow on the same grid.
+PACKED_SHARE: Final = 0.5
+WATCH_SHARE: Final = 0.5
+NEIGHBOUR_SHARE: Final = 0.5
+#: The first runtime that tasks ask for; running out of it raises it.
+RUNTIME_SECONDS: Final = 3600
+#: Packed jobs keep each task to its own time: those that run out of it do so within minutes.
+PACKED_RUNTIME_FACTOR: Final = 1.5
+PACKED_RUNTIME_SECONDS_LEAST: Final = 60
+#: Numbers of a second workflow's tasks begin here.
+NEIGHBOUR_FIRST: Final = 1000
+NEIGHBOUR_TASKS_MAX: Final = 8
 #: Workers beat every 90 s; some jobs run long enough for that.
 GRID_PACES_SECONDS: Final = (2.0, 10.0, 60.0, 300.0)
 
@@ -123,6 +138,14 @@ class Lies:
     forgets: float = 0.0
     slow_call: float = 0.0
     silent: float = 0.0
+    late_accounting: float = 0.0
+    vanishes: float = 0.0
+    says_node_down: float = 0.0
+    says_stuck: float = 0.0
+
+
+#: These came later, and have dice of their own.
+LATER_LIES: Final = ("late_accounting", "vanishes", "says_node_down", "says_stuck")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +165,37 @@ class Scenario:
     lies: Lies = field(default_factory=Lies)
     #: Clocks that jump at a certain moment: (seconds from the beginning, whose, by how much).
     jumps: tuple[tuple[float, str, float], ...] = ()
+    #: What tasks on the grid ask for beside time: how they share jobs.
+    packing: dict[str, int | bool] = field(default_factory=dict)
+    runtime_seconds: int = RUNTIME_SECONDS
+    #: Whether the grid can be looked at as a whole, by one distributor for all.
+    shares_watch: bool = False
+    #: Another user's workflow on the same grid, and the number of its first task.
+    neighbour: Scenario | None = None
+    first: int = 0
 
     @property
     def has_grid(self) -> bool:
         """Whether any task runs on the grid."""
         return any(task.cluster == GRID for task in self.tasks)
+
+    @property
+    def title(self) -> str:
+        """The workflow's arguments."""
+        return f"seed {self.seed}{' neighbour' if self.first else ''}"
+
+    @property
+    def all_tasks(self) -> tuple[TaskPlan, ...]:
+        """Those of the neighbour as well."""
+        return self.tasks + (self.neighbour.tasks if self.neighbour is not None else ())
+
+    def owns(self, index: int) -> bool:
+        """Whether the task of this number is in this workflow, not in the neighbour's."""
+        return self.first <= index < self.first + len(self.tasks)
+
+    def plan(self, index: int) -> TaskPlan:
+        """Return the task of this number."""
+        return self.tasks[index - self.first]
 
 
 def draw(seed: int) -> Scenario:
@@ -161,7 +210,7 @@ def draw(seed: int) -> Scenario:
     chaos = min(CHAOS_SECONDS_MAX, max(CHAOS_SECONDS_MIN, dice.choice([1.0, 3.0]) * work / slots))
     templates = sorted({task.template for task in tasks})
     kinds = [kind for kind in chances if dice.random() < 0.6] or ["server restarts"]
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         tasks=tasks,
         workflow_limit=dice.choice([1, 2, 3, 5, 10, MAX_CONCURRENTLY_RUNNING]),
@@ -172,8 +221,53 @@ def draw(seed: int) -> Scenario:
         fault_interval=chaos / dice.choice([3, 6, 12, 25, 50]),
         faults=tuple(kinds),
         fault_weights=tuple(chances[kind] for kind in kinds),
-        lies=_lies(random.Random(f"{seed} lies")),
+        lies=_lies(random.Random(f"{seed} lies"), random.Random(f"{seed} later lies")),
     )
+    return _with_neighbour(_packed(scenario)) if scenario.has_grid else scenario
+
+
+def _packed(scenario: Scenario) -> Scenario:
+    """Let tasks on the grid share jobs, perhaps."""
+    dice = random.Random(f"{scenario.seed} packing {scenario.first}")
+    if dice.random() >= PACKED_SHARE:
+        return scenario
+    asked: dict[str, int | bool] = {"pilot": True} if dice.random() < 0.5 else {"pack": dice.choice([2, 3, 5, 20])}
+    if dice.random() < 0.4:
+        asked["pack_width"] = dice.choice([2, 3])
+    longest = max(outcome.seconds for task in scenario.tasks for outcome in task.outcomes)
+    runtime = PACKED_RUNTIME_SECONDS_LEAST + round(PACKED_RUNTIME_FACTOR * longest)
+    return replace(_with_faults(dice, scenario, PACKED_FAULTS), packing=asked, runtime_seconds=runtime)
+
+
+def _with_faults(dice: random.Random, scenario: Scenario, chances: dict[str, int]) -> Scenario:
+    kinds = [kind for kind in chances if dice.random() < 0.6]
+    return replace(
+        scenario,
+        faults=(*scenario.faults, *kinds),
+        fault_weights=(*scenario.fault_weights, *(chances[kind] for kind in kinds)),
+    )
+
+
+def _with_neighbour(scenario: Scenario) -> Scenario:
+    """Let one look at the grid for all, perhaps, and somebody else use it, too."""
+    dice = random.Random(f"{scenario.seed} neighbour")
+    if dice.random() < WATCH_SHARE:
+        scenario = replace(_with_faults(dice, scenario, WATCH_FAULTS), shares_watch=True)
+    if dice.random() >= NEIGHBOUR_SHARE:
+        return scenario
+    tasks = tuple(
+        replace(
+            task,
+            index=task.index + NEIGHBOUR_FIRST,
+            upstreams=tuple(index + NEIGHBOUR_FIRST for index in task.upstreams),
+            cluster=GRID,
+        )
+        for task in _tasks(dice, GRID_PACES_SECONDS)[:NEIGHBOUR_TASKS_MAX]
+    )
+    limit = dice.choice([1, 3, MAX_CONCURRENTLY_RUNNING])
+    plain = replace(scenario, tasks=tasks, workflow_limit=limit, template_limits={}, packing={}, first=NEIGHBOUR_FIRST)
+    neighbour = _packed(replace(plain, faults=(), fault_weights=(), runtime_seconds=RUNTIME_SECONDS))
+    return replace(scenario, neighbour=neighbour)
 
 
 def _grid_share(dice: random.Random) -> float:
@@ -188,10 +282,11 @@ def _placed(dice: random.Random, tasks: tuple[TaskPlan, ...], grid_share: float)
     return tuple(replace(task, cluster=GRID if dice.random() < grid_share else FARM) for task in tasks)
 
 
-def _lies(dice: random.Random) -> Lies:
+def _lies(dice: random.Random, later: random.Random) -> Lies:
     """Return how the grid errs: mostly in a few ways, each seldom or often."""
-    names = [each.name for each in fields(Lies) if each.name not in ("has_arrays", "says_failed")]
+    names = [each.name for each in fields(Lies) if each.name not in ("has_arrays", "says_failed", *LATER_LIES)]
     chosen = {name: dice.choice(LIE_CHANCES) for name in names if dice.random() < LIES_SHARE}
+    chosen |= {name: later.choice(LIE_CHANCES) for name in LATER_LIES if later.random() < LIES_SHARE}
     return Lies(has_arrays=dice.random() < 0.5, says_failed=dice.choice(FAILED_CHANCES), **chosen)
 
 

@@ -9,22 +9,11 @@ import random
 import tempfile
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
-from jobmon.core.exceptions import (
-    DistributorNotAlive,
-    ResumeSet,
-    ServerUnavailable,
-    StaleRun,
-    WorkflowAlreadyComplete,
-    WorkflowAlreadyExists,
-    WorkflowNotResumable,
-    WorkflowRunStateError,
-)
 from jobmon.core.wire.definition import Cluster, ClusterRequest, QueueSpec
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 from jobmon.server import migrations
@@ -33,42 +22,36 @@ from jobmon.testing.simulation import checks
 from jobmon.testing.simulation.clocks import PartClock
 from jobmon.testing.simulation.commands import Command, Fates
 from jobmon.testing.simulation.farm import Farm
-from jobmon.testing.simulation.grid import Grid
+from jobmon.testing.simulation.grid import CANCELLED, PREEMPTED, Grid
 from jobmon.testing.simulation.laws import Laws
 from jobmon.testing.simulation.loop import SimulationLoop
 from jobmon.testing.simulation.network import Network, Part
 from jobmon.testing.simulation.nodes import Ground
-from jobmon.testing.simulation.parts import Approach, ClientProcess, DistributorProcess, Surrounding
+from jobmon.testing.simulation.parts import ClientProcess, DistributorProcess, Surrounding
 from jobmon.testing.simulation.scenario import CLOCK_JUMP_SECONDS_MAX, CLOCKS, GRID, Scenario, Weather, draw
 from jobmon.testing.simulation.server import SimulatedServer
+from jobmon.testing.simulation.users import HOSTS, User
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-#: After the last fault, and besides the commands' own time, everything must be over within this.
-PATIENCE_SECONDS: Final = 6 * 3600.0
 #: What is left when the last client has ended must end within this.
 AFTERMATH_SECONDS: Final = 3600.0
 SWEEP_SECONDS: Final = 30.0
+#: A pilot waits 30 s for work, and may have to wait for an answer.
+IDLE_SECONDS_MAX: Final = 300.0
+#: A grid that answers slowly is looked at once in so long at least.
+UNSEEN_SECONDS_MAX: Final = 1800.0
 #: Where more messages are lost than this, nobody can be blamed for not having heard.
 SOUND_LOSSES_MAX: Final = 0.1
-FORCE_SHARE: Final = 0.1
-THINKING_SECONDS_MAX: Final = 120.0
-REQUESTS_MAX: Final = 200_000
-#: Host -> its farm.
-HOSTS: Final = {"here": "farm", "there": "farm there"}
-#: What a run may end with when parts die around it.
-_EXPECTED: Final = (
-    asyncio.CancelledError,
-    DistributorNotAlive,
-    ResumeSet,
-    ServerUnavailable,
-    StaleRun,
-    WorkflowAlreadyComplete,
-    WorkflowAlreadyExists,
-    WorkflowNotResumable,
-)
-_CLOSED_BY_OTHERS: Final = "Somebody else ended run"
+_NEWER_RUN: Final = """
+SELECT 1 FROM workflow_run WHERE id > ?1 AND host = ?2
+AND workflow_id = (SELECT workflow_id FROM workflow_run WHERE id = ?1)
+"""
+_NEWER_DISTRIBUTOR: Final = """
+SELECT 1 FROM distributor d JOIN distributor own ON own.workflow_id = d.workflow_id
+WHERE d.host = ?1 AND own.id = (SELECT MAX(id) FROM distributor WHERE pid = ?2) AND d.id > own.id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +114,7 @@ class _World:
         await self._begin()
         besides = [asyncio.create_task(work) for work in (self._wreak_havoc(), self._sweep())]
         try:
-            await self._use()
+            await asyncio.gather(*(user.use() for user in self._users))
             if not self._violations:
                 await self._await_aftermath()
         finally:
@@ -140,15 +123,19 @@ class _World:
             await asyncio.gather(*besides, return_exceptions=True)
             await self._end()
         if not self._violations:
-            excused = (
-                self._fates.unlucky | checks.tired(self._record) | checks.failed_by_grid(self._record, self._scenario)
-            )
-            for problem in checks.problems(self._record, self._scenario, self._answers.acknowledged, excused):
-                self._complain(problem)
-            for problem in self._commands.unrecorded(self._laws.reaped):
-                self._complain(problem)
+            for user in self._users:
+                self._check(user)
         self._record.close()
         return self._verdict()
+
+    def _check(self, user: User) -> None:
+        """Look whether all is as it should be when all is over."""
+        record, scenario = self._record, user.scenario
+        excused = self._fates.unlucky | checks.tired(record) | checks.failed_by_grid(record, scenario)
+        for problem in checks.problems(record, scenario, self._answers.acknowledged, excused):
+            self._complain(problem)
+        for problem in user.commands.unrecorded(self._laws.reaped):
+            self._complain(problem)
 
     def _verdict(self) -> Verdict:
         return Verdict(
@@ -157,7 +144,7 @@ class _World:
             faults=self._faults + self._network.faults + self._grid.faults,
             seconds=self._loop.time(),
             requests=self._network.requests,
-            tasks=len(self._scenario.tasks),
+            tasks=len(self._scenario.all_tasks),
             executions=self._fates.executions.total(),
             trace=tuple(self._trace),
         )
@@ -170,7 +157,30 @@ class _World:
             for farm in self._farms.values():
                 farm.look()
             if was_up and self._is_server_heard():
-                self._commands.sweep(SWEEP_SECONDS)
+                for user in self._users:
+                    user.commands.sweep(SWEEP_SECONDS)
+                self._look_at_grid()
+
+    def _look_at_grid(self) -> None:
+        """Jobs that take many tasks end when there is nothing to take."""
+        for node in self._grid.packed_nodes():
+            node.idle_seconds = 0.0 if node.children or not node.is_in_touch() else node.idle_seconds + SWEEP_SECONDS
+            if node.idle_seconds > IDLE_SECONDS_MAX:
+                self._complain(f"{node.part.name} takes tasks, and had none for {node.idle_seconds:g} s")
+        if not self._scenario.shares_watch or not self._is_grid_in_use():
+            self._grid.looked_at = self._loop.time()
+        elif self._loop.time() - self._grid.looked_at > UNSEEN_SECONDS_MAX:
+            self._complain(f"nobody looked at the grid for {self._loop.time() - self._grid.looked_at:.0f} s")
+
+    def _is_grid_in_use(self) -> bool:
+        """Whether some job runs and all distributors can see to it."""
+        now = self._loop.time()
+        if not self._grid.is_busy or now < self._grid.silent_until:
+            return False
+        living = [each for each in self._surrounding.distributors if each.is_alive]
+        return bool(living) and not any(
+            self._loop.is_frozen(each.name) or now < each.part.cut_off_until for each in living
+        )
 
     def _is_server_heard(self) -> bool:
         weather = self._network.weather
@@ -189,8 +199,7 @@ class _World:
         database.write_bytes(_empty_database())
         self._clocks = {name: PartClock(loop) for name in CLOCKS}
         self._record = checks.Record(database)
-        self._commands = checks.Commands(self._record, self._scenario, self._complain, self._epoch_of)
-        self._laws = Laws(self._record, self._complain, self._commands.note_force)
+        self._laws = Laws(self._record, self._complain, loop.time, self._note_force)
         self._server = SimulatedServer(database, self._clocks["server"], self._laws.observe)
         await self._server.start()
         self._answers = checks.Answers(self._complain)
@@ -215,7 +224,6 @@ class _World:
             pids=pids,
         )
         self._grid = Grid(ground, 2 * self._scenario.slots, self._scenario.lies)
-        self._clients: list[ClientProcess] = []
         self._surrounding = Surrounding(
             loop=loop,
             dice=random.Random(f"{seed} parts"),
@@ -227,14 +235,23 @@ class _World:
             folder=str(self._folder),
             note=self._note,
             complain=self._complain,
+            has_failed=lambda: bool(self._violations),
             pids=pids,
             alive=set(),
             distributors=[],
             has_successor=self._has_successor,
         )
+        self._users = [self._user(self._surrounding, self._dice)]
+        if self._scenario.neighbour is not None:
+            around = replace(self._surrounding, scenario=self._scenario.neighbour)
+            self._users.append(self._user(around, random.Random(f"{seed} neighbour user")))
         if self._scenario.has_grid:
             await self._add_grid()
         self._network.weather = self._scenario.weather
+
+    def _user(self, around: Surrounding, dice: random.Random) -> User:
+        commands = checks.Commands(self._record, around.scenario, self._complain, self._epoch_of)
+        return User(around, dice, self._record, commands)
 
     async def _add_grid(self) -> None:
         """Record the grid, as an administrator does; of its plug-in only the queues are used."""
@@ -244,7 +261,8 @@ class _World:
 
     async def _end(self) -> None:
         """Kill whatever is left."""
-        for process in (*self._clients, *self._surrounding.distributors):
+        clients = [client for user in self._users for client in user.clients]
+        for process in (*clients, *self._surrounding.distributors):
             process.kill()
         self._loop.thaw("server")
         await self._server.kill()
@@ -263,86 +281,22 @@ class _World:
         self._note(f"VIOLATION {what}")
 
     def _observe(self, what: str, command: Command) -> None:
-        self._commands.observe(what, command)
+        next(user for user in self._users if user.scenario.owns(command.index)).commands.observe(what, command)
         self._note(f"{what} {command.name} (attempt {command.attempt})")
 
     def _has_successor(self, run_id: int, pid: int, host: str) -> bool:
-        newer = "SELECT 1 FROM workflow_run WHERE id > ? AND host = ?"
-        other = "SELECT 1 FROM distributor WHERE host = ? AND id > (SELECT MAX(id) FROM distributor WHERE pid = ?)"
-        return bool(self._record.rows(newer, run_id, host) or self._record.rows(other, host, pid))
+        return bool(self._record.rows(_NEWER_RUN, run_id, host) or self._record.rows(_NEWER_DISTRIBUTOR, host, pid))
+
+    def _note_force(self, workflow_id: int) -> None:
+        found = self._record.rows("SELECT workflow_args FROM workflow WHERE id = ?", workflow_id)
+        for user in self._users:
+            if found and found[0][0] == user.scenario.title:
+                user.commands.note_force()
 
     def _epoch_of(self, distributor: str) -> int:
         return self._laws.epochs.get(int(distributor.rpartition(" ")[2]), 0)
 
-    # -- the user ----------------------------------------------------------------------------------------------
-
-    async def _use(self) -> None:
-        """Run the workflow, and resume it whenever its client is gone, until it is over."""
-        work = sum(max(each.seconds for each in plan.outcomes) * plan.max_attempts for plan in self._scenario.tasks)
-        deadline = self._scenario.chaos_seconds + PATIENCE_SECONDS + 2 * work
-        self._start_client(Approach(resume=False))
-        while not self._violations:
-            living = [client for client in self._clients if client.is_alive]
-            if living:
-                await self._watch(living)
-            elif self._is_over():
-                return
-            else:
-                await asyncio.sleep(self._dice.uniform(0.1, THINKING_SECONDS_MAX))
-                self._start_client(self._approach())
-            if self._loop.time() > deadline:
-                self._complain(f"not over after {self._loop.time():.0f} s")
-            if self._network.requests > REQUESTS_MAX:
-                self._complain(f"{self._network.requests} requests")
-
-    async def _watch(self, living: list[ClientProcess]) -> None:
-        """Wait until one of them ends; look at how it ended."""
-        waits = [asyncio.ensure_future(client.ended.wait()) for client in living]
-        await asyncio.wait(waits, timeout=60.0, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        for client in living:
-            if client.ended.is_set():
-                self._judge(client)
-
-    def _judge(self, client: ClientProcess) -> None:
-        result, error = client.result, client.error
-        status = WorkflowRunStatus(result.final_status).name if result is not None else "no result"
-        if client.part.is_dead:
-            return
-        self._note(f"{client.name} ended: {status} {error!r}")
-        closed = isinstance(error, WorkflowRunStateError) and _CLOSED_BY_OTHERS in str(error)
-        if error is not None and not isinstance(error, _EXPECTED) and not closed:
-            self._complain(f"{client.name} failed: {error!r}")
-
-    def _approach(self) -> Approach:
-        dice = self._dice
-        return Approach(
-            resume=True,
-            cold=dice.random() < 0.5,
-            by_id=dice.random() < 0.4,
-            force=dice.random() < FORCE_SHARE,
-        )
-
-    def _start_client(self, approach: Approach) -> None:
-        workflow_id = next((one.workflow_id for one in self._clients if one.workflow_id is not None), None)
-        here, there = HOSTS
-        host = here if self._dice.random() < 0.7 else there
-        client = ClientProcess(self._surrounding, host, approach, workflow_id)
-        self._clients.append(client)
-        self._note(f"{client.name} starts on {host}: {approach}")
-
-    def _is_over(self) -> bool:
-        """Whether the user is content: all done, or a run ended with failures and nothing else to do."""
-        found = self._record.rows("SELECT status FROM workflow")
-        if not found:
-            return False
-        if found[0][0] == WorkflowStatus.DONE:
-            return True
-        last = self._clients[-1]
-        if last.part.is_dead:
-            return False  # whatever it was about to say
-        return last.result is not None and last.error is None and last.result.final_status == WorkflowRunStatus.ERROR
+    # -- the end -------------------------------------------------------------------------------------------
 
     async def _await_aftermath(self) -> None:
         """Wait until the distributors have seen to what was left."""
@@ -393,7 +347,7 @@ class _World:
         return round(longest * self._dice.random() ** 3 + 0.1, 3)
 
     def _some_client(self) -> ClientProcess | None:
-        living = [client for client in self._clients if client.is_alive]
+        living = [client for user in self._users for client in user.living]
         return self._dice.choice(living) if living else None
 
     def _some_distributor(self) -> DistributorProcess | None:
@@ -417,28 +371,55 @@ class _World:
         return client.name if client is not None and client.stop() else ""
 
     async def take_over(self) -> str:
-        if self._some_client() is None or len([one for one in self._clients if one.is_alive]) > 2:
-            return ""
-        self._start_client(self._approach())
-        return self._clients[-1].name
+        user = self._dice.choice(self._users) if len(self._users) > 1 else self._users[0]
+        self._some_client()
+        return user.take_over()
 
     async def kill_distributor(self) -> str:
-        distributor = self._some_distributor()
+        return self._kill(self._some_distributor())
+
+    @staticmethod
+    def _kill(distributor: DistributorProcess | None) -> str:
         if distributor is not None:
             distributor.kill()
         return distributor.name if distributor is not None else ""
 
     async def pause_distributor(self) -> str:
-        distributor, seconds = self._some_distributor(), self._seconds(400.0)
+        return self._pause(self._some_distributor())
+
+    def _pause(self, distributor: DistributorProcess | None) -> str:
+        seconds = self._seconds(400.0)
         if distributor is not None:
             distributor.pause(seconds)
         return f"{distributor.name} for {seconds} s" if distributor is not None else ""
 
     async def cut_off_distributor(self) -> str:
-        distributor, seconds = self._some_distributor(), self._seconds(600.0)
+        return self._cut_off(self._some_distributor())
+
+    def _cut_off(self, distributor: DistributorProcess | None) -> str:
+        seconds = self._seconds(600.0)
         if distributor is not None:
             distributor.cut_off(seconds)
         return f"{distributor.name} for {seconds} s" if distributor is not None else ""
+
+    def _watcher(self) -> DistributorProcess | None:
+        """Return the distributor that is to look at the grid just now, or did last."""
+        return next((each for each in self._surrounding.distributors if each.is_alive and each.is_watcher), None)
+
+    async def kill_watcher(self) -> str:
+        return self._kill(self._watcher())
+
+    async def pause_watcher(self) -> str:
+        return self._pause(self._watcher())
+
+    async def cut_off_watcher(self) -> str:
+        return self._cut_off(self._watcher())
+
+    async def preempt_job(self) -> str:
+        return self._grid.end_job(PREEMPTED)
+
+    async def cancel_job(self) -> str:
+        return self._grid.end_job(CANCELLED)
 
     async def cut_off_client(self) -> str:
         client, seconds = self._some_client(), self._seconds(600.0)
@@ -511,11 +492,12 @@ class _World:
         return self._grid.be_silent()
 
     async def change_limit(self) -> str:
-        workflow = self._record.rows("SELECT id FROM workflow")
+        workflow = self._record.rows("SELECT id FROM workflow WHERE workflow_args = ?", self._scenario.title)
         if not workflow or not self._server.is_up:
             return ""
         limit = self._dice.choice([1, 2, 5, 20])
-        self._commands.workflow_limit = max(self._commands.workflow_limit, limit)
+        commands = self._users[0].commands
+        commands.workflow_limit = max(commands.workflow_limit, limit)
         route = f"/workflows/{workflow[0][0]}/concurrency"
         requester = self._surrounding.requester(Part("user"))
         request = ConcurrencyRequest(max_concurrently_running=limit)
@@ -546,6 +528,11 @@ _FAULTS: Final[dict[str, Callable[[_World], Awaitable[str]]]] = {
     "worker is cut off": _World.cut_off_worker,
     "node is lost": _World.lose_node,
     "grid is silent": _World.silence_grid,
+    "job is preempted": _World.preempt_job,
+    "job is cancelled": _World.cancel_job,
+    "watcher dies": _World.kill_watcher,
+    "watcher pauses": _World.pause_watcher,
+    "watcher is cut off": _World.cut_off_watcher,
 }
 
 

@@ -1,0 +1,182 @@
+"""The plug-in of the simulated grid in one distributor. Its methods take time, as commands of a cluster do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.core.cluster_protocol import SUBMISSION_TOKEN, ClusterDistributor, RemoteExit
+from jobmon.core.constants import Cause, TaskInstanceStatus
+from jobmon.core.exceptions import ClusterUnavailable, RemoteExitInfoNotAvailable
+from jobmon.testing.simulation.ferry import Ferry
+from jobmon.testing.simulation.grid import JOB_VARIABLE, STEP_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from jobmon.testing.simulation.grid import Grid
+    from jobmon.testing.simulation.network import Part
+
+#: A command of the cluster takes so long, mostly.
+CALL_SECONDS_MAX: Final = 1.0
+CALL_SECONDS_SLOW: Final = 60.0
+#: The ferry on which the plug-in's code is just now.
+FERRY: Final[contextvars.ContextVar[Ferry]] = contextvars.ContextVar("FERRY")
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Do as `asyncio.to_thread`, on virtual time."""
+    ferry = Ferry()
+    FERRY.set(ferry)
+    return await ferry.carry(lambda: function(*arguments))
+
+
+class GridDistributor(ClusterDistributor):
+    """Asks the grid about each job.
+
+    Args:
+        cluster_name: its name.
+        grid: the grid.
+        part: the process in which it lives.
+    """
+
+    def __init__(self, cluster_name: str, grid: Grid, part: Part) -> None:
+        super().__init__(cluster_name)
+        self._grid = grid
+        self._part = part
+
+    @property
+    def worker_node_entry_point(self) -> str:
+        """See `ClusterDistributor`."""
+        return f"worker --distributor-id-variable {JOB_VARIABLE} --array-step-variable {STEP_VARIABLE}"
+
+    def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
+        """See `ClusterDistributor`."""
+        return self._submit(command, requested_resources, 1).get(0, "")
+
+    def submit_array_to_batch_distributor(
+        self, command: str, name: str, requested_resources: dict[str, Any], array_length: int
+    ) -> dict[int, str]:
+        """See `ClusterDistributor`."""
+        if not self._grid.lies.has_arrays:
+            raise AttributeError("This grid has no arrays.")
+        return self._submit(command, requested_resources, array_length)
+
+    def _submit(self, command: str, requested: dict[str, Any], steps: int) -> dict[int, str]:
+        grid = self._grid
+        self._call()
+        token = requested.get(SUBMISSION_TOKEN)
+        ids = grid.submit(command, token, self._part.name, steps, requested.get("runtime"))
+        self._take_time(CALL_SECONDS_MAX)
+        if grid.errs("refuses_what_it_took"):
+            self._lie(ids)
+            raise RuntimeError("the answer to the submission was lost")
+        for step in list(ids):
+            if grid.errs("gives_no_id"):
+                self._lie({step: ids.pop(step)})
+        return ids
+
+    def _lie(self, ids: dict[int, str]) -> None:
+        for identity in ids.values():
+            if identity in self._grid.jobs:
+                self._grid.jobs[identity].lie()
+
+    def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
+        """See `ClusterDistributor`."""
+        self._call()
+        asked = list(self._grid.jobs) if distributor_ids is None else distributor_ids
+        return {identity for identity in asked if self._grid.lists(identity)}
+
+    def get_queueing_errors(self, distributor_ids: list[str]) -> dict[str, str]:
+        """See `ClusterDistributor`."""
+        reasons = {identity: self._grid.stuck(identity) for identity in distributor_ids}
+        return {identity: reason for identity, reason in reasons.items() if reason is not None}
+
+    def terminate_task_instances(self, distributor_ids: list[str]) -> None:
+        """See `ClusterDistributor`."""
+        self._call()
+        for identity in distributor_ids:
+            self._grid.terminate(identity)
+
+    def get_remote_exits(self, distributor_ids: Sequence[str]) -> dict[str, RemoteExit]:
+        """See `ClusterDistributor`."""
+        exits = {identity: self._grid.exit_info(identity) for identity in distributor_ids}
+        return {identity: ending for identity, ending in exits.items() if ending is not None}
+
+    def get_remote_exit_info(self, distributor_id: str) -> tuple[TaskInstanceStatus, str]:
+        """See `ClusterDistributor`."""
+        found = self.get_remote_exits([distributor_id]).get(distributor_id)
+        if found is None:
+            raise RemoteExitInfoNotAvailable(distributor_id)
+        return found.status, found.message
+
+    def find_submitted(self, tokens: Collection[str]) -> dict[str, dict[int, str]]:
+        """See `ClusterDistributor`."""
+        self._call()
+        return self._grid.find(tokens)
+
+    def _call(self) -> None:
+        """Take the time of one command of the cluster, which may fail."""
+        slow = self._grid.errs("slow_call")
+        self._take_time(CALL_SECONDS_SLOW if slow else CALL_SECONDS_MAX)
+        if self._grid.now < self._grid.silent_until or self._grid.errs("silent"):
+            raise ClusterUnavailable("The grid does not answer.")
+
+    def _take_time(self, most: float) -> None:
+        FERRY.get().wait_for(asyncio.sleep(self._grid.ground.dice.uniform(0.01, most)))
+        if self._part.is_dead:
+            raise asyncio.CancelledError
+
+
+class WatchingGridDistributor(GridDistributor):
+    """Looks at all jobs at once, for all distributors, and answers from what was seen."""
+
+    shares_watch = True
+
+    def __init__(self, cluster_name: str, grid: Grid, part: Part) -> None:
+        super().__init__(cluster_name, grid, part)
+        self._held: set[str] = set()
+        self._stuck: dict[str, str] = {}
+        self._ended: dict[str, RemoteExit] = {}
+
+    def look(self, since: float) -> dict[str, Any]:
+        """See `ClusterDistributor`."""
+        grid = self._grid
+        grid.watcher = self._part
+        self._call()
+        at = grid.now
+        view: dict[str, Any] = {"at": at, "held": [], "stuck": {}, "ended": {}}
+        for identity in sorted(grid.jobs):
+            if grid.lists(identity):
+                view["held"].append(identity)
+                if why := grid.stuck(identity):
+                    view["stuck"][identity] = why
+            elif (ending := grid.exit_info_since(identity, since)) is not None:
+                view["ended"][identity] = asdict(ending)
+        grid.looked_at = at
+        self._take_time(CALL_SECONDS_MAX)
+        return view
+
+    def show(self, view: Mapping[str, Any]) -> None:
+        """See `ClusterDistributor`."""
+        self._held = set(view["held"])
+        self._stuck = dict(view["stuck"])
+        self._ended |= {identity: _exit(**ending) for identity, ending in view["ended"].items()}
+
+    def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
+        """See `ClusterDistributor`."""
+        return self._held if distributor_ids is None else self._held.intersection(distributor_ids)
+
+    def get_queueing_errors(self, distributor_ids: list[str]) -> dict[str, str]:
+        """See `ClusterDistributor`."""
+        return {identity: self._stuck[identity] for identity in distributor_ids if identity in self._stuck}
+
+    def get_remote_exits(self, distributor_ids: Sequence[str]) -> dict[str, RemoteExit]:
+        """See `ClusterDistributor`."""
+        return {identity: self._ended[identity] for identity in distributor_ids if identity in self._ended}
+
+
+def _exit(status: str, cause: str | None, **rest: Any) -> RemoteExit:
+    return RemoteExit(status=TaskInstanceStatus(status), cause=None if cause is None else Cause(cause), **rest)
