@@ -229,6 +229,9 @@ class FakeServer:
         cleaned, known.kill_self = known.kill_self, 0
         return run.ForceCleanupResponse(cleaned=cleaned)
 
+    def post_workflow_runs_triage(self, run_id: int, message: Any) -> run.TriageResponse:
+        return run.TriageResponse(triaging=0, no_heartbeat=0)
+
     def post_task_template_versions_resource_usage(self, version: int, message: Any) -> monitoring.UsageResponse:
         return self.usage
 
