@@ -235,6 +235,30 @@ async def test_pilots_go_on_with_what_is_queued_later(world, packed):
     assert number == 2
 
 
+async def test_a_pilot_of_a_submission_that_was_refused_is_not_relied_on(world, packed):
+    """Its cluster took it all the same; its distributor does not know of it, and nobody would say that it ended."""
+    pack = await packed(2, {"pilot": True}, submitted=())
+    await pack.take("p1", capacity=2)
+    await pack.take("p1", *[report(one, TI.ERROR, exit_code=1) for one in (1, 2)])
+    await pack.queue()
+    await pack.launch()
+    assert pack.batch.plan.jobs == 1
+
+
+async def test_a_pilot_that_is_silent_and_that_nobody_sees_is_gone(world, packed):
+    pack = await packed(4, {"pilot": True}, submitted=("p1",))
+    await pack.take("p0", capacity=1)  # its cluster did not say its id
+    world.clock.seconds += 250
+    await pack.run.sync(packed=[1], live_jobs=["p1"])
+    world.clock.seconds += 200
+    await world.post(f"/workflow_runs/{pack.run.id}/triage")
+    await pack.run.sync(packed=[1], live_jobs=["p1"])
+    assert pack.statuses() == "UOOO"
+    await pack.end("p1")
+    assert pack.statuses() == "UUUU"
+    assert (await pack.take("p0", capacity=1)).over
+
+
 async def test_the_last_pilot_gives_up_what_only_pilots_could_take(world, packed):
     pack = await packed(3, {"pilot": True}, submitted=("p1",))
     await pack.take("p1", capacity=1)

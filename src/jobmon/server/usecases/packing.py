@@ -150,13 +150,16 @@ def _mean_seconds(tx: Transaction, run_id: int, cluster_id: int, array_id: int) 
 
 
 def _live_pilots(tx: Transaction, workflow_id: int, array_id: int, resources_id: int) -> int:
-    """Count the jobs that take work of an array and request, whatever batch they were submitted for."""
+    """Count the jobs that take work of an array and request, whatever batch they were submitted for.
+
+    Not those of a submission that counts as refused: nobody looks after them, and nobody would say that they ended.
+    """
     return int(
         tx.value(
             """
             SELECT COUNT(*) FROM packed_batch p JOIN batch b ON b.id = p.batch_id JOIN packed_job j ON j.batch_id = b.id
             WHERE p.workflow_id = :workflow AND p.mode = :mode AND b.array_id = :array
-            AND b.task_resources_id = :resources AND j.ended_at IS NULL
+            AND b.task_resources_id = :resources AND j.ended_at IS NULL AND p.submitted
             """,
             workflow=workflow_id,
             mode=Mode.PILOT.value,
@@ -592,6 +595,10 @@ def _keep_alive(tx: Transaction, workflow_id: int, numbers: Sequence[int], live_
         else:
             moves.move(attempt_id, TI.UNKNOWN_ERROR, cause=Cause.WORKER_LOST)
     moves.write()
+    # silent for long, and their distributor does not see them
+    lost = {str(row[1]) for row in doubted if row[1]} - live_jobs
+    for batch, job in [found for one in sorted(lost) for found in _jobs_named(tx, workflow_id, one)]:
+        _end_job(tx, batch, job, EndedJob(distributor_id=job.distributor_id, status=TI.UNKNOWN_ERROR.value))
 
 
 @dataclass(frozen=True, slots=True)
