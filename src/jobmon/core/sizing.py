@@ -24,6 +24,8 @@ MEMORY_GIB_MIN: Final = 1 / 32
 RUNTIME_SECONDS_MIN: Final = 10.0
 #: So much of a core above a whole number is noise of the measurement.
 CORES_NOISE: Final = 0.25
+#: In less time than this the start of the shell outweighs the command: 2 ms of `cat` would look like five cores.
+CORES_MEASURED_SECONDS_MIN: Final = 0.1
 #: An argument matters when its values differ by this factor in what tasks use.
 SPREAD_MIN: Final = 1.5
 _MIB_PER_GIB: Final = 1024
@@ -74,8 +76,10 @@ class Used:
 
     @property
     def cores(self) -> float | None:
-        """How many cores were busy on average."""
-        return None if self.cpu_seconds is None or not self.seconds else self.cpu_seconds / self.seconds
+        """How many cores were busy on average; None where it was too short to tell."""
+        if self.cpu_seconds is None or self.seconds < CORES_MEASURED_SECONDS_MIN:
+            return None
+        return self.cpu_seconds / self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

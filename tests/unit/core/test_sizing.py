@@ -40,6 +40,12 @@ def test_nothing_measured_nothing_proposed():
     assert tiny == sizing.Proposal(cores=None, memory_gib=None, runtime_seconds=sizing.RUNTIME_SECONDS_MIN)
 
 
+def test_what_was_too_short_says_nothing_of_cores():
+    short, long = sizing.Used(0.004, 0.02, None), sizing.Used(10.0, 10.0, None)
+    assert short.cores is None
+    assert sizing.propose([short, long], MAX, MAX, MAX).cores == 1
+
+
 @given(st.lists(_used, min_size=1, max_size=30))
 def test_what_the_largest_use_proposes_kills_nothing_and_survives_being_written(history):
     proposal = sizing.propose(history, MAX, MAX, MAX)
