@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from jobmon.cli.steering import WORKFLOW, workflow_summary
+from jobmon.cli.words import NotWritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,7 +54,7 @@ def export(workflow_id: int, kind: str, path: Path | None) -> None:
             _write(lines, file)
         temporary.replace(path)
     except OSError as error:
-        raise click.FileError(str(path), error.strerror) from None
+        raise NotWritable(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
     click.echo(f"Written: {path}", err=True)

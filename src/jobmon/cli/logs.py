@@ -10,7 +10,8 @@ import click
 
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import WORKFLOW
-from jobmon.cli.words import Id
+from jobmon.cli.words import Id, number_of
+from jobmon.core.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +61,10 @@ def _attempt(requester: Requester, task_id: int, number: int | None, *, wait: bo
         if chosen is not None and (not wait or chosen.stdout or chosen.ended_at):
             return chosen
         if not wait:
-            what = "attempt yet" if not attempts else f"attempt {number}"
-            raise click.ClickException(f"Task {task_id} has no {what}. Why: jobmon task explain {task_id}")
+            if not attempts:
+                raise click.ClickException(f"Task {task_id} has no attempt yet. Why: jobmon task explain {task_id}")
+            made = number_of(len(attempts), "attempt")
+            raise InvalidRequest(f"Task {task_id} has no attempt {number}: {made} so far.")
         time.sleep(ASK_SECONDS)
 
 

@@ -20,7 +20,8 @@ _PASSWORD: Final = re.compile(r"(://[^:/@]*):[^@]*@")
 _VISIBLE: Final = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | dict.fromkeys(
     range(127, 160), 0xFFFD
 )
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+#: The units of requests and of the page: powers of 1024.
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def show_json(value: Any) -> None:
@@ -86,14 +87,14 @@ def size(count: float | None) -> str:
     """Format a number of bytes.
 
     >>> size(999), size(1_250_000), size(None)
-    ('999 B', '1.2 MB', '-')
+    ('999 B', '1.2 MiB', '-')
     """
     if count is None:
         return "-"
     for unit in _UNITS:
-        if count < 1000 or unit == _UNITS[-1]:
+        if count < 1024 or unit == _UNITS[-1]:
             break
-        count /= 1000
+        count /= 1024
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 

@@ -10,7 +10,7 @@ import click
 
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import WORKFLOW
-from jobmon.cli.words import Id
+from jobmon.cli.words import Id, NotWritable
 from jobmon.core.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
@@ -119,7 +119,10 @@ def yaml(
     )
     text = _as_yaml(_sizing(workflow_id, request), clusters)
     if path is not None:
-        path.write_text(text, encoding="utf-8")
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise NotWritable(path, error) from None
         click.echo(f"Written: {path}", err=True)
     if stdout or path is None:
         click.echo(text, nl=False)

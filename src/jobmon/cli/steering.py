@@ -53,13 +53,18 @@ def make_sure(what: str, *, is_sure: bool) -> None:
 @click.command(epilog="Example: jobmon workflow concurrency -w 5 -m 20")
 @WORKFLOW
 @click.option(
-    "-m", "--max", "limit", type=click.IntRange(0, MAX_CONCURRENTLY_RUNNING), required=True, help="0 pauses it."
+    "-m",
+    "--max",
+    "limit",
+    type=click.IntRange(0, MAX_CONCURRENTLY_RUNNING),
+    required=True,
+    help="0: queue nothing more.",
 )
 @click.option("--template", default="", help="Only tasks of the template of this name.")
 @YES
 @OUTPUT
 def concurrency(workflow_id: int, limit: int, template: str, yes: bool, output: str) -> None:
-    """Change how many tasks may run at once, while it runs too. What runs already goes on."""
+    """Change how many tasks may run at once, while it runs too. What is queued or runs already goes on."""
     from urllib.parse import quote
 
     from jobmon.cli import rendering
@@ -78,7 +83,7 @@ def concurrency(workflow_id: int, limit: int, template: str, yes: bool, output: 
     if output == "json":
         rendering.show_json({"workflow_id": workflow_id, "before": before, "now": answer.max_concurrently_running})
     else:
-        click.echo(f"{where}: {_limit_text(answer.max_concurrently_running)}.")
+        click.echo(f"{where}: {_limit_text(answer.max_concurrently_running)}. What is queued or runs already goes on.")
 
 
 def _limit_text(limit: int) -> str:

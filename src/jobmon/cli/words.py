@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from enum import StrEnum
+    from pathlib import Path
 
     from click.shell_completion import CompletionItem
 
@@ -113,3 +114,16 @@ def count_text(counts: dict[str, int], kind: type[StrEnum]) -> str:
 def number_of(count: int, what: str) -> str:
     """Return a count with its noun: 1 task, 2 tasks."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+class NotWritable(click.FileError):
+    """A file that was named for the result cannot be written: wrong use."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(str(path), error.strerror)
+
+    def format_message(self) -> str:
+        """Return what happened, in a line."""
+        return f"{self.ui_filename} cannot be written: {self.message}."

@@ -19,7 +19,7 @@ from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
 from jobmon.client.launching import DistributorProcess
 from jobmon.client.progress import Display, Observer, configure_logging, default_display
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
-from jobmon.core.constants import TaskStatus, WorkflowRunStatus
+from jobmon.core.constants import TaskStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import (
     DistributorInterruptedError,
     DistributorNotAlive,
@@ -119,7 +119,8 @@ def already_exists(workflow: Workflow, status: str) -> WorkflowAlreadyExists:
     """Return the error of a second start without `resume`."""
     return WorkflowAlreadyExists(
         f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} was started before (its status"
-        f" is {status}). Pass resume=True to run() to continue it, or change workflow_args to start another."
+        f" is {WorkflowStatus(status).name}). Pass resume=True to run() to continue it, or"
+        " change workflow_args to start another."
     )
 
 

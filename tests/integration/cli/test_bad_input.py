@@ -109,6 +109,12 @@ def test_a_server_of_another_version_is_named_as_the_cause(session):
         server.shutdown()
 
 
+def test_a_file_that_cannot_be_written_is_named(session, tmp_path):
+    nowhere = tmp_path / "no" / "requests.yaml"
+    text = session.invoke("workflow", "resources", "yaml", "-w", session.workflows["fine"], "-f", nowhere, code=2)
+    assert "requests.yaml cannot be written: No such file or directory." in text
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", "3", '{"a": }', "'x'"])
 def test_bad_json_is_named(session, text):
     assert "--node-args" in session.invoke("workflow", "resources", "usage", "-t", 1, "-a", text, code=2)

@@ -111,8 +111,8 @@ def test_an_export_in_wfformat_can_be_run(session, tmp_path):
 def test_what_cannot_be_exported(session, tmp_path):
     assert "There is no workflow 999" in session.invoke("db", "export", "-w", 999, code=2)
     nowhere = tmp_path / "no" / "folder.jsonl"
-    text = session.invoke("db", "export", "-w", session.workflows["fine"], "-f", nowhere, code=1)
-    assert "folder.jsonl" in text
+    text = session.invoke("db", "export", "-w", session.workflows["fine"], "-f", nowhere, code=2)
+    assert "folder.jsonl cannot be written: No such file or directory." in text
 
 
 def test_a_purge_asks_and_leaves_nothing(session):

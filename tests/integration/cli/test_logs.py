@@ -29,7 +29,9 @@ def test_without_its_file_the_kept_end_is_printed(session):
 def test_what_never_ran_has_no_output(session):
     text = session.invoke("task", "logs", session.tasks["first"], code=1)
     assert f"has no attempt yet. Why: jobmon task explain {session.tasks['first']}" in text
-    assert "has no attempt 7" in session.invoke("task", "logs", session.tasks["fine_0"], "-n", 7, code=1)
+    assert "has no attempt 7: 1 attempt so far" in session.invoke(
+        "task", "logs", session.tasks["fine_0"], "-n", 7, code=2
+    )
 
 
 def test_a_large_file_is_printed_from_its_end(session):

@@ -21,7 +21,7 @@ def test_duration(seconds, text):
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(None, "-"), (0, "0 B"), (999, "999 B"), (1_250_000, "1.2 MB"), (3e15, "3000.0 TB")]
+    ("count", "text"), [(None, "-"), (0, "0 B"), (999, "999 B"), (64 * 2**20, "64.0 MiB"), (2.0**61, "2048.0 PiB")]
 )
 def test_size(count, text):
     assert rendering.size(count) == text
