@@ -120,6 +120,47 @@ MUTATIONS = {
             ),
         ),
     ),
+    "take-again": Mutation(
+        "a packed job that did not hear what it was given is given something else",
+        (("server/usecases/packing.py", "    if not key or job.request_key != key:\n", "    if True:\n"),),
+    ),
+    "job-gone": Mutation(
+        "a packed job that was found gone and comes back is given tasks",
+        (("server/usecases/packing.py", "if job.ended_at is not None:  # it was", "if False:  # it was"),),
+    ),
+    "job-kill": Mutation(
+        "a packed job is not told what of its tasks was given up",
+        (
+            ("server/packed.py", "    if not alive:\n        return told\n", "    if True:\n        return told\n"),
+            ("server/usecases/packing.py", "[], kill=list(request.alive), over=True)", "[], over=True)"),
+        ),
+    ),
+    "no-job-left": Mutation(
+        "tasks wait for packed jobs though none is left",
+        (
+            (
+                "server/usecases/packing.py",
+                "    if live:\n        return\n    for batch_id in batches:",
+                "    if True:\n        return\n    for batch_id in batches:",
+            ),
+        ),
+    ),
+    "two-look": Mutation(
+        "several distributors look at a cluster at the same time",
+        (("server/usecases/watching.py", "is_old and not row.is_looked_at(tx.now, request.holder)", "is_old"),),
+    ),
+    "old-view": Mutation(
+        "after a look in vain the view before it counts as new",
+        (("server/usecases/watching.py", "request.known and not row.problem else None", "request.known else None"),),
+    ),
+    "silent-look": Mutation(
+        "whoever was told to look and says nothing is never passed over",
+        (("server/usecases/watching.py", "(None, holder) and now < self.expires_at", "(None, holder)"),),
+    ),
+    "accounting": Mutation(
+        "a job counts as lost as soon as nobody knows how it ended",
+        (("distributor/classic.py", "        if now - since >= seconds:\n", "        if True:\n"),),
+    ),
     "spool": Mutation(
         "what a worker could not deliver is not kept",
         (("worker_node/spool.py", '        os.rename(f"{path}.new", path)\n', ""),),
