@@ -235,6 +235,20 @@ async def test_pilots_go_on_with_what_is_queued_later(world, packed):
     assert number == 2
 
 
+async def test_a_pilot_that_has_not_begun_stays_for_what_waits_in_another_batch_when_its_run_makes_room(world, packed):
+    pack = await packed(2, {"pilot": True}, submitted=("p1", "p2"))
+    await pack.take("p1", capacity=2)
+    await pack.take("p1", *[report(one, TI.ERROR, exit_code=1) for one in (1, 2)])
+    await pack.queue(0)
+    await pack.launch()
+    await pack.submit()
+    await pack.take("p1", leaving=True, batch_number=1)
+    await world.post(f"/workflows/{pack.bound.workflow_id}/resume", None, {"reset_running_jobs": False})
+    await pack.run.sync(packed=[1, 2])
+    assert pack.statuses()[2:] == "O"
+    assert await pack.taken("p2", capacity=1, batch_number=1) == [3]
+
+
 async def test_a_pilot_of_a_submission_that_was_refused_is_not_relied_on(world, packed):
     """Its cluster took it all the same; its distributor does not know of it, and nobody would say that it ended."""
     pack = await packed(2, {"pilot": True}, submitted=())

@@ -618,16 +618,22 @@ def standing(tx: Transaction, workflow_id: int, run_status: str, numbers: Sequen
         """
         SELECT b.number, p.size - p.taken, b.id, p.mode,
             EXISTS (SELECT 1 FROM task_instance ti WHERE ti.batch_id = b.id AND ti.status IN (:taken...)),
-            EXISTS (SELECT 1 FROM packed_job j WHERE j.batch_id = b.id AND j.ended_at IS NULL)
+            EXISTS (SELECT 1 FROM packed_job j WHERE j.batch_id = b.id AND j.ended_at IS NULL),
+            EXISTS (SELECT 1 FROM packed_batch op JOIN batch ob ON ob.id = op.batch_id
+                JOIN task_instance oti ON oti.batch_id = ob.id
+                WHERE op.workflow_id = p.workflow_id AND op.mode = p.mode AND op.taken < op.size
+                AND ob.array_id = b.array_id AND ob.task_resources_id = b.task_resources_id
+                AND oti.status IN (:untaken...))
         FROM batch b JOIN packed_batch p ON p.batch_id = b.id
         WHERE b.workflow_id = :workflow AND b.number IN (:numbers...) ORDER BY b.number
         """,
         taken=transitions.TAKEN,
+        untaken=list(UNTAKEN_STATUSES),
         workflow=workflow_id,
         numbers=list(numbers),
     )
     may_grow = run_status in transitions.QUEUING_RUNS
-    over = [row for row in rows if not row[4] and not (row[3] == Mode.PILOT and may_grow and row[5])]
+    over = [row for row in rows if not row[4] and not (row[3] == Mode.PILOT and row[5] and (may_grow or row[6]))]
     return Standing(
         {row[0]: row[1] for row in rows}, [row[0] for row in over], _unstarted(tx, [row[2] for row in over])
     )
