@@ -50,6 +50,10 @@ class Kind(StrEnum):
     READY = "ready"
 
 
+#: Said also when everything is queued already: who paused it wonders why it goes on.
+_PAUSED: Final = (Kind.WORKFLOW_PAUSED, Kind.TEMPLATE_PAUSED)
+
+
 @dataclass(frozen=True, slots=True)
 class Because:
     """One reason."""
@@ -234,14 +238,16 @@ def limits_that_bind(limits: Limits) -> list[Because]:
     """Return the limits that leave no room."""
     reasons = []
     if limits.workflow == 0:
-        reasons.append(Because(Kind.WORKFLOW_PAUSED, "The workflow is paused (jobmon workflow concurrency -m N)."))
+        text = "The workflow is paused: it queues no more (jobmon workflow concurrency -m N)."
+        reasons.append(Because(Kind.WORKFLOW_PAUSED, text))
     elif not room(limits.workflow, limits.in_flight):
         text = f"{limits.in_flight} tasks of the workflow are queued or running, and {limits.workflow} may be."
         reasons.append(Because(Kind.WORKFLOW_LIMIT, text))
     if not limits.template_name:
         return reasons
     if limits.template == 0:
-        text = f"Template {limits.template_name} is paused (jobmon workflow concurrency --template -m N)."
+        name = limits.template_name
+        text = f"Template {name} is paused: it queues no more (jobmon workflow concurrency --template {name} -m N)."
         reasons.append(Because(Kind.TEMPLATE_PAUSED, text))
     elif not room(limits.template, limits.template_in_flight):
         text = (
@@ -279,8 +285,8 @@ def why_workflow(found: Progress) -> list[Because]:
     waiting = sum(found.counts.get(status, 0) for status in QUEUEABLE)
     problems = run_problems(found.run)
     reasons = list(problems)
-    if waiting and not problems:
-        reasons += _all_that_bind(found.limits)
+    if not problems:
+        reasons += [because for because in _all_that_bind(found.limits) if waiting or because.kind in _PAUSED]
     if failed:
         behind = f"; {found.blocked} behind them will never run" if found.blocked else ""
         text = f"{failed} tasks failed for good{behind}. See: jobmon workflow errors -w {found.run.workflow_id}"
