@@ -230,20 +230,22 @@ def commands() -> str | None:
     main = _module("jobmon.cli.main")
     if main is None:
         return None
-    return _page("Commands", *_helps(main.main, "jobmon"))
+    return _page("Commands", *_helps(main.main, "jobmon", main.main.context_settings))
 
 
-def _helps(command: click.Command, path: str, level: int = 2) -> Iterator[str]:
+def _helps(command: click.Command, path: str, settings: Mapping[str, Any], level: int = 2) -> Iterator[str]:
     import click
 
-    context = click.Context(command, info_name=path, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH)
+    context = click.Context(
+        command, info_name=path, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH, **settings
+    )
     yield f"{'#' * min(level, 4)} {path}"
     yield f"```text\n{command.get_help(context).rstrip()}\n```"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             if child is not None and not child.hidden:
-                yield from _helps(child, f"{path} {name}", level + 1)
+                yield from _helps(child, f"{path} {name}", settings, level + 1)
 
 
 def page_messages() -> str:
