@@ -96,6 +96,10 @@ MUTATIONS = {
             ),
         ),
     ),
+    "pause": Mutation(
+        "what is queued is handed out though the workflow is paused",
+        (("server/usecases/launching.py", "    left = limits.room(tx, run_id)\n", "    left = None\n"),),
+    ),
     "register-fence": Mutation(
         "a distributor that was replaced may register again",
         (

@@ -64,7 +64,7 @@ def make_sure(what: str, *, is_sure: bool) -> None:
 @YES
 @OUTPUT
 def concurrency(workflow_id: int, limit: int, template: str, yes: bool, output: str) -> None:
-    """Change how many tasks may run at once, while it runs too. What is queued or runs already goes on."""
+    """Change how many tasks may run at once, while it runs too. What was handed out already goes on."""
     from urllib.parse import quote
 
     from jobmon.cli import rendering
@@ -83,7 +83,7 @@ def concurrency(workflow_id: int, limit: int, template: str, yes: bool, output: 
     if output == "json":
         rendering.show_json({"workflow_id": workflow_id, "before": before, "now": answer.max_concurrently_running})
     else:
-        click.echo(f"{where}: {_limit_text(answer.max_concurrently_running)}. What is queued or runs already goes on.")
+        click.echo(f"{where}: {_limit_text(answer.max_concurrently_running)}. What was handed out already goes on.")
 
 
 def _limit_text(limit: int) -> str:

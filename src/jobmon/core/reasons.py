@@ -50,7 +50,7 @@ class Kind(StrEnum):
     READY = "ready"
 
 
-#: Said also when everything is queued already: who paused it wonders why it goes on.
+#: Said also while everything is queued already, which waits then.
 _PAUSED: Final = (Kind.WORKFLOW_PAUSED, Kind.TEMPLATE_PAUSED)
 
 
@@ -238,7 +238,7 @@ def limits_that_bind(limits: Limits) -> list[Because]:
     """Return the limits that leave no room."""
     reasons = []
     if limits.workflow == 0:
-        text = "The workflow is paused: it queues no more (jobmon workflow concurrency -m N)."
+        text = "The workflow is paused: nothing more of it is handed out (jobmon workflow concurrency -m N)."
         reasons.append(Because(Kind.WORKFLOW_PAUSED, text))
     elif not room(limits.workflow, limits.in_flight):
         text = f"{limits.in_flight} tasks of the workflow are queued or running, and {limits.workflow} may be."
@@ -247,7 +247,8 @@ def limits_that_bind(limits: Limits) -> list[Because]:
         return reasons
     if limits.template == 0:
         name = limits.template_name
-        text = f"Template {name} is paused: it queues no more (jobmon workflow concurrency --template {name} -m N)."
+        command = f"jobmon workflow concurrency --template {name} -m N"
+        text = f"Template {name} is paused: nothing more of it is handed out ({command})."
         reasons.append(Because(Kind.TEMPLATE_PAUSED, text))
     elif not room(limits.template, limits.template_in_flight):
         text = (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.packing import Mode
+from jobmon.server.limits import room
 from jobmon.server.transitions import LIVE
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ def open_pilots(session: Session, workflow_id: int, array_id: int, resources_id:
 
 
 def queued(session: Session, run_id: int, array_id: int, resources_id: int, count: int) -> list[tuple[int, int]]:
-    """Return the oldest attempts, with their tasks, of an array and request that nobody has launched."""
+    """Return the oldest attempts, with their tasks, of an array and request that are not launched and may be."""
+    left = room(session, run_id)
+    if left is not None:
+        count = min(count, left.of(array_id))
     return session.rows(
         """
         SELECT ti.id, ti.task_id FROM task_resources r JOIN queue q ON q.id = r.queue_id

@@ -9,7 +9,7 @@ def test_limit_is_changed_shown_and_remembered(session):
     resting = session.workflows["resting"]
     assert session.json("workflow", "concurrency", "-w", resting, "-m", 0, "--yes")["now"] == 0
     text = session.invoke("workflow", "concurrency", "-w", resting, "-m", 7, "--template", "step", "-y")
-    assert text == f"Workflow {resting}, template step: at most 7 at once. What is queued or runs already goes on.\n"
+    assert text == f"Workflow {resting}, template step: at most 7 at once. What was handed out already goes on.\n"
     shown = session.both("workflow", "concurrency", "-w", resting, "-m", NO_LIMIT)
     assert f"Workflow {resting}: paused now, no limit from here on." in shown
     trail = session.json("workflow", "history", "-w", resting)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.constants import TaskInstanceStatus
+from jobmon.server import limits
 from jobmon.server.problems import NotFound
 from jobmon.server.queries.leasing import has_other_grant
 from jobmon.server.standing import Standing, orders, standing
@@ -17,14 +18,25 @@ if TYPE_CHECKING:
     from jobmon.server.sql import Session
 
 TI = TaskInstanceStatus
+_WORK: Final = """
+SELECT ti.id FROM cluster c JOIN task_instance ti ON ti.cluster_id = c.id
+WHERE c.name IN (:clusters...) AND ti.workflow_run_id = :run AND ti.status = :queued"""
+_NOT_FULL: Final = " AND (SELECT t.array_id FROM task t WHERE t.id = ti.task_id) NOT IN (:full...)"
+_ONE: Final = " LIMIT 1"
 
 
-def workflow_of_run(session: Session, run_id: int) -> int:
-    """Return the workflow of a run."""
-    workflow_id = session.value("SELECT workflow_id FROM workflow_run WHERE id = :id", id=run_id)
-    if workflow_id is None:
+def place_of_run(session: Session, run_id: int) -> tuple[int, bool]:
+    """Return the workflow of a run, and whether its limits were changed since it was bound."""
+    row = session.row(
+        """
+        SELECT w.id, COALESCE(w.limit_at > r.bound_at, FALSE)
+        FROM workflow_run r JOIN workflow w ON w.id = r.workflow_id WHERE r.id = :id
+        """,
+        id=run_id,
+    )
+    if row is None:
         raise NotFound.of("workflow run", run_id)
-    return int(workflow_id)
+    return int(row[0]), bool(row[1])
 
 
 def has_news(session: Session, run_id: int, request: SyncRequest) -> bool:
@@ -63,16 +75,11 @@ def _has_work(session: Session, run_id: int, status: str, request: SyncRequest) 
         return False
     if request.key and session.value("SELECT id FROM batch WHERE request_key = :key LIMIT 1", key=request.key):
         return True
-    found = session.value(
-        """
-        SELECT ti.id FROM cluster c JOIN task_instance ti ON ti.cluster_id = c.id
-        WHERE c.name IN (:clusters...) AND ti.workflow_run_id = :run AND ti.status = :queued LIMIT 1
-        """,
-        clusters=wanting,
-        run=run_id,
-        queued=TI.QUEUED.value,
-    )
-    return found is not None
+    left = limits.room(session, run_id)
+    values = {"clusters": wanting, "run": run_id, "queued": TI.QUEUED.value}
+    if left is None:
+        return session.value(_WORK + _ONE, **values) is not None
+    return left.workflow > 0 and session.value(_WORK + _NOT_FULL + _ONE, **values, full=left.full) is not None
 
 
 def _has_orders(session: Session, now: Standing, request: SyncRequest) -> bool:

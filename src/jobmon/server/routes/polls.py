@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobmon.server.queries import launching, leasing, swarm
 from jobmon.server.transaction import Audience
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from jobmon.server.queries.swarm import Changes, ChangesQuery
     from jobmon.server.routes.endpoint import Call
     from jobmon.server.services import Services
+
+#: Where limits were changed, work may be held back until others have ended, of which nobody wakes a distributor.
+HELD_BACK_SECONDS: Final = 2.0
 
 
 async def changes(call: Call) -> ChangesResponse:
@@ -40,10 +43,10 @@ async def sync(call: Call) -> SyncResponse:
     (run_id,), request, services = call.ids, call.message, call.services
     if request.reports or request.wait_seconds <= 0:
         return await services.writer.run(reporting.sync, run_id, request)
-    workflow_id = await services.readers.glance(launching.workflow_of_run, run_id)
+    workflow_id, is_limited = await services.readers.glance(launching.place_of_run, run_id)
     if request.alive or await services.readers.glance(leasing.is_renewal_due, workflow_id, request.slots):
         await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
-    until = _until(services, request.wait_seconds)
+    until = _until(services, min(request.wait_seconds, HELD_BACK_SECONDS) if is_limited else request.wait_seconds)
     topic = (Audience.DISTRIBUTOR, workflow_id)
     with services.feed.waiter(topic) as waiter, services.held.hold(run_id, request, call.request, waiter) as held:
         while held.answer is not None or not await call.request.is_disconnected():  # nobody would hear what it got

@@ -23,7 +23,7 @@ from jobmon.core.wire.binding import (
     WorkflowResponse,
 )
 from jobmon.server.problems import InvalidValue, NotFound
-from jobmon.server.transaction import Audience, to_json
+from jobmon.server.transaction import to_json
 from jobmon.server.usecases.definitions import argument_ids
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def set_workflow_limit(tx: Transaction, workflow_id: int, limit: int) -> None:
         id=workflow_id,
     )
     if changed:
-        tx.wake(Audience.ORCHESTRATOR, workflow_id)
+        tx.wake_all(workflow_id)
 
 
 def find_arrays(tx: Transaction, workflow_id: int, request: ArraysRequest) -> IdsResponse:
@@ -184,7 +184,8 @@ def set_array_limit(tx: Transaction, workflow_id: int, array_id: int, limit: int
         stamp=tx.stamp,
         id=array_id,
     )
-    tx.wake(Audience.ORCHESTRATOR, workflow_id)
+    tx.run("UPDATE workflow SET limit_at = :stamp WHERE id = :id", stamp=tx.stamp, id=workflow_id)  # see `limits`
+    tx.wake_all(workflow_id)
 
 
 def _require_workflow(tx: Transaction, workflow_id: int) -> None:

@@ -18,7 +18,7 @@ from jobmon.core.wire.launching import (
     LiveAttempt,
     SyncRequest,
 )
-from jobmon.server import transitions
+from jobmon.server import limits, transitions
 from jobmon.server.standing import has_to_stay, standing
 from jobmon.server.transaction import Audience
 from jobmon.server.usecases import packing
@@ -40,11 +40,9 @@ SELECT ti.id, ti.task_id, t.array_id, ti.task_resources_id, t.name, t.command, t
 FROM task_instance ti JOIN task t ON t.id = ti.task_id
 """
 _TAKEN: Final = _ATTEMPTS + "WHERE ti.batch_id = :batch ORDER BY ti.array_step_id"
-_QUEUED: Final = (
-    _ATTEMPTS
-    + """WHERE ti.workflow_run_id = :run AND ti.status = :queued AND ti.cluster_id = :cluster
-ORDER BY ti.id LIMIT :capacity"""
-)
+_QUEUED: Final = _ATTEMPTS + "WHERE ti.workflow_run_id = :run AND ti.status = :queued AND ti.cluster_id = :cluster"
+_OLDEST: Final = " ORDER BY ti.id LIMIT :capacity"
+_NOT_FULL: Final = " AND t.array_id NOT IN (:full...)"
 _GROUP: Final = itemgetter(2, 3)
 
 
@@ -174,17 +172,12 @@ def launch(tx: Transaction, workflow_id: int, run_id: int, request: SyncRequest,
     if again:
         return again
     batches: list[LaunchBatch] = []
+    left = limits.room(tx, run_id)
     for cluster_name, wanted in request.capacity.items():
         cluster_id = tx.value("SELECT id FROM cluster WHERE name = :name", name=cluster_name)
         if cluster_id is None or wanted <= 0:
             continue
-        rows = tx.rows(
-            _QUEUED,
-            run=run_id,
-            queued=TaskInstanceStatus.QUEUED.value,
-            cluster=cluster_id,
-            capacity=min(wanted, LAUNCHES_PER_RESPONSE_MAX),
-        )
+        rows = _queued(tx, run_id, cluster_id, min(wanted, LAUNCHES_PER_RESPONSE_MAX), left)
         rows.sort(key=_GROUP)
         hosts = excluded_hosts(tx, run_id, cluster_id) if has_workers and rows else []
         for _, group in groupby(rows, _GROUP):
@@ -197,6 +190,17 @@ def launch(tx: Transaction, workflow_id: int, run_id: int, request: SyncRequest,
                 batch = replace(batch, excluded_hosts=hosts)
             batches.append(batch)
     return batches
+
+
+def _queued(
+    tx: Transaction, run_id: int, cluster_id: int, capacity: int, left: limits.Room | None
+) -> list[tuple[Any, ...]]:
+    """Return the oldest queued attempts for which there is room."""
+    values = {"run": run_id, "queued": TaskInstanceStatus.QUEUED.value, "cluster": cluster_id, "capacity": capacity}
+    if left is None:
+        return tx.rows(_QUEUED + _OLDEST, **values)
+    rows = tx.rows(_QUEUED + _NOT_FULL + _OLDEST, **values, full=left.full)
+    return [row for row in rows if left.admit(row[2])]
 
 
 def excluded_hosts(tx: Transaction, run_id: int, cluster_id: int) -> list[str]:

@@ -50,6 +50,10 @@ SELECT r.status, (SELECT MAX(id) FROM workflow_run newest WHERE newest.workflow_
     (SELECT MAX(workflow_run_id) FROM distributor d WHERE d.workflow_id = r.workflow_id)
 FROM workflow_run r WHERE r.id = ?
 """
+_PAUSED: Final = """
+SELECT 1 FROM workflow_run r JOIN workflow w ON w.id = r.workflow_id
+WHERE r.id = ? AND w.max_concurrently_running = 0 AND w.limit_at > r.bound_at
+"""
 _NEWEST: Final = """
 SELECT t.id, t.status, n.id, n.status
 FROM task t JOIN task_instance n ON n.task_id = t.id AND n.number = t.attempt_count
@@ -163,6 +167,8 @@ class Laws:
             self._complain(f"distributor {epoch} was handed attempts though {newest_epoch} has registered")
         if newest_run != run_id or status not in _MAY_QUEUE:
             self._complain(f"attempts were handed out for run {run_id}, which is {status}; the newest is {newest_run}")
+        if self._record.rows(_PAUSED, run_id):
+            self._complain(f"attempts were handed out for run {run_id}, whose workflow is paused")
 
     def _worker_reported(self, request: Any, answer: Any) -> None:
         self._check_reported(report.task_instance_id for report in request.reports)

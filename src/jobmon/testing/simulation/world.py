@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.wire.definition import Cluster, ClusterRequest, QueueSpec
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 from jobmon.server import migrations
@@ -108,6 +109,7 @@ class _World:
         self._violations: list[str] = []
         self._trace: list[str] = []
         self._faults: Counter[str] = Counter()
+        self._pauses: list[asyncio.Task[None]] = []
 
     async def run(self) -> Verdict:
         """Live through it; return the verdict."""
@@ -495,14 +497,30 @@ class _World:
         workflow = self._record.rows("SELECT id FROM workflow WHERE workflow_args = ?", self._scenario.title)
         if not workflow or not self._server.is_up:
             return ""
-        limit = self._dice.choice([1, 2, 5, 20])
+        limit = self._dice.choice([0, 1, 2, 5, 20])
         commands = self._users[0].commands
         commands.workflow_limit = max(commands.workflow_limit, limit)
-        route = f"/workflows/{workflow[0][0]}/concurrency"
-        requester = self._surrounding.requester(Part("user"))
-        request = ConcurrencyRequest(max_concurrently_running=limit)
-        await requester.call_async(requester.open_session(), route, request, ConcurrencyResponse, "put")
+        await self._limit(workflow[0][0], limit)
+        if limit == 0:
+            self._pauses.append(asyncio.create_task(self._end_pause(workflow[0][0], self._seconds(600.0))))
         return f"now {limit}"
+
+    async def _limit(self, workflow_id: int, limit: int) -> None:
+        requester = self._surrounding.requester(Part("user"))
+        route, request = f"/workflows/{workflow_id}/concurrency", ConcurrencyRequest(max_concurrently_running=limit)
+        await requester.call_async(requester.open_session(), route, request, ConcurrencyResponse, "put")
+
+    async def _end_pause(self, workflow_id: int, seconds: float) -> None:
+        """Let the workflow go on, in the end, whatever is the matter then."""
+        await asyncio.sleep(seconds)
+        while True:
+            try:
+                await self._limit(workflow_id, 1)
+            except ServerUnavailable:
+                await asyncio.sleep(SWEEP_SECONDS)
+            else:
+                self._note("the pause is over")
+                return
 
 
 _FAULTS: Final[dict[str, Callable[[_World], Awaitable[str]]]] = {
