@@ -142,15 +142,15 @@ class World:
         return next(one["workflow_id"] for one in found if one["name"] == name)
 
     def others(self):
-        """Return all processes of this data folder but the server."""
-        found = []
+        """Return Jobmon's processes of this data folder but the server; not commands of tasks, which come and go."""
+        found, server = [], self.server()
         for process in psutil.process_iter():
             try:
                 is_mine = process.environ().get("JOBMON_DATA_DIR") == self.environment["JOBMON_DATA_DIR"]
-            except psutil.Error:
+                if is_mine and process.pid != server and "python" in process.cmdline()[0]:
+                    found.append(process)
+            except (psutil.Error, IndexError):
                 continue
-            if is_mine and process.pid != self.server():
-                found.append(process)
         return found
 
     def server(self):
