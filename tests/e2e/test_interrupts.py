@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,9 @@ finally:
     print("RESULT", workflow.last_result.final_status, type(workflow.last_result.error).__name__, flush=True)
 """
 SECONDS_MAX = 30.0
+SIGNALS_APART_SECONDS = 0.3
+#: One short try, and what a busy machine adds.
+AT_ONCE_SECONDS = 8.0
 
 
 class Terminal:
@@ -140,6 +145,27 @@ def test_sigterm_stops_without_asking_and_the_workflow_is_resumed_by_its_id(home
     ), resumed.stderr
     again = home.jobmon("workflow", "resume", "-w", "1", "-c", "multiprocess")
     assert (again.returncode, "already complete" in again.stderr) == (1, True)
+
+
+def test_a_server_that_does_not_answer_holds_nobody_up_who_insists(home, up):
+    terminal = Terminal(home)
+    up()
+    server = json.loads(Path(home.environment["JOBMON_DATA_DIR"], "server.json").read_text())["pid"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        terminal.process.send_signal(signal.SIGTERM)
+        time.sleep(SIGNALS_APART_SECONDS)
+        insisted = time.monotonic()
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.end() == 1
+        assert time.monotonic() - insisted < AT_ONCE_SECONDS
+    finally:
+        os.kill(server, signal.SIGCONT)
+    text = " ".join(terminal.text.split())
+    assert "stopped by the user, but this could not be recorded: the server does not answer. What runs goes on" in text
+    assert "run(resume=True) continues the workflow" in text
+    (home.folder / "go").touch()
+    assert home.jobmon("workflow", "resume", "-w", "1", "-c", "multiprocess", "--reset-running").returncode == 0
 
 
 def test_a_run_whose_client_was_killed_is_stopped_and_resumed_from_another_shell(home, up):

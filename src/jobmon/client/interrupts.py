@@ -10,13 +10,17 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
     Ask = Callable[[], bool]
+
+#: How long the server is tried to be told that the user stops a run, and after one more interrupt.
+RECORD_STOP_SECONDS_MAX: Final = 10.0
+RECORD_STOP_AT_ONCE_SECONDS_MAX: Final = 2.0
 
 
 def ask_on_terminal() -> bool:
@@ -53,10 +57,18 @@ class Interrupts:
     def __init__(self, ask: Ask | None) -> None:
         self._ask = ask
         self._is_told_to_end = False
+        self._times = 0
+
+    @property
+    def record_seconds_max(self) -> float:
+        """How long the server may be tried to be told: hardly, once the user has insisted."""
+        return RECORD_STOP_SECONDS_MAX if self._times <= 1 else RECORD_STOP_AT_ONCE_SECONDS_MAX
 
     def confirm(self) -> bool:
         """Say whether an interrupt was meant: SIGTERM always is, Ctrl-C when the user says so or cannot be asked."""
-        return self._is_told_to_end or self._ask is None or self._ask()
+        is_meant = self._is_told_to_end or self._ask is None or self._ask()
+        self._times = 1 if is_meant else 0
+        return is_meant
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -65,7 +77,7 @@ class Interrupts:
             yield
             return
         before = {
-            signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+            signal.SIGINT: signal.signal(signal.SIGINT, self._on_interrupt),
             signal.SIGTERM: signal.signal(signal.SIGTERM, self._on_terminate),
         }
         try:
@@ -74,6 +86,10 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._times += 1
+        raise KeyboardInterrupt
+
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         self._is_told_to_end = True
-        raise KeyboardInterrupt
+        self._on_interrupt(number, frame)

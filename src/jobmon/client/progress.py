@@ -362,14 +362,15 @@ class Observer:
             left="" if self._outlook is None else self._outlook.left,
         )
 
-    def finish(self) -> None:
-        """Show how it ended."""
+    def finish(self, *, is_server_silent: bool = False) -> None:
+        """Show how it ended; a server that does not answer is not asked, nor waited for."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(_END_SECONDS_MAX)
+            self._thread.join(0.0 if is_server_silent else _END_SECONDS_MAX)
         if self.state is not None:
             self._count(self.state)
-        self._learn_errors()
+        if not is_server_silent:
+            self._learn_errors()
         self._display.finish(dataclasses.replace(self.snapshot(), templates=(), left=""))  # they are of a while ago
 
     def _draw_now_and_then(self) -> None:
@@ -380,7 +381,8 @@ class Observer:
             self._learn_errors()
             if self._outlook is not None:
                 self._outlook.learn()
-            self._display.show(self.snapshot())
+            if not self._ended.is_set():
+                self._display.show(self.snapshot())
         self._release()
 
     def _learn_errors(self) -> None:

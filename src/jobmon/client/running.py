@@ -44,6 +44,10 @@ logger = logging.getLogger(__name__)
 
 #: How long a distributor with nothing left to do may take to end.
 DISTRIBUTOR_END_SECONDS: Final = 5.0
+#: How long the server is tried to be told that a run ended early.
+END_SECONDS_MAX: Final = 60.0
+#: How long the newest errors, which are only shown, are asked for.
+ERRORS_SECONDS_MAX: Final = 10.0
 #: How often one tries again to take over when other clients do so at the same time.
 TAKEOVERS_MAX: Final = 5
 
@@ -261,6 +265,7 @@ class Execution:
             fetch_progress=self._fetch_progress,
         )
         self._interrupts = Interrupts(self._asking if ask is not None else None)
+        self._unrecorded = ""
 
     def carry_out(self) -> OrchestratorResult:
         """Run, and return the result whatever happens; `error` is what the user is told."""
@@ -271,15 +276,24 @@ class Execution:
                 self._observer.start()
                 self._distributor.start()
                 result = self._orchestrate()
-                error = result.error
+                error, self._unrecorded = result.error, result.unrecorded
             except BaseException as raised:
                 error = raised
                 self._end_without_orchestrator(raised)
             finally:
-                self._distributor.stop(0.0 if error is not None else DISTRIBUTOR_END_SECONDS)
-                self._observer.finish()
-                self._subject.requester.close()
-        return dataclasses.replace(result or self._partial_result(error), error=self._told(error))
+                self._let_go(error)
+        whole = result or self._partial_result(error)
+        return dataclasses.replace(whole, error=self._told(error), unrecorded=self._unrecorded)
+
+    def _let_go(self, error: BaseException | None) -> None:
+        """Let go of distributor and display; of a run that was stopped nothing is waited for any more when told so."""
+        try:
+            self._distributor.stop(0.0 if error is not None else DISTRIBUTOR_END_SECONDS)
+            self._observer.finish(is_server_silent=bool(self._unrecorded))
+            self._subject.requester.close()
+        except KeyboardInterrupt:
+            if not isinstance(error, KeyboardInterrupt):
+                raise
 
     def _orchestrate(self) -> OrchestratorResult:
         from jobmon.client.swarm import WorkflowRunConfig
@@ -298,22 +312,37 @@ class Execution:
 
     def _end_without_orchestrator(self, error: BaseException) -> None:
         """Tell the server how the run ended where the orchestrator did not come to do so."""
-        status = WorkflowRunStatus.STOPPED if isinstance(error, KeyboardInterrupt) else WorkflowRunStatus.ERROR
-        self._run.end(status)
-        if status is WorkflowRunStatus.STOPPED:
-            route = f"/workflow_runs/{self._run.workflow_run_id}/terminate_task_instances"
-            with suppress(JobmonError):
-                self._subject.requester.call(route, {}, TerminateResponse)
+        is_stopped = isinstance(error, KeyboardInterrupt)
+        seconds = self._interrupts.record_seconds_max if is_stopped else END_SECONDS_MAX
+        route = f"/workflow_runs/{self._run.workflow_run_id}/terminate_task_instances"
+        try:
+            failure = self._run.end(WorkflowRunStatus.STOPPED if is_stopped else WorkflowRunStatus.ERROR, seconds)
+            self._unrecorded = "" if failure is None else str(failure)
+            if is_stopped and failure is None:
+                with suppress(JobmonError):
+                    self._subject.requester.within(seconds).call(route, {}, TerminateResponse)
+        except KeyboardInterrupt:
+            self._unrecorded = "the server had not answered when it was interrupted again"
 
     def _told(self, error: BaseException | None) -> BaseException | None:
         """Return an error as the user is told of it."""
         if isinstance(error, KeyboardInterrupt):
-            return DistributorInterruptedError(
-                f"Workflow {self._subject.workflow_id} was stopped by the user; run(resume=True) continues it."
-            )
+            return DistributorInterruptedError(self._about_stop())
         if isinstance(error, DistributorNotAlive) and self._distributor.failure is not None:
             return self._distributor.failure
         return error
+
+    def _about_stop(self) -> str:
+        text = f"Workflow {self._subject.workflow_id} was stopped by the user"
+        if not self._unrecorded:
+            return f"{text}; run(resume=True) continues it."
+        pid = self._distributor.pid
+        who = "" if pid is None else f" (process {pid})"
+        return (
+            f"{text}, but this could not be recorded: {self._unrecorded.rstrip('.')}. What runs goes on; its"
+            f" distributor{who} sees to it and launches nothing new. When the server answers again,"
+            " run(resume=True) continues the workflow."
+        )
 
     def _partial_result(self, error: BaseException | None) -> OrchestratorResult:
         """Return what is known of a run whose orchestrator came to no result."""
@@ -340,7 +369,8 @@ class Execution:
     def _fetch_errors(self, limit: int) -> list[TaskError]:
         from jobmon.client import records
 
-        return records.workflow_errors(self._subject.requester, self._subject.workflow_id, limit)
+        requester = self._subject.requester.within(ERRORS_SECONDS_MAX)
+        return records.workflow_errors(requester, self._subject.workflow_id, limit)
 
     def _fetch_progress(self) -> ProgressResponse:
         from jobmon.core.wire.monitoring import ProgressResponse

@@ -10,6 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Final, Protocol
 
 from jobmon.client.binding import user_name
+from jobmon.client.interrupts import RECORD_STOP_SECONDS_MAX
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import JobmonError, ResumeSet, WorkflowAlreadyComplete, WorkflowNotResumable
 from jobmon.core.fsm import Machine, is_terminal
@@ -416,13 +417,25 @@ class WorkflowRun:
             self.end(WorkflowRunStatus.TERMINATED)
             raise ResumeSet(f"Another client took workflow {self.workflow_id} over at the same time; this one ends.")
 
-    def end(self, status: WorkflowRunStatus) -> None:
-        """Leave no run behind that nobody leads on: end it so, or as one that was told to make room."""
+    def end(self, status: WorkflowRunStatus, seconds_max: float = RECORD_STOP_SECONDS_MAX) -> JobmonError | None:
+        """Leave no run behind that nobody leads on: end it so, or as one that was told to make room.
+
+        Args:
+            status: how.
+            seconds_max: how long the server is tried.
+
+        Returns:
+            why the server could not be told; None if it was. Such a run is closed by the next client, or the reaper.
+        """
+        requester = self.requester.within(seconds_max)
         try:
-            if not is_terminal(Machine.WORKFLOW_RUN, self.update_status(status)):
-                self.update_status(WorkflowRunStatus.TERMINATED)
+            for each in (status, WorkflowRunStatus.TERMINATED):
+                if is_terminal(Machine.WORKFLOW_RUN, self._set_status(requester, each)):
+                    break
         except JobmonError as refused:
             logger.warning("The server did not take %s as the status of the run: %s", status.name, refused)
+            return refused
+        return None
 
     def _register(self) -> None:
         from importlib.metadata import version
@@ -441,8 +454,11 @@ class WorkflowRun:
 
     def update_status(self, status: WorkflowRunStatus) -> str:
         """Ask for a status; return the one that stands now."""
+        return self._set_status(self.requester, status)
+
+    def _set_status(self, requester: Requester, status: WorkflowRunStatus) -> str:
         route = f"/workflow_runs/{self.workflow_run_id}/status"
-        self._status = self.requester.call(route, RunStatusRequest(status=status), RunStatusResponse).status
+        self._status = requester.call(route, RunStatusRequest(status=status), RunStatusResponse).status
         return self._status
 
 

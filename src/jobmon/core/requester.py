@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -47,6 +48,8 @@ COMPLAINT_SECONDS_FIRST: Final = 3.0
 COMPLAINT_SECONDS: Final = 30.0
 #: Of a smaller request nothing is gained by making the next one while it is answered.
 OVERLAPPED_BYTES_MIN: Final = 64 * 1024
+#: The thread that looks for a server that does not answer.
+FINDER_NAME: Final = "jobmon-find-server"
 #: Without limit, said as a number: a request of the orchestrator or distributor is tried this long.
 FOREVER: Final = float("inf")
 
@@ -153,6 +156,13 @@ class Requester:
         copy.__dict__.update(self.__dict__)
         copy.retries_timeout = copy.retries_attempts = None
         copy._local = threading.local()
+        return copy
+
+    def within(self, seconds: float) -> Requester:
+        """Return one for the same server that gives up after about so many seconds, the last try among them."""
+        copy = self.without_limit()
+        copy.retries_timeout = seconds / 2
+        copy.request_timeout = min(self.request_timeout, seconds / 2)
         return copy
 
     @property
@@ -279,7 +289,8 @@ class Requester:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 failure = error
-                self._find_again()
+                if self._embedded:
+                    self._found_again().wait(self.retries_timeout)
                 continue
             if status not in _RETRIED_STATUSES or not tenacious:
                 return status, content
@@ -327,22 +338,24 @@ class Requester:
         exchange = self._exchange_of(session)
         failure: Exception | None = None
         complaints = _Complaints(self.url)
-        for pause in self._pauses(tenacious):
-            if pause:
-                complaints.consider(failure)
-                await asyncio.sleep(pause)
-            try:
-                status, content = await exchange(method.upper(), path, body, self._target.headers, timeout)
-            except OSError as error:
-                if session.closed:
-                    raise
-                failure = error
-                if self._embedded:
-                    await asyncio.to_thread(self._find_again)
-                continue
-            if status not in _RETRIED_STATUSES or not tenacious:
-                return status, content
-            failure = _problem_of(route, status, content)
+        try:
+            for pause in self._pauses(tenacious):
+                if pause:
+                    complaints.consider(failure)
+                    await asyncio.sleep(pause)
+                try:
+                    status, content = await exchange(method.upper(), path, body, self._target.headers, timeout)
+                except OSError as error:
+                    if session.closed:
+                        raise
+                    failure = error
+                    await self._look_again()
+                    continue
+                if status not in _RETRIED_STATUSES or not tenacious:
+                    return status, content
+                failure = _problem_of(route, status, content)
+        except asyncio.CancelledError as cancelled:  # whoever waits no longer learns why there was no answer
+            raise cancelled from failure
         raise self._unavailable(route, failure)
 
     def _exchange_of(self, session: AnySession) -> Callable[..., Awaitable[tuple[int, bytes]]]:
@@ -361,7 +374,8 @@ class Requester:
         tried, pause = 1, PAUSE_SECONDS_FIRST
         while (attempts is None or tried < attempts) and time.monotonic() < deadline:
             # the first repeat comes at once: a kept-alive connection may just have been closed by the server
-            yield 0.0 if tried == 1 else pause * random.uniform(0.5, 1.0)
+            left = max(0.0, deadline - time.monotonic())
+            yield 0.0 if tried == 1 else min(pause * random.uniform(0.5, 1.0), left)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
             tried += 1
 
@@ -371,13 +385,39 @@ class Requester:
         found = access.ensure_server()
         self._target = Target(found.address, found.socket, found.token)
 
-    def _find_again(self) -> None:
-        """Start the embedded server again if it is dead; that it does not start now is no reason to stop trying."""
-        if self._embedded:
+    def _found_again(self, then: Callable[[], object] = lambda: None) -> threading.Event:
+        """Start the embedded server again if it is dead; that it does not start now is no reason to stop trying.
+
+        It takes a thread that nobody needs to wait for: a script that is told to end does not wait for a server.
+        """
+        ended = threading.Event()
+
+        def find() -> None:
             try:
                 self._find()
-            except JobmonError:
-                return
+            except (JobmonError, OSError) as error:
+                logger.debug("The Jobmon server is not found: %s", error)
+            finally:
+                ended.set()
+                then()
+
+        threading.Thread(target=find, name=FINDER_NAME, daemon=True).start()
+        return ended
+
+    async def _look_again(self) -> None:
+        """Do as `_found_again` and wait, but hold nothing up."""
+        import asyncio
+
+        if not self._embedded:
+            return
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop has ended, as nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
+
+        self._found_again(tell)
+        await ended.wait()
 
     def _unavailable(self, route: str, failure: Exception | None) -> JobmonError:
         if isinstance(failure, JobmonError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -22,7 +23,7 @@ from click.testing import CliRunner
 from jobmon.cli.main import main
 from jobmon.core import access, places
 from jobmon.core.exceptions import ConfigError, InvalidRequest, ServerUnavailable
-from jobmon.core.requester import Requester
+from jobmon.core.requester import FINDER_NAME, Requester
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
 from jobmon.core.wire.server import Health, ServerAddress
 
@@ -36,6 +37,7 @@ def data(tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
         monkeypatch.setenv("JOBMON_DATA_DIR", str(tmp_path / "data"))
         yield tmp_path / "data"
+        wait_until(lambda: not any(thread.name == FINDER_NAME for thread in threading.enumerate()))
         access.stop_server()
 
 
@@ -162,6 +164,24 @@ def test_no_answer_names_address_and_remedy():
         requester = Requester(f"http://127.0.0.1:{unused.getsockname()[1]}", retries_attempts=2)
         with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1.*/tools.*Check http\.service_url"):
             requester.call("/tools", ToolRequest(name="t"), ToolResponse)
+
+
+def test_neither_a_request_with_little_time_nor_a_loop_that_ends_waits_for_the_start_of_a_server(data):
+    requester = Requester.from_defaults()
+    access.stop_server()
+
+    async def ask():
+        async with requester.open_session() as session:
+            await asyncio.wait_for(requester.call_async(session, "/health", None, Health, "get"), 0.2)
+
+    with access._locked(places.database_directory(data) / access.START_LOCK_NAME, 1):
+        began = time.monotonic()
+        with pytest.raises(ServerUnavailable, match="does not answer /health"):
+            requester.within(0.4).call("/health", None, Health, "get")
+        with pytest.raises(TimeoutError) as raised:
+            asyncio.run(ask())
+        assert time.monotonic() - began < 3
+    assert isinstance(raised.value.__cause__.__cause__, OSError)
 
 
 def test_a_service_url_without_scheme_is_refused():

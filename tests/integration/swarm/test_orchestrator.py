@@ -17,6 +17,7 @@ from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, Cause, TaskInstanceS
 from jobmon.core.exceptions import (
     CallableReturnedInvalidObject,
     DistributorNotAlive,
+    ServerUnavailable,
     StaleRun,
     WorkflowRunStateError,
     WorkflowTestError,
@@ -415,6 +416,48 @@ def test_an_interrupt_while_attempts_never_end_is_bounded():
     result = run(server, script)
     assert result.final_status == WorkflowRunStatus.STOPPED
     assert result.elapsed_time < 200
+
+
+@pytest.mark.parametrize(("interrupts", "seconds"), [(1, 12), (2, 4)])
+def test_a_server_that_answers_nothing_does_not_hold_up_an_interrupt(interrupts, seconds):
+    server = FakeSwarmGateway(independent(1, seconds=1_000_000))
+
+    async def deaf(*args, **kwargs):
+        try:
+            await asyncio.sleep(1_000_000)
+        except asyncio.CancelledError as cancelled:  # as the requester tells why there was no answer
+            raise cancelled from ServerUnavailable("The disk is full.")
+
+    async def script(running):
+        await asyncio.sleep(10)
+        server.terminate_task_instances = server.update_status = server.get_task_status_updates = deaf
+        for _ in range(interrupts):
+            running.cancel()
+            await asyncio.sleep(2)
+
+    result = run(server, script)
+    assert isinstance(result.error, asyncio.CancelledError)
+    assert (server.status, result.unrecorded) == (WorkflowRunStatus.RUNNING, "The disk is full.")
+    assert result.elapsed_time - 10 <= seconds
+
+
+def test_a_server_that_falls_silent_while_attempts_end_is_not_waited_for():
+    server = FakeSwarmGateway(independent(1, seconds=1_000_000))
+
+    async def silent(*args, **kwargs):
+        await asyncio.sleep(1_000_000)
+
+    async def told():
+        server.get_task_status_updates = server.update_status = silent
+
+    async def script(running):
+        await asyncio.sleep(10)
+        server.terminate_task_instances = told
+        running.cancel()
+
+    result = run(server, script)
+    assert (server.status, result.unrecorded) == (WorkflowRunStatus.RUNNING, "the server does not answer")
+    assert result.elapsed_time <= 31
 
 
 def test_a_server_that_never_answers_the_last_word_does_not_hang_the_run():

@@ -23,6 +23,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from jobmon.client.interrupts import RECORD_STOP_AT_ONCE_SECONDS_MAX, RECORD_STOP_SECONDS_MAX
 from jobmon.client.swarm.planning import initial_fringe
 from jobmon.client.swarm.services.heartbeat import HeartbeatService
 from jobmon.client.swarm.services.scheduler import Scheduler
@@ -49,6 +50,8 @@ DRAIN_SECONDS_MAX: Final = 300.0
 STOP_SECONDS_MAX: Final = 60.0
 #: How long the last word to the server is tried.
 CONCLUDE_SECONDS_MAX: Final = 60.0
+#: How long the server may hold a question open while a run is stopped: whether it answers at all shows sooner.
+STOP_POLL_SECONDS: Final = 2.0
 #: Pause after an open question that came back at once with nothing, so that such a server is not asked in a spin.
 EMPTY_ANSWER_PAUSE_SECONDS: Final = 0.05
 
@@ -58,7 +61,10 @@ _START: Final = (WorkflowRunStatus.BOUND, WorkflowRunStatus.INSTANTIATED, Workfl
 
 @dataclass(frozen=True)
 class OrchestratorResult:
-    """Complete result of a run: all that callers need to know afterwards."""
+    """Complete result of a run: all that callers need to know afterwards.
+
+    `unrecorded` says why the server could not be told how the run ended; empty where it was.
+    """
 
     final_status: str
     elapsed_time: float
@@ -70,6 +76,7 @@ class OrchestratorResult:
     done_task_ids: frozenset[int]
     failed_task_ids: frozenset[int]
     error: BaseException | None = None
+    unrecorded: str = ""
 
 
 @dataclass
@@ -129,6 +136,8 @@ class WorkflowRunOrchestrator:
         self._on_change = on_change
         self._scheduler = Scheduler(state, gateway)
         self._num_previously_complete = 0
+        self._conclude_seconds_max = CONCLUDE_SECONDS_MAX
+        self._unrecorded = ""
 
     async def run(self, distributor_alive_callable: Callable[..., bool]) -> OrchestratorResult:
         """Run until nothing more can be done.
@@ -205,13 +214,16 @@ class WorkflowRunOrchestrator:
     async def _conclude(self, final: WorkflowRunStatus) -> WorkflowRunStatus:
         """Tell the server how the run ended; it may know better."""
         try:
-            async with asyncio.timeout(CONCLUDE_SECONDS_MAX):
+            async with asyncio.timeout(self._conclude_seconds_max):
                 for status in (final, WorkflowRunStatus.TERMINATED):
                     if is_terminal(Machine.WORKFLOW_RUN, self.state.status):
                         break
                     await self._set_status(status)
         except (Exception, asyncio.CancelledError) as error:
-            logger.warning("The server could not be told that run %s ended: %r", self.state.workflow_run_id, error)
+            self._unrecorded = _reason(error)
+            logger.warning(
+                "The server could not be told that run %s ended: %s", self.state.workflow_run_id, self._unrecorded
+            )
         return self.state.status if is_terminal(Machine.WORKFLOW_RUN, self.state.status) else final
 
     async def _set_status(self, status: WorkflowRunStatus) -> None:
@@ -235,6 +247,7 @@ class WorkflowRunOrchestrator:
             done_task_ids=frozenset(done),
             failed_task_ids=frozenset(failed),
             error=error,
+            unrecorded=self._unrecorded,
         )
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -399,27 +412,41 @@ class WorkflowRunOrchestrator:
             raise WorkflowRunStateError("Nothing can run though no task failed and not all are done.")
         return WorkflowRunStatus.ERROR
 
-    async def _drain(self, seconds_max: float) -> None:
-        """Wait until none of the run's attempts is in flight, but not for ever nor without a distributor."""
+    async def _drain(
+        self, seconds_max: float, poll_seconds: float = LONG_POLL_SECONDS_MAX, silent_seconds_max: float | None = None
+    ) -> None:
+        """Wait until none of the run's attempts is in flight, but not for ever nor without a distributor.
+
+        Args:
+            seconds_max: how long.
+            poll_seconds: how long the server may hold a question open.
+            silent_seconds_max: how long an answer is waited for; None: as long as there is time.
+        """
         before = self.state.status
         with suppress(TimeoutError, DistributorNotAlive):
             async with asyncio.timeout(seconds_max):
                 while self.state.in_flight and (
                     self.state.status is before or not is_terminal(Machine.WORKFLOW_RUN, self.state.status)
                 ):
-                    await self._learn(LONG_POLL_SECONDS_MAX)
+                    async with asyncio.timeout(silent_seconds_max):
+                        await self._learn(poll_seconds)
 
     async def _stop(self) -> None:
-        """End the run's attempts and wait for that; a second interrupt ends the waiting."""
+        """End the run's attempts and wait for that; a second interrupt ends the waiting.
+
+        A server that does not answer holds nobody up for long: how the run ended is then tried to be told once more.
+        """
+        self._conclude_seconds_max = RECORD_STOP_AT_ONCE_SECONDS_MAX
         current = asyncio.current_task()
         if current is not None:
             current.uncancel()
         try:
-            async with asyncio.timeout(STOP_SECONDS_MAX):
+            async with asyncio.timeout(RECORD_STOP_SECONDS_MAX):
                 await self.gateway.terminate_task_instances()
-                await self._drain(STOP_SECONDS_MAX)
+            await self._drain(STOP_SECONDS_MAX, STOP_POLL_SECONDS, RECORD_STOP_SECONDS_MAX)
+            self._conclude_seconds_max = RECORD_STOP_SECONDS_MAX
         except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:
-            logger.warning("Not all attempts of run %s may have ended: %r", self.state.workflow_run_id, error)
+            logger.warning("Not all attempts of run %s may have ended: %s", self.state.workflow_run_id, _reason(error))
 
 
 def _is_to_be_tried_again(task: SwarmTask) -> bool:
@@ -434,3 +461,13 @@ async def _cancelled(task: asyncio.Task[object]) -> None:
     await asyncio.wait({task})
     if not task.cancelled():
         task.exception()
+
+
+def _reason(error: BaseException) -> str:
+    """Say why something was not done: of a wait that was given up, why there was no answer."""
+    cause: BaseException = error
+    while isinstance(cause, TimeoutError | asyncio.CancelledError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, TimeoutError | asyncio.CancelledError):
+        return "the server does not answer"
+    return str(cause) or type(cause).__name__

@@ -16,9 +16,9 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from jobmon.client.interrupts import RECORD_STOP_AT_ONCE_SECONDS_MAX, RECORD_STOP_SECONDS_MAX
 from jobmon.client.swarm.builder import SwarmBuilder
 from jobmon.client.swarm.orchestrator import (
-    CONCLUDE_SECONDS_MAX,
     STOP_SECONDS_MAX,
     OrchestratorConfig,
     OrchestratorResult,
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: After this the thread of a run that was cancelled is given up.
-GIVE_UP_SECONDS: Final = 2 * (STOP_SECONDS_MAX + CONCLUDE_SECONDS_MAX)
+GIVE_UP_SECONDS: Final = 2 * (STOP_SECONDS_MAX + 2 * RECORD_STOP_SECONDS_MAX)
+#: Likewise, after the user insisted.
+GIVE_UP_AT_ONCE_SECONDS: Final = 2 * RECORD_STOP_AT_ONCE_SECONDS_MAX
 
 DistributorAlive = Callable[..., bool]
 Observer = Callable[[SwarmState], None]
@@ -205,7 +207,7 @@ class _Run:
     def _stop(self, reason: BaseException) -> None:
         """Cancel the run and wait until it has ended its attempts; a further interrupt ends the waiting for them."""
         self._interrupt = reason
-        for limit_seconds in (GIVE_UP_SECONDS, CONCLUDE_SECONDS_MAX):
+        for limit_seconds in (GIVE_UP_SECONDS, GIVE_UP_AT_ONCE_SECONDS):
             self._cancel()
             try:
                 self._ended.wait(limit_seconds)
@@ -214,7 +216,7 @@ class _Run:
             return
 
     def _cancel(self) -> None:
-        self._started.wait(CONCLUDE_SECONDS_MAX)
+        self._started.wait(GIVE_UP_AT_ONCE_SECONDS)
         if self._loop is not None and self._task is not None:
             with suppress(RuntimeError):  # it has ended just now
                 self._loop.call_soon_threadsafe(self._task.cancel)
