@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -173,6 +174,10 @@ def test_a_run_whose_client_was_killed_is_stopped_and_resumed_from_another_shell
     pid = up()
     running.send_signal(signal.SIGKILL)
     running.wait()
+    served = home.jobmon("server", "stop")
+    assert served.stdout.startswith("Stopped.\nIt will be started again by those that still use it:\n")
+    assert re.search(r"^  distributor of workflow 1 \(run 1\): process \d+ on \S+$", served.stdout, re.MULTILINE)
+    assert "client of workflow" not in served.stdout
     stopped = home.jobmon("workflow", "stop", "-w", "1", "--yes")
     assert (stopped.returncode, stopped.stdout) == (
         0,

@@ -14,9 +14,11 @@ from jobmon.cli.rendering import OUTPUT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jobmon.core.wire.server import AccessFile
+    from jobmon.core.wire.server import AccessFile, User
 
 FOLLOW_INTERVAL_SECONDS: Final = 0.25
+#: How long the server is asked who uses it, before it is stopped.
+USERS_SECONDS_MAX: Final = 3.0
 
 
 @click.group()
@@ -39,10 +41,45 @@ def start() -> None:
 @server.command(epilog="Example: jobmon server stop")
 @click.option("-t", "--timeout", type=float, default=30.0, show_default=True, help="Longest wait for its end, seconds.")
 def stop(timeout: float) -> None:
-    """Ask the server to end, and wait for it."""
+    """Ask the server to end, and wait for it. Who still uses it starts it again; they are named."""
     from jobmon.core import access
 
-    click.echo("Stopped." if access.stop_server(timeout) else "No server runs.")
+    found = access.find_server()
+    users = [] if found is None else _living_users(found)
+    if not access.stop_server(timeout):
+        click.echo("No server runs.")
+        return
+    click.echo("Stopped.")
+    if users:
+        click.echo("It will be started again by those that still use it:")
+        for user in users:
+            click.echo(
+                f"  {user.part} of workflow {user.workflow_id} (run {user.workflow_run_id}):"
+                f" process {user.pid} on {user.host}"
+            )
+        click.echo("They end with their workflows; 'jobmon workflow stop -w ID' stops one.")
+
+
+def _living_users(found: AccessFile) -> list[User]:
+    """Return whom the server knows and of whom nothing says that they are gone; none where it does not answer."""
+    import contextlib
+    import socket
+
+    from jobmon.core import places
+    from jobmon.core.exceptions import JobmonError
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.server import UsersResponse
+
+    def lives(user: User) -> bool:
+        if user.host != socket.gethostname():
+            return not user.is_silent
+        return places.is_process_alive(user.pid, user.pid_start_time)
+
+    requester = Requester(found.address, token=found.token, request_timeout=USERS_SECONDS_MAX)
+    with contextlib.suppress(JobmonError), contextlib.closing(requester):
+        answer = requester.call("/server/users", None, UsersResponse, "get", tenacious=False)
+        return [user for user in answer.users if lives(user)]
+    return []
 
 
 @server.command(epilog="Example: jobmon server status -o json")

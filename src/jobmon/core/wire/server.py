@@ -64,6 +64,26 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A client or distributor. `part`: which of them; `is_silent`: it was not heard of lately."""
+
+    part: str
+    workflow_id: int
+    workflow_run_id: int
+    host: str
+    pid: int
+    pid_start_time: float
+    is_silent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsersResponse:
+    """GET /server/users: who may still need the server, the newest first; whether they live their hosts can tell."""
+
+    users: list[User]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessFile:
     """`server.json` in the data folder, mode 0600: where the embedded server is and how to be let in.
 

@@ -111,6 +111,11 @@ async def _metrics(call: Call) -> about.Metrics:
     )
 
 
+async def _users(call: Call) -> about.UsersResponse:
+    services = call.services
+    return await services.readers.run(activity.users, to_microseconds(services.clock.now()))
+
+
 async def _open_to_other_hosts(call: Call) -> about.ServerAddress:
     """An embedded server is asked this by distributors whose jobs run elsewhere; an institute's is open already."""
     door = getattr(call.request.app.state, "open_to_other_hosts", None)
@@ -242,6 +247,7 @@ _READING: Final = (
     _post("/server/open_to_other_hosts", _open_to_other_hosts, None, about.ServerAddress),
     _get("/health", _health, about.Health),
     _get("/metrics", _metrics, about.Metrics),
+    _get("/server/users", _users, about.UsersResponse),
     _get(f"{_WORKFLOW}/metadata", _glance(reading.metadata), orchestrator.WorkflowMetadata),
     _get(f"{_WORKFLOW}/arrays", _glance(reading.arrays), orchestrator.ArraysResponse),
     _get(f"{_WORKFLOW}/tasks", _read(reading.tasks_page), orchestrator.TasksPage, query=reading.PageQuery),
