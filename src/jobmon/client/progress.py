@@ -77,6 +77,7 @@ class Snapshot:
     errors: tuple[str, ...] = ()
     templates: tuple[TemplateLine, ...] = ()
     left: str = ""
+    workflow_id: int | None = None
 
     @property
     def rate(self) -> float:
@@ -170,10 +171,21 @@ class LogDisplay:
             logger.info("%s", line_of(snapshot))
 
     def finish(self, snapshot: Snapshot) -> None:
-        """Log the last line, and what failed."""
+        """Log the last line, and what failed. Warnings are seen also where nobody set logging up."""
         logger.info("%s", line_of(snapshot))
         for error in snapshot.errors:
             logger.warning("%s", error)
+        failed = snapshot.counts.get("failed", 0)
+        if failed and snapshot.workflow_id is not None:
+            tasks = "task" if snapshot.total == 1 else "tasks"
+            logger.warning(
+                "%d of %d %s of workflow %d failed: jobmon workflow errors -w %d",
+                failed,
+                snapshot.total,
+                tasks,
+                snapshot.workflow_id,
+                snapshot.workflow_id,
+            )
 
     def pause(self) -> None:
         """Nothing to leave."""
@@ -297,6 +309,7 @@ class Observer:
         release: called at the end of the thread that fetches: lets go of its connection.
         monotonic: seconds since some moment.
         fetch_progress: asks the server for counts by template and the time left; None: that is not shown.
+        workflow_id: of what is run.
     """
 
     def __init__(
@@ -308,8 +321,10 @@ class Observer:
         release: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
         fetch_progress: FetchProgress | None = None,
+        workflow_id: int | None = None,
     ) -> None:
         self._title = title
+        self._workflow_id = workflow_id
         self._display = display
         self._fetch_errors = fetch_errors
         self._on_progress = on_progress
@@ -353,6 +368,7 @@ class Observer:
         """Return how it stands."""
         return Snapshot(
             title=self._title,
+            workflow_id=self._workflow_id,
             counts=self._counts,
             total=self._total,
             done_before=self._done_before or 0,

@@ -263,6 +263,7 @@ class Execution:
             self._distributor.note_progress,
             subject.requester.close,
             fetch_progress=self._fetch_progress,
+            workflow_id=subject.workflow_id,
         )
         self._interrupts = Interrupts(self._asking if ask is not None else None)
         self._unrecorded = ""

@@ -152,6 +152,21 @@ def test_lines_come_less_and_less_often(caplog):
     assert caplog.messages[-1] == "a: bad"
 
 
+def test_without_a_terminal_failures_name_the_workflow_and_the_command_that_shows_them(caplog):
+    observer = Observer("w", LogDisplay(), lambda limit: [ERROR], workflow_id=7)
+    observer.on_change(State(DONE=2, ERROR_FATAL=1))
+    observer.finish()
+    assert caplog.messages == [
+        "step_a-1: no such file",
+        "1 of 3 tasks of workflow 7 failed: jobmon workflow errors -w 7",
+    ]
+
+
+def test_without_failures_there_is_no_warning(caplog):
+    LogDisplay().finish(Snapshot(title="w", counts={"done": 3}, total=3, workflow_id=7))
+    assert caplog.messages == []
+
+
 def test_live_display_draws_on_a_terminal():
     from rich.console import Console
 
