@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
+
+    from rich.console import Console
 
 OUTPUT: Final = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to show it."
 )
+#: Spaces between two columns of a table.
+COLUMN_GAP: Final = 2
+#: Longer words may be folded.
+WORD_WIDTH_MAX: Final = 24
 _PASSWORD: Final = re.compile(r"(://[^:/@]*):[^@]*@")
 #: Control characters as pictures; tabs and ends of lines are none.
 _VISIBLE: Final = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | dict.fromkeys(
@@ -32,18 +38,64 @@ def show_json(value: Any) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; nothing is cut: long values are folded. `right`: the columns that hold numbers."""
+    """Print a table; nothing is cut: long values are folded, headings never. `right`: the columns that hold numbers.
+
+    Where that does not fit, each row becomes a block of names and values.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
+    cells = [[_cell(value) for value in row] for row in rows]
+    whole = {number for number, name in enumerate(columns) if name in right}
+    widths = _widths(columns, cells, whole, console.width - COLUMN_GAP * (len(columns) - 1))
+    if widths is None:
+        _show_blocks(console, columns, cells)
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    Console(highlight=False).print(table)
+    for name, width in zip(columns, widths, strict=True):
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _widths(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], whole: Container[int], room: int
+) -> list[int] | None:
+    """Return how wide the columns are; None: not even the headings fit.
+
+    Words, and the values of the columns in `whole`, are not broken where that is possible; what room is left goes to those
+    that need most.
+    """
+    from rich.cells import cell_len
+
+    headings = [max(map(cell_len, name.split()), default=1) for name in columns]
+    wanted, words = list(map(cell_len, columns)), list(headings)
+    for row in cells:
+        for number, text in enumerate(row):
+            wanted[number] = max(wanted[number], *map(cell_len, text.splitlines() or [""]))
+            kept = [text] if number in whole else text.split()
+            words[number] = max(words[number], *(min(cell_len(word), WORD_WIDTH_MAX) for word in kept or [""]))
+    least = next((widths for widths in (wanted, words, headings) if sum(widths) <= room), None)
+    if least is None:
+        return None
+    widths = list(least)
+    for _ in range(min(room, sum(wanted)) - sum(widths)):
+        neediest = max(range(len(widths)), key=lambda number: wanted[number] - widths[number])
+        widths[neediest] += 1
+    return widths
+
+
+def _show_blocks(console: Console, columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    from rich.text import Text
+
+    width = max(map(len, columns), default=0)
+    for number, row in enumerate(cells):
+        pairs = [f"{name:<{width}}  {text}".rstrip() for name, text in zip(columns, row, strict=True)]
+        console.print(Text("\n".join(["", *pairs] if number else pairs)), soft_wrap=True)
 
 
 def show_pairs(values: Mapping[str, object]) -> None:

@@ -49,6 +49,24 @@ def test_tables_cut_nothing_and_know_no_markup(capsys):
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
+def test_words_stay_whole_where_they_fit(capsys):
+    rendering.show_table(("ATTEMPT", "STATUS", "HOW IT ENDED"), [(1, "RESOURCE_ERROR", "killed by signal 9 " * 8)])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("RESOURCE_ERROR" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("columns", [200, 80, 40, 20])
+def test_headings_are_never_broken(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    heads = ("ID", "NAME", "STATUS", "TASKS", "PENDING", "RUNNING", "DONE", "FATAL", "SINCE")
+    rendering.show_table(heads, [(n, "name of it", "RUNNING", 3, 1, 1, 1, 0, "2024-01-01 10:10") for n in (1, 2)])
+    text = capsys.readouterr().out
+    assert all(head in text for head in heads)
+    assert text.count("PENDING") == (1 if columns >= 80 else 2)
+    assert text.count("name of it") == 2
+
+
 def test_every_task_status_is_in_a_group():
     assert {group_of(status.value) for status in TaskStatus} == set(TASK_GROUPS)
 
