@@ -96,7 +96,8 @@ def _typed(section: str, key: str, value: str) -> Any:
     """
     from jobmon.core.configuration import SETTINGS, JobmonConfig
 
-    tried = JobmonConfig(dict_config={section: {key: value}})
+    tried = JobmonConfig()
+    tried.set(section, key, value)
     default = SETTINGS[section][key].default
     if isinstance(default, bool):
         return tried.get_boolean(section, key)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from enum import StrEnum
     from pathlib import Path
 
@@ -51,22 +51,29 @@ def status_letter(kind: type[StrEnum], word: str, allowed: Iterable[StrEnum]) ->
         click.BadParameter: it is none of the allowed ones; names the nearest.
     """
     choices = list(allowed)
-    letter = _status_of(kind, word.strip().upper(), word, ())
-    if letter not in choices:
-        names = " or ".join(f"{status.value} ({status.name})" for status in choices)
-        raise click.BadParameter(f"{word!r} cannot be set; give {names}.")
-    return letter
+    wanted = word.strip().upper()
+    for status in choices:
+        if wanted in (status.name, status.value):
+            return status.value
+    is_known = any(wanted in (status.name, status.value) for status in kind)
+    refused = f"{word!r} cannot be set" if is_known else f"there is no status {word!r}"
+    near = None if is_known else _nearest(wanted, [status.name for status in choices])
+    names = " or ".join(f"{status.value} ({status.name})" for status in choices)
+    raise click.BadParameter(f"{refused}; " + (f"did you mean {near}?" if near else f"give {names}."))
 
 
 def _status_of(kind: type[StrEnum], wanted: str, word: str, groups: Iterable[str]) -> str:
     for status in kind:
         if wanted in (status.name, status.value):
             return status.value
-    names = [*groups, *(status.name for status in kind)]
-    names = list(dict.fromkeys(names))
-    near = difflib.get_close_matches(wanted, names, n=1, cutoff=NEAR_ENOUGH)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
+    names = list(dict.fromkeys([*groups, *(status.name for status in kind)]))
+    near = _nearest(wanted, names)
+    hint = f"did you mean {near}?" if near else f"there are {', '.join(names)}."
     raise click.BadParameter(f"there is no status {word!r}; {hint}")
+
+
+def _nearest(wanted: str, names: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(wanted, names, n=1, cutoff=NEAR_ENOUGH)), None)
 
 
 class Id(click.ParamType[int]):

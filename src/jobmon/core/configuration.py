@@ -212,7 +212,8 @@ class JobmonConfig:
 
     def _unreadable(self, section: str, key: str, wanted: str) -> ConfigError:
         value, origin = self.origin(section, key)
-        return ConfigError(f"Setting {section}.{key} must be {wanted}, not {value!r} (from {origin}).")
+        where = "" if origin == "code" else f" (from {origin})"
+        return ConfigError(f"Setting {section}.{key} must be {wanted}, not {value!r}{where}.")
 
 
 def environment_variable(section: str, key: str) -> str:

@@ -75,10 +75,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How a workflow is being run. Without an active run the rest says nothing."""
+    """How a workflow is being run. Without an active run the rest says nothing.
+
+    `cluster`: where its tasks ran; "": nowhere yet, or on several.
+    """
 
     workflow_id: int
     workflow_status: str
+    cluster: str = ""
     is_active: bool = False
     may_queue: bool = False
     is_overdue: bool = False
@@ -147,7 +151,7 @@ def why(found: Situation) -> list[Because]:
 
 def how_to_resume(run: Run) -> str:
     """Return the command that goes on with a workflow."""
-    return f"jobmon workflow resume -w {run.workflow_id} -c CLUSTER"
+    return f"jobmon workflow resume -w {run.workflow_id} -c {run.cluster or 'CLUSTER'}"
 
 
 def _failed(found: Situation) -> Because:
@@ -234,6 +238,10 @@ def _waiting(found: Situation) -> list[Because]:
     return reasons or [Because(Kind.READY, "Nothing stands before it: it is queued next.")]
 
 
+def _tasks(count: int, whose: str) -> str:
+    return f"1 task of {whose} is" if count == 1 else f"{count} tasks of {whose} are"
+
+
 def limits_that_bind(limits: Limits) -> list[Because]:
     """Return the limits that leave no room."""
     reasons = []
@@ -241,7 +249,7 @@ def limits_that_bind(limits: Limits) -> list[Because]:
         text = "The workflow is paused: nothing more of it is handed out (jobmon workflow concurrency -m N)."
         reasons.append(Because(Kind.WORKFLOW_PAUSED, text))
     elif not room(limits.workflow, limits.in_flight):
-        text = f"{limits.in_flight} tasks of the workflow are queued or running, and {limits.workflow} may be."
+        text = f"{_tasks(limits.in_flight, 'the workflow')} queued or running, and {limits.workflow} may be."
         reasons.append(Because(Kind.WORKFLOW_LIMIT, text))
     if not limits.template_name:
         return reasons
@@ -251,10 +259,8 @@ def limits_that_bind(limits: Limits) -> list[Because]:
         text = f"Template {name} is paused: nothing more of it is handed out ({command})."
         reasons.append(Because(Kind.TEMPLATE_PAUSED, text))
     elif not room(limits.template, limits.template_in_flight):
-        text = (
-            f"{limits.template_in_flight} tasks of template {limits.template_name} are queued or running, and"
-            f" {limits.template} may be."
-        )
+        tasks = _tasks(limits.template_in_flight, f"template {limits.template_name}")
+        text = f"{tasks} queued or running, and {limits.template} may be."
         reasons.append(Because(Kind.TEMPLATE_LIMIT, text))
     return reasons
 

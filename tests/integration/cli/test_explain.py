@@ -14,7 +14,7 @@ def test_what_stands_behind_a_failed_task_never_runs(session):
     assert [task["name"] for task in found["fatal"]] == ["work_bad_11"]
     text = session.invoke("task", "explain", session.tasks["last"])
     assert f"work_bad_11 (task {session.tasks['work_bad_11']}, ERROR_FATAL)" in text
-    assert f"jobmon workflow resume -w {session.workflows['failed']}" in text
+    assert f"jobmon workflow resume -w {session.workflows['failed']} -c multiprocess" in text
 
 
 def test_an_ended_task_says_how_it_ended(session):
@@ -35,7 +35,7 @@ def test_limits_and_upstreams_under_way(session):
     assert kinds(session.json("task", "explain", session.tasks["limited"])) == ["workflow limit"]
     assert kinds(session.json("task", "explain", session.tasks["waits"])) == ["waiting for upstream"]
     text = session.invoke("task", "explain", session.tasks["limited"])
-    assert "1 tasks of the workflow are queued or running, and 1 may be." in text
+    assert "1 task of the workflow is queued or running, and 1 may be." in text
     assert "0 of 1 attempts are used." in text
     assert kinds(session.json("workflow", "explain", "-w", session.workflows["busy"]))[:2] == [
         "workflow limit",

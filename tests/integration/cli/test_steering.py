@@ -75,5 +75,8 @@ def test_wrong_updates_are_refused_by_name(session):
     task = session.tasks["first"]
     assert "did you mean DONE?" in session.invoke("task", "update", "-t", task, "-w", number, "-s", "DOEN", code=2)
     assert "cannot be set" in session.invoke("task", "update", "-t", task, "-w", number, "-s", "RUNNING", code=2)
+    refused = session.invoke("task", "update", "-t", task, "-w", number, "-s", "FOO", code=2)
+    assert "there is no status 'FOO'; give D (DONE) or G (REGISTERING)." in refused
+    assert "did you mean DONE?" in session.invoke("task", "update", "-t", task, "-w", number, "-s", "DNOE", code=2)
     assert "with id 12345" in session.invoke("task", "update", "-t", 12345, "-w", number, "-s", "D", code=2)
     assert "did you mean RUNNING?" in session.invoke("workflow", "tasks", "-w", number, "-s", "runing", code=2)

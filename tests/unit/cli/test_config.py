@@ -58,4 +58,6 @@ def test_the_environment_is_stronger(invoke, monkeypatch):
 def test_wrong_settings_are_refused(invoke, arguments, text, tmp_path):
     result = invoke("set", *arguments)
     assert (result.exit_code, text in result.output) == (2, True)
+    assert "code" not in result.output
+    assert "dict_config" not in result.output
     assert not (tmp_path / ".jobmon.yaml").exists()

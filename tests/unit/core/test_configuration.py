@@ -61,10 +61,13 @@ def test_a_broken_file_is_refused(file, content):
 @pytest.mark.parametrize(
     ("getter", "value"), [("get_int", "1.5"), ("get_int", "x"), ("get_float", True), ("get_boolean", "maybe")]
 )
-def test_a_value_of_the_wrong_kind_is_named_with_its_origin(getter, value):
+def test_a_value_of_the_wrong_kind_is_named_with_its_origin(getter, value, monkeypatch):
     config = JobmonConfig(dict_config={"http": {"request_timeout": value}})
-    with pytest.raises(ConfigError, match=r"http\.request_timeout must be .* \(from code\)"):
+    with pytest.raises(ConfigError, match=rf"http\.request_timeout must be .*, not {value!r}\.$"):
         getattr(config, getter)("http", "request_timeout")
+    monkeypatch.setenv("JOBMON__HTTP__REQUEST_TIMEOUT", "x")
+    with pytest.raises(ConfigError, match=r"http\.request_timeout must be .*, not 'x' \(from environment\)\.$"):
+        getattr(JobmonConfig(), getter)("http", "request_timeout")
 
 
 def test_what_is_set_can_be_written_and_read_again(file):

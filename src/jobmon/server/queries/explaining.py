@@ -164,13 +164,15 @@ def _run(session: Session, workflow_id: int, now: Now) -> reasons.Run:
         id=workflow_id,
         final=FINAL_RUNS,
     )
+    cluster = _cluster(session, workflow_id)
     if row is None:
-        return reasons.Run(workflow_id=workflow_id, workflow_status=status)
+        return reasons.Run(workflow_id=workflow_id, workflow_status=status, cluster=cluster)
     seen_at = session.value("SELECT MAX(seen_at) FROM distributor WHERE workflow_id = :id", id=workflow_id)
     silent = None if seen_at is None else (now.time - seen_at) / 1e6
     return reasons.Run(
         workflow_id=workflow_id,
         workflow_status=status,
+        cluster=cluster,
         is_active=True,
         may_queue=row[0] in QUEUING_RUNS,
         is_overdue=row[3] < now.time,
@@ -178,6 +180,19 @@ def _run(session: Session, workflow_id: int, now: Now) -> reasons.Run:
         distributor_silent_seconds=silent,
         is_distributor_silent=silent is None or silent > now.silence_seconds,
     )
+
+
+def _cluster(session: Session, workflow_id: int) -> str:
+    """Return the cluster on which attempts of the workflow were launched; "": none, or several."""
+    rows = session.rows(
+        """
+        SELECT DISTINCT c.name FROM batch b JOIN task_resources r ON r.id = b.task_resources_id
+        JOIN queue q ON q.id = r.queue_id JOIN cluster c ON c.id = q.cluster_id
+        WHERE b.workflow_id = :id LIMIT 2
+        """,
+        id=workflow_id,
+    )
+    return str(rows[0][0]) if len(rows) == 1 else ""
 
 
 def _in_flight(session: Session, workflow_id: int) -> Mapping[int, int]:
