@@ -67,8 +67,8 @@ def _widths(
 ) -> list[int] | None:
     """Return how wide the columns are; None: not even the headings fit.
 
-    Words, and the values of the columns in `whole`, are not broken where that is possible; what room is left goes to those
-    that need most.
+    Words, and the values of the columns in `whole`, are not broken where that is possible; what room is left goes to
+    those that need most.
     """
     from rich.cells import cell_len
 
