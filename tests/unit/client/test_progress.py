@@ -153,6 +153,7 @@ def test_lines_come_less_and_less_often(caplog):
 
 
 def test_without_a_terminal_failures_name_the_workflow_and_the_command_that_shows_them(caplog):
+    caplog.set_level(logging.WARNING, "jobmon")
     observer = Observer("w", LogDisplay(), lambda limit: [ERROR], workflow_id=7)
     observer.on_change(State(DONE=2, ERROR_FATAL=1))
     observer.finish()
@@ -163,6 +164,7 @@ def test_without_a_terminal_failures_name_the_workflow_and_the_command_that_show
 
 
 def test_without_failures_there_is_no_warning(caplog):
+    caplog.set_level(logging.WARNING, "jobmon")
     LogDisplay().finish(Snapshot(title="w", counts={"done": 3}, total=3, workflow_id=7))
     assert caplog.messages == []
 

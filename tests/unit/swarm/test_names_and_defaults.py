@@ -49,8 +49,10 @@ def test_the_fields_of_a_result():
         "done_task_ids",
         "failed_task_ids",
         "error",
+        "unrecorded",
     ]
-    assert OrchestratorResult("D", 1.0, 0, 0, 0, 0, {}, frozenset(), frozenset()).error is None
+    result = OrchestratorResult("D", 1.0, 0, 0, 0, 0, {}, frozenset(), frozenset())
+    assert (result.error, result.unrecorded) == (None, "")
 
 
 @pytest.mark.parametrize("name", swarm.__all__)
