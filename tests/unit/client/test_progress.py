@@ -189,6 +189,7 @@ def test_live_display_draws_on_a_terminal():
 def root_logger():
     root = logging.getLogger("jobmon")
     before = (list(root.handlers), root.level)
+    root.handlers.clear()  # a command that an earlier test ran in this process may have set logging up
     yield root
     root.handlers[:] = before[0]
     root.setLevel(before[1])
