@@ -30,8 +30,8 @@ finally:
 """
 SECONDS_MAX = 30.0
 SIGNALS_APART_SECONDS = 0.3
-#: One short try, and what a busy machine adds.
-AT_ONCE_SECONDS = 8.0
+#: One short try, and what a very busy machine adds.
+AT_ONCE_SECONDS = 20.0
 
 
 class Terminal:

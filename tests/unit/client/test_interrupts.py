@@ -9,7 +9,12 @@ import threading
 
 import pytest
 
-from jobmon.client.interrupts import Interrupts, ask_on_terminal
+from jobmon.client.interrupts import (
+    RECORD_STOP_AT_ONCE_SECONDS_MAX,
+    RECORD_STOP_SECONDS_MAX,
+    Interrupts,
+    ask_on_terminal,
+)
 
 
 def _get(number):
@@ -36,6 +41,20 @@ def test_sigterm_is_meant():
         _get(signal.SIGTERM)
     assert interrupts.confirm()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_who_insists_waits_less_for_the_record_and_who_goes_on_has_not_insisted():
+    answers = [False, True]
+    interrupts = Interrupts(lambda: answers.pop(0))
+    with interrupts.handled():
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                _get(signal.SIGINT)
+            interrupts.confirm()
+            assert interrupts.record_seconds_max == RECORD_STOP_SECONDS_MAX
+        with pytest.raises(KeyboardInterrupt):
+            _get(signal.SIGTERM)
+    assert interrupts.record_seconds_max == RECORD_STOP_AT_ONCE_SECONDS_MAX
 
 
 def test_off_the_main_thread_no_handler_is_set():

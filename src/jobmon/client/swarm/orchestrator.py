@@ -470,4 +470,6 @@ def _reason(error: BaseException) -> str:
         cause = cause.__cause__
     if isinstance(cause, TimeoutError | asyncio.CancelledError):
         return "the server does not answer"
+    if isinstance(cause, OSError):
+        return f"the server does not answer ({cause.strerror or cause})"
     return str(cause) or type(cause).__name__
