@@ -466,10 +466,17 @@ async def _cancelled(task: asyncio.Task[object]) -> None:
 def _reason(error: BaseException) -> str:
     """Say why something was not done: of a wait that was given up, why there was no answer."""
     cause: BaseException = error
-    while isinstance(cause, TimeoutError | asyncio.CancelledError) and cause.__cause__ is not None:
-        cause = cause.__cause__
+    while isinstance(cause, TimeoutError | asyncio.CancelledError) and (below := _below(cause)) is not None:
+        cause = below
     if isinstance(cause, TimeoutError | asyncio.CancelledError):
         return "the server does not answer"
     if isinstance(cause, OSError):
         return f"the server does not answer ({cause.strerror or cause})"
     return str(cause) or type(cause).__name__
+
+
+def _below(error: BaseException) -> BaseException | None:
+    """Return what an error was raised from. Before Python 3.11.4 a timeout does not say from which cancellation."""
+    if error.__cause__ is None and isinstance(error, TimeoutError):
+        return error.__context__ if isinstance(error.__context__, asyncio.CancelledError) else None
+    return error.__cause__
