@@ -6,7 +6,6 @@ Two machines are two host names, with folders of their own for data and sockets,
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -41,17 +40,9 @@ def script(options=""):
 
 
 @pytest.fixture
-def server(home):
-    environment = {**home.environment, "JOBMON__HTTP__TOKEN": TOKEN}
-    command = [sys.executable, "-m", "jobmon.server", "--db", f"sqlite:///{home.folder}/institute.sqlite"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        line = ""
-        while "listening on" not in line:
-            line = process.stderr.readline()
-            assert line, "it ended"
-        yield re.search(r"http://\S+", line)[0]
-        process.terminate()
-        process.communicate(timeout=30)
+def server(home, institute_server):
+    with institute_server(home.folder, TOKEN, home.environment) as address:
+        yield address
 
 
 @pytest.fixture

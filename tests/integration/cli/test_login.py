@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -15,19 +12,11 @@ TOKEN = "a-secret-word"
 
 
 @pytest.fixture
-def institute(session, tmp_path):
+def institute(session, tmp_path, institute_server):
     """A server as an institute runs it; returns its address."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
-    environment |= {"JOBMON__HTTP__TOKEN": TOKEN, "HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "jobmon.server", "--db", f"sqlite:///{tmp_path}/institute.sqlite"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        line = ""
-        while "listening on" not in line:
-            line = process.stderr.readline()
-            assert line, "it ended"
-        yield re.search(r"http://\S+", line)[0]
-        process.terminate()
-        process.communicate(timeout=30)
+    with institute_server(tmp_path, TOKEN, environment | {"HOME": str(tmp_path)}) as address:
+        yield address
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from jobmon.core.clock import SystemClock
 from jobmon.core.cluster_protocol import SUBMISSION_TOKEN, ClusterDistributor, RemoteExit
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import Cause, TaskInstanceStatus
+from jobmon.core.exceptions import RemoteExitInfoNotAvailable
 from jobmon.core.requester import Requester
 from jobmon.distributor.gateway import ServerGateway
 from jobmon.distributor.process import surroundings_of
@@ -92,7 +93,7 @@ class YardDistributor(ClusterDistributor):
         self.yard.cancelled += distributor_ids
 
     def get_remote_exit_info(self, distributor_id):
-        raise NotImplementedError
+        raise RemoteExitInfoNotAvailable
 
     def get_remote_exits(self, distributor_ids):
         return {job: self._exit(job) for job in distributor_ids}

@@ -192,35 +192,34 @@ class Node:
         self._work.cancel()
 
 
-class NodeMachine(Machine):
-    """Virtual time, and commands that only take time."""
+class OnNode:
+    """What any worker finds on a node: virtual time, and commands that only take time."""
+
+    _node: Node
+
+    def time(self) -> float:
+        """See `Machine` and `Site`."""
+        return self._node.ground.clock.now().timestamp()
+
+    def monotonic(self) -> float:
+        """See `Machine` and `Site`."""
+        return self._node.ground.loop.time()
+
+    def start(self, words: list[str], environment: Mapping[str, str], *_: object) -> Child:
+        """See `Machine` and `Site`."""
+        return NodeChild(self._node, words[-1], environment)
+
+
+class NodeMachine(OnNode, Machine):
+    """The machine of a worker with one command."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
         self._node = node
 
-    def time(self) -> float:
-        """See `Machine`."""
-        return self._node.ground.clock.now().timestamp()
-
-    def monotonic(self) -> float:
-        """See `Machine`."""
-        return self._node.ground.loop.time()
-
     def pause(self, seconds: float) -> None:
         """See `Machine`."""
         self._node.ferry.wait_for(asyncio.sleep(seconds * self._node.ground.dice.uniform(0.5, 1.0)))
-
-    def start(
-        self,
-        words: list[str],
-        environment: Mapping[str, str],
-        outputs: tuple[str, str],
-        directory: str,
-        umask: int,
-    ) -> Child:
-        """See `Machine`."""
-        return NodeChild(self._node, words[-1], environment)
 
     def heed_signals(self, pass_on: Callable[[int], None]) -> None:
         """See `Machine`."""
@@ -235,20 +234,12 @@ class NodeMachine(Machine):
         return 1
 
 
-class NodeSite(Site):
-    """Virtual time, commands that only take time, connections through the simulated network."""
+class NodeSite(OnNode, Site):
+    """The site of a packed job, with connections through the simulated network."""
 
     def __init__(self, node: Node, environment: Mapping[str, str]) -> None:
         self._node = node
         self._environment = environment
-
-    def time(self) -> float:
-        """See `Site`."""
-        return self._node.ground.clock.now().timestamp()
-
-    def monotonic(self) -> float:
-        """See `Site`."""
-        return self._node.ground.loop.time()
 
     def random_bytes(self, count: int) -> bytes:
         """See `Site`."""
@@ -265,17 +256,6 @@ class NodeSite(Site):
     def oom_kills(self) -> int:
         """No kernel kills anything here."""
         return 0
-
-    def start(
-        self,
-        words: list[str],
-        environment: Mapping[str, str],
-        outputs: tuple[str, str],
-        directory: str,
-        umask: int,
-    ) -> Child:
-        """See `Site`."""
-        return NodeChild(self._node, words[-1], environment)
 
     def wait(self, lanes: Sequence[Lane], seconds: float) -> None:
         """See `Site`."""

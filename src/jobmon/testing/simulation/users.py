@@ -54,7 +54,6 @@ class User:
         dice: of the seed.
         record: the database.
         commands: watches what runs of its workflow.
-        has_failed: whether something was violated: then there is no point in going on.
     """
 
     def __init__(self, around: Surrounding, dice: random.Random, record: Record, commands: Commands) -> None:
