@@ -1,4 +1,4 @@
-"""What all actors share: the law (`fsm`), the words (`constants`), the messages (`wire`), settings, plug-in interface.
+"""What all components share: state machines (`fsm`), vocabulary (`constants`), messages (`wire`), settings, plug-ins.
 
 Imports no other jobmon package. Start with `fsm.py`, then `wire/`.
 """

@@ -1,4 +1,4 @@
-"""Time, handed in. Everything that needs to know the time gets a `Clock`; the simulation has a virtual one."""
+"""Injected time. Every component that needs the time gets a `Clock`; the simulation uses a virtual one."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the time is, twice: of day and monotonic."""
+    """Provides the time of day and a monotonic time."""
 
     def now(self) -> datetime:
-        """Time of day, UTC, aware, microseconds."""
+        """Return the time of day: UTC, aware, with microseconds."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
+        """Return the seconds since some fixed moment; never decreases."""
 
 
 class SystemClock:
     """The clock of this machine."""
 
     def now(self) -> datetime:
-        """Time of day, UTC, aware, microseconds."""
+        """Return the time of day: UTC, aware, with microseconds."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
+        """Return the seconds since some fixed moment; never decreases."""
         return time.monotonic()

@@ -1,10 +1,9 @@
-"""Finding and checking cluster plug-ins: entry points first, then modules `jobmon.plugins.<name>`."""
+"""Find and check cluster plug-ins: entry points first, then modules `jobmon.plugins.<name>`."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +23,7 @@ _OFFERS: Final = {
 
 
 def plugin_names() -> list[str]:
-    """Return the names of all plug-ins that can be found here, sorted."""
+    """Return the sorted names of all plug-ins that can be found here."""
     names = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
     for path in _namespace_path():
         names |= {module.name for module in pkgutil.iter_modules([path]) if _is_plugin(module.name)}
@@ -32,8 +31,8 @@ def plugin_names() -> list[str]:
 
 
 def _namespace_path() -> list[str]:
-    spec = importlib.util.find_spec(ENTRY_POINT_GROUP)
-    return list(spec.submodule_search_locations or []) if spec is not None else []
+    """Return our plug-in folder and those of other distributions, which the package finds when it is imported."""
+    return list(importlib.import_module(ENTRY_POINT_GROUP).__path__)
 
 
 def _is_plugin(name: str) -> bool:
@@ -46,10 +45,10 @@ def _is_plugin(name: str) -> bool:
 
 @cache
 def load_plugin(name: str) -> ModuleType:
-    """Load a plug-in and check that it offers what it must.
+    """Load a plug-in and check that it provides the required interface.
 
     Raises:
-        PluginError: there is none of that name, it cannot be imported, or it lacks part of the interface.
+        PluginError: there is no plug-in of that name, it cannot be imported, or it lacks part of the interface.
     """
     points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=name)
     target = next((point.value for point in points), f"{ENTRY_POINT_GROUP}.{name}")
@@ -57,7 +56,9 @@ def load_plugin(name: str) -> ModuleType:
         module = importlib.import_module(target)
     except ModuleNotFoundError as error:
         if error.name == target:
-            raise PluginError(f"There is no cluster plug-in {name!r}; found are {', '.join(plugin_names())}.") from None
+            raise PluginError(
+                f"There is no cluster plug-in {name!r}; installed are: {', '.join(plugin_names())}."
+            ) from None
         raise PluginError(f"Cluster plug-in {name!r} cannot be imported: {error}.") from error
     except ImportError as error:
         raise PluginError(f"Cluster plug-in {name!r} cannot be imported: {error}.") from error
@@ -76,7 +77,7 @@ def _check(name: str, module: ModuleType) -> None:
 
 
 def default_queues(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the queues that a plug-in offers by itself, the default one first; empty: it must be added by hand.
+    """Return the queues that a plug-in provides by itself, the default queue first; empty: they must be added by hand.
 
     Raises:
         PluginError: see `load_plugin`.
@@ -86,7 +87,7 @@ def default_queues(name: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def further_queue(name: str, queue_name: str) -> dict[str, Any] | None:
-    """Return the parameters of a queue that a plug-in has beside those it offered at first; None: it has no such.
+    """Return the parameters of a queue that the plug-in provides beyond its default queues; None: there is none.
 
     Raises:
         PluginError: see `load_plugin`.

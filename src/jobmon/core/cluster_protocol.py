@@ -1,13 +1,14 @@
-"""The plug-in interface: what a cluster has to offer so that Jobmon can run commands on it.
+"""The plug-in interface: what a cluster must provide so that Jobmon can run commands on it.
 
 A plug-in is a module with `get_cluster_queue_class()`, `get_cluster_distributor_class()` and
-`get_cluster_worker_node_class()`, and, if it wants to be usable without `jobmon cluster add`,
-`get_default_queues() -> list[(queue_name, parameters)]`, the default queue first, and perhaps
-`get_queue(queue_name) -> parameters`, of one that was not there at first, or None. It is found by the entry-point group
-`jobmon.plugins` or as a module `jobmon.plugins.<name>`; built-ins go the same way.
+`get_cluster_worker_node_class()`. To be usable without `jobmon cluster add`, it also has
+`get_default_queues() -> list[(queue_name, parameters)]`, with the default queue first. It may have
+`get_queue(queue_name) -> parameters`, which describes a queue added later and returns None if there is no such queue.
+Plug-ins, including the built-in ones, are found through the entry-point group `jobmon.plugins` or as a module
+`jobmon.plugins.<name>`.
 
-Classic clusters submit a job that runs a stand-alone worker. Direct ones (`DirectClusterDistributor`) run commands
-themselves and tell how they ended.
+Classic clusters submit a job that runs a stand-alone worker. Direct clusters (`DirectClusterDistributor`) run commands
+themselves and report how they exited.
 """
 
 from __future__ import annotations
@@ -16,31 +17,41 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from jobmon.core import packing
 from jobmon.core import resources as resource_rules
 from jobmon.core.constants import Cause, TaskInstanceStatus
-from jobmon.core.exceptions import ClusterUnavailable, JobmonError, RemoteExitInfoNotAvailable
+from jobmon.core.exceptions import (
+    ArraysUnsupported,
+    ClusterUnavailable,
+    JobmonError,
+    PluginError,
+    RemoteExitInfoNotAvailable,
+)
 
-#: Keys that a distributor adds to the request it hands to a plug-in: under which token the submission is to be found
-#: again, and hosts (list of names) on which workers could not even start. The token of an array is that of its batch;
-#: what is submitted alone has one of its own.
+#: Keys that a distributor adds to the request it hands to a plug-in: the token under which the submission can be looked
+#: up, and hosts (list of names) on which workers could not even start. The token of an array is that of its batch; a
+#: job that is submitted alone has its own token.
 SUBMISSION_TOKEN: Final = "submission_token"
 EXCLUDED_HOSTS: Final = "excluded_hosts"
+#: Number of the first step when the rest of an array is submitted, for plug-ins that can continue arrays. Missing: 0.
+FIRST_STEP: Final = "first_step"
 
 
 class ClusterQueue:
-    """A queue of a cluster: which requests it takes.
+    """A queue of a cluster, which determines the requests it accepts.
 
     Args:
         queue_id: id in the database.
-        queue_name: its name.
-        parameters: `min_`, `max_` and `default_` of `cores`, `memory`, `runtime`; whatever else the plug-in reads.
+        queue_name: name of the queue.
+        parameters: `min_`, `max_` and `default_` of `cores`, `memory`, `runtime`; any others that the plug-in reads.
     """
 
-    #: Further keys of `compute_resources` that this kind of cluster understands.
+    #: Additional keys of `compute_resources` that this kind of cluster understands.
     extra_keys: frozenset[str] = frozenset()
+    #: Resources for which this kind of cluster accepts a word in place of an amount: `resources.WORDS`.
+    word_keys: frozenset[str] = frozenset()
 
     def __init__(self, queue_id: int, queue_name: str, parameters: Mapping[str, Any]) -> None:
         self._queue_id = queue_id
@@ -48,12 +59,17 @@ class ClusterQueue:
         self._parameters = dict(parameters)
 
     def validate_resources(self, strict: bool = False, **resources: Any) -> tuple[bool, str]:
-        """Say whether the queue takes the request, and all that is wrong with it (empty text if nothing).
+        """Return whether the queue accepts the request, and a description of all problems (empty if there are none).
 
-        Not strict: only what cannot be coerced counts (unreadable values, unknown keys, missing required ones).
+        Unless strict, report only what cannot be coerced (unreadable values, unknown keys, missing required keys).
         """
         problems = resource_rules.unknown_keys(resources, resource_rules.COMMON_KEYS | self.extra_keys)
         problems += packing.problems_with(resources)
+        problems += [
+            f"{key} {value!r} is not supported by this kind of cluster: request an amount"
+            for key, value in resources.items()
+            if resource_rules.is_word(key, value) and key not in self.word_keys
+        ]
         problems += [f"{key} is required" for key in self.required_resources if resources.get(key) is None]
         try:
             normal = resource_rules.normalized(resources)
@@ -65,7 +81,7 @@ class ClusterQueue:
         return not problems, "; ".join(problems)
 
     def coerce_resources(self, **resources: Any) -> dict[str, Any]:
-        """Return the request in normal form, completed by the queue's defaults and moved within its limits."""
+        """Return the request in normal form, completed with the queue's defaults and adjusted to its limits."""
         return resource_rules.coerced(resources, self._parameters)
 
     @property
@@ -85,15 +101,15 @@ class ClusterQueue:
 
     @property
     def required_resources(self) -> list[str]:
-        """Keys that every request must have."""
+        """Keys that every request must contain."""
         return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteExit:
-    """How a job ended, as its cluster says; what it does not say is None. Times are seconds since the epoch.
+    """How a job ended according to its cluster; None where the cluster does not say. Times are seconds since the epoch.
 
-    Status DONE: the job, that is its worker, ended well; how its command ended is then told by the worker.
+    Status DONE means that the job, which is its worker, succeeded; the worker reports how its command exited.
     """
 
     status: TaskInstanceStatus
@@ -109,19 +125,74 @@ class RemoteExit:
     max_rss_bytes: int | None = None
 
 
-class ClusterDistributor(ABC):
-    """Submits commands to a cluster and watches them. Lives in the distributor process."""
+class ArraySubmission(dict[int, str]):
+    """Step -> id for the part of an array that a cluster accepted, and why it did not accept the rest.
 
-    #: Its jobs run on other hosts: an embedded server has to listen on this host's address.
+    Args:
+        submitted: step -> id.
+        error: why the rest was not submitted; it has the same meaning as when raised, but for the rest only.
+            None: everything was submitted.
+    """
+
+    def __init__(self, submitted: Mapping[int, str], error: Exception | None = None) -> None:
+        super().__init__(submitted)
+        self.error = error
+
+
+def array_submission(answer: object, first_step: int = 0) -> ArraySubmission:
+    """Normalize the return value of a plug-in's `submit_array_to_batch_distributor`.
+
+    Args:
+        answer: an `ArraySubmission`; step -> id; a sequence of ids in the order of steps; or a pair of one of these and
+            the error of the rest (or None). A step without an id (missing, None, "") was not given one.
+        first_step: the first step that was requested.
+
+    Returns:
+        Step of the whole array -> id, with the error of the rest.
+
+    Raises:
+        PluginError: the value has none of these forms.
+    """
+    ids, error = answer, None
+    if _is_pair(answer):
+        ids, error = answer
+    elif isinstance(answer, ArraySubmission):
+        error = answer.error
+    if isinstance(ids, Sequence) and not isinstance(ids, str | bytes):
+        ids = dict(enumerate(ids, first_step))
+    if not isinstance(ids, Mapping):
+        raise PluginError(
+            f"submit_array_to_batch_distributor returned {answer!r}; it must return step -> id, a list of ids, or an"
+            " ArraySubmission."
+        )
+    return ArraySubmission({int(step): str(one) for step, one in ids.items() if one not in (None, "")}, error)
+
+
+def _is_pair(answer: object) -> TypeGuard[tuple[Any, Exception | None]]:
+    """Return whether this is a pair (ids, error); a tuple of two ids is not one."""
+    if not (isinstance(answer, tuple) and len(answer) == len(("ids", "error"))):
+        return False
+    ids, error = answer
+    return isinstance(ids, Mapping | list | tuple) and (error is None or isinstance(error, Exception))
+
+
+class ClusterDistributor(ABC):
+    """Submits commands to a cluster and monitors them. Lives in the distributor process."""
+
+    #: Whether its jobs run on other hosts, so that an embedded server has to listen on this host's address.
     is_remote: bool = False
-    #: It can look at all jobs of a server at once, so that one distributor looks for all: `look` and `show`.
+    #: Whether it can poll all jobs of a server at once (`look` and `show`), so that one distributor polls for all.
     shares_watch: bool = False
-    #: Whose jobs such a look covers, e.g. a user's: only distributors that say the same share what they see.
+    #: Whether it accepts arrays. None: if it overrides `submit_array_to_batch_distributor`.
+    has_arrays: bool | None = None
+    #: Whether it can submit only the last steps of an array (`FIRST_STEP` in the request); workers find the same steps.
+    continues_arrays: bool = False
+    #: Whose jobs such a poll covers, e.g. a user's: only distributors with the same value share their views.
     watch_scope: str = ""
 
     def __init__(self, cluster_name: str, *args: Any, **kwargs: Any) -> None:
         self._cluster_name = cluster_name
-        #: How often which command of the cluster was called; the distributor says it at its end.
+        #: How often each command of the cluster was called; reported by the distributor when it exits.
         self.calls: Counter[str] = Counter()
 
     @property
@@ -134,43 +205,65 @@ class ClusterDistributor(ABC):
     def worker_node_entry_point(self) -> str:
         """Command that starts a stand-alone worker, without its arguments."""
 
+    def agent_offer(self) -> AgentOffer | None:
+        """Return what a host agent that runs this cluster's commands may use; None: agents do not run them.
+
+        Called by the client, on an adapter that is not started.
+        """
+        return None
+
     def start(self) -> None:  # noqa: B027 - optional
-        """Get ready; called once before anything else."""
+        """Prepare for use; called once before anything else."""
 
     def stop(self) -> None:  # noqa: B027 - optional
-        """Let go; what runs goes on."""
+        """Release all resources; running jobs continue."""
 
     @abstractmethod
     def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
         """Submit one command; return the cluster's id for it.
 
+        An attempt is never charged for an exception raised here.
+
         Raises:
-            ClusterFull: nothing was submitted; it is tried again later.
-            ClusterUnavailable: nobody knows whether it was submitted; `find_submitted` is asked later.
-            Exception: any other: the cluster refused it; its text becomes the attempt's error.
+            ClusterFull: nothing was submitted; it is retried without limit, when jobs exit or after some time.
+            SubmissionDeferred: nothing was submitted, for a reason that may pass; it is retried with growing pauses for
+                `distributor.submission_retry_timeout`, then rejected with this text.
+            ClusterUnavailable: the cluster does not respond, so it is unknown whether the command was submitted;
+                `find_submitted` is called later, without limit.
+            SubmissionRejected: or another JobmonError: the cluster rejects it for good; the task fails with this text.
+            Exception: any other, raised by mistake, so it is unknown whether the command was submitted;
+                `find_submitted` is called, and what is not found is retried as after `SubmissionDeferred`.
         """
 
     def submit_array_to_batch_distributor(
         self, command: str, name: str, requested_resources: dict[str, Any], array_length: int
-    ) -> dict[int, str]:
-        """Submit a command `array_length` times; return step -> id. The base submits nothing of the kind.
+    ) -> Mapping[int, str] | Sequence[str]:
+        """Submit a command `array_length` times.
 
-        The worker finds its step by `ClusterWorkerNode.array_step_id`. Raises as `submit_to_batch_distributor` does; an
-        array of which a part was submitted returns that part.
+        The worker finds its step by `ClusterWorkerNode.array_step_id`. If the request has `FIRST_STEP`, which is set
+        only for plug-ins with `continues_arrays`, the steps begin there.
+
+        Returns:
+            Step -> id, or the ids in the order of steps. If only a part was accepted: an `ArraySubmission`, which says
+            why the rest was not.
+
+        Raises:
+            ArraysUnsupported: the cluster has no arrays; nothing was submitted. See `has_arrays`.
+            Exception: as in `submit_to_batch_distributor`, for the whole array.
         """
-        raise AttributeError(f"Cluster {self.cluster_name!r} has no arrays.")
+        raise ArraysUnsupported(f"Cluster {self.cluster_name!r} has no arrays.")
 
     @abstractmethod
     def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
-        """Return those ids that the cluster still holds."""
+        """Return the ids that the cluster still lists."""
 
     def get_queueing_errors(self, distributor_ids: list[str]) -> dict[str, str]:
-        """Return ids that will never start, with the reason; the caller terminates them."""
+        """Return the ids of jobs that will never start, with the reason; the caller terminates them."""
         return {}
 
     @abstractmethod
     def terminate_task_instances(self, distributor_ids: list[str]) -> None:
-        """End these."""
+        """Terminate these jobs."""
 
     @abstractmethod
     def get_remote_exit_info(self, distributor_id: str) -> tuple[TaskInstanceStatus, str]:
@@ -181,7 +274,7 @@ class ClusterDistributor(ABC):
         """
 
     def get_remote_exits(self, distributor_ids: Sequence[str]) -> dict[str, RemoteExit]:
-        """Return how these jobs ended; those of which the cluster does not know it (yet) are left out."""
+        """Return how these jobs ended; jobs whose outcome the cluster does not know (yet) are left out."""
         result = {}
         for distributor_id in distributor_ids:
             try:
@@ -192,35 +285,43 @@ class ClusterDistributor(ABC):
         return result
 
     def find_submitted(self, tokens: Collection[str]) -> dict[str, dict[int, str]]:
-        """Return what was submitted under these tokens: token -> step -> id. The base does not keep tokens.
+        """Return what was submitted under these tokens: token -> step -> id. The base class does not keep tokens.
 
-        What was submitted alone, not as an array, is step 0 of its token. Asked for by a distributor whose predecessor
-        may have submitted something without having told of it, and after a submission that got no answer.
+        A job that was submitted alone, not as an array, is step 0 of its token. Called by a distributor whose
+        predecessor may have submitted jobs without reporting it, and after a submission that got no response.
 
         Raises:
-            ClusterUnavailable: it does not answer; asked again later.
+            ClusterUnavailable: the cluster does not respond; the call is repeated later.
         """
         return {}
 
     def get_pending_reasons(self, distributor_ids: Collection[str]) -> dict[str, str]:
-        """Return why jobs wait in the cluster's own queue, in its own words."""
+        """Return why jobs are waiting in the cluster's own queue, in the cluster's wording."""
+        return {}
+
+    def get_running_hosts(self, distributor_ids: Collection[str]) -> dict[str, str]:
+        """Return which of these jobs run now, and where.
+
+        A job that runs for a minute though its worker has not reached the server is reported to the user. Without an
+        answer nothing is.
+        """
         return {}
 
     def look(self, since: float) -> dict[str, Any]:
-        """Ask the cluster about all jobs of this server; return what it says, as JSON values.
+        """Poll the cluster about all jobs of this server; return its answer as JSON values.
 
-        It runs while other methods are called: it changes nothing (but `calls`).
+        Runs concurrently with other methods, so it must not modify anything except `calls`.
 
         Args:
-            since: endings from then on are wanted, seconds since the epoch.
+            since: include jobs that ended at or after this time, seconds since the epoch.
 
         Raises:
-            ClusterUnavailable: it does not answer, or not in a way that can be understood.
+            ClusterUnavailable: the cluster does not respond, or its answer cannot be parsed.
         """
-        raise ClusterUnavailable(f"Cluster {self.cluster_name!r} cannot be looked at as a whole.")
+        raise ClusterUnavailable(f"Cluster {self.cluster_name!r} does not support polling all jobs at once.")
 
     def show(self, view: Mapping[str, Any]) -> None:  # noqa: B027 - optional
-        """Answer questions about jobs from this view, which a distributor of this server got from `look`."""
+        """Answer queries about jobs from this view, which a distributor of this server obtained from `look`."""
 
     def build_worker_node_command(
         self, task_instance_id: int | None = None, array_id: int | None = None, batch_number: int | None = None
@@ -235,10 +336,10 @@ class ClusterDistributor(ABC):
 
 
 def weight_of(requested: Mapping[str, Any]) -> tuple[float, float]:
-    """Return what a request counts: cores, memory in GiB (0: not asked for).
+    """Return the cores and the memory in GiB that a request counts as (0: no memory requested).
 
-    Queues bring requests into normal form; one of a plug-in's own that left a text, or something that nobody can read,
-    must not end a distributor.
+    Queues normalize requests. A queue class of a plug-in may leave a word or an unreadable value, which must not crash
+    the distributor.
     """
     return (
         _amount(resource_rules.cores_number, requested.get("cores"), 1.0),
@@ -248,14 +349,33 @@ def weight_of(requested: Mapping[str, Any]) -> tuple[float, float]:
 
 def _amount(read: Callable[[object], float], value: object, otherwise: float) -> float:
     try:
-        return read(value) if value else otherwise
+        return read(value) if value else otherwise  # a word counts as nothing
     except JobmonError:
         return otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOffer:
+    """The resources that a host agent may use to run the commands of a cluster on this machine.
+
+    Args:
+        cores: cores for all workflows that share `pool`.
+        memory_gib: memory for commands that request memory, GiB.
+        pool: name of the cores that several agents share.
+        is_whole: whether every command takes all cores, whatever it requests.
+        devices: indexed or counted resources by name, with a token for each, such as the index of a GPU.
+    """
+
+    cores: float
+    memory_gib: float
+    pool: str
+    is_whole: bool = False
+    devices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One command to run now. `env` is added to the environment the distributor was started with."""
+    """One command to start now. `env` is added to the environment in which the distributor was started."""
 
     task_instance_id: int
     name: str
@@ -270,11 +390,27 @@ class Launch:
     requested_resources: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class StartFault:
+    """The step at which a command failed to start, to distinguish a fault of the location from one of the task.
+
+    Args:
+        step: "directory": the working folder could not be entered; "output": an output file could not be opened;
+            "command": the program could not be started.
+        errno: the system's error number.
+        path: path of the folder, file or program.
+    """
+
+    step: str
+    errno: int
+    path: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How a command ended. Exactly one of exit_code, signal, not_started and lost is set.
+    """How a command exited. Exactly one of exit_code, signal, not_started and lost is set.
 
-    `lost`: whatever ran it is gone and so is the way it ended. Times are seconds since the epoch.
+    `lost`: the process that ran the command is gone, and its outcome is unknown. Times are seconds since the epoch.
     """
 
     task_instance_id: int
@@ -282,10 +418,11 @@ class Exit:
     exit_code: int | None = None
     signal: int | None = None
     not_started: str | None = None  # why the command could not be started
+    start_fault: StartFault | None = None  # at which step, if known
     lost: str | None = None
-    recalled: bool = False  # lost before it was started, because it was not to be started any more
+    recalled: bool = False  # lost before it started, because it was no longer to be started
     timed_out: bool = False
-    killed: bool = False  # it was interrupted while it ran: even exit code 0 does not mean that it finished
+    killed: bool = False  # it was interrupted while running: even exit code 0 does not mean that it finished
     started_at: float = 0.0
     ended_at: float = 0.0
     cpu_seconds: float | None = None
@@ -296,28 +433,28 @@ class Exit:
 
 
 class DirectClusterDistributor(ClusterDistributor):
-    """A cluster that runs commands itself, without a Jobmon worker around each.
+    """A cluster that runs commands itself, without a Jobmon worker for each.
 
-    Methods do not block for longer than it takes to hand over a message.
+    No method blocks for longer than it takes to hand over a message.
     """
 
     @property
     def worker_node_entry_point(self) -> str:
-        """Nothing: there is no worker."""
+        """Empty: there is no worker."""
         return ""
 
     @abstractmethod
     def slots(self) -> float:
-        """How many cores' worth of commands may run at once."""
+        """Return how many cores' worth of commands may run at once."""
 
     def memory_gib(self) -> float | None:
-        """How much memory commands that ask for some may have together; None: not counted."""
+        """Return the total memory in GiB for commands that request memory; None: memory is not counted."""
         return None
 
     def is_connected(self) -> bool:
-        """Whether its commands can be reached.
+        """Return whether the cluster's commands can be reached.
 
-        When not, its distributor makes sure that no other one has taken over, then calls `start` again.
+        If not, the distributor makes sure that no other distributor has taken over, then calls `start` again.
         """
         return True
 
@@ -326,51 +463,51 @@ class DirectClusterDistributor(ClusterDistributor):
         """Start these commands; return task_instance_id -> distributor id."""
 
     def pool(self) -> str | None:
-        """Name the slots on this host that several workflows share; None: they are its own.
+        """Return the name of the slots on this host that several workflows share; None: the slots are not shared.
 
-        A cluster that shares is told by `limit` how many of its slots it may use.
+        `limit` sets how many of its slots a sharing cluster may use.
         """
         return None
 
     def limit(self, cores: float) -> None:
-        """Start commands only while all that run fit into this many cores."""
+        """Start commands only while the total of all running commands fits into this many cores."""
 
     def limit_in_force(self) -> float:
-        """Return the largest limit up to which commands may still be started; an earlier one works on for a moment."""
+        """Return the highest limit that may still be in effect, cores: a previous one may apply for a moment longer."""
         return self.slots()
 
     def lookahead(self) -> int:
-        """How many launches of one core beyond its slots it takes; it starts them itself, in order, when they fit."""
+        """Return how many one-core launches beyond its slots it accepts; it starts them in order as they fit."""
         return 0
 
     def collect_starts(self) -> dict[int, float] | None:
-        """Return what was started since the last call, with the time; None: whatever is spawned runs at once."""
+        """Return what was started since the last call, with the time; None: everything spawned starts at once."""
         return None
 
     def recall(self) -> None:
-        """Start nothing more of what waits; what is thereby dropped comes as an `Exit` that is lost."""
+        """Start none of the waiting commands; each dropped one is reported as an `Exit` that is lost."""
 
     @abstractmethod
     def collect_exits(self) -> list[Exit]:
-        """Return the endings since the last call; does not wait. They are kept until `acknowledge`."""
+        """Return the exits since the last call without waiting. They are kept until `acknowledge`."""
 
     def acknowledge(self, task_instance_ids: Sequence[int]) -> None:
-        """The server has recorded these endings: they need not be kept any longer."""
+        """Discard these exits: the server has recorded them."""
 
     @abstractmethod
     def adopt(self) -> dict[int, str]:
-        """Return what an earlier distributor left: task_instance_id -> distributor id of all that live."""
+        """Return the live commands of an earlier distributor: task_instance_id -> distributor id."""
 
     @abstractmethod
     def fileno(self) -> int:
-        """A descriptor that is readable when `collect_exits` has something; -1: there is none, ask often.
+        """Return a descriptor that is readable when `collect_exits` has something; -1: none, poll frequently instead.
 
-        When it is replaced by another one, that one has another number.
+        A replacement for the descriptor has a different number.
         """
 
 
 class ClusterWorkerNode(ABC):
-    """What a stand-alone worker asks of the node on which it runs."""
+    """What a stand-alone worker needs to know about the node on which it runs."""
 
     @property
     @abstractmethod
@@ -380,16 +517,16 @@ class ClusterWorkerNode(ABC):
     @property
     @abstractmethod
     def array_step_id(self) -> int | None:
-        """The step of the array that this is."""
+        """The array step that this job runs."""
 
     def get_usage_stats(self) -> dict[str, Any]:
-        """Return what the cluster measured of this job, where it says more than the kernel does."""
+        """Return what the cluster measured for this job, where it knows more than the kernel."""
         return {}
 
     def get_exit_info(self, exit_code: int, error_msg: str) -> tuple[TaskInstanceStatus, str]:
-        """Say what an exit code means on this cluster."""
+        """Return the status and message for an exit code on this cluster."""
         return TaskInstanceStatus.ERROR, error_msg
 
     def initialize_logfile(self, log_type: str, log_dir: str, name: str) -> str:
-        """Return the path to which the command's `log_type` ("stdout", "stderr") goes."""
+        """Return the path to which the command's `log_type` ("stdout", "stderr") is written."""
         return f"{log_dir}/{name}.{'o' if log_type == 'stdout' else 'e'}{self.distributor_id or ''}"

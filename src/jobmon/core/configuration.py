@@ -1,20 +1,34 @@
 """Settings: code > environment `JOBMON__SECTION__KEY` > file > defaults, and where data lives.
 
-The file is `JOBMON_CONFIG_FILE`, else `./jobmon.yaml`, else `~/.jobmon.yaml`; YAML, a mapping of sections.
+The file is `JOBMON_CONFIG_FILE` (or `JOBMON__CONFIG_FILE`), otherwise `~/.jobmon.yaml`: YAML, a mapping of sections.
+Unknown names in it cause warnings, and `$NAME` in a value is replaced by that environment variable. Without
+`JOBMON_CONFIG_FILE`, `./jobmon.yaml` takes precedence over it for settings that determine neither what runs nor where a
+secret is sent.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from jobmon.core.exceptions import ConfigError
+from jobmon.agent import trust
+from jobmon.core.exceptions import ConfigError, UntrustedFile
+from jobmon.core.keywords import also_named
 
 ENVIRONMENT_PREFIX: Final = "JOBMON__"
+#: Variables that name the configuration file; the first one that is set counts.
+FILE_VARIABLES: Final = ("JOBMON_CONFIG_FILE", "JOBMON__CONFIG_FILE")
+#: Settings of a folder, for programs that are started there.
+LOCAL_FILE_NAME: Final = "jobmon.yaml"
+
+logger = logging.getLogger(__name__)
+#: Warnings already logged by this process; each is logged once.
+_warnings: Final[set[str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,55 +42,97 @@ class Setting:
 #: Every setting that exists. The reference page is generated from this.
 SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
     "http": {
-        "service_url": Setting("", "Address of an institute's server; empty: an embedded server of one's own."),
-        "request_timeout": Setting(20, "Longest wait for one answer, seconds."),
-        "retries_attempts": Setting(10, "How often a request is tried."),
-        "retries_timeout": Setting(300, "How long a request is tried, seconds."),
+        "service_url": Setting("", "Address of a shared server; empty: your local embedded server."),
+        "request_timeout": Setting(20, "Longest wait for one response, seconds."),
+        "retries_attempts": Setting(10, "How many times a request is attempted."),
+        "retries_timeout": Setting(300, "How long a request is retried, seconds."),
         "token": Setting("", "Bearer token for `http.service_url`."),
     },
     "db": {
         "sqlalchemy_database_uri": Setting("", "Database of the server; empty: SQLite in the data folder."),
-        "pool.size": Setting(5, "Connections kept open to the database."),
-        "pool.max_overflow": Setting(10, "Further connections under load."),
-        "pool.recycle": Setting(-1, "Age at which a connection is replaced, seconds; -1: never."),
-        "pool.pre_ping": Setting(False, "Whether a connection is tried before use."),
+        "startup_timeout": Setting(10, "How long a server waits for its database at startup, seconds."),
+        "pool.size": Setting(5, "Maximum number of database connections: one writes, the others read."),
+        "pool.max_overflow": Setting(
+            10, "Accepted but has no effect: there are never more than `db.pool.size` connections."
+        ),
+        "pool.recycle": Setting(-1, "Accepted but has no effect: a lost connection is replaced."),
+        "pool.pre_ping": Setting(False, "Accepted but has no effect: a lost connection is replaced."),
     },
     "heartbeat": {
-        "workflow_run_interval": Setting(30, "Between two heartbeats of a run, seconds."),
-        "task_instance_interval": Setting(90, "Between two heartbeats of an attempt, seconds."),
-        "report_by_buffer": Setting(3.1, "Overdue after this many intervals."),
+        "workflow_run_interval": Setting(30, "Interval between heartbeats of a run, seconds."),
+        "task_instance_interval": Setting(90, "Interval between heartbeats of an attempt, seconds."),
+        "report_by_buffer": Setting(3.1, "Number of intervals after which a heartbeat is overdue."),
     },
     "distributor": {
-        "poll_interval": Setting(10, "Longest time between two questions to a cluster about its jobs, seconds."),
-        "cluster_calls_per_minute": Setting(60, "Watching a cluster takes at most so many calls of its commands."),
-        "hand_ahead_expiry": Setting(30, "Work handed ahead may be started this long after the last answer, seconds."),
-    },
-    "worker_node": {
-        "command_interrupt_timeout": Setting(10, "Between SIGINT and SIGKILL, seconds."),
-        "shell": Setting("/bin/sh", "Shell that runs the commands."),
-    },
-    "multiprocess": {
-        "slots": Setting(0, "Cores' worth of commands that run at once on this machine; 0: the CPUs that may be used."),
-    },
-    "reaper": {
-        "poll_interval_minutes": Setting(5, "Between two passes of the reaper, minutes."),
-    },
-    "server": {
-        "idle_timeout": Setting(900, "An embedded server that nobody uses ends after this time, seconds."),
-        "start_timeout": Setting(60, "Longest wait for an embedded server to start, seconds."),
-        "long_poll": Setting(30, "How long a request is held open, seconds."),
-        "host": Setting(
-            "127.0.0.1",
-            "Address on which an embedded server listens beside its Unix socket; this host's is added for remote jobs.",
+        "poll_interval": Setting(10, "Longest interval between two polls of a cluster, seconds."),
+        "cluster_calls_per_minute": Setting(60, "Maximum number of calls of a cluster's commands for polling."),
+        "submission_retry_timeout": Setting(
+            600,
+            "How long a submission that fails for an unknown reason, or a command whose folder is unusable, is retried"
+            " before it fails, seconds.",
+        ),
+        "hand_ahead_expiry": Setting(
+            30, "Prefetched work may start this long after the last response of the server, seconds."
         ),
     },
+    "run": {
+        "timeout": Setting(0, "Timeout of a run, seconds; 0: none. Running tasks finish."),
+        "on_change": Setting(
+            "error",
+            "What a resume does with tasks whose definition changed: `error`, `rerun`, `rerun-only`, `keep`, or one of"
+            ' these for each template as JSON, such as `{"sum": "keep", "*": "rerun"}`.',
+        ),
+        "allow_removal": Setting(
+            False, "Whether a resume may remove recorded tasks that the script no longer contains."
+        ),
+        "plan": Setting("", "`table` or `json`: print what a run would do and exit instead of running."),
+    },
+    "worker_node": {
+        "command_interrupt_timeout": Setting(10, "Time from SIGINT to SIGKILL, seconds; SIGTERM is sent halfway."),
+        "shell": Setting("/bin/sh", "Shell that runs the commands, with its options, such as `bash -euo pipefail`."),
+    },
+    "multiprocess": {
+        "slots": Setting(0, "Number of cores for commands on this machine; 0: all CPUs available to the process."),
+        "gpus": Setting("", "Indices of this machine's GPUs, such as 0,1; 'none'; or empty: those that are detected."),
+        "resources": Setting("", "Other countable resources of this machine, such as licence=3,scratch=2."),
+    },
+    "reaper": {
+        "poll_interval_minutes": Setting(5, "Interval between two passes of the reaper, minutes."),
+    },
+    "server": {
+        "idle_timeout": Setting(900, "An idle embedded server exits after this time, seconds."),
+        "start_timeout": Setting(60, "Longest wait for the embedded server to start, seconds."),
+        "long_poll": Setting(30, "Duration of a long poll, seconds."),
+        "host": Setting(
+            "127.0.0.1",
+            "Address on which the embedded server listens besides its Unix socket; for remote jobs, it also listens on"
+            " the host's addresses.",
+        ),
+        "ports": Setting("", "Ports on which the embedded server may listen, such as 40000-40100; empty: any."),
+    },
     "supervisor": {
-        "idle_timeout": Setting(60, "A supervisor with nothing to run and nobody connected ends after this, seconds."),
+        "idle_timeout": Setting(60, "An idle supervisor without connections exits after this time, seconds."),
         "cgroups": Setting(
-            True, "Hold local commands to the memory they asked for by cgroups where possible; otherwise by watching."
+            True, "Enforce the memory request of local commands with cgroups if possible; otherwise by measuring."
         ),
     },
 }
+#: Key for a section of a file that does not exist in the settings; its content is kept unchanged.
+WHOLE_SECTION: Final = ""
+#: What `./jobmon.yaml` may set: nothing that selects a program, an address or a credential, or determines what is done.
+LOCAL_SETTINGS: Final = frozenset(
+    {
+        *("http.request_timeout", "http.retries_attempts", "http.retries_timeout"),
+        *("db.startup_timeout", "db.pool.size", "db.pool.max_overflow", "db.pool.recycle", "db.pool.pre_ping"),
+        *("heartbeat.workflow_run_interval", "heartbeat.task_instance_interval", "heartbeat.report_by_buffer"),
+        *("distributor.poll_interval", "distributor.cluster_calls_per_minute"),
+        *("distributor.submission_retry_timeout", "distributor.hand_ahead_expiry"),
+        *("worker_node.command_interrupt_timeout", "multiprocess.slots", "reaper.poll_interval_minutes"),
+        *("multiprocess.gpus", "multiprocess.resources"),
+        *("server.idle_timeout", "server.start_timeout", "server.long_poll"),
+        *("supervisor.idle_timeout", "supervisor.cgroups", "run.timeout"),
+    }
+)
 
 
 def data_directory(environment: Mapping[str, str] | None = None) -> Path:
@@ -90,39 +146,45 @@ def data_directory(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def config_file(environment: Mapping[str, str] | None = None) -> Path | None:
-    """Return the configuration file in force, or None.
+    """Return the configuration file in use, or None; `./jobmon.yaml` may add to it.
 
     Raises:
-        ConfigError: `JOBMON_CONFIG_FILE` names a file that is not there.
+        ConfigError: `JOBMON_CONFIG_FILE` or `JOBMON__CONFIG_FILE` names a file that does not exist.
     """
     environment = os.environ if environment is None else environment
-    if named := environment.get("JOBMON_CONFIG_FILE"):
-        if not Path(named).is_file():
-            raise ConfigError(f"JOBMON_CONFIG_FILE names {named!r}, which is no file.")
-        return Path(named)
-    candidates = (Path("jobmon.yaml"), Path.home() / ".jobmon.yaml")
-    return next((path for path in candidates if path.is_file()), None)
+    for variable in FILE_VARIABLES:
+        if named := environment.get(variable):
+            if not Path(named).is_file():
+                raise ConfigError(f"{variable} names {named!r}, which is not a file.")
+            return Path(named)
+    home = Path.home() / ".jobmon.yaml"
+    return home if os.path.lexists(home) else None
 
 
 class JobmonConfig:
     """Reads the settings.
 
     Args:
-        filepath: a YAML file instead of the usual one.
-        dict_config: {section: {key: value}}, stronger than everything else.
+        filepath: a YAML file instead of the default one.
+        dict_config: {section: {key: value}}, takes precedence over everything else.
 
     Raises:
-        ConfigError: the file is not a mapping of sections, or names a setting that does not exist.
+        ConfigError: the file is not a mapping of sections, or `dict_config` names a setting that does not exist.
+        UntrustedFile: another user could have written the file, or could read the token in it.
     """
 
     def __init__(self, filepath: str | Path = "", dict_config: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         found = Path(filepath) if filepath else config_file()
         self.filepath = found
-        self._file = _flattened(_read_yaml(found), str(found)) if found is not None else {}
+        self._file = _read_settings(found) if found is not None else {}
+        is_named = filepath or any(map(os.environ.get, FILE_VARIABLES))
+        self._local = {} if is_named else _read_local(Path(LOCAL_FILE_NAME))
         self._code = _flattened(dict_config or {}, "dict_config")
+        for section, key in self._code:
+            _setting(section, key)
 
     def get(self, section: str, key: str) -> Any:
-        """Return a setting's value; text from the environment stays text.
+        """Return the value of the setting `key` of a `section`; text from the environment is not converted.
 
         Raises:
             ConfigError: there is no such setting.
@@ -137,15 +199,33 @@ class JobmonConfig:
         variable = environment_variable(section, key)
         if variable in os.environ:
             return os.environ[variable], "environment"
+        if (section, key) in self._local:
+            return _expanded(self._local[section, key]), LOCAL_FILE_NAME
         if (section, key) in self._file:
-            return self._file[section, key], str(self.filepath)
+            return _expanded(self._file[section, key]), str(self.filepath)
         return setting.default, "default"
 
-    def get_int(self, section: str, key: str) -> int:
-        """Return a whole number.
+    def token(self) -> str:
+        """Return `http.token`, which is bound to the server for which it was given.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the file that contains it names another server than the one in use.
+        """
+        token, origin = self.origin("http", "token")
+        used = str(self.get("http", "service_url") or "").strip().rstrip("/")
+        meant = str(_expanded(self._file.get(("http", "service_url"))) or "").strip().rstrip("/")
+        if token and origin == str(self.filepath) and meant and used != meant:
+            raise ConfigError(
+                f"http.token in {origin} was saved for {meant}, but http.service_url is now {used or 'empty'}, so it is"
+                f" not sent there. Set {environment_variable('http', 'token')} to that server's token, or to nothing."
+            )
+        return str(token or "")
+
+    def get_int(self, section: str, key: str) -> int:
+        """Return the setting `key` of a `section` as an integer.
+
+        Raises:
+            ConfigError: the value is not an integer.
         """
         number = self.get_float(section, key)
         if not number.is_integer():
@@ -153,10 +233,10 @@ class JobmonConfig:
         return int(number)
 
     def get_float(self, section: str, key: str) -> float:
-        """Return a number.
+        """Return the setting `key` of a `section` as a number.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the value is not a number.
         """
         value = self.get(section, key)
         try:
@@ -167,10 +247,10 @@ class JobmonConfig:
             raise self._unreadable(section, key, "a number") from None
 
     def get_boolean(self, section: str, key: str) -> bool:
-        """Return a truth value: true, yes, on, 1 or false, no, off, 0.
+        """Return the setting `key` of a `section` as a boolean: true, yes, on, 1 or false, no, off, 0.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the value is none of these.
         """
         value = str(self.get(section, key)).strip().lower()
         if value in ("true", "yes", "on", "1"):
@@ -187,27 +267,27 @@ class JobmonConfig:
         """
         return {key: self.get(section, key) for key in _section(section)}
 
+    @also_named(val="value")
     def set(self, section: str, key: str, value: Any) -> None:
-        """Change a setting in this object; `write` saves it."""
+        """Set `key` of a `section` to a `value` in this object; `write` saves it."""
         _setting(section, key)
         self._code[section, key] = value
 
     def write(self, filepath: str | Path = "") -> Path:
-        """Save what the file held and what was set in code; return the path written, by default `~/.jobmon.yaml`."""
+        """Save the file's content and what was set in code; return the path written, by default `~/.jobmon.yaml`."""
         import yaml
 
         path = Path(filepath) if filepath else self.filepath or Path.home() / ".jobmon.yaml"
-        sections: dict[str, dict[str, Any]] = {}
+        sections: dict[str, Any] = {}
         for (section, key), value in {**self._file, **self._code}.items():
-            sections.setdefault(section, {})[key] = value
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        before = path.stat().st_mode & 0o777 if path.exists() else 0o666
-        # a file that holds a token is its owner's alone, from its first moment
-        mode = 0o600 if sections.get("http", {}).get("token") else before
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(yaml.safe_dump(sections, sort_keys=True))
-        temporary.replace(path)
+            if key == WHOLE_SECTION:
+                sections[section] = value
+            else:
+                sections.setdefault(section, {})[key] = value
+        try:
+            _replace(trust.resolved(str(path)), yaml.safe_dump(sections, sort_keys=True), sections)
+        except trust.Untrusted as error:
+            raise UntrustedFile(str(error)) from None
         return path
 
     def _unreadable(self, section: str, key: str, wanted: str) -> ConfigError:
@@ -219,6 +299,11 @@ class JobmonConfig:
 def environment_variable(section: str, key: str) -> str:
     """Return the name of the variable that overrides a setting; a dot in the key is a double underscore."""
     return f"{ENVIRONMENT_PREFIX}{section}__{key.replace('.', '__')}".upper()
+
+
+def _expanded(value: Any) -> Any:
+    """Replace `$NAME` and `${NAME}` in a text by the environment variable; unset ones are left unchanged."""
+    return os.path.expandvars(value) if isinstance(value, str) else value
 
 
 def _section(section: str) -> Mapping[str, Setting]:
@@ -236,36 +321,113 @@ def _setting(section: str, key: str) -> Setting:
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}."
+    return f"; did you mean {near[0]!r}?" if near else f"; valid names: {', '.join(known)}."
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
+def _replace(path: str, text: str, sections: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write a file atomically. A file that contains a token is never accessible to other users."""
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
+    with open(trust.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8") as file:
+        if os.path.exists(path) and not _holds_token(sections):
+            os.fchmod(file.fileno(), os.stat(path).st_mode & 0o777)
+        file.write(text)
+    os.replace(temporary, path)
+
+
+def _holds_token(sections: Mapping[str, Any]) -> bool:
+    http = sections.get("http")
+    return isinstance(http, Mapping) and bool(http.get("token"))
+
+
+def _read_settings(path: Path) -> dict[tuple[str, str], Any]:
+    """Return the settings of a file.
+
+    Raises:
+        ConfigError: it cannot be read as settings.
+        UntrustedFile: another user could have written it, or could read the token in it.
+    """
+    try:
+        real = trust.resolved(str(path))
+        sections = _parsed(trust.read_file(real), path)
+        if _holds_token(sections) and os.stat(real).st_uid == os.geteuid():
+            os.close(trust.open_file(real, is_secret=True))
+    except trust.Untrusted as error:
+        raise UntrustedFile(f"The settings file is rejected: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"Configuration file {path} cannot be read: {error}") from error
+    settings = _flattened(sections, str(path))
+    _warn_of_unknown(settings, path)
+    return settings
+
+
+def _read_local(path: Path) -> dict[tuple[str, str], Any]:
+    """Return what a file in the working folder may set; a file that another user could have written is skipped."""
+    if not os.path.lexists(path):
+        return {}
+    try:
+        trust.require_folder(os.getcwd())
+        content = trust.read_file(str(path))
+    except OSError as error:
+        _warn_once(f"{path.absolute()} is ignored: {error}")
+        return {}
+    settings = _flattened(_parsed(content, path), str(path))
+    unknown = _warn_of_unknown(settings, path)
+    known = settings.keys() - unknown
+    refused = sorted({f"{section}.{key}" for section, key in known} - LOCAL_SETTINGS)
+    if refused:
+        _warn_once(
+            f"{path.absolute()} cannot set {', '.join(refused)}: a file in the working folder must not decide what runs"
+            " or where a secret is sent. Use ~/.jobmon.yaml, or set JOBMON_CONFIG_FILE to this file."
+        )
+    return {name: settings[name] for name in known if ".".join(name) in LOCAL_SETTINGS}
+
+
+def _warn_of_unknown(settings: Iterable[tuple[str, str]], path: Path) -> set[tuple[str, str]]:
+    """Warn once about settings that do not exist and are ignored; return them. Several versions may share a file."""
+    unknown = set()
+    for section, key in settings:
+        try:
+            _setting(section, key)
+        except ConfigError as error:
+            unknown.add((section, key))
+            _warn_once(f"{path.absolute()}: {error} It is ignored.")
+    return unknown
+
+
+def _warn_once(text: str) -> None:
+    if text not in _warnings:
+        _warnings.add(text)
+        logger.warning("%s", text)
+
+
+def _parsed(content: bytes, path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        found = yaml.safe_load(content.decode())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"Configuration file {path} cannot be read: {error}") from error
-    if content is None:
+    if found is None:
         return {}
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"Configuration file {path} must be a mapping of sections, not {type(content).__name__}.")
-    return content
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"Configuration file {path} must be a mapping of sections, not {type(found).__name__}.")
+    return found
 
 
 def _flattened(sections: Mapping[str, Any], origin: str) -> dict[tuple[str, str], Any]:
-    """Bring {section: {key: value}} (keys may nest: pool: {size: 5}) into {(section, key): value}."""
+    """Flatten {section: {key: value}} (keys may nest: pool: {size: 5}) into {(section, key): value}.
+
+    A section that does not exist in the settings is kept whole.
+    """
     flat: dict[tuple[str, str], Any] = {}
     for section, entries in sections.items():
+        if section not in SETTINGS:
+            flat[section, WHOLE_SECTION] = entries
+            continue
         if not isinstance(entries, Mapping):
             raise ConfigError(f"Section {section!r} in {origin} must be a mapping of settings.")
         for key, value in entries.items():
             nested = value.items() if isinstance(value, Mapping) else ((None, value),)
             for inner, leaf in nested:
-                name = key if inner is None else f"{key}.{inner}"
-                try:
-                    _setting(section, name)
-                except ConfigError as error:
-                    raise ConfigError(f"{error} (in {origin})") from None
-                flat[section, name] = leaf
+                flat[section, key if inner is None else f"{key}.{inner}"] = leaf
     return flat

@@ -1,4 +1,4 @@
-"""The words of the system: status letters, actors, causes. The only module in which a status letter is written out."""
+"""Shared vocabulary: status letters, actors, causes. The only module in which a status letter is written out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 MAX_CONCURRENTLY_RUNNING: Final = 2_147_483_647
 DEFAULT_MAX_ATTEMPTS: Final = 3
 DEFAULT_CLUSTER_NAME: Final = "multiprocess"
-#: Version of the messages between the parts. A server refuses a client of another major version.
+#: Version of the messages between components. A server rejects a client of another major version.
 MESSAGE_VERSION: Final = 1
 LOG_TAIL_BYTES_MAX: Final = 10 * 1024
-#: Parameters of `create_task` and `create_tasks`: an argument of such a name could never be given.
+#: Parameters of `create_task` and `create_tasks`: a template argument with such a name could never be given.
 RESERVED_NAMES: Final = frozenset(
     {
         "self",
@@ -42,6 +42,7 @@ class TaskStatus(StrEnum):
     ERROR_RECOVERABLE = "E"
     ADJUSTING_RESOURCES = "A"
     ERROR_FATAL = "F"
+    REMOVED = "X"
 
 
 class TaskInstanceStatus(StrEnum):
@@ -94,8 +95,17 @@ class WorkflowStatus(StrEnum):
     FAILED = "F"
 
 
+class AgentStatus(StrEnum):
+    """States of an agent, a program that runs the commands of attempts that it claimed."""
+
+    ACTIVE = "A"
+    DRAINING = "D"
+    CLOSED = "C"
+    LOST = "L"
+
+
 class Actor(StrEnum):
-    """Who may ask for a transition."""
+    """Who may request a transition."""
 
     CLIENT = "client"
     DISTRIBUTOR = "distributor"
@@ -119,14 +129,30 @@ class Cause(StrEnum):
     KILLED = "killed"
     KILLED_FOR_RESUME = "killed for resume"
     WORKER_LOST = "worker lost"
+    NEVER_CONNECTED = "worker never connected"
+    NO_PYTHON = "no usable Python"
     SUPERVISOR_LOST = "supervisor lost"
+    KILLED_ITS_PARENT = "killed its parent"
     NO_DISTRIBUTOR_ID = "no distributor id"
     NO_HEARTBEAT = "no heartbeat"
     SUBMISSION_FAILED = "submission failed"
 
 
+class MaxConcurrentlyRunning:
+    """The concurrency limit that means "no limit", under the name that existing scripts use."""
+
+    MAXCONCURRENTLYRUNNING: Final = MAX_CONCURRENTLY_RUNNING
+
+
+class EndReason(StrEnum):
+    """Why a run ended before its workflow was complete, if its status does not tell. Stored with the run."""
+
+    TIMED_OUT = "timed out"
+    INTERRUPTED = "interrupted"  # its client died, or its machine was switched off
+
+
 class ResourceType(StrEnum):
-    """What a stored request is: as asked for, as checked against the queue, as raised after a resource error."""
+    """What a stored request is: as requested, as validated against the queue, or as raised after a resource error."""
 
     ORIGINAL = "original"
     VALIDATED = "validated"

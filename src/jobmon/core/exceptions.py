@@ -2,15 +2,21 @@
 
 JobmonError
 ├── ConfigError (ValueError)
-├── InvalidResponse                      the server answered something we do not understand, or failed
-├── InvalidRequest                       the server refused the request and says why
-│   └── StaleRun                         the run was replaced by a newer one (fenced off)
-├── ServerUnavailable                    no answer from the server
+│   └── UntrustedFile                    another user could have planted a file or folder
+├── InvalidResponse                      the server's response cannot be parsed, or the server failed
+├── InvalidRequest                       the server rejected the request and says why
+│   ├── StaleRun                         the run was replaced by a newer one (fenced off)
+│   ├── AttemptOver                      the attempt has ended, or is to be terminated
+│   └── AttemptUnknown                   the server has no such attempt
+├── ServerUnavailable                    no response from the server
 ├── TransitionError
 │   └── InvalidStateTransition
 ├── WorkflowRunStateError
 │   └── ResumeSet
-├── WorkflowAlreadyExists, WorkflowAlreadyComplete, WorkflowNotResumable, EmptyWorkflowError
+├── WorkflowAlreadyExists
+│   └── WorkflowChanged                  recorded with a different definition
+├── WorkflowVersionConflict              another client changed it in the meantime
+├── WorkflowAlreadyComplete, WorkflowNotResumable, EmptyWorkflowError
 ├── NodeDependencyNotExistError, DuplicateNodeArgsError, CyclicGraphError   (ValueError)
 ├── InvalidMemoryFormat (ValueError)
 │   └── InvalidMemoryUnit
@@ -18,6 +24,11 @@ JobmonError
 ├── CallableReturnedInvalidObject (ValueError)
 ├── RemoteExitInfoNotAvailable
 ├── ClusterUnavailable
+│   ├── ClusterFull
+│   └── SubmissionDeferred
+├── SubmissionRejected
+├── ClusterUnusable
+├── ArraysUnsupported
 ├── DistributorStartupTimeout, DistributorNotAlive, DistributorUnexpected, DistributorInterruptedError
 ├── PluginError
 └── WorkflowTestError
@@ -27,57 +38,95 @@ The class docstring is the default message.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from jobmon.core.terminal import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
 
 class JobmonError(Exception):
     """Something went wrong in Jobmon."""
 
+    #: Status and content (None: not a `Problem`) of the server's response that caused this error, if any.
+    answer: tuple[int, dict[str, Any] | None] | None = None
+    #: Values for programs, such as the id of a workflow.
+    details: Mapping[str, Any] = MappingProxyType({})
+
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message if message is not None else (type(self).__doc__ or type(self).__name__))
+        text = message if message is not None else (type(self).__doc__ or type(self).__name__)
+        super().__init__(plain(text))  # the message may quote untrusted text
 
 
 class ConfigError(JobmonError, ValueError):
-    """A setting is missing or cannot be understood."""
+    """A setting is missing or invalid."""
+
+
+class UntrustedFile(ConfigError):
+    """Another user could have planted this file or folder; it is not read."""
 
 
 class InvalidResponse(JobmonError):
-    """The server's answer cannot be understood."""
+    """The server's response cannot be parsed."""
 
 
 class InvalidRequest(JobmonError):
-    """The server refused the request."""
+    """The server rejected the request."""
 
 
 class StaleRun(InvalidRequest):
-    """This workflow run was replaced by a newer one; it may not queue or launch any more."""
+    """This workflow run was replaced by a newer one; it may not queue or launch anything more."""
+
+
+class AttemptOver(InvalidRequest):
+    """The attempt has ended, or is to be terminated; nothing more can be reported about it."""
+
+
+class AttemptUnknown(InvalidRequest):
+    """The server has no such attempt."""
 
 
 class ServerUnavailable(JobmonError):
-    """The Jobmon server does not answer."""
+    """The Jobmon server does not respond."""
 
 
 class TransitionError(JobmonError):
-    """A change of status was refused."""
+    """A status change was rejected."""
 
 
 class InvalidStateTransition(TransitionError):
-    """This change of status is not in the table of transitions."""
+    """This status change is not in the table of transitions."""
 
     @classmethod
     def of(cls, machine: str, identity: object, source: str, target: str) -> InvalidStateTransition:
-        """Name the machine, the row and both states."""
+        """Return an error that names the machine, the row and both states."""
         return cls(f"{machine} {identity} cannot go from {source} to {target}.")
 
 
 class WorkflowRunStateError(JobmonError):
-    """The workflow run is in a state in which this cannot be done."""
+    """The status of the workflow run does not allow this operation."""
 
 
 class ResumeSet(WorkflowRunStateError):
-    """Another client resumes this workflow; this run ends."""
+    """Another client is resuming this workflow; this run stops."""
 
 
 class WorkflowAlreadyExists(JobmonError):
     """A workflow with these workflow_args and tasks exists already; pass resume=True to continue it."""
+
+
+class WorkflowChanged(WorkflowAlreadyExists):
+    """The workflow is recorded with a different definition. `plan` says what a run with the new one would do."""
+
+    #: The `jobmon.client.plan.Plan`.
+    plan: Any = None
+
+
+class WorkflowVersionConflict(JobmonError):
+    """The workflow was changed in the meantime; plan again."""
 
 
 class WorkflowAlreadyComplete(JobmonError):
@@ -88,7 +137,7 @@ class WorkflowNotResumable(JobmonError):
     """The workflow cannot be resumed now."""
 
 
-class EmptyWorkflowError(JobmonError):
+class EmptyWorkflowError(JobmonError, RuntimeError):
     """The workflow has no tasks; add some with workflow.add_tasks()."""
 
 
@@ -125,11 +174,30 @@ class RemoteExitInfoNotAvailable(JobmonError):
 
 
 class ClusterUnavailable(JobmonError):
-    """The cluster does not answer, or not in a way that can be understood: asked again later, no task fails by it."""
+    """The cluster does not respond, or its response cannot be parsed; the call is retried and fails no task."""
 
 
 class ClusterFull(ClusterUnavailable):
-    """The cluster takes no further jobs now; nothing was submitted. Tried again later, no task fails by it."""
+    """The cluster accepts no more jobs now; nothing was submitted. The submission is retried and fails no task."""
+
+
+class SubmissionDeferred(ClusterUnavailable):
+    """The cluster failed to accept a submission, for a reason that may be transient; nothing was submitted.
+
+    It is retried with growing pauses for `distributor.submission_retry_timeout`, then rejected; no attempt is charged.
+    """
+
+
+class SubmissionRejected(JobmonError):
+    """The cluster permanently rejects a submission, so retrying is pointless; the task fails with this text."""
+
+
+class ClusterUnusable(JobmonError):
+    """The program that runs commands on this cluster cannot be started; restarting the distributor does not help."""
+
+
+class ArraysUnsupported(JobmonError):
+    """The cluster has no arrays; jobs are submitted one by one."""
 
 
 class DistributorStartupTimeout(JobmonError):
@@ -141,7 +209,7 @@ class DistributorNotAlive(JobmonError):
 
 
 class DistributorUnexpected(JobmonError):
-    """The distributor answered something unexpected."""
+    """The distributor sent an unexpected response."""
 
 
 class DistributorInterruptedError(JobmonError):

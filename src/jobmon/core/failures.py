@@ -1,8 +1,8 @@
-"""What failures have in common: messages without what differs from task to task, and what they concentrate on. Pure.
+"""Find what failures have in common: messages without task-specific parts, and concentrations. Pure functions.
 
-Whether failures concentrate on a host or a value is judged by Fisher's exact test (one side of the hypergeometric
-distribution), corrected for how many hosts and values were tried (Bonferroni): with enough of them, one always looks
-bad.
+Fisher's exact test (one side of the hypergeometric distribution) determines whether failures concentrate on a host or a
+value. It is corrected for the number of hosts and values tried (Bonferroni): among many, one always looks bad by
+chance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Chance, after correction, below which a concentration is told.
+#: Chance, after correction, below which a concentration is reported.
 CHANCE_MAX: Final = 0.01
 MESSAGE_CHARACTERS_MAX: Final = 300
 HOSTS_NAMED_MAX: Final = 5
@@ -30,7 +30,7 @@ _SPACE: Final = re.compile(r"\s+")
 
 
 def normalized(message: str) -> str:
-    """Return what a message says without what differs from task to task.
+    """Return a message without the parts that differ from task to task.
 
     >>> normalized("cannot read /data/17.csv: line 3 at 0x7ffe12")
     'cannot read <path>: line <n> at <hex>'
@@ -43,7 +43,7 @@ def normalized(message: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An attempt that failed."""
+    """A failed attempt."""
 
     attempt_id: int
     task_id: int
@@ -58,7 +58,7 @@ class Failure:
 
     @property
     def ending(self) -> str:
-        """How it ended, in a few words."""
+        """The outcome in a few words."""
         if self.signal is not None:
             return f"signal {self.signal}"
         if self.exit_code is not None:
@@ -68,7 +68,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Failures that are alike. `hosts`: those with most of them, and how many."""
+    """Failures that are alike. `hosts`: the hosts with most of them, and how many."""
 
     template: str
     ending: str
@@ -82,7 +82,7 @@ class Group:
 
 
 def grouped(failures: Iterable[Failure]) -> list[Group]:
-    """Bring failures together that are alike, the largest group first. The newest of each is the example."""
+    """Group failures that are alike, the largest group first. The newest failure of each group is the example."""
     alike: dict[tuple[str, str, str, str], list[Failure]] = {}
     for failure in failures:
         key = (failure.template, failure.ending, failure.cause, normalized(failure.message))
@@ -109,7 +109,10 @@ def _group(key: tuple[str, str, str, str], members: list[Failure]) -> Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Of all that ended, `count` had this and `failed` of them failed. `what`: "host", or the name of an argument."""
+    """Of all attempts or tasks that ended, `count` had this value, and `failed` of these failed.
+
+    `what`: "host", or the name of an argument.
+    """
 
     what: str
     value: str
@@ -119,7 +122,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concentration:
-    """A share of the failures too large for chance. `chance` is corrected for all that was tried."""
+    """A share of the failures that is too large for chance. `chance` is corrected for everything that was tried."""
 
     share: Share
     failures: int
@@ -128,20 +131,20 @@ class Concentration:
 
 
 def concentrations(shares: Iterable[Share], failures: int, total: int, tried: int) -> list[Concentration]:
-    """Return what failures concentrate on beyond chance, the least likely first."""
+    """Return the values on which failures concentrate beyond chance, the least likely first."""
     found = [
         Concentration(share=share, failures=failures, total=total, chance=min(1.0, tail * max(1, tried)))
         for share in shares
-        if share.failed * total > share.count * failures  # else there are no more than by chance
+        if share.failed * total > share.count * failures  # otherwise there are no more than expected by chance
         and (tail := chance_of(share.failed, share.count, failures, total)) is not None
     ]
     return sorted((one for one in found if one.chance < CHANCE_MAX), key=lambda one: one.chance)
 
 
 def chance_of(failed: int, count: int, failures: int, total: int) -> float | None:
-    """Return how likely `count` drawn from `total`, of which `failures` failed, hold `failed` or more of them.
+    """Return the probability that `count` of `total`, of which `failures` failed, hold at least `failed` of them.
 
-    None where the figures contradict each other or say nothing. Exact up to rounding.
+    None if the figures contradict each other or carry no information. Exact up to rounding.
 
     >>> round(chance_of(3, 3, 3, 6), 3)
     0.05

@@ -1,9 +1,9 @@
-"""How long a workflow still takes, as a range: from how long tasks of the same templates took, and what is left.
+"""Estimate the time left of a workflow as a range, from observed durations of its templates and the remaining tasks.
 
-With `work` seconds left altogether, `path` seconds on the longest chain of tasks, and `width` tasks at once, no
-schedule ends before `max(path, work / width)`, and none that lets nothing wait without need takes longer than
-`work / width + path` (Graham's bound). Durations are not known but guessed from those seen: each end takes what the
-durations allow on its side. Pure: figures in, figures out.
+With `work` seconds left in total, `path` seconds on the longest chain of tasks, and `width` concurrent tasks, no
+schedule finishes before `max(path, work / width)`, and no schedule that never idles while a task is ready takes longer
+than `work / width + path` (Graham's bound). Durations are not known but estimated from those observed: each end of the
+range uses what the durations allow on its side. Pure functions.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from jobmon.core.sizing import quantile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-#: So many standard deviations to either side.
+#: Number of standard deviations to either side.
 DEVIATIONS: Final = 2.0
 LOW_SHARE: Final = 0.1
 HIGH_SHARE: Final = 0.9
-#: A task that runs is taken to be half way.
+#: A running task is assumed to be half done.
 RUNNING_SHARE_LEFT: Final = 0.5
-#: With so few samples, what a duration may be is stretched to both sides by `FEW_FACTOR`.
+#: With fewer samples than this, the range of a duration is widened by `FEW_FACTOR` on both sides.
 FEW_SAMPLES: Final = 5
 FEW_FACTOR: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
-    """How long tasks of a template took, seconds: `low` and `high` are what a single one may take."""
+    """Durations of a template's tasks, seconds. `low` and `high`: the range for a single task."""
 
     count: int
     mean: float
@@ -42,7 +42,7 @@ class Durations:
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Durations | None:
-        """Sum up what was measured; None: nothing was."""
+        """Summarize measured durations; None: there are none."""
         if not samples:
             return None
         ordered = sorted(samples)
@@ -56,7 +56,7 @@ class Durations:
         )
 
     def sum_of(self, tasks: float) -> tuple[float, float]:
-        """Return what so many tasks take together, from and to: their own spread, and that of the mean."""
+        """Return the range of the total duration of `tasks` tasks, from their own spread and that of the mean."""
         if tasks <= 0:
             return 0.0, 0.0
         spread = DEVIATIONS * self.deviation * math.sqrt(tasks + tasks**2 / self.count)
@@ -67,7 +67,7 @@ class Durations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
-    """What is left of a template: tasks that still have to end, those of them that run; None: none was seen to end."""
+    """The remaining tasks of a template: unfinished ones, and how many of them are running; None: no duration known."""
 
     left: int
     running: int
@@ -76,7 +76,7 @@ class Rest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeLeft:
-    """Seconds, from and to. `unknown`: tasks of templates of which none ended, for which nothing is counted."""
+    """A range in seconds. `unknown`: tasks of templates without a finished task, which the range excludes."""
 
     low: float
     high: float
@@ -84,13 +84,13 @@ class TimeLeft:
 
 
 def time_left(rests: Iterable[Rest], path: tuple[float, float], width: float, width_most: float) -> TimeLeft | None:
-    """Return how long it still takes; None where nothing is known.
+    """Return the time left; None if nothing is known.
 
     Args:
-        rests: what is left, by template.
-        path: the longest chain of tasks that are left, from and to, seconds.
-        width: how many tasks run at once on average; below 1 where there are pauses between them.
-        width_most: how many might, where more were ready.
+        rests: the remaining tasks, by template.
+        path: range of the longest chain of remaining tasks, seconds.
+        width: average number of concurrent tasks; below 1 if there are pauses between them.
+        width_most: how many could run concurrently if more were ready.
     """
     low = high = 0.0
     unknown = known = 0
@@ -110,7 +110,7 @@ def time_left(rests: Iterable[Rest], path: tuple[float, float], width: float, wi
 
 
 def width_of(spans: Iterable[tuple[float, float]]) -> float:
-    """Return how many ran at once on average, from (start, seconds) of those that ended last; 0: nothing is known."""
+    """Return the average concurrency, from (start, seconds) of the tasks that ended last; 0: nothing is known."""
     given = [(start, seconds) for start, seconds in spans if seconds > 0]
     if not given:
         return 0.0
@@ -125,9 +125,9 @@ def longest_path(
     """Return the weight of the heaviest chain of tasks.
 
     Args:
-        weights: task -> weight; only these count.
-        members: set -> tasks for which its users wait.
-        users: set -> tasks that wait for it.
+        weights: task -> weight; only these tasks count.
+        members: set -> the tasks in it, on which its users depend.
+        users: set -> the tasks that depend on it.
     """
     open_members = {number: sum(1 for task in tasks if task in weights) for number, tasks in members.items()}
     sets_of, sets_before = _by_task(weights, members), _by_task(weights, users)

@@ -1,27 +1,27 @@
-"""The four state machines and how they move each other. This file is the law; everything else asks it.
+"""Define the four state machines and how they drive each other. All transition rules are in this module.
 
-Two rules. Everything that decides whether a status may change must live here. And this file does not know who
-runs it: no clock, no database, no network.
+Two rules apply to it. Everything that decides whether a status may change lives here. This module does not depend
+on its caller: it uses no clock, no database and no network.
 
-The theory. There are four machines: a *task* (the intent to run a command), a *task instance* (one attempt at
-it), a *workflow run* (one start or resume) and a *workflow*. Only two of them are moved by events from outside:
-attempts, by the reports of distributors and workers, and runs, by their orchestrator. The other two follow:
-a task follows its newest attempt (`TASK_OF_INSTANCE`), a workflow follows its newest run (`WORKFLOW_OF_RUN`), where
-only runs that came as far as LINKING count: one that is stopped or given up before it recorded anything does not move
-a workflow that another run leads. (While no run came so far, the newest leads.)
+There are four machines: a *task* (the intent to run a command), a *task instance* (one attempt to run it), a *workflow
+run* (one start or resume) and a *workflow*. External events move only two of them: attempts, through the reports of
+distributors and workers, and runs, through their orchestrator. The other two follow: a task follows its newest attempt
+(`TASK_OF_INSTANCE`) and a workflow follows its newest run (`WORKFLOW_OF_RUN`). Only runs that reached LINKING count
+here, so a run that is stopped or abandoned before it recorded anything does not move a workflow that another run
+leads. (While no run has reached LINKING, the newest run leads.)
 
-Messages come late, twice, out of order or never. So a verdict on a pair of states is one of three:
+Messages may arrive late, twice, out of order or never. The verdict on a pair of states is therefore one of three:
 
-* LEGAL: an edge of the table. Do it.
-* LATE: a known race. A message overtaken by a later one, or repeated. Ignore it, count it.
-* ILLEGAL: nobody could have sent this if every part worked. A bug; raise it.
+* LEGAL: an edge of the table. Apply it.
+* LATE: a known race, in which a message was repeated or overtaken by a later one. Ignore and count it.
+* ILLEGAL: no correct component could have sent the message. This is a bug; raise it.
 
-An edge has a source, a target, the actors who may ask for it and the reason it exists. One more table,
-`REDIRECTS`, is for an attempt in KILL_SELF: however it fails then, it was killed, so it ends as ERROR.
+An edge has a source, a target, the actors that may request it, and the reason it exists. A second table, `REDIRECTS`,
+covers attempts in KILL_SELF: whichever way such an attempt fails, it was killed, so it is recorded as ERROR.
 
-What the tables cannot say, and where it is: whether a failed task has attempts left is a count, so the step from
-ERROR_RECOVERABLE onward is chosen by `core.retry`; that a report of an attempt which is no longer its task's newest
-never moves the task, and which run leads a workflow, are guards in `server.transitions`.
+Two kinds of rules cannot be expressed in the tables. Whether a failed task has attempts left is a count, so
+`core.retry` chooses the transition out of ERROR_RECOVERABLE. Guards in `server.transitions` determine which run leads
+a workflow, and ensure that a report about a superseded attempt never moves its task.
 
 The documentation page with its diagrams is generated from these tables (`make docs`).
 """
@@ -43,7 +43,7 @@ Status = TaskStatus | TaskInstanceStatus | WorkflowRunStatus | WorkflowStatus
 
 
 class Machine(StrEnum):
-    """Which of the four."""
+    """One of the four state machines."""
 
     TASK = "task"
     TASK_INSTANCE = "task instance"
@@ -52,7 +52,7 @@ class Machine(StrEnum):
 
 
 class Verdict(Enum):
-    """What the table says of a pair of states."""
+    """The verdict on a pair of states."""
 
     LEGAL = "legal"
     LATE = "late"
@@ -61,7 +61,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One permitted change. `reopens` marks the named ways out of a terminal state (resume, reset, repair)."""
+    """A permitted transition. `reopens` marks a named way out of a terminal state (resume, reset, repair)."""
 
     source: Status
     target: Status
@@ -84,75 +84,82 @@ _C, _D, _W, _S, _R, _U = Actor.CLIENT, Actor.DISTRIBUTOR, Actor.WORKER, Actor.SE
 
 _TI = TaskInstanceStatus
 _TASK_INSTANCE_EDGES: Final = (
-    *_edges("Q", "I", [_D], "the distributor took the attempt from the server to launch it", _TI),
+    *_edges("Q", "I", [_D], "an agent or distributor claimed the attempt to launch it", _TI),
     *_edges("Q", "E", [_S, _R, _U], "the run was stopped or resumed before anyone launched the attempt", _TI),
-    *_edges("I", "O", [_D], "submitted; the cluster gave it an id", _TI),
-    *_edges("I", "W", [_D], "the cluster refused the submission or gave no id", _TI),
-    *_edges("IO", "R", [_D, _W], "the command was started", _TI),
-    *_edges("IOR", "DEFZU", [_D, _W], "the command ended; a short one may end before anybody said that it runs", _TI),
-    *_edges("O", "X", [_S, _R], "submitted, but no sign of life before the deadline", _TI),
-    *_edges("IOR", "T", [_S, _R], "its heartbeat is overdue; the distributor is asked to find out", _TI),
-    *_edges("T", "R", [_D, _W], "triage found it alive", _TI),
-    *_edges("T", "DEFZU", [_D, _W], "triage, or a report that came meanwhile, found how it ended", _TI),
-    *_edges("IORT", "K", [_S, _R, _U], "the run is stopped or resumed cold: whoever runs it shall end it", _TI),
-    *_edges("K", "E", [_D, _W, _S, _R, _U], "killed as told, or proven gone", _TI),
-    *_edges("K", "D", [_D, _W], "it had finished before the signal reached it; finished work counts", _TI),
+    *_edges("I", "O", [_D], "submitted; the cluster assigned an ID", _TI),
+    *_edges("I", "W", [_D], "the cluster rejected the submission or assigned no ID", _TI),
+    *_edges("IO", "R", [_D, _W], "the command started", _TI),
+    *_edges("IOR", "DEFZU", [_D, _W], "the command exited, possibly before it was reported as running", _TI),
+    *_edges("O", "X", [_S, _R], "submitted, but nothing was received before the deadline", _TI),
+    *_edges("IOR", "T", [_S, _R], "its heartbeat is overdue; the distributor must triage it", _TI),
+    *_edges("T", "R", [_D, _W], "triage found it running", _TI),
+    *_edges("T", "DEFZU", [_D, _W], "triage, or a report received meanwhile, established the outcome", _TI),
+    *_edges("IORT", "K", [_S, _R, _U], "the run was stopped or resumed cold: the attempt must be terminated", _TI),
+    *_edges("K", "E", [_D, _W, _S, _R, _U], "terminated as requested, or proven gone", _TI),
+    *_edges("K", "D", [_D, _W], "it finished before the signal reached it, so its result is kept", _TI),
     *_edges("IORT", "U", [_R], "its executor is proven gone", _TI),
 )
-#: However an attempt in KILL_SELF fails, it ends as ERROR with the cause "killed".
+#: An attempt in KILL_SELF that fails in any way is recorded as ERROR with the cause "killed".
 REDIRECTS: Final = MappingProxyType(
     {(_TI.KILL_SELF, target): _TI.ERROR for target in (_TI("F"), _TI("Z"), _TI("U"), _TI("W"), _TI("X"))}
 )
 
 _T = TaskStatus
 _TASK_EDGES: Final = (
-    *_edges("GA", "Q", [_C], "its upstreams are done and a slot is free: the orchestrator queued it", _T),
-    *_edges("Q", "I", [_D], "follows its attempt", _T),
-    *_edges("QI", "O", [_D], "follows its attempt", _T),
-    *_edges("QIO", "R", [_D, _W], "follows its attempt", _T),
+    *_edges("GA", "Q", [_C], "its upstream tasks are done and the limits allow it: queued to run", _T),
+    *_edges("Q", "I", [_D], "same as its attempt", _T),
+    *_edges("QI", "O", [_D], "same as its attempt", _T),
+    *_edges("QIO", "R", [_D, _W], "same as its attempt", _T),
     *_edges("QIOR", "D", [_D, _W], "its attempt finished", _T),
-    *_edges("QIOR", "E", [_D, _W, _S, _R, _U], "its attempt failed, was lost or was killed", _T),
-    *_edges("QIOR", "F", [_D, _W, _S], "its attempt failed in a way that no retry can mend", _T),
-    *_edges("E", "A", [_S], "a resource ran out and attempts are left: ask for more", _T),
-    *_edges("E", "G", [_S], "attempts are left, or the failure was not the task's fault", _T),
-    *_edges("E", "F", [_S], "no attempts are left", _T),
-    *_edges("QIOREA", "G", [_S, _U], "a resume or reset starts it anew", _T),
-    *_edges("F", "G", [_S, _U], "a resume or reset gives it new attempts", _T, reopens=True),
-    *_edges("D", "G", [_U], "the user wants it run again", _T, reopens=True),
-    *_edges("GEA", "D", [_U], "the user says that it is done", _T),
-    *_edges("F", "D", [_U], "the user says that it is done", _T, reopens=True),
+    *_edges("QIOR", "E", [_D, _W, _S, _R, _U], "its attempt failed, was lost, or was terminated", _T),
+    *_edges("QIOR", "F", [_D, _W, _S], "its attempt failed in a way that a retry cannot fix", _T),
+    *_edges("E", "A", [_S], "a resource ran out and attempts remain: retry with a larger request", _T),
+    *_edges("E", "G", [_S], "attempts remain, or the failure was not charged", _T),
+    *_edges("E", "F", [_S], "no attempts remain", _T),
+    *_edges("QIOREA", "G", [_S, _U], "a resume or reset will rerun it", _T),
+    *_edges("F", "G", [_S, _U], "a resume or reset restored its attempts", _T, reopens=True),
+    *_edges("D", "G", [_U], "the user requested a rerun", _T, reopens=True),
+    *_edges("GEA", "D", [_U], "the user marked it as done", _T),
+    *_edges("F", "D", [_U], "the user marked it as done", _T, reopens=True),
+    *_edges("D", "G", [_C], "a new version changes it or reruns an upstream task", _T, reopens=True),
+    *_edges("GEA", "D", [_C], "a change was reverted: its result is up to date again", _T),
+    *_edges("F", "D", [_C], "a change was reverted: its result is up to date again", _T, reopens=True),
+    *_edges("GEA", "X", [_C], "the new version of its workflow does not contain it", _T),
+    *_edges("DF", "X", [_C], "the new version of its workflow does not contain it", _T, reopens=True),
+    *_edges("X", "GD", [_C], "a new version contains it, possibly again", _T, reopens=True),
 )
 
 _WR = WorkflowRunStatus
 _WORKFLOW_RUN_EDGES: Final = (
-    *_edges("G", "L", [_C], "the client starts to record its tasks", _WR),
+    *_edges("G", "L", [_C], "the client started recording its tasks", _WR),
     *_edges("L", "B", [_C], "everything is recorded", _WR),
-    *_edges("GL", "A", [_C, _R, _S], "the client gave up or died before everything was recorded", _WR),
+    *_edges("GL", "A", [_C, _R, _S], "the client exited or crashed before everything was recorded", _WR),
     *_edges("B", "I", [_C], "the distributor is being started", _WR),
-    *_edges("I", "O", [_C], "the distributor is up", _WR),
+    *_edges("I", "O", [_C], "the distributor is running", _WR),
     *_edges("O", "R", [_C], "the orchestrator queues tasks", _WR),
     *_edges("R", "D", [_C], "every task is done", _WR),
-    *_edges("BIOR", "E", [_C, _R, _S], "a task failed for good, the run timed out, or its client died", _WR),
+    *_edges("BIOR", "E", [_C, _R, _S], "a task failed permanently, the run timed out, or its client crashed", _WR),
     *_edges("GLBIOR", "S", [_C, _U], "the user stopped it", _WR),
     *_edges("GLBIOR", "CH", [_S], "another client asks to take over", _WR),
-    *_edges("CH", "T", [_C, _R, _S], "it made room for its successor", _WR),
-    *_edges("CH", "S", [_C], "the user stopped it while it made room", _WR),
+    *_edges("CH", "T", [_C, _R, _S], "it made way for its successor", _WR),
+    *_edges("CH", "S", [_C], "the user stopped it while it was making way", _WR),
 )
 
 _WF = WorkflowStatus
 _WORKFLOW_EDGES: Final = (
-    *_edges("G", "Q", [_C], "follows its run: bound", _WF),
-    *_edges("Q", "I", [_C], "follows its run", _WF),
-    *_edges("I", "O", [_C], "follows its run", _WF),
-    *_edges("O", "R", [_C], "follows its run", _WF),
+    *_edges("G", "Q", [_C], "same as its run: bound", _WF),
+    *_edges("Q", "I", [_C], "same as its run", _WF),
+    *_edges("I", "O", [_C], "same as its run", _WF),
+    *_edges("O", "R", [_C], "same as its run", _WF),
     *_edges("R", "D", [_C], "every task is done", _WF),
     *_edges("G", "A", [_C, _R, _S], "its run was aborted while it was being recorded", _WF),
     *_edges("GQIOR", "F", [_C, _R, _S, _U], "its run failed or was stopped", _WF),
-    *_edges("GQIOR", "H", [_C, _R, _S], "its run made room for another", _WF),
-    *_edges("QIOR", "G", [_C, _S], "a new run takes over", _WF),
-    *_edges("AFH", "G", [_C, _S, _U], "a new run resumes it, or the user resets it", _WF, reopens=True),
-    *_edges("D", "G", [_U], "the user resets it", _WF, reopens=True),
-    *_edges("GQIOR", "D", [_R, _S], "all its tasks are done though its run did not say so", _WF),
+    *_edges("GQIOR", "H", [_C, _R, _S], "its run made way for another", _WF),
+    *_edges("QIOR", "G", [_C, _S], "a new run took over", _WF),
+    *_edges("AFH", "G", [_C, _S, _U], "a new run resumed it, or the user reset it", _WF, reopens=True),
+    *_edges("D", "G", [_U], "the user reset it", _WF, reopens=True),
+    *_edges("D", "G", [_C], "a new version has tasks to run", _WF, reopens=True),
+    *_edges("GQIOR", "D", [_R, _S], "all its tasks are done, but its run did not report it", _WF),
     *_edges("AFH", "D", [_R, _S], "repair: all its tasks are done", _WF, reopens=True),
 )
 
@@ -182,23 +189,86 @@ INITIAL: Final[Mapping[Machine, Status]] = MappingProxyType(
 )
 TERMINAL: Final[Mapping[Machine, frozenset[Status]]] = MappingProxyType(
     {
-        Machine.TASK: frozenset(map(TaskStatus, "DF")),
+        Machine.TASK: frozenset(map(TaskStatus, "DFX")),
         Machine.TASK_INSTANCE: frozenset(map(TaskInstanceStatus, "DEFUWXZ")),
         Machine.WORKFLOW_RUN: frozenset(map(WorkflowRunStatus, "ADEST")),
         Machine.WORKFLOW: frozenset(map(WorkflowStatus, "ADHF")),
     }
 )
 
-#: What a distributor or worker may report of an attempt that was handed to it.
+# -- named sets -------------------------------------------------------------------------------------------------------
+# Sets of statuses that several components use. They are tuples because queries bind them too. A test finds sets that
+# are written elsewhere.
+
+#: Attempts that may be running: they were handed out and have not ended.
+TAKEN: Final = (_TI.INSTANTIATED, _TI.LAUNCHED, _TI.RUNNING, _TI.TRIAGING, _TI.KILL_SELF)
+LIVE: Final = (_TI.QUEUED, *TAKEN)
+ENDED: Final = tuple(sorted(TERMINAL[Machine.TASK_INSTANCE]))
+#: Endings for which a task may be blamed, or given more of a resource.
+BLAMED: Final = (_TI.ERROR, _TI.RESOURCE_ERROR)
+FAILED: Final = tuple(status for status in ENDED if status != _TI.DONE)
+#: Attempts that were handed out and whose command is not known to have started.
+UNSTARTED: Final = (_TI.INSTANTIATED, _TI.LAUNCHED)
+#: Attempts whose command is not known to have started, handed out or not.
+NOT_STARTED: Final = (_TI.QUEUED, *UNSTARTED)
+#: Attempts that may not have reached their cluster.
+UNSUBMITTED: Final = (_TI.QUEUED, _TI.INSTANTIATED)
+#: Statuses of an attempt without a recorded cluster id that may have been submitted nevertheless.
+MAYBE_SUBMITTED: Final = (_TI.INSTANTIATED, _TI.TRIAGING)
+#: Attempts whose status requires an action of the component that runs them.
+ORDERS: Final = (_TI.KILL_SELF, _TI.TRIAGING)
+#: Attempts that are triaged when their heartbeat is overdue. LAUNCHED attempts become NO_HEARTBEAT instead.
+TRIAGED_WHEN_OVERDUE: Final = (_TI.INSTANTIATED, _TI.RUNNING)
+#: Attempts that prove that their host can start commands.
+STARTED: Final = (_TI.DONE, _TI.RUNNING)
+
+#: Tasks with an attempt that counts towards the limits.
+IN_FLIGHT: Final = (_T.QUEUED, _T.INSTANTIATING, _T.LAUNCHED, _T.RUNNING)
+#: Tasks whose attempt is waiting to be started. A change to one of these does not wake the orchestrator.
+WAITING_TO_START: Final = (_T.QUEUED, _T.INSTANTIATING, _T.LAUNCHED)
+#: Tasks that may be queued once their dependencies are met.
+QUEUEABLE: Final = (_T.REGISTERING, _T.ADJUSTING_RESOURCES)
+#: Statuses that a task leaves without an external event.
+PASSING: Final = (_T.ADJUSTING_RESOURCES, _T.ERROR_RECOVERABLE)
+#: Tasks that have a result, good or bad.
+CONCLUDED: Final = (_T.DONE, _T.ERROR_FATAL)
+FINAL_TASKS: Final = tuple(sorted(TERMINAL[Machine.TASK]))
+#: Tasks that require no more work.
+SETTLED: Final = (_T.DONE, _T.REMOVED)
+#: Statuses to which a user may set a task.
+SETTABLE: Final = (_T.DONE, _T.REGISTERING)
+
+#: Runs whose orchestrator may queue, and whose agents and distributor may launch.
+QUEUING_RUNS: Final = (_WR.BOUND, _WR.INSTANTIATED, _WR.LAUNCHED, _WR.RUNNING)
+#: Runs that are starting and not under way yet.
+STARTING_RUNS: Final = (_WR.BOUND, _WR.INSTANTIATED, _WR.LAUNCHED)
+#: Runs whose tasks are still being recorded.
+UNBOUND_RUNS: Final = (_WR.REGISTERED, _WR.LINKING)
+#: The statuses that a run passes through, in this order.
+RUN_ORDER: Final = (*UNBOUND_RUNS, *QUEUING_RUNS)
+#: Runs that make way for another one.
+MAKING_ROOM: Final = (_WR.COLD_RESUME, _WR.HOT_RESUME)
+#: Runs that lead their workflow even if not everything was recorded.
+LEADING_RUNS: Final = (_WR.LINKING, *MAKING_ROOM)
+#: Statuses of a run that was closed because it was silent.
+CLOSED_RUNS: Final = (_WR.ERROR, _WR.ABORTED)
+#: Runs whose commands are killed because the run has ended; those of other runs are killed for a resume.
+STOPPED_RUNS: Final = (_WR.STOPPED, _WR.ERROR)
+FINAL_RUNS: Final = tuple(sorted(TERMINAL[Machine.WORKFLOW_RUN]))
+
+#: Workflows without an active run that did not complete.
+INCOMPLETE_WORKFLOWS: Final = (_WF.FAILED, _WF.HALTED, _WF.ABORTED)
+
+#: The statuses that a distributor or worker may report for an attempt that was handed to it.
 REPORTS: Final = frozenset(map(TaskInstanceStatus, "ORDEFZUW"))
 
-#: Races that we know of: source -> targets whose message may still arrive. A repeat (source == target) is always
-#: one, and so is every report about an attempt that has ended.
+#: Known races: source -> targets whose messages may still arrive. A repeat (source == target) is always LATE, and so is
+#: every report about an attempt that has ended.
 _LATE: Final[Mapping[Machine, Mapping[str, str]]] = MappingProxyType(
     {
         # "R": O, I  - the worker's "running" overtook the distributor's "launched"
-        # "K": R, O, T - it was told to end while it was starting or being triaged
-        # "R"/"O"/"T": W - the submission seemed to fail, but the job lives
+        # "K": R, O, T - the attempt was told to terminate while it was starting or being triaged
+        # "R"/"O"/"T": W - the submission seemed to fail, but the job is alive
         Machine.TASK_INSTANCE: {
             "O": "IW",
             "R": "IOWX",
@@ -206,23 +276,24 @@ _LATE: Final[Mapping[Machine, Mapping[str, str]]] = MappingProxyType(
             "K": "IORT",
             **dict.fromkeys("DEFUWXZ", "IORTKDEFUWXZ"),
         },
-        # A task only follows its newest attempt, so what is late for the attempt is late for the task.
+        # A task follows only its newest attempt, so a change that is late for the attempt is late for the task.
         Machine.TASK: {
             "I": "Q",
             "O": "QI",
             "R": "QIO",
             "D": "QIOREAF",
             "F": "QIOREA",
+            "X": "QIOREAF",
             "G": "IORE",
             "A": "IORE",
         },
-        # A resume or stop signal crosses the run's own news; the reaper and the client close the same run.
+        # A resume or stop signal crosses the run's own status updates; the reaper and the client close the same run.
         Machine.WORKFLOW_RUN: {
             "C": "IORDEHLBA",
             "H": "IORDECLBA",
             **dict.fromkeys("ADEST", "ADESTCHIORLB"),
         },
-        # "A": a new run gave up before it recorded anything, while the run before it still leads the workflow
+        # "A": a new run was abandoned before it recorded anything, while the previous run still leads the workflow
         Machine.WORKFLOW: {
             "Q": "A",
             "I": "QA",
@@ -246,22 +317,22 @@ def _table(machine: Machine) -> Mapping[tuple[str, str], Edge]:
 
 
 def _joined(one: Edge, other: Edge) -> Edge:
-    """Several reasons for one pair of states are one edge."""
+    """Merge two edges for the same pair of states, with both reasons, into one."""
     why = one.why if one.why == other.why else f"{one.why}; {other.why}"
     return Edge(one.source, one.target, one.actors | other.actors, why, one.reopens or other.reopens)
 
 
 def table(machine: Machine) -> Mapping[tuple[str, str], Edge]:
-    """Return all edges of a machine by their pair of letters."""
+    """Return all edges of a machine, keyed by their pair of status letters."""
     return _table(machine)
 
 
 @cache
 def judge(machine: Machine, source: str, target: str) -> Verdict:
-    """Say whether a change of status is LEGAL, LATE or ILLEGAL. Total over all pairs of states.
+    """Return whether a status change is LEGAL, LATE or ILLEGAL. Defined for every pair of states.
 
     Raises:
-        ValueError: a letter that is no state of this machine.
+        ValueError: a letter is not a state of this machine.
     """
     states = STATES[machine]
     source, target = states(source).value, states(target).value
@@ -275,7 +346,7 @@ def judge(machine: Machine, source: str, target: str) -> Verdict:
 
 
 def effective_target(machine: Machine, source: str, target: str) -> str:
-    """Return where a report really leads: `target`, or for an attempt in KILL_SELF that failed, ERROR."""
+    """Return the state a report actually leads to: `target`, or ERROR for an attempt in KILL_SELF that failed."""
     if machine is not Machine.TASK_INSTANCE:
         return target
     redirect = REDIRECTS.get((TaskInstanceStatus(source), TaskInstanceStatus(target)))
@@ -284,12 +355,12 @@ def effective_target(machine: Machine, source: str, target: str) -> str:
 
 @cache
 def sources(machine: Machine, target: str, actor: Actor | None = None) -> frozenset[str]:
-    """Return the letters of all states from which `target` may be reached: the guard of a bulk update.
+    """Return the letters of all states from which `target` may be reached. Guards bulk updates.
 
     Args:
-        machine: which machine.
+        machine: the state machine.
         target: the state to reach, after `effective_target`.
-        actor: only edges that this actor may ask for; None: anybody's.
+        actor: consider only edges that this actor may request; None: the edges of all actors.
     """
     target = STATES[machine](target).value
     return frozenset(
@@ -301,17 +372,17 @@ def sources(machine: Machine, target: str, actor: Actor | None = None) -> frozen
 
 @cache
 def may_ask(machine: Machine, source: str, target: str, actor: Actor) -> bool:
-    """Say whether this actor may ask for this edge."""
+    """Return whether the actor may request this transition."""
     edge = _table(machine).get((STATES[machine](source).value, STATES[machine](target).value))
     return edge is not None and actor in edge.actors
 
 
 def is_terminal(machine: Machine, status: str) -> bool:
-    """Say whether nothing but a named resume, reset or repair leads on from here."""
+    """Return whether the status can be left only by a named resume, reset or repair."""
     return STATES[machine](status) in TERMINAL[machine]
 
 
-#: Coupling: what an attempt's new state makes of its task. Absent: the task stays where it is.
+#: Coupling: the task status that follows from an attempt's new status. Absent: the task keeps its status.
 TASK_OF_INSTANCE: Final[Mapping[TaskInstanceStatus, TaskStatus]] = MappingProxyType(
     {
         TaskInstanceStatus.QUEUED: TaskStatus.QUEUED,
@@ -328,7 +399,7 @@ TASK_OF_INSTANCE: Final[Mapping[TaskInstanceStatus, TaskStatus]] = MappingProxyT
     }
 )
 
-#: Coupling: what a run's new state makes of its workflow. Absent: the workflow stays where it is.
+#: Coupling: the workflow status that follows from a run's new status. Absent: the workflow keeps its status.
 WORKFLOW_OF_RUN: Final[Mapping[WorkflowRunStatus, WorkflowStatus]] = MappingProxyType(
     {
         WorkflowRunStatus.LINKING: WorkflowStatus.REGISTERING,
@@ -344,7 +415,7 @@ WORKFLOW_OF_RUN: Final[Mapping[WorkflowRunStatus, WorkflowStatus]] = MappingProx
     }
 )
 
-#: What a run becomes when its client is lost: still recording, making room, or under way.
+#: The status of a run whose client is lost, depending on whether it was still recording, making way, or under way.
 RUN_WHEN_LOST: Final[Mapping[WorkflowRunStatus, WorkflowRunStatus]] = MappingProxyType(
     {
         WorkflowRunStatus.REGISTERED: WorkflowRunStatus.ABORTED,

@@ -1,4 +1,4 @@
-"""The event loop that every actor runs on: uvloop where there is one, which halves what a request costs."""
+"""The event loop of every component: uvloop if it is installed, which halves the cost of a request."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ NEW_OBJECTS_PER_SEARCH: Final = 10_000
 
 
 def run(main: Coroutine[object, object, _Result]) -> _Result:
-    """Run a coroutine to its end in a loop of its own, as `asyncio.run` does."""
+    """Run a coroutine to completion in its own loop, as `asyncio.run` does."""
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         return runner.run(main)
 
 
 def run_process(main: Coroutine[object, object, _Result]) -> _Result:
-    """As `run`, for a process that is ours alone: garbage is searched for seldom, and never in what is there already.
+    """Run a coroutine like `run`, in a process that is ours alone: collect garbage rarely, and ignore existing objects.
 
-    That is a hundred thousand objects of modules, which a search goes through while everybody waits.
+    Modules hold about a hundred thousand objects, which every full collection would traverse while requests wait.
     """
     gc.freeze()
     gc.set_threshold(NEW_OBJECTS_PER_SEARCH)
@@ -33,6 +33,6 @@ def run_process(main: Coroutine[object, object, _Result]) -> _Result:
 def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
-    except ImportError:  # PyPy and others have none
+    except ImportError:  # not available for PyPy and others
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()

@@ -1,14 +1,14 @@
-"""Whether the tasks of a batch get a job each or share jobs: one plain rule. Pure: a request and a few numbers in.
+"""Decide whether the tasks of a batch get a job each or share jobs. Pure functions of a request and a few numbers.
 
-Three modes. *Array*: one step of an array per task. *Pack*: jobs that run the batch's tasks one after another, or
-`pack_width` side by side, until none is left. *Pilot*: such jobs that also go on with what becomes ready later, and
-end when there was nothing to do for a while.
+There are three modes. *Array*: one step of an array per task. *Pack*: jobs that run the batch's tasks one after
+another, or `pack_width` in parallel, until none is left. *Pilot*: such jobs that also continue with tasks that become
+ready later, and exit after they have been idle for a while.
 
-Asked for: `{"pack": N}` makes jobs of about N tasks, `{"pilot": True}` makes pilots; `{"pack": 1}` and
-`{"pilot": False}` give every task a job of its own. Not asked for: tasks are packed when those of their array that are
-done took `SHORT_SECONDS` at most on average, at least `PACKED_TASKS_MIN` are ready, and the request asks for nothing
-that a job has to have for itself (`SHAREABLE_KEYS`). Then a job gets about `JOB_SECONDS` of work, but there are at
-least `JOBS_MIN` jobs, so that they run at the same time.
+On request: `{"pack": N}` makes jobs of about N tasks, `{"pilot": True}` makes pilots; `{"pack": 1}` and
+`{"pilot": False}` give every task its own job. Otherwise tasks are packed if the done tasks of their template took
+at most `SHORT_SECONDS` on average, at least `PACKED_TASKS_MIN` are ready, and the request asks for nothing that a job
+cannot share (`SHAREABLE_KEYS`). A job then gets about `JOB_SECONDS` of work, but there are at least `JOBS_MIN` jobs, so
+that they run in parallel.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.exceptions import JobmonError
 from jobmon.core.resources import Limits
+from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,21 +28,21 @@ if TYPE_CHECKING:
 PACK: Final = "pack"
 PILOT: Final = "pilot"
 WIDTH: Final = "pack_width"
-#: Keys of `compute_resources` by which users choose.
+#: Keys of `compute_resources` with which users choose the mode.
 KEYS: Final = frozenset({PACK, PILOT, WIDTH})
-#: A request with other keys than these is packed only if that was asked for.
+#: A request with other keys than these is packed only on request.
 SHAREABLE_KEYS: Final = KEYS | {"cores", "memory", "runtime", "queue", "project", "stdout", "stderr", "shell", "env"}
 SHORT_SECONDS: Final = 5.0
 PACKED_TASKS_MIN: Final = 8
 JOB_SECONDS: Final = 30.0
 JOBS_MIN: Final = 4
-#: Tasks for each pilot while nobody knows how long they take, and how many pilots an array has at most.
+#: Tasks per pilot while their duration is unknown, and the maximum number of pilots of an array.
 PILOT_TASKS: Final = 25
 PILOT_JOBS_MAX: Final = 64
 PILOT_SECONDS_MIN: Final = 3600.0
 TASKS_PER_JOB_MAX: Final = 100_000
 WIDTH_MAX: Final = 1_024
-#: A packed job asks for this much more time than its tasks may take: for starting, and for the time between them.
+#: Runtime that a packed job requests in addition to that of its tasks: for its start, and for the time between tasks.
 MARGIN_SECONDS: Final = 60.0
 
 
@@ -53,9 +54,28 @@ class Mode(StrEnum):
     PILOT = "pilot"
 
 
+class Basis(StrEnum):
+    """Which tasks were measured, the most significant first; the values are shown to users."""
+
+    THIS_RUN = "in this run"
+    SAME_ARGUMENTS = "with the same node arguments in earlier workflows"
+    TEMPLATE = "of its template in earlier workflows"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How long tasks took on average, seconds, and which tasks."""
+
+    seconds: float
+    basis: Basis
+
+    def __str__(self) -> str:
+        return f"tasks took {self.seconds:.2g} s on average {self.basis}"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be submitted: so many jobs, each with room for `width` tasks at once, for so long (None: not said)."""
+    """What to submit: `jobs` jobs that each run `width` tasks in parallel, and their runtime (None: not requested)."""
 
     mode: Mode
     jobs: int
@@ -64,17 +84,17 @@ class Plan:
 
 
 def problems_with(requested: Mapping[str, Any]) -> list[str]:
-    """Say what is wrong with the keys by which users choose; empty if nothing."""
+    """Return what is wrong with the keys with which users choose the mode; empty if nothing."""
     found = []
     for key, most in ((PACK, TASKS_PER_JOB_MAX), (WIDTH, WIDTH_MAX)):
         value = requested.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most):
-            found.append(f"{key} {value!r} must be a whole number from 1 to {most}")
+            found.append(f"{key} {value!r} must be an integer from 1 to {most}")
     pilot, pack = requested.get(PILOT), requested.get(PACK)
     if pilot is not None and not isinstance(pilot, bool):
         found.append(f"{PILOT} {pilot!r} must be True or False")
     if pilot is True and pack is not None:
-        found.append(f"{PACK} and {PILOT} exclude each other; ask for one of them")
+        found.append(f"{PACK} and {PILOT} are mutually exclusive; request only one of them")
     return found
 
 
@@ -83,8 +103,8 @@ def mode_of(requested: Mapping[str, Any], ready: int, mean_seconds: float | None
 
     Args:
         requested: the request in normal form.
-        ready: how many tasks the batch has.
-        mean_seconds: how long tasks of the array took; None: none is done.
+        ready: number of tasks in the batch.
+        mean_seconds: mean duration of the array's done tasks, seconds; None: none is done.
     """
     pack, pilot = requested.get(PACK), requested.get(PILOT)
     if pilot:
@@ -108,10 +128,10 @@ def plan(
 
     Args:
         requested: the request in normal form.
-        ready: how many tasks the batch has.
-        mean_seconds: how long tasks of the array took; None: none is done.
-        parameters: of the queue; its limits bound the jobs.
-        pilots: how many pilots of the array are there already.
+        ready: number of tasks in the batch.
+        mean_seconds: mean duration of the array's done tasks, seconds; None: none is done.
+        parameters: parameters of the queue; its limits bound the jobs.
+        pilots: how many pilots of the array exist already.
     """
     mode = mode_of(requested, ready, mean_seconds)
     if mode is Mode.ARRAY:
@@ -123,12 +143,13 @@ def plan(
 
 
 def _width(requested: Mapping[str, Any], ready: int, parameters: Mapping[str, Any]) -> int:
-    """Side by side as asked for, as far as the queue has the cores and the memory for it."""
+    """Return how many tasks run in parallel: as requested, as far as the queue has the cores and the memory."""
     width = min(int(requested.get(WIDTH) or 1), ready)
     for key in ("cores", "memory"):
         each, most = requested.get(key), _maximum(key, parameters)
         if isinstance(each, int | float) and each > 0 and most is not None:
-            width = min(width, int(most / each + 1e-9))
+            room = most / each + 1e-9  # may be infinite
+            width = int(room) if room < width else width
     return max(1, width)
 
 
@@ -159,26 +180,61 @@ def _runtime(requested: Mapping[str, Any], mode: Mode, rounds: int, parameters: 
     return seconds if most is None else min(seconds, most)
 
 
-def told(mode: str, jobs: int, width: int, tasks: int, *, was_asked: bool) -> str:
-    """Say in a sentence how a batch was submitted."""
-    why = "as was asked for" if was_asked else "since tasks of its template are short"
-    side = f", {width} at a time in each" if width > 1 else ""
-    count = f"{jobs} job{'s' if jobs != 1 else ''}"
+def reason(requested: Mapping[str, Any], ready: int, measured: Measured | None) -> str:
+    """Return a clause that says why `mode_of` chose the mode of a batch.
+
+    Args:
+        requested: the request in normal form.
+        ready: how many tasks the batch has.
+        measured: how long such tasks took; None: none is done yet.
+    """
+    mode = mode_of(requested, ready, measured.seconds if measured is not None else None)
+    was_asked = not KEYS.isdisjoint(requested)
+    if mode is not Mode.ARRAY:
+        return "as requested" if was_asked else f"because tasks of its template are short: {measured}"
+    if was_asked and (requested.get(PACK) == 1 or requested.get(PILOT) is False):
+        return "as requested"
+    if ready < PACKED_TASKS_MIN:
+        return f"because {ready} of its array {'was' if ready == 1 else 'were'} ready, fewer than {PACKED_TASKS_MIN}"
+    if measured is None:
+        return "because no task of its template is done yet"
+    if measured.seconds > SHORT_SECONDS:
+        return f"because {measured}, more than {SHORT_SECONDS:g} s"
+    own = ", ".join(sorted(requested.keys() - SHAREABLE_KEYS))
+    return f"because it requests {own}, which is shared by several tasks only if 'pack' or 'pilot' is requested"
+
+
+def told(mode: str, jobs: int, width: int, tasks: int, why: str) -> str:
+    """Return a sentence that describes how a batch was submitted, and why (`reason`)."""
+    if mode == Mode.ARRAY:
+        return f"It has its own job ({why})."
+    side = f", {width} at a time per job" if width > 1 else ""
+    count, batch = number_of(jobs, "job"), number_of(tasks, "task")
     if mode == Mode.PILOT:
-        return (
-            f"Pilots take it ({why}): {count} submitted for a batch of {tasks} tasks{side}, and those that were there."
-        )
-    return f"It shares jobs with others ({why}): {count} for a batch of {tasks} tasks{side}."
+        return f"Pilot jobs run it ({why}): {count} submitted for a batch of {batch}{side}, plus existing pilots."
+    return f"It shares jobs with others ({why}): {count} for a batch of {batch}{side}."
 
 
 def job_request(requested: Mapping[str, Any], width: int, runtime_seconds: float | None) -> dict[str, Any]:
-    """Return what a job asks for that runs `width` tasks of this request at once."""
+    """Return the request of a job that runs `width` tasks of this request at once."""
     result = {key: value for key, value in requested.items() if key not in KEYS}
     for key in ("cores", "memory"):
         if isinstance(result.get(key), int | float):
             result[key] *= width
     if width > 1:
         result.setdefault("cores", width)
+        if "gpus" in result:
+            result["gpus"] = _times(result["gpus"], width)
     if runtime_seconds is not None:
         result["runtime"] = runtime_seconds
     return result
+
+
+def _times(gpus: object, width: int) -> object:
+    """Return what a job asks for whose tasks ask for 2, "2", "a100:2" or "a100" each."""
+    if isinstance(gpus, int):
+        return gpus * width
+    kind, separator, number = str(gpus).rpartition(":")
+    if number.isascii() and number.isdecimal():
+        return f"{kind}{separator}{int(number) * width}"
+    return f"{gpus}:{width}"

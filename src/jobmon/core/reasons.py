@@ -1,7 +1,7 @@
-"""Why a task does not run: one plain answer, by the predicates that schedule. Pure: a situation in, sentences out.
+"""Explain why a task does not run, using the predicates that schedule it. Pure: a situation in, sentences out.
 
-`IN_FLIGHT`, `QUEUEABLE` and `room` are what the orchestrator plans by (`client.swarm`); so what is said here is what
-it does.
+The orchestrator plans with `fsm.IN_FLIGHT`, `fsm.QUEUEABLE` and `room` (`client.swarm`), so that the explanation
+matches its behavior.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from enum import StrEnum
 from typing import Final
 
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
+from jobmon.core.fsm import IN_FLIGHT, QUEUEABLE, UNSUBMITTED
+from jobmon.core.texts import number_of
 
-#: Tasks with an attempt that counts towards the limits.
-IN_FLIGHT: Final = frozenset({TaskStatus.QUEUED, TaskStatus.INSTANTIATING, TaskStatus.LAUNCHED, TaskStatus.RUNNING})
-#: Tasks that may be queued once nothing stands before them.
-QUEUEABLE: Final = frozenset({TaskStatus.REGISTERING, TaskStatus.ADJUSTING_RESOURCES})
 UPSTREAMS_NAMED_MAX: Final = 5
+#: Beginning of a worker's explanation of why its command does not run yet (`worker_node/process.py`).
+WORKER_WAITS: Final = "cannot be started on "
+#: Beginning of the explanation of why a running job does not run its command.
+JOB_RUNS: Final = "its job runs on "
 
 
 def room(limit: int, in_flight: int) -> int:
@@ -26,16 +28,19 @@ def room(limit: int, in_flight: int) -> int:
 
 
 class Kind(StrEnum):
-    """What stands between a task and its run, for programs."""
+    """What prevents a task from running, for programs."""
 
     DONE = "done"
+    REMOVED = "removed"
     FAILED = "failed"
     RUNNING = "running"
     ENDING = "ending"
     TRIAGING = "triaging"
     CLUSTER = "waiting for the cluster"
     PACKED = "shares jobs"
+    INNER = "waiting for an inner workflow"
     CLUSTER_AWAY = "cluster does not answer"
+    NOT_LAUNCHED = "cannot be launched"
     SLOTS = "waiting for cores"
     NO_DISTRIBUTOR = "no distributor"
     NO_RUN = "no active run"
@@ -43,6 +48,7 @@ class Kind(StrEnum):
     RECORDING = "being recorded"
     NEVER = "upstream failed"
     UPSTREAM = "waiting for upstream"
+    HELD = "held"
     WORKFLOW_PAUSED = "workflow paused"
     TEMPLATE_PAUSED = "template paused"
     WORKFLOW_LIMIT = "workflow limit"
@@ -50,7 +56,7 @@ class Kind(StrEnum):
     READY = "ready"
 
 
-#: Said also while everything is queued already, which waits then.
+#: Reported even if all tasks are queued already, because queued tasks wait during a pause.
 _PAUSED: Final = (Kind.WORKFLOW_PAUSED, Kind.TEMPLATE_PAUSED)
 
 
@@ -64,7 +70,7 @@ class Because:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many tasks may be in flight and are, in the workflow and in the task's template."""
+    """How many tasks may be in flight, and how many are, in the workflow and in the task's template."""
 
     workflow: int
     in_flight: int
@@ -75,14 +81,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How a workflow is being run. Without an active run the rest says nothing.
-
-    `cluster`: where its tasks ran; "": nowhere yet, or on several.
-    """
+    """How a workflow is being run. Without an active run, the other fields mean nothing."""
 
     workflow_id: int
     workflow_status: str
-    cluster: str = ""
     is_active: bool = False
     may_queue: bool = False
     is_overdue: bool = False
@@ -92,11 +94,35 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Newest:
-    """The newest attempt. `since_text`: since when it stands so, for people.
+class LaunchProblem:
+    """Why nothing can be launched on a cluster now, in the wording of the cluster or the system.
 
-    `pending_reason`: why it waits, in its cluster's words; `cluster_problem`: why the cluster cannot be asked now;
-    `submission`: how it was submitted, where it shares a job.
+    `tried_text`, `next_text`: times of the last and the next try, for people. `waiting`: how many attempts wait.
+    """
+
+    cluster: str
+    text: str
+    tried_text: str
+    next_text: str
+    waiting: int = 0
+
+    @property
+    def sentences(self) -> str:
+        """What was tried, what the result was, and when the next try is."""
+        text = self.text.rstrip(". ")
+        if not self.waiting:
+            return f"{text}."
+        return f"{text}. The last try was at {self.tried_text}; the next is at {self.next_text}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """The newest attempt. `since_text`: since when it has had its status, for people.
+
+    `pending_reason`: why it is waiting, in its cluster's wording; `cluster_problem`: why the cluster cannot be polled;
+    `submission`: how it was submitted, if tasks can share jobs, and why; `is_submitted`: whether its cluster has it, as
+    far as known;
+    `launch_problem`: why its distributor cannot launch on the cluster now.
     """
 
     status: str
@@ -109,11 +135,13 @@ class Newest:
     pending_reason: str = ""
     cluster_problem: str = ""
     submission: str = ""
+    is_submitted: bool = True
+    launch_problem: LaunchProblem | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cores:
-    """Cores of a pool: how many there are, what this workflow was granted, and what all hold."""
+    """Cores of a pool: how many there are, how many this workflow was granted, and how many all workflows hold."""
 
     total: float
     granted: float
@@ -122,7 +150,7 @@ class Cores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """A task and what surrounds it. `unmet`, `fatal`: some upstream tasks as sentences name them, and how many."""
+    """A task and its context. `unmet`, `fatal`: some upstream tasks, as named in sentences; the counts cover all."""
 
     task_id: int
     status: str
@@ -136,106 +164,153 @@ class Situation:
     fatal_count: int = 0
     newest: Newest | None = None
     cores: Cores | None = None
+    is_held: bool = False
 
 
 def why(found: Situation) -> list[Because]:
-    """Return the reasons, the one that counts first."""
+    """Return the reasons, the most important first."""
     if found.status == TaskStatus.DONE:
-        return [Because(Kind.DONE, "It is done.")]
+        return [Because(Kind.DONE, "It is done."), *_submission(found.newest)]
     if found.status == TaskStatus.ERROR_FATAL:
-        return [_failed(found)]
+        return [_failed(found), *_submission(found.newest)]
+    if found.status == TaskStatus.REMOVED:
+        return [
+            Because(Kind.REMOVED, "A later version of its workflow does not contain it; its record and files are kept.")
+        ]
     if found.status in IN_FLIGHT:
         return _in_flight(found)
     return _waiting(found)
 
 
 def how_to_resume(run: Run) -> str:
-    """Return the command that goes on with a workflow."""
-    return f"jobmon workflow resume -w {run.workflow_id} -c {run.cluster or 'CLUSTER'}"
+    """Return the command that resumes a workflow."""
+    return f"jobmon workflow resume {run.workflow_id}"
 
 
 def _failed(found: Situation) -> Because:
     last = found.newest
-    cause = f" The last one ended by {last.cause}." if last is not None and last.cause else ""
+    cause = f" Cause of the last failure: {last.cause}." if last is not None and last.cause else ""
     used = (
         f"{found.num_attempts} of {found.max_attempts} attempts are used"
         if found.num_attempts >= found.max_attempts
-        else f"attempt {found.num_attempts} ended in a way that no retry can mend"
+        else f"attempt {found.num_attempts} failed in a way that no retry can fix"
     )
-    return Because(Kind.FAILED, f"It failed for good: {used}.{cause} New attempts: {how_to_resume(found.run)}")
+    return Because(Kind.FAILED, f"It failed permanently: {used}.{cause} To rerun it: {how_to_resume(found.run)}")
 
 
 def _in_flight(found: Situation) -> list[Because]:
     attempt = found.newest
     if attempt is None or attempt.status == TaskInstanceStatus.QUEUED:
-        return [*run_problems(found.run), *_for_distributor(found)]
+        return [*run_problems(found.run), *_not_submitted(attempt), *_for_distributor(found)]
     where = f" on {attempt.place}" if attempt.place else ""
     if attempt.status == TaskInstanceStatus.RUNNING:
-        return [Because(Kind.RUNNING, f"It is running{where} since {attempt.since_text}."), *_submission(attempt)]
+        return [_running(attempt, where), *_submission(attempt)]
     if attempt.status == TaskInstanceStatus.KILL_SELF:
-        return [Because(Kind.ENDING, f"Its attempt was told to end{where}; it is run again once that has happened.")]
+        return [Because(Kind.ENDING, f"Its attempt is being stopped{where}; the task is rerun afterwards.")]
     if attempt.status == TaskInstanceStatus.TRIAGING:
-        text = "No sign of life came from its attempt; the distributor is finding out what became of it."
+        text = "The heartbeat of its attempt is overdue; the distributor is checking what happened to it."
         return [Because(Kind.TRIAGING, text), *run_problems(found.run)]
-    return [*run_problems(found.run), *_on_cluster(found, attempt)]
+    return [*run_problems(found.run), *(_not_submitted(attempt) or _on_cluster(found, attempt))]
+
+
+def _running(attempt: Newest, where: str) -> Because:
+    if attempt.pending_reason.startswith(WORKER_WAITS):
+        return Because(Kind.NOT_LAUNCHED, f"Its command {attempt.pending_reason}")
+    return Because(Kind.RUNNING, f"It has been running{where} since {attempt.since_text}.")
+
+
+def _not_submitted(attempt: Newest | None) -> list[Because]:
+    """Return why an attempt is not on its cluster yet; empty if it is, as far as known."""
+    if attempt is None or attempt.distributor_id or attempt.status not in UNSUBMITTED:
+        return []
+    if attempt.launch_problem is None:
+        if attempt.is_submitted or attempt.status == TaskInstanceStatus.QUEUED:
+            return []
+        text = f"Its distributor claimed it at {attempt.since_text} and is submitting it to cluster {attempt.cluster}."
+        return [Because(Kind.CLUSTER, text), *_away(attempt), *_submission(attempt)]
+    problem = attempt.launch_problem
+    text = f"It could not be launched on cluster {problem.cluster} yet, and is not charged: {problem.sentences}"
+    return [Because(Kind.NOT_LAUNCHED, text), *_submission(attempt)]
 
 
 def _for_distributor(found: Situation) -> list[Because]:
-    text = f"It is queued since {found.newest.since_text}" if found.newest is not None else "It is queued"
-    return [*_cores_text(found.cores), Because(Kind.CLUSTER, f"{text}; the distributor takes it when there is room.")]
+    text = f"It has been queued since {found.newest.since_text}" if found.newest is not None else "It is queued"
+    return [
+        *_cores_text(found.cores),
+        Because(Kind.CLUSTER, f"{text}; the distributor launches it when a slot is free."),
+    ]
 
 
 def _on_cluster(found: Situation, attempt: Newest) -> list[Because]:
     identity = f" as {attempt.distributor_id}" if attempt.distributor_id else ""
     cluster = f"cluster {attempt.cluster}" if attempt.cluster else "its cluster"
-    text = f"It was given to {cluster}{identity}, {attempt.since_text}; it waits there for its turn."
-    if attempt.pending_reason:
-        text += f" The cluster says: {attempt.pending_reason}."
-    reasons = [*_cores_text(found.cores), Because(Kind.CLUSTER, text)]
-    if attempt.cluster_problem:
-        problem = f"The cluster cannot be asked at present; that is tried again and again. {attempt.cluster_problem}"
-        reasons.append(Because(Kind.CLUSTER_AWAY, problem))
-    return [*reasons, *_submission(attempt)]
+    text = f"It was submitted to {cluster}{identity} at {attempt.since_text} and is waiting there."
+    if attempt.pending_reason.startswith(JOB_RUNS):
+        text = f"It was submitted to {cluster}{identity} at {attempt.since_text}; {attempt.pending_reason}."
+    elif attempt.pending_reason:
+        text += f" The cluster reports: {attempt.pending_reason}."
+    return [*_cores_text(found.cores), Because(Kind.CLUSTER, text), *_away(attempt), *_submission(attempt)]
 
 
-def _submission(attempt: Newest) -> list[Because]:
-    return [Because(Kind.PACKED, attempt.submission)] if attempt.submission else []
+def _away(attempt: Newest) -> list[Because]:
+    if not attempt.cluster_problem:
+        return []
+    text = f"The cluster does not respond; the query is retried. {attempt.cluster_problem}"
+    return [Because(Kind.CLUSTER_AWAY, text)]
+
+
+def _submission(attempt: Newest | None) -> list[Because]:
+    return [Because(Kind.PACKED, attempt.submission)] if attempt is not None and attempt.submission else []
 
 
 def run_problems(run: Run) -> list[Because]:
-    """Return what keeps a workflow from being run at all."""
+    """Return what prevents a workflow from being run at all."""
     if not run.is_active:
-        text = f"Nobody runs workflow {run.workflow_id} now. To go on: {how_to_resume(run)}"
+        text = f"Workflow {run.workflow_id} is not running. To resume it: {how_to_resume(run)}"
         return [Because(Kind.NO_RUN, text)]
     if run.is_overdue:
-        text = f"The client of its run ({run.place}) gave no sign of life. To take over: {how_to_resume(run)}"
+        text = f"The client of its run ({run.place}) no longer responds. To take over: {how_to_resume(run)}"
         return [Because(Kind.RUN_LOST, text)]
     if not run.may_queue:
-        return [Because(Kind.RECORDING, f"Its run ({run.place}) does not launch anything yet, or makes room.")]
+        return [
+            Because(
+                Kind.RECORDING, f"Its run ({run.place}) does not launch tasks yet, or is being replaced by another run."
+            )
+        ]
     if run.is_distributor_silent:
         seconds = run.distributor_silent_seconds
         what = (
-            "No distributor has begun its work" if seconds is None else f"Its distributor is silent for {seconds:.0f} s"
+            "No distributor has started yet"
+            if seconds is None
+            else f"Its distributor has not responded for {seconds:.0f} s"
         )
-        return [Because(Kind.NO_DISTRIBUTOR, f"{what}: nothing is launched until one is there.")]
+        return [Because(Kind.NO_DISTRIBUTOR, f"{what}: no tasks are launched until one responds.")]
     return []
 
 
 def _waiting(found: Situation) -> list[Because]:
     reasons = []
+    if found.is_held:
+        text = f"It is held: it is not launched until it is released. To release it: {_how_to_release(found.task_id)}"
+        reasons.append(Because(Kind.HELD, text))
     if found.fatal_count:
         named = _listed(found.fatal, found.fatal_count)
-        text = f"It will never run, since before it failed for good: {named}. "
-        reasons.append(Because(Kind.NEVER, f"{text}Once mended: {how_to_resume(found.run)}"))
+        text = f"It cannot run, because upstream tasks failed permanently: {named}. "
+        reasons.append(Because(Kind.NEVER, f"{text}Once they are fixed: {how_to_resume(found.run)}"))
     problems = run_problems(found.run)
     if found.unmet_count:
         named = _listed(found.unmet, found.unmet_count)
-        reasons.append(Because(Kind.UPSTREAM, f"It waits for {found.unmet_count} upstream of it: {named}."))
+        waits = f"It is waiting for {number_of(found.unmet_count, 'upstream task')}: {named}."
+        reasons.append(Because(Kind.UPSTREAM, waits))
     binding = [] if problems else limits_that_bind(found.limits)
-    reasons = [*problems, *reasons] if not found.fatal_count else [*reasons, *problems]
+    reasons = [*reasons, *problems] if found.fatal_count or found.is_held else [*problems, *reasons]
     if not found.unmet_count:
         reasons += binding
-    return reasons or [Because(Kind.READY, "Nothing stands before it: it is queued next.")]
+    return reasons or [Because(Kind.READY, "Nothing prevents it from running: it will be queued next.")]
+
+
+def _how_to_release(task_id: int | str) -> str:
+    return f"jobmon task release {task_id}"
 
 
 def _tasks(count: int, whose: str) -> str:
@@ -243,24 +318,24 @@ def _tasks(count: int, whose: str) -> str:
 
 
 def limits_that_bind(limits: Limits) -> list[Because]:
-    """Return the limits that leave no room."""
+    """Return the limits that are reached."""
     reasons = []
     if limits.workflow == 0:
-        text = "The workflow is paused: nothing more of it is handed out (jobmon workflow concurrency -m N)."
+        text = "The workflow is paused: no more tasks are launched (to continue: jobmon workflow concurrency -m N)."
         reasons.append(Because(Kind.WORKFLOW_PAUSED, text))
     elif not room(limits.workflow, limits.in_flight):
-        text = f"{_tasks(limits.in_flight, 'the workflow')} queued or running, and {limits.workflow} may be."
+        text = f"{_tasks(limits.in_flight, 'the workflow')} queued or running; the limit is {limits.workflow}."
         reasons.append(Because(Kind.WORKFLOW_LIMIT, text))
     if not limits.template_name:
         return reasons
     if limits.template == 0:
         name = limits.template_name
         command = f"jobmon workflow concurrency --template {name} -m N"
-        text = f"Template {name} is paused: nothing more of it is handed out ({command})."
+        text = f"Template {name} is paused: no more of its tasks are launched (to continue: {command})."
         reasons.append(Because(Kind.TEMPLATE_PAUSED, text))
     elif not room(limits.template, limits.template_in_flight):
         tasks = _tasks(limits.template_in_flight, f"template {limits.template_name}")
-        text = f"{tasks} queued or running, and {limits.template} may be."
+        text = f"{tasks} queued or running; the limit is {limits.template}."
         reasons.append(Because(Kind.TEMPLATE_LIMIT, text))
     return reasons
 
@@ -272,7 +347,10 @@ def _listed(names: tuple[str, ...], count: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A workflow and what surrounds it. `limits`: one entry for each template. `blocked`: tasks behind a failed one."""
+    """A workflow and its context. `limits`: one entry for each template. `blocked`: tasks downstream of failed ones.
+
+    `parents`: tasks whose commands run workflows. `held`: tasks that are not launched until they are released.
+    """
 
     counts: Mapping[str, int]
     blocked: int
@@ -280,14 +358,17 @@ class Progress:
     limits: tuple[Limits, ...] = ()
     cores: Cores | None = None
     packed: str = ""
+    parents: int = 0
+    held: int = 0
+    launch_problems: tuple[LaunchProblem, ...] = ()
 
 
 def why_workflow(found: Progress) -> list[Because]:
-    """Return why a workflow does not go on, what counts most first; where it goes on, what it is at."""
+    """Return why a workflow is stuck, the most important reason first; or what it is doing."""
     total = sum(found.counts.values())
     done = found.counts.get(TaskStatus.DONE, 0)
     if done == total:
-        return [Because(Kind.DONE, f"All {total} tasks are done.")]
+        return [Because(Kind.DONE, f"All {number_of(total, 'task')} are done." if total != 1 else "Its task is done.")]
     failed = found.counts.get(TaskStatus.ERROR_FATAL, 0)
     waiting = sum(found.counts.get(status, 0) for status in QUEUEABLE)
     problems = run_problems(found.run)
@@ -295,26 +376,55 @@ def why_workflow(found: Progress) -> list[Because]:
     if not problems:
         reasons += [because for because in _all_that_bind(found.limits) if waiting or because.kind in _PAUSED]
     if failed:
-        behind = f"; {found.blocked} behind them will never run" if found.blocked else ""
-        text = f"{failed} tasks failed for good{behind}. See: jobmon workflow errors -w {found.run.workflow_id}"
+        wait = f"; {number_of(found.blocked, 'downstream task')} can run only after a fix and a resume"
+        behind = wait if found.blocked else ""
+        see = f"See: jobmon workflow errors {found.run.workflow_id}"
+        text = f"{number_of(failed, 'task')} failed permanently{behind}. {see}"
         reasons.append(Because(Kind.NEVER if found.blocked else Kind.FAILED, text))
     flying = sum(found.counts.get(status, 0) for status in IN_FLIGHT)
     if flying:
         running = found.counts.get(TaskStatus.RUNNING, 0)
         reasons.append(
-            Because(Kind.RUNNING, f"{running} tasks are running, {flying - running} are queued or launched.")
+            Because(Kind.RUNNING, f"{number_of(running, 'running task')}, {flying - running:,} queued or launched.")
         )
-        reasons += _cores_text(found.cores) if flying > running else []
-    if found.packed:
-        reasons.append(Because(Kind.PACKED, found.packed))
+        is_paused = any(because.kind in _PAUSED for because in reasons)
+        reasons += _cores_text(found.cores) if flying > running and not problems and not is_paused else []
+    if flying > found.counts.get(TaskStatus.RUNNING, 0):
+        reasons += [_launches_held_up(one) for one in found.launch_problems]
+    reasons += _held_text(found.held)
+    reasons += _parents_text(found.parents)
+    reasons += [Because(Kind.PACKED, found.packed)] if found.packed else []
     free = waiting - found.blocked
     if free > 0:
-        reasons.append(Because(Kind.UPSTREAM, f"{free} tasks wait for those before them, or for their turn."))
+        verb = "is" if free == 1 else "are"
+        reasons.append(
+            Because(Kind.UPSTREAM, f"{number_of(free, 'task')} {verb} waiting for dependencies or a free slot.")
+        )
     return reasons
 
 
+def _held_text(count: int) -> list[Because]:
+    if not count:
+        return []
+    text = f"{number_of(count, 'task')} {'is' if count == 1 else 'are'} held. To release: {_how_to_release('ID')}"
+    return [Because(Kind.HELD, text)]
+
+
+def _parents_text(count: int) -> list[Because]:
+    if not count:
+        return []
+    who = "1 task waits for workflows that it" if count == 1 else f"{count:,} tasks wait for workflows that they"
+    return [Because(Kind.INNER, f"{who} started.")]
+
+
+def _launches_held_up(problem: LaunchProblem) -> Because:
+    who = f"{number_of(problem.waiting, 'task')} wait{'s' if problem.waiting == 1 else ''}"
+    what = f"{who} to be launched on cluster {problem.cluster}" if problem.waiting else f"Cluster {problem.cluster}"
+    return Because(Kind.NOT_LAUNCHED, f"{what}: {problem.sentences}")
+
+
 def _all_that_bind(limits: tuple[Limits, ...]) -> list[Because]:
-    """The workflow's limit is in each entry; it is named once."""
+    """Return the limits that are reached; the workflow's limit is in each entry, but is returned once."""
     found = {because.text: because for each in limits for because in limits_that_bind(each)}
     return list(found.values())
 
@@ -322,5 +432,8 @@ def _all_that_bind(limits: tuple[Limits, ...]) -> list[Because]:
 def _cores_text(cores: Cores | None) -> list[Because]:
     if cores is None:
         return []
-    text = f"{cores.held:g} of {cores.total:g} cores here are in use; this workflow may use {cores.granted:g} of them."
+    text = (
+        f"{cores.held:g} of {cores.total:g} cores here are assigned to workflows; this one may use {cores.granted:g} of"
+        " them."
+    )
     return [Because(Kind.SLOTS, text)]

@@ -1,8 +1,11 @@
-"""Sending requests to the server: one sync and one async face over the same rules of retrying.
+"""HTTP requests to the server: a synchronous and an asynchronous interface over the same retry rules.
 
-Where no `http.service_url` is set the server is the embedded one: found or started by `core.access`, spoken to through
-its Unix socket where there is one, and started again when it is found dead. All requests may be repeated safely, so
-every failure to get an answer is retried, with growing pauses and jitter.
+If `http.service_url` is not set, the server is the embedded one: `core.access` finds or starts it, requests use its
+Unix socket if there is one, and it is started again if it is found dead. Every request may safely be repeated, so every
+failure to get a response is retried, with growing pauses and jitter.
+
+The token is sent over https only. On the Unix socket both sides compare user ids, and over plain HTTP the server has to
+prove that it knows the token (decision 23).
 """
 
 from __future__ import annotations
@@ -15,14 +18,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
+from jobmon.agent import addresses, handshake, peers
 from jobmon.core import exceptions, wire
+from jobmon.core.descriptors import open_standard
 from jobmon.core.exceptions import InvalidRequest, InvalidResponse, JobmonError, ServerUnavailable
+from jobmon.core.hello import HTTP_UNAUTHORIZED, JSON, Refused, accept
 from jobmon.core.wire.server import Problem
 
 logger = logging.getLogger(__name__)
@@ -40,23 +46,25 @@ if TYPE_CHECKING:
 _Reply = TypeVar("_Reply")
 
 PAUSE_SECONDS_FIRST: Final = 0.05
-#: A server that comes back has everybody connected within 5 s.
+#: Short enough that all clients have reconnected within 5 s after a server comes back.
 PAUSE_SECONDS_MAX: Final = 4.5
 _RETRIED_STATUSES: Final = frozenset({500, 502, 503, 504})
-#: Waiting for the server is said after this long, and then again and again, seconds.
+#: From an embedded server these statuses mean that its token or address changed: it is looked up again.
+_MOVED_STATUSES: Final = frozenset({HTTP_UNAUTHORIZED, 421})
+#: A request that waits for the server is logged after this long, and then at regular intervals, seconds.
 COMPLAINT_SECONDS_FIRST: Final = 3.0
 COMPLAINT_SECONDS: Final = 30.0
-#: Of a smaller request nothing is gained by making the next one while it is answered.
+#: Overlapping a request with the preparation of the next one gains nothing if it is smaller than this.
 OVERLAPPED_BYTES_MIN: Final = 64 * 1024
-#: The thread that looks for a server that does not answer.
+#: Name of the thread that looks for a server that does not respond.
 FINDER_NAME: Final = "jobmon-find-server"
-#: Without limit, said as a number: a request of the orchestrator or distributor is tried this long.
+#: "Without limit" as a number: how long requests of the orchestrator and distributor are retried.
 FOREVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the server is: an address, perhaps a Unix socket on this host, perhaps a token."""
+    """Where the server is: an address, optionally a Unix socket on this host, optionally a token."""
 
     address: str
     socket: str = ""
@@ -64,29 +72,72 @@ class Target:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of every request."""
+        """Headers of every request. They include the token if a certificate proves the server's identity."""
         headers = {"content-type": "application/json"}
-        if self.token:
+        if self.token and not self.socket and not self.must_prove_itself:
             headers["authorization"] = f"Bearer {self.token}"
         return headers
 
+    @property
+    def must_prove_itself(self) -> bool:
+        """Whether the server has to prove that it knows the token, which is then not sent to it."""
+        return bool(self.token) and not self.socket and self.address.lower().startswith("http://")
 
-class _ClosesItself:
-    """A connection is kept per thread and goes with it: that is in order, not a leak to be warned of."""
+
+class _Connection(http.client.HTTPConnection):
+    """A connection that is kept per thread and closed with it, which is intended and not a leak to warn about."""
+
+    #: Precedes every path: the prefix under which a proxy serves the server.
+    prefix = ""
 
     def __del__(self) -> None:
-        self.close()  # type: ignore[attr-defined]
+        self.close()
+
+    def begin(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> None:
+        """Send a request."""
+        self.request(method, self.prefix + path, body=body, headers=dict(headers))
+
+    def finish(self) -> tuple[int, bytes]:
+        """Return status and content of the response."""
+        response = self.getresponse()
+        return response.status, response.read()
 
 
-class _TcpConnection(_ClosesItself, http.client.HTTPConnection):
+class _TlsConnection(_Connection, http.client.HTTPSConnection):
     pass
 
 
-class _TlsConnection(_ClosesItself, http.client.HTTPSConnection):
-    pass
+class _ProvenConnection(_Connection):
+    """A connection on which the server first proves its identity; afterwards every message has a MAC."""
+
+    def __init__(self, address: addresses.Address, token: str, timeout: float) -> None:
+        super().__init__(address.host, address.port, timeout=timeout)
+        self._address = address
+        self._token = token
+
+    def connect(self) -> None:
+        super().connect()
+        self._client = handshake.Client(self._token, self._address.endpoint)
+        try:
+            super().begin("POST", wire.API_ROOT + handshake.ROUTE, wire.encode(self._client.hello), JSON)
+            accept(self._client, *super().finish())
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> None:
+        if self.sock is None:
+            self.connect()
+        super().begin(method, path, body, {**headers, **self._client.seal(method, path, body or b"")})
+
+    def finish(self) -> tuple[int, bytes]:
+        response = self.getresponse()
+        content = response.read()
+        self._client.check(response.status, response.getheader(handshake.MAC_HEADER, ""), content)
+        return response.status, content
 
 
-class _UnixConnection(_ClosesItself, http.client.HTTPConnection):
+class _UnixConnection(_Connection):
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -95,6 +146,9 @@ class _UnixConnection(_ClosesItself, http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        if not peers.is_ours(self.sock):
+            self.close()
+            raise handshake.Unproven(f"{self._path} belongs to another user")
 
 
 class Requester:
@@ -102,11 +156,11 @@ class Requester:
 
     Args:
         service_url: the server's address, such as "http://host:port".
-        retries_timeout: how long a request is tried, seconds; None: without limit.
-        retries_attempts: how often a request is tried; None: without limit.
-        request_timeout: longest wait for one answer, seconds.
+        retries_timeout: how long a request is retried, seconds; None: without limit.
+        retries_attempts: how many times a request is attempted; None: without limit.
+        request_timeout: longest wait for one response, seconds.
         token: bearer token.
-        embedded: whether it is the embedded server of the data folder, to be found and started as needed.
+        embedded: whether to use the embedded server of the data folder, which is found and started as needed.
     """
 
     def __init__(
@@ -119,10 +173,13 @@ class Requester:
         token: str = "",
         embedded: bool = False,
     ) -> None:
-        if not embedded and urlsplit(service_url).scheme not in ("http", "https"):
-            raise exceptions.ConfigError(f"http.service_url {service_url!r} must begin with http:// or https://.")
-        self._target = Target(service_url.rstrip("/"), token=token)
+        open_standard()
+        if not embedded:
+            _check(service_url, token)
+        self._target = Target(service_url.strip().rstrip("/"), token=token)
         self._embedded = embedded
+        #: Whether address and token come from the settings, so that they can be read again.
+        self._is_configured = False
         self.retries_timeout = retries_timeout
         self.retries_attempts = retries_attempts
         self.request_timeout = request_timeout
@@ -132,7 +189,7 @@ class Requester:
 
     @classmethod
     def from_defaults(cls, config: JobmonConfig | None = None) -> Requester:
-        """Make one from the settings; without `http.service_url` find or start the embedded server.
+        """Create a requester from the settings; without `http.service_url`, find or start the embedded server.
 
         Raises:
             ServerUnavailable: the embedded server did not start.
@@ -141,17 +198,19 @@ class Requester:
 
         config = config or JobmonConfig()
         url = str(config.get("http", "service_url") or "")
-        return cls(
+        requester = cls(
             url,
             config.get_float("http", "retries_timeout"),
             config.get_int("http", "retries_attempts"),
             config.get_float("http", "request_timeout"),
-            token=str(config.get("http", "token") or ""),
+            token=config.token() if url else "",
             embedded=not url,
         )
+        requester._is_configured = bool(url)
+        return requester
 
     def without_limit(self) -> Requester:
-        """Return one for the same server that tries every request until it is answered."""
+        """Return a requester for the same server that retries every request until it gets a response."""
         copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy.retries_timeout = copy.retries_attempts = None
@@ -159,7 +218,7 @@ class Requester:
         return copy
 
     def within(self, seconds: float) -> Requester:
-        """Return one for the same server that gives up after about so many seconds, the last try among them."""
+        """Return a requester for the same server that gives up after about `seconds`, including the last try."""
         copy = self.without_limit()
         copy.retries_timeout = seconds / 2
         copy.request_timeout = min(self.request_timeout, seconds / 2)
@@ -178,16 +237,16 @@ class Requester:
     def send_request(
         self, app_route: str, message: object, request_type: str, tenacious: bool = True
     ) -> tuple[int, dict[str, Any]]:
-        """Send one request and return status and content of the answer.
+        """Send one request and return status and content of the response.
 
         Args:
             app_route: the route below `/api/v1`, such as "/tools".
             message: a message or a dict; for "get" the query.
             request_type: "get", "post", "put" or "delete".
-            tenacious: whether to try again when there is no answer.
+            tenacious: whether to retry if there is no response.
 
         Raises:
-            ServerUnavailable: no answer after all tries.
+            ServerUnavailable: no response after all tries.
         """
         status, content = self._send(app_route, message, request_type, tenacious, self.request_timeout)
         return status, _content(status, content)
@@ -200,7 +259,10 @@ class Requester:
         request_type: str,
         tenacious: bool = True,
     ) -> tuple[int, dict[str, Any]]:
-        """Send one request through a session of `open_session`, or one of aiohttp; otherwise as `send_request`."""
+        """Send one request through an asynchronous `session`, created by `open_session` or by aiohttp.
+
+        `app_route`, `message`, `request_type` and `tenacious` are the same as for `send_request`.
+        """
         status, content = await self._send_async(
             session, app_route, message, request_type, tenacious, self.request_timeout
         )
@@ -216,19 +278,19 @@ class Requester:
         request_timeout: float | None = None,
         tenacious: bool = True,
     ) -> _Reply:
-        """Send one request and return the decoded answer.
+        """Send one request and return the decoded response.
 
         Raises:
-            JobmonError: the one that the server names in its `Problem`.
-            ServerUnavailable: no answer after all tries.
+            JobmonError: the error that the server names in its `Problem`.
+            ServerUnavailable: no response after all tries.
         """
         timeout = request_timeout or self.request_timeout
         return _decoded(app_route, reply, *self._send(app_route, message, method, tenacious, timeout))
 
     def call_each(self, requests: Iterable[tuple[str, object]], reply: type[_Reply]) -> Iterator[_Reply]:
-        """Post requests, given as route and message, one after another; yield their answers as `call` returns them.
+        """Post requests, given as route and message, one after another; yield their responses as `call` returns them.
 
-        The next of large ones is made while the server answers the last, so that both sides work at once.
+        The next large request is created while the server processes the previous one, so that both sides work at once.
         """
         overlap = _Overlap(lambda: _connection_to(self._target, self.request_timeout))
         last: Callable[[], _Reply] | None = None
@@ -255,17 +317,17 @@ class Requester:
         request_timeout: float | None = None,
         tenacious: bool = True,
     ) -> _Reply:
-        """Send one request through a session, as `send_request_async`; otherwise as `call`."""
+        """Send one request through a session, like `send_request_async`; otherwise like `call`."""
         timeout = request_timeout or self.request_timeout
         return _decoded(
             app_route, reply, *await self._send_async(session, app_route, message, method, tenacious, timeout)
         )
 
     def open_session(self) -> Session:
-        """Open a session that speaks to this server, through its Unix socket where there is one."""
+        """Open a session to this server, through its Unix socket if there is one."""
         from jobmon.core.line import Session
 
-        return Session(self._target.address, self._target.socket)
+        return Session(self._target.address, self._target.socket, self._target.token)
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -274,7 +336,7 @@ class Requester:
             connection.close()
             self._local.connection = None
 
-    # -- the two faces ------------------------------------------------------------------------------------------
+    # -- synchronous and asynchronous interface -----------------------------------------------------------------
 
     def _send(self, route: str, message: object, method: str, tenacious: bool, timeout: float) -> tuple[int, bytes]:
         path, body = _request_of(route, message, method)
@@ -292,19 +354,54 @@ class Requester:
                 if self._embedded:
                     self._found_again().wait(self.retries_timeout)
                 continue
-            if status not in _RETRIED_STATUSES or not tenacious:
+            if self._is_last(status, tenacious):
                 return status, content
             failure = _problem_of(route, status, content)
+            if status in _MOVED_STATUSES:
+                self.close()
+                if self._embedded:
+                    self._found_again().wait(self.retries_timeout)
         raise self._unavailable(route, failure)
+
+    def _is_last(self, status: int, tenacious: bool) -> bool:
+        """Return whether to give this response to the caller rather than to retry.
+
+        A rejected credential does not end a run: it may be replaced, so it is read again.
+        """
+        if not tenacious:
+            return True
+        if status == HTTP_UNAUTHORIZED and not self._embedded:
+            return not self._has_new_token() and self.retries_timeout is not None
+        return status not in _RETRIED_STATUSES and not (self._embedded and status in _MOVED_STATUSES)
+
+    def _has_new_token(self) -> bool:
+        """Read the settings again; return whether they contain a different token for this server."""
+        from jobmon.core.configuration import JobmonConfig
+
+        if not self._is_configured:
+            return False
+        try:
+            config = JobmonConfig()
+            token = config.token()
+        except JobmonError as error:  # another process may be writing the file
+            logger.debug("The settings cannot be read: %s", error)
+            return False
+        is_same_server = str(config.get("http", "service_url") or "").strip().rstrip("/") == self._target.address
+        if not is_same_server or token in ("", self._target.token):
+            return False
+        self._target = replace(self._target, token=token)
+        return True
 
     def _exchange(self, path: str, body: bytes | None, method: str, timeout: float) -> tuple[int, bytes]:
         connection = self._connection(timeout)
-        connection.request(method, path, body=body, headers=self._target.headers)
-        response = connection.getresponse()
-        return response.status, response.read()
+        try:
+            connection.begin(method, path, body, self._target.headers)
+        except Refused as refused:
+            return refused.status, refused.content
+        return connection.finish()
 
-    def _connection(self, timeout: float) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+    def _connection(self, timeout: float) -> _Connection:
+        connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = _connection_to(self._target, timeout)
         connection.timeout = timeout
@@ -315,7 +412,7 @@ class Requester:
     def _posted(
         self, overlap: _Overlap, route: str, message: object, path: str, body: bytes, reply: type[_Reply]
     ) -> Callable[[], _Reply]:
-        """Send a request; return what waits for its answer."""
+        """Send a request; return a function that waits for its response."""
         if len(body) < OVERLAPPED_BYTES_MIN:
             answer = self.call(route, message, reply)
             return lambda: answer
@@ -350,30 +447,41 @@ class Requester:
                         raise
                     failure = error
                     await self._look_again()
+                    self._aim(session)
                     continue
-                if status not in _RETRIED_STATUSES or not tenacious:
+                if self._is_last(status, tenacious):
                     return status, content
                 failure = _problem_of(route, status, content)
-        except asyncio.CancelledError as cancelled:  # whoever waits no longer learns why there was no answer
+                if status in _MOVED_STATUSES:
+                    await self._look_again()
+                    self._aim(session)
+        except asyncio.CancelledError as cancelled:  # the caller that cancels learns why there was no response
             raise cancelled from failure
         raise self._unavailable(route, failure)
 
     def _exchange_of(self, session: AnySession) -> Callable[..., Awaitable[tuple[int, bytes]]]:
-        """Return what sends one request through that session; failures to get an answer are `OSError`s."""
+        """Return the function that sends one request through the session; failures to get a response are `OSError`s."""
         from jobmon.core.line import Session
 
-        return session.exchange if isinstance(session, Session) else _Foreign(session, self._target.address).exchange
+        if isinstance(session, Session):
+            return session.exchange
+        return self._exchange_aside if self._target.must_prove_itself else _Foreign(session, self._target).exchange
 
-    # -- trying again -------------------------------------------------------------------------------------------
+    async def _exchange_aside(self, *request: Any) -> tuple[int, bytes]:
+        """Send the request through a session of our own, because aiohttp's does not support the handshake."""
+        async with self.open_session() as session:
+            return await session.exchange(*request)
+
+    # -- retrying -----------------------------------------------------------------------------------------------
 
     def _pauses(self, tenacious: bool) -> Iterator[float]:
-        """Yield the pause before each try, seconds: none, then growing ones with jitter."""
+        """Yield the pause before each try, seconds: none at first, then growing pauses with jitter."""
         yield 0.0
         attempts = 1 if not tenacious else self.retries_attempts
         deadline = time.monotonic() + (FOREVER if self.retries_timeout is None else self.retries_timeout)
         tried, pause = 1, PAUSE_SECONDS_FIRST
         while (attempts is None or tried < attempts) and time.monotonic() < deadline:
-            # the first repeat comes at once: a kept-alive connection may just have been closed by the server
+            # the first retry is immediate: the server may just have closed a kept-alive connection
             left = max(0.0, deadline - time.monotonic())
             yield 0.0 if tried == 1 else min(pause * random.uniform(0.5, 1.0), left)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
@@ -383,12 +491,12 @@ class Requester:
         from jobmon.core import access
 
         found = access.ensure_server()
-        self._target = Target(found.address, found.socket, found.token)
+        self._target = Target(found.address, access.usable_socket(found), found.token)
 
     def _found_again(self, then: Callable[[], object] = lambda: None) -> threading.Event:
-        """Start the embedded server again if it is dead; that it does not start now is no reason to stop trying.
+        """Start the embedded server again if it is dead. If it does not start now, retrying continues.
 
-        It takes a thread that nobody needs to wait for: a script that is told to end does not wait for a server.
+        This happens in a daemon thread, so that a script that is told to terminate does not wait for a server.
         """
         ended = threading.Event()
 
@@ -396,7 +504,7 @@ class Requester:
             try:
                 self._find()
             except (JobmonError, OSError) as error:
-                logger.debug("The Jobmon server is not found: %s", error)
+                logger.debug("The Jobmon server was not found: %s", error)
             finally:
                 ended.set()
                 then()
@@ -405,7 +513,7 @@ class Requester:
         return ended
 
     async def _look_again(self) -> None:
-        """Do as `_found_again` and wait, but hold nothing up."""
+        """Run `_found_again` and wait for it without blocking the event loop."""
         import asyncio
 
         if not self._embedded:
@@ -413,69 +521,75 @@ class Requester:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:
-            with suppress(RuntimeError):  # the loop has ended, as nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed because the caller no longer waits
                 loop.call_soon_threadsafe(ended.set)
 
         self._found_again(tell)
         await ended.wait()
 
+    def _aim(self, session: AnySession) -> None:
+        """Point a session of our own to the current address of the server."""
+        from jobmon.core.line import Session
+
+        if isinstance(session, Session):
+            session.aim(self._target.address, self._target.socket, self._target.token)
+
     def _unavailable(self, route: str, failure: Exception | None) -> JobmonError:
         if isinstance(failure, JobmonError):
             return failure
-        reason = f"{type(failure).__name__}: {failure}" if failure is not None else "no answer"
+        reason = f"{type(failure).__name__}: {failure}" if failure is not None else "no response"
         remedy = (
             "See 'jobmon server status' and 'jobmon server logs'."
             if self._embedded
-            else "Check http.service_url and that the server runs."
+            else "Check http.service_url, and that the server is running."
         )
-        return ServerUnavailable(f"The Jobmon server at {self.url} does not answer {route} ({reason}). {remedy}")
+        return ServerUnavailable(f"The Jobmon server at {self.url} does not respond to {route} ({reason}). {remedy}")
 
 
 class _Overlap:
-    """A connection of its own on which one request is under way, so that the caller can do something else meanwhile."""
+    """A separate connection with one request in flight, so that the caller can do something else meanwhile."""
 
-    def __init__(self, connect: Callable[[], http.client.HTTPConnection]) -> None:
+    def __init__(self, connect: Callable[[], _Connection]) -> None:
         self._connect = connect
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: _Connection | None = None
 
     def begin(self, path: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Send a request. Should that fail, `finish` tells."""
+        """Send a request. If that fails, `finish` returns None."""
         try:
             if self._connection is None:
                 self._connection = self._connect()
-            self._connection.request("POST", path, body=body, headers=dict(headers))
+            self._connection.begin("POST", path, body, headers)
         except (OSError, http.client.HTTPException):
             self.close()
 
     def finish(self) -> tuple[int, bytes] | None:
-        """Return status and content of the answer, or None: there is none."""
+        """Return status and content of the response, or None if there is none."""
         try:
             if self._connection is None:
                 return None
-            response = self._connection.getresponse()
-            return response.status, response.read()
+            return self._connection.finish()
         except (OSError, http.client.HTTPException):
             self.close()
             return None
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 class _Foreign:
-    """A session of aiohttp that was handed in."""
+    """A session of aiohttp that the caller provided."""
 
-    def __init__(self, session: aiohttp.ClientSession, address: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, target: Target) -> None:
         self._session = session
-        self._address = address
+        self._address = target.address
 
     async def exchange(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
     ) -> tuple[int, bytes]:
-        """As `Session.exchange`."""
+        """Send one request; see `Session.exchange`."""
         import aiohttp
 
         is_local = isinstance(self._session.connector, aiohttp.UnixConnector)
@@ -489,25 +603,44 @@ class _Foreign:
 
 
 class _Complaints:
-    """Says now and then why a request still waits, so that nobody wonders."""
+    """Logs occasionally why a request is still waiting, so that users are not left wondering."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._due = time.monotonic() + COMPLAINT_SECONDS_FIRST
 
     def consider(self, failure: Exception | None) -> None:
-        """Log the reason if it is time to."""
+        """Log the reason if it is due."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + COMPLAINT_SECONDS
             logger.warning("Still waiting for the Jobmon server at %s: %s", self._url, failure or "no answer")
 
 
-def _connection_to(target: Target, timeout: float) -> http.client.HTTPConnection:
+def _check(url: str, token: str) -> None:
+    """Reject settings that can never work.
+
+    Raises:
+        ConfigError: it names the setting and the remedy.
+    """
+    if not all(32 < ord(one) < 127 for one in token):
+        raise exceptions.ConfigError("http.token contains spaces or characters outside ASCII. Copy the token again.")
+    try:
+        addresses.parse(url)
+    except addresses.InvalidAddress as error:
+        raise exceptions.ConfigError(f"http.service_url: {error}") from None
+
+
+def _connection_to(target: Target, timeout: float) -> _Connection:
     if target.socket:
         return _UnixConnection(target.socket, timeout)
-    parts = urlsplit(target.address)
-    kind = _TlsConnection if parts.scheme == "https" else _TcpConnection
-    return kind(parts.hostname or "localhost", parts.port, timeout=timeout)
+    address = addresses.parse(target.address)
+    if target.must_prove_itself:
+        connection: _Connection = _ProvenConnection(address, target.token, timeout)
+    else:
+        kind = _TlsConnection if address.is_secure else _Connection
+        connection = kind(address.host, address.port, timeout=timeout)
+    connection.prefix = address.path
+    return connection
 
 
 def _request_of(route: str, message: object, method: str) -> tuple[str, bytes | None]:
@@ -527,7 +660,7 @@ def _content(status: int, content: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
     except ValueError:
-        raise InvalidResponse(f"The server answered {status} with something that is not a JSON object.") from None
+        raise InvalidResponse(f"The body of the server's response (status {status}) is not a JSON object.") from None
 
 
 def _decoded(route: str, reply: type[_Reply], status: int, content: bytes) -> _Reply:
@@ -536,18 +669,29 @@ def _decoded(route: str, reply: type[_Reply], status: int, content: bytes) -> _R
     try:
         return wire.decode(reply, content or b"{}")
     except ValueError as error:
-        raise InvalidResponse(f"The server's answer to {route} cannot be understood: {error}") from None
+        raise InvalidResponse(f"The server's response to {route} cannot be parsed: {error}") from None
 
 
 def _problem_of(route: str, status: int, content: bytes) -> JobmonError:
-    """Return the error that an answer names; of a kind that we do not know: InvalidRequest or InvalidResponse."""
+    """Return the error that a response names; for an unknown kind: InvalidRequest or InvalidResponse."""
     try:
         problem = wire.decode(Problem, content)
     except ValueError:
-        return InvalidResponse(f"The server answered {status} to {route}: {content[:200].decode(errors='replace')}")
+        text = content[:200].decode(errors="replace")
+        error: JobmonError = InvalidResponse(f"The server responded to {route} with status {status}: {text}")
+        error.answer = status, None
+    else:
+        error = _named(route, status, problem)
+        error.answer = status, asdict(problem)
+    return error
+
+
+def _named(route: str, status: int, problem: Problem) -> JobmonError:
     kind = getattr(exceptions, problem.kind, None)
     if isinstance(kind, type) and issubclass(kind, JobmonError):
-        return kind(problem.message)
+        error: JobmonError = kind(problem.message)
+        error.details = problem.details
+        return error
     if status in _RETRIED_STATUSES:
         return InvalidResponse(f"The server failed at {route}: {problem.message}")
     return InvalidRequest(problem.message)

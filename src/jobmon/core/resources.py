@@ -1,7 +1,7 @@
-"""Resource requests as values: units, normal form, limits, scaling. Pure.
+"""Resource requests as values: units, normal form, limits, scaling. Pure functions.
 
-In normal form `memory` is a number of GiB, `runtime` a number of seconds, `cores` a number of CPUs. A prefix is
-a power of 1024 with or without "B" or "iB", as Slurm reads it: "512M", "512MB" and "512MiB" are the same.
+In normal form, `memory` is a number of GiB, `runtime` a number of seconds, `cores` a number of CPUs. A prefix is
+a power of 1024 with or without "B" or "iB", as in Slurm: "512M", "512MB" and "512MiB" are the same.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ from typing import Any, Final
 from jobmon.core.constants import Cause
 from jobmon.core.exceptions import InvalidMemoryFormat, InvalidMemoryUnit, InvalidResources, JobmonError
 
-#: Keys that every cluster knows. A plug-in's queue may declare more.
+#: Keys that every cluster supports. A plug-in's queue may declare more.
 COMMON_KEYS: Final = frozenset(
     {
         *("cores", "memory", "runtime", "queue", "project", "stdout", "stderr", "constraints", "shell", "env"),
         *("pack", "pack_width", "pilot"),
     }
 )
-#: The resources that have limits, are measured and may be "auto"; with their units in normal form.
+#: The resources that have limits, are measured and may be "auto", with their units in normal form.
 UNITS: Final = {"cores": "cores", "memory": "GiB", "runtime": "s"}
-#: What no machine has: requests above are typing errors.
+#: Upper bounds that no machine reaches: larger requests are typing errors.
 MEMORY_GIB_MAX: Final = 2.0**30
 RUNTIME_SECONDS_MAX: Final = 366 * 24 * 3600.0
 CORES_MAX: Final = 1_000_000.0
 SCALE_VALUES_MAX: Final = 1_000
-#: By how much a request grows after a resource error where no scale was given: half as much again.
+#: Growth of a request after a resource error if no scale was given: 50 %.
 DEFAULT_RESOURCE_SCALE: Final = 0.5
-#: Without scales memory is raised to the attempt's measured peak and this share more, if that is the larger.
+#: Without scales, memory is raised to at least the attempt's measured peak plus this share.
 PEAK_MARGIN: Final = 0.2
-#: What an attempt that ended for this cause was short of.
+#: The resource that ran out, by the cause of the failure.
 MISSING: Final[Mapping[str | None, str]] = {Cause.OUT_OF_MEMORY: "memory", Cause.OUT_OF_TIME: "runtime"}
-#: A value that says: as much as earlier tasks of the template used.
+#: A value that means "as much as earlier tasks of the template used".
 AUTO: Final = "auto"
+#: Words in place of an amount, for clusters that support them: all memory of the node, no time limit.
+WORDS: Final[Mapping[str, str]] = {"memory": "node", "runtime": "unlimited"}
 
 Resources = dict[str, Any]
-#: A factor (0.5 = +50 %), the next values, or old value -> new value.
+#: A factor (0.5 = +50 %), the next values, or a function old value -> new value.
 Scale = float | Callable[[float], float] | Iterable[float]
 
 _MEMORY = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*$")
@@ -64,7 +66,7 @@ def memory_gib(value: object) -> float:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         amount = float(value)
     else:
-        raise InvalidMemoryFormat(f"Memory {value!r} is not a number of GiB nor a text such as '512M' or '1.5G'.")
+        raise InvalidMemoryFormat(f"Memory {value!r} is neither a number of GiB nor a string such as '512M' or '1.5G'.")
     if not 0 < amount <= MEMORY_GIB_MAX:
         raise InvalidMemoryFormat(f"Memory {value!r} must be more than 0 and at most {MEMORY_GIB_MAX:g} GiB.")
     return amount
@@ -77,7 +79,7 @@ def _memory_from_text(text: str) -> float:
     unit = match[2].upper()
     prefix = unit if unit == "B" else unit.removesuffix("IB").removesuffix("B")
     if prefix not in _MEMORY_POWERS or (unit and not prefix):
-        raise InvalidMemoryUnit(f"Memory {text!r} has the unknown unit {match[2]!r}; use B, K, M, G, T or P.")
+        raise InvalidMemoryUnit(f"Memory {text!r} has an unknown unit, {match[2]!r}; use B, K, M, G, T or P.")
     return float(match[1]) * 1024.0 ** (_MEMORY_POWERS[prefix] - 3)
 
 
@@ -92,7 +94,9 @@ def runtime_seconds(value: object) -> float:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:
-        raise InvalidResources(f"Runtime {value!r} is not a number of seconds nor a text such as '90s' or '1h30m'.")
+        raise InvalidResources(
+            f"Runtime {value!r} is neither a number of seconds nor a string such as '90s' or '1h30m'."
+        )
     if not 0 < seconds <= RUNTIME_SECONDS_MAX:
         raise InvalidResources(f"Runtime {value!r} must be more than 0 and at most {RUNTIME_SECONDS_MAX:g} seconds.")
     return seconds
@@ -138,42 +142,54 @@ _READERS: Final[Mapping[str, Callable[[object], float]]] = {
 
 
 def normalized(resources: Mapping[str, Any], *, allow_auto: bool = False) -> Resources:
-    """Return the request in normal form; a value of None means "not asked for" and is left out.
+    """Return the request in normal form; a value of None means "not requested" and is left out.
 
     Args:
-        resources: as users write them.
-        allow_auto: leave "auto" as it is instead of refusing it.
+        resources: the request as users write it.
+        allow_auto: leave "auto" unchanged instead of rejecting it.
 
     Raises:
         InvalidResources, InvalidMemoryFormat, InvalidMemoryUnit: a value cannot be read.
     """
-    return {
-        key: value if key not in _READERS or (allow_auto and is_auto(value)) else _READERS[key](value)
-        for key, value in resources.items()
-        if value is not None
-    }
+    return {key: _normal(key, value, allow_auto=allow_auto) for key, value in resources.items() if value is not None}
+
+
+def _normal(key: str, value: Any, *, allow_auto: bool) -> Any:
+    if key not in _READERS or (allow_auto and is_auto(value)):
+        return value
+    return WORDS[key] if is_word(key, value) else _READERS[key](value)
+
+
+def is_word(key: str, value: object) -> bool:
+    """Return whether a value is the word that may replace an amount of this resource."""
+    return isinstance(value, str) and key in WORDS and value.strip().lower() == WORDS[key]
+
+
+def amount(value: object) -> float | None:
+    """Return an amount in normal form; None: nothing or a word was requested."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def is_auto(value: object) -> bool:
-    """Say whether a value is to be taken from the template's history."""
+    """Return whether a value is to be taken from the template's history."""
     return isinstance(value, str) and value == AUTO
 
 
 def unknown_keys(resources: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Return a sentence for each key that is not known, with the nearest known name."""
+    """Return a sentence for each unknown key, with the nearest known name."""
     candidates = sorted(known)
     sentences = []
     for key in resources:
         if key not in candidates:
             near = difflib.get_close_matches(str(key), candidates, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(candidates)}."
+            hint = f"; did you mean {near[0]!r}?" if near else f"; valid names: {', '.join(candidates)}."
             sentences.append(f"Unknown resource {key!r}{hint}")
     return sentences
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one resource may be in a queue. None: no bound, no default."""
+    """The limits of one resource in a queue. None: no bound, no default."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -181,13 +197,16 @@ class Limits:
 
     @classmethod
     def read(cls, key: str, parameters: Mapping[str, Any]) -> Limits:
-        """Take `min_<key>`, `max_<key>` and `default_<key>` from a queue's parameters, in the units of a request."""
+        """Read `min_<key>`, `max_<key>` and `default_<key>` from a queue's parameters, in the units of a request."""
         reader = _READERS[key]
         values = [parameters.get(f"{prefix}_{key}") for prefix in ("min", "max", "default")]
         return cls(*(None if value is None else reader(value) for value in values))
 
-    def problem(self, key: str, value: float) -> str | None:
-        """Say what is wrong with a value, or None."""
+    def problem(self, key: str, value: float | str) -> str | None:
+        """Return what is wrong with a value, or None."""
+        if isinstance(value, str):
+            is_above = key == "runtime" and self.maximum is not None
+            return f"{key} {value!r} is above the maximum of {self.maximum:g} {UNITS[key]}" if is_above else None
         if self.maximum is not None and value > self.maximum:
             return f"{key} {value:g} {UNITS[key]} is above the maximum of {self.maximum:g} {UNITS[key]}"
         if self.minimum is not None and value < self.minimum:
@@ -202,7 +221,7 @@ class Limits:
 
 
 def problems_with(resources: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
-    """Return what a queue with these parameters objects to in a request in normal form; empty if nothing."""
+    """Return the objections of a queue with these parameters to a request in normal form; empty if there are none."""
     found = (
         Limits.read(key, parameters).problem(key, resources[key]) for key in UNITS if resources.get(key) is not None
     )
@@ -215,7 +234,9 @@ def coerced(resources: Mapping[str, Any], parameters: Mapping[str, Any]) -> Reso
     for key in UNITS:
         limits = Limits.read(key, parameters)
         value = result.get(key, limits.default)
-        if value is not None:
+        if isinstance(value, str):
+            result[key] = limits.maximum if key == "runtime" and limits.maximum is not None else value
+        elif value is not None:
             result[key] = limits.clamped(value)
     return result
 
@@ -224,10 +245,10 @@ def scaled_value(value: float, scale: object, step: int) -> float:
     """Return a resource's next value after its `step`-th resource error (from 1).
 
     A factor adds its share (0.5 = +50 %), a callable maps old to new, a list gives the value of this step and repeats
-    its last one when it runs dry.
+    its last value when it is exhausted.
 
     Raises:
-        InvalidResources: the scale is of no such kind, or its result is not a positive number.
+        InvalidResources: the scale has none of these forms, or its result is not a positive number.
     """
     if callable(scale):
         result: object = _called(scale, value)
@@ -238,7 +259,9 @@ def scaled_value(value: float, scale: object, step: int) -> float:
     else:
         raise InvalidResources(f"Resource scale {scale!r} is neither a factor >= 0 nor a callable nor a list.")
     if isinstance(result, bool) or not isinstance(result, int | float) or not math.isfinite(result) or result <= 0:
-        raise InvalidResources(f"Resource scale {scale!r} made {result!r} of {value!r}, not a positive number.")
+        raise InvalidResources(
+            f"Resource scale {scale!r} turned {value!r} into {result!r}, which is not a positive number."
+        )
     return result
 
 
@@ -252,10 +275,10 @@ def _called(scale: Callable[[float], Any], value: float) -> Any:
 
 
 def stored_scale(scale: object, length_max: int = SCALE_VALUES_MAX) -> object:
-    """Return a scale as a value that does not run out: an iterator is read once, at most `length_max` values.
+    """Return a scale as a value that can be read repeatedly: an iterator is read once, at most `length_max` values.
 
     Raises:
-        InvalidResources: it is of no known kind, or an iterator without values.
+        InvalidResources: the scale is of an unknown kind, or an iterator without values.
     """
     if callable(scale) or (isinstance(scale, int | float) and not isinstance(scale, bool)):
         return scale
@@ -268,7 +291,7 @@ def stored_scale(scale: object, length_max: int = SCALE_VALUES_MAX) -> object:
 
 
 def scaled(resources: Mapping[str, Any], scales: Mapping[str, Any], step: int) -> Resources:
-    """Apply every scale whose resource is in the request; values of a list are read in the units of the resource.
+    """Apply every scale whose resource is in the request; values of a list are in the units of the resource.
 
     Raises:
         InvalidResources: a scale cannot be applied, or shrinks the resource.
@@ -276,7 +299,7 @@ def scaled(resources: Mapping[str, Any], scales: Mapping[str, Any], step: int) -
     result = dict(resources)
     for key, scale in scales.items():
         old = result.get(key)
-        if old is None:
+        if old is None or is_word(key, old):
             continue
         reader = _READERS.get(key, float)
         readable = [reader(value) for value in scale] if isinstance(scale, list | tuple) else scale
@@ -290,23 +313,23 @@ def scaled(resources: Mapping[str, Any], scales: Mapping[str, Any], step: int) -
 
 
 def raised(resources: Mapping[str, Any], cause: str | None, peak_gib: float | None = None) -> Resources:
-    """Return the request after a resource error for which no scales were given: what was missing grows, nothing else.
+    """Return the request after a resource error without scales: only the resource that ran out grows.
 
     Args:
         resources: the request in normal form that was not enough.
-        cause: why the attempt ended; where it is not known, memory and runtime both grow.
-        peak_gib: how much memory the attempt was seen to use.
+        cause: why the attempt ended; if it is unknown, memory and runtime both grow.
+        peak_gib: the attempt's measured peak memory, GiB.
     """
     missing = MISSING.get(cause)
     keys = MISSING.values() if missing is None else (missing,)
     result = scaled(resources, dict.fromkeys(keys, DEFAULT_RESOURCE_SCALE), 1)
-    if missing == "memory" and peak_gib is not None:
+    if missing == "memory" and peak_gib is not None and not is_word("memory", result.get("memory")):
         result["memory"] = max(result.get("memory", 0.0), peak_gib * (1 + PEAK_MARGIN))
     return result
 
 
 def problems_with_scales(resources: Mapping[str, Any], scales: Mapping[str, Any]) -> list[str]:
-    """Say which scales will not work on this request: every value of a list is tried, and a function once."""
+    """Return which scales do not work on this request. Every value of a list is tried, and a function once."""
     problems = []
     for key, scale in scales.items():
         steps = len(scale) if isinstance(scale, list | tuple) else 1
@@ -320,5 +343,5 @@ def problems_with_scales(resources: Mapping[str, Any], scales: Mapping[str, Any]
 
 
 def dry_scales(scales: Mapping[str, Any], step: int) -> list[str]:
-    """Return the resources whose list of values has none of its own left for this step: the last one is repeated."""
+    """Return the resources whose list of values is exhausted at this step, so that the last value is repeated."""
     return [key for key, scale in scales.items() if isinstance(scale, list | tuple) and step > len(scale)]

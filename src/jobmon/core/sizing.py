@@ -1,7 +1,7 @@
-"""Right-sizing: what to ask for next time, judged by what was used. Pure statistics, no clock, no disk.
+"""Right-sizing: propose requests based on what was used. Pure statistics, without clock or disk access.
 
-A proposal is a statistic of what finished attempts used (`Strategy`), plus a margin, rounded up: two runs of the same
-command never use quite the same. Units are those of requests: cores, GiB, seconds.
+A proposal is a statistic of what finished attempts used (`Strategy`), plus a margin, rounded up, because two runs of
+the same command never use quite the same. Units are those of requests: cores, GiB, seconds.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 MEMORY_MARGIN: Final = 0.2
 RUNTIME_MARGIN: Final = 0.5
-#: Less than this is never proposed: nobody gains by it, and a busy machine would make it fail.
+#: Less than this is never proposed: it gains nothing, and it would make tasks fail on a busy machine.
 MEMORY_GIB_MIN: Final = 1 / 32
 RUNTIME_SECONDS_MIN: Final = 10.0
-#: So much of a core above a whole number is noise of the measurement.
+#: A fraction of a core above an integer that is measurement noise.
 CORES_NOISE: Final = 0.25
-#: In less time than this the start of the shell outweighs the command: 2 ms of `cat` would look like five cores.
+#: Below this duration the shell's startup outweighs the command: 2 ms of `cat` would look like five cores.
 CORES_MEASURED_SECONDS_MIN: Final = 0.1
-#: An argument matters when its values differ by this factor in what tasks use.
+#: An argument matters if usage differs by this factor between its values.
 SPREAD_MIN: Final = 1.5
 _MIB_PER_GIB: Final = 1024
 _QUANTILE: Final = re.compile(r"^q(\d{1,2}(?:\.\d{1,3})?|100)$")
@@ -34,14 +34,14 @@ STRATEGIES: Final = "avg, min, max, or a quantile such as q95"
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that is not below this share of them (no interpolation: it was really used)."""
+    """Return the smallest value that is at least as large as this share of them (no interpolation: a real usage)."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """Which statistic of what was used is asked for. `share`: of attempts that would have fit; None: the mean."""
+    """The requested statistic of usage. `share`: the share of attempts that would have fit; None: the mean."""
 
     name: str
     share: float | None
@@ -51,7 +51,7 @@ class Strategy:
         """Read "avg", "min", "max" or a quantile ("q95").
 
         Raises:
-            InvalidResources: it is none of these.
+            InvalidResources: the text is none of these.
         """
         known = {"avg": None, "min": 0.0, "max": 1.0}
         if text in known:
@@ -68,7 +68,7 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What one finished attempt used; None where it was not measured."""
+    """What one finished attempt used; None where nothing was measured."""
 
     seconds: float
     cpu_seconds: float | None
@@ -76,7 +76,7 @@ class Used:
 
     @property
     def cores(self) -> float | None:
-        """How many cores were busy on average; None where it was too short to tell."""
+        """How many cores were busy on average; None if the attempt was too short to tell."""
         if self.cpu_seconds is None or self.seconds < CORES_MEASURED_SECONDS_MIN:
             return None
         return self.cpu_seconds / self.seconds
@@ -84,20 +84,20 @@ class Used:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What to ask for; None where nothing was measured."""
+    """A proposed request; None where nothing was measured."""
 
     cores: int | None
     memory_gib: float | None
     runtime_seconds: float | None
 
     def is_enough_for(self, used: Used) -> bool:
-        """Say whether an attempt that used this would have been left alone."""
+        """Return whether an attempt with this usage would not have been killed."""
         if self.memory_gib is not None and used.memory_gib is not None and used.memory_gib > self.memory_gib:
             return False
         return self.runtime_seconds is None or used.seconds <= self.runtime_seconds
 
     def within(self, maxima: Mapping[str, float | None]) -> Proposal:
-        """Return it with no more of each resource than this; None: no bound."""
+        """Return the proposal limited to these maxima; None: no bound."""
         cores, memory = _least(self.cores, maxima.get("cores")), _least(self.memory_gib, maxima.get("memory"))
         return Proposal(
             cores=None if cores is None else max(1, math.floor(cores)),
@@ -106,7 +106,7 @@ class Proposal:
         )
 
     def as_request(self) -> dict[str, Any]:
-        """Return it as compute resources."""
+        """Return the proposal as compute resources."""
         request = {
             "cores": self.cores,
             "memory": None if self.memory_gib is None else f"{round(self.memory_gib * _MIB_PER_GIB)}M",
@@ -120,12 +120,12 @@ def _least(one: float | None, bound: float | None) -> float | None:
 
 
 def proposed_memory(measured: float) -> float:
-    """Return a request for memory, GiB, in whole MiB."""
+    """Return a memory request in GiB, rounded up to whole MiB."""
     return math.ceil(max(measured * (1 + MEMORY_MARGIN), MEMORY_GIB_MIN) * _MIB_PER_GIB) / _MIB_PER_GIB
 
 
 def proposed_runtime(measured: float) -> float:
-    """Return a request for time in whole seconds."""
+    """Return a runtime request in whole seconds."""
     return float(math.ceil(max(measured * (1 + RUNTIME_MARGIN), RUNTIME_SECONDS_MIN)))
 
 
@@ -135,7 +135,7 @@ def proposed_cores(measured: float) -> int:
 
 
 def propose(history: Sequence[Used], memory: Strategy, cores: Strategy, runtime: Strategy) -> Proposal:
-    """Propose a request from what attempts used that finished well."""
+    """Propose a request from what successful attempts used."""
     peaks = [used.memory_gib for used in history if used.memory_gib is not None]
     busy = [used.cores for used in history if used.cores is not None]
     return Proposal(
@@ -146,7 +146,7 @@ def propose(history: Sequence[Used], memory: Strategy, cores: Strategy, runtime:
 
 
 def groups_by(values: Sequence[str], history: Sequence[Used], count_min: int) -> dict[str, list[Used]]:
-    """Return the attempts of each value of an argument, of those values that have enough of them."""
+    """Return the attempts for each value of an argument that has at least `count_min` of them."""
     groups: dict[str, list[Used]] = {}
     for value, used in zip(values, history, strict=True):
         groups.setdefault(value, []).append(used)
@@ -154,7 +154,7 @@ def groups_by(values: Sequence[str], history: Sequence[Used], count_min: int) ->
 
 
 def spread(groups: Iterable[Sequence[Used]], share: float) -> float:
-    """Say how much groups differ: the largest ratio of two of their quantiles of memory or time; 1 if not at all."""
+    """Return how much groups differ: the largest ratio of two quantiles of memory or time; 1 if they do not differ."""
     by_group = list(groups)
     ratios = [1.0]
     memories = [[used.memory_gib for used in group if used.memory_gib is not None] for group in by_group]
@@ -169,7 +169,7 @@ def spread(groups: Iterable[Sequence[Used]], share: float) -> float:
 def deciding_argument(
     history: Sequence[Used], columns: Mapping[str, Sequence[str]], share: float, count_min: int
 ) -> str | None:
-    """Return the argument whose values tell most about what a task uses; None if none makes a difference."""
+    """Return the argument whose values best predict what a task uses; None if none makes a difference."""
     spreads = {name: spread(groups_by(values, history, count_min).values(), share) for name, values in columns.items()}
     best = max(spreads, key=spreads.__getitem__, default=None)
     return best if best is not None and spreads[best] >= SPREAD_MIN else None
@@ -182,7 +182,7 @@ def killed_by(proposal: Proposal, history: Iterable[Used]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What attempts that ended alike held and used of one resource, in resource-hours."""
+    """What attempts with the same outcome held and used of one resource, in resource-hours."""
 
     held: float = 0.0
     over_request: float = 0.0
@@ -199,7 +199,7 @@ class Account:
 
 
 def account(held: float, used: float, *, is_done: bool, is_killed: bool) -> Account:
-    """Say what became of what attempts held: those that did not finish wasted all of it."""
+    """Return how much of what attempts held was wasted; attempts that did not finish wasted all of it."""
     if is_done:
         return Account(held, over_request=max(0.0, held - used))
     return Account(held, killed=held) if is_killed else Account(held, failed=held)

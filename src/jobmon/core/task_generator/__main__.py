@@ -1,4 +1,4 @@
-"""`python -m jobmon.core.task_generator`: the command of every task that was made of a function."""
+"""`python -m jobmon.core.task_generator`: the command of every task that was created from a function."""
 
 import sys
 

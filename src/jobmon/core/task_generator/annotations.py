@@ -1,7 +1,7 @@
-"""From an annotation to the codec of its values. Pure.
+"""Map an annotation to the codec of its values. Pure functions.
 
-Modules whose classes may be annotated (`datetime`, `pathlib`, `enum`, `dataclasses`) are not imported here: whoever
-annotates with one has imported it.
+Modules whose classes may be annotated (`datetime`, `pathlib`, `enum`, `dataclasses`) are not imported here: code that
+uses one in an annotation has imported it already.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _BARE: Final = {**_COLLECTIONS, dict: "dict[str, int]"}
 
 
 class Unsupported(ValueError):
-    """There is no way to write values of this type; the message says why and what to do."""
+    """Values of this type cannot be written; the message says why and what to do."""
 
 
 def checked_serializers(serializers: object) -> dict[Any, Any]:
     """Return a copy of {type: (to_string, from_string)}.
 
     Raises:
-        ValueError: it is something else; says where.
+        ValueError: the argument has a different form; the message says where.
     """
     if serializers is None:
         return {}
@@ -51,7 +51,7 @@ def checked_serializers(serializers: object) -> dict[Any, Any]:
 
 
 class CodecFactory:
-    """Makes codecs with a function's own serializers, which come before all others."""
+    """Creates codecs. A function's own serializers take precedence over all others."""
 
     def __init__(self, serializers: Mapping[Any, Any]) -> None:
         self._serializers = serializers
@@ -61,7 +61,7 @@ class CodecFactory:
         """Return the codec of an annotation.
 
         Raises:
-            Unsupported: there is none.
+            Unsupported: there is no codec for it.
         """
         own = self._own(annotation)
         if own is not None:
@@ -98,7 +98,7 @@ class CodecFactory:
 
     def _of_literal(self, annotation: Any, args: tuple[Any, ...]) -> Codec:
         if not all(type(arg) in (str, int, bool, type(None)) for arg in args):
-            raise Unsupported(f"{_name(annotation)} has values other than texts, whole numbers, booleans and None")
+            raise Unsupported(f"{_name(annotation)} has values other than strings, integers, booleans and None")
         return codecs.Choice(args)
 
     # -- classes ------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class CodecFactory:
         if kept in _PLAIN:
             return codecs.Plain(kept)
         if kept in _BARE:
-            raise Unsupported(f"{_name(kept)} does not say what it holds; write e.g. {_BARE[kept]}")
+            raise Unsupported(f"{_name(kept)} does not declare the type of its items; write e.g. {_BARE[kept]}")
         if not isinstance(kept, type):
             raise _unsupported(kept)
         codec = _of_standard_class(kept)
@@ -138,7 +138,7 @@ class CodecFactory:
 
 
 def _unwrapped(annotation: Any) -> Any:
-    """Return what stands behind a NewType, an Annotated or the name of a type."""
+    """Return the type behind a NewType, an Annotated or a type alias."""
     if typing.get_origin(annotation) is typing.Annotated:
         return annotation.__origin__
     if isinstance(annotation, typing.NewType):
@@ -152,7 +152,7 @@ def _of_standard_class(kept: Any) -> Codec | None:
     if _is_a(kept, "enum", "Enum"):
         return codecs.Members(kept, by_number=_is_a(kept, "enum", "Flag"))
     if _is_a(kept, "pathlib", "PurePath"):
-        made = type(kept())  # Path is made as PosixPath
+        made = type(kept())  # Path creates a PosixPath
         return codecs.Text(made, kept.__name__, str, kept, exact=True)
     if kept.__module__ == "datetime" and kept.__name__ == "date":
         return codecs.Text(kept, "date", kept.isoformat, kept.fromisoformat, exact=True)
@@ -167,7 +167,7 @@ def _is_a(kept: type, module: str, name: str) -> bool:
 
 
 def _moment_text(moment: datetime.datetime) -> str:
-    """Write a moment: ISO 8601, `[zone]` where it has one, `[fold]` for the later of two hours with one name."""
+    """Return a datetime as text: ISO 8601, `[zone]` if it has one, `[fold]` for the later of two ambiguous hours."""
     fold = "[fold]" if moment.fold else ""
     zone = moment.tzinfo
     kind = (type(zone).__module__, type(zone).__name__)
@@ -175,7 +175,7 @@ def _moment_text(moment: datetime.datetime) -> str:
         return moment.isoformat() + fold
     key = getattr(zone, "key", None)
     if kind[0] != "zoneinfo" or not key:
-        raise ValueError(f"the time zone {zone!r} cannot be written; use datetime.timezone or zoneinfo.ZoneInfo")
+        raise ValueError(f"the time zone {zone!r} cannot be serialized; use datetime.timezone or zoneinfo.ZoneInfo")
     return f"{moment.replace(tzinfo=None).isoformat()}[{key}]{fold}"
 
 
@@ -204,6 +204,6 @@ def _name(annotation: Any) -> str:
 
 def _unsupported(annotation: Any) -> Unsupported:
     return Unsupported(
-        f"{_name(annotation)} is not a type whose values can be written; give it a serializer, e.g."
+        f"{_name(annotation)} is not a type whose values can be serialized; give it a serializer, e.g."
         f" serializers={{{_name(annotation)}: (to_string, from_string)}}"
     )

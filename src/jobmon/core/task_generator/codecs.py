@@ -1,9 +1,9 @@
-"""How values of a type become text and come back exactly. Pure.
+"""Convert values of a type to text and back without loss. Pure.
 
-A codec packs a value into a tree of what JSON knows and unpacks it. Text is the tree itself where it is always a
-string (so that a task's arguments are recorded as people write them: `US`, `2020-01-31`, `/data/in.csv`), else compact
-JSON (`5`, `true`, `[1,2]`, `{"year":2020}`). Types are matched exactly: a value of a subclass would come back as
-something else. Two exceptions, where nothing is lost: a whole number for a float, and scalars of NumPy.
+A codec packs a value into a tree of JSON types and unpacks it. The text is the tree itself if it is always a string (so
+that a task's arguments are recorded as people write them: `US`, `2020-01-31`, `/data/in.csv`), otherwise compact JSON
+(`5`, `true`, `[1,2]`, `{"year":2020}`). Types are matched exactly, because a value of a subclass would come back as
+something else. There are two exceptions in which nothing is lost: an integer for a float, and scalars of NumPy.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHOWN_CHARACTERS_MAX
 
 
 class Misfit(ValueError):
-    """A value is not of the type that is wanted."""
+    """A value is not of the required type."""
 
 
 def shown(value: object) -> str:
@@ -45,17 +45,17 @@ def shown(value: object) -> str:
 
 
 def kind_of(tree: Tree) -> str:
-    """Return what JSON calls a tree."""
+    """Return the JSON name of a tree's type."""
     return _KINDS[type(tree)]
 
 
 def compact(tree: Tree) -> str:
-    """Return a tree as JSON without spaces. Numbers that JSON lacks are NaN, Infinity and -Infinity."""
+    """Return a tree as JSON without spaces. Numbers that JSON lacks are written as NaN, Infinity and -Infinity."""
     return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
 
 
 def plain(value: Any) -> Any:
-    """Return the Python value of a scalar of NumPy, and everything else as it is."""
+    """Return the Python value of a NumPy scalar, and everything else unchanged."""
     item = getattr(value, "item", None)
     return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
 
@@ -64,8 +64,8 @@ class Codec:
     """Packs and unpacks values of one type.
 
     Args:
-        description: the type as one would write it, without modules (they differ for a script and its import).
-        kinds: what JSON may call the packed values.
+        description: the type as written in code, without modules (they differ between a script and its import).
+        kinds: possible JSON types of the packed values.
     """
 
     def __init__(self, description: str, kinds: Iterable[str]) -> None:
@@ -73,10 +73,10 @@ class Codec:
         self.kinds = frozenset(kinds)
 
     def pack(self, value: Any, lenient: bool = True) -> Tree:
-        """Return the tree of a value; `lenient` takes what can be turned into the type without loss.
+        """Return the tree of a value; `lenient` also accepts values that can be converted without loss.
 
         Raises:
-            Misfit: it is of another type.
+            Misfit: it is of a different type.
         """
         raise self.misfit(value)
 
@@ -92,7 +92,7 @@ class Codec:
         """Return a value as text.
 
         Raises:
-            Misfit: it is of another type.
+            Misfit: it is of a different type.
         """
         tree = self.pack(value)
         return tree if self._is_text else compact(tree)
@@ -110,12 +110,12 @@ class Codec:
         return self.kinds == {"string"}
 
     def misfit(self, value: object) -> Misfit:
-        """Return the error that names value and type."""
+        """Return an error that names the value and the type."""
         return Misfit(f"{shown(value)} is of type {type(value).__name__}, not {self.description}")
 
 
 class Plain(Codec):
-    """Values that JSON has itself."""
+    """Values of JSON's own types."""
 
     def __init__(self, plain_type: type) -> None:
         name = "None" if plain_type is type(None) else plain_type.__name__
@@ -137,7 +137,7 @@ class Plain(Codec):
                 return float(number)
         except OverflowError:
             pass
-        raise Misfit(f"{shown(number)} is an int that no float equals")
+        raise Misfit(f"{shown(number)} is an int that has no exact float value")
 
     def unpack(self, tree: Tree) -> Any:
         """See `Codec`."""
@@ -147,7 +147,7 @@ class Plain(Codec):
 
 
 class Text(Codec):
-    """Values of a class with their own text."""
+    """Values of a class with its own text representation."""
 
     def __init__(
         self, kept: Any, description: str, to_text: Callable[[Any], str], from_text: Callable[[str], Any], exact: bool
@@ -164,7 +164,7 @@ class Text(Codec):
             raise self.misfit(value)
         text = self._to_text(value)
         if not isinstance(text, str):
-            raise ValueError(f"the serializer of {self.description} made {shown(text)}, which is not a text")
+            raise ValueError(f"the serializer of {self.description} returned {shown(text)}, which is not a string")
         return str(text)
 
     def _fits(self, value: Any, lenient: bool) -> bool:
@@ -180,7 +180,7 @@ class Text(Codec):
 
 
 class Members(Codec):
-    """Members of an enumeration by name; of a Flag by number, for combinations have no name of their own."""
+    """Members of an enumeration by name; of a Flag by number, because combinations have no name of their own."""
 
     def __init__(self, enumeration: Any, by_number: bool) -> None:
         super().__init__(enumeration.__name__, ["integer" if by_number else "string"])
@@ -220,7 +220,7 @@ class Choice(Codec):
 
 
 class Items(Codec):
-    """Collections of any length with items of one type; sets in the order of their texts, so that equal ones agree."""
+    """Collections with items of one type; sets are ordered by the text of their items, so that equal sets agree."""
 
     def __init__(self, collection: type[Any], item: Codec) -> None:
         ellipsis = ", ..." if collection is tuple else ""
@@ -243,7 +243,7 @@ class Items(Codec):
 
 
 class FixedTuple(Codec):
-    """Tuples with a type for each place."""
+    """Tuples with a type for each position."""
 
     def __init__(self, items: Sequence[Codec]) -> None:
         super().__init__(f"tuple[{', '.join(item.description for item in items) or '()'}]", ["array"])
@@ -263,7 +263,7 @@ class FixedTuple(Codec):
 
 
 class Pairs(Codec):
-    """Dictionaries, in their order: an object where keys are texts, else an array of pairs."""
+    """Dictionaries in their order: an object if the keys are strings, otherwise an array of pairs."""
 
     def __init__(self, key: Codec, item: Codec) -> None:
         self._by_text = key.kinds == {"string"}
@@ -280,7 +280,7 @@ class Pairs(Codec):
             return pairs
         tree = dict(pairs)
         if len(tree) < len(pairs):
-            raise ValueError(f"two keys of {shown(value)} have the same text")
+            raise ValueError(f"two keys of {shown(value)} are serialized to the same string")
         return tree
 
     def unpack(self, tree: Tree) -> Any:
@@ -292,7 +292,7 @@ class Pairs(Codec):
 
 
 class Either(Codec):
-    """Unions: as the member packs it where the kinds tell the members apart, else `{"type": ...}`."""
+    """Unions: packed like the matching member if the JSON types distinguish the members, otherwise `{"type": ...}`."""
 
     def __init__(self, members: Sequence[Codec]) -> None:
         kinds = [kind for member in members for kind in member.kinds]
@@ -308,7 +308,7 @@ class Either(Codec):
         return sum(other.description == member.description for other in members) > 1
 
     def pack(self, value: Any, lenient: bool = True) -> Tree:
-        """See `Codec`. A member that the value fits exactly comes before one that it could be turned into."""
+        """See `Codec`. A member that the value fits exactly takes precedence over one it can be converted to."""
         for mode in (False, True) if lenient else (False,):
             for tag, member in self._members.items():
                 try:
@@ -331,13 +331,13 @@ class Either(Codec):
 
 
 class Record(Codec):
-    """Dataclasses by their fields. `fields` is filled after the making, for a field may hold its own class."""
+    """Dataclasses by their fields. `fields` is filled after construction, because a field may hold its own class."""
 
     def __init__(self, record: type) -> None:
         super().__init__(record.__name__, ["object"])
         self._type = record
         self.fields: dict[str, Codec] = {}
-        #: Those that the class's `__init__` takes.
+        #: Fields that the class's `__init__` accepts.
         self.given: frozenset[str] = frozenset()
 
     def pack(self, value: Any, lenient: bool = True) -> Tree:
@@ -353,7 +353,7 @@ class Record(Codec):
             raise Misfit(f"{self.description}.{name}: {error}") from None
 
     def unpack(self, tree: Tree) -> Any:
-        """See `Codec`. Fields are set again after `__init__`, for that may change them once more."""
+        """See `Codec`. Fields are set again after `__init__`, which may have changed them."""
         if type(tree) is not dict or not tree.keys() <= self.fields.keys():
             raise self.misfit(tree)
         values = {name: self.fields[name].unpack(item) for name, item in tree.items()}

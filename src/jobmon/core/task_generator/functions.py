@@ -1,4 +1,4 @@
-"""What a function takes, and where another process finds it."""
+"""The parameters of a function, and where another process finds it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jobmon.core.task_generator.words import quoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: Fields of the command beside the function's parameters.
+#: Fields of the command in addition to the function's parameters.
 PYTHON_FIELD: Final = "jobmon_python"
 PLACE_FIELD: Final = "jobmon_place"
 
-# Bits of `co_flags`; the module `inspect` has names for them, but every task would pay for its import.
+# Bits of `co_flags`; the module `inspect` has names for them, but importing it would slow down every task.
 _VARARGS: Final = 0x04
 _VARKEYWORDS: Final = 0x08
 _NOT_RUN_BY_A_CALL: Final = 0x20 | 0x80 | 0x200  # generator, coroutine, asynchronous generator
@@ -26,7 +26,7 @@ _MAIN: Final = "__main__"
 
 
 class Place(NamedTuple):
-    """Where the worker finds a function: a module, and the folder or file that it is imported from."""
+    """Where the worker finds a function: a module, and the folder or file from which it is imported."""
 
     module: str
     words: str
@@ -36,7 +36,7 @@ def innermost(function: object) -> types.FunctionType:
     """Return the function behind decorators that kept it.
 
     Raises:
-        ValueError: there is none: this is a class, a method or something else that can be called.
+        ValueError: there is none: this is a class, a method or another kind of callable.
     """
     while (inner := getattr(function, "__wrapped__", None)) is not None:
         function = inner
@@ -49,7 +49,7 @@ def check_function(function: types.FunctionType) -> None:
     """Check that the worker could import and call a function.
 
     Raises:
-        ValueError: it could not; says why.
+        ValueError: it could not; the message says why.
     """
     complaints = [*_complaints_about_name(function), *_complaints_about_parameters(function)]
     if complaints:
@@ -58,13 +58,13 @@ def check_function(function: types.FunctionType) -> None:
 
 def _complaints_about_name(function: types.FunctionType) -> Iterator[str]:
     if function.__name__ == "<lambda>":
-        yield "the worker cannot import a lambda; write it as a function with a name"
+        yield "the worker cannot import a lambda; use a named function"
     elif "<locals>" in function.__qualname__:
         yield "the worker cannot import a local function; move it to the top level of its module"
     elif function.__qualname__ != function.__name__:
         yield "the worker cannot import a method; move it to the top level of its module"
     if function.__code__.co_flags & _NOT_RUN_BY_A_CALL:
-        yield "calling it does not run it, for it is a generator or async; wrap it in an ordinary function"
+        yield "calling it does not run it, because it is a generator or async function; wrap it in an ordinary function"
 
 
 def _complaints_about_parameters(function: types.FunctionType) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _complaints_about_parameters(function: types.FunctionType) -> Iterator[str]:
     if code.co_flags & _VARARGS or code.co_flags & _VARKEYWORDS:
         yield "*args and **kwargs have no fixed names; name each parameter"
     for name in code.co_varnames[: code.co_posonlyargcount]:
-        yield f"parameter {name!r} is positional-only; remove the '/', for tasks give arguments by name"
+        yield f"parameter {name!r} is positional-only; remove the '/', because tasks pass arguments by name"
     names = parameter_names(function)
     for name in names:
         if name in RESERVED_NAMES or name in (PYTHON_FIELD, PLACE_FIELD):
@@ -83,29 +83,29 @@ def _complaints_about_parameters(function: types.FunctionType) -> Iterator[str]:
 
 
 def annotations_of(function: types.FunctionType) -> Mapping[str, Any]:
-    """Return the annotations as they were written, of parameters only."""
+    """Return the annotations of the parameters, as written."""
     annotations = dict(_written(function))
-    annotations.pop("return", None)  # types of results need not exist on the worker
+    annotations.pop("return", None)  # the types of results need not exist on the worker
     return annotations
 
 
 def _written(function: types.FunctionType) -> Mapping[str, Any]:
     try:
         return function.__annotations__
-    except NameError:  # from Python 3.14 on they are read when asked for, and a class may be defined further down
+    except NameError:  # since Python 3.14 they are evaluated on access, and a class may be defined further down
         reader = importlib.import_module("annotationlib")
         found: Mapping[str, Any] = reader.get_annotations(function, format=reader.Format.FORWARDREF)
         return found
 
 
 def parameter_names(function: types.FunctionType) -> tuple[str, ...]:
-    """Return the names of the parameters in their order."""
+    """Return the names of the parameters in order."""
     code = function.__code__
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def defaults_of(function: types.FunctionType) -> dict[str, Any]:
-    """Return the defaults of parameters by their names."""
+    """Return the defaults of parameters by name."""
     positional = function.__code__.co_varnames[: function.__code__.co_argcount]
     values = function.__defaults__ or ()
     return dict(zip(positional[len(positional) - len(values) :], values, strict=True)) | (function.__kwdefaults__ or {})
@@ -114,11 +114,11 @@ def defaults_of(function: types.FunctionType) -> dict[str, Any]:
 def place_of(function: Callable[..., Any], source_path: str | os.PathLike[str] | None) -> Place:
     """Return where the worker finds a function.
 
-    A module is imported by its name, from the folder that this process has it from. A script has no such name: its
-    file is loaded, under the name without ".py", and so is a file that is given.
+    A module is imported by its name, from the folder from which this process imported it. A script has no such name:
+    its file is loaded under the name without ".py", and so is an explicitly given file.
 
     Raises:
-        ValueError: it was typed in, so that there is no file, or the file does not exist.
+        ValueError: the function was typed in, so that there is no file, or the file does not exist.
     """
     module = sys.modules.get(function.__module__)
     file = getattr(module, "__file__", None)
@@ -134,12 +134,12 @@ def place_of(function: Callable[..., Any], source_path: str | os.PathLike[str] |
             " into a module, or name the file with module_source_path."
         )
     if not os.path.isfile(source):
-        raise ValueError(f"The function {function.__name__!r} is to be loaded from {source!r}, which is not a file.")
+        raise ValueError(f"The function {function.__name__!r} cannot be loaded from {source!r}, which is not a file.")
     return Place(os.path.splitext(os.path.basename(source))[0] if is_script else name, f"--source {quoted(source)}")
 
 
 def _folder_words(name: str, file: str | None) -> str:
-    """Return the folder that a module's name counts from, or nothing where there is no such folder."""
+    """Return the option for the folder to which a module's name is relative; empty if there is no such folder."""
     if file is None:
         return ""
     parts = os.path.splitext(os.path.abspath(file))[0].split(os.sep)

@@ -1,4 +1,4 @@
-"""The decorator: a function with its codecs; tasks are made by the client, runs happen on the worker."""
+"""The decorator: a function with its codecs. The client creates tasks from it, and the worker runs it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import importlib
 import types
 import typing
+import warnings
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: True while the worker imports a function's module: no tasks may be made then.
+#: True while the worker imports a function's module, during which no tasks may be created.
 WORKER_IMPORTS: Final[ContextVar[bool]] = ContextVar("worker_imports", default=False)
 _CLIENT: Final = "jobmon.client.task_generator"
 
 
 class TaskGenerator(Generic[P, R]):
-    """A function that can be called as before, and makes tasks which call it elsewhere. Made by `task_generator`.
+    """A function that can be called as before, and creates tasks that call it elsewhere. Created by `task_generator`.
 
     Raises:
-        ValueError: the function cannot become a task, or an option is wrong; says why.
+        ValueError: the function cannot become a task, or an option is wrong; the message says why.
     """
 
     def __init__(
@@ -68,27 +69,27 @@ class TaskGenerator(Generic[P, R]):
         self.default_compute_resources = default_compute_resources
         self.default_resource_scales = default_resource_scales
         self.yaml_file = yaml_file
-        # A class may be defined further down: it will be known when a task is made or run.
+        # A class may be defined further down; it will be known when a task is created or run.
         with contextlib.suppress(NameError):
             self._resolve()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function here and now."""
+        """Call the function in this process."""
         return self.task_function(*args, **kwargs)
 
     def __repr__(self) -> str:
-        """Name the function."""
+        """Return a text that names the function."""
         return f"<TaskGenerator {self._inner.__module__}.{self.name}>"
 
     def __reduce__(self) -> str:
-        """Pickle by name, as functions are."""
+        """Pickle by name, as functions are pickled."""
         return self.name
 
     # -- the function -------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
-        """The function's name, and the template's."""
+        """The name of the function and of its template."""
         return self._inner.__name__
 
     @property
@@ -98,7 +99,7 @@ class TaskGenerator(Generic[P, R]):
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The defaults of parameters by their names."""
+        """The defaults of parameters by name."""
         return functions.defaults_of(self._inner)
 
     @functools.cached_property
@@ -106,23 +107,23 @@ class TaskGenerator(Generic[P, R]):
         """Where the worker finds the function.
 
         Raises:
-            ValueError: nowhere; says why.
+            ValueError: it cannot be found; the message says why.
         """
         return functions.place_of(self._inner, self.module_source_path)
 
     @functools.cached_property
     def codecs(self) -> Mapping[str, Codec]:
-        """How the values of each parameter become text.
+        """The codec of each parameter, which converts its values to text.
 
         Raises:
-            ValueError: an annotation names something unknown.
+            ValueError: an annotation refers to an unknown name.
         """
         try:
             return self._resolve()
         except NameError as error:
             raise ValueError(
-                f"An annotation of {self.name!r} cannot be read: {error}. What is imported under TYPE_CHECKING only"
-                " does not exist on the worker; import it always."
+                f"An annotation of {self.name!r} cannot be read: {error}. Names imported only under TYPE_CHECKING do"
+                " not exist on the worker; import them unconditionally."
             ) from None
 
     def _resolve(self) -> Mapping[str, Codec]:
@@ -130,7 +131,7 @@ class TaskGenerator(Generic[P, R]):
 
         Raises:
             NameError: a class is not defined (yet).
-            ValueError: a type is not supported; names the parameter.
+            ValueError: a type is not supported; the message names the parameter.
         """
         written = types.SimpleNamespace(__annotations__=functions.annotations_of(self._inner))
         hints = typing.get_type_hints(written, globalns=self._inner.__globals__)
@@ -149,24 +150,26 @@ class TaskGenerator(Generic[P, R]):
         names = (naming_args,) if isinstance(naming_args, str) else tuple(naming_args)
         unknown = [repr(name) for name in names if name not in self.parameters]
         if unknown:
-            raise ValueError(
-                f"naming_args of {self.name!r}: {', '.join(unknown)} unknown; its parameters are {self.parameters}."
+            warnings.warn(
+                f"naming_args of {self.name!r}: {', '.join(unknown)} unknown and ignored; its parameters are"
+                f" {', '.join(map(repr, self.parameters))}.",
+                stacklevel=4,
             )
-        return names
+        return tuple(name for name in self.parameters if name in names)
 
-    # -- values and texts ---------------------------------------------------------------------------------------
+    # -- values and text ----------------------------------------------------------------------------------------
 
     def serialize(self, parameter: str, value: Any) -> str:
         """Return a value as text, as it is recorded.
 
         Raises:
-            ValueError: it cannot be given for this parameter; names both.
+            ValueError: the value is not valid for this parameter; the message names both.
         """
         try:
             text = self.codecs[parameter].text(value)
             self._check_text(text)
         except RecursionError:
-            raise ValueError(self._about(parameter, value, "it is nested too deeply, or holds itself")) from None
+            raise ValueError(self._about(parameter, value, "it is nested too deeply, or contains itself")) from None
         except Exception as error:
             complaint = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             raise ValueError(self._about(parameter, value, complaint)) from error
@@ -174,15 +177,15 @@ class TaskGenerator(Generic[P, R]):
 
     def _check_text(self, text: str) -> None:
         if "\0" in text:
-            raise ValueError("it holds a NUL character, which no database keeps")
+            raise ValueError("it contains a NUL character, which databases cannot store")
         try:
             text.encode()
         except UnicodeEncodeError:
             raise ValueError("it is not valid Unicode") from None
         if len(text) * QUOTED_PER_CHARACTER_MAX > ARGUMENT_BYTES_MAX < (size_bytes := len(quoted(text))):
             raise ValueError(
-                f"it takes {size_bytes} bytes of the command line, and the system takes {ARGUMENT_BYTES_MAX};"
-                " put it into a file and give the file's path"
+                f"it takes {size_bytes} bytes of the command line, and the system allows {ARGUMENT_BYTES_MAX};"
+                " write it to a file and pass the file's path"
             )
 
     def _about(self, parameter: str, value: object, complaint: str) -> str:
@@ -192,7 +195,7 @@ class TaskGenerator(Generic[P, R]):
         """Return the value of a text.
 
         Raises:
-            ValueError: it is not a text of this parameter; names it.
+            ValueError: the text is not valid for this parameter, which the message names.
         """
         try:
             return self.codecs[parameter].value(text)
@@ -202,7 +205,7 @@ class TaskGenerator(Generic[P, R]):
     # -- on the worker ------------------------------------------------------------------------------------------
 
     def run(self, args: Sequence[str]) -> None:
-        """Call the function with arguments of the form `name=quoted`; what it returns is dropped.
+        """Call the function with arguments of the form `name=quoted`; its result is discarded.
 
         Raises:
             ValueError: an argument is unknown, missing or cannot be read.
@@ -213,7 +216,7 @@ class TaskGenerator(Generic[P, R]):
         if unknown or missing:
             raise ValueError(
                 f"The function {self.name!r} takes {list(self.parameters)}: {unknown} unknown, {missing} missing."
-                " Was it changed after the task was made?"
+                " Was it changed after the task was created?"
             )
         values = {name: self.deserialize(name, text) for name, text in texts.items()}
         self.task_function(**values)  # type: ignore[call-arg]
@@ -222,10 +225,10 @@ class TaskGenerator(Generic[P, R]):
 
     @functools.cached_property
     def _client(self) -> TaskFactory:
-        """The client's part, loaded by its name: the worker needs none of it."""
+        """The client's part, loaded by name because the worker does not need it."""
         if WORKER_IMPORTS.get():
             raise RuntimeError(
-                f"The module of {self.name!r} makes tasks while a worker imports it; put that under"
+                f"The module of {self.name!r} creates tasks when a worker imports it; put that code under"
                 ' `if __name__ == "__main__":`.'
             )
         factory: TaskFactory = importlib.import_module(_CLIENT).TaskFactory(self)
@@ -233,31 +236,31 @@ class TaskGenerator(Generic[P, R]):
 
     @property
     def tool(self) -> Tool:
-        """The tool that the template belongs to; its `create_workflow` makes workflows."""
+        """The tool to which the template belongs; its `create_workflow` creates workflows."""
         return self._client.tool
 
     @property
     def task_template(self) -> TaskTemplate:
-        """The task template made of the function."""
+        """The task template created from the function."""
         return self._client.template
 
     def create_task(
         self,
-        name: str = "",
-        upstream_tasks: Iterable[Task] = (),
+        cluster_name: str = "",
+        compute_resources: Mapping[str, Any] | None = None,
+        resource_scales: Mapping[str, Any] | None = None,
+        upstream_tasks: Iterable[Task] | None = (),
         task_attributes: Iterable[str] | Mapping[str, Any] = (),
         max_attempts: int | None = None,
-        compute_resources: Mapping[str, Any] | None = None,
+        name: str = "",
         compute_resources_callable: Callable[..., Any] | None = None,
-        resource_scales: Mapping[str, Any] | None = None,
-        cluster_name: str = "",
         fallback_queues: Iterable[str] | None = None,
         **kwargs: Any,
     ) -> Task:
-        """Make a task that calls the function with these arguments; options as of `TaskTemplate.create_task`.
+        """Create a task that calls the function with these arguments; options as in `TaskTemplate.create_task`.
 
         Raises:
-            ValueError: an argument is missing, unknown, or of the wrong type; names it.
+            ValueError: an argument is missing, unknown, or of the wrong type; the message names it.
         """
         return self._client.create_task(
             kwargs,
@@ -274,30 +277,32 @@ class TaskGenerator(Generic[P, R]):
 
     def create_tasks(
         self,
-        max_attempts: int | None = None,
-        upstream_tasks: Iterable[Task] | None = None,
-        max_concurrently_running: int | None = None,
-        compute_resources: Mapping[str, Any] | None = None,
-        compute_resources_callable: Callable[..., Any] | None = None,
-        resource_scales: Mapping[str, Any] | None = None,
         cluster_name: str = "",
+        compute_resources: Mapping[str, Any] | None = None,
+        resource_scales: Mapping[str, Any] | None = None,
+        upstream_tasks: Iterable[Task] | None = None,
+        task_attributes: Iterable[str] | Mapping[str, Any] = (),
+        max_attempts: int | None = None,
+        max_concurrently_running: int | None = None,
+        compute_resources_callable: Callable[..., Any] | None = None,
         name: str | None = None,
         **kwargs: Any,
     ) -> list[Task]:
-        """Make a task for each combination of values; options as of `TaskTemplate.create_tasks`.
+        """Create a task for each combination of values; options as in `TaskTemplate.create_tasks`.
 
-        What fits a parameter's type is one value; any other list (or iterable) is a set of values. So `[1, 2]` gives
-        two tasks for an `int` and one for a `list[int]`, which takes several as `[[1, 2], [3]]`.
+        A value that fits the parameter's type is one value; any other list (or iterable) is a set of values. So
+        `[1, 2]` creates two tasks for an `int` and one for a `list[int]`, which takes several as `[[1, 2], [3]]`.
 
         Raises:
-            ValueError: an argument is missing, unknown, or of the wrong type; names it.
+            ValueError: an argument is missing, unknown, or of the wrong type; the message names it.
         """
         return self._client.create_tasks(
             kwargs,
             name or "",
             max_concurrently_running,
+            task_attributes,
             max_attempts=max_attempts,
-            upstream_tasks=upstream_tasks or (),
+            upstream_tasks=upstream_tasks,
             compute_resources=compute_resources,
             compute_resources_callable=compute_resources_callable,
             resource_scales=resource_scales,
@@ -305,10 +310,10 @@ class TaskGenerator(Generic[P, R]):
         )
 
     def get_tasks_by_node_args(self, workflow: Workflow, **kwargs: Any) -> list[Task]:
-        """Return the function's tasks in a workflow that have these arguments (or one of these, as in `create_tasks`).
+        """Return the function's tasks in a workflow with these arguments (or one of these, as in `create_tasks`).
 
         Raises:
-            ValueError: it has no task there, or no such parameter.
+            ValueError: the workflow has no task of the function, or there is no such parameter.
         """
         return self._client.tasks_of(workflow, kwargs)
 
@@ -328,15 +333,15 @@ def task_generator(
     """Turn a function with typed parameters into a task template.
 
     Args:
-        serializers: {type: (to_string, from_string)} for types that are not known, or to write known ones otherwise.
-        tool_name: the tool that the template belongs to; by default the name of the function's module.
-        naming_args: parameters whose values make the names of tasks; by default all.
+        serializers: {type: (to_string, from_string)} for unsupported types, or to write supported ones differently.
+        tool_name: the tool to which the template belongs; by default the name of the function's module.
+        naming_args: parameters whose values form the names of tasks; by default all.
         max_attempts: how many attempts a task gets.
-        module_source_path: the file that the worker loads the function from, where it cannot be imported by name.
-        name_func: makes a task's name of the function's name and a dict of the (naming) arguments.
-        default_cluster_name: where tasks run.
-        default_compute_resources: what tasks need.
-        default_resource_scales: how that grows after a resource error.
+        module_source_path: the file from which the worker loads the function, if it cannot be imported by name.
+        name_func: creates a task's name from the function's name and a dict of the (naming) arguments.
+        default_cluster_name: the cluster on which tasks run.
+        default_compute_resources: the resources that tasks request.
+        default_resource_scales: how these grow after a resource error.
         yaml_file: a file with `task_template_resources` for the function's name.
     """
     if isinstance(serializers, types.FunctionType):

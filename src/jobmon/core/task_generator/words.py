@@ -1,9 +1,9 @@
-"""Words of a command line that no shell can misread. Pure.
+"""Words of a command line that no shell can misinterpret. Pure functions.
 
-Text is written with percent signs, as in addresses of the web: only letters, digits and `_ . - / : , + @` stand for
-themselves, every other byte of its UTF-8 is `%` and two digits. No shell gives a meaning to any of these, whichever
-`worker_node.shell` names; quotation marks are read differently by sh, csh and fish. Neither the locale of the worker
-nor the braces of a command template can change them either.
+Text is percent-encoded, as in URLs: letters, digits and `_ . - / : , + @` represent themselves, and every other byte of
+the UTF-8 text is `%` and two digits. No shell gives these characters a special meaning, whichever `worker_node.shell`
+selects; quotation marks, however, are interpreted differently by sh, csh and fish. Neither the worker's locale nor the
+braces of a command template can change them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: What Linux takes as one argument of a program (MAX_ARG_STRLEN) and so as the whole command of a shell.
+#: Linux's limit for one argument of a program (MAX_ARG_STRLEN), and so for the whole command of a shell.
 ARGUMENT_BYTES_MAX: Final = 131_071
-#: A character takes at most four bytes, and each of them three characters.
+#: A character has at most four bytes, and each byte takes three characters.
 QUOTED_PER_CHARACTER_MAX: Final = 12
 _HEX_DIGITS: Final = 2
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-/:,+@")
@@ -37,7 +37,7 @@ def unquoted(word: str) -> str:
     """Return the text that was quoted.
 
     Raises:
-        ValueError: it was never quoted.
+        ValueError: the word is not the result of `quoted`.
     """
     first, *rest = word.split("%")
     try:
@@ -50,10 +50,10 @@ def unquoted(word: str) -> str:
 
 
 def named_texts(words: Iterable[str]) -> dict[str, str]:
-    """Return the texts of words `name=quoted` by their names.
+    """Return the texts of words `name=quoted` by name.
 
     Raises:
-        ValueError: a word is no such thing, or a name comes twice.
+        ValueError: a word does not have this form, or a name occurs twice.
     """
     texts: dict[str, str] = {}
     for word in words:
@@ -61,6 +61,6 @@ def named_texts(words: Iterable[str]) -> dict[str, str]:
         if not equals:
             raise ValueError(f"The argument {word!r} is not of the form name=value.")
         if name in texts:
-            raise ValueError(f"The argument {name!r} is given twice.")
+            raise ValueError(f"The argument {name!r} was passed twice.")
         texts[name] = unquoted(rest)
     return texts

@@ -1,4 +1,4 @@
-"""The worker's side: find the function that a command names and call it."""
+"""The worker's side: find the function that a command names, and call it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EXIT_USAGE: Final = 2
 
 
 def main(words: Sequence[str]) -> int:
-    """Run a command. What the function raises is raised: Python ends with a traceback and the exit code 1."""
+    """Run a command. Exceptions of the function propagate: Python exits with a traceback and exit code 1."""
     options = _options(words)
     if options is None or not {"--module", "--func"} <= options.keys():
         sys.stderr.write(USAGE)
@@ -47,7 +47,7 @@ def _generator(options: dict[str, str]) -> TaskGenerator[..., Any]:
     """Return the decorated function.
 
     Raises:
-        LookupError: the module has none of this name; and what the import raises.
+        LookupError: the module has no decorated function of this name; also any error that the import raises.
     """
     name, function = options["--module"], options["--func"]
     token = WORKER_IMPORTS.set(True)
@@ -66,21 +66,21 @@ def _generator(options: dict[str, str]) -> TaskGenerator[..., Any]:
 
 
 def _import(name: str, folder: str | None) -> ModuleType:
-    """Import a module by its name, from the folder that the client had it from."""
+    """Import a module by name, from the folder from which the client imported it."""
     if folder is not None and folder not in sys.path:
         sys.path.insert(0, folder)
     return importlib.import_module(name)
 
 
 def _load(name: str, source: str) -> ModuleType:
-    """Load a file as a module. Like a script it finds what lies beside it; `__name__` is not "__main__"."""
+    """Load a file as a module. Like a script, it finds modules next to it; `__name__` is not "__main__"."""
     folder = source.rpartition("/")[0] or "/"
     if folder not in sys.path:
         sys.path.insert(0, folder)
     known = name if name not in sys.modules else f"jobmon_source_{name}"  # a script may be called json.py
     spec = importlib.util.spec_from_file_location(known, source)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{source!r} is not a file of Python.")
+        raise ImportError(f"{source!r} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[known] = module
     spec.loader.exec_module(module)

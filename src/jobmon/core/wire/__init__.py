@@ -1,10 +1,10 @@
-"""Every message between the parts, by conversation; frozen dataclasses, JSON on the wire (`encode`, `decode`).
+"""All messages between components, one module per conversation: frozen dataclasses, sent as JSON (`encode`, `decode`).
 
-All routes lie under `/api/v1`; each message class says in its docstring with which route it travels. Messages about
-many things are columnar: one list per field, equal lengths, same order. Times are aware UTC datetimes. An error
-answer has the status of its kind and a `Problem` as body.
+All routes are below `/api/v1`; the docstring of each message class names its route. Messages about many items are
+columnar: one list per field, all of equal length and in the same order. Times are aware UTC datetimes. An error
+response has the HTTP status of its kind and a `Problem` as body.
 
-Imports nothing of Jobmon but `core`. Start with `launching.py`: the hot conversation.
+Imports nothing of Jobmon except `core`. Start with `launching.py`, the most frequent conversation.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def encode(message: object) -> bytes:
 
 
 def decode(kind: type[_Message], content: bytes) -> _Message:
-    """Decode JSON into a message; unknown fields are ignored, so newer parts may say more.
+    """Decode JSON into a message. Unknown fields are ignored, so that newer components may send more.
 
     Raises:
-        ValueError: the content is not such a message; the text names the field.
+        ValueError: the content is not a valid message of this kind; the text names the field.
     """
     decoder = _decoders.get(kind)
     if decoder is None:

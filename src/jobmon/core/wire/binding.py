@@ -1,8 +1,9 @@
-"""Recording a workflow: in bounded columnar chunks, each of which may be sent again.
+"""Recording a workflow in bounded columnar chunks, each of which may be repeated.
 
-Order: `WorkflowRequest`; then `ArraysRequest`, `ResourcesRequest`; then `TasksRequest` chunks of one array each; then,
-unless `WorkflowResponse.dag_is_complete`, `EdgesRequest` chunks, the last with `last=True`; then
-`POST /workflows/{id}/bound` with `{}`, which checks the counts and marks the workflow complete.
+Order: `WorkflowRequest`; then templates (`definition.TemplatesRequest`), `ArraysRequest`, `ResourcesRequest`; then
+`TasksRequest` chunks of one array each; then, unless `WorkflowResponse.dag_is_complete`, `EdgesRequest` chunks, the
+last with `last=True`; then `POST /workflows/{id}/bound` with `{}`, which checks the counts and marks the workflow
+complete. A workflow whose recorded definition differs but leaves all results valid is sent as `RedefineRequest` chunks.
 
 Identity hashes are the first 32 bytes of SHA-256 as lower-case hex (64 characters).
 """
@@ -11,6 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+
+from jobmon.core.packing import problems_with
+from jobmon.core.wire.fields import BigCount, Count, FreeForm, Hash, Id, Name, Text
 
 TASKS_PER_CHUNK_MAX = 5_000
 EDGES_PER_CHUNK_MAX = 50_000
@@ -22,32 +26,34 @@ REQUEST_BYTES_MAX = 32 * 1024 * 1024
 class WorkflowRequest:
     """POST /workflows: find or create a workflow.
 
-    Found by `tool_version_id` and `workflow_args_hash`. A found one whose `dag_hash` or `task_hash` differs is a 409
-    `WorkflowAlreadyExists` whose message says which templates have how many tasks there and here, unless no run of it
-    ever reached BOUND and nothing of it differs.
-    `task_counts`: template name -> number of tasks, for that message.
+    Found by `tool_version_id` and `workflow_args_hash`. If the `dag_hash` or `task_hash` of the found workflow differs,
+    the response is 409 `WorkflowAlreadyExists`, whose message gives the recorded and the requested number of tasks per
+    template, and nothing is written. `task_counts`: template name -> number of tasks, for that message.
     """
 
-    tool_version_id: int
-    workflow_args: str
-    workflow_args_hash: str
-    dag_hash: str
-    task_hash: str
-    task_count: int
-    edge_set_count: int
-    name: str
-    description: str
-    max_concurrently_running: int
-    task_counts: dict[str, int]
-    user: str
-    working_directory: str
-    umask: int
-    workflow_attributes: dict[str, Any] = field(default_factory=dict)
+    tool_version_id: Id
+    workflow_args: Text
+    workflow_args_hash: Hash
+    dag_hash: Hash
+    task_hash: Hash
+    task_count: BigCount
+    edge_set_count: BigCount
+    name: Text
+    description: Text
+    max_concurrently_running: Count
+    task_counts: dict[Name, BigCount]
+    user: Name
+    working_directory: Text
+    umask: Count
+    workflow_attributes: dict[Name, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowResponse:
-    """`newly_created`: by this request. `is_bound`: completely recorded. `was_started`: a run reached BOUND."""
+    """`newly_created`: by this request. `is_bound`: completely recorded. `was_started`: a run reached BOUND.
+
+    `has_incomplete_version`: a version is sealed and must be completed before anything else.
+    """
 
     workflow_id: int
     dag_id: int
@@ -56,15 +62,17 @@ class WorkflowResponse:
     is_bound: bool
     was_started: bool
     dag_is_complete: bool
+    version: int = 1
+    has_incomplete_version: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
     """All tasks of one template version in the workflow."""
 
-    task_template_version_id: int
-    name: str
-    max_concurrently_running: int
+    task_template_version_id: Id
+    name: Name
+    max_concurrently_running: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +93,19 @@ class IdsResponse:
 class ResourcesSpec:
     """A request for a queue. `requested` is plain JSON. `kind` is a `ResourceType`.
 
-    `original`: what the user had asked for, where that is something else.
+    `original`: what the user originally requested, if that differs.
     """
 
-    cluster_name: str
-    queue_name: str
-    requested: dict[str, Any]
-    kind: str
-    original: dict[str, Any] | None = None
+    cluster_name: Name
+    queue_name: Name
+    requested: FreeForm
+    kind: Name
+    original: FreeForm | None = None
+
+    def __post_init__(self) -> None:
+        """Reject a request that the server itself could not process."""
+        if problems := problems_with(self.requested):
+            raise ValueError(f"{'; '.join(problems)}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,35 +116,54 @@ class ResourcesRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TasksRequest:
-    """POST /workflows/{workflow_id}/tasks: create (or find, by node) tasks of one array. -> `TasksResponse`
+class TaskColumns:
+    """Columns that may be set in tasks of one array at any time, with one entry per task.
 
-    Columns have one entry per task. `node_args` and `task_args`: argument name -> column of strings. `attributes`:
-    index in the chunk -> {name: value}. `resource_scales`: JSON-able scales {resource: number or list}; the ones
-    that cannot be stored (callables) stand there as {"resource": null}; scales and fallback queues are given as
-    an index into the deduplicated lists. A found task that is not DONE gets the new name, command, attempts, resources.
+    `attributes`: index in the chunk -> {name: value}. `scales`: JSON-able scales {resource: number or list}; scales
+    that cannot be stored (callables) appear as {"resource": null}. Scales and fallback queues are given as an index
+    into the deduplicated lists.
     """
 
-    array_id: int
-    task_template_version_id: int
-    names: list[str]
-    commands: list[str]
-    node_hashes: list[str]
-    task_hashes: list[str]
-    node_args: dict[str, list[str]]
-    task_args: dict[str, list[str]]
-    max_attempts: list[int]
-    task_resources_ids: list[int | None]  # None: a compute_resources_callable decides later
-    scales: list[dict[str, Any]]
-    scales_index: list[int]
-    fallback_queues: list[list[str]]
-    fallback_index: list[int]
-    attributes: dict[int, dict[str, str]] = field(default_factory=dict)
+    array_id: Id
+    names: list[Name]
+    commands: list[Text]
+    task_hashes: list[Hash]
+    max_attempts: list[Count]
+    task_resources_ids: list[Id | None]  # None: determined later by a compute_resources_callable
+    scales: list[FreeForm]
+    scales_index: list[BigCount]
+    fallback_queues: list[list[Name]]
+    fallback_index: list[BigCount]
+    attributes: dict[BigCount, dict[Name, Text]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksRequest(TaskColumns):
+    """POST /workflows/{workflow_id}/tasks: create (or find, by node) tasks of one array. -> `TasksResponse`
+
+    `node_args` and `task_args`: argument name -> column of strings. A found task that is not DONE gets the new name,
+    command, number of attempts and resources.
+    """
+
+    task_template_version_id: Id
+    node_hashes: list[Hash]
+    node_args: dict[Name, list[Text]]
+    task_args: dict[Name, list[Text]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedefineRequest(TaskColumns):
+    """POST /workflows/{workflow_id}/redefined_tasks: set these columns in tasks that are not DONE -> `TasksResponse`.
+
+    The tasks move to the array. For DONE tasks only the attributes are set.
+    """
+
+    task_ids: list[Id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TasksResponse:
-    """Columns in the order of the request; `statuses` are the tasks' present states."""
+    """Columns in the order of the request; `statuses` are the current statuses of the tasks."""
 
     task_ids: list[int]
     node_ids: list[int]
@@ -140,10 +172,10 @@ class TasksResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedTasks:
-    """GET /workflows/{workflow_id}/recorded_tasks?after_id=&count=: tasks that are recorded, by id.
+    """GET /workflows/{workflow_id}/recorded_tasks?after_id=&count=: recorded tasks, ordered by id.
 
-    `hash`: SHA-256 of their `task_hashes`, one after another. A client whose next tasks have the same knows that they
-    are these, and sends only those again that are not DONE.
+    `hash`: SHA-256 of the concatenated `task_hashes`. If the client's next tasks have the same hash, they are the
+    same tasks, and the client resends only those that are not DONE.
     """
 
     task_ids: list[int]
@@ -154,20 +186,20 @@ class RecordedTasks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgesRequest:
-    """POST /dags/{dag_id}/edges: sets of upstream nodes, and which nodes have which set.
+    """POST /dags/{dag_id}/edges: sets of upstream nodes, and the set of each node. -> `{}`
 
     Equal sets are sent once: `set_numbers[i]` is the caller's number of the set `upstream_nodes[i]`. A set larger
     than a chunk is sent in parts under the same number. `node_ids[i]` has the set `node_sets[i]` (a number sent in
     this or an earlier chunk). Nodes without upstreams are not sent. `last` closes the DAG.
-    `key` is random per bind: numbers are the caller's own, and two callers may record the same DAG at once. -> `{}`
+    `key` is random per bind: set numbers are private to the caller, and two callers may record the same DAG at once.
     """
 
-    set_numbers: list[int]
-    upstream_nodes: list[list[int]]
-    node_ids: list[int]
-    node_sets: list[int]
+    set_numbers: list[BigCount]
+    upstream_nodes: list[list[Id]]
+    node_ids: list[Id]
+    node_sets: list[BigCount]
     last: bool
-    key: str = ""
+    key: Name = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

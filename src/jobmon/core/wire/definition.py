@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobmon.core.wire.fields import FreeForm, Name, Text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRequest:
-    """POST /tools: find or create a tool by name; a new one gets a first version. -> `ToolResponse`"""
+    """POST /tools: find or create a tool by name; a new tool gets a first version. -> `ToolResponse`"""
 
-    name: str
+    name: Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,20 +26,20 @@ class ToolResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateSpec:
-    """A command template and which of its arguments are which. Argument names are sorted."""
+    """A command template and the kinds of its arguments. Argument names are sorted."""
 
-    name: str
-    command_template: str
-    node_args: list[str]
-    task_args: list[str]
-    op_args: list[str]
+    name: Name
+    command_template: Text
+    node_args: list[Name]
+    task_args: list[Name]
+    op_args: list[Name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplatesRequest:
     """POST /tool_versions/{tool_version_id}/task_templates: find or create templates and their versions.
 
-    POST /tools/{tool_id}/versions with `{}` makes a new tool version and answers `ToolResponse`.
+    POST /tools/{tool_id}/versions with `{}` creates a new tool version and returns `ToolResponse`.
     """
 
     templates: list[TemplateSpec]
@@ -68,21 +70,28 @@ class TemplateVersionsResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueSpec:
-    """A queue with its limits. `parameters` as `ClusterQueue` of the plug-in reads them."""
+class ToolTemplatesResponse:
+    """GET /tool_versions/{tool_version_id}/task_templates: the templates of a tool version, oldest first."""
 
-    queue_name: str
-    parameters: dict[str, Any] = field(default_factory=dict)
+    templates: list[TemplateVersionsResponse]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSpec:
+    """A queue with its limits. `parameters`: as read by the plug-in's `ClusterQueue`."""
+
+    queue_name: Name
+    parameters: FreeForm = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterRequest:
     """POST /clusters: create or update a cluster; the first queue is its default. -> `Cluster`"""
 
-    name: str
-    plugin: str
+    name: Name
+    plugin: Name
     queues: list[QueueSpec]
-    connection: dict[str, Any] = field(default_factory=dict)
+    connection: FreeForm = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +105,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """A cluster as recorded; `queues[0]` is the default one."""
+    """A cluster as recorded; `queues[0]` is the default queue."""
 
     cluster_id: int
     name: str
@@ -107,6 +116,6 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClustersResponse:
-    """GET /clusters; DELETE /clusters/{name} answers 204."""
+    """GET /clusters. DELETE /clusters/{name} returns 204."""
 
     clusters: list[Cluster]

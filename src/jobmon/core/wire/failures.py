@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureGroup:
-    """Failed attempts that are alike: template, ending, and the message without numbers and paths.
+    """Failed attempts that are alike: same template, outcome, and message without numbers and paths.
 
-    `hosts`: those with most of them -> how many. The example is the newest.
+    `hosts`: the hosts with most of them -> number of attempts. The example is the newest.
     """
 
     template: str
@@ -32,7 +32,7 @@ class FailureGroup:
 class FailureConcentration:
     """`failed` of all `failures` have this value, which `count` of `total` have. `chance`: corrected for all tried.
 
-    `what` is "host" (counted are attempts), or the name of an argument (counted are tasks).
+    `what` is "host" (attempts are counted) or the name of an argument (tasks are counted).
     """
 
     what: str
@@ -48,7 +48,8 @@ class FailureConcentration:
 class FailuresResponse:
     """GET /workflows/{workflow_id}/failures?limit=: groups of failed attempts, the largest first, at most `limit`.
 
-    `failures` were looked at: the newest, which are all unless `is_cut`.
+    `failures`: number of failures examined, which are the newest ones if `is_cut`, otherwise all. `uncharged`: how many
+    attempts ended without counting as failures, by outcome; also of the newest.
     """
 
     workflow_id: int
@@ -57,3 +58,4 @@ class FailuresResponse:
     group_count: int
     groups: list[FailureGroup]
     concentrations: list[FailureConcentration]
+    uncharged: dict[str, int] = field(default_factory=dict)

@@ -1,73 +1,119 @@
-"""The hot conversation: a distributor takes attempts, reports how they fare, and hears what to kill.
+"""The most frequent conversation: a distributor takes attempts, reports their progress, and receives what to terminate.
 
-One route, `POST /workflow_runs/{workflow_run_id}/sync`, in two lanes with one request in flight each. The *poll lane*
-sends no reports and `wait_seconds`: it is answered when there is work for `capacity`, something to kill, something to
-triage, or the run's status changed. The *report lane* sends what accumulated and is answered at once, in the same
-transaction with work for its own `capacity`: what was finished and what is wanted next travel together.
+One route, `POST /workflow_runs/{workflow_run_id}/sync`, is used by two kinds of requests, one of each in flight. The
+*poll* has `wait_seconds` and no reports. It is answered when there is work for `capacity`, something to terminate or to
+triage, or when the run's status changed. The *report* request sends what accumulated. It is answered at once, and the
+same transaction claims work for its own `capacity`, so that one round trip reports results and fetches new work.
 
-A stand-alone worker (Slurm, ...) speaks the same `Report`s to `POST /worker/report`, learns its command with
-`POST /worker/start`. A job that runs many tasks (*packed*) gets them from `POST /worker/take`, one after another; the
-distributor sees to such jobs only, never to the attempts in them.
+A stand-alone worker (Slurm, ...) gets its command with `POST /worker/start` and sends the same `Report`s to
+`POST /worker/report`. A job that runs many tasks (*packed*) gets them one after another with `POST /worker/take`; the
+distributor handles only these jobs, never the attempts in them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
+
+from jobmon.core.wire.fields import (
+    Bytes,
+    Cores,
+    Count,
+    ExitCode,
+    Id,
+    Measured,
+    Name,
+    Number,
+    ProcessId,
+    Seconds,
+    Signal,
+    Stamp,
+    Text,
+    Time,
+    check_time,
+)
 
 REPORTS_PER_REQUEST_MAX = 5_000
 LAUNCHES_PER_RESPONSE_MAX = 10_000
+#: Limit for all commands in a response. A character may need six bytes in JSON; a test checks the product.
+COMMAND_CHARACTERS_PER_RESPONSE_MAX = 5_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromServer:
+    """Fields that identify the server in every response to a reporter, so that no other response is mistaken for one.
+
+    `server_identity` belongs to the server's database. `server_incarnation` changes when a server starts: an attempt
+    that the previous incarnation did not have may exist again. `jobmon.agent.settlement` defines when a response
+    settles a report.
+    """
+
+    server_identity: str = ""
+    server_incarnation: str = ""
+
+    def name_server(self, identity: str, incarnation: str) -> None:
+        """Fill in the server in a response before it is sent. A copy would cost a tenth of a small request."""
+        object.__setattr__(self, "server_identity", identity)
+        object.__setattr__(self, "server_incarnation", incarnation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of one attempt. Status is one of `fsm.REPORTS`; a value that is not known is None.
+    """The progress or outcome of one attempt. Status is one of `fsm.REPORTS`; unknown values are None.
 
-    A short command's RUNNING may be left out: the ending carries `started_at`. Times are of the executing host.
+    A short command's RUNNING may be omitted: its final report carries `started_at`. Times are of the executing host.
+    `of_job`: reported by the cluster about the job; it concerns the attempt only if a worker of the job was there.
     """
 
-    task_instance_id: int
-    status: str
-    distributor_id: str | None = None
-    host: str | None = None
-    pid: int | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    cause: str | None = None
-    error: str | None = None
-    log_tail: str | None = None  # last 10 KiB of the output, decoded with replacement
-    stdout: str | None = None  # path
-    stderr: str | None = None
-    wallclock_seconds: float | None = None
-    cpu_seconds: float | None = None
-    max_rss_bytes: int | None = None
-    read_bytes: int | None = None
-    written_bytes: int | None = None
+    task_instance_id: Id
+    status: Name
+    distributor_id: Name | None = None
+    host: Name | None = None
+    pid: ProcessId | None = None
+    started_at: Time | None = None
+    ended_at: Time | None = None
+    exit_code: ExitCode | None = None
+    signal: Signal | None = None
+    cause: Name | None = None
+    error: Text | None = None
+    log_tail: Text | None = None  # last 10 KiB of the output, decoded with replacement
+    stdout: Text | None = None  # path
+    stderr: Text | None = None
+    wallclock_seconds: Measured | None = None
+    cpu_seconds: Measured | None = None
+    max_rss_bytes: Bytes | None = None
+    read_bytes: Bytes | None = None
+    written_bytes: Bytes | None = None
+    of_job: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject times that cannot be stored."""
+        if self.started_at is not None or self.ended_at is not None:
+            check_time("started_at", self.started_at)
+            check_time("ended_at", self.ended_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributorRequest:
     """POST /workflow_runs/{workflow_run_id}/distributors: a distributor registers. -> `DistributorResponse`
 
-    The newest registration of a workflow wins: older ones are fenced at their next sync, after their reports were
-    taken. `key` is random; the same key answers the same. `epoch`: that of the earlier registration of a distributor
-    that registers anew. 409 `StaleRun` where another one has registered since, or one of a newer run has ever, unless
-    it is *retired*: the newest of its host, where commands of the workflow run that no other host can see to.
+    The newest registration of a workflow wins: older distributors are fenced at their next sync, after their reports
+    were recorded. `key` is random; the same key gets the same response. `epoch`: the epoch of the earlier registration
+    if this distributor registers again. 409 `StaleRun` if another distributor has registered since, or if one of a
+    newer run ever registered, unless this one is *retired*: the newest of its host, where commands of the workflow run
+    that no other host can monitor.
     """
 
-    host: str
-    pid: int
+    host: Name
+    pid: ProcessId
     pid_start_time: float
-    key: str
-    epoch: int = 0
+    key: Name
+    epoch: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveAttempt:
-    """An attempt that an earlier distributor took and nobody has ended: to be adopted."""
+    """An attempt that an earlier distributor took and that has not ended, to be adopted."""
 
     task_instance_id: int
     task_id: int
@@ -80,7 +126,7 @@ class LiveAttempt:
     requested_resources: dict[str, Any]
     name: str = ""
     launched_at: float = 0.0  # when it was handed out, seconds since the epoch
-    packed: bool = False  # its batch was packed: whoever runs it takes it from the server
+    packed: bool = False  # its batch was packed: the job that runs it takes it from the server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +141,9 @@ class ClusterInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedBatch:
-    """A packed batch of which attempts live. `distributor_ids`: its jobs, as far as known and not known to have ended.
+    """A packed batch with live attempts. `distributor_ids`: its known jobs that are not known to have ended.
 
-    `submitted`: somebody told the server of its submission.
+    `submitted`: whether the submission was reported to the server.
     """
 
     batch_number: int
@@ -108,11 +154,12 @@ class PackedBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DistributorResponse:
-    """`epoch` goes with every sync. `clusters`: all that tasks of the workflow ask for.
+class DistributorResponse(FromServer):
+    """`epoch` is sent with every sync. `clusters`: all clusters that tasks of the workflow request.
 
-    `server_identity` is part of the tokens under which submissions are found again. `stamp`: the server's logical time.
-    `attempts`: those that live, but for what runs on the machines of other distributors. `retired`: see `SyncResponse`.
+    `server_identity` is part of the tokens by which submissions are looked up. `stamp`: the server's logical time.
+    `attempts`: live attempts, except those on the machines of other distributors. `retired`: see `SyncResponse`.
+    `agent_token`: the credential of the workflow's workers; see `core.credentials`.
     """
 
     epoch: int
@@ -124,32 +171,32 @@ class DistributorResponse:
     attempts: list[LiveAttempt]
     attempt_heartbeat_interval: float
     report_by_buffer: float
-    server_identity: str = ""
     stamp: int = 0
     packed: list[PackedBatch] = field(default_factory=list)
     retired: bool = False
+    agent_token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotsWanted:
-    """A direct cluster whose cores several workflows share: what this one holds and wants.
+    """A direct cluster whose cores several workflows share: what this workflow holds and wants.
 
-    `pool` names host, data folder and cluster; it has `total` cores (0: nothing will be started any more). `version`
-    is that of the last grant heard (0: none), `held` the cores that may be in use until the next request, `wanted` all
-    that could be used now, `head` what the next waiting command takes (0: none waits).
+    `pool` identifies host, data folder and cluster. It has `total` cores (0: nothing more will be started). `version`
+    is that of the last grant received (0: none), `held` the cores that may be in use until the next request, `wanted`
+    all cores that could be used now, `head` the cores of the next waiting command (0: none is waiting).
     """
 
-    pool: str
-    total: float
-    version: int = 0
-    held: float = 0.0
-    wanted: float = 0.0
-    head: float = 0.0
+    pool: Name
+    total: Cores
+    version: Count = 0
+    held: Cores = 0.0
+    wanted: Cores = 0.0
+    head: Cores = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotsGranted:
-    """So many cores may be used from now on; grants are numbered, the highest counts."""
+    """The number of cores that may be used from now on. Grants are numbered; the highest number counts."""
 
     cores: float
     version: int
@@ -157,64 +204,87 @@ class SlotsGranted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmittedBatch:
-    """A packed batch was submitted as these jobs; none: it was not, and its attempts are to be queued again."""
+    """The jobs submitted for a packed batch. No jobs: it was not submitted, and its attempts are queued again."""
 
-    batch_number: int
-    distributor_ids: list[str]
+    batch_number: Count
+    distributor_ids: list[Name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedJob:
-    """A job of a packed batch is gone. Status and cause as in a `Report`, of the job: they settle what ran in it."""
+    """A job of a packed batch that has ended. Its status and cause, as in a `Report`, settle what ran in it."""
 
-    distributor_id: str
-    status: str
-    cause: str | None = None
-    error: str | None = None
+    distributor_id: Name
+    status: Name
+    cause: Name | None = None
+    error: Text | None = None
+    exit_code: ExitCode | None = None
+    host: Name | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchProblem:
+    """Why a distributor cannot launch on a cluster now, in the wording of the cluster or the system.
+
+    `since_seconds`, `tried_seconds`: how long ago it began, and the last try was; `next_seconds`: time to the next try.
+    `waiting`: how many of the distributor's attempts are waiting for it.
+    """
+
+    text: Text
+    since_seconds: Seconds
+    tried_seconds: Seconds
+    next_seconds: Seconds
+    waiting: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
     """POST /workflow_runs/{workflow_run_id}/sync -> `SyncResponse`
 
-    `capacity`: cluster name -> how many more attempts this lane takes now. `alive`: attempts whose heartbeat this is.
-    `known_to_kill` / `known_to_triage`: told before and still being worked on; a poll does not wake for these again.
-    `key` is random and the same when the request is sent again: where the answer was lost, its launches come again.
-    `slots`: cluster name -> what this request renews of its lease; a poll wakes for another grant than the one known.
-    `ended_since`: from a distributor with attempts on classic clusters, whose workers tell the server themselves how
-    they end: it wants to hear which ended after this logical time. `pending`: attempt -> why it waits on its cluster.
-    `packing`: clusters whose batches may be packed. `packed`: batches with jobs that live, as far as is known here.
-    `live_jobs`: with a heartbeat, the jobs of these; it moves the deadlines of what waits for them.
-    `local`: clusters whose commands run on the distributor's own machine: nobody on another one is told of them.
-    `retired`: it knows that it is; a poll does not wake for that again.
+    `capacity`: cluster name -> how many more attempts this request takes. `alive`: attempts whose heartbeat this is.
+    `known_to_kill` / `known_to_triage`: received before and still in progress; a poll does not return for these again.
+    `key` is random and the same when the request is repeated: if its response was lost, its launches are sent again.
+    `slots`: cluster name -> what this request renews of its lease; a poll returns when the grant differs from the known
+    one. `ended_since`: sent by a distributor with attempts on classic clusters, whose workers report their outcomes to
+    the server; asks which ended after this logical time. `pending`: attempt -> why it is waiting on its cluster.
+    `packing`: clusters whose batches may be packed. `packed`: batches with live jobs, as far as the distributor knows.
+    `live_jobs`: sent with a heartbeat, the jobs of these batches; extends the deadlines of attempts waiting for them.
+    `local`: clusters whose commands run on the distributor's own machine and are not shown to those on other machines.
+    `retired`: the distributor knows that it is retired; a poll does not return for that again.
+    `launch_problems`: cluster name -> why nothing can be launched there, for all clusters; None: unchanged.
+    `unheard`, `unheard_jobs`: attempts and packed jobs that have been running for a while according to their cluster;
+    asks whether one of their workers has ever reached the server.
     """
 
-    epoch: int
+    epoch: Count
     reports: list[Report] = field(default_factory=list)
-    capacity: dict[str, int] = field(default_factory=dict)
-    alive: list[int] = field(default_factory=list)
-    known_to_kill: list[int] = field(default_factory=list)
-    known_to_triage: list[int] = field(default_factory=list)
-    known_status: str | None = None
-    wait_seconds: float = 0.0
-    key: str = ""
-    slots: dict[str, SlotsWanted] = field(default_factory=dict)
-    ended_since: int | None = None
-    pending: dict[int, str] = field(default_factory=dict)
-    packing: list[str] = field(default_factory=list)
-    packed: list[int] = field(default_factory=list)
-    live_jobs: list[str] | None = None
+    capacity: dict[Name, Number] = field(default_factory=dict)
+    alive: list[Id] = field(default_factory=list)
+    known_to_kill: list[Id] = field(default_factory=list)
+    known_to_triage: list[Id] = field(default_factory=list)
+    known_status: Name | None = None
+    wait_seconds: Seconds = 0.0
+    key: Name = ""
+    slots: dict[Name, SlotsWanted] = field(default_factory=dict)
+    ended_since: Stamp | None = None
+    pending: dict[Id, Text] = field(default_factory=dict)
+    packing: list[Name] = field(default_factory=list)
+    packed: list[Count] = field(default_factory=list)
+    live_jobs: list[Name] | None = None
     submitted: list[SubmittedBatch] = field(default_factory=list)
     ended_jobs: list[EndedJob] = field(default_factory=list)
-    local: list[str] = field(default_factory=list)
+    local: list[Name] = field(default_factory=list)
     retired: bool = False
+    launch_problems: dict[Name, LaunchProblem] | None = None
+    unheard: list[Id] = field(default_factory=list)
+    unheard_jobs: list[Name] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPlan:
-    """How a packed batch is to be submitted: `jobs` jobs with room for `width` tasks at once (see `core.packing`).
+    """How to submit a packed batch: `jobs` jobs with space for `width` concurrent tasks each (see `core.packing`).
 
-    None of them (0) where pilots that live already see to it.
+    No jobs (0) if live pilots already handle it.
     """
 
     mode: str
@@ -227,8 +297,8 @@ class JobPlan:
 class LaunchBatch:
     """Attempts of one array with one request for one cluster, taken together (Q -> I). Columns per attempt.
 
-    `batch_number` is unique in the workflow; `array_step_id` of the i-th attempt is i. `plan`: it is packed, which is
-    recorded already.
+    `batch_number` is unique in the workflow; the `array_step_id` of the i-th attempt is i. `plan`: set if the batch is
+    packed, which is recorded already.
     """
 
     batch_number: int
@@ -247,16 +317,19 @@ class LaunchBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyncResponse:
+class SyncResponse(FromServer):
     """`late`: reports that were too late or repeated (ids), for the log.
 
-    A fenced distributor gets `fenced=True` and no launches: it leaves. One that was replaced from another host while
-    its commands run gets `retired=True` and no launches: it sees to these, and to nothing else, until they have ended.
-    `refused`: attempt -> why, for reports that the table calls illegal. `slots`: the grant for each cluster that the
-    request named; a cluster left out is not shared.
+    A fenced distributor gets `fenced=True` and no launches, and leaves. A distributor that was replaced from another
+    host while its commands are running gets `retired=True` and no launches: it only monitors these commands until they
+    have exited. `refused`: attempt -> why, for reports that the state machine rules out. `unknown`: those among them
+    whose attempt does not exist on this server. `slots`: the grant for each cluster that the request named; a cluster
+    that is left out is not shared.
     `ended`: attempts that ended after `ended_since`; `ended_until` is the next request's `ended_since`.
-    `untaken`: of each batch in `packed`, how many attempts no job has taken; `over`: those of which no attempt lives
-    nor will, with `unstarted` jobs that are to be terminated.
+    `untaken`: for each batch in `packed`, how many attempts no job has taken. `over`: batches without live attempts,
+    now or later; their `unstarted` jobs are to be terminated.
+    `heard`, `heard_jobs`: those of `unheard` and `unheard_jobs` whose worker has reached the server; None: the request
+    named none.
     """
 
     workflow_run_status: str
@@ -267,34 +340,42 @@ class SyncResponse:
     triage: list[int] = field(default_factory=list)
     late: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
+    unknown: list[int] = field(default_factory=list)
     slots: dict[str, SlotsGranted] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     ended_until: int | None = None
     untaken: dict[int, int] = field(default_factory=dict)
     over: list[int] = field(default_factory=list)
     unstarted: list[str] = field(default_factory=list)
+    heard: list[int] | None = None
+    heard_jobs: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStartRequest:
-    """POST /worker/start: a stand-alone worker asks for its attempt, by id or by array, batch and step.
+    """POST /worker/start: a stand-alone worker requests its attempt, by id or by array, batch and step.
 
-    -> `WorkerStartResponse`; marks the attempt RUNNING. 409 when the attempt is to be killed or has ended.
+    -> `WorkerStartResponse`; marks the attempt RUNNING. 409 `AttemptOver` if the attempt is to be terminated or has
+    ended, 404 `AttemptUnknown` if it does not exist.
     """
 
-    task_instance_id: int | None = None
-    array_id: int | None = None
-    batch_number: int | None = None
-    array_step_id: int | None = None
-    distributor_id: str | None = None
-    host: str
-    pid: int
-    started_at: datetime
+    task_instance_id: Id | None = None
+    array_id: Id | None = None
+    batch_number: Count | None = None
+    array_step_id: Count | None = None
+    distributor_id: Name | None = None
+    host: Name
+    pid: ProcessId
+    started_at: Time
+
+    def __post_init__(self) -> None:
+        """Reject a time that cannot be stored."""
+        check_time("started_at", self.started_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStartResponse:
-    """All that is needed to run the command."""
+class WorkerStartResponse(FromServer):
+    """Everything that is needed to run the command."""
 
     task_instance_id: int
     task_id: int
@@ -312,49 +393,59 @@ class WorkerStartResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReportRequest:
-    """POST /worker/report: reports and heartbeats of a worker. -> `WorkerReportResponse`"""
+    """POST /worker/report: reports and heartbeats of a worker. -> `WorkerReportResponse`
+
+    `pending`: attempt -> why its command is not running yet although its worker is; "": it is running.
+    """
 
     reports: list[Report] = field(default_factory=list)
-    alive: list[int] = field(default_factory=list)
+    alive: list[Id] = field(default_factory=list)
+    pending: dict[Id, Text] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerReportResponse:
-    """`kill`: those of the reported or alive attempts that are in KILL_SELF, and alive ones that were given up."""
+class WorkerReportResponse(FromServer):
+    """`kill`: reported or alive attempts that are in KILL_SELF, and alive attempts that were declared lost.
+
+    `refused`, `unknown`: as in `SyncResponse`.
+    """
 
     kill: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    unknown: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTakeRequest:
-    """POST /worker/take: a job of a packed batch reports, beats, and takes work. -> `WorkerTakeResponse`
+    """POST /worker/take: a job of a packed batch reports, sends heartbeats, and takes work. -> `WorkerTakeResponse`
 
     `capacity` tasks are to be started now (they become RUNNING), `ahead` more soon (LAUNCHED under this job). `alive`:
-    all that it has. `key` is random and the same when the request is sent again: where the answer was lost, its tasks
-    come again. It begins with a number that grows and a colon: an older request that comes late gets nothing.
-    With `wait_seconds` it is held until there is something to kill that is not in `known_to_kill`, work (if
-    `wants_work`), or an end; it takes nothing then, and needs no `alive`. `leaving`: the job ends; what it has not
-    reported is lost.
+    all attempts that it has. `key` is random and the same when the request is repeated: if its response was lost, its
+    tasks are sent again. It begins with an increasing number and a colon: a delayed older request gets nothing.
+    With `wait_seconds` the request is held until there is something to kill that is not in `known_to_kill`, work (if
+    `wants_work`), or no work will come any more. Such a request takes nothing and needs no `alive`. `leaving`: the job
+    exits; what it has not reported is lost. `pending`: as in `WorkerReportRequest`.
     """
 
-    array_id: int
-    batch_number: int
-    distributor_id: str
-    host: str = ""
+    array_id: Id
+    batch_number: Count
+    distributor_id: Name
+    host: Name = ""
     reports: list[Report] = field(default_factory=list)
-    alive: list[int] = field(default_factory=list)
-    capacity: int = 0
-    ahead: int = 0
-    key: str = ""
-    wait_seconds: float = 0.0
+    alive: list[Id] = field(default_factory=list)
+    pending: dict[Id, Text] = field(default_factory=dict)
+    capacity: Number = 0
+    ahead: Number = 0
+    key: Name = ""
+    wait_seconds: Seconds = 0.0
     wants_work: bool = False
-    known_to_kill: list[int] = field(default_factory=list)
+    known_to_kill: list[Id] = field(default_factory=list)
     leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTasks:
-    """Columns per attempt, those that are to be started now first."""
+    """Columns per attempt; attempts that are to be started now come first."""
 
     task_instance_ids: list[int]
     task_ids: list[int]
@@ -380,14 +471,16 @@ class PackedJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerTakeResponse:
-    """`kill`: as in `WorkerReportResponse`. `over`: no work will come any more. `has_work`: some can be taken.
+class WorkerTakeResponse(FromServer):
+    """`over`: no more work will come. `has_work`: work can be taken. Other fields as in `WorkerReportResponse`.
 
-    A request that was held has neither job nor tasks.
+    The response to a request that was held has neither job nor tasks.
     """
 
     job: PackedJob | None = None
     tasks: WorkerTasks | None = None
     kill: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    unknown: list[int] = field(default_factory=list)
     over: bool = False
     has_work: bool = False

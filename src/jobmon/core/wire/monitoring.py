@@ -1,4 +1,4 @@
-"""What people look at: read models for the command line and the page."""
+"""Read models for the command line and the web page."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from jobmon.core.wire.fields import Id, Name, Text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowSummary:
-    """One workflow with its counts. `counts`: task status letter -> number of tasks."""
+    """One workflow with its counts. `counts`: task status letter -> number of tasks.
+
+    `status_name`: the displayed status: the name of the status, or STOPPED, TIMED OUT, INTERRUPTED (`core.outcomes`).
+    """
 
     workflow_id: int
     name: str
@@ -23,17 +28,19 @@ class WorkflowSummary:
     task_count: int
     attempt_count: int
     last_workflow_run_id: int | None
+    status_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowsResponse:
-    """GET /workflows?workflow_id=&user=&status=&name=&before=&unchanged_since=&limit=&counts=: newest first.
+    """GET /workflows?workflow_id=&user=&status=&name=&args=&before=&unchanged_since=&limit=&counts=&total=: newest.
 
-    The first three are repeatable; `*` in the name stands for anything; `before`: only ids below it; `counts=false`
-    leaves out the counts of tasks and attempts.
+    The first three are repeatable; `*` in name and args matches anything; `before`: only lower ids; `counts=false`
+    omits the counts of tasks and attempts. `total`: the total number of matches, if requested.
     """
 
     workflows: list[WorkflowSummary]
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,23 +55,26 @@ class TaskSummary:
     command: str
     array_name: str
     status_at: datetime
+    node_args: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSummariesResponse:
-    """GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=: by id, those above `after`.
+    """GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=&args=&total=: by id.
 
-    The status is repeatable; `*` in the names stands for anything.
+    Only ids above `after`. The status is repeatable; `*` in the names matches anything. `args=true` adds the node args.
+    `total`: the total number of matches, if requested.
     """
 
     tasks: list[TaskSummary]
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One attempt with everything that was recorded.
 
-    `request_kind` is a `ResourceType`; `original_resources`: what the user had asked for, where that is something else.
+    `request_kind` is a `ResourceType`; `original_resources`: what the user originally requested, if that differs.
     """
 
     task_instance_id: int
@@ -109,12 +119,48 @@ class TaskDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogTail:
-    """GET /task_instances/{task_instance_id}/log_tail: the last 10 KiB of output that were kept."""
+    """GET /task_instances/{task_instance_id}/log_tail: the last 10 KiB of output, as recorded."""
 
     task_instance_id: int
     text: str
     stdout: str | None
     stderr: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPart:
+    """GET /task_instances/{task_instance_id}/log?stream=&start=&most=: a range of an output file.
+
+    `start` and `end`: the range in bytes; `size`: current size of the file. `problem`: why there is no text, or "".
+    """
+
+    path: str
+    size: int
+    start: int
+    end: int
+    text: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMatch:
+    """The position of a match in an output file, in bytes, and the text around it."""
+
+    at: int
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMatches:
+    """GET /task_instances/{task_instance_id}/log_search?stream=&word=&start=: at most 200, in order.
+
+    `next`: where to continue the search; null: end of the file. `problem`: why the file cannot be searched, or "".
+    """
+
+    size: int
+    matches: list[LogMatch]
+    next: int | None
+    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,20 +171,20 @@ class UsageRequest:
 
     Counts the last DONE attempt of each task. `workflow_ids` None: of all workflows. `node_args`: argument name ->
     values, one of which a task must have. `confidence`: level of the intervals, such as 0.95; None: no intervals.
-    `percentiles`: which ones are wanted, such as 95.
+    `percentiles`: the requested percentiles, such as 95.
     """
 
-    workflow_ids: list[int] | None = None
-    node_args: dict[str, list[str]] = field(default_factory=dict)
+    workflow_ids: list[Id] | None = None
+    node_args: dict[Name, list[Text]] = field(default_factory=dict)
     confidence: float | None = None
     percentiles: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageResponse:
-    """What tasks used: memory in GiB, runtime in seconds, cores busy on average. None where nothing was measured.
+    """What tasks used: memory in GiB, runtime in seconds, average number of busy cores. None if nothing was measured.
 
-    Percentiles are in the order of the request, and empty where nothing was measured.
+    Percentiles are in the order of the request, and empty if nothing was measured.
     """
 
     num_tasks: int
@@ -159,14 +205,14 @@ class UsageResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateUsages:
-    """What the tasks of a workflow or of a tool used, by the names of their templates, all versions together."""
+    """What the tasks of a workflow or of a tool used, by template name, all versions together."""
 
     templates: dict[str, UsageResponse]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why something does not run. `kind`: a word of `core.reasons.Kind`, for programs; `text`: a sentence."""
+    """Why something does not run. `kind`: a value of `core.reasons.Kind`, for programs; `text`: a sentence."""
 
     kind: str
     text: str
@@ -174,7 +220,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """A task next to another one."""
+    """A direct upstream or downstream task, or an upstream task at any distance."""
 
     task_id: int
     name: str
@@ -183,10 +229,10 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskExplanation:
-    """GET /tasks/{task_id}/explanation: why it does not run, what counts most first.
+    """GET /tasks/{task_id}/explanation: why a task does not run, the most important reason first.
 
-    `unmet`: some of its direct upstreams that are not done; `fatal`: some tasks before it, however far, that failed for
-    good, each with how many there are.
+    `unmet`: some of its direct upstream tasks that are not done; `fatal`: some tasks upstream of it, at any distance,
+    that failed permanently. Each has a count of all such tasks.
     """
 
     task_id: int
@@ -204,9 +250,9 @@ class TaskExplanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowExplanation:
-    """GET /workflows/{workflow_id}/explanation: why it does not go on, what counts most first.
+    """GET /workflows/{workflow_id}/explanation: why a workflow makes no progress, the most important reason first.
 
-    `blocked`: tasks that will never run since one before them failed for good.
+    `blocked`: tasks that will never run because an upstream task failed permanently.
     """
 
     workflow_id: int
@@ -219,9 +265,9 @@ class WorkflowExplanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DependenciesResponse:
-    """GET /tasks/{task_id}/dependencies?limit=: the tasks directly before and after it, by id.
+    """GET /tasks/{task_id}/dependencies?limit=: the direct upstream and downstream tasks, by id.
 
-    The lists hold at most `limit` each; the counts, by status, are of all.
+    The lists hold at most `limit` tasks each; the counts, by status, cover all tasks.
     """
 
     task_id: int
@@ -236,7 +282,7 @@ class DependenciesResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOutput:
-    """Where the output of a task's newest attempt is; None: nowhere yet."""
+    """Where the output of a task's newest attempt is; None: not written yet."""
 
     task_id: int
     name: str
@@ -250,14 +296,14 @@ class TaskOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputsResponse:
-    """GET /workflows/{workflow_id}/outputs?array=&job=&limit=: by task id; `*` in the names stands for anything."""
+    """GET /workflows/{workflow_id}/outputs?array=&job=&limit=: by task id; `*` in the names matches anything."""
 
     outputs: list[TaskOutput]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedTask:
-    """A task with all that is recorded of it. It waits for the tasks in `upstream_sets`."""
+    """A task with everything recorded about it. It depends on the tasks in `upstream_sets`."""
 
     task_id: int
     name: str
@@ -276,9 +322,9 @@ class ExportedTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportPage:
-    """GET /workflows/{workflow_id}/export?after=&limit=: tasks with ids above `after`, by id; none: that is all.
+    """GET /workflows/{workflow_id}/export?after=&limit=: tasks with ids above `after`, by id; none: there are no more.
 
-    `sets`: task ids in each set that a task of the page waits for.
+    `sets`: the task ids in each set that a task of the page depends on.
     """
 
     tasks: list[ExportedTask]
@@ -287,7 +333,7 @@ class ExportPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateProgress:
-    """How the tasks of a template stand. `counts`: status letter -> number; `seconds`: how long one took, median."""
+    """The progress of a template's tasks. `counts`: status letter -> number; `seconds`: median duration of a task."""
 
     name: str
     counts: dict[str, int]
@@ -295,11 +341,43 @@ class TemplateProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressResponse:
-    """GET /workflows/{workflow_id}/progress: by template, in the order of their arrays, and how long it still takes.
+class TaskRun:
+    """Tasks of one template with consecutive ids."""
 
-    `left_from` and `left_to`: seconds; None where that cannot be said yet. Nothing is counted for `unknown` tasks, of
-    templates of which none has ended. `blocked` tasks will never run.
+    template: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """GET /workflows/{workflow_id}/matrix?after=&since=: statuses of tasks, one letter each, in the order of `runs`.
+
+    By id, at most 100,000 from `after` on; or, with `since`, tasks that changed after that snapshot. `is_cut`: there
+    are more tasks, or, with `since`, too many changes: request everything again.
+    """
+
+    snapshot: int
+    runs: list[TaskRun]
+    statuses: str
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowView:
+    """GET /workflows/{workflow_id}/view: progress and explanation at the same logical time, `snapshot`."""
+
+    snapshot: int
+    progress: ProgressResponse
+    explanation: WorkflowExplanation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressResponse:
+    """GET /workflows/{workflow_id}/progress: progress by template, in the order of their arrays, and the time left.
+
+    `left_from` and `left_to`: seconds; None if there is no estimate yet. The estimate excludes `unknown` tasks, which
+    belong to templates of which no task has ended. `blocked` tasks will never run.
     """
 
     workflow_id: int

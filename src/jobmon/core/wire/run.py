@@ -1,57 +1,72 @@
-"""Workflow runs: start, heartbeat, status, resume; limits and what people ask of a workflow."""
+"""Workflow runs: start, heartbeat, status, resume; concurrency limits and users' requests to a workflow."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from jobmon.core.wire.agents import AgentProcess
+from jobmon.core.wire.fields import Count, Id, Name, ProcessId, Seconds, Text
+from jobmon.core.wire.launching import ClusterInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """POST /workflows/{workflow_id}/runs: create a run, REGISTERED. -> `RunResponse`
 
-    409 `WorkflowNotResumable` while another run of it is active; 409 `WorkflowAlreadyComplete` when it is DONE.
-    `key` is random; the same key answers the same run, so the request may be repeated.
+    409 `WorkflowNotResumable` while another run of it is active; 409 `WorkflowAlreadyComplete` if it is DONE.
+    `key` is random; the same key gets the same run, so the request may be repeated. `parent_task_instance_id`: the
+    attempt whose command starts the run, on the server of `parent_server_identity`; ignored if that is another server,
+    or if the attempt is not live or belongs to a different user.
     """
 
-    user: str
-    host: str
-    pid: int
+    user: Name
+    host: Name
+    pid: ProcessId
     pid_start_time: float
-    version: str
-    next_report_increment: float
-    key: str
+    version: Name
+    next_report_increment: Seconds
+    key: Name
+    parent_task_instance_id: Id | None = None
+    parent_server_identity: Name = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResponse:
-    """The run created."""
+    """The created run.
+
+    `clusters`: all clusters that tasks and live attempts of the workflow request. `has_attempts_of_distributors`:
+    whether earlier runs have live attempts that only a distributor can handle.
+    """
 
     workflow_run_id: int
     status: str
+    clusters: list[ClusterInfo] = field(default_factory=list)
+    has_attempts_of_distributors: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatRequest:
     """POST /workflow_runs/{workflow_run_id}/heartbeat -> `RunStatusResponse`"""
 
-    status: str
-    next_report_increment: float
+    status: Name
+    next_report_increment: Seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatusRequest:
     """POST /workflow_runs/{workflow_run_id}/status -> `RunStatusResponse`
 
-    A LATE change is answered with the status that stands; an ILLEGAL one is 409 `InvalidStateTransition`.
-    Moves the workflow by the coupling table.
+    A LATE change is answered with the current status; an ILLEGAL one with 409 `InvalidStateTransition`.
+    Moves the workflow by the coupling table. `reason` is an `EndReason`, or None if the status says enough.
     """
 
-    status: str
+    status: Name
+    reason: Name | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatusResponse:
-    """The status that stands now."""
+    """The current status."""
 
     status: str
 
@@ -60,7 +75,7 @@ class RunStatusResponse:
 class TerminateResponse:
     """POST /workflow_runs/{workflow_run_id}/terminate_task_instances with `{}`.
 
-    QUEUED attempts ended at once; the other live ones went to KILL_SELF.
+    QUEUED attempts ended at once; the other live attempts went to KILL_SELF.
     """
 
     ended: int
@@ -77,7 +92,7 @@ class TriageResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveRun:
-    """A run that is not final, with what is needed to find out whether its client lives."""
+    """A run that is not final, with what is needed to find out whether its client is alive."""
 
     workflow_run_id: int
     status: str
@@ -99,26 +114,26 @@ class ActiveRunsResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeRequest:
-    """POST /workflows/{workflow_id}/resume: ask to take over. May be repeated. -> `ResumeResponse`
+    """POST /workflows/{workflow_id}/resume: request to take over. May be repeated. -> `ResumeResponse`
 
     `gone_run_ids`: runs whose client the caller, on the recorded host, found to be gone. Such runs and overdue ones are
     closed at once (`fsm.RUN_WHEN_LOST`); live ones get COLD_RESUME or HOT_RESUME. Cold: QUEUED attempts end at once,
-    all other live ones get KILL_SELF. Hot: QUEUED ones end at once, the others stay as they are.
-    409 `InvalidRequest` when `user` is given, is not the workflow's owner and `any_owner` is not set.
+    all other live attempts get KILL_SELF. Hot: QUEUED attempts end at once, the others are left unchanged.
+    409 `InvalidRequest` if `user` is given but is not the workflow's owner, and `any_owner` is not set.
     """
 
     reset_running_jobs: bool = True
-    gone_run_ids: list[int] = field(default_factory=list)
-    user: str = ""
+    gone_run_ids: list[Id] = field(default_factory=list)
+    user: Name = ""
     any_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeResponse:
-    """GET /workflows/{workflow_id}/resume or the answer to `ResumeRequest`: may a new run start?
+    """GET /workflows/{workflow_id}/resume, and the response to `ResumeRequest`: whether a new run may start.
 
-    `kill_self`: attempts still in KILL_SELF; `distributors`: the distributors that may still settle them. A new one
-    that is to settle them registers for `newest_run_id`: those of older runs are fenced.
+    `kill_self`: number of attempts still in KILL_SELF; `distributors`, `agents`: those that may still settle them. A
+    new distributor that is to settle them registers for `newest_run_id`: those of older runs are fenced.
     """
 
     is_resumable: bool
@@ -127,11 +142,12 @@ class ResumeResponse:
     kill_self: int
     distributors: list[Distributor]
     newest_run_id: int | None = None
+    agents: list[AgentProcess] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distributor:
-    """A distributor as it registered; `seen_seconds_ago` is since its last request."""
+    """A distributor as it registered; `seen_seconds_ago`: time since its last request."""
 
     workflow_run_id: int
     host: str
@@ -144,7 +160,7 @@ class Distributor:
 class ForceCleanupResponse:
     """POST /workflows/{workflow_id}/force_cleanup with `{}`: attempts in KILL_SELF that were closed.
 
-    `perhaps_alive`: those of which there was a sign of life not long ago, and where they run, as sentences for people.
+    `perhaps_alive`: those that showed signs of life recently, and where they run, as sentences for people.
     """
 
     cleaned: int
@@ -153,37 +169,37 @@ class ForceCleanupResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetRequest:
-    """POST /workflows/{workflow_id}/reset_tasks: tasks that are not DONE go to REGISTERING with no attempts used.
+    """POST /workflows/{workflow_id}/reset_tasks: reset tasks that are not DONE to REGISTERING with no attempts used.
 
-    Without `keep_done` those that are DONE too. `user`: the person who asks, if it is one.
+    Without `keep_done`, DONE tasks are reset too. `user`: the person who requests it, if any.
 
-    `reset_if_running=False` leaves tasks with a live attempt as they are; else there must be none. Requests for
-    resources that were raised after a failure stay with `keep_resources`, else what was asked for first counts again.
+    `reset_if_running=False` leaves tasks with a live attempt unchanged; otherwise there must be none. With
+    `keep_resources`, requests that were raised after a failure are kept; otherwise the original requests apply again.
     409 `WorkflowNotResumable` while a run of the workflow is active. -> `{}`
     """
 
     reset_if_running: bool = True
     keep_resources: bool = True
     keep_done: bool = True
-    user: str = ""
+    user: Name = ""
     any_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequest:
-    """POST /workflows/{workflow_id}/stop: a person stops it. -> `StopResponse`
+    """POST /workflows/{workflow_id}/stop: a person stops the workflow. -> `StopResponse`
 
-    Active runs become STOPPED and launch nothing more. `kill`: their attempts are told to end; else they may finish.
+    Active runs become STOPPED and launch nothing more. `kill`: terminate their attempts; otherwise they may finish.
     """
 
-    user: str
+    user: Name
     kill: bool = True
     any_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopResponse:
-    """Runs that were stopped; attempts that ended at once, that were told to end, and that may finish."""
+    """Runs that were stopped; attempts that ended at once, that were told to terminate, and that may finish."""
 
     workflow_status: str
     run_ids: list[int]
@@ -193,15 +209,22 @@ class StopResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskAttributesRequest:
+    """POST /tasks/{task_id}/attributes -> {}. Set these attributes of a task; its other attributes are kept."""
+
+    attributes: dict[Name, Text]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConcurrencyRequest:
     """PUT /workflows/{workflow_id}/concurrency, PUT /arrays/{array_id}/concurrency,
     PUT /workflows/{workflow_id}/arrays/{name}/concurrency. -> `ConcurrencyResponse`
 
-    `user`: the person who asks.
+    `user`: the person who requests it.
     """
 
-    max_concurrently_running: int
-    user: str = ""
+    max_concurrently_running: Count
+    user: Name = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

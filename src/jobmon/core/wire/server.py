@@ -1,41 +1,45 @@
-"""The server about itself, and how it refuses."""
+"""Information about the server itself, and the form of its error responses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobmon.core.wire.fields import Id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Body of every answer that is not 2xx.
+    """Body of every response that is not 2xx.
 
     `kind` is the name of a class in `jobmon.core.exceptions` (or "ValidationError", "NotFound", "Unauthorized",
     "InternalError"), `message` a sentence for people, `details` values for programs.
 
-    Statuses: 400 malformed, 401 no or wrong token, 404 unknown id, 409 refused by the state of things
-    (`StaleRun`, `WorkflowAlreadyExists`, ...), 413 too large, 422 wrong value, 500 our fault, 503 stopping.
+    Statuses: 400 malformed, 401 no or wrong token, 404 unknown id, 409 rejected because of the current state
+    (`StaleRun`, `WorkflowAlreadyExists`, ...), 413 too large, 422 wrong value, 500 server error, 503 stopping.
+    `server_identity` as in `launching.FromServer`; "" if the request was rejected before it is known.
     """
 
     kind: str
     message: str
     details: dict[str, Any] = field(default_factory=dict)
+    server_identity: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """GET /health (no token needed): alive and which."""
+    """GET /health: identifies the server. Without a credential, only that it is one, and its `message_version`."""
 
-    version: str
     message_version: int
-    pid: int
-    started_at: str
-    database: str  # "sqlite", "postgresql", "mysql"
+    version: str = ""
+    pid: int = 0
+    started_at: str = ""
+    database: str = ""  # "sqlite" or "postgresql"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IgnoredChanges:
-    """So many changes of this kind came too late, or once more, and were ignored. Statuses are letters."""
+    """How many changes of this kind were ignored because they were late or repeated. Statuses are letters."""
 
     machine: str
     source: str
@@ -45,9 +49,9 @@ class IgnoredChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """GET /metrics: what this server process did since it started, and what is there now.
+    """GET /metrics: what this server process did since it started, and its current state.
 
-    `active_runs` and `active_attempts` are those that are not final and show signs of life.
+    `active_runs` and `active_attempts` are not final and show signs of life.
     """
 
     started_at: str
@@ -65,7 +69,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A client or distributor. `part`: which of them; `is_silent`: it was not heard of lately."""
+    """A client or distributor. `part`: which of the two; `is_silent`: no recent sign of life."""
 
     part: str
     workflow_id: int
@@ -78,22 +82,22 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsersResponse:
-    """GET /server/users: who may still need the server, the newest first; whether they live their hosts can tell."""
+    """GET /server/users: processes that may still need the server, newest first. Only their hosts know if they live."""
 
     users: list[User]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessFile:
-    """`server.json` in the data folder, mode 0600: where the embedded server is and how to be let in.
+    """`server.json` in the data folder, mode 0600: the address of the embedded server and its credentials.
 
-    It stays when the server ends, so that the next one takes the same socket, port and token; `running` is then
-    false. `socket` is a path or "" (no Unix socket); `address` is "http://127.0.0.1:PORT".
+    The file is kept when the server exits, so that the next one takes the same socket, port and token; `running` is
+    then false. `socket` is a path or "" (no Unix socket); `address` is "http://127.0.0.1:PORT".
     """
 
     host: str
     pid: int
-    pid_start_time: float  # as `places.process_start_time` tells it
+    pid_start_time: float  # as returned by `places.process_start_time`
     boot_id: str
     socket: str
     address: str
@@ -103,18 +107,34 @@ class AccessFile:
     running: bool
     started_at: str
     database: str  # the database's URI
-    retiring: bool = False  # it was asked to end as soon as it is idle
+    retiring: bool = False  # it was asked to exit as soon as it is idle
+    machine_id: str = ""  # survives a reboot; clones of one image share it
+    incarnation: str = ""  # changes when a server on another host takes over; a server with another value exits
+    is_copied: bool = False  # it has exited, and the copy in the data folder holds its whole database
+    addresses: list[str] = field(default_factory=list)  # where other hosts may reach it, the most likely first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRequest:
+    """POST /server/open_to_other_hosts: have the embedded server listen on its host's address. -> `ServerAddress`
+
+    `workflow_run_id`: the run that starts jobs on other hosts; None: not given. The server stops listening there when
+    no such run is active and no attempt is alive on another host.
+    """
+
+    workflow_run_id: Id | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAddress:
-    """POST /server/open_to_other_hosts: the embedded server listens on its host's address, which is told."""
+    """The addresses at which other hosts reach the embedded server; `address` is the most likely one."""
 
     address: str
+    addresses: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTime:
-    """GET /time: the last committed stamp of the server's logical clock, ISO 8601."""
+    """GET /time: the server's current time, ISO 8601. Not a cursor of the change feed."""
 
     time: str

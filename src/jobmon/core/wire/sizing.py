@@ -1,26 +1,28 @@
-"""Right-sizing: what a workflow's tasks asked for, used and wasted, and what to ask for instead."""
+"""Right-sizing: what a workflow's tasks requested, used and wasted, and which request to make instead."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from jobmon.core.wire.fields import Id, Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizingRequest:
     """POST /workflows/{workflow_id}/sizing -> `SizingResponse`
 
-    Strategies: avg, min, max or a quantile such as q95 of what finished attempts used. `task_id`: by this task alone.
+    Strategies: avg, min, max or a quantile such as q95 of what finished attempts used. `task_id`: only this task.
     """
 
-    memory_strategy: str = "max"
-    cores_strategy: str = "max"
-    runtime_strategy: str = "max"
-    task_id: int | None = None
+    memory_strategy: Name = "max"
+    cores_strategy: Name = "max"
+    runtime_strategy: Name = "max"
+    task_id: Id | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What was asked for or used of a resource; GiB, cores or seconds."""
+    """Statistics of the requested or used amount of a resource; GiB, cores or seconds."""
 
     count: int
     minimum: float
@@ -32,10 +34,10 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waste:
-    """Resource-hours that attempts held, and how much of it was for nothing, by cause.
+    """Resource-hours that attempts held, and how much of it was wasted, by cause.
 
-    `over_request`: finished attempts held more than they used. `killed`: attempts that were ended (for memory, time, or
-    by a person). `failed`: all other attempts that did not finish.
+    `over_request`: finished attempts held more than they used. `killed`: attempts that were terminated (for memory, for
+    time, or by a person). `failed`: all other attempts that did not finish.
     """
 
     held: float
@@ -46,10 +48,10 @@ class Waste:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateSizing:
-    """One template's tasks in a workflow. `proposed` is a request; empty where nothing was measured.
+    """One template's tasks in a workflow. `proposed` is a request; empty if nothing was measured.
 
-    `saved_*`: resource-hours that the proposal would have spared. `would_kill` of `measured` finished attempts.
-    `queues`: cluster -> queue where they ran last.
+    `saved_*`: resource-hours that the proposal would have saved. `would_kill`: how many of the `measured` finished
+    attempts the proposal would have killed. `queues`: cluster -> queue where the tasks ran last.
     """
 
     template_name: str
@@ -82,7 +84,7 @@ class SizingResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryResponse:
-    """GET /task_template_versions/{task_template_version_id}/history: what its newest finished tasks used, by column.
+    """GET /task_template_versions/{task_template_version_id}/history: what its newest finished tasks used, as columns.
 
     `node_args`: name -> value of each task.
     """

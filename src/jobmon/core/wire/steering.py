@@ -1,4 +1,4 @@
-"""How people steer a workflow: reset it, say how tasks stand; and what was done so far."""
+"""How people control a workflow: reset it, set task statuses, hold tasks; and the audit trail of such actions."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from jobmon.core.wire.fields import Hash, Id, Name
+
 TASKS_UPDATED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskUpdatePlanRequest:
-    """POST /workflows/{workflow_id}/task_updates/plan: what would `TaskUpdateRequest` change? -> `TaskUpdatePlan`
+    """POST /workflows/{workflow_id}/task_updates/plan: what `TaskUpdateRequest` would change. -> `TaskUpdatePlan`
 
-    `recursive`: to DONE all that comes before the tasks too, to REGISTERING all that comes after them.
+    `recursive`: to DONE, include all upstream tasks; to REGISTERING, include all downstream tasks.
     """
 
-    task_ids: list[int]
-    status: str
+    task_ids: list[Id]
+    status: Name
     recursive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskUpdatePlan:
-    """The tasks that would change, how many of them stand where, how many stand there already, whether a run is active.
+    """Tasks that would change, their counts by status, how many have the status already, and whether a run is active.
 
     `live`: how many of the tasks have an attempt that may be running.
     """
@@ -39,20 +41,23 @@ class TaskUpdatePlan:
 class TaskUpdateRequest:
     """POST /workflows/{workflow_id}/task_updates -> `TaskUpdateResponse`. At most `TASKS_UPDATED_MAX` tasks.
 
-    `status` is DONE or REGISTERING. While a run is active only with `force`; done tasks are not reset even then, since
-    that run counts on them. Live attempts are ended with `force` (to REGISTERING), else 409 `InvalidRequest`.
+    `status` is DONE or REGISTERING. While a run is active, `force` is required. `force` also terminates live attempts
+    (to REGISTERING), else 409 `InvalidRequest`. `accepted_ids`: done downstream tasks that are not to be rerun because
+    of this; `accepted`: for each of them the hash for which its result is accepted.
     """
 
-    task_ids: list[int]
-    status: str
-    user: str
+    task_ids: list[Id]
+    status: Name
+    user: Name
     force: bool = False
     any_owner: bool = False
+    accepted_ids: list[Id] = field(default_factory=list)
+    accepted: list[Hash] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskUpdateResponse:
-    """How many tasks changed, how many attempts were told to end (their tasks follow them), how the workflow stands."""
+    """How many tasks changed, how many attempts were told to terminate (their tasks follow), the workflow status."""
 
     changed: int
     to_kill: int
@@ -60,14 +65,44 @@ class TaskUpdateResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldRequest:
+    """POST /workflows/{workflow_id}/holds: hold tasks, or release them (`held` false). -> `HoldResponse`
+
+    Names at most `TASKS_UPDATED_MAX` tasks, or a `template`, which selects its tasks. In the latter case at most this
+    many change per request, and the request has to be repeated until none changes. Done tasks are not changed.
+    `preview`: change nothing, and count what would change.
+    """
+
+    task_ids: list[Id] = field(default_factory=list)
+    template: Name = ""
+    held: bool = True
+    preview: bool = False
+    user: Name = ""
+    any_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldResponse:
+    """How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change."""
+
+    changed: int
+    recalled: int = 0
+    unchanged: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """What somebody did. `actor`: user, client, server or reaper; `user` where it is known."""
+    """An action of a user or component. `actor`: user, client, server or reaper; `user`: as the client stated.
+
+    `principal`: the owner of the credential, as determined by the server; "" in entries older than credentials.
+    """
 
     at: datetime
     actor: str
     action: str
     user: str
     details: dict[str, Any] = field(default_factory=dict)
+    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,17 +114,17 @@ class HistoryResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeRequest:
-    """POST /workflows/{workflow_id}/purge: forget a workflow, its tasks and attempts for good. -> `PurgeResponse`
+    """POST /workflows/{workflow_id}/purge: delete a workflow with its tasks and attempts. -> `PurgeResponse`
 
-    409 `InvalidRequest` while a run or an attempt of it is active, or if it belongs to somebody else.
+    409 `InvalidRequest` while a run or an attempt of it is active, or if it belongs to a different user.
     """
 
-    user: str
+    user: Name
     any_owner: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeResponse:
-    """How many tasks went."""
+    """How many tasks were deleted."""
 
     tasks: int

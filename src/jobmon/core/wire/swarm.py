@@ -1,4 +1,4 @@
-"""The orchestrator's conversation: queue tasks, learn what became of them, rebuild a run from the database."""
+"""The orchestrator's conversation: queue tasks, learn their outcomes, rebuild a run from the database."""
 
 from __future__ import annotations
 
@@ -7,45 +7,75 @@ from datetime import datetime
 from typing import Any
 
 from jobmon.core.constants import ResourceType
+from jobmon.core.wire.fields import Id, Time
 
 QUEUE_BATCH_MAX = 10_000
 LONG_POLL_SECONDS_MAX = 30.0
+#: Maximum number of armed tasks of a run, and of upstream tasks that an armed task may still be waiting for.
+ARMED_TASKS_MAX = 256
+MISSING_UPSTREAMS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueBatch:
     """Tasks of one array with one request, for one cluster."""
 
-    array_id: int
-    task_ids: list[int]
-    task_resources_id: int
-    cluster_id: int
+    array_id: Id
+    task_ids: list[Id]
+    task_resources_id: Id
+    cluster_id: Id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskToArm:
+    """A task that the server may queue by itself once its missing upstream tasks are DONE.
+
+    At most `MISSING_UPSTREAMS_MAX` are missing; all other upstream tasks are DONE.
+    """
+
+    task_id: Id
+    task_resources_id: Id
+    cluster_id: Id
+    missing: list[Id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRequest:
     """POST /workflow_runs/{workflow_run_id}/queue: G or A -> Q, one new attempt each. -> `QueueResponse`
 
-    At most `QUEUE_BATCH_MAX` tasks in all batches together. Tasks that may not be queued are left as they are.
-    409 `StaleRun` when a newer run exists or this one is final or told to make room.
-    `seen`: the last stamp of the change feed that was taken in. A task that has changed since is left as it is: the
-    request was sent before that, and has come late or again.
+    At most `QUEUE_BATCH_MAX` tasks in all batches together. Tasks that may not be queued are left unchanged.
+    409 `StaleRun` if a newer run exists or this one is final or was asked to make way.
+    `seen`: the last stamp of the change feed that was processed. A task that has changed since is left unchanged: the
+    request was sent before the change, and was delayed or repeated.
+    `armed`: tasks to arm, at most `ARMED_TASKS_MAX`; needs `seen`. The server may queue each in the transaction that
+    makes its last missing upstream task DONE, unless a limit or the task has changed after `seen`. It may also disarm
+    them at any time: a task that is still G in a response that shows all its upstream tasks DONE is no longer armed.
+    `disarm`: tasks that the server must no longer queue by itself. `fail_fast`: none of `armed` may be queued after a
+    task of the workflow has failed permanently.
     """
 
     batches: list[QueueBatch]
-    seen: datetime | None = None
+    seen: Time | None = None
+    armed: list[TaskToArm] = field(default_factory=list)
+    disarm: list[Id] = field(default_factory=list)
+    fail_fast: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueResponse:
-    """Every task of the request under the status that it has now."""
+    """Every task of the request by its current status.
+
+    `armed`, `held`: tasks of the request that are armed, and those that are held and therefore not queued.
+    """
 
     tasks_by_status: dict[str, list[int]]
+    armed: list[int] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceError:
-    """How the newest attempt of a task that waits for a larger request ended, and what it used."""
+    """The outcome and usage of the newest attempt of a task that is waiting for a larger request."""
 
     cause: str | None = None
     max_rss_bytes: int | None = None
@@ -56,10 +86,12 @@ class ResourceError:
 class ChangesResponse:
     """GET /workflows/{workflow_id}/changes?since=&wait_seconds=&workflow_run_id=
 
-    Without `since`: all tasks. With it: those whose status changed after that stamp. `wait_seconds` (default 0) holds
-    the answer until a task, the run's status or a limit changed. `time` is the logical stamp of the snapshot.
-    Limits are given when they changed after `since`, and always with a full snapshot. `resource_errors`: task -> how
-    its newest attempt ended, for the tasks given as ADJUSTING_RESOURCES.
+    Without `since`: all tasks. With `since`: tasks whose status changed after that stamp. `wait_seconds` (default 0)
+    holds the response until a task, the run's status or a limit changed. `time` is the logical stamp of the snapshot.
+    Limits are given if they changed after `since`, and always with a full snapshot. `resource_errors`: task -> outcome
+    of its newest attempt, for the tasks given as ADJUSTING_RESOURCES. `launch_problems`: cluster -> why nothing of the
+    workflow can be launched there now, for all clusters. `notices`: cluster -> what else users should know
+    about jobs there. `held`: all held tasks; None: unchanged.
     """
 
     time: datetime
@@ -68,6 +100,9 @@ class ChangesResponse:
     max_concurrently_running: int | None = None
     array_limits: dict[int, int] = field(default_factory=dict)
     resource_errors: dict[int, ResourceError] = field(default_factory=dict)
+    launch_problems: dict[str, str] = field(default_factory=dict)
+    notices: dict[str, str] = field(default_factory=dict)
+    held: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +138,7 @@ class ArraysResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourcesInfo:
-    """A recorded request, as tasks refer to it."""
+    """A recorded request, as referenced by tasks."""
 
     task_resources_id: int
     cluster_id: int
@@ -120,7 +155,7 @@ class TasksPage:
     """GET /workflows/{workflow_id}/tasks?max_task_id=&chunk_size=: tasks that are not DONE, by id, columnar.
 
     Empty when there are no more. `resources` holds each request that the page refers to once. `num_attempts` counts
-    charged ones.
+    charged attempts.
     """
 
     task_ids: list[int]
@@ -140,13 +175,13 @@ class TasksPage:
 class DownstreamRequest:
     """POST /workflows/{workflow_id}/downstream -> `DownstreamResponse`"""
 
-    task_ids: list[int]
-    dag_id: int
+    task_ids: list[Id]
+    dag_id: Id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownstreamResponse:
-    """For each task (in order) its node and which of `sets` holds its downstream *task ids*; equal sets once."""
+    """For each task (in order) its node and the index in `sets` of its downstream *task ids*. Sets are unique."""
 
     node_ids: list[int]
     set_index: list[int]
@@ -155,7 +190,7 @@ class DownstreamResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskError:
-    """An attempt that failed."""
+    """A failed attempt. `task_status`: the current letter of its task, ERROR_FATAL if it failed permanently."""
 
     task_id: int
     task_name: str
@@ -166,10 +201,15 @@ class TaskError:
     error: str
     exit_code: int | None
     host: str | None
+    task_status: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorsResponse:
-    """GET /workflows/{workflow_id}/errors?limit=1000 (newest first), GET /tasks/{task_id}/errors"""
+    """GET /workflows/{workflow_id}/errors?limit=1000&tasks=&permanent= and GET /tasks/{task_id}/errors?limit=1000
+
+    Newest first. `limit` counts attempts; `tasks`: only the attempts of this many tasks, those that failed last;
+    `permanent`: only tasks that failed permanently.
+    """
 
     errors: list[TaskError]

@@ -1,33 +1,36 @@
-"""How all jobs of a server stand on a cluster: one distributor looks at a time, and says it to the others."""
+"""The state of all jobs of a server on a cluster: one distributor polls at a time and shares the result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobmon.core.wire.fields import BigCount, Moment, Name, Text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRequest:
-    """POST /clusters/{name}/watch: a distributor wants to know how things stand there. -> `WatchResponse`
+    """POST /clusters/{name}/watch: a distributor requests a current view of the cluster. -> `WatchResponse`
 
-    `holder`: who asks. A view of the age `interval` is new enough for it; `silence`: when it was told to look and says
-    nothing for so long, another may look instead; `since`: it wants endings from then on, seconds since the epoch;
-    `known`: number of the newest view that it has. `scope`: whose jobs it can see; only who says the same shares views.
+    `holder`: the requesting distributor. `interval`: the age up to which a view is recent enough, seconds. `silence`:
+    how long a distributor that was told to poll may stay silent before another one polls instead, seconds. `since`:
+    include jobs that ended from then on, seconds since the epoch. `known`: number of the newest view that it has.
+    `scope`: whose jobs it can see; views are shared only between distributors with the same scope.
     """
 
-    holder: str
+    holder: Name
     interval: float
     silence: float
-    since: float
-    known: int = 0
-    scope: str = ""
+    since: Moment
+    known: BigCount = 0
+    scope: Name = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchResponse:
-    """`look`: do so now, with endings from `since` on, and say what came of it. Else `view`, if it is a newer one.
+    """`look`: poll now, including jobs that ended from `since` on, and report the result. Otherwise `view`, if newer.
 
-    `age`: how long ago the look began that brought the view, seconds. `is_shared`: others want to see the view.
-    `problem`: why the last look brought nothing; "" when it did.
+    `age`: how long ago the poll began that produced the view, seconds. `is_shared`: whether others need the view.
+    `problem`: why the last poll produced no view; "" if it did.
     """
 
     look: bool = False
@@ -42,18 +45,19 @@ class WatchResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewRequest:
-    """POST /clusters/{name}/view: what a look brought, by whom that was told to look.
+    """POST /clusters/{name}/view: the result of a poll, sent by the distributor that was told to poll.
 
-    `view`: JSON, packed by zlib, as base64; None where nobody else wants it. `problem`: why there is none. `after`: the
-    `number` of the answer that said to look; None: not said. What comes when there is a newer view is not taken.
+    `view`: JSON, compressed by zlib, as base64; None if no other distributor needs it. `problem`: why there is none.
+    `after`: the `number` of the response that requested the poll; None: not given. A view that arrives when there is a
+    newer one is ignored.
     """
 
-    holder: str
-    since: float
-    view: str | None = None
-    problem: str = ""
-    scope: str = ""
-    after: int | None = None
+    holder: Name
+    since: Moment
+    view: Text | None = None
+    problem: Text = ""
+    scope: Name = ""
+    after: BigCount | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,93 @@
+"""Credentials: the handshake, personal tokens, links to the web page. See `core.credentials` and `agent.handshake`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from jobmon.core.credentials import LINK_DAYS, LINK_DAYS_MAX, TOKEN_DAYS
+from jobmon.core.wire.fields import Id, Name
+
+#: Shorter than its database column, because the audit trail prefixes it with the kind of the principal.
+UserName = Annotated[str, Meta(max_length=240)]
+#: Period of validity, days.
+Days = Annotated[float, Meta(gt=0.0, le=LINK_DAYS_MAX)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """POST /handshake: a client requests the server's proof of identity; see `handshake.Client`."""
+
+    identity: Name
+    address: Name
+    nonce: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelloReply:
+    """The server's nonce and its proof, in hexadecimal digits."""
+
+    nonce: str
+    proof: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """POST /tokens: create a personal token. `user`: its user; "": the caller. `label`: what it is for."""
+
+    label: Name
+    user: UserName = ""
+    days: Days = TOKEN_DAYS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A personal token, without its secret. `revoked_at` is None until it is revoked."""
+
+    id: int
+    user: str
+    label: str
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenResponse:
+    """The new token. `secret` is the credential to send; it is not stored, so this response is the only one with it."""
+
+    token: Token
+    secret: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensResponse:
+    """GET /tokens: the caller's tokens; for an administrator: all tokens."""
+
+    tokens: list[Token]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkRequest:
+    """POST /page/links: create a key that grants a browser read access to everything or to one workflow."""
+
+    workflow_id: Id | None = None
+    days: Days = LINK_DAYS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkResponse:
+    """The key, and when it expires."""
+
+    key: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSession:
+    """POST /page/session: the key that a page sends instead of its link's key. Expires with the server's process."""
+
+    key: str
