@@ -1,6 +1,6 @@
-"""The server: one HTTP application over one SQL database, which holds everything that is known.
+"""The server: an HTTP application over an SQL database that holds the complete record.
 
-Imports core and nothing else of Jobmon. Open `app.py` for how it is put together, then
-`usecases/reporting.py` for what a request does, `transitions.py` for how a status changes
-(the only module that writes one) and `writer.py` for how requests share a transaction.
+Imports core and nothing else of Jobmon. See `app.py` for how the application is assembled,
+`usecases/reporting.py` for what a request does, `transitions` for how a status changes
+(the only package that writes one) and `writer.py` for how requests share a transaction.
 """

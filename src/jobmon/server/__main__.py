@@ -1,4 +1,4 @@
-"""`python -m jobmon.server`: run a server, embedded or for an institute."""
+"""`python -m jobmon.server`: run an embedded or a shared server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import sys
 
 if __name__ == "__main__":
-    gc.disable()  # until everything is loaded (`loops.run_process`): none of that becomes garbage
+    gc.disable()  # until everything is loaded (`loops.run_process`), because none of it becomes garbage
     from jobmon.server.embedded import main
 
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The application put together: database, writer, readers, change feed, routes, reaper."""
+"""Assemble the application: database, writer, readers, change feed, routes, reaper."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
@@ -15,14 +16,18 @@ from starlette.routing import Route
 
 from jobmon.core import wire
 from jobmon.core.clock import Clock, SystemClock
+from jobmon.core.configuration import data_directory
 from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.wire.server import Health, Problem
 from jobmon.server import migrations
+from jobmon.server.answers import Answers
 from jobmon.server.auth import Gate
+from jobmon.server.authority import Authority
 from jobmon.server.changes import ChangeFeed
-from jobmon.server.database import dialect_of, open_engine, open_transaction
+from jobmon.server.database import Database, explained, open_engine
 from jobmon.server.held import HeldSyncs
 from jobmon.server.models.types import to_microseconds
+from jobmon.server.output_files import OutputFiles
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
 from jobmon.server.reaper import Reaper
@@ -30,8 +35,9 @@ from jobmon.server.routes import page
 from jobmon.server.routes.document import describe
 from jobmon.server.routes.shortcut import Shortcut
 from jobmon.server.routes.table import ENDPOINTS, HOT
-from jobmon.server.services import Requests, Services
+from jobmon.server.services import Name, Requests, Services
 from jobmon.server.transaction import Surroundings
+from jobmon.server.usecases import credentials
 from jobmon.server.writer import InlineExecutor, ThreadExecutor, Writer, WriterExecutor
 
 if TYPE_CHECKING:
@@ -45,36 +51,61 @@ if TYPE_CHECKING:
 VERSION: Final = importlib.metadata.version("jobmon")
 
 
+def open_database(settings: Settings) -> Database:
+    """Open the database as its only active server and upgrade its schema.
+
+    Raises:
+        ConfigError: it cannot be opened, was written by a newer version, or has another active server.
+    """
+    with explained(settings.database_uri):
+        database = Database(open_engine(settings.database_uri))
+        try:
+            database.activate(settings.database_startup_seconds)
+            migrations.upgrade(database.engine)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+
 def create_app(
     settings: Settings,
     *,
+    database: Database | None = None,
     clock: Clock | None = None,
     executor: WriterExecutor | None = None,
     token: str | None = None,
+    is_embedded: bool = False,
     on_activity: Callable[[], None] | None = None,
 ) -> FastAPI:
-    """Return the application; its database is opened when it starts (lifespan).
+    """Return the application; its database is open for the duration of the lifespan.
 
-    `app.state` then has `services`, and from the beginning `begin_stop()` (answers all open polls; call it when the
-    process is told to end) and `await is_idle()` (nobody needs this server now, nor did since the last question).
+    During the lifespan, `app.state` has `services`. It always has `begin_stop()` (answers all open polls; call it when
+    the process is told to exit), `await is_idle()` (nothing needs this server now, and no request arrived since the
+    last call), and `await is_needed_elsewhere(runs)` (something on another host needs it).
 
     Args:
-        settings: see there.
-        clock: the time.
-        executor: where the writer runs; a thread of its own if not given. With `InlineExecutor` everything runs in
-            place, in one thread.
-        token: what requests over TCP must show; None: nothing.
-        on_activity: called at every request.
+        settings: see `Settings`.
+        database: the result of `open_database`; by default opened when the application starts.
+        clock: the clock; by default the system's.
+        executor: where the writer runs; by default a separate thread. With `InlineExecutor` everything runs in place,
+            in one thread.
+        token: the owner's token; None: requests need no credential.
+        is_embedded: whether this is the server of one data folder; see `Authority`.
+        on_activity: called for every request.
     """
     feed = ChangeFeed()
     requests = _Requests(on_activity)
-    server = _Server(settings, clock or SystemClock(), executor or ThreadExecutor(), feed, requests.counted)
+    clock = clock or SystemClock()
+    authority = Authority(token, lambda: clock.now().timestamp(), is_strict=is_embedded)
+    server = _Server(settings, database, clock, executor or ThreadExecutor(), feed, requests.counted, authority)
+    server.output_files = OutputFiles(data_directory()) if is_embedded else None
     app = _App(
         title="Jobmon",
         version=VERSION,
         lifespan=server.lifespan,
         openapi_url=f"{wire.API_ROOT}/openapi.json",
-        docs_url=f"{wire.API_ROOT}/docs",
+        docs_url=None,  # it would load scripts from other sites
         redoc_url=None,
         routes=[
             *(Route(wire.API_ROOT + endpoint.path, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS),
@@ -83,22 +114,29 @@ def create_app(
         exception_handlers={HTTPException: _unknown_route},
     )
     app.openapi = lambda: describe(ENDPOINTS, VERSION)  # type: ignore[method-assign]
-    app.front = Gate(Shortcut(app.beyond, HOT), token=token, on_activity=requests.note)
+    app.front = Gate(Shortcut(app.beyond, HOT), authority, on_activity=requests.note)
     app.state.begin_stop = feed.close
 
     async def is_idle() -> bool:
-        """Whether there is no open request, no living run, no living attempt, and was no request since last asked."""
+        """Whether there is no open request, live run or live attempt, and no request arrived since the last call."""
         if requests.take() or feed.open_polls:
             return False
         services: Services = app.state.services
         return not await services.readers.run(activity.is_anything_alive, to_microseconds(services.clock.now()))
 
+    async def is_needed_elsewhere(runs: set[int] | None) -> bool:
+        """Whether one of these runs (None: any run) is active, or an attempt is live on another host."""
+        services: Services = app.state.services
+        now = to_microseconds(services.clock.now())
+        return await services.readers.run(activity.is_needed_elsewhere, now, runs)
+
     app.state.is_idle = is_idle
+    app.state.is_needed_elsewhere = is_needed_elsewhere
     return app
 
 
 class _App(FastAPI):
-    """The framework behind our own door: what the hot routes answer never passes through its middleware."""
+    """FastAPI behind our own gate: requests of the hot routes never pass through its middleware."""
 
     front: ASGIApp
 
@@ -107,12 +145,12 @@ class _App(FastAPI):
         await self.front(scope, receive, send)
 
     async def beyond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what the hot routes leave."""
+        """Answer requests that are not of a hot route."""
         await super().__call__(scope, receive, send)
 
 
 class _Requests:
-    """How many requests there were, and whether any since last asked."""
+    """Counts requests, and reports whether any arrived since the last call of `take`."""
 
     def __init__(self, on_activity: Callable[[], None] | None) -> None:
         self._on_activity = on_activity
@@ -130,11 +168,21 @@ class _Requests:
 
 
 class _Server:
-    """Opens everything at the start and closes it in the end."""
+    """Opens all resources at startup and closes them at shutdown."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, executor: WriterExecutor, feed: ChangeFeed, requests: Requests
+        self,
+        settings: Settings,
+        database: Database | None,
+        clock: Clock,
+        executor: WriterExecutor,
+        feed: ChangeFeed,
+        requests: Requests,
+        authority: Authority,
     ) -> None:
+        self._authority = authority
+        self.output_files: OutputFiles | None = None
+        self._database = database
         self._requests = requests
         self._settings = settings
         self._clock = clock
@@ -144,12 +192,11 @@ class _Server:
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         settings, clock = self._settings, self._clock
-        engine = open_engine(settings.database_uri)
-        migrations.upgrade(engine)
+        database = self._database or open_database(settings)
         started_at = clock.now()
-        transaction = open_transaction(engine, Surroundings(settings, to_microseconds(started_at)))
-        writer = Writer(transaction, self._executor, clock, self._feed, settings.writes_waiting_max)
-        readers = Readers(engine, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
+        open_transaction = partial(database.open_transaction, Surroundings(settings, to_microseconds(started_at)))
+        writer = Writer(open_transaction, self._executor, clock, self._feed, settings.writes_waiting_max)
+        readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
         app.state.services = Services(
             settings=settings,
             clock=clock,
@@ -158,15 +205,20 @@ class _Server:
             writer=writer,
             readers=readers,
             requests=self._requests,
+            authority=self._authority,
+            output_files=self.output_files,
+            answers=Answers(lambda: writer.transactions, clock.monotonic),
+            name=Name(database.identity(), str(to_microseconds(started_at))),
             health=Health(
                 version=VERSION,
                 message_version=MESSAGE_VERSION,
                 pid=os.getpid(),
                 started_at=started_at.isoformat(),
-                database=dialect_of(engine),
+                database=database.dialect,
             ),
         )
         writer.start()
+        self._authority.know(await writer.run(credentials.load))
         reaper = asyncio.create_task(Reaper(writer, readers, settings, clock).run())
         try:
             yield
@@ -175,10 +227,10 @@ class _Server:
             self._feed.close()
             await writer.stop()
             readers.close()
-            engine.dispose()
+            database.close()
 
 
 async def _unknown_route(request: Request, error: Any) -> Response:
-    """A path or method that does not exist."""
+    """Answer a request whose path or method does not exist."""
     problem = Problem(kind="NotFound", message=f"{request.method} {request.url.path}: {error.detail}.")
     return Response(wire.encode(problem), status_code=error.status_code, media_type="application/json")

@@ -1,95 +1,275 @@
-"""Who is let in: whoever may open the Unix socket (its folder is private), and whoever shows the token over TCP.
+"""Authenticate every request before it reaches a route. Its principal's rights are declared in `routes.table`.
 
-The web page shows a key made from the token, with which one can read only. The page itself holds no secret: its files
-are given to everybody. A server without a token answers on this host's loopback only, and there only to requests that
-were meant for it: a page from elsewhere whose name was made to lead here names another host.
+A principal is derived, in this order, from: our own UID at the other end of the Unix socket; the handshake on the
+connection and the MAC of the request (`agent.handshake`); a bearer token. The files of the web page, the health check
+and the handshake need no credential.
+
+Requests that a browser sends on behalf of another site are rejected: they name another host or origin, or write with a
+content type other than JSON.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
-import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.core import access, places, wire
-from jobmon.server.problems import Misdirected, Unauthorized, problem_of
+from jobmon.agent import handshake
+from jobmon.core import places, wire
+from jobmon.core.credentials import OWNER, Agent, Owner, Principal
+from jobmon.core.wire.credentials import Hello, HelloReply
+from jobmon.server.connections import HEAD_SECONDS_MAX, STATE_KEY, Connection
+from jobmon.server.problems import ForeignOrigin, Malformed, Misdirected, NotJson, Unauthorized, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from jobmon.server.authority import Authority
+
+    #: By lower-case name.
+    Headers = Mapping[bytes, bytes]
 
 HEALTH_PATH: Final = f"{wire.API_ROOT}/health"
+HANDSHAKE_PATH: Final = wire.API_ROOT + handshake.ROUTE
 PAGE_PATH: Final = "/"
 STATIC_ROOT: Final = "/static/"
-_READING: Final = ("GET", "HEAD")
+#: The key of the principal in a request's scope.
+PRINCIPAL_KEY: Final = "jobmon.principal"
+HELLO_BYTES_MAX: Final = 4_096
+_SAFE: Final = ("GET", "HEAD")
+_MAC: Final = handshake.MAC_HEADER.lower().encode()
+_PROOF: Final = handshake.PROOF_HEADER.lower().encode()
+_LENGTH: Final = b"content-length"
+_BEARER: Final = "bearer"
+_NO_TOKEN: Final = (
+    "This server has no token, so it serves only the user who runs it, on its own host. For others, start it with"
+    " JOBMON__HTTP__TOKEN set, and create personal tokens: jobmon token create."
+)
 _LOOPBACK_HOST: Final = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
+#: Prevents browsers from caching answers, and from guessing their content type.
+_HEADERS: Final = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+
+logger = logging.getLogger(__name__)
 
 
 class Gate:
-    """ASGI middleware: checks the token, and tells somebody that there was a request."""
+    """ASGI middleware that determines the principal of a request, or rejects it.
 
-    def __init__(self, app: ASGIApp, token: str | None, on_activity: Callable[[], None]) -> None:
+    Args:
+        app: the application behind the gate.
+        authority: verifies credentials.
+        on_activity: called for every request that is admitted.
+    """
+
+    def __init__(self, app: ASGIApp, authority: Authority, on_activity: Callable[[], None]) -> None:
         self._app = app
-        self._expected = None if token is None else f"Bearer {token}".encode()
-        self._reading = None if token is None else f"Bearer {access.page_key(token)}".encode()
+        self._authority = authority
         self._on_activity = on_activity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or answer 401 or 421."""
+        """Pass the request on, or answer 401, 403, 415 or 421."""
         if scope["type"] == "http":
-            objection = self._objection(scope)
-            if objection is not None:
-                await _refuse(send, objection)
+            connection: Connection | None = scope.get("state", {}).get(STATE_KEY)
+            is_handshake = scope["path"] == HANDSHAKE_PATH and scope["method"] == "POST"
+            principal = None if connection is None or is_handshake else self._known(scope, connection)
+            if principal is None:
+                try:
+                    if is_handshake:
+                        await self._shake_hands(scope, receive, send, connection)
+                        return
+                    receive, send, principal = self._checked(scope, receive, send, connection)
+                except Exception as error:
+                    await _refuse(send, error)
+                    return
+                if principal is not None and connection is not None:
+                    connection.recognise()
+            is_open = _is_open(scope["path"])
+            if principal is None and not is_open:
+                await _refuse(send, Unauthorized(_NO_TOKEN if self._authority.is_open else None))
                 return
-            if not _is_open(scope["path"]):  # strangers shall not keep a server that nobody needs
+            if not is_open:  # unauthenticated clients must not keep an idle server running
                 self._on_activity()
+            scope[PRINCIPAL_KEY] = principal
         await self._app(scope, receive, send)
 
-    def _objection(self, scope: Scope) -> Exception | None:
-        if _came_through_unix_socket(scope):
-            return None
-        if self._expected is None or self._reading is None:
-            return Misdirected() if _is_misdirected(scope) else None
-        shown = _header(scope, b"authorization")
-        if secrets.compare_digest(shown, self._expected) or _is_open(scope["path"]):
-            return None
-        if scope["method"] in _READING and secrets.compare_digest(shown, self._reading):
-            return None
-        return Unauthorized()
+    def _known(self, scope: Scope, connection: Connection) -> Principal | None:
+        """Return the principal of a connection that needs no proof, or of an earlier request that looked the same."""
+        if connection.is_ours:
+            return OWNER
+        if connection.let_in is not None and connection.let_in[0] == self._look(scope):
+            return connection.let_in[1]
+        return None
+
+    def _look(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]], int]:
+        """Return everything that decides whether a request without a MAC is admitted."""
+        headers = [one for one in scope["headers"] if one[0] != _LENGTH]
+        return scope["method"], headers, self._authority.generation
+
+    def _checked(
+        self, scope: Scope, receive: Receive, send: Send, connection: Connection | None
+    ) -> tuple[Receive, Send, Principal | None]:
+        """Return how to receive and send, and the principal; None: unknown.
+
+        Raises:
+            Unauthorized: the MAC is wrong.
+            Misdirected, ForeignOrigin, NotJson: a browser sent the request on behalf of another site.
+        """
+        headers = dict(reversed(scope["headers"]))  # of several headers with one name, the first counts
+        self._check_browser(scope, headers)
+        if connection is not None and (sealed := headers.get(_MAC)):
+            receive, send, identity = _sealed(scope, headers, receive, send, connection, sealed)
+            return receive, send, self._authority.principal(identity)
+        principal = self._shown(headers, connection)
+        if connection is not None and isinstance(principal, Owner | Agent):  # credentials of other principals expire
+            connection.let_in = self._look(scope), principal
+        return receive, send, principal
+
+    def _shown(self, headers: Headers, connection: Connection | None) -> Principal | None:
+        """Return the principal of a request's bearer token; on a server without a token, our own user needs none."""
+        scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        found = self._authority.bearer(token.strip()) if scheme.lower() == _BEARER else None
+        if found is None and self._authority.is_open and (connection is None or connection.is_our_users):
+            return OWNER
+        return found
+
+    def _check_browser(self, scope: Scope, headers: Headers) -> None:
+        """Reject a request that a browser sends on behalf of another site.
+
+        Raises:
+            Misdirected, ForeignOrigin, NotJson: it is such a request.
+        """
+        host, origin = headers.get(b"host", b""), headers.get(b"origin", b"")
+        if self._authority.is_open and _is_on_loopback(scope) and _LOOPBACK_HOST.fullmatch(host) is None:
+            raise Misdirected
+        if origin and origin.partition(b"://")[2].lower() != host.lower():
+            raise ForeignOrigin(origin.decode(errors="replace"))
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if kind and kind != b"application/json" and scope["method"] not in _SAFE:
+            raise NotJson(kind.decode(errors="replace"))
+
+    async def _shake_hands(self, scope: Scope, receive: Receive, send: Send, connection: Connection | None) -> None:
+        """Answer a client that verifies whether we are its server.
+
+        Raises:
+            Unauthorized: its credential is unknown here, or it meant to connect to another address.
+        """
+        async with asyncio.timeout(HEAD_SECONDS_MAX):
+            hello = wire.decode(Hello, await _short_body(receive))
+        verifier = self._authority.verifier(hello.identity)
+        if connection is None or verifier is None or not self._is_meant(scope, hello.address):
+            raise Unauthorized
+        connection.handshake = handshake.Server(hello.identity, verifier, hello.address, hello.nonce)
+        await _answer(send, 200, wire.encode(HelloReply(**connection.handshake.reply)))
+
+    def _is_meant(self, scope: Scope, address: str) -> bool:
+        server = scope.get("server")
+        if not self._authority.is_strict or server is None or server[1] is None:
+            return True
+        return address == f"{server[0]}:{server[1]}"
 
 
 def _is_open(path: str) -> bool:
     return path in (HEALTH_PATH, PAGE_PATH) or path.startswith(STATIC_ROOT)
 
 
-def _came_through_unix_socket(scope: Scope) -> bool:
-    """ASGI names the address on which the request came in: a host and a port, or a path and no port."""
+def _is_on_loopback(scope: Scope) -> bool:
     server = scope.get("server")
-    return server is not None and server[1] is None
+    return server is not None and server[1] is not None and places.is_loopback(server[0])
 
 
-def _is_misdirected(scope: Scope) -> bool:
-    """Whether a request that came in on the loopback names another host."""
-    server = scope.get("server")
-    if server is None or not places.is_loopback(server[0]):
-        return False
-    return _LOOPBACK_HOST.fullmatch(_header(scope, b"host")) is None
+def _sealed(
+    scope: Scope, headers: Headers, receive: Receive, send: Send, connection: Connection, sealed: bytes
+) -> tuple[Receive, Send, str]:
+    """Return a `receive` that checks a request's MAC at the end of its body, a `send` that adds one, and the identity.
+
+    Raises:
+        Unauthorized: the client has not proved itself, or the MAC of a request without a body is wrong.
+    """
+    server = connection.handshake
+    if server is None or not server.takes_proof(headers.get(_PROOF, b"").decode("latin-1")):
+        raise Unauthorized
+    query = scope["query_string"]
+    target = scope["raw_path"] + (b"?" + query if query else b"")
+    running = server.request(scope["method"], target.decode("latin-1"))
+
+    def check() -> None:
+        if not handshake.is_same(running.digest().hex().encode(), sealed):
+            raise Unauthorized
+
+    if not _has_body(headers):
+        check()
+
+    async def checked() -> Message:
+        message = await receive()
+        if message["type"] == "http.request":
+            running.update(message.get("body", b""))
+            if not message.get("more_body", False):
+                check()
+        return message
+
+    return checked, _sealing(send, server), server.identity
 
 
-def _header(scope: Scope, wanted: bytes) -> bytes:
-    found: bytes = next((value for name, value in scope["headers"] if name == wanted), b"")
-    return found
+def _sealing(send: Send, server: handshake.Server) -> Send:
+    """Return a `send` that adds a MAC to an answer, for which it collects the whole body."""
+    start: dict[str, Any] = {}
+    parts: list[bytes] = []
+
+    async def seal(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message)
+            return
+        parts.append(message.get("body", b""))
+        if message.get("more_body", False):
+            return
+        body = b"".join(parts)
+        code = server.response(start["status"]).update(body).digest().hex().encode()
+        await send({**start, "headers": [*start.get("headers", ()), (_MAC, code)]})
+        await send({"type": "http.response.body", "body": body})
+
+    return seal
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get(_LENGTH, b"0") not in (b"", b"0") or bool(headers.get(b"transfer-encoding"))
+
+
+async def _short_body(receive: Receive) -> bytes:
+    """Return the body of a request from an unauthenticated client.
+
+    Raises:
+        Malformed: it is too long or incomplete.
+    """
+    body = b""
+    is_more = True
+    while is_more:
+        message = await receive()
+        body += message.get("body", b"")
+        is_more = message.get("more_body", False)
+        if len(body) > HELLO_BYTES_MAX or message["type"] == "http.disconnect":
+            raise Malformed("The handshake is too long.")
+    return body
 
 
 async def _refuse(send: Send, objection: Exception) -> None:
+    if isinstance(objection, (ValueError, TimeoutError)):
+        objection = Malformed("This is not a Jobmon handshake.")
     status, problem = problem_of(objection)
-    content = wire.encode(problem)
+    if status == 500:
+        logger.exception("The gate failed", exc_info=objection)
+    extra = [(b"www-authenticate", b"Bearer")] if isinstance(objection, Unauthorized) else []
+    await _answer(send, status, wire.encode(problem), extra)
+
+
+async def _answer(send: Send, status: int, content: bytes, extra: list[tuple[bytes, bytes]] | None = None) -> None:
     headers = [
         (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(content)),  # workers understand nothing else
+        (b"content-length", b"%d" % len(content)),  # workers support nothing else
+        *_HEADERS,
+        *(extra or []),
     ]
-    if isinstance(objection, Unauthorized):
-        headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -1,7 +1,7 @@
-"""Waking those who wait. A topic has a version that rises with every committed batch that touched it.
+"""Wake long polls. A topic is touched by every committed batch that changed it.
 
-Read the version, look at the database, wait for a version other than the one read: what is committed in between is
-never missed. Used on the event loop only.
+Create a waiter, read the database, then wait: a change that is committed in between is never missed. Used only on the
+event loop.
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ if TYPE_CHECKING:
 
 
 class ChangeFeed:
-    """The topics that somebody waits for. Memory is bounded by the open polls."""
+    """The topics that long polls are waiting for. Memory is bounded by the number of open polls."""
 
     def __init__(self) -> None:
-        #: Dicts as sets: who came first is woken first.
+        #: Dicts used as ordered sets: the oldest waiter is woken first.
         self._waiting: dict[Topic, dict[Waiter, None]] = {}
         self._closed = False
 
     @property
     def open_polls(self) -> int:
-        """How many requests are held open."""
+        """Number of requests that are held open."""
         return sum(map(len, self._waiting.values()))
 
     @property
     def is_closed(self) -> bool:
-        """Whether the server stops: nobody waits any more."""
+        """Whether the server is shutting down; waiting then returns at once."""
         return self._closed
 
     def waiter(self, topic: Topic) -> Waiter:
-        """Start to listen, before looking at the database. Use as context manager."""
+        """Return a waiter; use it as a context manager, and enter it before reading the database."""
         return Waiter(self, topic)
 
     def add(self, waiter: Waiter) -> None:
-        """Listen."""
+        """Register a waiter."""
         self._waiting.setdefault(waiter.topic, {})[waiter] = None
 
     def remove(self, waiter: Waiter) -> None:
-        """Listen no longer."""
+        """Unregister a waiter."""
         waiters = self._waiting[waiter.topic]
         waiters.pop(waiter, None)
         if not waiters:
             del self._waiting[waiter.topic]
 
     def wake(self, topics: Iterable[Topic]) -> None:
-        """Tell those who wait for one of the topics."""
+        """Wake the waiters of these topics."""
         for topic in topics:
             for waiter in self._waiting.get(topic, ()):
                 waiter.event.set()
 
     def close(self) -> None:
-        """Tell everybody, for good: the server stops."""
+        """Wake all waiters permanently, because the server is shutting down."""
         self._closed = True
         self.wake(list(self._waiting))
 
 
 class Waiter:
-    """One request that is held open. Between `with` and `wait` no wake-up is lost."""
+    """A request that is held open. No wake-up between `with` and `wait` is lost."""
 
     def __init__(self, feed: ChangeFeed, topic: Topic) -> None:
         self._feed = feed
@@ -76,7 +76,7 @@ class Waiter:
         self._feed.remove(self)
 
     async def wait(self, seconds: float) -> bool:
-        """Wait until the topic is touched (True), the time is over or the server stops (False). Then listen anew."""
+        """Wait until the topic is touched (True), or until time is up or the server stops (False). Then rearm."""
         if seconds <= 0 or self._feed.is_closed:
             return False
         try:

@@ -1,25 +1,45 @@
-"""Opening the database: one connection that writes, a bounded number that read, and the schema as it should be."""
+"""The database of a server: connections, the lock of the only active server, and what database errors mean.
+
+A database has one active server at a time, because the single writer of that server isolates transactions from each
+other. On PostgreSQL the writer's own connection holds an advisory lock. A server that loses this connection also loses
+the lock, and cannot write until it has both again. On SQLite the lock is a file next to the database.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import sqlite3
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import create_engine, event, make_url
+from sqlalchemy import create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from jobmon.core.exceptions import ConfigError
-from jobmon.server.sql import Session
+from jobmon.core import locks
+from jobmon.core.exceptions import ConfigError, ServerUnavailable
+from jobmon.core.installing import how_to_install
+from jobmon.server.models import server_identity
+from jobmon.server.sql import Session, statement
 from jobmon.server.transaction import Surroundings, Transaction
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Engine
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from sqlalchemy import URL, Engine, Select
 
 SQLITE_BUSY_SECONDS: Final = 30.0
 SQLITE_CACHE_KIBIBYTES: Final = 32 * 1024
-#: So many pages (of 4 KiB) gather in the log before they are brought into the file. That takes two syncs and writes a
-#: page once, however often it was changed: more at a time is less to write, and the writer waits for it less often.
+#: Number of pages (4 KiB each) that accumulate in the write-ahead log before a checkpoint. A checkpoint takes two syncs
+#: and writes each page once, however often it changed: larger checkpoints write less and make the writer wait less
+#: often.
 SQLITE_LOG_PAGES: Final = 8 * 1024
+#: Required for `RETURNING`, with which work is claimed.
+SQLITE_VERSION_MIN: Final = (3, 35, 0)
 _SQLITE_PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -28,7 +48,26 @@ _SQLITE_PRAGMAS: Final = (
     f"PRAGMA cache_size=-{SQLITE_CACHE_KIBIBYTES}",
     "PRAGMA temp_store=MEMORY",
 )
-_DRIVERS: Final = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+_DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+_DRIVER_MISSING: Final = "The driver for PostgreSQL is missing ({error}). Install it, {install}"
+
+ACTIVATION_PAUSE_SECONDS: Final = 0.2
+#: The key of the PostgreSQL advisory lock that the active server holds; such locks belong to one database.
+_ADVISORY_LOCK: Final = int.from_bytes(b"server", "big")
+#: A connection to a host that vanished counts as lost after about 25 s, and then no longer holds the lock.
+_POSTGRESQL_OPTIONS: Final = {
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+_HOLDER: Final = """
+SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted
+AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND (l.classid::bigint << 32 | l.objid::bigint) = %s
+"""
 
 
 def _url(uri: str) -> URL:
@@ -36,26 +75,47 @@ def _url(uri: str) -> URL:
         url = make_url(uri)
     except (ArgumentError, ValueError) as error:
         raise ConfigError(f"db.sqlalchemy_database_uri cannot be read: {error}.") from error
-    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    backend = url.get_backend_name()
+    if backend not in _DRIVERS:
+        raise ConfigError(
+            f"Jobmon keeps its records in SQLite or PostgreSQL, not in {backend!r}: set db.sqlalchemy_database_uri to"
+            " sqlite:////path/to/file or postgresql://user@host/database."
+        )
+    return url.set(drivername=_DRIVERS[backend])
 
 
 def open_engine(uri: str) -> Engine:
-    """Open a database. Connections are held by those who use them, so the engine pools none.
+    """Open a database. Sessions hold their own connections, so the engine does not pool them.
 
     Raises:
-        ConfigError: the address cannot be read, or the driver for it is missing.
+        ConfigError: the address is invalid, it is that of another kind of database, or the driver is missing.
     """
     url = _url(uri)
-    arguments: dict[str, Any] = {}
     if url.get_backend_name() == "sqlite":
         arguments = {"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None, "check_same_thread": False}
-    try:
-        engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
-    except ImportError as error:
-        raise ConfigError(f"The driver of {url.drivername} is missing: {error}. Install an extra of jobmon.") from error
-    if engine.dialect.name == "sqlite":
+        engine = create_engine(url, poolclass=NullPool, connect_args=arguments, module=_sqlite())
         event.listen(engine, "connect", _prepare_sqlite)
-    return engine
+        return engine
+    named = {"application_name": f"jobmon server {socket.gethostname()} process {os.getpid()}"}
+    options = {key: value for key, value in {**_POSTGRESQL_OPTIONS, **named}.items() if key not in url.query}
+    try:
+        return create_engine(url, poolclass=NullPool, connect_args=options)
+    except ImportError as error:
+        raise ConfigError(_DRIVER_MISSING.format(error=error, install=how_to_install("postgres"))) from error
+
+
+def _sqlite() -> ModuleType:
+    """Return a driver with a sufficiently new SQLite; the standard library's uses the system's SQLite."""
+    if sqlite3.sqlite_version_info >= SQLITE_VERSION_MIN:
+        return sqlite3
+    try:
+        import pysqlite3
+    except ImportError as error:
+        raise ConfigError(
+            f"The SQLite of this Python is {sqlite3.sqlite_version}; Jobmon needs"
+            f" {'.'.join(map(str, SQLITE_VERSION_MIN))} or newer. Install it separately: pip install pysqlite3-binary."
+        ) from error
+    return pysqlite3  # type: ignore[no-any-return]
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
@@ -65,17 +125,223 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
     cursor.close()
 
 
-def dialect_of(engine: Engine) -> str:
-    """Return "sqlite", "postgresql" or "mysql"."""
-    name = engine.dialect.name
-    return "mysql" if name == "mariadb" else name
+@statement
+def _identity() -> Select[Any]:
+    return select(server_identity.c.word)
 
 
-def open_session(engine: Engine) -> Session:
-    """Open a session for reading."""
-    return Session(engine.raw_connection(), dialect_of(engine))
+class Database:
+    """The database of one server process.
+
+    Args:
+        engine: the result of `open_engine`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.dialect = engine.dialect.name
+        self._lock_file: locks.FileLock | None = None
+        #: The connection that holds the PostgreSQL lock, until the writer takes it over.
+        self._locked: Any = None
+
+    def activate(self, wait_seconds: float) -> None:
+        """Become the active server of this database.
+
+        Args:
+            wait_seconds: how long to wait for a database that does not respond yet, or for another server to release
+                it.
+
+        Raises:
+            ConfigError: another server is active and does not release it.
+            Exception: the database cannot be opened (see `explained`).
+        """
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            is_last = time.monotonic() >= deadline
+            try:
+                holder = self._take_lock()
+            except Exception as error:
+                if not is_lost(error) or is_refusal(error) or is_last:
+                    raise
+            else:
+                if holder is None:
+                    return
+                if is_last:
+                    raise ConfigError(
+                        f"Another server is active on this database ({holder}). Use that one, stop it, or set"
+                        " db.sqlalchemy_database_uri to another database."
+                    )
+            time.sleep(ACTIVATION_PAUSE_SECONDS)
+
+    def identity(self) -> str:
+        """Return the unique identity of the server's database."""
+        session = self.open_session()
+        try:
+            return str(session.value(_identity))
+        finally:
+            session.close()
+
+    def open_session(self) -> Session:
+        """Open a session for reading."""
+        return Session(self._connect(), self.dialect)
+
+    def open_transaction(self, surroundings: Surroundings) -> Transaction:
+        """Open the writer's session on the connection that holds the lock.
+
+        Raises:
+            ServerUnavailable: another server is active on this database now.
+        """
+        if self.dialect == "postgresql" and self._locked is None and (holder := self._take_lock()) is not None:
+            raise ServerUnavailable(f"Another server is active on this database now ({holder}).")
+        connection, self._locked = self._locked or self._connect(), None
+        return Transaction(connection, self.dialect, surroundings)
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._locked is not None:
+            self._locked.close()
+            self._locked = None
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+        self.engine.dispose()
+
+    def _connect(self) -> Any:
+        connection = self.engine.raw_connection()
+        if self.dialect == "postgresql":
+            connection.driver_connection.autocommit = True  # type: ignore[union-attr]  # sessions send BEGIN themselves
+        return connection
+
+    def _take_lock(self) -> str | None:
+        """Take the lock; return its holder if it is taken, else None."""
+        return self._lock_on_postgresql() if self.dialect == "postgresql" else self._lock_beside_file()
+
+    def _lock_on_postgresql(self) -> str | None:
+        connection = self._connect()
+        cursor = connection.cursor()
+        if cursor.execute("SELECT pg_try_advisory_lock(%s)", (_ADVISORY_LOCK,)).fetchone()[0]:
+            cursor.close()
+            self._locked = connection
+            return None
+        found = cursor.execute(_HOLDER, (_ADVISORY_LOCK,)).fetchone()
+        connection.close()
+        return str(found[0]) if found else "unknown"
+
+    def _lock_beside_file(self) -> str | None:
+        path = self.engine.url.database
+        if self._lock_file is not None or not path or path == ":memory:":
+            return None
+        lock = locks.FileLock(Path(f"{path}.lock"), f"The database {path} needs a lock next to it")
+        if not lock.take():
+            lock.close()
+            return f"it holds {path}.lock"
+        self._lock_file = lock
+        return None
 
 
-def open_transaction(engine: Engine, surroundings: Surroundings) -> Transaction:
-    """Open the session of the writer."""
-    return Transaction(engine.raw_connection(), dialect_of(engine), surroundings)
+# --- what errors mean -------------------------------------------------------------------------------------------------
+
+#: SQLSTATEs of PostgreSQL: the transaction conflicted with another one; a retry succeeds.
+_CONFLICTS: Final = frozenset({"40001", "40P01"})
+#: Prefixes of the SQLSTATEs after which the connection is unusable: it is lost, or its server is stopping or starting.
+_LOST: Final = ("08", "57P")
+_MEANINGS: Final = {
+    "53100": "The disk that holds the server's database is full. Free some space on it.",
+    "53300": "The server's database has no connection left. Raise its max_connections, or stop other programs.",
+    "53": "The server's database is short of memory or another resource.",
+    "25006": "The server's database is read-only now.",
+    "58": "The disk that holds the server's database failed.",
+    "55P03": "The server's database is locked by another program.",
+    "57014": "The server's database cancelled a statement that took too long.",
+}
+#: SQLite messages for errors that may be temporary.
+_SQLITE_MEANINGS: Final = {
+    "database or disk is full": _MEANINGS["53100"],
+    "disk I/O error": _MEANINGS["58"],
+    "readonly database": "The server's database cannot be written to. Check the permissions of its folder.",
+    "unable to open database file": "The server's database cannot be opened. Check its folder.",
+    "database is locked": _MEANINGS["55P03"],
+}
+_LOST_MEANING: Final = "The server's database does not respond; the server reconnects as soon as it does."
+
+
+def _of_driver(error: BaseException) -> BaseException:
+    """Return the driver's exception that SQLAlchemy wrapped."""
+    return getattr(error, "orig", None) or error
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Return whether a transaction failed only because it conflicted with another one: a retry succeeds."""
+    return getattr(_of_driver(error), "sqlstate", None) in _CONFLICTS
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether an error means that the connection to the database is lost or could not be established."""
+    found = _of_driver(error)
+    if not type(found).__module__.startswith("psycopg"):
+        return False
+    state = getattr(found, "sqlstate", None)
+    if state is None:  # the error comes from the driver itself
+        return type(found).__name__ in ("OperationalError", "InterfaceError")
+    return bool(state.startswith(_LOST)) and state != "57014"
+
+
+def refers_to_nothing(error: BaseException) -> bool:
+    """Return whether a database rejected a row because it references one that does not exist."""
+    found = _of_driver(error)
+    return getattr(found, "sqlstate", None) == "23503" or "FOREIGN KEY constraint failed" in str(found)
+
+
+def is_value_refused(error: BaseException) -> bool:
+    """Return whether a database rejected a value: a number out of range, a text that is too long or contains NUL."""
+    found = _of_driver(error)
+    state = getattr(found, "sqlstate", None)
+    if state is None:  # the driver itself cannot send the value
+        return type(found).__module__.startswith("psycopg") and type(found).__name__ == "DataError"
+    return bool(state.startswith("22"))
+
+
+def meaning(error: BaseException) -> str | None:
+    """Return what a possibly temporary database error means, and what to do; None for all other errors."""
+    found = _of_driver(error)
+    if is_lost(found):
+        return _LOST_MEANING
+    if is_conflict(found):
+        return "The server's database is busy."
+    state = getattr(found, "sqlstate", None)
+    if state is not None:
+        return _MEANINGS.get(state) or _MEANINGS.get(state[:2])
+    if isinstance(found, sqlite3.Error) or type(found).__module__.startswith("pysqlite3"):
+        text = str(found)
+        return next((said for sign, said in _SQLITE_MEANINGS.items() if sign in text), None)
+    return None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether a database server rejected the connection: no such database, user or password."""
+    text = str(_of_driver(error))
+    return "FATAL:" in text and "starting up" not in text and "shutting down" not in text
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the driver's message."""
+    return next(iter(str(_of_driver(error)).strip().splitlines()), type(error).__name__)
+
+
+@contextlib.contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Convert database errors into a message that names the database.
+
+    Raises:
+        ConfigError: the database cannot be opened, read or written.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = meaning(error)
+        if said is None:
+            raise
+        shown = make_url(uri).render_as_string(hide_password=True)
+        if is_lost(error):
+            raise ConfigError(f"The database {shown} cannot be opened: {first_line(error)}.") from error
+        raise ConfigError(f"{said} Database: {shown} ({first_line(error)}).") from error

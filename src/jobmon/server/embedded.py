@@ -1,8 +1,8 @@
-"""The server as a process: sockets, lock, access file, and its end when nobody needs it any more.
+"""Run the server as a process: sockets, lock, access file, and exit when idle.
 
-An embedded server belongs to one data folder. It holds `server.lock` for as long as it lives, takes socket, port and
-token of its predecessor from the access file, and ends by itself after `server.idle_timeout` seconds without work.
-A server of an institute is the same program with `--db` and `--host`, without lock, access file and idle end.
+An embedded server belongs to one data folder. It holds `server.lock` as long as it runs, listens at the port of its
+predecessor if that is free, and exits after `server.idle_timeout` seconds without work. Its token is new.
+A shared server is the same program with `--db` and `--host`, without lock, access file and idle timeout.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
-import secrets
 import signal
 import socket
 import stat
@@ -22,46 +20,58 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 
-from jobmon.core import access, loops, places
+from jobmon.agent import addresses
+from jobmon.core import access, credentials, locks, loops, places
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.constants import MESSAGE_VERSION
-from jobmon.core.exceptions import ConfigError, JobmonError
+from jobmon.core.descriptors import open_standard
+from jobmon.core.exceptions import ConfigError, JobmonError, UntrustedFile
 from jobmon.core.wire.server import AccessFile
-from jobmon.server.app import create_app
-from jobmon.server.gathering import GatheringProtocol
+from jobmon.server import database_copy, loopback
+from jobmon.server.app import create_app, open_database
+from jobmon.server.authority import TOKEN_CHARACTERS_MIN
+from jobmon.server.connections import process_limits
+from jobmon.server.database_copy import DatabaseCopy
+from jobmon.server.door import UNNEEDED_SECONDS, Door
+from jobmon.server.gathering import BoundedProtocol
 from jobmon.server.settings import DATABASE_NAME, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from fastapi import FastAPI
 
-LOCK_NAME: Final = "server.lock"
 IDLE_LOOK_SECONDS: Final = 5.0
+#: How often to check that socket and access file still exist.
+FILES_LOOK_SECONDS: Final = 2.0
 RETIRE_LOOK_SECONDS: Final = 0.05
 SHUTDOWN_SECONDS_MAX: Final = 5
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 ALL_ADDRESSES: Final = "0.0.0.0"
+#: Lower ports are reserved for the system.
+PORT_MIN: Final = 1024
 
 logger = logging.getLogger("jobmon.server")
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The sockets a server has, and how it is reached."""
+    """The sockets of a server and its addresses. `first_address`: without the socket that is open to other hosts."""
 
+    first_address: str
     sockets: list[socket.socket]
     socket_path: str
     address: str
+    addresses: list[str]
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which says when it is ready and answers open polls before it waits for connections to end."""
+    """uvicorn's server, which also reports when it is ready and answers open polls before it waits for connections."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, on_ready: Callable[[], None] = lambda: None) -> None:
         super().__init__(config)
@@ -70,7 +80,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End in order when told to; uvicorn's own way raises the signal again, which would skip what follows."""
+        """Shut down in order on a signal; uvicorn would raise the signal again, which would skip the cleanup."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
@@ -82,11 +92,29 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     async def listen(self, tcp: socket.socket) -> None:
-        """Listen on a further socket."""
+        """Listen on an additional socket."""
         kind: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
         make = partial(kind, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         loop = asyncio.get_running_loop()
         self.servers.append(await loop.create_server(make, sock=tcp, backlog=BACKLOG))
+
+    def stop_listening(self, host: str) -> None:
+        """Close the sockets that listen on an address, and the connections accepted there."""
+        for former in [one for one in self.servers if any(_host_of(each) == host for each in one.sockets)]:
+            former.close()
+            self.servers.remove(former)
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            name = None if transport is None else transport.get_extra_info("sockname")
+            if isinstance(name, tuple) and name[0] == host:
+                connection.shutdown()
+
+    async def listen_instead(self, path: str, unix: socket.socket) -> None:
+        """Listen on another Unix socket instead of the one at `path`; open connections stay."""
+        for former in [one for one in self.servers if any(_path_of(each) == path for each in one.sockets)]:
+            former.close()
+            self.servers.remove(former)
+        await self.listen(unix)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.begin_stop()
@@ -94,37 +122,116 @@ class _Server(uvicorn.Server):
 
 
 class _Embedded:
-    """What an embedded server says of itself in the access file, and the door to other hosts when one is asked for."""
+    """An embedded server's entry in the access file, and its listening for other hosts on request."""
 
-    def __init__(self, server: _Server, record: AccessFile, data: Path) -> None:
+    def __init__(self, server: _Server, record: AccessFile, data: Path, door: Door, own_address: str) -> None:
         self._server = server
         self._record = record
         self._data = data
+        self._door = door
+        self._own_address = own_address
+        self._socket_identity = _identity(record.socket)
+        self._complaint = ""
+        self._is_started = False
 
-    def write(self, *, running: bool = True, retiring: bool = False) -> None:
-        """Write the access file."""
-        self._record = replace(self._record, running=running, retiring=retiring or self._record.retiring)
+    def write(self, *, running: bool = True, retiring: bool = False, is_copied: bool = False) -> None:
+        """Write the access file, unless it is another server's: the former one's before `start`, or a successor's."""
+        retiring = retiring or self._record.retiring
+        self._record = replace(self._record, running=running, retiring=retiring, is_copied=is_copied)
+        if self._is_started and not self._is_replaced():
+            access.write_access_file(self._record, self._data)
+
+    def start(self) -> None:
+        """Replace the former server's access file."""
         access.write_access_file(self._record, self._data)
+        self._is_started = True
 
-    async def open_to_other_hosts(self) -> str:
-        """Listen on this host's address, too, if not done yet; return where other hosts find this server."""
-        host, _, port = self._record.address.removeprefix("http://").rpartition(":")
-        if places.is_loopback(host):
-            tcp = _tcp_socket(places.host_address(), int(port))
-            await self._server.listen(tcp)
-            self._record = replace(self._record, address=_address_of(tcp))
+    def _is_replaced(self) -> bool:
+        found = access.read_access_file(self._data)
+        return found is not None and found.incarnation != self._record.incarnation
+
+    async def keep_reachable(self) -> None:
+        """Recreate socket and access file if they were removed, until cancelled.
+
+        A logout removes the runtime folder, and cleanup jobs clear temporary folders, while the server is running.
+        """
+        while True:
+            await asyncio.sleep(FILES_LOOK_SECONDS)
+            if not self._is_started:
+                continue
+            try:
+                if self._is_replaced():
+                    logger.warning("a server on another host has taken over; exiting")
+                    self._server.should_exit = True
+                    return
+                await self._restore()
+                self._complaint = ""
+            except (OSError, JobmonError) as error:
+                if str(error) != self._complaint:
+                    logger.warning("socket or access file cannot be recreated: %s", error)
+                self._complaint = str(error)
+
+    async def _restore(self) -> None:
+        if self._record.socket and _identity(self._record.socket) != self._socket_identity:
+            path = places.socket_path(self._data, "server")
+            if path is not None:
+                await self._server.listen_instead(self._record.socket, _unix_socket(path))
+                logger.warning("socket %s was removed; now listening at %s", self._record.socket, path)
+                self._record = replace(self._record, socket=str(path))
+                self._socket_identity = _identity(str(path))
+                self.write()
+        if not access.access_file_path(self._data).exists():
+            logger.warning("the access file was removed; rewriting it")
             self.write()
-            logger.info("listening for other hosts at %s", self._record.address)
-        return self._record.address
+
+    def remove_socket(self) -> None:
+        """Remove the socket's file, unless another file has replaced it."""
+        if self._record.socket and _identity(self._record.socket) == self._socket_identity:
+            Path(self._record.socket).unlink(missing_ok=True)
+
+    async def open_to_other_hosts(self, run_id: int | None) -> list[str]:
+        """Also listen on this host's addresses, if not done yet; return the server's addresses for other hosts."""
+        self._door.ask(run_id)
+        host, port = _place_of(self._record.address)
+        if places.is_loopback(host):
+            sockets = _host_sockets(port)
+            for tcp in sockets:
+                await self._server.listen(tcp)
+            found = [_address_of(tcp) for tcp in sockets]
+            self._record = replace(self._record, address=found[0], addresses=found)
+            self.write()
+            logger.info("listening for other hosts at %s", ", ".join(found))
+        return self._record.addresses
+
+    async def close_to_other_hosts(self, is_needed: Callable[[set[int] | None], Awaitable[bool]]) -> None:
+        """Stop listening for other hosts whenever nothing there needs this server, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while places.is_loopback(_place_of(self._own_address)[0]):
+            await asyncio.sleep(FILES_LOOK_SECONDS)
+            host = _place_of(self._record.address)[0]
+            if places.is_loopback(host) or not self._is_started:
+                continue
+            if self._door.is_to_be_closed(await is_needed(self._door.runs), loop.time()):
+                hosts = [_place_of(one)[0] for one in self._record.addresses]
+                for one in hosts:
+                    self._server.stop_listening(one)
+                self._door.closed()
+                self._record = replace(self._record, address=self._own_address, addresses=[self._own_address])
+                with contextlib.suppress(OSError, UntrustedFile):
+                    self.write()
+                logger.info("no other host needs this server any more: no longer listening at %s", ", ".join(hosts))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a server until it is told to end or, embedded, until nobody needs it."""
+    """Run a server until it is told to exit or, if embedded, until it is idle."""
     options = _parser().parse_args(arguments)
+    open_standard()
+    os.umask(0o077)  # everything it creates is accessible only to its user
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         if options.embedded:
-            return _run_embedded(Path(options.data_dir) if options.data_dir else data_directory())
+            data = Path(options.data_dir) if options.data_dir else data_directory()
+            return _run_embedded(data, take_over=options.take_over)
         return _run_institute(options)
     except JobmonError as error:
         sys.stderr.write(f"jobmon server: {error}\n")
@@ -133,68 +240,91 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jobmon.server", description=__doc__)
-    parser.add_argument("--embedded", action="store_true", help="serve one user's data folder; end when unused")
+    parser.add_argument("--embedded", action="store_true", help="serve one user's data folder; exit when unused")
     parser.add_argument("--data-dir", default="", help="data folder of an embedded server")
-    parser.add_argument("--db", default="", help="SQLAlchemy URI of the database, for an institute's server")
+    parser.add_argument("--take-over", action="store_true", help="replace a server whose host is gone")
+    parser.add_argument("--db", default="", help="SQLAlchemy URI of the database, for a shared server")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0: any")
     return parser
 
 
-def _run_embedded(data: Path) -> int:
+def _run_embedded(data: Path, *, take_over: bool) -> int:
     config = JobmonConfig()
     places.make_private(data)
     folder = places.make_private(places.database_directory(data))
     if folder != data:
-        logger.warning("data folder %s is on a network file system; the database lives in %s", data, folder)
-    with held(folder / LOCK_NAME) as is_ours:
-        if not is_ours:
-            logger.warning("another server holds %s; this one ends", folder / LOCK_NAME)
+        logger.warning("data folder %s is on a network file system; the database is in %s", data, folder)
+        if (taken := places.taken_local_folder()) is not None:
+            logger.warning("the database is not in %s, because that folder belongs to another user", taken)
+    with locks.FileLock(folder / access.SERVER_LOCK_NAME) as lock:
+        if not lock.take(access.LOCK_SECONDS_MAX):
+            logger.warning("another server holds %s; exiting", folder / access.SERVER_LOCK_NAME)
             return 0
-        return _serve_data_folder(data, folder, config)
+        return _serve_data_folder(data, folder, config, take_over=take_over)
 
 
-def _serve_data_folder(data: Path, folder: Path, config: JobmonConfig) -> int:
+def _serve_data_folder(data: Path, folder: Path, config: JobmonConfig, *, take_over: bool) -> int:
     former = access.read_access_file(data)
-    uri = str(config.get("db", "sqlalchemy_database_uri") or "") or f"sqlite:///{folder / DATABASE_NAME}"
-    listening = _listen(data, former, str(config.get("server", "host")))
-    token = former.token if former is not None and former.token else secrets.token_urlsafe(32)
-    app = create_app(Settings.from_config(config, database_uri=uri), token=token)
-    record = _record(listening, token, uri)
-    try:
-        loops.run_process(_serve_embedded(app, listening, data, record, config.get_float("server", "idle_timeout")))
-    finally:
-        if listening.socket_path:
-            Path(listening.socket_path).unlink(missing_ok=True)
+    chosen = str(config.get("db", "sqlalchemy_database_uri") or "")
+    uri = chosen or f"sqlite:///{folder / DATABASE_NAME}"
+    incarnation = database_copy.claim(data, data if chosen else folder, former, take_over=take_over)
+    if former is not None and former.running:  # we hold its lock, so it is dead: no program needs to look for it
+        access.write_access_file(replace(former, running=False), data)
+    ports = ports_of(str(config.get("server", "ports") or ""))
+    listening = _listen(data, former, str(config.get("server", "host")), ports)
+    token = credentials.new_secret()  # each process has its own; tokens of former processes are invalid
+    settings = Settings.from_config(config, database_uri=uri)
+    app = create_app(settings, database=open_database(settings), token=token, is_embedded=True)
+    record = replace(_record(listening, token, uri), incarnation=incarnation)
+    copy = None
+    if folder != data and not chosen:
+        copy = DatabaseCopy(folder / DATABASE_NAME, data, lambda: app.state.services.requests.count)
+    loops.run_process(_serve_embedded(app, listening, data, record, config.get_float("server", "idle_timeout"), copy))
     return 0
 
 
 async def _serve_embedded(
-    app: FastAPI, listening: Listening, data: Path, record: AccessFile, idle_timeout: float
+    app: FastAPI,
+    listening: Listening,
+    data: Path,
+    record: AccessFile,
+    idle_timeout: float,
+    copy: DatabaseCopy | None,
 ) -> None:
     def ready() -> None:
-        embedded.write()
+        embedded.start()
         logger.info("ready at %s %s", record.address, record.socket)
 
     retire = asyncio.Event()
 
     def ask_to_retire() -> None:
-        logger.info("asked to end when idle: a newer version wants to take over")
+        logger.info("asked to exit when idle: a newer version is waiting to take over")
         with contextlib.suppress(OSError):
             embedded.write(retiring=True)
         retire.set()
 
     server = _Server(_uvicorn_config(app), app, ready)
-    embedded = _Embedded(server, record, data)
+    is_closed = record.address == listening.first_address
+    door = Door(min(UNNEEDED_SECONDS, idle_timeout), is_inherited=not is_closed)
+    embedded = _Embedded(server, record, data, door, listening.first_address)
     app.state.open_to_other_hosts = embedded.open_to_other_hosts
     asyncio.get_running_loop().add_signal_handler(access.RETIRE_SIGNAL, ask_to_retire)
-    watching = asyncio.create_task(_end_when_unused(server, app, idle_timeout, retire))
+    beside = [
+        asyncio.create_task(_end_when_unused(server, app, idle_timeout, retire)),
+        asyncio.create_task(embedded.keep_reachable()),
+        asyncio.create_task(embedded.close_to_other_hosts(app.state.is_needed_elsewhere)),
+        *([asyncio.create_task(copy.keep())] if copy is not None else ()),
+    ]
     try:
         await server.serve(listening.sockets)
     finally:
-        watching.cancel()
+        for task in beside:
+            task.cancel()
+        with contextlib.suppress(OSError, UntrustedFile):
+            embedded.write(running=False, is_copied=copy is not None and server.started and copy.update())
         with contextlib.suppress(OSError):
-            embedded.write(running=False)
+            embedded.remove_socket()
 
 
 async def _end_when_unused(server: uvicorn.Server, app: FastAPI, idle_timeout: float, retire: asyncio.Event) -> None:
@@ -210,14 +340,14 @@ async def _end_when_unused(server: uvicorn.Server, app: FastAPI, idle_timeout: f
         if not await app.state.is_idle():
             used_at = loop.time()
         elif loop.time() - used_at >= idle_timeout:
-            logger.info("unused for %g s: ending", idle_timeout)
+            logger.info("unused for %g s: exiting", idle_timeout)
             server.should_exit = True
 
 
 def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=GatheringProtocol,
+        http=cast("type[asyncio.Protocol]", partial(BoundedProtocol, process_limits())),
         lifespan="on",
         access_log=False,
         log_config=None,
@@ -239,8 +369,10 @@ def _record(listening: Listening, token: str, uri: str) -> AccessFile:
         pid=os.getpid(),
         pid_start_time=start_time or 0.0,
         boot_id=places.boot_id(),
+        machine_id=places.machine_id(),
         socket=listening.socket_path,
         address=listening.address,
+        addresses=listening.addresses,
         token=token,
         version=VERSION,
         message_version=MESSAGE_VERSION,
@@ -250,31 +382,93 @@ def _record(listening: Listening, token: str, uri: str) -> AccessFile:
     )
 
 
-def _listen(data: Path, former: AccessFile | None, host: str) -> Listening:
-    """Listen where the former server did. What was opened to other hosts stays so: jobs may be running there."""
+def ports_of(text: str) -> Sequence[int]:
+    """Parse the setting `server.ports`: a port, or the first and last port of a range; empty: any free port.
+
+    Raises:
+        ConfigError: it is neither a port nor a range.
+    """
+    first, _, last = text.replace(" ", "").partition("-")
+    if not first and not last:
+        return ()
+    bounds = [int(one) if one.isascii() and one.isdecimal() and len(one) <= 5 else 0 for one in (first, last or first)]
+    if not PORT_MIN <= bounds[0] <= bounds[1] <= addresses.PORT_MAX:
+        raise ConfigError(
+            f"Setting server.ports: {text!r} is neither a port nor a range such as 40000-40100 (from {PORT_MIN} to"
+            f" {addresses.PORT_MAX})."
+        )
+    return range(bounds[0], bounds[1] + 1)
+
+
+def _listen(data: Path, former: AccessFile | None, host: str, ports: Sequence[int] = ()) -> Listening:
+    """Listen where the former server did. What was open to other hosts stays open: jobs may be running there."""
     former_host, _, port = former.address.removeprefix("http://").rpartition(":") if former is not None else ("", "", 0)
-    sockets = [_tcp_socket(host, int(port))]
+    sockets = [_tcp_socket(host, int(port), ports)]
+    port = sockets[0].getsockname()[1] if ports else port
     if places.is_loopback(host) and former_host and not places.is_loopback(former_host):
         try:
-            sockets.append(_tcp_socket(places.host_address(), int(port)))
+            sockets += _host_sockets(int(port))
         except ConfigError as error:
-            logger.warning("other hosts cannot reach this server any more: %s", error)
-    address = _address_of(sockets[-1])
-    path = places.socket_path(data, "server")
+            logger.warning("other hosts can no longer reach this server: %s", error)
+    found = _addresses_of(sockets[0]) if len(sockets) == 1 else [_address_of(one) for one in sockets[1:]]
+    address = found[0]
+    try:
+        path = places.socket_path(data, "server")
+    except ConfigError as error:
+        logger.warning("no Unix socket could be created, listening only at %s: %s", address, error)
+        path = None
     if path is None:
-        return Listening(sockets, "", address)
-    return Listening([_unix_socket(path), *sockets], str(path), address)
+        return Listening(_address_of(sockets[0]), sockets, "", address, found)
+    return Listening(_address_of(sockets[0]), [_unix_socket(path), *sockets], str(path), address, found)
+
+
+def _place_of(address: str) -> tuple[str, int]:
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    return host, int(port)
 
 
 def _address_of(tcp: socket.socket) -> str:
-    """Return where a socket is found; one that listens on all addresses is found at this host's."""
+    """Return the address of a socket; one that listens on all addresses has this host's address."""
     host, port = tcp.getsockname()[:2]
     return f"http://{places.host_address() if host == ALL_ADDRESSES else host}:{port}"
 
 
-def _tcp_socket(host: str, port: int) -> socket.socket:
-    """Bind to the former port where it is still free, else to any."""
-    for candidate in (port, 0):
+def _addresses_of(tcp: socket.socket) -> list[str]:
+    """Return the addresses of a socket; one that listens on all addresses has all of this host's."""
+    host, port = tcp.getsockname()[:2]
+    return [f"http://{one}:{port}" for one in (places.host_addresses() if host == ALL_ADDRESSES else [host])]
+
+
+def _host_sockets(port: int) -> list[socket.socket]:
+    """Listen on the addresses of this host, the likeliest first, all on one port; skip addresses that cannot be used.
+
+    Raises:
+        ConfigError: the likeliest address cannot be used.
+    """
+    likeliest, *others = places.host_addresses()
+    sockets = [_tcp_socket(likeliest, port)]
+    port = int(sockets[0].getsockname()[1])
+    for host in others:
+        try:
+            sockets.append(_tcp_socket(host, port))
+        except ConfigError as error:
+            logger.warning("other hosts cannot reach this server at %s: %s", host, error)
+    return sockets
+
+
+def _tcp_socket(host: str, port: int, ports: Sequence[int] = ()) -> socket.socket:
+    """Bind to the former port if it is still free, otherwise to any allowed port.
+
+    Args:
+        host: the address to bind to.
+        port: the former port; 0: there is none.
+        ports: the allowed ports; empty: all.
+
+    Raises:
+        ConfigError: no port can be used.
+    """
+    candidates = sorted(ports, key=lambda one: one != port) or [port, 0]
+    for candidate in candidates:
         tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -282,18 +476,19 @@ def _tcp_socket(host: str, port: int) -> socket.socket:
             tcp.listen(BACKLOG)
         except OSError as error:
             tcp.close()
-            if candidate == 0:
-                raise ConfigError(f"Cannot listen on {host}: {error.strerror}.") from error
+            if candidate == candidates[-1]:
+                where = f"{host}, ports {ports[0]} to {ports[-1]}" if ports else host
+                raise ConfigError(f"Cannot listen on {where}: {error.strerror}.") from error
         else:
             tcp.set_inheritable(False)
             return tcp
-    raise AssertionError("port 0 either binds or raises")
+    raise AssertionError("the last port either binds or raises")
 
 
 def _unix_socket(path: Path) -> socket.socket:
-    """Bind to the path; whatever lies there belonged to a dead server, for we hold the lock."""
+    """Bind to the path; an existing file there belonged to a dead server, because we hold the lock."""
     if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-        raise ConfigError(f"{path} is in the way of the server's socket; remove it.")
+        raise ConfigError(f"{path} exists and is not the server's socket; remove it.")
     path.unlink(missing_ok=True)
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     unix.bind(str(path))
@@ -302,22 +497,23 @@ def _unix_socket(path: Path) -> socket.socket:
     return unix
 
 
-@contextlib.contextmanager
-def held(path: Path) -> Iterator[bool]:
-    """Hold the lock of a data folder's server; yields whether nobody else does."""
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what distinguishes a file from a later one at the same path, or None if there is none."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _host_of(listening: socket.socket) -> str:
+    """Return the address on which a TCP socket listens, "" for other sockets."""
+    return str(listening.getsockname()[0]) if listening.family == socket.AF_INET else ""
+
+
+def _path_of(listening: socket.socket) -> str:
+    """Return the path of a Unix socket, "" for other sockets."""
+    return str(listening.getsockname()) if listening.family == socket.AF_UNIX else ""
 
 
 def _run_institute(options: argparse.Namespace) -> int:
@@ -325,11 +521,25 @@ def _run_institute(options: argparse.Namespace) -> int:
     uri = options.db or str(config.get("db", "sqlalchemy_database_uri") or "")
     token = str(config.get("http", "token") or "")
     if not uri:
-        raise ConfigError("Say which database: --db URI (or the setting db.sqlalchemy_database_uri).")
+        raise ConfigError("Specify the database: --db URI (or the setting db.sqlalchemy_database_uri).")
     if not token and options.host not in ("127.0.0.1", "localhost", "::1"):
         raise ConfigError("A server that others can reach needs a token: set JOBMON__HTTP__TOKEN.")
-    app = create_app(Settings.from_config(config, database_uri=uri), token=token or None)
+    if not token and not loopback.is_known():
+        raise ConfigError(
+            "This system does not identify the users that connect, so a server needs a token: set JOBMON__HTTP__TOKEN."
+        )
+    settings = Settings.from_config(config, database_uri=uri)
+    database = open_database(settings)
+    _warn_of_token(token)
+    app = create_app(settings, database=database, token=token or None)
     tcp = _tcp_socket(options.host, options.port)
     logger.info("listening on http://%s:%d", options.host, tcp.getsockname()[1])
     loops.run_process(_Server(_uvicorn_config(app), app).serve([tcp]))
     return 0
+
+
+def _warn_of_token(token: str) -> None:
+    if not token:
+        logger.warning("no token is set: only programs of this user on this host are admitted")
+    elif len(token) < TOKEN_CHARACTERS_MIN:
+        logger.warning("the token has fewer than %d characters and can be guessed", TOKEN_CHARACTERS_MIN)

@@ -1,18 +1,18 @@
-"""Distributors' requests that are held open, found by their run: what is queued can be handed to them at once.
+"""Open long polls of distributors and agents, by their run, so that queued attempts can be handed to them at once.
 
-Used on the event loop only. Memory is bounded by the open polls.
+Used only on the event loop. Memory is bounded by the number of open polls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from jobmon.core.wire.launching import SyncRequest, SyncResponse
 from jobmon.server.changes import Waiter
 
 if TYPE_CHECKING:
@@ -21,34 +21,43 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class HeldSync:
-    """One of them. `answer`: on its way, because somebody else looked for it."""
+    """An open long poll.
 
-    message: SyncRequest
+    Args:
+        call: the use case that answers it, with its arguments.
+        takes_work: whether it takes attempts.
+        request: the HTTP request.
+        waiter: wakes it.
+        answer: the answer, if another request is already computing it.
+        is_open: whether it is still held open.
+    """
+
+    call: tuple[Callable[..., Any], int, Any]
+    takes_work: bool
     request: Request
     waiter: Waiter
-    answer: asyncio.Future[SyncResponse] | None = None
+    answer: asyncio.Future[Any] | None = None
     is_open: bool = True
 
     @property
     def wants_work(self) -> bool:
-        """Whether it is still held, takes attempts, and nobody gives it any yet."""
-        return self.is_open and self.answer is None and any(count > 0 for count in self.message.capacity.values())
+        """Whether it is still open, takes attempts, and is not being given any yet."""
+        return self.is_open and self.answer is None and self.takes_work
 
     def wake(self, answer: object) -> None:
-        """Have it take its answer, also when that holds no news."""
+        """Release the poll even if the answer is empty."""
         self.waiter.event.set()
 
 
 class HeldSyncs:
-    """All of them."""
+    """All open long polls."""
 
     def __init__(self) -> None:
         self._by_run: dict[int, dict[HeldSync, None]] = {}
 
     @contextlib.contextmanager
-    def hold(self, run_id: int, message: SyncRequest, request: Request, waiter: Waiter) -> Iterator[HeldSync]:
-        """Let a request be found as long as it is held."""
-        held = HeldSync(message, request, waiter)
+    def hold(self, run_id: int, held: HeldSync) -> Iterator[HeldSync]:
+        """Register a long poll while it is held open."""
         others = self._by_run.setdefault(run_id, {})
         others[held] = None
         try:
@@ -60,5 +69,5 @@ class HeldSyncs:
                 self._by_run.pop(run_id, None)
 
     def wanting(self, run_id: int) -> HeldSync | None:
-        """Return the oldest that takes work of a run, or None."""
+        """Return the oldest poll of a run that takes work, or None."""
         return next((held for held in self._by_run.get(run_id, ()) if held.wants_work), None)

@@ -1,72 +1,137 @@
-"""What both the requests that packed jobs make and the answers to those that are held look up."""
+"""Look-ups shared by the requests of packed jobs and by the long polls of these requests."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.packing import Mode
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, PACKED_BATCHES
 from jobmon.server.limits import room
+from jobmon.server.models import (
+    batch,
+    packed_batch,
+    queue,
+    task,
+    task_array,
+    task_instance,
+    task_resources,
+    workflow_run,
+)
+from jobmon.server.problems import NotFound
+from jobmon.server.sql import any_of, none_of, param, statement
 from jobmon.server.transitions import LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement, Select
+
+    from jobmon.core.wire.launching import WorkerTakeRequest
     from jobmon.server.sql import Session
 
 TI = TaskInstanceStatus
 
 
-def to_kill(session: Session, workflow_id: int, distributor_id: str, alive: Sequence[int]) -> list[int]:
-    """Return the attempts of a job that are to end, and those that live there though they were given up."""
-    told = session.column(
-        """
-        SELECT ti.id FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-        WHERE r.workflow_id = :workflow AND ti.status = :kill AND ti.distributor_id = :job ORDER BY ti.id
-        """,
-        workflow=workflow_id,
-        kill=TI.KILL_SELF.value,
-        job=distributor_id,
+def is_named() -> list[ColumnElement[bool]]:
+    """Return the conditions that select the batch named by a packed job's `array` and `number`."""
+    b, a = batch.c, task_array.c
+    workflow = select(a.workflow_id).where(a.id == param("array")).scalar_subquery()
+    return [b.workflow_id == workflow, b.number == param("number"), b.array_id == param("array")]
+
+
+def no_such_batch(request: WorkerTakeRequest) -> NotFound:
+    """Return the error for a request that names a batch which does not exist or is not packed."""
+    return NotFound(f"There is no packed batch {request.batch_number} of array {request.array_id}.")
+
+
+@statement
+def _attempts_told_to_end() -> Select[Any]:
+    ti = task_instance.c
+    return (
+        select(ti.id)
+        .select_from(ATTEMPTS_OF_WORKFLOW)
+        .where(
+            workflow_run.c.workflow_id == param("workflow"),
+            ti.status == param("kill"),
+            ti.distributor_id == param("job"),
+        )
+        .order_by(ti.id)
     )
+
+
+@statement
+def _not_live() -> Select[Any]:
+    ti = task_instance.c
+    return select(ti.id).where(any_of(ti.id, "ids"), none_of(ti.status, "live")).order_by(ti.id)
+
+
+def to_kill(session: Session, workflow_id: int, distributor_id: str, alive: Sequence[int]) -> list[int]:
+    """Return the attempts that a job must terminate: those told to stop, and running ones that were declared lost."""
+    told = session.column(_attempts_told_to_end, workflow=workflow_id, kill=TI.KILL_SELF.value, job=distributor_id)
     if not alive:
         return told
-    return told + session.column(
-        "SELECT id FROM task_instance WHERE id IN (:ids...) AND status NOT IN (:live...) ORDER BY id",
-        ids=alive,
-        live=list(LIVE),
+    return told + session.column(_not_live, ids=alive, live=LIVE)
+
+
+@statement
+def _open_pilots() -> Select[Any]:
+    b, p = batch.c, packed_batch.c
+    return (
+        select(b.id)
+        .select_from(PACKED_BATCHES)
+        .where(
+            p.workflow_id == param("workflow"),
+            p.taken < p.size,
+            p.mode == param("mode"),
+            b.array_id == param("array"),
+            b.task_resources_id == param("resources"),
+        )
+        .order_by(b.id)
     )
 
 
 def open_pilots(session: Session, workflow_id: int, array_id: int, resources_id: int) -> list[int]:
-    """Return the pilot batches of an array and request with attempts that nobody has taken, the oldest first."""
+    """Return the pilot batches of an array and resource request that have untaken attempts, oldest first."""
     return session.column(
-        """
-        SELECT b.id FROM packed_batch p JOIN batch b ON b.id = p.batch_id
-        WHERE p.workflow_id = :workflow AND p.taken < p.size AND p.mode = :mode AND b.array_id = :array
-        AND b.task_resources_id = :resources ORDER BY b.id
-        """,
-        workflow=workflow_id,
-        mode=Mode.PILOT.value,
-        array=array_id,
-        resources=resources_id,
+        _open_pilots, workflow=workflow_id, mode=Mode.PILOT.value, array=array_id, resources=resources_id
+    )
+
+
+@statement
+def _queued() -> Select[Any]:
+    """Select attempts by the cluster of the resource request, because the index requires it."""
+    ti, r, q = task_instance.c, task_resources.c, queue.c
+    return (
+        select(ti.id, func.length(task.c.command))
+        .select_from(
+            task_resources.join(queue, q.id == r.queue_id)
+            .join(task_instance, ti.cluster_id == q.cluster_id)
+            .join(task, task.c.id == ti.task_id)
+        )
+        .where(
+            r.id == param("resources"),
+            ti.workflow_run_id == param("run"),
+            ti.status == param("queued"),
+            ti.task_resources_id == r.id,
+            task.c.array_id == param("array"),
+        )
+        .order_by(ti.id)
+        .limit(param("count"))
     )
 
 
 def queued(session: Session, run_id: int, array_id: int, resources_id: int, count: int) -> list[tuple[int, int]]:
-    """Return the oldest attempts, with their tasks, of an array and request that are not launched and may be."""
+    """Return the oldest queued attempts of an array and resource request that limits allow to launch, at most `count`.
+
+    Returns:
+        Their IDs, each with the number of characters of its command.
+    """
     left = room(session, run_id)
     if left is not None:
         count = min(count, left.of(array_id))
     return session.rows(
-        """
-        SELECT ti.id, ti.task_id FROM task_resources r JOIN queue q ON q.id = r.queue_id
-        JOIN task_instance ti ON ti.cluster_id = q.cluster_id JOIN task t ON t.id = ti.task_id
-        WHERE r.id = :resources AND ti.workflow_run_id = :run AND ti.status = :queued
-        AND ti.task_resources_id = r.id AND t.array_id = :array ORDER BY ti.id LIMIT :count
-        """,
-        run=run_id,
-        array=array_id,
-        resources=resources_id,
-        queued=TI.QUEUED.value,
-        count=count,
+        _queued, run=run_id, array=array_id, resources=resources_id, queued=TI.QUEUED.value, count=count
     )

@@ -1,4 +1,4 @@
-"""How the server refuses: every exception has one HTTP status and one `Problem`."""
+"""Map exceptions to responses: each has one HTTP status and one `Problem`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from jobmon.core import exceptions
 from jobmon.core.wire.server import Problem
+from jobmon.server.database import first_line, is_value_refused, meaning, refers_to_nothing
 
 
 class NotFound(exceptions.InvalidRequest):
@@ -13,7 +14,7 @@ class NotFound(exceptions.InvalidRequest):
 
     @classmethod
     def of(cls, what: str, identity: object) -> NotFound:
-        """Name what was looked for."""
+        """Return the error for a kind of object and an ID."""
         return cls(f"There is no {what} {identity}.")
 
 
@@ -30,56 +31,71 @@ class TooLarge(exceptions.InvalidRequest):
 
 
 class Unauthorized(exceptions.InvalidRequest):
-    """This server wants a token: Authorization: Bearer <token>."""
+    """This server wants a token, and takes none that was shown."""
+
+
+class Forbidden(exceptions.InvalidRequest):
+    """The credential of the request does not allow this."""
+
+
+class ForeignOrigin(exceptions.InvalidRequest):
+    """A web page from elsewhere sent this."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"Requests from the web page at {origin} are rejected: it does not belong to this server.")
+
+
+class NotJson(exceptions.InvalidRequest):
+    """A request whose body is something else than JSON."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"The body has content type {kind}; send application/json.")
 
 
 class Misdirected(exceptions.InvalidRequest):
     """This server has no token and answers only to http://127.0.0.1 or localhost: a proxy must name that as Host."""
 
 
-#: The first class that fits decides. A kind that is not the name of a class in `core.exceptions` is given.
+#: The first class that matches decides. A kind is given where it is not the name of a class in `core.exceptions`.
 _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
+    (exceptions.AttemptUnknown, 404, None),
     (NotFound, 404, "NotFound"),
     (Malformed, 400, "ValidationError"),
     (InvalidValue, 422, "ValidationError"),
     (TooLarge, 413, "InvalidRequest"),
     (Unauthorized, 401, "Unauthorized"),
+    (Forbidden, 403, "Forbidden"),
+    (ForeignOrigin, 403, "Forbidden"),
+    (NotJson, 415, "InvalidRequest"),
     (Misdirected, 421, "InvalidRequest"),
     (exceptions.ServerUnavailable, 503, None),
     (exceptions.StaleRun, 409, None),
+    (exceptions.AttemptOver, 409, None),
     (exceptions.InvalidRequest, 409, None),
     (exceptions.TransitionError, 409, None),
     (exceptions.WorkflowRunStateError, 409, None),
     (exceptions.WorkflowAlreadyExists, 409, None),
+    (exceptions.WorkflowVersionConflict, 409, None),
     (exceptions.WorkflowAlreadyComplete, 409, None),
     (exceptions.WorkflowNotResumable, 409, None),
     (exceptions.EmptyWorkflowError, 409, None),
-    (OverflowError, 422, "ValidationError"),  # an id of more than 64 bits
+    (OverflowError, 422, "ValidationError"),  # an ID of more than 64 bits
     (UnicodeEncodeError, 422, "ValidationError"),  # half a surrogate pair
 )
 
 
-#: What a database says when it cannot write for a while -> what that means. Whoever asked tries again.
-_PASSING: Final = {
-    "database or disk is full": "The disk that holds the server's database is full. Free some space on it.",
-    "disk I/O error": "The disk that holds the server's database does not work.",
-    "readonly database": "The server's database cannot be written to. Check the rights of its folder.",
-    "unable to open database file": "The server's database cannot be opened. Check its folder.",
-}
-
-
-def _passing_problem(error: Exception) -> Problem | None:
-    text = str(error)
-    meaning = next((meaning for sign, meaning in _PASSING.items() if sign in text), None)
-    return None if meaning is None else Problem(kind="ServerUnavailable", message=meaning)
-
-
 def problem_of(error: Exception, details: dict[str, Any] | None = None) -> tuple[int, Problem]:
-    """Return status and body of the answer for an exception. What is not in the table is our own fault: 500."""
+    """Return status and body of the response to an exception. An exception that is not in the table is a bug: 500."""
+    if isinstance(error, exceptions.JobmonError):
+        details = {**error.details, **(details or {})}
     for kind, status, name in _STATUSES:
         if isinstance(error, kind):
             return status, Problem(kind=name or type(error).__name__, message=str(error), details=details or {})
-    if passing := _passing_problem(error):
-        return 503, passing
-    message = f"The server failed: {type(error).__name__}: {error}. Its log says more."
+    if refers_to_nothing(error):
+        return 422, Problem(kind="ValidationError", message="An ID in the request refers to nothing that is recorded.")
+    if is_value_refused(error):
+        return 422, Problem(kind="ValidationError", message=f"The database rejects a value: {first_line(error)}.")
+    if said := meaning(error):
+        return 503, Problem(kind="ServerUnavailable", message=said)
+    message = f"The server failed: {type(error).__name__}: {error}. See its log for details."
     return 500, Problem(kind="InternalError", message=message, details=details or {})

@@ -1,4 +1,4 @@
-"""The loop that lets `usecases.reaping` do a pass now and then, and notices when the server was asleep."""
+"""Run the passes of `usecases.reaping` periodically, and detect when the server was suspended."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ if TYPE_CHECKING:
     from jobmon.server.usecases.reaping import Reaped
     from jobmon.server.writer import Writer
 
-#: So many looks at the time fit into the shortest deadline.
+#: Number of time checks within the shortest deadline.
 LOOKS_PER_DEADLINE: Final = 4
-#: Workflows are looked at again when a task of them changed in the last so many passes.
+#: A pass re-examines workflows of which a task changed during this many previous passes.
 PASSES_LOOKED_BACK: Final = 3
 
 logger = logging.getLogger(__name__)
 
 
 def own_name() -> str:
-    """Return what names this process as the holder of a lease."""
+    """Return the name of this process as the holder of a lease."""
     pid = os.getpid()
     return f"{socket.gethostname()}:{pid}:{places.process_start_time(pid) or 0.0:.2f}"
 
 
 def is_gone(holder: str) -> bool:
-    """Say whether the holder of a lease was a process of this host that is gone."""
-    host, _, rest = holder.partition(":")
+    """Return whether the holder of a lease was a process of this machine that is gone, whatever its host name was."""
+    _, _, rest = holder.partition(":")
     pid, _, start_time = rest.partition(":")
-    if host != socket.gethostname() or not start_time:
+    if not start_time or not places.has_seen_start(float(start_time)):
         return False
     return not places.is_process_alive(int(pid), float(start_time))
 
 
 class Reaper:
-    """One server process's reaper; which one works is decided by the lease.
+    """The reaper of one server process; the lease decides which reaper works.
 
     Args:
-        writer: does the passes.
-        readers: look for what there is to do.
-        settings: how often.
-        clock: the time.
+        writer: runs the passes.
+        readers: find what there is to do.
+        settings: intervals and deadlines.
+        clock: the clock.
     """
 
     def __init__(self, writer: Writer, readers: Readers, settings: Settings, clock: Clock) -> None:
@@ -65,7 +65,7 @@ class Reaper:
         self._has_looked = False
 
     async def run(self) -> None:
-        """Look at the time and do passes until cancelled."""
+        """Check the time and run passes until cancelled."""
         loop = asyncio.get_running_loop()
         looked_at, due = loop.time(), loop.time() + self._interval
         await self._guarded(self._writer.run(timekeeping.begin))
@@ -83,17 +83,17 @@ class Reaper:
         try:
             await work
         except Exception:
-            logger.exception("the reaper failed; it tries again in %g s", self._interval)
+            logger.exception("the reaper failed; retrying in %g s", self._interval)
 
     async def do_pass(self) -> Reaped:
-        """Do one pass."""
+        """Run one pass."""
         now = to_microseconds(self._clock.now())
         since = now - int(PASSES_LOOKED_BACK * self._interval * 1e6) if self._has_looked else 0
         self._has_looked = True
         candidates = await self._readers.run(reaping.look, now, since)
         reaped = await self._writer.run(reaping.reap, self._holder, candidates, is_gone)
         for run_id in reaped.runs:
-            logger.warning("workflow run %d was closed: its client is lost", run_id)
+            logger.warning("closed workflow run %d: its client is lost", run_id)
         if reaped.attempts:
-            logger.warning("%d attempts were closed: nobody looks after them", reaped.attempts)
+            logger.warning("closed %d attempts that no distributor monitors", reaped.attempts)
         return reaped

@@ -1,4 +1,4 @@
-"""What the routes work with, put together once by `app.py`."""
+"""The services that routes use, assembled once by `app.py`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from jobmon.core.clock import Clock
 from jobmon.core.wire.server import Health
+from jobmon.server.answers import Answers
+from jobmon.server.authority import Authority
 from jobmon.server.changes import ChangeFeed
 from jobmon.server.held import HeldSyncs
+from jobmon.server.output_files import OutputFiles
 from jobmon.server.readers import Readers
 from jobmon.server.settings import Settings
 from jobmon.server.writer import Writer
@@ -15,14 +18,27 @@ from jobmon.server.writer import Writer
 
 @dataclass(slots=True)
 class Requests:
-    """How many requests there were; the health check is none."""
+    """Number of requests so far; health checks do not count."""
 
     count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
+class Name:
+    """How a server identifies itself in its responses.
+
+    Args:
+        identity: unique to its database.
+        incarnation: of this process; another process may have found the database in another state.
+    """
+
+    identity: str = ""
+    incarnation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
-    """The doors of a running server."""
+    """The services of a running server."""
 
     settings: Settings
     clock: Clock
@@ -32,3 +48,7 @@ class Services:
     readers: Readers
     health: Health
     requests: Requests
+    name: Name
+    authority: Authority
+    answers: Answers
+    output_files: OutputFiles | None

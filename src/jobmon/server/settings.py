@@ -1,4 +1,4 @@
-"""What the administrator may choose. All values arrive here once; nothing below reads a configuration."""
+"""Settings that the administrator may choose. They are read here once; nothing else reads the configuration."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
 if TYPE_CHECKING:
     from jobmon.core.configuration import JobmonConfig
 
-#: The embedded server's database, in its data folder.
+#: File name of the embedded server's database, in its data folder.
 DATABASE_NAME: Final = "jobmon.sqlite"
-#: How much later than its long poll's end a living distributor may be heard of.
+#: How long after the end of its long poll a live distributor may send its next request.
 POLL_SLACK_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Times are seconds and may be fractions. `liveness.md` explains each timer."""
+    """Times are in seconds and may be fractions. `docs/explanation/reliability.md` explains each timer."""
 
     database_uri: str
     long_poll_seconds_max: float = LONG_POLL_SECONDS_MAX
@@ -29,14 +29,18 @@ class Settings:
     reaper_interval_seconds: float = 300.0
     request_bytes_max: int = REQUEST_BYTES_MAX
     readers_max: int = 4
-    #: Use cases that may wait for the writer; more are answered 503.
+    #: How long a server waits at startup for a database that does not respond, or that another server uses.
+    database_startup_seconds: float = 10.0
+    #: Maximum number of use cases that wait for the writer; further ones are answered with 503.
     writes_waiting_max: int = 10_000
 
     @classmethod
     def from_config(cls, config: JobmonConfig, *, database_uri: str) -> Settings:
-        """Read what the configuration says."""
+        """Read the settings from the configuration."""
         return cls(
             database_uri=database_uri,
+            readers_max=max(1, int(config.get_float("db", "pool.size")) - 1),
+            database_startup_seconds=config.get_float("db", "startup_timeout"),
             long_poll_seconds_max=config.get_float("server", "long_poll"),
             workflow_run_interval_seconds=config.get_float("heartbeat", "workflow_run_interval"),
             task_instance_interval_seconds=config.get_float("heartbeat", "task_instance_interval"),
@@ -46,15 +50,15 @@ class Settings:
 
     @property
     def attempt_deadline_seconds(self) -> float:
-        """After this long without a sign of life an attempt is overdue."""
+        """Time without contact after which an attempt is overdue."""
         return self.task_instance_interval_seconds * self.report_by_buffer
 
     @property
     def run_deadline_seconds(self) -> float:
-        """The grace that runs get after a start of the server."""
+        """Grace period of runs after a server start."""
         return self.workflow_run_interval_seconds * self.report_by_buffer
 
     @property
     def silence_seconds(self) -> float:
-        """A distributor that was not heard of for so long is gone; it speaks at least once in a long poll."""
+        """Time without contact after which a distributor is gone; it sends a request at least once per long poll."""
         return max(self.attempt_deadline_seconds, self.long_poll_seconds_max + POLL_SLACK_SECONDS)

@@ -1,149 +1,448 @@
-"""A session: one database connection that runs SQL as written, with as little as possible in between.
+"""The SQL layer: statements in SQLAlchemy Core, compiled once per database and run through a raw cursor.
 
-SQL is written once, for SQLite, with `:name` parameters (or `?` for many rows at once), and translated for others:
+A module writes its statements as functions that return a Core construct and marks them with `statement`:
 
-* `IN (:ids...)` takes a list of any length as one parameter;
-* `FOR UPDATE` locks rows where the database knows that (SQLite's single writer needs none).
+    @statement
+    def _tasks_of() -> Select[Any]:
+        return select(task.c.id, task.c.status).where(any_of(task.c.id, "ids"), task.c.workflow_id == param("workflow"))
+
+    session.rows(_tasks_of, ids=[1, 2], workflow=3)
+
+Nothing is built before its first use, and nothing is compiled twice. SQLAlchemy generates the text for SQLite and
+PostgreSQL; its execution layer, which costs more than the databases themselves, is bypassed. A construct that depends
+on values (a search with optional conditions) is passed as it is and compiled each time.
+
+Only this module knows which databases are supported.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, cast
 
 import msgspec
+from sqlalchemy import ARRAY, BigInteger, Boolean, Text, bindparam, column, insert, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
+from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import String
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-_encoder: Final = msgspec.json.Encoder()
-_LIST: Final = re.compile(r"\(:(\w+)\.\.\.\)")
-_NAMED: Final = re.compile(r"(?<![:\w]):(\w+)")
-_ROW: Final = re.compile(r"(?<=\bVALUES )\((?:\?|\d)(?:, (?:\?|\d))*\)")
-#: So many rows one INSERT of SQLite takes: a step from Python into SQLite for each costs a third of the insert itself.
+    from sqlalchemy import BindParameter, ColumnElement, Dialect, Table
+    from sqlalchemy.sql.base import Executable
+    from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.sql.selectable import TableValuedAlias
+
+#: Rows per INSERT in SQLite: each step from Python into SQLite costs a third of the insert itself.
 ROWS_PER_INSERT: Final = 50
-_INSERT_OR_IGNORE: Final = re.compile(r"^\s*INSERT INTO(.*)ON CONFLICT DO NOTHING\s*$", re.DOTALL)
+
+_P = ParamSpec("_P")
+_encoder: Final = msgspec.json.Encoder()
+
+
+def _dialects() -> dict[str, Dialect]:
+    """Return the SQLAlchemy dialects; parameters are positional because tuples are the cheapest for both drivers."""
+    for_sqlite = sqlite.dialect(paramstyle="qmark")
+    for_sqlite.supports_native_boolean = True  # supported since 3.23; otherwise conditions are compared with 1
+    for_postgresql = psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    return {"sqlite": for_sqlite, "postgresql": for_postgresql}
+
+
+DIALECTS: Final = _dialects()
+
+# --- building blocks of statements, besides SQLAlchemy's own constructs -----------------------------------------------
+
+
+def param(name: str, type_: Any = None) -> BindParameter[Any]:
+    """Return a parameter; its type follows from what it is compared with or assigned to, unless given."""
+    return bindparam(name, None, type_=type_)
+
+
+def _in(dialect: str, kind: type[FunctionElement[Any]]) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    """Return a decorator that registers how a construct is written for a database, given the texts of its parts."""
+
+    def register(write: Callable[..., str]) -> Callable[..., str]:
+        def compile_element(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+            return write(*(compiler.process(part, **options) for part in element.clauses))
+
+        compiles(kind, dialect)(compile_element)
+        return write
+
+    return register
+
+
+class _Listed(FunctionElement[Any]):
+    """A list, passed as one parameter of any length, as a table with `value` and `key` (the position, from 0)."""
+
+    name = "listed"
+    inherit_cache = True
+
+
+@_in("sqlite", _Listed)
+def _listed_in_sqlite(items: str) -> str:
+    return f"(SELECT value, key FROM json_each({items}))"
+
+
+@_in("postgresql", _Listed)
+def _listed_in_postgresql(items: str) -> str:
+    return f"(SELECT value, key - 1 AS key FROM unnest({items}) WITH ORDINALITY AS items(value, key))"
+
+
+class _AnyOf(FunctionElement[bool]):
+    """Whether a value is in a list that is passed as one parameter of any length."""
+
+    name = "any_of"
+    type = Boolean()
+    inherit_cache = True
+
+
+class _NoneOf(FunctionElement[bool]):
+    """Whether a value is not in a list that is passed as one parameter of any length."""
+
+    name = "none_of"
+    type = Boolean()
+    inherit_cache = True
+
+
+@_in("sqlite", _AnyOf)
+def _any_of_in_sqlite(value: str, items: str) -> str:
+    return f"{value} IN (SELECT value FROM json_each({items}))"
+
+
+@_in("sqlite", _NoneOf)
+def _none_of_in_sqlite(value: str, items: str) -> str:
+    return f"{value} NOT IN (SELECT value FROM json_each({items}))"
+
+
+@_in("postgresql", _AnyOf)
+def _any_of_in_postgresql(value: str, items: str) -> str:
+    return f"{value} = ANY ({items})"
+
+
+@_in("postgresql", _NoneOf)
+def _none_of_in_postgresql(value: str, items: str) -> str:
+    return f"{value} <> ALL ({items})"
+
+
+class _Unindexed(FunctionElement[Any]):
+    """A column for which SQLite must not use an index."""
+
+    name = "unindexed"
+    inherit_cache = True
+
+    def __init__(self, of: ColumnElement[Any]) -> None:
+        super().__init__(of)
+        self.type = of.type
+
+
+@_in("sqlite", _Unindexed)
+def _unindexed_in_sqlite(of: str) -> str:
+    return f"+{of}"
+
+
+@_in("postgresql", _Unindexed)
+def _unindexed_in_postgresql(of: str) -> str:
+    return of
+
+
+def _list(name: str, type_: Any) -> BindParameter[Any]:
+    """Return a parameter that holds a list. Strings are text: a cast to VARCHAR(n) would cut them silently."""
+    return bindparam(name, None, type_=ARRAY(Text() if isinstance(type_, String) else type_))
+
+
+def any_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Return whether a value is in the list parameter of that name (any iterable, of any length)."""
+    return _AnyOf(value, _list(name, value.type))
+
+
+def none_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Return whether a value is not in the list parameter of that name."""
+    return _NoneOf(value, _list(name, value.type))
+
+
+def listed(name: str, type_: Any = BigInteger) -> TableValuedAlias:
+    """Return the list parameter of that name as a table with the columns `value` and `key` (the position, from 0)."""
+    return _Listed(_list(name, type_() if isinstance(type_, type) else type_)).table_valued(
+        column("value", type_), column("key", BigInteger), name=name
+    )
+
+
+def unindexed(of: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column for a condition in which SQLite's planner must not choose that column's index."""
+    return _Unindexed(of)
+
+
+# --- statements -------------------------------------------------------------------------------------------------------
+
+
+class _Compiled:
+    """The text of a statement for one database, and how its parameters are passed."""
+
+    __slots__ = ("_constants", "_lists", "_orders", "names", "text")
+
+    def __init__(self, construct: Executable, dialect: str, names: Sequence[str] | None) -> None:
+        compiled: Any = construct.compile(  # type: ignore[attr-defined]
+            dialect=DIALECTS[dialect],
+            column_keys=None if names is None else list(names),
+            compile_kwargs={"render_postcompile": True},
+        )
+        self.text: str = compiled.text if hasattr(compiled, "text") else str(compiled)
+        self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
+        given = {name for name, bind in compiled.binds.items() if not bind.unique}
+        self._constants = {name: compiled.params[name] for name in self.names if name not in given}
+        #: PostgreSQL takes a list like any other parameter, but does not accept a set or a tuple.
+        self._lists = tuple(
+            name for name in dict.fromkeys(self.names) if name in given and isinstance(compiled.binds[name].type, ARRAY)
+        )
+        self._orders: dict[tuple[str, ...], Callable[[Sequence[Any]], Sequence[Any]] | None] = {}
+
+    def values(self, given: dict[str, Any], encode: Callable[[Iterable[Any]], Any]) -> list[Any]:
+        """Return the parameters in the order of the statement."""
+        for name in self._lists:
+            given[name] = encode(given[name])
+        if self._constants:
+            given |= self._constants
+        return [given[name] for name in self.names]
+
+    def order(self, names: tuple[str, ...]) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
+        """Return a function that puts a row of values of these names into order; None if it is in order already."""
+        if names not in self._orders:
+            self._orders[names] = self._order(names)
+        return self._orders[names]
+
+    def _order(self, names: tuple[str, ...]) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
+        if names == self.names:
+            return None
+        constants = tuple(self._constants.values())
+        at = {name: index for index, name in enumerate((*names, *self._constants))}
+        pick = itemgetter(*(at[name] for name in self.names))
+        if len(self.names) == 1:
+            return lambda row: (pick((*row, *constants)),)
+        return (lambda row: pick((*row, *constants))) if constants else pick
+
+
+class Statement:
+    """A Core construct that is built and compiled at its first use, once per database."""
+
+    __slots__ = ("_compiled", "_names", "build")
+
+    def __init__(self, build: Callable[[], Executable], names: Sequence[str] | None = None) -> None:
+        self.build = build
+        self._names = names
+        self._compiled: dict[str, _Compiled] = {}
+
+    def compiled(self, dialect: str) -> _Compiled:
+        """Return the compiled text for a database."""
+        found = self._compiled.get(dialect)
+        if found is None:
+            found = self._compiled[dialect] = _Compiled(self.build(), dialect, self._names)
+        return found
+
+
+def statement(build: Callable[[], Executable]) -> Statement:
+    """Mark a function that returns a Core construct as a statement; its name and docstring describe its purpose."""
+    return Statement(build)
+
+
+def statements(build: Callable[_P, Executable]) -> Callable[_P, Statement]:
+    """Mark a function with hashable arguments as a family of statements: one for each combination of arguments."""
+
+    @functools.cache
+    def choose(*arguments: _P.args, **options: _P.kwargs) -> Statement:
+        return Statement(functools.partial(build, *arguments, **options))
+
+    return cast("Callable[_P, Statement]", choose)
 
 
 @functools.cache
-def _several(sql: str) -> str:
-    """Return an INSERT of one row as one of ROWS_PER_INSERT rows."""
-    return _ROW.sub(lambda row: ", ".join([row[0]] * ROWS_PER_INSERT), sql)
+def _insert(table: Table, names: tuple[str, ...], *, ignore: bool, rows: int = 1) -> Statement:
+    """Return an INSERT of that many rows; the parameters of each row follow those of the previous one."""
+    into = insert_or_ignore(table).on_conflict_do_nothing() if ignore else insert(table)
+    if rows == 1:
+        return Statement(lambda: into, names)
+    return Statement(lambda: into.values([dict.fromkeys(names)] * rows))
 
 
-def _for_sqlite(sql: str) -> str:
-    return _LIST.sub(r"(SELECT value FROM json_each(:\1))", sql).replace(" FOR UPDATE", "")
+@functools.cache
+def _insert_returning(table: Table, names: tuple[str, ...]) -> Statement:
+    key = next(iter(table.primary_key.columns))
+    return Statement(lambda: insert(table).returning(key), names)
 
 
-def _for_postgresql(sql: str) -> str:
-    sql = _LIST.sub(r"(SELECT unnest(:\1))", sql)
-    return _NAMED.sub(r"%(\1)s", sql).replace("?", "%s")
+class _Columns(FunctionElement[Any]):
+    """Several lists of the same length as the columns of a table."""
+
+    name = "columns"
+    inherit_cache = True
 
 
-def _for_mysql(sql: str) -> str:
-    sql = _LIST.sub(r"(SELECT item FROM JSON_TABLE(:\1, '$[*]' COLUMNS (item VARCHAR(255) PATH '$')) AS listed)", sql)
-    sql = _INSERT_OR_IGNORE.sub(r"INSERT IGNORE INTO\1", sql)
-    return _NAMED.sub(r"%(\1)s", sql).replace("?", "%s")
+@_in("postgresql", _Columns)
+def _columns_in_postgresql(*lists: str) -> str:
+    return f"unnest({', '.join(lists)})"
 
 
-_TRANSLATIONS: Final = {"sqlite": _for_sqlite, "postgresql": _for_postgresql, "mysql": _for_mysql}
+@functools.cache
+def _insert_listed(table: Table, names: tuple[str, ...], *, ignore: bool) -> Statement:
+    """Return an INSERT that takes each column as a list."""
+
+    def build() -> Executable:
+        into = insert_or_ignore(table).on_conflict_do_nothing() if ignore else insert(table)
+        lists = _Columns(*(_list(name, table.c[name].type) for name in names))
+        rows = lists.table_valued(*(column(name) for name in names), name="items").render_derived()
+        return into.from_select(list(names), select(*(rows.c[name] for name in names)))
+
+    return Statement(build)
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
 
 
 class Session:
-    """One connection, used by one thread at a time. `connection` is a DBAPI connection; `dialect` SQLAlchemy's name."""
+    """A connection that one thread uses at a time. `connection` is a DBAPI connection; `dialect` SQLAlchemy's name."""
 
     def __init__(self, connection: Any, dialect: str) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
-        self._translate = _TRANSLATIONS[dialect]
-        self._translated: dict[str, str] = {}
+        self._encode: Callable[[Iterable[Any]], Any] = _as_json if dialect == "sqlite" else list
         self.dialect = dialect
 
-    def _sql(self, sql: str) -> str:
-        translated = self._translated.get(sql)
-        if translated is None:
-            translated = self._translated[sql] = self._translate(sql)
-        return translated
-
-    def _values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self.dialect == "postgresql":
-            return values
-        return {
-            name: _encoder.encode(value).decode() if isinstance(value, list | tuple | set | frozenset) else value
-            for name, value in values.items()
-        }
+    def _run(self, statement: Statement | Executable, values: dict[str, Any]) -> Any:
+        if isinstance(statement, Statement):
+            compiled = statement.compiled(self.dialect)
+        else:
+            compiled = _Compiled(statement, self.dialect, None)
+        self._cursor.execute(compiled.text, compiled.values(values, self._encode))
+        return self._cursor
 
     def begin(self, *, writing: bool) -> None:
-        """Start a transaction; a writing one takes SQLite's lock at once, so that it never has to be given up later."""
-        if self.dialect == "sqlite":
-            self._cursor.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+        """Start a transaction.
+
+        A writing transaction takes SQLite's lock at once, so that it never has to be given up later. A reading one sees
+        a single state of the database from its first statement to its last.
+        """
+        self._cursor.execute(_BEGIN[self.dialect, writing])
 
     def commit(self) -> None:
         """Make everything durable."""
-        self._connection.commit()
+        self._cursor.execute("COMMIT")
 
     def rollback(self) -> None:
-        """Forget everything since `begin`."""
+        """Discard everything since `begin`."""
         self._connection.rollback()
 
-    def rows(self, sql: str, /, **values: Any) -> list[tuple[Any, ...]]:
+    def rows(self, statement: Statement | Executable, /, **values: Any) -> list[tuple[Any, ...]]:
         """Return all rows."""
-        self._cursor.execute(self._sql(sql), self._values(values))
-        return self._cursor.fetchall()  # type: ignore[no-any-return]
+        return self._run(statement, values).fetchall()  # type: ignore[no-any-return]
 
-    def row(self, sql: str, /, **values: Any) -> tuple[Any, ...] | None:
-        """Return the first row, or None. All are fetched: a statement left open would hold its snapshot."""
-        found = self.rows(sql, **values)
+    def row(self, statement: Statement | Executable, /, **values: Any) -> tuple[Any, ...] | None:
+        """Return the first row, or None. All rows are fetched: a statement left open would hold its snapshot."""
+        found = self.rows(statement, **values)
         return found[0] if found else None
 
-    def value(self, sql: str, /, **values: Any) -> Any:
+    def value(self, statement: Statement | Executable, /, **values: Any) -> Any:
         """Return the first column of the first row, or None."""
-        found = self.row(sql, **values)
+        found = self.row(statement, **values)
         return None if found is None else found[0]
 
-    def column(self, sql: str, /, **values: Any) -> list[Any]:
+    def column(self, statement: Statement | Executable, /, **values: Any) -> list[Any]:
         """Return the first column of all rows."""
-        return [found[0] for found in self.rows(sql, **values)]
+        return [found[0] for found in self.rows(statement, **values)]
 
-    def run(self, sql: str, /, **values: Any) -> int:
-        """Change rows; return how many."""
-        self._cursor.execute(self._sql(sql), self._values(values))
+    def run(self, statement: Statement | Executable, /, **values: Any) -> int:
+        """Change rows; return their number."""
+        return int(self._run(statement, values).rowcount)
+
+    def run_many(self, statement: Statement, names: tuple[str, ...], rows: Iterable[Sequence[Any]]) -> int:
+        """Run a statement for each of many rows of values; return how many database rows changed.
+
+        Args:
+            statement: an UPDATE or DELETE.
+            names: names of the parameters, in the order of the values in a row.
+            rows: the values.
+        """
+        compiled = statement.compiled(self.dialect)
+        order = compiled.order(names)
+        given = list(rows if order is None else map(order, rows))
+        if not given:
+            return 0
+        self._cursor.executemany(compiled.text, given)
         return int(self._cursor.rowcount)
 
-    def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run one statement with `?` parameters for each of many rows; return how many it changed."""
+    def insert(self, table: Table, **values: Any) -> int:
+        """Insert one row; return the first column of its primary key."""
+        return int(self.value(_insert_returning(table, tuple(values)), **values))
+
+    def insert_many(
+        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool = False
+    ) -> range | None:
+        """Insert rows; return their IDs if all rows are new and their IDs are known to be consecutive, else None.
+
+        Args:
+            table: the table.
+            names: names of the columns, in the order of the values in a row.
+            rows: the values.
+            ignore: skip rows that exist already.
+        """
+        if not rows:
+            return None
+        if self.dialect != "sqlite":
+            columns = zip(names, map(list, zip(*rows, strict=True)), strict=True)
+            self.run(_insert_listed(table, names, ignore=ignore), **dict(columns))
+            return None
+        if self._insert_in_sqlite(table, names, rows, ignore=ignore) != len(rows):
+            return None
+        last = self._cursor.execute("SELECT last_insert_rowid()").fetchone()[0]
+        return range(last - len(rows) + 1, last + 1)
+
+    def _insert_in_sqlite(
+        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
+    ) -> int:
         changed = 0
-        if self.dialect == "sqlite" and len(rows) >= ROWS_PER_INSERT and _ROW.search(sql):
-            whole = len(rows) - len(rows) % ROWS_PER_INSERT
-            several = self._sql(_several(sql))
+        single = _insert(table, names, ignore=ignore).compiled(self.dialect)
+        order = single.order(names)
+        ordered = rows if order is None else list(map(order, rows))
+        whole = len(rows) - len(rows) % ROWS_PER_INSERT
+        if whole:
+            several = _insert(table, names, ignore=ignore, rows=ROWS_PER_INSERT).compiled(self.dialect)
             for start in range(0, whole, ROWS_PER_INSERT):
-                values = list(chain.from_iterable(rows[start : start + ROWS_PER_INSERT]))
-                self._cursor.execute(several, values)
+                self._cursor.execute(several.text, list(chain.from_iterable(ordered[start : start + ROWS_PER_INSERT])))
                 changed += self._cursor.rowcount
-            rows = rows[whole:]
-        if rows:
-            self._cursor.executemany(self._sql(sql), rows)
+        if whole < len(rows):
+            self._cursor.executemany(single.text, ordered[whole:])
             changed += self._cursor.rowcount
         return changed
 
-    def insert_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> range | None:
-        """Insert rows; return their ids if all are new and their numbers follow one another for certain, else None."""
-        if self.run_many(sql, rows) != len(rows) or self.dialect != "sqlite":
-            return None  # of other databases several writers may be at work
-        last = self.value("SELECT last_insert_rowid()")
-        return range(last - len(rows) + 1, last + 1)
+    @property
+    def reuses_ids(self) -> bool:
+        """Whether the highest IDs are reused after their rows were deleted."""
+        return self.dialect == "sqlite"
 
-    def insert(self, table: str, **values: Any) -> int:
-        """Insert one row; return its id."""
-        sql = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(f':{name}' for name in values)})"
-        if self.dialect == "postgresql":
-            return int(self.value(sql + " RETURNING id", **values))
-        self._cursor.execute(self._sql(sql), self._values(values))
-        return int(self._cursor.lastrowid)
+    def database_bytes(self) -> int | None:
+        """Return the size of the database in bytes; None unless it is an SQLite database."""
+        if self.dialect != "sqlite":
+            return None
+        pages, size = (self._cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return int(pages * size)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._cursor.close()
         self._connection.close()
+
+
+_BEGIN: Final = {
+    ("sqlite", True): "BEGIN IMMEDIATE",
+    ("sqlite", False): "BEGIN",
+    ("postgresql", True): "BEGIN",
+    ("postgresql", False): "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+}
+
+
+def _as_json(items: Iterable[Any]) -> str:
+    return _encoder.encode(items if isinstance(items, list | tuple | set | frozenset) else list(items)).decode()

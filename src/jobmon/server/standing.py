@@ -1,23 +1,28 @@
-"""Where a distributor stands in its workflow: does it launch, does it only see to what it began, or has it to leave?"""
+"""Decide a distributor's role: leader, retired (finishing its own attempts), or fenced."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.core.constants import TaskInstanceStatus
+from sqlalchemy import Boolean, and_, func, or_, select
+
+from jobmon.core import fsm
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, newest_run
+from jobmon.server.models import batch, distributor, packed_batch, task_instance, workflow, workflow_run
 from jobmon.server.problems import NotFound
+from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transitions import TAKEN
 
 if TYPE_CHECKING:
-    from jobmon.server.sql import Session
+    from sqlalchemy import Select
 
-_ORDERS: Final = (TaskInstanceStatus.KILL_SELF, TaskInstanceStatus.TRIAGING)
+    from jobmon.server.sql import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`is_fenced`: it has to leave. `is_retired`: another host has taken over, and commands of it run on its own."""
+    """A distributor's role. `is_fenced`: it must exit. `is_retired`: replaced by another host, with commands left."""
 
     workflow_id: int
     run_status: str
@@ -27,27 +32,26 @@ class Standing:
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one of its workflow: it may launch, and sees to all that no other host has to."""
+        """Whether it leads its workflow: it may launch, and handles everything that is not bound to another host."""
         return not (self.is_fenced or self.is_retired)
 
 
+@statement
+def _place() -> Select[Any]:
+    r, d = workflow_run.c, distributor.c
+    of_workflow = d.workflow_id == r.workflow_id
+    newest_epoch = select(func.max(d.epoch)).where(of_workflow).scalar_subquery()
+    host = select(d.host).where(of_workflow, d.epoch == param("epoch")).scalar_subquery()
+    return select(r.workflow_id, r.status, newest_run(r.workflow_id), newest_epoch, host).where(r.id == param("run"))
+
+
 def standing(session: Session, run_id: int, epoch: int) -> Standing:
-    """Return where the distributor of an epoch stands.
+    """Return the role of the distributor of an epoch.
 
     Raises:
         NotFound: there is no such run.
     """
-    row = session.row(
-        """
-        SELECT r.workflow_id, r.status,
-            (SELECT MAX(id) FROM workflow_run newest WHERE newest.workflow_id = r.workflow_id),
-            (SELECT MAX(epoch) FROM distributor d WHERE d.workflow_id = r.workflow_id),
-            (SELECT host FROM distributor d WHERE d.workflow_id = r.workflow_id AND d.epoch = :epoch)
-        FROM workflow_run r WHERE r.id = :run
-        """,
-        run=run_id,
-        epoch=epoch,
-    )
+    row = session.row(_place, run=run_id, epoch=epoch)
     if row is None:
         raise NotFound.of("workflow run", run_id)
     workflow_id, status, newest_run, newest_epoch, host = row
@@ -57,53 +61,62 @@ def standing(session: Session, run_id: int, epoch: int) -> Standing:
     return Standing(workflow_id, status, host, is_fenced=not is_retired, is_retired=is_retired)
 
 
-def has_to_stay(session: Session, workflow_id: int, run_id: int, epoch: int, host: str) -> bool:
-    """Say whether a distributor that was replaced has still to see to commands that no other host could see.
+@statement
+def _successor() -> Select[Any]:
+    w, d, r = workflow.c, distributor.c, workflow_run.c
+    same_host = select(d.id).where(d.workflow_id == w.id, d.epoch > param("epoch"), d.host == param("host"))
+    next_run = select(r.id).where(r.host == param("host"), r.id != param("run"), r.id == newest_run(w.id))
+    return select(w.id).where(w.id == param("workflow"), or_(same_host.exists(), next_run.exists()))
 
-    Not where its own host has another one, or will have: that adopts them.
+
+def has_to_stay(session: Session, workflow_id: int, run_id: int, epoch: int, host: str) -> bool:
+    """Return whether a replaced distributor must stay for commands that no other host can see.
+
+    It need not stay if its own host has, or will have, a newer distributor, which adopts these commands.
     """
-    has_successor = session.value(
-        """
-        SELECT 1 FROM workflow w WHERE w.id = :workflow AND (
-            EXISTS (SELECT 1 FROM distributor d WHERE d.workflow_id = w.id AND d.epoch > :epoch AND d.host = :host)
-            OR EXISTS (SELECT 1 FROM workflow_run r WHERE r.host = :host AND r.id != :run
-                AND r.id = (SELECT MAX(id) FROM workflow_run newest WHERE newest.workflow_id = w.id)))
-        """,
-        workflow=workflow_id,
-        run=run_id,
-        epoch=epoch,
-        host=host,
-    )
+    has_successor = session.value(_successor, workflow=workflow_id, run=run_id, epoch=epoch, host=host)
     return has_successor is None and has_live_attempts(session, workflow_id, host)
 
 
-def has_live_attempts(session: Session, workflow_id: int, host: str) -> bool:
-    """Say whether attempts live of which the commands run on a host."""
-    found = session.value(
-        """
-        SELECT ti.id FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-        JOIN batch b ON b.id = ti.batch_id
-        WHERE r.workflow_id = :workflow AND ti.status IN (:taken...) AND b.host = :host LIMIT 1
-        """,
-        workflow=workflow_id,
-        taken=TAKEN,
-        host=host,
+_OF_HOSTS: Final = ATTEMPTS_OF_WORKFLOW.join(batch, batch.c.id == task_instance.c.batch_id)
+
+
+@statement
+def _live_on_host() -> Select[Any]:
+    return (
+        select(task_instance.c.id)
+        .select_from(_OF_HOSTS)
+        .where(
+            workflow_run.c.workflow_id == param("workflow"),
+            any_of(task_instance.c.status, "taken"),
+            batch.c.host == param("host"),
+        )
+        .limit(1)
     )
+
+
+def has_live_attempts(session: Session, workflow_id: int, host: str) -> bool:
+    """Return whether a host still has live attempts."""
+    found = session.value(_live_on_host, workflow=workflow_id, taken=TAKEN, host=host)
     return found is not None
 
 
-def orders(session: Session, of: Standing) -> list[tuple[int, str]]:
-    """Return the attempts that a distributor is to kill or to look for, with their status; none of packed jobs."""
-    return session.rows(
-        """
-        SELECT ti.id, ti.status FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-        JOIN batch b ON b.id = ti.batch_id
-        WHERE r.workflow_id = :workflow AND ti.status IN (:statuses...)
-        AND (b.host = :host OR b.host IS NULL AND :leads = 1)
-        AND ti.batch_id NOT IN (SELECT p.batch_id FROM packed_batch p WHERE p.workflow_id = :workflow)
-        """,
-        workflow=of.workflow_id,
-        statuses=_ORDERS,
-        host=of.host,
-        leads=int(of.leads),
+@statement
+def _orders() -> Select[Any]:
+    ti, p = task_instance.c, packed_batch.c
+    packed = select(p.batch_id).where(p.workflow_id == param("workflow"))
+    return (
+        select(ti.id, ti.status)
+        .select_from(_OF_HOSTS)
+        .where(
+            workflow_run.c.workflow_id == param("workflow"),
+            any_of(ti.status, "statuses"),
+            or_(batch.c.host == param("host"), and_(batch.c.host.is_(None), param("leads", Boolean))),
+            ti.batch_id.not_in(packed),
+        )
     )
+
+
+def orders(session: Session, of: Standing) -> list[tuple[int, str]]:
+    """Return the attempts that a distributor must kill or triage, with their status; none of packed jobs."""
+    return session.rows(_orders, workflow=of.workflow_id, statuses=fsm.ORDERS, host=of.host, leads=of.leads)

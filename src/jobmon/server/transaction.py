@@ -1,96 +1,180 @@
-"""What a use case gets: a session inside a transaction, the time, the settings, and a place to note what it touched."""
+"""The environment of a use case: a session within a transaction, the time, the settings, and its effects."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
+from sqlalchemy import select, update
 
+from jobmon.server.armed import ArmedSets
+from jobmon.server.counting import StatusCounts
+from jobmon.server.models import audit, logical_clock
 from jobmon.server.settings import Settings
-from jobmon.server.sql import Session
+from jobmon.server.sql import Session, param, statement
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Select, Update
+
+#: The actor in the audit trail for changes that the server makes by itself.
+SERVER: Final = "server"
+
+_Answer = TypeVar("_Answer")
 _encoder = msgspec.json.Encoder()
 
 
 def to_json(value: Any) -> str:
-    """Return the JSON text in which values are stored."""
+    """Return the JSON text in which a value is stored."""
     return _encoder.encode(value).decode()
 
 
 class Audience(StrEnum):
-    """Who waits for news of a workflow."""
+    """The component that a long poll of a workflow belongs to."""
 
     ORCHESTRATOR = "orchestrator"
     DISTRIBUTOR = "distributor"
 
 
-#: What a long poll waits for: an audience and a workflow id.
+#: What a long poll waits for: an audience and a workflow ID.
 Topic = tuple[Audience, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What use cases know of the server: its settings and when it started (microseconds)."""
+    """The server's state that use cases need: settings, start time (microseconds), and armed tasks."""
 
     settings: Settings
     started_at: int
+    armed: ArmedSets = field(default_factory=ArmedSets)
 
 
 @dataclass(slots=True)
 class Effects:
-    """What a transaction did besides its rows: whom to wake, and which late changes were ignored."""
+    """The effects of a transaction besides its rows: which topics to wake, and which late changes were ignored."""
 
     topics: set[Topic] = field(default_factory=set)
     ignored: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
 
+@statement
+def last_stamp() -> Select[Any]:
+    """Select the logical time of the last change."""
+    return select(logical_clock.c.stamp)
+
+
+@statement
+def _set_stamp() -> Update:
+    return update(logical_clock).values(stamp=param("stamp"))
+
+
+@statement
+def _last_entry() -> Select[Any]:
+    a = audit.c
+    return select(a.id, a.details).where(
+        a.id == select(a.id).where(a.workflow_id == param("workflow")).order_by(a.id.desc()).limit(1).scalar_subquery(),
+        *(a.actor == param("actor"), a.action == param("action"), a.principal == param("principal")),
+    )
+
+
+@statement
+def _set_details() -> Update:
+    return update(audit).values(details=param("details")).where(audit.c.id == param("id"))
+
+
 class Transaction(Session):
-    """A session that lives for one transaction. `now` is the time of day, in microseconds."""
+    """A session that is reused for one transaction after another. `now` is the time of day, in microseconds."""
 
     def __init__(self, connection: Any, dialect: str, surroundings: Surroundings) -> None:
         super().__init__(connection, dialect)
         self.settings = surroundings.settings
         self.started_at = surroundings.started_at
+        self.armed = surroundings.armed
         self.now = 0
         self.effects = Effects()
+        #: Every change of the status or array of tasks must be noted here.
+        self.counts = StatusCounts()
+        #: The principal whose request is executed, for the audit trail.
+        self.principal = SERVER
         self._stamp: int | None = None
 
     def start(self, now: int) -> None:
-        """Begin anew."""
+        """Begin a new transaction."""
         self.now, self.effects, self._stamp = now, Effects(), None
+        self.counts.clear()
         self.begin(writing=True)
+        self.armed.begin(None if self.armed.is_begun else self.value(last_stamp))
+
+    def commit(self) -> None:
+        """Make everything durable, including the status counts."""
+        self.counts.write(self)
+        super().commit()
+        self.counts.settle()
+
+    def rollback(self) -> None:
+        """Discard everything since `start`."""
+        self.armed.rollback()
+        self.counts.clear()
+        super().rollback()
 
     @property
     def stamp(self) -> int:
-        """The logical time of all changes in this transaction: later than that of every one before."""
+        """The logical time of all changes in this transaction: later than that of every earlier change."""
         if self._stamp is None:
-            last = self.value("SELECT stamp FROM logical_clock WHERE id = 1 FOR UPDATE")
-            self._stamp = max(self.now, last + 1)
-            self.run("UPDATE logical_clock SET stamp = :stamp WHERE id = 1", stamp=self._stamp)
+            self._stamp = max(self.now, self.value(last_stamp) + 1)
+            self.run(_set_stamp, stamp=self._stamp)
         return self._stamp
 
     @property
     def known_until(self) -> int:
-        """The logical time up to which all changes are visible here; what this transaction changes may come after it.
+        """The logical time up to which all changes are visible here; this transaction's own changes may come after it.
 
-        Several requests share a transaction and its stamp: whoever asked first must hear what came after him, too.
+        Several requests share a transaction and its stamp: the first reader must also receive what changed after it.
         """
         if self._stamp is not None:
             return self._stamp - 1
-        return int(self.value("SELECT stamp FROM logical_clock WHERE id = 1"))
+        return int(self.value(last_stamp))
 
     def wake(self, audience: Audience, workflow_id: int) -> None:
-        """Wake who waits for news of a workflow, once this is committed."""
+        """Wake the long polls of an audience of a workflow once this transaction is committed."""
         self.effects.topics.add((audience, workflow_id))
 
     def wake_all(self, workflow_id: int) -> None:
-        """Wake everybody who waits for news of a workflow."""
+        """Wake all long polls of a workflow once this transaction is committed."""
         for audience in Audience:
             self.wake(audience, workflow_id)
 
     def audit(self, actor: str, action: str, workflow_id: int | None, **details: Any) -> None:
-        """Record what somebody did."""
-        self.insert("audit", at=self.now, actor=actor, action=action, workflow_id=workflow_id, details=to_json(details))
+        """Record an action in the audit trail."""
+        self.insert(
+            audit,
+            at=self.now,
+            actor=actor,
+            action=action,
+            workflow_id=workflow_id,
+            details=to_json(details),
+            principal=self.principal,
+        )
+
+    def audit_count(self, actor: str, action: str, workflow_id: int, **counts: int) -> None:
+        """Record an action that takes many requests: consecutive requests become one entry with sums."""
+        last = self.row(_last_entry, workflow=workflow_id, actor=actor, action=action, principal=self.principal)
+        if last is None:
+            self.audit(actor, action, workflow_id, **counts)
+            return
+        details = msgspec.json.decode(last[1])
+        sums = {name: details.get(name, 0) + count for name, count in counts.items()}
+        self.run(_set_details, details=to_json(details | sums), id=last[0])
+
+
+def acting_for(tx: Transaction, principal: str, use_case: Callable[..., _Answer], *arguments: Any) -> _Answer:
+    """Run a use case on behalf of a principal."""
+    tx.principal = principal
+    try:
+        return use_case(tx, *arguments)
+    finally:
+        tx.principal = SERVER

@@ -1,17 +1,22 @@
-"""The one writer of this process. Requests that arrive together share one transaction and one commit (group commit).
+"""The single writer of this process. Requests that arrive together share a transaction and a commit (group commit).
 
-A use case is a function `(transaction, request) -> answer`. The writer takes all that have arrived, runs them one after
-another in one transaction, commits, then answers all of them and wakes who waits. If one fails, everything is rolled
-back and each is run again in a transaction of its own, so that a bad one fails alone. That is cheaper than a savepoint
-before each: failures are rare, and a use case leaves nothing behind but rows and `Transaction.effects`.
+A use case is a function `(transaction, request) -> answer`. The writer takes all that have arrived, runs them in order
+in one transaction, commits, then answers all of them and wakes long polls. If one fails, everything is rolled back and
+each is rerun in its own transaction, so that only the faulty one fails. That is cheaper than a savepoint before each:
+failures are rare, and a use case leaves nothing behind but rows and `Transaction.effects`.
 
-Where it runs is handed in: a thread of its own in production, in place in the simulation.
+A transaction that lost its connection, or a conflict with another one, is rerun. That is safe at any point, even if it
+had been committed: every request may arrive twice. While the database does not respond, all waiting requests are
+refused.
+
+The executor is injected: a separate thread in production, in place in the simulation.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 from collections import Counter
@@ -20,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from jobmon.core.exceptions import ServerUnavailable
+from jobmon.server.database import first_line, is_conflict, is_lost
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.transaction import Effects
 from jobmon.server.usecases import timekeeping
@@ -29,8 +35,13 @@ if TYPE_CHECKING:
     from jobmon.server.changes import ChangeFeed
     from jobmon.server.transaction import Transaction
 
-#: Use cases that share one transaction; more wait for the next.
+#: Maximum number of use cases in one transaction; the others wait for the next.
 USE_CASES_PER_TRANSACTION_MAX: Final = 512
+
+#: Attempts at a transaction that the database aborts; after that it is answered with 503, and the client retries it.
+TRANSACTION_TRIES: Final = 3
+
+logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 _Next = TypeVar("_Next")
@@ -38,7 +49,7 @@ _Next = TypeVar("_Next")
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A use case that waits for its turn, then its answer or error."""
+    """A use case that waits for execution, and then its answer or error."""
 
     use_case: Callable[..., Any]
     arguments: Sequence[Any]
@@ -52,17 +63,17 @@ class WriterExecutor(Protocol):
     """Where the writer runs."""
 
     def start(self, work: Callable[[list[Job]], None]) -> None:
-        """Be ready to call `work` with the jobs that come."""
+        """Prepare to call `work` with submitted jobs."""
 
     def submit(self, jobs: list[Job]) -> None:
-        """Have jobs done soon, in one transaction."""
+        """Have jobs executed soon, in one transaction."""
 
     def stop(self) -> None:
-        """Finish what was submitted, then end."""
+        """Finish what was submitted, then stop."""
 
 
 class ThreadExecutor:
-    """A thread of its own."""
+    """Runs the writer in a separate thread."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
@@ -74,11 +85,11 @@ class ThreadExecutor:
         self._thread.start()
 
     def submit(self, jobs: list[Job]) -> None:
-        """Have jobs done by the thread."""
+        """Have jobs executed by the thread."""
         self._jobs.put(jobs)
 
     def stop(self) -> None:
-        """Wait until everything is done."""
+        """Wait until all jobs are finished."""
         self._jobs.put(None)
         if self._thread is not None:
             self._thread.join()
@@ -92,7 +103,7 @@ class ThreadExecutor:
                 return
 
     def _take(self) -> tuple[list[Job], bool]:
-        """Wait for jobs, then take all that are there."""
+        """Wait for jobs, then take all that have arrived."""
         jobs: list[Job] = []
         more = self._jobs.get()
         with contextlib.suppress(queue.Empty):
@@ -105,62 +116,68 @@ class ThreadExecutor:
 
 
 class InlineExecutor:
-    """In place: what is submitted together is one transaction, done before `submit` returns."""
+    """Runs the writer in place: jobs submitted together are one transaction, committed before `submit` returns."""
 
     def start(self, work: Callable[[list[Job]], None]) -> None:
-        """Remember what to do."""
+        """Store the function that executes jobs."""
         self._work = work
 
     def submit(self, jobs: list[Job]) -> None:
-        """Do it."""
+        """Execute the jobs."""
         self._work(jobs)
 
     def stop(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: all jobs are finished already."""
 
 
 class Writer:
-    """See the module. `run` belongs to the event loop, everything else to the executor."""
+    """The writer (see the module docstring). `run` belongs to the event loop, everything else to the executor."""
 
     def __init__(
-        self, transaction: Transaction, executor: WriterExecutor, clock: Clock, feed: ChangeFeed, waiting_max: int
+        self,
+        open_transaction: Callable[[], Transaction],
+        executor: WriterExecutor,
+        clock: Clock,
+        feed: ChangeFeed,
+        waiting_max: int,
     ) -> None:
-        self._transaction = transaction
+        self._open = open_transaction
+        self._transaction: Transaction | None = open_transaction()
         self._executor = executor
         self._clock = clock
         self._feed = feed
         self._waiting_max = waiting_max
-        #: What the time of day is ahead of the monotonic time; when that changes, the clock was set.
+        #: Time of day minus monotonic time; a change means that the clock was set.
         self._offset = clock.now().timestamp() - clock.monotonic()
         self._waiting = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        #: (machine, from, to) -> how many changes came too late and were ignored.
+        #: (machine, from, to) -> number of late changes that were ignored.
         self.ignored: Counter[tuple[str, str, str]] = Counter()
         self.transactions = 0
 
     @property
     def waiting(self) -> int:
-        """How many use cases wait or are under way."""
+        """Number of use cases that are waiting or running."""
         return self._waiting
 
     def start(self) -> None:
-        """Start; call on the event loop."""
+        """Start the writer; call this on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._executor.start(self._work)
 
     async def stop(self) -> None:
-        """Finish what was submitted and give the connection back."""
+        """Finish what was submitted and close the connection."""
         if isinstance(self._executor, InlineExecutor):
             self._executor.stop()
         else:
             await asyncio.to_thread(self._executor.stop)
-        self._transaction.close()
+        self._close()
 
     async def run(self, use_case: Callable[..., _Answer], *arguments: Any) -> _Answer:
-        """Run a use case and return its answer once that is durable.
+        """Run a use case and return its answer once it is durable.
 
         Raises:
-            ServerUnavailable: too many are waiting.
+            ServerUnavailable: too many use cases are waiting.
         """
         (future,) = self._submit((use_case, *arguments))
         answer: _Answer = await future
@@ -169,17 +186,17 @@ class Writer:
     def run_together(
         self, first: tuple[Callable[..., _Answer], Any, Any], second: tuple[Callable[..., _Next], Any, Any]
     ) -> tuple[asyncio.Future[_Answer], asyncio.Future[_Next]]:
-        """Run two use cases in one transaction, one after the other; each answer comes once that is durable.
+        """Run two use cases in one transaction, one after the other; each future completes once it is durable.
 
         Raises:
-            ServerUnavailable: too many are waiting.
+            ServerUnavailable: too many use cases are waiting.
         """
         one, other = self._submit(first, second)
         return one, other
 
     def _submit(self, *calls: tuple[Any, ...]) -> list[asyncio.Future[Any]]:
         if self._loop is None or self._waiting + len(calls) > self._waiting_max:
-            raise ServerUnavailable("The server has too much to write; try again.")
+            raise ServerUnavailable("The server is overloaded with writes; retry.")
         jobs = [Job(use_case, arguments, self._loop.create_future()) for use_case, *arguments in calls]
         self._waiting += len(jobs)
         for job in jobs:
@@ -194,8 +211,9 @@ class Writer:
         try:
             self._commit(jobs)
         except Exception as error:
-            if len(jobs) == 1:
-                jobs[0].error = error
+            if len(jobs) == 1 or is_lost(error) or isinstance(error, ServerUnavailable):
+                for job in jobs:
+                    job.error = error
             else:
                 for job in jobs:
                     self._work_alone(job)
@@ -208,7 +226,31 @@ class Writer:
             job.error = error
 
     def _commit(self, jobs: list[Job]) -> None:
+        """Run jobs in one transaction; where it may help, retry, on a new connection if the old one is lost."""
+        for tries_left in reversed(range(TRANSACTION_TRIES)):
+            try:
+                self._transact(jobs)
+            except Exception as error:
+                if is_lost(error):
+                    self._close()
+                if not tries_left or not (is_lost(error) or is_conflict(error)):
+                    raise
+                logger.warning("retrying a transaction of %d requests: %s", len(jobs), first_line(error))
+            else:
+                return
+
+    def _close(self) -> None:
+        """Close the connection, which may be lost."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            with contextlib.suppress(Exception):
+                transaction.close()
+
+    def _transact(self, jobs: list[Job]) -> None:
         transaction = self._transaction
+        if transaction is None:
+            transaction = self._transaction = self._open()
+            logger.warning("reconnected to the database")
         now = self._clock.now()
         offset = now.timestamp() - self._clock.monotonic()
         transaction.start(to_microseconds(now))
@@ -219,7 +261,8 @@ class Writer:
                 job.answer = job.use_case(transaction, *job.arguments)
             transaction.commit()
         except BaseException:
-            transaction.rollback()
+            with contextlib.suppress(Exception):  # a lost connection has nothing left to roll back
+                transaction.rollback()
             raise
         self._offset = offset
         jobs[-1].effects = transaction.effects
@@ -233,12 +276,12 @@ class Writer:
             self._loop.call_soon_threadsafe(self._answer, jobs)
 
     def _answer(self, jobs: list[Job]) -> None:
-        # who waits first: a task's next step hangs on it, while whoever wrote has only to be told that it is written
+        # wake long polls before answering writers: they are on the critical path
         self._feed.wake(sorted({topic for job in jobs for topic in job.effects.topics}))
         for job in jobs:
             if job.effects.ignored:
                 self.ignored.update(job.effects.ignored)
-            if job.future.done():  # the client went away
+            if job.future.done():  # the client disconnected
                 continue
             if job.error is None:
                 job.future.set_result(job.answer)

@@ -1,6 +1,6 @@
-"""The schema's history. `upgrade` brings any database to the newest version; Alembic's own files are beside it.
+"""The schema's history. `upgrade` brings any database to the newest version; Alembic's files are next to it.
 
-A new database gets the models' tables at once (a test compares both ways); Alembic is imported only for an old one.
+A new database gets the models' tables directly (a test compares both ways); Alembic is imported only for an old one.
 """
 
 from jobmon.server.migrations.upgrading import HEAD, VERSION_TABLE, upgrade

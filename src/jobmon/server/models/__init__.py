@@ -1,11 +1,94 @@
-"""The tables. `metadata` knows them all; `types.py` says how times and ids are stored.
+"""The tables in SQLAlchemy Core. `metadata` has all of them; `types.py` defines how times and IDs are stored."""
 
-Only SQLAlchemy; used for creating and comparing the schema. Statements on the hot path are written as SQL.
-"""
+from jobmon.server.models.binding import (
+    dag,
+    dag_node,
+    node,
+    node_arg,
+    status_count,
+    task,
+    task_arg,
+    task_array,
+    task_attribute,
+    task_revision,
+    upstream_set,
+    upstream_set_member,
+    workflow,
+    workflow_attribute,
+    workflow_change,
+    workflow_version,
+)
+from jobmon.server.models.credentials import personal_token, signing_key
+from jobmon.server.models.definition import (
+    argument,
+    cluster,
+    queue,
+    task_resources,
+    task_template,
+    task_template_version,
+    tool,
+    tool_version,
+)
+from jobmon.server.models.run import (
+    agent,
+    audit,
+    batch,
+    cluster_watch,
+    distributor,
+    launch_problem,
+    lease,
+    log_tail,
+    logical_clock,
+    packed_batch,
+    packed_job,
+    server_identity,
+    slot_lease,
+    task_instance,
+    workflow_run,
+)
+from jobmon.server.models.types import metadata
 
-from jobmon.server.models import binding, definition, run
-from jobmon.server.models.types import Base
-
-metadata = Base.metadata
-
-__all__ = ["Base", "binding", "definition", "metadata", "run"]
+__all__ = [
+    "agent",
+    "argument",
+    "audit",
+    "batch",
+    "cluster",
+    "cluster_watch",
+    "dag",
+    "dag_node",
+    "distributor",
+    "launch_problem",
+    "lease",
+    "log_tail",
+    "logical_clock",
+    "metadata",
+    "node",
+    "node_arg",
+    "packed_batch",
+    "packed_job",
+    "personal_token",
+    "queue",
+    "server_identity",
+    "signing_key",
+    "slot_lease",
+    "status_count",
+    "task",
+    "task_arg",
+    "task_array",
+    "task_attribute",
+    "task_instance",
+    "task_resources",
+    "task_revision",
+    "task_template",
+    "task_template_version",
+    "tool",
+    "tool_version",
+    "upstream_set",
+    "upstream_set_member",
+    "workflow",
+    "workflow_attribute",
+    "workflow_change",
+    "workflow_run",
+    "workflow_version",
+]

@@ -1,181 +1,258 @@
-"""What a workflow is: nodes and their order, which workflows share, and its own arrays and tasks."""
+"""Tables of a workflow's definition: nodes and their dependencies, which workflows share, and its arrays and tasks."""
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from typing import Final
 
-from jobmon.server.models.types import Base, BigId, Hash, Key, Letter, LongText, Name, Time
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, Table, UniqueConstraint, false, text
 
-#: MySQL indexes only the beginning of a long text.
-VALUE_INDEX_CHARACTERS = 64
+from jobmon.server.models.types import DIALECT, BigId, Hash, Letter, LongText, Name, Time, metadata
 
-
-class Node(Base):
-    """A template version with node args."""
-
-    __tablename__ = "node"
-    __table_args__ = (UniqueConstraint("task_template_version_id", "hash"),)
-    id: Mapped[Key]
-    task_template_version_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_template_version.id"))
-    hash: Mapped[Hash]
+#: PostgreSQL rejects index entries larger than a third of a page, so it indexes only the beginning of a value.
+VALUE_INDEX_CHARACTERS: Final = 64
 
 
-class NodeArg(Base):
-    """One node argument; to be searched by name and value."""
-
-    __tablename__ = "node_arg"
-    __table_args__ = (
-        Index("ix_node_arg_value", "argument_id", "value", mysql_length={"value": VALUE_INDEX_CHARACTERS}),
-        {"sqlite_with_rowid": False},
+def _value_indexes(name: str) -> tuple[Index, Index]:
+    """Return the indexes of a table's values, for SQLite and for PostgreSQL."""
+    beginning = text(f"left(value, {VALUE_INDEX_CHARACTERS})")
+    return (
+        Index(name, "argument_id", "value", info={DIALECT: "sqlite"}).ddl_if(dialect="sqlite"),
+        Index(name, "argument_id", beginning, info={DIALECT: "postgresql"}).ddl_if(dialect="postgresql"),
     )
-    node_id: Mapped[int] = mapped_column(BigId, ForeignKey("node.id"), primary_key=True)
-    argument_id: Mapped[int] = mapped_column(BigId, ForeignKey("argument.id"), primary_key=True)
-    value: Mapped[LongText]
 
 
-class Dag(Base):
-    """A set of nodes and edges. `complete`: all edges are recorded."""
+#: A template version with node args.
+node: Final = Table(
+    "node",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("task_template_version_id", BigId, ForeignKey("task_template_version.id"), nullable=False),
+    Column("hash", Hash, nullable=False),
+    UniqueConstraint("task_template_version_id", "hash"),
+)
 
-    __tablename__ = "dag"
-    id: Mapped[Key]
-    hash: Mapped[Hash] = mapped_column(unique=True)
-    complete: Mapped[bool]
+#: A node argument, searchable by name and value.
+node_arg: Final = Table(
+    "node_arg",
+    metadata,
+    Column("node_id", BigId, ForeignKey("node.id"), primary_key=True),
+    Column("argument_id", BigId, ForeignKey("argument.id"), primary_key=True),
+    Column("value", LongText, nullable=False),
+    *_value_indexes("ix_node_arg_value"),
+    sqlite_with_rowid=False,
+)
 
+#: A set of nodes and edges. `complete`: all edges are recorded.
+dag: Final = Table(
+    "dag",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("hash", Hash, unique=True, nullable=False),
+    Column("complete", Boolean, nullable=False),
+)
 
-class UpstreamSet(Base):
-    """A set of upstream nodes that one or many nodes of a DAG share. Numbered by the `caller` that recorded it."""
+#: A set of upstream nodes that one or more nodes of a DAG share, numbered by the `caller` that recorded it.
+upstream_set: Final = Table(
+    "upstream_set",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("dag_id", BigId, ForeignKey("dag.id"), nullable=False),
+    Column("caller", Name, nullable=False),
+    Column("number", BigId, nullable=False),
+    UniqueConstraint("dag_id", "caller", "number"),
+)
 
-    __tablename__ = "upstream_set"
-    __table_args__ = (UniqueConstraint("dag_id", "caller", "number"),)
-    id: Mapped[Key]
-    dag_id: Mapped[int] = mapped_column(BigId, ForeignKey("dag.id"))
-    caller: Mapped[Name]
-    number: Mapped[int] = mapped_column(BigId)
+#: A node that is a member of an upstream set.
+upstream_set_member: Final = Table(
+    "upstream_set_member",
+    metadata,
+    Column("upstream_set_id", BigId, ForeignKey("upstream_set.id"), primary_key=True),
+    Column("node_id", BigId, ForeignKey("node.id"), primary_key=True),
+    Index("ix_upstream_set_member_node", "node_id", "upstream_set_id"),
+    sqlite_with_rowid=False,
+)
 
+#: A node that has the set as its upstream nodes. Nodes without upstream nodes have no row.
+dag_node: Final = Table(
+    "dag_node",
+    metadata,
+    Column("upstream_set_id", BigId, ForeignKey("upstream_set.id"), primary_key=True),
+    Column("node_id", BigId, ForeignKey("node.id"), primary_key=True),
+    Index("ix_dag_node_node", "node_id", "upstream_set_id"),
+    sqlite_with_rowid=False,
+)
 
-class UpstreamSetMember(Base):
-    """A node that is in the set."""
+#: `workflow_args`, a DAG and its tasks. `batch_count` numbers its batches.
+#:
+#: `version` is 1 until the definition changes. From then on the DAG is private; `defined_dag_hash` is the hash of the
+#: definition's DAG (None: that of the DAG).
+workflow: Final = Table(
+    "workflow",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("tool_version_id", BigId, ForeignKey("tool_version.id"), nullable=False),
+    Column("dag_id", BigId, ForeignKey("dag.id"), nullable=False),
+    Column("workflow_args_hash", Hash, nullable=False),
+    Column("task_hash", Hash, nullable=False),
+    Column("workflow_args", LongText, nullable=False),
+    Column("name", LongText, nullable=False),
+    Column("description", LongText, nullable=False),
+    Column("user_name", Name, index=True, nullable=False),
+    Column("working_directory", LongText, nullable=False),
+    Column("umask", Integer, nullable=False),
+    Column("task_count", BigId, nullable=False),
+    Column("task_counts", LongText, nullable=False),
+    Column("bound", Boolean, nullable=False),
+    Column("max_concurrently_running", Integer, nullable=False),
+    Column("limit_at", Time, nullable=False),
+    Column("batch_count", Integer, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("status", Letter, nullable=False),
+    Column("status_at", Time, nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("defined_dag_hash", Hash, nullable=True),
+    Column("steered_at", Time, nullable=False, server_default="0"),
+    UniqueConstraint("tool_version_id", "workflow_args_hash"),
+)
 
-    __tablename__ = "upstream_set_member"
-    __table_args__ = (Index("ix_upstream_set_member_node", "node_id", "upstream_set_id"), {"sqlite_with_rowid": False})
-    upstream_set_id: Mapped[int] = mapped_column(BigId, ForeignKey("upstream_set.id"), primary_key=True)
-    node_id: Mapped[int] = mapped_column(BigId, ForeignKey("node.id"), primary_key=True)
+#: A searchable attribute of a workflow (JSON value).
+workflow_attribute: Final = Table(
+    "workflow_attribute",
+    metadata,
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), primary_key=True),
+    Column("argument_id", BigId, ForeignKey("argument.id"), primary_key=True),
+    Column("value", LongText, nullable=False),
+    *_value_indexes("ix_workflow_attribute_value"),
+)
 
+#: All tasks of one template version in a workflow.
+task_array: Final = Table(
+    "task_array",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), nullable=False),
+    Column("task_template_version_id", BigId, ForeignKey("task_template_version.id"), nullable=False),
+    Column("name", Name, nullable=False),
+    Column("max_concurrently_running", Integer, nullable=False),
+    Column("limit_at", Time, nullable=False),
+    UniqueConstraint("workflow_id", "task_template_version_id"),
+    Index("ix_task_array_template", "task_template_version_id", "id"),
+)
 
-class DagNode(Base):
-    """A node whose upstreams are the set. Nodes without upstreams have no row."""
+#: The intent to run one command.
+#:
+#: `num_attempts` counts charged attempts since the last reset, `attempt_count` all attempts ever, and is therefore the
+#: number of the newest one. `scales` and `fallback_queues` are JSON, None if there are none.
+#:
+#: `revision` counts its definitions. `accepted`: hash of the definition for which its result was accepted, at the
+#: logical time `accepted_at`; a rerun was requested at `requested_at`. Both are valid until a later attempt.
+task: Final = Table(
+    "task",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), nullable=False),
+    Column("array_id", BigId, ForeignKey("task_array.id"), nullable=False),
+    Column("node_id", BigId, ForeignKey("node.id"), nullable=False),
+    Column("hash", Hash, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("command", LongText, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("num_attempts", Integer, nullable=False),
+    Column("attempt_count", Integer, nullable=False),
+    Column("uncharged_in_a_row", Integer, nullable=False),
+    Column("task_resources_id", BigId, ForeignKey("task_resources.id"), nullable=True),
+    Column("scales", LongText, nullable=True),
+    Column("fallback_queues", LongText, nullable=True),
+    Column("status", Letter, nullable=False),
+    Column("status_at", Time, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    Column("accepted", Hash, nullable=True),
+    Column("accepted_at", Time, nullable=True),
+    Column("requested_at", Time, nullable=True),
+    Column("held", Boolean, nullable=False, server_default=false()),
+    UniqueConstraint("workflow_id", "node_id"),
+    Index("ix_task_page", "workflow_id", "id"),
+    Index("ix_task_changes", "workflow_id", "status_at", "status"),
+    Index("ix_task_held", "workflow_id", sqlite_where=text("held"), postgresql_where=text("held")),
+)
 
-    __tablename__ = "dag_node"
-    __table_args__ = (Index("ix_dag_node_node", "node_id", "upstream_set_id"), {"sqlite_with_rowid": False})
-    upstream_set_id: Mapped[int] = mapped_column(BigId, ForeignKey("upstream_set.id"), primary_key=True)
-    node_id: Mapped[int] = mapped_column(BigId, ForeignKey("node.id"), primary_key=True)
+#: Number of tasks of an array with a status; see `server.counting`. It may be 0.
+status_count: Final = Table(
+    "status_count",
+    metadata,
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), primary_key=True, autoincrement=False),
+    Column("array_id", BigId, ForeignKey("task_array.id"), primary_key=True, autoincrement=False),
+    Column("status", Letter, primary_key=True),
+    Column("number", BigId, nullable=False),
+    sqlite_with_rowid=False,
+)
 
+#: A task argument, searchable by name and value.
+task_arg: Final = Table(
+    "task_arg",
+    metadata,
+    Column("task_id", BigId, ForeignKey("task.id"), primary_key=True),
+    Column("argument_id", BigId, ForeignKey("argument.id"), primary_key=True),
+    Column("value", LongText, nullable=False),
+    *_value_indexes("ix_task_arg_value"),
+    sqlite_with_rowid=False,
+)
 
-class Workflow(Base):
-    """`workflow_args`, a DAG and its tasks. `batch_count` numbers its launch batches."""
+#: A searchable attribute of a task.
+task_attribute: Final = Table(
+    "task_attribute",
+    metadata,
+    Column("task_id", BigId, ForeignKey("task.id"), primary_key=True),
+    Column("argument_id", BigId, ForeignKey("argument.id"), primary_key=True),
+    Column("value", LongText, nullable=False),
+    *_value_indexes("ix_task_attribute_value"),
+    sqlite_with_rowid=False,
+)
 
-    __tablename__ = "workflow"
-    __table_args__ = (UniqueConstraint("tool_version_id", "workflow_args_hash"),)
-    id: Mapped[Key]
-    tool_version_id: Mapped[int] = mapped_column(BigId, ForeignKey("tool_version.id"))
-    dag_id: Mapped[int] = mapped_column(BigId, ForeignKey("dag.id"))
-    workflow_args_hash: Mapped[Hash]
-    task_hash: Mapped[Hash]
-    workflow_args: Mapped[LongText]
-    name: Mapped[LongText]
-    description: Mapped[LongText]
-    user_name: Mapped[Name] = mapped_column(index=True)
-    working_directory: Mapped[LongText]
-    umask: Mapped[int]
-    task_count: Mapped[int] = mapped_column(BigId)
-    task_counts: Mapped[LongText]
-    bound: Mapped[bool]
-    max_concurrently_running: Mapped[int]
-    limit_at: Mapped[Time]
-    batch_count: Mapped[int]
-    created_at: Mapped[Time]
-    status: Mapped[Letter]
-    status_at: Mapped[Time]
+#: A superseded definition of a task. `task_args`: values in the order of their names, JSON; `upstreams`: a hash.
+task_revision: Final = Table(
+    "task_revision",
+    metadata,
+    Column("task_id", BigId, ForeignKey("task.id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("task_template_version_id", BigId, ForeignKey("task_template_version.id"), nullable=False),
+    Column("command", LongText, nullable=False),
+    Column("task_args", LongText, nullable=False),
+    Column("upstreams", Hash, nullable=False),
+    sqlite_with_rowid=False,
+)
 
+#: A version of a workflow from the second on, or one that is being recorded. `request_key` is its client's.
+#:
+#: `state`: see `core.changes.VersionState`. `changes`: its number of parts, of which the first `applied` are applied.
+#: `summary`: what changed, for users, JSON.
+workflow_version: Final = Table(
+    "workflow_version",
+    metadata,
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("request_key", Name, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("user_name", Name, nullable=False),
+    Column("host", Name, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("applied_at", Time, nullable=True),
+    Column("dag_hash", Hash, nullable=False),
+    Column("task_hash", Hash, nullable=False),
+    Column("task_count", BigId, nullable=False),
+    Column("task_counts", LongText, nullable=False),
+    Column("summary", LongText, nullable=False),
+    Column("changes", Integer, nullable=False),
+    Column("applied", Integer, nullable=False),
+)
 
-class WorkflowAttribute(Base):
-    """A searchable remark on a workflow (JSON value)."""
-
-    __tablename__ = "workflow_attribute"
-    __table_args__ = (
-        Index("ix_workflow_attribute_value", "argument_id", "value", mysql_length={"value": VALUE_INDEX_CHARACTERS}),
-    )
-    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"), primary_key=True)
-    argument_id: Mapped[int] = mapped_column(BigId, ForeignKey("argument.id"), primary_key=True)
-    value: Mapped[LongText]
-
-
-class Array(Base):
-    """All tasks of one template version in a workflow."""
-
-    __tablename__ = "task_array"
-    __table_args__ = (UniqueConstraint("workflow_id", "task_template_version_id"),)
-    id: Mapped[Key]
-    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"))
-    task_template_version_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_template_version.id"))
-    name: Mapped[Name]
-    max_concurrently_running: Mapped[int]
-    limit_at: Mapped[Time]
-
-
-class Task(Base):
-    """The intent to run one command.
-
-    `num_attempts` counts charged attempts since the last reset, `attempt_count` all of them ever: the number of the
-    newest. `scales` and `fallback_queues` are JSON, None where there are none.
-    """
-
-    __tablename__ = "task"
-    __table_args__ = (
-        UniqueConstraint("workflow_id", "node_id"),
-        Index("ix_task_page", "workflow_id", "id"),
-        Index("ix_task_changes", "workflow_id", "status_at", "status"),
-    )
-    id: Mapped[Key]
-    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"))
-    array_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_array.id"))
-    node_id: Mapped[int] = mapped_column(BigId, ForeignKey("node.id"))
-    hash: Mapped[Hash]
-    name: Mapped[Name]
-    command: Mapped[LongText]
-    max_attempts: Mapped[int]
-    num_attempts: Mapped[int]
-    attempt_count: Mapped[int]
-    uncharged_in_a_row: Mapped[int]
-    task_resources_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("task_resources.id"))
-    scales: Mapped[LongText | None]
-    fallback_queues: Mapped[LongText | None]
-    status: Mapped[Letter]
-    status_at: Mapped[Time]
-
-
-class TaskArg(Base):
-    """One task argument; to be searched by name and value."""
-
-    __tablename__ = "task_arg"
-    __table_args__ = (
-        Index("ix_task_arg_value", "argument_id", "value", mysql_length={"value": VALUE_INDEX_CHARACTERS}),
-        {"sqlite_with_rowid": False},
-    )
-    task_id: Mapped[int] = mapped_column(BigId, ForeignKey("task.id"), primary_key=True)
-    argument_id: Mapped[int] = mapped_column(BigId, ForeignKey("argument.id"), primary_key=True)
-    value: Mapped[LongText]
-
-
-class TaskAttribute(Base):
-    """A searchable remark on a task."""
-
-    __tablename__ = "task_attribute"
-    __table_args__ = (
-        Index("ix_task_attribute_value", "argument_id", "value", mysql_length={"value": VALUE_INDEX_CHARACTERS}),
-        {"sqlite_with_rowid": False},
-    )
-    task_id: Mapped[int] = mapped_column(BigId, ForeignKey("task.id"), primary_key=True)
-    argument_id: Mapped[int] = mapped_column(BigId, ForeignKey("argument.id"), primary_key=True)
-    value: Mapped[LongText]
+#: A part of a version's changes: tasks of one kind, as columns (JSON).
+workflow_change: Final = Table(
+    "workflow_change",
+    metadata,
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Name, nullable=False),
+    Column("content", LongText, nullable=False),
+)

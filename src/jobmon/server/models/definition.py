@@ -1,91 +1,92 @@
-"""What exists before any workflow: tools, templates, clusters and requests for them."""
+"""Tables that are independent of workflows: tools, templates, clusters and resource requests."""
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from typing import Final
 
-from jobmon.server.models.types import Base, BigId, Hash, Key, LongText, Name
+from sqlalchemy import Boolean, Column, ForeignKey, Integer, Table, UniqueConstraint
 
+from jobmon.server.models.types import BigId, Hash, LongText, Name, metadata
 
-class Tool(Base):
-    """An application that owns templates and workflows."""
+#: An application that owns templates and workflows.
+tool: Final = Table(
+    "tool",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("name", Name, unique=True, nullable=False),
+)
 
-    __tablename__ = "tool"
-    id: Mapped[Key]
-    name: Mapped[Name] = mapped_column(unique=True)
+#: A version of a tool; the one with the highest ID is the newest.
+tool_version: Final = Table(
+    "tool_version",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("tool_id", BigId, ForeignKey("tool.id"), index=True, nullable=False),
+)
 
+#: A named command pattern of a tool version.
+task_template: Final = Table(
+    "task_template",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("tool_version_id", BigId, ForeignKey("tool_version.id"), nullable=False),
+    Column("name", Name, nullable=False),
+    UniqueConstraint("tool_version_id", "name"),
+)
 
-class ToolVersion(Base):
-    """One version of a tool; the one with the highest id is the newest."""
+#: A pattern with a mapping of arguments (JSON lists of names). `hash` covers all of them.
+task_template_version: Final = Table(
+    "task_template_version",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("task_template_id", BigId, ForeignKey("task_template.id"), nullable=False),
+    Column("hash", Hash, nullable=False),
+    Column("command_template", LongText, nullable=False),
+    Column("node_args", LongText, nullable=False),
+    Column("task_args", LongText, nullable=False),
+    Column("op_args", LongText, nullable=False),
+    UniqueConstraint("task_template_id", "hash"),
+)
 
-    __tablename__ = "tool_version"
-    id: Mapped[Key]
-    tool_id: Mapped[int] = mapped_column(BigId, ForeignKey("tool.id"), index=True)
+#: A named execution environment. `plugin` is its type; `connection` (JSON) is how to reach it.
+cluster: Final = Table(
+    "cluster",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("name", Name, unique=True, nullable=False),
+    Column("plugin", Name, nullable=False),
+    Column("connection", LongText, nullable=False),
+    Column("removed", Boolean, nullable=False),
+)
 
+#: A queue of a cluster; `position` 0 is the default queue, None a queue that is no longer offered.
+queue: Final = Table(
+    "queue",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("cluster_id", BigId, ForeignKey("cluster.id"), nullable=False),
+    Column("name", Name, nullable=False),
+    Column("position", Integer, nullable=True),
+    Column("parameters", LongText, nullable=False),
+    UniqueConstraint("cluster_id", "name"),
+)
 
-class TaskTemplate(Base):
-    """A named command pattern of a tool version."""
+#: A resource request, stored once. `requested` is JSON, `original` what it was derived from, if different.
+task_resources: Final = Table(
+    "task_resources",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("hash", Hash, unique=True, nullable=False),
+    Column("queue_id", BigId, ForeignKey("queue.id"), nullable=False),
+    Column("kind", Name, nullable=False),
+    Column("requested", LongText, nullable=False),
+    Column("original", LongText, nullable=True),
+)
 
-    __tablename__ = "task_template"
-    __table_args__ = (UniqueConstraint("tool_version_id", "name"),)
-    id: Mapped[Key]
-    tool_version_id: Mapped[int] = mapped_column(BigId, ForeignKey("tool_version.id"))
-    name: Mapped[Name]
-
-
-class TaskTemplateVersion(Base):
-    """One pattern with one mapping of arguments (JSON lists of names). `hash` is over all of them."""
-
-    __tablename__ = "task_template_version"
-    __table_args__ = (UniqueConstraint("task_template_id", "hash"),)
-    id: Mapped[Key]
-    task_template_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_template.id"))
-    hash: Mapped[Hash]
-    command_template: Mapped[LongText]
-    node_args: Mapped[LongText]
-    task_args: Mapped[LongText]
-    op_args: Mapped[LongText]
-
-
-class Cluster(Base):
-    """A named place to run. `plugin` says of which type, `connection` (JSON) how to reach it."""
-
-    __tablename__ = "cluster"
-    id: Mapped[Key]
-    name: Mapped[Name] = mapped_column(unique=True)
-    plugin: Mapped[Name]
-    connection: Mapped[LongText]
-    removed: Mapped[bool]
-
-
-class Queue(Base):
-    """A queue of a cluster; `position` 0 is the default one, None one that is no longer offered."""
-
-    __tablename__ = "queue"
-    __table_args__ = (UniqueConstraint("cluster_id", "name"),)
-    id: Mapped[Key]
-    cluster_id: Mapped[int] = mapped_column(BigId, ForeignKey("cluster.id"))
-    name: Mapped[Name]
-    position: Mapped[int | None]
-    parameters: Mapped[LongText]
-
-
-class TaskResources(Base):
-    """A request for a queue, stored once. `requested` is JSON, `original` what it was made of where that differs."""
-
-    __tablename__ = "task_resources"
-    id: Mapped[Key]
-    hash: Mapped[Hash] = mapped_column(unique=True)
-    queue_id: Mapped[int] = mapped_column(BigId, ForeignKey("queue.id"))
-    kind: Mapped[Name]
-    requested: Mapped[LongText]
-    original: Mapped[LongText | None]
-
-
-class Argument(Base):
-    """The name of an argument or attribute, stored once."""
-
-    __tablename__ = "argument"
-    id: Mapped[Key]
-    name: Mapped[Name] = mapped_column(unique=True)
+#: The name of an argument or attribute, stored once.
+argument: Final = Table(
+    "argument",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("name", Name, unique=True, nullable=False),
+)

@@ -1,229 +1,289 @@
-"""What happens when a workflow runs: runs, distributors, attempts; and the server's own few rows."""
+"""Tables of running workflows: runs, distributors, attempts; and the few rows of the server itself."""
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from typing import Final
 
-from jobmon.server.models.types import Base, BigId, Key, Letter, LongText, Name, Time
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, Table, UniqueConstraint, text
 
+from jobmon.server.models.types import BigId, Letter, LongText, Name, Time, metadata
 
-class WorkflowRun(Base):
-    """One start or resume. `bound_at`: when everything was recorded, None if that never happened."""
+#: A start or resume. `bound_at`: when everything was recorded, None if that never happened.
+#: `end_reason`: an `EndReason`, if the status does not tell why the run ended.
+#: `parent_task_instance_id`: the attempt whose command started the run; its cores are lent to the run while it is
+#: active.
+workflow_run: Final = Table(
+    "workflow_run",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), index=True, nullable=False),
+    Column("request_key", Name, unique=True, nullable=False),
+    Column("user_name", Name, nullable=False),
+    Column("host", Name, nullable=False),
+    Column("pid", BigId, nullable=False),
+    Column("pid_start_time", Double, nullable=False),
+    Column("version", Name, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("bound_at", Time, nullable=True),
+    Column("report_by", Time, nullable=False),
+    Column("status", Letter, index=True, nullable=False),
+    Column("status_at", Time, nullable=False),
+    Column("end_reason", Name, nullable=True),
+    Column("parent_task_instance_id", BigId, nullable=True),
+    Index(
+        "ix_workflow_run_parent",
+        "parent_task_instance_id",
+        sqlite_where=text("parent_task_instance_id IS NOT NULL"),
+        postgresql_where=text("parent_task_instance_id IS NOT NULL"),
+    ),
+)
 
-    __tablename__ = "workflow_run"
-    id: Mapped[Key]
-    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"), index=True)
-    request_key: Mapped[Name] = mapped_column(unique=True)
-    user_name: Mapped[Name]
-    host: Mapped[Name]
-    pid: Mapped[int] = mapped_column(BigId)
-    pid_start_time: Mapped[float]
-    version: Mapped[Name]
-    created_at: Mapped[Time]
-    bound_at: Mapped[Time | None]
-    report_by: Mapped[Time]
-    status: Mapped[Letter] = mapped_column(index=True)
-    status_at: Mapped[Time]
+#: A registered distributor. The one with the highest epoch of a workflow may launch.
+distributor: Final = Table(
+    "distributor",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), nullable=False),
+    Column("workflow_run_id", BigId, ForeignKey("workflow_run.id"), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("request_key", Name, unique=True, nullable=False),
+    Column("host", Name, nullable=False),
+    Column("pid", BigId, nullable=False),
+    Column("pid_start_time", Double, nullable=False),
+    Column("registered_at", Time, nullable=False),
+    Column("seen_at", Time, nullable=False),
+    UniqueConstraint("workflow_id", "epoch"),
+)
 
+#: Attempts of one array with one request, launched together. `number` is unique in the workflow.
+#:
+#: `request_key` is that of the request that took it, so that the response can be repeated. `host`: the machine of the
+#: distributor that took it, if the commands run on that machine; None: any later distributor may adopt it. `reason`:
+#: why its tasks share jobs, or do not; None: they cannot, or it was recorded by an earlier version.
+batch: Final = Table(
+    "batch",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("array_id", BigId, ForeignKey("task_array.id"), nullable=False),
+    Column("task_resources_id", BigId, ForeignKey("task_resources.id"), nullable=False),
+    Column("request_key", Name, index=True, nullable=True),
+    Column("launched_at", Time, nullable=False),
+    Column("host", Name, nullable=True),
+    Column("reason", LongText, nullable=True),
+    UniqueConstraint("workflow_id", "number"),
+)
 
-class Distributor(Base):
-    """A distributor that registered. The highest epoch of a workflow is the one that may launch."""
+#: A batch whose jobs take its attempts from the server in the order of their steps: those before `taken` are taken.
+#:
+#: `mode`: a `core.packing.Mode`. `size` grows when pilots add attempts that became ready later. `submitted`: its
+#: distributor has reported the submission.
+packed_batch: Final = Table(
+    "packed_batch",
+    metadata,
+    Column("batch_id", BigId, ForeignKey("batch.id"), primary_key=True, autoincrement=False),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), index=True, nullable=False),
+    Column("mode", Name, nullable=False),
+    Column("jobs", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("runtime_seconds", Double, nullable=True),
+    Column("size", Integer, nullable=False),
+    Column("taken", Integer, nullable=False),
+    Column("submitted", Boolean, nullable=False),
+)
 
-    __tablename__ = "distributor"
-    __table_args__ = (UniqueConstraint("workflow_id", "epoch"),)
-    id: Mapped[Key]
-    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"))
-    workflow_run_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow_run.id"))
-    epoch: Mapped[int]
-    request_key: Mapped[Name] = mapped_column(unique=True)
-    host: Mapped[Name]
-    pid: Mapped[int] = mapped_column(BigId)
-    pid_start_time: Mapped[float]
-    registered_at: Mapped[Time]
-    seen_at: Mapped[Time]
+#: A job of a packed batch. `handed_out`: the attempts of its last request (JSON, IDs), with `request_key`.
+packed_job: Final = Table(
+    "packed_job",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("batch_id", BigId, ForeignKey("batch.id"), nullable=False),
+    Column("distributor_id", Name, nullable=False),
+    Column("host", Name, nullable=True),
+    Column("started_at", Time, nullable=True),
+    Column("ended_at", Time, nullable=True),
+    Column("request_key", Name, nullable=True),
+    Column("handed_out", LongText, nullable=True),
+    UniqueConstraint("batch_id", "distributor_id"),
+)
 
+#: A process that runs commands on its host. The attempts that it claimed belong to it (`task_instance.agent_id`).
+#:
+#: `status`: an `AgentStatus`. It is lost after `report_by`. `last_key`: of its newest request that claimed attempts.
+agent: Final = Table(
+    "agent",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), index=True, nullable=False),
+    Column("workflow_run_id", BigId, ForeignKey("workflow_run.id"), nullable=False),
+    Column("cluster_id", BigId, ForeignKey("cluster.id"), nullable=False),
+    Column("scope", Name, nullable=False),
+    Column("host", Name, nullable=False),
+    Column("boot_id", Name, nullable=False),
+    Column("pid", BigId, nullable=False),
+    Column("pid_start_time", Double, nullable=False),
+    Column("request_key", Name, unique=True, nullable=False),
+    Column("status", Letter, index=True, nullable=False),
+    Column("registered_at", Time, nullable=False),
+    Column("seen_at", Time, nullable=False),
+    Column("report_by", Time, nullable=False),
+    Column("last_key", Integer, nullable=False),
+)
 
-class Batch(Base):
-    """Attempts of one array with one request, launched together. `number` is unique in the workflow.
+#: An attempt: where and when it ran, how it ended, what it used. `number` counts from 1 within its task.
+#:
+#: `agent_id`: the agent that claimed it, by its request `claim_key`; None: it belongs to a distributor, or is not
+#: claimed yet. An agent's attempts have no `report_by`: that of the agent counts.
+#: `revision`: that of the task when it was queued. `queued_stamp`, `ended_stamp`: the logical times at which it was
+#: queued and succeeded; None in attempts that are older than these columns.
+task_instance: Final = Table(
+    "task_instance",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("task_id", BigId, ForeignKey("task.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("workflow_run_id", BigId, ForeignKey("workflow_run.id"), nullable=False),
+    Column("cluster_id", BigId, ForeignKey("cluster.id"), nullable=False),
+    Column("task_resources_id", BigId, ForeignKey("task_resources.id"), nullable=False),
+    Column("batch_id", BigId, ForeignKey("batch.id"), nullable=True),
+    Column("array_step_id", Integer, nullable=True),
+    Column("distributor_id", Name, nullable=True),
+    Column("status", Letter, nullable=False),
+    Column("queued_at", Time, nullable=False),
+    Column("launched_at", Time, nullable=True),
+    Column("started_at", Time, nullable=True),
+    Column("ended_at", Time, nullable=True),
+    Column("report_by", Time, nullable=True),
+    Column("cause", Name, nullable=True),
+    Column("charged", Boolean, nullable=False),
+    Column("host", Name, nullable=True),
+    Column("pid", BigId, nullable=True),
+    Column("exit_code", Integer, nullable=True),
+    Column("exit_signal", Integer, nullable=True),
+    Column("error", LongText, nullable=True),
+    Column("stdout", LongText, nullable=True),
+    Column("stderr", LongText, nullable=True),
+    Column("wallclock_seconds", Double, nullable=True),
+    Column("cpu_seconds", Double, nullable=True),
+    Column("max_rss_bytes", BigId, nullable=True),
+    Column("read_bytes", BigId, nullable=True),
+    Column("written_bytes", BigId, nullable=True),
+    Column("pending_reason", LongText, nullable=True),
+    Column("agent_id", BigId, nullable=True),
+    Column("claim_key", Integer, nullable=True),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    Column("queued_stamp", Time, nullable=True),
+    Column("ended_stamp", Time, nullable=True),
+    UniqueConstraint("task_id", "number"),
+    Index("ix_task_instance_launch", "workflow_run_id", "status", "cluster_id", "id"),
+    Index("ix_task_instance_batch", "batch_id", "array_step_id"),
+)
 
-    `request_key` is that of the request that took it, so that its answer can be given again. `host`: the machine of
-    the distributor that took it, where its commands run on that very machine; None: whoever comes next may see to it.
-    """
+#: The end of an attempt's output, if there was any.
+log_tail: Final = Table(
+    "log_tail",
+    metadata,
+    Column("task_instance_id", BigId, ForeignKey("task_instance.id"), primary_key=True),
+    Column("text", LongText, nullable=False),
+)
 
-    __tablename__ = "batch"
-    __table_args__ = (UniqueConstraint("workflow_id", "number"),)
-    id: Mapped[Key]
-    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"))
-    number: Mapped[int]
-    array_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_array.id"))
-    task_resources_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_resources.id"))
-    request_key: Mapped[Name | None] = mapped_column(index=True)
-    launched_at: Mapped[Time]
-    host: Mapped[Name | None]
+#: Actions of users and the reaper. `principal`: whose credential was used (None: in old entries). `details` is JSON.
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("at", Time, index=True, nullable=False),
+    Column("actor", Name, nullable=False),
+    Column("action", Name, nullable=False),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), index=True, nullable=True),
+    Column("details", LongText, nullable=False),
+    Column("principal", Name, nullable=True),
+)
 
+#: The holder of a role that only one server process may have, and until when.
+lease: Final = Table(
+    "lease",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("holder", Name, nullable=False),
+    Column("expires_at", Time, nullable=False),
+)
 
-class PackedBatch(Base):
-    """A batch whose jobs take its attempts from the server, in the order of their steps: those before `taken` are.
+#: Cores of a shared pool that one holder may use; see `server.slots`. A row changes only when the share does.
+#:
+#: The holder is an agent of the workflow, or its distributor (`agent_id` 0).
+#: `version` counts the grants; `held` is what the holder may be using until it confirms a smaller grant. `wanted` and
+#: `head` are its latest request; `since` is when it last received enough, or began to wait for it.
+slot_lease: Final = Table(
+    "slot_lease",
+    metadata,
+    Column("pool", Name, primary_key=True),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), primary_key=True, autoincrement=False, index=True),
+    Column("agent_id", BigId, primary_key=True, autoincrement=False),
+    Column("total", Double, nullable=False),
+    Column("granted", Double, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("held", Double, nullable=False),
+    Column("wanted", Double, nullable=False),
+    Column("head", Double, nullable=False),
+    Column("since", Time, nullable=False),
+)
 
-    `mode`: a `core.packing.Mode`. `size` grows when pilots add to it what became ready later. `submitted`: its
-    distributor told of that.
-    """
+#: Which distributor polls a cluster for all distributors of this server, and the last view; see `usecases.watching`.
+#:
+#: One row per `scope`: whose jobs its distributors can see, e.g. a user's.
+#:
+#: `holder` is polling, since `began_at`, until `expires_at` at most. The poll for `view` (None: no other distributor
+#: wanted it) began at `looked_at` and covers completed jobs from `view_since` (seconds) on. `problem`: why the last
+#: poll failed; since `problem_at`. `participants` is JSON: which distributors want views, from when on, and until when
+#: they count.
+cluster_watch: Final = Table(
+    "cluster_watch",
+    metadata,
+    Column("cluster_id", BigId, ForeignKey("cluster.id"), primary_key=True, autoincrement=False),
+    Column("scope", Name, primary_key=True),
+    Column("holder", Name, nullable=True),
+    Column("began_at", Time, nullable=False),
+    Column("expires_at", Time, nullable=False),
+    Column("number", BigId, nullable=False),
+    Column("looked_at", Time, nullable=False),
+    Column("view", LongText, nullable=True),
+    Column("view_since", Double, nullable=False),
+    Column("problem", LongText, nullable=False),
+    Column("problem_at", Time, nullable=True),
+    Column("participants", LongText, nullable=False),
+)
 
-    __tablename__ = "packed_batch"
-    batch_id: Mapped[int] = mapped_column(BigId, ForeignKey("batch.id"), primary_key=True, autoincrement=False)
-    workflow_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow.id"), index=True)
-    mode: Mapped[Name]
-    jobs: Mapped[int]
-    width: Mapped[int]
-    runtime_seconds: Mapped[float | None]
-    size: Mapped[int]
-    taken: Mapped[int]
-    submitted: Mapped[bool]
+#: Why the distributor of a workflow cannot launch on a cluster now, as reported by the distributor.
+#:
+#: `text` has been the case since `since`; the last try was at `tried_at`, the next is at `next_at`; `waiting` attempts
+#: wait. The problem arose at the logical time `stamp`.
+launch_problem: Final = Table(
+    "launch_problem",
+    metadata,
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), primary_key=True, autoincrement=False),
+    Column("cluster_id", BigId, ForeignKey("cluster.id"), primary_key=True, autoincrement=False),
+    Column("text", LongText, nullable=False),
+    Column("since", Time, nullable=False),
+    Column("tried_at", Time, nullable=False),
+    Column("next_at", Time, nullable=False),
+    Column("waiting", Integer, nullable=False),
+    Column("stamp", Time, nullable=False),
+)
 
+#: One row: a random word that distinguishes submissions of this server from those of others.
+server_identity: Final = Table(
+    "server_identity",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=False),
+    Column("word", Name, nullable=False),
+)
 
-class PackedJob(Base):
-    """A job of a packed batch. `handed_out`: what it took last (JSON, ids), with `request_key`."""
-
-    __tablename__ = "packed_job"
-    __table_args__ = (UniqueConstraint("batch_id", "distributor_id"),)
-    id: Mapped[Key]
-    batch_id: Mapped[int] = mapped_column(BigId, ForeignKey("batch.id"))
-    distributor_id: Mapped[Name]
-    host: Mapped[Name | None]
-    started_at: Mapped[Time | None]
-    ended_at: Mapped[Time | None]
-    request_key: Mapped[Name | None]
-    handed_out: Mapped[LongText | None]
-
-
-class TaskInstance(Base):
-    """One attempt: who ran it where and when, how it ended, what it used. `number` counts from 1 within its task."""
-
-    __tablename__ = "task_instance"
-    __table_args__ = (
-        UniqueConstraint("task_id", "number"),
-        Index("ix_task_instance_launch", "workflow_run_id", "status", "cluster_id", "id"),
-        Index("ix_task_instance_batch", "batch_id", "array_step_id"),
-    )
-    id: Mapped[Key]
-    task_id: Mapped[int] = mapped_column(BigId, ForeignKey("task.id"))
-    number: Mapped[int]
-    workflow_run_id: Mapped[int] = mapped_column(BigId, ForeignKey("workflow_run.id"))
-    cluster_id: Mapped[int] = mapped_column(BigId, ForeignKey("cluster.id"))
-    task_resources_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_resources.id"))
-    batch_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("batch.id"))
-    array_step_id: Mapped[int | None]
-    distributor_id: Mapped[Name | None]
-    status: Mapped[Letter]
-    queued_at: Mapped[Time]
-    launched_at: Mapped[Time | None]
-    started_at: Mapped[Time | None]
-    ended_at: Mapped[Time | None]
-    report_by: Mapped[Time | None]
-    cause: Mapped[Name | None]
-    charged: Mapped[bool]
-    host: Mapped[Name | None]
-    pid: Mapped[int | None] = mapped_column(BigId)
-    exit_code: Mapped[int | None]
-    exit_signal: Mapped[int | None]
-    error: Mapped[LongText | None]
-    stdout: Mapped[LongText | None]
-    stderr: Mapped[LongText | None]
-    wallclock_seconds: Mapped[float | None]
-    cpu_seconds: Mapped[float | None]
-    max_rss_bytes: Mapped[int | None] = mapped_column(BigId)
-    read_bytes: Mapped[int | None] = mapped_column(BigId)
-    written_bytes: Mapped[int | None] = mapped_column(BigId)
-    pending_reason: Mapped[LongText | None]
-
-
-class LogTail(Base):
-    """The end of an attempt's output, where there was any."""
-
-    __tablename__ = "log_tail"
-    task_instance_id: Mapped[int] = mapped_column(BigId, ForeignKey("task_instance.id"), primary_key=True)
-    text: Mapped[LongText]
-
-
-class Audit(Base):
-    """What people and the reaper did. `details` is JSON."""
-
-    __tablename__ = "audit"
-    id: Mapped[Key]
-    at: Mapped[Time] = mapped_column(index=True)
-    actor: Mapped[Name]
-    action: Mapped[Name]
-    workflow_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("workflow.id"), index=True)
-    details: Mapped[LongText]
-
-
-class Lease(Base):
-    """Who may do what only one server process may do, and until when."""
-
-    __tablename__ = "lease"
-    name: Mapped[Name] = mapped_column(primary_key=True)
-    holder: Mapped[Name]
-    expires_at: Mapped[Time]
-
-
-class SlotLease(Base):
-    """Cores of a shared pool that a workflow may use; see `server.slots`. A row changes only when its share does.
-
-    `version` counts the grants; `held` is what the workflow may be using until it confirms a smaller grant. `wanted`
-    and `head` are what it asked for last, `since` is when it was last given enough, or began to wait for it.
-    """
-
-    __tablename__ = "slot_lease"
-    pool: Mapped[Name] = mapped_column(primary_key=True)
-    workflow_id: Mapped[int] = mapped_column(
-        BigId, ForeignKey("workflow.id"), primary_key=True, autoincrement=False, index=True
-    )
-    total: Mapped[float]
-    granted: Mapped[float]
-    version: Mapped[int]
-    held: Mapped[float]
-    wanted: Mapped[float]
-    head: Mapped[float]
-    since: Mapped[Time]
-
-
-class ClusterWatch(Base):
-    """Who looks at a cluster for all distributors of this server, and what was seen last; see `usecases.watching`.
-
-    One row for each `scope`: whose jobs those who look can see, e.g. a user's.
-
-    `holder` looks now, since `began_at`, until `expires_at` at most. `view` (None: nobody else wanted it) was begun at
-    `looked_at` and has the endings from `view_since` (seconds) on. `problem`: why there was none at the last look;
-    since `problem_at`. `participants` is JSON: who wants to know, from when on, and until when that holds.
-    """
-
-    __tablename__ = "cluster_watch"
-    cluster_id: Mapped[int] = mapped_column(BigId, ForeignKey("cluster.id"), primary_key=True, autoincrement=False)
-    scope: Mapped[Name] = mapped_column(primary_key=True)
-    holder: Mapped[Name | None]
-    began_at: Mapped[Time]
-    expires_at: Mapped[Time]
-    number: Mapped[int] = mapped_column(BigId)
-    looked_at: Mapped[Time]
-    view: Mapped[LongText | None]
-    view_since: Mapped[float]
-    problem: Mapped[LongText]
-    problem_at: Mapped[Time | None]
-    participants: Mapped[LongText]
-
-
-class ServerIdentity(Base):
-    """One row: a random word by which submissions for this server are told from those for others."""
-
-    __tablename__ = "server_identity"
-    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    word: Mapped[Name]
-
-
-class LogicalClock(Base):
-    """One row: the last stamp that was given to a change."""
-
-    __tablename__ = "logical_clock"
-    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
-    stamp: Mapped[Time]
+#: One row: the last stamp that was assigned to a change.
+logical_clock: Final = Table(
+    "logical_clock",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=False),
+    Column("stamp", Time, nullable=False),
+)

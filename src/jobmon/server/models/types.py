@@ -1,19 +1,15 @@
-"""How the columns are stored: 64-bit ids; times as microseconds since 1970 in UTC.
+"""How columns are stored: IDs with 64 bits; times as microseconds since 1970 in UTC.
 
 A time is an integer in every database, because integers compare, index and add the same everywhere (the logical clock
-adds one microsecond), and cost a tenth of a text to read. In Python the declarative models show aware datetimes.
+adds one microsecond), and cost a tenth as much to read as text.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Final
 
-from sqlalchemy import BigInteger, Integer, MetaData, String, Text, TypeDecorator
-from sqlalchemy.orm import DeclarativeBase, mapped_column
-
-if TYPE_CHECKING:
-    from sqlalchemy import Dialect
+from sqlalchemy import BigInteger, Integer, MetaData, String, Text
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -25,44 +21,29 @@ def to_microseconds(time: datetime) -> int:
 
 
 def to_datetime(microseconds: int) -> datetime:
-    """Return the aware time of a stored one."""
+    """Return the aware time of a stored time."""
     return EPOCH + timedelta(microseconds=microseconds)
 
 
-class UtcMicroseconds(TypeDecorator[datetime]):
-    """An aware datetime, stored as a 64-bit count of microseconds."""
+#: Key in the `info` of an index that exists only in one dialect: the name of that dialect.
+DIALECT: Final = "dialect"
 
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """To the database."""
-        return None if value is None else to_microseconds(value)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """From the database."""
-        return None if value is None else to_datetime(value)
-
-
-#: SQLite counts rows by itself only in a column that is called INTEGER; there it has 64 bits too.
+#: SQLite generates IDs only in a column of type INTEGER, which has 64 bits there.
 BigId: Final = BigInteger().with_variant(Integer(), "sqlite")
 
-Key = Annotated[int, mapped_column(BigId, primary_key=True, autoincrement=True)]
-Hash = Annotated[str, mapped_column(String(64))]
-Name = Annotated[str, mapped_column(String(255))]
-Letter = Annotated[str, mapped_column(String(1))]
-LongText = Annotated[str, mapped_column(Text)]
-Time = Annotated[datetime, mapped_column(UtcMicroseconds)]
+Hash: Final = String(64)
+Name: Final = String(255)
+Letter: Final = String(1)
+LongText: Final = Text()
+#: Microseconds since 1970 in UTC.
+Time: Final = BigInteger()
 
-
-class Base(DeclarativeBase):
-    """All tables. Constraints have names, so that migrations can change them in every database."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
+#: All tables. Constraints have names, so that migrations can change them in every database.
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)

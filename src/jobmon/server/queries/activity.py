@@ -1,96 +1,150 @@
-"""Whether the server is needed."""
+"""Determine whether the server is needed, and by which processes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import func, select
+
 from jobmon.core.wire.server import User, UsersResponse
-from jobmon.server.transitions import FINAL_RUNS, TAKEN
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
+from jobmon.server.models import agent, batch, distributor, task_instance, workflow_run
+from jobmon.server.sql import any_of, param, statement
+from jobmon.server.transitions import LIVE_AGENTS, TAKEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Select
+
     from jobmon.server.sql import Session
 
-#: So many clients and as many distributors are named.
+#: Maximum number of clients, of distributors and of agents in one response.
 USERS_SHOWN_MAX: Final = 100
-#: A distributor that was not heard of for so long counts as silent.
+#: A distributor or agent that has not been seen for this long counts as silent.
 SILENT_MICROSECONDS: Final = 90 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What lives, and how much is stored (None: this database does not say)."""
+    """Active runs, live attempts and the size of the database (None: unknown)."""
 
     runs: int
     attempts: int
     database_bytes: int | None
 
 
+r, ti, d, a = workflow_run.c, task_instance.c, distributor.c, agent.c
+_IS_HEARD: Final = (IS_ACTIVE_RUN, r.report_by > param("now"))
+#: An agent's attempts share its deadline.
+_IS_TAKEN: Final = (ti.status.in_(TAKEN), func.coalesce(a.report_by, ti.report_by) > param("now"))
+_ATTEMPTS: Final = ATTEMPTS_OF_WORKFLOW.outerjoin(agent, a.id == ti.agent_id)
+
+
+@statement
+def _count_runs() -> Select[Any]:
+    return select(func.count()).select_from(workflow_run).where(*_IS_HEARD)
+
+
+@statement
+def _count_attempts() -> Select[Any]:
+    """Select the number of live attempts of active runs."""
+    return select(func.count()).select_from(_ATTEMPTS).where(IS_ACTIVE_RUN, *_IS_TAKEN)
+
+
+@statement
+def _some_run() -> Select[Any]:
+    return select(r.id).where(*_IS_HEARD).limit(1)
+
+
+@statement
+def _some_attempt() -> Select[Any]:
+    """Select a live attempt of any run: attempts may outlive their run."""
+    return select(ti.id).select_from(_ATTEMPTS).where(*_IS_TAKEN).limit(1)
+
+
+@statement
+def _some_run_of() -> Select[Any]:
+    return select(r.id).where(*_IS_HEARD, any_of(r.id, "runs")).limit(1)
+
+
+@statement
+def _some_attempt_elsewhere() -> Select[Any]:
+    """Select a live attempt that neither an agent nor a distributor is running on its own machine."""
+    found = ATTEMPTS_OF_WORKFLOW.join(batch, batch.c.id == ti.batch_id)
+    return (
+        select(ti.id)
+        .select_from(found)
+        .where(
+            *(ti.status.in_(TAKEN), ti.report_by > param("now"), ti.agent_id.is_(None), batch.c.host.is_(None)),
+        )
+        .limit(1)
+    )
+
+
+@statement
+def _clients() -> Select[Any]:
+    """Select the clients of active runs, newest first."""
+    return (
+        select(r.workflow_id, r.id, r.host, r.pid, r.pid_start_time, r.report_by)
+        .where(IS_ACTIVE_RUN)
+        .order_by(r.id.desc())
+        .limit(param("most"))
+    )
+
+
+@statement
+def _distributors() -> Select[Any]:
+    """Select the distributors that registered last."""
+    return (
+        select(d.workflow_id, d.workflow_run_id, d.host, d.pid, d.pid_start_time, d.seen_at)
+        .order_by(d.id.desc())
+        .limit(param("most"))
+    )
+
+
+@statement
+def _agents() -> Select[Any]:
+    """Select the agents that registered last."""
+    return (
+        select(a.workflow_id, a.workflow_run_id, a.host, a.pid, a.pid_start_time, a.seen_at)
+        .where(a.status.in_(LIVE_AGENTS))
+        .order_by(a.id.desc())
+        .limit(param("most"))
+    )
+
+
 def activity(session: Session, now: int) -> Activity:
-    """Count what shows signs of life."""
-    runs = session.value(
-        "SELECT COUNT(*) FROM workflow_run WHERE status NOT IN (:final...) AND report_by > :now",
-        final=FINAL_RUNS,
-        now=now,
+    """Count runs and attempts that are not overdue, and return the size of the database."""
+    return Activity(
+        runs=session.value(_count_runs, now=now),
+        attempts=session.value(_count_attempts, now=now),
+        database_bytes=session.database_bytes(),
     )
-    attempts = session.value(
-        """
-        SELECT COUNT(*) FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-        WHERE r.status NOT IN (:final...) AND ti.status IN (:taken...) AND ti.report_by > :now
-        """,
-        final=FINAL_RUNS,
-        taken=TAKEN,
-        now=now,
-    )
-    size = None
-    if session.dialect == "sqlite":
-        size = session.value("PRAGMA page_count") * session.value("PRAGMA page_size")
-    return Activity(runs, attempts, size)
 
 
 def is_anything_alive(session: Session, now: int) -> bool:
-    """Say whether a run or an attempt showed a sign of life that still counts."""
-    run = session.value(
-        "SELECT id FROM workflow_run WHERE status NOT IN (:final...) AND report_by > :now LIMIT 1",
-        final=FINAL_RUNS,
-        now=now,
-    )
-    if run is not None:
-        return True
-    attempt = session.value(
-        """
-        SELECT ti.id FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-        WHERE ti.status IN (:taken...) AND ti.report_by > :now LIMIT 1
-        """,
-        taken=TAKEN,
-        now=now,
-    )
-    return attempt is not None
+    """Return whether there is a run or an attempt that is not overdue."""
+    return any(session.value(found, now=now) is not None for found in (_some_run, _some_attempt))
+
+
+def is_needed_elsewhere(session: Session, now: int, runs: set[int] | None) -> bool:
+    """Return whether one of these runs (None: any run) is not overdue, or an attempt is live on another host."""
+    some_run = session.value(_some_run, now=now) if runs is None else None
+    if runs:
+        some_run = session.value(_some_run_of, now=now, runs=runs)
+    return some_run is not None or session.value(_some_attempt_elsewhere, now=now) is not None
 
 
 def users(session: Session, now: int) -> UsersResponse:
-    """Name the clients of runs that are not final, and the distributors that registered last."""
-    clients = session.rows(
-        """
-        SELECT workflow_id, id, host, pid, pid_start_time, report_by FROM workflow_run
-        WHERE status NOT IN (:final...) ORDER BY id DESC LIMIT :most
-        """,
-        final=FINAL_RUNS,
-        most=USERS_SHOWN_MAX,
-    )
-    distributors = session.rows(
-        """
-        SELECT workflow_id, workflow_run_id, host, pid, pid_start_time, seen_at FROM distributor
-        ORDER BY id DESC LIMIT :most
-        """,
-        most=USERS_SHOWN_MAX,
-    )
+    """Return the clients of active runs, and the distributors and agents that registered last."""
+    clients = session.rows(_clients, most=USERS_SHOWN_MAX)
+    distributors = session.rows(_distributors, most=USERS_SHOWN_MAX)
     found = [_user("client", row, row[5] < now) for row in clients]
-    return UsersResponse(
-        users=found + [_user("distributor", r, r[5] + SILENT_MICROSECONDS < now) for r in distributors]
-    )
+    found += [_user("distributor", row, row[5] + SILENT_MICROSECONDS < now) for row in distributors]
+    agents = session.rows(_agents, most=USERS_SHOWN_MAX)
+    return UsersResponse(users=found + [_user("agent", row, row[5] + SILENT_MICROSECONDS < now) for row in agents])
 
 
 def _user(part: str, row: Sequence[Any], is_silent: bool) -> User:

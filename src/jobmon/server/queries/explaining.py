@@ -1,13 +1,16 @@
-"""Gathers the situation of a task or a workflow; what follows from it is said by `core.reasons`."""
+"""Read the situation of a task or a workflow, from which `core.reasons` infers why it does not run."""
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.core import packing, reasons
-from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, TaskStatus
+from sqlalchemy import BigInteger, cast, func, select, union_all
+
+from jobmon.core import fsm, packing, reasons
+from jobmon.core.constants import TaskStatus
+from jobmon.core.texts import number_of
 from jobmon.core.wire.monitoring import (
     DependenciesResponse,
     Neighbour,
@@ -15,54 +18,52 @@ from jobmon.core.wire.monitoring import (
     TaskExplanation,
     WorkflowExplanation,
 )
+from jobmon.server.counting import counts_by_array
+from jobmon.server.joins import IS_ACTIVE_RUN
+from jobmon.server.models import (
+    agent,
+    batch,
+    cluster,
+    cluster_watch,
+    dag_node,
+    distributor,
+    packed_batch,
+    packed_job,
+    slot_lease,
+    task,
+    task_array,
+    task_instance,
+    upstream_set_member,
+    workflow,
+    workflow_run,
+)
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue, NotFound
-from jobmon.server.queries import graph
-from jobmon.server.transitions import FINAL_RUNS, QUEUING_RUNS
+from jobmon.server.queries import graph, launch_problems
+from jobmon.server.sql import any_of, param, statement, unindexed
+from jobmon.server.transitions import QUEUING_RUNS, TAKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from sqlalchemy import Select
+
     from jobmon.server.sql import Session
 
 NEIGHBOURS_MAX: Final = 10_000
-_UNMET: Final = [status.value for status in TaskStatus if status is not TaskStatus.DONE]
+_UNMET: Final = [status.value for status in TaskStatus if status not in fsm.SETTLED]
 
-#: The sets in which a task is that failed for good, and those of all that lie behind them.
-BLOCKED_SETS: Final = """
-WITH RECURSIVE blocked(set_id) AS (
-    SELECT m.upstream_set_id FROM task t JOIN upstream_set_member m ON m.node_id = t.node_id
-    JOIN upstream_set s ON s.id = m.upstream_set_id WHERE t.workflow_id = :workflow AND t.status = :fatal
-    AND s.dag_id = :dag
-    UNION
-    SELECT m.upstream_set_id FROM blocked b JOIN dag_node n ON n.upstream_set_id = b.set_id
-    JOIN upstream_set_member m ON m.node_id = n.node_id
-    JOIN upstream_set s ON s.id = m.upstream_set_id WHERE s.dag_id = :dag
-)
-"""
-_BLOCKED_COUNT: Final = f"""
-{BLOCKED_SETS}
-SELECT COUNT(*) FROM task t WHERE t.workflow_id = :workflow AND t.status NOT IN (:ended...) AND t.node_id IN (
-    SELECT n.node_id FROM dag_node n WHERE n.upstream_set_id IN (SELECT set_id FROM blocked))
-"""
-# Upwards from a node, but only where something before it failed: a large DAG is not read for a few failures.
-_FAILED_BEFORE: Final = f"""
-{BLOCKED_SETS}, before(set_id) AS (
-    SELECT n.upstream_set_id FROM dag_node n
-    WHERE n.node_id = :node AND +n.upstream_set_id IN (SELECT set_id FROM blocked)
-    UNION
-    SELECT n.upstream_set_id FROM before b JOIN upstream_set_member m ON m.upstream_set_id = b.set_id
-    JOIN dag_node n ON n.node_id = m.node_id WHERE +n.upstream_set_id IN (SELECT set_id FROM blocked)
-)
-SELECT t.id, t.name, t.status FROM task t WHERE t.workflow_id = :workflow AND t.status = :fatal AND t.node_id IN (
-    SELECT m.node_id FROM upstream_set_member m WHERE m.upstream_set_id IN (SELECT set_id FROM before))
-ORDER BY +t.id LIMIT :most
-"""
+t, w, a = task.c, workflow.c, task_array.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
-    """The server's time, microseconds, and how long a distributor may be silent."""
+    """The time at which the situation is judged.
+
+    Args:
+        time: the server's time, microseconds since 1970 in UTC.
+        silence_seconds: how long a distributor may be silent.
+    """
 
     time: int
     silence_seconds: float
@@ -70,24 +71,31 @@ class Now:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DependenciesQuery:
-    """How many on each side."""
+    """Maximum number of tasks to return on each side."""
 
     limit: int = 1_000
 
 
-def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
-    """Say why a task does not run."""
-    row = session.row(
-        """
-        SELECT t.name, t.status, t.num_attempts, t.max_attempts, t.workflow_id, t.node_id, t.array_id, w.dag_id
-        FROM task t JOIN workflow w ON w.id = t.workflow_id WHERE t.id = :id
-        """,
-        id=task_id,
+@statement
+def _task() -> Select[Any]:
+    return (
+        select(t.name, t.status, t.num_attempts, t.max_attempts, t.workflow_id, t.node_id, t.array_id, w.dag_id, t.held)
+        .join_from(task, workflow, w.id == t.workflow_id)
+        .where(t.id == param("id"))
     )
+
+
+def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
+    """Explain why a task does not run.
+
+    Raises:
+        NotFound: there is no such task.
+    """
+    row = session.row(_task, id=task_id)
     if row is None:
         raise NotFound.of("task", task_id)
-    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id = row
-    waits = status in reasons.QUEUEABLE
+    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held = row
+    waits = status in fsm.QUEUEABLE
     unmet_counts = graph.neighbour_counts(session, workflow_id, node_id, "upstream") if waits else {}
     unmet_count = sum(count for letter, count in unmet_counts.items() if letter != TaskStatus.DONE)
     unmet = _unmet(session, workflow_id, node_id) if unmet_count else []
@@ -103,8 +111,9 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
         unmet_count=unmet_count,
         fatal=_named(fatal),
         fatal_count=len(fatal),
-        newest=_newest(session, task_id),
+        newest=_newest(session, task_id, _launch_problems(session, workflow_id)),
         cores=_cores(session, workflow_id),
+        is_held=is_held,
     )
     return TaskExplanation(
         task_id=task_id,
@@ -141,38 +150,71 @@ def _unmet(session: Session, workflow_id: int, node_id: int) -> list[Neighbour]:
     return _neighbours(graph.neighbours(session, workflow_id, node_id, "upstream", most, _UNMET))
 
 
-def _failed_before(session: Session, workflow_id: int, dag_id: int, node_id: int) -> list[Neighbour]:
-    """Return the tasks before a node, however far, that failed for good."""
-    rows: list[tuple[Any, ...]] = session.rows(
-        _FAILED_BEFORE,
-        workflow=workflow_id,
-        dag=dag_id,
-        node=node_id,
-        fatal=TaskStatus.ERROR_FATAL.value,
-        most=NEIGHBOURS_MAX,
+@statement
+def _failed_upstream() -> Select[Any]:
+    """Select all tasks upstream of a node, at any distance, that failed permanently.
+
+    It follows only sets with a failure upstream: a large DAG is not read for a few failures.
+    """
+    n, m = dag_node.c, upstream_set_member.c
+    is_blocked = unindexed(n.upstream_set_id).in_(select(graph.blocked_sets().c.set_id))
+    own = select(n.upstream_set_id.label("set_id")).where(n.node_id == param("node"), is_blocked)
+    above = own.cte("above", recursive=True)
+    upwards = above.join(upstream_set_member, m.upstream_set_id == above.c.set_id).join(
+        dag_node, n.node_id == m.node_id
     )
+    above = above.union(select(n.upstream_set_id).select_from(upwards).where(is_blocked))
+    nodes = select(m.node_id).where(m.upstream_set_id.in_(select(above.c.set_id)))
+    return (
+        select(t.id, t.name, t.status)
+        .where(
+            t.workflow_id == param("workflow"),
+            t.status == TaskStatus.ERROR_FATAL.value,
+            t.node_id.in_(nodes),
+        )
+        .order_by(unindexed(t.id))
+        .limit(param("most"))
+    )
+
+
+def _failed_before(session: Session, workflow_id: int, dag_id: int, node_id: int) -> list[Neighbour]:
+    rows = session.rows(_failed_upstream, workflow=workflow_id, dag=dag_id, node=node_id, most=NEIGHBOURS_MAX)
     return _neighbours((row[0], row[1], row[2]) for row in rows)
 
 
-def _run(session: Session, workflow_id: int, now: Now) -> reasons.Run:
-    status = session.value("SELECT status FROM workflow WHERE id = :id", id=workflow_id)
-    row = session.row(
-        """
-        SELECT status, host, pid, report_by FROM workflow_run
-        WHERE workflow_id = :id AND status NOT IN (:final...) ORDER BY id DESC LIMIT 1
-        """,
-        id=workflow_id,
-        final=FINAL_RUNS,
+_STATUS = statement(lambda: select(w.status).where(w.id == param("id")))
+
+
+@statement
+def _active_run() -> Select[Any]:
+    r = workflow_run.c
+    return (
+        select(r.status, r.host, r.pid, r.report_by)
+        .where(r.workflow_id == param("id"), IS_ACTIVE_RUN)
+        .order_by(r.id.desc())
+        .limit(1)
     )
-    cluster = _cluster(session, workflow_id)
+
+
+@statement
+def _distributor_seen_at() -> Select[Any]:
+    """Select when the process that launches attempts of a workflow, its distributor or an agent, was last seen."""
+    seen = union_all(
+        *(select(one.c.seen_at).where(one.c.workflow_id == param("id")) for one in (distributor, agent))
+    ).subquery("seen")
+    return select(func.max(seen.c.seen_at))
+
+
+def _run(session: Session, workflow_id: int, now: Now) -> reasons.Run:
+    status = session.value(_STATUS, id=workflow_id)
+    row = session.row(_active_run, id=workflow_id)
     if row is None:
-        return reasons.Run(workflow_id=workflow_id, workflow_status=status, cluster=cluster)
-    seen_at = session.value("SELECT MAX(seen_at) FROM distributor WHERE workflow_id = :id", id=workflow_id)
+        return reasons.Run(workflow_id=workflow_id, workflow_status=status)
+    seen_at = session.value(_distributor_seen_at, id=workflow_id)
     silent = None if seen_at is None else (now.time - seen_at) / 1e6
     return reasons.Run(
         workflow_id=workflow_id,
         workflow_status=status,
-        cluster=cluster,
         is_active=True,
         may_queue=row[0] in QUEUING_RUNS,
         is_overdue=row[3] < now.time,
@@ -182,40 +224,23 @@ def _run(session: Session, workflow_id: int, now: Now) -> reasons.Run:
     )
 
 
-def _cluster(session: Session, workflow_id: int) -> str:
-    """Return the cluster on which attempts of the workflow were launched; "": none, or several."""
-    rows = session.rows(
-        """
-        SELECT DISTINCT c.name FROM batch b JOIN task_resources r ON r.id = b.task_resources_id
-        JOIN queue q ON q.id = r.queue_id JOIN cluster c ON c.id = q.cluster_id
-        WHERE b.workflow_id = :id LIMIT 2
-        """,
-        id=workflow_id,
-    )
-    return str(rows[0][0]) if len(rows) == 1 else ""
+def _in_flight(counts: Mapping[str, int]) -> int:
+    return sum(number for status, number in counts.items() if status in fsm.IN_FLIGHT)
 
 
-def _in_flight(session: Session, workflow_id: int) -> Mapping[int, int]:
-    """Count the tasks in flight by array."""
-    return dict(
-        session.rows(
-            "SELECT array_id, COUNT(*) FROM task WHERE workflow_id = :id AND status IN (:flying...) GROUP BY array_id",
-            id=workflow_id,
-            flying=sorted(reasons.IN_FLIGHT),
-        )
+@statement
+def _limits_of_array() -> Select[Any]:
+    return (
+        select(w.max_concurrently_running, a.max_concurrently_running, a.name)
+        .join_from(task_array, workflow, w.id == a.workflow_id)
+        .where(a.id == param("id"))
     )
 
 
 def _limits(session: Session, workflow_id: int, array_id: int) -> reasons.Limits:
-    row = session.row(
-        """
-        SELECT w.max_concurrently_running, a.max_concurrently_running, a.name
-        FROM task_array a JOIN workflow w ON w.id = a.workflow_id WHERE a.id = :id
-        """,
-        id=array_id,
-    )
+    row = session.row(_limits_of_array, id=array_id)
     assert row is not None, "a task has an array"
-    flying = _in_flight(session, workflow_id)
+    flying = {number: _in_flight(found) for number, found in counts_by_array(session, workflow_id).items()}
     return reasons.Limits(
         workflow=row[0],
         in_flight=sum(flying.values()),
@@ -225,95 +250,180 @@ def _limits(session: Session, workflow_id: int, array_id: int) -> reasons.Limits
     )
 
 
-def _newest(session: Session, task_id: int) -> reasons.Newest | None:
-    row = session.row(
-        """
-        SELECT ti.status, c.name, ti.host, ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.distributor_id,
-               ti.cause, ti.error, ti.pending_reason, w.problem, ti.batch_id
-        FROM task_instance ti JOIN cluster c ON c.id = ti.cluster_id
-        LEFT JOIN cluster_watch w ON w.cluster_id = c.id
-        WHERE ti.task_id = :id ORDER BY ti.number DESC, w.problem DESC LIMIT 1
-        """,
-        id=task_id,
+def _launch_problems(session: Session, workflow_id: int) -> tuple[reasons.LaunchProblem, ...]:
+    """Return the problems that prevent the distributor of a workflow from launching."""
+    return tuple(
+        reasons.LaunchProblem(
+            cluster=one.cluster,
+            text=one.text,
+            tried_text=_moment(one.tried_at),
+            next_text=_moment(one.next_at),
+            waiting=one.waiting,
+        )
+        for one in launch_problems.of_workflow(session, workflow_id)
     )
+
+
+def _moment(time: int) -> str:
+    return f"{to_datetime(time):%Y-%m-%d %H:%M:%S} UTC"
+
+
+@statement
+def _newest_attempt() -> Select[Any]:
+    """Select the newest attempt of a task, with a problem of its cluster if any of its watches has one."""
+    ti, c, seen = task_instance.c, cluster.c, cluster_watch.c
+    joined = (
+        task_instance.join(cluster, c.id == ti.cluster_id)
+        .outerjoin(batch, batch.c.id == ti.batch_id)
+        .outerjoin(cluster_watch, seen.cluster_id == c.id)
+    )
+    return (
+        select(
+            *(ti.status, c.name, ti.host, ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.distributor_id),
+            *(ti.cause, ti.error, ti.pending_reason, seen.problem, ti.batch_id, batch.c.host, ti.agent_id),
+        )
+        .select_from(joined)
+        .where(ti.task_id == param("id"))
+        .order_by(ti.number.desc(), seen.problem.desc().nulls_last())
+        .limit(1)
+    )
+
+
+def _newest(session: Session, task_id: int, problems: Sequence[reasons.LaunchProblem]) -> reasons.Newest | None:
+    row = session.row(_newest_attempt, id=task_id)
     if row is None:
         return None
+    submission, is_packed = _submission(session, row[12])
     since = next(time for time in (row[6], row[5], row[4]) if time is not None)
     return reasons.Newest(
         status=row[0],
         cluster=row[1],
         place=f"{row[2]}, process {row[3]}" if row[2] and row[3] else row[2] or "",
-        since_text=f"{to_datetime(since):%Y-%m-%d %H:%M:%S} UTC",
+        since_text=_moment(since),
         distributor_id=row[7] or "",
         cause=row[8] or "",
         error=row[9] or "",
         pending_reason=row[10] or "",
         cluster_problem=row[11] or "",
-        submission=_submission(session, row[12]),
+        submission=submission,
+        is_submitted=bool(row[7] or row[13] or row[14] or is_packed),
+        launch_problem=next((one for one in problems if one.cluster == row[1]), None),
     )
 
 
-def _submission(session: Session, batch_id: int | None) -> str:
-    """Say how a batch was submitted, if its tasks share jobs."""
-    row = session.row(
-        """
-        SELECT p.mode, p.jobs, p.width, p.size, r.requested FROM packed_batch p JOIN batch b ON b.id = p.batch_id
-        JOIN task_resources r ON r.id = b.task_resources_id WHERE p.batch_id = :id
-        """,
-        id=batch_id,
+@statement
+def _submitted_batch() -> Select[Any]:
+    p, b = packed_batch.c, batch.c
+    return (
+        select(p.mode, p.jobs, p.width, p.size, b.reason)
+        .select_from(batch.outerjoin(packed_batch, p.batch_id == b.id))
+        .where(b.id == param("id"))
     )
-    if row is None:
-        return ""
-    was_asked = not packing.KEYS.isdisjoint(json.loads(row[4]))
-    return packing.told(row[0], row[1], row[2], row[3], was_asked=was_asked)
+
+
+def _submission(session: Session, batch_id: int | None) -> tuple[str, bool]:
+    """Describe how a batch was submitted, and why ("": not recorded); also return whether its tasks share jobs."""
+    row = session.row(_submitted_batch, id=batch_id) if batch_id is not None else None
+    if row is None or row[4] is None:
+        return "", row is not None and row[0] is not None
+    text = packing.told(row[0] or packing.Mode.ARRAY, row[1] or 0, row[2] or 0, row[3] or 0, row[4])
+    return text, row[0] is not None
+
+
+@statement
+def _packed_counts() -> Select[Any]:
+    """Select the numbers of attempts, jobs and running jobs in a workflow's packed batches, by mode."""
+    p, other, j = packed_batch.c, packed_batch.alias("other"), packed_job.c
+    running = (
+        select(func.count())
+        .join_from(other, packed_job, j.batch_id == other.c.batch_id)
+        .where(
+            other.c.workflow_id == param("id"),
+            other.c.mode == p.mode,
+            j.started_at.is_not(None),
+            j.ended_at.is_(None),
+        )
+        .scalar_subquery()
+    )
+    counts = (cast(func.sum(counted), BigInteger) for counted in (p.size, p.jobs))
+    return select(p.mode, *counts, running).where(p.workflow_id == param("id")).group_by(p.mode).order_by(p.mode)
+
+
+def _are(count: int) -> str:
+    return f"{count:,} {'is' if count == 1 else 'are'}"
 
 
 def _packed(session: Session, workflow_id: int) -> str:
-    """Say how many tasks of a workflow share how many jobs."""
-    rows = session.rows(
-        """
-        SELECT p.mode, SUM(p.size), SUM(p.jobs), (
-            SELECT COUNT(*) FROM packed_batch o JOIN packed_job j ON j.batch_id = o.batch_id
-            WHERE o.workflow_id = :id AND o.mode = p.mode AND j.started_at IS NOT NULL AND j.ended_at IS NULL)
-        FROM packed_batch p WHERE p.workflow_id = :id GROUP BY p.mode ORDER BY p.mode
-        """,
-        id=workflow_id,
-    )
-    words = [f"{tasks} attempts in {jobs} {mode} jobs, {running} of which run" for mode, tasks, jobs, running in rows]
+    """Describe how many attempts of a workflow share how many jobs."""
+    rows = session.rows(_packed_counts, id=workflow_id)
+    words = [
+        f"{number_of(tasks, 'attempt')} in {number_of(jobs, f'{mode} job')}, of which {_are(running)} running"
+        for mode, tasks, jobs, running in rows
+    ]
     return f"Tasks share jobs: {'; '.join(words)}." if words else ""
 
 
-def _cores(session: Session, workflow_id: int) -> reasons.Cores | None:
-    """Return how the pool of cores stands from which the workflow is given; None where it is given none."""
-    row = session.row(
-        """
-        SELECT l.total, l.granted, (SELECT SUM(o.held) FROM slot_lease o WHERE o.pool = l.pool)
-        FROM slot_lease l WHERE l.workflow_id = :id ORDER BY l.pool LIMIT 1
-        """,
-        id=workflow_id,
+@statement
+def _parents_count() -> Select[Any]:
+    """Count the attempts of a workflow whose commands run workflows."""
+    ti, outer = task_instance.c, workflow_run.alias("outer")
+    parents = outer.join(task_instance, ti.workflow_run_id == outer.c.id).join(
+        workflow_run, workflow_run.c.parent_task_instance_id == ti.id
     )
+    return (
+        select(func.count(ti.id.distinct()))
+        .select_from(parents)
+        .where(outer.c.workflow_id == param("id"), IS_ACTIVE_RUN, any_of(ti.status, "taken"))
+    )
+
+
+@statement
+def _held_count() -> Select[Any]:
+    return select(func.count()).where(t.workflow_id == param("id"), t.held, t.status.not_in(fsm.SETTLED))
+
+
+@statement
+def _pool_of_cores() -> Select[Any]:
+    pool, other = slot_lease.c, slot_lease.alias("other")
+    held = select(func.sum(other.c.held)).where(other.c.pool == pool.pool).scalar_subquery()
+    mine = select(pool.total, pool.granted, held).where(pool.workflow_id == param("id"))
+    return mine.order_by(pool.agent_id.desc(), pool.pool).limit(1)
+
+
+def _cores(session: Session, workflow_id: int) -> reasons.Cores | None:
+    """Return the state of the pool of cores in which the workflow has a share; None if it has none."""
+    row = session.row(_pool_of_cores, id=workflow_id)
     return None if row is None else reasons.Cores(total=row[0], granted=row[1], held=row[2] or 0.0)
 
 
+@statement
+def _workflow() -> Select[Any]:
+    return select(w.name, w.status, w.dag_id, w.max_concurrently_running).where(w.id == param("id"))
+
+
 def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowExplanation:
-    """Say why a workflow does not go on."""
-    row = session.row(
-        "SELECT name, status, dag_id, max_concurrently_running FROM workflow WHERE id = :id", id=workflow_id
-    )
+    """Explain why a workflow does not progress.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
+    row = session.row(_workflow, id=workflow_id)
     if row is None:
         raise NotFound.of("workflow", workflow_id)
     name, status, dag_id, limit = row
-    counts = dict(
-        session.rows("SELECT status, COUNT(*) FROM task WHERE workflow_id = :id GROUP BY status", id=workflow_id)
-    )
+    by_array = counts_by_array(session, workflow_id)
+    counts: dict[str, int] = dict(sum(map(Counter, by_array.values()), Counter()))
     blocked = _blocked(session, workflow_id, dag_id) if counts.get(TaskStatus.ERROR_FATAL.value) else 0
     progress = reasons.Progress(
         counts=counts,
         blocked=blocked,
         run=_run(session, workflow_id, now),
-        limits=_all_limits(session, workflow_id, limit, counts),
+        limits=_all_limits(session, workflow_id, limit, by_array),
         cores=_cores(session, workflow_id),
         packed=_packed(session, workflow_id),
+        held=session.value(_held_count, id=workflow_id),
+        parents=session.value(_parents_count, id=workflow_id, taken=TAKEN),
+        launch_problems=_launch_problems(session, workflow_id),
     )
     return WorkflowExplanation(
         workflow_id=workflow_id,
@@ -325,27 +435,34 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
     )
 
 
-def _blocked(session: Session, workflow_id: int, dag_id: int) -> int:
-    return int(
-        session.value(
-            _BLOCKED_COUNT,
-            workflow=workflow_id,
-            dag=dag_id,
-            fatal=TaskStatus.ERROR_FATAL.value,
-            ended=[TaskStatus.DONE.value, TaskStatus.ERROR_FATAL.value],
+@statement
+def _blocked_count() -> Select[Any]:
+    return (
+        select(func.count())
+        .select_from(task)
+        .where(
+            t.workflow_id == param("workflow"),
+            t.status.not_in([*fsm.SETTLED, TaskStatus.ERROR_FATAL.value]),
+            t.node_id.in_(graph.blocked_nodes()),
         )
     )
 
 
+def _blocked(session: Session, workflow_id: int, dag_id: int) -> int:
+    return int(session.value(_blocked_count, workflow=workflow_id, dag=dag_id))
+
+
+@statement
+def _arrays() -> Select[Any]:
+    return select(a.id, a.name, a.max_concurrently_running).where(a.workflow_id == param("id")).order_by(a.id)
+
+
 def _all_limits(
-    session: Session, workflow_id: int, limit: int, counts: Mapping[str, int]
+    session: Session, workflow_id: int, limit: int, counts: Mapping[int, Mapping[str, int]]
 ) -> tuple[reasons.Limits, ...]:
-    rows: Sequence[tuple[Any, ...]] = session.rows(
-        "SELECT id, name, max_concurrently_running FROM task_array WHERE workflow_id = :id ORDER BY id", id=workflow_id
-    )
-    is_limited = any(template_limit < MAX_CONCURRENTLY_RUNNING for _, _, template_limit in rows)
-    flying = _in_flight(session, workflow_id) if is_limited else {}  # tasks are counted by array only where it matters
-    in_flight = sum(count for status, count in counts.items() if status in reasons.IN_FLIGHT)
+    rows: Sequence[tuple[Any, ...]] = session.rows(_arrays, id=workflow_id)
+    flying = {array_id: _in_flight(found) for array_id, found in counts.items()}
+    in_flight = sum(flying.values())
     return tuple(
         reasons.Limits(
             workflow=limit,
@@ -358,11 +475,21 @@ def _all_limits(
     )
 
 
+@statement
+def _node() -> Select[Any]:
+    return select(t.name, t.status, t.workflow_id, t.node_id).where(t.id == param("id"))
+
+
 def dependencies(session: Session, task_id: int, query: DependenciesQuery) -> DependenciesResponse:
-    """Return the tasks directly before and after a task."""
+    """Return the tasks directly upstream and downstream of a task.
+
+    Raises:
+        InvalidValue: the limit is out of range.
+        NotFound: there is no such task.
+    """
     if not 0 < query.limit <= NEIGHBOURS_MAX:
         raise InvalidValue(f"limit: must be from 1 to {NEIGHBOURS_MAX}.")
-    row = session.row("SELECT name, status, workflow_id, node_id FROM task WHERE id = :id", id=task_id)
+    row = session.row(_node, id=task_id)
     if row is None:
         raise NotFound.of("task", task_id)
     name, status, workflow_id, node_id = row

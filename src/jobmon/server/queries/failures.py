@@ -1,74 +1,166 @@
-"""The failures of a workflow, brought together by what they have in common (`core.failures`)."""
+"""The failures of a workflow, grouped by what they have in common (`core.failures`)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import BigInteger, func, select
+
 from jobmon.core import failures as judging
 from jobmon.core import fsm
-from jobmon.core.constants import TaskInstanceStatus, TaskStatus
-from jobmon.core.fsm import Machine
+from jobmon.core.constants import TaskStatus
+from jobmon.core.outcomes import uncharged_text
 from jobmon.core.wire.failures import FailureConcentration, FailureGroup, FailuresResponse
+from jobmon.server.counting import counts_by_array
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS
+from jobmon.server.models import argument, node_arg, task, task_arg, task_array, task_instance, workflow_run
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.presence import require
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Select, Table
+
     from jobmon.server.sql import Session
 
-#: Of more failures only the newest count; and of the attempts only those that are among the newest of the server.
+#: Only the newest failures are considered, and attempts only if they are among the newest of the whole server.
 FAILURES_MAX: Final = 10_000
 ATTEMPTS_MAX: Final = 100_000
 GROUPS_MAX: Final = 1_000
 ERROR_CHARACTERS: Final = 1_000
-#: So many values of arguments, those with most failures, are compared with all tasks.
+#: Number of argument values, those with the most failures, that are compared with all tasks.
 VALUES_MAX: Final = 10
-#: Fewer failures than this concentrate on nothing.
+#: Minimum number of failures for a concentration.
 FAILED_MIN: Final = 3
 CONCENTRATIONS_MAX: Final = 5
-_FAILED: Final = sorted(fsm.TERMINAL[Machine.TASK_INSTANCE] - {TaskInstanceStatus.DONE})
-_ENDED: Final = sorted(fsm.TERMINAL[Machine.TASK_INSTANCE])
-_ENDED_TASKS: Final = [TaskStatus.DONE.value, TaskStatus.ERROR_FATAL.value]
 
-_NEWEST: Final = """
-SELECT ti.id, ti.task_id, t.name, a.name, ti.ended_at, ti.error, ti.cause, ti.exit_code, ti.exit_signal, ti.host
-FROM task_instance ti JOIN task t ON t.id = ti.task_id JOIN task_array a ON a.id = t.array_id
-WHERE ti.id IN (:ids...) ORDER BY ti.id DESC
-"""
-_HOSTS: Final = """
-SELECT host, SUM(CASE WHEN status IN (:failed...) THEN 1 ELSE 0 END), COUNT(*) FROM task_instance
-WHERE id > (
-    SELECT MAX(ti.id) FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-    WHERE r.workflow_id = :workflow) - :most
-AND +workflow_run_id IN (SELECT id FROM workflow_run WHERE workflow_id = :workflow)
-AND status IN (:ended...) AND host IS NOT NULL GROUP BY host
-"""
-_VALUES: Final = """
-SELECT x.argument_id, g.name, x.value, COUNT(*) FROM {table} x JOIN argument g ON g.id = x.argument_id
-WHERE x.{key} IN (:owners...) GROUP BY x.argument_id, g.name, x.value ORDER BY COUNT(*) DESC, x.argument_id
-"""
-_COUNT_OF_NODE_ARG: Final = """
-SELECT COUNT(*) FROM node_arg x JOIN task t ON t.node_id = x.node_id AND t.workflow_id = :workflow
-WHERE x.argument_id = :argument AND x.value = :value AND t.status IN (:ended...)
-"""
-_COUNT_OF_TASK_ARG: Final = """
-SELECT COUNT(*) FROM task_arg x JOIN task t ON t.id = x.task_id
-WHERE x.argument_id = :argument AND x.value = :value AND t.workflow_id = :workflow AND t.status IN (:ended...)
-"""
+t, ti = task.c, task_instance.c
+#: By table of argument values: the column of their owner, and the column of `task` with the same ID.
+_OWNERS: Final = {node_arg: (node_arg.c.node_id, t.node_id), task_arg: (task_arg.c.task_id, t.id)}
+
+
+@statement
+def _newest_failed() -> Select[Any]:
+    """Select the newest failed attempts of a workflow."""
+    return (
+        select(ti.id)
+        .select_from(ATTEMPTS_OF_WORKFLOW)
+        .where(workflow_run.c.workflow_id == param("workflow"), ti.status.in_(fsm.FAILED), ti.charged)
+        .order_by(ti.id.desc())
+        .limit(param("most"))
+    )
+
+
+@statement
+def _uncharged() -> Select[Any]:
+    """Select the causes of a workflow's newest attempts that do not count as failures, and whether they had started."""
+    return (
+        select(ti.cause, ti.started_at.is_not(None))
+        .select_from(ATTEMPTS_OF_WORKFLOW)
+        .where(workflow_run.c.workflow_id == param("workflow"), ti.status.in_(fsm.FAILED), ~ti.charged)
+        .order_by(ti.id.desc())
+        .limit(param("most"))
+    )
+
+
+@statement
+def _described() -> Select[Any]:
+    """Select attempts with the columns that describe their failure; see `_failure`."""
+    a = task_array.c
+    return (
+        select(
+            *(ti.id, ti.task_id, t.name, a.name, ti.ended_at, ti.error, ti.cause, ti.exit_code, ti.exit_signal),
+            ti.host,
+        )
+        .select_from(ATTEMPTS_WITH_TASKS.join(task_array, a.id == t.array_id))
+        .where(any_of(ti.id, "ids"))
+        .order_by(ti.id.desc())
+    )
+
+
+@statement
+def _hosts() -> Select[Any]:
+    """Select failed and ended attempts of a workflow by host, among the newest attempts of the server."""
+    r = workflow_run.c
+    newest = (
+        select(func.max(ti.id))
+        .select_from(ATTEMPTS_OF_WORKFLOW)
+        .where(r.workflow_id == param("workflow"))
+        .correlate(None)
+        .scalar_subquery()
+    )
+    runs = select(r.id).where(r.workflow_id == param("workflow"))
+    return (
+        select(ti.host, func.count().filter(ti.status.in_(fsm.FAILED)), func.count())
+        .where(
+            ti.id > newest - param("most", BigInteger),
+            unindexed(ti.workflow_run_id).in_(runs),
+            ti.status.in_(fsm.ENDED),
+            ti.host.is_not(None),
+        )
+        .group_by(ti.host)
+    )
+
+
+@statement
+def _fatal_tasks() -> Select[Any]:
+    """Select the newest failed tasks. SQLite sorts these few instead of reading all tasks in order."""
+    return (
+        select(t.id, t.node_id)
+        .where(t.workflow_id == param("workflow"), t.status == TaskStatus.ERROR_FATAL.value)
+        .order_by(unindexed(t.id).desc())
+        .limit(param("most"))
+    )
+
+
+@statements
+def _values(table: Table) -> Select[Any]:
+    """Select the argument values of tasks or nodes, the most frequent first."""
+    x, (owner, _) = table.c, _OWNERS[table]
+    return (
+        select(x.argument_id, argument.c.name, x.value, func.count())
+        .join_from(table, argument, argument.c.id == x.argument_id)
+        .where(any_of(owner, "owners"))
+        .group_by(x.argument_id, argument.c.name, x.value)
+        .order_by(func.count().desc(), x.argument_id, x.value)
+    )
+
+
+@statements
+def _ended_with_value(table: Table) -> Select[Any]:
+    """Select the number of ended tasks of a workflow with an argument value."""
+    x, (owner, of_task) = table.c, _OWNERS[table]
+    return (
+        select(func.count())
+        .join_from(table, task, owner == of_task)
+        .where(
+            x.argument_id == param("argument"),
+            x.value == param("value"),
+            t.workflow_id == param("workflow"),
+            t.status.in_(fsm.CONCLUDED),
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailuresQuery:
-    """How many groups."""
+    """Maximum number of groups to return."""
 
     limit: int = 100
 
 
 def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery) -> FailuresResponse:
-    """Return what the failures of a workflow have in common."""
+    """Group the failures of a workflow by what they have in common.
+
+    Raises:
+        NotFound: there is no such workflow.
+        InvalidValue: the limit is out of range.
+    """
     if not 0 < query.limit <= GROUPS_MAX:
         raise InvalidValue(f"limit: must be from 1 to {GROUPS_MAX}.")
     require(session, "workflow", workflow_id)
@@ -81,20 +173,19 @@ def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery) 
         group_count=len(groups),
         groups=[_group(group, len(failures)) for group in groups[: query.limit]],
         concentrations=_concentrations(session, workflow_id) if len(failures) >= FAILED_MIN else [],
+        uncharged=_uncharged_counts(session, workflow_id),
     )
+
+
+def _uncharged_counts(session: Session, workflow_id: int) -> dict[str, int]:
+    rows = session.rows(_uncharged, workflow=workflow_id, most=FAILURES_MAX)
+    counts = Counter(uncharged_text(cause, was_started=bool(was_started)) for cause, was_started in rows)
+    return dict(counts.most_common())
 
 
 def _failures(session: Session, workflow_id: int) -> list[judging.Failure]:
-    ids = session.column(
-        """
-        SELECT ti.id FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-        WHERE r.workflow_id = :workflow AND ti.status IN (:failed...) ORDER BY ti.id DESC LIMIT :most
-        """,
-        workflow=workflow_id,
-        failed=_FAILED,
-        most=FAILURES_MAX,
-    )
-    return [_failure(row) for row in session.rows(_NEWEST, ids=ids)]
+    ids = session.column(_newest_failed, workflow=workflow_id, most=FAILURES_MAX)
+    return [_failure(row) for row in session.rows(_described, ids=ids)]
 
 
 def _failure(row: Sequence[Any]) -> judging.Failure:
@@ -131,7 +222,7 @@ def _group(group: judging.Group, failures: int) -> FailureGroup:
 
 
 def _concentrations(session: Session, workflow_id: int) -> list[FailureConcentration]:
-    """Judge hosts by attempts and values by tasks; the correction is for both together."""
+    """Judge hosts by attempts and argument values by tasks, with one correction for multiple comparisons."""
     hosts = _host_shares(session, workflow_id)
     values, value_count = _value_shares(session, workflow_id)
     tried = sum(1 for share in hosts if share.failed) + value_count
@@ -158,42 +249,31 @@ def _concentration(found: judging.Concentration) -> FailureConcentration:
 
 
 def _host_shares(session: Session, workflow_id: int) -> list[judging.Share]:
-    rows = session.rows(_HOSTS, workflow=workflow_id, failed=_FAILED, ended=_ENDED, most=ATTEMPTS_MAX)
-    return [judging.Share(what="host", value=host, failed=int(failed), count=count) for host, failed, count in rows]
+    rows = session.rows(_hosts, workflow=workflow_id, most=ATTEMPTS_MAX)
+    return [judging.Share(what="host", value=host, failed=failed, count=count) for host, failed, count in rows]
 
 
 def _task_counts(session: Session, workflow_id: int) -> tuple[int, int]:
-    """Return how many tasks failed for good, and how many ended."""
-    counts = dict(
-        session.rows(
-            "SELECT status, COUNT(*) FROM task WHERE workflow_id = :id AND status IN (:ended...) GROUP BY status",
-            id=workflow_id,
-            ended=_ENDED_TASKS,
-        )
-    )
-    return counts.get(TaskStatus.ERROR_FATAL.value, 0), sum(counts.values())
+    """Return the number of tasks that failed permanently, and of all that ended."""
+    by_array = counts_by_array(session, workflow_id).values()
+    counts = {status: sum(found.get(status, 0) for found in by_array) for status in fsm.CONCLUDED}
+    return counts.get(TaskStatus.ERROR_FATAL, 0), sum(counts.values())
 
 
 def _value_shares(session: Session, workflow_id: int) -> tuple[list[judging.Share], int]:
-    """Return the values that most failed tasks have, and how many values there were to choose from."""
-    rows = session.rows(
-        # `+`: the few that failed are sorted, instead of all tasks being read in order
-        "SELECT id, node_id FROM task WHERE workflow_id = :id AND status = :fatal ORDER BY +id DESC LIMIT :most",
-        id=workflow_id,
-        fatal=TaskStatus.ERROR_FATAL.value,
-        most=FAILURES_MAX,
-    )
+    """Return the argument values that most failed tasks share, and the number of values compared."""
+    rows = session.rows(_fatal_tasks, workflow=workflow_id, most=FAILURES_MAX)
     if not FAILED_MIN <= len(rows) < FAILURES_MAX:
         return [], 0
-    nodes = session.rows(_VALUES.format(table="node_arg", key="node_id"), owners=[row[1] for row in rows])
-    tasks = session.rows(_VALUES.format(table="task_arg", key="task_id"), owners=[row[0] for row in rows])
-    named = [(_COUNT_OF_NODE_ARG, row) for row in nodes] + [(_COUNT_OF_TASK_ARG, row) for row in tasks]
+    nodes = session.rows(_values(node_arg), owners=[row[1] for row in rows])
+    tasks = session.rows(_values(task_arg), owners=[row[0] for row in rows])
+    named = [(node_arg, row) for row in nodes] + [(task_arg, row) for row in tasks]
     chosen = sorted(named, key=lambda one: -one[1][3])[:VALUES_MAX]
-    shares = [_value_share(session, workflow_id, sql, row) for sql, row in chosen if row[3] >= FAILED_MIN]
+    shares = [_value_share(session, workflow_id, table, row) for table, row in chosen if row[3] >= FAILED_MIN]
     return shares, len(named)
 
 
-def _value_share(session: Session, workflow_id: int, sql: str, row: Sequence[Any]) -> judging.Share:
+def _value_share(session: Session, workflow_id: int, table: Table, row: Sequence[Any]) -> judging.Share:
     argument_id, name, value, failed = row
-    count = session.value(sql, workflow=workflow_id, argument=argument_id, value=value, ended=_ENDED_TASKS)
-    return judging.Share(what=name, value=value, failed=failed, count=int(count))
+    count = session.value(_ended_with_value(table), workflow=workflow_id, argument=argument_id, value=value)
+    return judging.Share(what=name, value=value, failed=failed, count=count)

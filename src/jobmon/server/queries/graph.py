@@ -1,69 +1,127 @@
-"""Who waits for whom: the tasks next to a task, and all that lie before or after some."""
+"""Dependencies: the neighbours of a task, everything upstream or downstream of nodes, and what failures block."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
+
+from jobmon.core.constants import TaskStatus
+from jobmon.server.joins import IS_IN_WORKFLOW
+from jobmon.server.models import dag_node, task, upstream_set, upstream_set_member, workflow
+from jobmon.server.sql import any_of, param, statements, unindexed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import CTE, ColumnElement, Select, Table
 
     from jobmon.server.sql import Session
 
-# Nested and not joined: of joined tables SQLite, without statistics, may begin with all tasks of the workflow.
-# `+` keeps it from reading all of them in order instead of sorting the few.
-_UPSTREAM: Final = """
-FROM task t WHERE t.workflow_id = :workflow AND t.node_id IN (
-    SELECT m.node_id FROM upstream_set_member m WHERE m.upstream_set_id IN (
-        SELECT n.upstream_set_id FROM dag_node n JOIN upstream_set s ON s.id = n.upstream_set_id
-        WHERE n.node_id = :node AND s.dag_id = (SELECT dag_id FROM workflow WHERE id = :workflow)
+t, n, m, s = task.c, dag_node.c, upstream_set_member.c, upstream_set.c
+
+#: For each side of a node: the table in which the node is looked up, and the table that holds its neighbours.
+_SIDES: Final[Mapping[str, tuple[Table, Table]]] = {
+    "upstream": (dag_node, upstream_set_member),
+    "downstream": (upstream_set_member, dag_node),
+}
+
+
+def _beside(side: str) -> list[ColumnElement[bool]]:
+    """Return the conditions for the tasks directly upstream or downstream of a node.
+
+    They are nested subqueries: for a join SQLite has no statistics, and might start with all tasks of the workflow.
+    """
+    near, far = _SIDES[side]
+    dag_id = select(workflow.c.dag_id).where(workflow.c.id == param("workflow")).scalar_subquery()
+    sets = (
+        select(near.c.upstream_set_id)
+        .join_from(near, upstream_set, s.id == near.c.upstream_set_id)
+        .where(near.c.node_id == param("node"), s.dag_id == dag_id)
     )
-)
-"""
-_DOWNSTREAM: Final = """
-FROM task t WHERE t.workflow_id = :workflow AND t.node_id IN (
-    SELECT n.node_id FROM dag_node n WHERE n.upstream_set_id IN (
-        SELECT m.upstream_set_id FROM upstream_set_member m JOIN upstream_set s ON s.id = m.upstream_set_id
-        WHERE m.node_id = :node AND s.dag_id = (SELECT dag_id FROM workflow WHERE id = :workflow)
-    )
-)
-"""
-_NEIGHBOURS: Final = {"upstream": _UPSTREAM, "downstream": _DOWNSTREAM}
+    nodes = select(far.c.node_id).where(far.c.upstream_set_id.in_(sets))
+    return [t.workflow_id == param("workflow"), t.node_id.in_(nodes), IS_IN_WORKFLOW]
+
+
+@statements
+def _neighbours(side: str, *, by_status: bool) -> Select[Any]:
+    conditions = _beside(side)
+    if by_status:
+        conditions.append(any_of(t.status, "statuses"))
+    # SQLite must sort these few instead of reading all tasks of the workflow in order.
+    return select(t.id, t.name, t.status).where(*conditions).order_by(unindexed(t.id)).limit(param("most"))
 
 
 def neighbours(
     session: Session, workflow_id: int, node_id: int, side: str, most: int, statuses: Iterable[str] | None = None
 ) -> list[tuple[int, str, str]]:
-    """Return id, name and status of the tasks directly upstream or downstream of a node, at most so many, by id."""
-    condition = "" if statuses is None else "AND t.status IN (:statuses...)"
-    values = {} if statuses is None else {"statuses": sorted(statuses)}
+    """Return ID, name and status of the direct neighbours of a node, by ID.
+
+    Args:
+        session: the session to read with.
+        workflow_id: the workflow of the tasks.
+        node_id: the node.
+        side: "upstream" or "downstream".
+        most: maximum number of tasks to return.
+        statuses: only tasks with one of these statuses; None: with any.
+    """
     rows = session.rows(
-        f"SELECT t.id, t.name, t.status {_NEIGHBOURS[side]} {condition} ORDER BY +t.id LIMIT :most",
+        _neighbours(side, by_status=statuses is not None),
         node=node_id,
         workflow=workflow_id,
         most=most,
-        **values,
+        statuses=sorted(statuses or ()),
     )
     return [(row[0], row[1], row[2]) for row in rows]
 
 
+@statements
+def _neighbour_counts(side: str) -> Select[Any]:
+    return select(t.status, func.count()).where(*_beside(side)).group_by(t.status)
+
+
 def neighbour_counts(session: Session, workflow_id: int, node_id: int, side: str) -> dict[str, int]:
     """Count the tasks directly upstream or downstream of a node by status."""
-    return dict(
-        session.rows(
-            f"SELECT t.status, COUNT(*) {_NEIGHBOURS[side]} GROUP BY t.status",
-            node=node_id,
-            workflow=workflow_id,
+    return dict(session.rows(_neighbour_counts(side), node=node_id, workflow=workflow_id))
+
+
+def blocked_sets() -> CTE:
+    """Return the sets with a task that failed permanently, and the sets downstream of those, as `set_id`.
+
+    The statement takes the parameters `workflow` and `dag`.
+    """
+    failed = task.join(upstream_set_member, m.node_id == t.node_id).join(upstream_set, s.id == m.upstream_set_id)
+    blocked = (
+        select(m.upstream_set_id.label("set_id"))
+        .select_from(failed)
+        .where(
+            t.workflow_id == param("workflow"),
+            t.status == TaskStatus.ERROR_FATAL.value,
+            s.dag_id == param("dag"),
         )
+        .cte("blocked", recursive=True)
     )
+    behind = (
+        blocked.join(dag_node, n.upstream_set_id == blocked.c.set_id)
+        .join(upstream_set_member, m.node_id == n.node_id)
+        .join(upstream_set, s.id == m.upstream_set_id)
+    )
+    return blocked.union(select(m.upstream_set_id).select_from(behind).where(s.dag_id == param("dag")))
+
+
+def blocked_nodes() -> Select[Any]:
+    """Return the nodes downstream of tasks that failed permanently; see `blocked_sets`."""
+    return select(n.node_id).where(n.upstream_set_id.in_(select(blocked_sets().c.set_id)))
 
 
 def beyond(session: Session, dag_id: int, node_ids: Iterable[int], side: str) -> set[int]:
-    """Return the nodes, and all that lie before ("upstream") or after ("downstream") them, however far.
+    """Return the nodes and everything upstream or downstream of them.
 
-    Reads the DAG once, because a level at a time would be as many questions as it is deep. In proportion to its edges.
+    It reads the whole DAG in two statements, because with one per level their number would be the depth of the DAG. The
+    time is proportional to the number of edges.
     """
-    users, members = _edges(session, dag_id)
+    users, members = _grouped(session, dag_node, dag_id), _grouped(session, upstream_set_member, dag_id)
     if side == "upstream":
         sets_of, nodes_of = _inverted(users), members
     else:
@@ -79,17 +137,16 @@ def beyond(session: Session, dag_id: int, node_ids: Iterable[int], side: str) ->
     return found
 
 
-def _edges(session: Session, dag_id: int) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
-    """Return for each upstream set who has it, and what is in it."""
-    return _grouped(session, "dag_node", dag_id), _grouped(session, "upstream_set_member", dag_id)
+@statements
+def _nodes_of_sets(table: Table) -> Select[Any]:
+    joined = upstream_set.join(table, table.c.upstream_set_id == s.id)
+    return select(s.id, table.c.node_id).select_from(joined).where(s.dag_id == param("dag"))
 
 
-def _grouped(session: Session, table: str, dag_id: int) -> dict[int, list[int]]:
+def _grouped(session: Session, table: Table, dag_id: int) -> dict[int, list[int]]:
+    """Return the nodes of each set of a DAG: those that have it as upstream set, or those that it contains."""
     found: dict[int, list[int]] = defaultdict(list)
-    for number, node_id in session.rows(
-        f"SELECT s.id, x.node_id FROM upstream_set s JOIN {table} x ON x.upstream_set_id = s.id WHERE s.dag_id = :dag",
-        dag=dag_id,
-    ):
+    for number, node_id in session.rows(_nodes_of_sets(table), dag=dag_id):
         found[number].append(node_id)
     return found
 

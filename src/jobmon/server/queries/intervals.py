@@ -1,4 +1,4 @@
-"""Confidence intervals of a mean, by Student's t-distribution."""
+"""Compute confidence intervals of a mean by Student's t-distribution."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Up to here the distribution is summed exactly; above, an expansion around the normal one is as good.
+#: Up to here the distribution is summed exactly; above, an expansion around the normal distribution is as good.
 EXACT_DEGREES_MAX: Final = 100
 #: Halvings of (0, pi/2): the angle is then as exact as a float can be.
 _HALVINGS: Final = 54
 
 
 def confidence_interval(values: Sequence[float], level: float) -> list[float] | None:
-    """Return the interval that holds the mean with this probability; None for fewer than two values."""
+    """Return the interval that contains the mean with this probability; None for fewer than two values."""
     if len(values) < 2:
         return None
     mean = statistics.fmean(values)

@@ -1,42 +1,58 @@
-"""Whether a poll has something to say or to hear about the cores that its workflow shares with others."""
+"""Compare the cores in a poll's request with the recorded leases."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from jobmon.server.models import slot_lease
+from jobmon.server.sql import param, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
+
+    from sqlalchemy import Select
 
     from jobmon.core.wire.launching import SlotsWanted
+    from jobmon.server.slots import Holder
     from jobmon.server.sql import Session
 
 
-def has_other_grant(session: Session, workflow_id: int, wanted: Mapping[str, SlotsWanted]) -> bool:
-    """Say whether the workflow does not know its newest grant."""
+@statement
+def _version() -> Select[Any]:
+    c = slot_lease.c
+    return select(c.version).where(
+        c.pool == param("pool"), c.workflow_id == param("workflow"), c.agent_id == param("agent")
+    )
+
+
+@statement
+def _leases_of_pool() -> Select[Any]:
+    c = slot_lease.c
+    columns = (c.workflow_id, c.agent_id, c.total, c.granted, c.held, c.wanted, c.head)
+    return select(*columns).where(c.pool == param("pool"))
+
+
+def has_other_grant(session: Session, holder: Holder, wanted: Iterable[SlotsWanted]) -> bool:
+    """Return whether a holder has not received its newest grant."""
+    workflow_id, agent_id = holder
     return any(
-        one.version
-        != session.value(
-            "SELECT version FROM slot_lease WHERE pool = :pool AND workflow_id = :workflow",
-            pool=one.pool,
-            workflow=workflow_id,
-        )
-        for one in wanted.values()
+        one.version != session.value(_version, pool=one.pool, workflow=workflow_id, agent=agent_id) for one in wanted
     )
 
 
-def is_renewal_due(session: Session, workflow_id: int, wanted: Mapping[str, SlotsWanted]) -> bool:
-    """Say whether the leases are not recorded as they are; alone in a pool only the grant matters."""
-    return any(_is_due(session, workflow_id, one) for one in wanted.values())
+def is_renewal_due(session: Session, holder: Holder, wanted: Iterable[SlotsWanted]) -> bool:
+    """Return whether the recorded leases are outdated; if a holder is alone in a pool, only the grant matters."""
+    return any(_is_due(session, holder, one) for one in wanted)
 
 
-def _is_due(session: Session, workflow_id: int, wanted: SlotsWanted) -> bool:
-    rows = session.rows(
-        "SELECT workflow_id, total, granted, held, wanted, head FROM slot_lease WHERE pool = :pool", pool=wanted.pool
-    )
-    leases = {row[0]: row[1:] for row in rows}
-    if workflow_id not in leases:
+def _is_due(session: Session, holder: Holder, wanted: SlotsWanted) -> bool:
+    rows = session.rows(_leases_of_pool, pool=wanted.pool)
+    leases = {row[:2]: row[2:] for row in rows}
+    if holder not in leases:
         return True
-    total, granted, *said = leases[workflow_id]
+    total, granted, *said = leases[holder]
     if len(leases) == 1:
         return bool(granted != wanted.total or total != wanted.total)
     return said != [wanted.held, wanted.wanted, wanted.head]

@@ -1,30 +1,25 @@
-"""Names as people search for them: `*` stands for anything; without one it must be the whole name."""
+"""Search for names: `*` matches any text; without it, the whole name must be equal."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
 
-class Conditions:
-    """Conditions of a query and their values, joined by AND; a name that is empty is none."""
+from sqlalchemy import true
 
-    def __init__(self, first: str) -> None:
-        self._conditions = [first]
-        self.values: dict[str, object] = {}
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
 
-    def add(self, condition: str, **values: object) -> None:
-        """Add a condition, with the values of its parameters."""
-        self._conditions.append(condition)
-        self.values.update(values)
 
-    def add_name(self, column: str, word: str) -> None:
-        """Ask for a name, if one is given."""
-        if word:
-            parameter = f"name_{len(self.values)}"
-            is_pattern = "*" in word
-            condition = f"{column} LIKE :{parameter} ESCAPE '!'" if is_pattern else f"{column} = :{parameter}"
-            self.add(condition, **{parameter: _pattern(word) if is_pattern else word})
+def name_matches(name: ColumnElement[Any], word: str) -> ColumnElement[bool]:
+    """Return the condition that a name matches a search word; every name matches an empty one.
 
-    def __str__(self) -> str:
-        return " AND ".join(self._conditions)
+    Args:
+        name: the column.
+        word: the search word; it is case-sensitive only if it has no `*`.
+    """
+    if not word:
+        return true()
+    return name.ilike(_pattern(word), escape="!") if "*" in word else name == word
 
 
 def _pattern(word: str) -> str:

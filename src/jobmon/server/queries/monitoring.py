@@ -1,4 +1,4 @@
-"""What people look at: workflows, tasks, attempts, errors, output."""
+"""Read workflows, tasks, attempts, errors and output for display to users."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import BigInteger, and_, cast, func, or_, select, true
+
 from jobmon.core import fsm
-from jobmon.core.constants import TaskInstanceStatus
-from jobmon.core.fsm import Machine
+from jobmon.core.constants import TaskStatus, WorkflowStatus
+from jobmon.core.outcomes import OUTCOMES, status_name
 from jobmon.core.wire.monitoring import (
     Attempt,
     LogTail,
@@ -21,23 +23,62 @@ from jobmon.core.wire.monitoring import (
     WorkflowSummary,
 )
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
+from jobmon.server.joins import (
+    ATTEMPTS_OF_WORKFLOW,
+    ATTEMPTS_WITH_TASKS,
+    IS_IN_WORKFLOW,
+    WORKFLOWS_WITH_TOOLS,
+    newest_run,
+)
+from jobmon.server.models import (
+    argument,
+    cluster,
+    node_arg,
+    queue,
+    status_count,
+    task,
+    task_array,
+    task_instance,
+    task_resources,
+    tool,
+    workflow,
+    workflow_run,
+)
+from jobmon.server.models import log_tail as log_tails
 from jobmon.server.models.types import to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
-from jobmon.server.queries.matching import Conditions
+from jobmon.server.queries.matching import name_matches
 from jobmon.server.queries.presence import require
+from jobmon.server.sql import any_of, param, statement, statements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement, FromClause, Select
+
     from jobmon.server.sql import Session
 
 ROWS_MAX: Final = 10_000
-_FAILED: Final = tuple(sorted(fsm.TERMINAL[Machine.TASK_INSTANCE] - {TaskInstanceStatus.DONE}))
+
+t, ti, w, r = task.c, task_instance.c, workflow.c, workflow_run.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowsQuery:
-    """Which workflows; no ids, users, statuses, name or time: all. `before`: only older ones than this id."""
+    """Which workflows to return, newest first.
+
+    Args:
+        workflow_id: only workflows with these IDs; empty: any.
+        user: only workflows of these users; empty: of any user.
+        status: only workflows with one of these letters, or names in `core.outcomes`; empty: any.
+        name: search word for the name; "": any.
+        args: search word for the workflow_args; "": any.
+        before: only workflows with IDs below it.
+        unchanged_since: only workflows whose status has not changed since then.
+        counts: whether to count tasks and attempts.
+        limit: maximum number of workflows to return.
+        total: whether to count all matching workflows.
+    """
 
     workflow_id: list[int] = field(default_factory=list)
     user: list[str] = field(default_factory=list)
@@ -47,29 +88,45 @@ class WorkflowsQuery:
     unchanged_since: datetime | None = None
     counts: bool = True
     limit: int = 100
+    args: str = ""
+    total: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TasksQuery:
-    """Which tasks; no status, no names: all. `after`: only those with ids above it."""
+    """Which tasks of a workflow to return, by ID.
+
+    Args:
+        status: only tasks with one of these statuses; empty: any.
+        array: search word for the name of the template; "": any.
+        name: search word for the name of the task; "": any.
+        after: only tasks with IDs above it.
+        limit: maximum number of tasks to return.
+        args: whether to return the node args.
+        total: whether to count all matching tasks.
+    """
 
     status: list[str] = field(default_factory=list)
     array: str = ""
     name: str = ""
     after: int = 0
     limit: int = 1_000
+    args: bool = False
+    total: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorsQuery:
-    """How many errors."""
+    """Which failed attempts: at most `limit`, of the `tasks` that failed last (None: all), or of FATAL tasks only."""
 
     limit: int = 1_000
+    tasks: int | None = None
+    permanent: bool = False
 
 
-def _checked(limit: int) -> int:
+def _checked(limit: int, name: str = "limit") -> int:
     if not 0 < limit <= ROWS_MAX:
-        raise InvalidValue(f"limit: must be from 1 to {ROWS_MAX}.")
+        raise InvalidValue(f"{name}: must be from 1 to {ROWS_MAX}.")
     return limit
 
 
@@ -77,47 +134,91 @@ def _time(stored: int | None) -> datetime | None:
     return None if stored is None else to_datetime(stored)
 
 
-def workflows(session: Session, query: WorkflowsQuery) -> WorkflowsResponse:
-    """Return the newest workflows with their counts."""
-    conditions = Conditions("w.id > 0")
-    for column, wanted in (("id", query.workflow_id), ("user_name", query.user), ("status", query.status)):
-        if wanted:
-            conditions.add(f"w.{column} IN (:{column}...)", **{column: wanted})
-    conditions.add_name("w.name", query.name)
+_LISTED: Final = WORKFLOWS_WITH_TOOLS.outerjoin(workflow_run, r.id == newest_run(w.id))
+
+
+def _that_match(query: WorkflowsQuery) -> list[ColumnElement[bool]]:
+    conditions = [w.id > 0, name_matches(w.name, query.name)]  # the first makes SQLite read by ID, from the newest
+    if query.args:
+        conditions.append(name_matches(w.workflow_args, query.args))
+    if query.workflow_id:
+        conditions.append(any_of(w.id, "ids"))
+    if query.user:
+        conditions.append(any_of(w.user_name, "users"))
+    if query.status:
+        conditions.append(or_(any_of(w.status, "statuses"), *_outcomes(query.status)))
     if query.before is not None:
-        conditions.add("w.id < :before", before=query.before)
+        conditions.append(w.id < query.before)
     if query.unchanged_since:
-        conditions.add("w.status_at <= :since", since=to_microseconds(query.unchanged_since))
-    rows = session.rows(
-        f"""
-        SELECT w.id, w.name, w.workflow_args, t.name, w.user_name, w.status, w.created_at, w.status_at, w.task_count,
-               (SELECT MAX(r.id) FROM workflow_run r WHERE r.workflow_id = w.id)
-        FROM workflow w JOIN tool_version v ON v.id = w.tool_version_id JOIN tool t ON t.id = v.tool_id
-        WHERE {conditions} ORDER BY w.id DESC LIMIT :most
-        """,
-        most=_checked(query.limit),
-        **conditions.values,
+        conditions.append(w.status_at <= to_microseconds(query.unchanged_since))
+    return conditions
+
+
+def _workflows(query: WorkflowsQuery) -> Select[Any]:
+    return (
+        select(
+            *(w.id, w.name, w.workflow_args, tool.c.name, w.user_name, w.status, w.created_at, w.status_at),
+            *(w.task_count, r.id, r.status, r.end_reason),
+        )
+        .select_from(_LISTED)
+        .where(*_that_match(query))
+        .order_by(w.id.desc())
+        .limit(_checked(query.limit))
     )
+
+
+def _outcomes(names: Sequence[str]) -> list[ColumnElement[bool]]:
+    """Return a condition for each name that means a FAILED workflow whose run ended in a certain way."""
+    wanted = [OUTCOMES[name] for name in names if name in OUTCOMES]
+    return [
+        and_(
+            w.status == WorkflowStatus.FAILED.value,
+            r.status == status.value,
+            r.end_reason == reason.value if reason else true(),
+        )
+        for status, reason in wanted
+    ]
+
+
+def workflows(session: Session, query: WorkflowsQuery) -> WorkflowsResponse:
+    """Return the newest workflows with their counts.
+
+    Raises:
+        InvalidValue: the limit is out of range.
+    """
+    values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status}
+    rows = session.rows(_workflows(query), **values)
     counts, attempts = _counts(session, [row[0] for row in rows] if query.counts else [])
-    return WorkflowsResponse(workflows=[_workflow(row, counts[row[0]], attempts[row[0]]) for row in rows])
+    found = [_workflow(row, counts[row[0]], attempts[row[0]]) for row in rows]
+    counted = select(func.count()).select_from(_LISTED).where(*_that_match(query))
+    return WorkflowsResponse(workflows=found, total=session.value(counted, **values) if query.total else None)
+
+
+@statement
+def _task_counts() -> Select[Any]:
+    c = status_count.c
+    wanted = any_of(c.workflow_id, "ids"), c.status != TaskStatus.REMOVED.value, c.number > 0
+    number = cast(func.sum(c.number), BigInteger)
+    return select(c.workflow_id, c.status, number).where(*wanted).group_by(c.workflow_id, c.status)
+
+
+@statement
+def _attempt_counts() -> Select[Any]:
+    of_workflow = workflow_run.c.workflow_id
+    return (
+        select(of_workflow, func.count())
+        .select_from(ATTEMPTS_OF_WORKFLOW)
+        .where(any_of(of_workflow, "ids"))
+        .group_by(of_workflow)
+    )
 
 
 def _counts(session: Session, workflow_ids: Sequence[int]) -> tuple[dict[int, dict[str, int]], dict[int, int]]:
-    """Count tasks and attempts; of both only indexes are read."""
+    """Count tasks by status, and attempts, of some workflows; both are read only from indexes."""
     counts: dict[int, dict[str, int]] = defaultdict(dict)
-    for workflow_id, status, count in session.rows(
-        "SELECT workflow_id, status, COUNT(*) FROM task WHERE workflow_id IN (:ids...) GROUP BY workflow_id, status",
-        ids=workflow_ids,
-    ):
+    for workflow_id, status, count in session.rows(_task_counts, ids=workflow_ids):
         counts[workflow_id][status] = count
-    attempts = session.rows(
-        """
-        SELECT r.workflow_id, COUNT(*) FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-        WHERE r.workflow_id IN (:ids...) GROUP BY r.workflow_id
-        """,
-        ids=workflow_ids,
-    )
-    return counts, defaultdict(int, attempts)
+    return counts, defaultdict(int, session.rows(_attempt_counts, ids=workflow_ids))
 
 
 def _workflow(row: Sequence[Any], counts: dict[str, int], attempt_count: int) -> WorkflowSummary:
@@ -134,26 +235,19 @@ def _workflow(row: Sequence[Any], counts: dict[str, int], attempt_count: int) ->
         task_count=row[8],
         attempt_count=attempt_count,
         last_workflow_run_id=row[9],
+        status_name=status_name(row[5], row[10], row[11]),
     )
 
 
-_TASK: Final = """
-SELECT t.id, t.name, t.status, t.num_attempts, t.max_attempts, t.command, a.name, t.status_at, t.workflow_id
-FROM task t JOIN task_array a ON a.id = t.array_id
-"""
+def _tasks() -> Select[Any]:
+    a = task_array.c
+    return select(
+        *(t.id, t.name, t.status, t.num_attempts, t.max_attempts, t.command, a.name, t.status_at, t.workflow_id),
+        t.node_id,
+    ).join_from(task, task_array, a.id == t.array_id)
 
 
-_ATTEMPTS: Final = """
-SELECT ti.id, ti.task_id, ti.workflow_run_id, ti.number, ti.status, c.name, q.name, ti.distributor_id, ti.host,
-       ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.ended_at, ti.exit_code, ti.exit_signal, ti.cause,
-       ti.error, ti.charged, ti.stdout, ti.stderr, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes,
-       r.requested, r.kind, r.original, ti.read_bytes, ti.written_bytes
-FROM task_instance ti JOIN task_resources r ON r.id = ti.task_resources_id JOIN queue q ON q.id = r.queue_id
-JOIN cluster c ON c.id = ti.cluster_id WHERE ti.task_id IN (:tasks...) ORDER BY ti.task_id, ti.number
-"""
-
-
-def _task(row: Sequence[Any]) -> TaskSummary:
+def _task(row: Sequence[Any], node_args: dict[str, str] | None = None) -> TaskSummary:
     return TaskSummary(
         task_id=row[0],
         name=row[1],
@@ -163,39 +257,95 @@ def _task(row: Sequence[Any]) -> TaskSummary:
         command=row[5],
         array_name=row[6],
         status_at=to_datetime(row[7]),
+        node_args=node_args or {},
     )
+
+
+def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement[bool]]:
+    conditions = [
+        t.workflow_id == workflow_id,
+        t.id > query.after,
+        name_matches(task_array.c.name, query.array),
+        name_matches(t.name, query.name),
+    ]
+    conditions.append(any_of(t.status, "statuses") if query.status else IS_IN_WORKFLOW)
+    return conditions
+
+
+def _tasks_of(workflow_id: int, query: TasksQuery) -> Select[Any]:
+    return _tasks().where(*_tasks_that_match(workflow_id, query)).order_by(t.id).limit(_checked(query.limit))
+
+
+@statement
+def _node_args() -> Select[Any]:
+    x = node_arg.c
+    joined = select(x.node_id, argument.c.name, x.value).join_from(node_arg, argument, argument.c.id == x.argument_id)
+    return joined.where(any_of(x.node_id, "nodes")).order_by(x.node_id, argument.c.name)
 
 
 def task_summaries(session: Session, workflow_id: int, query: TasksQuery) -> TaskSummariesResponse:
-    """Return tasks of a workflow by id."""
+    """Return tasks of a workflow by ID.
+
+    Raises:
+        InvalidValue: the limit is out of range.
+        NotFound: there is no such workflow.
+    """
     require(session, "workflow", workflow_id)
-    conditions = Conditions("t.workflow_id = :id AND t.id > :after")
-    if query.status:
-        conditions.add("t.status IN (:statuses...)", statuses=query.status)
-    conditions.add_name("a.name", query.array)
-    conditions.add_name("t.name", query.name)
-    rows = session.rows(
-        f"{_TASK} WHERE {conditions} ORDER BY t.id LIMIT :most",
-        id=workflow_id,
-        after=query.after,
-        most=_checked(query.limit),
-        **conditions.values,
-    )
-    return TaskSummariesResponse(tasks=[_task(row) for row in rows])
+    rows = session.rows(_tasks_of(workflow_id, query), statuses=query.status)
+    node_args: dict[int, dict[str, str]] = defaultdict(dict)
+    for node_id, name, value in session.rows(_node_args, nodes=[row[9] for row in rows]) if query.args else ():
+        node_args[node_id][name] = value
+    total = None
+    if query.total:
+        matching = (
+            select(func.count())
+            .join_from(task, task_array, task_array.c.id == t.array_id)
+            .where(*_tasks_that_match(workflow_id, query))
+        )
+        total = session.value(matching, statuses=query.status)
+    return TaskSummariesResponse(tasks=[_task(row, node_args.get(row[9])) for row in rows], total=total)
+
+
+_BY_ID = statement(lambda: _tasks().where(t.id == param("id")))
 
 
 def task_detail(session: Session, task_id: int) -> TaskDetail:
-    """Return a task with all its attempts."""
-    row = session.row(f"{_TASK} WHERE t.id = :id", id=task_id)
+    """Return a task with all its attempts.
+
+    Raises:
+        NotFound: there is no such task.
+    """
+    row = session.row(_BY_ID, id=task_id)
     if row is None:
         raise NotFound.of("task", task_id)
     return TaskDetail(task=_task(row), workflow_id=row[8], attempts=attempts_of(session, [task_id])[task_id])
 
 
+@statement
+def _attempts() -> Select[Any]:
+    r, q, c = task_resources.c, queue.c, cluster.c
+    joined = (
+        task_instance.join(task_resources, r.id == ti.task_resources_id)
+        .join(queue, q.id == r.queue_id)
+        .join(cluster, c.id == ti.cluster_id)
+    )
+    return (
+        select(
+            *(ti.id, ti.task_id, ti.workflow_run_id, ti.number, ti.status, c.name, q.name, ti.distributor_id, ti.host),
+            *(ti.pid, ti.queued_at, ti.launched_at, ti.started_at, ti.ended_at, ti.exit_code, ti.exit_signal),
+            *(ti.cause, ti.error, ti.charged, ti.stdout, ti.stderr, ti.wallclock_seconds, ti.cpu_seconds),
+            *(ti.max_rss_bytes, r.requested, r.kind, r.original, ti.read_bytes, ti.written_bytes),
+        )
+        .select_from(joined)
+        .where(any_of(ti.task_id, "tasks"))
+        .order_by(ti.task_id, ti.number)
+    )
+
+
 def attempts_of(session: Session, task_ids: Sequence[int]) -> dict[int, list[Attempt]]:
     """Return all attempts of some tasks, oldest first."""
     found: dict[int, list[Attempt]] = defaultdict(list)
-    for row in session.rows(_ATTEMPTS, tasks=task_ids):
+    for row in session.rows(_attempts, tasks=task_ids):
         found[row[1]].append(_attempt(row))
     return found
 
@@ -234,49 +384,97 @@ def _attempt(row: Sequence[Any]) -> Attempt:
     )
 
 
-def log_tail(session: Session, task_instance_id: int) -> LogTail:
-    """Return the end of an attempt's output; empty where there was none."""
-    row = session.row(
-        """
-        SELECT l.text, ti.stdout, ti.stderr FROM task_instance ti
-        LEFT JOIN log_tail l ON l.task_instance_id = ti.id WHERE ti.id = :id
-        """,
-        id=task_instance_id,
+@statement
+def _output() -> Select[Any]:
+    return (
+        select(log_tails.c.text, ti.stdout, ti.stderr)
+        .select_from(task_instance.outerjoin(log_tails, log_tails.c.task_instance_id == ti.id))
+        .where(ti.id == param("id"))
     )
+
+
+def log_tail(session: Session, task_instance_id: int) -> LogTail:
+    """Return the end of an attempt's output; "" if there was none.
+
+    Raises:
+        NotFound: there is no such attempt.
+    """
+    row = session.row(_output, id=task_instance_id)
     if row is None:
         raise NotFound.of("attempt", task_instance_id)
     return LogTail(task_instance_id=task_instance_id, text=row[0] or "", stdout=row[1], stderr=row[2])
 
 
-_ERRORS: Final = """
-SELECT ti.task_id, t.name, ti.id, ti.status, ti.ended_at, ti.cause, ti.error, ti.exit_code, ti.host
-FROM task_instance ti JOIN task t ON t.id = ti.task_id
-"""
+_ATTEMPTS_OF_RUNS: Final = ATTEMPTS_WITH_TASKS.join(workflow_run, workflow_run.c.id == ti.workflow_run_id)
+
+
+def _failed(attempts: FromClause) -> Select[Any]:
+    return (
+        select(ti.task_id, t.name, ti.id, ti.status, ti.ended_at, ti.cause, ti.error, ti.exit_code, ti.host, t.status)
+        .select_from(attempts)
+        .where(ti.status.in_(fsm.FAILED), ti.charged)
+        .limit(param("most"))
+    )
+
+
+def _of_workflow(*, permanent: bool) -> ColumnElement[bool]:
+    of_workflow = workflow_run.c.workflow_id == param("id")
+    return and_(of_workflow, t.status == TaskStatus.ERROR_FATAL.value) if permanent else of_workflow
+
+
+@statements
+def _tasks_that_failed_last(*, permanent: bool) -> Select[Any]:
+    return (
+        select(ti.task_id)
+        .select_from(_ATTEMPTS_OF_RUNS)
+        .where(_of_workflow(permanent=permanent), ti.status.in_(fsm.FAILED), ti.charged)
+        .group_by(ti.task_id)
+        .order_by(func.max(ti.ended_at).desc().nulls_last(), func.max(ti.id).desc())
+        .limit(param("most"))
+    )
+
+
+@statements
+def _errors_of_workflow(*, permanent: bool, of_tasks: bool) -> Select[Any]:
+    found = _failed(_ATTEMPTS_OF_RUNS).where(_of_workflow(permanent=permanent))
+    if of_tasks:
+        found = found.where(any_of(ti.task_id, "tasks"))
+    return found.order_by(ti.ended_at.desc().nulls_last(), ti.id.desc())
 
 
 def workflow_errors(session: Session, workflow_id: int, query: ErrorsQuery) -> ErrorsResponse:
-    """Return the newest failed attempts of a workflow."""
+    """Return the newest failed attempts of a workflow; attempts that are not charged are not failures.
+
+    Raises:
+        InvalidValue: the limit is out of range.
+        NotFound: there is no such workflow.
+    """
     require(session, "workflow", workflow_id)
-    rows = session.rows(
-        f"""{_ERRORS} JOIN workflow_run r ON r.id = ti.workflow_run_id
-        WHERE r.workflow_id = :id AND ti.status IN (:failed...) ORDER BY ti.ended_at DESC, ti.id DESC LIMIT :most""",
-        id=workflow_id,
-        failed=_FAILED,
-        most=_checked(query.limit),
-    )
-    return _errors(rows)
+    most, permanent = _checked(query.limit), query.permanent
+    if query.tasks is None:
+        return _errors(
+            session.rows(_errors_of_workflow(permanent=permanent, of_tasks=False), id=workflow_id, most=most)
+        )
+    tasks_max = _checked(query.tasks, "tasks")
+    newest = session.column(_tasks_that_failed_last(permanent=permanent), id=workflow_id, most=tasks_max)
+    errors = _errors_of_workflow(permanent=permanent, of_tasks=True)
+    return _errors(session.rows(errors, id=workflow_id, most=most, tasks=newest))
+
+
+@statement
+def _errors_of_task() -> Select[Any]:
+    return _failed(ATTEMPTS_WITH_TASKS).where(ti.task_id == param("id")).order_by(ti.number.desc())
 
 
 def task_errors(session: Session, task_id: int, query: ErrorsQuery) -> ErrorsResponse:
-    """Return the failed attempts of a task, newest first."""
+    """Return the failed attempts of a task, newest first.
+
+    Raises:
+        InvalidValue: the limit is out of range.
+        NotFound: there is no such task.
+    """
     require(session, "task", task_id)
-    rows = session.rows(
-        f"{_ERRORS} WHERE ti.task_id = :id AND ti.status IN (:failed...) ORDER BY ti.number DESC LIMIT :most",
-        id=task_id,
-        failed=_FAILED,
-        most=_checked(query.limit),
-    )
-    return _errors(rows)
+    return _errors(session.rows(_errors_of_task, id=task_id, most=_checked(query.limit)))
 
 
 def _errors(rows: Sequence[Sequence[Any]]) -> ErrorsResponse:
@@ -292,6 +490,7 @@ def _errors(rows: Sequence[Sequence[Any]]) -> ErrorsResponse:
                 error=row[6] or "",
                 exit_code=row[7],
                 host=row[8],
+                task_status=row[9],
             )
             for row in rows
         ]

@@ -1,47 +1,59 @@
-"""Where the output of tasks is."""
+"""Find the output files of tasks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
 
 from jobmon.core.wire.monitoring import OutputsResponse, TaskOutput
+from jobmon.server.joins import IS_NEWEST_ATTEMPT
+from jobmon.server.models import task, task_array, task_instance
 from jobmon.server.problems import InvalidValue
-from jobmon.server.queries.matching import Conditions
+from jobmon.server.queries.matching import name_matches
 from jobmon.server.queries.presence import require
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select
+
     from jobmon.server.sql import Session
 
 OUTPUTS_MAX: Final = 10_000
-_OUTPUTS: Final = """
-SELECT t.id, t.name, a.name, ti.id, ti.number, ti.status, ti.stdout, ti.stderr
-FROM task t JOIN task_array a ON a.id = t.array_id
-JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
-WHERE {conditions} ORDER BY t.id LIMIT :most
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputsQuery:
-    """Of which tasks; no names: of all."""
+    """Whose output to return.
+
+    Args:
+        array: search word for the name of the template; "": any.
+        job: search word for the name of the task; "": any.
+        limit: maximum number of tasks to return.
+    """
 
     array: str = ""
     job: str = ""
     limit: int = 1_000
 
 
+def _outputs(workflow_id: int, query: OutputsQuery) -> Select[Any]:
+    t, a, ti = task.c, task_array.c, task_instance.c
+    return (
+        select(t.id, t.name, a.name, ti.id, ti.number, ti.status, ti.stdout, ti.stderr)
+        .select_from(task.join(task_array, a.id == t.array_id).join(task_instance, IS_NEWEST_ATTEMPT))
+        .where(t.workflow_id == workflow_id, name_matches(a.name, query.array), name_matches(t.name, query.job))
+        .order_by(t.id)
+        .limit(query.limit)
+    )
+
+
 def task_outputs(session: Session, workflow_id: int, query: OutputsQuery) -> OutputsResponse:
-    """Return where the output of the newest attempts is, by task."""
+    """Return the output files of the newest attempt of each task, in the order of the task IDs."""
     if not 0 < query.limit <= OUTPUTS_MAX:
         raise InvalidValue(f"limit: must be from 1 to {OUTPUTS_MAX}.")
     require(session, "workflow", workflow_id)
-    conditions = Conditions("t.workflow_id = :workflow")
-    conditions.add_name("a.name", query.array)
-    conditions.add_name("t.name", query.job)
-    rows = session.rows(
-        _OUTPUTS.format(conditions=conditions), workflow=workflow_id, most=query.limit, **conditions.values
-    )
+    rows = session.rows(_outputs(workflow_id, query))
     return OutputsResponse(
         outputs=[
             TaskOutput(

@@ -1,16 +1,27 @@
-"""Whether there is what a request names: an unknown id is refused, not answered with nothing."""
+"""Reject requests that name an unknown ID, instead of returning an empty response."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
+
+from jobmon.server.models import metadata
 from jobmon.server.problems import NotFound
+from jobmon.server.sql import param, statements
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select, Table
+
     from jobmon.server.sql import Session
 
 
+@statements
+def _row_of(table: Table) -> Select[Any]:
+    return select(table.c.id).where(table.c.id == param("id"))
+
+
 def require(session: Session, table: str, identity: int) -> None:
-    """Raise NotFound unless there is such a row; `table` is a word of ours, never of a request."""
-    if session.value(f"SELECT id FROM {table} WHERE id = :id", id=identity) is None:
+    """Raise NotFound unless the table of that name has a row with that ID."""
+    if session.value(_row_of(metadata.tables[table]), id=identity) is None:
         raise NotFound.of(table.replace("_", " "), identity)

@@ -1,69 +1,73 @@
-"""How a workflow goes on: counts by template, and how long it still takes (`core.forecast`)."""
+"""Report the progress of a workflow: counts by template, and the time left (`core.forecast`)."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import func, select
+
 from jobmon.core import forecast, fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
-from jobmon.core.fsm import Machine
 from jobmon.core.wire.monitoring import ProgressResponse, TemplateProgress
+from jobmon.server.counting import counts_by_array
+from jobmon.server.joins import TASKS_WITH_NEWEST_ATTEMPTS
+from jobmon.server.models import (
+    dag_node,
+    slot_lease,
+    task,
+    task_array,
+    task_instance,
+    upstream_set,
+    upstream_set_member,
+    workflow,
+)
 from jobmon.server.problems import NotFound
-from jobmon.server.queries.explaining import BLOCKED_SETS
+from jobmon.server.queries.graph import blocked_nodes
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sqlalchemy import Select
+
     from jobmon.server.sql import Session
 
-#: The newest that are done tell how long tasks take, and how many run at once.
+#: Number of completed tasks, newest first, from which durations and the number of concurrent tasks are estimated.
 SAMPLES_MAX: Final = 1_000
 WIDTH_SAMPLES_MAX: Final = 200
 TEMPLATE_SAMPLES_MAX: Final = 200
-#: Of more tasks that are left the longest chain is not looked for: then it is their number that takes the time.
+#: With more tasks left, the longest path is not computed, because the number of tasks then determines the time.
 GRAPH_TASKS_MAX: Final = 10_000
 GRAPH_EDGES_MAX: Final = 100_000
 MICROSECONDS: Final = 1e6
-_ENDED: Final = frozenset(fsm.TERMINAL[Machine.TASK])
-_WAITING_FOR_ROOM: Final = (TaskStatus.QUEUED, TaskStatus.INSTANTIATING, TaskStatus.LAUNCHED)
 
-_SAMPLES: Final = """
-SELECT t.array_id, ti.started_at, ti.wallclock_seconds
-FROM task t JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
-WHERE t.workflow_id = :workflow AND t.status = :task_done AND ti.status = :attempt_done
-  AND ti.wallclock_seconds IS NOT NULL AND ti.started_at IS NOT NULL {condition}
-ORDER BY {order} DESC LIMIT :most
-"""
-_BEHIND_FAILURES: Final = "(SELECT n.node_id FROM dag_node n WHERE n.upstream_set_id IN (SELECT set_id FROM blocked))"
-_BLOCKED: Final = f"""
-{BLOCKED_SETS}
-SELECT t.array_id, COUNT(*) FROM task t
-WHERE t.workflow_id = :workflow AND t.status NOT IN (:ended...) AND t.node_id IN {_BEHIND_FAILURES}
-GROUP BY t.array_id
-"""
-_LEFT: Final = f"""
-{BLOCKED_SETS}
-SELECT t.node_id, t.array_id FROM task t
-WHERE t.workflow_id = :workflow AND t.status NOT IN (:ended...) AND t.node_id NOT IN {_BEHIND_FAILURES}
-"""
-_USERS: Final = """
-SELECT n.upstream_set_id, n.node_id FROM dag_node n JOIN upstream_set s ON s.id = n.upstream_set_id
-WHERE n.node_id IN (:nodes...) AND +s.dag_id = :dag LIMIT :most
-"""
-_MEMBERS: Final = """
-SELECT m.upstream_set_id, m.node_id FROM upstream_set_member m
-WHERE m.node_id IN (:nodes...) AND +m.upstream_set_id IN (:sets...) LIMIT :most
-"""
+t, ti = task.c, task_instance.c
+
+
+@statement
+def _workflow() -> Select[Any]:
+    w = workflow.c
+    return select(w.status, w.dag_id, w.max_concurrently_running).where(w.id == param("id"))
+
+
+@statement
+def _names() -> Select[Any]:
+    a = task_array.c
+    return select(a.id, a.name).where(a.workflow_id == param("id"))
 
 
 def progress(session: Session, workflow_id: int) -> ProgressResponse:
-    """Return how a workflow stands and what is to be expected."""
-    row = session.row("SELECT status, dag_id, max_concurrently_running FROM workflow WHERE id = :id", id=workflow_id)
+    """Return the progress of a workflow and an estimate of the time left.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
+    row = session.row(_workflow, id=workflow_id)
     if row is None:
         raise NotFound.of("workflow", workflow_id)
     status, dag_id, limit = row
-    counts = _counts(session, workflow_id)
+    counts = counts_by_array(session, workflow_id)
     blocked = _blocked(session, workflow_id, dag_id, counts)
     samples = _samples(session, workflow_id, counts)
     left = {number: _left(found) - blocked.get(number, 0) for number, found in counts.items()}
@@ -83,7 +87,7 @@ def progress(session: Session, workflow_id: int) -> ProgressResponse:
             path,
             *_widths(session, workflow_id, counts, samples, min(limit, sum(left.values()))),
         )
-    names = dict(session.rows("SELECT id, name FROM task_array WHERE workflow_id = :id", id=workflow_id))
+    names = dict(session.rows(_names, id=workflow_id))
     return ProgressResponse(
         workflow_id=workflow_id,
         status=status,
@@ -98,45 +102,64 @@ def progress(session: Session, workflow_id: int) -> ProgressResponse:
     )
 
 
-def _counts(session: Session, workflow_id: int) -> dict[int, dict[str, int]]:
-    counts: dict[int, dict[str, int]] = defaultdict(dict)
-    for array_id, status, count in session.rows(
-        "SELECT array_id, status, COUNT(*) FROM task WHERE workflow_id = :id GROUP BY array_id, status", id=workflow_id
-    ):
-        counts[array_id][status] = count
-    return dict(counts)
-
-
 def _left(counts: Mapping[str, int]) -> int:
-    return sum(count for status, count in counts.items() if status not in _ENDED)
+    return sum(count for status, count in counts.items() if status not in fsm.FINAL_TASKS)
+
+
+@statement
+def _blocked_by_array() -> Select[Any]:
+    return (
+        select(t.array_id, func.count())
+        .where(
+            t.workflow_id == param("workflow"),
+            t.status.not_in(fsm.FINAL_TASKS),
+            t.node_id.in_(blocked_nodes()),
+        )
+        .group_by(t.array_id)
+    )
 
 
 def _blocked(
     session: Session, workflow_id: int, dag_id: int, counts: Mapping[int, Mapping[str, int]]
 ) -> dict[int, int]:
-    """Count by array what will never run."""
+    """Count the tasks that will never run, by array."""
     if not any(found.get(TaskStatus.ERROR_FATAL.value) for found in counts.values()):
         return {}
-    fatal, ended = TaskStatus.ERROR_FATAL.value, sorted(_ENDED)
-    return dict(session.rows(_BLOCKED, workflow=workflow_id, dag=dag_id, fatal=fatal, ended=ended))
+    return dict(session.rows(_blocked_by_array, workflow=workflow_id, dag=dag_id))
 
 
 _Sample = tuple[float, float]
 
 
+@statements
+def _completed(*, of_array: bool) -> Select[Any]:
+    """Select array, start and duration of the newest completed tasks of the workflow, or of one array."""
+    conditions = [
+        t.workflow_id == param("workflow"),
+        t.status == TaskStatus.DONE.value,
+        ti.status == TaskInstanceStatus.DONE.value,
+        ti.wallclock_seconds.is_not(None),
+        ti.started_at.is_not(None),
+    ]
+    if of_array:
+        conditions.append(t.array_id == param("array"))
+    return (
+        select(t.array_id, ti.started_at, ti.wallclock_seconds)
+        .select_from(TASKS_WITH_NEWEST_ATTEMPTS)
+        .where(*conditions)
+        .order_by((t.id if of_array else t.status_at).desc())
+        .limit(param("most"))
+    )
+
+
 def _samples(session: Session, workflow_id: int, counts: Mapping[int, Mapping[str, int]]) -> dict[int, list[_Sample]]:
-    """Return start and seconds by array: of the newest that are done, and of arrays that are not among them."""
-    done = {
-        "workflow": workflow_id,
-        "task_done": TaskStatus.DONE.value,
-        "attempt_done": TaskInstanceStatus.DONE.value,
-    }
-    rows = session.rows(_SAMPLES.format(condition="", order="t.status_at"), **done, most=SAMPLES_MAX)
+    """Return start and duration of completed tasks by array: the newest, plus those of arrays not among them."""
+    rows = session.rows(_completed(of_array=False), workflow=workflow_id, most=SAMPLES_MAX)
     seen = {row[0] for row in rows}
     for number, found in counts.items():
         if number not in seen and found.get(TaskStatus.DONE.value) and _left(found):
-            sql = _SAMPLES.format(condition="AND t.array_id = :array", order="t.id")
-            rows += session.rows(sql, **done, array=number, most=TEMPLATE_SAMPLES_MAX)
+            of_array = _completed(of_array=True)
+            rows += session.rows(of_array, workflow=workflow_id, array=number, most=TEMPLATE_SAMPLES_MAX)
     samples: dict[int, list[_Sample]] = defaultdict(list)
     for number, started_at, seconds in rows:
         samples[number].append((started_at / MICROSECONDS, float(seconds)))
@@ -148,6 +171,11 @@ def _median(samples: Sequence[_Sample]) -> float | None:
     return ordered[len(ordered) // 2] if ordered else None
 
 
+@statement
+def _cores() -> Select[Any]:
+    return select(func.min(slot_lease.c.total)).where(slot_lease.c.workflow_id == param("id"))
+
+
 def _widths(
     session: Session,
     workflow_id: int,
@@ -155,13 +183,13 @@ def _widths(
     samples: Mapping[int, Sequence[_Sample]],
     limit: int,
 ) -> tuple[float, float]:
-    """Return how many run at once, and how many might: more than now only if nothing waits for room."""
+    """Return how many tasks run concurrently, and how many might: more than now only if none is waiting to start."""
     newest = sorted((one for found in samples.values() for one in found), reverse=True)[:WIDTH_SAMPLES_MAX]
     running = sum(found.get(TaskStatus.RUNNING.value, 0) for found in counts.values())
     width = max(forecast.width_of(newest), float(running))
-    if any(found.get(status.value) for found in counts.values() for status in _WAITING_FOR_ROOM):
+    if any(found.get(status.value) for found in counts.values() for status in fsm.WAITING_TO_START):
         return width, width
-    cores = session.value("SELECT MIN(total) FROM slot_lease WHERE workflow_id = :id", id=workflow_id)
+    cores = session.value(_cores, id=workflow_id)
     return width, float(limit) if cores is None else min(float(limit), cores)
 
 
@@ -172,7 +200,10 @@ def _path(
     left: Mapping[int, int],
     durations: Mapping[int, forecast.Durations | None],
 ) -> tuple[float, float]:
-    """Return the longest chain of what is left, from and to; where that is too much, of one task per template."""
+    """Return the duration of the longest path through the remaining tasks, seconds, as the ends of a range.
+
+    If there are too many tasks, each template counts as one task.
+    """
     known = {number: found for number, found in durations.items() if found is not None and left[number]}
     if sum(left.values()) <= GRAPH_TASKS_MAX:
         graph = _graph(session, workflow_id, dag_id)
@@ -189,15 +220,47 @@ def _path(
     return max((one.low for one in known.values()), default=0.0), sum(one.high for one in known.values())
 
 
+@statement
+def _nodes_left() -> Select[Any]:
+    """Select the nodes, with their arrays, of tasks that have not ended and are not blocked."""
+    return select(t.node_id, t.array_id).where(
+        t.workflow_id == param("workflow"),
+        t.status.not_in(fsm.FINAL_TASKS),
+        t.node_id.not_in(blocked_nodes()),
+    )
+
+
+@statement
+def _users() -> Select[Any]:
+    """Select the sets of a DAG that are the upstream sets of these nodes."""
+    n, s = dag_node.c, upstream_set.c
+    return (
+        select(n.upstream_set_id, n.node_id)
+        .join_from(dag_node, upstream_set, s.id == n.upstream_set_id)
+        .where(any_of(n.node_id, "nodes"), unindexed(s.dag_id) == param("dag"))
+        .limit(param("most"))
+    )
+
+
+@statement
+def _members() -> Select[Any]:
+    """Select which of these nodes are in which of these sets."""
+    m = upstream_set_member.c
+    conditions = any_of(m.node_id, "nodes"), any_of(unindexed(m.upstream_set_id), "sets")
+    return select(m.upstream_set_id, m.node_id).where(*conditions).limit(param("most"))
+
+
 def _graph(
     session: Session, workflow_id: int, dag_id: int
 ) -> tuple[dict[int, int], dict[int, list[int]], dict[int, list[int]]] | None:
-    """Return the array of each node that is left, and the sets among them; None: too many."""
-    fatal = TaskStatus.ERROR_FATAL.value
-    arrays = dict(session.rows(_LEFT, workflow=workflow_id, dag=dag_id, fatal=fatal, ended=sorted(_ENDED)))
+    """Return the array of each remaining node, the members of its upstream sets, and the users of those sets.
+
+    None: there are too many edges.
+    """
+    arrays = dict(session.rows(_nodes_left, workflow=workflow_id, dag=dag_id))
     nodes = list(arrays)
-    users = _grouped(session.rows(_USERS, nodes=nodes, dag=dag_id, most=GRAPH_EDGES_MAX))
-    members = session.rows(_MEMBERS, nodes=nodes, sets=list(users), most=GRAPH_EDGES_MAX)
+    users = _grouped(session.rows(_users, nodes=nodes, dag=dag_id, most=GRAPH_EDGES_MAX))
+    members = session.rows(_members, nodes=nodes, sets=list(users), most=GRAPH_EDGES_MAX)
     return None if len(members) == GRAPH_EDGES_MAX else (arrays, _grouped(members), users)
 
 

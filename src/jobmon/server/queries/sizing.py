@@ -1,7 +1,7 @@
-"""What the tasks of a workflow asked for, used and wasted, per template; what to ask for instead.
+"""Report what the tasks of a workflow requested, used and wasted, by template, and propose requests.
 
-Sums come from the database in groups of attempts with one request that ended alike, so that a million attempts are a
-few rows; statistics from the newest finished attempts, at most `SAMPLES_MAX`.
+The database computes sums over groups of attempts with the same request and outcome, so that a million attempts become
+a few rows. Statistics are computed from the newest finished attempts, at most `SAMPLES_MAX`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,42 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import and_, func, literal, null, select
+
 from jobmon.core import sizing
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus
 from jobmon.core.exceptions import InvalidResources
-from jobmon.core.resources import UNITS, Limits
+from jobmon.core.resources import UNITS, Limits, amount
 from jobmon.core.wire.sizing import Figures, HistoryResponse, SizingResponse, TemplateSizing, Waste
+from jobmon.server.joins import (
+    ARRAYS_WITH_NEWEST_ATTEMPTS,
+    ATTEMPTS_OF_WORKFLOW,
+    RESOURCES_WITH_CLUSTERS,
+    TASKS_WITH_NEWEST_ATTEMPTS,
+)
+from jobmon.server.models import (
+    argument,
+    cluster,
+    node_arg,
+    queue,
+    task,
+    task_array,
+    task_instance,
+    task_resources,
+    task_template,
+    task_template_version,
+    tool,
+    tool_version,
+    workflow_run,
+)
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries.presence import require
+from jobmon.server.sql import any_of, param, statement, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Select
 
     from jobmon.core.wire.sizing import SizingRequest
     from jobmon.server.sql import Session
@@ -42,65 +68,113 @@ _KILLED: Final = frozenset(
 )
 _RESOURCE_CAUSES: Final = (Cause.OUT_OF_MEMORY.value, Cause.OUT_OF_TIME.value)
 
-_ARRAYS: Final = """
-SELECT a.id, a.name, a.task_template_version_id, l.name FROM task_array a
-JOIN task_template_version v ON v.id = a.task_template_version_id
-JOIN task_template p ON p.id = v.task_template_id
-JOIN tool_version n ON n.id = p.tool_version_id JOIN tool l ON l.id = n.tool_id
-WHERE a.workflow_id = :workflow ORDER BY a.id
-"""
-_SUMS: Final = """
-       COUNT(*), SUM(ti.wallclock_seconds), SUM(COALESCE(ti.cpu_seconds, 0)),
-       SUM(ti.wallclock_seconds * COALESCE(ti.max_rss_bytes, 0))
-"""
-_OF_WORKFLOW: Final = """
-FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id JOIN task t ON t.id = ti.task_id
-WHERE r.workflow_id = :workflow AND ti.wallclock_seconds IS NOT NULL
-"""
-_OF_TASK: Final = """
-FROM task t JOIN task_instance ti ON ti.task_id = t.id
-WHERE t.workflow_id = :workflow AND t.id = :task AND ti.wallclock_seconds IS NOT NULL
-"""
-# Most attempts are done: grouped by little, because sorting them is what takes the time.
-_DONE_GROUPS: Final = f"""
-SELECT t.array_id, ti.task_resources_id, :attempt_done, NULL, {_SUMS} {{source}} AND ti.status = :attempt_done
-GROUP BY t.array_id, ti.task_resources_id
-"""
-_OTHER_GROUPS: Final = f"""
-SELECT t.array_id, ti.task_resources_id, ti.status, ti.cause, {_SUMS} {{source}} AND ti.status IN (:others...)
-GROUP BY t.array_id, ti.task_resources_id, ti.status, ti.cause
-"""
 _OTHERS: Final = [status.value for status in TaskInstanceStatus if status is not TaskInstanceStatus.DONE]
-_SAMPLES: Final = """
-SELECT t.array_id, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes
-FROM task t JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
-WHERE t.workflow_id = :workflow AND t.status = :task_done AND ti.status = :attempt_done
-  AND ti.wallclock_seconds IS NOT NULL {condition}
-ORDER BY t.status_at DESC LIMIT :most
-"""
-_REQUESTS: Final = """
-SELECT r.id, r.requested, c.name, q.name, q.parameters FROM task_resources r
-JOIN queue q ON q.id = r.queue_id JOIN cluster c ON c.id = q.cluster_id WHERE r.id IN (:ids...)
-"""
+
+a, t, ti = task_array.c, task.c, task_instance.c
+_IS_DONE: Final = and_(t.status == TaskStatus.DONE.value, ti.status == TaskInstanceStatus.DONE.value)
 
 
-_HISTORY: Final = """
-SELECT t.node_id, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes
-FROM task_array a JOIN task t ON t.workflow_id = a.workflow_id AND t.array_id = a.id
-JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
-WHERE a.task_template_version_id = :version AND t.status = :task_done AND ti.status = :attempt_done
-  AND ti.wallclock_seconds IS NOT NULL
-ORDER BY t.id DESC LIMIT :most
-"""
-_NODE_ARGS: Final = """
-SELECT n.node_id, g.name, n.value FROM node_arg n JOIN argument g ON g.id = n.argument_id
-WHERE n.node_id IN (:nodes...)
-"""
+@statement
+def _arrays() -> Select[Any]:
+    """Select the templates of a workflow, with their tools."""
+    v, p, n = task_template_version.c, task_template.c, tool_version.c
+    return (
+        select(a.id, a.name, a.task_template_version_id, tool.c.name)
+        .join_from(task_array, task_template_version, v.id == a.task_template_version_id)
+        .join(task_template, p.id == v.task_template_id)
+        .join(tool_version, n.id == p.tool_version_id)
+        .join(tool, tool.c.id == n.tool_id)
+        .where(a.workflow_id == param("workflow"))
+        .order_by(a.id)
+    )
+
+
+def _sums(of_task: bool, *keys: ColumnElement[Any]) -> Select[Any]:
+    """Return sums over the measured attempts of a workflow, or of one task in it."""
+    sums = (
+        func.count(),
+        func.sum(ti.wallclock_seconds),
+        func.sum(func.coalesce(ti.cpu_seconds, 0.0)),
+        func.sum(ti.wallclock_seconds * func.coalesce(ti.max_rss_bytes, 0)),
+    )
+    measured = select(*keys, *sums).where(ti.wallclock_seconds.is_not(None))
+    if of_task:
+        joined = task.join(task_instance, ti.task_id == t.id)
+        return measured.select_from(joined).where(t.workflow_id == param("workflow"), t.id == param("task"))
+    joined = ATTEMPTS_OF_WORKFLOW.join(task, t.id == ti.task_id)
+    return measured.select_from(joined).where(workflow_run.c.workflow_id == param("workflow"))
+
+
+@statements
+def _done_groups(of_task: bool) -> Select[Any]:
+    """Select done attempts by array and request. Most attempts are done, and grouping them by more keys is slow."""
+    keys = (t.array_id, ti.task_resources_id)
+    status = literal(TaskInstanceStatus.DONE.value, ti.status.type)
+    return _sums(of_task, *keys, status, null()).where(ti.status == status).group_by(*keys)
+
+
+@statements
+def _other_groups(of_task: bool) -> Select[Any]:
+    """Select all other attempts by array, request, status and cause."""
+    keys = (t.array_id, ti.task_resources_id, ti.status, ti.cause)
+    return _sums(of_task, *keys).where(ti.status.in_(_OTHERS)).group_by(*keys)
+
+
+@statements
+def _samples(of_task: bool) -> Select[Any]:
+    """Select the usage of the newest finished tasks."""
+    conditions = [t.workflow_id == param("workflow"), _IS_DONE, ti.wallclock_seconds.is_not(None)]
+    if of_task:
+        conditions.append(t.id == param("task"))
+    return (
+        select(t.array_id, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes)
+        .select_from(TASKS_WITH_NEWEST_ATTEMPTS)
+        .where(*conditions)
+        .order_by(t.status_at.desc())
+        .limit(param("most"))
+    )
+
+
+@statement
+def _requests_by_id() -> Select[Any]:
+    r = task_resources.c
+    return (
+        select(r.id, r.requested, cluster.c.name, queue.c.name, queue.c.parameters)
+        .select_from(RESOURCES_WITH_CLUSTERS)
+        .where(any_of(r.id, "ids"))
+    )
+
+
+@statement
+def _history() -> Select[Any]:
+    """Select the usage of the newest finished tasks of a template version."""
+    return (
+        select(t.node_id, ti.wallclock_seconds, ti.cpu_seconds, ti.max_rss_bytes)
+        .select_from(ARRAYS_WITH_NEWEST_ATTEMPTS)
+        .where(a.task_template_version_id == param("version"), _IS_DONE, ti.wallclock_seconds.is_not(None))
+        .order_by(t.id.desc())
+        .limit(param("most"))
+    )
+
+
+@statement
+def _node_args() -> Select[Any]:
+    n = node_arg.c
+    return (
+        select(n.node_id, argument.c.name, n.value)
+        .join_from(node_arg, argument, argument.c.id == n.argument_id)
+        .where(any_of(n.node_id, "nodes"))
+    )
+
+
+@statement
+def _workflow_of_task() -> Select[Any]:
+    return select(t.workflow_id).where(t.id == param("id"))
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What attempts asked for."""
+    """A resource request of attempts."""
 
     asked: dict[str, Any]
     cluster: str
@@ -113,12 +187,12 @@ class _Request:
 
     @property
     def memory(self) -> float:
-        return float(self.asked.get("memory") or 0)
+        return amount(self.asked.get("memory")) or 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Attempts with one request that ended alike. `byte_seconds`: of memory used."""
+    """Attempts with the same request and outcome. `byte_seconds`: of the memory used."""
 
     request: _Request
     status: str
@@ -144,7 +218,7 @@ class _Group:
 
 @dataclass(slots=True)
 class _Template:
-    """What is known of one array."""
+    """The attempts of one array."""
 
     name: str
     version_id: int
@@ -172,17 +246,16 @@ def workflow_sizing(session: Session, workflow_id: int, request: SizingRequest) 
 
 
 def template_history(session: Session, version_id: int) -> HistoryResponse:
-    """Return what the newest finished tasks of a template version used.
+    """Return the usage of the newest finished tasks of a template version.
 
     Raises:
         NotFound: there is no such version.
     """
     require(session, "task_template_version", version_id)
-    done = {"task_done": TaskStatus.DONE.value, "attempt_done": TaskInstanceStatus.DONE.value}
-    rows = session.rows(_HISTORY, version=version_id, **done, most=HISTORY_TASKS_MAX)
+    rows = session.rows(_history, version=version_id, most=HISTORY_TASKS_MAX)
     values: dict[str, dict[int, str]] = defaultdict(dict)
     nodes = sorted({row[0] for row in rows})
-    for node_id, name, value in session.rows(_NODE_ARGS, nodes=nodes) if nodes else ():
+    for node_id, name, value in session.rows(_node_args, nodes=nodes) if nodes else ():
         values[name][node_id] = value
     return HistoryResponse(
         seconds=[row[1] for row in rows],
@@ -204,33 +277,29 @@ def _strategies(request: SizingRequest) -> tuple[sizing.Strategy, sizing.Strateg
 
 
 def _require_task(session: Session, workflow_id: int, task_id: int) -> None:
-    if session.value("SELECT workflow_id FROM task WHERE id = :id", id=task_id) != workflow_id:
+    if session.value(_workflow_of_task, id=task_id) != workflow_id:
         raise NotFound.of(f"task of workflow {workflow_id} with id", task_id)
 
 
 def _templates(session: Session, workflow_id: int, task_id: int | None) -> Iterable[_Template]:
-    templates = {array_id: _Template(*row) for array_id, *row in session.rows(_ARRAYS, workflow=workflow_id)}
-    condition = "" if task_id is None else "AND t.id = :task"
+    templates = {array_id: _Template(*row) for array_id, *row in session.rows(_arrays, workflow=workflow_id)}
+    of_task = task_id is not None
     values = {"workflow": workflow_id} | ({} if task_id is None else {"task": task_id})
-    done = {"task_done": TaskStatus.DONE.value, "attempt_done": TaskInstanceStatus.DONE.value}
-    source = _OF_WORKFLOW if task_id is None else _OF_TASK
-    groups = session.rows(_DONE_GROUPS.format(source=source), **values, attempt_done=done["attempt_done"])
-    groups += session.rows(_OTHER_GROUPS.format(source=source), **values, others=_OTHERS)
+    groups = session.rows(_done_groups(of_task), **values)
+    groups += session.rows(_other_groups(of_task), **values)
     requests = _requests(session, {row[1] for row in groups})
-    # by request, so that the one that was made last is looked at last
+    # in the order of requests, so that the newest request is processed last
     for array_id, resources_id, status, cause, count, seconds, cpu, held in sorted(groups, key=itemgetter(1)):
         group = _Group(requests[resources_id], status, cause, int(count), float(seconds), float(cpu), float(held))
         templates[array_id].groups.append(group)
-    for array_id, seconds, cpu, peak in session.rows(
-        _SAMPLES.format(condition=condition), **values, **done, most=SAMPLES_MAX
-    ):
+    for array_id, seconds, cpu, peak in session.rows(_samples(of_task), **values, most=SAMPLES_MAX):
         used = sizing.Used(seconds, cpu, None if peak is None else peak / GIB)
         templates[array_id].history.append(used)
     return templates.values()
 
 
 def _requests(session: Session, ids: set[int]) -> dict[int, _Request]:
-    rows = session.rows(_REQUESTS, ids=sorted(ids)) if ids else ()
+    rows = session.rows(_requests_by_id, ids=sorted(ids)) if ids else ()
     return {row[0]: _Request(json.loads(row[1]), row[2], row[3], json.loads(row[4])) for row in rows}
 
 
@@ -265,29 +334,29 @@ def _sized(template: _Template, strategies: tuple[sizing.Strategy, sizing.Strate
 
 
 def _allowed(groups: Sequence[_Group]) -> dict[str, float | None]:
-    """Return the most that one of the queues where they ran allows: a proposal has to be of use there."""
+    """Return the maximum that the queues in which they ran allow, so that a proposal is usable there."""
     queues = {(group.request.cluster, group.request.queue): group.request.parameters for group in groups}.values()
     maxima = {key: [Limits.read(key, queue).maximum for queue in queues] for key in UNITS}
     return {key: None if None in found else max(found) for key, found in maxima.items()}  # type: ignore[type-var]
 
 
 def _asked(groups: Sequence[_Group]) -> dict[str, list[float]]:
-    """Return the distinct requests for each resource; weights do not matter for their range."""
+    """Return the distinct requests for each resource; only their range matters, not how often each was made."""
     asked: dict[str, list[float]] = defaultdict(list)
     for request in {id(group.request): group.request for group in groups}.values():
         for key in UNITS:
-            if request.asked.get(key) is not None:
-                asked[key].append(float(request.asked[key]))
+            if (asked_for := amount(request.asked.get(key))) is not None:
+                asked[key].append(asked_for)
     return asked
 
 
 def _needed_seconds(groups: Iterable[_Group]) -> float:
-    """Return how long attempts ran that a sufficient request would have had as well."""
+    """Return the total duration of attempts that would also have run with a sufficient request, seconds."""
     return sum(group.seconds for group in groups if group.cause not in _RESOURCE_CAUSES)
 
 
 def _saved_memory(held: sizing.Account, needed_hours: float, proposed: float | None) -> float:
-    """Where nobody asked for memory there is nothing to save."""
+    """Return the memory saved by a proposal, GiB hours; 0 if no task requested memory."""
     return 0.0 if proposed is None or not held.held else held.held - needed_hours * proposed
 
 

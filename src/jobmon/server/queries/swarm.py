@@ -1,4 +1,4 @@
-"""What orchestrators read: changes, and everything to rebuild a run from the database."""
+"""Read data for orchestrators: changes, and everything needed to rebuild a run from the database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import func, select
+
+from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.definition import (
     Cluster,
@@ -16,9 +19,9 @@ from jobmon.core.wire.definition import (
     TemplateSpec,
     TemplateVersion,
     TemplateVersionsResponse,
+    ToolTemplatesResponse,
 )
 from jobmon.core.wire.run import ConcurrencyResponse
-from jobmon.core.wire.server import ServerTime
 from jobmon.core.wire.swarm import (
     ArrayInfo,
     ArraysResponse,
@@ -30,18 +33,48 @@ from jobmon.core.wire.swarm import (
     TasksPage,
     WorkflowMetadata,
 )
+from jobmon.server.joins import (
+    IS_IN_WORKFLOW,
+    RESOURCES_WITH_CLUSTERS,
+    TASKS_WITH_NEWEST_ATTEMPTS,
+    WORKFLOWS_WITH_TOOLS,
+)
+from jobmon.server.models import (
+    cluster,
+    dag_node,
+    logical_clock,
+    queue,
+    task,
+    task_array,
+    task_instance,
+    task_resources,
+    task_template,
+    task_template_version,
+    tool,
+    upstream_set,
+    upstream_set_member,
+    workflow,
+    workflow_run,
+)
 from jobmon.server.models.types import to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.queries import launch_problems
 from jobmon.server.queries.presence import require
-from jobmon.server.transitions import QUIET_TASK_STATUSES
+from jobmon.server.sql import any_of, param, statement, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Select, Table
 
     from jobmon.server.sql import Session
 
 TASKS_PER_PAGE_MAX: Final = 10_000
 DOWNSTREAM_TASKS_MAX: Final = 10_000
+#: Maximum number of templates of a tool version in one response.
+TEMPLATES_MAX: Final = 10_000
+
+t, w, a = task.c, workflow.c, task_array.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +88,12 @@ class ChangesQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageQuery:
-    """Which page of tasks."""
+    """Which page of tasks to return.
+
+    Args:
+        max_task_id: the highest ID of the previous page; 0: this is the first page.
+        chunk_size: maximum number of tasks to return.
+    """
 
     max_task_id: int = 0
     chunk_size: int = 500
@@ -63,98 +101,139 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """An answer, and whether it is news for which a held request is answered."""
+    """A response, and whether it releases a long poll."""
 
     response: ChangesResponse
     is_news: bool
 
 
+_STAMP = statement(lambda: select(logical_clock.c.stamp).where(logical_clock.c.id == 1))
+
+
 def clock_stamp(session: Session) -> int:
-    """Return the last stamp that was given to a change."""
-    return int(session.value("SELECT stamp FROM logical_clock WHERE id = 1"))
+    """Return the last stamp that was assigned to a change."""
+    return int(session.value(_STAMP))
 
 
-def server_time(session: Session) -> ServerTime:
-    """Return the logical time."""
-    return ServerTime(time=to_datetime(clock_stamp(session)).isoformat())
+@statement
+def _workflow_limit() -> Select[Any]:
+    return select(w.max_concurrently_running, w.limit_at, w.steered_at).where(w.id == param("id"))
+
+
+@statement
+def _changed_tasks() -> Select[Any]:
+    changed = t.workflow_id == param("id"), t.status_at > param("since")
+    return select(t.id, t.status).where(*changed, IS_IN_WORKFLOW)
+
+
+@statement
+def _held_tasks() -> Select[Any]:
+    return select(t.id).where(t.workflow_id == param("id"), t.held)
+
+
+@statement
+def _changed_array_limits() -> Select[Any]:
+    is_changed = a.limit_at > param("since")
+    return select(a.id, a.max_concurrently_running).where(a.workflow_id == param("id"), is_changed)
 
 
 def changes(session: Session, workflow_id: int, query: ChangesQuery) -> Changes:
     """Return what changed since a stamp, or everything.
 
-    That a task was queued or is being launched is told, but is no news: who queued it knows, and the rest follows soon.
+    A task that was queued or is being launched is returned but does not release a long poll: the orchestrator queued it
+    itself, and other changes of that task follow soon.
+
+    Raises:
+        NotFound: there is no such workflow, or no such run of it.
     """
     since = -1 if query.since is None else to_microseconds(query.since)
     stamp = clock_stamp(session)
-    limit = session.row("SELECT max_concurrently_running, limit_at FROM workflow WHERE id = :id", id=workflow_id)
+    limit = session.row(_workflow_limit, id=workflow_id)
     if limit is None:
         raise NotFound.of("workflow", workflow_id)
     by_status: dict[str, list[int]] = {}
-    for task_id, status in session.rows(
-        "SELECT id, status FROM task WHERE workflow_id = :id AND status_at > :since", id=workflow_id, since=since
-    ):
+    for task_id, status in session.rows(_changed_tasks, id=workflow_id, since=since):
         by_status.setdefault(status, []).append(task_id)
-    arrays = session.rows(
-        "SELECT id, max_concurrently_running FROM task_array WHERE workflow_id = :id AND limit_at > :since",
-        id=workflow_id,
-        since=since,
-    )
+    array_limits = session.rows(_changed_array_limits, id=workflow_id, since=since)
     run_status, run_changed = _run_status(session, workflow_id, query.workflow_run_id, since)
-    limit_changed = limit[1] > since
+    limit_changed, holds_changed = limit[1] > since, limit[2] > since
+    problems = launch_problems.of_workflow(session, workflow_id)
     response = ChangesResponse(
         time=to_datetime(stamp),
         tasks_by_status=by_status,
         workflow_run_status=run_status,
         max_concurrently_running=limit[0] if limit_changed else None,
-        array_limits=dict(arrays),
+        array_limits=dict(array_limits),
         resource_errors=_resource_errors(session, by_status.get(TaskStatus.ADJUSTING_RESOURCES, [])),
+        launch_problems={one.cluster: one.text for one in problems if one.waiting},
+        notices={one.cluster: one.text for one in problems if not one.waiting},
+        held=session.column(_held_tasks, id=workflow_id) if holds_changed else None,
     )
-    loud = any(status not in QUIET_TASK_STATUSES for status in by_status)
-    return Changes(response, is_news=query.since is None or loud or run_changed or limit_changed or bool(arrays))
+    loud = any(status not in fsm.WAITING_TO_START for status in by_status)
+    steered = (
+        run_changed
+        or limit_changed
+        or holds_changed
+        or bool(array_limits)
+        or any(one.stamp > since for one in problems)
+    )
+    return Changes(response, is_news=query.since is None or loud or steered)
+
+
+@statement
+def _newest_attempts() -> Select[Any]:
+    ti = task_instance.c
+    return (
+        select(t.id, ti.cause, ti.max_rss_bytes, ti.wallclock_seconds)
+        .select_from(TASKS_WITH_NEWEST_ATTEMPTS)
+        .where(any_of(t.id, "ids"))
+    )
 
 
 def _resource_errors(session: Session, task_ids: Sequence[int]) -> dict[int, ResourceError]:
-    """Return how the newest attempts of these tasks ended; nothing is asked where there are none."""
+    """Return the outcome of the newest attempt of each of these tasks; without tasks, nothing is read."""
     if not task_ids:
         return {}
-    rows = session.rows(
-        """
-        SELECT t.id, ti.cause, ti.max_rss_bytes, ti.wallclock_seconds
-        FROM task t JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
-        WHERE t.id IN (:ids...)
-        """,
-        ids=task_ids,
-    )
     return {
         task_id: ResourceError(cause=cause, max_rss_bytes=peak, wallclock_seconds=seconds)
-        for task_id, cause, peak, seconds in rows
+        for task_id, cause, peak, seconds in session.rows(_newest_attempts, ids=task_ids)
     }
+
+
+@statement
+def _status_of_run() -> Select[Any]:
+    r = workflow_run.c
+    return select(r.status, r.status_at).where(r.id == param("run"), r.workflow_id == param("workflow"))
 
 
 def _run_status(session: Session, workflow_id: int, run_id: int | None, since: int) -> tuple[str | None, bool]:
     if run_id is None:
         return None, False
-    row = session.row(
-        "SELECT status, status_at FROM workflow_run WHERE id = :run AND workflow_id = :workflow",
-        run=run_id,
-        workflow=workflow_id,
-    )
+    row = session.row(_status_of_run, run=run_id, workflow=workflow_id)
     if row is None:
         raise NotFound.of(f"run of workflow {workflow_id} with id", run_id)
     return row[0], row[1] > since
 
 
-def metadata(session: Session, workflow_id: int) -> WorkflowMetadata:
-    """Return what a run must know of its workflow."""
-    row = session.row(
-        """
-        SELECT w.id, w.dag_id, w.max_concurrently_running, w.name, w.workflow_args, w.status, w.task_count, t.name,
-               w.tool_version_id
-        FROM workflow w JOIN tool_version v ON v.id = w.tool_version_id JOIN tool t ON t.id = v.tool_id
-        WHERE w.id = :id
-        """,
-        id=workflow_id,
+@statement
+def _workflow() -> Select[Any]:
+    return (
+        select(
+            *(w.id, w.dag_id, w.max_concurrently_running, w.name, w.workflow_args, w.status, w.task_count),
+            *(tool.c.name, w.tool_version_id),
+        )
+        .select_from(WORKFLOWS_WITH_TOOLS)
+        .where(w.id == param("id"))
     )
+
+
+def metadata(session: Session, workflow_id: int) -> WorkflowMetadata:
+    """Return the properties of a workflow that a run needs.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
+    row = session.row(_workflow, id=workflow_id)
     if row is None:
         raise NotFound.of("workflow", workflow_id)
     return WorkflowMetadata(
@@ -170,33 +249,51 @@ def metadata(session: Session, workflow_id: int) -> WorkflowMetadata:
     )
 
 
+@statement
+def _arrays() -> Select[Any]:
+    return select(a.id, a.name, a.max_concurrently_running).where(a.workflow_id == param("id")).order_by(a.id)
+
+
 def arrays(session: Session, workflow_id: int) -> ArraysResponse:
-    """Return the arrays of a workflow."""
+    """Return the arrays of a workflow.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
     require(session, "workflow", workflow_id)
-    rows = session.rows(
-        "SELECT id, name, max_concurrently_running FROM task_array WHERE workflow_id = :id ORDER BY id", id=workflow_id
-    )
     return ArraysResponse(
-        arrays=[ArrayInfo(array_id=row[0], name=row[1], max_concurrently_running=row[2]) for row in rows]
+        arrays=[
+            ArrayInfo(array_id=row[0], name=row[1], max_concurrently_running=row[2])
+            for row in session.rows(_arrays, id=workflow_id)
+        ]
+    )
+
+
+@statement
+def _next_tasks() -> Select[Any]:
+    """Select tasks that are not DONE, by ID."""
+    return (
+        select(
+            *(t.id, t.array_id, t.node_id, t.name, t.status, t.max_attempts, t.num_attempts, t.task_resources_id),
+            *(t.scales, t.fallback_queues),
+        )
+        .where(t.workflow_id == param("workflow"), t.id > param("after"), t.status.not_in(fsm.SETTLED))
+        .order_by(t.id)
+        .limit(param("most"))
     )
 
 
 def tasks_page(session: Session, workflow_id: int, query: PageQuery) -> TasksPage:
-    """Return the next tasks that are not DONE."""
+    """Return the next tasks that are not DONE.
+
+    Raises:
+        InvalidValue: the size of the page is out of range.
+        NotFound: there is no such workflow.
+    """
     if not 0 < query.chunk_size <= TASKS_PER_PAGE_MAX:
         raise InvalidValue(f"chunk_size: must be from 1 to {TASKS_PER_PAGE_MAX}.")
     require(session, "workflow", workflow_id)
-    rows = session.rows(
-        """
-        SELECT id, array_id, node_id, name, status, max_attempts, num_attempts, task_resources_id, scales,
-               fallback_queues
-        FROM task WHERE workflow_id = :workflow AND id > :after AND status != :done ORDER BY id LIMIT :most
-        """,
-        workflow=workflow_id,
-        after=query.max_task_id,
-        done=TaskStatus.DONE.value,
-        most=query.chunk_size,
-    )
+    rows = session.rows(_next_tasks, workflow=workflow_id, after=query.max_task_id, most=query.chunk_size)
     columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(10)]
     return TasksPage(
         task_ids=columns[0],
@@ -213,14 +310,18 @@ def tasks_page(session: Session, workflow_id: int, query: PageQuery) -> TasksPag
     )
 
 
-def _resources(session: Session, ids: Iterable[int]) -> list[ResourcesInfo]:
-    rows = session.rows(
-        """
-        SELECT r.id, c.id, c.name, q.id, q.name, r.requested, r.kind, r.original FROM task_resources r
-        JOIN queue q ON q.id = r.queue_id JOIN cluster c ON c.id = q.cluster_id WHERE r.id IN (:ids...) ORDER BY r.id
-        """,
-        ids=list(ids),
+@statement
+def _requests() -> Select[Any]:
+    r, q, c = task_resources.c, queue.c, cluster.c
+    return (
+        select(r.id, c.id, c.name, q.id, q.name, r.requested, r.kind, r.original)
+        .select_from(RESOURCES_WITH_CLUSTERS)
+        .where(any_of(r.id, "ids"))
+        .order_by(r.id)
     )
+
+
+def _resources(session: Session, ids: Iterable[int]) -> list[ResourcesInfo]:
     return [
         ResourcesInfo(
             task_resources_id=row[0],
@@ -232,22 +333,26 @@ def _resources(session: Session, ids: Iterable[int]) -> list[ResourcesInfo]:
             kind=row[6],
             original=json.loads(row[7]) if row[7] else None,
         )
-        for row in rows
+        for row in session.rows(_requests, ids=ids)
     ]
 
 
+@statement
+def _nodes_of_tasks() -> Select[Any]:
+    return select(t.id, t.node_id).where(any_of(t.id, "ids"), t.workflow_id == param("workflow"))
+
+
 def downstream(session: Session, workflow_id: int, request: DownstreamRequest) -> DownstreamResponse:
-    """Return who waits for the tasks. Tasks that are upstream in the same sets share one answer."""
+    """Return the tasks directly downstream of some tasks. Tasks that are in the same upstream sets share one result.
+
+    Raises:
+        InvalidValue: there are too many tasks in the request.
+        NotFound: there is no such workflow, or it has no such task.
+    """
     if len(request.task_ids) > DOWNSTREAM_TASKS_MAX:
         raise InvalidValue(f"task_ids: at most {DOWNSTREAM_TASKS_MAX} in one request.")
     require(session, "workflow", workflow_id)
-    nodes = dict(
-        session.rows(
-            "SELECT id, node_id FROM task WHERE id IN (:ids...) AND workflow_id = :workflow",
-            ids=request.task_ids,
-            workflow=workflow_id,
-        )
-    )
+    nodes = dict(session.rows(_nodes_of_tasks, ids=request.task_ids, workflow=workflow_id))
     for task_id in request.task_ids:
         if task_id not in nodes:
             raise NotFound.of(f"task of workflow {workflow_id} with id", task_id)
@@ -262,55 +367,78 @@ def downstream(session: Session, workflow_id: int, request: DownstreamRequest) -
     )
 
 
+@statement
+def _sets_of_nodes() -> Select[Any]:
+    m, s = upstream_set_member.c, upstream_set.c
+    return (
+        select(m.node_id, m.upstream_set_id)
+        .join_from(upstream_set_member, upstream_set, s.id == m.upstream_set_id)
+        .where(any_of(m.node_id, "nodes"), s.dag_id == param("dag"))
+        .order_by(m.node_id, m.upstream_set_id)
+    )
+
+
 def _sets_of(session: Session, dag_id: int, node_ids: Iterable[int]) -> dict[int, list[int]]:
-    """Return for each node the sets of the DAG in which it is an upstream."""
+    """Return, for each node, the upstream sets of the DAG that contain it."""
     found: dict[int, list[int]] = defaultdict(list)
-    for node_id, set_id in session.rows(
-        """
-        SELECT m.node_id, m.upstream_set_id FROM upstream_set_member m JOIN upstream_set s ON s.id = m.upstream_set_id
-        WHERE m.node_id IN (:nodes...) AND s.dag_id = :dag ORDER BY m.node_id, m.upstream_set_id
-        """,
-        nodes=list(node_ids),
-        dag=dag_id,
-    ):
+    for node_id, set_id in session.rows(_sets_of_nodes, nodes=node_ids, dag=dag_id):
         found[node_id].append(set_id)
     return found
 
 
+@statement
+def _users_of_sets() -> Select[Any]:
+    n = dag_node.c
+    return (
+        select(n.upstream_set_id, t.id)
+        .join_from(dag_node, task, t.node_id == n.node_id)
+        .where(any_of(n.upstream_set_id, "sets"), t.workflow_id == param("workflow"), IS_IN_WORKFLOW)
+    )
+
+
 def _tasks_of_sets(session: Session, workflow_id: int, set_ids: Iterable[int]) -> dict[int, list[int]]:
-    """Return for each set the tasks of the workflow whose upstreams it holds."""
+    """Return, for each upstream set, the tasks of the workflow that have it."""
     found: dict[int, list[int]] = defaultdict(list)
-    for set_id, task_id in session.rows(
-        """
-        SELECT n.upstream_set_id, t.id FROM dag_node n JOIN task t ON t.node_id = n.node_id
-        WHERE n.upstream_set_id IN (:sets...) AND t.workflow_id = :workflow
-        """,
-        sets=list(set_ids),
-        workflow=workflow_id,
-    ):
+    for set_id, task_id in session.rows(_users_of_sets, sets=set_ids, workflow=workflow_id):
         found[set_id].append(task_id)
     return found
 
 
+@statements
+def _limit_of(table: Table) -> Select[Any]:
+    return select(table.c.max_concurrently_running).where(table.c.id == param("id"))
+
+
 def workflow_limit(session: Session, workflow_id: int) -> ConcurrencyResponse:
-    """Return how many tasks of a workflow may run at once."""
-    value = session.value("SELECT max_concurrently_running FROM workflow WHERE id = :id", id=workflow_id)
-    return _limit(value, "workflow", workflow_id)
+    """Return how many tasks of a workflow may run concurrently.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
+    return _limit(session.value(_limit_of(workflow), id=workflow_id), "workflow", workflow_id)
 
 
 def array_limit(session: Session, array_id: int) -> ConcurrencyResponse:
-    """Return how many tasks of an array may run at once."""
-    value = session.value("SELECT max_concurrently_running FROM task_array WHERE id = :id", id=array_id)
-    return _limit(value, "array", array_id)
+    """Return how many tasks of an array may run concurrently.
+
+    Raises:
+        NotFound: there is no such array.
+    """
+    return _limit(session.value(_limit_of(task_array), id=array_id), "array", array_id)
+
+
+@statement
+def _named_limit() -> Select[Any]:
+    return select(func.max(a.max_concurrently_running)).where(a.workflow_id == param("id"), a.name == param("name"))
 
 
 def named_array_limit(session: Session, workflow_id: int, name: str) -> ConcurrencyResponse:
-    """Return how many tasks of a template in a workflow may run at once."""
-    value = session.value(
-        "SELECT MAX(max_concurrently_running) FROM task_array WHERE workflow_id = :id AND name = :name",
-        id=workflow_id,
-        name=name,
-    )
+    """Return how many tasks of a template in a workflow may run concurrently.
+
+    Raises:
+        NotFound: the workflow has no tasks of a template of that name.
+    """
+    value = session.value(_named_limit, id=workflow_id, name=name)
     return _limit(value, f"array of workflow {workflow_id} called", repr(name))
 
 
@@ -320,38 +448,69 @@ def _limit(value: int | None, what: str, identity: object) -> ConcurrencyRespons
     return ConcurrencyResponse(max_concurrently_running=value)
 
 
+@statement
+def _queues() -> Select[Any]:
+    q = queue.c
+    return select(q.cluster_id, q.id, q.name, q.parameters).where(q.position.is_not(None)).order_by(q.position)
+
+
+@statement
+def _clusters() -> Select[Any]:
+    c = cluster.c
+    return select(c.id, c.name, c.plugin, c.connection).where(~c.removed).order_by(c.name)
+
+
 def clusters(session: Session) -> ClustersResponse:
-    """Return all clusters, each with its queues, the default one first."""
+    """Return all clusters with their queues, the default queue first."""
     queues: dict[int, list[Queue]] = defaultdict(list)
-    for cluster_id, queue_id, name, parameters in session.rows(
-        "SELECT cluster_id, id, name, parameters FROM queue WHERE position IS NOT NULL ORDER BY position"
-    ):
+    for cluster_id, queue_id, name, parameters in session.rows(_queues):
         queues[cluster_id].append(Queue(queue_id=queue_id, queue_name=name, parameters=json.loads(parameters)))
-    rows = session.rows("SELECT id, name, plugin, connection FROM cluster WHERE NOT removed ORDER BY name")
     return ClustersResponse(
         clusters=[
             Cluster(cluster_id=row[0], name=row[1], plugin=row[2], connection=json.loads(row[3]), queues=queues[row[0]])
-            for row in rows
+            for row in session.rows(_clusters)
         ]
     )
 
 
+@statement
+def _template() -> Select[Any]:
+    p = task_template.c
+    return select(p.id).where(p.tool_version_id == param("version"), p.name == param("name"))
+
+
+@statement
+def _template_versions() -> Select[Any]:
+    v = task_template_version.c
+    columns = v.id, v.command_template, v.node_args, v.task_args, v.op_args
+    return select(*columns).where(v.task_template_id == param("id")).order_by(v.id)
+
+
+@statement
+def _templates() -> Select[Any]:
+    p = task_template.c
+    return select(p.id, p.name).where(p.tool_version_id == param("version")).order_by(p.id).limit(TEMPLATES_MAX)
+
+
+def templates(session: Session, tool_version_id: int) -> ToolTemplatesResponse:
+    """Return the templates of a tool version with all their versions, oldest first; at most `TEMPLATES_MAX`."""
+    found = list(session.rows(_templates, version=tool_version_id))
+    return ToolTemplatesResponse(templates=[_template_with_versions(session, *row) for row in found])
+
+
 def template_versions(session: Session, tool_version_id: int, name: str) -> TemplateVersionsResponse:
-    """Return all versions of a template, oldest first."""
-    template_id = session.value(
-        "SELECT id FROM task_template WHERE tool_version_id = :version AND name = :name",
-        version=tool_version_id,
-        name=name,
-    )
+    """Return all versions of a template, oldest first.
+
+    Raises:
+        NotFound: the tool version has no template of that name.
+    """
+    template_id = session.value(_template, version=tool_version_id, name=name)
     if template_id is None:
         raise NotFound.of(f"template of tool version {tool_version_id} called", repr(name))
-    rows: Sequence[tuple[Any, ...]] = session.rows(
-        """
-        SELECT id, command_template, node_args, task_args, op_args FROM task_template_version
-        WHERE task_template_id = :id ORDER BY id
-        """,
-        id=template_id,
-    )
+    return _template_with_versions(session, template_id, name)
+
+
+def _template_with_versions(session: Session, template_id: int, name: str) -> TemplateVersionsResponse:
     return TemplateVersionsResponse(
         task_template_id=template_id,
         versions=[
@@ -365,6 +524,6 @@ def template_versions(session: Session, tool_version_id: int, name: str) -> Temp
                     op_args=json.loads(row[4]),
                 ),
             )
-            for row in rows
+            for row in session.rows(_template_versions, id=template_id)
         ],
     )

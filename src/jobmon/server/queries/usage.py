@@ -1,4 +1,4 @@
-"""What the tasks of a template used; of a workflow or a tool, by template."""
+"""Report the resources that done tasks of a template used; for a workflow or a tool, by template."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import null, select
+
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 from jobmon.core.sizing import quantile
 from jobmon.core.wire.monitoring import TemplateUsages, UsageRequest, UsageResponse
+from jobmon.server.joins import ARRAYS_WITH_NEWEST_ATTEMPTS
+from jobmon.server.models import (
+    argument,
+    node_arg,
+    task,
+    task_array,
+    task_instance,
+    task_template,
+    task_template_version,
+    tool_version,
+)
 from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.intervals import confidence_interval
 from jobmon.server.queries.presence import require
+from jobmon.server.sql import any_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Select
 
     from jobmon.server.sql import Session
 
-#: Of more tasks than this only the newest count.
+#: Only the newest tasks are included.
 USAGE_TASKS_MAX: Final = 50_000
 USAGE_NODE_ARGS_MAX: Final = 50
 PERCENTILES_MAX: Final = 100
 GIB: Final = 1024.0**3
 
-# A task that is done is done by its newest attempt.
-_USAGE: Final = """
-SELECT ti.max_rss_bytes, ti.wallclock_seconds, ti.cpu_seconds, {name}
-FROM task_array a JOIN task t ON t.workflow_id = a.workflow_id AND t.array_id = a.id
-JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count
-{more} AND t.status = :task_done AND ti.status = :attempt_done {conditions} ORDER BY t.id DESC LIMIT :most
-"""
-_OF_VERSION: Final = "WHERE a.task_template_version_id = :id"
-_OF_WORKFLOW: Final = "WHERE a.workflow_id = :id"
-_OF_TOOL: Final = """
-JOIN task_template_version v ON v.id = a.task_template_version_id JOIN task_template p ON p.id = v.task_template_id
-JOIN tool_version n ON n.id = p.tool_version_id WHERE n.tool_id = :id
-"""
-_NODE_ARG: Final = """
-AND t.node_id IN (
-    SELECT n.node_id FROM argument g JOIN node_arg n ON n.argument_id = g.id
-    WHERE g.name = :name_{number} AND n.value IN (:values_{number}...))
-"""
+a, t, ti = task_array.c, task.c, task_instance.c
+_NO_NAME: Final = null()
 
 
 def template_usage(session: Session, version_id: int, request: UsageRequest) -> UsageResponse:
@@ -53,7 +53,7 @@ def template_usage(session: Session, version_id: int, request: UsageRequest) -> 
     """
     _check(request)
     require(session, "task_template_version", version_id)
-    return _usage(_rows(session, _OF_VERSION, version_id, request), request)
+    return _usage(_rows(session, a.task_template_version_id == version_id, request), request)
 
 
 def workflow_usage(session: Session, workflow_id: int, request: UsageRequest) -> TemplateUsages:
@@ -65,7 +65,7 @@ def workflow_usage(session: Session, workflow_id: int, request: UsageRequest) ->
     """
     _check(request)
     require(session, "workflow", workflow_id)
-    return _by_template(_rows(session, _OF_WORKFLOW, workflow_id, request, "a.name"), request)
+    return _by_template(_rows(session, a.workflow_id == workflow_id, request, a.name), request)
 
 
 def tool_usage(session: Session, tool_id: int, request: UsageRequest) -> TemplateUsages:
@@ -77,21 +77,37 @@ def tool_usage(session: Session, tool_id: int, request: UsageRequest) -> Templat
     """
     _check(request)
     require(session, "tool", tool_id)
-    return _by_template(_rows(session, _OF_TOOL, tool_id, request, "a.name"), request)
+    return _by_template(_rows(session, _is_of_tool(tool_id), request, a.name), request)
+
+
+def _is_of_tool(tool_id: int) -> ColumnElement[bool]:
+    """Return whether an array's template belongs to a tool."""
+    v, p, n = task_template_version.c, task_template.c, tool_version.c
+    versions = (
+        select(v.id)
+        .join_from(task_template_version, task_template, p.id == v.task_template_id)
+        .join(tool_version, n.id == p.tool_version_id)
+        .where(n.tool_id == tool_id)
+    )
+    return a.task_template_version_id.in_(versions)
 
 
 def _rows(
-    session: Session, which: str, identity: int, request: UsageRequest, name: str = "NULL"
+    session: Session, is_wanted: ColumnElement[bool], request: UsageRequest, name: ColumnElement[Any] = _NO_NAME
 ) -> Sequence[Sequence[Any]]:
-    conditions, values = _conditions(request)
-    return session.rows(
-        _USAGE.format(name=name, more=which, conditions=conditions),
-        id=identity,
-        task_done=TaskStatus.DONE.value,
-        attempt_done=TaskInstanceStatus.DONE.value,
-        most=USAGE_TASKS_MAX,
-        **values,
+    """Return the usage of the newest done tasks; by template if `name` is the column of its name.
+
+    A done task is done by its newest attempt.
+    """
+    used = (
+        select(ti.max_rss_bytes, ti.wallclock_seconds, ti.cpu_seconds, name)
+        .select_from(ARRAYS_WITH_NEWEST_ATTEMPTS)
+        .where(is_wanted, t.status == TaskStatus.DONE.value, ti.status == TaskInstanceStatus.DONE.value)
+        .order_by(t.id.desc())
+        .limit(USAGE_TASKS_MAX)
     )
+    narrowed, values = _narrowed(used, request)
+    return session.rows(narrowed, **values)
 
 
 def _by_template(rows: Iterable[Sequence[Any]], request: UsageRequest) -> TemplateUsages:
@@ -124,20 +140,30 @@ def _check(request: UsageRequest) -> None:
         raise InvalidValue(f"percentiles: at most {PERCENTILES_MAX} numbers from 0 to 100.")
 
 
-def _conditions(request: UsageRequest) -> tuple[str, Mapping[str, Any]]:
-    conditions: list[str] = []
+def _narrowed(used: Select[Any], request: UsageRequest) -> tuple[Select[Any], dict[str, Any]]:
+    """Add the conditions of a request; return the statement and the values of its list parameters."""
     values: dict[str, Any] = {}
     if request.workflow_ids is not None and len(request.workflow_ids) == 1 and not request.node_args:
-        # said of the tasks too, so that the newest are found in their order instead of all being sorted
-        conditions.append("AND a.workflow_id = :workflow AND t.workflow_id = :workflow")
-        values["workflow"] = request.workflow_ids[0]
+        # a condition on the tasks as well: the newest ones are then found in order, without sorting all
+        workflow_id = request.workflow_ids[0]
+        used = used.where(a.workflow_id == workflow_id, t.workflow_id == workflow_id)
     elif request.workflow_ids is not None:
-        conditions.append("AND a.workflow_id IN (:workflows...)")
+        used = used.where(any_of(a.workflow_id, "workflows"))
         values["workflows"] = request.workflow_ids
     for number, (name, wanted) in enumerate(request.node_args.items()):
-        conditions.append(_NODE_ARG.format(number=number))
-        values |= {f"name_{number}": name, f"values_{number}": wanted}
-    return " ".join(conditions), values
+        values[f"values_{number}"] = wanted
+        used = used.where(t.node_id.in_(_nodes_with(name, f"values_{number}")))
+    return used, values
+
+
+def _nodes_with(name: str, values: str) -> Select[Any]:
+    """Return the nodes whose argument has one of the values in the list parameter of that name."""
+    n = node_arg.c
+    return (
+        select(n.node_id)
+        .join_from(argument, node_arg, n.argument_id == argument.c.id)
+        .where(argument.c.name == name, any_of(n.value, values))
+    )
 
 
 def _percentiles(measured: Sequence[float], wanted: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the table of routes and the wire messages."""
+"""Generate the OpenAPI document from the table of routes and the wire messages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from jobmon.core import wire
+from jobmon.core.wire.fields import INT64_MAX
 from jobmon.core.wire.server import Problem
 from jobmon.server.routes.endpoint import HTTP_NO_CONTENT
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from jobmon.server.routes.endpoint import Endpoint
 
 _REF: Final = "#/components/schemas/{name}"
-_PARAMETER: Final = re.compile(r"\{(\w+)(:int)?\}")
+_PARAMETER: Final = re.compile(r"\{(\w+)(:id)?\}")
 
 
 def describe(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "integer", "minimum": 0} if kind else {"type": "string"},
+            "schema": {"type": "integer", "minimum": 0, "maximum": INT64_MAX} if kind else {"type": "string"},
         }
         for name, kind in _PARAMETER.findall(endpoint.path)
     ]

@@ -1,10 +1,10 @@
-"""One route as an ASGI application: read, decode, call, encode. Nothing on the way blocks the loop."""
+"""One route as an ASGI application: read, decode, call, encode. No step blocks the loop."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -12,8 +12,16 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from jobmon.core import wire
+from jobmon.core.credentials import Owner, Principal, Reader, Right, sees_secrets
+from jobmon.core.redaction import redacted
+from jobmon.core.wire.launching import FromServer
+from jobmon.server import scope
+from jobmon.server.answers import Answer, age_seconds_of
+from jobmon.server.auth import PRINCIPAL_KEY
 from jobmon.server.problems import InvalidValue, Malformed, TooLarge, problem_of
-from jobmon.server.services import Services
+from jobmon.server.routes import values
+from jobmon.server.services import Name, Services
+from jobmon.server.transaction import acting_for
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -21,18 +29,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Maximum size of a body where none is needed: clients send `{}`.
+BODYLESS_BYTES_MAX: Final = 1_024
+#: The principal of a request to an open route without a credential.
+STRANGER: Final = Reader(until=0)
 HTTP_NO_CONTENT: Final = 204
+HTTP_NOT_MODIFIED: Final = 304
+HTTP_UNAVAILABLE: Final = 503
+RETRY_AFTER_SECONDS: Final = 1
 _JSON: Final = (b"content-type", b"application/json")
+_RETRY_AFTER: Final = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
 
 
 class _Request(Request):
-    """A request that is asked cheaply whether its caller is gone."""
+    """A request with a cheap check whether its client has disconnected."""
 
     async def is_disconnected(self) -> bool:
-        """Say whether the caller is gone: whether there is a message, for there would be no other one.
+        """Return whether the client has disconnected: whether there is a message, for no other message could follow.
 
-        Begins to receive and gives up where that would wait; the framework cancels it, which costs a quarter of a
-        millisecond.
+        It begins to receive and gives up if that would wait; the framework would cancel the wait, which costs a quarter
+        of a millisecond.
         """
         if not self._is_disconnected:
             receiving = self._receive().__await__()
@@ -47,18 +63,29 @@ class _Request(Request):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request: the ids of its path in order, its decoded message, and a way to ask whether the caller is gone."""
+    """A request: its principal, the IDs of its path in order, its decoded message, and its connection state."""
 
     services: Services
     ids: tuple[Any, ...]
     message: Any
     request: Request
+    principal: Principal
+
+    async def write(self, use_case: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a use case of the writer on behalf of the principal."""
+        return await self.services.writer.run(acting_for, self.principal.name, use_case, *arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A route. `body` or `query` is the message it takes, `reply` the one it gives (None: `{}`)."""
+    """A route. `body` or `query` is the type of its request, `reply` that of its response (None: `{}`).
 
+    `right`: the right that it requires. If the path or the message names a workflow, the principal must be allowed to
+    access it (`scope`). `unchanged_seconds`: how long an answer stays valid while nothing is written; 0: answers are
+    not shared.
+    """
+
+    right: Right
     method: str
     path: str
     handle: Callable[[Call], Awaitable[Any]]
@@ -66,38 +93,86 @@ class Endpoint:
     query: type | None = None
     reply: type | None = None
     status: int = 200
+    unchanged_seconds: float = 0.0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, given: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        request = _Request(scope, receive)
+        request = _Request(given, receive)
+        more: list[tuple[bytes, bytes]] = []
         try:
-            status, content = await self._answer(request)
+            status, content, more = await self._answer(request)
+        except ClientDisconnect:
+            return  # nothing would read the answer
         except Exception as error:
             status, problem = problem_of(error)
             if status == 500:
-                logger.exception("%s %s failed", self.method, scope["path"])
-            content = wire.encode(problem)
-        headers = [_JSON, (b"content-length", b"%d" % len(content))] if content else []
+                logger.exception("%s %s failed", self.method, given["path"])
+            name: Name = request.app.state.services.name
+            content = wire.encode(replace(problem, server_identity=name.identity))
+        headers = [_JSON, (b"content-length", b"%d" % len(content)), *more] if content else more
+        if status == HTTP_UNAVAILABLE:
+            headers.append(_RETRY_AFTER)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    async def _answer(self, request: Request) -> tuple[int, bytes]:
+    async def _answer(self, request: Request) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+        """Return the status, the content and headers besides those that every answer has."""
         services: Services = request.app.state.services
+        principal: Principal | None = request.scope.get(PRINCIPAL_KEY)
+        ids = tuple(request.path_params.values())
+        values.check_path(ids)
+        if principal is None:
+            principal = STRANGER
+        scope.require_right(principal, self.right)
         message = await self._message(request, services.settings.request_bytes_max)
-        reply = await self.handle(Call(services, tuple(request.path_params.values()), message, request))
+        if not isinstance(principal, Owner):
+            scope.require_own_name(principal, self.right, message)
+            await scope.require_own(services, principal, self.right, request.path_params, message)
+        call = Call(services, ids, message, request, principal)
+        if not self.unchanged_seconds:
+            return self.status, await self._content(call), []
+        headers = dict(request.scope["headers"])
+        answer = await services.answers.answer(
+            (self.path, ids, request.scope["query_string"], sees_secrets(principal)),
+            lambda: self._content(call),
+            age_seconds=age_seconds_of(headers.get(b"cache-control", b"")),
+            unchanged_seconds=self.unchanged_seconds,
+        )
+        return self._shared(answer, headers)
+
+    async def _content(self, call: Call) -> bytes:
+        """Handle a request and encode the reply."""
+        reply = await self.handle(call)
         if self.status == HTTP_NO_CONTENT:
-            return self.status, b""
-        return self.status, b"{}" if reply is None else wire.encode(reply)
+            return b""
+        if isinstance(reply, FromServer):
+            reply.name_server(call.services.name.identity, call.services.name.incarnation)
+        if reply is None:
+            return b"{}"
+        if not sees_secrets(call.principal) and values.has_free_form(type(reply)):
+            reply = redacted(msgspec.to_builtins(reply))
+        return wire.encode(reply)
+
+    def _shared(self, answer: Answer, headers: dict[bytes, bytes]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+        """Return an answer for its reader: empty if the reader has it already, compressed if the reader accepts it."""
+        more = [(b"etag", answer.tag), (b"cache-control", b"private, no-cache"), (b"vary", b"accept-encoding")]
+        if headers.get(b"if-none-match") == answer.tag:
+            return HTTP_NOT_MODIFIED, b"", more
+        if b"gzip" in headers.get(b"accept-encoding", b"") and answer.compressed:
+            return self.status, answer.compressed, [*more, (b"content-encoding", b"gzip")]
+        return self.status, answer.content, more
 
     async def _message(self, request: Request, bytes_max: int) -> Any:
         if self.query is not None:
             return _decode_query(self.query, request.scope["query_string"])
-        content = await _content(request.receive, bytes_max)
+        if self.method == "GET":
+            return None
+        content = await _content(request.receive, BODYLESS_BYTES_MAX if self.body is None else bytes_max)
         return None if self.body is None else _decode_body(self.body, content)
 
 
 async def _content(receive: Receive, bytes_max: int) -> bytes:
-    """Read the body, but never more than allowed."""
+    """Read the body, but never more than `bytes_max`."""
     parts: list[bytes] = []
     size = 0
     is_more = True
@@ -115,20 +190,30 @@ async def _content(receive: Receive, bytes_max: int) -> bytes:
 
 
 def _decode_body(kind: type, content: bytes) -> Any:
+    values.check_text(content)
     try:
-        return wire.decode(kind, content)
+        message: Any = wire.decode(kind, content)
     except msgspec.ValidationError as error:
         raise InvalidValue(str(error)) from error
     except ValueError as error:
-        raise Malformed(f"The body is no JSON: {error}.") from error
+        raise Malformed(f"The body is not valid JSON: {error}.") from error
+    except RecursionError as error:
+        raise InvalidValue("The body is nested too deeply.") from error
+    values.check_message(message)
+    return message
 
 
 def _decode_query(kind: type, query_string: bytes) -> Any:
-    """Values of a query are text; a field that is a list may be given several times."""
-    given = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
-    lists = {name for name, annotation in kind.__annotations__.items() if str(annotation).startswith("list")}
-    values = {name: found if name in lists else found[-1] for name, found in given.items()}
+    """Decode a query string. Values are text; a field that is a list may be given several times."""
     try:
-        return msgspec.convert(values, kind, strict=False)
+        given = parse_qs(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=values.QUERY_FIELDS_MAX)
+    except ValueError as error:
+        raise InvalidValue(f"The query has more than {values.QUERY_FIELDS_MAX} fields.") from error
+    lists = {name for name, annotation in kind.__annotations__.items() if str(annotation).startswith("list")}
+    fields = {name: found if name in lists else found[-1] for name, found in given.items()}
+    try:
+        message: Any = msgspec.convert(fields, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidValue(str(error)) from error
+    values.check_query(message, given)
+    return message

@@ -1,7 +1,7 @@
-"""The web page: a few built files (`ui/` holds their sources), each read when it is first asked for.
+"""The web page: a few built files (their sources are in `ui/`), each read on its first request.
 
-All that the page shows it reads from `/api/v1`. What others wrote, such as names of tasks, can run nothing there: the
-page may load nothing but its own files, speak to nobody but this server, and turn no text into markup.
+All data shown on the page come from `/api/v1`. Text from users, such as names of tasks, cannot execute anything: the
+page may load only its own files, connect only to this server, and turn no text into markup.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "static"
 START: Final = "index.html"
-#: There are no others; so no path leads anywhere else.
+#: There are no other files, so no path leads anywhere else.
 TYPES: Final = {
     START: b"text/html; charset=utf-8",
     "page.js": b"text/javascript; charset=utf-8",
@@ -34,7 +34,7 @@ _POLICY: Final = (
     b"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _HEADERS: Final = (
-    (b"cache-control", b"no-cache"),  # kept, but asked about each time: a new version is seen at once
+    (b"cache-control", b"no-cache"),  # cached, but revalidated each time: a new version is seen at once
     (b"content-security-policy", _POLICY),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -58,7 +58,7 @@ def _file(name: str) -> _File:
 
 
 class Page:
-    """Answers with a file, or that the caller has it already."""
+    """Answers with a file, or with 304 if the client has it already."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -1,30 +1,33 @@
-"""Requests that are held open until there is something to say."""
+"""Requests that are held open until there is something to return."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.server.held import HeldSync
 from jobmon.server.queries import launching, leasing, swarm
-from jobmon.server.transaction import Audience
+from jobmon.server.slots import Holder
+from jobmon.server.transaction import Audience, Topic
 from jobmon.server.usecases import queueing, reporting
 
 if TYPE_CHECKING:
     from jobmon.core.wire.launching import SyncRequest, SyncResponse
     from jobmon.core.wire.swarm import ChangesResponse, QueueResponse
-    from jobmon.server.held import HeldSync
     from jobmon.server.queries.swarm import Changes, ChangesQuery
     from jobmon.server.routes.endpoint import Call
     from jobmon.server.services import Services
 
-#: Where limits were changed, work may be held back until others have ended, of which nobody wakes a distributor.
+#: Maximum poll time, seconds, if limits were changed: queued attempts may wait for others to end, which wakes no poll.
 HELD_BACK_SECONDS: Final = 2.0
 
 
 async def changes(call: Call) -> ChangesResponse:
     """GET /workflows/{workflow_id}/changes."""
     (workflow_id,), query, services = call.ids, call.message, call.services
-    until = _until(services, query.wait_seconds)
+    until = until_of(services, query.wait_seconds)
     with services.feed.waiter((Audience.ORCHESTRATOR, workflow_id)) as waiter:
         while True:
             found = await _changes(services, workflow_id, query)
@@ -33,63 +36,101 @@ async def changes(call: Call) -> ChangesResponse:
 
 
 async def _changes(services: Services, workflow_id: int, query: ChangesQuery) -> Changes:
-    """A full snapshot may be large; what changed since a moment ago is not."""
+    """Read changes. A full snapshot may be large, whereas recent changes are few."""
     read = services.readers.run if query.since is None else services.readers.glance
     return await read(swarm.changes, workflow_id, query)
 
 
 async def sync(call: Call) -> SyncResponse:
-    """POST /workflow_runs/{workflow_run_id}/sync, both lanes."""
+    """POST /workflow_runs/{workflow_run_id}/sync, for both lanes."""
     (run_id,), request, services = call.ids, call.message, call.services
     if request.reports or request.wait_seconds <= 0:
         return await services.writer.run(reporting.sync, run_id, request)
     workflow_id, is_limited = await services.readers.glance(launching.place_of_run, run_id)
-    if request.alive or await services.readers.glance(leasing.is_renewal_due, workflow_id, request.slots):
+    if request.alive or await services.readers.glance(
+        leasing.is_renewal_due, Holder(workflow_id), request.slots.values()
+    ):
         await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
-    until = _until(services, min(request.wait_seconds, HELD_BACK_SECONDS) if is_limited else request.wait_seconds)
+    until = until_of(services, min(request.wait_seconds, HELD_BACK_SECONDS) if is_limited else request.wait_seconds)
     topic = (Audience.DISTRIBUTOR, workflow_id)
-    with services.feed.waiter(topic) as waiter, services.held.hold(run_id, request, call.request, waiter) as held:
-        while held.answer is not None or not await call.request.is_disconnected():  # nobody would hear what it got
+    asks = Held(
+        call=(reporting.sync, run_id, request),
+        looks=(launching.has_news, run_id, request),
+        is_news=partial(_is_news, request),
+        takes_work=any(count > 0 for count in request.capacity.values()),
+        until=until,
+    )
+    found: SyncResponse | None = await hold(call, topic, run_id, asks)
+    if found is None:
+        found = await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """How to hold a request open.
+
+    Args:
+        call: the use case that answers it, with its arguments.
+        looks: the query that tells whether there may be something to return, with its arguments.
+        is_news: returns whether an answer is worth returning.
+        takes_work: whether it takes attempts.
+        until: when to stop waiting, monotonic seconds.
+    """
+
+    call: tuple[Callable[..., Any], int, Any]
+    looks: tuple[Callable[..., bool], int, Any]
+    is_news: Callable[[Any], bool]
+    takes_work: bool
+    until: float
+
+
+async def hold(call: Call, topic: Topic, run_id: int, asks: Held) -> Any:
+    """Hold a request open until there is something to return; return the answer, or None on timeout."""
+    services = call.services
+    with (
+        services.feed.waiter(topic) as waiter,
+        services.held.hold(run_id, HeldSync(asks.call, asks.takes_work, call.request, waiter)) as held,
+    ):
+        while held.answer is not None or not await call.request.is_disconnected():  # an answer would be lost
             for look in (_given, _found):
-                response = await look(services, run_id, held)
-                if response is not None and _is_news(request, response):  # the other lane may have been faster
-                    return await _newest(services, run_id, held, response)
-            if not await waiter.wait(until - services.clock.monotonic()) and held.answer is None:
+                response = await look(services, held, asks)
+                if response is not None and asks.is_news(response):  # the other lane may have been faster
+                    return await _newest(services, held, asks, response)
+            if not await waiter.wait(asks.until - services.clock.monotonic()) and held.answer is None:
                 break
-    return await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
+    return None
 
 
-async def _newest(services: Services, run_id: int, held: HeldSync, response: SyncResponse) -> SyncResponse:
-    """Return the answer, or a later one that is on its way: what that holds was taken for this request and no other."""
-    while (given := await _given(services, run_id, held)) is not None:
+async def _newest(services: Services, held: HeldSync, asks: Held, response: Any) -> Any:
+    """Return the answer, or a later one that is pending: the attempts in it were taken for this request only."""
+    while (given := await _given(services, held, asks)) is not None:
         response = given
     return response
 
 
-async def _given(services: Services, run_id: int, held: HeldSync) -> SyncResponse | None:
-    """Return what the transaction that queued gave to a held request, if there was one."""
+async def _given(services: Services, held: HeldSync, asks: Held) -> Any:
+    """Return the answer that the queueing transaction computed for a held request, or None."""
     if held.answer is None:
         return None
     answer, held.answer = held.answer, None
     return await answer
 
 
-async def _found(services: Services, run_id: int, held: HeldSync) -> SyncResponse | None:
-    """Look whether there is news for a held request."""
-    if not await services.readers.glance(launching.has_news, run_id, held.message):
+async def _found(services: Services, held: HeldSync, asks: Held) -> Any:
+    """Compute an answer if there may be something to return for a held request."""
+    if not await services.readers.glance(*asks.looks):
         return None
-    return await services.writer.run(reporting.sync, run_id, held.message)
+    return await services.writer.run(*asks.call)
 
 
 async def queue(call: Call) -> QueueResponse:
-    """POST /workflow_runs/{workflow_run_id}/queue. A distributor that waits gets the work in the same transaction."""
+    """POST /workflow_runs/{workflow_run_id}/queue. A waiting distributor receives the work in the same transaction."""
     (run_id,), services = call.ids, call.services
-    held = services.held.wanting(run_id)
+    held = services.held.wanting(run_id) if call.message.batches else None
     if held is None or await held.request.is_disconnected() or not held.wants_work:
         return await services.writer.run(queueing.queue, run_id, call.message)
-    queued, held.answer = services.writer.run_together(
-        (queueing.queue, run_id, call.message), (reporting.sync, run_id, held.message)
-    )
+    queued, held.answer = services.writer.run_together((queueing.queue, run_id, call.message), held.call)
     held.answer.add_done_callback(held.wake)
     return await queued
 
@@ -107,5 +148,6 @@ def _is_news(request: SyncRequest, response: SyncResponse) -> bool:
     )
 
 
-def _until(services: Services, wait_seconds: float) -> float:
+def until_of(services: Services, wait_seconds: float) -> float:
+    """Return when to stop holding a request that asks to wait this long, monotonic seconds."""
     return services.clock.monotonic() + min(wait_seconds, services.settings.long_poll_seconds_max)

@@ -1,12 +1,17 @@
-"""Every route, the hot ones first. All lie under `/api/v1`; the messages are explained in `core/wire`."""
+"""All routes, the hot ones first. All are under `/api/v1`; `core/wire` documents the messages."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.core.credentials import Agent, Owner, Part, Right
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.wire import agents as serving
 from jobmon.core.wire import binding as bind
-from jobmon.core.wire import definition, monitoring, run, sizing, steering
+from jobmon.core.wire import changes, definition, monitoring, run, sizing, steering
+from jobmon.core.wire import credentials as secret
 from jobmon.core.wire import failures as failing
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
@@ -14,23 +19,41 @@ from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import watching as looking
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.queries import activity, explaining, exporting, failures, outputs, progress, recorded, usage
+from jobmon.server.queries import (
+    activity,
+    explaining,
+    exporting,
+    failures,
+    logs,
+    matrix,
+    outputs,
+    progress,
+    recorded,
+    usage,
+    viewing,
+)
+from jobmon.server.queries import definition as described
 from jobmon.server.queries import monitoring as people
 from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
 from jobmon.server.queries import swarm as reading
-from jobmon.server.routes import polls, taking
-from jobmon.server.routes.endpoint import Call, Endpoint
+from jobmon.server.routes import agents as agent_polls
+from jobmon.server.routes import credentials, polls, taking
+from jobmon.server.routes.endpoint import STRANGER, Call, Endpoint
 from jobmon.server.usecases import (
+    agents,
+    attributes,
     binding,
     concurrency,
     definitions,
+    holding,
     launching,
     purging,
     reporting,
     resuming,
     runs,
     triaging,
+    versions,
     watching,
 )
 from jobmon.server.usecases.steering import update_tasks
@@ -41,21 +64,28 @@ if TYPE_CHECKING:
     Handler = Callable[[Call], Awaitable[Any]]
 
 
+OPEN: Final = Right.OPEN
+READ: Final = Right.READ
+AGENT: Final = Right.AGENT
+WRITE: Final = Right.WRITE
+ADMINISTER: Final = Right.ADMINISTER
+
+
 def _arguments(call: Call) -> tuple[Any, ...]:
     return call.ids if call.message is None else (*call.ids, call.message)
 
 
 def _write(use_case: Callable[..., Any]) -> Handler:
-    """A use case of the writer, with the ids of the path and the message."""
+    """Return a handler that runs a use case of the writer, with the IDs of the path and the message."""
 
     async def handle(call: Call) -> Any:
-        return await call.services.writer.run(use_case, *_arguments(call))
+        return await call.write(use_case, *_arguments(call))
 
     return handle
 
 
 def _read(query: Callable[..., Any]) -> Handler:
-    """A query of any size."""
+    """Return a handler for a query of any size."""
 
     async def handle(call: Call) -> Any:
         return await call.services.readers.run(query, *_arguments(call))
@@ -63,8 +93,17 @@ def _read(query: Callable[..., Any]) -> Handler:
     return handle
 
 
+def _read_large(query: Callable[..., Any]) -> Handler:
+    """Return a handler for a query that may take seconds; other queries do not wait for it."""
+
+    async def handle(call: Call) -> Any:
+        return await call.services.readers.run_large(query, *_arguments(call))
+
+    return handle
+
+
 def _glance(query: Callable[..., Any]) -> Handler:
-    """A query of a few rows."""
+    """Return a handler for a query of a few rows."""
 
     async def handle(call: Call) -> Any:
         return await call.services.readers.glance(query, *_arguments(call))
@@ -72,8 +111,17 @@ def _glance(query: Callable[..., Any]) -> Handler:
     return handle
 
 
+def _read_files(query: Callable[..., Any]) -> Handler:
+    """Return a handler for a query that reads output files."""
+
+    async def handle(call: Call) -> Any:
+        return await call.services.readers.run_large(query, *_arguments(call), call.services.output_files)
+
+    return handle
+
+
 def _explain(query: Callable[..., Any]) -> Handler:
-    """A query that needs to know the time."""
+    """Return a handler for a query that needs the time."""
 
     async def handle(call: Call) -> Any:
         services = call.services
@@ -86,7 +134,8 @@ def _explain(query: Callable[..., Any]) -> Handler:
 
 
 async def _health(call: Call) -> about.Health:
-    return call.services.health
+    health = call.services.health
+    return about.Health(message_version=health.message_version) if call.principal is STRANGER else health
 
 
 async def _metrics(call: Call) -> about.Metrics:
@@ -111,59 +160,125 @@ async def _metrics(call: Call) -> about.Metrics:
     )
 
 
+async def _time(call: Call) -> about.ServerTime:
+    return about.ServerTime(time=call.services.clock.now().isoformat())
+
+
 async def _users(call: Call) -> about.UsersResponse:
     services = call.services
     return await services.readers.run(activity.users, to_microseconds(services.clock.now()))
 
 
 async def _open_to_other_hosts(call: Call) -> about.ServerAddress:
-    """An embedded server is asked this by distributors whose jobs run elsewhere; an institute's is open already."""
+    """Open an embedded server to other hosts, for distributors whose jobs run there; a shared one is already open."""
     door = getattr(call.request.app.state, "open_to_other_hosts", None)
     if door is None:
-        raise InvalidRequest("This server is none of a data folder; its address is the one in http.service_url.")
-    return about.ServerAddress(address=await door())
+        raise InvalidRequest("This server does not belong to a data folder; use the address in http.service_url.")
+    addresses = await door(call.message.workflow_run_id)
+    return about.ServerAddress(address=addresses[0], addresses=addresses)
+
+
+async def _register(call: Call) -> hot.DistributorResponse:
+    """Register a distributor, and add the credential of the workers that it is going to start."""
+    response: hot.DistributorResponse = await call.write(launching.register, *_arguments(call))
+    return replace(response, agent_token=call.services.authority.agent_token(Agent(response.workflow_id)))
+
+
+async def _register_agent(call: Call) -> serving.AgentResponse:
+    """Register an agent with its own credential; after the agent is closed, that only reveals that it is over."""
+    response: serving.AgentResponse = await call.write(agents.register, *_arguments(call))
+    principal = Agent.of(Part.AGENT, response.workflow_id, response.agent_id)
+    return replace(response, token=call.services.authority.agent_token(principal))
 
 
 async def _bind_tasks(call: Call) -> bind.TasksResponse:
-    """Each slice is a short transaction of its own, so that others get their turn in between."""
+    """Bind tasks in slices, each in its own short transaction, so that other requests can run in between."""
     (workflow_id,) = call.ids
     slices = binding.task_slices(call.message)
-    return binding.join_tasks([await call.services.writer.run(binding.find_tasks, workflow_id, one) for one in slices])
+    return binding.join_tasks([await call.write(binding.find_tasks, workflow_id, one) for one in slices])
+
+
+async def _set_cluster(call: Call) -> Any:
+    """Set a cluster. Users may add what their runs need; only the owner changes what the jobs of all users start."""
+    use_case = definitions.set_cluster if isinstance(call.principal, Owner) else definitions.add_to_cluster
+    return await call.write(use_case, call.message)
+
+
+async def _redefine_tasks(call: Call) -> bind.TasksResponse:
+    (workflow_id,) = call.ids
+    slices = binding.task_slices(call.message)
+    return binding.join_tasks([await call.write(binding.redefine_tasks, workflow_id, one) for one in slices])
+
+
+async def _start_version(call: Call) -> changes.VersionResponse:
+    (workflow_id,) = call.ids
+    await call.write(versions.start_version, workflow_id, call.message)
+    while not await call.write(versions.make_dag_private, workflow_id):
+        pass
+    started: changes.VersionResponse = await call.write(versions.open_version, workflow_id)
+    return started
+
+
+async def _seal_version(call: Call) -> changes.VersionResponse:
+    workflow_id, number = call.ids
+    await call.write(versions.seal, workflow_id, number, call.message)
+    return await _apply_version(call)
+
+
+async def _apply_version(call: Call) -> changes.VersionResponse:
+    """Apply a sealed version, each part in its own transaction."""
+    workflow_id = call.ids[0]
+    while await call.write(versions.apply_part, workflow_id):
+        pass
+    present: changes.VersionResponse = await call.write(versions.present_version, workflow_id)
+    return present
 
 
 async def _purge(call: Call) -> steering.PurgeResponse:
     (workflow_id,) = call.ids
-    run_use_case = call.services.writer.run
-    await run_use_case(purging.start_purge, workflow_id, call.message)
+    await call.write(purging.start_purge, workflow_id, call.message)
     count = 0
-    while gone := await run_use_case(purging.purge_tasks, workflow_id):
+    while gone := await call.write(purging.purge_tasks, workflow_id):
         count += gone
-    await run_use_case(purging.purge_rest, workflow_id, call.message)
-    while await run_use_case(purging.purge_dags):
+    await call.write(purging.purge_rest, workflow_id, call.message)
+    while await call.write(purging.purge_dags):
         pass
     return steering.PurgeResponse(tasks=count)
 
 
 async def _reset_tasks(call: Call) -> None:
     (workflow_id,) = call.ids
-    run_use_case = call.services.writer.run
-    after_id: int | None = await run_use_case(resuming.start_reset, workflow_id, call.message)
+    after_id: int | None = await call.write(resuming.start_reset, workflow_id, call.message)
     while after_id is not None:
-        after_id = await run_use_case(resuming.reset_chunk, workflow_id, after_id, call.message)
+        after_id = await call.write(resuming.reset_chunk, workflow_id, after_id, call.message)
 
 
-def _get(path: str, handle: Handler, reply: type, *, query: type | None = None) -> Endpoint:
-    return Endpoint(method="GET", path=path, handle=handle, reply=reply, query=query)
+def _get(path: str, handle: Handler, reply: type, *, query: type | None = None, right: Right = Right.READ) -> Endpoint:
+    return Endpoint(right=right, method="GET", path=path, handle=handle, reply=reply, query=query)
 
 
-def _post(path: str, handle: Handler, body: type | None, reply: type | None) -> Endpoint:
-    return Endpoint(method="POST", path=path, handle=handle, body=body, reply=reply)
+#: A time-dependent answer stays valid this long while nothing is written.
+_TIMED_SECONDS: Final = 2.0
+
+
+def _shared(endpoint: Endpoint, unchanged_seconds: float = math.inf) -> Endpoint:
+    """Share the answers of a route among its readers; see `server.answers`."""
+    return replace(endpoint, unchanged_seconds=unchanged_seconds)
+
+
+def _post(right: Right, path: str, handle: Handler, body: type | None, reply: type | None) -> Endpoint:
+    return Endpoint(right=right, method="POST", path=path, handle=handle, body=body, reply=reply)
+
+
+def _delete(right: Right, path: str, handle: Handler) -> Endpoint:
+    return Endpoint(right=right, method="DELETE", path=path, handle=handle, status=204)
 
 
 def _limit(path: str, read: Callable[..., Any], write: Callable[..., Any]) -> tuple[Endpoint, Endpoint]:
     return (
         _get(path, _glance(read), run.ConcurrencyResponse),
         Endpoint(
+            right=WRITE,
             method="PUT",
             path=path,
             handle=_write(write),
@@ -173,79 +288,109 @@ def _limit(path: str, read: Callable[..., Any], write: Callable[..., Any]) -> tu
     )
 
 
-_RUN: Final = "/workflow_runs/{workflow_run_id:int}"
-_WORKFLOW: Final = "/workflows/{workflow_id:int}"
-_TASK: Final = "/tasks/{task_id:int}"
+_RUN: Final = "/workflow_runs/{workflow_run_id:id}"
+_WORKFLOW: Final = "/workflows/{workflow_id:id}"
+_TASK: Final = "/tasks/{task_id:id}"
 
-#: Found by a shortcut of their own.
+#: Found by the shortcut in `routes.shortcut`.
 HOT: Final = (
-    _post(f"{_RUN}/sync", polls.sync, hot.SyncRequest, hot.SyncResponse),
-    _post(f"{_RUN}/queue", polls.queue, orchestrator.QueueRequest, orchestrator.QueueResponse),
+    _post(WRITE, f"{_RUN}/sync", polls.sync, hot.SyncRequest, hot.SyncResponse),
+    _post(WRITE, f"{_RUN}/queue", polls.queue, orchestrator.QueueRequest, orchestrator.QueueResponse),
     _get(f"{_WORKFLOW}/changes", polls.changes, orchestrator.ChangesResponse, query=reading.ChangesQuery),
-    _post("/worker/report", _write(reporting.worker_report), hot.WorkerReportRequest, hot.WorkerReportResponse),
-    _post("/worker/take", taking.take, hot.WorkerTakeRequest, hot.WorkerTakeResponse),
-    _post("/worker/start", _write(reporting.worker_start), hot.WorkerStartRequest, hot.WorkerStartResponse),
-    _post(f"{_RUN}/heartbeat", _write(runs.heartbeat), run.HeartbeatRequest, run.RunStatusResponse),
+    _post(AGENT, "/worker/report", _write(reporting.worker_report), hot.WorkerReportRequest, hot.WorkerReportResponse),
+    _post(AGENT, "/worker/take", taking.take, hot.WorkerTakeRequest, hot.WorkerTakeResponse),
+    _post(AGENT, "/worker/start", _write(reporting.worker_start), hot.WorkerStartRequest, hot.WorkerStartResponse),
+    _post(AGENT, "/agents/{agent_id:id}/sync", agent_polls.sync, serving.AgentSyncRequest, serving.AgentSyncResponse),
+    _post(WRITE, f"{_RUN}/heartbeat", _write(runs.heartbeat), run.HeartbeatRequest, run.RunStatusResponse),
 )
 _DEFINITIONS: Final = (
-    _post("/tools", _write(definitions.find_tool), definition.ToolRequest, definition.ToolResponse),
-    _post("/tools/{tool_id:int}/versions", _write(definitions.new_tool_version), None, definition.ToolResponse),
+    _post(WRITE, "/tools", _write(definitions.find_tool), definition.ToolRequest, definition.ToolResponse),
+    _post(WRITE, "/tools/{tool_id:id}/versions", _write(definitions.new_tool_version), None, definition.ToolResponse),
     _post(
-        "/tool_versions/{tool_version_id:int}/task_templates",
+        WRITE,
+        "/tool_versions/{tool_version_id:id}/task_templates",
         _write(definitions.find_templates),
         definition.TemplatesRequest,
         definition.TemplatesResponse,
     ),
     _get(
-        "/tool_versions/{tool_version_id:int}/task_templates/{name}/versions",
+        "/tool_versions/{tool_version_id:id}/task_templates",
+        _glance(reading.templates),
+        definition.ToolTemplatesResponse,
+    ),
+    _get(
+        "/tool_versions/{tool_version_id:id}/task_templates/{name}/versions",
         _glance(reading.template_versions),
         definition.TemplateVersionsResponse,
     ),
-    _post("/clusters", _write(definitions.set_cluster), definition.ClusterRequest, definition.Cluster),
+    _post(WRITE, "/clusters", _set_cluster, definition.ClusterRequest, definition.Cluster),
     _get("/clusters", _glance(reading.clusters), definition.ClustersResponse),
-    Endpoint(method="DELETE", path="/clusters/{name}", handle=_write(definitions.remove_cluster), status=204),
-    _post("/clusters/{name}/watch", _write(watching.watch), looking.WatchRequest, looking.WatchResponse),
-    _post("/clusters/{name}/view", _write(watching.view), looking.ViewRequest, looking.ViewResponse),
-    _post("/task_resources", _write(definitions.find_resources), bind.ResourcesRequest, bind.IdsResponse),
+    _delete(ADMINISTER, "/clusters/{name}", _write(definitions.remove_cluster)),
+    _post(WRITE, "/clusters/{name}/watch", _write(watching.watch), looking.WatchRequest, looking.WatchResponse),
+    _post(WRITE, "/clusters/{name}/view", _write(watching.view), looking.ViewRequest, looking.ViewResponse),
+    _post(WRITE, "/task_resources", _write(definitions.find_resources), bind.ResourcesRequest, bind.IdsResponse),
 )
 _BINDING: Final = (
-    _post("/workflows", _write(binding.find_workflow), bind.WorkflowRequest, bind.WorkflowResponse),
-    _post(f"{_WORKFLOW}/arrays", _write(binding.find_arrays), bind.ArraysRequest, bind.IdsResponse),
-    _post(f"{_WORKFLOW}/tasks", _bind_tasks, bind.TasksRequest, bind.TasksResponse),
-    _post("/dags/{dag_id:int}/edges", _write(binding.add_edges), bind.EdgesRequest, None),
-    _post(f"{_WORKFLOW}/bound", _write(binding.finish_binding), None, bind.BoundResponse),
+    _post(WRITE, "/workflows", _write(binding.find_workflow), bind.WorkflowRequest, bind.WorkflowResponse),
+    _post(WRITE, f"{_WORKFLOW}/arrays", _write(binding.find_arrays), bind.ArraysRequest, bind.IdsResponse),
+    _post(WRITE, f"{_WORKFLOW}/tasks", _bind_tasks, bind.TasksRequest, bind.TasksResponse),
+    _post(WRITE, f"{_WORKFLOW}/redefined_tasks", _redefine_tasks, bind.RedefineRequest, bind.TasksResponse),
+    _post(WRITE, "/dags/{dag_id:id}/edges", _write(binding.add_edges), bind.EdgesRequest, None),
+    _post(WRITE, f"{_WORKFLOW}/bound", _write(binding.finish_binding), None, bind.BoundResponse),
 )
 _RUNS: Final = (
-    _post(f"{_WORKFLOW}/runs", _write(runs.create_run), run.RunRequest, run.RunResponse),
-    _post(f"{_RUN}/status", _write(runs.set_run_status), run.RunStatusRequest, run.RunStatusResponse),
-    _post(f"{_RUN}/terminate_task_instances", _write(resuming.terminate), None, run.TerminateResponse),
-    _post(f"{_RUN}/triage", _write(triaging.triage), None, run.TriageResponse),
-    _post(f"{_RUN}/distributors", _write(launching.register), hot.DistributorRequest, hot.DistributorResponse),
+    _post(WRITE, "/agents", _register_agent, serving.AgentRequest, serving.AgentResponse),
+    _post(WRITE, f"{_WORKFLOW}/runs", _write(runs.create_run), run.RunRequest, run.RunResponse),
+    _post(WRITE, f"{_RUN}/status", _write(runs.set_run_status), run.RunStatusRequest, run.RunStatusResponse),
+    _post(WRITE, f"{_RUN}/terminate_task_instances", _write(resuming.terminate), None, run.TerminateResponse),
+    _post(WRITE, f"{_RUN}/triage", _write(triaging.triage), None, run.TriageResponse),
+    _post(WRITE, f"{_RUN}/distributors", _register, hot.DistributorRequest, hot.DistributorResponse),
     _get(f"{_WORKFLOW}/active_runs", _write(resuming.active_runs_response), run.ActiveRunsResponse),
-    _post(f"{_WORKFLOW}/resume", _write(resuming.resume), run.ResumeRequest, run.ResumeResponse),
+    _post(WRITE, f"{_WORKFLOW}/resume", _write(resuming.resume), run.ResumeRequest, run.ResumeResponse),
     _get(f"{_WORKFLOW}/resume", _write(resuming.resume_state), run.ResumeResponse),
-    _post(f"{_WORKFLOW}/stop", _write(resuming.stop), run.StopRequest, run.StopResponse),
-    _post(f"{_WORKFLOW}/force_cleanup", _write(resuming.force_cleanup), None, run.ForceCleanupResponse),
-    _post(f"{_WORKFLOW}/reset_tasks", _reset_tasks, run.ResetRequest, None),
+    _post(WRITE, f"{_WORKFLOW}/stop", _write(resuming.stop), run.StopRequest, run.StopResponse),
+    _post(WRITE, f"{_WORKFLOW}/force_cleanup", _write(resuming.force_cleanup), None, run.ForceCleanupResponse),
+    _post(WRITE, f"{_WORKFLOW}/reset_tasks", _reset_tasks, run.ResetRequest, None),
+    _post(WRITE, f"{_TASK}/attributes", _write(attributes.add_task_attributes), run.TaskAttributesRequest, None),
     *_limit(f"{_WORKFLOW}/concurrency", reading.workflow_limit, concurrency.limit_workflow),
-    *_limit("/arrays/{array_id:int}/concurrency", reading.array_limit, concurrency.limit_array),
+    *_limit("/arrays/{array_id:id}/concurrency", reading.array_limit, concurrency.limit_array),
     *_limit(f"{_WORKFLOW}/arrays/{{name}}/concurrency", reading.named_array_limit, concurrency.limit_arrays_by_name),
+)
+_VERSION: Final = f"{_WORKFLOW}/versions/{{number:id}}"
+_VERSIONS: Final = (
+    _post(WRITE, f"{_WORKFLOW}/versions", _start_version, changes.VersionRequest, changes.VersionResponse),
+    _get(f"{_WORKFLOW}/versions", _read(described.versions), changes.VersionsResponse),
+    _post(WRITE, f"{_WORKFLOW}/complete_version", _apply_version, None, changes.VersionResponse),
+    _post(WRITE, f"{_WORKFLOW}/drop_version", _write(versions.drop_version), changes.DropRequest, None),
+    _post(WRITE, f"{_VERSION}/tasks", _write(versions.stage_tasks), changes.StagedTasks, bind.TasksResponse),
+    _post(WRITE, f"{_VERSION}/definitions", _write(versions.stage_definitions), changes.StagedDefinitions, None),
+    _post(WRITE, f"{_VERSION}/upstreams", _write(versions.stage_upstreams), changes.StagedUpstreams, None),
+    _post(WRITE, f"{_VERSION}/statuses", _write(versions.stage_statuses), changes.StagedStatuses, None),
+    _post(WRITE, f"{_VERSION}/seal", _seal_version, changes.SealRequest, changes.VersionResponse),
 )
 _STEERING: Final = (
     _post(
+        READ,
         f"{_WORKFLOW}/task_updates/plan",
         _read(planning.plan_update),
         steering.TaskUpdatePlanRequest,
         steering.TaskUpdatePlan,
     ),
-    _post(f"{_WORKFLOW}/task_updates", _write(update_tasks), steering.TaskUpdateRequest, steering.TaskUpdateResponse),
-    _post(f"{_WORKFLOW}/purge", _purge, steering.PurgeRequest, steering.PurgeResponse),
+    _post(
+        WRITE,
+        f"{_WORKFLOW}/task_updates",
+        _write(update_tasks),
+        steering.TaskUpdateRequest,
+        steering.TaskUpdateResponse,
+    ),
+    _post(WRITE, f"{_WORKFLOW}/holds", _write(holding.hold), steering.HoldRequest, steering.HoldResponse),
+    _post(WRITE, f"{_WORKFLOW}/purge", _purge, steering.PurgeRequest, steering.PurgeResponse),
     _get(f"{_WORKFLOW}/history", _read(planning.history), steering.HistoryResponse, query=planning.HistoryQuery),
 )
 _READING: Final = (
-    _get("/time", _glance(reading.server_time), about.ServerTime),
-    _post("/server/open_to_other_hosts", _open_to_other_hosts, None, about.ServerAddress),
-    _get("/health", _health, about.Health),
+    _get("/time", _time, about.ServerTime),
+    _post(ADMINISTER, "/server/open_to_other_hosts", _open_to_other_hosts, about.OpenRequest, about.ServerAddress),
+    _get("/health", _health, about.Health, right=OPEN),
     _get("/metrics", _metrics, about.Metrics),
     _get("/server/users", _users, about.UsersResponse),
     _get(f"{_WORKFLOW}/metadata", _glance(reading.metadata), orchestrator.WorkflowMetadata),
@@ -257,7 +402,24 @@ _READING: Final = (
         bind.RecordedTasks,
         query=recorded.RecordedQuery,
     ),
+    _get(
+        "/recorded_workflow",
+        _glance(described.recorded_workflow),
+        changes.RecordedWorkflow,
+        query=described.RecordedWorkflowQuery,
+    ),
+    _get(f"{_WORKFLOW}/recorded", _glance(described.recorded_workflow_by_id), changes.RecordedWorkflow),
+    _get(
+        f"{_WORKFLOW}/definition",
+        _read(described.definition_page),
+        changes.DefinitionPage,
+        query=described.DefinitionQuery,
+    ),
     _post(
+        READ, f"{_WORKFLOW}/upstreams", _read(described.upstreams), changes.UpstreamsRequest, changes.UpstreamsResponse
+    ),
+    _post(
+        READ,
         f"{_WORKFLOW}/downstream",
         _read(reading.downstream),
         orchestrator.DownstreamRequest,
@@ -265,58 +427,97 @@ _READING: Final = (
     ),
     _get(f"{_WORKFLOW}/errors", _read(people.workflow_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery),
     _get(
-        "/tasks/{task_id:int}/errors", _read(people.task_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery
+        "/tasks/{task_id:id}/errors", _read(people.task_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery
     ),
-    _get("/workflows", _read(people.workflows), monitoring.WorkflowsResponse, query=people.WorkflowsQuery),
-    _get(
-        f"{_WORKFLOW}/task_summaries",
-        _read(people.task_summaries),
-        monitoring.TaskSummariesResponse,
-        query=people.TasksQuery,
+    _shared(_get("/workflows", _read(people.workflows), monitoring.WorkflowsResponse, query=people.WorkflowsQuery)),
+    _shared(
+        _get(
+            f"{_WORKFLOW}/task_summaries",
+            _read(people.task_summaries),
+            monitoring.TaskSummariesResponse,
+            query=people.TasksQuery,
+        )
     ),
-    _get(_TASK, _read(people.task_detail), monitoring.TaskDetail),
-    _get(f"{_TASK}/explanation", _explain(explaining.explain_task), monitoring.TaskExplanation),
+    _shared(_get(_TASK, _read(people.task_detail), monitoring.TaskDetail)),
+    _shared(
+        _get(f"{_TASK}/explanation", _explain(explaining.explain_task), monitoring.TaskExplanation), _TIMED_SECONDS
+    ),
     _get(
         f"{_TASK}/dependencies",
         _read(explaining.dependencies),
         monitoring.DependenciesResponse,
         query=explaining.DependenciesQuery,
     ),
-    _get(f"{_WORKFLOW}/outputs", _read(outputs.task_outputs), monitoring.OutputsResponse, query=outputs.OutputsQuery),
     _get(
-        f"{_WORKFLOW}/failures",
-        _read(failures.workflow_failures),
-        failing.FailuresResponse,
-        query=failures.FailuresQuery,
+        f"{_WORKFLOW}/outputs",
+        _read_large(outputs.task_outputs),
+        monitoring.OutputsResponse,
+        query=outputs.OutputsQuery,
     ),
-    _get(f"{_WORKFLOW}/progress", _read(progress.progress), monitoring.ProgressResponse),
-    _get(f"{_WORKFLOW}/explanation", _explain(explaining.explain_workflow), monitoring.WorkflowExplanation),
+    _shared(
+        _get(
+            f"{_WORKFLOW}/failures",
+            _read_large(failures.workflow_failures),
+            failing.FailuresResponse,
+            query=failures.FailuresQuery,
+        )
+    ),
+    _shared(_get(f"{_WORKFLOW}/progress", _read(progress.progress), monitoring.ProgressResponse)),
+    _shared(
+        _get(f"{_WORKFLOW}/explanation", _explain(explaining.explain_workflow), monitoring.WorkflowExplanation),
+        _TIMED_SECONDS,
+    ),
+    _shared(_get(f"{_WORKFLOW}/matrix", _read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)),
+    _shared(_get(f"{_WORKFLOW}/view", _explain(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS),
     _post(
-        "/task_template_versions/{task_template_version_id:int}/resource_usage",
-        _read(usage.template_usage),
+        READ,
+        "/task_template_versions/{task_template_version_id:id}/resource_usage",
+        _read_large(usage.template_usage),
         monitoring.UsageRequest,
         monitoring.UsageResponse,
     ),
     _post(
+        READ,
         f"{_WORKFLOW}/resource_usage",
-        _read(usage.workflow_usage),
+        _read_large(usage.workflow_usage),
         monitoring.UsageRequest,
         monitoring.TemplateUsages,
     ),
     _post(
-        "/tools/{tool_id:int}/resource_usage",
-        _read(usage.tool_usage),
+        READ,
+        "/tools/{tool_id:id}/resource_usage",
+        _read_large(usage.tool_usage),
         monitoring.UsageRequest,
         monitoring.TemplateUsages,
     ),
     _get(
-        "/task_template_versions/{task_template_version_id:int}/history",
-        _read(judging.template_history),
+        "/task_template_versions/{task_template_version_id:id}/history",
+        _read_large(judging.template_history),
         sizing.HistoryResponse,
     ),
-    _post(f"{_WORKFLOW}/sizing", _read(judging.workflow_sizing), sizing.SizingRequest, sizing.SizingResponse),
-    _get(f"{_WORKFLOW}/export", _read(exporting.export_page), monitoring.ExportPage, query=exporting.ExportQuery),
-    _get("/task_instances/{task_instance_id:int}/log_tail", _read(people.log_tail), monitoring.LogTail),
+    _post(
+        READ, f"{_WORKFLOW}/sizing", _read_large(judging.workflow_sizing), sizing.SizingRequest, sizing.SizingResponse
+    ),
+    _get(f"{_WORKFLOW}/export", _read_large(exporting.export_page), monitoring.ExportPage, query=exporting.ExportQuery),
+    _get("/task_instances/{task_instance_id:id}/log_tail", _read(people.log_tail), monitoring.LogTail),
+    _get(
+        "/task_instances/{task_instance_id:id}/log", _read_files(logs.log_part), monitoring.LogPart, query=logs.LogQuery
+    ),
+    _get(
+        "/task_instances/{task_instance_id:id}/log_search",
+        _read_files(logs.log_matches),
+        monitoring.LogMatches,
+        query=logs.LogSearchQuery,
+    ),
 )
 
-ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_STEERING, *_READING)
+_CREDENTIALS: Final = (
+    _post(WRITE, "/tokens", credentials.create_token, secret.TokenRequest, secret.TokenResponse),
+    _get("/tokens", credentials.list_tokens, secret.TokensResponse, right=WRITE),
+    _delete(WRITE, "/tokens/{token_id:id}", credentials.revoke_token),
+    _post(WRITE, "/page/links", credentials.create_link, secret.LinkRequest, secret.LinkResponse),
+    _delete(ADMINISTER, "/page/links", credentials.revoke_links),
+    _post(READ, "/page/session", credentials.open_page, None, secret.PageSession),
+)
+
+ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_VERSIONS, *_STEERING, *_READING, *_CREDENTIALS)

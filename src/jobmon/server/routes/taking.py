@@ -1,4 +1,4 @@
-"""POST /worker/take: at once, or held until there is something to say to a packed job."""
+"""POST /worker/take: answer at once, or hold the request until there is something for the packed job."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobmon.server.queries import packing as reading
 from jobmon.server.transaction import Audience
-from jobmon.server.usecases import packing
+from jobmon.server.usecases import packed_jobs
 
 if TYPE_CHECKING:
     from jobmon.core.wire.launching import WorkerTakeRequest, WorkerTakeResponse
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 async def take(call: Call) -> WorkerTakeResponse:
-    """Answer a packed job."""
+    """Answer a packed job's request."""
     request: WorkerTakeRequest = call.message
     if request.wait_seconds <= 0 or request.reports or request.leaving:
-        return await call.services.writer.run(packing.take, request)
+        return await call.services.writer.run(packed_jobs.take, request)
     return await _wait(call, request)
 
 

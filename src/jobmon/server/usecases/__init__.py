@@ -1,5 +1,5 @@
-"""What can be asked of the server, as functions `(transaction, ids..., request) -> answer`, free of HTTP.
+"""The operations of the server, as functions `(transaction, ids..., request) -> answer`, independent of HTTP.
 
-Each may be repeated: the same request gives the same answer and changes nothing. Statuses change through
-`transitions` only. Start with `reporting.py`.
+Each is idempotent: a repeated request gets the same answer and changes nothing. Statuses change only through
+`transitions`. Start with `reporting.py`.
 """

@@ -1,13 +1,16 @@
-"""Recording a workflow: columns in, rows out, in bounded chunks that may be sent again."""
+"""Record a workflow: columns in, rows out, in bounded chunks that may be sent repeatedly."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sqlalchemy import delete, func, select, true, update
 
 from jobmon.core import fsm
-from jobmon.core.constants import TaskStatus
+from jobmon.core.changes import VersionState
+from jobmon.core.constants import Actor, TaskStatus
 from jobmon.core.exceptions import InvalidRequest, WorkflowAlreadyExists
 from jobmon.core.fsm import Machine
 from jobmon.core.wire.binding import (
@@ -17,74 +20,117 @@ from jobmon.core.wire.binding import (
     BoundResponse,
     EdgesRequest,
     IdsResponse,
+    RedefineRequest,
+    TaskColumns,
     TasksRequest,
     TasksResponse,
     WorkflowRequest,
     WorkflowResponse,
 )
+from jobmon.core.wire.changes import StagedDefinitions, StagedTasks
+from jobmon.server.counting import grouped
+from jobmon.server.joins import IS_IN_WORKFLOW
+from jobmon.server.models import (
+    argument,
+    dag,
+    dag_node,
+    node,
+    node_arg,
+    task,
+    task_arg,
+    task_array,
+    task_resources,
+    upstream_set,
+    upstream_set_member,
+    workflow,
+    workflow_attribute,
+    workflow_run,
+    workflow_version,
+)
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import to_json
-from jobmon.server.usecases.definitions import argument_ids
+from jobmon.server.usecases.attributes import set_task_attributes
+from jobmon.server.usecases.definitions import argument_ids, require_tool_version
+from jobmon.server.usecases.runs import require_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from sqlalchemy import ColumnElement, Delete, Select, Table, Update
+
     from jobmon.server.transaction import Transaction
 
-#: So many tasks share a transaction, so that binding never keeps the writer from others for long.
+#: Maximum number of tasks in one transaction, so that binding never blocks the writer for long.
 TASKS_PER_TRANSACTION: Final = 2_500
 _PER_TASK: Final = (
-    *("names", "commands", "node_hashes", "task_hashes", "max_attempts", "task_resources_ids"),
+    *("names", "commands", "task_hashes", "max_attempts", "task_resources_ids"),
     *("scales_index", "fallback_index"),
 )
+#: Further columns, by type of request.
+_OWN_COLUMNS: Final[Mapping[type, tuple[str, ...]]] = {
+    TasksRequest: ("node_hashes",),
+    RedefineRequest: ("task_ids",),
+    StagedTasks: ("node_hashes",),
+    StagedDefinitions: ("task_ids", "upstreams"),
+}
+
+w, d, t = workflow.c, dag.c, task.c
+_WORKFLOWS_WITH_DAGS: Final = workflow.join(dag, d.id == w.dag_id)
+
+
+@statement
+def _workflow_by_args() -> Select[Any]:
+    return (
+        select(w.id, func.coalesce(w.defined_dag_hash, d.hash), w.task_hash, w.task_counts)
+        .select_from(_WORKFLOWS_WITH_DAGS)
+        .where(w.tool_version_id == param("version"), w.workflow_args_hash == param("hash"))
+    )
 
 
 def find_workflow(tx: Transaction, request: WorkflowRequest) -> WorkflowResponse:
     """Find or create a workflow and its DAG.
 
     Raises:
-        WorkflowAlreadyExists: one with the same arguments has other tasks.
+        WorkflowAlreadyExists: one with the same arguments has different tasks.
     """
-    if tx.value("SELECT id FROM tool_version WHERE id = :id", id=request.tool_version_id) is None:
-        raise NotFound.of("tool version", request.tool_version_id)
-    found = tx.row(
-        """
-        SELECT w.id, d.hash, w.task_hash, w.task_counts FROM workflow w JOIN dag d ON d.id = w.dag_id
-        WHERE w.tool_version_id = :version AND w.workflow_args_hash = :hash
-        """,
-        version=request.tool_version_id,
-        hash=request.workflow_args_hash,
-    )
+    require_tool_version(tx, request.tool_version_id)
+    found = tx.row(_workflow_by_args, version=request.tool_version_id, hash=request.workflow_args_hash)
     if found is None:
-        return _workflow(tx, _create_workflow(tx, request), newly_created=True)
+        workflow_id = _create_workflow(tx, request)
+        tx.audit(Actor.CLIENT, "create workflow", workflow_id, user=request.user, name=request.name)
+        return _workflow(tx, workflow_id, newly_created=True)
     workflow_id, dag_hash, task_hash, task_counts = found
     if (dag_hash, task_hash) != (request.dag_hash, request.task_hash):
-        raise WorkflowAlreadyExists(_difference(workflow_id, json.loads(task_counts), request.task_counts))
-    set_workflow_limit(tx, workflow_id, request.max_concurrently_running)
+        refused = WorkflowAlreadyExists(_difference(workflow_id, json.loads(task_counts), request.task_counts))
+        refused.details = {"workflow_id": workflow_id}
+        raise refused
+    limit = request.max_concurrently_running
+    if set_workflow_limit(tx, workflow_id, limit):
+        tx.audit(Actor.CLIENT, "concurrency", workflow_id, user=request.user, max_concurrently_running=limit)
     return _workflow(tx, workflow_id, newly_created=False)
 
 
 def _difference(workflow_id: int, there: Mapping[str, int], here: Mapping[str, int]) -> str:
-    """Say which templates have how many tasks."""
+    """Return which templates have a different number of tasks."""
     parts = [
-        f"template {name!r} has {there.get(name, 0)} tasks there and {here.get(name, 0)} here"
+        f"template {name!r} has {there.get(name, 0)} recorded tasks and {here.get(name, 0)} now"
         for name in sorted(there.keys() | here.keys())
         if there.get(name, 0) != here.get(name, 0)
     ]
-    what = "; ".join(parts) or "the numbers of tasks agree, but their arguments or dependencies differ"
+    what = "; ".join(parts) or "their numbers agree, but their arguments or dependencies differ"
     return f"Workflow {workflow_id} has the same workflow_args but different tasks: {what}."
 
 
+_DAG = statement(lambda: select(d.id).where(d.hash == param("hash")))
+
+
 def _create_workflow(tx: Transaction, request: WorkflowRequest) -> int:
-    tx.run(
-        "INSERT INTO dag (hash, complete) VALUES (:hash, :complete) ON CONFLICT DO NOTHING",
-        hash=request.dag_hash,
-        complete=request.edge_set_count == 0,
-    )
+    tx.insert_many(dag, ("hash", "complete"), [(request.dag_hash, request.edge_set_count == 0)], ignore=True)
     workflow_id = tx.insert(
-        "workflow",
+        workflow,
         tool_version_id=request.tool_version_id,
-        dag_id=tx.value("SELECT id FROM dag WHERE hash = :hash", hash=request.dag_hash),
+        dag_id=tx.value(_DAG, hash=request.dag_hash),
         workflow_args_hash=request.workflow_args_hash,
         task_hash=request.task_hash,
         workflow_args=request.workflow_args,
@@ -104,22 +150,33 @@ def _create_workflow(tx: Transaction, request: WorkflowRequest) -> int:
         status_at=tx.stamp,
     )
     names = argument_ids(tx, request.workflow_attributes)
-    tx.run_many(
-        "INSERT INTO workflow_attribute (workflow_id, argument_id, value) VALUES (?, ?, ?)",
+    tx.insert_many(
+        workflow_attribute,
+        ("workflow_id", "argument_id", "value"),
         [(workflow_id, names[name], to_json(value)) for name, value in request.workflow_attributes.items()],
     )
     return workflow_id
 
 
-def _workflow(tx: Transaction, workflow_id: int, *, newly_created: bool) -> WorkflowResponse:
-    row = tx.row(
-        """
-        SELECT w.dag_id, w.status, w.bound, d.complete,
-               EXISTS (SELECT 1 FROM workflow_run r WHERE r.workflow_id = w.id AND r.bound_at IS NOT NULL)
-        FROM workflow w JOIN dag d ON d.id = w.dag_id WHERE w.id = :id
-        """,
-        id=workflow_id,
+def _has_sealed_version() -> ColumnElement[bool]:
+    v = workflow_version.c
+    sealed = select(v.number).where(v.workflow_id == w.id, v.state == VersionState.SEALED.value)
+    return sealed.correlate(workflow).exists()
+
+
+@statement
+def _workflow_as_recorded() -> Select[Any]:
+    r = workflow_run.c
+    was_started = select(r.id).where(r.workflow_id == w.id, r.bound_at.is_not(None)).correlate(workflow).exists()
+    return (
+        select(w.dag_id, w.status, w.bound, d.complete, was_started, w.version, _has_sealed_version())
+        .select_from(_WORKFLOWS_WITH_DAGS)
+        .where(w.id == param("id"))
     )
+
+
+def _workflow(tx: Transaction, workflow_id: int, *, newly_created: bool) -> WorkflowResponse:
+    row = tx.row(_workflow_as_recorded, id=workflow_id)
     assert row is not None
     return WorkflowResponse(
         workflow_id=workflow_id,
@@ -129,118 +186,161 @@ def _workflow(tx: Transaction, workflow_id: int, *, newly_created: bool) -> Work
         is_bound=bool(row[2]),
         was_started=bool(row[4]),
         dag_is_complete=bool(row[3]),
+        version=row[5],
+        has_incomplete_version=bool(row[6]),
     )
 
 
-def set_workflow_limit(tx: Transaction, workflow_id: int, limit: int) -> None:
-    """Change how many tasks of a workflow may run at once."""
-    changed = tx.run(
-        """
-        UPDATE workflow SET max_concurrently_running = :limit, limit_at = :stamp
-        WHERE id = :id AND max_concurrently_running != :limit
-        """,
-        limit=limit,
-        stamp=tx.stamp,
-        id=workflow_id,
-    )
-    if changed:
+@statement
+def _set_workflow_limit() -> Update:
+    limit = param("limit")
+    changes = {"max_concurrently_running": limit, "limit_at": param("stamp")}
+    return update(workflow).values(changes).where(w.id == param("id"), w.max_concurrently_running != limit)
+
+
+def set_workflow_limit(tx: Transaction, workflow_id: int, limit: int) -> bool:
+    """Set the maximum number of concurrently running tasks of a workflow; return whether it changed."""
+    is_changed = bool(tx.run(_set_workflow_limit, limit=limit, stamp=tx.stamp, id=workflow_id))
+    if is_changed:
         tx.wake_all(workflow_id)
+    return is_changed
+
+
+_ARRAY_VALUES: Final = ("workflow_id", "task_template_version_id", "name", "max_concurrently_running", "limit_at")
+
+
+@statement
+def _arrays_of() -> Select[Any]:
+    a = task_array.c
+    return select(a.id, a.task_template_version_id, a.max_concurrently_running).where(
+        a.workflow_id == param("workflow")
+    )
 
 
 def find_arrays(tx: Transaction, workflow_id: int, request: ArraysRequest) -> IdsResponse:
     """Find or create the arrays of a workflow, with these limits."""
-    _require_workflow(tx, workflow_id)
-    tx.run_many(
-        """
-        INSERT INTO task_array (workflow_id, task_template_version_id, name, max_concurrently_running, limit_at)
-        VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-        """,
+    require_workflow(tx, workflow_id)
+    before = {version_id for _, version_id, _ in tx.rows(_arrays_of, workflow=workflow_id)}
+    if new := [spec.name for spec in request.arrays if spec.task_template_version_id not in before]:
+        tx.audit_count(Actor.CLIENT, "define arrays", workflow_id, arrays=len(new))
+    tx.insert_many(
+        task_array,
+        _ARRAY_VALUES,
         [
             (workflow_id, spec.task_template_version_id, spec.name, spec.max_concurrently_running, tx.stamp)
             for spec in request.arrays
         ],
+        ignore=True,
     )
-    found = {
-        version_id: (array_id, limit)
-        for array_id, version_id, limit in tx.rows(
-            "SELECT id, task_template_version_id, max_concurrently_running FROM task_array WHERE workflow_id = :id",
-            id=workflow_id,
-        )
-    }
+    arrays = tx.rows(_arrays_of, workflow=workflow_id)
+    found = {version_id: (array_id, limit) for array_id, version_id, limit in arrays}
     ids = []
     for spec in request.arrays:
         array_id, limit = found[spec.task_template_version_id]
         if limit != spec.max_concurrently_running:
             set_array_limit(tx, workflow_id, array_id, spec.max_concurrently_running)
+            tx.audit(
+                *(Actor.CLIENT, "concurrency", workflow_id),
+                max_concurrently_running=spec.max_concurrently_running,
+                array=array_id,
+            )
         ids.append(array_id)
     return IdsResponse(ids=ids)
 
 
+@statement
+def _set_array_limit() -> Update:
+    changes = {"max_concurrently_running": param("limit"), "limit_at": param("stamp")}
+    return update(task_array).values(changes).where(task_array.c.id == param("id"))
+
+
+_MARK_LIMITS = statement(lambda: update(workflow).values(limit_at=param("stamp")).where(w.id == param("id")))
+
+
 def set_array_limit(tx: Transaction, workflow_id: int, array_id: int, limit: int) -> None:
-    """Change how many tasks of an array may run at once."""
-    tx.run(
-        "UPDATE task_array SET max_concurrently_running = :limit, limit_at = :stamp WHERE id = :id",
-        limit=limit,
-        stamp=tx.stamp,
-        id=array_id,
-    )
-    tx.run("UPDATE workflow SET limit_at = :stamp WHERE id = :id", stamp=tx.stamp, id=workflow_id)  # see `limits`
+    """Set the maximum number of concurrently running tasks of an array."""
+    tx.run(_set_array_limit, limit=limit, stamp=tx.stamp, id=array_id)
+    tx.run(_MARK_LIMITS, stamp=tx.stamp, id=workflow_id)  # see `limits`
     tx.wake_all(workflow_id)
 
 
-def _require_workflow(tx: Transaction, workflow_id: int) -> None:
-    if tx.value("SELECT id FROM workflow WHERE id = :id", id=workflow_id) is None:
-        raise NotFound.of("workflow", workflow_id)
+_Columns = TypeVar("_Columns", bound=TaskColumns)
 
 
-def task_slices(request: TasksRequest) -> Iterator[TasksRequest]:
-    """Check the columns, and cut them so that each piece is a short transaction.
+def task_slices(request: _Columns) -> Iterator[_Columns]:
+    """Check the columns, and split them so that each slice is a short transaction.
 
     Raises:
-        InvalidValue: the columns have different lengths, or there are too many tasks.
+        InvalidValue: the columns have different lengths, an index is too large, or there are too many tasks.
     """
     count = len(request.names)
     if count > TASKS_PER_CHUNK_MAX:
         raise InvalidValue(f"names: at most {TASKS_PER_CHUNK_MAX} tasks in one request.")
-    columns = {name: getattr(request, name) for name in _PER_TASK}
-    columns |= {f"node_args.{name}": column for name, column in request.node_args.items()}
-    columns |= {f"task_args.{name}": column for name, column in request.task_args.items()}
-    for name, column in columns.items():
+    for name, column in _columns(request).items():
         if len(column) != count:
             raise InvalidValue(f"{name}: has {len(column)} entries where names has {count}.")
+    for name, indices, size in (
+        ("scales_index", request.scales_index, len(request.scales)),
+        ("fallback_index", request.fallback_index, len(request.fallback_queues)),
+        ("attributes", request.attributes, count),
+    ):
+        if max(indices, default=-1) >= size:
+            raise InvalidValue(f"{name}: {max(indices)} is out of range: it refers to {size} entries.")
     for start in range(0, count, TASKS_PER_TRANSACTION):
         yield _cut(request, start, start + TASKS_PER_TRANSACTION) if count > TASKS_PER_TRANSACTION else request
 
 
-def _cut(request: TasksRequest, start: int, stop: int) -> TasksRequest:
-    return replace(
-        request,
-        **{name: getattr(request, name)[start:stop] for name in _PER_TASK},
-        node_args={name: column[start:stop] for name, column in request.node_args.items()},
-        task_args={name: column[start:stop] for name, column in request.task_args.items()},
-        attributes={index - start: named for index, named in request.attributes.items() if start <= index < stop},
-    )
+def _columns(request: TaskColumns) -> dict[str, Sequence[Any]]:
+    """Return the columns with one entry per task, by name."""
+    columns = {name: getattr(request, name) for name in (*_PER_TASK, *_OWN_COLUMNS[type(request)])}
+    if isinstance(request, StagedDefinitions):
+        columns |= {f"task_args.{name}": column for name, column in request.task_args.items()}
+    if isinstance(request, TasksRequest):
+        columns |= {f"node_args.{name}": column for name, column in request.node_args.items()}
+        columns |= {f"task_args.{name}": column for name, column in request.task_args.items()}
+    return columns
+
+
+def _cut(request: _Columns, start: int, stop: int) -> _Columns:
+    cut: dict[str, Any] = {
+        name: getattr(request, name)[start:stop] for name in (*_PER_TASK, *_OWN_COLUMNS[type(request)])
+    }
+    cut["attributes"] = {index - start: named for index, named in request.attributes.items() if start <= index < stop}
+    if isinstance(request, TasksRequest):
+        for args in ("node_args", "task_args"):
+            cut[args] = {name: column[start:stop] for name, column in getattr(request, args).items()}
+    return replace(request, **cut)
 
 
 def join_tasks(parts: Sequence[TasksResponse]) -> TasksResponse:
-    """Put the answers to slices together."""
+    """Combine the responses to slices."""
     return TasksResponse(
         **{part.name: [item for one in parts for item in getattr(one, part.name)] for part in fields(TasksResponse)}
     )
 
 
-def find_tasks(tx: Transaction, workflow_id: int, request: TasksRequest) -> TasksResponse:
-    """Create tasks of one array, or find them by node; a found one that is not DONE gets the new definition."""
+def find_tasks(
+    tx: Transaction, workflow_id: int, request: TasksRequest, status: TaskStatus = TaskStatus.REGISTERING
+) -> TasksResponse:
+    """Create tasks of one array, or find them by node; existing ones that are not DONE get the new definition.
+
+    Args:
+        tx: the transaction.
+        workflow_id: the workflow.
+        request: the tasks.
+        status: the status of created tasks; REMOVED: they are not in the workflow yet.
+    """
     _check_tasks(tx, workflow_id, request)
     node_ids, known = _nodes(tx, request)
     found = _tasks_of(tx, workflow_id, known)
     positions = range(len(node_ids))
-    _update_tasks(tx, request, [(at, found[node_ids[at]]) for at in positions if node_ids[at] in found])
+    _update_tasks(tx, workflow_id, request, [(at, found[node_ids[at]]) for at in positions if node_ids[at] in found])
     new = [at for at in positions if node_ids[at] not in found]
     if new:
-        found |= _insert_tasks(tx, workflow_id, request, node_ids, new)
-        _insert_task_args(tx, request, [(at, found[node_ids[at]][0]) for at in new])
-    _set_attributes(tx, request, [found[node_id][0] for node_id in node_ids])
+        found |= _insert_tasks(tx, workflow_id, request, node_ids, new, status)
+        tx.audit_count(Actor.CLIENT, "define tasks", workflow_id, tasks=len(new))
+        insert_task_args(tx, request.task_args, [(at, found[node_ids[at]][0]) for at in new])
+    set_task_attributes(tx, {found[node_ids[at]][0]: named for at, named in request.attributes.items()})
     return TasksResponse(
         task_ids=[found[node_id][0] for node_id in node_ids],
         node_ids=node_ids,
@@ -248,24 +348,43 @@ def find_tasks(tx: Transaction, workflow_id: int, request: TasksRequest) -> Task
     )
 
 
+@statement
+def _array_by_id() -> Select[Any]:
+    a = task_array.c
+    return select(a.workflow_id, a.task_template_version_id).where(a.id == param("id"))
+
+
+_KNOWN_RESOURCES = statement(lambda: select(task_resources.c.id).where(any_of(task_resources.c.id, "ids")))
+
+
 def _check_tasks(tx: Transaction, workflow_id: int, request: TasksRequest) -> None:
-    array = tx.row("SELECT workflow_id, task_template_version_id FROM task_array WHERE id = :id", id=request.array_id)
-    if array is None or array[0] != workflow_id:
-        raise NotFound.of(f"array of workflow {workflow_id} with id", request.array_id)
-    if array[1] != request.task_template_version_id:
-        raise InvalidValue(f"task_template_version_id: array {request.array_id} is of version {array[1]}.")
+    version_id = check_columns(tx, workflow_id, request)
+    if version_id != request.task_template_version_id:
+        raise InvalidValue(f"task_template_version_id: array {request.array_id} has version {version_id}.")
     if len(set(request.node_hashes)) != len(request.node_hashes):
         raise InvalidValue("node_hashes: two tasks have the same node.")
+
+
+def check_columns(tx: Transaction, workflow_id: int, request: TaskColumns) -> int:
+    """Check the rows that the columns refer to; return the template version of the array."""
+    array = tx.row(_array_by_id, id=request.array_id)
+    if array is None or array[0] != workflow_id:
+        raise NotFound.of(f"array of workflow {workflow_id} with id", request.array_id)
     wanted = {resources_id for resources_id in request.task_resources_ids if resources_id is not None}
-    known = tx.column("SELECT id FROM task_resources WHERE id IN (:ids...)", ids=wanted) if wanted else []
+    known = tx.column(_KNOWN_RESOURCES, ids=wanted) if wanted else []
     if unknown := wanted.difference(known):
         raise InvalidValue(f"task_resources_ids: there is no {min(unknown)}.")
+    return int(array[1])
+
+
+_NODE_VALUES: Final = ("task_template_version_id", "hash")
+_NODE_ARG_VALUES: Final = ("node_id", "argument_id", "value")
 
 
 def _nodes(tx: Transaction, request: TasksRequest) -> tuple[list[int], list[int]]:
-    """Find or create the nodes, with their arguments, in the order of the request; also say which may have tasks.
+    """Find or create the nodes, with their arguments, in the order of the request; also return those with tasks.
 
-    Mostly all are known, because another workflow has them, or none is: so the first tells whether to look for them.
+    Usually either all are known, from another workflow, or none: so the first one decides whether to search for them.
     """
     version_id, hashes = request.task_template_version_id, request.node_hashes
     found = _nodes_of(tx, version_id, hashes) if _nodes_of(tx, version_id, hashes[:1]) else {}
@@ -273,49 +392,46 @@ def _nodes(tx: Transaction, request: TasksRequest) -> tuple[list[int], list[int]
     new = [at for at, node_hash in enumerate(hashes) if node_hash not in found]
     if new:
         new_hashes = [hashes[at] for at in new]
-        ids = tx.insert_many(
-            "INSERT INTO node (task_template_version_id, hash) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            [(version_id, node_hash) for node_hash in new_hashes],
-        )
+        rows = [(version_id, node_hash) for node_hash in new_hashes]
+        ids = tx.insert_many(node, _NODE_VALUES, rows, ignore=True)
         if ids is not None:
             found |= zip(new_hashes, ids, strict=True)
         else:
             found |= _nodes_of(tx, version_id, new_hashes)
             known = list(found.values())
         names = argument_ids(tx, request.node_args)
-        tx.run_many(
-            "INSERT INTO node_arg (node_id, argument_id, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            _argument_rows(request.node_args, names, [(at, found[hashes[at]]) for at in new]),
-        )
+        arguments = _argument_rows(request.node_args, names, [(at, found[hashes[at]]) for at in new])
+        tx.insert_many(node_arg, _NODE_ARG_VALUES, arguments, ignore=True)
     return [found[node_hash] for node_hash in hashes], known
 
 
+@statement
+def _nodes_by_hash() -> Select[Any]:
+    n = node.c
+    return select(n.hash, n.id).where(n.task_template_version_id == param("version"), any_of(n.hash, "hashes"))
+
+
 def _nodes_of(tx: Transaction, version_id: int, hashes: Sequence[str]) -> dict[str, int]:
-    return dict(
-        tx.rows(
-            "SELECT hash, id FROM node WHERE task_template_version_id = :version AND hash IN (:hashes...)",
-            version=version_id,
-            hashes=hashes,
-        )
-    )
+    return dict(tx.rows(_nodes_by_hash, version=version_id, hashes=hashes))
 
 
 def _argument_rows(
     columns: Mapping[str, Sequence[str]], names: Mapping[str, int], owners: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int, str]]:
-    """Rows in the order of the primary key, so that the database appends."""
+    """Return rows in the order of the primary key, so that the database appends."""
     ordered = sorted((names[name], column) for name, column in columns.items())
     return [(owner, name_id, column[at]) for at, owner in owners for name_id, column in ordered]
+
+
+@statement
+def _tasks_by_node() -> Select[Any]:
+    return select(t.node_id, t.id, t.status).where(t.workflow_id == param("workflow"), any_of(t.node_id, "nodes"))
 
 
 def _tasks_of(tx: Transaction, workflow_id: int, node_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
     if not node_ids:
         return {}
-    rows = tx.rows(
-        "SELECT node_id, id, status FROM task WHERE workflow_id = :workflow AND node_id IN (:nodes...)",
-        workflow=workflow_id,
-        nodes=node_ids,
-    )
+    rows = tx.rows(_tasks_by_node, workflow=workflow_id, nodes=node_ids)
     return {node_id: (task_id, status) for node_id, task_id, status in rows}
 
 
@@ -323,8 +439,16 @@ def _stored_or_none(values: Sequence[Any]) -> list[str | None]:
     return [to_json(value) if value else None for value in values]
 
 
-def _definitions(request: TasksRequest) -> list[tuple[Any, ...]]:
-    """What a new definition sets in a task, per task."""
+#: Columns of a task that its definition sets.
+DEFINED: Final = ("name", "command", "max_attempts", "task_resources_id", "scales", "fallback_queues", "hash")
+_NEW_TASK: Final = (
+    *("workflow_id", "array_id", "node_id", "status", "status_at"),
+    *("num_attempts", "attempt_count", "uncharged_in_a_row", *DEFINED),
+)
+
+
+def definitions_of(request: TaskColumns) -> list[tuple[Any, ...]]:
+    """Return the values of `DEFINED`, per task."""
     scales, fallbacks = _stored_or_none(request.scales), _stored_or_none(request.fallback_queues)
     return list(
         zip(
@@ -341,78 +465,142 @@ def _definitions(request: TasksRequest) -> list[tuple[Any, ...]]:
 
 
 def _insert_tasks(
-    tx: Transaction, workflow_id: int, request: TasksRequest, node_ids: Sequence[int], new: Sequence[int]
+    tx: Transaction,
+    workflow_id: int,
+    request: TasksRequest,
+    node_ids: Sequence[int],
+    new: Sequence[int],
+    status: TaskStatus,
 ) -> dict[int, tuple[int, str]]:
-    """Create tasks; return id and status by node."""
-    definitions = _definitions(request)
-    status, stamp = fsm.INITIAL[Machine.TASK].value, tx.stamp
+    """Create tasks; return ID and status by node."""
+    definitions = definitions_of(request)
+    stamp = tx.stamp
+    tx.counts.add(workflow_id, request.array_id, status.value, len(new))
     ids = tx.insert_many(
-        """
-        INSERT INTO task (workflow_id, array_id, node_id, status, status_at, num_attempts, attempt_count,
-            uncharged_in_a_row, name, command, max_attempts, task_resources_id, scales, fallback_queues, hash)
-        VALUES (?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?, ?, ?, ?, ?)
-        """,
-        [(workflow_id, request.array_id, node_ids[at], status, stamp, *definitions[at]) for at in new],
+        task,
+        _NEW_TASK,
+        [(workflow_id, request.array_id, node_ids[at], status.value, stamp, 0, 0, 0, *definitions[at]) for at in new],
     )
     if ids is None:
         return _tasks_of(tx, workflow_id, [node_ids[at] for at in new])
-    return {node_ids[at]: (task_id, status) for at, task_id in zip(new, ids, strict=True)}
+    return {node_ids[at]: (task_id, status.value) for at, task_id in zip(new, ids, strict=True)}
 
 
-def _insert_task_args(tx: Transaction, request: TasksRequest, owners: Sequence[tuple[int, int]]) -> None:
-    if request.task_args:
-        names = argument_ids(tx, request.task_args)
-        tx.run_many(
-            "INSERT INTO task_arg (task_id, argument_id, value) VALUES (?, ?, ?)",
-            _argument_rows(request.task_args, names, owners),
-        )
+#: The columns of `task_arg`.
+_TASK_ARG_VALUES: Final = ("task_id", "argument_id", "value")
 
 
-def _update_tasks(tx: Transaction, request: TasksRequest, found: Sequence[tuple[int, tuple[int, str]]]) -> None:
+def insert_task_args(tx: Transaction, columns: Mapping[str, Sequence[str]], owners: Sequence[tuple[int, int]]) -> None:
+    """Record the arguments of tasks; `owners`: pairs of position in the columns and task ID."""
+    if columns:
+        names = argument_ids(tx, columns)
+        tx.insert_many(task_arg, _TASK_ARG_VALUES, _argument_rows(columns, names, owners))
+
+
+@statement
+def _redefine_task() -> Update:
+    return update(task).values({name: param(name) for name in DEFINED}).where(t.id == param("id"))
+
+
+def _update_tasks(
+    tx: Transaction, workflow_id: int, request: TaskColumns, found: Sequence[tuple[int, tuple[int, str]]]
+) -> None:
     if not found:
         return
-    definitions = _definitions(request)
-    tx.run_many(
-        """
-        UPDATE task SET name = ?, command = ?, max_attempts = ?, task_resources_id = ?, scales = ?,
-            fallback_queues = ?, hash = ? WHERE id = ?
-        """,
-        [(*definitions[at], task_id) for at, (task_id, status) in found if status != TaskStatus.DONE],
+    definitions = definitions_of(request)
+    rows = [(*definitions[at], task_id) for at, (task_id, status) in found if status != TaskStatus.DONE]
+    if tx.run_many(_redefine_task, (*DEFINED, "id"), rows):
+        tx.audit(Actor.CLIENT, "define tasks again", workflow_id, tasks=len(rows))
+
+
+@statement
+def _named_args() -> Select[Any]:
+    a = task_arg.c
+    named = select(a.task_id, argument.c.name, a.value).join_from(task_arg, argument, argument.c.id == a.argument_id)
+    return named.where(any_of(a.task_id, "ids")).order_by(argument.c.name)
+
+
+def named_args(tx: Transaction, task_ids: Sequence[int]) -> dict[int, dict[str, str]]:
+    """Return the task args of tasks, by task and name."""
+    found: dict[int, dict[str, str]] = {}
+    for task_id, name, value in tx.rows(_named_args, ids=task_ids):
+        found.setdefault(task_id, {})[name] = value
+    return found
+
+
+@statement
+def _nodes_and_statuses() -> Select[Any]:
+    asked = any_of(t.id, "ids"), unindexed(t.workflow_id) == param("workflow")
+    return select(t.id, t.node_id, t.status).where(*asked)
+
+
+@statement
+def _in_other_arrays() -> Select[Any]:
+    return grouped(any_of(t.id, "ids"), t.array_id != param("array"))
+
+
+def count_moves_to_array(tx: Transaction, array_id: int, task_ids: Sequence[int]) -> None:
+    """Note in the status counts that tasks are about to move to an array."""
+    for workflow_id, source_id, status, number in tx.rows(_in_other_arrays, ids=task_ids, array=array_id):
+        tx.counts.add(workflow_id, source_id, status, -number)
+        tx.counts.add(workflow_id, array_id, status, number)
+
+
+@statement
+def _move_to_array() -> Update:
+    return update(task).values(array_id=param("array")).where(any_of(t.id, "ids"), t.array_id != param("array"))
+
+
+def redefine_tasks(tx: Transaction, workflow_id: int, request: RedefineRequest) -> TasksResponse:
+    """Give recorded tasks that are not DONE a new definition that keeps their results valid.
+
+    Raises:
+        NotFound: one of them is not in the workflow.
+    """
+    check_columns(tx, workflow_id, request)
+    rows = tx.rows(_nodes_and_statuses, ids=request.task_ids, workflow=workflow_id)
+    found = {task_id: (node_id, status) for task_id, node_id, status in rows}
+    if missing := set(request.task_ids) - found.keys():
+        raise NotFound.of(f"task of workflow {workflow_id} with id", min(missing))
+    statuses = [found[task_id][1] for task_id in request.task_ids]
+    _update_tasks(tx, workflow_id, request, list(enumerate(zip(request.task_ids, statuses, strict=True))))
+    unfinished = [task_id for task_id, (_, status) in found.items() if status != TaskStatus.DONE]
+    count_moves_to_array(tx, request.array_id, unfinished)
+    tx.run(_move_to_array, array=request.array_id, ids=unfinished)
+    set_task_attributes(tx, {request.task_ids[at]: named for at, named in request.attributes.items()})
+    return TasksResponse(
+        task_ids=request.task_ids, node_ids=[found[task_id][0] for task_id in request.task_ids], statuses=statuses
     )
 
 
-def _set_attributes(tx: Transaction, request: TasksRequest, task_ids: Sequence[int]) -> None:
-    if not request.attributes:
-        return
-    names = argument_ids(tx, {name for named in request.attributes.values() for name in named})
-    rows = [
-        (task_ids[at], names[name], value) for at, named in request.attributes.items() for name, value in named.items()
-    ]
-    tx.run_many("DELETE FROM task_attribute WHERE task_id = ? AND argument_id = ?", [row[:2] for row in rows])
-    tx.run_many("INSERT INTO task_attribute (task_id, argument_id, value) VALUES (?, ?, ?)", rows)
+_workflows_of_dag = statement(lambda: select(w.id).where(w.dag_id == param("dag")))
+_IS_COMPLETE = statement(lambda: select(d.complete).where(d.id == param("id")))
+#: The columns of `upstream_set_member`, and of `dag_node`.
+SET_AND_NODE: Final = ("upstream_set_id", "node_id")
 
 
 def add_edges(tx: Transaction, dag_id: int, request: EdgesRequest) -> None:
-    """Record sets of upstream nodes and who has them; the last request closes the DAG. A closed one stays as it is."""
-    complete = tx.value("SELECT complete FROM dag WHERE id = :id FOR UPDATE", id=dag_id)
+    """Record sets of upstream nodes and the nodes that have them; the last request closes the DAG.
+
+    A closed DAG does not change.
+    """
+    complete = tx.value(_IS_COMPLETE, id=dag_id)
     if complete is None:
         raise NotFound.of("DAG", dag_id)
     if complete:
         return
     _check_edges(request)
     set_ids = _upstream_sets(tx, dag_id, request)
-    tx.run_many(
-        "INSERT INTO upstream_set_member (upstream_set_id, node_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [
-            (set_ids[number], node_id)
-            for number, members in zip(request.set_numbers, request.upstream_nodes, strict=True)
-            for node_id in members
-        ],
-    )
-    tx.run_many(
-        "INSERT INTO dag_node (upstream_set_id, node_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(set_ids[number], node_id) for node_id, number in zip(request.node_ids, request.node_sets, strict=True)],
-    )
+    members = [
+        (set_ids[number], node_id)
+        for number, nodes in zip(request.set_numbers, request.upstream_nodes, strict=True)
+        for node_id in nodes
+    ]
+    tx.insert_many(upstream_set_member, SET_AND_NODE, members, ignore=True)
+    owners = [(set_ids[number], node_id) for node_id, number in zip(request.node_ids, request.node_sets, strict=True)]
+    tx.insert_many(dag_node, SET_AND_NODE, owners, ignore=True)
+    for workflow_id in tx.column(_workflows_of_dag, dag=dag_id):
+        tx.audit_count(Actor.CLIENT, "define dependencies", workflow_id, tasks=len(owners))
     if request.last:
         _close_dag(tx, dag_id, request.key)
 
@@ -426,54 +614,79 @@ def _check_edges(request: EdgesRequest) -> None:
         raise InvalidValue(f"upstream_nodes: at most {EDGES_PER_CHUNK_MAX} in one request.")
 
 
+@statement
+def _sets_by_number() -> Select[Any]:
+    u = upstream_set.c
+    return select(u.number, u.id).where(
+        u.dag_id == param("dag"), u.caller == param("caller"), any_of(u.number, "numbers")
+    )
+
+
 def _upstream_sets(tx: Transaction, dag_id: int, request: EdgesRequest) -> dict[int, int]:
-    """Find or create the sets by their numbers."""
-    tx.run_many(
-        "INSERT INTO upstream_set (dag_id, caller, number) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        [(dag_id, request.key, number) for number in request.set_numbers],
-    )
+    """Find or create the sets by number."""
+    rows = [(dag_id, request.key, number) for number in request.set_numbers]
+    tx.insert_many(upstream_set, ("dag_id", "caller", "number"), rows, ignore=True)
     wanted = set(request.set_numbers) | set(request.node_sets)
-    found = dict(
-        tx.rows(
-            "SELECT number, id FROM upstream_set WHERE dag_id = :dag AND caller = :caller AND number IN (:numbers...)",
-            dag=dag_id,
-            caller=request.key,
-            numbers=wanted,
-        )
-    )
+    found = dict(tx.rows(_sets_by_number, dag=dag_id, caller=request.key, numbers=wanted))
     if unknown := wanted.difference(found):
-        raise InvalidValue(f"node_sets: no set of number {min(unknown)} was sent.")
+        raise InvalidValue(f"node_sets: no set with number {min(unknown)} was sent.")
     return found
 
 
+@statement
+def _sets_of_others() -> Select[Any]:
+    u = upstream_set.c
+    return select(u.id).where(u.dag_id == param("dag"), u.caller != param("caller"))
+
+
+@statements
+def _delete_by_set(table: Table) -> Delete:
+    return delete(table).where(any_of(table.c.upstream_set_id, "ids"))
+
+
+_DELETE_SETS = statement(lambda: delete(upstream_set).where(any_of(upstream_set.c.id, "ids")))
+_COMPLETE_DAG = statement(lambda: update(dag).values(complete=true()).where(d.id == param("id")))
+
+
 def _close_dag(tx: Transaction, dag_id: int, key: str) -> None:
-    """Keep the sets of the caller who was first to send all of them."""
-    others = tx.column("SELECT id FROM upstream_set WHERE dag_id = :dag AND caller != :caller", dag=dag_id, caller=key)
-    for table in ("upstream_set_member", "dag_node"):
-        tx.run(f"DELETE FROM {table} WHERE upstream_set_id IN (:ids...)", ids=others)
-    tx.run("DELETE FROM upstream_set WHERE id IN (:ids...)", ids=others)
-    tx.run("UPDATE dag SET complete = TRUE WHERE id = :id", id=dag_id)
+    """Keep only the sets of the first caller that has sent all of them."""
+    others = tx.column(_sets_of_others, dag=dag_id, caller=key)
+    for table in (upstream_set_member, dag_node):
+        tx.run(_delete_by_set(table), ids=others)
+    tx.run(_DELETE_SETS, ids=others)
+    tx.run(_COMPLETE_DAG, id=dag_id)
+
+
+@statement
+def _progress_of_binding() -> Select[Any]:
+    return select(w.task_count, d.complete, w.bound).select_from(_WORKFLOWS_WITH_DAGS).where(w.id == param("id"))
+
+
+@statement
+def _count_tasks() -> Select[Any]:
+    return select(func.count()).select_from(task).where(t.workflow_id == param("workflow"), IS_IN_WORKFLOW)
+
+
+_FINISH_BINDING = statement(lambda: update(workflow).values(bound=true()).where(w.id == param("id")))
 
 
 def finish_binding(tx: Transaction, workflow_id: int) -> BoundResponse:
-    """Check that everything is there, and say so.
+    """Check that the workflow is completely recorded, and mark it as bound.
 
     Raises:
         InvalidRequest: tasks or edges are missing.
     """
-    row = tx.row(
-        "SELECT w.task_count, d.complete, w.bound FROM workflow w JOIN dag d ON d.id = w.dag_id WHERE w.id = :id",
-        id=workflow_id,
-    )
+    row = tx.row(_progress_of_binding, id=workflow_id)
     if row is None:
         raise NotFound.of("workflow", workflow_id)
     wanted, dag_is_complete, bound = row
     if bound:
         return BoundResponse(workflow_id=workflow_id, task_count=wanted)
-    count = tx.value("SELECT COUNT(*) FROM task WHERE workflow_id = :id", id=workflow_id)
+    count = tx.value(_count_tasks, workflow=workflow_id)
     if count != wanted:
-        raise InvalidRequest(f"Workflow {workflow_id} has {count} tasks recorded where {wanted} were announced.")
+        raise InvalidRequest(f"Workflow {workflow_id} has {count} recorded tasks, but {wanted} were announced.")
     if not dag_is_complete:
         raise InvalidRequest(f"The dependencies of workflow {workflow_id} are not all recorded.")
-    tx.run("UPDATE workflow SET bound = TRUE WHERE id = :id", id=workflow_id)
+    tx.run(_FINISH_BINDING, id=workflow_id)
+    tx.audit(Actor.CLIENT, "finish definition", workflow_id, tasks=count)
     return BoundResponse(workflow_id=workflow_id, task_count=count)

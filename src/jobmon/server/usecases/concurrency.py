@@ -1,17 +1,35 @@
-"""How many tasks may run at once; may be changed while they run."""
+"""Limit how many tasks run concurrently; the limit may change while they are running."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
 
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, Actor
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
+from jobmon.server.models import task_array
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.sql import param, statement
 from jobmon.server.usecases.binding import set_array_limit, set_workflow_limit
 from jobmon.server.usecases.runs import require_workflow
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select
+
     from jobmon.server.transaction import Transaction
+
+a = task_array.c
+
+
+@statement
+def _workflow_of_array() -> Select[Any]:
+    return select(a.workflow_id).where(a.id == param("array"))
+
+
+@statement
+def _arrays_by_name() -> Select[Any]:
+    return select(a.id).where(a.workflow_id == param("workflow"), a.name == param("name"))
 
 
 def _checked(request: ConcurrencyRequest) -> int:
@@ -36,7 +54,7 @@ def limit_workflow(tx: Transaction, workflow_id: int, request: ConcurrencyReques
 
 def limit_array(tx: Transaction, array_id: int, request: ConcurrencyRequest) -> ConcurrencyResponse:
     """Change the limit of an array."""
-    workflow_id = tx.value("SELECT workflow_id FROM task_array WHERE id = :id", id=array_id)
+    workflow_id = tx.value(_workflow_of_array, array=array_id)
     if workflow_id is None:
         raise NotFound.of("array", array_id)
     set_array_limit(tx, workflow_id, array_id, _checked(request))
@@ -48,7 +66,7 @@ def limit_arrays_by_name(
     tx: Transaction, workflow_id: int, name: str, request: ConcurrencyRequest
 ) -> ConcurrencyResponse:
     """Change the limit of all arrays of a template in a workflow."""
-    ids = tx.column("SELECT id FROM task_array WHERE workflow_id = :id AND name = :name", id=workflow_id, name=name)
+    ids = tx.column(_arrays_by_name, workflow=workflow_id, name=name)
     if not ids:
         raise NotFound.of(f"array of workflow {workflow_id} called", repr(name))
     for array_id in ids:

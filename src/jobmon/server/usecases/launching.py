@@ -1,4 +1,4 @@
-"""A distributor registers, and takes attempts: Q -> I, in batches of one array and one request for resources."""
+"""A distributor registers, and takes attempts: Q -> I, in batches of one array and one resource request."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import Boolean, and_, func, or_, select, update
+
+from jobmon.core import fsm
 from jobmon.core.exceptions import StaleRun
 from jobmon.core.wire.launching import (
     LAUNCHES_PER_RESPONSE_MAX,
-    ClusterInfo,
     DistributorRequest,
     DistributorResponse,
     LaunchBatch,
@@ -19,45 +21,182 @@ from jobmon.core.wire.launching import (
     SyncRequest,
 )
 from jobmon.server import limits, transitions
+from jobmon.server.command_room import CommandRoom
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS
+from jobmon.server.lookups import find_cluster
+from jobmon.server.models import (
+    batch,
+    cluster,
+    distributor,
+    packed_batch,
+    queue,
+    task,
+    task_array,
+    task_instance,
+    task_resources,
+    workflow,
+    workflow_run,
+)
+from jobmon.server.sql import any_of, none_of, param, statement, statements
 from jobmon.server.standing import has_to_stay, standing
 from jobmon.server.transaction import Audience
-from jobmon.server.usecases import packing
-from jobmon.server.usecases.runs import require_run
+from jobmon.server.usecases import launch_problems, packing
+from jobmon.server.usecases.runs import clusters_of, require_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Select
+    from sqlalchemy.sql.dml import ReturningUpdate
+
     from jobmon.server.transaction import Transaction
     from jobmon.server.transitions import RunRow
 
-from jobmon.core.constants import TaskInstanceStatus
+from jobmon.core.constants import Actor, TaskInstanceStatus
 
-#: Hosts are judged by so many of the newest attempts that failed, and that did not.
+#: Number of the newest failed and of the newest other attempts by which hosts are judged.
 HOSTS_JUDGED_BY_MAX: Final = 200
 EXCLUDED_HOSTS_MAX: Final = 50
-_ATTEMPTS: Final = """
-SELECT ti.id, ti.task_id, t.array_id, ti.task_resources_id, t.name, t.command, ti.number
-FROM task_instance ti JOIN task t ON t.id = ti.task_id
-"""
-_TAKEN: Final = _ATTEMPTS + "WHERE ti.batch_id = :batch ORDER BY ti.array_step_id"
-_QUEUED: Final = _ATTEMPTS + "WHERE ti.workflow_run_id = :run AND ti.status = :queued AND ti.cluster_id = :cluster"
-_OLDEST: Final = " ORDER BY ti.id LIMIT :capacity"
-_NOT_FULL: Final = " AND t.array_id NOT IN (:full...)"
 _GROUP: Final = itemgetter(2, 3)
 
 
+def handed_out_attempts() -> Select[Any]:
+    """Select attempts with the columns that are needed to launch them; see `_batch`."""
+    ti, t = task_instance.c, task.c
+    return select(ti.id, ti.task_id, t.array_id, ti.task_resources_id, t.name, t.command, ti.number).select_from(
+        ATTEMPTS_WITH_TASKS
+    )
+
+
+@statement
+def _attempts_of_batch() -> Select[Any]:
+    ti = task_instance.c
+    return handed_out_attempts().where(ti.batch_id == param("batch")).order_by(ti.array_step_id)
+
+
+@statements
+def _oldest_queued(is_limited: bool) -> Select[Any]:
+    """Select the oldest queued attempts of a run; with changed limits, without those of full arrays."""
+    ti = task_instance.c
+    found = handed_out_attempts().where(
+        ti.workflow_run_id == param("run"),
+        ti.status == param("queued"),
+        ti.cluster_id == param("cluster"),
+        ti.id > param("after"),
+    )
+    if is_limited:
+        found = found.where(none_of(task.c.array_id, "full"))
+    return found.order_by(ti.id).limit(param("capacity"))
+
+
+@statement
+def _epoch_of_request() -> Select[Any]:
+    return select(distributor.c.epoch).where(distributor.c.request_key == param("key"))
+
+
+@statement
+def _newest_registration() -> Select[Any]:
+    d = distributor.c
+    return select(func.max(d.epoch), func.max(d.workflow_run_id)).where(d.workflow_id == param("workflow"))
+
+
+@statement
+def _folder() -> Select[Any]:
+    return select(workflow.c.working_directory, workflow.c.umask).where(workflow.c.id == param("id"))
+
+
+@statement
+def _attempts_to_adopt() -> Select[Any]:
+    ti, t, b, p, r = task_instance.c, task.c, batch.c, packed_batch.c, task_resources.c
+    return (
+        select(
+            *(ti.id, ti.task_id, ti.status, cluster.c.name, ti.distributor_id, b.array_id, b.number),
+            *(ti.array_step_id, r.requested, t.name, p.batch_id, ti.launched_at),
+        )
+        .select_from(
+            ATTEMPTS_OF_WORKFLOW.join(cluster, cluster.c.id == ti.cluster_id)
+            .join(batch, b.id == ti.batch_id)
+            .join(task_resources, r.id == ti.task_resources_id)
+            .join(task, t.id == ti.task_id)
+            .outerjoin(packed_batch, p.batch_id == b.id)
+        )
+        .where(
+            workflow_run.c.workflow_id == param("id"),
+            any_of(ti.status, "taken"),
+            or_(b.host == param("host"), and_(b.host.is_(None), param("leads", Boolean))),
+        )
+        .order_by(ti.id)
+    )
+
+
+@statement
+def _newest_failed() -> Select[Any]:
+    ti = task_instance.c
+    return (
+        select(ti.host, ti.ended_at, ti.started_at)
+        .where(ti.workflow_run_id == param("run"), ti.status == param("failed"), ti.cluster_id == param("cluster"))
+        .order_by(ti.id.desc())
+        .limit(param("most"))
+    )
+
+
+@statement
+def _hosts_that_started() -> Select[Any]:
+    """Select, by host, when the newest attempts that reached their command last did so."""
+    ti = task_instance.c
+    newest = (
+        select(ti.host, ti.started_at)
+        .where(ti.workflow_run_id == param("run"), any_of(ti.status, "good"), ti.cluster_id == param("cluster"))
+        .order_by(ti.id.desc())
+        .limit(param("most"))
+        .subquery("newest")
+    )
+    return (
+        select(newest.c.host, func.max(newest.c.started_at))
+        .where(newest.c.host.is_not(None), newest.c.started_at.is_not(None))
+        .group_by(newest.c.host)
+    )
+
+
+@statement
+def _batches_of_request() -> Select[Any]:
+    b = batch.c
+    return (
+        select(b.id, b.number)
+        .where(b.request_key == param("key"), b.workflow_id == param("workflow"))
+        .order_by(b.number)
+    )
+
+
+@statement
+def _place() -> Select[Any]:
+    a, r, q, c = task_array.c, task_resources.c, queue.c, cluster.c
+    asked = task_resources.join(queue, q.id == r.queue_id).join(cluster, c.id == q.cluster_id)
+    return (
+        select(a.name, c.name, q.name, r.requested)
+        .select_from(task_array.join(asked, r.id == param("resources")))
+        .where(a.id == param("array"))
+    )
+
+
+@statement
+def _count_batch() -> ReturningUpdate[Any]:
+    count = workflow.c.batch_count
+    return update(workflow).values(batch_count=count + 1).where(workflow.c.id == param("id")).returning(count)
+
+
 def register(tx: Transaction, run_id: int, request: DistributorRequest) -> DistributorResponse:
-    """Register a distributor under the next epoch of its workflow; the same key finds the same registration.
+    """Register a distributor under the next epoch of its workflow; the same key returns the same registration.
 
     Raises:
         StaleRun: another distributor has taken over.
     """
     run = require_run(tx, run_id)
-    epoch = tx.value("SELECT epoch FROM distributor WHERE request_key = :key", key=request.key)
+    epoch = tx.value(_epoch_of_request, key=request.key)
     if epoch is None:
         epoch = _register(tx, run, request)
     is_retired = standing(tx, run_id, epoch).is_retired
-    folder = tx.row("SELECT working_directory, umask FROM workflow WHERE id = :id", id=run.workflow_id)
+    folder = tx.row(_folder, id=run.workflow_id)
     assert folder is not None
     return DistributorResponse(
         epoch=epoch,
@@ -65,27 +204,27 @@ def register(tx: Transaction, run_id: int, request: DistributorRequest) -> Distr
         workflow_run_status=run.status,
         working_directory=folder[0],
         umask=folder[1],
-        clusters=_clusters(tx, run.workflow_id),
+        clusters=clusters_of(tx, run.workflow_id),
         attempts=_live_attempts(tx, run.workflow_id, request.host, leads=not is_retired),
         attempt_heartbeat_interval=tx.settings.task_instance_interval_seconds,
         report_by_buffer=tx.settings.report_by_buffer,
-        packed=[] if is_retired else packing.packed_batches(tx, run.workflow_id),
+        packed=[] if is_retired else packing.live_batches(tx, run.workflow_id),
         retired=is_retired,
-        server_identity=tx.value("SELECT word FROM server_identity WHERE id = 1"),
         stamp=tx.known_until,
     )
 
 
 def _register(tx: Transaction, run: RunRow, request: DistributorRequest) -> int:
-    row = tx.row("SELECT MAX(epoch), MAX(workflow_run_id) FROM distributor WHERE workflow_id = :id", id=run.workflow_id)
+    row = tx.row(_newest_registration, workflow=run.workflow_id)
     last, newest_run = row if row is not None else (None, None)
     if newest_run is not None and (newest_run > run.id or request.epoch not in (0, last)):
         if request.epoch and has_to_stay(tx, run.workflow_id, run.id, request.epoch, request.host):
             return request.epoch
         raise StaleRun(f"Another distributor of workflow {run.workflow_id} has registered, for run {newest_run}.")
     epoch = (last or 0) + 1
+    tx.audit(Actor.CLIENT, "register distributor", run.workflow_id, run=run.id, host=request.host)
     tx.insert(
-        "distributor",
+        distributor,
         workflow_id=run.workflow_id,
         workflow_run_id=run.id,
         epoch=epoch,
@@ -96,48 +235,14 @@ def _register(tx: Transaction, run: RunRow, request: DistributorRequest) -> int:
         registered_at=tx.now,
         seen_at=tx.now,
     )
-    tx.wake(Audience.DISTRIBUTOR, run.workflow_id)  # the one before learns that it is fenced
+    launch_problems.forget(tx, run.workflow_id)
+    tx.wake(Audience.DISTRIBUTOR, run.workflow_id)  # the previous one learns that it is fenced
     return epoch
 
 
-def _clusters(tx: Transaction, workflow_id: int) -> list[ClusterInfo]:
-    """Return the clusters that tasks or live attempts of the workflow ask for."""
-    rows = tx.rows(
-        """
-        SELECT c.id, c.name, c.plugin, c.connection FROM cluster c WHERE c.id IN (
-            SELECT q.cluster_id FROM queue q JOIN task_resources r ON r.queue_id = q.id
-            WHERE r.id IN (SELECT DISTINCT task_resources_id FROM task WHERE workflow_id = :id)
-            UNION
-            SELECT ti.cluster_id FROM workflow_run w JOIN task_instance ti ON ti.workflow_run_id = w.id
-            WHERE w.workflow_id = :id AND ti.status IN (:live...)
-        ) ORDER BY c.id
-        """,
-        id=workflow_id,
-        live=transitions.LIVE,
-    )
-    return [
-        ClusterInfo(cluster_id=cluster_id, name=name, plugin=plugin, connection=json.loads(connection))
-        for cluster_id, name, plugin, connection in rows
-    ]
-
-
 def _live_attempts(tx: Transaction, workflow_id: int, host: str, *, leads: bool) -> list[LiveAttempt]:
-    """Return what a distributor is to adopt: not what runs on other machines, where only their own can see it."""
-    rows = tx.rows(
-        """
-        SELECT ti.id, ti.task_id, ti.status, c.name, ti.distributor_id, b.array_id, b.number, ti.array_step_id,
-               r.requested, t.name, p.batch_id, ti.launched_at
-        FROM workflow_run w JOIN task_instance ti ON ti.workflow_run_id = w.id JOIN cluster c ON c.id = ti.cluster_id
-        JOIN batch b ON b.id = ti.batch_id JOIN task_resources r ON r.id = ti.task_resources_id
-        JOIN task t ON t.id = ti.task_id LEFT JOIN packed_batch p ON p.batch_id = b.id
-        WHERE w.workflow_id = :id AND ti.status IN (:taken...)
-        AND (b.host = :host OR b.host IS NULL AND :leads = 1) ORDER BY ti.id
-        """,
-        id=workflow_id,
-        taken=transitions.TAKEN,
-        host=host,
-        leads=int(leads),
-    )
+    """Return the attempts that a distributor adopts: not those on other machines, which only local ones can see."""
+    rows = tx.rows(_attempts_to_adopt, id=workflow_id, taken=transitions.TAKEN, host=host, leads=leads)
     return [
         LiveAttempt(
             task_instance_id=row[0],
@@ -158,97 +263,93 @@ def _live_attempts(tx: Transaction, workflow_id: int, host: str, *, leads: bool)
 
 
 def launch(tx: Transaction, workflow_id: int, run_id: int, request: SyncRequest, host: str | None) -> list[LaunchBatch]:
-    """Hand out the oldest queued attempts of a run, at most so many for each cluster; the same key gets the same.
+    """Launch the oldest queued attempts of a run, up to each cluster's capacity; a repeated key repeats the answer.
 
     Args:
         tx: the transaction.
-        workflow_id: of the run.
-        run_id: the run.
-        request: whose capacity is to be filled.
-        host: of the distributor that asks.
+        workflow_id: ID of the run's workflow.
+        run_id: ID of the run.
+        request: the request whose capacity is to be filled.
+        host: host of the distributor that sent it.
     """
     key, has_workers = request.key, request.ended_since is not None
     again = _handed_out(tx, workflow_id, key) if key else []
     if again:
         return again
     batches: list[LaunchBatch] = []
-    left = limits.room(tx, run_id)
+    left, room = limits.room(tx, run_id), CommandRoom()
     for cluster_name, wanted in request.capacity.items():
-        cluster_id = tx.value("SELECT id FROM cluster WHERE name = :name", name=cluster_name)
+        cluster_id = find_cluster(tx, cluster_name)
         if cluster_id is None or wanted <= 0:
             continue
         rows = _queued(tx, run_id, cluster_id, min(wanted, LAUNCHES_PER_RESPONSE_MAX), left)
+        rows = room.admit(rows, _command_length)
         rows.sort(key=_GROUP)
         hosts = excluded_hosts(tx, run_id, cluster_id) if has_workers and rows else []
         for _, group in groupby(rows, _GROUP):
             where = host if cluster_name in request.local else None
-            batch_id, batch = _launch(tx, workflow_id, key, where, list(group))
+            batch_id, launched = _launch(tx, workflow_id, key, where, list(group))
             if cluster_name in request.packing:
-                plan = packing.plan_batch(tx, workflow_id, batch_id, len(batch.task_ids), run_id, cluster_id)
-                batch = replace(batch, plan=plan)
+                plan = packing.plan_batch(tx, workflow_id, batch_id, len(launched.task_ids), run_id, cluster_id)
+                launched = replace(launched, plan=plan)
             if hosts:
-                batch = replace(batch, excluded_hosts=hosts)
-            batches.append(batch)
+                launched = replace(launched, excluded_hosts=hosts)
+            batches.append(launched)
     return batches
+
+
+def _command_length(row: tuple[Any, ...]) -> int:
+    return len(row[5])
 
 
 def _queued(
     tx: Transaction, run_id: int, cluster_id: int, capacity: int, left: limits.Room | None
 ) -> list[tuple[Any, ...]]:
-    """Return the oldest queued attempts for which there is room."""
-    values = {"run": run_id, "queued": TaskInstanceStatus.QUEUED.value, "cluster": cluster_id, "capacity": capacity}
-    if left is None:
-        return tx.rows(_QUEUED + _OLDEST, **values)
-    rows = tx.rows(_QUEUED + _NOT_FULL + _OLDEST, **values, full=left.full)
-    return [row for row in rows if left.admit(row[2])]
+    """Return the oldest queued attempts that the limits allow."""
+    rows = oldest_queued(tx, run_id, cluster_id, 0, capacity, left)
+    return rows if left is None else [row for row in rows if left.admit(row[2])]
+
+
+def oldest_queued(
+    tx: Transaction, run_id: int, cluster_id: int, after: int, most: int, left: limits.Room | None
+) -> list[tuple[Any, ...]]:
+    """Return the oldest queued attempts after the attempt `after`, without arrays whose limit is reached."""
+    values = {
+        "run": run_id,
+        "queued": TaskInstanceStatus.QUEUED.value,
+        "cluster": cluster_id,
+        "after": after,
+        "capacity": most,
+    }
+    return (
+        tx.rows(_oldest_queued(False), **values)
+        if left is None
+        else tx.rows(_oldest_queued(True), **values, full=left.full)
+    )
 
 
 def excluded_hosts(tx: Transaction, run_id: int, cluster_id: int) -> list[str]:
-    """Return the hosts on which the newest worker that was tried failed before its command, if others do better."""
-    rows = tx.rows(
-        """
-        SELECT host, ended_at, started_at, status FROM task_instance
-        WHERE workflow_run_id = :run AND status = :failed AND cluster_id = :cluster ORDER BY id DESC LIMIT :most
-        """,
-        run=run_id,
-        cluster=cluster_id,
-        failed=TaskInstanceStatus.ERROR.value,
-        most=HOSTS_JUDGED_BY_MAX,
-    )
+    """Return the hosts where the newest worker failed before it started its command, if other hosts do better."""
+    where = {"run": run_id, "cluster": cluster_id, "most": HOSTS_JUDGED_BY_MAX}
+    rows = tx.rows(_newest_failed, **where, failed=TaskInstanceStatus.ERROR.value)
     failed: dict[str, int] = {}
-    for host, ended_at, started_at, _ in rows:
+    for host, ended_at, started_at in rows:
         if host is not None and started_at is None and ended_at is not None:
             failed[host] = max(ended_at, failed.get(host, 0))
     if not failed:
         return []
-    good = dict(
-        tx.rows(
-            """
-            SELECT host, MAX(started_at) FROM (
-                SELECT host, started_at FROM task_instance
-                WHERE workflow_run_id = :run AND status IN (:good...) AND cluster_id = :cluster
-                ORDER BY id DESC LIMIT :most
-            ) AS newest WHERE host IS NOT NULL AND started_at IS NOT NULL GROUP BY host
-            """,
-            run=run_id,
-            cluster=cluster_id,
-            good=(TaskInstanceStatus.DONE, TaskInstanceStatus.RUNNING),
-            most=HOSTS_JUDGED_BY_MAX,
-        )
-    )
+    good = dict(tx.rows(_hosts_that_started, **where, good=fsm.STARTED))
     bad = sorted(host for host, at in failed.items() if good.get(host, 0) < at)
     return bad[:EXCLUDED_HOSTS_MAX] if good.keys() - set(bad) else []
 
 
 def _handed_out(tx: Transaction, workflow_id: int, key: str) -> list[LaunchBatch]:
-    """Return what an earlier request of this key took; its answer may have been lost."""
-    batches = tx.rows(
-        "SELECT id, number FROM batch WHERE request_key = :key AND workflow_id = :workflow ORDER BY number",
-        key=key,
-        workflow=workflow_id,
-    )
+    """Return what an earlier request with this key took; its response may have been lost."""
+    batches = tx.rows(_batches_of_request, key=key, workflow=workflow_id)
     return [
-        replace(_batch(tx, number, tx.rows(_TAKEN, batch=batch_id)), plan=packing.recorded_plan(tx, batch_id))
+        replace(
+            _batch(tx, number, tx.rows(_attempts_of_batch, batch=batch_id)), plan=packing.recorded_plan(tx, batch_id)
+        )
         for batch_id, number in batches
     ]
 
@@ -256,10 +357,11 @@ def _handed_out(tx: Transaction, workflow_id: int, key: str) -> list[LaunchBatch
 def _launch(
     tx: Transaction, workflow_id: int, key: str, host: str | None, rows: Sequence[tuple[Any, ...]]
 ) -> tuple[int, LaunchBatch]:
+    """Claim queued attempts for a new batch; return its ID, and the message to launch it."""
     array_id, resources_id = _GROUP(rows[0])
     batch_number = _next_batch_number(tx, workflow_id)
     batch_id = tx.insert(
-        "batch",
+        batch,
         workflow_id=workflow_id,
         number=batch_number,
         array_id=array_id,
@@ -268,22 +370,14 @@ def _launch(
         host=host,
         launched_at=tx.now,
     )
-    transitions.launch(tx, batch_id, [row[0] for row in rows], [row[1] for row in rows])
+    transitions.launch(tx, batch_id, [row[0] for row in rows])
     return batch_id, _batch(tx, batch_number, rows)
 
 
 def _batch(tx: Transaction, number: int, rows: Sequence[tuple[Any, ...]]) -> LaunchBatch:
     array_id, resources_id = _GROUP(rows[0])
     ids, task_ids, _, _, names, commands, attempts = (list(column) for column in zip(*rows, strict=True))
-    place = tx.row(
-        """
-        SELECT a.name, c.name, q.name, r.requested
-        FROM task_array a, task_resources r JOIN queue q ON q.id = r.queue_id JOIN cluster c ON c.id = q.cluster_id
-        WHERE a.id = :array AND r.id = :resources
-        """,
-        array=array_id,
-        resources=resources_id,
-    )
+    place = tx.row(_place, array=array_id, resources=resources_id)
     assert place is not None
     return LaunchBatch(
         batch_number=number,
@@ -301,5 +395,4 @@ def _batch(tx: Transaction, number: int, rows: Sequence[tuple[Any, ...]]) -> Lau
 
 
 def _next_batch_number(tx: Transaction, workflow_id: int) -> int:
-    tx.run("UPDATE workflow SET batch_count = batch_count + 1 WHERE id = :id", id=workflow_id)
-    return int(tx.value("SELECT batch_count FROM workflow WHERE id = :id", id=workflow_id))
+    return int(tx.value(_count_batch, id=workflow_id))

@@ -1,8 +1,9 @@
-"""Leases on the cores that several workflows share; who gets how many is decided in `server.slots`.
+"""Lease cores that several holders share; `server.slots` decides how many each holder gets.
 
-Every sync of a distributor renews its lease, which costs one look as long as nobody else is in the pool. Where the
-division changes, the others' open polls are woken. A distributor that has been silent for `LEASE_SECONDS` is given
-nothing more; the cores of its attempts stay counted until these end.
+A holder is an agent, or the distributor of a workflow. Every sync renews its lease. That costs one look-up as long as
+it is the only holder in the pool. When the division changes, the open polls of the others are woken. A holder that was
+silent for `LEASE_SECONDS`, or since before this server started, gets no more cores; the cores of its attempts remain
+counted until the attempts end.
 """
 
 from __future__ import annotations
@@ -10,38 +11,129 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import delete, func, insert, select, update
 
 from jobmon.core.wire.launching import SlotsGranted, SlotsWanted
 from jobmon.server import transitions
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW
+from jobmon.server.models import agent, distributor, slot_lease, task_instance, task_resources, workflow_run
 from jobmon.server.problems import InvalidValue
-from jobmon.server.slots import Claim, grant
+from jobmon.server.slots import Claim, Holder, grant_with_loans
+from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.transaction import Audience
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import ColumnElement, Delete, Insert, Select, Update
 
     from jobmon.server.sql import Session
     from jobmon.server.transaction import Transaction
 
-#: Longer than a poll stays open and its answer travels.
+#: Longer than an open poll and the transfer of its response take together.
 LEASE_SECONDS: Final = 60.0
 POOLS_PER_REQUEST_MAX: Final = 100
 POOL_CHARACTERS_MAX: Final = 255
 CORES_MAX: Final = 1e6
 _FRACTION: Final = 1e-9
 
-_LEASES: Final = """
-SELECT workflow_id, total, granted, version, held, wanted, head, since FROM slot_lease
-WHERE pool = :pool ORDER BY workflow_id
-"""
+
+def _is_lease() -> list[ColumnElement[bool]]:
+    c = slot_lease.c
+    return [c.pool == param("pool"), c.workflow_id == param("workflow"), c.agent_id == param("agent")]
+
+
+@statement
+def _leases_of_pool() -> Select[Any]:
+    c = slot_lease.c
+    return (
+        select(c.workflow_id, c.agent_id, c.total, c.granted, c.version, c.held, c.wanted, c.head, c.since)
+        .where(c.pool == param("pool"))
+        .order_by(c.workflow_id, c.agent_id)
+    )
+
+
+@statement
+def _leases_of_workflow() -> Select[Any]:
+    c = slot_lease.c
+    return (
+        select(c.pool, c.workflow_id, c.agent_id).where(c.workflow_id == param("workflow")).order_by(c.pool, c.agent_id)
+    )
+
+
+@statement
+def _add_lease() -> Insert:
+    return insert(slot_lease)
+
+
+@statement
+def _change_lease() -> Update:
+    names = ("total", "granted", "version", "held", "wanted", "head", "since")
+    return update(slot_lease).values({name: param(name) for name in names}).where(*_is_lease())
+
+
+@statement
+def _delete_lease() -> Delete:
+    return delete(slot_lease).where(*_is_lease())
+
+
+@statement
+def _hosts_last_seen() -> Select[Any]:
+    """Select when the distributors of workflows were last seen, by host."""
+    d = distributor.c
+    return (
+        select(d.workflow_id, d.host, func.max(d.seen_at))
+        .where(any_of(d.workflow_id, "ids"))
+        .group_by(d.workflow_id, d.host)
+    )
+
+
+@statement
+def _agents_last_seen() -> Select[Any]:
+    """Select when live agents were last seen."""
+    a = agent.c
+    return select(a.workflow_id, a.id, a.seen_at).where(any_of(a.id, "ids"), any_of(a.status, "live"))
+
+
+@statement
+def _requests_taken() -> Select[Any]:
+    """Select the resource requests of a holder's taken attempts, with the number of attempts."""
+    ti, r = task_instance.c, task_resources.c
+    return (
+        select(r.requested, func.count())
+        .select_from(ATTEMPTS_OF_WORKFLOW.join(task_resources, r.id == ti.task_resources_id))
+        .where(
+            workflow_run.c.workflow_id == param("workflow"),
+            any_of(ti.status, "taken"),
+            func.coalesce(ti.agent_id, 0) == param("agent"),
+        )
+        .group_by(r.requested)
+    )
+
+
+@statement
+def _waiting_parents() -> Select[Any]:
+    """Select attempts whose commands run certain workflows, with their holders and resource requests."""
+    ti, tr, inner = task_instance.c, task_resources.c, workflow_run.alias("inner")
+    parents = select(inner.c.parent_task_instance_id).where(
+        any_of(inner.c.workflow_id, "ids"),
+        inner.c.status.not_in(sorted(transitions.FINAL_RUNS)),
+        inner.c.parent_task_instance_id.is_not(None),
+    )
+    return (
+        select(workflow_run.c.workflow_id, func.coalesce(ti.agent_id, 0), tr.requested)
+        .select_from(ATTEMPTS_OF_WORKFLOW.join(task_resources, tr.id == ti.task_resources_id))
+        .where(ti.id.in_(parents), any_of(unindexed(ti.status), "taken"))
+    )
 
 
 class _Lease:
-    """A row, and what it was."""
+    """A stored lease."""
 
-    def __init__(self, workflow_id: int, claim: Claim, version: int) -> None:
-        self.workflow_id = workflow_id
+    def __init__(self, holder: Holder, claim: Claim, version: int) -> None:
+        self.holder = holder
         self.claim = claim
         self.version = version
 
@@ -49,80 +141,84 @@ class _Lease:
 def renew(
     tx: Transaction, workflow_id: int, wanted: Mapping[str, SlotsWanted], *, is_over: bool
 ) -> dict[str, SlotsGranted]:
-    """Renew the leases of a workflow; return what it may use of each.
+    """Renew the leases of a workflow's distributor.
 
     Args:
         tx: the transaction.
-        workflow_id: whose leases.
-        wanted: cluster name -> what it holds and wants.
-        is_over: whether nothing more will be started, so that a lease without attempts is given back.
+        workflow_id: the workflow that holds the leases.
+        wanted: cluster name -> the cores that the workflow holds and wants there.
+        is_over: whether the workflow starts nothing more, so that a lease without attempts is released.
+
+    Returns:
+        cluster name -> the cores that the workflow may use there.
+
+    Raises:
+        InvalidValue: there are too many clusters, or a value is out of range.
     """
-    _check(wanted)
-    granted = {name: _renew(tx, workflow_id, one) for name, one in wanted.items()}
+    if len(wanted) > POOLS_PER_REQUEST_MAX:
+        raise InvalidValue(f"slots: at most {POOLS_PER_REQUEST_MAX} clusters.")
+    granted = {name: renew_one(tx, Holder(workflow_id), one) for name, one in wanted.items()}
     if is_over and wanted:
         release(tx, workflow_id)
     return granted
 
 
-def _check(wanted: Mapping[str, SlotsWanted]) -> None:
-    if len(wanted) > POOLS_PER_REQUEST_MAX:
-        raise InvalidValue(f"slots: at most {POOLS_PER_REQUEST_MAX} clusters.")
-    for one in wanted.values():
-        if len(one.pool) > POOL_CHARACTERS_MAX:
-            raise InvalidValue(f"slots: the name of a pool has at most {POOL_CHARACTERS_MAX} characters.")
-        if not all(0 <= value <= CORES_MAX for value in (one.total, one.held, one.wanted, one.head)):
-            raise InvalidValue(f"slots: cores must be from 0 to {CORES_MAX:g}.")
-        if not 0 <= one.version < 2**31 - 1:
-            raise InvalidValue("slots: version must be a number that was given.")
+def renew_one(tx: Transaction, holder: Holder, wanted: SlotsWanted) -> SlotsGranted:
+    """Renew one lease; return the cores that its holder may use.
 
-
-def _renew(tx: Transaction, workflow_id: int, wanted: SlotsWanted) -> SlotsGranted:
+    Raises:
+        InvalidValue: a value is out of range.
+    """
+    _check(wanted)
     leases = _leases(tx, wanted.pool)
-    mine = leases.get(workflow_id)
+    mine = leases.get(holder)
     if not wanted.total and not wanted.held:
-        return _close(tx, workflow_id, wanted, leases)
+        return _close(tx, holder, wanted, leases)
     if mine is not None and len(leases) == 1 and mine.claim.granted == mine.claim.most == wanted.total:
         return SlotsGranted(cores=mine.claim.granted, version=mine.version)
     if mine is None:
-        leases[workflow_id] = _opened(tx, workflow_id, wanted)
+        leases[holder] = _opened(tx, holder, wanted)
     else:
         _take(tx, wanted.pool, mine, _renewed(mine, wanted, tx.now / 1e6), mine.version)
     _divide(tx, wanted.pool, leases)
-    mine = leases[workflow_id]
+    mine = leases[holder]
     return SlotsGranted(cores=mine.claim.granted, version=mine.version)
 
 
-def _close(tx: Transaction, workflow_id: int, wanted: SlotsWanted, leases: dict[int, _Lease]) -> SlotsGranted:
-    """Whoever asks will start nothing any more, and nothing of it runs."""
-    if leases.pop(workflow_id, None) is not None:
-        _remove(tx, wanted.pool, workflow_id)
+def _check(wanted: SlotsWanted) -> None:
+    if len(wanted.pool) > POOL_CHARACTERS_MAX:
+        raise InvalidValue(f"slots: the name of a pool has at most {POOL_CHARACTERS_MAX} characters.")
+    if not all(0 <= value <= CORES_MAX for value in (wanted.total, wanted.held, wanted.wanted, wanted.head)):
+        raise InvalidValue(f"slots: cores must be from 0 to {CORES_MAX:g}.")
+    if not 0 <= wanted.version < 2**31 - 1:
+        raise InvalidValue("slots: version must be a number that the server issued.")
+
+
+def _close(tx: Transaction, holder: Holder, wanted: SlotsWanted, leases: dict[Holder, _Lease]) -> SlotsGranted:
+    """Close the lease of a holder that starts nothing more and has nothing running."""
+    if leases.pop(holder, None) is not None:
+        _remove(tx, wanted.pool, holder)
         _divide(tx, wanted.pool, leases)
     return SlotsGranted(cores=0.0, version=wanted.version)
 
 
-def _leases(session: Session, pool: str) -> dict[int, _Lease]:
-    return {
-        row[0]: _Lease(
-            row[0],
-            Claim(
-                identity=row[0],
-                most=row[1],
-                granted=row[2],
-                held=row[4],
-                wanted=row[5],
-                head=row[6],
-                since=row[7] / 1e6,
-            ),
-            row[3],
+def _leases(session: Session, pool: str) -> dict[Holder, _Lease]:
+    leases = {}
+    for workflow_id, agent_id, most, granted, version, held, wanted, head, since in session.rows(
+        _leases_of_pool, pool=pool
+    ):
+        holder = Holder(workflow_id, agent_id)
+        claim = Claim(
+            identity=holder, most=most, granted=granted, held=held, wanted=wanted, head=head, since=since / 1e6
         )
-        for row in session.rows(_LEASES, pool=pool)
-    }
+        leases[holder] = _Lease(holder, claim, version)
+    return leases
 
 
-def _opened(tx: Transaction, workflow_id: int, wanted: SlotsWanted) -> _Lease:
-    """The number goes on from what an earlier lease had, so that no late answer passes for a newer one."""
+def _opened(tx: Transaction, holder: Holder, wanted: SlotsWanted) -> _Lease:
+    """Open a lease. Its version follows that of an earlier lease, so that a late response never looks newer."""
     claim = Claim(
-        identity=workflow_id,
+        identity=holder,
         most=wanted.total,
         granted=0.0,
         held=wanted.held,
@@ -132,24 +228,23 @@ def _opened(tx: Transaction, workflow_id: int, wanted: SlotsWanted) -> _Lease:
     )
     version = wanted.version + 1
     tx.run(
-        """
-        INSERT INTO slot_lease (pool, workflow_id, total, granted, version, held, wanted, head, since)
-        VALUES (:pool, :workflow, :total, 0, :version, :held, :wanted, :head, :now)
-        """,
+        _add_lease,
         pool=wanted.pool,
-        workflow=workflow_id,
+        workflow_id=holder.workflow_id,
+        agent_id=holder.agent_id,
         total=wanted.total,
+        granted=0.0,
         version=version,
         held=wanted.held,
         wanted=wanted.wanted,
         head=wanted.head,
-        now=tx.now,
+        since=tx.now,
     )
-    return _Lease(workflow_id, claim, version)
+    return _Lease(holder, claim, version)
 
 
 def _renewed(lease: _Lease, wanted: SlotsWanted, now: float) -> Claim:
-    """Whoever has not heard of the newest grant may still be using an earlier one: its cores are not free yet."""
+    """Return the renewed claim. A holder that has not received its newest grant may still be using an earlier one."""
     former = lease.claim
     is_told = wanted.version == lease.version
     held = max(wanted.held, former.granted) if is_told else max(wanted.held, former.held)
@@ -158,17 +253,14 @@ def _renewed(lease: _Lease, wanted: SlotsWanted, now: float) -> Claim:
 
 
 def _take(tx: Transaction, pool: str, lease: _Lease, claim: Claim, version: int) -> None:
-    """Store what changed."""
+    """Store a lease if it changed."""
     if claim == lease.claim and version == lease.version:
         return
     tx.run(
-        """
-        UPDATE slot_lease SET total = :total, granted = :granted, version = :version, held = :held, wanted = :wanted,
-            head = :head, since = :since
-        WHERE pool = :pool AND workflow_id = :workflow
-        """,
+        _change_lease,
         pool=pool,
-        workflow=lease.workflow_id,
+        workflow=lease.holder.workflow_id,
+        agent=lease.holder.agent_id,
         total=claim.most,
         granted=claim.granted,
         version=version,
@@ -180,72 +272,99 @@ def _take(tx: Transaction, pool: str, lease: _Lease, claim: Claim, version: int)
     lease.claim, lease.version = claim, version
 
 
-def _divide(tx: Transaction, pool: str, leases: dict[int, _Lease]) -> None:
-    """Divide the pool anew, and wake those who get another share."""
+def _divide(tx: Transaction, pool: str, leases: dict[Holder, _Lease]) -> None:
+    """Divide the pool again, and wake the holders whose share changed."""
     if len(leases) > 1:
         _lapse(tx, pool, leases)
     total = max((lease.claim.most for lease in leases.values()), default=0.0)
     now = tx.now / 1e6
-    grants = grant(total, [lease.claim for lease in leases.values()], now)
-    for workflow_id, lease in leases.items():
-        cores = grants[workflow_id]
+    claims = [lease.claim for lease in leases.values()]
+    grants = grant_with_loans(total, claims, _lent(tx, leases) if len(leases) > 1 else {}, now)
+    for holder, lease in leases.items():
+        cores = grants[holder]
         if math.isclose(cores, lease.claim.granted, abs_tol=_FRACTION):
             continue
         claim = replace(lease.claim, granted=cores, held=max(cores, lease.claim.held))
         if claim.is_served != lease.claim.is_served:
             claim = replace(claim, since=now)
         _take(tx, pool, lease, claim, lease.version + 1)
-        tx.wake(Audience.DISTRIBUTOR, workflow_id)
+        tx.wake(Audience.DISTRIBUTOR, holder.workflow_id)
 
 
-def _lapse(tx: Transaction, pool: str, leases: dict[int, _Lease]) -> None:
-    """Leases of distributors that are silent count for what of their attempts may still run.
+def _lent(session: Session, leases: Iterable[Holder]) -> dict[Holder, float]:
+    """Return the cores of each holder's attempts whose commands run workflows with leases in the same pool."""
+    lent: dict[Holder, float] = {}
+    rows = session.rows(_waiting_parents, ids={holder.workflow_id for holder in leases}, taken=transitions.TAKEN)
+    for workflow_id, agent_id, requested in rows:
+        holder = Holder(workflow_id, agent_id)
+        lent[holder] = lent.get(holder, 0.0) + _cores_of(requested)
+    return lent
 
-    A pool is named after its host: where a distributor was replaced from another one, that one's is no sign of life.
+
+def _lapse(tx: Transaction, pool: str, leases: dict[Holder, _Lease]) -> None:
+    """Reduce the leases of silent holders to the cores of their attempts that may still be running.
+
+    A pool is named after its host. A distributor on another host that replaced this one does not count as contact here.
+    A holder that has not been seen since this server started may have left while no server was running.
     """
-    rows = tx.rows(
-        """
-        SELECT workflow_id, host, MAX(seen_at) FROM distributor WHERE workflow_id IN (:ids...)
-        GROUP BY workflow_id, host
-        """,
-        ids=list(leases),
-    )
-    seen = {workflow_id: seen_at for workflow_id, host, seen_at in rows if pool.startswith(f"{host}:")}
-    for workflow_id, lease in list(leases.items()):
-        if seen.get(workflow_id, 0) + int(LEASE_SECONDS * 1e6) >= tx.now:
+    seen = _last_seen(tx, pool, leases)
+    silent_before = max(tx.now - int(LEASE_SECONDS * 1e6), tx.started_at - int(transitions.SEEN_SECONDS * 1e6))
+    for holder, lease in list(leases.items()):
+        if seen.get(holder, 0) >= silent_before:
             continue
-        held = min(lease.claim.held, _cores_taken(tx, workflow_id))
+        held = min(lease.claim.held, _cores_taken(tx, holder))
         if held <= 0:
-            _remove(tx, pool, workflow_id)
-            del leases[workflow_id]
+            _remove(tx, pool, holder)
+            del leases[holder]
         else:
             claim = replace(lease.claim, granted=0.0, held=held, wanted=0.0, head=0.0)
             _take(tx, pool, lease, claim, lease.version + bool(lease.claim.granted))
 
 
-def _cores_taken(session: Session, workflow_id: int) -> float:
-    rows = session.rows(
-        """
-        SELECT r.requested, COUNT(*) FROM workflow_run w JOIN task_instance ti ON ti.workflow_run_id = w.id
-        JOIN task_resources r ON r.id = ti.task_resources_id
-        WHERE w.workflow_id = :id AND ti.status IN (:taken...) GROUP BY r.requested
-        """,
-        id=workflow_id,
-        taken=transitions.TAKEN,
-    )
-    return sum((float(json.loads(requested).get("cores") or 1) * int(count) for requested, count in rows), 0.0)
+def _last_seen(tx: Transaction, pool: str, leases: Iterable[Holder]) -> dict[Holder, int]:
+    workflows = {holder.workflow_id for holder in leases if not holder.agent_id}
+    agents = {holder.agent_id for holder in leases if holder.agent_id}
+    seen = {}
+    if workflows:
+        rows = tx.rows(_hosts_last_seen, ids=workflows)
+        seen = {Holder(workflow_id): seen_at for workflow_id, host, seen_at in rows if pool.startswith(f"{host}:")}
+    if agents:
+        rows = tx.rows(_agents_last_seen, ids=agents, live=transitions.LIVE_AGENTS)
+        seen |= {Holder(workflow_id, agent_id): seen_at for workflow_id, agent_id, seen_at in rows}
+    return seen
 
 
-def _remove(tx: Transaction, pool: str, workflow_id: int) -> None:
-    tx.run("DELETE FROM slot_lease WHERE pool = :pool AND workflow_id = :workflow", pool=pool, workflow=workflow_id)
+def _cores_taken(session: Session, holder: Holder) -> float:
+    rows = session.rows(_requests_taken, workflow=holder.workflow_id, taken=transitions.TAKEN, agent=holder.agent_id)
+    return sum((_cores_of(requested) * int(count) for requested, count in rows), 0.0)
+
+
+def _cores_of(requested: str) -> float:
+    return float(json.loads(requested).get("cores") or 1)
+
+
+def _remove(tx: Transaction, pool: str, holder: Holder) -> None:
+    tx.run(_delete_lease, pool=pool, workflow=holder.workflow_id, agent=holder.agent_id)
 
 
 def release(tx: Transaction, workflow_id: int) -> None:
-    """Give back the leases of a workflow of which nothing runs any more."""
-    pools = tx.column("SELECT pool FROM slot_lease WHERE workflow_id = :id ORDER BY pool", id=workflow_id)
-    if not pools or transitions.live_attempts(tx, workflow_id, transitions.TAKEN):
-        return
-    for pool in pools:
-        _remove(tx, pool, workflow_id)
+    """Release the leases of a workflow if none of its attempts may still be running."""
+    held = _held(tx, workflow_id)
+    if held and not transitions.live_attempts(tx, workflow_id, transitions.TAKEN):
+        _give_back(tx, held)
+
+
+def release_of_agent(tx: Transaction, holder: Holder) -> None:
+    """Release the lease of an agent that is gone."""
+    _give_back(tx, [one for one in _held(tx, holder.workflow_id) if one[1] == holder])
+
+
+def _held(tx: Transaction, workflow_id: int) -> list[tuple[str, Holder]]:
+    return [(pool, Holder(*holder)) for pool, *holder in tx.rows(_leases_of_workflow, workflow=workflow_id)]
+
+
+def _give_back(tx: Transaction, held: Iterable[tuple[str, Holder]]) -> None:
+    for pool, holder in held:
+        _remove(tx, pool, holder)
         if leases := _leases(tx, pool):
             _divide(tx, pool, leases)

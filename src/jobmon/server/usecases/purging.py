@@ -1,39 +1,85 @@
-"""Forgetting a workflow: its tasks, attempts and output, in short transactions. What workflows share stays.
+"""Delete a workflow with its tasks, attempts and output, in short transactions. Shared rows are kept.
 
-An interrupted purge is taken up by the next one: a workflow that began to go cannot be run again, and its DAG is found
-under no hash any more.
+The next purge resumes an interrupted one: a workflow whose purge has started cannot be run again, and its DAG is no
+longer found by its hash.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Integer, delete, false, func, select, update
 
 from jobmon.core.constants import Actor
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.texts import number_of
 from jobmon.server import transitions
+from jobmon.server.counting import grouped
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW
+from jobmon.server.models import (
+    agent,
+    audit,
+    batch,
+    dag,
+    dag_node,
+    distributor,
+    launch_problem,
+    log_tail,
+    packed_batch,
+    packed_job,
+    slot_lease,
+    status_count,
+    task,
+    task_arg,
+    task_array,
+    task_attribute,
+    task_instance,
+    task_revision,
+    upstream_set,
+    upstream_set_member,
+    workflow,
+    workflow_attribute,
+    workflow_change,
+    workflow_run,
+    workflow_version,
+)
+from jobmon.server.sql import any_of, param, statement, statements
+from jobmon.server.usecases.binding import SET_AND_NODE
 from jobmon.server.usecases.resuming import active_runs, require_owner
 from jobmon.server.usecases.runs import require_workflow
 
 if TYPE_CHECKING:
+    from sqlalchemy import Delete, ScalarSelect, Select, Table, Update
+
     from jobmon.core.wire.steering import PurgeRequest
     from jobmon.server.transaction import Transaction
 
-#: Rows of one table that go in one transaction.
+#: Maximum number of rows of one table that a transaction deletes.
 ROWS_PER_TRANSACTION: Final = 5_000
+#: Maximum number of sets of upstream nodes that a transaction deletes.
 SETS_PER_TRANSACTION: Final = 1_000
+#: Maximum number of rows in a page.
+_MOST: Final = param("most", Integer)
+#: Prefix of the hash of a workflow or DAG whose purge has started. Other hashes are hexadecimal.
 _PURGED: Final = "purged-"
-#: What refers to a workflow beside its tasks; those first to which others of them refer last.
+#: Tables that refer to a workflow, besides `task`; each before the tables that it refers to.
 _BELONGINGS: Final = (
-    *("packed_batch", "batch", "distributor", "slot_lease", "workflow_attribute", "audit", "workflow_run"),
-    "task_array",
+    *(packed_batch, batch, distributor, agent, launch_problem, slot_lease, workflow_attribute, audit, workflow_run),
+    *(workflow_change, workflow_version, status_count, task_array),
 )
 
 
+@statement
+def _mark_purged() -> Update:
+    """Make it impossible to run a workflow, and to find it by its arguments."""
+    return update(workflow).values(bound=false(), workflow_args_hash=param("hash")).where(workflow.c.id == param("id"))
+
+
 def start_purge(tx: Transaction, workflow_id: int, request: PurgeRequest) -> None:
-    """Check that a workflow may go; from here on it cannot be run or found by its arguments.
+    """Check that a workflow may be deleted; from now on it cannot be run or found by its arguments.
 
     Raises:
-        InvalidRequest: it belongs to somebody else, a run is active, or attempts are.
+        InvalidRequest: it belongs to another user, or has an active run or live attempts.
     """
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
@@ -46,96 +92,169 @@ def start_purge(tx: Transaction, workflow_id: int, request: PurgeRequest) -> Non
     live = transitions.live_attempts(tx, workflow_id)
     if live:
         raise InvalidRequest(
-            f"{len(live)} attempts of workflow {workflow_id} may still run. End them first: jobmon workflow stop -w"
-            f" {workflow_id} --kill."
+            f"{number_of(len(live), 'attempt')} of workflow {workflow_id} may still run. Stop the workflow first:"
+            f" jobmon workflow stop -w {workflow_id} --kill."
         )
     _require_older(tx, workflow_id)
-    tx.run(
-        "UPDATE workflow SET bound = FALSE, workflow_args_hash = :hash WHERE id = :id",
-        id=workflow_id,
-        hash=f"{_PURGED}{workflow_id}",
-    )
+    tx.run(_mark_purged, id=workflow_id, hash=f"{_PURGED}{workflow_id}")
+
+
+def _highest(table: Table) -> ScalarSelect[Any]:
+    return select(func.max(table.c.id)).correlate(None).scalar_subquery()
+
+
+@statements
+def _owner_of_highest(table: Table) -> Select[Any]:
+    """Select the workflow with the highest ID in a table."""
+    if table is workflow:
+        return select(func.max(workflow.c.id))
+    if table is task_instance:
+        attempts = select(workflow_run.c.workflow_id).select_from(ATTEMPTS_OF_WORKFLOW)
+        return attempts.where(task_instance.c.id == _highest(task_instance))
+    return select(table.c.workflow_id).where(table.c.id == _highest(table))
 
 
 def _require_older(tx: Transaction, workflow_id: int) -> None:
-    """SQLite would give the highest numbers again, and what still bears them elsewhere would be taken for the new ones.
+    """Refuse to delete the highest IDs if the database would reuse them.
 
-    Such as jobs in a cluster's records, log files, and reports that were held up.
+    Everything else that carries them, such as jobs in a cluster's records, log files and delayed reports, would be
+    attributed to the new rows.
     """
-    if tx.dialect != "sqlite":
+    if not tx.reuses_ids:
         return
-    newest = (
-        "SELECT MAX(id) FROM workflow",
-        "SELECT workflow_id FROM task WHERE id = (SELECT MAX(id) FROM task)",
-        "SELECT workflow_id FROM workflow_run WHERE id = (SELECT MAX(id) FROM workflow_run)",
-        """
-        SELECT r.workflow_id FROM task_instance ti JOIN workflow_run r ON r.id = ti.workflow_run_id
-        WHERE ti.id = (SELECT MAX(id) FROM task_instance)
-        """,
-    )
-    if any(tx.value(sql) == workflow_id for sql in newest):
+    numbered = (workflow, task, workflow_run, task_instance)
+    if any(tx.value(_owner_of_highest(table)) == workflow_id for table in numbered):
         raise InvalidRequest(
-            f"Workflow {workflow_id} has the highest numbers on this server, which must not be given again: it can go"
-            " when a later workflow has run."
+            f"Workflow {workflow_id} has the highest IDs on this server, which must not be reused: it can be deleted"
+            " once a later workflow has run."
         )
 
 
+@statement
+def _next_tasks() -> Select[Any]:
+    of_workflow = task.c.workflow_id == param("workflow")
+    return select(task.c.id).where(of_workflow).order_by(task.c.id).limit(_MOST)
+
+
+@statement
+def _delete_log_tails() -> Delete:
+    attempts = select(task_instance.c.id).where(any_of(task_instance.c.task_id, "ids"))
+    return delete(log_tail).where(log_tail.c.task_instance_id.in_(attempts))
+
+
+@statements
+def _delete_of_tasks(table: Table) -> Delete:
+    return delete(table).where(any_of(table.c.task_id, "ids"))
+
+
+@statement
+def _counts_of() -> Select[Any]:
+    return grouped(any_of(task.c.id, "ids"))
+
+
+@statements
+def _delete_by_id(table: Table) -> Delete:
+    return delete(table).where(any_of(table.c.id, "ids"))
+
+
 def purge_tasks(tx: Transaction, workflow_id: int) -> int:
-    """Forget some tasks with all their attempts; return how many."""
-    ids = tx.column(
-        "SELECT id FROM task WHERE workflow_id = :workflow ORDER BY id LIMIT :most",
-        workflow=workflow_id,
-        most=ROWS_PER_TRANSACTION,
-    )
+    """Delete up to `ROWS_PER_TRANSACTION` tasks with all their attempts; return their number."""
+    ids = tx.column(_next_tasks, workflow=workflow_id, most=ROWS_PER_TRANSACTION)
     if not ids:
         return 0
-    attempts = "(SELECT id FROM task_instance WHERE task_id IN (:ids...))"
-    tx.run(f"DELETE FROM log_tail WHERE task_instance_id IN {attempts}", ids=ids)
-    for table in ("task_instance", "task_arg", "task_attribute"):
-        tx.run(f"DELETE FROM {table} WHERE task_id IN (:ids...)", ids=ids)
-    tx.run("DELETE FROM task WHERE id IN (:ids...)", ids=ids)
+    for _, array_id, status, number in tx.rows(_counts_of, ids=ids):
+        tx.counts.add(workflow_id, array_id, status, -number)
+    tx.run(_delete_log_tails, ids=ids)
+    for table in (task_instance, task_arg, task_attribute, task_revision):
+        tx.run(_delete_of_tasks(table), ids=ids)
+    tx.run(_delete_by_id(task), ids=ids)
     return len(ids)
 
 
+@statement
+def _workflow_to_purge() -> Select[Any]:
+    w = workflow.c
+    return select(w.name, w.user_name, w.dag_id, w.task_count).where(w.id == param("id"))
+
+
+@statement
+def _delete_packed_jobs() -> Delete:
+    batches = select(batch.c.id).where(batch.c.workflow_id == param("workflow"))
+    return delete(packed_job).where(packed_job.c.batch_id.in_(batches))
+
+
+@statements
+def _delete_of_workflow(table: Table) -> Delete:
+    return delete(table).where(table.c.workflow_id == param("workflow"))
+
+
+_WORKFLOW_WITH_DAG = statement(lambda: select(workflow.c.id).where(workflow.c.dag_id == param("dag")).limit(1))
+
+
+@statement
+def _abandon_dag() -> Update:
+    """Make it impossible to find a DAG, and let `purge_dags` delete it."""
+    return update(dag).values(complete=false(), hash=param("hash")).where(dag.c.id == param("dag"))
+
+
 def purge_rest(tx: Transaction, workflow_id: int, request: PurgeRequest) -> None:
-    """Forget the workflow itself once no task is left; who did it stays in the audit trail."""
-    row = tx.row("SELECT name, user_name, dag_id, task_count FROM workflow WHERE id = :id", id=workflow_id)
-    if row is None:  # another purge was faster
+    """Delete the workflow itself once no task is left; the audit trail records the user."""
+    row = tx.row(_workflow_to_purge, id=workflow_id)
+    if row is None:  # a concurrent purge has deleted it
         return
     name, owner, dag_id, task_count = row
-    tx.run("DELETE FROM packed_job WHERE batch_id IN (SELECT id FROM batch WHERE workflow_id = :id)", id=workflow_id)
+    tx.run(_delete_packed_jobs, workflow=workflow_id)
     for table in _BELONGINGS:
-        tx.run(f"DELETE FROM {table} WHERE workflow_id = :id", id=workflow_id)
-    tx.run("DELETE FROM workflow WHERE id = :id", id=workflow_id)
-    if tx.value("SELECT id FROM workflow WHERE dag_id = :dag LIMIT 1", dag=dag_id) is None:
-        tx.run("UPDATE dag SET complete = FALSE, hash = :hash WHERE id = :dag", dag=dag_id, hash=f"{_PURGED}{dag_id}")
+        tx.run(_delete_of_workflow(table), workflow=workflow_id)
+    tx.counts.forget_stored()
+    tx.run(_delete_by_id(workflow), ids=[workflow_id])
+    if tx.value(_WORKFLOW_WITH_DAG, dag=dag_id) is None:
+        tx.run(_abandon_dag, dag=dag_id, hash=f"{_PURGED}{dag_id}")
     tx.audit(
         Actor.USER, "purge", None, user=request.user, workflow=workflow_id, name=name, owner=owner, tasks=task_count
     )
     tx.wake_all(workflow_id)
 
 
+@statement
+def _abandoned_dag() -> Select[Any]:
+    """Select a DAG that no workflow has.
+
+    LIKE alone uses no index, and the end of a range depends on the collation: some sort punctuation before digits.
+    """
+    return select(dag.c.id).where(dag.c.hash >= _PURGED, dag.c.hash.like(f"{_PURGED}%")).limit(1)
+
+
+@statement
+def _next_sets() -> Select[Any]:
+    u = upstream_set.c
+    return select(u.id).where(u.dag_id == param("dag")).order_by(u.id).limit(_MOST)
+
+
+@statements
+def _next_of_sets(table: Table) -> Select[Any]:
+    columns = (table.c[name] for name in SET_AND_NODE)
+    return select(*columns).where(any_of(table.c.upstream_set_id, "sets")).limit(_MOST)
+
+
+@statements
+def _delete_from_set(table: Table) -> Delete:
+    return delete(table).where(*(table.c[name] == param(name) for name in SET_AND_NODE))
+
+
 def purge_dags(tx: Transaction) -> bool:
-    """Forget a part of a DAG that no workflow has; return whether there is more."""
-    dag_id = tx.value(
-        "SELECT id FROM dag WHERE hash >= :first AND hash < :end LIMIT 1", first=_PURGED, end=f"{_PURGED}~"
-    )
+    """Delete a part of a DAG that no workflow has; return whether more is left."""
+    dag_id = tx.value(_abandoned_dag)
     if dag_id is None:
         return False
-    sets = tx.column(
-        "SELECT id FROM upstream_set WHERE dag_id = :dag ORDER BY id LIMIT :most", dag=dag_id, most=SETS_PER_TRANSACTION
-    )
+    sets = tx.column(_next_sets, dag=dag_id, most=SETS_PER_TRANSACTION)
     if not sets:
-        tx.run("DELETE FROM dag WHERE id = :dag", dag=dag_id)
+        tx.run(_delete_by_id(dag), ids=[dag_id])
         return True
-    for table in ("dag_node", "upstream_set_member"):
-        rows = tx.rows(
-            f"SELECT upstream_set_id, node_id FROM {table} WHERE upstream_set_id IN (:sets...) LIMIT :most",
-            sets=sets,
-            most=ROWS_PER_TRANSACTION,
-        )
+    for table in (dag_node, upstream_set_member):
+        rows = tx.rows(_next_of_sets(table), sets=sets, most=ROWS_PER_TRANSACTION)
         if rows:
-            tx.run_many(f"DELETE FROM {table} WHERE upstream_set_id = ? AND node_id = ?", rows)
+            tx.run_many(_delete_from_set(table), SET_AND_NODE, rows)
             return True
-    tx.run("DELETE FROM upstream_set WHERE id IN (:sets...)", sets=sets)
+    tx.run(_delete_by_id(upstream_set), ids=sets)
     return True

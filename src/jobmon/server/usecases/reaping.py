@@ -1,40 +1,104 @@
-"""What nobody looks after any more is brought to an end. One server process at a time does it: who holds the lease.
+"""Close abandoned runs, attempts and workflows. Only one server process at a time does this: the lease holder.
 
-* A run that is overdue is closed as `fsm.RUN_WHEN_LOST` says. One that was told to make room is closed only when no
-  attempt of it has still to end (KILL_SELF).
-* Attempts that are overdue go to triage while a distributor is there to find out; orphans are ended (`triaging`).
-* A workflow that no run leads any more and whose tasks are all done is DONE, though nobody said so.
+* An overdue run is closed as defined by `fsm.RUN_WHEN_LOST`. A run that was told to make way is closed only when none
+of its attempts is in KILL_SELF any more.
+* An overdue agent is declared lost together with its attempts.
+* Overdue attempts are triaged while a distributor can investigate them; orphans are ended (`triaging`).
+* A workflow without an active run whose tasks are all done becomes DONE, even if no client reported that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select, update
 
 from jobmon.core import fsm
-from jobmon.core.constants import Actor, TaskInstanceStatus, TaskStatus, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.constants import Actor, EndReason, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.server import transitions
-from jobmon.server.usecases.resuming import MAKING_ROOM, is_overdue
+from jobmon.server.joins import IS_ACTIVE_RUN
+from jobmon.server.models import lease, task, task_instance, workflow, workflow_run
+from jobmon.server.sql import param, statement
+from jobmon.server.usecases import agents
+from jobmon.server.usecases.resuming import is_overdue
 from jobmon.server.usecases.runs import require_run, require_workflow
 from jobmon.server.usecases.triaging import end_all_orphans, triage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import ColumnElement, Select, Update
+
     from jobmon.server.sql import Session
     from jobmon.server.transaction import Transaction
 
 LEASE: Final = "reaper"
-#: So much of each kind is done in one pass; the rest is for the next.
+#: Maximum number of each kind in one pass; the others follow in the next pass.
 RUNS_PER_PASS_MAX: Final = 100
 WORKFLOWS_PER_PASS_MAX: Final = 100
 TI = TaskInstanceStatus
-_UNDONE: Final = (WorkflowStatus.FAILED, WorkflowStatus.HALTED, WorkflowStatus.ABORTED)
+
+r, t, ti, w = workflow_run.c, task.c, task_instance.c, workflow.c
+
+
+@statement
+def _runs_with_overdue_attempts() -> Select[Any]:
+    overdue = select(ti.id).where(
+        ti.workflow_run_id == r.id, ti.status.in_(transitions.TAKEN), ti.report_by < param("now")
+    )
+    return select(r.id).where(overdue.exists()).order_by(r.id.desc()).limit(param("most"))
+
+
+def _has_unfinished_task() -> ColumnElement[bool]:
+    """Return whether a workflow has a task that is not done."""
+    return select(t.id).where(t.workflow_id == w.id, t.status.not_in(fsm.SETTLED)).exists()
+
+
+@statement
+def _perhaps_done() -> Select[Any]:
+    """Select workflows that are not DONE although all their tasks are."""
+    changed = select(t.id).where(t.workflow_id == w.id, t.status_at > param("since"))
+    return (
+        select(w.id)
+        .where(w.status.in_(fsm.INCOMPLETE_WORKFLOWS), w.bound, changed.exists(), ~_has_unfinished_task())
+        .order_by(w.id.desc())
+        .limit(param("most"))
+    )
+
+
+@statement
+def _holder_of_lease() -> Select[Any]:
+    return select(lease.c.holder, lease.c.expires_at).where(lease.c.name == param("name"))
+
+
+@statement
+def _renew_lease() -> Update:
+    values = {"holder": param("holder"), "expires_at": param("expires")}
+    return update(lease).values(values).where(lease.c.name == param("name"))
+
+
+@statement
+def _overdue_runs() -> Select[Any]:
+    """Select active runs that missed their deadline, oldest first."""
+    return (
+        select(r.id, r.status, r.workflow_id, r.report_by)
+        .where(IS_ACTIVE_RUN, r.report_by < param("now"))
+        .order_by(r.id)
+        .limit(param("most"))
+    )
+
+
+@statement
+def _completion() -> Select[Any]:
+    """Select whether a workflow is recorded completely, its first active run, and whether a task is not done."""
+    active = select(func.min(r.id)).where(r.workflow_id == w.id, IS_ACTIVE_RUN).scalar_subquery()
+    return select(w.bound, active, _has_unfinished_task()).where(w.id == param("workflow"))
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a reader found: runs with attempts that are overdue, and workflows that may be done."""
+    """The candidates that a reader found: runs with overdue attempts, and workflows that may be done."""
 
     run_ids: list[int] = field(default_factory=list)
     workflow_ids: list[int] = field(default_factory=list)
@@ -42,7 +106,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What a pass did."""
+    """The result of a pass."""
 
     runs: list[int] = field(default_factory=list)
     attempts: int = 0
@@ -50,51 +114,31 @@ class Reaped:
 
 
 def look(session: Session, now: int, since: int) -> Candidates:
-    """Search for what a pass may have to do; the search is long and needs no writer.
+    """Search for candidates of a pass. The search takes long and does not need the writer.
 
     Args:
-        session: where to search.
+        session: the session to search with.
         now: the time, microseconds.
-        since: a workflow of which no task changed after this stamp is left out.
+        since: a workflow is omitted if none of its tasks changed after this stamp.
     """
     return Candidates(
-        session.column(
-            """
-            SELECT r.id FROM workflow_run r WHERE EXISTS (
-                SELECT 1 FROM task_instance ti WHERE ti.workflow_run_id = r.id AND ti.status IN (:taken...)
-                AND ti.report_by < :now) ORDER BY r.id DESC LIMIT :most
-            """,
-            taken=transitions.TAKEN,
-            now=now,
-            most=RUNS_PER_PASS_MAX,
-        ),
-        session.column(
-            """
-            SELECT w.id FROM workflow w WHERE w.status IN (:undone...) AND w.bound
-            AND EXISTS (SELECT 1 FROM task t WHERE t.workflow_id = w.id AND t.status_at > :since)
-            AND NOT EXISTS (SELECT 1 FROM task t WHERE t.workflow_id = w.id AND t.status != :done)
-            ORDER BY w.id DESC LIMIT :most
-            """,
-            since=since,
-            undone=_UNDONE,
-            done=TaskStatus.DONE.value,
-            most=WORKFLOWS_PER_PASS_MAX,
-        ),
+        run_ids=session.column(_runs_with_overdue_attempts, now=now, most=RUNS_PER_PASS_MAX),
+        workflow_ids=session.column(_perhaps_done, since=since, most=WORKFLOWS_PER_PASS_MAX),
     )
 
 
 def reap(tx: Transaction, holder: str, candidates: Candidates, is_gone: Callable[[str], bool]) -> Reaped:
-    """Do one pass, if the lease can be had.
+    """Run one pass, if the lease is free or already held by the caller.
 
     Args:
         tx: the transaction.
-        holder: who asks for the lease.
-        candidates: where attempts and workflows are looked for.
-        is_gone: says whether another holder is proven to be gone.
+        holder: the name of the process that requests the lease.
+        candidates: the runs and workflows to examine.
+        is_gone: returns whether another holder has provably exited.
     """
     if not _take_lease(tx, holder, is_gone):
         return Reaped()
-    attempts = sum(_settle_attempts(tx, run_id) for run_id in candidates.run_ids)
+    attempts = sum(_settle_attempts(tx, run_id) for run_id in candidates.run_ids) + agents.declare_lost(tx)
     runs = _close_lost_runs(tx)
     repaired = [workflow_id for workflow_id in candidates.workflow_ids if _repair(tx, workflow_id)]
     return Reaped(runs, attempts, repaired)
@@ -102,41 +146,25 @@ def reap(tx: Transaction, holder: str, candidates: Candidates, is_gone: Callable
 
 def _take_lease(tx: Transaction, holder: str, is_gone: Callable[[str], bool]) -> bool:
     """Take or renew the lease for two passes."""
-    tx.run(
-        "INSERT INTO lease (name, holder, expires_at) VALUES (:name, :holder, 0) ON CONFLICT DO NOTHING",
-        name=LEASE,
-        holder=holder,
-    )
-    row = tx.row("SELECT holder, expires_at FROM lease WHERE name = :name FOR UPDATE", name=LEASE)
+    tx.insert_many(lease, ("name", "holder", "expires_at"), [(LEASE, holder, 0)], ignore=True)
+    row = tx.row(_holder_of_lease, name=LEASE)
     assert row is not None
     longest = 2 * int(tx.settings.reaper_interval_seconds * 1e6)
-    is_held = tx.now <= row[1] <= tx.now + longest  # later than that: a clock has jumped
+    is_held = tx.now <= row[1] <= tx.now + longest  # beyond that, a clock has jumped
     if row[0] != holder and is_held and not is_gone(row[0]):
         return False
-    tx.run(
-        "UPDATE lease SET holder = :holder, expires_at = :expires WHERE name = :name",
-        holder=holder,
-        expires=tx.now + longest,
-        name=LEASE,
-    )
+    tx.run(_renew_lease, holder=holder, expires=tx.now + longest, name=LEASE)
     return True
 
 
 def _close_lost_runs(tx: Transaction) -> list[int]:
-    rows = tx.rows(
-        """
-        SELECT id, status, workflow_id, report_by FROM workflow_run
-        WHERE status NOT IN (:final...) AND report_by < :now ORDER BY id LIMIT :most
-        """,
-        final=transitions.FINAL_RUNS,
-        now=tx.now,
-        most=RUNS_PER_PASS_MAX,
-    )
+    rows = tx.rows(_overdue_runs, now=tx.now, most=RUNS_PER_PASS_MAX)
     closed = []
     for run_id, status, workflow_id, due in rows:
         if not is_overdue(tx, due) or _must_wait(tx, status, workflow_id):
             continue
-        transitions.move_run(tx, require_run(tx, run_id), fsm.RUN_WHEN_LOST[WorkflowRunStatus(status)], Actor.REAPER)
+        target = fsm.RUN_WHEN_LOST[WorkflowRunStatus(status)]
+        transitions.move_run(tx, require_run(tx, run_id), target, Actor.REAPER, EndReason.INTERRUPTED)
         tx.audit(Actor.REAPER, "close lost run", workflow_id, run=run_id, was=status)
         _repair(tx, workflow_id)
         closed.append(run_id)
@@ -144,30 +172,21 @@ def _close_lost_runs(tx: Transaction) -> list[int]:
 
 
 def _must_wait(tx: Transaction, status: str, workflow_id: int) -> bool:
-    """A run that makes room is over when its attempts are."""
-    return status in MAKING_ROOM and bool(transitions.live_attempts(tx, workflow_id, [TI.KILL_SELF]))
+    """Return whether a run that makes way has attempts that have not been terminated yet."""
+    return status in fsm.MAKING_ROOM and bool(transitions.live_attempts(tx, workflow_id, [TI.KILL_SELF]))
 
 
 def _settle_attempts(tx: Transaction, run_id: int) -> int:
-    """End overdue attempts that nobody looks after, and send the others to triage; return how many ended."""
+    """End orphaned attempts, and send other overdue ones to triage; return how many ended."""
     ended = end_all_orphans(tx, require_run(tx, run_id))
-    if not ended:  # else there may be more of them, which must not be taken for silent by their own fault
+    if not ended:  # otherwise more orphans may be left, and triage would charge them for their silence
         triage(tx, run_id)
     return ended
 
 
 def _repair(tx: Transaction, workflow_id: int) -> bool:
-    """A workflow whose tasks are all done is done, even if its client died before it could say so."""
-    row = tx.row(
-        """
-        SELECT w.bound, (SELECT MIN(id) FROM workflow_run r WHERE r.workflow_id = w.id AND r.status NOT IN (:final...)),
-            EXISTS (SELECT 1 FROM task t WHERE t.workflow_id = w.id AND t.status != :done)
-        FROM workflow w WHERE w.id = :id
-        """,
-        final=transitions.FINAL_RUNS,
-        done=TaskStatus.DONE.value,
-        id=workflow_id,
-    )
+    """Mark a workflow as done if all its tasks are, even if its client exited before reporting it."""
+    row = tx.row(_completion, workflow=workflow_id)
     if row is None or not row[0] or row[1] is not None or row[2]:
         return False
     status = require_workflow(tx, workflow_id)

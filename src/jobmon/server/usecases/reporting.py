@@ -1,4 +1,4 @@
-"""The hot conversation: distributors and workers report how attempts fare; in the same transaction they get more."""
+"""Process reports of distributors and workers, and launch more in the same transaction: the hot path."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import and_, or_, select, update
+
+from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus
-from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.exceptions import AttemptOver, AttemptUnknown, InvalidRequest
 from jobmon.core.wire.launching import (
     REPORTS_PER_REQUEST_MAX,
     Report,
@@ -19,58 +22,167 @@ from jobmon.core.wire.launching import (
     WorkerStartResponse,
 )
 from jobmon.server import transitions
-from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.joins import ATTEMPTS_WITH_TASKS
+from jobmon.server.models import batch, distributor, task, task_array, task_instance, task_resources, workflow
+from jobmon.server.problems import InvalidValue
+from jobmon.server.sql import any_of, param, statement
 from jobmon.server.standing import Standing, orders, standing
+from jobmon.server.transaction import Audience
 from jobmon.server.transitions import AttemptMoves, attempt_deadline
-from jobmon.server.usecases import leasing, packing
+from jobmon.server.usecases import launch_problems, leasing, packing, queueing
 from jobmon.server.usecases.launching import launch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sqlalchemy import Select, Update
+
     from jobmon.server.transaction import Transaction
 
 TI = TaskInstanceStatus
-#: When a distributor was last seen is recorded this exactly, not at every request.
-SEEN_SECONDS: Final = 5.0
 PENDING_CHARACTERS_MAX: Final = 1_000
+
+t, ti = task.c, task_instance.c
+
+
+@statement
+def _renew_deadlines() -> Update:
+    return (
+        update(task_instance)
+        .values(report_by=param("deadline"))
+        .where(any_of(ti.id, "ids"), ti.status.in_(transitions.TAKEN))
+    )
+
+
+@statement
+def _ended_of() -> Select[Any]:
+    """Select those of some attempts that have ended."""
+    return select(ti.id).where(any_of(ti.id, "ids"), ti.status.not_in(transitions.LIVE))
+
+
+@statement
+def _ended_after() -> Select[Any]:
+    """Select the ended attempts of tasks of a workflow that changed after a stamp."""
+    return (
+        select(ti.id)
+        .join_from(task, task_instance, ti.task_id == t.id)
+        .where(t.workflow_id == param("workflow"), t.status_at > param("since"), ti.status.not_in(transitions.LIVE))
+    )
+
+
+@statement
+def _set_pending_reason() -> Update:
+    return update(task_instance).values(pending_reason=param("reason")).where(ti.id == param("id"))
+
+
+@statement
+def _heard() -> Select[Any]:
+    """Select which of some attempts have ended, or have a worker that has reached the server."""
+    return select(ti.id).where(any_of(ti.id, "ids"), or_(ti.pid.is_not(None), ti.status.not_in(transitions.LIVE)))
+
+
+@statement
+def _set_seen_at() -> Update:
+    d = distributor.c
+    return (
+        update(distributor)
+        .values(seen_at=param("now"))
+        .where(d.workflow_id == param("workflow"), d.epoch == param("epoch"), d.seen_at < param("before"))
+    )
+
+
+@statement
+def _to_kill() -> Select[Any]:
+    """Select those of a worker's attempts that were told to stop, or have ended although it is still running them."""
+    return select(ti.id).where(
+        or_(
+            and_(any_of(ti.id, "ids"), ti.status == TI.KILL_SELF.value),
+            and_(any_of(ti.id, "alive"), ti.status.not_in(transitions.LIVE)),
+        )
+    )
+
+
+def _to_start() -> Select[Any]:
+    """Return attempts with the columns that a worker needs to start them; see `_start_response`."""
+    w, r = workflow.c, task_resources.c
+    return select(
+        *(ti.id, ti.status, t.id, t.name, t.command, t.workflow_id, ti.workflow_run_id, ti.number, r.requested),
+        *(w.working_directory, w.umask, ti.host, ti.pid),
+    ).select_from(
+        ATTEMPTS_WITH_TASKS.join(workflow, w.id == t.workflow_id).join(task_resources, r.id == ti.task_resources_id)
+    )
+
+
+@statement
+def _start_by_id() -> Select[Any]:
+    return _to_start().where(ti.id == param("id"))
+
+
+@statement
+def _start_by_step() -> Select[Any]:
+    """Select the attempt of a step of an array's batch, whose number is unique in the workflow."""
+    b, a = batch.c, task_array.c
+    workflow_id = select(a.workflow_id).where(a.id == param("array")).scalar_subquery()
+    return (
+        _to_start()
+        .join(batch, and_(b.id == ti.batch_id, b.workflow_id == t.workflow_id))
+        .where(
+            b.workflow_id == workflow_id,
+            b.array_id == param("array"),
+            b.number == param("number"),
+            ti.array_step_id == param("step"),
+        )
+    )
 
 
 def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
-    """Take reports and heartbeats; tell what to kill and to triage; hand out attempts. See the wire module."""
+    """Process reports and heartbeats; return attempts to kill, to triage and to launch. See the wire module."""
     if len(request.reports) > REPORTS_PER_REQUEST_MAX:
         raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
     now = standing(tx, run_id, request.epoch)
     until = None if request.ended_since is None else tx.known_until
-    moves = _take(tx, request.reports, request.alive)
+    moves = take_reports(tx, request.reports, request.alive)
+    accepts_work = now.leads and any(count > 0 for count in request.capacity.values())
+    fired = queueing.fire(tx, run_id, moves.due) if moves.due and accepts_work else []
     if now.is_fenced:
-        return SyncResponse(workflow_run_status=now.run_status, fenced=True, late=moves.late, refused=moves.refused)
+        status, unknown = now.run_status, moves.unknown
+        return SyncResponse(
+            workflow_run_status=status, fenced=True, late=moves.late, refused=moves.refused, unknown=unknown
+        )
     _note_seen(tx, now.workflow_id, request.epoch)
     wanted = orders(tx, now)
     response = SyncResponse(
         workflow_run_status=now.run_status,
         retired=now.is_retired,
-        kill=[attempt_id for attempt_id, status in wanted if status == TI.KILL_SELF] + _ended(tx, request.alive),
+        kill=[attempt_id for attempt_id, status in wanted if status == TI.KILL_SELF] + ended_of(tx, request.alive),
         triage=[attempt_id for attempt_id, status in wanted if status == TI.TRIAGING],
         late=moves.late,
         refused=moves.refused,
+        unknown=moves.unknown,
         slots=leasing.renew(tx, now.workflow_id, request.slots, is_over=_is_over(now)),
     )
-    return response if now.is_retired else _with_work(tx, run_id, request, now, response, until)
+    if now.is_retired:
+        return response
+    response = _with_work(tx, run_id, request, now, response, until)
+    if not {task_id for batch in response.launches for task_id in batch.task_ids}.issuperset(fired):
+        tx.wake(Audience.DISTRIBUTOR, now.workflow_id)
+    return response
 
 
 def _is_over(now: Standing) -> bool:
-    """Whether nothing more of the workflow will be started; what a retired distributor has says nothing of that."""
+    """Return whether the workflow will start nothing more, which only the leading distributor can tell."""
     return now.leads and now.run_status in transitions.FINAL_RUNS
 
 
 def _with_work(
     tx: Transaction, run_id: int, request: SyncRequest, now: Standing, response: SyncResponse, until: int | None
 ) -> SyncResponse:
-    """Add what only the one distributor of a workflow gets: attempts, and news of those on clusters with queues."""
+    """Add what only the leading distributor gets: attempts to launch, and the status of those on batch clusters."""
     packing.hear(tx, now.workflow_id, request)
-    _note_pending(tx, request.pending)
+    note_pending(tx, request.pending)
+    launch_problems.note(tx, now.workflow_id, request.launch_problems)
     packed = packing.standing(tx, now.workflow_id, now.run_status, request.packed)
+    unheard = request.unheard or request.unheard_jobs
     may_launch = request.capacity and now.run_status in transitions.QUEUING_RUNS
     return replace(
         response,
@@ -80,114 +192,86 @@ def _with_work(
         unstarted=packed.unstarted,
         ended=_ended_since(tx, now.workflow_id, request.ended_since),
         ended_until=until,
+        heard=_heard_of(tx, request.unheard) if unheard else None,
+        heard_jobs=packing.started_jobs(tx, now.workflow_id, request.unheard_jobs) if unheard else [],
     )
 
 
-def _take(tx: Transaction, reports: Sequence[Report], alive: Sequence[int]) -> AttemptMoves:
-    """Apply reports, and move the deadlines of those who live."""
+def _heard_of(tx: Transaction, ids: Sequence[int]) -> list[int]:
+    if len(ids) > REPORTS_PER_REQUEST_MAX:
+        raise InvalidValue(f"unheard: at most {REPORTS_PER_REQUEST_MAX} in one request.")
+    return tx.column(_heard, ids=ids) if ids else []
+
+
+def take_reports(
+    tx: Transaction, reports: Sequence[Report], alive: Sequence[int] = (), reporter: int | None = None
+) -> AttemptMoves:
+    """Apply reports, and extend the deadlines of live attempts. `reporter`: see `AttemptMoves.report`."""
     moves = AttemptMoves(tx, [report.task_instance_id for report in reports])
     if reports:
-        moves.report(reports)
+        moves.report(reports, reporter)
         moves.write()
     if alive:
-        tx.run(
-            "UPDATE task_instance SET report_by = :deadline WHERE id IN (:ids...) AND status IN (:taken...)",
-            deadline=attempt_deadline(tx),
-            ids=alive,
-            taken=transitions.TAKEN,
-        )
+        tx.run(_renew_deadlines, deadline=attempt_deadline(tx), ids=alive)
     return moves
 
 
-def _ended(tx: Transaction, alive: Sequence[int]) -> list[int]:
-    """Return those that live though they count as ended: their tasks may run again, so these have to stop."""
-    if not alive:
-        return []
-    return tx.column(
-        "SELECT id FROM task_instance WHERE id IN (:ids...) AND status NOT IN (:live...)",
-        ids=alive,
-        live=transitions.LIVE,
-    )
+def ended_of(tx: Transaction, alive: Sequence[int]) -> list[int]:
+    """Return the running attempts that have already ended in the record: they must stop, as tasks may be retried."""
+    return tx.column(_ended_of, ids=alive) if alive else []
 
 
 def _ended_since(tx: Transaction, workflow_id: int, since: int | None) -> list[int]:
-    """Return the attempts that ended, whoever told it, of tasks that changed after a stamp."""
-    if since is None:
-        return []
-    return tx.column(
-        """
-        SELECT ti.id FROM task t JOIN task_instance ti ON ti.task_id = t.id
-        WHERE t.workflow_id = :workflow AND t.status_at > :since AND ti.status NOT IN (:live...)
-        """,
-        workflow=workflow_id,
-        since=since,
-        live=transitions.LIVE,
-    )
+    """Return the ended attempts of tasks that changed after a stamp, regardless of the reporter."""
+    return [] if since is None else tx.column(_ended_after, workflow=workflow_id, since=since)
 
 
-def _note_pending(tx: Transaction, reasons: Mapping[int, str]) -> None:
-    """Keep why attempts wait on their clusters."""
+def note_pending(tx: Transaction, reasons: Mapping[int, str]) -> None:
+    """Record why attempts are pending on their clusters."""
+    if not reasons:
+        return
     if len(reasons) > REPORTS_PER_REQUEST_MAX:
         raise InvalidValue(f"pending: at most {REPORTS_PER_REQUEST_MAX} in one request.")
-    if reasons:
-        tx.run_many(
-            "UPDATE task_instance SET pending_reason = ? WHERE id = ?",
-            [(reason[:PENDING_CHARACTERS_MAX], attempt_id) for attempt_id, reason in reasons.items()],
-        )
+    rows = [(reason[:PENDING_CHARACTERS_MAX], attempt_id) for attempt_id, reason in reasons.items()]
+    tx.run_many(_set_pending_reason, ("reason", "id"), rows)
 
 
 def _note_seen(tx: Transaction, workflow_id: int, epoch: int) -> None:
     tx.run(
-        "UPDATE distributor SET seen_at = :now WHERE workflow_id = :workflow AND epoch = :epoch AND seen_at < :before",
+        _set_seen_at,
         now=tx.now,
         workflow=workflow_id,
         epoch=epoch,
-        before=tx.now - int(SEEN_SECONDS * 1e6),
+        before=tx.now - int(transitions.SEEN_SECONDS * 1e6),
     )
 
 
 def worker_report(tx: Transaction, request: WorkerReportRequest) -> WorkerReportResponse:
-    """Take what a stand-alone worker says; tell it which of its attempts shall end.
+    """Process the reports of a stand-alone worker; return which of its attempts must stop.
 
-    That is also what was given up while the worker was silent: its task may be at its next attempt.
+    These include attempts that were already declared lost, whose task may have been retried.
     """
     ids = sorted({report.task_instance_id for report in request.reports} | set(request.alive))
     if len(ids) > REPORTS_PER_REQUEST_MAX:
         raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
-    _take(tx, request.reports, request.alive)
-    return WorkerReportResponse(
-        kill=tx.column(
-            """
-            SELECT id FROM task_instance
-            WHERE id IN (:ids...) AND status = :kill OR id IN (:alive...) AND status NOT IN (:live...)
-            """,
-            ids=ids,
-            kill=TI.KILL_SELF.value,
-            alive=request.alive,
-            live=transitions.LIVE,
-        )
-    )
-
-
-_START: Final = """
-SELECT ti.id, ti.status, t.id, t.name, t.command, t.workflow_id, ti.workflow_run_id, ti.number, r.requested,
-       w.working_directory, w.umask, ti.host, ti.pid
-FROM task_instance ti JOIN task t ON t.id = ti.task_id JOIN workflow w ON w.id = t.workflow_id
-JOIN task_resources r ON r.id = ti.task_resources_id
-"""
+    moves = take_reports(tx, request.reports, request.alive)
+    note_pending(tx, request.pending)
+    kill = tx.column(_to_kill, ids=ids, alive=request.alive)
+    return WorkerReportResponse(kill=kill, refused=moves.refused, unknown=moves.unknown)
 
 
 def worker_start(tx: Transaction, request: WorkerStartRequest) -> WorkerStartResponse:
-    """Give a stand-alone worker its command, and note that it runs.
+    """Give a stand-alone worker its command, and record the attempt as running.
 
     Raises:
-        InvalidRequest: the attempt is to be killed, has ended, was never launched, or another worker has started it.
-        NotFound: there is no such attempt.
+        InvalidRequest: another worker has started the attempt, or it was never launched.
+        AttemptOver: the attempt is to be killed or has ended.
+        AttemptUnknown: there is no such attempt.
     """
     row = _find_start(tx, request)
     attempt_id, status, host, pid = row[0], row[1], row[11], row[12]
     if pid is not None and (host, pid) != (request.host, request.pid):
-        raise InvalidRequest(f"Attempt {attempt_id} was started by process {pid} on {host} already.")
+        raise InvalidRequest(f"Attempt {attempt_id} was already started by process {pid} on {host}.")
     moves = AttemptMoves(tx, [attempt_id])
     if status != TI.RUNNING:
         report = Report(
@@ -200,7 +284,10 @@ def worker_start(tx: Transaction, request: WorkerStartRequest) -> WorkerStartRes
         )
         moves.report([report])
         if moves.late or moves.refused:
-            raise InvalidRequest(f"Attempt {attempt_id} is in state {status}: it shall not be started.")
+            over = status == TI.KILL_SELF or fsm.is_terminal(fsm.Machine.TASK_INSTANCE, status)
+            raise (AttemptOver if over else InvalidRequest)(
+                f"Attempt {attempt_id} has status {status}; it must not be started."
+            )
         moves.write()
     return _start_response(tx, row)
 
@@ -208,20 +295,17 @@ def worker_start(tx: Transaction, request: WorkerStartRequest) -> WorkerStartRes
 def _find_start(tx: Transaction, request: WorkerStartRequest) -> tuple[Any, ...]:
     if request.task_instance_id is not None:
         what = f"attempt {request.task_instance_id}"
-        row = tx.row(_START + "WHERE ti.id = :id", id=request.task_instance_id)
+        row = tx.row(_start_by_id, id=request.task_instance_id)
     else:
         what = f"step {request.array_step_id} of batch {request.batch_number} of array {request.array_id}"
         row = tx.row(
-            _START
-            + """JOIN batch b ON b.id = ti.batch_id AND b.workflow_id = t.workflow_id
-            WHERE b.workflow_id = (SELECT workflow_id FROM task_array WHERE id = :array)
-            AND b.array_id = :array AND b.number = :number AND ti.array_step_id = :step""",
+            _start_by_step,
             array=request.array_id,
             number=request.batch_number,
             step=request.array_step_id,
         )
     if row is None:
-        raise NotFound(f"There is no {what}.")
+        raise AttemptUnknown(f"There is no {what}.")
     return row
 
 

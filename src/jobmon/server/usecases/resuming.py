@@ -1,12 +1,15 @@
-"""Taking over a workflow: judge its runs, clear its attempts, reset its tasks. `liveness.md` tells the whole story."""
+"""Take over a workflow: judge its runs, clear its attempts, reset its tasks. See `docs/explanation/reliability.md`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
 
 from jobmon.core import fsm
-from jobmon.core.constants import Actor, Cause, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.constants import Actor, Cause, EndReason, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import InvalidRequest, WorkflowAlreadyComplete, WorkflowNotResumable
+from jobmon.core.texts import number_of
 from jobmon.core.wire.run import (
     ActiveRun,
     ActiveRunsResponse,
@@ -20,36 +23,90 @@ from jobmon.core.wire.run import (
     TerminateResponse,
 )
 from jobmon.server import transitions
+from jobmon.server.joins import ATTEMPTS_WITH_TASKS, IS_ACTIVE_RUN
+from jobmon.server.lookups import find_newest_run
+from jobmon.server.models import agent, distributor, task, task_instance, workflow, workflow_run
+from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
+from jobmon.server.usecases.agents import agent_processes
 from jobmon.server.usecases.runs import require_run, require_workflow
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select
+
     from jobmon.server.transaction import Transaction
 
-#: So many tasks are reset in one transaction.
+#: Number of tasks that are reset in one transaction.
 TASKS_PER_TRANSACTION: Final = 5_000
 DISTRIBUTORS_SHOWN_MAX: Final = 10
-#: So many attempts that may be alive are named when they are closed by force.
+#: Maximum number of possibly live attempts that are listed when they are closed by force.
 ATTEMPTS_NAMED_MAX: Final = 10
-MAKING_ROOM: Final = (WorkflowRunStatus.COLD_RESUME, WorkflowRunStatus.HOT_RESUME)
+
+d, r, t, ti = distributor.c, workflow_run.c, task.c, task_instance.c
+
+
+@statement
+def _active_runs() -> Select[Any]:
+    return (
+        select(r.id, r.status, r.user_name, r.host, r.pid, r.pid_start_time, r.report_by)
+        .where(r.workflow_id == param("workflow"), IS_ACTIVE_RUN)
+        .order_by(r.id)
+    )
+
+
+@statement
+def _owner() -> Select[Any]:
+    return select(workflow.c.user_name).where(workflow.c.id == param("workflow"))
+
+
+@statement
+def _newest_distributors() -> Select[Any]:
+    return (
+        select(d.workflow_run_id, d.host, d.pid, d.pid_start_time, d.seen_at)
+        .where(d.workflow_id == param("workflow"))
+        .order_by(d.epoch.desc())
+        .limit(param("most"))
+    )
+
+
+@statement
+def _perhaps_alive() -> Select[Any]:
+    """Select attempts that started and are not overdue."""
+    return (
+        select(ti.id, t.name, ti.host, ti.pid)
+        .select_from(ATTEMPTS_WITH_TASKS.outerjoin(agent, agent.c.id == ti.agent_id))
+        .where(
+            any_of(ti.id, "ids"),
+            ti.started_at.is_not(None),
+            func.coalesce(agent.c.report_by, ti.report_by) > param("now"),
+        )
+        .order_by(ti.id)
+        .limit(param("most"))
+    )
+
+
+@statement
+def _end_of_chunk() -> Select[Any]:
+    """Select the last ID of the next chunk of tasks of a workflow."""
+    chunk = (
+        select(t.id)
+        .where(t.workflow_id == param("workflow"), t.id > param("after"))
+        .order_by(t.id)
+        .limit(param("most"))
+        .subquery("chunk")
+    )
+    return select(func.max(chunk.c.id))
 
 
 def is_overdue(tx: Transaction, report_by: int) -> bool:
-    """Say whether a run that should have reported by then is lost. Not before the server's own grace is over."""
+    """Return whether a run with this deadline is lost. None is lost during the grace period after a server start."""
     grace = tx.started_at + int(tx.settings.run_deadline_seconds * 1e6)
     return tx.now > max(report_by, grace)
 
 
 def active_runs(tx: Transaction, workflow_id: int) -> list[ActiveRun]:
-    """Return the runs that are not final."""
-    rows = tx.rows(
-        """
-        SELECT id, status, user_name, host, pid, pid_start_time, report_by FROM workflow_run
-        WHERE workflow_id = :id AND status NOT IN (:final...) ORDER BY id
-        """,
-        id=workflow_id,
-        final=transitions.FINAL_RUNS,
-    )
+    """Return the active runs of a workflow, oldest first."""
+    rows = tx.rows(_active_runs, workflow=workflow_id)
     return [
         ActiveRun(
             workflow_run_id=row[0],
@@ -65,17 +122,17 @@ def active_runs(tx: Transaction, workflow_id: int) -> list[ActiveRun]:
 
 
 def active_runs_response(tx: Transaction, workflow_id: int) -> ActiveRunsResponse:
-    """Return the runs that are not final, and how the workflow stands."""
+    """Return the active runs of a workflow, and its status."""
     status = require_workflow(tx, workflow_id)
     return ActiveRunsResponse(workflow_id=workflow_id, workflow_status=status, runs=active_runs(tx, workflow_id))
 
 
 def resume(tx: Transaction, workflow_id: int, request: ResumeRequest) -> ResumeResponse:
-    """Ask to take over a workflow.
+    """Prepare to take over a workflow.
 
     Raises:
         WorkflowAlreadyComplete: every task is done.
-        InvalidRequest: it belongs to somebody else.
+        InvalidRequest: it belongs to another user.
     """
     if require_workflow(tx, workflow_id) == WorkflowStatus.DONE:
         raise WorkflowAlreadyComplete
@@ -98,11 +155,15 @@ def resume(tx: Transaction, workflow_id: int, request: ResumeRequest) -> ResumeR
 
 
 def require_owner(tx: Transaction, workflow_id: int, user: str, *, any_owner: bool) -> None:
-    """Keep people from taking over by mistake what others run. It is no protection: users are what they say."""
-    owner = tx.value("SELECT user_name FROM workflow WHERE id = :id", id=workflow_id)
+    """Prevent users from taking over another user's workflow by mistake. User names are not verified.
+
+    Raises:
+        InvalidRequest: the workflow belongs to another user.
+    """
+    owner = tx.value(_owner, workflow=workflow_id)
     if user and user != owner and not any_owner:
         raise InvalidRequest(
-            f"Workflow {workflow_id} belongs to {owner}, not to {user}. To act on it all the same, use"
+            f"Workflow {workflow_id} belongs to {owner}, not to {user}. To act on it anyway, use"
             " `jobmon workflow resume` or `jobmon workflow stop` with --any-owner."
         )
 
@@ -111,33 +172,29 @@ def _make_room(tx: Transaction, run: ActiveRun, *, is_lost: bool, cold: bool) ->
     target = WorkflowRunStatus.COLD_RESUME if cold else WorkflowRunStatus.HOT_RESUME
     if is_lost:
         target = fsm.RUN_WHEN_LOST[WorkflowRunStatus(run.status)]
-    transitions.move_run(tx, require_run(tx, run.workflow_run_id), target, Actor.SERVER)
+    reason = EndReason.INTERRUPTED if is_lost else None
+    transitions.move_run(tx, require_run(tx, run.workflow_run_id), target, Actor.SERVER, reason)
 
 
 def resume_state(tx: Transaction, workflow_id: int) -> ResumeResponse:
-    """Say whether a new run may start."""
+    """Return whether a new run may start, and what prevents it."""
     status = require_workflow(tx, workflow_id)
     runs = active_runs(tx, workflow_id)
     kill_self = len(transitions.live_attempts(tx, workflow_id, [TaskInstanceStatus.KILL_SELF]))
+    newest = find_newest_run(tx, workflow_id)
     return ResumeResponse(
         is_resumable=not runs and not kill_self and status != WorkflowStatus.DONE,
         workflow_status=status,
         active_runs=runs,
         kill_self=kill_self,
         distributors=_distributors(tx, workflow_id),
-        newest_run_id=tx.value("SELECT MAX(id) FROM workflow_run WHERE workflow_id = :id", id=workflow_id),
+        agents=agent_processes(tx, workflow_id),
+        newest_run_id=None if newest is None else newest[0],
     )
 
 
 def _distributors(tx: Transaction, workflow_id: int) -> list[Distributor]:
-    rows = tx.rows(
-        """
-        SELECT workflow_run_id, host, pid, pid_start_time, seen_at FROM distributor
-        WHERE workflow_id = :id ORDER BY epoch DESC LIMIT :most
-        """,
-        id=workflow_id,
-        most=DISTRIBUTORS_SHOWN_MAX,
-    )
+    rows = tx.rows(_newest_distributors, workflow=workflow_id, most=DISTRIBUTORS_SHOWN_MAX)
     return [
         Distributor(
             workflow_run_id=row[0],
@@ -151,7 +208,7 @@ def _distributors(tx: Transaction, workflow_id: int) -> list[Distributor]:
 
 
 def force_cleanup(tx: Transaction, workflow_id: int) -> ForceCleanupResponse:
-    """End the attempts in KILL_SELF, whose executors are gone as the caller says; name those that may not be."""
+    """End the attempts in KILL_SELF without waiting for them; name those that may still be running."""
     require_workflow(tx, workflow_id)
     ids = transitions.live_attempts(tx, workflow_id, [TaskInstanceStatus.KILL_SELF])
     perhaps_alive = _signs_of_life(tx, ids)
@@ -163,16 +220,8 @@ def force_cleanup(tx: Transaction, workflow_id: int) -> ForceCleanupResponse:
 
 
 def _signs_of_life(tx: Transaction, ids: list[int]) -> list[str]:
-    """Name attempts that had begun and of which there was a sign of life before they are overdue."""
-    rows = tx.rows(
-        """
-        SELECT ti.id, t.name, ti.host, ti.pid FROM task_instance ti JOIN task t ON t.id = ti.task_id
-        WHERE ti.id IN (:ids...) AND ti.started_at IS NOT NULL AND ti.report_by > :now ORDER BY ti.id LIMIT :most
-        """,
-        ids=ids,
-        now=tx.now,
-        most=ATTEMPTS_NAMED_MAX,
-    )
+    """Describe the attempts that started and are not overdue."""
+    rows = tx.rows(_perhaps_alive, ids=ids, now=tx.now, most=ATTEMPTS_NAMED_MAX)
     return [
         f"attempt {attempt_id} of task {name}" + (f" on {host}, pid {pid}" if host else "")
         for attempt_id, name, host, pid in rows
@@ -180,15 +229,15 @@ def _signs_of_life(tx: Transaction, ids: list[int]) -> list[str]:
 
 
 def stop(tx: Transaction, workflow_id: int, request: StopRequest) -> StopResponse:
-    """Stop what is active of a workflow, as a person wants it. Again: changes nothing.
+    """Stop the active runs of a workflow at a user's request. Idempotent.
 
     Raises:
-        InvalidRequest: it belongs to somebody else.
+        InvalidRequest: it belongs to another user.
     """
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     ended = transitions.end_queued(tx, workflow_id, Cause.KILLED)
-    stopped = [run for run in active_runs(tx, workflow_id) if run.status not in MAKING_ROOM]
+    stopped = [run for run in active_runs(tx, workflow_id) if run.status not in fsm.MAKING_ROOM]
     for run in stopped:
         transitions.move_run(tx, require_run(tx, run.workflow_run_id), WorkflowRunStatus.STOPPED, Actor.USER)
     to_kill = transitions.kill_taken(tx, workflow_id, Cause.KILLED) if request.kill else 0
@@ -205,10 +254,10 @@ def stop(tx: Transaction, workflow_id: int, request: StopRequest) -> StopRespons
 
 
 def start_reset(tx: Transaction, workflow_id: int, request: ResetRequest) -> int:
-    """Check that tasks may be reset now, and end attempts that nobody launched; return the first id before the tasks.
+    """Check that tasks may be reset now, and end queued attempts; return the task ID to start after.
 
     Raises:
-        WorkflowNotResumable: a run is active, or attempts are that were not told to end.
+        WorkflowNotResumable: a run is active, or attempts that would be reset are live.
     """
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
@@ -217,7 +266,8 @@ def start_reset(tx: Transaction, workflow_id: int, request: ResetRequest) -> int
     live = len(transitions.live_attempts(tx, workflow_id)) if request.reset_if_running else 0
     if live:
         raise WorkflowNotResumable(
-            f"{live} attempts of workflow {workflow_id} may still run; stop them or leave their tasks alone."
+            f"{number_of(live, 'attempt')} of workflow {workflow_id} may still run; stop the workflow"
+            " first, or leave the tasks of these attempts unchanged."
         )
     tx.audit(
         Actor.USER if request.user else Actor.CLIENT,
@@ -232,31 +282,23 @@ def start_reset(tx: Transaction, workflow_id: int, request: ResetRequest) -> int
 
 
 def _require_no_run(tx: Transaction, workflow_id: int) -> None:
-    """A run that was created meanwhile must not have its tasks reset under it: they would be launched twice."""
+    """Refuse to reset the tasks of an active run, because they would be launched twice."""
     runs = active_runs(tx, workflow_id)
     if runs:
         raise WorkflowNotResumable(
-            f"Run {runs[0].workflow_run_id} of workflow {workflow_id} is under way: process {runs[0].pid} on"
+            f"Run {runs[0].workflow_run_id} of workflow {workflow_id} is active: process {runs[0].pid} on"
             f" {runs[0].host}."
         )
 
 
 def reset_chunk(tx: Transaction, workflow_id: int, after_id: int, request: ResetRequest) -> int | None:
-    """Reset the next tasks; return where to go on, None at the end.
+    """Reset the next tasks; return the last of their IDs, or None if no tasks are left.
 
     Raises:
-        WorkflowNotResumable: a run was created meanwhile.
+        WorkflowNotResumable: a run was created in the meantime.
     """
     _require_no_run(tx, workflow_id)
-    last_id = tx.value(
-        """
-        SELECT MAX(id) FROM (
-            SELECT id FROM task WHERE workflow_id = :workflow AND id > :after ORDER BY id LIMIT :most) AS chunk
-        """,
-        workflow=workflow_id,
-        after=after_id,
-        most=TASKS_PER_TRANSACTION,
-    )
+    last_id = tx.value(_end_of_chunk, workflow=workflow_id, after=after_id, most=TASKS_PER_TRANSACTION)
     if last_id is not None:
         if not request.keep_done:
             _reopen(tx, workflow_id)
@@ -273,15 +315,16 @@ def reset_chunk(tx: Transaction, workflow_id: int, after_id: int, request: Reset
 
 
 def _reopen(tx: Transaction, workflow_id: int) -> None:
-    """What is done is done no more; with each chunk, since the reaper may find all tasks done before the first."""
+    """Reopen a done workflow before each chunk: the reaper may mark it as done again before the first task is reset."""
     status = require_workflow(tx, workflow_id)
     if status == WorkflowStatus.DONE:
         transitions.move_workflow(tx, workflow_id, status, WorkflowStatus.REGISTERING)
 
 
 def terminate(tx: Transaction, run_id: int) -> TerminateResponse:
-    """End the attempts of the run's workflow: queued ones at once, the others by whoever runs them."""
+    """End the queued attempts of the run's workflow, and order the termination of the others."""
     run = require_run(tx, run_id)
+    tx.armed.release(run.workflow_id, tx.known_until)
     ended = transitions.end_queued(tx, run.workflow_id, Cause.KILLED)
     to_kill = transitions.kill_taken(tx, run.workflow_id, Cause.KILLED)
     tx.audit(Actor.CLIENT, "terminate", run.workflow_id, run=run_id, ended=ended, to_kill=to_kill)

@@ -1,42 +1,77 @@
-"""What people say of tasks: these are done, run those again."""
+"""Set the status of tasks at a user's request: done, or to be rerun."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import and_, select, update
+
+from jobmon.core import fsm
 from jobmon.core.constants import Actor, Cause, TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateRequest, TaskUpdateResponse
 from jobmon.server import transitions
+from jobmon.server.joins import IS_NEWEST_ATTEMPT
+from jobmon.server.models import dag_node, task, task_instance, upstream_set, upstream_set_member, workflow
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.usecases.resuming import active_runs, require_owner
 from jobmon.server.usecases.runs import require_workflow
+from jobmon.server.usecases.versions import accept
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select, Update
+
     from jobmon.server.transaction import Transaction
 
-#: So many are named in the audit trail.
+#: Maximum number of tasks listed in one entry of the audit trail.
 _TASKS_NAMED_MAX: Final = 20
+
+t, ti = task.c, task_instance.c
+
+
+@statement
+def _tasks_with_live_attempts() -> Select[Any]:
+    """Select tasks of the workflow by ID, with the newest attempt if it is live."""
+    return (
+        select(t.id, t.status, ti.id)
+        .outerjoin_from(task, task_instance, and_(IS_NEWEST_ATTEMPT, ti.status.in_(transitions.LIVE)))
+        .where(any_of(t.id, "ids"), unindexed(t.workflow_id) == param("workflow"))
+        .order_by(t.id)
+    )
+
+
+@statement
+def _unfinished_task() -> Select[Any]:
+    return select(t.id).where(t.workflow_id == param("workflow"), t.status.not_in(fsm.SETTLED)).limit(1)
 
 
 def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) -> TaskUpdateResponse:
-    """Move tasks to where a user says that they are. Again: changes nothing.
+    """Set the status of tasks at a user's request. Idempotent.
 
     Raises:
-        NotFound: a task is not in the workflow.
-        InvalidRequest: it belongs to somebody else, a run is active, or attempts are.
+        NotFound: there is no such workflow, or a task is not in it.
+        InvalidValue: there are too many tasks, or the status cannot be set.
+        InvalidRequest: the workflow belongs to another user, or a run or attempts are active.
     """
-    if len(request.task_ids) > TASKS_UPDATED_MAX:
-        raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
+    if max(len(request.task_ids), len(request.accepted_ids)) > TASKS_UPDATED_MAX:
+        raise InvalidValue(f"task_ids, accepted_ids: at most {TASKS_UPDATED_MAX} in one request.")
+    if len(request.accepted_ids) != len(request.accepted):
+        raise InvalidValue("accepted: must have as many entries as accepted_ids.")
     target = transitions.settable_status(request.status)
     status = require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     rows = _rows(tx, workflow_id, request.task_ids)
-    _require_peace(tx, workflow_id, request, {row[1] for row in rows}, target)
+    _rows(tx, workflow_id, request.accepted_ids)
+    _require_peace(tx, workflow_id, request)
     live = [row[2] for row in rows if row[2] is not None]
     to_kill = _end_attempts(tx, workflow_id, live, target, force=request.force)
     changed = transitions.set_tasks(tx, workflow_id, request.task_ids, target)
+    accept(tx, request.accepted_ids, request.accepted)
     if changed or to_kill:
+        if target is TaskStatus.REGISTERING:
+            note_steering(tx, workflow_id)
+            _postpone_dependents(tx, workflow_id, [row[0] for row in rows if row[1] == TaskStatus.DONE])
         tx.audit(
             Actor.USER,
             "task update",
@@ -52,27 +87,52 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
     return TaskUpdateResponse(changed=changed, to_kill=to_kill, workflow_status=require_workflow(tx, workflow_id))
 
 
-def _rows(tx: Transaction, workflow_id: int, task_ids: list[int]) -> list[tuple[int, str, int | None]]:
-    """Return id and status of the tasks, with the newest attempt where it is live."""
-    rows = tx.rows(
-        """
-        SELECT t.id, t.status, ti.id FROM task t
-        LEFT JOIN task_instance ti ON ti.task_id = t.id AND ti.number = t.attempt_count AND ti.status IN (:live...)
-        WHERE t.id IN (:ids...) AND +t.workflow_id = :workflow ORDER BY t.id
-        """,
-        ids=task_ids,
-        workflow=workflow_id,
-        live=list(transitions.LIVE),
+@statement
+def _touch_dependents() -> Update:
+    """Give the tasks directly downstream of reopened ones a new stamp, if they may be queued."""
+    n, m, tasks = dag_node.c, upstream_set_member.c, task.alias("reopened")
+    nodes = select(tasks.c.node_id).where(any_of(tasks.c.id, "ids"))
+    dag_id = select(workflow.c.dag_id).where(workflow.c.id == param("workflow")).scalar_subquery()
+    sets = (
+        select(m.upstream_set_id)
+        .join_from(upstream_set_member, upstream_set, upstream_set.c.id == m.upstream_set_id)
+        .where(m.node_id.in_(nodes), upstream_set.c.dag_id == dag_id)
     )
+    dependents = select(n.node_id).where(n.upstream_set_id.in_(sets))
+    return (
+        update(task)
+        .values(status_at=param("stamp"))
+        .where(t.workflow_id == param("workflow"), t.node_id.in_(dependents), any_of(t.status, "queueable"))
+    )
+
+
+@statement
+def _note_steering() -> Update:
+    return update(workflow).values(steered_at=param("stamp")).where(workflow.c.id == param("workflow"))
+
+
+def note_steering(tx: Transaction, workflow_id: int) -> None:
+    """Note that tasks of a workflow were held, released, or are to be rerun."""
+    tx.run(_note_steering, workflow=workflow_id, stamp=tx.stamp)
+
+
+def _postpone_dependents(tx: Transaction, workflow_id: int, reopened: list[int]) -> None:
+    """Invalidate requests to queue that were sent before their orchestrator knew of the reopened upstream tasks."""
+    if reopened and active_runs(tx, workflow_id):
+        values = {"workflow": workflow_id, "stamp": tx.stamp, "queueable": sorted(fsm.QUEUEABLE)}
+        tx.run(_touch_dependents, ids=reopened, **values)
+
+
+def _rows(tx: Transaction, workflow_id: int, task_ids: list[int]) -> list[tuple[int, str, int | None]]:
+    """Return ID and status of the tasks, with the newest attempt if it is live."""
+    rows = tx.rows(_tasks_with_live_attempts, ids=task_ids, workflow=workflow_id)
     missing = sorted(set(task_ids) - {row[0] for row in rows})
     if missing:
         raise NotFound.of(f"task of workflow {workflow_id} with id", missing[0])
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def _require_peace(
-    tx: Transaction, workflow_id: int, request: TaskUpdateRequest, sources: set[str], target: TaskStatus
-) -> None:
+def _require_peace(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) -> None:
     runs = active_runs(tx, workflow_id)
     if not runs:
         return
@@ -81,19 +141,14 @@ def _require_peace(
             f"Workflow {workflow_id} is being run by process {runs[0].pid} on {runs[0].host}. Stop it first"
             f" (jobmon workflow stop -w {workflow_id}), or use --force."
         )
-    if TaskStatus.DONE.value in sources and target is TaskStatus.REGISTERING:
-        raise InvalidRequest(
-            f"Tasks that are done cannot be reset while workflow {workflow_id} is being run, since the run counts on"
-            f" them. Stop it first: jobmon workflow stop -w {workflow_id}."
-        )
 
 
 def _end_attempts(tx: Transaction, workflow_id: int, attempt_ids: list[int], target: TaskStatus, *, force: bool) -> int:
     if not attempt_ids:
         return 0
     if not force or target is TaskStatus.DONE:
-        advice = "end it first" if target is TaskStatus.DONE else "use --force to end it"
-        raise InvalidRequest(f"Attempt {attempt_ids[0]}, and {len(attempt_ids)} in all, may be running: {advice}.")
+        advice = "stop it first" if target is TaskStatus.DONE else "use --force to stop it"
+        raise InvalidRequest(f"Attempt {attempt_ids[0]} (of {len(attempt_ids)} in all) may be running: {advice}.")
     moves = transitions.AttemptMoves(tx, attempt_ids)
     for attempt in list(moves.attempts.values()):
         is_queued = attempt.status == TaskInstanceStatus.QUEUED
@@ -105,15 +160,10 @@ def _end_attempts(tx: Transaction, workflow_id: int, attempt_ids: list[int], tar
 
 
 def _follow(tx: Transaction, workflow_id: int, status: str) -> None:
-    """A workflow without an active run is done when all its tasks are, and not done otherwise."""
+    """Update the status of a workflow without an active run: done if all its tasks are, open otherwise."""
     if active_runs(tx, workflow_id):
         return
-    unfinished = tx.value(
-        "SELECT id FROM task WHERE workflow_id = :id AND status != :done LIMIT 1",
-        id=workflow_id,
-        done=TaskStatus.DONE.value,
-    )
-    if unfinished is None:
+    if tx.value(_unfinished_task, workflow=workflow_id) is None:
         transitions.move_workflow(tx, workflow_id, status, WorkflowStatus.DONE)
     elif status == WorkflowStatus.DONE:
         transitions.move_workflow(tx, workflow_id, status, WorkflowStatus.REGISTERING)

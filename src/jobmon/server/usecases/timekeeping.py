@@ -1,65 +1,82 @@
-"""Deadlines are times of day in the database; they must not pass because a clock was set or the server was asleep.
+"""Adjust deadlines, which are times of day in the database, when the clock was set or the server was suspended.
 
-When the clock jumps, all deadlines jump with it; when the server could hear nobody, they wait as long.
+When the clock jumps, all deadlines move with it; when the server was suspended, they move by the time it missed.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select, update
 
 from jobmon.server import transitions
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
+from jobmon.server.models import agent, cluster_watch, distributor, lease, task_instance, workflow_run
+from jobmon.server.sql import param, statement, statements
+from jobmon.server.transaction import last_stamp
 
 if TYPE_CHECKING:
+    from sqlalchemy import Column, Update
+
     from jobmon.server.transaction import Transaction
 
-#: Less than this is no jump: clocks are corrected a little now and then.
+#: A smaller difference is no jump: clocks are regularly corrected by small amounts.
 JUMP_SECONDS: Final = 5.0
 
 logger = logging.getLogger(__name__)
 
+w = cluster_watch.c
+
+
+def _later(*times: Column[int]) -> dict[str, Any]:
+    return {time.name: time + param("delta") for time in times}
+
+
+@statements
+def _shift_all(*times: Column[int]) -> Update:
+    """Move times (columns of one table) in all rows; a time that is not set stays unset."""
+    return update(times[0].table).values(_later(*times))
+
+
+@statement
+def _shift_runs() -> Update:
+    """Move the deadlines of active runs."""
+    return update(workflow_run).values(_later(workflow_run.c.report_by)).where(IS_ACTIVE_RUN)
+
+
+@statement
+def _shift_attempts() -> Update:
+    """Move the deadlines of attempts that may be running."""
+    ti = task_instance.c
+    taken = select(ti.id).select_from(ATTEMPTS_OF_WORKFLOW).where(ti.status.in_(transitions.TAKEN)).correlate(None)
+    return update(task_instance).values(_later(ti.report_by)).where(ti.id.in_(taken))
+
 
 def shift(tx: Transaction, seconds: float) -> None:
-    """The clock was set: move all deadlines, and what is compared with them."""
-    logger.warning("the clock was set: deadlines move by %+.1f s", seconds)
+    """Move all deadlines, and the times compared with them, after the clock was set."""
+    logger.warning("the clock was set: deadlines are shifted by %+.1f s", seconds)
     _move_deadlines(tx, int(seconds * 1e6))
-    tx.run(
-        "UPDATE cluster_watch SET began_at = began_at + :delta, looked_at = looked_at + :delta, "
-        "problem_at = problem_at + :delta",
-        delta=int(seconds * 1e6),
-    )
+    tx.run(_shift_all(w.began_at, w.looked_at, w.problem_at), delta=int(seconds * 1e6))
 
 
 def prolong(tx: Transaction, seconds: float) -> None:
-    """The server was asleep: move all deadlines. What was seen of a cluster before has grown old all the same."""
-    logger.warning("the server was asleep: deadlines move by %+.1f s", seconds)
+    """Move all deadlines after the server was suspended. Earlier views of a cluster do not become newer."""
+    logger.warning("the server was suspended: deadlines are shifted by %+.1f s", seconds)
     _move_deadlines(tx, int(seconds * 1e6))
 
 
 def _move_deadlines(tx: Transaction, microseconds: int) -> None:
     tx.started_at += microseconds
-    tx.run(
-        "UPDATE workflow_run SET report_by = report_by + :delta WHERE status NOT IN (:final...)",
-        delta=microseconds,
-        final=transitions.FINAL_RUNS,
-    )
-    tx.run(
-        """
-        UPDATE task_instance SET report_by = report_by + :delta WHERE id IN (
-            SELECT ti.id FROM workflow_run r JOIN task_instance ti ON ti.workflow_run_id = r.id
-            WHERE ti.status IN (:taken...))
-        """,
-        delta=microseconds,
-        taken=transitions.TAKEN,
-    )
-    tx.run("UPDATE distributor SET seen_at = seen_at + :delta", delta=microseconds)
-    tx.run("UPDATE lease SET expires_at = expires_at + :delta", delta=microseconds)
-    tx.run("UPDATE cluster_watch SET expires_at = expires_at + :delta", delta=microseconds)
+    tx.run(_shift_runs, delta=microseconds)
+    tx.run(_shift_attempts, delta=microseconds)
+    for time in (distributor.c.seen_at, agent.c.seen_at, agent.c.report_by, lease.c.expires_at, w.expires_at):
+        tx.run(_shift_all(time), delta=microseconds)
 
 
 def begin(tx: Transaction) -> None:
-    """At the start: where the last stamp lies ahead, the clock was set back while no server ran."""
-    ahead = (int(tx.value("SELECT stamp FROM logical_clock WHERE id = 1")) - tx.now) / 1e6
+    """At startup, move all deadlines back if the clock was set back while no server ran (the last stamp is ahead)."""
+    ahead = (int(tx.value(last_stamp)) - tx.now) / 1e6
     if ahead > JUMP_SECONDS:
         shift(tx, -ahead)
         tx.started_at = tx.now

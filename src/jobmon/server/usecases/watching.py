@@ -1,21 +1,29 @@
-"""Who looks at a cluster for all distributors of this server, and what it saw.
+"""Share views of a cluster among all distributors of this server.
 
-A distributor that wants a newer view than there is asks; the server tells one at a time to look, and hands what it saw
-to those who ask later. While nobody else has asked for a while the view stays with whoever looked. Whoever was told to
-look and says nothing is passed over after the time that it named itself.
+A distributor that needs a newer view than the stored one sends a request. The server lets one distributor at a time
+poll the cluster, and gives the resulting view to later requests. As long as no other distributor sends requests, the
+view stays with the one that polled. A distributor that was told to poll and does not respond is skipped after the
+silence interval that it gave.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select, update
 
 from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
+from jobmon.server.lookups import find_cluster
+from jobmon.server.models import cluster_watch
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.sql import param, statement, statements
 from jobmon.server.transaction import to_json
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Select, Update
+
     from jobmon.server.transaction import Transaction
 
 PARTICIPANTS_MAX: Final = 1_000
@@ -24,14 +32,14 @@ SCOPE_CHARACTERS_MAX: Final = 255
 VIEW_CHARACTERS_MAX: Final = 32 * 1024 * 1024
 PROBLEM_CHARACTERS_MAX: Final = 2_000
 SECONDS_MAX: Final = 3_600.0
-#: While a cluster does not answer, pauses are as long as half the time since it last did, at most this.
+#: While a cluster does not respond, polls pause for half the time since it last responded, up to this long.
 PAUSE_SECONDS_MAX: Final = 60.0
 _PAUSE_SHARE: Final = 0.5
 
 
 @dataclass(slots=True)
 class _Watch:
-    """The row of a cluster and a scope."""
+    """The stored watch of a cluster and a scope."""
 
     cluster_id: int
     scope: str
@@ -47,25 +55,61 @@ class _Watch:
     participants: str
 
     def pause_seconds(self, now: int) -> float:
-        """Return how old the last look has to be, whoever asks."""
+        """Return how old the last poll must be before any distributor polls again, seconds."""
         if self.problem_at is None:
             return 0.0
         return min(PAUSE_SECONDS_MAX, _PAUSE_SHARE * (now - self.problem_at) / 1e6)
 
     def is_looked_at(self, now: int, holder: str) -> bool:
-        """Say whether somebody else is looking just now."""
+        """Return whether another distributor is polling."""
         return self.holder not in (None, holder) and now < self.expires_at
 
     def begins_at(self, now: int, holder: str) -> int:
-        """Return when a look begins at the earliest: whoever was told so already may have begun.
+        """Return the earliest time at which a poll starts: a distributor that was told to poll may have started.
 
-        It asks again where it did not hear the answer, and what it asked before may come again late.
+        It repeats the request if the response was lost, and its earlier request may arrive again late.
         """
         return self.began_at if self.holder == holder and now < self.expires_at else now
 
 
+def _is_watch() -> list[ColumnElement[bool]]:
+    return [cluster_watch.c.cluster_id == param("cluster"), cluster_watch.c.scope == param("scope")]
+
+
+@statement
+def _watch_of_cluster() -> Select[Any]:
+    c = cluster_watch.c
+    return select(
+        *(c.cluster_id, c.scope, c.holder, c.began_at, c.expires_at, c.number, c.looked_at, c.view, c.view_since),
+        *(c.problem, c.problem_at, c.participants),
+    ).where(*_is_watch())
+
+
+@statements
+def _change_watch(names: tuple[str, ...]) -> Update:
+    """Change these columns of a watch."""
+    return update(cluster_watch).values({name: param(name) for name in names}).where(*_is_watch())
+
+
+#: A watch before the first poll.
+_NEW_WATCH: Final = {
+    "began_at": 0,
+    "expires_at": 0,
+    "number": 0,
+    "looked_at": 0,
+    "view_since": 0.0,
+    "problem": "",
+    "participants": "{}",
+}
+
+
 def watch(tx: Transaction, cluster_name: str, request: WatchRequest) -> WatchResponse:
-    """Tell a distributor to look, or what was seen; see the wire module."""
+    """Tell a distributor to poll, or give it the stored view; see the wire module.
+
+    Raises:
+        InvalidValue: a value is out of range, or too many distributors watch the cluster.
+        NotFound: there is no such cluster.
+    """
     _check(request)
     row = _row(tx, cluster_name, request.scope)
     participants = _participants(tx, row, request)
@@ -87,7 +131,7 @@ def watch(tx: Transaction, cluster_name: str, request: WatchRequest) -> WatchRes
         return WatchResponse(look=True, since=since, number=row.number, is_shared=is_shared)
     return WatchResponse(
         number=row.number,
-        view=row.view if row.number > request.known and not row.problem else None,  # a failed look shows nothing new
+        view=row.view if row.number > request.known and not row.problem else None,  # a failed poll shows nothing new
         view_since=row.view_since,
         age=age,
         is_shared=is_shared,
@@ -103,16 +147,21 @@ def _check(request: WatchRequest) -> None:
 
 
 def _participants(tx: Transaction, row: _Watch, request: WatchRequest) -> dict[str, tuple[float, int]]:
-    """Return who wants to know, from when on, until when that holds; whoever asks is among them."""
+    """Return holder -> (since when it needs completed jobs, until when it counts), including the sender."""
     known = {who: (since, until) for who, (since, until) in json.loads(row.participants).items() if until >= tx.now}
     known.pop(request.holder, None)
     if len(known) >= PARTICIPANTS_MAX:
-        raise InvalidValue(f"holder: at most {PARTICIPANTS_MAX} distributors watch one cluster.")
+        raise InvalidValue(f"holder: at most {PARTICIPANTS_MAX} distributors may watch one cluster.")
     return {**known, request.holder: (request.since, tx.now + int(request.silence * 1e6))}
 
 
 def view(tx: Transaction, cluster_name: str, request: ViewRequest) -> ViewResponse:
-    """Take what a look brought. From whoever was passed over meanwhile, and of an older look, nothing is taken."""
+    """Store the view of a distributor that polled, unless it was skipped in the meantime or the poll is an older one.
+
+    Raises:
+        InvalidValue: the view is too long.
+        NotFound: there is no such cluster.
+    """
     if len(request.view or "") > VIEW_CHARACTERS_MAX:
         raise InvalidValue(f"view: at most {VIEW_CHARACTERS_MAX} characters.")
     row = _row(tx, cluster_name, request.scope)
@@ -136,36 +185,15 @@ def view(tx: Transaction, cluster_name: str, request: ViewRequest) -> ViewRespon
 def _row(tx: Transaction, cluster_name: str, scope: str) -> _Watch:
     if len(scope) > SCOPE_CHARACTERS_MAX:
         raise InvalidValue(f"scope: must have at most {SCOPE_CHARACTERS_MAX} characters.")
-    cluster_id = tx.value("SELECT id FROM cluster WHERE name = :name", name=cluster_name)
+    cluster_id = find_cluster(tx, cluster_name)
     if cluster_id is None:
         raise NotFound.of("cluster", repr(cluster_name))
-    tx.run(
-        """
-        INSERT INTO cluster_watch (cluster_id, scope, began_at, expires_at, number, looked_at, view_since, problem,
-            participants)
-        VALUES (:id, :scope, 0, 0, 0, 0, 0, '', '{}') ON CONFLICT DO NOTHING
-        """,
-        id=cluster_id,
-        scope=scope,
-    )
-    row = tx.row(
-        """
-        SELECT cluster_id, scope, holder, began_at, expires_at, number, looked_at, view, view_since, problem,
-            problem_at, participants
-        FROM cluster_watch WHERE cluster_id = :id AND scope = :scope FOR UPDATE
-        """,
-        id=cluster_id,
-        scope=scope,
-    )
+    names = ("cluster_id", "scope", *_NEW_WATCH)
+    tx.insert_many(cluster_watch, names, [(cluster_id, scope, *_NEW_WATCH.values())], ignore=True)
+    row = tx.row(_watch_of_cluster, cluster=cluster_id, scope=scope)
     assert row is not None
     return _Watch(*row)
 
 
 def _write(tx: Transaction, row: _Watch, values: dict[str, object]) -> None:
-    columns = ", ".join(f"{column} = :{column}" for column in values)
-    tx.run(
-        f"UPDATE cluster_watch SET {columns} WHERE cluster_id = :cluster AND scope = :scope",
-        cluster=row.cluster_id,
-        scope=row.scope,
-        **values,
-    )
+    tx.run(_change_watch(tuple(values)), cluster=row.cluster_id, scope=row.scope, **values)

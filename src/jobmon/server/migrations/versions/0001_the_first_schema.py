@@ -10,9 +10,18 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_VALUE_INDEX_CHARACTERS = 64
+
+
+def _beginning_of_value() -> "str | sa.TextClause":
+    """Return the indexed expression: PostgreSQL rejects index entries larger than a third of a page."""
+    if op.get_bind().dialect.name == "postgresql":
+        return sa.text(f"left(value, {_VALUE_INDEX_CHARACTERS})")
+    return "value"
+
 
 def upgrade() -> None:
-    """The first schema."""
+    """Create the first schema."""
     op.create_table(
         "argument",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -191,9 +200,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("workflow_id", "argument_id", name=op.f("pk_workflow_attribute")),
     )
     with op.batch_alter_table("workflow_attribute", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_workflow_attribute_value", ["argument_id", "value"], unique=False, mysql_length={"value": 64}
-        )
+        batch_op.create_index("ix_workflow_attribute_value", ["argument_id", _beginning_of_value()], unique=False)
 
     op.create_table(
         "workflow_run",
@@ -312,7 +319,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("node_arg", schema=None) as batch_op:
-        batch_op.create_index("ix_node_arg_value", ["argument_id", "value"], unique=False, mysql_length={"value": 64})
+        batch_op.create_index("ix_node_arg_value", ["argument_id", _beginning_of_value()], unique=False)
 
     op.create_table(
         "task",
@@ -370,7 +377,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("task_arg", schema=None) as batch_op:
-        batch_op.create_index("ix_task_arg_value", ["argument_id", "value"], unique=False, mysql_length={"value": 64})
+        batch_op.create_index("ix_task_arg_value", ["argument_id", _beginning_of_value()], unique=False)
 
     op.create_table(
         "task_attribute",
@@ -383,9 +390,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("task_attribute", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_task_attribute_value", ["argument_id", "value"], unique=False, mysql_length={"value": 64}
-        )
+        batch_op.create_index("ix_task_attribute_value", ["argument_id", _beginning_of_value()], unique=False)
 
     op.create_table(
         "task_instance",
@@ -446,3 +451,38 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("task_instance_id", name=op.f("pk_log_tail")),
     )
     op.execute("INSERT INTO logical_clock (id, stamp) VALUES (1, 0)")
+
+
+def downgrade() -> None:
+    """Drop all tables, referring tables before the tables that they refer to."""
+    for table in (
+        "log_tail",
+        "task_instance",
+        "task_attribute",
+        "task_arg",
+        "upstream_set_member",
+        "task",
+        "node_arg",
+        "dag_node",
+        "batch",
+        "task_array",
+        "node",
+        "distributor",
+        "workflow_run",
+        "workflow_attribute",
+        "task_template_version",
+        "audit",
+        "workflow",
+        "task_template",
+        "task_resources",
+        "upstream_set",
+        "tool_version",
+        "queue",
+        "tool",
+        "logical_clock",
+        "lease",
+        "dag",
+        "cluster",
+        "argument",
+    ):
+        op.drop_table(table)

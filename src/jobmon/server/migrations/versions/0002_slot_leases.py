@@ -1,4 +1,4 @@
-"""Slots that workflows share on one host."""
+"""Lease the cores that workflows share on one host."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table of leases; nobody holds one yet."""
+    """Add the table of leases; it is empty at first."""
     op.create_table(
         "slot_lease",
         sa.Column("pool", sa.String(length=255), nullable=False),
@@ -27,3 +27,8 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("slot_lease", schema=None) as batch_op:
         batch_op.create_index("ix_slot_lease_workflow_id", ["workflow_id"], unique=False)
+
+
+def downgrade() -> None:
+    """Drop the table: workflows request their cores again."""
+    op.drop_table("slot_lease")

@@ -1,4 +1,4 @@
-"""What users asked for, beside what was made of it."""
+"""Record what users requested, next to the request derived from it."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; of earlier requests nobody knows."""
+    """Add the column; it is empty for earlier requests."""
     with op.batch_alter_table("task_resources", schema=None) as batch_op:
         batch_op.add_column(sa.Column("original", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    """Drop the column, and with it what users requested."""
+    op.drop_column("task_resources", "original")

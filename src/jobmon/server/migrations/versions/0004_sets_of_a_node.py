@@ -1,4 +1,4 @@
-"""The sets that a node waits for, found by the node."""
+"""Find the upstream sets of a node by the node."""
 
 from alembic import op
 
@@ -11,3 +11,8 @@ depends_on = None
 def upgrade() -> None:
     """Add the index."""
     op.create_index("ix_dag_node_node", "dag_node", ["node_id", "upstream_set_id"], unique=False)
+
+
+def downgrade() -> None:
+    """Drop the index."""
+    op.drop_index("ix_dag_node_node", "dag_node")

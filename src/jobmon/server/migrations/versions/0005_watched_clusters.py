@@ -1,4 +1,4 @@
-"""Who looks at a cluster for all; why attempts wait there; and the server's identity, which submissions carry."""
+"""Record which distributor polls a cluster, why attempts are pending, and the server's identity for submissions."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Add the tables and the column."""
     big_id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "cluster_watch",
@@ -39,3 +39,10 @@ def upgrade() -> None:
     op.bulk_insert(identity, [{"id": 1, "word": random_identity()}])
     with op.batch_alter_table("task_instance", schema=None) as batch_op:
         batch_op.add_column(sa.Column("pending_reason", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    """Drop them. Submissions of this server no longer match its identity: end its runs first."""
+    op.drop_column("task_instance", "pending_reason")
+    op.drop_table("server_identity")
+    op.drop_table("cluster_watch")

@@ -1,4 +1,4 @@
-"""Batches whose jobs run many tasks each, and these jobs."""
+"""Record batches whose jobs run many tasks each, and these jobs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -44,3 +44,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_packed_job")),
         sa.UniqueConstraint("batch_id", "distributor_id", name=op.f("uq_packed_job_batch_id_distributor_id")),
     )
+
+
+def downgrade() -> None:
+    """Drop both tables, and with them which job ran which packed tasks."""
+    op.drop_table("packed_job")
+    op.drop_table("packed_batch")

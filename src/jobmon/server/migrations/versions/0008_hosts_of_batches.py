@@ -1,4 +1,4 @@
-"""A batch knows the machine on which its commands run: only a distributor of that machine can see to them."""
+"""Record the machine on which a batch's commands run: only a distributor on that machine can monitor them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; of batches from before, any distributor may judge."""
+    """Add the column; any distributor may judge earlier batches."""
     op.add_column("batch", sa.Column("host", sa.String(length=255), nullable=True))
+
+
+def downgrade() -> None:
+    """Drop the column: any distributor may then judge a batch."""
+    op.drop_column("batch", "host")

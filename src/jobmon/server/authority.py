@@ -1,0 +1,140 @@
+"""Which credentials this server accepts, and whose they are. `core.credentials` defines the rules."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from jobmon.agent import handshake
+from jobmon.agent.handshake import Verifier
+from jobmon.core import credentials
+from jobmon.core.credentials import OWNER, Agent, Principal, Reader, User
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Maximum number of open web pages; one more invalidates the oldest, which then has to be opened again.
+PAGE_SESSIONS_MAX: Final = 1_000
+#: Maximum number of bearer tokens that are remembered as genuine.
+GENUINE_MAX: Final = 10_000
+#: A shorter token chosen by a person can be guessed.
+TOKEN_CHARACTERS_MIN: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalToken:
+    """The stored part of a personal token. `expires_at`: seconds since 1970."""
+
+    user: str
+    verifier: Verifier
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The credentials in the database: the keys that sign credentials, and personal tokens by ID."""
+
+    agent_key: bytes
+    link_key: bytes
+    tokens: dict[int, PersonalToken] = field(default_factory=dict)
+
+
+class Authority:
+    """Issues and verifies credentials.
+
+    Args:
+        token: the owner's; None: every request of the user who runs the server counts as the owner's.
+        now: returns the time, seconds since 1970.
+        is_strict: whether a handshake must be meant for the exact address at which it arrives. This holds for an
+            embedded server, whose clients know that address; a shared one may have other names, or a proxy in front of
+            it.
+    """
+
+    def __init__(self, token: str | None, now: Callable[[], float], *, is_strict: bool = False) -> None:
+        self.is_open = token is None
+        self.is_strict = is_strict
+        self._owner = None if token is None else handshake.verifier_of(token)
+        self._now = now
+        self._stored = Stored(credentials.new_key(), credentials.new_key())
+        self._genuine: set[bytes] = set()  # digests
+        #: Counts changes of the stored credentials; requests that were admitted before have to be checked again.
+        self.generation = 0
+        self._sessions: OrderedDict[str, Reader] = OrderedDict()
+
+    def know(self, stored: Stored) -> None:
+        """Replace the known credentials by those in the database."""
+        self._stored = stored
+        self._genuine.clear()
+        self.generation += 1
+
+    # -- verifying ---------------------------------------------------------------------------------------------
+
+    def bearer(self, token: str) -> Principal | None:
+        """Return the principal of a token, or None."""
+        identity = handshake.identity_of(token)
+        if self._is_genuine(identity, token):
+            return self.principal(identity)
+        return self._page(token) if identity == handshake.OWNER else None
+
+    def _is_genuine(self, identity: str, token: str) -> bool:
+        """Return whether the token belongs to this identity. Genuine tokens are remembered: a check costs 10 us."""
+        digest = hashlib.sha256(token.encode()).digest()
+        if digest in self._genuine:
+            return True
+        verifier = self.verifier(identity)
+        if verifier is None or not handshake.has_token(verifier, token):
+            return False
+        if len(self._genuine) >= GENUINE_MAX:
+            self._genuine.clear()
+        self._genuine.add(digest)
+        return True
+
+    def principal(self, identity: str) -> Principal | None:
+        """Return the principal of a credential's identity; None: the server does not admit it now."""
+        if identity == handshake.OWNER:
+            return OWNER
+        if (number := credentials.token_id(identity)) is not None:
+            personal = self._stored.tokens.get(number)
+            return None if personal is None or self._now() >= personal.expires_at else User(personal.user)
+        principal = credentials.signed_principal(identity)
+        return None if principal is None or credentials.is_over(principal, self._now()) else principal
+
+    def verifier(self, identity: str) -> Verifier | None:
+        """Return what proves that a client has the credential of this identity, and that we are its server."""
+        principal = self.principal(identity)
+        if isinstance(principal, Agent):
+            return credentials.signed_verifier(identity, self._stored.agent_key)
+        if isinstance(principal, Reader):
+            return credentials.signed_verifier(identity, self._stored.link_key)
+        if isinstance(principal, User):
+            return self._stored.tokens[credentials.token_id(identity) or 0].verifier
+        return self._owner if principal is OWNER else None
+
+    def _page(self, session: str) -> Reader | None:
+        reader = self._sessions.get(session)
+        return None if reader is None or credentials.is_over(reader, self._now()) else reader
+
+    # -- issuing -----------------------------------------------------------------------------------------------
+
+    def agent_token(self, agent: Agent) -> str:
+        """Return the token of an agent. It is always the same."""
+        return credentials.agent_token(agent, self._stored.agent_key)
+
+    def link_key(self, days: float, workflow_id: int | None) -> tuple[str, int]:
+        """Return the key of a link to the web page, and when it expires, seconds since 1970."""
+        until = int(self._now() + days * credentials.DAY_SECONDS)
+        return credentials.reader_token(Reader(until, workflow_id), self._stored.link_key), until
+
+    def open_page(self, reader: Reader) -> str:
+        """Return the key of a page's session. It is useless to another process that takes over this process's port."""
+        key = credentials.new_secret()
+        self._sessions[key] = reader
+        if len(self._sessions) > PAGE_SESSIONS_MAX:
+            self._sessions.popitem(last=False)
+        return key
+
+    def close_pages(self) -> None:
+        """Close all sessions of web pages."""
+        self._sessions.clear()

@@ -1,0 +1,72 @@
+"""Look-ups shared by several use cases and queries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from jobmon.server.joins import newest_run
+from jobmon.server.models import cluster, workflow_run
+from jobmon.server.sql import any_of, param, statement
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Select
+
+    from jobmon.server.sql import Session
+
+
+@statement
+def _newest_run() -> Select[Any]:
+    r = workflow_run.c
+    return select(r.id, r.status).where(r.id == newest_run(param("workflow")))
+
+
+def find_newest_run(session: Session, workflow_id: int) -> tuple[int, str] | None:
+    """Return ID and status of the newest run of a workflow; None if the workflow has no run."""
+    row = session.row(_newest_run, workflow=workflow_id)
+    return None if row is None else (row[0], row[1])
+
+
+def newest_run_of(session: Session, workflow_id: int) -> tuple[int, str]:
+    """Return ID and status of the newest run of a workflow that has launched something."""
+    found = find_newest_run(session, workflow_id)
+    assert found is not None, "a workflow that has launched something has a run"
+    return found
+
+
+@statement
+def _cluster_id() -> Select[Any]:
+    return select(cluster.c.id).where(cluster.c.name == param("name"))
+
+
+@statement
+def _offered_cluster_id() -> Select[Any]:
+    return select(cluster.c.id).where(cluster.c.name == param("name"), ~cluster.c.removed)
+
+
+@statement
+def _cluster_ids() -> Select[Any]:
+    return select(cluster.c.name, cluster.c.id).where(any_of(cluster.c.name, "names"))
+
+
+def find_cluster(session: Session, name: str, *, offered: bool = False) -> int | None:
+    """Return the ID of a cluster.
+
+    Args:
+        session: the session.
+        name: of the cluster.
+        offered: find the cluster only if it has not been removed; by default a removed cluster is found, too.
+
+    Returns:
+        The ID; None if there is no such cluster.
+    """
+    found = session.value(_offered_cluster_id if offered else _cluster_id, name=name)
+    return None if found is None else int(found)
+
+
+def find_clusters(session: Session, names: Collection[str]) -> dict[str, int]:
+    """Return the IDs of clusters by name, including removed ones; names without a cluster are omitted."""
+    return dict(session.rows(_cluster_ids, names=names)) if names else {}

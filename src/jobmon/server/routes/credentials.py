@@ -1,0 +1,62 @@
+"""Routes that issue and revoke credentials."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from jobmon.core.credentials import Reader, User
+from jobmon.core.wire.credentials import LinkResponse, PageSession
+from jobmon.server.models.types import to_datetime
+from jobmon.server.problems import Forbidden
+from jobmon.server.usecases import credentials
+
+if TYPE_CHECKING:
+    from jobmon.core.wire.credentials import LinkRequest, TokenResponse, TokensResponse
+    from jobmon.server.routes.endpoint import Call
+
+_MICROSECONDS = 1_000_000
+
+
+def _user(call: Call) -> str | None:
+    return call.principal.user if isinstance(call.principal, User) else None
+
+
+async def create_token(call: Call) -> TokenResponse:
+    """POST /tokens."""
+    request = replace(call.message, user=_user(call) or call.message.user)
+    response: TokenResponse
+    response, stored = await call.write(credentials.create_token, request)
+    call.services.authority.know(stored)
+    return response
+
+
+async def list_tokens(call: Call) -> TokensResponse:
+    """GET /tokens."""
+    return await call.services.readers.run(credentials.list_tokens, _user(call))
+
+
+async def revoke_token(call: Call) -> None:
+    """DELETE /tokens/{token_id}."""
+    (token_id,) = call.ids
+    call.services.authority.know(await call.write(credentials.revoke_token, token_id, _user(call)))
+
+
+async def create_link(call: Call) -> LinkResponse:
+    """POST /page/links."""
+    request: LinkRequest = call.message
+    key, until = call.services.authority.link_key(request.days, request.workflow_id)
+    return LinkResponse(key=key, expires_at=to_datetime(until * _MICROSECONDS))
+
+
+async def revoke_links(call: Call) -> None:
+    """DELETE /page/links."""
+    call.services.authority.know(await call.write(credentials.revoke_links))
+    call.services.authority.close_pages()
+
+
+async def open_page(call: Call) -> PageSession:
+    """POST /page/session: exchange the key of a link for one that expires with this process."""
+    if not isinstance(call.principal, Reader):
+        raise Forbidden("Open the page by the address that 'jobmon ui' prints.")
+    return PageSession(key=call.services.authority.open_page(call.principal))

@@ -1,0 +1,358 @@
+"""Register agents, process their reports, and let them claim attempts in one transaction: the hot path of local runs.
+
+An attempt belongs to the agent that claimed it. `transitions.agent_states` defines the rules.
+"""
+
+from __future__ import annotations
+
+import json
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+
+from jobmon.core import fsm
+from jobmon.core.cluster_protocol import weight_of
+from jobmon.core.constants import Actor, AgentStatus, TaskInstanceStatus
+from jobmon.core.exceptions import StaleRun
+from jobmon.core.wire.agents import (
+    ATTEMPTS_PER_REQUEST_MAX,
+    SCOPE_HOST,
+    AgentLaunches,
+    AgentProcess,
+    AgentRequest,
+    AgentResponse,
+    AgentSyncRequest,
+    AgentSyncResponse,
+)
+from jobmon.core.wire.launching import LAUNCHES_PER_RESPONSE_MAX, REPORTS_PER_REQUEST_MAX, SlotsGranted
+from jobmon.server import limits, transitions
+from jobmon.server.agent_rows import AgentRow, live_agents, require_agent
+from jobmon.server.command_room import CommandRoom
+from jobmon.server.lookups import find_cluster
+from jobmon.server.models import agent, task_instance, task_resources, workflow, workflow_run
+from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.sql import any_of, param, statement
+from jobmon.server.transaction import Audience
+from jobmon.server.transitions import agent_states, attempt_deadline, attempts_of_agent
+from jobmon.server.usecases import launch_problems, leasing, queueing
+from jobmon.server.usecases.launching import handed_out_attempts, oldest_queued
+from jobmon.server.usecases.reporting import ended_of, take_reports
+from jobmon.server.usecases.runs import require_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Select
+
+    from jobmon.server.transaction import Transaction
+
+TI = TaskInstanceStatus
+#: Number of queued attempts examined first; it doubles each time.
+LOOK_FIRST: Final = 16
+#: Maximum number of agents that are declared lost in one pass; the others follow in the next.
+AGENTS_PER_PASS_MAX: Final = 100
+
+a, ti = agent.c, task_instance.c
+
+# -- registering ---------------------------------------------------------------------------------------------------
+
+
+@statement
+def _agent_of_request() -> Select[Any]:
+    return select(a.id).where(a.request_key == param("key"))
+
+
+@statement
+def _folder() -> Select[Any]:
+    return select(workflow.c.working_directory, workflow.c.umask).where(workflow.c.id == param("id"))
+
+
+def register(tx: Transaction, request: AgentRequest) -> AgentResponse:
+    """Register an agent; the same key returns the same registration.
+
+    Raises:
+        NotFound: there is no such run or cluster.
+        InvalidValue: agents cannot have this scope.
+        StaleRun: the run is over, or is not the newest of its workflow.
+    """
+    if request.scope != SCOPE_HOST:
+        raise InvalidValue(f"scope: {request.scope!r} is not valid; agents have the scope {SCOPE_HOST!r}.")
+    run = require_run(tx, request.workflow_run_id)
+    agent_id = tx.value(_agent_of_request, key=request.key)
+    if agent_id is None:
+        if not run.is_newest or run.status in transitions.FINAL_RUNS:
+            raise StaleRun(f"Run {run.id} of workflow {run.workflow_id} is over, or another run has started.")
+        agent_id = _register(tx, run.workflow_id, request)
+    folder = tx.row(_folder, id=run.workflow_id)
+    assert folder is not None
+    return AgentResponse(
+        agent_id=agent_id,
+        token="",
+        workflow_id=run.workflow_id,
+        working_directory=folder[0],
+        umask=folder[1],
+        heartbeat_interval=tx.settings.task_instance_interval_seconds,
+        predecessors=[
+            one for one in agent_processes(tx, run.workflow_id) if one.host == request.host and one.agent_id != agent_id
+        ],
+    )
+
+
+def _register(tx: Transaction, workflow_id: int, request: AgentRequest) -> int:
+    cluster_id = find_cluster(tx, request.cluster)
+    if cluster_id is None:
+        raise NotFound.of("cluster", request.cluster)
+    launch_problems.note(tx, workflow_id, {}, [cluster_id])  # the agent reports its own problems
+    tx.audit(Actor.CLIENT, "register agent", workflow_id, run=request.workflow_run_id, host=request.host)
+    return tx.insert(
+        agent,
+        workflow_id=workflow_id,
+        workflow_run_id=request.workflow_run_id,
+        cluster_id=cluster_id,
+        scope=request.scope,
+        host=request.host,
+        boot_id=request.boot_id,
+        pid=request.pid,
+        pid_start_time=request.pid_start_time,
+        request_key=request.key,
+        status=AgentStatus.ACTIVE.value,
+        registered_at=tx.now,
+        seen_at=tx.now,
+        report_by=attempt_deadline(tx),
+        last_key=0,
+    )
+
+
+def agent_processes(tx: Transaction, workflow_id: int) -> list[AgentProcess]:
+    """Return the agents of a workflow that are still live."""
+    return [
+        AgentProcess(
+            agent_id=row[0],
+            host=row[1],
+            boot_id=row[2],
+            pid=row[3],
+            pid_start_time=row[4],
+            seen_seconds_ago=max(0.0, (tx.now - row[5]) / 1e6),
+        )
+        for row in live_agents(tx, workflow_id)
+    ]
+
+
+# -- reports and heartbeats ----------------------------------------------------------------------------------------
+
+
+def sync(tx: Transaction, agent_id: int, request: AgentSyncRequest) -> AgentSyncResponse:
+    """Process an agent's reports and heartbeat; return what to kill, and what it claims. See the wire module.
+
+    Raises:
+        NotFound: there is no such agent.
+        InvalidValue: there are more reports or attempts than allowed.
+    """
+    _check(request)
+    row = require_agent(tx, agent_id)
+    moves = take_reports(tx, request.reports, reporter=agent_id)
+    status = agent_states.after(row.status, drain=request.drain, leaving=request.leaving)
+    if status not in transitions.LIVE_AGENTS:
+        if status != row.status:
+            _end(tx, row, status)
+        has = request.running or []
+        return AgentSyncResponse(kill=has, late=moves.late, refused=moves.refused, unknown=moves.unknown, over=True)
+    if request.has_problem:
+        problems = {} if request.launch_problem is None else {row.cluster_name: request.launch_problem}
+        launch_problems.note(tx, row.workflow_id, problems, [row.cluster_id])
+    accepts_work = status == AgentStatus.ACTIVE and row.may_claim and request.cores_free + request.cores_ahead > 0
+    fired = queueing.fire(tx, row.run_id, moves.due) if moves.due and accepts_work else []
+    launches = _handed_out(tx, row, request) if status == AgentStatus.ACTIVE else []
+    if not {launch[1] for launch in launches}.issuperset(fired):
+        tx.wake(Audience.DISTRIBUTOR, row.workflow_id)
+    last_key = max(row.last_key, request.key) if launches else row.last_key
+    if last_key != row.last_key or status != row.status or row.seen_at + transitions.SEEN_SECONDS * 1e6 < tx.now:
+        transitions.note_request(tx, agent_id, status, last_key)
+    return AgentSyncResponse(
+        launches=_columns(tx, launches) if launches else None,
+        kill=_to_kill(tx, row, request),
+        late=moves.late,
+        refused=moves.refused,
+        unknown=moves.unknown,
+        slots=_slots(tx, row, request),
+        over=row.is_over,
+    )
+
+
+def _check(request: AgentSyncRequest) -> None:
+    if len(request.reports) > REPORTS_PER_REQUEST_MAX:
+        raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
+    if len(request.running or ()) + len(request.unstarted or ()) > ATTEMPTS_PER_REQUEST_MAX:
+        raise InvalidValue(f"running, unstarted: at most {ATTEMPTS_PER_REQUEST_MAX} attempts in one request.")
+
+
+def _to_kill(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[int]:
+    """Return the attempts in KILL_SELF, and running ones that were closed already: their tasks may be retried."""
+    orders = [attempt_id for attempt_id, _ in attempts_of_agent(tx, row.workflow_id, row.id, (TI.KILL_SELF,))]
+    return orders + (ended_of(tx, request.running) if request.running else [])
+
+
+def _slots(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> SlotsGranted | None:
+    return None if request.slots is None else leasing.renew_one(tx, row.holder, request.slots)
+
+
+# -- claiming ------------------------------------------------------------------------------------------------------
+
+
+def _handed_out(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[tuple[Any, ...]]:
+    """Return attempts that the agent claimed but did not receive, and those that it claims now, oldest first."""
+    missing = _missing(tx, row, request)
+    if 0 < request.key <= row.last_key and not missing:
+        missing = _claimed_by(tx, row, request.key)
+    if missing or not row.may_claim:
+        return missing
+    cores = request.cores_free + request.cores_ahead
+    return _claim(tx, row, request.key, cores) if cores > 0 else []
+
+
+def _missing(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[tuple[Any, ...]]:
+    """Return unstarted attempts of the agent that are not in its inventory: the response with them was lost."""
+    if request.running is None or request.unstarted is None:
+        return []
+    has = {*request.running, *request.unstarted}
+    owned = attempts_of_agent(tx, row.workflow_id, row.id, fsm.UNSTARTED)
+    return _attempts(tx, [attempt_id for attempt_id, _ in owned if attempt_id not in has])
+
+
+@statement
+def _claimed() -> Select[Any]:
+    of_workflow = select(workflow_run.c.id).where(workflow_run.c.workflow_id == param("workflow"))
+    return (
+        handed_out_attempts()
+        .where(
+            ti.workflow_run_id.in_(of_workflow),
+            any_of(ti.status, "unstarted"),
+            ti.agent_id == param("agent"),
+            ti.claim_key == param("key"),
+        )
+        .order_by(ti.id)
+    )
+
+
+def _claimed_by(tx: Transaction, row: AgentRow, key: int) -> list[tuple[Any, ...]]:
+    """Return the attempts that an earlier request with this key claimed and that have not started yet."""
+    return tx.rows(_claimed, workflow=row.workflow_id, agent=row.id, key=key, unstarted=fsm.UNSTARTED)
+
+
+@statement
+def _attempts_by_id() -> Select[Any]:
+    return handed_out_attempts().where(any_of(ti.id, "ids")).order_by(ti.id)
+
+
+def _attempts(tx: Transaction, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+    return tx.rows(_attempts_by_id, ids=ids) if ids else []
+
+
+def _claim(tx: Transaction, row: AgentRow, key: int, cores: float) -> list[tuple[Any, ...]]:
+    """Claim the oldest queued attempts until this many cores are used; the last attempt may exceed them."""
+    chosen = _choose(tx, row, cores)
+    if not chosen:
+        return []
+    claimed = transitions.claim(tx, row.id, key, [one[0] for one in chosen])
+    return [one for one in chosen if one[0] in claimed]
+
+
+def _choose(tx: Transaction, row: AgentRow, cores: float) -> list[tuple[Any, ...]]:
+    left, room, weights = limits.room(tx, row.run_id), CommandRoom(), _Weights(tx)
+    chosen: list[tuple[Any, ...]] = []
+    after, look = 0, max(LOOK_FIRST, int(cores))
+    while cores > 0 and len(chosen) < LAUNCHES_PER_RESPONSE_MAX:
+        look = min(look, LAUNCHES_PER_RESPONSE_MAX - len(chosen))
+        found = oldest_queued(tx, row.run_id, row.cluster_id, after, look, left)
+        weights.learn(one[3] for one in found)
+        fitting = []
+        for one in found:
+            if cores <= 0:
+                break
+            if left is None or left.admit(one[2]):
+                cores -= weights.of[one[3]][0]
+                fitting.append(one)
+        admitted = room.admit(fitting, _command_length)
+        chosen += admitted
+        if len(admitted) < len(fitting) or len(found) < look:
+            break
+        after, look = found[-1][0], 2 * look
+    return chosen
+
+
+def _command_length(row: tuple[Any, ...]) -> int:
+    return len(row[5])
+
+
+@statement
+def _requests() -> Select[Any]:
+    r = task_resources.c
+    return select(r.id, r.requested).where(any_of(r.id, "ids"))
+
+
+class _Weights:
+    """Resource requests and their weights (cores, memory in GiB), by ID of the request; each is read once."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self.requested: dict[int, dict[str, Any]] = {}
+        self.of: dict[int, tuple[float, float]] = {}
+
+    def learn(self, ids: Iterable[int]) -> None:
+        """Read the requests with these IDs."""
+        missing = set(ids) - self.requested.keys()
+        for request_id, requested in self._tx.rows(_requests, ids=missing) if missing else ():
+            self.requested[request_id] = json.loads(requested)
+            self.of[request_id] = weight_of(self.requested[request_id])
+
+
+def _columns(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> AgentLaunches:
+    weights = _Weights(tx)
+    weights.learn(map(itemgetter(3), rows))
+    at = {request_id: index for index, request_id in enumerate(weights.requested)}
+    ids, task_ids, _, requests, names, commands, numbers = (list(column) for column in zip(*rows, strict=True))
+    return AgentLaunches(
+        task_instance_ids=ids,
+        task_ids=task_ids,
+        names=names,
+        commands=commands,
+        attempts=numbers,
+        requests=[at[one] for one in requests],
+        requested_resources=list(weights.requested.values()),
+        cores=[weights.of[one][0] for one in weights.requested],
+        memory_gib=[weights.of[one][1] for one in weights.requested],
+    )
+
+
+# -- ending --------------------------------------------------------------------------------------------------------
+
+
+def _end(tx: Transaction, row: AgentRow, status: AgentStatus) -> int:
+    lost = transitions.end_agent(tx, row.workflow_id, row.id, status)
+    leasing.release_of_agent(tx, row.holder)
+    launch_problems.note(tx, row.workflow_id, {}, [row.cluster_id])
+    tx.wake(Audience.DISTRIBUTOR, row.workflow_id)
+    return lost
+
+
+@statement
+def _overdue_agents() -> Select[Any]:
+    return select(a.id).where(any_of(a.status, "live"), a.report_by < param("now")).order_by(a.id).limit(param("most"))
+
+
+def declare_lost(tx: Transaction) -> int:
+    """Declare agents lost that were silent for too long; return how many attempts they had, which are lost as well.
+
+    No agent is declared lost during the server's grace period after a start: it could not be reached before.
+    """
+    if tx.now <= tx.started_at + int(tx.settings.attempt_deadline_seconds * 1e6):
+        return 0
+    ended = 0
+    for agent_id in tx.column(_overdue_agents, live=transitions.LIVE_AGENTS, now=tx.now, most=AGENTS_PER_PASS_MAX):
+        row = require_agent(tx, agent_id)
+        lost = _end(tx, row, AgentStatus.LOST)
+        tx.audit(Actor.REAPER, "declare agent lost", row.workflow_id, agent=agent_id, attempts=lost)
+        tx.wake_all(row.workflow_id)
+        ended += lost
+    return ended

@@ -1,0 +1,147 @@
+"""Keys and personal tokens in the database. Each change returns the credentials that `Authority` needs from then on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select, update
+
+from jobmon.agent import handshake
+from jobmon.agent.handshake import Verifier
+from jobmon.core import credentials
+from jobmon.core.constants import Actor
+from jobmon.core.wire.credentials import Token, TokenResponse, TokensResponse
+from jobmon.server.authority import PersonalToken, Stored
+from jobmon.server.models import personal_token, signing_key
+from jobmon.server.models.types import to_datetime
+from jobmon.server.problems import Forbidden, InvalidValue, NotFound
+from jobmon.server.sql import param, statement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Select, Update
+
+    from jobmon.core.wire.credentials import TokenRequest
+    from jobmon.server.sql import Session
+    from jobmon.server.transaction import Transaction
+
+AGENT_KEY: Final = "agent"
+LINK_KEY: Final = "link"
+#: Maximum number of valid personal tokens of one user.
+TOKENS_PER_USER_MAX: Final = 100
+_MICROSECONDS: Final = 1_000_000
+
+p = personal_token.c
+
+
+@statement
+def _keys() -> Select[Any]:
+    return select(signing_key.c.name, signing_key.c.key)
+
+
+@statement
+def _replace_key() -> Update:
+    return update(signing_key).values(key=param("key")).where(signing_key.c.name == param("name"))
+
+
+@statement
+def _tokens() -> Select[Any]:
+    return select(
+        *(p.id, p.user_name, p.label, p.created_at, p.expires_at, p.revoked_at, p.stored_key, p.server_key)
+    ).order_by(p.id)
+
+
+@statement
+def _set_keys() -> Update:
+    changes = {"stored_key": param("stored"), "server_key": param("server")}
+    return update(personal_token).values(changes).where(p.id == param("id"))
+
+
+@statement
+def _revoke() -> Update:
+    return update(personal_token).values(revoked_at=param("now")).where(p.id == param("id"), p.revoked_at.is_(None))
+
+
+def load(tx: Transaction) -> Stored:
+    """Return the credentials in the database; create missing keys."""
+    keys = dict(tx.rows(_keys))
+    for name in (AGENT_KEY, LINK_KEY):
+        if name not in keys:
+            keys[name] = credentials.new_key().hex()
+            tx.insert_many(signing_key, ("name", "key"), [(name, keys[name])])
+    tokens = {
+        row[0]: PersonalToken(row[1], Verifier(bytes.fromhex(row[6]), bytes.fromhex(row[7])), row[4] / _MICROSECONDS)
+        for row in tx.rows(_tokens)
+        if row[5] is None
+    }
+    return Stored(bytes.fromhex(keys[AGENT_KEY]), bytes.fromhex(keys[LINK_KEY]), tokens)
+
+
+def create_token(tx: Transaction, request: TokenRequest) -> tuple[TokenResponse, Stored]:
+    """Create a personal token.
+
+    Raises:
+        InvalidValue: it names no user, or the user has too many tokens.
+    """
+    if not request.user:
+        raise InvalidValue("user: specify the user of the token (--user).")
+    mine = [row for row in tx.rows(_tokens) if row[1] == request.user and row[5] is None and row[4] > tx.now]
+    if len(mine) >= TOKENS_PER_USER_MAX:
+        raise InvalidValue(f"{request.user} has {len(mine)} tokens; revoke some first: jobmon token revoke ID.")
+    expires_at = tx.now + round(request.days * credentials.DAY_SECONDS * _MICROSECONDS)
+    identity = tx.insert(
+        personal_token,
+        user_name=request.user,
+        label=request.label,
+        stored_key="",
+        server_key="",
+        created_at=tx.now,
+        expires_at=expires_at,
+    )
+    secret = credentials.user_token(identity)
+    verifier = handshake.verifier_of(secret)
+    tx.run(_set_keys, stored=verifier.stored_key.hex(), server=verifier.server_key.hex(), id=identity)
+    tx.audit(Actor.USER, "create token", None, user=request.user, token=identity, label=request.label)
+    row = (identity, request.user, request.label, tx.now, expires_at, None)
+    return TokenResponse(token=_token(row), secret=secret), load(tx)
+
+
+def list_tokens(session: Session, user: str | None) -> TokensResponse:
+    """Return the tokens of a user; None: of all users."""
+    return TokensResponse(tokens=[_token(row) for row in session.rows(_tokens) if user is None or row[1] == user])
+
+
+def revoke_token(tx: Transaction, identity: int, user: str | None) -> Stored:
+    """Revoke a token of this user; None: of any user. Idempotent.
+
+    Raises:
+        NotFound: there is no such token.
+        Forbidden: it belongs to another user.
+    """
+    owners = {row[0]: row[1] for row in tx.rows(_tokens)}
+    if identity not in owners:
+        raise NotFound.of("token", identity)
+    if user is not None and owners[identity] != user:
+        raise Forbidden(f"Token {identity} belongs to another user.")
+    if tx.run(_revoke, now=tx.now, id=identity):
+        tx.audit(Actor.USER, "revoke token", None, user=owners[identity], token=identity)
+    return load(tx)
+
+
+def revoke_links(tx: Transaction) -> Stored:
+    """Revoke all links to the web page."""
+    tx.run(_replace_key, name=LINK_KEY, key=credentials.new_key().hex())
+    tx.audit(Actor.USER, "revoke links", None)
+    return load(tx)
+
+
+def _token(row: Sequence[Any]) -> Token:
+    return Token(
+        id=row[0],
+        user=row[1],
+        label=row[2],
+        created_at=to_datetime(row[3]),
+        expires_at=to_datetime(row[4]),
+        revoked_at=None if row[5] is None else to_datetime(row[5]),
+    )
