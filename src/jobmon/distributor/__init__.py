@@ -1,5 +1,5 @@
-"""The process that launches the attempts of one run, watches them and reports how they fare.
+"""The distributor: the process that launches the attempts of one run, monitors them, and reports their outcomes.
 
-`state.py` decides (pure), `batch.py` translates (pure), `service.py` is the loop, `classic.py` one cluster with a
-queue of its own, `gateway.py` the door to the server, `process.py` the program.
+`state.py` makes decisions (pure), `batch.py` translates (pure), `service.py` is the main loop, `classic.py` handles one
+cluster with its own queue, `gateway.py` is the interface to the server, and `process.py` is the program.
 """

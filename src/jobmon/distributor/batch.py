@@ -1,32 +1,26 @@
-"""Translations between the server's words and a cluster's: batch -> launches, ending -> report. Pure."""
+"""Translate between the server's and a cluster's data: batch -> launches, exit -> report. Pure."""
 
 from __future__ import annotations
 
-import shlex
-import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final
 
+from jobmon.agent import outcome, outputs, suspects
+from jobmon.agent.shells import shell_words
 from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit, weight_of
-from jobmon.core.constants import LOG_TAIL_BYTES_MAX, Cause, TaskInstanceStatus
+from jobmon.core.constants import Cause, TaskInstanceStatus
+from jobmon.core.texts import storable
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
 
-LOG_SHARD_SIZE: Final = 1_000
 TOKEN_PREFIX: Final = "jm"
-FILE_NAME_CHARACTERS_MAX: Final = 60
-ERROR_LINE_CHARACTERS_MAX: Final = 500
-SHELLS_REMEMBERED_MAX: Final = 64
-GIB: Final = 1024.0**3
-UNSTARTED: Final = "Its distributor ended before it was started."
-_ENDS_WELL: Final = 0
+UNSTARTED: Final = "Its distributor exited before it started."
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt that the server handed over."""
+    """An attempt received from the server."""
 
     task_instance_id: int
     task_id: int
@@ -38,18 +32,18 @@ class Attempt:
 
     @property
     def cores(self) -> float:
-        """How many cores it takes."""
+        """The number of cores requested."""
         return weight_of(self.resources)[0]
 
     @property
     def memory(self) -> float:
-        """How much memory it takes, GiB; 0: not asked for."""
+        """The requested memory, GiB; 0 means that none was requested."""
         return weight_of(self.resources)[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all attempts of a workflow run have in common."""
+    """The settings shared by all attempts of a workflow run."""
 
     workflow_id: int
     workflow_run_id: int
@@ -60,11 +54,11 @@ class Surroundings:
     server_identity: str = ""
 
     def batch_token(self, batch_number: int) -> str:
-        """Return the token under which a batch is submitted as an array."""
+        """Return the token of a batch that is submitted as an array."""
         return f"{TOKEN_PREFIX}-{self.server_identity}-{self.workflow_id}-{batch_number}"
 
     def attempt_token(self, task_instance_id: int) -> str:
-        """Return the token under which an attempt is submitted alone."""
+        """Return the token of an attempt that is submitted individually."""
         return f"{TOKEN_PREFIX}-{self.server_identity}-{self.workflow_id}-a{task_instance_id}"
 
 
@@ -78,7 +72,7 @@ def attempts_of(batch: LaunchBatch) -> list[Attempt]:
 
 
 def attempt_of(adopted: LiveAttempt) -> Attempt:
-    """Return what is known of an attempt that an earlier distributor launched: not its command, but where it writes."""
+    """Return an adopted attempt. Its output files can be derived, but its command is not known."""
     return Attempt(
         adopted.task_instance_id,
         adopted.task_id,
@@ -91,8 +85,8 @@ def attempt_of(adopted: LiveAttempt) -> Attempt:
 
 
 def launch_of(attempt: Attempt, around: Surroundings) -> Launch:
-    """Return all that a direct cluster needs to run an attempt."""
-    stdout, stderr = output_files(attempt, around.log_folder)
+    """Return everything a direct cluster needs to run an attempt."""
+    stdout, stderr = outputs.output_files(attempt.resources, attempt.name, attempt.task_instance_id, around.log_folder)
     asked = attempt.resources
     return Launch(
         task_instance_id=attempt.task_instance_id,
@@ -117,41 +111,21 @@ def _identity(attempt: Attempt, around: Surroundings) -> dict[str, str]:
         "JOBMON_WORKFLOW_RUN_ID": str(around.workflow_run_id),
         "JOBMON_TASK_NAME": attempt.name,
         "JOBMON_ATTEMPT": str(attempt.number),
+        "JOBMON_SERVER_IDENTITY": around.server_identity,
     }
-
-
-def shell_words(shell: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words before the command: a shell given by its name alone gets "-c"."""
-    words = _split(shell) if isinstance(shell, str) else tuple(shell)
-    return words if len(words) > 1 else (*words, "-c")
-
-
-@lru_cache(maxsize=SHELLS_REMEMBERED_MAX)
-def _split(shell: str) -> tuple[str, ...]:
-    return tuple(shlex.split(shell))
-
-
-def output_files(attempt: Attempt, log_folder: str) -> tuple[str, str]:
-    """Return the paths for stdout and stderr: one file for both unless both folders are asked for."""
-    stdout, stderr = attempt.resources.get("stdout"), attempt.resources.get("stderr")
-    stem = f"{attempt.name.replace('/', '_')[:FILE_NAME_CHARACTERS_MAX]}.{attempt.task_instance_id}"
-    if stdout and stderr:
-        return f"{stdout}/{stem}.out", f"{stderr}/{stem}.err"
-    folder = stdout or stderr or f"{log_folder}/{attempt.task_instance_id // LOG_SHARD_SIZE}"
-    return f"{folder}/{stem}.log", f"{folder}/{stem}.log"
 
 
 def report_of(
     ending: Exit, *, host: str, launch: Launch | None = None, tail: str = "", kill_cause: Cause | None = None
 ) -> Report:
-    """Say what became of an attempt.
+    """Return the report on a command that exited, was lost, or was never started.
 
     Args:
-        ending: how its command ended.
-        host: where it ran.
-        launch: what was launched; None: by an earlier distributor.
+        ending: outcome of the command, as reported by the cluster.
+        host: host on which it ran.
+        launch: what was launched; None if an earlier distributor launched the attempt.
         tail: last part of its output.
-        kill_cause: why it was to be killed; None: it was not.
+        kill_cause: why termination was requested; None if it was not.
     """
     status, cause, error = _verdict(ending, tail, kill_cause)
     ran = ending.not_started is None and ending.lost is None
@@ -165,10 +139,10 @@ def report_of(
         exit_code=ending.exit_code,
         signal=ending.signal,
         cause=cause,
-        error=error,
+        error=storable(error) if error else None,
         log_tail=tail or None,
-        stdout=launch.stdout if launch is not None else None,
-        stderr=launch.stderr if launch is not None else None,
+        stdout=storable(launch.stdout) if launch is not None else None,
+        stderr=storable(launch.stderr) if launch is not None else None,
         wallclock_seconds=max(0.0, ending.ended_at - ending.started_at) if ran else None,
         cpu_seconds=ending.cpu_seconds,
         max_rss_bytes=ending.max_rss_bytes,
@@ -177,97 +151,93 @@ def report_of(
     )
 
 
+#: The year 9990: later times reported by a cluster are invalid.
+TIME_SECONDS_MAX: Final = 253_086_681_600.0
+
+
 def moment(seconds: float) -> datetime | None:
-    """Return a time of day from seconds since the epoch; 0: not known."""
-    return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
+    """Convert seconds since the epoch to a time of day; return None for 0 or a time out of range."""
+    return datetime.fromtimestamp(seconds, UTC) if 0 < seconds < TIME_SECONDS_MAX else None
 
 
-#: Where a plug-in names no cause.
+#: Causes for statuses that a plug-in reports without a cause.
 _REMOTE_CAUSES: Final = {TaskInstanceStatus.UNKNOWN_ERROR: Cause.WORKER_LOST}
 _Verdict = tuple[TaskInstanceStatus, Cause | None, str | None]
 
 
 def _verdict(ending: Exit, tail: str, kill_cause: Cause | None) -> _Verdict:
-    if ending.exit_code == _ENDS_WELL and not ending.killed and ending.memory_limit_bytes is None:
-        return TaskInstanceStatus.DONE, None, None
-    if kill_cause is not None:
-        return TaskInstanceStatus.ERROR, kill_cause, f"{kill_cause.value}: {ending_in_words(ending)}"
-    status, cause = _status_and_cause(ending)
-    error = ending_in_words(ending)
-    last = last_line(tail)
-    return status, cause, f"{error}: {last}" if last else error
+    last = outputs.last_line(tail)
+    if ending.lost is not None or ending.not_started is not None:
+        words = ending.lost if ending.lost is not None else f"not started: {ending.not_started}"
+        if kill_cause is not None:
+            return TaskInstanceStatus.ERROR, kill_cause, f"{kill_cause.value}: {words}"
+        return *_unstarted(ending), f"{words}: {last}" if last else words
+    status, cause, error = outcome.judge(
+        ending.exit_code,
+        ending.signal,
+        _cause_of(ending, kill_cause),
+        ending.ended_at - ending.started_at,
+        last,
+        ending.memory_limit_bytes,
+        ending.max_rss_bytes,
+    )
+    return TaskInstanceStatus(status), None if cause is None else Cause(cause), error
 
 
-def _status_and_cause(ending: Exit) -> tuple[TaskInstanceStatus, Cause]:
+def _unstarted(ending: Exit) -> tuple[TaskInstanceStatus, Cause]:
     if ending.lost is not None:
         return TaskInstanceStatus.UNKNOWN_ERROR, Cause.WORKER_LOST if ending.recalled else Cause.SUPERVISOR_LOST
-    if ending.not_started is not None:
-        return TaskInstanceStatus.ERROR, Cause.COMMAND_NOT_STARTED
+    return TaskInstanceStatus.ERROR, Cause.COMMAND_NOT_STARTED
+
+
+def _cause_of(ending: Exit, kill_cause: Cause | None) -> str | None:
+    """Return why a command was terminated; None if it exited by itself before the request took effect."""
+    if not ending.killed and ending.memory_limit_bytes is None and (ending.exit_code == 0 or kill_cause is None):
+        return None
+    if kill_cause is not None:
+        return kill_cause.value
     if ending.timed_out:
-        return TaskInstanceStatus.RESOURCE_ERROR, Cause.OUT_OF_TIME
-    if ending.memory_limit_bytes is not None:
-        return TaskInstanceStatus.RESOURCE_ERROR, Cause.OUT_OF_MEMORY
-    if ending.killed:
-        return TaskInstanceStatus.ERROR, Cause.KILLED
-    return TaskInstanceStatus.ERROR, Cause.SIGNAL if ending.signal is not None else Cause.EXIT_CODE
-
-
-def ending_in_words(ending: Exit) -> str:
-    """Say how a command ended, without its output."""
-    if ending.lost is not None:
-        return ending.lost
-    if ending.not_started is not None:
-        return f"not started: {ending.not_started}"
-    if ending.timed_out:
-        return f"out of time after {ending.ended_at - ending.started_at:.1f} s"
-    if ending.memory_limit_bytes is not None:
-        return _want_of_memory(ending.memory_limit_bytes, ending.max_rss_bytes)
-    if ending.signal is not None:
-        return f"killed by signal {ending.signal} ({signal_name(ending.signal)})"
-    return f"exit code {ending.exit_code}"
-
-
-def _want_of_memory(limit: int, used: int | None) -> str:
-    if used is None or used <= limit:  # a cgroup gave it no more
-        return f"out of memory: it needed more than the {limit / GIB:.3f} GiB that it had asked for"
-    return f"out of memory: it used {used / GIB:.3f} GiB, and had asked for {limit / GIB:.3f} GiB"
-
-
-def signal_name(number: int) -> str:
-    """Return a signal's name, or its number where it has none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def last_line(tail: str) -> str:
-    """Return the last line of an output that is not empty, cut to a bearable length."""
-    lines = tail.rstrip().rsplit("\n", 1)
-    return lines[-1].strip()[:ERROR_LINE_CHARACTERS_MAX]
-
-
-def tail_text(content: bytes) -> str:
-    """Return the end of an output as text; what is not UTF-8 is replaced, NUL bytes too (databases refuse them)."""
-    return content[-LOG_TAIL_BYTES_MAX:].decode("utf-8", errors="replace").replace("\0", "\ufffd")
+        return outcome.OUT_OF_TIME
+    return outcome.OUT_OF_MEMORY if ending.memory_limit_bytes is not None else outcome.KILLED
 
 
 def killed_report(task_instance_id: int, cause: Cause) -> Report:
-    """Say that an attempt ended before its command was started, because it was to be killed."""
-    error = f"{cause.value}: before it was started"
+    """Return the report on an attempt that was cancelled before its command started."""
+    error = f"{cause.value}: cancelled before it started"
     return Report(task_instance_id=task_instance_id, status=TaskInstanceStatus.ERROR, cause=cause, error=error)
+
+
+def of_location(report: Report, *, is_known: bool) -> Report:
+    """Return the report on an attempt that could not start because of a location fault.
+
+    Args:
+        report: the report as it would be if the task itself were at fault.
+        is_known: True if the attempt was retried here for as long as allowed: its task then fails. False if an
+            earlier distributor launched it: it is queued again without being charged.
+    """
+    if is_known:
+        return replace(report, status=TaskInstanceStatus.ERROR_FATAL)
+    return lost_report(report.task_instance_id, Cause.WORKER_LOST, report.error or UNSTARTED)
+
+
+def of_culprit(report: Report) -> Report:
+    """Return the report on an attempt whose command killed the process that ran it."""
+    cause = Cause.KILLED_ITS_PARENT
+    return replace(report, status=TaskInstanceStatus.ERROR, cause=cause, error=suspects.ERROR)
 
 
 def remote_report(
     task_instance_id: int, distributor_id: str, ending: RemoteExit, kill_cause: Cause | None = None
 ) -> Report:
-    """Say what became of an attempt from what its cluster says of the job. When it started only its worker can tell.
+    """Return the report on an attempt, based on what its cluster knows about the job.
+
+    The report has no start time: only the worker knows when the command started.
 
     Args:
         task_instance_id: the attempt.
-        distributor_id: its job.
+        distributor_id: id of its job on the cluster.
         ending: how the job ended.
-        kill_cause: why it was to be killed; None: it was not.
+        kill_cause: why termination was requested; None if it was not.
     """
     status, cause, error = ending.status, ending.cause or _REMOTE_CAUSES.get(ending.status), ending.message
     if kill_cause is not None:
@@ -283,23 +253,24 @@ def remote_report(
         exit_code=ending.exit_code,
         signal=ending.signal,
         cause=cause,
-        error=error or None,
+        error=storable(error) if error else None,
         wallclock_seconds=ending.wallclock_seconds,
         cpu_seconds=ending.cpu_seconds,
         max_rss_bytes=ending.max_rss_bytes,
+        of_job=True,
     )
 
 
 def lost_report(task_instance_id: int, cause: Cause, error: str) -> Report:
-    """Say that nobody knows what became of an attempt; its task is not charged."""
+    """Return the report on an attempt whose outcome is unknown; its task is not charged."""
     status = TaskInstanceStatus.UNKNOWN_ERROR
     return Report(task_instance_id=task_instance_id, status=status, cause=cause, error=error)
 
 
 def unsubmitted_report(task_instance_id: int) -> Report:
-    """Say that an earlier distributor ended before it told of a submission; its task is not charged.
+    """Return the report on an attempt whose submission an earlier distributor never confirmed; its task is not charged.
 
-    Should the submission have happened all the same and its worker be at work by now, this report counts as late.
+    If the submission did happen and its worker is already running, the server ignores this report as late.
     """
     return Report(
         task_instance_id=task_instance_id,

@@ -1,8 +1,8 @@
-"""One classic cluster: what is to be done there, what it says, and what follows from both.
+"""One classic cluster: the pending calls to it, its answers, and the consequences of both.
 
-Two things go on at once, off the loop: *rounds*, which submit, look up, terminate and ask, one at a time; and, where
-the plug-in can look at all jobs at once, *watching*, whose views the rounds are asked from. Workers tell the server how
-their commands end, so looking is for what no worker tells: that is why it need not be often.
+Two activities run concurrently, off the event loop. *Rounds* submit, look up, terminate and poll, one at a time. Where
+the plug-in can list all jobs at once, *watching* provides the views from which rounds are answered. Workers report
+outcomes to the server directly, so polling covers only what no worker reports and can be infrequent.
 """
 
 from __future__ import annotations
@@ -14,50 +14,62 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
-from jobmon.core.wire.launching import LaunchBatch, Report
+from jobmon.core.wire.launching import LaunchProblem, Report
+from jobmon.distributor.incidents import UNHEARD_SECONDS, Incidents
 from jobmon.distributor.pace import SUBMITTED_SECONDS, Backoff, Pace
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.rounds import Errand, News, Rounds
+from jobmon.distributor.submissions import PATIENCE_SECONDS, Submission, SubmissionQueue
 from jobmon.distributor.watching import InThread, Sight, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jobmon.core.clock import Clock
     from jobmon.core.cluster_protocol import ClusterDistributor
+    from jobmon.core.wire.launching import LaunchBatch
     from jobmon.distributor.gateway import Gateway
     from jobmon.distributor.holdings import Doubt
     from jobmon.distributor.spools import Spools
     from jobmon.distributor.state import DistributorState
 
 logger = logging.getLogger(__name__)
-#: So long a cluster may be without news of a job that it no longer holds.
+#: How long the outcome of a job that the cluster no longer lists may remain unknown.
 EXIT_UNKNOWN_SECONDS: Final = 120.0
-#: So long it may be without news of one that was to be ended.
+#: The same for a job that was to be terminated.
 KILLED_SECONDS: Final = 4.0
-#: So long the report of a worker whose job ended well may be under way.
+#: How long to wait for the worker's report after its job exited successfully.
 UNREPORTED_SECONDS: Final = 60.0
-#: Packed jobs tell the server themselves when they begin and end; if they cannot even begin, that is seen after this.
+#: Packed jobs report start and exit to the server; a job that cannot start is detected after this long.
 PACKED_SECONDS: Final = 5.0
-#: What ended before a look may be told so much later; so much earlier endings are asked for.
+#: Accounting may lag by this much, so each poll includes jobs that ended this long before it.
 OVERLAP_SECONDS: Final = 600.0
-#: Why attempts wait is told at most so often, of so many.
+#: Minimum interval between reports of pending reasons, and the maximum number per report.
 PENDING_SECONDS: Final = 30.0
 PENDING_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watching:
-    """How a cluster is watched: at least every so many seconds, with at most so many calls per minute, by whom."""
+    """How a cluster is polled.
+
+    `interval`: longest time between two polls, seconds. `calls_per_minute`: maximum number of calls. `holder`: name of
+    this distributor. `patience`: how long a submission that fails for an unknown reason is retried, seconds.
+    `server`: address of the server as given to jobs. `unheard`: how long a job runs before checking that its worker
+    reached the server, seconds.
+    """
 
     interval: float = 10.0
     calls_per_minute: float = 60.0
     holder: str = ""
+    patience: float = PATIENCE_SECONDS
+    server: str = ""
+    unheard: float = UNHEARD_SECONDS
 
 
 @dataclass(slots=True)
 class _Unsettled:
-    """Attempts that the cluster no longer holds: since when nothing is known, or only that the job ended well."""
+    """Attempts the cluster no longer lists, by the time their outcome became unknown or unreported."""
 
     missing: dict[int, float] = field(default_factory=dict)
     unreported: dict[int, float] = field(default_factory=dict)
@@ -68,17 +80,17 @@ class _Unsettled:
 
 
 class ClassicCluster:
-    """What a distributor does with one classic cluster.
+    """Manage one classic cluster for a distributor.
 
     Args:
-        adapter: its plug-in.
-        state: the distributor's memory.
-        rounds: does what takes time.
-        watching: how it is watched.
-        gateway: the door to the server, for what is shared with other distributors.
-        clock: the time.
-        spools: where workers keep reports that they could not deliver.
-        in_thread: runs something while the loop goes on.
+        adapter: the cluster's plug-in.
+        state: the distributor's state.
+        rounds: performs the blocking calls.
+        watching: how the cluster is polled.
+        gateway: interface to the server, for what is shared with other distributors.
+        clock: source of time.
+        spools: reports that workers could not deliver.
+        in_thread: runs a function without blocking the event loop.
     """
 
     def __init__(
@@ -104,9 +116,12 @@ class ClassicCluster:
             Watch(adapter, gateway, watching.holder, self._pace, clock, in_thread) if adapter.shares_watch else None
         )
         self._backoff = Backoff()
-        self._batches: list[LaunchBatch] = []
+        self._queue = SubmissionQueue(watching.patience)
+        self._incidents = Incidents(watching.server, watching.unheard)
         self._doubts: list[Doubt] = []
+        self._unheard: list[int] = []  # attempts about which the server is being asked
         self._packed_doubts: list[int] = []
+        self._packed_lost: dict[int, tuple[Submission, str]] = {}
         self._kill: list[str] = []
         self._triage: set[int] = set()
         self._submitted_at: dict[int, float] = {}
@@ -114,7 +129,7 @@ class ClassicCluster:
         self._spooled: set[int] = set()
         self._round: asyncio.Task[News] | None = None
         self._look: asyncio.Task[Sight] | None = None
-        self._ends_jobs = False  # the round does
+        self._ends_jobs = False  # whether the current round terminates jobs
         self._sight: Sight | None = None
         self._asked: Sight | None = None
         self._look_at = 0.0
@@ -122,45 +137,49 @@ class ClassicCluster:
         self._told_pending: dict[int, str] = {}
         self._pending_at = 0.0
         self._problem_since: float | None = None
+        self._told_hold_up = ""
         self._attempts = 0
 
-    # -- what is to be done ------------------------------------------------------------------------------------
+    # -- pending work ------------------------------------------------------------------------------------------
 
     def submit(self, batches: Iterable[LaunchBatch]) -> None:
-        """Submit these in the next round."""
-        self._batches += batches
+        """Submit batches in the next round."""
+        self._queue.add(batches, self._clock.monotonic())
 
     def find(self, doubts: Iterable[Doubt]) -> None:
-        """Look these up in the next round."""
+        """Look up unconfirmed submissions in the next round."""
         self._doubts += doubts
 
     def find_packed(self, numbers: Iterable[int]) -> None:
-        """Look these packed batches up in the next round."""
+        """Look up packed batches in the next round."""
         self._packed_doubts += numbers
 
     def terminate(self, distributor_ids: Iterable[str]) -> None:
-        """End these in the next round."""
+        """Terminate jobs in the next round."""
         self._kill += distributor_ids
         self._pace.hurry()
 
     def triage(self, attempts: Iterable[int]) -> None:
-        """Find out how these stand."""
+        """Determine the status of attempts whose heartbeat is overdue."""
         self._triage.update(attempts)
         self._pace.urge()
 
     def adopted(self) -> None:
-        """Attempts were taken over: how they stand is not known."""
+        """Poll soon after attempts were adopted, because their status is unknown."""
         if self._state.classic(self.name):
             self._pace.urge()
 
     def acknowledge(self, ended: Iterable[int]) -> None:
-        """The server has recorded how these ended."""
+        """Delete the kept reports of attempts whose outcome the server has recorded."""
         if settled := self._spooled.intersection(ended):
             self._spools.remove(settled)
             self._spooled -= settled
 
     def forget(self, ended: Iterable[int]) -> None:
-        """The server knows how these ended."""
+        """Drop attempts whose outcome the server knows."""
+        ended = list(ended)
+        self._queue.exited(len(ended))
+        self._incidents.forget(ended)
         for identity in ended:
             self._unsettled.forget(identity)
             self._triage.discard(identity)
@@ -168,25 +187,49 @@ class ClassicCluster:
             self._told_pending.pop(identity, None)
 
     def alive(self) -> list[int]:
-        """Return the attempts that live, as far as anybody knows; while a cluster does not answer, all that did."""
+        """Return the attempts believed to be alive; while a cluster does not respond, all that were alive."""
         gone = self._unsettled
         held = self._state.classic(self.name).values()
         return [one for one in held if one not in gone.missing and one not in gone.unreported]
 
     @property
     def is_terminating(self) -> bool:
-        """Whether something is still to be ended, or is being ended just now, by a cluster that answers."""
+        """Whether jobs remain to be terminated, or are being terminated, on a cluster that responds."""
         return (bool(self._kill) and not self._backoff.is_failing) or (self._round is not None and self._ends_jobs)
 
     @property
     def wants_endings(self) -> bool:
-        """Whether workers may have told the server of endings that are waited for here."""
-        return bool(self._unsettled.unreported)
+        """Whether outcomes that workers may have reported to the server are awaited here, or would free up capacity."""
+        return bool(self._unsettled.unreported) or self._queue.is_full
 
-    # -- life --------------------------------------------------------------------------------------------------
+    # -- workers that have not been heard from -----------------------------------------------------------------
+
+    def unheard(self) -> list[int]:
+        """Return running attempts and packed jobs whose worker has not been heard from, if it is time to ask."""
+        return self._incidents.unheard(self._clock.monotonic())
+
+    @property
+    def ask_unheard_at(self) -> float | None:
+        """When to ask the server about such jobs (monotonic seconds); None if there are none."""
+        return self._incidents.due()
+
+    def ask_unheard(self, asked: Sequence[int]) -> None:
+        """Record that the server is being asked about these attempts and packed jobs."""
+        self._unheard = list(asked)
+        self._incidents.asked(self._clock.monotonic())
+
+    def take_heard(self, attempts: Iterable[int], jobs: Iterable[str]) -> None:
+        """Process the server's answer: the attempts and jobs whose worker has contacted it."""
+        held = self._state.classic(self.name)
+        heard = [*attempts, *(held[one] for one in jobs if one in held)]
+        silent = self._incidents.answered(self._unheard, heard, self._clock.monotonic())
+        self._unheard = []
+        self._state.note_pending({one: why for one, why in silent.items() if not is_job(one)})
+
+    # -- life cycle --------------------------------------------------------------------------------------------
 
     def advance(self) -> tuple[list[asyncio.Task[Any]], list[float]]:
-        """Take in what ended and begin what is due; return what was begun, and when something is due."""
+        """Process finished work and start what is due; return the started tasks and the times of the next due work."""
         now = self._clock.monotonic()
         if self._round is not None and self._round.done():
             news, self._round = self._round.result(), None
@@ -203,7 +246,7 @@ class ClassicCluster:
         return begun, due
 
     def leave(self) -> list[asyncio.Task[Any]]:
-        """Say what was asked of the cluster; drop what is under way and return it."""
+        """Log the calls made to the cluster, cancel pending tasks, and return them."""
         tasks: list[asyncio.Task[Any]] = [task for task in (self._round, self._look) if task is not None]
         for task in tasks:
             task.cancel()
@@ -223,22 +266,26 @@ class ClassicCluster:
         begun.append(self._look)
 
     def _wanted_since(self) -> float:
-        """Return from when on endings are wanted: since the last view, or since what was taken over was handed out."""
+        """Return since when exits are needed: since the last view, or since the oldest adopted attempt was launched."""
         adopted = self._state.adopted_since(self.name)
         since = self._covered_until or min(adopted or self._clock.now().timestamp(), self._clock.now().timestamp())
         return max(0.0, since - OVERLAP_SECONDS)
 
     def _begin_round(self, now: float, begun: list[asyncio.Task[Any]], due: list[float]) -> None:
         errand = Errand()
-        if self._batches or self._kill or self._doubts or self._packed_doubts:
+        if self._queue and (unwanted := self._state.unwanted(self._queue.attempts())):
+            self._state.withdrawn(self._queue.drop(unwanted))
+        if self._kill or self._doubts or self._packed_doubts:
             if now >= self._backoff.until:
-                errand.batches, errand.doubts, errand.kill = self._batches, self._doubts, self._kill
-                errand.packed_doubts = self._packed_doubts
-                self._batches, self._doubts, self._kill, self._packed_doubts = [], [], [], []
+                errand.doubts, errand.kill, errand.packed_doubts = self._doubts, self._kill, self._packed_doubts
+                self._doubts, self._kill, self._packed_doubts = [], [], []
             else:
                 due.append(self._backoff.until)
+        errand.submissions = self._queue.take(now)
+        if (next_try := self._queue.due()) is not None:
+            due.append(next_try)
         self._add_questions(errand, now, due)
-        if errand.batches or errand.doubts or errand.packed_doubts or errand.kill or errand.ask is not None:
+        if errand.submissions or errand.doubts or errand.packed_doubts or errand.kill or errand.ask is not None:
             self._ends_jobs = bool(errand.kill)
             self._round = asyncio.create_task(self._run(errand))
             begun.append(self._round)
@@ -248,6 +295,8 @@ class ClassicCluster:
         if not held:
             self._sight = None
             return
+        if self._state.outbox.is_full:
+            return  # reports must be delivered first; the server's response wakes us
         if self._watch is None:
             if now < self._pace.due:
                 due.append(self._pace.due)
@@ -261,14 +310,14 @@ class ClassicCluster:
         errand.ask = self._known_at(self._asked.began_at, held)
 
     def _known_at(self, at: float, held: Mapping[str, int]) -> dict[str, int]:
-        """Return what was submitted before a look began: nothing else can be in the view."""
+        """Return the jobs submitted before a poll began; a view cannot contain later ones."""
         submitted_at = self._submitted_at
         return {one: identity for one, identity in held.items() if submitted_at.get(identity, 0.0) <= at}
 
     async def _run(self, errand: Errand) -> News:
         return await self._in_thread(self._rounds.work, errand)
 
-    # -- what came of it ---------------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------------------
 
     def _take_sight(self, sight: Sight, now: float) -> None:
         self._look_at = sight.retry
@@ -277,17 +326,49 @@ class ClassicCluster:
         self._note_problem(sight.problem, now)
 
     def _note_problem(self, problem: str, now: float) -> None:
-        """Say once that the cluster does not answer, and once that it does."""
+        """Log once that the cluster stopped responding, and once that it recovered."""
         if problem and self._problem_since is None:
             self._problem_since = now
-            logger.warning("Cluster %s is asked in vain; it will be asked again and again. %s", self.name, problem)
+            logger.warning("Cluster %s is not responding; retrying. %s", self.name, problem)
         elif not problem and self._problem_since is not None and not self._is_failing:
-            logger.warning("Cluster %s answers again, after %.0f s.", self.name, now - self._problem_since)
+            logger.warning("Cluster %s is responding again, after %.0f s.", self.name, now - self._problem_since)
             self._problem_since = None
 
     @property
     def _is_failing(self) -> bool:
         return self._backoff.is_failing or self._pace.backoff.is_failing
+
+    def _note_hold_up(self) -> None:
+        """Log once why attempts are waiting to be submitted, and once that they no longer are."""
+        if self._queue.is_away:
+            return  # already logged for the cluster as a whole
+        found = self._queue.hold_up()
+        text = "" if found is None else found.text
+        if text == self._told_hold_up:
+            return
+        if found is not None:
+            pause = max(0.0, found.next_at - self._clock.monotonic())
+            logger.warning(
+                "Cluster %s: %d attempts are waiting to be submitted; next try in %.0f s. %s",
+                self.name, found.waiting, pause, text,
+            )  # fmt: skip
+        else:
+            logger.warning("Cluster %s accepts submissions again.", self.name)
+        self._told_hold_up = text
+
+    def problem(self) -> LaunchProblem | None:
+        """Return why attempts cannot be submitted or started, for the server; None if nothing prevents it."""
+        now = self._clock.monotonic()
+        found, incidents = self._queue.hold_up(), self._incidents.problem(now)
+        if found is None or (incidents is not None and incidents.waiting):
+            return incidents
+        return LaunchProblem(
+            text=found.text,
+            since_seconds=max(0.0, now - found.since),
+            tried_seconds=max(0.0, now - found.tried_at),
+            next_seconds=max(0.0, found.next_at - now),
+            waiting=found.waiting,
+        )
 
     def _take_in(self, news: News, now: float) -> None:
         self._take_submissions(news, now)
@@ -306,6 +387,8 @@ class ClassicCluster:
             self._take_answers(news, now)
 
     def _take_submissions(self, news: News, now: float) -> None:
+        self._queue.put_back(news.untried)
+        self._queue.accepted(news.accepted, now)
         if news.submitted:
             self._attempts += len(news.submitted)
             self._submitted_at.update(dict.fromkeys(news.submitted, now))
@@ -314,7 +397,24 @@ class ClassicCluster:
         self._take_packed(news, now)
         for identities, reason in news.refused:
             self._state.refused(identities, reason)
-        self._state.unsubmitted(news.not_found)
+        for submission, kind, text in news.set_back:
+            overdue = self._queue.set_back(submission, kind, text, now)
+            self._state.refused([one for each in overdue for one in each.batch.task_instance_ids], text)
+        self._take_not_found(news.not_found, now)
+        if news.unanswered:
+            self._queue.no_answer(news.unanswered, now)
+        self._queue.round_over(now, is_away=bool(news.unanswered))
+        self._note_hold_up()
+
+    def _take_not_found(self, doubts: Sequence[Doubt], now: float) -> None:
+        """Requeue attempts that the cluster does not have, or reject them if the plug-in has failed for too long."""
+        reasons = {doubt.key: doubt.reason for doubt in doubts if doubt.reason}
+        is_patient = {key: self._queue.lost(key, reason, now) for key, reason in reasons.items()}
+        for doubt in doubts:
+            if doubt.reason and not is_patient[doubt.key]:
+                self._state.refused([doubt.task_instance_id], doubt.reason)
+            else:
+                self._state.unsubmitted([doubt.task_instance_id])
 
     def _take_packed(self, news: News, now: float) -> None:
         for batch, ids in news.packed:
@@ -324,25 +424,29 @@ class ClassicCluster:
             else:
                 self._state.packed_submitted(batch, ids)
                 self._pace.hurry(PACKED_SECONDS)
+        self._packed_lost.update(news.packed_lost)
         for number, ids in news.packed_found.items():
+            submission, reason = self._packed_lost.pop(number, (None, ""))
+            if submission is not None and not ids and not self._queue.lost(submission.key, reason, now):
+                self._state.refused(submission.batch.task_instance_ids, reason)
             self._state.packed_found(number, ids)
         self._packed_doubts += news.packed_doubts
         jobs = self._state.classic(self.name)
         self._submitted_at.update({jobs[one]: now for _, ids in news.packed for one in ids if one in jobs})
 
     def _take_failures(self, news: News, now: float) -> None:
-        """What could not be done is done later, first."""
-        if not news.problem:
-            if news.has_acted:
-                self._backoff.succeeded()
-                self._note_problem("", now)
-            return
-        pause = self._backoff.failed(now)
-        logger.info("Cluster %s: trying again in %.0f s. %s", self.name, pause, news.problem)
-        self._note_problem(news.problem, now)
-        self._batches = [*news.postponed, *self._batches]
+        """Keep failed actions; the next round performs them first."""
         self._doubts = [*news.doubts, *self._doubts]
         self._kill = [*news.not_killed, *self._kill]
+        if news.problem:
+            pause = self._backoff.failed(now)
+            logger.info("Cluster %s: retrying in %.0f s. %s", self.name, pause, news.problem)
+        elif news.has_acted:
+            self._backoff.succeeded()
+        if news.problem or news.unanswered:
+            self._note_problem(news.problem or news.unanswered, now)
+        elif news.has_acted or news.accepted:
+            self._note_problem("", now)
 
     def _take_answers(self, news: News, now: float) -> None:
         if not news.is_asked:
@@ -355,6 +459,7 @@ class ClassicCluster:
             self._note_problem("", now)
         elif asked.since <= self._wanted_since():
             self._covered_until = self._clock.now().timestamp() - (now - asked.began_at)
+        self._incidents.saw_running(news.running, now)
         for identity in news.alive:
             self._unsettled.forget(identity)
         for identity, ending in news.gone.items():
@@ -365,22 +470,22 @@ class ClassicCluster:
         self._tell_pending(news.pending, now)
 
     def _settle(self, identity: int, ending: RemoteExit | None, now: float) -> None:
-        """Say how an attempt ended that the cluster no longer holds, unless somebody may yet know better."""
+        """Report the outcome of an attempt that the cluster no longer lists, unless a better source may still do so."""
         if self._state.is_being_killed(identity):
             self._settle_killed(identity, ending, now)
         elif ending is None and identity in self._triage:
-            self._lose(identity, "nobody knows how it ended")  # it has been silent for long already
+            self._lose(identity, "its outcome is unknown")  # its heartbeat has been overdue for long
         elif ending is None:
-            self._wait_for(self._unsettled.missing, identity, now, EXIT_UNKNOWN_SECONDS, "nobody knows how it ended")
+            self._wait_for(self._unsettled.missing, identity, now, EXIT_UNKNOWN_SECONDS, "its outcome is unknown")
         elif ending.status == TaskInstanceStatus.DONE and not is_job(identity):
             self._unsettled.missing.pop(identity, None)
-            why = "it ended well, but its worker never told how its command ended"
+            why = "the job exited successfully, but its worker never reported the outcome of the command"
             self._wait_for(self._unsettled.unreported, identity, now, UNREPORTED_SECONDS, why)
         else:
             self._end(identity, ending)
 
     def _settle_killed(self, identity: int, ending: RemoteExit | None, now: float) -> None:
-        """What it used is worth a moment; but what is cancelled before it starts may leave no trace at all."""
+        """Wait briefly for a killed job's usage; a job cancelled before it started may leave no record at all."""
         gone = RemoteExit(status=TaskInstanceStatus.ERROR)
         since = self._unsettled.missing.setdefault(identity, now)
         if ending is not None or now - since >= KILLED_SECONDS:
@@ -402,6 +507,8 @@ class ClassicCluster:
         )
 
     def _end(self, identity: int, ending: RemoteExit) -> None:
+        if not self._state.is_being_killed(identity):
+            self._incidents.cancelled(self._state.distributor_id_of(identity), ending, self._clock.monotonic())
         self.forget([identity])
         self._state.classic_ended(identity, ending)
 

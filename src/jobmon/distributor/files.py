@@ -1,4 +1,4 @@
-"""The output files of attempts: folders made before they are needed, the end of them read when they are complete."""
+"""Output files of attempts: create their folders in advance, and read the end of completed files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobmon.core.constants import LOG_TAIL_BYTES_MAX
-from jobmon.distributor.batch import LOG_SHARD_SIZE, tail_text
+from jobmon.agent import outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,14 +16,17 @@ if TYPE_CHECKING:
 
 
 class OutputFiles:
-    """Knows which folders exist, so that making sure costs nothing."""
+    """Output files of attempts. Remembers which folders exist, so that repeated checks cost nothing.
+
+    Folders that are removed later are recreated by the process that starts the commands.
+    """
 
     def __init__(self, log_folder: str) -> None:
-        self._log_folder = log_folder
+        self.log_folder = log_folder
         self._made: set[str] = set()
 
     def prepare(self, launches: Iterable[Launch]) -> None:
-        """Make the folders of output files. One that cannot be made becomes the attempt's error when it starts."""
+        """Create the folders of output files. If that fails, the attempt reports the error when it starts."""
         for launch in launches:
             for path in {launch.stdout, launch.stderr}:
                 folder = path.rpartition("/")[0]
@@ -33,30 +35,17 @@ class OutputFiles:
                         os.makedirs(folder, exist_ok=True)
                         self._made.add(folder)
 
+    def forget(self) -> None:
+        """Forget which folders exist; check them again before the next use."""
+        self._made.clear()
+
     def tail(self, launch: Launch | None, task_instance_id: int) -> str:
-        """Return the last part of an attempt's output; of two files the errors, unless there are none."""
+        """Return the last part of an attempt's output; of two files, stderr unless it is empty."""
         if launch is None:
-            return tail_text(_last_bytes(self._find(task_instance_id)))
-        content = _last_bytes(launch.stderr)
-        if not content and launch.stdout != launch.stderr:
-            content = _last_bytes(launch.stdout)
-        return tail_text(content)
+            return outputs.tail_text(outputs.last_bytes(self._find(task_instance_id)))
+        return outputs.tail_text(outputs.tail(launch.stdout, launch.stderr))
 
     def _find(self, task_instance_id: int) -> str:
-        """Return the file of an attempt that an earlier distributor launched; "": it is not where they usually lie."""
-        folder = Path(self._log_folder, str(task_instance_id // LOG_SHARD_SIZE))
+        """Return the log file of an attempt of an earlier distributor; "" if it is not in the default location."""
+        folder = Path(self.log_folder, str(task_instance_id // outputs.LOG_SHARD_SIZE))
         return str(next(folder.glob(f"*.{task_instance_id}.log"), ""))
-
-
-def _last_bytes(path: str) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        size = os.fstat(descriptor).st_size
-        return os.pread(descriptor, LOG_TAIL_BYTES_MAX, max(0, size - LOG_TAIL_BYTES_MAX)) if size else b""
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)

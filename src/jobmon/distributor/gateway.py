@@ -1,4 +1,4 @@
-"""The distributor's door to the server."""
+"""The distributor's interface to the server."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ if TYPE_CHECKING:
 
 
 class Gateway(Protocol):
-    """What the distributor asks of the server."""
+    """The requests that a distributor sends to the server."""
 
     async def register(self, request: DistributorRequest) -> DistributorResponse:
-        """Register, trying until the server answers."""
+        """Register; retry until the server responds."""
 
     async def sync(self, request: SyncRequest) -> SyncResponse:
-        """Report, take work, hear. Tried until the server answers; its key brings back work whose answer was lost."""
+        """Send reports, receive work and instructions; retry until the server responds. Its key recovers lost work."""
 
     async def watch(self, cluster_name: str, request: WatchRequest) -> WatchResponse:
-        """Ask whether to look at a cluster, or for what somebody else saw."""
+        """Ask whether to poll a cluster, or for the view of another distributor."""
 
     async def view(self, cluster_name: str, request: ViewRequest) -> ViewResponse:
-        """Say what a look at a cluster brought."""
+        """Upload the view of a cluster, or the reason why there is none."""
 
 
 class ServerGateway:
-    """The real door.
+    """The gateway to a real server.
 
     Args:
-        requester: sends.
+        requester: sends requests.
         session: an open session; the caller closes it.
         workflow_run_id: the run.
-        request_timeout: longest wait for an answer that is not held back, seconds.
+        request_timeout: longest wait for a response, in addition to the time of a long poll, seconds.
     """
 
     def __init__(self, requester: Requester, session: AnySession, workflow_run_id: int, request_timeout: float) -> None:

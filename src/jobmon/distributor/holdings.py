@@ -1,89 +1,128 @@
-"""What a distributor holds and waits with, cluster by cluster; and how much a cluster is handed. Pure."""
+"""Attempts that a distributor holds or has waiting, by cluster; and how many attempts a cluster is sent. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from jobmon.agent.suspects import Suspects
 from jobmon.core.cluster_protocol import Exit, Launch
 from jobmon.core.constants import Cause
 from jobmon.core.wire.launching import LaunchBatch
 from jobmon.distributor.batch import Attempt
 
-#: How many attempts a direct cluster is handed, running ones included, per slot.
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Cores' worth of attempts that a direct cluster is sent, including running ones, per slot.
 HAND_AHEAD_FACTOR: Final = 8
-#: Where commands are so short that this would not last for a while, more.
+#: A larger factor applies if commands are so short that this would not keep the cluster busy for long.
 HAND_AHEAD_FACTOR_MAX: Final = 64
 HAND_AHEAD_SECONDS: Final = 0.1
 _NEWEST_SHARE: Final = 0.1
-#: The batch number of attempts that can no longer be submitted as the array that the server made of them.
+#: Batch number of attempts that can no longer be submitted as the array that the server created.
 NO_ARRAY: Final = -1
 CLASSIC_WINDOW: Final = 10_000
+#: Maximum number of attempts of a direct cluster, regardless of how few cores each one takes.
+DIRECT_WINDOW_MAX: Final = 10_000
+#: The assumed cores of an attempt while nothing is known about the next attempts.
+CORES_OF_ONE: Final = 1.0
+CORES_MIN: Final = 0.001
 _FRACTION: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterLimits:
-    """What a cluster takes. Classic ones (not direct) have no slots: they queue by themselves."""
+    """The limits of a cluster. Classic clusters (not direct) have no slots: they have their own queue."""
 
     direct: bool
     slots: float = 0.0
     memory: float | None = None
     lookahead: int = 0
-    lookahead_factor: float = 0.0  # launches per slot, where the slots are granted and change
+    lookahead_factor: float = 0.0  # launches per slot, if the slots are granted and change
 
-    def window(self, mean_seconds: float) -> int:
-        """Return how many attempts it may be handed, running ones included, when commands take so long."""
-        if not self.direct:
-            return CLASSIC_WINDOW
+    def window_cores(self, mean_seconds: float) -> float:
+        """Return how many cores' worth of attempts a direct cluster may be sent if commands take this long."""
         factor = HAND_AHEAD_SECONDS / max(mean_seconds, HAND_AHEAD_SECONDS / HAND_AHEAD_FACTOR_MAX)
-        return max(1, int(self.slots * max(HAND_AHEAD_FACTOR, factor)))
+        return max(1.0, self.slots * max(HAND_AHEAD_FACTOR, factor))
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """An attempt that may have been submitted: as a step of its batch, or alone under a token of its own."""
+    """An unconfirmed submission: submitted as a step of its batch, or individually under its own token, or not at all.
+
+    `reason`: what went wrong, if the cluster responded. If the attempt is not found, others with the same `key` wait.
+    """
 
     task_instance_id: int
     batch_token: str
     step: int
     own_token: str
+    reason: str = ""
+    key: str = ""
 
 
 @dataclass(slots=True)
 class Cluster:
-    """What is waiting for a cluster here, and what it has."""
+    """The attempts that wait for a cluster or are with it."""
 
     limits: ClusterLimits
     waiting: deque[Attempt] = field(default_factory=deque)
     batches: deque[LaunchBatch] = field(default_factory=deque)
     doubts: list[Doubt] = field(default_factory=list)
-    jobs: dict[str, int] = field(default_factory=dict)  # of a classic one: distributor id -> attempt it holds
-    adopted_since: float | None = None  # when the oldest of them was handed out that was taken over
+    jobs: dict[str, int] = field(default_factory=dict)  # of a classic cluster: distributor id -> attempt
+    adopted_since: float | None = None  # when the oldest adopted attempt was launched
     count: int = 0  # waiting here or with the cluster
     cores: float = 0.0
     memory: float = 0.0
     mean_seconds: float = HAND_AHEAD_SECONDS
+    mean_cores: float = CORES_OF_ONE  # of the attempts received last
+    launches_max: int | None = None  # how many may be launched until this changes; None: all that fit
+    suspects: Suspects = field(default_factory=Suspects)
+    runs_alone: bool = False  # whether the running attempt excludes others
 
     def learn(self, seconds: float) -> None:
-        """Note how long a command took."""
+        """Update the mean duration with the duration of a command."""
         self.mean_seconds += _NEWEST_SHARE * (seconds - self.mean_seconds)
 
+    def handed_cores(self) -> float:
+        """Return how many cores' worth of attempts are waiting here or are with the cluster."""
+        return self.cores + sum(attempt.cores for attempt in self.waiting)
+
+    def room(self) -> int:
+        """Return how many more attempts may be received, assuming that they are like the present ones."""
+        if not self.limits.direct:
+            return max(0, CLASSIC_WINDOW - self.count)
+        handed = self.handed_cores()
+        mean = max(CORES_MIN, handed / self.count if self.count else self.mean_cores)
+        cores = self.limits.window_cores(self.mean_seconds) - handed
+        return max(0, min(DIRECT_WINDOW_MAX - self.count, int(cores / mean + _FRACTION)))
+
+    @property
+    def is_well_supplied(self) -> bool:
+        """Whether the cluster has at least half of the attempts it may be sent."""
+        if not self.limits.direct:
+            return self.count * 2 >= CLASSIC_WINDOW
+        return self.handed_cores() * 2 >= self.limits.window_cores(self.mean_seconds)
+
     def fits(self, attempt: Attempt) -> bool:
-        """Say whether the cluster takes one more now; one that is too large for it runs alone."""
+        """Return whether the attempt can start now. One that exceeds the cluster, or a suspect, runs alone."""
         if self.cores <= _FRACTION:
+            self.runs_alone = attempt.task_id in self.suspects
             return True
+        if self.runs_alone or attempt.task_id in self.suspects:
+            return False
         if self.cores + attempt.cores > self.limits.slots + self.limits.lookahead + _FRACTION:
             return False
         if self.limits.memory is None or self.limits.lookahead or not attempt.memory:
-            return True  # a cluster that looks ahead watches its memory itself
+            return True  # a cluster with lookahead checks its memory itself
         return self.memory + attempt.memory <= self.limits.memory + _FRACTION
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Cores of a cluster: in use, of use now, and needed by the command that is next (0: none waits)."""
+    """The cores of a cluster: in use, usable now, and needed by the next waiting command (0 if none waits)."""
 
     in_use: float
     wanted: float
@@ -99,26 +138,46 @@ class Held:
     cores: float = 0.0
     memory: float = 0.0
     launch: Launch | None = None
+    attempt: Attempt | None = None
     started_at: float | None = None
     told_running: bool = False
 
     @property
     def has_started(self) -> bool:
-        """Whether it runs, as far as is known; what was taken over does."""
+        """Whether the attempt is believed to be running; without a launch, it was adopted and is running."""
         return self.started_at is not None or self.launch is None
+
+
+def may_have_run(lost: Sequence[tuple[Attempt, bool]], slots: float) -> list[Attempt]:
+    """Return which attempts may have been running when the process that runs them died.
+
+    Attempts reported as started were running. Of the others, the first ones may have started just then.
+
+    Args:
+        lost: attempts in launch order, each with whether it is known to have started.
+        slots: how many cores' worth of commands run at once.
+    """
+    ran = [attempt for attempt, has_started in lost if has_started]
+    cores = 0.0
+    for attempt, has_started in lost:
+        if not has_started and cores < slots:
+            cores += attempt.cores
+            ran.append(attempt)
+    return ran
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An ending together with what was launched and why it was to be killed: all that its report is made of."""
+    """An exit together with its launch and the reason for its termination: everything a report needs."""
 
     ending: Exit
     launch: Launch | None
     kill_cause: Cause | None
+    has_killed_parent: bool = False
 
 
 def narrowed(given: LaunchBatch, wanted: set[int]) -> LaunchBatch:
-    """Return the batch with only these attempts, no longer as an array: the steps would not be the server's."""
+    """Return the batch reduced to these attempts. It is no longer an array: its steps would not match the server's."""
     if len(wanted) == len(given.task_instance_ids):
         return given
     keep = [index for index, one in enumerate(given.task_instance_ids) if one in wanted]

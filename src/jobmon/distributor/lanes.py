@@ -1,8 +1,8 @@
-"""The requests of a distributor that are open at the server.
+"""The open requests of a distributor at the server.
 
-*Polls* wait there for work, kills and doubts; *the report* carries what accumulated, one at a time. A *registration*
-takes the place of both: an answer that was lost may have held work, so whoever does not get one drops its requests and
-asks what the server thinks that it has. The gateway sends a request again under the same key before that.
+*Polls* wait there for work, kills and attempts to check; *the report* carries accumulated reports, one request at a
+time. A *registration* replaces both: a lost response may have contained work, so a distributor that misses a response
+drops its requests and asks which attempts the server believes it has. The gateway first retries with the same key.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ PAUSE_SECONDS_MAX: Final = 5.0
 
 
 class Lanes:
-    """All of them.
+    """Manage all open requests.
 
     Args:
-        gateway: the door to the server.
-        wake: is set when one was answered.
+        gateway: interface to the server.
+        wake: event that is set when a request is answered.
     """
 
     def __init__(self, gateway: Gateway, wake: asyncio.Event) -> None:
@@ -39,7 +39,7 @@ class Lanes:
 
     @property
     def is_registering(self) -> bool:
-        """Whether a registration is open, and nothing else."""
+        """Whether a registration is open; no other request is open then."""
         return self._registration is not None
 
     @property
@@ -47,10 +47,10 @@ class Lanes:
         """Whether a report is open."""
         return self._report is not None
 
-    # -- asking ------------------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------------------
 
     def unasked(self, capacity: Mapping[str, int]) -> dict[str, int]:
-        """Return the part of a capacity that no open poll asks for."""
+        """Return the part of a capacity that no open poll requests."""
         left = dict(capacity)
         for asked in self._polls.values():
             for name, count in asked.items():
@@ -58,7 +58,7 @@ class Lanes:
         return {name: count for name, count in left.items() if count > 0}
 
     def is_poll_wanted(self, unasked: Mapping[str, int]) -> bool:
-        """One is always open; another when it would ask for as much again (so that there are never many)."""
+        """Return whether to open a poll: one is always open, another only if it requests as much again."""
         if not self._polls:
             return True
         if self._report is not None or len(self._polls) >= POLLS_MAX:
@@ -73,7 +73,7 @@ class Lanes:
         self._polls[self._send(request)] = request.capacity
 
     def report(self, request: SyncRequest) -> None:
-        """Send reports; none may be open."""
+        """Send reports; no other report may be open."""
         self._report = self._send(request)
 
     def _send(self, request: SyncRequest) -> asyncio.Task[SyncResponse]:
@@ -82,7 +82,7 @@ class Lanes:
         return task
 
     def register(self, request: DistributorRequest) -> bool:
-        """Drop what is open and register, a while after the last time; return whether a report was dropped."""
+        """Drop open requests and register, with a growing delay; return whether a report was dropped."""
         for task in (*self._polls, self._report):
             if task is not None:
                 task.cancel()
@@ -99,13 +99,13 @@ class Lanes:
 
     def _answered(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
-            task.exception()  # seen here also when the task was dropped meanwhile
+            task.exception()  # retrieve the exception even if the task was dropped meanwhile
         self._wake.set()
 
-    # -- answers -----------------------------------------------------------------------------------------------
+    # -- responses ---------------------------------------------------------------------------------------------
 
     def take_registration(self) -> asyncio.Task[DistributorResponse] | None:
-        """Return the registration that was answered."""
+        """Return the registration if it was answered."""
         task = self._registration
         if task is None or not task.done():
             return None
@@ -113,14 +113,14 @@ class Lanes:
         return task
 
     def take_poll(self) -> asyncio.Task[SyncResponse] | None:
-        """Return a poll that was answered."""
+        """Return a poll that was answered, or None."""
         task = next((task for task in self._polls if task.done()), None)
         if task is not None:
             del self._polls[task]
         return task
 
     def take_report(self) -> asyncio.Task[SyncResponse] | None:
-        """Return the report that was answered."""
+        """Return the report if it was answered."""
         task = self._report
         if task is None or not task.done():
             return None
@@ -128,11 +128,11 @@ class Lanes:
         return task
 
     def answered_well(self) -> None:
-        """The server can be spoken to: the next registration need not wait."""
+        """Reset the delay of the next registration, because the server responds."""
         self._pause = 0.0
 
     async def hang_up(self) -> None:
-        """Drop all."""
+        """Cancel all requests."""
         tasks = [task for task in (*self._polls, self._report, self._registration) if task is not None]
         for task in tasks:
             task.cancel()

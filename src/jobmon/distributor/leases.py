@@ -1,15 +1,17 @@
-"""Cores that this workflow shares with others: what the server granted, what is told to it.
+"""Cores that this workflow shares with others: the cores the server granted, and what is reported to it.
 
-A cluster that shares starts nothing before it was granted cores. Each request says what is held and wanted; a request
-of its own is due only where cores are scarce and the server does not know yet what would help others or us.
+A cluster that shares cores starts nothing before it is granted some. Each request reports cores held and wanted; a
+separate request is due only if cores are scarce and the server does not yet know what would help others or us.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core.cluster_protocol import DirectClusterDistributor
+from jobmon.core.texts import NAME_CHARACTERS_MAX
 from jobmon.core.wire.launching import SlotsWanted
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ _FRACTION: Final = 1e-9
 
 @dataclass(slots=True)
 class _Lease:
-    """One cluster's. `granted` is None before the first answer; `told` is what the server heard last."""
+    """The lease of one cluster. `granted` is None before the first response; `told` is what was last sent."""
 
     adapter: DirectClusterDistributor
     pool: str
@@ -34,10 +36,10 @@ class _Lease:
 
 
 class Leases:
-    """The leases of one distributor.
+    """Manage the leases of one distributor.
 
     Args:
-        host: where its clusters are.
+        host: host of its clusters.
     """
 
     def __init__(self, host: str) -> None:
@@ -45,14 +47,14 @@ class Leases:
         self._leases: dict[str, _Lease] = {}
 
     def open(self, adapter: DirectClusterDistributor) -> None:
-        """Take a cluster in before it starts; if it shares, it runs nothing yet."""
+        """Register a cluster before it starts; if it shares cores, it runs nothing yet."""
         pool = adapter.pool()
         if pool is not None:
-            self._leases[adapter.cluster_name] = _Lease(adapter, f"{self._host}:{pool}", adapter.slots())
+            self._leases[adapter.cluster_name] = _Lease(adapter, _pool_name(self._host, pool), adapter.slots())
             adapter.limit(0.0)
 
     def wanted(self, state: DistributorState) -> dict[str, SlotsWanted]:
-        """Return what the next request says."""
+        """Return the cores held and wanted, for the next request."""
         return {name: self._tell(name, lease, state) for name, lease in self._leases.items()}
 
     def _tell(self, name: str, lease: _Lease, state: DistributorState) -> SlotsWanted:
@@ -73,7 +75,7 @@ class Leases:
         )
 
     def farewell(self, state: DistributorState) -> dict[str, SlotsWanted]:
-        """Return what the last request says: nothing will be started any more."""
+        """Return the cores still held, for the last request: nothing more is started."""
         return {
             name: SlotsWanted(
                 pool=lease.pool, total=0.0, version=lease.version, held=state.demand(name, lease.total).in_use
@@ -82,7 +84,7 @@ class Leases:
         }
 
     def must_tell(self, state: DistributorState) -> bool:
-        """Whether a request is due although there is nothing else to say."""
+        """Return whether a request is due even if there is nothing else to send."""
         return any(self._is_news(name, lease, state) for name, lease in self._leases.items())
 
     def _is_news(self, name: str, lease: _Lease, state: DistributorState) -> bool:
@@ -98,7 +100,7 @@ class Leases:
         )
 
     def hear(self, granted: Mapping[str, SlotsGranted], state: DistributorState) -> None:
-        """Take the server's answer; a server that says nothing of a cluster does not lease it."""
+        """Apply the granted cores; a server that omits a cluster does not lease it."""
         for name, lease in self._leases.items():
             answer = granted.get(name)
             if answer is None:
@@ -113,3 +115,12 @@ class Leases:
         lease.granted = cores
         lease.adapter.limit(cores)
         state.set_slots(lease.adapter.cluster_name, cores)
+
+
+def _pool_name(host: str, pool: str) -> str:
+    """Return the name of a pool on a host; a name that is too long is truncated and ends with a digest."""
+    name = f"{host}:{pool}"
+    if len(name) <= NAME_CHARACTERS_MAX:
+        return name
+    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:16]
+    return f"{name[: NAME_CHARACTERS_MAX - len(digest) - 1]}:{digest}"

@@ -1,6 +1,6 @@
-"""How a packed batch is put to a cluster: the command of its jobs, and what each of them asks for. Pure.
+"""How a packed batch is submitted to a cluster: the command of its jobs, and the request of each job. Pure.
 
-Whether a batch is packed, and into how many jobs, was decided and recorded by the server (`core.packing`).
+The server decides and records whether a batch is packed, and into how many jobs (`core.packing`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def job_command(worker_command: str) -> str:
-    """Return the command line of a worker that takes its tasks from the server."""
+    """Return the command line of a worker that claims its tasks from the server."""
     return f"{worker_command} --packed yes"
 
 
 def job_request(batch: LaunchBatch, plan: JobPlan) -> dict[str, Any]:
-    """Return what each job asks for."""
+    """Return the resource request of each job."""
     return packing.job_request(batch.requested_resources, plan.width, plan.runtime_seconds)

@@ -1,40 +1,83 @@
-"""What is asked of a classic cluster's plug-in, off the loop because it may take seconds: one round at a time.
+"""Calls to a classic cluster's plug-in, made off the event loop because they may take seconds: one round at a time.
 
-Nothing that a plug-in raises ends a run. `ClusterUnavailable` fails no attempt either: what was to be done is done
-later, and what may have been submitted without an answer is looked up by its token first.
+No exception raised by a plug-in terminates a run. `ClusterUnavailable` does not fail an attempt either: the action is
+repeated later, and a submission whose outcome is unknown is first looked up by its token.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.core.cluster_protocol import EXCLUDED_HOSTS, SUBMISSION_TOKEN, RemoteExit
-from jobmon.core.exceptions import ClusterFull, ClusterUnavailable
+from jobmon.core.cluster_protocol import (
+    EXCLUDED_HOSTS,
+    FIRST_STEP,
+    SUBMISSION_TOKEN,
+    ClusterDistributor,
+    RemoteExit,
+    array_submission,
+)
+from jobmon.core.exceptions import (
+    ArraysUnsupported,
+    ClusterFull,
+    ClusterUnavailable,
+    JobmonError,
+    PluginError,
+    SubmissionDeferred,
+)
 from jobmon.core.wire.launching import LaunchBatch, Report
 from jobmon.distributor import packing
-from jobmon.distributor.holdings import NO_ARRAY, Doubt, narrowed
+from jobmon.distributor.holdings import Doubt
 from jobmon.distributor.packed import is_job
+from jobmon.distributor.submissions import FAILED_KEYS_MAX, Setback, Submission
 
 if TYPE_CHECKING:
-    from jobmon.core.cluster_protocol import ClusterDistributor
     from jobmon.core.wire.launching import JobPlan
     from jobmon.distributor.batch import Surroundings
     from jobmon.distributor.spools import Complaints, Spools
 
 logger = logging.getLogger(__name__)
-NO_ID: Final = "The cluster took the job but gave it no id."
-#: Why a job waits is a sentence.
+NO_ID: Final = "The cluster assigned no ID to the job, and has no job with this token."
+#: Maximum length of a pending reason.
 PENDING_CHARACTERS_MAX: Final = 500
+
+
+class Outcome(Enum):
+    """The meaning of an exception that a plug-in raised during a submission."""
+
+    FULL = "nothing was submitted; the cluster is full"
+    DEFERRED = "nothing was submitted, for a reason that may be transient"
+    UNANSWERED = "the cluster did not respond: look it up"
+    REJECTED = "it is rejected, and would be rejected again"
+    LOST = "the plug-in failed: look it up"
+
+
+#: Intended exceptions have a meaning; any other exception is a bug in the plug-in. The first match counts.
+_MEANINGS: Final[tuple[tuple[type[Exception], Outcome], ...]] = (
+    (ClusterFull, Outcome.FULL),
+    (SubmissionDeferred, Outcome.DEFERRED),
+    (ClusterUnavailable, Outcome.UNANSWERED),
+    (PluginError, Outcome.LOST),
+    (JobmonError, Outcome.REJECTED),
+    (Exception, Outcome.LOST),
+)
+_SETBACKS: Final = {Outcome.FULL: Setback.FULL, Outcome.DEFERRED: Setback.DEFERRED}
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """Return the meaning of an exception that a plug-in raised during a submission."""
+    return next(outcome for kind, outcome in _MEANINGS if isinstance(error, kind))
 
 
 @dataclass(slots=True)
 class Errand:
-    """What is to be done with the cluster in one round. `view`: what was seen of it, for plug-ins that show views."""
+    """The calls to make to a cluster in one round. `view`: the view to answer from, for plug-ins that use views."""
 
-    batches: Sequence[LaunchBatch] = ()
+    submissions: Sequence[Submission] = ()
     doubts: Sequence[Doubt] = ()
     packed_doubts: Sequence[int] = ()  # batches
     kill: Sequence[str] = ()
@@ -44,38 +87,46 @@ class Errand:
 
 @dataclass(slots=True)
 class News:
-    """What one round brought. `gone`: None where the cluster does not know how it ended, or not yet."""
+    """The results of one round. `gone`: a value of None means that the cluster does not (yet) know the job's outcome.
+
+    `problem`: why an action other than a submission has to be repeated.
+    """
 
     submitted: dict[int, str] = field(default_factory=dict)
+    accepted: Counter[str] = field(default_factory=Counter)  # key -> attempts
     refused: list[tuple[list[int], str]] = field(default_factory=list)
-    postponed: list[LaunchBatch] = field(default_factory=list)
+    set_back: list[tuple[Submission, Setback, str]] = field(default_factory=list)
+    untried: list[Submission] = field(default_factory=list)
+    unanswered: str = ""  # why the outcome of a submission is unknown, if the cluster did not respond
     doubts: list[Doubt] = field(default_factory=list)
     packed: list[tuple[LaunchBatch, list[str]]] = field(default_factory=list)
     packed_doubts: list[int] = field(default_factory=list)
+    packed_lost: dict[int, tuple[Submission, str]] = field(default_factory=dict)  # and the plug-in's failure
     packed_found: dict[int, list[str]] = field(default_factory=dict)
     packed_spooled: list[Report] = field(default_factory=list)
-    not_found: list[int] = field(default_factory=list)
+    not_found: list[Doubt] = field(default_factory=list)
     not_killed: list[str] = field(default_factory=list)
     is_asked: bool = False
     alive: list[int] = field(default_factory=list)
     gone: dict[int, RemoteExit | None] = field(default_factory=dict)
     stuck: dict[int, str] = field(default_factory=dict)
     pending: dict[int, str] = field(default_factory=dict)
+    running: dict[int, str] = field(default_factory=dict)  # attempt -> host
     spooled: list[Report] = field(default_factory=list)
-    has_acted: bool = False  # there was more to do than to ask
-    problem: str = ""  # why something has to be done again
+    has_acted: bool = False  # the round did more than poll
+    problem: str = ""
     ask_problem: str = ""
 
 
 class Rounds:
-    """Does rounds.
+    """Perform rounds of calls.
 
     Args:
         name: the cluster's name.
-        adapter: its plug-in.
-        around: what all attempts have in common.
-        spools: where workers keep reports that they could not deliver.
-        complaints: where workers say why they could not even begin.
+        adapter: the cluster's plug-in.
+        around: settings shared by all attempts.
+        spools: reports that workers could not deliver.
+        complaints: messages of workers that could not start their command.
     """
 
     def __init__(
@@ -93,15 +144,14 @@ class Rounds:
         self._complaints = complaints
 
     def work(self, errand: Errand) -> News:
-        """Do one round."""
-        news = News(has_acted=bool(errand.batches or errand.doubts or errand.packed_doubts or errand.kill))
+        """Perform one round of calls."""
+        news = News(has_acted=bool(errand.doubts or errand.packed_doubts or errand.kill))
         if errand.doubts:
             self._or_later(news, lambda: self._find(errand.doubts, news), lambda: news.doubts.extend(errand.doubts))
         if errand.packed_doubts:
             doubts = errand.packed_doubts
             self._or_later(news, lambda: self._find_packed(doubts, news), lambda: news.packed_doubts.extend(doubts))
-        for batch in errand.batches:
-            self._submit(batch, news)
+        self._submit_all(errand.submissions, news)
         if errand.kill:
             kill = list(errand.kill)
             self._or_later(
@@ -112,136 +162,204 @@ class Rounds:
         return news
 
     def _or_later(self, news: News, act: Callable[[], None], keep: Callable[[], None]) -> None:
-        """Do it now, or keep it for later. What fails otherwise is not tried again."""
+        """Perform an action; if it fails, keep it for a later round."""
         try:
             act()
         except ClusterUnavailable as error:
-            news.problem = _text(error)
+            news.problem = news.unanswered = _text(error)
             keep()
-        except Exception:  # a plug-in's fault must not end the run
+        except Exception as error:  # a bug in a plug-in must not terminate the run
             logger.exception("The plug-in of cluster %s failed.", self._name)
+            news.problem = _reason(error)
+            keep()
 
     # -- submitting --------------------------------------------------------------------------------------------
 
-    def _submit(self, batch: LaunchBatch, news: News) -> None:
-        if news.problem:
-            news.postponed.append(batch)  # the next one would fare as the one before
-        elif batch.plan is not None:
-            self._submit_packed(batch, batch.plan, news)
-        elif len(batch.task_instance_ids) > 1 and batch.batch_number != NO_ARRAY:
-            self._submit_array(batch, news)
-        else:
-            self._submit_singly(batch, range(len(batch.task_instance_ids)), news)
+    def _submit_all(self, submissions: Sequence[Submission], news: News) -> None:
+        """Submit in order; after a setback, other submissions with its key wait, after several setbacks all."""
+        failed: set[str] = set()
+        for one in submissions:
+            if news.unanswered or one.key in failed or len(failed) >= FAILED_KEYS_MAX:
+                news.untried.append(one)
+                continue
+            self._submit(one, news)
+            failed.update(submission.key for submission, _, _ in news.set_back)
+            failed.update(doubt.key for doubt in news.doubts if doubt.reason)
 
-    def _submit_array(self, batch: LaunchBatch, news: News) -> None:
-        length = len(batch.task_instance_ids)
+    def _submit(self, given: Submission, news: News) -> None:
+        if given.batch.plan is not None:
+            self._submit_packed(given, given.batch.plan, news)
+            return
+        now = given
+        if given.most is not None and (self._adapter.continues_arrays or not given.is_array):
+            now, later = given.split(given.most)
+            news.untried += [later] if later is not None else []
+        if now.is_array and len(now.batch.task_instance_ids) > 1 and self._has_arrays():
+            self._submit_array(now, news)
+        else:
+            self._submit_singly(now, news)
+
+    def _has_arrays(self) -> bool:
+        if self._adapter.has_arrays is not None:
+            return self._adapter.has_arrays
+        own = type(self._adapter).submit_array_to_batch_distributor
+        return own is not ClusterDistributor.submit_array_to_batch_distributor
+
+    def _submit_array(self, given: Submission, news: News) -> None:
+        batch, adapter = given.batch, self._adapter
         request = _request(batch, self._around.batch_token(batch.batch_number))
+        if given.first_step:
+            request[FIRST_STEP] = given.first_step
+        length = len(batch.task_instance_ids)
         try:
-            command = self._adapter.build_worker_node_command(array_id=batch.array_id, batch_number=batch.batch_number)
-            ids = self._adapter.submit_array_to_batch_distributor(command, batch.array_name, request, length)
-        except AttributeError:
-            logger.debug("Cluster %s has no arrays.", self._name)
-            self._submit_singly(batch, range(length), news)
-        except ClusterFull as error:
-            news.problem = _text(error)
-            news.postponed.append(batch)
-        except ClusterUnavailable as error:
-            news.problem = _text(error)
-            news.doubts += doubts_of(batch, self._around)
+            command = adapter.build_worker_node_command(array_id=batch.array_id, batch_number=batch.batch_number)
+            answer = adapter.submit_array_to_batch_distributor(command, batch.array_name, request, length)
+            found = array_submission(answer, given.first_step)
+        except ArraysUnsupported:
+            self._submit_singly(given, news)
+            return
         except Exception as error:
-            logger.exception("Cluster %s refused an array.", self._name)
-            news.refused.append((batch.task_instance_ids, _reason(error)))
-        else:
-            self._note_array(batch, ids, news)
+            self._not_submitted(given, set(batch.task_instance_ids), error, news)
+            return
+        ids = {
+            identity: found[given.first_step + index]
+            for index, identity in enumerate(batch.task_instance_ids)
+            if given.first_step + index in found
+        }
+        self._took(given, ids, news)
+        rest = set(batch.task_instance_ids) - ids.keys()
+        if rest:
+            self._not_submitted(given, rest, found.error, news)
 
-    def _submit_packed(self, batch: LaunchBatch, plan: JobPlan, news: News) -> None:
-        """Submit jobs that take the batch's tasks from the server; some of them will do."""
+    def _submit_singly(self, given: Submission, news: News) -> None:
+        """Submit attempts individually; if the cluster is full, does not respond or fails, the rest waits."""
+        batch = given.batch
+        for index, identity in enumerate(batch.task_instance_ids):
+            try:
+                distributor_id = self._submit_one(batch, index)
+            except Exception as error:
+                outcome = outcome_of(error)
+                if outcome in _SETBACKS:
+                    self._not_submitted(given, set(batch.task_instance_ids[index:]), error, news)
+                    return
+                self._not_submitted(given, {identity}, error, news)
+                if outcome is not Outcome.REJECTED:
+                    if rest := set(batch.task_instance_ids[index + 1 :]):
+                        news.untried.append(given.rest(rest, as_array=self._adapter.continues_arrays))
+                    return
+                continue
+            if distributor_id:
+                self._took(given, {identity: str(distributor_id)}, news)
+            else:
+                self._not_submitted(given, {identity}, None, news)
+
+    def _submit_one(self, batch: LaunchBatch, index: int) -> str:
+        identity = batch.task_instance_ids[index]
+        command = self._adapter.build_worker_node_command(task_instance_id=identity)
+        request = _request(batch, self._around.attempt_token(identity))
+        return self._adapter.submit_to_batch_distributor(command, batch.names[index], request)
+
+    @staticmethod
+    def _took(given: Submission, ids: Mapping[int, str], news: News) -> None:
+        if ids:
+            news.submitted.update(ids)
+            news.accepted[given.key] += len(ids)
+
+    def _not_submitted(self, given: Submission, wanted: set[int], error: Exception | None, news: News) -> None:
+        """Record what happens to attempts of a submission that received no id.
+
+        Args:
+            given: the submission.
+            wanted: the attempts without an id.
+            error: the reason; None if the plug-in gave none.
+            news: where the result is recorded.
+        """
+        rest = given.rest(wanted, as_array=self._adapter.continues_arrays)
+        steps = [index for index, one in enumerate(given.batch.task_instance_ids) if one in wanted]
+        outcome = Outcome.LOST if error is None else outcome_of(error)
+        if outcome is Outcome.REJECTED and given.batch.excluded_hosts:
+            logger.warning(
+                "Cluster %s rejects a request that excludes hosts; retrying without exclusions: %s", self._name, error
+            )
+            news.untried.append(replace(rest, batch=replace(rest.batch, excluded_hosts=[])))
+        elif outcome is Outcome.REJECTED:
+            logger.error("Cluster %s rejects %d attempts: %s", self._name, len(wanted), error)
+            news.refused.append((rest.batch.task_instance_ids, _text(error)))
+        elif outcome in _SETBACKS:
+            news.set_back.append((rest, _SETBACKS[outcome], _text(error)))
+        elif outcome is Outcome.UNANSWERED:
+            news.unanswered = _text(error)
+            news.doubts += doubts_of(given, self._around, steps)
+        else:
+            if error is not None:
+                logger.error("The plug-in of cluster %s failed to submit.", self._name, exc_info=error)
+            reason = NO_ID if error is None else _reason(error)
+            news.doubts += [
+                replace(doubt, reason=reason, key=given.key) for doubt in doubts_of(given, self._around, steps)
+            ]
+
+    def _submit_packed(self, given: Submission, plan: JobPlan, news: News) -> None:
+        """Submit jobs that claim the batch's tasks from the server; a part of the planned jobs is sufficient."""
+        batch = given.batch
         token = self._around.batch_token(batch.batch_number)
         jobs = replace(batch, requested_resources=packing.job_request(batch, plan))
         ids: list[str] = []
+        error: Exception | None = None
         try:
             worker = self._adapter.build_worker_node_command(array_id=batch.array_id, batch_number=batch.batch_number)
             if plan.jobs:
-                ids = self._submit_jobs(packing.job_command(worker), batch.array_name, _request(jobs, token), plan.jobs)
-        except ClusterFull as error:
-            news.problem = _text(error)
-            news.postponed.append(batch)
-        except ClusterUnavailable as error:
-            news.problem = _text(error)
+                ids, error = self._submit_jobs(
+                    packing.job_command(worker), batch.array_name, _request(jobs, token), plan.jobs
+                )
+        except Exception as raised:
+            error = raised
+        if ids or not plan.jobs:
+            if error is not None:
+                logger.warning("Cluster %s accepted %d of %d jobs: %s", self._name, len(ids), plan.jobs, error)
+            news.packed.append((batch, ids))
+            news.accepted[given.key] += len(ids)
+            return
+        outcome = Outcome.LOST if error is None else outcome_of(error)
+        if outcome in (Outcome.LOST, Outcome.UNANSWERED):
+            if outcome is Outcome.UNANSWERED:
+                news.unanswered = _text(error)
+            else:
+                logger.error("The plug-in of cluster %s failed to submit.", self._name, exc_info=error)
+                news.packed_lost[batch.batch_number] = (given, NO_ID if error is None else _reason(error))
             news.packed.append((batch, []))
             news.packed_doubts.append(batch.batch_number)
-        except Exception as error:
-            logger.exception("Cluster %s refused a packed batch.", self._name)
-            news.refused.append((batch.task_instance_ids, _reason(error)))
         else:
-            if ids or not plan.jobs:
-                news.packed.append((batch, ids))
-            else:
-                news.refused.append((batch.task_instance_ids, NO_ID))
+            self._not_submitted(given, set(batch.task_instance_ids), error, news)
 
-    def _submit_jobs(self, command: str, name: str, request: dict[str, Any], count: int) -> list[str]:
-        try:
-            found = self._adapter.submit_array_to_batch_distributor(command, name, request, count)
-        except AttributeError:
-            logger.debug("Cluster %s has no arrays.", self._name)
+    def _submit_jobs(
+        self, command: str, name: str, request: dict[str, Any], count: int
+    ) -> tuple[list[str], Exception | None]:
+        """Submit jobs; return their ids, and why there are fewer than requested."""
+        if not self._has_arrays():
             return self._submit_jobs_singly(command, name, request, count)
-        return [str(one) for one in found.values() if one]
+        try:
+            found = array_submission(self._adapter.submit_array_to_batch_distributor(command, name, request, count))
+        except ArraysUnsupported:
+            return self._submit_jobs_singly(command, name, request, count)
+        return list(found.values()), found.error
 
-    def _submit_jobs_singly(self, command: str, name: str, request: dict[str, Any], count: int) -> list[str]:
-        """Submit one after another; where that fails after the first, those before will do."""
+    def _submit_jobs_singly(
+        self, command: str, name: str, request: dict[str, Any], count: int
+    ) -> tuple[list[str], Exception | None]:
+        """Submit jobs individually; if one fails after the first, the previous ones are sufficient."""
         ids: list[str] = []
         for _ in range(count):
             try:
                 ids.append(str(self._adapter.submit_to_batch_distributor(command, name, request)))
-            except Exception:
-                if not ids:
-                    raise
-                logger.exception("Cluster %s refused some jobs of a packed batch.", self._name)
-                break
-        return [one for one in ids if one]
+            except Exception as error:
+                return ids, error
+        return [one for one in ids if one], None
 
     def _find_packed(self, numbers: Sequence[int], news: News) -> None:
         tokens = {self._around.batch_token(number): number for number in numbers}
         found = self._adapter.find_submitted(list(tokens))
         for token, number in tokens.items():
             news.packed_found[number] = [str(one) for one in found.get(token, {}).values()]
-
-    @staticmethod
-    def _note_array(batch: LaunchBatch, ids: Mapping[int, str], news: News) -> None:
-        for step, identity in enumerate(batch.task_instance_ids):
-            if ids.get(step):
-                news.submitted[identity] = str(ids[step])
-            else:
-                news.refused.append(([identity], NO_ID))
-
-    def _submit_singly(self, batch: LaunchBatch, steps: Iterable[int], news: News) -> None:
-        """Submit one after another; where the cluster fails, the rest waits."""
-        for step in steps:
-            identity = batch.task_instance_ids[step]
-            try:
-                distributor_id = self._submit_one(batch, step)
-            except ClusterUnavailable as error:
-                news.problem = _text(error)
-                is_in_doubt = not isinstance(error, ClusterFull)
-                if is_in_doubt:
-                    news.doubts += doubts_of(batch, self._around, [step])
-                if rest := batch.task_instance_ids[step + is_in_doubt :]:
-                    news.postponed.append(narrowed(batch, set(rest)))
-                return
-            except Exception as error:
-                logger.exception("Cluster %s refused attempt %d.", self._name, identity)
-                news.refused.append(([identity], _reason(error)))
-                continue
-            if distributor_id:
-                news.submitted[identity] = str(distributor_id)
-            else:
-                news.refused.append(([identity], NO_ID))
-
-    def _submit_one(self, batch: LaunchBatch, step: int) -> str:
-        identity = batch.task_instance_ids[step]
-        command = self._adapter.build_worker_node_command(task_instance_id=identity)
-        request = _request(batch, self._around.attempt_token(identity))
-        return self._adapter.submit_to_batch_distributor(command, batch.names[step], request)
 
     def _find(self, doubts: Sequence[Doubt], news: News) -> None:
         tokens = {token for doubt in doubts for token in (doubt.batch_token, doubt.own_token)}
@@ -251,10 +369,11 @@ class Rounds:
             distributor_id = found.get(doubt.own_token, {}).get(0) or found.get(doubt.batch_token, {}).get(doubt.step)
             if distributor_id:
                 news.submitted[identity] = str(distributor_id)
+                news.accepted[doubt.key] += 1
             else:
-                news.not_found.append(identity)
+                news.not_found.append(doubt)
 
-    # -- asking ------------------------------------------------------------------------------------------------
+    # -- polling -----------------------------------------------------------------------------------------------
 
     def _ask_about(self, asked: Mapping[str, int], view: Mapping[str, Any] | None, news: News) -> None:
         try:
@@ -263,14 +382,14 @@ class Rounds:
             if view is not None:
                 self._adapter.show(view)
             self._ask(asked, news)
-            if self._spools is not None and news.gone:  # a worker keeps its report before its job ends
+            if self._spools is not None and news.gone:  # a worker writes its report to disk before its job exits
                 news.spooled += self._spools.read(set(news.gone))
             if self._spools is not None and any(map(is_job, news.gone)):
                 news.packed_spooled = self._spools.read_all()
         except ClusterUnavailable as error:
             news.ask_problem = _text(error)
-        except Exception as error:  # a plug-in's fault or a cluster that does not answer must not end the run
-            logger.exception("Cluster %s could not be asked; trying again later.", self._name)
+        except Exception as error:  # neither a bug in a plug-in nor an unresponsive cluster may terminate the run
+            logger.exception("Cluster %s could not be polled; retrying later.", self._name)
             news.ask_problem = _reason(error)
 
     def _ask(self, asked: Mapping[str, int], news: News) -> None:
@@ -286,23 +405,28 @@ class Rounds:
         news.alive = [asked[one] for one in waiting]
         reasons = self._adapter.get_pending_reasons(waiting)
         news.pending = {asked[one]: why[:PENDING_CHARACTERS_MAX] for one, why in reasons.items() if one in asked}
+        hosts = self._adapter.get_running_hosts(waiting)
+        news.running = {asked[one]: host for one, host in hosts.items() if one in asked}
         news.is_asked = True
 
     def _with_complaint(self, distributor_id: str, ending: RemoteExit | None) -> RemoteExit | None:
-        """Add what the worker said of itself, where it could not tell the server."""
+        """Add the worker's own error message, if it could not reach the server."""
         if ending is None or self._complaints is None:
             return ending
         return self._complaints.added(distributor_id, ending)
 
 
-def doubts_of(batch: LaunchBatch, around: Surroundings, steps: Iterable[int] | None = None) -> list[Doubt]:
-    """Return what is to be looked up when nobody knows whether a batch was submitted."""
-    ids = batch.task_instance_ids
-    token = around.batch_token(batch.batch_number)
-    return [
-        Doubt(ids[step], token, step, around.attempt_token(ids[step]))
-        for step in (range(len(ids)) if steps is None else steps)
-    ]
+def doubts_of(given: Submission, around: Surroundings, indices: Iterable[int]) -> list[Doubt]:
+    """Return the unconfirmed attempts of a submission whose outcome is unknown.
+
+    Args:
+        given: the submission.
+        around: settings shared by all attempts.
+        indices: indices of the unconfirmed attempts.
+    """
+    ids = given.batch.task_instance_ids
+    token = around.batch_token(given.batch.batch_number)
+    return [Doubt(ids[index], token, given.first_step + index, around.attempt_token(ids[index])) for index in indices]
 
 
 def _request(batch: LaunchBatch, token: str) -> dict[str, object]:
@@ -316,5 +440,5 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _text(error: Exception) -> str:
+def _text(error: Exception | None) -> str:
     return str(error) or type(error).__name__

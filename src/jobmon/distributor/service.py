@@ -1,7 +1,7 @@
-"""The distributor's loop: one coroutine that does what `DistributorState` decides, whenever something happened.
+"""The distributor's main loop: one coroutine that carries out what `DistributorState` decides, after each event.
 
-What is asked of the server goes through `Lanes`, what is asked of clusters through `DirectClusters` and
-`ClassicCluster`s. Capacity that becomes free while a poll is open is asked for by the next report, or a further poll.
+Requests to the server go through `Lanes`, calls to clusters through `DirectClusters` and `ClassicCluster`. Capacity
+that becomes free while a poll is open is requested by the next report or by a further poll.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.agent import settlement
 from jobmon.core.cluster_protocol import ClusterDistributor, DirectClusterDistributor
-from jobmon.core.exceptions import InvalidRequest, JobmonError, StaleRun
+from jobmon.core.exceptions import JobmonError, StaleRun
 from jobmon.core.wire.launching import (
-    REPORTS_PER_REQUEST_MAX,
     ClusterInfo,
     DistributorRequest,
     DistributorResponse,
+    FromServer,
     SyncRequest,
     SyncResponse,
 )
@@ -30,11 +31,14 @@ from jobmon.distributor.classic import ClassicCluster, Watching
 from jobmon.distributor.direct import DirectClusters
 from jobmon.distributor.files import OutputFiles
 from jobmon.distributor.holdings import ClusterLimits
+from jobmon.distributor.incidents import UNHEARD_SECONDS
 from jobmon.distributor.lanes import Lanes
 from jobmon.distributor.packed import is_job
+from jobmon.distributor.reports import Outgoing, Server
 from jobmon.distributor.rounds import Rounds
 from jobmon.distributor.spools import Complaints, Spools
 from jobmon.distributor.state import DistributorState
+from jobmon.distributor.submissions import PATIENCE_SECONDS
 from jobmon.distributor.watching import InThread
 
 if TYPE_CHECKING:
@@ -42,23 +46,23 @@ if TYPE_CHECKING:
     from jobmon.distributor.gateway import Gateway
 
 logger = logging.getLogger(__name__)
-#: A plug-in that cannot be waited for is asked this often.
+#: Polling interval of a plug-in that provides no descriptor to wait for.
 ASK_INTERVAL_SECONDS: Final = 0.05
-#: How long reports gather while the clusters have enough to do.
+#: How long reports are collected while the clusters have enough work.
 GATHER_SECONDS: Final = 0.025
 FAREWELL_SECONDS: Final = 2.0
-#: How long one whose client is gone tries to register.
+#: How long a distributor whose client has exited tries to register.
 ABANDONED_SECONDS: Final = 30.0
-#: Where it matters soon which attempts have ended, the server is asked this often.
+#: How often the server is asked for ended attempts when these are needed soon.
 ENDINGS_SECONDS: Final = 1.0
-#: The poll must be answered well before work handed ahead expires, or it would expire on a quiet, healthy line.
+#: A poll must be answered well before prefetched work expires, or it would expire on a quiet, healthy connection.
 _POLL_SHARE_OF_EXPIRY: Final = 0.6
 
 
 class Outcome(Enum):
-    """Why the distributor ended."""
+    """Why the distributor exits."""
 
-    DONE = "nothing is left to do"
+    DONE = "all work is done"
     FENCED = "another distributor has taken over"
 
 
@@ -70,11 +74,13 @@ class Timings:
     hand_ahead_expiry: float = 30.0
     cluster_poll: float = 10.0
     cluster_calls_per_minute: float = 60.0
+    submission_retry: float = PATIENCE_SECONDS
+    unheard: float = UNHEARD_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which process on which host this is."""
+    """Identify the distributor's process and host."""
 
     host: str
     pid: int
@@ -83,23 +89,24 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the service is put into: how to build a cluster's adapter, what attempts have in common, and threads."""
+    """The environment of the service: how to build a cluster's adapter, shared settings of attempts, and threads."""
 
     make_cluster: Callable[[ClusterInfo, DistributorResponse], ClusterDistributor]
     surroundings: Callable[[DistributorResponse], batch.Surroundings]
     in_thread: InThread = asyncio.to_thread
     data_folder: str = ""
+    server_address: Callable[[], str] = str  # as given to jobs, once the clusters are built
 
 
 class DistributorService:
-    """One distributor. `run` returns when its work is over.
+    """A distributor. `run` returns when its work is complete.
 
     Args:
-        gateway: the door to the server.
-        setting: what it is put into.
-        identity: which process it is.
+        gateway: interface to the server.
+        setting: its environment.
+        identity: its process and host.
         timings: its intervals.
-        clock: the time.
+        clock: source of time.
     """
 
     def __init__(self, gateway: Gateway, setting: Setting, identity: Identity, timings: Timings, clock: Clock) -> None:
@@ -112,6 +119,7 @@ class DistributorService:
         self._remote: list[ClusterDistributor] = []
         self._wake = asyncio.Event()
         self._lanes = Lanes(gateway, self._wake)
+        self._server = Server()
         self._is_built = False
         self._outcome: Outcome | None = None
         self._reported_at = 0.0
@@ -123,13 +131,13 @@ class DistributorService:
         self._ended_since = 0
         self._endings_at = 0.0
 
-    # -- life --------------------------------------------------------------------------------------------------
+    # -- life cycle --------------------------------------------------------------------------------------------
 
     async def run(self, on_registered: Callable[[], None] = lambda: None) -> Outcome:
-        """Register, then work until nothing is left to do or another distributor takes over.
+        """Register, then work until nothing remains to be done or another distributor takes over.
 
         Args:
-            on_registered: called once, when the server knows this distributor and its clusters are ready.
+            on_registered: called once, when the server has registered this distributor and its clusters are ready.
         """
         try:
             response = await self._register()
@@ -153,9 +161,9 @@ class DistributorService:
         return self._outcome
 
     async def _register(self) -> DistributorResponse | None:
-        """Register for the first time; None: nobody answered, and the client is gone as well.
+        """Register for the first time; return None if the server does not respond and the client has exited.
 
-        What an earlier distributor left may run, so a client that is gone is no reason to leave at once.
+        Attempts of an earlier distributor may be running, so the client's exit is no reason to exit at once.
         """
         registration = asyncio.create_task(self._gateway.register(self._registration_request()))
         abandoned = asyncio.create_task(self._abandoned.wait())
@@ -168,9 +176,13 @@ class DistributorService:
             registration.cancel()
             abandoned.cancel()
 
+    def validate(self) -> None:
+        """See `DistributorState.validate`."""
+        self._state.validate()
+
     def drain(self) -> None:
-        """The client is gone: launch nothing more, see to what runs, then end."""
-        logger.info("The client is gone: launching nothing more.")
+        """Handle the exit of the client: launch nothing more, monitor running attempts, then exit."""
+        logger.info("The client has exited: launching nothing more.")
         self._abandoned.set()
         if self._is_built:
             self._state.drain()
@@ -186,12 +198,16 @@ class DistributorService:
     def _build(self, response: DistributorResponse) -> None:
         made = [self._setting.make_cluster(info, response) for info in response.clusters]
         direct = {one.cluster_name: one for one in made if isinstance(one, DirectClusterDistributor)}
-        self._direct = DirectClusters(direct, self._identity.host, self._clock, self._wake)
+        patience = self._timings.submission_retry
+        self._direct = DirectClusters(direct, self._identity.host, self._clock, self._wake, patience)
         self._remote = [one for one in made if one.cluster_name not in direct]
         for adapter in self._remote:
             adapter.start()
         around = self._setting.surroundings(response)
+        self._server.begin(response)
+        self._spools = Spools(around.log_folder, response.server_identity)
         self._state = DistributorState({one.cluster_name: _limits_of(one) for one in made}, around)
+        self._outgoing = Outgoing(self._state, self._spools, self._server, self._clock)
         self._direct.serve(self._state, OutputFiles(around.log_folder))
         self._classic = {one.cluster_name: self._classic_cluster(one, around) for one in self._remote}
         self._heartbeat_interval = response.attempt_heartbeat_interval
@@ -200,10 +216,13 @@ class DistributorService:
 
     def _classic_cluster(self, adapter: ClusterDistributor, around: batch.Surroundings) -> ClassicCluster:
         me, name, timings = self._identity, adapter.cluster_name, self._timings
-        spools, complaints = Spools(around.log_folder), Complaints(self._setting.data_folder, name)
+        spools, complaints = self._spools, Complaints(self._setting.data_folder, name)
         watching = Watching(
             interval=timings.cluster_poll,
             calls_per_minute=timings.cluster_calls_per_minute,
+            patience=timings.submission_retry,
+            unheard=timings.unheard,
+            server=self._setting.server_address(),
             holder=f"{me.host}:{me.pid}:{me.pid_start_time:.2f}:{around.workflow_run_id}",
         )
         rounds = Rounds(name, adapter, around, spools, complaints)
@@ -212,6 +231,7 @@ class DistributorService:
 
     def _adopt(self, response: DistributorResponse) -> None:
         self._epoch = response.epoch
+        self._note_server(response)
         self._ended_since = response.stamp
         self._note_answer()
         if response.retired:
@@ -241,17 +261,19 @@ class DistributorService:
         self._classic.clear()
 
     def _retire(self) -> None:
-        """Another host has taken over: see to what runs on this one, which only we can, and to nothing else."""
+        """Handle a takeover by another host: only monitor the attempts running here, which no other host can do."""
         if self._is_retired:
             return
-        logger.warning("A distributor of another host has taken over; what runs here is seen to the end.")
+        logger.warning(
+            "A distributor on another host has taken over; monitoring the commands on this host until they exit."
+        )
         self._is_retired = True
         self._leave_classic()
         self._state.retire()
         self._direct.recall()
 
     async def _return_leases(self) -> None:
-        """Others need not wait until the leases lapse; those of a final run were taken back already."""
+        """Return shared cores, so that others need not wait for the lease to expire; a final run's are returned."""
         is_taken_back = self._state.is_run_final and not self._is_retired
         slots = self._direct.slots_returned()
         if self._outcome is not Outcome.DONE or is_taken_back or not slots:
@@ -260,10 +282,10 @@ class DistributorService:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._gateway.sync(SyncRequest(epoch=self._epoch, key=secrets.token_hex(8), slots=slots))
 
-    # -- one turn ----------------------------------------------------------------------------------------------
+    # -- one iteration -----------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Take in what happened, do what follows from it, ask for more."""
+        """Process events, act on them, and send requests."""
         self._wake.clear()
         self._due: list[float] = []
         self._collect()
@@ -271,6 +293,7 @@ class DistributorService:
         self._expire()
         self._launch()
         self._advance_classic()
+        self._note_launch_problems()
         self._note_running()
         is_over = self._state.is_idle and (self._state.draining or self._state.is_run_final)
         if is_over and not any(cluster.is_terminating for cluster in self._classic.values()):
@@ -288,13 +311,13 @@ class DistributorService:
                 await self._wake.wait()
 
     def _collect(self) -> None:
-        """Take in what the direct clusters say."""
+        """Collect starts and exits from the direct clusters."""
         if not self._direct.collect():
-            self._begin_anew("the line to a cluster broke")  # before it is taken up again: are we still the one?
+            self._begin_anew("the connection to a cluster broke")  # first check whether this one still leads
 
     def _launch(self) -> None:
         if self._lanes.is_registering:
-            return  # what waits may have been given up
+            return  # waiting attempts may have been declared lost
         self._direct.launch(self._state.spawnable())
         for name, batches in self._state.submittable().items():
             self._classic[name].submit(batches)
@@ -308,8 +331,16 @@ class DistributorService:
                 task.add_done_callback(self._wake_up)
             self._due += due
 
+    def _note_launch_problems(self) -> None:
+        """Record why launches are impossible, to be sent with the next reports."""
+        found = {name: problem for name, one in self._classic.items() if (problem := one.problem()) is not None}
+        found |= self._direct.problems()
+        if (retry_at := self._direct.retry_at) is not None:
+            self._due.append(retry_at)
+        self._state.launch_problems.note(found, self._clock.monotonic())
+
     def _note_running(self) -> None:
-        """Report what has run for a while; wake in time for the next, and for clusters that cannot wake us."""
+        """Report attempts that have run for a while; schedule the next check, and polls of clusters that need them."""
         now = self._clock.now().timestamp()
         due = self._state.report_running(now, self._identity.host)
         if due is not None:
@@ -318,26 +349,26 @@ class DistributorService:
             self._due.append(self._clock.monotonic() + ASK_INTERVAL_SECONDS)
 
     def _expire(self) -> None:
-        """Work handed ahead may not be started any more when the server has been silent for long.
+        """Drop prefetched work if the server has been silent for too long.
 
-        It may have given up on what runs here as well, so the first thing to ask is what it still thinks we have.
+        The server may also have declared running attempts lost, so first ask which attempts it believes are here.
         """
         expires_at = self._answered_at + self._timings.hand_ahead_expiry
         if self._clock.monotonic() < expires_at:
             self._due.append(expires_at)
         elif not self._has_expired:
             self._has_expired = True
-            logger.warning("The server has been silent for long: starting nothing more of what it handed over.")
+            logger.warning("The server has not responded for too long: no longer starting prefetched attempts.")
             self._state.drop_waiting()
             self._direct.recall()
-            self._begin_anew("it has been silent for long")
+            self._begin_anew("the server has not responded for too long")
 
     def _terminate(self, distributor_ids: Mapping[str, list[str]]) -> None:
         for name, ids in distributor_ids.items():
             if not self._direct.terminate(name, ids):
                 self._classic[name].terminate(ids)
 
-    # -- answers -----------------------------------------------------------------------------------------------
+    # -- responses ---------------------------------------------------------------------------------------------
 
     def _take_answers(self) -> None:
         if (registration := self._lanes.take_registration()) is not None:
@@ -350,20 +381,35 @@ class DistributorService:
     def _take_registration(self, task: asyncio.Task[DistributorResponse]) -> None:
         try:
             response = task.result()
+            objection: object = self._server.objection_to(response)
         except StaleRun as error:
-            self._fenced(str(error))
+            objection = error
+            if self._server.says(error):
+                self._fenced(str(error))
+                return
+        except (JobmonError, OSError) as error:
+            objection = error
+            if self._server.has_no_run(error):
+                self._fenced(str(error))
+                return
+        if objection:
+            self._register_again(objection)
         else:
             self._adopt(response)
 
     def _take_report_answer(self, task: asyncio.Task[SyncResponse]) -> None:
-        if task.cancelled() or task.exception() is not None:
-            self._state.restore_reports()
-        else:
-            ended = self._state.confirm_reports()
-            self._direct.acknowledge(ended)
-            for cluster in self._classic.values():
-                cluster.acknowledge(ended)
-        self._take_answer(task)
+        """Remove reports that a response settles; `settlement` handles all others."""
+        verdict, why = self._server.verdict_on(task)
+        is_taken = verdict == settlement.SETTLED
+        if is_taken:
+            self._note_server(task.result())  # attempts unknown to the server are recorded for this incarnation
+        is_answered = is_taken or verdict == settlement.KEPT or not self._state.outbox.in_flight
+        ended = self._outgoing.settle(verdict, why, task.result().unknown if is_taken else ())
+        self._direct.acknowledge(ended)
+        for cluster in self._classic.values():
+            cluster.acknowledge(ended)
+        if is_answered:
+            self._take_answer(task)
 
     def _take_answer(self, task: asyncio.Task[SyncResponse]) -> None:
         if task.cancelled():
@@ -371,23 +417,28 @@ class DistributorService:
         try:
             response = task.result()
         except StaleRun as error:
-            self._fenced(str(error))
-        except InvalidRequest:
-            raise  # the server understood and refuses: repeating would not help
+            if self._server.says(error):
+                self._fenced(str(error))
+            else:
+                self._begin_anew(error)
         except (JobmonError, OSError) as error:
             self._begin_anew(error)
         else:
+            if objection := self._server.objection_to(response):
+                self._begin_anew(objection)
+                return
             self._lanes.answered_well()
             self._note_answer()
+            self._note_server(response)
             self._hear(response)
 
     def _hear(self, response: SyncResponse) -> None:
         if response.late:
-            logger.info("Reports that came too late: %s", response.late)
+            logger.info("Reports that arrived too late: %s", response.late)
         for identity, why in response.refused.items():
-            logger.error("The report of attempt %d was refused: %s", identity, why)
+            logger.error("The report of attempt %d was rejected: %s", identity, why)
         if response.fenced:
-            self._fenced("the server says so")
+            self._fenced("according to the server")
             return
         if response.retired:
             self._retire()
@@ -396,15 +447,16 @@ class DistributorService:
         self._direct.hear_slots(response.slots)
         self._state.take(response.launches)
         self._hear_endings(response)
+        self._hear_of_workers(response)
         if self._state.is_run_final and not was_final:
-            self._endings_at = 0.0  # what still runs is asked for at once
+            self._endings_at = 0.0  # ask about running attempts at once
         self._terminate(self._state.kill(response.kill))
         self._terminate(self._state.hear_packed(response))
         for name, attempts in self._state.triage(response.triage).items():
             self._classic[name].triage(attempts)
 
     def _hear_endings(self, response: SyncResponse) -> None:
-        """Workers of classic clusters tell the server themselves how they end."""
+        """Process the outcomes that workers of classic clusters reported to the server."""
         if response.ended_until is None:
             return
         self._ended_since = max(self._ended_since, response.ended_until)
@@ -412,21 +464,36 @@ class DistributorService:
         for cluster in self._classic.values():
             cluster.forget(ended)
 
+    def _hear_of_workers(self, response: SyncResponse) -> None:
+        if response.heard is None:
+            return
+        for cluster in self._classic.values():
+            cluster.take_heard(response.heard, response.heard_jobs)
+
     def _fenced(self, why: str) -> None:
-        logger.warning("Another distributor has taken over (%s); what runs goes on.", why)
+        logger.warning("Another distributor has taken over (%s); running attempts continue.", why)
         self._outcome = Outcome.FENCED
+
+    def _note_server(self, response: FromServer) -> None:
+        if self._server.note(response):
+            self._outgoing.take_back()
 
     def _note_answer(self) -> None:
         self._answered_at = self._clock.monotonic()
         self._has_expired = False
 
     def _begin_anew(self, error: object) -> None:
-        """No answer, and nobody knows what it held: drop the other requests and register again."""
+        """Register again after a lost response of unknown content; drop all other requests."""
         if self._lanes.is_registering:
             return
-        logger.warning("Registering anew: %s.", error)
+        self._outgoing.say("anew", f"Registering again: {error}")
         if self._lanes.register(self._registration_request()):
             self._state.restore_reports()
+
+    def _register_again(self, error: object) -> None:
+        """Retry a registration that our server did not answer, after a pause; nothing is lost."""
+        self._outgoing.say("registration", f"The response to the registration is invalid; retrying: {error}")
+        self._lanes.register(self._registration_request())
 
     # -- requests ----------------------------------------------------------------------------------------------
 
@@ -438,6 +505,7 @@ class DistributorService:
             or self._is_heartbeat_due()
             or self._direct.must_tell_slots
             or self._must_ask_for_endings()
+            or self._must_ask_who_spoke()
         ):
             self._send_reports()
         unasked = self._unasked()
@@ -446,8 +514,11 @@ class DistributorService:
             self._lanes.poll(self._request(unasked, wait_seconds=wait))
 
     def _is_report_due(self) -> bool:
-        """At once, unless the clusters have enough to do meanwhile: then a few more ride along."""
+        """Return whether reports are due: at once, unless the clusters have enough work to collect more first."""
         if not self._state.has_reports:
+            return False
+        if self._clock.monotonic() < self._outgoing.due_at:
+            self._due.append(self._outgoing.due_at)
             return False
         gathered_at = self._reported_at + GATHER_SECONDS
         if self._state.is_well_supplied and self._clock.monotonic() < gathered_at:
@@ -463,6 +534,14 @@ class DistributorService:
         self._due.append(self._endings_at)
         return False
 
+    def _must_ask_who_spoke(self) -> bool:
+        """Return whether to ask the server about running jobs whose worker has not been heard from."""
+        moments = [at for cluster in self._classic.values() if (at := cluster.ask_unheard_at) is not None]
+        if moments and self._clock.monotonic() >= min(moments):
+            return True
+        self._due += moments
+        return False
+
     def _is_heartbeat_due(self) -> bool:
         if self._clock.monotonic() >= self._heartbeat_at:
             return True
@@ -470,7 +549,7 @@ class DistributorService:
         return False
 
     def _unasked(self) -> dict[str, int]:
-        """Return the capacity that no open poll asks for."""
+        """Return the capacity that no open poll requests."""
         return self._lanes.unasked(self._state.capacity())
 
     def _send_reports(self) -> None:
@@ -483,18 +562,30 @@ class DistributorService:
             alive = self._state.alive()
             for cluster in self._classic.values():
                 alive += cluster.alive()
-        reports = self._state.take_reports(REPORTS_PER_REQUEST_MAX)
-        request = self._request(self._unasked())
-        news = self._state.packed.take_news()
+        is_bare = self._outgoing.is_narrowed
+        reports = self._outgoing.take()
+        request = self._request({} if is_bare else self._unasked())
         request = replace(request, reports=list(reports), alive=[one for one in alive if not is_job(one)])
+        if is_bare:
+            self._lanes.report(request)
+            return
+        unheard: list[int] = []
+        for cluster in self._classic.values():
+            if asked := cluster.unheard():
+                cluster.ask_unheard(asked)
+                unheard += asked
+        news = self._state.packed.take_news()
         self._lanes.report(
             replace(
                 request,
                 pending=self._state.take_pending(),
+                launch_problems=self._state.launch_problems.take(self._clock.monotonic()),
                 packed=self._state.packed.numbers,
                 live_jobs=self._state.live_jobs(alive) if is_heartbeat else None,
                 submitted=news.submitted,
                 ended_jobs=news.ended,
+                unheard=[one for one in unheard if not is_job(one)],
+                unheard_jobs=self._state.live_jobs(unheard),
             )
         )
 
@@ -517,7 +608,7 @@ class DistributorService:
 
     def _wake_up(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
-            task.exception()  # seen here also when the task was dropped meanwhile
+            task.exception()  # retrieve the exception even if the task was dropped meanwhile
         self._wake.set()
 
 

@@ -1,12 +1,13 @@
-"""What the server says and what the clusters say -> what to spawn, submit, kill and report. Pure.
+"""The distributor's decisions: input from server and clusters -> what to spawn, submit, kill and report. Pure.
 
-An attempt is *waiting* (handed over by the server ahead of need), then *with its cluster* (spawned or submitted),
-then gone; what is to be said about it goes to the *outbox* at that moment and stays until the server has it. For a
-direct cluster, what runs counts against its slots; oldest first, and a wide attempt at the head of the queue holds
-its place until enough is free.
+An attempt is *waiting* (prefetched from the server), then *with its cluster* (spawned or submitted), then gone. Each
+report about it is put into the *outbox* at once and stays there until the server has it. For a direct cluster, running
+attempts count against its slots. The oldest attempts start first; a wide attempt at the head of the queue keeps its
+position until enough cores are free.
 
-With a classic cluster an attempt may be in *doubt*: it may have been submitted without anybody having heard of it. It
-is looked up there by its token before anything else is done with it. How it ends its worker tells the server, which
+On a classic cluster a submission may be unconfirmed (a `Doubt`): its outcome is unknown. It is looked up by its token
+before anything else is done with it. Its worker reports the outcome to the server, which notifies the distributor
+(`classic_over`); outcomes that no worker reported are derived from the cluster's information.
 tells us (`classic_over`); what no worker told we say from what the cluster knows.
 """
 
@@ -21,29 +22,28 @@ from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, PackedBatch, Report, SyncResponse
 from jobmon.distributor import batch as translate
-from jobmon.distributor.holdings import Cluster, ClusterLimits, Demand, Doubt, Ended, Held, narrowed
+from jobmon.distributor.holdings import Cluster, ClusterLimits, Demand, Doubt, Ended, Held, may_have_run, narrowed
+from jobmon.distributor.launch_problems import LaunchProblems
+from jobmon.distributor.outbox import Outbox, is_ending
 from jobmon.distributor.packed import PackedBatches, is_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from jobmon.distributor.batch import Attempt, Surroundings
 
-#: A command that ends sooner is never reported as running.
+#: A command that exits sooner is never reported as running.
 RUNNING_REPORT_DELAY_SECONDS: Final = 0.1
-#: Of attempts that were told to be killed before they were handed over, so many are remembered.
+#: Maximum number of remembered attempts that were cancelled before they were received.
 FORESTALLED_MAX: Final = 100_000
-#: States of an attempt without an id on its classic cluster, of which it may have one all the same.
-_MAYBE_SUBMITTED: Final = (TaskInstanceStatus.INSTANTIATED, TaskInstanceStatus.TRIAGING)
-_STOPPED: Final = frozenset({WorkflowRunStatus.STOPPED, WorkflowRunStatus.ERROR})
 
 
 class DistributorState:
-    """The distributor's memory. Methods take facts and return decisions; none does anything.
+    """The distributor's state. Methods take facts and return decisions; none performs an action.
 
     Args:
-        clusters: name -> what it takes.
-        around: what all attempts have in common.
+        clusters: name -> limits of the cluster.
+        around: settings shared by all attempts.
     """
 
     def __init__(self, clusters: Mapping[str, ClusterLimits], around: Surroundings) -> None:
@@ -51,27 +51,27 @@ class DistributorState:
         self._around = around
         self._held: dict[int, Held] = {}
         self._waiting_ids: dict[int, str] = {}
-        self._submitting: set[int] = set()  # those that are being submitted just now: it is too late to give them back
+        self._submitting: set[int] = set()  # being submitted: they can no longer be returned
         self._killing: dict[int, Cause] = {}
         self._forestalled: dict[int, None] = {}
-        self._outbox: deque[Report] = deque()
-        self._in_flight: list[Report] = []
+        self.outbox = Outbox()
         self._triaging: set[int] = set()
-        self._telling: set[int] = set()  # attempts whose ending is on its way to the server
-        self._given_up: set[int] = set()  # attempts that run though the server has ended them
+        self._telling: set[int] = set()  # attempts whose outcome is not yet confirmed by the server
+        self._given_up: set[int] = set()  # attempts that run although the server has closed them
         self._inherited: dict[int, Launch] = {}
         self._started: dict[int, float] = {}
-        self._over_early: set[int] = set()  # those that ended before anybody told us that they were submitted
+        self._over_early: set[int] = set()  # attempts that ended before their submission was confirmed
         self._pending: dict[int, str] = {}
         self._pending_in_flight: dict[int, str] = {}
         self.packed = PackedBatches()
+        self.launch_problems = LaunchProblems()
         self.run_status: str = WorkflowRunStatus.LAUNCHED
         self.draining = False
 
-    # -- what the server says ----------------------------------------------------------------------------------
+    # -- input from the server ---------------------------------------------------------------------------------
 
     def take(self, launches: Iterable[LaunchBatch]) -> None:
-        """Take attempts that the server hands over."""
+        """Add attempts received from the server."""
         for given in launches:
             cluster = self._clusters.get(given.cluster_name)
             if given.plan is not None and self.packed.knows(given.batch_number):
@@ -81,7 +81,8 @@ class DistributorState:
                 continue
             if cluster.limits.direct:
                 cluster.waiting.extend(attempts)
-            elif given.plan is not None:  # whole: its jobs take what the server says
+                cluster.mean_cores = sum(one.cores for one in attempts) / len(attempts)
+            elif given.plan is not None:  # kept whole: the server assigns tasks to its jobs
                 cluster.batches.append(given)
                 self.packed.await_submission(given.batch_number)
             else:
@@ -101,28 +102,29 @@ class DistributorState:
         return cluster is not None and not (self.draining or self.is_run_final)
 
     def _give_back(self, identity: int) -> None:
-        error = "It was handed to the distributor ahead of need and not started in time."
+        error = "It was prefetched by the distributor but not started in time."
         self.say(translate.lost_report(identity, Cause.WORKER_LOST, error))
 
     def set_run_status(self, status: str) -> None:
-        """Take the run's status. What waits when it becomes final is given back."""
+        """Set the run's status. Return waiting attempts to the server if it is final."""
         self.run_status = status
         if self.is_run_final:
             self.drop_waiting()
 
     @property
     def is_run_final(self) -> bool:
-        """Whether nothing more will be queued in this run."""
+        """Whether the run has ended, so that it queues nothing more."""
         return fsm.is_terminal(fsm.Machine.WORKFLOW_RUN, self.run_status)
 
     @property
     def kill_cause(self) -> Cause:
-        """Why the server has attempts killed at present."""
-        return Cause.KILLED if self.run_status in _STOPPED else Cause.KILLED_FOR_RESUME
+        """The cause of kills that the server currently requests."""
+        return Cause.KILLED if self.run_status in fsm.STOPPED_RUNS else Cause.KILLED_FOR_RESUME
 
     def kill(self, identities: Iterable[int]) -> dict[str, list[str]]:
-        """Take the server's wish; return cluster -> distributor ids to terminate. The rest is reported at once."""
+        """Process kill requests; return cluster -> distributor ids to terminate. Others are reported at once."""
         terminate: dict[str, list[str]] = {}
+        forestalled: list[int] = []
         for identity in identities:
             if identity in self._killing or identity in self._telling:
                 continue
@@ -131,18 +133,20 @@ class DistributorState:
                 self._killing[identity] = self.kill_cause
                 terminate.setdefault(held.cluster_name, []).append(held.distributor_id)
             elif identity in self._submitting:
-                self._killing[identity] = self.kill_cause  # as soon as it has an id
+                self._killing[identity] = self.kill_cause  # terminated as soon as it has an id
             else:
-                self._forestall(identity)
+                forestalled.append(identity)
+        self._forestall(dict.fromkeys(forestalled))
         return terminate
 
-    def _forestall(self, identity: int) -> None:
-        """It is not running: it waits here, or its launch is still under way to us, or it has ended long ago."""
-        self._remove_waiting({identity})
-        self._end_unstarted(identity, self.kill_cause)
+    def _forestall(self, identities: Collection[int]) -> None:
+        """Cancel attempts that do not run: they wait here, are in transit to the distributor, or ended long ago."""
+        self._remove_waiting(set(identities))
+        for identity in identities:
+            self._end_unstarted(identity, self.kill_cause)
 
     def triage(self, identities: Iterable[int]) -> dict[str, dict[int, str]]:
-        """Take the server's doubts. Direct ones are settled here; return cluster -> {id: distributor id} to ask for."""
+        """Check attempts that the server asks about; return cluster -> {id: distributor id} of those to look up."""
         ask: dict[str, dict[int, str]] = {}
         for identity in identities:
             held = self._held.get(identity)
@@ -159,27 +163,24 @@ class DistributorState:
         if not self._is_being_told(identity) and identity not in self._waiting_ids:
             all_direct = all(one.limits.direct for one in self._clusters.values())
             cause = Cause.SUPERVISOR_LOST if all_direct else Cause.WORKER_LOST
-            self.say(translate.lost_report(identity, cause, "Nothing is left of it."))
+            self.say(translate.lost_report(identity, cause, "No trace of it was found."))
 
-    # -- what is to be done ------------------------------------------------------------------------------------
+    # -- actions to perform ------------------------------------------------------------------------------------
 
     def capacity(self) -> dict[str, int]:
-        """Return cluster -> how many more attempts may be handed over, all open requests together."""
+        """Return cluster -> how many more attempts may be received, over all open requests."""
         if self.draining or self.is_run_final or self._given_up:
             return {}
-        return {
-            name: max(0, one.limits.window(one.mean_seconds) - one.count - self.packed.untaken(name))
-            for name, one in self._clusters.items()
-        }
+        return {name: max(0, one.room() - self.packed.untaken(name)) for name, one in self._clusters.items()}
 
     def set_slots(self, cluster_name: str, slots: float) -> None:
-        """Take how many of its slots a cluster may use from now on."""
+        """Set how many of its slots a cluster may use from now on."""
         cluster = self._clusters[cluster_name]
         lookahead = int(slots * cluster.limits.lookahead_factor)
         cluster.limits = replace(cluster.limits, slots=slots, lookahead=lookahead)
 
     def demand(self, cluster_name: str, total: float) -> Demand:
-        """Return what a cluster of `total` slots uses and could use; more than all of them is not counted."""
+        """Return the cores that a cluster of `total` slots uses and could use, at most `total`."""
         in_use = head = wanted = 0.0
         for cores, runs in self._cores_of(cluster_name):
             counted = min(cores, total)
@@ -191,7 +192,7 @@ class DistributorState:
         return Demand(min(in_use, total), min(wanted, total), head)
 
     def _cores_of(self, cluster_name: str) -> Iterator[tuple[float, bool]]:
-        """Yield the cores of all attempts, what runs first, then in the order in which it will be started."""
+        """Yield the cores of all attempts: running ones first, then the others in launch order."""
         held = [one for one in self._held.values() if one.cluster_name == cluster_name]
         yield from ((one.cores, True) for one in held if one.has_started)
         yield from ((one.cores, False) for one in held if not one.has_started)
@@ -199,21 +200,21 @@ class DistributorState:
 
     @property
     def is_well_supplied(self) -> bool:
-        """Whether every cluster has half of what it may be handed: then news may gather for a moment."""
-        return all(
-            one.count * 2 >= one.limits.window(one.mean_seconds) for one in self._clusters.values() if one.limits.direct
-        )
+        """Whether every direct cluster has half of what it may be sent, so that reports may be delayed briefly."""
+        return all(one.is_well_supplied for one in self._clusters.values() if one.limits.direct)
 
     def spawnable(self) -> dict[str, list[Launch]]:
-        """Move what fits from waiting to its cluster; return cluster -> launches, oldest first.
+        """Move waiting attempts that fit to their clusters; return cluster -> launches, oldest first.
 
-        Nothing while an attempt still runs on which the server has given up: its successor may be among what waits.
+        Returns nothing while an attempt that the server has closed still runs: its retry may be among those waiting.
         """
         result: dict[str, list[Launch]] = {}
         if self._given_up:
             return result
         for name, cluster in self._clusters.items():
-            while cluster.waiting and cluster.fits(cluster.waiting[0]):
+            while cluster.waiting and cluster.launches_max != 0 and cluster.fits(cluster.waiting[0]):
+                if cluster.launches_max is not None:
+                    cluster.launches_max -= 1
                 result.setdefault(name, []).append(self._hand_over(name, cluster, cluster.waiting.popleft()))
         return result
 
@@ -221,11 +222,36 @@ class DistributorState:
         launch = translate.launch_of(attempt, self._around)
         identity = attempt.task_instance_id
         self._forget_waiting(identity)
-        self._hold(identity, Held(name, str(identity), attempt.cores, attempt.memory, launch))
+        self._hold(identity, Held(name, str(identity), attempt.cores, attempt.memory, launch, attempt))
         return launch
 
+    def limit_launches(self, cluster_name: str, count: int | None) -> None:
+        """Limit launches on a direct cluster until the next call; None: launch all that fit."""
+        self._clusters[cluster_name].launches_max = count
+
+    def waiting_count(self, cluster_name: str) -> int:
+        """Return how many attempts wait here for a direct cluster."""
+        return len(self._clusters[cluster_name].waiting)
+
+    def put_back(self, identity: int) -> bool:
+        """Requeue an attempt that could not start through no fault of its own; return False if it is not retried."""
+        held = self._held.get(identity)
+        if held is None:
+            return identity in self._waiting_ids  # reported again, from a supervisor's journal
+        if held.attempt is None or identity in self._killing:
+            return False
+        self._release(identity)
+        if self.draining or self.is_run_final:
+            self._give_back(identity)
+            return True
+        cluster = self._clusters[held.cluster_name]
+        cluster.waiting.append(held.attempt)
+        cluster.count += 1
+        self._waiting_ids[identity] = held.cluster_name
+        return True
+
     def submittable(self) -> dict[str, list[LaunchBatch]]:
-        """Take out what is to be submitted to classic clusters; say `submitted` or `refused` for each attempt."""
+        """Remove and return the batches for classic clusters; call `submitted` or `refused` for each attempt."""
         result: dict[str, list[LaunchBatch]] = {}
         for name, cluster in self._clusters.items():
             if cluster.batches:
@@ -234,27 +260,48 @@ class DistributorState:
                 self._submitting.update(*(one.task_instance_ids for one in result[name]))
         return result
 
+    def unwanted(self, identities: Iterable[int]) -> list[int]:
+        """Return which of these waiting attempts must not be submitted: call `withdrawn` for them.
+
+        They were cancelled, or nothing more is launched.
+        """
+        is_over = self.draining or self.is_run_final
+        if not (is_over or self._killing):
+            return []
+        return [identity for identity in identities if is_over or identity in self._killing]
+
+    def withdrawn(self, identities: Iterable[int]) -> None:
+        """Report attempts that were withdrawn before they were submitted."""
+        for identity in identities:
+            if self._is_over_after_submission(identity):
+                continue
+            cause = self._killing.pop(identity, None)
+            if cause is not None:
+                self._end_unstarted(identity, cause)
+            else:
+                self._give_back(identity)
+
     def doubtful(self) -> dict[str, list[Doubt]]:
-        """Take out what is to be looked up at classic clusters; say `submitted` or `unsubmitted` for each attempt."""
+        """Remove and return the attempts to look up; call `submitted` or `unsubmitted` for each attempt."""
         result = {name: one.doubts for name, one in self._clusters.items() if one.doubts}
         for name in result:
             self._clusters[name].doubts = []
         return result
 
     def drop_waiting(self) -> None:
-        """Give back what was handed over ahead and is with no cluster yet."""
+        """Return prefetched attempts that are not yet with a cluster to the server."""
         identities = self._waiting_ids.keys() - self._submitting
         self._remove_waiting(identities)
         for identity in sorted(identities):
             self._give_back(identity)
 
     def drain(self) -> None:
-        """Launch nothing more."""
+        """Stop launching."""
         self.draining = True
         self.drop_waiting()
 
     def retire(self) -> None:
-        """Launch nothing more, and forget what other hosts can see to as well: all of classic clusters."""
+        """Stop launching, and forget what other hosts can handle as well: everything on classic clusters."""
         classic = {name for name, one in self._clusters.items() if not one.limits.direct}
         theirs = {identity for identity, name in self._waiting_ids.items() if name in classic}
         theirs.update(identity for identity, held in self._held.items() if held.cluster_name in classic)
@@ -266,6 +313,7 @@ class DistributorState:
             self._clusters[name].batches.clear()
             self._clusters[name].doubts.clear()
         self._submitting.clear()
+        self._over_early.clear()
         self._pending.clear()
         self.packed = PackedBatches()
         self.drain()
@@ -284,16 +332,16 @@ class DistributorState:
             self._clusters[name].count -= 1
         return name
 
-    # -- what the clusters say ---------------------------------------------------------------------------------
+    # -- input from the clusters -------------------------------------------------------------------------------
 
     def spawned(self, distributor_ids: Mapping[int, str]) -> None:
-        """Take the ids that a direct cluster gave."""
+        """Store the ids that a direct cluster assigned."""
         for identity, distributor_id in distributor_ids.items():
             if identity in self._held:
                 self._held[identity].distributor_id = distributor_id
 
     def started(self, times: Mapping[int, float]) -> None:
-        """Note what runs since when, so that it is reported as running if it lasts."""
+        """Record when attempts started, so that long-running ones are reported as running."""
         for identity, started_at in times.items():
             held = self._held.get(identity)
             if held is not None and not held.told_running:
@@ -301,7 +349,7 @@ class DistributorState:
                 self._started[identity] = started_at
 
     def report_running(self, now: float, host: str) -> float | None:
-        """Report what has run for long enough; return when the next one will have (seconds since the epoch)."""
+        """Report attempts that have run long enough; return when the next one will have (seconds since the epoch)."""
         due = [one for one, at in self._started.items() if at + RUNNING_REPORT_DELAY_SECONDS <= now]
         for identity in due:
             held = self._held[identity]
@@ -321,19 +369,42 @@ class DistributorState:
         return min(self._started.values()) + RUNNING_REPORT_DELAY_SECONDS if self._started else None
 
     def ended(self, endings: Iterable[Exit]) -> list[Ended]:
-        """Take endings; return what their reports are made of. Whoever makes them hands them to `say`."""
-        return [self._ended(ending) for ending in endings]
+        """Process exits; return the data for their reports. The caller creates these and passes them to `say`."""
+        some = list(endings)
+        culprits = self._find_culprits(some)
+        return [self._ended(ending, has_killed_parent=ending.task_instance_id in culprits) for ending in some]
 
-    def _ended(self, ending: Exit) -> Ended:
+    def _find_culprits(self, endings: Sequence[Exit]) -> set[int]:
+        """Return the attempts that killed their supervisor; update which tasks are suspected of it."""
+        lost: dict[str, dict[int, tuple[Attempt, bool]]] = {}
+        for ending in endings:
+            held = self._held.get(ending.task_instance_id)
+            if held is None or held.attempt is None:
+                continue
+            if ending.lost is None:
+                self._clusters[held.cluster_name].suspects.ended(held.attempt.task_id)
+            elif not ending.recalled:
+                lost.setdefault(held.cluster_name, {})[ending.task_instance_id] = held.attempt, held.has_started
+        culprits = set()
+        for name, some in lost.items():
+            cluster = self._clusters[name]
+            suspected = may_have_run([some[identity] for identity in sorted(some)], cluster.limits.slots)
+            ran = {one.task_id: one.task_instance_id for one in suspected}
+            task_id = cluster.suspects.lost(ran)
+            if task_id is not None:
+                culprits.add(ran[task_id])
+        return culprits
+
+    def _ended(self, ending: Exit, *, has_killed_parent: bool) -> Ended:
         held = self._release(ending.task_instance_id)
         cause = self._killing.pop(ending.task_instance_id, None)
         if held is not None and ending.lost is None:
             self._clusters[held.cluster_name].learn(ending.ended_at - ending.started_at)
         inherited = self._inherited.pop(ending.task_instance_id, None)
-        return Ended(ending, held.launch if held is not None else inherited, cause)
+        return Ended(ending, held.launch if held is not None else inherited, cause, has_killed_parent)
 
     def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str]) -> list[str]:
-        """A classic cluster took these; return the ids of those that were told to end meanwhile."""
+        """Record submitted attempts; return the ids of those that were cancelled in the meantime."""
         for identity, distributor_id in distributor_ids.items():
             if self._is_over_after_submission(identity):
                 continue
@@ -344,7 +415,7 @@ class DistributorState:
         return [distributor_id for identity, distributor_id in distributor_ids.items() if identity in self._killing]
 
     def refused(self, identities: Iterable[int], reason: str) -> None:
-        """A classic cluster did not take these."""
+        """Report attempts that a classic cluster rejected."""
         for identity in identities:
             if self._is_over_after_submission(identity):
                 continue
@@ -359,7 +430,7 @@ class DistributorState:
             )
 
     def unsubmitted(self, identities: Iterable[int]) -> None:
-        """A classic cluster never got these: they are queued again, not charged."""
+        """Report attempts that never reached a classic cluster: they are queued again, not charged."""
         for identity in identities:
             if self._is_over_after_submission(identity):
                 continue
@@ -370,7 +441,7 @@ class DistributorState:
                 self.say(translate.unsubmitted_report(identity))
 
     def _is_over_after_submission(self, identity: int) -> bool:
-        """Note that its submission is over; a worker may have told the server its end sooner than we heard of it."""
+        """End an attempt's submission; return whether its worker already reported its outcome to the server."""
         self._forget_waiting(identity)
         self._submitting.discard(identity)
         if identity not in self._over_early:
@@ -380,24 +451,22 @@ class DistributorState:
         return True
 
     def packed_submitted(self, batch: LaunchBatch, distributor_ids: Iterable[str]) -> None:
-        """A classic cluster took a packed batch as these jobs."""
+        """Record the jobs as which a packed batch was submitted."""
         for identity in batch.task_instance_ids:
-            self._forget_waiting(identity)
-            self._submitting.discard(identity)
+            self._is_over_after_submission(identity)
         ids = list(distributor_ids)
         self.packed.open(batch.batch_number, batch.cluster_name, len(batch.task_instance_ids))
         self._hold_jobs(batch.batch_number, batch.cluster_name, ids)
         self.packed.submitted(batch.batch_number, ids)
 
     def packed_doubted(self, batch: LaunchBatch) -> None:
-        """Nobody knows whether a classic cluster took this packed batch: say `packed_found` when it is known."""
+        """Record a packed batch whose submission is unconfirmed; call `packed_found` once it is looked up."""
         for identity in batch.task_instance_ids:
-            self._forget_waiting(identity)
-            self._submitting.discard(identity)
+            self._is_over_after_submission(identity)
         self.packed.open(batch.batch_number, batch.cluster_name, len(batch.task_instance_ids))
 
     def packed_found(self, number: int, distributor_ids: Iterable[str]) -> None:
-        """This is as what a batch was submitted about which there was doubt; nothing: it was not."""
+        """Resolve an unconfirmed submission: the ids the cluster reports, or none if it was never submitted."""
         cluster_name, ids = self.packed.cluster_of(number), list(distributor_ids)
         if cluster_name is not None:
             self._hold_jobs(number, cluster_name, ids)
@@ -408,7 +477,7 @@ class DistributorState:
             self._hold(identity, Held(cluster_name, distributor_id))
 
     def adopt_packed(self, batches: Iterable[PackedBatch]) -> dict[str, list[int]]:
-        """Take over packed batches and their jobs; return cluster -> batches of which it is not known what they are."""
+        """Adopt packed batches and their jobs; return cluster -> batches whose submission is unconfirmed."""
         unknown: dict[str, list[int]] = {}
         for batch in batches:
             if batch.cluster_name not in self._clusters or self.packed.knows(batch.batch_number):
@@ -420,7 +489,7 @@ class DistributorState:
         return unknown
 
     def hear_packed(self, response: SyncResponse) -> dict[str, list[str]]:
-        """Take how packed batches stand; return cluster -> jobs to terminate, which have not begun and need not."""
+        """Update packed batches from the server; return pending jobs, by cluster, that are no longer needed."""
         self.packed.heard(response.untaken)
         terminate: dict[str, list[str]] = {}
         unstarted = set(response.unstarted)
@@ -433,23 +502,28 @@ class DistributorState:
         return terminate
 
     def live_jobs(self, identities: Iterable[int]) -> list[str]:
-        """Return the ids on their clusters of those among these that are packed jobs."""
+        """Return the distributor ids of the packed jobs among these identities."""
         return [self._held[one].distributor_id for one in identities if is_job(one) and one in self._held]
 
+    def distributor_id_of(self, identity: int) -> str:
+        """Return the distributor id of an attempt or packed job; "" if it is not with a cluster."""
+        held = self._held.get(identity)
+        return "" if held is None else held.distributor_id
+
     def classic(self, cluster_name: str) -> Mapping[str, int]:
-        """Return distributor id -> attempt of all that a classic cluster holds."""
+        """Return distributor id -> attempt of everything a classic cluster holds."""
         return self._clusters[cluster_name].jobs
 
     def adopted_since(self, cluster_name: str) -> float | None:
-        """Return when the oldest attempt was handed out that was taken over with a classic cluster; None: none was."""
+        """Return when the oldest adopted attempt of a classic cluster was launched; None if none was adopted."""
         return self._clusters[cluster_name].adopted_since
 
     def is_being_killed(self, identity: int) -> bool:
-        """Whether it was told to end."""
+        """Return whether termination of this attempt was requested."""
         return identity in self._killing
 
     def classic_ended(self, identity: int, ending: RemoteExit) -> None:
-        """A classic cluster no longer holds this one, and nobody else will say how it ended."""
+        """Report the outcome of an attempt or job that a classic cluster no longer holds and no worker will report."""
         held = self._release(identity)
         cause = self._killing.pop(identity, None)
         if held is not None and is_job(identity):
@@ -458,7 +532,7 @@ class DistributorState:
             self.say(translate.remote_report(identity, held.distributor_id, ending, cause))
 
     def classic_over(self, identities: Iterable[int]) -> list[int]:
-        """The server knows how these ended; return those that a classic cluster held until now."""
+        """Drop attempts whose outcome the server knows; return those that a classic cluster held until now."""
         ended = list(identities)
         self._over_early.update(self._submitting.intersection(ended))
         over = [one for one in ended if one in self._held and not self._clusters[self._name_of(one)].limits.direct]
@@ -472,26 +546,25 @@ class DistributorState:
 
     @property
     def wants_endings(self) -> bool:
-        """Whether it matters soon which attempts of classic clusters have ended: to be done, or to take more."""
+        """Whether ended attempts of classic clusters must be known soon: to finish, or to receive more."""
         is_over = self.draining or self.is_run_final
         return (is_over and bool(self.packed.numbers)) or any(
-            one.jobs and (is_over or one.count * 2 > one.limits.window(one.mean_seconds))
-            for one in self._clusters.values()
+            one.jobs and (is_over or one.is_well_supplied) for one in self._clusters.values()
         )
 
     def classic_told(self, report: Report) -> None:
-        """A worker left this ending on disk."""
+        """Process an outcome that a worker left on disk."""
         self._killing.pop(report.task_instance_id, None)
         if self._release(report.task_instance_id) is not None:
             self.say(report)
 
     def packed_told(self, report: Report) -> None:
-        """A packed job left this ending on disk."""
+        """Process an outcome that a packed job left on disk."""
         if not self._is_being_told(report.task_instance_id):
             self.say(report)
 
     def classic_stuck(self, identity: int, reason: str) -> None:
-        """A classic cluster says that this one will never start; it was terminated there."""
+        """Report an attempt that, according to its cluster, will never start; it has been terminated there."""
         self._killing.pop(identity, None)
         held = self._release(identity)
         if held is not None and is_job(identity):
@@ -525,7 +598,7 @@ class DistributorState:
     # -- an earlier distributor's attempts ---------------------------------------------------------------------
 
     def inherit(self, attempts: Iterable[LiveAttempt]) -> None:
-        """Note where the attempts write that an earlier distributor launched, before any of their endings come."""
+        """Record the output files of an earlier distributor's attempts, before any of their exits arrive."""
         self._inherited = {
             attempt.task_instance_id: translate.launch_of(translate.attempt_of(attempt), self._around)
             for attempt in attempts
@@ -533,19 +606,19 @@ class DistributorState:
         }
 
     def adopt(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> dict[str, list[str]]:
-        """Settle or take over what the server thinks is alive; return cluster -> distributor ids to terminate.
+        """Adopt or report attempts that the server believes alive; return cluster -> distributor ids to terminate.
 
-        What was to be terminated before is so again: it may have been said on a line that broke.
+        Earlier terminations are repeated: the request may have been lost with its connection.
 
         Args:
-            attempts: what the server says.
-            living: direct cluster -> {attempt: distributor id} of what really runs there.
+            attempts: the attempts that the server believes are alive.
+            living: direct cluster -> {attempt: distributor id} of what is actually running there.
         """
         to_kill = []
         for attempt in attempts:
             identity = attempt.task_instance_id
             if self._is_being_told(identity) or (attempt.packed and identity not in self._waiting_ids):
-                continue  # of what is packed the jobs are taken over
+                continue  # for packed attempts, their jobs are adopted
             alive = identity in self._held or identity in self._waiting_ids or self._take_over(attempt, living)
             if not alive:
                 self._settle(attempt)
@@ -555,7 +628,7 @@ class DistributorState:
         return self.kill([*to_kill, *self._find_given_up(attempts, living)])
 
     def _find_given_up(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> list[int]:
-        """Return what runs though the server has ended it, while nobody was there to be asked. It is to be killed."""
+        """Return attempts to kill: they run although the server closed them while no distributor could be asked."""
         listed = {attempt.task_instance_id for attempt in attempts}
         for name, ids in living.items():
             for identity, distributor_id in ids.items():
@@ -583,13 +656,13 @@ class DistributorState:
         return True
 
     def _take_over_classic(self, attempt: LiveAttempt, cluster: Cluster) -> bool:
-        """Hold what has an id; what was handed out and has none may have been submitted all the same."""
+        """Hold an attempt that has an id; look it up if it has none but may have been submitted."""
         identity = attempt.task_instance_id
         if attempt.distributor_id is not None:
             self._hold(identity, Held(attempt.cluster_name, attempt.distributor_id))
             cluster.adopted_since = min(cluster.adopted_since or attempt.launched_at, attempt.launched_at)
             return True
-        if attempt.status not in _MAYBE_SUBMITTED:
+        if attempt.status not in fsm.MAYBE_SUBMITTED:
             return False
         around = self._around
         batch_token, own_token = around.batch_token(attempt.batch_number), around.attempt_token(identity)
@@ -600,14 +673,14 @@ class DistributorState:
         return True
 
     def _settle(self, attempt: LiveAttempt) -> None:
-        """Nothing of it lives: say how it is to be counted."""
+        """Report an attempt that is no longer alive."""
         identity = attempt.task_instance_id
         if attempt.status == TaskInstanceStatus.KILL_SELF:
             self._end_unstarted(identity, Cause.KILLED_FOR_RESUME)
         elif attempt.status == TaskInstanceStatus.INSTANTIATED:
             self.say(translate.lost_report(identity, Cause.WORKER_LOST, translate.UNSTARTED))
         else:
-            self.say(translate.lost_report(identity, Cause.SUPERVISOR_LOST, "Nothing is left of it."))
+            self.say(translate.lost_report(identity, Cause.SUPERVISOR_LOST, "No trace of it was found."))
 
     def _end_unstarted(self, identity: int, cause: Cause) -> None:
         self._forestalled[identity] = None
@@ -619,39 +692,39 @@ class DistributorState:
 
     def say(self, report: Report) -> None:
         """Put a report into the outbox."""
-        self._outbox.append(report)
-        if _is_ending(report):
+        self.outbox.add(report)
+        if is_ending(report):
             self._telling.add(report.task_instance_id)
 
     def take_reports(self, count_max: int) -> list[Report]:
-        """Take reports to send; they stay in doubt until `confirm_reports` or `restore_reports`."""
-        self._in_flight = [self._outbox.popleft() for _ in range(min(count_max, len(self._outbox)))]
-        return self._in_flight
+        """Return reports to send; they stay unconfirmed until `confirm_reports` or `restore_reports`."""
+        return list(self.outbox.take(count_max))
 
     def confirm_reports(self) -> list[int]:
-        """The server has them; return the attempts that ended among them."""
-        ended = [one.task_instance_id for one in self._in_flight if _is_ending(one)]
-        self._triaging.difference_update(one.task_instance_id for one in self._in_flight)
-        self._in_flight = []
+        """Remove reports that the server has; return the attempts whose outcome was among them."""
+        confirmed = self.outbox.confirm()
+        ended = [one.task_instance_id for one in confirmed if is_ending(one)]
+        self._triaging.difference_update(one.task_instance_id for one in confirmed)
         self._pending_in_flight = {}
         self._telling.difference_update(ended)
         self.packed.confirm()
+        self.launch_problems.confirm()
         return ended
 
     def restore_reports(self) -> None:
-        """The server may not have them: they are sent again, first."""
-        self._outbox.extendleft(reversed(self._in_flight))
-        self._in_flight = []
+        """Put reports that the server may not have back into the queue, first."""
+        self.outbox.restore()
         self.packed.restore()
+        self.launch_problems.restore()
         self._pending = {**self._pending_in_flight, **self._pending}
         self._pending_in_flight = {}
 
     def note_pending(self, reasons: Mapping[int, str]) -> None:
-        """Take why attempts wait on their clusters, to be told with the next reports."""
+        """Record why attempts wait on their clusters, to be sent with the next reports."""
         self._pending.update(reasons)
 
     def take_pending(self) -> dict[int, str]:
-        """Take what is to be told of that; it stays in doubt as reports do."""
+        """Return the pending reasons to send; they stay unconfirmed as reports do."""
         self._pending_in_flight, self._pending = self._pending, {}
         return self._pending_in_flight
 
@@ -660,34 +733,65 @@ class DistributorState:
 
     @property
     def has_reports(self) -> bool:
-        """Whether something waits to be said."""
-        return bool(self._outbox or self._pending or self.packed.has_news)
+        """Whether anything is waiting to be sent."""
+        return bool(self.outbox or self._pending or self.packed.has_news or self.launch_problems.has_news)
 
     def alive(self) -> list[int]:
-        """Return the attempts that are here or with a direct cluster; a classic cluster has to be asked."""
+        """Return the attempts that are here or with a direct cluster; classic clusters must be polled."""
         held = (identity for identity, one in self._held.items() if self._clusters[one.cluster_name].limits.direct)
         return [*held, *self._waiting_ids]
 
     @property
     def known_to_kill(self) -> list[int]:
-        """Attempts that were told to end, of which the server does not know yet that they did."""
+        """Attempts with a kill request whose outcome the server does not know yet."""
         return [*self._killing, *(one for one in self._telling if one in self._forestalled)]
 
     @property
     def known_to_triage(self) -> list[int]:
-        """Attempts that the server asked about and has no answer yet."""
+        """Attempts that the server asked about and whose answer it does not have yet."""
         return list(self._triaging)
+
+    def validate(self) -> None:
+        """Check that every attempt is in exactly one state, and that the clusters' counts are correct. Called by tests.
+
+        Raises:
+            AssertionError: a check failed; the message names the attempts.
+        """
+        held, waiting = self._held.keys(), self._waiting_ids.keys()
+        wrong = {
+            "with a cluster and waiting": held & waiting,
+            "with a cluster and reported as ended": held & self._telling,
+            "waiting and reported as ended": waiting & self._telling,
+            "being submitted and not waiting": self._submitting - waiting,
+            "started and not with a cluster": self._started.keys() - held,
+            "declared lost and not with a cluster": self._given_up - held,
+            "ended during submission and not being submitted": self._over_early - self._submitting,
+            "to be killed and not here": self._killing.keys() - held - self._submitting,
+        }
+        for name, cluster in self._clusters.items():
+            jobs = {one for one in held if self._name_of(one) == name and not cluster.limits.direct}
+            queued = {identity for identity, cluster_name in self._waiting_ids.items() if cluster_name == name}
+            wrong |= {
+                f"in the queue of {name} and not waiting": {one.task_instance_id for one in cluster.waiting} - queued,
+                f"in a batch of {name} and not waiting": set().union(
+                    *(one.task_instance_ids for one in cluster.batches)
+                )
+                - queued,
+                f"jobs of {name} and not with it, or the other way round": set(cluster.jobs.values()) ^ jobs,
+            }
+        assert not any(wrong.values()), {what: sorted(which) for what, which in wrong.items() if which}
+        for name, cluster in self._clusters.items():
+            mine = [one for one in self._held.values() if one.cluster_name == name]
+            count, cores = len(mine) + list(self._waiting_ids.values()).count(name), sum(one.cores for one in mine)
+            assert cluster.count == count, f"{name} counts {cluster.count}, not {count}"
+            assert abs(cluster.cores - cores) < 1e-6, f"{name} uses {cluster.cores} cores, not {cores}"
 
     @property
     def held_count(self) -> int:
-        """How many attempts are with clusters."""
+        """The number of attempts with clusters."""
         return len(self._held)
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is here, runs, or is left to be said."""
-        return self.packed.is_idle and not (self._held or self._waiting_ids or self._outbox or self._in_flight)
-
-
-def _is_ending(report: Report) -> bool:
-    return fsm.is_terminal(fsm.Machine.TASK_INSTANCE, report.status)
+        """Whether nothing is waiting, running, or left to report."""
+        return self.packed.is_idle and self.outbox.is_empty and not (self._held or self._waiting_ids)

@@ -1,7 +1,8 @@
-"""Looking at all jobs of the server on a cluster, shared with the other distributors of the server.
+"""Poll a cluster for all jobs of the server, shared with the other distributors of the server.
 
-The server says who looks, one at a time; whoever does uploads what it saw if others want it, and they show it to their
-plug-ins. So the cluster is asked as often as the distributor in the greatest hurry wants, however many there are.
+The server selects the distributor that polls, one at a time. That distributor uploads its view if others want it, and
+they show it to their plug-ins. The cluster is thus polled as often as the most urgent distributor requires, regardless
+of their number.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from jobmon.distributor.pace import Pace
 
 logger = logging.getLogger(__name__)
-#: Whoever was told to look and says nothing for so many of the longest intervals is passed over.
+#: A distributor that was selected but stays silent for this many of the longest intervals is skipped.
 SILENT_INTERVALS: Final = 3
 SILENT_SECONDS_LEAST: Final = 1.0
-#: The server takes no longer times.
+#: The longest interval that the server accepts.
 INTERVAL_SECONDS_MAX: Final = 3_600.0
-#: Where another distributor is looking just now, its view is fetched after this long.
+#: While another distributor is polling, its view is fetched after this time.
 FETCH_SECONDS: Final = 0.5
 VIEW_BYTES_MAX: Final = 64 * 1024 * 1024
 PROBLEM_CHARACTERS_MAX: Final = 1_000
@@ -40,17 +41,17 @@ _Result = TypeVar("_Result")
 
 
 class InThread(Protocol):
-    """Runs something off the loop, as `asyncio.to_thread` does."""
+    """Run a function without blocking the event loop, as `asyncio.to_thread` does."""
 
     def __call__(self, work: Callable[[_Argument], _Result], argument: _Argument, /) -> Awaitable[_Result]:
-        """Run it."""
+        """Run the function."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a cluster looked like at a moment (on this host's monotonic clock), with endings from `since` on.
+    """The state of a cluster at one moment (of this host's monotonic clock), with exits since `since`.
 
-    No view: there is nothing new, or `problem` says why there is none. `retry`: when to ask again at the earliest.
+    No view: there is nothing new, or `problem` says why there is none. `retry`: the earliest time to ask again.
     """
 
     began_at: float = 0.0
@@ -61,15 +62,15 @@ class Sight:
 
 
 class Watch:
-    """One distributor's share in looking at one cluster.
+    """Take part in the shared polling of one cluster.
 
     Args:
         adapter: the cluster's plug-in.
-        gateway: the door to the server.
-        holder: name of this distributor, other than those of all others.
-        pace: how often.
-        clock: the time.
-        in_thread: runs a look while the loop goes on.
+        gateway: interface to the server.
+        holder: unique name of this distributor.
+        pace: the polling interval.
+        clock: source of time.
+        in_thread: runs a poll without blocking the event loop.
     """
 
     def __init__(
@@ -84,10 +85,10 @@ class Watch:
         self._known = 0
 
     async def see(self, since: float) -> Sight:
-        """Look, or learn what somebody else saw.
+        """Poll the cluster, or fetch the view of another distributor.
 
         Args:
-            since: endings from then on are wanted, seconds since the epoch.
+            since: include exits from this time on, seconds since the epoch.
         """
         pace = self._pace
         asked_at = self._clock.monotonic()
@@ -105,7 +106,7 @@ class Watch:
         now = self._clock.monotonic()
         if answer.view is not None:
             self._known = answer.number
-            began_at = asked_at - answer.age  # rather too early than too late: what was submitted since is not in it
+            began_at = asked_at - answer.age  # the earlier bound: jobs submitted after it are not in the view
             view = await self._in_thread(unpacked, answer.view)
             pace.looked(now)
             pace.saw(max(began_at, now - pace.interval))
@@ -122,8 +123,8 @@ class Watch:
             packed_view = await self._in_thread(packed, view) if is_shared else None
         except ClusterUnavailable as error:
             return await self._failed(since, after, str(error))
-        except Exception as error:  # a plug-in's fault must not end the run
-            logger.exception("The plug-in of cluster %s failed to look.", name)
+        except Exception as error:  # a bug in a plug-in must not terminate the run
+            logger.exception("The plug-in of cluster %s failed to poll.", name)
             return await self._failed(since, after, f"{type(error).__name__}: {error}")
         now = self._clock.monotonic()
         self._pace.looked(now, now - began_at, self._adapter.calls.total() - calls_before)
@@ -136,7 +137,7 @@ class Watch:
 
     async def _failed(self, since: float, after: int, problem: str) -> Sight:
         pause = self._pace.failed(self._clock.monotonic())
-        problem = problem[:PROBLEM_CHARACTERS_MAX] or "it does not answer"
+        problem = problem[:PROBLEM_CHARACTERS_MAX] or "it does not respond"
         request = ViewRequest(
             holder=self._holder, since=since, problem=problem, scope=self._adapter.watch_scope, after=after
         )
@@ -145,12 +146,12 @@ class Watch:
 
 
 def packed(view: Mapping[str, Any]) -> str:
-    """Return a view as it is stored and sent."""
+    """Encode a view for storage and transfer."""
     return base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
 
 
 def unpacked(text: str) -> Mapping[str, Any]:
-    """Return a view that another distributor packed."""
+    """Decode a view that another distributor encoded."""
     unpacker = zlib.decompressobj()
     view: Mapping[str, Any] = json.loads(unpacker.decompress(base64.b64decode(text), VIEW_BYTES_MAX))
     return view

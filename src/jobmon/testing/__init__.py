@@ -1,5 +1,5 @@
-"""For people who test with Jobmon or extend it: true fakes, time that a test moves, and what a plug-in must pass.
+"""Tools for testing with Jobmon or extending it: realistic fakes, virtual time, and the test suite for plug-ins.
 
-`cluster_contract.py` is a class to subclass by the author of a cluster plug-in; `gateways.py` and
-`swarm_gateway.py` are servers in memory; `virtual_time.py` moves a loop's clock.
+`cluster_contract.py` is a test class that authors of cluster plug-ins subclass; `gateways.py` and `swarm_gateway.py`
+are in-memory servers; `virtual_time.py` moves a loop's clock.
 """

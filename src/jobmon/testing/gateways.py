@@ -1,6 +1,6 @@
-"""A server's side of the distributor's conversation, in memory: the same answers, no network, no database.
+"""The server's side of the requests of a distributor, in memory: the same responses, no network, no database.
 
-It judges every report by the table, as the server does, and can be told to lose answers.
+It checks every report against the state machine, as the server does, and can be told to lose responses.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any
 from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.exceptions import ServerUnavailable
+from jobmon.core.fsm import TAKEN
 from jobmon.core.wire.launching import (
     ClusterInfo,
     DistributorRequest,
     DistributorResponse,
     LaunchBatch,
+    LaunchProblem,
     LiveAttempt,
     Report,
     SyncRequest,
@@ -31,12 +33,10 @@ from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, W
 
 _TI = TaskInstanceStatus
 
-_LIVE = frozenset(map(TaskInstanceStatus, "IORTK"))
-
 
 @dataclass(slots=True)
 class FakeAttempt:
-    """One attempt as the fake server knows it."""
+    """One attempt as the fake server sees it."""
 
     task_instance_id: int
     cluster_name: str
@@ -50,7 +50,7 @@ class FakeAttempt:
 
     @property
     def ending(self) -> Report | None:
-        """The report that ended it."""
+        """The report that ended the attempt, or None."""
         ends = (one for one in self.reports if fsm.is_terminal(fsm.Machine.TASK_INSTANCE, one.status))
         return next(ends, None)
 
@@ -59,9 +59,9 @@ class FakeDistributorGateway:
     """Implements `jobmon.distributor.gateway.Gateway`.
 
     Args:
-        clusters: what tasks ask for.
-        working_directory: of all commands.
-        heartbeat_interval: of attempts, seconds.
+        clusters: the clusters that tasks request.
+        working_directory: working directory of all commands.
+        heartbeat_interval: heartbeat interval of attempts, in seconds.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class FakeDistributorGateway:
         self.run_status: str = WorkflowRunStatus.RUNNING
         self.epoch = 0
         self.beats: list[list[int]] = []
+        self.launch_problems: dict[str, LaunchProblem] = {}
+        self.worker_pending: dict[int, str] = {}
         self.illegal: list[Report] = []
         self.registrations = 0
         self.syncs = 0
@@ -83,12 +85,12 @@ class FakeDistributorGateway:
         self._heartbeat_interval = heartbeat_interval
         self._changed = asyncio.Event()
 
-    # -- what a test does --------------------------------------------------------------------------------------
+    # -- for tests ---------------------------------------------------------------------------------------------
 
     def queue(
         self, *commands: str, cluster: str = "", name: str = "t", resources: Mapping[str, Any] | None = None
     ) -> list[int]:
-        """Queue one attempt for each command; return their ids."""
+        """Queue one attempt for each command; return their IDs."""
         first = len(self.attempts) + 1
         for number, command in enumerate(commands, first):
             where = cluster or self._clusters[0].name
@@ -102,27 +104,27 @@ class FakeDistributorGateway:
         self._wake()
 
     def kill(self, *identities: int) -> None:
-        """Tell these to end."""
+        """Tell attempts to terminate."""
         self._move(identities, TaskInstanceStatus.KILL_SELF)
 
     def triage(self, *identities: int) -> None:
-        """Doubt these."""
+        """Put attempts into triage."""
         self._move(identities, TaskInstanceStatus.TRIAGING)
 
     def take_over(self) -> None:
-        """Another distributor registers."""
+        """Act as if another distributor had registered."""
         self.epoch += 1
         self._wake()
 
     async def until(self, condition: Callable[[], bool], timeout: float = 20.0) -> None:
-        """Wait for a state of things."""
+        """Wait until a condition is true."""
         async with asyncio.timeout(timeout):
             while not condition():
                 changed = self._changed
                 await asyncio.wait({asyncio.ensure_future(changed.wait())}, timeout=0.05)
 
     async def until_ended(self, *identities: int, timeout: float = 20.0) -> list[Report]:
-        """Wait until these have ended; return the reports that ended them."""
+        """Wait until attempts have ended (by default all); return the reports that ended them."""
         wanted = identities or tuple(self.attempts)
         await self.until(lambda: all(self.attempts[one].ending for one in wanted), timeout)
         return [ending for one in wanted if (ending := self.attempts[one].ending) is not None]
@@ -150,15 +152,16 @@ class FakeDistributorGateway:
             working_directory=self._working_directory,
             umask=0o022,
             clusters=self._clusters,
-            attempts=[_live(one) for one in self.attempts.values() if one.status in _LIVE],
+            attempts=[_live(one) for one in self.attempts.values() if one.status in TAKEN],
             attempt_heartbeat_interval=self._heartbeat_interval,
             report_by_buffer=3.1,
             server_identity="fake",
+            server_incarnation="1",
             stamp=self.stamp,
         )
 
     def worker_start(self, request: WorkerStartRequest) -> WorkerStartResponse | None:
-        """Answer a stand-alone worker; None: its attempt is to be killed, has ended, or is not known."""
+        """Return the response for a worker; None if its attempt is to be killed, has ended, or is unknown."""
         identity = request.task_instance_id
         if identity is None:
             identity = (request.batch_number or 0) + (request.array_step_id or 0)
@@ -182,17 +185,20 @@ class FakeDistributorGateway:
         )
 
     def worker_report(self, request: WorkerReportRequest) -> WorkerReportResponse:
-        """Take the reports and heartbeats of a stand-alone worker."""
+        """Accept the reports and heartbeats of a stand-alone worker."""
         for report in request.reports:
             self._take(report)
         if request.alive:
             self.beats.append(list(request.alive))
+        self.worker_pending.update(request.pending)
         self._wake()
         return WorkerReportResponse(kill=[one for one in request.alive if one in self._in_status(_TI.KILL_SELF)])
 
     async def sync(self, request: SyncRequest) -> SyncResponse:
         """See `Gateway`."""
         self.syncs += 1
+        if request.launch_problems is not None:
+            self.launch_problems = dict(request.launch_problems)
         deadline = asyncio.get_running_loop().time() + request.wait_seconds
         while True:
             if self.is_away:
@@ -217,7 +223,7 @@ class FakeDistributorGateway:
         return response
 
     async def watch(self, cluster_name: str, request: WatchRequest) -> WatchResponse:
-        """See `Gateway`: nobody else wants to look."""
+        """Let the caller poll the cluster: there is no other distributor. See `Gateway`."""
         return WatchResponse(look=True, since=request.since)
 
     async def view(self, cluster_name: str, request: ViewRequest) -> ViewResponse:
@@ -240,6 +246,8 @@ class FakeDistributorGateway:
         if request.reports or launches:
             self._wake()
         return SyncResponse(
+            server_identity="fake",
+            server_incarnation="1",
             workflow_run_status=self.run_status,
             fenced=fenced,
             launches=launches,

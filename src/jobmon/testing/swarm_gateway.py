@@ -1,8 +1,8 @@
-"""A small true server for the swarm, in memory, with the methods of `ServerGateway`; for a virtual-time loop.
+"""A small in-memory server for the swarm, with the methods of `ServerGateway`; for a virtual-time loop.
 
-It keeps tasks, attempts, limits and the logical clock of the change feed, holds questions open, runs each queued task
-for a while and ends it as the script says. It refuses what a real server would refuse, and it notes every breach of
-the rules that the orchestrator has to keep (`breaches`): limits, order, double queueing.
+It keeps tasks, attempts, limits and the logical clock of the change feed, supports long polls, runs each queued task
+for a while and ends it as scripted. It rejects what a real server would reject, and it records every violation of the
+rules that the orchestrator has to keep (`breaches`): limits, order, double queueing.
 """
 
 from __future__ import annotations
@@ -19,25 +19,27 @@ from jobmon.client.swarm.gateway import (
     StatusUpdateResponse,
     TaskStatusUpdatesResponse,
 )
-from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, TaskInstanceStatus, TaskStatus, WorkflowRunStatus
+from jobmon.core.constants import (
+    MAX_CONCURRENTLY_RUNNING,
+    EndReason,
+    TaskInstanceStatus,
+    TaskStatus,
+    WorkflowRunStatus,
+)
 from jobmon.core.exceptions import InvalidStateTransition, StaleRun
-from jobmon.core.fsm import TASK_OF_INSTANCE, Machine, Verdict, is_terminal, judge
+from jobmon.core.fsm import IN_FLIGHT, MAKING_ROOM, QUEUEABLE, TASK_OF_INSTANCE, Machine, Verdict, is_terminal, judge
 from jobmon.core.retry import after_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from jobmon.client.task_resources import TaskResources
-    from jobmon.core.wire.swarm import QueueBatch, ResourceError
-
-_IN_FLIGHT: Final = frozenset({TaskStatus.QUEUED, TaskStatus.INSTANTIATING, TaskStatus.LAUNCHED, TaskStatus.RUNNING})
-_QUEUEABLE: Final = frozenset({TaskStatus.REGISTERING, TaskStatus.ADJUSTING_RESOURCES})
-_MAKING_ROOM: Final = (WorkflowRunStatus.COLD_RESUME, WorkflowRunStatus.HOT_RESUME)
+    from jobmon.core.wire.swarm import QueueBatch, ResourceError, TaskToArm
 
 
 @dataclass
 class FakeTask:
-    """A task of the fake server. `outcomes`: how its attempts end, in order; after the last one they succeed."""
+    """A task of the fake server. `outcomes`: how its attempts end, in order; all later attempts succeed."""
 
     task_id: int
     array_id: int = 1
@@ -48,17 +50,17 @@ class FakeTask:
     status: TaskStatus = TaskStatus.REGISTERING
     attempts: int = 0
     stamp: int = 0
-    #: What each attempt asked for.
+    #: ID of the request of each attempt.
     requests: list[int] = field(default_factory=list)
 
 
 class FakeSwarmGateway:
-    """The server and the door to it in one.
+    """The server and the gateway to it in one.
 
     Args:
-        tasks: what the workflow consists of.
-        array_limits: array -> how many of its tasks may run at once; none given: no limit.
-        limit: how many tasks may run at once in all.
+        tasks: the tasks of the workflow.
+        array_limits: array -> concurrency limit; arrays that are not given have no limit.
+        limit: concurrency limit of the workflow.
         status: status of the run.
     """
 
@@ -82,56 +84,82 @@ class FakeSwarmGateway:
         self.is_stale = False
         #: How attempts that end with a resource error ended.
         self.resource_error: ResourceError | None = None
-        #: Changes of these tasks are kept from the feed; only a full snapshot tells them.
+        #: Tasks whose changes are missing from the feed; only a full snapshot contains them.
         self.silent: set[int] = set()
-        #: Whether attempts start to run at all.
+        #: Task -> how to queue it when its missing upstream tasks are done, and those upstream tasks.
+        self.armed: dict[int, tuple[TaskToArm, set[int]]] = {}
+        #: Held tasks, which are not queued.
+        self.held: set[int] = set()
+        #: Whether armed tasks are forgotten at once, as after a server restart.
+        self.is_forgetful = False
+        #: Whether queued attempts start to run.
         self.is_distributing = True
         self._stamp = 0
         self._run_stamp = 0
         self._limits_stamp = 0
+        self._holds_stamp = 0
         self._changed = asyncio.Event()
         self._endings: dict[int, asyncio.TimerHandle] = {}
         self._resources: dict[TaskResources, int] = {}
 
-    # -- what tests do to it ---------------------------------------------------------------------------------------
+    # -- for tests -------------------------------------------------------------------------------------------------
 
     def set_status(self, status: WorkflowRunStatus) -> None:
-        """Change the run's status from outside."""
+        """Change the run's status, as another process would."""
         self.status = status
         self.statuses.append(status)
         self._run_stamp = self._tick()
 
     def set_limit(self, limit: int) -> None:
-        """Change how many tasks may run at once."""
+        """Change the concurrency limit of the workflow."""
         self.limit = limit
+        self.armed.clear()
         self._limits_stamp = self._tick()
 
     def set_array_limit(self, array_id: int, limit: int) -> None:
-        """Change how many tasks of an array may run at once."""
+        """Change the concurrency limit of an array."""
         self.array_limits[array_id] = limit
+        self.armed.clear()
         self._limits_stamp = self._tick()
 
+    def hold(self, *task_ids: int) -> None:
+        """Hold exactly these tasks."""
+        self.held = set(task_ids)
+        self.armed.clear()
+        self._holds_stamp = self._tick()
+
+    def rerun(self, *task_ids: int) -> None:
+        """Request a rerun of tasks and everything downstream."""
+        self.armed.clear()
+        wanted = set(task_ids)
+        while more := {task.task_id for task in self.tasks.values() if task.upstreams & wanted} - wanted:
+            wanted |= more
+        for task_id in sorted(wanted):
+            self._cancel(self.tasks[task_id])
+            self._move(self.tasks[task_id], TaskStatus.REGISTERING)
+
     def end_all(self) -> None:
-        """End all attempts as killed: not charged, so their tasks are to be run again."""
+        """End all attempts as killed: they are not charged, and their tasks are queued again."""
+        self.armed.clear()
         for task in self.tasks.values():
-            if task.status in _IN_FLIGHT:
+            if task.status in IN_FLIGHT:
                 self._cancel(task)
                 self._move(task, TaskStatus.REGISTERING)
 
     def count(self, *statuses: TaskStatus) -> int:
-        """Return how many tasks have one of these statuses."""
+        """Return the number of tasks with one of these statuses."""
         return sum(task.status in statuses for task in self.tasks.values())
 
     # -- the methods of the gateway --------------------------------------------------------------------------------
 
     async def log_heartbeat(self, status: str, next_report_increment: float) -> HeartbeatResponse:
-        """Note a heartbeat."""
+        """Count a heartbeat, and return the run's status."""
         self.requests["heartbeat"] += 1
         await asyncio.sleep(0)
         return HeartbeatResponse(self.status)
 
-    async def update_status(self, status: str) -> StatusUpdateResponse:
-        """Change the run's status by the table."""
+    async def update_status(self, status: str, reason: EndReason | None = None) -> StatusUpdateResponse:
+        """Change the run's status according to the state machine."""
         self.requests["status"] += 1
         await asyncio.sleep(0)
         verdict = judge(Machine.WORKFLOW_RUN, self.status, status)
@@ -142,18 +170,18 @@ class FakeSwarmGateway:
         return StatusUpdateResponse(self.status)
 
     async def terminate_task_instances(self) -> None:
-        """End all attempts, a moment later."""
+        """End all attempts a moment later."""
         self.requests["terminate"] += 1
         asyncio.get_running_loop().call_later(1.0, self.end_all)
 
     async def request_triage(self) -> None:
-        """Note the request."""
+        """Count the request."""
         self.requests["triage"] += 1
 
     async def get_task_status_updates(
         self, since: datetime | None = None, wait_seconds: float | None = None
     ) -> TaskStatusUpdatesResponse:
-        """Answer with what changed, held open as asked for."""
+        """Return what changed; hold the request open until something does, as requested."""
         self.requests["full" if since is None else "changes"] += 1
         after = -1 if since is None else _number(since)
         if wait_seconds and not self._has_news(after):
@@ -167,37 +195,72 @@ class FakeSwarmGateway:
         return self._answer(after)
 
     async def bind_task_resources(self, task_resources: Sequence[TaskResources]) -> list[int]:
-        """Give ids to requests."""
+        """Assign IDs to requests."""
         self.requests["bind"] += 1
         return [self._resources.setdefault(resources, len(self._resources) + 100) for resources in task_resources]
 
-    async def queue_task_batches(self, batches: Sequence[QueueBatch], seen: datetime | None = None) -> QueueResponse:
-        """Queue tasks and let them run."""
+    async def queue_task_batches(
+        self,
+        batches: Sequence[QueueBatch],
+        seen: datetime | None = None,
+        armed: Sequence[TaskToArm] = (),
+        disarm: Sequence[int] = (),
+        fail_fast: bool = False,
+    ) -> QueueResponse:
+        """Queue tasks and let them run; arm and disarm others."""
         self.requests["queue"] += 1
         await asyncio.sleep(0)
-        if self.is_stale or self.status in _MAKING_ROOM or is_terminal(Machine.WORKFLOW_RUN, self.status):
+        if self.is_stale or self.status in MAKING_ROOM or is_terminal(Machine.WORKFLOW_RUN, self.status):
             raise StaleRun
         self.queued_batches += batches
         for batch in batches:
             for task_id in batch.task_ids:
-                self._queue(self.tasks[task_id], batch)
+                if seen is None or self.tasks[task_id].stamp <= _number(seen):
+                    self._queue(self.tasks[task_id], batch.task_resources_id, batch.array_id)
         self._check_limits()
-        asked = [self.tasks[task_id] for batch in batches for task_id in batch.task_ids]
-        return QueueResponse(_by_status(asked))
+        for task_id in disarm:
+            self.armed.pop(task_id, None)
+        for one in armed:
+            self._arm(one)
+        asked = [task_id for batch in batches for task_id in batch.task_ids]
+        asked += [*disarm, *(one.task_id for one in armed)]
+        taken = [one.task_id for one in armed if one.task_id in self.armed]
+        held = [task_id for task_id in dict.fromkeys(asked) if task_id in self.held]
+        return QueueResponse(_by_status(self.tasks[task_id] for task_id in dict.fromkeys(asked)), taken, held)
 
-    # -- inside ----------------------------------------------------------------------------------------------------
+    # -- internals -------------------------------------------------------------------------------------------------
 
-    def _queue(self, task: FakeTask, batch: QueueBatch) -> None:
-        if task.status not in _QUEUEABLE:
+    def _arm(self, one: TaskToArm) -> None:
+        missing = {each for each in one.missing if self.tasks[each].status is not TaskStatus.DONE}
+        others = self.tasks[one.task_id].upstreams - set(one.missing)
+        if any(self.tasks[each].status is not TaskStatus.DONE for each in others):
+            self.breaches.append(f"task {one.task_id} was armed for {one.missing}, other upstream tasks are not done")
+        if missing and not self.is_forgetful and self.tasks[one.task_id].status is TaskStatus.REGISTERING:
+            self.armed[one.task_id] = (one, missing)
+
+    def _fire(self, done: FakeTask) -> None:
+        for one, missing in list(self.armed.values()):
+            if done.task_id in missing:
+                missing.discard(done.task_id)
+                if not missing:
+                    del self.armed[one.task_id]
+                    task = self.tasks[one.task_id]
+                    self._queue(task, one.task_resources_id, task.array_id)
+                    self._check_limits()
+
+    def _queue(self, task: FakeTask, task_resources_id: int, array_id: int) -> None:
+        if task.task_id in self.held:
+            return
+        if task.status not in QUEUEABLE:
             self.breaches.append(f"task {task.task_id} was queued while {task.status.name}")
             return
         undone = [each for each in task.upstreams if self.tasks[each].status is not TaskStatus.DONE]
         if undone:
             self.breaches.append(f"task {task.task_id} was queued before {undone}")
-        if batch.array_id != task.array_id:
-            self.breaches.append(f"task {task.task_id} was queued for array {batch.array_id}")
+        if array_id != task.array_id:
+            self.breaches.append(f"task {task.task_id} was queued for array {array_id}")
         task.attempts += 1
-        task.requests.append(batch.task_resources_id)
+        task.requests.append(task_resources_id)
         self._move(task, TaskStatus.QUEUED)
         if self.is_distributing:
             loop = asyncio.get_running_loop()
@@ -215,6 +278,8 @@ class FakeSwarmGateway:
         if follows is TaskStatus.ERROR_RECOVERABLE:
             follows = after_failure(outcome, task.attempts, task.max_attempts)
         self._move(task, follows)
+        if follows is TaskStatus.DONE and not is_terminal(Machine.WORKFLOW_RUN, self.status):
+            self._fire(task)
 
     def _cancel(self, task: FakeTask) -> None:
         ending = self._endings.pop(task.task_id, None)
@@ -226,7 +291,7 @@ class FakeSwarmGateway:
         task.stamp = self._tick()
 
     def _check_limits(self) -> None:
-        running = Counter(task.array_id for task in self.tasks.values() if task.status in _IN_FLIGHT)
+        running = Counter(task.array_id for task in self.tasks.values() if task.status in IN_FLIGHT)
         self.in_flight_max = max(self.in_flight_max, running.total())
         if running.total() > self.limit:
             self.breaches.append(f"{running.total()} tasks are in flight, {self.limit} may be")
@@ -241,7 +306,7 @@ class FakeSwarmGateway:
         return self._stamp
 
     def _has_news(self, after: int) -> bool:
-        if self._run_stamp > after or self._limits_stamp > after:
+        if max(self._run_stamp, self._limits_stamp, self._holds_stamp) > after:
             return True
         return any(task.stamp > after and task.task_id not in self.silent for task in self.tasks.values())
 
@@ -258,6 +323,7 @@ class FakeSwarmGateway:
             workflow_run_status=self.status,
             max_concurrently_running=self.limit if has_limits else None,
             array_limits=dict(self.array_limits) if has_limits else {},
+            held=sorted(self.held) if self._holds_stamp > after else None,
             resource_errors={
                 task.task_id: self.resource_error
                 for task in told

@@ -1,6 +1,6 @@
 """An asyncio loop on virtual time: when nothing is ready, its clock jumps to the next timer. Ten hours take a moment.
 
-With nothing ready and no timer left it raises `Deadlock` instead of hanging. Threads cannot wake it.
+If nothing is ready and no timer is left, it raises `Deadlock` instead of hanging. Threads cannot wake it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _Result = TypeVar("_Result")
 
 
 class Deadlock(RuntimeError):
-    """Nothing is ready and no timer is left: this would have waited for ever."""
+    """Nothing is ready and no timer is left: the loop would have waited forever."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Never waits: reports what is ready now, else moves the loop's clock by the time it should have waited."""
+    """Never waits: reports what is ready, or else advances the loop's clock by the time it should have waited."""
 
     loop: VirtualTimeLoop
 
@@ -44,15 +44,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._now = 0.0
 
     def time(self) -> float:
-        """Return virtual seconds."""
+        """Return the virtual time, in seconds."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock by a number of seconds."""
         self._now += seconds
 
 
 def run_virtual(main: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run a coroutine to its end on a virtual-time loop."""
+    """Run a coroutine to completion on a virtual-time loop, and return its result."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)

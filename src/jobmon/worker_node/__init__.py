@@ -1,7 +1,7 @@
-"""The stand-alone worker of clusters with a queue of their own: runs one command, beats, reports.
+"""The stand-alone worker for clusters with their own queue: runs one command, sends heartbeats, and reports.
 
-Started by its path (`python -I -S .../worker_node/process.py`), standard library only and little of it, because a
-cluster starts thousands. `run.py` decides, `child.py` is the command, `gateway.py` the door to the server,
-`spool.py` keeps what could not be delivered. A job that runs many commands (`--packed`): `pilot.py` with `work.py`, and
-`lane.py`, a door that does not block.
+It is started by its path (`python -I -S .../worker_node/process.py`) and imports little of the standard library and
+nothing else, because a cluster starts thousands of workers. `run.py` decides, `agent/commands.py` runs the command,
+`agent/gateway.py` sends requests to the server, `undelivered.py` keeps reports on disk. A job that runs many commands
+(`--packed`) uses `pilot.py` with `taking.py`, and runs them like a host agent (`agent/running.py`).
 """

@@ -1,67 +1,79 @@
-"""A job that runs many tasks: it takes them from the server, some at a time, until there are none or its time is over.
+"""A job that runs many tasks: it takes some at a time from the server until there are none left or its time is up.
 
-It runs `width` commands at once, each with its own attempt, log, usage and time limit. Two requests may be open at the
-server: one carries reports, beats, and brings work; the other is held there until there is something to kill, or
-work after there was none. Where tasks are short some are taken ahead, and what ended is told with the next request for
-work, so that a task costs a share of a request only.
+It runs `width` commands concurrently, each with its own attempt, log, usage and time limit. Up to two requests are in
+flight. One carries reports and heartbeats, and returns work. The server holds the other until there is an attempt to
+kill, or work after there was none. Short tasks are prefetched, and outcomes are sent with the next request for work, so
+that a task costs only a fraction of a request.
 
-A server that is away changes nothing for what runs. What ended is kept on disk beside the logs until it is told.
-What was taken ahead is not started any more after `AHEAD_EXPIRY_SECONDS` of silence, since others may have it by then.
+An unreachable server does not affect running commands. Reports stay here, and on disk, until an answer settles them.
+After `AHEAD_EXPIRY_SECONDS` without an answer, the job no longer starts prefetched attempts, because the server may
+have handed them out again by then.
 """
 
 from __future__ import annotations
 
+import math
 import os
-import signal
 import sys
 
-from jobmon.worker_node import spool
-from jobmon.worker_node.child import Ending, tail
-from jobmon.worker_node.gateway import ServerAway, data_folder
-from jobmon.worker_node.run import (
-    HTTP_OK,
-    HTTP_SERVER_FAULT,
-    LOG_TAIL_BYTES_MAX,
-    RUNNING,
-    iso_time,
-)
+from jobmon.agent import journal, locations, outcome, settlement
+from jobmon.agent.commands import INTERRUPT_TIMEOUT_SECONDS
+from jobmon.agent.devices import of_job
+from jobmon.agent.environment import for_command
+from jobmon.agent.gateway import ServerAway, data_folder, own_server_folder
+from jobmon.agent.launches import Surroundings, launches_of
+from jobmon.agent.outbox import Outbox
+from jobmon.agent.outputs import LOG_SHARD_SIZE
+from jobmon.agent.processes import DATA_VARIABLE
+from jobmon.agent.reports import RUNNING
+from jobmon.agent.running import Running
+from jobmon.agent.shells import DEFAULT_SHELL
+from jobmon.agent.trouble import LocationTrouble
+from jobmon.agent.work import Work
+from jobmon.worker_node import guarding
+from jobmon.worker_node.run import HTTP_OK, is_last_word
 from jobmon.worker_node.site import Site
-from jobmon.worker_node.work import Task, Work
+from jobmon.worker_node.taking import columns_of, is_held_answer, is_take_answer
+from jobmon.worker_node.undelivered import Undelivered
 
 REQUEST_TIMEOUT_SECONDS = 20.0
 LONG_POLL_SECONDS = 30.0
-PAUSE_SECONDS_FIRST = 0.1
-PAUSE_SECONDS_MAX = 4.5
-#: So long the server may be away before the first answer, and when nothing but reports is left.
+LISTEN_PAUSE_SECONDS = 4.5
+#: How long the server may be unreachable before the first answer, and when only reports are left.
 START_TRIED_SECONDS = 3600.0
 REPORT_TRIED_SECONDS = 120.0
-INTERRUPT_TIMEOUT_SECONDS = 10.0
-#: A pilot without work for so long ends.
+#: The same if the reports cannot be written to disk either.
+UNWRITTEN_TRIED_SECONDS = 3600.0
+#: A pilot that has had no work for this long exits.
 IDLE_SECONDS = 30.0
 AHEAD_EXPIRY_SECONDS = 30.0
-#: How long reports gather while there is enough to do.
+#: Maximum number of tasks that one request asks for; the server returns no more.
+TASKS_PER_REQUEST_MAX = 1_000
+#: Maximum number of attempts for which the server is notified why they wait.
+PENDING_MAX = 1_000
+#: How long reports are collected into one request while enough work waits here.
 GATHER_SECONDS = 0.05
-#: A command that ends sooner is never reported as running.
-RUNNING_DELAY_SECONDS = 0.1
-#: Endings that the server has not heard of for so long are put on disk.
+#: The assumed runtime of commands before any has completed: long enough that all jobs of a batch get some work.
+SECONDS_ASSUMED = 0.25
+RETURNED = "It was prefetched by a job but not started in time."
+#: Outcomes that the server has not settled after this time are written to disk.
 SPOOL_SECONDS = 5.0
-#: Where a job's end is known but not how long tasks may take, so much time is left to one.
+#: The time left in the job that starting a task requires at least if tasks have no runtime limit.
 RESERVE_SECONDS = 10.0
-KILLED_EXIT_CODE = 137
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 
 class Pilot:
-    """The job.
+    """A packed job.
 
     Args:
         request: array_id, batch_number, distributor_id.
-        environment: of this process.
+        environment: environment of this process.
         host: name of this host.
-        site: where it runs.
+        site: the job's access to its machine and the server.
     """
 
     def __init__(self, request: Mapping[str, Any], environment: Mapping[str, str], host: str, site: Site) -> None:
@@ -75,44 +87,64 @@ class Pilot:
         self._environment = environment
         self._host = host
         self._data_folder = data_folder(environment)
-        self._work = Work()
+        self._work = Work(1.0, math.inf, 1.0, SECONDS_ASSUMED)
+        self._outbox = Outbox()
+        self._is_over = self._is_leaving = False
+        self._is_dry = False  # the server had less work than requested
         self._reporting = site.lane()
         self._listening = site.lane()
         now = site.monotonic()
         self._began_at = self._answered_at = self._busy_at = now
-        self._message: dict[str, Any] | None = None  # on its way, and sent again until it is answered
+        self._message: dict[str, Any] | None = None  # in flight; resent until it is answered
         self._asked = (0, 0)
         self._count = 0
-        self._retry_at = self._listen_at = self._beat_at = self._reported_at = 0.0
-        self._pause = PAUSE_SECONDS_FIRST
+        self._has_more = False  # reports that did not fit into the last request
+        self._retry_at = self._listen_at = self._beat_at = self._reported_at = self._spool_at = 0.0
+        self._pauses = settlement.Pauses()
+        self._identity = ""
+        self._undelivered: Undelivered | None = None
         self._is_first = True
         self._awaits_work = False
-        self._workflow_id = 0
         self._has_left = False
         self._failure = ""
         self._signalled = 0
+        self._is_passed_on = False
+        self._must_guard = guarding.must_guard(environment)
+        self._width = 1  # how many tasks run concurrently
         self._ends_at: float | None = None
         self._runtime: float | None = None
-        self._has_begun = False
+        self._told_problem = ""
         self._spooled: dict[int, str] = {}
         self._heartbeat = 0.0
         self._interrupt_timeout = float(
             environment.get("JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT", INTERRUPT_TIMEOUT_SECONDS)
         )
         self._report_tried = float(environment.get("JOBMON_WORKER_REPORT_SECONDS", REPORT_TRIED_SECONDS))
+        self._unwritten_tried = float(environment.get("JOBMON_WORKER_UNWRITTEN_SECONDS", UNWRITTEN_TRIED_SECONDS))
+        self._location_tried = float(environment.get(locations.RETRIED_VARIABLE, locations.RETRIED_SECONDS))
         self._idle = float(environment.get("JOBMON_PILOT_IDLE_SECONDS", IDLE_SECONDS))
-        self._shell = environment.get("JOBMON__WORKER_NODE__SHELL", "/bin/sh")
+        self._shell = environment.get("JOBMON__WORKER_NODE__SHELL", DEFAULT_SHELL)
+        self._commands = site.commands(self._interrupt_timeout)
+        self._commands.environment = for_command(environment)
+        if own_server := own_server_folder(environment):
+            self._commands.environment[DATA_VARIABLE] = own_server
+        self._running: Running  # set by the first answer
 
     def work(self) -> int:
-        """Run tasks until there are none; return the exit code: 0 when all endings are told or on disk."""
+        """Run tasks until there are none left; return the exit code: 0 if all outcomes are reported or on disk."""
         self._site.heed_signals(self._note_signal)
         while not self._is_finished():
-            self._reap()
-            self._keep_time()
-            self._start()
-            self._converse()
+            if not self._is_first:
+                self._commands.look()
+                self._running.take_in()
+            self._take_answer()
+            if not self._is_first:
+                self._keep_time()
+                self._start()
+            self._send()
             self._listen()
             self._wait()
+        self._commands.leave()
         self._reporting.close()
         self._listening.close()
         return self._outcome()
@@ -123,333 +155,357 @@ class Pilot:
     def _is_finished(self) -> bool:
         if self._failure or self._has_left:
             return True
-        is_told = not (self._work.running or self._work.reports or self._message) or self._is_first
+        is_told = self._is_first or not (self._commands.live or self._outbox.has_waiting or self._message)
         return bool(self._signalled) and is_told
 
     def _outcome(self) -> int:
         if self._failure:
             sys.stderr.write(f"jobmon worker: {self._failure}\n")
             return 1
-        return 1 if self._signalled else 0
+        if not self._signalled:
+            return 0
+        return guarding.EXIT_NOTIFIED if self._must_guard else 1
 
     # -- commands ----------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        work = self._work
-        while work.queue and len(work.running) < work.width and not self._signalled:
-            if not self._has_time():
-                work.is_leaving = True
-                work.give_back()
-                return
-            self._start_one(work.queue.popleft())
+        if self._signalled or not self._work.waiting:
+            return
+        if self._has_time():
+            self._running.start()
+        else:
+            self._leave()
 
     def _has_time(self) -> bool:
-        """Whether a task may be begun: the first ones always, later ones if what they may need is left."""
-        if self._ends_at is None or not self._has_begun:
+        """Return whether to start another task: always until one has ended, then if enough time is left in the job."""
+        if self._ends_at is None or not self._running.ended_count:
             return True
         needed = self._runtime if self._runtime is not None else max(RESERVE_SECONDS, 2 * self._work.mean_seconds)
         return self._site.monotonic() + needed <= self._ends_at
 
-    def _start_one(self, task: Task) -> None:
-        job = task.run.job
-        task.outputs = task.run.output_files(self._data_folder)
-        task.oom_kills = self._site.oom_kills()
-        words = task.run.shell_words(self._shell)
-        environment = task.run.command_environment(self._environment)
-        task.started_at = self._site.monotonic()
-        try:
-            task.child = self._site.start(words, environment, task.outputs, job["working_directory"], job["umask"])
-        except (OSError, ValueError) as error:
-            self._end(task, self._unbegun(str(error)))
-            return
-        if self._runtime is not None:
-            task.end_at = task.started_at + self._runtime
-        self._work.running[task.identity] = task
-
-    def _reap(self) -> None:
-        work = self._work
-        for task in list(work.running.values()):
-            assert task.child is not None
-            ending = task.child.reaped()
-            if ending is None:
-                continue
-            del work.running[task.identity]
-            if task.run.is_killed or task.run.is_timed_out:
-                task.child.signal(signal.SIGKILL)  # what its leader left
-            work.learn(ending.ended_at - ending.started_at)
-            was_told = task.run.is_killed or task.run.is_timed_out
-            if self._signalled and ending.exit_code != 0 and not was_told:
-                continue  # it ended with this job; why the job ended is told by the cluster
-            task.run.is_starved = self._was_starved(task, ending)
-            self._end(task, ending)
-
-    def _was_starved(self, task: Task, ending: Ending) -> bool:
-        """Whether the kernel killed it for want of memory. Of several at once only what was killed itself counts."""
-        if ending.exit_code == 0 or task.run.is_killed or self._site.oom_kills() <= task.oom_kills:
-            return False
-        return self._work.width == 1 or ending.signal == signal.SIGKILL or ending.exit_code == KILLED_EXIT_CODE
-
-    def _end(self, task: Task, ending: Ending) -> None:
-        self._has_begun = True
-        task.run.request["distributor_id"] = self._request["distributor_id"]
-        message = task.run.ended(ending, tail(task.outputs, LOG_TAIL_BYTES_MAX), self._host)
-        self._work.reports += message["reports"]
+    def _leave(self) -> None:
+        """Start nothing more, and return the waiting attempts."""
+        self._is_leaving = True
+        self._running.close()
 
     def _keep_time(self) -> None:
-        """Do what is due: kill, report what runs, expire, leave, put on disk."""
+        """Do what is due: report running commands, return attempts, leave, write reports to disk."""
         now = self._site.monotonic()
-        work = self._work
-        for task in work.running.values():
-            self._keep_to_time(task, now)
-        if self._signalled:
-            self._pass_on_signal()
-        if work.queue and now - self._answered_at > AHEAD_EXPIRY_SECONDS:
-            work.give_back()
-        if work.queue or work.running:
+        self._running.report_running(now)
+        if self._signalled and not self._is_passed_on:
+            self._is_passed_on = self._running.is_ended_from_outside = True
+            self._work.drop_all()  # the server settles these by the job's outcome: it may have been cancelled
+            self._leave()
+            self._commands.pass_on(self._signalled)  # once: the cluster terminates this job even if it is leaving
+            if self._must_guard:
+                self._commands.stop(list(self._commands.live), outcome.KILLED, self._interrupt_timeout)
+        if self._work.waiting and now - self._answered_at > AHEAD_EXPIRY_SECONDS:
+            self._running.give_back(self._work.drop_all())
+        if self._work.waiting or self._commands.live:
             self._busy_at = now
-        elif work.is_dry and not work.is_over and now - self._busy_at >= self._idle:
-            work.is_leaving = True
-        if work.reports and now - self._answered_at > SPOOL_SECONDS:
+        elif self._is_dry and not self._is_over and now - self._busy_at >= self._idle:
+            self._leave()
+        is_unheard = len(self._outbox) > 0 and now - self._answered_at > SPOOL_SECONDS
+        if is_unheard and now >= self._spool_at:
+            self._spool_at = now + SPOOL_SECONDS
             self._spool()
 
-    def _keep_to_time(self, task: Task, now: float) -> None:
-        assert task.child is not None
-        if task.kill_at is not None and now >= task.kill_at:
-            task.child.signal(signal.SIGKILL)
-            task.kill_at, task.end_at = None, None
-        elif task.end_at is not None and now >= task.end_at:
-            task.run.is_timed_out = not task.run.is_killed
-            self._interrupt(task, now)
-        if not task.told_running and now >= task.started_at + RUNNING_DELAY_SECONDS:
-            task.told_running = True
-            self._work.reports.append(self._running_report(task))
+    @property
+    def _has_ended(self) -> bool:
+        """Whether no more work will come and no attempts are left."""
+        return (self._is_over or self._is_leaving) and not (self._work.waiting or self._commands.live)
 
-    def _running_report(self, task: Task) -> dict[str, Any]:
-        assert task.child is not None
-        return {
-            "task_instance_id": task.identity,
-            "status": RUNNING,
-            "distributor_id": self._request["distributor_id"],
-            "host": self._host,
-            "pid": task.child.pid,
-            "started_at": iso_time(task.child.started_at),
-            "stdout": task.outputs[0],
-            "stderr": task.outputs[1],
-        }
+    def _wanted(self) -> tuple[int, int]:
+        """Return how many tasks to request now, to start at once and to prefetch."""
+        if self._is_over or self._is_dry or self._is_leaving:
+            return 0, 0
+        free, ahead = self._work.wanted()
+        return int(free), min(int(ahead), max(0, TASKS_PER_REQUEST_MAX - int(free)))
 
-    def _interrupt(self, task: Task, now: float) -> None:
-        assert task.child is not None
-        task.child.signal(signal.SIGINT)
-        task.kill_at, task.end_at = now + self._interrupt_timeout, None
-
-    def _pass_on_signal(self) -> None:
-        """This job is ended by its cluster: so is what it runs."""
-        work = self._work
-        if not work.is_leaving:
-            work.is_leaving = True
-            work.give_back()
-            for task in work.running.values():
-                assert task.child is not None
-                task.child.signal(self._signalled)
-
-    def _kill(self, identities: list[int]) -> None:
-        work = self._work
-        wanted = set(identities)
-        now = self._site.monotonic()
-        for identity in wanted.intersection(work.running):
-            task = work.running[identity]
-            if not task.run.is_killed:
-                task.run.is_killed = True
-                self._interrupt(task, now)
-        for task in [task for task in work.queue if task.identity in wanted]:
-            work.queue.remove(task)
-            task.run.is_killed = True
-            self._end(task, self._unbegun("it was killed before it was started"))
-
-    def _unbegun(self, why: str) -> Ending:
-        ending = Ending(0, self._site.time(), why)
-        ending.ended_at = ending.started_at
-        return ending
+    def _is_hungry(self) -> bool:
+        """Return whether the need for work alone justifies a request."""
+        free, ahead = self._wanted()
+        return free > 0 or ahead * 2 > min(int(self._work.ahead), TASKS_PER_REQUEST_MAX)
 
     # -- the server --------------------------------------------------------------------------------------------
 
-    def _converse(self) -> None:
-        """Take the answer to the report under way; send the next if there is cause."""
+    def _take_answer(self) -> None:
         try:
             found = self._reporting.answer()
         except ServerAway as error:
             self._put_off(error)
-            return
-        if found is not None:
-            self._heed(*found)
+        else:
+            if found is not None:
+                self._heed(*found)
+
+    def _send(self) -> None:
+        """Send the next request if it is due, or resend one that was not answered."""
         if self._reporting.is_busy or self._failure or self._has_left:
             return
         now = self._site.monotonic()
         if self._message is None and self._is_report_due(now):
             self._message = self._next_message(now)
         if self._message is not None and now >= self._retry_at:
-            self._send()
+            try:
+                self._reporting.send("/worker/take", self._message, REQUEST_TIMEOUT_SECONDS)
+            except ServerAway as error:
+                self._put_off(error)
 
     def _is_report_due(self, now: float) -> bool:
-        work = self._work
-        if self._signalled and not self._is_first:
-            return bool(work.reports)
-        if self._is_first or work.has_ended or work.is_hungry() or now >= self._beat_at:
+        if self._is_first:
             return True
-        return bool(work.reports) and (len(work.queue) == 0 or now >= self._reported_at + GATHER_SECONDS)
+        if self._signalled:
+            return self._outbox.has_waiting
+        if self._has_more or self._has_ended or self._is_hungry() or now >= self._beat_at:
+            return True
+        if self._told_problem != self._running.trouble.text:
+            return True
+        return self._outbox.has_waiting and (not self._work.waiting or now >= self._reported_at + GATHER_SECONDS)
 
     def _next_message(self, now: float) -> dict[str, Any]:
-        work = self._work
-        reports, work.reports = work.reports, []
-        is_last = work.has_ended and not self._signalled
-        self._asked = (0, 0) if is_last else work.wanted()
+        """Return the next request. It announces that the job leaves only if it carries all remaining reports."""
+        carried = self._outbox.take()
+        self._has_more = self._outbox.has_waiting
+        is_last = self._has_ended and not self._signalled and not self._outbox.has_waiting
+        self._asked = (0, 0) if self._has_ended else self._wanted()
         self._reported_at = now
         self._beat_at = now + (self._heartbeat or REQUEST_TIMEOUT_SECONDS)
         return {
             **self._request,
-            "reports": reports,
-            "alive": work.identities,
+            "reports": carried,
+            "alive": [*self._commands.live, *(launch.identity for launch in self._work.waiting)],
+            "pending": {} if self._is_first else self._pending(),
             "capacity": self._asked[0],
             "ahead": self._asked[1],
             "key": self._next_key() if sum(self._asked) else "",
             "leaving": is_last,
         }
 
+    def _pending(self) -> dict[str, str]:
+        """Return, if it has changed, why attempts wait for their location; "": they no longer wait."""
+        text = self._running.trouble.text
+        if text == self._told_problem:
+            return {}
+        self._told_problem = text
+        why = f"cannot be started on {self._host} yet, and is not charged: {text}" if text else ""
+        waiting = [launch.identity for launch in self._work.waiting] if text else [*self._commands.live]
+        return {str(identity): why for identity in waiting[:PENDING_MAX]}
+
     def _next_key(self) -> str:
         self._count += 1
         return f"{self._count}:{self._site.random_bytes(8).hex()}"
 
-    def _send(self) -> None:
-        assert self._message is not None
-        try:
-            self._reporting.send("/worker/take", self._message, REQUEST_TIMEOUT_SECONDS)
-        except ServerAway as error:
-            self._put_off(error)
-
     def _put_off(self, error: Exception) -> None:
-        """The server is away: try again a little later, as long as there is a point in it."""
+        """Schedule a retry because the server is unreachable, or give up if it has been for too long."""
         now = self._site.monotonic()
-        self._retry_at = now + self._pause * (0.5 + self._site.random_bytes(1)[0] / 512)
-        self._pause = min(self._pause * 2, PAUSE_SECONDS_MAX)
+        pause = self._pauses.next() * (0.5 + self._site.random_bytes(1)[0] / 512)
+        self._retry_at = now + max(pause, settlement.asked_pause(self._reporting.retry_after))
         silence = now - self._answered_at
         if self._is_first and silence > START_TRIED_SECONDS:
-            self._failure = f"the server does not answer: {error}"
-        elif not self._is_first and not self._work.running and silence > self._report_tried:
-            self._give_up()
+            self._failure = f"the server does not respond: {error}"
+        elif not self._is_first and not self._commands.live and silence > self._report_tried:
+            self._give_up(silence)
 
-    def _give_up(self) -> None:
-        """Nothing runs and nobody listens: what is to be said lies on disk."""
-        self._work.give_back()
-        if not self._spool():
-            self._failure = "reports are lost: the server does not answer, and nothing can be written"
-        self._has_left = True
+    def _give_up(self, silence: float) -> None:
+        """Leave once all reports are on disk, because nothing runs and the server is unreachable."""
+        self._running.give_back(self._work.drop_all())
+        self._has_left = self._spool()
+        if not self._has_left and silence > self._unwritten_tried:
+            self._failure = "reports are lost: the server does not respond, and nothing can be written"
 
-    def _heed(self, status: int, content: dict[str, Any]) -> None:
-        if status >= HTTP_SERVER_FAULT:
-            self._put_off(ServerAway(f"it answered {status}"))
-            return
-        message, self._message = self._message, None
+    def _heed(self, status: int, content: Any) -> None:
+        """Process an answer. Reports are forgotten only if the answer settles them."""
+        message = self._message
         assert message is not None
-        self._answered_at = self._site.monotonic()
-        self._pause = PAUSE_SECONDS_FIRST
-        if status != HTTP_OK:
-            self._refused(status, content)
-            return
-        self._forget_spooled(message["reports"])
+        verdict = settlement.judge(status, content, self._identity, is_take_answer)
+        if self._is_first and is_last_word(status, content):
+            self._failure = content["message"] or f"the server responded with status {status}"
+        elif verdict == settlement.SETTLED:
+            self._message = None
+            self._answered_at = self._site.monotonic()
+            self._pauses.reset()
+            self._take_in(message, content)
+        elif verdict == settlement.KEPT or not message["reports"]:
+            self._reporting.close()  # look up the server again before the next try
+            self._put_off(ServerAway(f"it responded with status {status}, so reports are kept"))
+        else:
+            self._message = None
+            why = str(content.get("message") or status) if content else str(status)
+            is_postponed = verdict in (settlement.DOUBTED, settlement.TOO_LARGE) and len(message["reports"]) == 1
+            if not self._settle(verdict, (), why) or is_postponed:
+                self._put_off(ServerAway(why))
+
+    def _take_in(self, message: dict[str, Any], content: dict[str, Any]) -> None:
+        self._set_up(content)
+        self._settle(settlement.SETTLED, content.get("unknown", ()), "it has no such attempt")
+        for identity, why in content.get("refused", {}).items():
+            self._site.complain(f"the report of attempt {identity} was rejected: {why}")
         if message["leaving"]:
             self._has_left = True
             return
-        self._set_up(content["job"])
-        self._work.take(content, self._asked)
-        self._kill(content["kill"])
+        self._take(content)
+        self._running.kill(content["kill"])
 
-    def _refused(self, status: int, content: dict[str, Any]) -> None:
-        why = str(content.get("message") or f"the server answered {status}")
-        if self._is_first or not self._work.running:
-            self._failure = why
-        self._work.is_over = True
-        self._work.give_back()
+    def _take(self, content: Mapping[str, Any]) -> None:
+        """Take the requested tasks; those to start at once come first."""
+        job, tasks = content["job"], content["tasks"]
+        self._work.cores = self._work.granted = float(self._width)
+        asked, here = self._asked, self._running.here
+        taken = launches_of(columns_of(job, tasks), self._around(job)) if tasks["task_instance_ids"] else []
+        counted = {launch.identity for launch in taken[: asked[0]]}
+        self._running.take([launch for launch in taken if launch.identity not in here], counted - here)
+        self._is_over = self._is_over or bool(content.get("over"))
+        if sum(asked) > len(taken):
+            self._is_dry = True
 
-    def _set_up(self, job: dict[str, Any]) -> None:
+    def _around(self, job: Mapping[str, Any]) -> Surroundings:
+        """Return the settings that the tasks of an answer share; a pilot's answers may come from several runs."""
+        run_id, directory, umask = job["workflow_run_id"], job["working_directory"], job["umask"]
+        workflow_id = job["workflow_id"]
+        folder, shell = self._log_folder, self._shell
+        return Surroundings(workflow_id, run_id, directory, umask, folder, shell, math.inf, False, self._identity)
+
+    def _settle(self, verdict: str, unknown: Iterable[int], why: str) -> bool:
+        """Apply the verdict on a request to its reports; return False if one should be set aside but could not be.
+
+        Unsettled reports are resent.
+        """
+        settled, aside = self._running.settle(verdict, unknown)
+        self._forget_spooled(settled)
+        verdict = settlement.UNKNOWN if verdict == settlement.SETTLED else verdict
+        kept = [report for report in aside if not self._set_aside(report, verdict, why)]
+        for report in kept:
+            self._outbox.add(report)
+        self._has_more = self._outbox.has_waiting
+        return not kept
+
+    def _set_aside(self, report: dict[str, Any], verdict: str, why: str) -> bool:
+        """Set aside on disk a report that the server does not accept; return whether that succeeded."""
+        assert self._undelivered is not None
+        identity = report["task_instance_id"]
+        if report["status"] == RUNNING:
+            return True  # the report of its outcome will follow
+        path = self._spooled.get(identity) or self._undelivered.keep(report)
+        if path is None:
+            return False
+        self._spooled.pop(identity, None)
+        return self._undelivered.set_aside(path, verdict, why)
+
+    def _set_up(self, content: dict[str, Any]) -> None:
+        job = content["job"]
         self._heartbeat = float(job["heartbeat_interval"])
         if not self._is_first:
             return
         self._is_first = False
-        self._workflow_id = int(job["workflow_id"])
+        self._identity = str(content.get("server_identity") or "")
+        self._log_folder = os.path.join(self._data_folder, "logs", str(job["workflow_id"]))
+        devices, self._width = of_job(self._environment, job["requested_resources"], int(job["width"]))
+        self._running = Running(
+            self._commands,
+            self._work,
+            self._outbox,
+            LocationTrouble(self._location_tried),
+            self._site.monotonic,
+            self._host,
+            self._log_folder,
+            self._interrupt_timeout,
+            RETURNED,
+            {"distributor_id": self._request["distributor_id"]},
+            devices=devices,
+        )
+        self._open_undelivered(content)
         self._beat_at = self._site.monotonic() + self._heartbeat
         runtime = job["requested_resources"].get("runtime")
         self._runtime = float(runtime) if isinstance(runtime, int | float) else None
+        self._commands.memory.job_width = int(job["width"])
         if end := self._environment.get("JOBMON_JOB_END_TIME"):
             self._ends_at = self._site.monotonic() + float(end) - self._site.time()
-        elif job["runtime_seconds"] is not None:
+        elif job.get("runtime_seconds") is not None:
             self._ends_at = self._began_at + float(job["runtime_seconds"])
 
     def _listen(self) -> None:
-        """Keep a request open at the server, so that what is to be killed, and new work, is heard of at once."""
-        work = self._work
+        """Keep a long poll open at the server, which returns kills and new work at once."""
         try:
             found = self._listening.answer()
         except ServerAway:
-            self._listen_at = self._site.monotonic() + PAUSE_SECONDS_MAX
+            self._listen_at = self._site.monotonic() + LISTEN_PAUSE_SECONDS
             return
-        if found is not None and found[0] == HTTP_OK:
-            self._hear(found[1])
-        elif found is not None:
-            self._listen_at = self._site.monotonic() + PAUSE_SECONDS_MAX
-        if self._listening.is_busy and work.is_dry and not self._awaits_work:
-            self._listening.close()  # the open request asked about what runs only
-        is_wanted = not self._is_first and not self._signalled and (work.running or work.is_dry) and not work.has_ended
-        if not is_wanted or self._listening.is_busy or self._site.monotonic() < self._listen_at:
+        if found is not None:
+            self._take_news(*found)
+        if self._listening.is_busy and self._is_dry and not self._awaits_work:
+            self._listening.close()  # the open request does not ask for work
+        if self._is_first or self._signalled or self._has_ended or not (self._commands.live or self._is_dry):
             return
-        self._awaits_work = work.is_dry
+        if self._listening.is_busy or self._site.monotonic() < self._listen_at:
+            return
+        self._awaits_work = self._is_dry
         message = {
             **self._request,
             "wait_seconds": LONG_POLL_SECONDS,
-            "wants_work": work.is_dry,
-            "known_to_kill": [one for one, task in work.running.items() if task.run.is_killed],
+            "wants_work": self._is_dry,
+            "known_to_kill": sorted(self._running.ordered),
         }
         try:
             self._listening.send("/worker/take", message, LONG_POLL_SECONDS + REQUEST_TIMEOUT_SECONDS)
         except ServerAway:
-            self._listen_at = self._site.monotonic() + PAUSE_SECONDS_MAX
+            self._listen_at = self._site.monotonic() + LISTEN_PAUSE_SECONDS
+
+    def _take_news(self, status: int, content: Any) -> None:
+        if status == HTTP_OK and settlement.is_from(content, self._identity) and is_held_answer(content):
+            self._hear(content)
+        else:
+            self._listening.close()  # look up the server again before the next try
+            pause = max(LISTEN_PAUSE_SECONDS, settlement.asked_pause(self._listening.retry_after))
+            self._listen_at = self._site.monotonic() + pause
 
     def _hear(self, content: dict[str, Any]) -> None:
-        work = self._work
-        self._kill(content["kill"])
-        if content["has_work"]:
-            work.is_dry = False
-        if content["over"] and not work.is_over:
-            work.is_over = True
-            self._beat_at = 0.0  # is it over for what runs here, too?
-        elif content["over"]:
-            self._listen_at = self._site.monotonic() + PAUSE_SECONDS_MAX  # it is answered at once from here on
+        self._running.kill(content["kill"])
+        if content.get("has_work"):
+            self._is_dry = False
+        if content.get("over") and not self._is_over:
+            self._is_over = True
+            self._beat_at = 0.0  # a heartbeat tells whether running attempts are over as well
+        elif content.get("over"):
+            self._listen_at = self._site.monotonic() + LISTEN_PAUSE_SECONDS  # from now on the server answers at once
 
-    # -- what could not be delivered ---------------------------------------------------------------------------
+    # -- undelivered reports -----------------------------------------------------------------------------------
 
-    def _folder(self, workflow_id: int, identity: int) -> str:
-        return os.path.join(self._data_folder, "logs", str(workflow_id), str(identity // 1000))
+    def _open_undelivered(self, content: dict[str, Any]) -> None:
+        """Open the store of undelivered reports, and queue those that earlier jobs left."""
+        workflow_id = int(content["job"]["workflow_id"])
+        first = min(content["tasks"]["task_instance_ids"], default=0)
+        self._undelivered = Undelivered(
+            self._data_folder,
+            workflow_id,
+            self._identity,
+            str(content.get("server_incarnation") or ""),
+            self._site.complain,
+            self._site.monotonic,
+            os.path.join(self._data_folder, "logs", str(workflow_id), str(first // LOG_SHARD_SIZE)),
+        )
+        for path, report in self._undelivered.found():
+            self._spooled[report["task_instance_id"]] = path
+            self._outbox.add(report)
 
     def _spool(self) -> bool:
-        """Put on disk what the server has not heard; return whether all of it is there."""
-        unheard = [*(self._message["reports"] if self._message else ()), *self._work.reports]
+        """Write unsettled outcomes to disk; return whether all of them are there."""
         is_kept = True
-        for report in unheard:
+        for report in self._outbox.all:
             identity = report["task_instance_id"]
-            if identity in self._spooled or report["status"] == RUNNING:
+            if identity in self._spooled or report["status"] == RUNNING or self._undelivered is None:
                 continue
-            folder = self._folder(self._workflow_id, identity)
-            path = spool.keep(folder, identity, {"reports": [report], "alive": []})
+            path = self._undelivered.keep(report)
             if path is None:
                 is_kept = False
             else:
                 self._spooled[identity] = path
         return is_kept
 
-    def _forget_spooled(self, reports: list[dict[str, Any]]) -> None:
+    def _forget_spooled(self, reports: Iterable[dict[str, Any]]) -> None:
         for report in reports if self._spooled else ():
-            path = self._spooled.pop(report["task_instance_id"], None)
+            path = None if report["status"] == RUNNING else self._spooled.pop(report["task_instance_id"], None)
             if path is not None:
-                spool.remove(path)
+                journal.remove(path)
 
     # -- waiting -----------------------------------------------------------------------------------------------
 
@@ -459,26 +515,23 @@ class Pilot:
         self._site.wait((self._reporting, self._listening), self._due() - self._site.monotonic())
 
     def _due(self) -> float:
-        """Return when there is something to do even if nothing happens."""
+        """Return when the next action is due even if no event occurs, monotonic seconds."""
         now = self._site.monotonic()
-        work = self._work
-        if work.queue and len(work.running) < work.width:
-            return now
         due = [now + LONG_POLL_SECONDS, self._due_to_report(now)]
-        for task in work.running.values():
-            due += task.due(RUNNING_DELAY_SECONDS)
+        if not self._is_first:
+            due += self._running.due()
         if self._listening.is_busy:
             due.append(self._listening.deadline)
         elif self._listen_at > now:
             due.append(self._listen_at)
-        if work.is_dry and not (work.running or work.is_over or work.is_leaving):
+        if self._is_dry and not (self._commands.live or self._is_over or self._is_leaving):
             due.append(self._busy_at + self._idle)
-        if work.queue:
+        if self._work.waiting:
             due.append(self._answered_at + AHEAD_EXPIRY_SECONDS)
         return min(due)
 
     def _due_to_report(self, now: float) -> float:
-        spool_at = self._answered_at + SPOOL_SECONDS
+        spool_at = max(self._answered_at + SPOOL_SECONDS, self._spool_at)
         if self._reporting.is_busy:
             due = self._reporting.deadline
         elif self._message is not None:
@@ -486,13 +539,13 @@ class Pilot:
         elif self._is_report_due(now):
             return now
         else:
-            due = min(self._beat_at, self._reported_at + GATHER_SECONDS if self._work.reports else self._beat_at)
-        return min(due, spool_at) if spool_at > now and self._work.reports else due
+            due = min(self._beat_at, self._reported_at + GATHER_SECONDS if self._outbox.has_waiting else self._beat_at)
+        return min(due, spool_at) if spool_at > now and self._outbox.has_waiting else due
 
 
 def main(request: Mapping[str, Any], environment: Mapping[str, str], host: str) -> int:
     """Run a packed job."""
     if not request.get("distributor_id"):
-        sys.stderr.write("jobmon worker: the cluster's plug-in does not say the id of this job\n")
+        sys.stderr.write("jobmon worker: the cluster's plug-in does not provide the ID of this job\n")
         return 1
     return Pilot(request, environment, host, Site(environment)).work()

@@ -1,39 +1,48 @@
-"""The worker as a program: `python -I -S <this file> --cluster-name NAME --task-instance-id N`, or for one step of an
-array `--array-id N --batch-number N --array-step-id N`. With `--packed yes` it is a job of that batch that takes its
-tasks from the server, one after another (`pilot.py`).
+"""The worker's entry point: `python -I -S <this file> --cluster-name NAME --task-instance-id N`, or for one step of an
+array `--array-id N --batch-number N --array-step-id N`. With `--packed yes` the process is a job of that batch that
+takes its tasks from the server (`pilot.py`).
 
-A cluster that says its own id and the step in environment variables names them with `--distributor-id-variable` and
-`--array-step-variable`. With `--plugin NAME` the plug-in's `ClusterWorkerNode` is asked instead; that imports
-Jobmon's core and so needs to be started without `-S`.
+If a cluster sets the job's ID and the array step in environment variables, `--distributor-id-variable` and
+`--array-step-variable` name these variables. With `--plugin NAME` the plug-in's `ClusterWorkerNode` supplies both. That
+imports Jobmon's core, so the worker must then be started without `-S`.
 """
 
 from __future__ import annotations
 
 import _signal
 import os
+import select
 import sys
 import time
 from _socket import gethostname
 
-if __name__ == "__main__":  # started by its path: our package is not on the path yet, and goes to its end
+if __name__ == "__main__":  # started by its path: our package is not on the path yet; append it
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from jobmon.worker_node import spool
-from jobmon.worker_node.child import Child, Ending, tail
-from jobmon.worker_node.gateway import Gateway, ServerAway, data_folder
-from jobmon.worker_node.oom import OomKills
-from jobmon.worker_node.run import HTTP_SERVER_FAULT, LOG_TAIL_BYTES_MAX, Run, iso_time
+from jobmon.agent import journal, locations, outcome, outputs, settlement
+from jobmon.agent.addresses import InvalidAddress
+from jobmon.agent.attempts import ENDED, Attempt
+from jobmon.agent.commands import INTERRUPT_TIMEOUT_SECONDS, Commands
+from jobmon.agent.gateway import Gateway, ServerAway, data_folder, own_server_folder
+from jobmon.agent.memory import Memory
+from jobmon.agent.processes import Bell
+from jobmon.agent.reports import iso_time
+from jobmon.agent.shells import DEFAULT_SHELL
+from jobmon.agent.starting import Launch
+from jobmon.worker_node import guarding
+from jobmon.worker_node.run import HTTP_UNAUTHORIZED, Run, is_last_word, is_report_answer
+from jobmon.worker_node.undelivered import Undelivered
 
 REQUEST_TIMEOUT_SECONDS = 20.0
+#: A report not answered by then is written to disk before it is resent, because the node may be shut down.
+REPORT_TIMEOUT_SECONDS = 2.0
 BEAT_TIMEOUT_SECONDS = 5.0
-PAUSE_SECONDS_FIRST = 0.1
-PAUSE_SECONDS_MAX = 4.5
 START_TRIED_SECONDS = 600.0
+#: How long an undelivered report is resent if it is on disk, and if it cannot be written anywhere.
 REPORT_TRIED_SECONDS = 120.0
-INTERRUPT_TIMEOUT_SECONDS = 10.0
+UNWRITTEN_TRIED_SECONDS = 3600.0
 SIGNAL_SECONDS = 0.2
-HTTP_UNAUTHORIZED = 401
-#: Below the data folder; `jobmon.distributor.spools` reads there, a test compares.
+#: Folder in the data folder that `jobmon.distributor.spools` reads; a test compares both.
 COMPLAINTS_FOLDER = ("logs", "complaints")
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +58,7 @@ def options_of(argv: Sequence[str]) -> dict[str, str]:
 
 
 def start_request(options: Mapping[str, str], environment: Mapping[str, str], host: str, pid: int) -> dict[str, Any]:
-    """Return the body of the request for the command."""
+    """Return the body of the start request."""
     distributor_id = environment.get(options.get("distributor-id-variable", ""))
     step = options.get("array-step-id") or environment.get(options.get("array-step-variable", ""))
     if "plugin" in options:
@@ -79,10 +88,10 @@ def _ask_plugin(name: str) -> tuple[str | None, str | None]:
 
 
 class Machine:
-    """Time, and commands that are started: what a simulation has others of.
+    """The worker's access to its machine: time, commands, signals. Simulations replace it.
 
     Args:
-        name: the cluster's id of this job; where many jobs print to one file it says whose complaint it is.
+        name: the cluster's ID of this job, which identifies its messages in a file that several jobs share.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -93,48 +102,52 @@ class Machine:
         return time.time()
 
     def monotonic(self) -> float:
-        """Return seconds since some moment."""
+        """Return the monotonic time, seconds."""
         return time.monotonic()
 
-    def pause(self, seconds: float) -> None:
-        """Wait for so long, or somewhat less: workers that wait for the same server shall not come all at once."""
-        time.sleep(seconds * (0.5 + os.urandom(1)[0] / 512))
+    def pause(self, seconds: float, at_least: float = 0.0) -> None:
+        """Wait for a random time of up to `seconds`, so that waiting workers do not retry at the same time.
 
-    def start(
-        self,
-        words: list[str],
-        environment: Mapping[str, str],
-        outputs: tuple[str, str],
-        directory: str,
-        umask: int,
-    ) -> Child:
-        """Start a command; raises OSError or ValueError where that cannot be."""
-        return Child(words, environment, outputs, directory, umask)
+        Args:
+            seconds: the longest pause, unless `at_least` is longer.
+            at_least: the shortest pause.
+        """
+        time.sleep(max(at_least, seconds * (0.5 + os.urandom(1)[0] / 512)))
+
+    def commands(self, grace_seconds: float) -> Commands:
+        """Return the object that runs commands here; the cluster enforces the job's memory limit.
+
+        Args:
+            grace_seconds: time between SIGINT and SIGKILL for a command that exceeds its runtime.
+        """
+        self._bell = Bell()
+        return Commands(Memory(job_width=1), grace_seconds=grace_seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a command exits or a signal arrives, at most `seconds`."""
+        select.select([self._bell], [], [], max(0.0, seconds))
+        self._bell.silence()
 
     def heed_signals(self, pass_on: Callable[[int], None]) -> None:
-        """Have signals that ask this process to end passed on."""
-        for number in (_signal.SIGTERM, _signal.SIGINT):
-            _signal.signal(number, lambda received, _: pass_on(received))
-
-    def counter_of_oom_kills(self) -> Callable[[], int]:
-        """Return what counts the kills for want of memory around this process."""
-        return OomKills().count
+        """Call `pass_on` for each signal that asks this process to exit."""
+        for number in guarding.signals(os.environ):
+            _signal.signal(number, lambda received, _: pass_on(guarding.passed_on(received)))
 
     def complain(self, why: str) -> int:
-        """Say why this failed, where the cluster keeps what its jobs print; return the exit code."""
+        """Print why this job failed to the output that the cluster keeps for its jobs; return the exit code."""
         sys.stderr.write(f"{self._heading}: {why}\n")
         return 1
 
 
 class Worker:
-    """Does what `Run` says.
+    """Run one attempt by the logic in `Run`.
 
     Args:
         request: body of the start request.
-        environment: of this process.
+        environment: environment of this process.
         host: name of this host.
-        gateway: the door to the server; by default the one that the environment names.
-        machine: where it runs.
+        gateway: the connection to the server; default: to the server named by the environment.
+        machine: access to this machine; default: the real one.
     """
 
     def __init__(
@@ -150,125 +163,231 @@ class Worker:
         self._host = host
         self._gateway = gateway or Gateway(environment)
         self._machine = machine or Machine()
-        #: What the server could not be told, because it could not be spoken to.
+        #: What could not be reported to the server.
         self.complaint = ""
-        self._was_signalled = False
+        self._was_signalled = self._was_refused = False
+        self._must_guard = guarding.must_guard(environment)
+        self._undelivered: Undelivered
         self._start_tried = float(environment.get("JOBMON_WORKER_START_SECONDS", START_TRIED_SECONDS))
         self._report_tried = float(environment.get("JOBMON_WORKER_REPORT_SECONDS", REPORT_TRIED_SECONDS))
+        self._unwritten_tried = float(environment.get("JOBMON_WORKER_UNWRITTEN_SECONDS", UNWRITTEN_TRIED_SECONDS))
+        self._location_tried = float(environment.get(locations.RETRIED_VARIABLE, locations.RETRIED_SECONDS))
         self._interrupt_timeout = float(
             environment.get("JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT", INTERRUPT_TIMEOUT_SECONDS)
         )
 
     def work(self) -> int:
-        """Run the attempt; return the exit code: 0 as soon as the ending is known to the server or on disk."""
-        answer = self._post("/worker/start", self._run.request, self._start_tried)
-        if answer is None:
-            tried = f"tried for {self._start_tried:.0f} s at {self._gateway.where}: {self._gateway.failure}"
-            return self._give_up(f"the server cannot be reached from {self._host} ({tried})")
-        if answer[0] == HTTP_UNAUTHORIZED:
-            where = f"the server at {self._gateway.where} does not let {self._host} in"
-            return self._give_up(f"{where}: the token is wrong or has expired")
-        refusal = self._run.answered(*answer)
+        """Run the attempt; return the exit code: 0 if the server has the outcome or it is on disk."""
+        refusal = self._start()
         if refusal is not None:
             return self._machine.complain(refusal)
-        outputs = self._run.output_files(data_folder(self._environment))
-        folder = os.path.dirname(outputs[1])
-        spool.replay(folder, self._deliver)
-        ending = self._run_command(outputs)
-        if self._is_ended_from_outside(ending):
-            return self._machine.complain("the job was ended from outside; why is told by the cluster")
-        message = self._run.ended(ending, tail(outputs, LOG_TAIL_BYTES_MAX), self._host)
-        if self._post("/worker/report", message, self._report_tried) is None:
-            return (
-                0 if spool.keep(folder, self._run.identity, message) else self._machine.complain("the report is lost")
-            )
-        return 0
+        files = self._run.output_files(data_folder(self._environment))
+        self._undelivered = self._open_undelivered(os.path.dirname(files[1]))
+        self._replay()
+        attempt = self._run_command(files)
+        if self._is_ended_from_outside(attempt):
+            code = self._machine.complain("the job was terminated from outside; see the cluster for the reason")
+            return guarding.EXIT_NOTIFIED if self._must_guard else code
+        return self._tell(self._run.ended(attempt, outputs.tail(*files), self._host))
 
-    def _give_up(self, why: str) -> int:
-        self.complaint = why
-        return self._machine.complain(why)
+    # -- the command -------------------------------------------------------------------------------------------
 
-    def _run_command(self, outputs: tuple[str, str]) -> Ending:
-        job = self._run.job
-        words = self._run.shell_words(self._environment.get("JOBMON__WORKER_NODE__SHELL", "/bin/sh"))
-        environment = self._run.command_environment(self._environment)
-        count_oom_kills = self._machine.counter_of_oom_kills()
-        oom_kills = count_oom_kills()
-        try:
-            child = self._machine.start(words, environment, outputs, job["working_directory"], job["umask"])
-        except (OSError, ValueError) as error:
-            return Ending(0, self._machine.time(), str(error))
-        self._machine.heed_signals(lambda received: self._pass_on(child, received))
-        ending = self._watch(child)
-        if ending.exit_code != 0 and not self._run.is_killed:
-            self._find_out_why(ending, count_oom_kills() > oom_kills)
-        return ending
-
-    def _find_out_why(self, ending: Ending, was_starved: bool) -> None:
-        self._run.is_starved = was_starved
-        if ending.signal == _signal.SIGTERM and not self._was_signalled:
-            self._machine.pause(SIGNAL_SECONDS)  # a cluster that ends a job signals its processes one after the other
-        if self._was_signalled:
-            self._beat()  # by whom? the server knows whether it was to be killed
-
-    def _is_ended_from_outside(self, ending: Ending) -> bool:
-        """Whether it failed because its cluster, or somebody there, ended the whole job: the cluster knows why."""
-        run = self._run
-        return self._was_signalled and ending.exit_code != 0 and not (run.is_killed or run.is_starved)
-
-    def _pass_on(self, child: Child, number: int) -> None:
-        self._was_signalled = True
-        child.signal(number)
-
-    def _watch(self, child: Child) -> Ending:
-        beat_at = self._machine.monotonic() + self._run.heartbeat_interval
-        kill_at: float | None = None
+    def _start(self) -> str | None:
+        """Request the job until our server answers; return why there is nothing to run, or None."""
+        deadline = self._machine.monotonic() + self._start_tried
+        pauses = settlement.Pauses()
         while True:
-            due = beat_at if kill_at is None else min(beat_at, kill_at)
-            if (ending := child.wait(due - self._machine.monotonic())) is not None:
-                if self._run.is_killed:
-                    child.signal(_signal.SIGKILL)  # what its leader left
-                return ending
+            try:
+                status, content = self._gateway.post("/worker/start", self._run.request, REQUEST_TIMEOUT_SECONDS)
+            except InvalidAddress as error:
+                self.complaint = str(error)
+                return self.complaint
+            except ServerAway:
+                self._gateway.close()
+            else:
+                refusal = self._run.answered(status, content)
+                if refusal is None or is_last_word(status, content):
+                    return refusal
+                self._note_refusal(status)
+            pause, asked = pauses.next(), settlement.asked_pause(self._gateway.retry_after)
+            if self._machine.monotonic() + max(pause, asked) >= deadline:
+                tried = f"tried for {self._start_tried:.0f} s at {self._gateway.where}: {self._gateway.failure}"
+                self.complaint = f"the server cannot be reached from {self._host} ({tried})"
+                return self.complaint
+            self._machine.pause(pause, asked)
+
+    def _note_refusal(self, status: int) -> None:
+        """Look up server and token again before the next retry; report once that the token is rejected."""
+        self._gateway.close()
+        self._gateway.failure = f"it responded with status {status}, which is not a response of Jobmon"
+        if status == HTTP_UNAUTHORIZED:
+            self._gateway.failure = "it does not admit this host: the token is wrong or has expired"
+            if not self._was_refused:
+                self._machine.complain(f"the server at {self._gateway.where}: {self._gateway.failure}; waiting")
+            self._was_refused = True
+
+    def _run_command(self, files: tuple[str, str]) -> Attempt:
+        """Run the command, waiting for its location if necessary; return the attempt with its outcome."""
+        run = self._run
+        words = run.shell_words(self._environment.get("JOBMON__WORKER_NODE__SHELL", DEFAULT_SHELL))
+        commands = self._machine.commands(self._interrupt_timeout)
+        commands.environment = run.command_environment(self._environment, own_server_folder(self._environment))
+        runtime = guarding.runtime(self._environment, run.job["requested_resources"], self._interrupt_timeout)
+        place = run.job["working_directory"], run.job["umask"]
+        launch = Launch(run.identity, words, {}, *place, *files, runtime=runtime)
+        deadline = self._machine.monotonic() + self._location_tried
+        pause = locations.PAUSE_SECONDS_FIRST
+        while True:
+            attempt = commands.start(launch)
+            self._watch(commands, attempt, is_waited_for=pause > locations.PAUSE_SECONDS_FIRST)
+            if attempt.not_started is None or not self._is_of_location(attempt):
+                break
+            why = f"cannot be started on {self._host} yet, and is not charged: {attempt.not_started.why}"
+            if self._machine.monotonic() + pause > deadline or self._beat(why):
+                break
+            self._machine.pause(pause)
+            pause = min(pause * 2, locations.PAUSE_SECONDS_MAX)
+        commands.leave()
+        if attempt.ran and attempt.exit_code != 0 and not run.is_killed:
+            self._find_out_why(attempt)
+        return attempt
+
+    def _is_of_location(self, attempt: Attempt) -> bool:
+        why = attempt.not_started
+        logs = os.path.join(data_folder(self._environment), "logs", str(self._run.job["workflow_id"]))
+        return why is not None and locations.is_of_location(why.step, why.number, why.path, logs)
+
+    def _find_out_why(self, attempt: Attempt) -> None:
+        if attempt.signal == _signal.SIGTERM and not self._was_signalled:
+            self._machine.pause(SIGNAL_SECONDS)  # a cluster that terminates a job signals its processes one by one
+        if self._was_signalled:
+            self._beat()  # the answer shows whether the server wanted the attempt killed
+
+    def _is_ended_from_outside(self, attempt: Attempt) -> bool:
+        """Return whether the command failed because its cluster, which knows why, terminated the whole job."""
+        is_known = self._run.is_killed or attempt.cause == outcome.OUT_OF_MEMORY
+        return self._was_signalled and attempt.exit_code != 0 and not is_known
+
+    def _pass_on(self, commands: Commands, number: int) -> None:
+        self._was_signalled = True
+        commands.pass_on(number)
+
+    def _watch(self, commands: Commands, attempt: Attempt, *, is_waited_for: bool) -> None:
+        """Wait until an attempt has ended, sending heartbeats meanwhile.
+
+        Args:
+            commands: the object that runs the attempt.
+            attempt: the record of the attempt.
+            is_waited_for: whether the server was notified that the command cannot be started yet.
+        """
+        beat_at = self._machine.monotonic() + self._run.heartbeat_interval
+        is_heeding = False
+        while attempt.state != ENDED:
+            if attempt.ran and not is_heeding:
+                is_heeding = True
+                self._machine.heed_signals(lambda received: self._pass_on(commands, received))
+                if is_waited_for:
+                    self._beat("")
+            due = commands.next_look()
+            self._machine.wait((beat_at if due is None else min(beat_at, due)) - self._machine.monotonic())
+            commands.look()
+            if self._was_signalled and self._must_guard:
+                commands.stop([attempt.identity], outcome.KILLED, self._interrupt_timeout)
             now = self._machine.monotonic()
-            if kill_at is not None and now >= kill_at:
-                child.signal(_signal.SIGKILL)
-                kill_at = None
             if now >= beat_at:
                 beat_at = now + self._run.heartbeat_interval
                 if self._beat():
-                    child.signal(_signal.SIGINT)
-                    kill_at = self._machine.monotonic() + self._interrupt_timeout
+                    commands.stop([attempt.identity], outcome.KILLED, self._interrupt_timeout)
 
-    def _beat(self) -> bool:
-        """Send a heartbeat; return True when the command is to be ended now. A server that is away changes nothing."""
+    def _beat(self, pending: str | None = None) -> bool:
+        """Send a heartbeat; return True if the command must be killed now, and False if the server is unreachable.
+
+        Args:
+            pending: why the command does not run yet; "": it is running now; None: omit this information.
+        """
+        verdict, content = self._ask(self._run.beat(pending), BEAT_TIMEOUT_SECONDS)
+        return verdict == settlement.SETTLED and self._run.told(content)
+
+    # -- reports -----------------------------------------------------------------------------------------------
+
+    def _open_undelivered(self, beside_logs: str) -> Undelivered:
+        run = self._run
+        return Undelivered(
+            data_folder(self._environment),
+            int(run.job["workflow_id"]),
+            run.server_identity,
+            str(run.job.get("server_incarnation") or ""),
+            self._machine.complain,
+            self._machine.monotonic,
+            beside_logs,
+        )
+
+    def _ask(self, message: Mapping[str, Any], timeout: float) -> tuple[str, dict[str, Any]]:
+        """Send reports or a heartbeat once; return the verdict on the answer, and its content."""
         try:
-            _, content = self._gateway.post("/worker/report", self._run.beat(), BEAT_TIMEOUT_SECONDS)
-        except ServerAway:
-            return False
-        return self._run.told(content)
+            status, content = self._gateway.post("/worker/report", message, timeout)
+        except (ServerAway, InvalidAddress):
+            self._gateway.close()
+            return settlement.KEPT, {}
+        verdict = settlement.judge(status, content, self._run.server_identity, is_report_answer)
+        if verdict == settlement.KEPT:
+            self._gateway.close()  # look up the server again before the next try
+        return verdict, content if isinstance(content, dict) else {}
 
-    def _deliver(self, message: Mapping[str, Any]) -> bool:
-        try:
-            status, _ = self._gateway.post("/worker/report", message, BEAT_TIMEOUT_SECONDS)
-        except ServerAway:
-            return False
-        return status < HTTP_SERVER_FAULT
+    def _send(self, report: dict[str, Any], timeout: float) -> tuple[str, str]:
+        """Send one report, without its log tail if it is too large; return the verdict and the server's message."""
+        verdict, content = self._ask({"reports": [report], "alive": []}, timeout)
+        if verdict == settlement.TOO_LARGE and report.get("log_tail"):
+            verdict, content = self._ask({"reports": [{**report, "log_tail": None}], "alive": []}, timeout)
+        identity = report["task_instance_id"]
+        if verdict == settlement.SETTLED and identity in content.get("unknown", ()):
+            return settlement.UNKNOWN, f"it has no attempt {identity}"
+        return verdict, str(content.get("message") or verdict)
 
-    def _post(self, route: str, message: Mapping[str, Any], seconds: float) -> tuple[int, dict[str, Any]] | None:
-        """Send until there is an answer that is not the server's own fault; None: there was none in this time."""
-        deadline = self._machine.monotonic() + seconds
-        pause = PAUSE_SECONDS_FIRST
+    def _replay(self) -> None:
+        """Deliver the reports that earlier workers left, until an answer does not settle one."""
+        for path, report in self._undelivered.found():
+            verdict, why = self._send(report, BEAT_TIMEOUT_SECONDS)
+            if verdict in (settlement.SETTLED, settlement.OVER):
+                journal.remove(path)
+            elif verdict in (settlement.UNKNOWN, settlement.FAULTY):
+                self._undelivered.set_aside(path, verdict, why)
+            elif verdict == settlement.KEPT:
+                return
+
+    def _tell(self, report: dict[str, Any]) -> int:
+        """Send the outcome until it is settled or set aside, or the retries time out; return the exit code."""
+        began_at = self._machine.monotonic()
+        pauses = settlement.Pauses()
+        path: str | None = None
         while True:
-            try:
-                status, content = self._gateway.post(route, message, REQUEST_TIMEOUT_SECONDS)
-                if status < HTTP_SERVER_FAULT:
-                    return status, content
-            except ServerAway:
-                self._gateway.close()
-            if self._machine.monotonic() + pause >= deadline:
-                return None
-            self._machine.pause(pause)
-            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+            verdict, why = self._send(report, REPORT_TIMEOUT_SECONDS)
+            if verdict in (settlement.SETTLED, settlement.OVER):
+                if path is not None:
+                    journal.remove(path)
+                return 0
+            path = path or self._undelivered.keep(report)
+            is_refused = path is not None and verdict in (settlement.UNKNOWN, settlement.FAULTY)
+            if is_refused and self._undelivered.set_aside(str(path), verdict, why):
+                return self._set_aside(verdict, why)
+            pause, asked = pauses.next(), settlement.asked_pause(self._gateway.retry_after)
+            tried = self._report_tried if path is not None else max(self._report_tried, self._unwritten_tried)
+            if self._machine.monotonic() + max(pause, asked) >= began_at + tried:
+                return (
+                    0
+                    if path is not None
+                    else self._machine.complain(
+                        "the report is lost: the server cannot be reached, and nothing can be written"
+                    )
+                )
+            self._machine.pause(pause, asked)
+
+    def _set_aside(self, verdict: str, why: str) -> int:
+        """Return the exit code for a report that was set aside; unless the attempt is unknown, record the reason."""
+        if verdict == settlement.UNKNOWN:
+            return 0
+        self.complaint = f"the server does not accept the report of the command: {why}"
+        return 1
 
 
 def main(argv: Sequence[str]) -> int:
@@ -289,7 +408,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _keep_complaint(folder: str, name: str, why: str) -> None:
-    """Let the distributor say it, which looks here when the job has failed, if this folder is its own as well."""
+    """Write why a job failed to a file that the distributor reads after the failure, if it shares this folder."""
     try:
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:

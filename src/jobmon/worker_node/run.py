@@ -1,32 +1,75 @@
-"""What a worker does, without doing it: facts go in, the next step comes out. No I/O, no clock.
+"""The logic of a worker: takes facts and returns what to send. No I/O, no clock.
 
-run = Run(request)
-("start", body)  ->  run.answered(status, content)  ->  ("run",) or ("leave", why)
-("run",)         ->  run.started(at, stdout, stderr) or run.not_started(why, at)
-then, whenever something happens: run.beat(), run.told(kill), run.ended(...) -> what to send
+run = Run(request)                           the request to start
+run.answered(status, content)                -> None, or why there is nothing to run
+run.shell_words(...), run.output_files(...)  -> the command
+run.beat(), run.told(content)                -> each heartbeat, and whether its answer asks to kill the command
+run.ended(...)                               -> the final report
 """
 
 from __future__ import annotations
 
-LOG_TAIL_BYTES_MAX = 10 * 1024
-ERROR_LINE_CHARACTERS_MAX = 500
-TOKEN_VARIABLES = ("JOBMON_TOKEN", "JOBMON__HTTP__TOKEN")
-#: Letters and words of `jobmon.core.constants`; a test compares them.
-RUNNING, DONE, ERROR, RESOURCE_ERROR, UNKNOWN_ERROR = "R", "D", "E", "Z", "U"
-EXIT_CODE, SIGNAL, NOT_STARTED, KILLED = "exit code", "signal", "command not started", "killed"
-OUT_OF_MEMORY, OUT_OF_TIME, WORKER_LOST = "out of memory", "out of time", "worker lost"
+from jobmon.agent import outputs, reports
+from jobmon.agent.environment import for_command
+from jobmon.agent.processes import DATA_VARIABLE
+from jobmon.agent.settlement import is_problem
+from jobmon.agent.shells import shell_words
+
 HTTP_OK = 200
+HTTP_UNAUTHORIZED = 401
+HTTP_TOO_LARGE = 413
+HTTP_TOO_MANY = 429
 HTTP_SERVER_FAULT = 500
+#: Required fields of the answer to a start request, and their types.
+START_FIELDS = (
+    ("task_instance_id", int),
+    ("task_id", int),
+    ("workflow_id", int),
+    ("workflow_run_id", int),
+    ("attempt", int),
+    ("umask", int),
+    ("task_name", str),
+    ("command", str),
+    ("working_directory", str),
+    ("requested_resources", dict),
+    ("heartbeat_interval", (int, float)),
+)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from jobmon.worker_node.child import Ending
+    from jobmon.agent.attempts import Attempt
+
+
+def is_last_word(status: int, content: Any) -> bool:
+    """Return whether an answer is our server's final refusal to let a worker start; after other refusals it retries.
+
+    A rejected credential is not final: the server may be restarted with another one, or another program may be
+    answering in its place.
+    """
+    is_passing = status in (HTTP_UNAUTHORIZED, HTTP_TOO_LARGE, HTTP_TOO_MANY)
+    is_final = 400 <= status < HTTP_SERVER_FAULT and not is_passing
+    return is_final and is_problem(content)
+
+
+def is_start_answer(content: Any) -> bool:
+    """Return whether decoded content is an answer to a start request (`WorkerStartResponse`)."""
+    return isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in START_FIELDS)
+
+
+def is_report_answer(content: Mapping[str, Any]) -> bool:
+    """Return whether decoded content is an answer to a report or heartbeat (`WorkerReportResponse`)."""
+    return is_list_of_numbers(content.get("kill", [])) and is_list_of_numbers(content.get("unknown", []))
+
+
+def is_list_of_numbers(value: Any) -> bool:
+    """Return whether decoded content is a list of IDs."""
+    return isinstance(value, list) and all(isinstance(one, int) for one in value)
 
 
 class Run:
-    """One attempt.
+    """One attempt of a worker.
 
     Args:
         request: body of the start request.
@@ -36,31 +79,39 @@ class Run:
         self.request = request
         self.job: dict[str, Any] = {}
         self.is_killed = False
-        self.is_timed_out = False
-        self.is_starved = False
-        self._outputs = ("", "")
 
     @property
     def identity(self) -> int:
-        """The attempt's id."""
+        """The attempt's ID."""
         return int(self.job["task_instance_id"])
 
     @property
     def heartbeat_interval(self) -> float:
-        """Between two beats, seconds."""
+        """The interval between two heartbeats, seconds."""
         return float(self.job["heartbeat_interval"])
 
-    def answered(self, status: int, content: dict[str, Any]) -> str | None:
-        """Take the answer to the start request; return why there is nothing to do, or None."""
-        if status == HTTP_OK:
+    @property
+    def server_identity(self) -> str:
+        """The server's identity in its first answer; "": it named none."""
+        return str(self.job.get("server_identity") or "")
+
+    def answered(self, status: int, content: Any) -> str | None:
+        """Process the answer to the start request; return why there is nothing to run, or None."""
+        if status == HTTP_OK and is_start_answer(content):
             self.job = content
             return None
-        return str(content.get("message") or f"the server answered {status}")
+        message = content.get("message") if isinstance(content, dict) else None
+        return str(message or f"the server responded with status {status}")
 
-    def command_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of the command."""
+    def command_environment(self, environment: Mapping[str, str], own_server_folder: str = "") -> dict[str, str]:
+        """Return the environment of the command.
+
+        Args:
+            environment: environment of this process.
+            own_server_folder: the data folder whose embedded server assigned the attempt; "": another server did.
+        """
         job = self.job
-        result = {key: value for key, value in environment.items() if key not in TOKEN_VARIABLES}
+        result = for_command(environment)
         result.update(
             JOBMON_TASK_ID=str(job["task_id"]),
             JOBMON_TASK_INSTANCE_ID=str(job["task_instance_id"]),
@@ -68,102 +119,47 @@ class Run:
             JOBMON_WORKFLOW_RUN_ID=str(job["workflow_run_id"]),
             JOBMON_TASK_NAME=job["task_name"],
             JOBMON_ATTEMPT=str(job["attempt"]),
+            JOBMON_SERVER_IDENTITY=self.server_identity,
         )
+        if own_server_folder:
+            result[DATA_VARIABLE] = own_server_folder
         asked = job["requested_resources"].get("env") or {}
         result.update((str(key), str(value)) for key, value in asked.items())
         return result
 
     def shell_words(self, default: str) -> list[str]:
-        """Return the words of the command line; a shell given by its name alone gets "-c"."""
-        shell = self.job["requested_resources"].get("shell") or default
-        words = shell.split() if isinstance(shell, str) else list(shell)
-        return [*words, *([] if len(words) > 1 else ["-c"]), self.job["command"]]
+        """Return the words of the command line."""
+        return [*shell_words(self.job["requested_resources"].get("shell") or default), self.job["command"]]
 
     def output_files(self, data_folder: str) -> tuple[str, str]:
-        """Return the paths for stdout and stderr, as `jobmon.distributor.batch.output_files` does."""
-        asked, identity = self.job["requested_resources"], self.identity
-        stdout, stderr = asked.get("stdout"), asked.get("stderr")
-        stem = f"{self.job['task_name'].replace('/', '_')[:60]}.{identity}"
-        if stdout and stderr:
-            self._outputs = f"{stdout}/{stem}.out", f"{stderr}/{stem}.err"
-        else:
-            logs = f"{data_folder}/logs/{self.job['workflow_id']}/{identity // 1000}"
-            path = f"{stdout or stderr or logs}/{stem}.log"
-            self._outputs = path, path
-        return self._outputs
+        """Return the paths for stdout and stderr."""
+        job = self.job
+        logs = f"{data_folder}/logs/{job['workflow_id']}"
+        return outputs.output_files(job["requested_resources"], job["task_name"], self.identity, logs)
 
-    def beat(self) -> dict[str, Any]:
-        """Return the body of a heartbeat."""
-        return {"reports": [], "alive": [self.identity]}
+    def beat(self, pending: str | None = None) -> dict[str, Any]:
+        """Return the body of a heartbeat.
+
+        Args:
+            pending: why the command does not run yet; "": it is running now; None: omit this information.
+        """
+        why = {} if pending is None else {str(self.identity): pending}
+        return {"reports": [], "alive": [self.identity], "pending": why}
 
     def told(self, content: Mapping[str, Any]) -> bool:
-        """Take the answer to a heartbeat; return True when the command is to be ended now."""
+        """Process the answer to a heartbeat; return True if the command must be killed now."""
         if self.is_killed or self.identity not in content.get("kill", ()):
             return False
         self.is_killed = True
         return True
 
-    def ended(self, ending: Ending, tail: bytes, host: str) -> dict[str, Any]:
-        """Return the body of the last report."""
-        status, cause, error = self._verdict(ending, _text(tail))
-        report = {
-            "task_instance_id": self.identity,
-            "status": status,
-            "distributor_id": self.request.get("distributor_id"),
-            "host": host,
-            "pid": ending.pid,
-            "started_at": iso_time(ending.started_at),
-            "ended_at": iso_time(ending.ended_at),
-            "exit_code": ending.exit_code,
-            "signal": ending.signal,
-            "cause": cause,
-            "error": error,
-            "log_tail": _text(tail) or None,
-            "stdout": self._outputs[0] or None,
-            "stderr": self._outputs[1] or None,
-            "wallclock_seconds": max(0.0, ending.ended_at - ending.started_at),
-            "cpu_seconds": ending.cpu_seconds,
-            "max_rss_bytes": ending.max_rss_bytes,
-            "read_bytes": ending.read_bytes,
-            "written_bytes": ending.written_bytes,
-        }
-        return {"reports": [report], "alive": []}
+    def ended(self, attempt: Attempt, tail: bytes, host: str) -> dict[str, Any]:
+        """Return the final report.
 
-    def _verdict(self, ending: Ending, tail: str) -> tuple[str, str | None, str | None]:
-        if ending.not_started:
-            return ERROR, NOT_STARTED, f"not started: {ending.not_started}"
-        words = f"exit code {ending.exit_code}" if ending.signal is None else _signal_words(ending.signal)
-        if self.is_killed:
-            return ERROR, KILLED, f"killed: {words}"
-        if self.is_timed_out:
-            seconds = max(0.0, ending.ended_at - ending.started_at)
-            return RESOURCE_ERROR, OUT_OF_TIME, f"out of time after {seconds:.1f} s"
-        if ending.exit_code == 0:
-            return DONE, None, None
-        if self.is_starved:
-            return RESOURCE_ERROR, OUT_OF_MEMORY, f"out of memory: the kernel ended it or a process of it ({words})"
-        last = tail.rstrip().rsplit("\n", 1)[-1].strip()[:ERROR_LINE_CHARACTERS_MAX]
-        cause = EXIT_CODE if ending.signal is None else SIGNAL
-        return ERROR, cause, f"{words}: {last}" if last else words
-
-
-def _signal_words(number: int) -> str:
-    import signal as signals
-
-    try:
-        return f"killed by signal {number} ({signals.Signals(number).name})"
-    except ValueError:
-        return f"killed by signal {number}"
-
-
-def _text(content: bytes) -> str:
-    return content[-LOG_TAIL_BYTES_MAX:].decode("utf-8", errors="replace").replace("\0", "\ufffd")
-
-
-def iso_time(seconds: float) -> str:
-    """Return seconds since the epoch as a UTC time."""
-    import time
-
-    whole = int(seconds)
-    micro = int((seconds - whole) * 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{micro:06d}Z"
+        Args:
+            attempt: the record of the attempt.
+            tail: the last bytes of its output.
+            host: name of this host.
+        """
+        report = reports.of_end(attempt, tail, host, is_killed=self.is_killed)
+        return {**report, "distributor_id": self.request.get("distributor_id")}

@@ -1,15 +1,18 @@
-"""Where a packed job runs: time, signals, connections to the server, commands. A simulation has another one."""
+"""A packed job's access to its machine: time, signals, connections to the server, commands. Simulations replace it."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
+import sys
 import time
 
-from jobmon.worker_node.child import Bell, Child
-from jobmon.worker_node.lane import Lane
-from jobmon.worker_node.oom import OomKills
+from jobmon.agent.commands import Commands
+from jobmon.agent.lane import Lane
+from jobmon.agent.memory import Memory
+from jobmon.agent.processes import Bell
+from jobmon.worker_node import guarding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,52 +23,48 @@ class Site:
     """This process on this machine.
 
     Args:
-        environment: says where the server is.
+        environment: the variables that determine where the server is found.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._bell = Bell()
-        self._oom_kills = OomKills()
+
+    def complain(self, why: str) -> None:
+        """Print a message to the output that the cluster keeps for its jobs."""
+        sys.stderr.write(f"jobmon worker: {why}\n")
 
     def time(self) -> float:
         """Return the time of day, seconds since the epoch."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Return seconds since some moment."""
+        """Return the monotonic time, seconds."""
         return time.monotonic()
 
     def random_bytes(self, count: int) -> bytes:
-        """Return bytes that nobody can foresee."""
+        """Return unpredictable random bytes."""
         return os.urandom(count)
 
     def lane(self) -> Lane:
-        """Return a connection to the server."""
+        """Return a new connection to the server."""
         return Lane(self._environment)
 
     def heed_signals(self, note: Callable[[int, object], None]) -> None:
-        """Have signals that ask this process to end noted."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, note)
+        """Call `note` for each signal that asks this process to exit."""
+        for number in guarding.signals(self._environment):
+            signal.signal(number, lambda received, frame: note(guarding.passed_on(received), frame))
 
-    def oom_kills(self) -> int:
-        """Return how often the kernel killed something here for want of memory."""
-        return self._oom_kills.count()
+    def commands(self, grace_seconds: float) -> Commands:
+        """Return the object that runs commands here; the cluster enforces the job's memory limit.
 
-    def start(
-        self,
-        words: list[str],
-        environment: Mapping[str, str],
-        outputs: tuple[str, str],
-        directory: str,
-        umask: int,
-    ) -> Child:
-        """Start a command; raises OSError or ValueError where that cannot be."""
-        return Child(words, environment, outputs, directory, umask, self._bell)
+        Args:
+            grace_seconds: time between SIGINT and SIGKILL for a command that exceeds its runtime.
+        """
+        return Commands(Memory(job_width=1), grace_seconds=grace_seconds)
 
     def wait(self, lanes: Sequence[Lane], seconds: float) -> None:
-        """Wait until a command ended, a signal or an answer came, at most so long."""
+        """Wait until a command exits, or a signal or an answer arrives, at most `seconds`."""
         poll = select.poll()
         poll.register(self._bell.fileno(), select.POLLIN)
         for lane in lanes:

@@ -1,4 +1,4 @@
-"""Runs nothing: every command succeeds at once. For dry runs."""
+"""Run nothing: every command succeeds at once. For dry runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.cluster_protocol import ClusterQueue, ClusterWorkerNode, DirectClusterDistributor, Exit, Launch
 from jobmon.core.constants import TaskInstanceStatus
+from jobmon.core.exceptions import SubmissionRejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +18,11 @@ _WAKE: Final = b"\0"
 
 
 class DummyQueue(ClusterQueue):
-    """Takes every request."""
+    """A queue that accepts every request."""
 
 
 class DummyDistributor(DirectClusterDistributor):
-    """Says of everything that it succeeded."""
+    """Report every command as successful."""
 
     def __init__(self, cluster_name: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(cluster_name, *args, **kwargs)
@@ -29,21 +30,21 @@ class DummyDistributor(DirectClusterDistributor):
         self._reader = self._writer = -1
 
     def start(self) -> None:
-        """Get a descriptor that can be waited for."""
+        """Open a descriptor that can be waited for."""
         self._reader, self._writer = os.pipe()
 
     def stop(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         for descriptor in {self._reader, self._writer} - {-1}:
             os.close(descriptor)
         self._reader = self._writer = -1
 
     def slots(self) -> float:
-        """Many: nothing runs."""
+        """Return a large number: nothing runs."""
         return SLOTS
 
     def spawn(self, launches: Sequence[Launch]) -> dict[int, str]:
-        """Note these as ended."""
+        """Record launches as completed."""
         now = time.time()
         if launches and not self._exits and self._writer >= 0:
             os.write(self._writer, _WAKE)
@@ -62,33 +63,33 @@ class DummyDistributor(DirectClusterDistributor):
         return {launch.task_instance_id: str(launch.task_instance_id) for launch in launches}
 
     def collect_exits(self) -> list[Exit]:
-        """Return the endings since the last call."""
+        """Return the exits since the last call."""
         if self._exits and self._reader >= 0:
             os.read(self._reader, len(_WAKE))
         exits, self._exits = self._exits, []
         return exits
 
     def adopt(self) -> dict[int, str]:
-        """Nothing ever lives."""
+        """Return nothing, as nothing is ever alive."""
         return {}
 
     def fileno(self) -> int:
-        """Readable when something was spawned."""
+        """Return a descriptor that is readable when something was spawned."""
         return self._reader
 
     def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
-        """Not for this cluster: it takes launches."""
-        raise AttributeError(f"Cluster {self.cluster_name!r} takes no jobs.")
+        """Reject the submission: this cluster only accepts launches."""
+        raise SubmissionRejected(f"Cluster {self.cluster_name!r} accepts no jobs.")
 
     def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
-        """Nothing ever runs."""
+        """Return nothing, as nothing ever runs."""
         return set()
 
     def terminate_task_instances(self, distributor_ids: list[str]) -> None:
-        """Nothing to end."""
+        """Do nothing, as nothing ever runs."""
 
     def get_remote_exit_info(self, distributor_id: str) -> tuple[TaskInstanceStatus, str]:
-        """Everything succeeds."""
+        """Return success."""
         return TaskInstanceStatus.DONE, ""
 
 
@@ -122,5 +123,5 @@ def get_cluster_worker_node_class() -> type[DummyWorkerNode]:
 
 
 def get_default_queues() -> list[tuple[str, dict[str, Any]]]:
-    """Return its queue; the cluster is there without being added."""
+    """Return the queue of the cluster, which exists without being added."""
     return [("default", {"default_cores": 1})]

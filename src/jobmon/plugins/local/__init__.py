@@ -1,7 +1,7 @@
-"""Running commands on this machine: what `sequential` and `multiprocess` are made of.
+"""Run commands on this machine: the common base of `sequential` and `multiprocess`.
 
-`supervisor.py` is a program of its own (standard library only) that outlives the distributor: it starts commands,
-waits for them and tells how they ended. It is made of `commands.py`, `attempts.py`, `starting.py`, `memory.py` and
-`cgroups.py`. Everything else lives in the distributor: `link.py` talks to the supervisor, `remains.py` deals with what
-a dead one left, `cluster.py` makes a cluster of it.
+`supervisor.py` is a separate program (standard library only) that outlives the distributor: it starts commands, waits
+for them and reports their exits. `jobmon.agent` does that work; `commands.py` and `command_journal.py` add a queue and
+a record. The rest runs in the distributor: `link.py` communicates with the supervisor, `jobmon.agent.recovery` handles
+what a dead supervisor left, and `cluster.py` makes it a cluster.
 """

@@ -1,4 +1,4 @@
-"""The line from a distributor to its supervisor: finds it or starts it, sends, receives."""
+"""The connection from a distributor to its supervisor: find or start it, send, and receive."""
 
 from __future__ import annotations
 
@@ -14,26 +14,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.agent.recovery import end_remains, read_journal
 from jobmon.core import places
-from jobmon.core.exceptions import JobmonError
+from jobmon.core.exceptions import ClusterUnusable
 from jobmon.plugins.local import supervisor
-from jobmon.plugins.local.remains import end_remains, read_journal
+from jobmon.plugins.local.runtime_files import PRESENT_SECONDS_MAX, is_present
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 CONNECT_TIMEOUT_SECONDS: Final = 20.0
 LOOK_INTERVAL_SECONDS: Final = 0.005
 RECEIVE_BYTES: Final = 1024 * 1024
+#: Number of supervisors that die at their start after which the distributor gives up.
+DEATHS_MAX: Final = 2
+#: Number of characters read from the end of a dead supervisor's log.
+LOG_CHARACTERS_MAX: Final = 4_000
 
 
-class SupervisorUnavailable(JobmonError):
+class SupervisorUnavailable(ClusterUnusable):
     """The supervisor of local commands could not be started."""
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorPaths:
-    """Where a supervisor's files are: in a private local folder of this host."""
+    """Paths of a supervisor's files, in a private local folder of this host."""
 
     socket: Path
     journal: Path
@@ -43,35 +48,51 @@ class SupervisorPaths:
 
 
 def supervisor_paths(workflow_id: int, data_folder: Path, cluster_name: str) -> SupervisorPaths:
-    """Return where the supervisor of a workflow's cluster is; short enough for a socket."""
+    """Return the paths for the supervisor of a workflow's cluster, short enough for a socket."""
     key = hashlib.sha256(f"{data_folder}\0{workflow_id}\0{cluster_name}".encode()).hexdigest()[:16]
-    base = places.runtime_directory() / f"supervisor-{key}"
+    name = f"supervisor-{key}"
+    base = places.socket_directory(f"{name}.sock") / name
     return SupervisorPaths(*(base.with_suffix(suffix) for suffix in (".sock", ".journal", ".lock", ".log", ".left")))
 
 
 class SupervisorLink:
-    """An open line. `hello` is what the supervisor said first; `remains` what dead predecessors of it left.
+    """An open connection. `hello` is the supervisor's first message; `remains` is what its dead predecessors left.
 
-    What they left is kept in a file until it is settled: whoever found it may die before the server has heard of it.
+    The remains are kept in a file until they are settled, because the distributor may crash before it reports them.
+
+    Args:
+        paths: paths of the supervisor's files.
+        idle_timeout: how long a new supervisor without work keeps running, seconds.
+        spared: returns pids that a dead supervisor's commands may have started and that must keep running.
 
     Raises:
-        SupervisorUnavailable: it can neither be reached nor started.
+        SupervisorUnavailable: it can neither be reached nor started. If it dies at its start, this is raised at once,
+            with the last line of its log.
     """
 
-    def __init__(self, paths: SupervisorPaths, idle_timeout: float) -> None:
+    def __init__(
+        self, paths: SupervisorPaths, idle_timeout: float, spared: Callable[[], Collection[int]] | None = None
+    ) -> None:
         self._paths = paths
+        self._spared = spared
         self._received = b""
+        self._deaths = 0
         self.hello = self._open(idle_timeout)
         self.remains = read_journal(paths.left)
 
     def _open(self, idle_timeout: float) -> dict[str, Any]:
-        deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS
-        while time.monotonic() < deadline:
+        """Connect; start a supervisor if none is running. One whose files were removed recreates them soon."""
+        began = time.monotonic()
+        while time.monotonic() < began + CONNECT_TIMEOUT_SECONDS:
             with contextlib.suppress(OSError):
                 return self._connect()
-            self._start(idle_timeout)
+            if time.monotonic() > began + PRESENT_SECONDS_MAX or not is_present(str(self._paths.socket)):
+                self._start(idle_timeout)
             time.sleep(LOOK_INTERVAL_SECONDS)
-        raise SupervisorUnavailable(f"The supervisor of local commands does not start; see {self._paths.log}.")
+        raise SupervisorUnavailable(
+            f"The supervisor of local commands could not be reached within {CONNECT_TIMEOUT_SECONDS:g} s; see"
+            f" {self._paths.log}."
+        )
 
     def _connect(self) -> dict[str, Any]:
         self._line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -87,25 +108,26 @@ class SupervisorLink:
         return dict(messages[0][1])
 
     def _start(self, idle_timeout: float) -> None:
-        """Start one, unless one lives; what a dead one left is dealt with first, while nobody else can start one."""
+        """Start a supervisor unless one is running; first handle what a dead one left, while no other can start."""
+        places.make_private(self._paths.lock.parent)
         with _lock_if_free(self._paths.lock) as is_free:
             if not is_free:
                 return
             found = read_journal(self._paths.journal)
-            end_remains(found)
+            end_remains(found, self._spared() if self._spared is not None else ())
             self._keep_remains()
             self._paths.socket.unlink(missing_ok=True)
         self._await_socket(_spawn(self._paths, idle_timeout))
 
     def _keep_remains(self) -> None:
-        """Add a dead supervisor's journal to what others left; dying in between tells it twice, which does no harm."""
+        """Append a dead supervisor's journal to the remains. A crash in between duplicates it, which is harmless."""
         if self._paths.journal.exists():
             with self._paths.left.open("ab") as left:
                 left.write(b"\n" + self._paths.journal.read_bytes())
             self._paths.journal.unlink()
 
     def settle(self, task_instance_ids: Sequence[int]) -> None:
-        """The server knows how these ended; when it knows of all that was left, that is forgotten."""
+        """Remove settled attempts from the remains; delete the file when none is left."""
         if not (self.remains.live or self.remains.ended):
             return
         for identity in task_instance_ids:
@@ -115,19 +137,38 @@ class SupervisorLink:
             self._paths.left.unlink(missing_ok=True)
 
     def _await_socket(self, pid: int) -> None:
-        """Wait until the supervisor listens, or has died."""
+        """Wait until this or another supervisor listens.
+
+        Raises:
+            SupervisorUnavailable: it died at its start, and so did the previous one.
+        """
         deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS
         while not self._paths.socket.exists() and time.monotonic() < deadline:
-            if os.waitpid(pid, os.WNOHANG) != (0, 0):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                code = os.waitstatus_to_exitcode(status)
+                self._deaths += code not in (0, supervisor.EXIT_ANOTHER_LIVES)
+                if self._deaths >= DEATHS_MAX:
+                    raise SupervisorUnavailable(self._why_it_died(code))
                 return
             time.sleep(LOOK_INTERVAL_SECONDS)
+
+    def _why_it_died(self, code: int) -> str:
+        """Return how a supervisor died at its start, with the last line of its log."""
+        try:
+            lines = self._paths.log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS_MAX:].splitlines()
+        except OSError:
+            lines = []
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"The supervisor of local commands died at startup ({how}): {last}. Its log: {self._paths.log}"
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `receive` has something."""
         return self._line.fileno()
 
     def send(self, message: list[Any]) -> bool:
-        """Hand over a message; False: nobody is there any more."""
+        """Send a message; return False if the supervisor is gone."""
         try:
             self._line.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
         except OSError:
@@ -135,7 +176,7 @@ class SupervisorLink:
         return True
 
     def receive(self) -> list[list[Any]] | None:
-        """Return the messages that are there, without waiting; None: the supervisor is gone."""
+        """Return the available messages without waiting, or None if the supervisor is gone."""
         messages: list[list[Any]] = []
         while True:
             try:
@@ -155,13 +196,13 @@ class SupervisorLink:
         return [json.loads(line) for line in lines]
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._line.close()
 
 
 @contextlib.contextmanager
 def _lock_if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock that a living supervisor holds; yield False if one does."""
+    """Hold the lock of a running supervisor; yield False if one holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,10 +214,10 @@ def _lock_if_free(path: Path) -> Iterator[bool]:
 
 
 def _spawn(paths: SupervisorPaths, idle_timeout: float) -> int:
-    """Start the program in a session of its own; it is nobody's child for long, so nobody waits for it here."""
+    """Start the supervisor in its own session; it outlives this process, so its exit is not awaited."""
     words = [sys.executable, "-I", "-S", "-B", str(supervisor.__file__)]
     words += ["--socket", str(paths.socket), "--journal", str(paths.journal), "--lock", str(paths.lock)]
-    words += ["--idle-timeout", str(idle_timeout)]
+    words += ["--idle-timeout", str(idle_timeout), "--elsewhere", str(places.temporary_runtime_directory())]
     log_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     return os.posix_spawn(
         words[0],

@@ -1,4 +1,4 @@
-"""What this machine lets us use: CPUs by affinity and cgroup, memory by cgroup; of either version of cgroups."""
+"""The usable resources of this machine: CPUs by affinity and cgroup, memory by cgroup (v1 and v2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jobmon.plugins.local.cgroups import own_folder
+from jobmon.agent.cgroups import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def _cpu_quotas() -> Iterator[float]:
 
 
 def _quota(*words: str) -> Iterator[float]:
-    """Yield how many CPUs so much time in each period is; nothing where there is no quota ("max" or -1)."""
+    """Yield the number of CPUs in a quota of time per period; nothing if there is no quota ("max" or -1)."""
     if len(words) == 2 and words[0].isdigit():
         yield int(words[0]) / int(words[1])
 
@@ -47,7 +47,7 @@ def _memory_limits() -> Iterator[float]:
 
 
 def _with_parents(folder: str | None) -> tuple[Path, ...]:
-    """Return a group's folder and those above it: each may set a limit. (Above the mounted ones nothing is found.)"""
+    """Return a group's folder and its parents: each may set a limit. (Above the mount point nothing is found.)"""
     return (Path(folder), *Path(folder).parents) if folder else ()
 
 

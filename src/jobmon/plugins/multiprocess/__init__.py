@@ -1,12 +1,11 @@
-"""Runs commands on this machine, as many at once as there are CPUs."""
+"""Run commands on this machine, as many in parallel as there are CPUs."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from jobmon.core.configuration import JobmonConfig
-from jobmon.plugins.local.cluster import LocalDistributor, LocalQueue, LocalWorkerNode, default_queue
+from jobmon.plugins.local.cluster import LocalDistributor, LocalQueue, LocalWorkerNode, default_queue, folder_digest
 from jobmon.plugins.local.machine import usable_cpus
 
 
@@ -15,12 +14,11 @@ class MultiprocessQueue(LocalQueue):
 
 
 class MultiprocessDistributor(LocalDistributor):
-    """Runs as many commands at once as their cores fit: those of all workflows of one data folder on one host."""
+    """Run as many commands in parallel as cores allow, across all workflows of one data folder on one host."""
 
     def pool(self) -> str:
-        """Named after cluster and data folder."""
-        folder = hashlib.sha256(str(self.data_folder).encode()).hexdigest()[:16]
-        return f"{self.cluster_name}:{folder}"
+        """Return the pool, named after cluster and data folder."""
+        return f"{self.cluster_name}:{folder_digest(self.data_folder)}"
 
 
 class MultiprocessWorkerNode(LocalWorkerNode):
@@ -43,5 +41,5 @@ def get_cluster_worker_node_class() -> type[MultiprocessWorkerNode]:
 
 
 def get_default_queues() -> list[tuple[str, dict[str, Any]]]:
-    """Return its queue; the cluster is there without being added."""
+    """Return the queue of the cluster, which exists without being added."""
     return [default_queue(JobmonConfig().get_float("multiprocess", "slots") or usable_cpus())]

@@ -1,14 +1,15 @@
-"""Runs commands on this machine, one at a time, whatever they ask for."""
+"""Run commands on this machine, one at a time, regardless of their requests."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobmon.plugins.local.cluster import LocalDistributor, LocalQueue, LocalWorkerNode, default_queue
 from jobmon.plugins.local.machine import usable_cpus
 
 if TYPE_CHECKING:
-    from jobmon.core.cluster_protocol import Launch
+    from jobmon.core.cluster_protocol import AgentOffer, Launch
 
 
 class SequentialQueue(LocalQueue):
@@ -16,14 +17,19 @@ class SequentialQueue(LocalQueue):
 
 
 class SequentialDistributor(LocalDistributor):
-    """Runs one command after the other."""
+    """Run one command after the other."""
 
     def slots(self) -> float:
-        """One."""
+        """Return 1."""
         return 1.0
 
+    def agent_offer(self) -> AgentOffer | None:
+        """Offer the only slot, which every command takes."""
+        offer = super().agent_offer()
+        return None if offer is None else replace(offer, is_whole=True)
+
     def weight(self, launch: Launch) -> tuple[float, float]:
-        """Every command takes the only place, whatever cores it asks for."""
+        """Return the weight of a command: it takes the only slot, regardless of the cores it requests."""
         return 1.0, super().weight(launch)[1]
 
 
@@ -47,5 +53,5 @@ def get_cluster_worker_node_class() -> type[SequentialWorkerNode]:
 
 
 def get_default_queues() -> list[tuple[str, dict[str, Any]]]:
-    """Return its queue; the cluster is there without being added."""
+    """Return the queue of the cluster, which exists without being added."""
     return [default_queue(usable_cpus())]

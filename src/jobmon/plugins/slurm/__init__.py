@@ -1,7 +1,7 @@
-"""Slurm: commands run as jobs, arrays of jobs where there are many.
+"""Slurm: commands run as jobs, or as job arrays if there are many.
 
-`commands`, `parsing`, `endings` and `view` are pure: what is said to Slurm, what it answers, what that means.
-`runner` runs its tools, `discovery` finds partitions, `cluster` is what the distributor uses.
+`answers`, `commands`, `parsing`, `endings`, `view` are pure: the requests to Slurm, its answers, and their meaning.
+`discovery` finds partitions, and `cluster` is used by the distributor. The rest is in `jobmon.plugins.batch`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from jobmon.core.exceptions import JobmonError, PluginError
+from jobmon.plugins.batch import BatchWorkerNode
 from jobmon.plugins.slurm import discovery
 from jobmon.plugins.slurm.cluster import SlurmDistributor
 from jobmon.plugins.slurm.queue import SlurmQueue
-from jobmon.plugins.slurm.worker_node import SlurmWorkerNode
 
 
 def get_cluster_queue_class() -> type[SlurmQueue]:
@@ -25,16 +25,16 @@ def get_cluster_distributor_class() -> type[SlurmDistributor]:
     return SlurmDistributor
 
 
-def get_cluster_worker_node_class() -> type[SlurmWorkerNode]:
+def get_cluster_worker_node_class() -> type[BatchWorkerNode]:
     """Return the class of its worker node."""
-    return SlurmWorkerNode
+    return BatchWorkerNode
 
 
 def get_default_queues() -> list[tuple[str, dict[str, Any]]]:
     """Return the partitions of the cluster that this host belongs to.
 
     Raises:
-        PluginError: this host has no Slurm, or it does not answer.
+        PluginError: this host has no Slurm, or it does not respond.
     """
     if not discovery.is_here():
         raise PluginError(
@@ -45,12 +45,12 @@ def get_default_queues() -> list[tuple[str, dict[str, Any]]]:
     except JobmonError as error:
         raise PluginError(f"its partitions could not be listed: {error}") from error
     if not found:
-        raise PluginError("it has no partition that takes jobs")
+        raise PluginError("it has no partition that accepts jobs")
     return found
 
 
 def get_queue(queue_name: str) -> dict[str, Any] | None:
-    """Return the parameters of a partition or of a group of them ("short,long"); None: Slurm has no such.
+    """Return the parameters of a partition or of a group of partitions ("short,long"); None if Slurm has none.
 
     Raises:
         PluginError: see `get_default_queues`.

@@ -1,22 +1,22 @@
-"""What is said to Slurm: argv and job scripts from values. Pure.
+"""Command lines for Slurm: argv from values. Pure.
 
-Every submission carries its launch token in comment and job name, followed by which steps of the batch it holds, so
-that one row of `squeue` or `sacct` is enough to know all ids that it made.
+Every submission has its mark in the job's name and comment.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-#: Between fields of what Slurm answers: no name or comment holds it.
+from jobmon.core.resources import is_word
+from jobmon.plugins.batch.ids import IdFormat, by_job, ranges_text
+from jobmon.plugins.batch.submission import JobVariables, Submission, job_name
+
+#: The separator of fields in Slurm's output, which no name or comment contains.
 SEPARATOR: Final = "\x1f"
-#: The fields asked for. What users may have written comes last, so that a separator in it does no harm.
+#: The requested fields. Text written by users comes last, so that a separator in it does no harm.
 QUEUE_FIELDS: Final = (
     "JobArrayID",
     "State",
@@ -41,7 +41,7 @@ ACCOUNTING_FIELDS: Final = (
     "NodeList",
     "JobName",
 )
-#: States in which a job is over.
+#: States of jobs that have ended.
 ENDED_STATES: Final = (
     "BOOT_FAIL",
     "CANCELLED",
@@ -55,16 +55,17 @@ ENDED_STATES: Final = (
     "TIMEOUT",
 )
 IDS_PER_COMMAND_MAX: Final = 500
-READABLE_NAME_CHARACTERS_MAX: Final = 60
 SECONDS_PER_MINUTE: Final = 60
 MIB_PER_GIB: Final = 1024
-#: Variables of the job script by which the worker knows itself.
-DISTRIBUTOR_ID_VARIABLE: Final = "JOBMON_DISTRIBUTOR_ID"
-STEP_VARIABLE: Final = "JOBMON_STEP"
-#: When the job's time is over, seconds since the epoch; empty where Slurm does not say (before 23.02).
-END_TIME_VARIABLE: Final = "JOBMON_JOB_END_TIME"
-
-#: Further keys of `compute_resources` -> the option of `sbatch` that they become.
+#: Slurm's id format, and the variables in the environment of a job. The end time is available from 23.02 on.
+FORM: Final = IdFormat()
+VARIABLES: Final = JobVariables(
+    job="${SLURM_JOB_ID}",
+    array="${SLURM_ARRAY_JOB_ID}",
+    step="SLURM_ARRAY_TASK_ID",
+    end_time="SLURM_JOB_END_TIME",
+)
+#: Further keys of `compute_resources` -> the corresponding option of `sbatch`.
 OPTION_OF_KEY: Final = {
     "project": "account",
     "qos": "qos",
@@ -76,24 +77,26 @@ OPTION_OF_KEY: Final = {
 }
 #: Options that Jobmon sets itself or that would break it -> what to do instead.
 RESERVED_OPTIONS: Final[Mapping[str, str]] = {
-    "array": "tasks of a template go as arrays by themselves",
+    "array": "tasks of a template are submitted as arrays automatically",
     "clusters": "add a Jobmon cluster for each Slurm cluster",
     "comment": "it carries the launch token",
     "cpus-per-task": "use 'cores'",
     "error": "use 'stderr'",
     "export": "use 'env'",
-    "gid": "jobs run as yourself",
-    "input": "commands read nothing",
+    "gid": "jobs run as your user",
+    "input": "commands have no standard input",
     "job-name": "it carries the launch token",
-    "mem": "use 'memory'",
+    "mem": "use 'memory'; all memory of the node is memory='node'",
+    "mem-per-cpu": "use 'memory_per_cpu'",
+    "mem-per-gpu": "use 'memory', for the whole job",
     "open-mode": "use 'stdout' and 'stderr'",
     "output": "use 'stdout'",
-    "parsable": "it is set always",
+    "parsable": "it is always set",
     "partition": "use 'queue'",
-    "requeue": "Jobmon itself tries again",
+    "requeue": "Jobmon itself retries",
     "test-only": "use workflow.validate()",
     "time": "use 'runtime'",
-    "uid": "jobs run as yourself",
+    "uid": "jobs run as your user",
     "wait": "Jobmon waits",
     "wrap": "the command is that of the task",
 }
@@ -109,45 +112,9 @@ SHORT_OPTIONS: Final[Mapping[str, str]] = {
     "t": "time",
     "W": "wait",
 }
-#: What Slurm's own tools would read instead of what they are told here.
+#: Variables that Slurm's own tools would read instead of the given options.
 _MISLEADING: Final = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")
 _KEPT: Final = frozenset({"SLURM_CONF", "SLURM_JWT", "SBATCH_ACCOUNT", "SBATCH_QOS", "SBATCH_RESERVATION"})
-_UNREADABLE: Final = re.compile(r"[^A-Za-z0-9_.+-]+")
-_MARK: Final = re.compile(r"(?:^|[.])(jm-[A-Za-z0-9_.+-]*?)-(\d+)\+(\d+)$")
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Which steps of which batch a submission holds."""
-
-    token: str
-    first: int
-    length: int
-
-    def __str__(self) -> str:
-        return f"{self.token}-{self.first}+{self.length}"
-
-
-def mark_of(name: str) -> Mark | None:
-    """Read the mark at the end of a job's name or comment; None: it is not one of ours."""
-    found = _MARK.search(name)
-    return None if found is None else Mark(found[1], int(found[2]), int(found[3]))
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """One call of `sbatch`: an array, or a single job where there is but one step."""
-
-    name: str
-    mark: Mark
-    command: str
-    output: str
-    requested: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_array(self) -> bool:
-        """Whether there is more than one step."""
-        return self.mark.length > 1
 
 
 def sbatch_arguments(submission: Submission) -> list[str]:
@@ -162,28 +129,34 @@ def sbatch_arguments(submission: Submission) -> list[str]:
     return [*arguments, *size_options(requested), *kind_options(requested), *further_options(requested.get("sbatch"))]
 
 
-def job_name(name: str, mark: Mark) -> str:
-    """Return a name that people recognise and that ends with the mark."""
-    readable = _UNREADABLE.sub("_", name)[:READABLE_NAME_CHARACTERS_MAX]
-    return f"{readable}.{mark}" if readable else str(mark)
-
-
 def size_options(requested: Mapping[str, Any]) -> list[str]:
-    """Return the options for queue, cores, memory and runtime; what Slurm counts in whole units is rounded up."""
+    """Return the options for queue, cores, memory and runtime; values in whole units are rounded up."""
     options = []
     if requested.get("queue"):
         options.append(f"--partition={requested['queue']}")
     if requested.get("cores"):
         options.append(f"--cpus-per-task={math.ceil(requested['cores'])}")
     if requested.get("memory"):
-        options.append(f"--mem={math.ceil(round(requested['memory'] * MIB_PER_GIB, 6))}M")
-    if requested.get("runtime"):
-        options.append(f"--time={math.ceil(requested['runtime'] / SECONDS_PER_MINUTE)}")
+        options.append(_memory_option(requested))
+    if runtime := requested.get("runtime"):
+        minutes = runtime if is_word("runtime", runtime) else math.ceil(runtime / SECONDS_PER_MINUTE)
+        options.append(f"--time={minutes}")
     return options
 
 
+def _memory_option(requested: Mapping[str, Any]) -> str:
+    """Return the single memory option; these options exclude each other."""
+    memory = requested["memory"]
+    if is_word("memory", memory):
+        return "--mem=0"
+    if requested.get("memory_per_cpu"):
+        memory /= math.ceil(requested.get("cores") or 1)
+        return f"--mem-per-cpu={math.ceil(round(memory * MIB_PER_GIB, 6))}M"
+    return f"--mem={math.ceil(round(memory * MIB_PER_GIB, 6))}M"
+
+
 def kind_options(requested: Mapping[str, Any]) -> list[str]:
-    """Return the options for which nodes and under whose account."""
+    """Return the options that select nodes and the account."""
     options = [
         f"--{option}={_listed(requested[key], ',')}"
         for key, option in OPTION_OF_KEY.items()
@@ -205,9 +178,9 @@ def _listed(value: object, separator: str) -> str:
 
 
 def further_options(given: object) -> list[str]:
-    """Return what a user wrote for `sbatch` itself: {"option": value}, True for one without value, or a list of words.
+    """Return the user's own `sbatch` options: {"option": value}, True for one without value, or a list of words.
 
-    None and False leave an option out; a list of values repeats it.
+    None and False omit an option; a list of values repeats it.
     """
     if isinstance(given, Mapping):
         return [word for option, value in given.items() for word in _option(str(option), value)]
@@ -228,7 +201,7 @@ def _option(name: str, value: object) -> Iterable[str]:
 
 
 def problems_with_options(given: object) -> list[str]:
-    """Say what is wrong with a user's options for `sbatch`."""
+    """Return the problems with a user's options for `sbatch`."""
     if given is None:
         return []
     if not isinstance(given, Mapping | list | tuple):
@@ -237,14 +210,14 @@ def problems_with_options(given: object) -> list[str]:
     for word in further_options(given):
         name = option_name(word)
         if name is None:
-            problems.append(f"sbatch={given!r}: {word!r} is no option; write '--name=value'")
+            problems.append(f"sbatch={given!r}: {word!r} is not an option; write '--name=value'")
         elif name in RESERVED_OPTIONS:
             problems.append(f"sbatch option {name!r} cannot be given: {RESERVED_OPTIONS[name]}")
     return problems
 
 
 def option_name(word: str) -> str | None:
-    """Return the long name of an option, or None if this is none."""
+    """Return the long name of an option, or None if the word is not an option."""
     if not word.startswith("-") or word in ("-", "--"):
         return None
     if word.startswith("--"):
@@ -252,36 +225,20 @@ def option_name(word: str) -> str | None:
     return SHORT_OPTIONS.get(word[1], word[1])
 
 
-def job_script(submission: Submission) -> str:
-    """Return the script that becomes the worker, which finds its id and its step in two variables."""
-    if submission.is_array:
-        identity = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
-        step = f"$((SLURM_ARRAY_TASK_ID + {submission.mark.first}))"
-    else:
-        identity, step = "${SLURM_JOB_ID}", str(submission.mark.first)
-    return (
-        "#!/bin/sh\n"
-        f"# Jobmon, {submission.mark}: what this runs is told by Jobmon's server.\n"
-        f'export {DISTRIBUTOR_ID_VARIABLE}="{identity}" {STEP_VARIABLE}="{step}"\n'
-        f'export {END_TIME_VARIABLE}="${{SLURM_JOB_END_TIME:-}}"\n'
-        f"exec {submission.command}\n"
-    )
-
-
 def squeue_arguments(user: int) -> list[str]:
-    """Return the command that shows all jobs of a user that the controller remembers; an array's rest is one row."""
+    """Return the command that lists all jobs of a user that the controller remembers; an array's rest is one row."""
     fields = ",".join(f"{field}:{SEPARATOR}" for field in QUEUE_FIELDS[:-1])
     return ["squeue", f"--user={user}", "--states=all", f"--Format={fields},{QUEUE_FIELDS[-1]}:"]
 
 
 def sacct_arguments(user: int, since: float) -> list[str]:
-    """Return the command that shows how the jobs of a user ended that ended since then."""
+    """Return the command that prints the outcome of a user's jobs that ended since then."""
     window = [f"--user={user}", f"--starttime={_moment(since)}", "--endtime=now", f"--state={','.join(ENDED_STATES)}"]
     return [*_ACCOUNTING, *window]
 
 
 def sacct_of_jobs_arguments(bases: Collection[str]) -> list[list[str]]:
-    """Return the commands that show what became of these jobs, with all their array steps."""
+    """Return the commands that print the outcome of these jobs, with all their array steps."""
     return [[*_ACCOUNTING, f"--jobs={','.join(chunk)}"] for chunk in _chunked(sorted(bases))]
 
 
@@ -295,49 +252,24 @@ _ACCOUNTING: Final = (
 
 
 def _moment(seconds: float) -> str:
-    """Write a time as `sacct` reads it where `tool_environment` made it read UTC."""
+    """Format a time for `sacct`, which `tool_environment` makes use UTC."""
     return datetime.fromtimestamp(max(0.0, seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def scancel_arguments(distributor_ids: Iterable[str]) -> list[list[str]]:
-    """Return the commands that end these jobs: steps of an array as one expression, many jobs in one command."""
-    singles: list[str] = []
-    steps: dict[str, list[int]] = {}
-    for identity in sorted(set(distributor_ids)):
-        base, _, step = identity.partition("_")
-        if step.isdigit():
-            steps.setdefault(base, []).append(int(step))
-        else:
-            singles.append(base)
-    arrays = [f"{base}_[{ranges_text(found)}]" for base, found in steps.items()]
-    return [["scancel", *chunk] for chunk in _chunked([*singles, *arrays])]
-
-
-def ranges_text(steps: Iterable[int]) -> str:
-    """Write steps as Slurm does: "0-3,7"."""
-    runs: list[list[int]] = []
-    for step in sorted(steps):
-        if runs and step == runs[-1][1] + 1:
-            runs[-1][1] = step
-        else:
-            runs.append([step, step])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    """Return the commands that cancel these jobs: steps of an array as one expression, many jobs per command."""
+    words = [
+        f"{base}_[{ranges_text(steps)}]" if steps else base for base, steps in by_job(FORM, distributor_ids).items()
+    ]
+    return [["scancel", *chunk] for chunk in _chunked(words)]
 
 
 def _chunked(words: Sequence[str]) -> list[Sequence[str]]:
     return [words[start : start + IDS_PER_COMMAND_MAX] for start in range(0, len(words), IDS_PER_COMMAND_MAX)]
 
 
-def worker_command(python: str, program: str) -> str:
-    """Return the start of a worker's command line: the standard library only."""
-    return (
-        f"{shlex.quote(python)} -I -S {shlex.quote(program)} "
-        f"--distributor-id-variable {DISTRIBUTOR_ID_VARIABLE} --array-step-variable {STEP_VARIABLE}"
-    )
-
-
 def tool_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for tools that ask: what they print can be read by a program, times as seconds or UTC."""
+    """Return the environment for queries: the output is machine-readable, with times in seconds or UTC."""
     return {
         **job_environment(environment),
         "SLURM_TIME_FORMAT": "%s",
@@ -348,5 +280,5 @@ def tool_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for jobs: ours, but for what an outer job or a user's habits would tell Slurm's tools."""
+    """Return the environment for jobs: ours, without what an outer job or user defaults would tell Slurm's tools."""
     return {name: value for name, value in environment.items() if name in _KEPT or not name.startswith(_MISLEADING)}

@@ -1,4 +1,4 @@
-"""Which partitions there are and what they take, asked of Slurm itself."""
+"""The partitions and their limits, as reported by Slurm itself."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.plugins.batch import ToolRunner
+from jobmon.plugins.slurm.answers import TEXTS
 from jobmon.plugins.slurm.commands import MIB_PER_GIB, SEPARATOR, tool_environment
 from jobmon.plugins.slurm.parsing import NodeKind, configuration, limit_seconds, node_kinds, partitions
-from jobmon.plugins.slurm.runner import SlurmRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,34 +19,34 @@ SINFO_FIELDS: Final = ("%R", "%c", "%m", "%D", "%G", "%f")
 SHOW_PARTITIONS: Final = ("scontrol", "--oneliner", "show", "partition")
 SHOW_CONFIGURATION: Final = ("scontrol", "show", "config")
 SHOW_NODES: Final = ("sinfo", "--noheader", "--exact", f"--format={SEPARATOR.join(SINFO_FIELDS)}")
-#: Between the partitions of a group.
+#: The separator of partitions in a group.
 GROUP_SEPARATOR: Final = ","
 DISCOVERY_TIMEOUT_SECONDS: Final = 20.0
-#: Below this not even a worker fits.
+#: The minimum memory: less is not enough for a worker.
 MEMORY_GIB_MIN: Final = 16 / 1024
 
 Queues = list[tuple[str, dict[str, Any]]]
 
 
 def is_here(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this host has Slurm's commands."""
+    """Return whether this host has Slurm's commands."""
     return shutil.which("sbatch", path=environment.get("PATH")) is not None
 
 
 def queues_here(environment: Mapping[str, str] = os.environ) -> Queues:
-    """Return the partitions of the Slurm cluster that this host belongs to, the default one first.
+    """Return the partitions of this host's Slurm cluster, the default one first.
 
     Raises:
-        ClusterUnavailable, SlurmRefused: Slurm does not tell.
+        ClusterUnavailable, Refused: Slurm does not provide them.
     """
     asking = tool_environment(environment)
-    runner = SlurmRunner(asking, asking, call_timeout=DISCOVERY_TIMEOUT_SECONDS)
+    runner = ToolRunner(TEXTS, asking, asking, call_timeout=DISCOVERY_TIMEOUT_SECONDS)
     found, kinds, settings = (runner.ask(command) for command in (SHOW_PARTITIONS, SHOW_NODES, SHOW_CONFIGURATION))
     return queues_of(partitions(found), node_kinds(kinds), configuration(settings))
 
 
 def queues_of(found: Sequence[Mapping[str, str]], kinds: Iterable[NodeKind], settings: Mapping[str, str]) -> Queues:
-    """Return queues from what Slurm said; partitions that take no jobs at all are left out."""
+    """Return queues from Slurm's answers; partitions that accept no jobs at all are left out."""
     nodes: dict[str, list[NodeKind]] = {}
     for kind in kinds:
         nodes.setdefault(kind.partition, []).append(kind)
@@ -85,7 +86,7 @@ def _first(partition: Mapping[str, str], settings: Mapping[str, str], key: str) 
 
 
 def _number(text: str | None) -> int | None:
-    """Read a number; 0, UNLIMITED, NONE and the like are None."""
+    """Parse a number; 0, UNLIMITED, NONE and the like are None."""
     return int(text) or None if text is not None and text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
@@ -98,10 +99,10 @@ def _gib(mib: int | None) -> float | None:
 
 
 def group_of(name: str, queues: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any] | None:
-    """Return the parameters of a partition, or of a group of them such as "short,long"; None: one is not there.
+    """Return the parameters of a partition, or of a group such as "short,long"; None if one does not exist.
 
-    Slurm puts a job where it fits and starts first: a group takes what any of them takes, and has the first one's
-    defaults.
+    Slurm starts a job in the partition where it fits and starts first. A group therefore accepts what any of its
+    partitions accepts, and has the defaults of the first one.
     """
     known = dict(queues)
     names = name.split(GROUP_SEPARATOR)

@@ -1,27 +1,24 @@
-"""How a job ended, from what accounting or, while that lags, the controller says of it. Pure."""
+"""The outcome of a job, from accounting or, until that is available, from the controller. Pure."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
+from jobmon.plugins.batch.endings import Ending, Verdict, by_user
+from jobmon.plugins.batch.view import CANCELLED
 from jobmon.plugins.slurm.commands import ENDED_STATES
 from jobmon.plugins.slurm.parsing import AccountingRow, QueueRow, wait_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
 SIGKILL: Final = 9
-NOTE_CHARACTERS_MAX: Final = 500
-#: Whoever begins a line like this names the job.
-_NAME_THEIR_JOB: Final = ("jobmon worker", "slurmstepd")
-#: Slurm's own numbers in place of a signal: slurmd could not open the job's output file.
+#: Slurm's own value in place of a signal: slurmd could not open the job's output file.
 OUTPUT_NOT_OPENED: Final = 53
 _TI = TaskInstanceStatus
-#: State -> status, cause and what to say. What is left out depends on more than the state.
+#: State -> status, cause and message. States that are not listed need more than the state.
 _PLAIN: Final = {
     "COMPLETED": (_TI.DONE, None, ""),
     "OUT_OF_MEMORY": (_TI.RESOURCE_ERROR, Cause.OUT_OF_MEMORY, "out of memory"),
@@ -30,43 +27,13 @@ _PLAIN: Final = {
     "BOOT_FAIL": (_TI.ERROR, Cause.NODE_FAILURE, "its node could not be booted"),
     "PREEMPTED": (_TI.ERROR, Cause.PREEMPTED, "preempted by another job"),
     "REQUEUED": (_TI.ERROR, Cause.REQUEUED, "put back into the queue by Slurm"),
-    "DEADLINE": (_TI.ERROR, Cause.KILLED, "ended at the deadline it was submitted with"),
+    "DEADLINE": (_TI.ERROR, Cause.KILLED, "terminated at the deadline given at submission"),
     "REVOKED": (_TI.ERROR, Cause.KILLED, "revoked by another cluster of the federation"),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What is known of the end of one job. A value that is not known is None."""
-
-    state: str
-    exit_code: int | None = None
-    signal: int | None = None
-    ended_by: str | None = None
-    host: str | None = None
-    started_at: float | None = None
-    ended_at: float | None = None
-    elapsed_seconds: float | None = None
-    cpu_seconds: float | None = None
-    max_rss_bytes: int | None = None
-    requested_bytes: int | None = None
-    is_accounted: bool = True
-
-    def values(self) -> list[Any]:
-        """Return it as JSON values."""
-        return [getattr(self, name) for name in _FIELDS]
-
-    @classmethod
-    def of_values(cls, values: Iterable[Any]) -> Ending:
-        """Read what `values` gave."""
-        return cls(*values)
-
-
-_FIELDS: Final = tuple(Ending.__dataclass_fields__)
-
-
 def ending_of_queue(row: QueueRow) -> Ending:
-    """Return what the controller remembers of a job that is over: its state, not its usage."""
+    """Return what the controller remembers about a job that has ended: its state, but not its usage."""
     code, signal = (None, None) if row.exit_status is None else wait_status(row.exit_status)
     return Ending(
         state=row.state,
@@ -79,11 +46,11 @@ def ending_of_queue(row: QueueRow) -> Ending:
 
 
 def endings_of_accounting(rows: Iterable[AccountingRow]) -> dict[str, Ending]:
-    """Return how jobs ended, by the ids that Slurm wrote; memory and CPU are those of the hungriest of their steps."""
+    """Return outcomes by the ids in Slurm's format; peak memory is the maximum over the steps."""
     found: dict[str, Ending] = {}
     for row in rows:
         job, _, _ = row.text.partition(".")
-        if row.ids.part:
+        if row.part:
             if job in found:
                 found[job] = _with_usage(found[job], row)
         elif row.state in ENDED_STATES:
@@ -112,46 +79,30 @@ def _with_usage(ending: Ending, step: AccountingRow) -> Ending:
     return replace(ending, max_rss_bytes=max(peaks, default=None))
 
 
-def remote_exit(ending: Ending, user_name: Callable[[str], str], note: str = "") -> RemoteExit:
-    """Return an ending in Jobmon's terms.
+def verdict(ending: Ending, user_name: Callable[[str], str], own_user: str = "") -> Verdict:
+    """Return what an outcome means.
+
+    If users cancel their own job, they do not want it back: the task fails. (The distributor knows which kills Jobmon
+    requested, and overrides this result.) Jobs cancelled by others are submitted again, up to a limit.
 
     Args:
-        ending: what is known.
-        user_name: the name of a user id.
-        note: what else is known of a failure, e.g. the last line of the job's own output.
+        ending: what is known about the outcome.
+        user_name: returns the name of a user id.
+        own_user: the user id under which jobs are submitted.
     """
-    status, cause, words = _verdict(ending, user_name)
-    ran = ending.started_at is not None
-    return RemoteExit(
-        status=status,
-        message=f"Slurm: {words}{f' ({note})' if note and ending.state == 'FAILED' else ''}" if words else "",
-        cause=cause,
-        exit_code=ending.exit_code if cause is Cause.EXIT_CODE else None,
-        signal=ending.signal if cause is Cause.SIGNAL else None,
-        host=ending.host,
-        started_at=ending.started_at,
-        ended_at=ending.ended_at,
-        wallclock_seconds=ending.elapsed_seconds if ran else None,
-        cpu_seconds=ending.cpu_seconds if ran else None,
-        max_rss_bytes=ending.max_rss_bytes,
-    )
-
-
-_Verdict = tuple[TaskInstanceStatus, Cause | None, str]
-
-
-def _verdict(ending: Ending, user_name: Callable[[str], str]) -> _Verdict:
     if ending.state in _PLAIN:
         return _PLAIN[ending.state]
-    if ending.state == "CANCELLED":
-        by = f" by {user_name(ending.ended_by)}" if ending.ended_by else ""
-        return _TI.ERROR, Cause.KILLED, f"cancelled{by}"
+    if ending.state == CANCELLED and ending.ended_by == own_user:
+        words = f"cancelled by you{by_user(ending, user_name).replace(' by ', ' as ')}; resume the workflow to run it"
+        return _TI.ERROR_FATAL, Cause.KILLED, words
+    if ending.state == CANCELLED:
+        return _TI.ERROR, Cause.KILLED, f"cancelled{by_user(ending, user_name)}"
     if ending.state == "FAILED":
         return _failed(ending)
     return _TI.UNKNOWN_ERROR, Cause.WORKER_LOST, f"ended in state {ending.state}"
 
 
-def _failed(ending: Ending) -> _Verdict:
+def _failed(ending: Ending) -> Verdict:
     if ending.signal == OUTPUT_NOT_OPENED:
         where = f" on {ending.host}" if ending.host else ""
         return (
@@ -161,24 +112,13 @@ def _failed(ending: Ending) -> _Verdict:
             " node shares?",
         )
     if ending.signal == SIGKILL and _is_above_request(ending):
-        return _TI.RESOURCE_ERROR, Cause.OUT_OF_MEMORY, "killed when it used more memory than it had asked for"
+        return _TI.RESOURCE_ERROR, Cause.OUT_OF_MEMORY, "killed for using more memory than it requested"
     if ending.signal:
         return _TI.ERROR, Cause.SIGNAL, f"killed by signal {ending.signal}"
     return _TI.ERROR, Cause.EXIT_CODE, f"exit code {ending.exit_code}"
 
 
 def _is_above_request(ending: Ending) -> bool:
-    """Where Slurm watches memory instead of having the kernel fence it, it kills without saying why."""
+    """Return whether the peak exceeds the request: if Slurm polls memory itself, it kills without giving a reason."""
     peak, requested = ending.max_rss_bytes, ending.requested_bytes
     return bool(peak and requested and peak >= requested)
-
-
-def last_words(written: Sequence[str], identity: str) -> str:
-    """Return the last line that names this job, else the last one that names none.
-
-    A job is named by its id as a word of its own, or in the path of its script; the id must not be found in a time.
-    """
-    naming = re.compile(rf"(?<![\w:./-]){re.escape(identity)}(?![\w./-]|:\d)|/job0*{re.escape(identity)}/")
-    own = [line for line in written if naming.search(line)]
-    common = [line for line in written if not line.startswith(_NAME_THEIR_JOB)]
-    return next(reversed(own or common), "")[:NOTE_CHARACTERS_MAX]

@@ -1,4 +1,4 @@
-"""What Slurm's tools print, as values. Pure: whatever the text, the outcome is values or `ClusterUnavailable`."""
+"""Parse the output of Slurm's tools. Pure: any text results in values or `ClusterUnavailable`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from jobmon.core.exceptions import ClusterUnavailable
-from jobmon.plugins.slurm.commands import ACCOUNTING_FIELDS, QUEUE_FIELDS, SEPARATOR
+from jobmon.plugins.batch.answers import garbage, printed_id
+from jobmon.plugins.batch.ids import JobIds
+from jobmon.plugins.slurm.commands import ACCOUNTING_FIELDS, FORM, QUEUE_FIELDS, SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Steps that one array expression may name; Slurm's own largest array has 4,000,001.
-STEPS_MAX: Final = 4_000_001
+
 KIB: Final = 1024
 MIB: Final = KIB**2
-GARBAGE_SHOWN_CHARACTERS_MAX: Final = 120
-_IDENTITY = re.compile(r"^(\d{1,18})(?:_(?:(\d{1,9})|\[([0-9,:-]+)(?:%\d+)?\]))?(?:\.(\w+))?$", re.ASCII)
-_RANGE = re.compile(r"^(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?$", re.ASCII)
+_PART = re.compile(r"^([^.]*)(?:\.(\w+))?$", re.ASCII)
 _SIZE = re.compile(r"^(\d{1,18}(?:\.\d{1,6})?)([KMGTPE]?)[cn]?$", re.ASCII)
 _CLOCK = re.compile(r"^(?:(\d{1,9})-)?(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9}(?:\.\d{1,9})?)$", re.ASCII)
 _STATUS = re.compile(r"^\d{1,9}$", re.ASCII)
@@ -32,34 +30,15 @@ _NODES_UNKNOWN: Final = ("", "None assigned", "(null)", "n/a")
 
 
 @dataclass(frozen=True, slots=True)
-class JobIds:
-    """Which jobs a row is about: a single one (`steps` is None), or steps of an array. `part`: a step of a job."""
-
-    base: str
-    steps: tuple[range, ...] | None = None
-    part: str = ""
-
-    def __iter__(self) -> Iterator[str]:
-        if self.steps is None:
-            yield self.base
-        for steps in self.steps or ():
-            for step in steps:
-                yield f"{self.base}_{step}"
-
-    def __contains__(self, step: object) -> bool:
-        return any(step in steps for steps in self.steps or ())
-
-
-@dataclass(frozen=True, slots=True)
 class QueueRow:
-    """A row of `squeue`: the controller's word on a job or on the pending rest of an array."""
+    """A row of `squeue`: the controller's data on a job or on the pending rest of an array."""
 
     ids: JobIds
-    text: str  # the ids as Slurm wrote them
+    text: str  # the ids in Slurm's format
     state: str
-    exit_status: int | None  # as wait(2) has it
+    exit_status: int | None  # in the format of wait(2)
     reason: str
-    starts_at: float | None  # of a pending job: as Slurm estimates
+    starts_at: float | None  # of a pending job: Slurm's estimate
     ended_at: float | None
     restarts: int
     host: str | None
@@ -68,12 +47,13 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class AccountingRow:
-    """A row of `sacct`: a job, or with `ids.part` one of its steps, where memory is measured."""
+    """A row of `sacct`: a job or, with `part` ("batch"), one of its steps, where memory is measured."""
 
     ids: JobIds
     text: str
+    part: str
     state: str
-    ended_by: str | None  # whose scancel, as a user id
+    ended_by: str | None  # the user who cancelled it, as a user id
     exit_code: int | None
     signal: int | None
     started_at: float | None
@@ -87,52 +67,25 @@ class AccountingRow:
 
 
 def job_ids(text: str) -> JobIds | None:
-    """Read "12", "12_3", "12_[0-3,7%2]", "12_[0-8:2]" or one of these with a step such as ".batch"."""
-    found = _IDENTITY.match(text)
-    if found is None:
-        return None
-    base, step, expression, part = found.groups()
-    if step is not None:
-        return JobIds(base, (range(int(step), int(step) + 1),), part or "")
-    if expression is None:
-        return JobIds(base, None, part or "")
-    steps = _steps(expression)
-    return None if steps is None else JobIds(base, steps, part or "")
-
-
-def _steps(expression: str) -> tuple[range, ...] | None:
-    found = []
-    total = 0
-    for word in expression.split(","):
-        matched = _RANGE.match(word)
-        if matched is None:
-            return None
-        first, last, stride = int(matched[1]), int(matched[2] or matched[1]), int(matched[3] or 1)
-        if last < first or stride < 1:
-            return None
-        found.append(range(first, last + 1, stride))
-        total += len(found[-1])
-    return tuple(found) if total <= STEPS_MAX else None
+    """Parse "12", "12_3", "12_[0-3,7%2]", "12_[0-8:2]" or one of these with a step such as ".batch"."""
+    found = _PART.match(text)
+    return None if found is None else FORM.parse(found[1])
 
 
 def submitted_id(output: str) -> str:
-    """Read what `sbatch --parsable` printed: the job's id is its last line.
+    """Parse the output of `sbatch --parsable`: the job's id is its last line.
 
     Raises:
-        ClusterUnavailable: it is something else.
+        ClusterUnavailable: the output has another form.
     """
-    lines = output.split()
-    found = _SUBMITTED.match(lines[-1]) if lines else None
-    if found is None:
-        raise _garbage("sbatch", output)
-    return found[1]
+    return printed_id("sbatch", output, _SUBMITTED)
 
 
 def queue_rows(output: str) -> list[QueueRow]:
-    """Read the answer of `squeue`.
+    """Parse the output of `squeue`.
 
     Raises:
-        ClusterUnavailable: it cannot be understood.
+        ClusterUnavailable: the output cannot be parsed.
     """
     return [_queue_row(line, fields) for line, fields in _lines("squeue", output, QUEUE_FIELDS, "JOBID")]
 
@@ -141,7 +94,7 @@ def _queue_row(line: str, fields: Sequence[str]) -> QueueRow:
     identity, state, exit_status, reason, start, end, restarts, host, name = fields
     ids = job_ids(identity)
     if ids is None or not _is_state(state) or not _STATUS.match(restarts):
-        raise _garbage("squeue", line)
+        raise garbage("squeue", line)
     return QueueRow(
         ids=ids,
         text=identity,
@@ -157,10 +110,10 @@ def _queue_row(line: str, fields: Sequence[str]) -> QueueRow:
 
 
 def accounting_rows(output: str) -> list[AccountingRow]:
-    """Read the answer of `sacct`.
+    """Parse the output of `sacct`.
 
     Raises:
-        ClusterUnavailable: it cannot be understood.
+        ClusterUnavailable: the output cannot be parsed.
     """
     return [_accounting_row(line, fields) for line, fields in _lines("sacct", output, ACCOUNTING_FIELDS, "JobID")]
 
@@ -170,11 +123,12 @@ def _accounting_row(line: str, fields: Sequence[str]) -> AccountingRow:
     ids = job_ids(identity)
     exit_words = _EXIT.match(ending)
     if ids is None or not _is_state(state) or (exit_words is None and ending):
-        raise _garbage("sacct", line)
+        raise garbage("sacct", line)
     word, _, by = state.partition(" by ")
     return AccountingRow(
         ids=ids,
         text=identity,
+        part=identity.partition(".")[2],
         state=word.split()[0],
         ended_by=by.strip() or None,
         exit_code=int(exit_words[1]) if exit_words else None,
@@ -191,14 +145,14 @@ def _accounting_row(line: str, fields: Sequence[str]) -> AccountingRow:
 
 
 def _lines(tool: str, output: str, fields: Sequence[str], first: str) -> Iterator[tuple[str, list[str]]]:
-    """Give rows with as many fields as were asked for; the header shows that this is an answer at all.
+    """Yield rows with the requested number of fields. The header verifies that the output is valid.
 
-    A line with fewer fields is the rest of a name with a line break: not one of ours.
+    A line with fewer fields is the rest of a name with a line break, which is not one of ours.
     """
     lines = output.split("\n")
     header = lines[0].split(SEPARATOR)
     if len(header) != len(fields) or header[0] != first:
-        raise _garbage(tool, output)
+        raise garbage(tool, output)
     for line in lines[1:]:
         found = line.split(SEPARATOR, len(fields) - 1)
         if len(found) == len(fields):
@@ -215,12 +169,12 @@ def _host(text: str) -> str | None:
 
 
 def _seconds(text: str) -> float | None:
-    """Read a time or a number of seconds; "Unknown", "None", "N/A" and the like are None, and so is the epoch."""
+    """Parse a time or a number of seconds; return None for "Unknown", "None", "N/A" and the like, and for 0."""
     return float(text) or None if text.isascii() and text.isdecimal() and len(text) <= len("9999999999") else None
 
 
 def duration_seconds(text: str) -> float | None:
-    """Read "01:02:03", "1-02:03:04" or "02:03.456"."""
+    """Parse "01:02:03", "1-02:03:04" or "02:03.456"."""
     found = _CLOCK.match(text)
     if found is None:
         return None
@@ -229,12 +183,12 @@ def duration_seconds(text: str) -> float | None:
 
 
 def limit_seconds(text: str) -> float | None:
-    """Read a time limit of a partition, also in minutes only; None: there is none."""
+    """Parse a time limit of a partition, also in minutes only; return None if there is none."""
     return int(text) * 60.0 if text.isascii() and text.isdecimal() and len(text) < 9 else duration_seconds(text)
 
 
 def size_bytes(text: str, unit: int = 1) -> int | None:
-    """Read "3289088", "1155K", "50M" or, as older versions add, "100Mc"; without a letter it counts in `unit`."""
+    """Parse "3289088", "1155K", "50M" or, as older versions add, "100Mc"; without a letter it is in `unit`."""
     found = _SIZE.match(text)
     if found is None:
         return None
@@ -242,44 +196,44 @@ def size_bytes(text: str, unit: int = 1) -> int | None:
 
 
 def wait_status(status: int) -> tuple[int | None, int | None]:
-    """Return exit code and signal of what wait(2) says; one of them is None."""
+    """Return exit code and signal from a wait(2) status; one of them is None."""
     signal = status & _SIGNAL_BITS
     return (None, signal) if signal else (status >> 8, None)
 
 
 def pairs(line: str) -> dict[str, str]:
-    """Read one line of `scontrol --oneliner`: Key=value Key=value."""
+    """Parse one line of `scontrol --oneliner`: Key=value Key=value."""
     return {key: value.strip() for key, value in _PAIR.findall(line.strip())}
 
 
 def partitions(output: str) -> list[dict[str, str]]:
-    """Read `scontrol --oneliner show partition`.
+    """Parse the output of `scontrol --oneliner show partition`.
 
     Raises:
-        ClusterUnavailable: it cannot be understood.
+        ClusterUnavailable: the output cannot be parsed.
     """
     found = [pairs(line) for line in output.splitlines() if line.strip()]
     if not found or not all(partition.get("PartitionName") for partition in found):
-        raise _garbage("scontrol show partition", output)
+        raise garbage("scontrol show partition", output)
     return found
 
 
 def configuration(output: str) -> dict[str, str]:
-    """Read `scontrol show config`.
+    """Parse the output of `scontrol show config`.
 
     Raises:
-        ClusterUnavailable: it cannot be understood.
+        ClusterUnavailable: the output cannot be parsed.
     """
     lines = (line.partition("=") for line in output.splitlines() if "=" in line)
     found = {key.strip(): value.strip() for key, _, value in lines}
     if "SLURM_VERSION" not in found:
-        raise _garbage("scontrol show config", output)
+        raise garbage("scontrol show config", output)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class NodeKind:
-    """Nodes of a partition that are alike."""
+    """A group of identical nodes of a partition."""
 
     partition: str
     cores: int
@@ -290,19 +244,19 @@ class NodeKind:
 
 
 def node_kinds(output: str) -> list[NodeKind]:
-    """Read `sinfo` with the fields of `discovery.SINFO_FIELDS`; lines that are none are left out.
+    """Parse the output of `sinfo` with the fields of `discovery.SINFO_FIELDS`.
 
     Raises:
-        ClusterUnavailable: it cannot be understood.
+        ClusterUnavailable: the output cannot be parsed.
     """
     found = []
     for line in output.splitlines():
         words = line.split(SEPARATOR)
         if len(words) != 6:
-            raise _garbage("sinfo", output)
+            raise garbage("sinfo", output)
         name, cores, memory, count, gres, features = words
         if not all(_NUMBER.match(word) for word in (cores, memory, count)):
-            raise _garbage("sinfo", output)
+            raise garbage("sinfo", output)
         sizes = [int(word.rstrip("+")) for word in (cores, memory, count)]
         found.append(NodeKind(name, sizes[0], sizes[1], sizes[2], _known(gres), _known(features)))
     return found
@@ -310,8 +264,3 @@ def node_kinds(output: str) -> list[NodeKind]:
 
 def _known(text: str) -> str:
     return "" if text in _NODES_UNKNOWN else text
-
-
-def _garbage(tool: str, output: str) -> ClusterUnavailable:
-    shown = output.strip()[:GARBAGE_SHOWN_CHARACTERS_MAX]
-    return ClusterUnavailable(f"{tool} answered what cannot be understood: {shown!r}")

@@ -1,0 +1,9 @@
+"""Code shared by all programs that run commands or report on them.
+
+Commands: `commands.py` on top of `attempts.py`, `starting.py`, `processes.py`, `memory.py`, `cgroups.py`; `outputs.py`
+defines where commands write, and `outcome.py` what their exits mean. Reports: `settlement.py`, `journal.py`,
+`addresses.py`.
+
+The package imports nothing else from Jobmon and little of the standard library, because workers load it with
+`python -I -S`. Start with `commands.py` or `settlement.py`.
+"""

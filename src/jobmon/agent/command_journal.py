@@ -1,0 +1,190 @@
+"""The journal of commands that are running or have ended, and the messages about them to the distributor.
+
+Part of the supervisor program: apart from `jobmon.agent` it imports only a little of the standard library.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import time
+
+from jobmon.agent import outcome
+from jobmon.agent.machine import boot_id
+from jobmon.agent.memory import GIB
+
+JOURNAL_BYTES_MAX = 4 * 1024 * 1024
+#: Intervals at which a failed write is retried, and at which the failure is logged.
+RETRY_SECONDS = 1.0
+SAID_SECONDS = 60.0
+encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from jobmon.agent.attempts import Attempt
+    from jobmon.agent.starting import Launch
+
+
+def start_line(attempt: Attempt) -> str:
+    """Return the journal line of a command that was started."""
+    return f'["s",{attempt.identity},{attempt.pid},{attempt.started_at},{attempt.started_boot}]\n'
+
+
+def task_line(launch: Launch, *, is_suspect: bool) -> str:
+    """Return the journal line of a command that is about to be started; the command may kill this program."""
+    return f'["t",{launch.identity},{launch.task_id},{int(is_suspect)}]\n'
+
+
+def start_told(attempt: Attempt) -> str:
+    """Return the message to the distributor about a command that was started."""
+    return f"[{attempt.identity},{attempt.pid},{attempt.started_at}]"
+
+
+def ending(attempt: Attempt) -> str:
+    """Return an attempt's outcome as JSON for the journal and the distributor; hand-encoded because it is hot."""
+    if (why := attempt.not_started) is not None:
+        fault = [why.step, why.number, why.path] if why.step else None
+        return (
+            f"[{attempt.identity},0,null,null,{encode(why.why)},false,{attempt.started_at},{attempt.ended_at}"
+            f",null,null,null,null,false,null,{encode(fault)}]"
+        )
+    result = f"{attempt.exit_code},null" if attempt.signal is None else f"null,{attempt.signal}"
+    is_out_of_time = attempt.cause == outcome.OUT_OF_TIME
+    limit = int(attempt.launch.memory * GIB) if attempt.cause == outcome.OUT_OF_MEMORY else "null"
+    return (
+        f"[{attempt.identity},{attempt.pid},{result},null,{'true' if is_out_of_time else 'false'},"
+        f"{attempt.started_at},{attempt.ended_at},{attempt.cpu_seconds:.6f},{attempt.peak_bytes},"
+        f"{attempt.read_bytes},{attempt.written_bytes},"
+        f"{'true' if is_out_of_time or attempt.cause == outcome.KILLED else 'false'},{limit}]"
+    )
+
+
+def journal_line(told: str) -> str:
+    """Return the journal line of an outcome."""
+    return f'["e",{told[1:]}\n'
+
+
+class Journal:
+    """A log of starts and outcomes on disk. A full disk does not stop the program: failed writes are retried.
+
+    Args:
+        path: path of the file.
+        root: the root of our commands' marks.
+        started: when this program started, in ticks since boot; 0: unknown.
+        name: the name of this program in log messages.
+    """
+
+    def __init__(self, path: str, root: str = "", started: int = 0, name: str = "supervisor") -> None:
+        self._path = path
+        self._name = name
+        self._head = encode(["b", os.getpid(), boot_id(), root, started]) + "\n"
+        self._unwritten = ""
+        self._descriptor = -1
+        self._retry_at: float | None = None
+        self._say_at = 0.0
+        #: Why the last `rewrite` failed; "": it did not.
+        self.failure = ""
+        self.size = 0
+        self.rewrite([])
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Append lines in one write; keep what cannot be written now for `retry`."""
+        self._unwritten += "".join(lines)
+        if self._descriptor < 0:  # the file could not even be created yet
+            self.rewrite([self._unwritten])
+            self._note_failure(self.failure)
+            return
+        data = self._unwritten.encode()
+        failure = ""
+        try:
+            written = os.write(self._descriptor, data)
+        except OSError as error:
+            written, failure = 0, error.strerror or str(error)
+        self.size += written
+        if written == len(data):
+            self._unwritten = ""
+        else:  # the torn line is terminated and repeated
+            torn = data.rfind(b"\n", 0, written) + 1
+            self._unwritten = ("\n" if written else "") + data[torn:].decode()
+            self._unwritten = self._unwritten[-JOURNAL_BYTES_MAX:]
+            failure = failure or "only a part was written"
+        self._note_failure(failure)
+
+    def retry(self, now: float) -> None:
+        """Write what could not be written before, if the retry is due.
+
+        Args:
+            now: monotonic time, seconds.
+        """
+        if self._retry_at is not None and now >= self._retry_at:
+            self.write(())
+
+    @property
+    def retry_at(self) -> float | None:
+        """When the next retry is due, monotonic seconds; None: everything is written."""
+        return self._retry_at
+
+    def _note_failure(self, failure: str) -> None:
+        now = time.monotonic()
+        self._retry_at = now + RETRY_SECONDS if failure and self._unwritten else None
+        if failure and now >= self._say_at:
+            self._say_at = now + SAID_SECONDS
+            sys.stderr.write(f"jobmon {self._name}: the journal {self._path} cannot be written: {failure}. Retrying.\n")
+
+    def note_folder(self, folder: str) -> None:
+        """Record the folder in which cgroups are created."""
+        self._note(["g", folder])
+
+    def note_agent(self, agent_id: int) -> None:
+        """Record the server's ID of this agent."""
+        self._note(["a", agent_id])
+
+    def note_suspects(self, task_ids: Iterable[int]) -> None:
+        """Record which tasks may have killed an earlier agent."""
+        self._note(["x", *task_ids])
+
+    def _note(self, entry: list[Any]) -> None:
+        line = encode(entry) + "\n"
+        self._head += line
+        self.write([line])
+
+    def rewrite(self, lines: Iterable[str]) -> None:
+        """Replace the journal with these lines; if they cannot be written now, the old journal stays."""
+        temporary = f"{self._path}.new"
+        data = (self._head + "".join(lines)).encode()
+        descriptor = -1
+        self.failure = ""
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, "torn")
+            os.rename(temporary, self._path)
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+            if descriptor >= 0:
+                os.close(descriptor)
+                unlink(temporary)
+            return
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor, self.size, self._unwritten = descriptor, len(data), ""
+
+    def move(self, path: str) -> None:
+        """Write to another path, starting with the next `rewrite`."""
+        self._path = path
+
+    def remove(self) -> None:
+        """Remove the journal because nothing in it is needed any longer."""
+        unlink(self._path)
+
+
+def unlink(path: str) -> None:
+    """Remove a file if it exists."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return

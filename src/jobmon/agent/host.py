@@ -1,0 +1,592 @@
+"""The host agent: claims attempts from the server, runs them on this host, and reports them.
+
+The agent is one loop with up to two requests in flight. One carries reports and is answered at once, with work for the
+cores that became free. The server holds the other until there is work, an attempt to kill, or a new grant of cores.
+
+When the client has exited or its run has ended, the agent *drains*: it returns attempts that have not started, lets
+running commands finish, and exits. An unreachable server does not affect running commands. After 30 s without an answer
+the agent no longer starts prefetched attempts, because the server may have handed them out again by then.
+
+Uses only a small part of the standard library (`python -I -S`).
+"""
+
+from __future__ import annotations
+
+from jobmon.agent import journal, outcome, reports, settlement, suspects
+from jobmon.agent.command_journal import JOURNAL_BYTES_MAX, encode
+from jobmon.agent.devices import Devices
+from jobmon.agent.gateway import ServerAway
+from jobmon.agent.launches import Surroundings, launches_of
+from jobmon.agent.outbox import Outbox
+from jobmon.agent.running import Running
+from jobmon.agent.suspects import Suspects
+from jobmon.agent.trouble import LocationTrouble
+from jobmon.agent.work import FRACTION, Work
+
+REQUEST_TIMEOUT_SECONDS = 20.0
+LONG_POLL_SECONDS = 18.0  # so that it is answered well before prefetched work expires
+AHEAD_EXPIRY_SECONDS = 30.0
+#: How long reports are collected into one request while enough attempts wait here.
+GATHER_SECONDS = 0.008
+LISTEN_PAUSE_SECONDS = 1.0
+#: How long an agent whose client has exited tries to register.
+ABANDONED_SECONDS = 30.0
+#: How long an agent that only has reports left tries to reach the server; its journal stays for the next agent.
+UNHEARD_SECONDS_MAX = 600.0
+#: How long an agent with nothing left to report tries to tell the server that it exits.
+FAREWELL_SECONDS_MAX = 5.0
+#: Interval between two attempts to start the embedded server.
+SERVER_START_SECONDS = 5.0
+#: The exit code of an agent that would fail again if restarted; its last line on stderr gives the reason.
+EXIT_CANNOT_WORK = 4
+RETURNED = "It was prefetched by this machine but never started."
+HTTP_OK = 200
+HTTP_CLIENT_FAULT = 400
+HTTP_FORBIDDEN = 403
+HTTP_NOT_FOUND = 404
+HTTP_SERVER_FAULT = 500
+STALE_RUN = "StaleRun"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from jobmon.agent.lane import Lane
+    from jobmon.agent.recovery import Remains
+    from jobmon.agent.site import Site
+
+
+def is_sync_answer(content: Mapping[str, Any]) -> bool:
+    """Return whether decoded content is an answer to a sync request (`AgentSyncResponse`)."""
+    return isinstance(content.get("kill"), list) and isinstance(content.get("over"), bool)
+
+
+class HostAgent:
+    """One host agent.
+
+    Args:
+        setup: the setup sent by the client; see `client.local_agents`.
+        site: the agent's access to this host and the server.
+    """
+
+    def __init__(self, setup: Mapping[str, Any], site: Site) -> None:
+        self._setup = setup
+        self._site = site
+        self._reporting, self._listening = site.lane(), site.lane()
+        self._pool = str(setup.get("pool", ""))
+        cores = float(setup.get("cores", 0.0))
+        self._work = Work(cores, float(setup.get("memory_gib", 0.0)), 0.0 if self._pool else cores)
+        self._outbox = Outbox()
+        self._suspects = Suspects()
+        self._trouble = LocationTrouble(float(setup["patience_seconds"]))
+        self._pauses = settlement.Pauses()
+        self._said = settlement.Said()
+        self._message: dict[str, Any] | None = None  # in flight; resent until it is answered
+        self._key = 0
+        self._asked = 0.0  # cores that the open poll requests
+        self._is_dry = False  # the server had less work than requested
+        self._version = 0
+        self._told_slots: dict[str, Any] | None = None
+        self._told_problem: str = ""
+        self._retry_at = self._listen_at = self._reported_at = self._server_at = 0.0
+        self._must_sync = True
+        self._must_take_stock = False
+        self._is_draining = False
+        self._has_left = False
+        self._away_since: float | None = None  # since when the server is unreachable, monotonic; None: it answers
+        self._identity = self._incarnation = ""
+        self._workflow_id = 0
+
+    # -- life cycle --------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run until nothing is left to do; return the exit code."""
+        left = self._site.end_left()
+        content = self._register()
+        if content is None:
+            return 0
+        if "agent_id" not in content:
+            self._site.say(str(content.get("message")))
+            return 0 if content.get("kind") == STALE_RUN else EXIT_CANNOT_WORK
+        self._begin(content)
+        self._succeed(left, content["predecessors"])
+        self._running.suspects = self._suspects
+        if self._suspects.tasks:
+            self._journal.note_suspects(self._suspects.tasks)
+        self._site.say_alive()
+        while not self._is_finished():
+            self._turn()
+            self._site.wait((self._reporting, self._listening), self._due() - self._site.monotonic())
+        self._leave()
+        return 0
+
+    def settle(self) -> int:
+        """Only report on behalf of dead agents, without claiming work; return the exit code."""
+        left = self._site.end_left()
+        self._workflow_id = int(self._setup["workflow_id"])
+        self._site.say_alive()
+        self._succeed(left, self._setup["dead_agents"])
+        return 0
+
+    def _register(self) -> dict[str, Any] | None:
+        """Register with the server and return its answer; None: it was not reached, and the client has exited."""
+        message = {
+            name: self._setup[name]
+            for name in ("workflow_run_id", "cluster", "host", "boot_id", "pid", "pid_start_time", "key")
+        }
+        abandoned_at = None
+        while True:
+            try:
+                status, content = self._ask("/agents", message)
+                if isinstance(content, dict) and (
+                    status == HTTP_OK
+                    or (HTTP_CLIENT_FAULT <= status < HTTP_SERVER_FAULT and settlement.is_problem(content))
+                ):
+                    return content
+                self._say("registration", f"the server responded to the registration with status {status}; retrying")
+            except ServerAway as error:
+                self._say("registration", f"the server cannot be reached to register: {error}; retrying")
+                self._start_server()
+            now = self._site.monotonic()
+            if self._site.is_client_gone():
+                abandoned_at = abandoned_at or now + ABANDONED_SECONDS
+                if now >= abandoned_at:
+                    return None
+            self._site.wait((), self._pauses.next())
+
+    def _ask(self, route: str, message: Mapping[str, Any]) -> tuple[int, Any]:
+        """Send a request and wait for its answer; must not be called during a turn of the loop."""
+        lane = self._reporting
+        lane.send(route, message, REQUEST_TIMEOUT_SECONDS)
+        while (found := lane.answer()) is None:
+            self._site.wait((lane,), lane.deadline - self._site.monotonic())
+        return found
+
+    def _begin(self, content: dict[str, Any]) -> None:
+        setup = self._setup
+        self._agent_id = int(content["agent_id"])
+        self._site.use_credential(str(content.get("token") or ""))
+        self._reporting.close()  # the next connection uses the agent's own credential
+        self._identity = str(content.get("server_identity") or "")
+        self._incarnation = str(content.get("server_incarnation") or "")
+        self._workflow_id = int(content["workflow_id"])
+        self._around = Surroundings(
+            self._workflow_id,
+            int(setup["workflow_run_id"]),
+            content["working_directory"],
+            int(content["umask"]),
+            f"{setup['data_folder']}/logs/{self._workflow_id}",
+            str(setup["shell"]),
+            float(setup["cores"]),
+            bool(setup["is_whole"]),
+            self._identity,
+        )
+        self._heartbeat = float(content["heartbeat_interval"])
+        now = self._site.monotonic()
+        self._answered_at, self._beat_at = now, now + self._heartbeat
+        self._pauses.reset()
+        self._journal = self._site.journal()
+        self._journal.note_agent(self._agent_id)
+        interrupt_seconds = float(setup["interrupt_seconds"])
+        self._running = Running(
+            self._site.commands(self._journal, interrupt_seconds),
+            self._work,
+            self._outbox,
+            self._trouble,
+            self._site.monotonic,
+            str(setup["host"]),
+            self._around.log_folder,
+            interrupt_seconds,
+            RETURNED,
+            write=self._journal.write,
+            devices=Devices(setup.get("devices") or {}, str(setup.get("device_folder") or "")),
+        )
+        self._commands = self._running.commands
+
+    def _succeed(self, left: Sequence[tuple[str, Remains]], predecessors: Iterable[Mapping[str, Any]]) -> None:
+        """Report on behalf of dead agents: send the outcomes in their journals, and that they have exited."""
+        for path, remains in left:
+            ended = [one[1] for one in remains.ended.values()]
+            if (culprit := self._find_culprit(remains)) is not None:
+                ended.append(reports.of_unstarted(culprit, outcome.ERROR, outcome.KILLED_ITS_PARENT, suspects.ERROR))
+            if not remains.agent_id or self._speak_for(remains.agent_id, ended):
+                self._site.remove_journal(path)
+        known = {remains.agent_id for _, remains in left}
+        for one in predecessors:
+            if one["agent_id"] not in known and self._site.end_process(one):
+                self._speak_for(one["agent_id"], [])
+
+    def _find_culprit(self, remains: Remains) -> int | None:
+        """Return the attempt that killed a dead agent, if known; record which tasks may have killed it."""
+        if remains.boot_id != self._setup["boot_id"]:
+            return None  # the host was rebooted
+        ran = {task_id: identity for identity, task_id in remains.tasks.items()}
+        self._suspects.add(remains.suspects)
+        task_id = self._suspects.lost(ran)
+        return None if task_id is None else ran[task_id]
+
+    def _speak_for(self, agent_id: int, ended: list[dict[str, Any]]) -> bool:
+        """Send the reports of a dead agent; return whether its journal is no longer needed."""
+        outbox = Outbox()
+        for report in ended:
+            outbox.add(report)
+        pauses = settlement.Pauses()
+        while True:
+            message = {"key": 0, "reports": outbox.take(), "leaving": not outbox.has_waiting}
+            try:
+                status, content = self._ask(f"/agents/{agent_id}/sync", message)
+            except ServerAway:
+                status, content = 0, None
+            if status in (HTTP_FORBIDDEN, HTTP_NOT_FOUND) and settlement.is_from(content, self._identity):
+                return (
+                    status == HTTP_NOT_FOUND
+                )  # forbidden: its host had another name; declaring it lost will settle its attempts
+            verdict = settlement.judge(status, content, self._identity, is_sync_answer)
+            _, aside = outbox.settle(verdict, content.get("unknown", ()) if verdict == settlement.SETTLED else ())
+            self._set_aside(aside, verdict)
+            if verdict == settlement.SETTLED and message["leaving"]:
+                return True
+            if verdict == settlement.KEPT and self._site.is_client_gone():
+                return False
+            if verdict != settlement.SETTLED:
+                self._site.wait((), pauses.next())
+
+    def _is_finished(self) -> bool:
+        if self._has_left:
+            return True
+        now = self._site.monotonic()
+        if self._has_nothing_to_tell:
+            return self._away_since is not None and now - self._away_since >= FAREWELL_SECONDS_MAX
+        return self._is_leaving and now - self._answered_at > UNHEARD_SECONDS_MAX
+
+    def _leave(self) -> None:
+        self._commands.leave()
+        self._running.write_lines()
+        if self._has_left or self._has_nothing_to_tell:
+            self._journal.remove()
+        self._reporting.close()
+        self._listening.close()
+
+    # -- one turn ----------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Process what has happened, act on it, and request more work."""
+        self._commands.look()
+        self._running.take_in()
+        self._take_answer()
+        self._take_news()
+        self._keep_time()
+        self._start()
+        self._running.write_lines()
+        self._send()
+        self._listen()
+
+    def _keep_time(self) -> None:
+        now = self._site.monotonic()
+        if not self._is_draining and self._site.is_client_gone():
+            self._drain("the client has exited")
+        if self._work.waiting and self._is_silent(now):
+            self._say("silence", "the server has not responded for too long; no longer starting prefetched commands")
+            self._running.give_back(self._work.drop_all())
+            self._must_take_stock = True
+        self._running.report_running(now)
+        self._journal.retry(now)
+
+    def _is_silent(self, now: float) -> bool:
+        return now - self._answered_at >= AHEAD_EXPIRY_SECONDS
+
+    def _drain(self, why: str) -> None:
+        self._say("drain", f"claiming no more attempts: {why}")
+        self._is_draining = self._must_sync = True
+        self._running.close()
+
+    def _start(self) -> None:
+        if not self._is_silent(self._site.monotonic()):
+            self._running.start()
+            if self._trouble.text:
+                self._say("location", f"commands cannot be started: {self._trouble.text}")
+
+    # -- reports -----------------------------------------------------------------------------------------------
+
+    def _take_answer(self) -> None:
+        """Process the answer to the request that carries reports."""
+        try:
+            found = self._reporting.answer()
+        except ServerAway as error:
+            self._put_off(error)
+            return
+        if found is None:
+            return
+        status, content = found
+        message = self._message
+        assert message is not None
+        verdict = settlement.judge(status, content, self._identity, is_sync_answer)
+        if verdict == settlement.KEPT or (verdict != settlement.SETTLED and not message["reports"]):
+            self._reporting.close()  # look up the server again before the next try
+            self._put_off(ServerAway(f"it responded with status {status}, so reports are kept"))
+            return
+        self._message = None
+        self._settle(verdict, content.get("unknown", ()) if verdict == settlement.SETTLED else ())
+        if verdict == settlement.SETTLED:
+            self._note_answer(content)
+            self._has_left = bool(message["leaving"])
+            self._hear(content, message["cores_free"] + message["cores_ahead"])
+        else:
+            self._put_off(ServerAway(f"it rejected reports with status {status}"))
+
+    def _settle(self, verdict: str, unknown: Iterable[int]) -> None:
+        settled, aside = self._running.settle(verdict, unknown)
+        self._set_aside(aside, verdict if verdict != settlement.SETTLED else settlement.UNKNOWN)
+        if self._journal.size > JOURNAL_BYTES_MAX // 16 and settled:
+            self._running.write_lines()
+            self._journal.rewrite(self._running.unsettled_lines())
+
+    def _set_aside(self, aside: Iterable[dict[str, Any]], verdict: str) -> None:
+        """Set aside on disk the reports that the server does not accept; they are never deleted."""
+        for report in aside:
+            identity = report["task_instance_id"]
+            why = journal.unknown_to(self._incarnation) if verdict == settlement.UNKNOWN else journal.REFUSED
+            try:
+                content = encode({"reports": [report], "alive": []}).encode()
+                path = journal.keep(self._setup["data_folder"], self._workflow_id, identity, content, self._identity)
+                path = journal.set_aside(path, why)
+                self._say(
+                    f"aside {identity}", f"the server does not accept the report of attempt {identity}; see {path}"
+                )
+            except OSError as error:
+                self._say("aside", f"the report of attempt {identity} cannot be saved: {error}")
+
+    def _note_answer(self, content: Mapping[str, Any]) -> None:
+        self._answered_at = self._site.monotonic()
+        self._away_since = None
+        self._incarnation = str(content.get("server_incarnation") or self._incarnation)
+        self._pauses.reset()
+
+    def _put_off(self, error: Exception) -> None:
+        """Schedule a retry: the server is unreachable, or did not accept a request."""
+        self._say("server", f"the server does not respond: {error}; retrying")
+        if self._away_since is None:
+            self._away_since = self._site.monotonic()
+        if not self._has_nothing_to_tell:
+            self._start_server()
+        pause = self._pauses.next() * self._site.jitter()
+        self._retry_at = self._site.monotonic() + max(pause, settlement.asked_pause(self._reporting.retry_after))
+
+    def _start_server(self) -> None:
+        """Restart the embedded server if a restart is due; a new server itself detects whether another is running."""
+        now = self._site.monotonic()
+        if self._setup["server_command"] and now >= self._server_at:
+            self._server_at = now + SERVER_START_SECONDS
+            self._site.start_server(self._setup["server_command"])
+
+    def _send(self) -> None:
+        now = self._site.monotonic()
+        if self._reporting.is_busy or now < self._retry_at or self._has_left:
+            return
+        if self._message is None and self._is_sync_due(now):
+            self._message = self._next_message(now)
+        if self._message is not None:
+            try:
+                self._reporting.send(f"/agents/{self._agent_id}/sync", self._message, REQUEST_TIMEOUT_SECONDS)
+            except ServerAway as error:
+                self._put_off(error)
+
+    def _is_sync_due(self, now: float) -> bool:
+        if self._must_sync or self._must_take_stock or now >= self._beat_at or self._is_leaving:
+            return True
+        if self._slots_are_news() or self._trouble.text != self._told_problem:
+            return True
+        return self._outbox.has_waiting and now >= self._gathered_at
+
+    @property
+    def _gathered_at(self) -> float:
+        """When waiting reports are sent: at once, unless enough work waits here to keep the cores busy."""
+        has_enough = len(self._work.waiting) > self._work.running_count
+        return self._reported_at + GATHER_SECONDS if has_enough else 0.0
+
+    @property
+    def _is_leaving(self) -> bool:
+        """Whether the agent is draining and has no attempts left."""
+        return self._is_draining and not (self._commands.live or self._work.waiting)
+
+    @property
+    def _has_nothing_to_tell(self) -> bool:
+        """Whether the agent only has to report its exit, which an unreachable server need not receive."""
+        return self._is_leaving and not len(self._outbox)
+
+    def _next_message(self, now: float) -> dict[str, Any]:
+        sent = self._outbox.take()
+        is_stock_due = self._must_take_stock or now >= self._beat_at
+        free, ahead = (0.0, 0.0) if self._is_draining else self._unasked()
+        message = {
+            "key": self._next_key(),
+            "reports": sent,
+            "cores_free": free,
+            "cores_ahead": ahead,
+            "slots": self._slots(),
+            "known_to_kill": sorted(self._running.ordered),
+            "drain": self._is_draining,
+            "leaving": self._is_leaving and not self._outbox.has_waiting,
+        }
+        if is_stock_due:
+            self._beat_at = now + self._heartbeat
+            ended = {report["task_instance_id"] for report in self._outbox.all}
+            message["running"] = sorted(ended | self._commands.live.keys())
+            message["unstarted"] = [launch.identity for launch in self._work.waiting]
+        if self._trouble.text != self._told_problem:
+            self._told_problem = self._trouble.text
+            message["launch_problem"] = self._trouble.told(len(self._work.waiting), now)
+            message["has_problem"] = True
+        self._must_sync = self._must_take_stock = False
+        self._reported_at = now
+        return message
+
+    def _next_key(self) -> int:
+        self._key += 1
+        return self._key
+
+    def _unasked(self) -> tuple[float, float]:
+        """Return the cores that the open poll does not request: free cores, and cores' worth of work to prefetch."""
+        free, ahead = self._work.wanted()
+        asked = self._asked if self._listening.is_busy else 0.0
+        return max(0.0, free - asked), max(0.0, ahead - max(0.0, asked - free))
+
+    # -- answers of the server ---------------------------------------------------------------------------------
+
+    def _hear(self, content: Mapping[str, Any], asked: float) -> None:
+        for identity, why in content.get("refused", {}).items():
+            self._say(f"refused {identity}", f"the report of attempt {identity} was rejected: {why}")
+        given = 0.0
+        if (columns := content.get("launches")) is not None:
+            given = self._take(columns)
+        if asked > 0:
+            self._is_dry = given + FRACTION < asked
+        if (granted := content.get("slots")) is not None and granted["version"] > self._version:
+            self._version = granted["version"]
+            self._work.granted = min(float(granted["cores"]), self._work.cores)
+        if content["over"] and not self._is_draining:
+            self._drain("the run is over")
+        self._running.kill(content["kill"])
+
+    def _take(self, columns: dict[str, Any]) -> float:
+        """Take claimed attempts unless they are here already; return the cores that they count as."""
+        here = self._running.here
+        launches = [launch for launch in launches_of(columns, self._around) if launch.identity not in here]
+        cores = sum(launch.cores for launch in launches)
+        self._running.take(launches)
+        return cores
+
+    # -- shared cores ------------------------------------------------------------------------------------------
+
+    def _slots(self) -> dict[str, Any] | None:
+        if self._pool:
+            self._told_slots = self._slots_now()
+        return self._told_slots
+
+    def _slots_now(self) -> dict[str, Any]:
+        used, wanted, head = self._work.demand()  # nothing waits in a draining agent
+        return {
+            "pool": self._pool,
+            "total": self._work.cores,
+            "version": self._version,
+            "held": used if self._is_draining else min(max(used, self._work.granted), self._work.cores),
+            "wanted": wanted,
+            "head": head,
+        }
+
+    def _slots_are_news(self) -> bool:
+        """Return whether to notify the server: cores are scarce, and this agent can release or needs some."""
+        told = self._told_slots
+        if told is None or self._work.granted + FRACTION >= self._work.cores:
+            return False
+        now = self._slots_now()
+        return bool(
+            now["version"] != told["version"]
+            or now["held"] < told["held"] - FRACTION
+            or now["wanted"] > told["wanted"] + FRACTION
+            or now["head"] > told["head"] + FRACTION
+        )
+
+    # -- the long poll -----------------------------------------------------------------------------------------
+
+    def _take_news(self) -> None:
+        """Process the answer to the long poll."""
+        try:
+            found = self._listening.answer()
+        except ServerAway:
+            self._mishear()
+            return
+        if found is None:
+            return
+        status, content = found
+        if settlement.judge(status, content, self._identity, is_sync_answer) == settlement.SETTLED:
+            self._note_answer(content)
+            self._hear(content, 0.0)
+        else:
+            self._listening.close()
+            self._mishear()
+
+    def _mishear(self) -> None:
+        """Handle a lost answer to the long poll, which may have contained work."""
+        pause = max(LISTEN_PAUSE_SECONDS * self._site.jitter(), settlement.asked_pause(self._listening.retry_after))
+        self._listen_at = self._site.monotonic() + pause
+        self._must_take_stock = True
+
+    def _listen(self) -> None:
+        now = self._site.monotonic()
+        free, ahead = (0.0, 0.0) if self._is_draining else self._work.wanted()
+        if self._listening.is_busy:
+            if self._asked > 0 or not self._is_dry or free + ahead <= FRACTION:
+                return
+            self._listening.close()  # the open poll requests no cores
+        if now < self._listen_at or self._reported_at == 0.0 or self._is_leaving:
+            return
+        self._asked = free + ahead
+        message = {
+            "key": self._next_key(),
+            "wait_seconds": LONG_POLL_SECONDS,
+            "cores_free": free,
+            "cores_ahead": ahead,
+            "slots": self._slots(),
+            "known_to_kill": sorted(self._running.ordered),
+            "drain": self._is_draining,
+        }
+        try:
+            timeout = LONG_POLL_SECONDS + REQUEST_TIMEOUT_SECONDS
+            self._listening.send(f"/agents/{self._agent_id}/sync", message, timeout)
+        except ServerAway:
+            self._listen_at = now + LISTEN_PAUSE_SECONDS * self._site.jitter()
+
+    # -- waiting -----------------------------------------------------------------------------------------------
+
+    def _due(self) -> float:
+        """Return when the next action is due even if no event occurs, monotonic seconds."""
+        due = [self._due_to_send(), *self._running.due()]
+        if self._work.waiting:
+            due.append(self._answered_at + AHEAD_EXPIRY_SECONDS)
+        if self._listening.is_busy:
+            due.append(self._listening.deadline)
+        elif not self._is_leaving:
+            due.append(self._listen_at)
+        if (retry := self._journal.retry_at) is not None:
+            due.append(retry)
+        return min(due)
+
+    def _due_to_send(self) -> float:
+        now = self._site.monotonic()
+        if self._has_left:
+            return now
+        if self._reporting.is_busy:
+            return self._reporting.deadline
+        if self._message is not None or self._is_sync_due(now):
+            return max(now, self._retry_at)
+        return max(self._gathered_at, self._retry_at) if self._outbox.has_waiting else self._beat_at
+
+    def _say(self, kind: str, text: str) -> None:
+        if self._said.is_due(kind, self._site.monotonic()):
+            self._site.say(text)
+
+
+def lanes_of(lanes: Sequence[Lane]) -> Iterable[tuple[int, int]]:
+    """Return the descriptors and events (as for `poll`) that these connections wait for."""
+    return [found for lane in lanes if (found := lane.watched()) is not None]

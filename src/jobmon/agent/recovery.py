@@ -1,0 +1,128 @@
+"""Recover from a dead program: read its journal and kill its orphaned commands.
+
+A process is identified by PID, start time (seconds since boot) and boot ID. All commands share the program's session,
+and all their processes carry its mark, so that even processes missing from the journal are found.
+
+Uses only a small part of the standard library (`python -I -S`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from jobmon.agent import cgroups, processes
+from jobmon.agent.machine import boot_id
+
+#: Maximum delay from the kernel's start time of a process to the program's record of it: spawn and late scheduling.
+NOTED_LATE_SECONDS_MAX = 60.0
+NO_SESSION = -1
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from typing import Any
+
+
+class Remains:
+    """The content of a journal.
+
+    `pid`: PID of the program that wrote it; `started`: its start time in ticks since boot, 0: unknown. `live`: attempt
+    -> (PID, start time since boot); `ended`: attempt -> its outcome as reported. `mark_root`: root of the marks of its
+    processes. `tasks`: attempt -> task, for commands that an agent had started or was about to start. `suspects`: tasks
+    that may have killed an earlier agent. `groups_folder`: folder of the attempts' cgroups, if there were any.
+    `agent_id`: ID of the agent, 0: the program was no agent.
+    """
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.started = 0
+        self.boot_id = ""
+        self.mark_root = ""
+        self.groups_folder = ""
+        self.agent_id = 0
+        self.live: dict[int, tuple[int, float]] = {}
+        self.ended: dict[int, list[Any]] = {}
+        self.tasks: dict[int, int] = {}
+        self.suspects: dict[int, None] = {}
+
+    def is_writer_alive(self) -> bool:
+        """Return whether the program that wrote the journal is alive."""
+        if self.boot_id != boot_id():
+            return False
+        found = processes.read(self.pid)
+        return found is not None and self.started in (0, found.started)
+
+
+def read_journal(path: str | os.PathLike[str]) -> Remains:
+    """Read a journal; a missing journal or torn lines are no error."""
+    try:
+        with open(path, "rb") as file:
+            return parsed(file.read().splitlines())
+    except FileNotFoundError:
+        return Remains()
+
+
+def parsed(lines: Iterable[bytes | str]) -> Remains:
+    """Parse lines of a journal, skipping torn ones."""
+    remains = Remains()
+    for line in lines:
+        try:
+            _apply(remains, json.loads(line))
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+            continue
+    return remains
+
+
+def _apply(remains: Remains, entry: list[Any]) -> None:
+    if entry[0] == "b":
+        remains.pid, remains.boot_id = int(entry[1]), str(entry[2])
+        remains.mark_root = str(entry[3]) if len(entry) > 3 else ""
+        remains.started = int(entry[4]) if len(entry) > 4 else 0
+    elif entry[0] == "a":
+        remains.agent_id = int(entry[1])
+    elif entry[0] == "g":
+        remains.groups_folder = str(entry[1])
+    elif entry[0] == "x":
+        remains.suspects = dict.fromkeys(map(int, entry[1:]))
+    else:
+        _apply_of_attempt(remains, entry[0], int(entry[1]), entry)
+
+
+def _apply_of_attempt(remains: Remains, kind: str, identity: int, entry: list[Any]) -> None:
+    if kind == "t":
+        remains.tasks[identity] = int(entry[2])
+        if not entry[3]:
+            remains.suspects.pop(int(entry[2]), None)  # it had been cleared before
+    elif kind == "s":
+        remains.ended.pop(identity, None)  # an earlier start failed and was reported
+        remains.live[identity] = int(entry[2]), float(entry[4])
+    elif kind == "e":
+        remains.live.pop(identity, None)
+        remains.suspects.pop(remains.tasks.pop(identity, 0), None)
+        remains.ended[identity] = entry[1:]
+
+
+def end_remains(remains: Remains, spared: Collection[int] = ()) -> int:
+    """Kill the leftovers of a dead program's commands; return the number of processes found.
+
+    Args:
+        remains: the content of its journal.
+        spared: PIDs to leave alone.
+    """
+    if not remains.pid or remains.boot_id != boot_id():
+        return 0
+    session = remains.pid if processes.read(remains.pid) is None else NO_SESSION  # another process has that PID
+    leaders = {pid for pid, noted in remains.live.values() if _is_same(pid, noted)}
+    count = processes.end_left(session, remains.mark_root, leaders, spared)
+    if remains.groups_folder:
+        cgroups.kill_left(remains.groups_folder, remains.live)
+    return count
+
+
+def _is_same(pid: int, noted: float) -> bool:
+    """Return whether a PID still belongs to the process started just before `noted`, not to a later one."""
+    found = processes.read(pid)
+    if found is None:
+        return False
+    return 0 <= noted - found.started / _TICKS_PER_SECOND + 1 / _TICKS_PER_SECOND <= NOTED_LATE_SECONDS_MAX

@@ -1,0 +1,75 @@
+"""The queue of reports to the server: those waiting, in order, and those in flight."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from jobmon.core import fsm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from jobmon.core.wire.launching import Report
+
+#: While this many reports wait, clusters and disks are not polled for more.
+OUTBOX_REPORTS_MAX: Final = 10_000
+
+
+class Outbox:
+    """A queue whose head is in flight until it is confirmed or restored."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Report] = deque()
+        self.in_flight: Sequence[Report] = ()
+
+    def __len__(self) -> int:
+        """Return the number of waiting reports, excluding those in flight."""
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Report]:
+        """Yield the waiting reports, in order."""
+        return iter(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more reports may be collected."""
+        return len(self._waiting) >= OUTBOX_REPORTS_MAX
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no report is waiting or in flight."""
+        return not (self._waiting or self.in_flight)
+
+    def add(self, report: Report) -> None:
+        """Add a report."""
+        self._waiting.append(report)
+
+    def take(self, count_max: int) -> Sequence[Report]:
+        """Move the first reports, at most `count_max`, in flight and return them."""
+        self.in_flight = [self._waiting.popleft() for _ in range(min(count_max, len(self._waiting)))]
+        return self.in_flight
+
+    def confirm(self) -> Sequence[Report]:
+        """Remove and return the reports in flight: the server has them."""
+        confirmed, self.in_flight = self.in_flight, ()
+        return confirmed
+
+    def restore(self) -> None:
+        """Put the reports in flight back at the head of the queue: the server may not have them."""
+        self._waiting.extendleft(reversed(self.in_flight))
+        self.in_flight = ()
+
+    def shorten(self) -> None:
+        """Remove the log tails of the reports in flight."""
+        self.in_flight = [replace(one, log_tail=None) for one in self.in_flight]
+
+    def postpone(self) -> None:
+        """Move the report at the head to the end of the queue."""
+        self._waiting.rotate(-1)
+
+
+def is_ending(report: Report) -> bool:
+    """Return whether a report contains the outcome of an attempt."""
+    return fsm.is_terminal(fsm.Machine.TASK_INSTANCE, report.status)
