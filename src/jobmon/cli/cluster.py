@@ -1,4 +1,4 @@
-"""`jobmon cluster`: where workflows can run. Requests are checked with the queues and limits that are recorded here."""
+"""`jobmon cluster`: the clusters on which workflows can run, with the queues and limits that requests must meet."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _LIMITED: Final = ("cores", "memory", "runtime")
 
 @click.group()
 def cluster() -> None:
-    """Clusters: which there are, with their queues and limits; add one, remove one."""
+    """List, add and remove clusters."""
 
 
 @cluster.command("list", epilog="Example: jobmon cluster list")
 @OUTPUT
 def list_(output: str) -> None:
-    """Show the clusters that the server knows, with plug-in, queues and limits. The first queue is the default."""
+    """List clusters with plug-in, queues and limits. The first queue is the default."""
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
 
@@ -38,7 +38,7 @@ def list_(output: str) -> None:
         rendering.show_json(found)
         return
     if not found:
-        click.echo(f"None is recorded yet. Found here and recorded when first used: {', '.join(_self_made())}.")
+        click.echo(f"No clusters are recorded yet. Recorded when first used: {', '.join(_self_made())}.")
         return
     rows = [row for one in found for row in _rows(one)]
     rendering.show_table(("NAME", "PLUG-IN", "QUEUE", "LIMITS AND SETTINGS"), rows)
@@ -54,14 +54,14 @@ def _rows(one: Cluster) -> Sequence[tuple[str, ...]]:
 
 
 def _limits(parameters: Mapping[str, Any]) -> list[str]:
-    """Say from where to where requests may go, and what they are if nothing is asked for; a line each."""
+    """Return the range and the default of each limited resource, one line each."""
     lines = []
     for what in _LIMITED:
         least, most, usual = (parameters.get(f"{word}_{what}") for word in ("min", "max", "default"))
         parts = [
             f"from {_amount(what, least)}" if least is not None else "",
             f"up to {_amount(what, most)}" if most is not None else "",
-            f"({_amount(what, usual)} if not said)" if usual is not None else "",
+            f"(default {_amount(what, usual)})" if usual is not None else "",
         ]
         if any(parts):
             lines.append(" ".join([what, *filter(None, parts)]))
@@ -90,20 +90,20 @@ def _text_of(values: Mapping[str, Any]) -> str:
 
 @cluster.command(epilog="Example: jobmon cluster add big --plugin slurm --queue all.q:max_cores=64,max_memory=512")
 @click.argument("name")
-@click.option("--plugin", default="", help="Which kind of cluster it is; that of this name if not given.")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="How to reach it. Repeatable.")
+@click.option("--plugin", default="", help="Kind of the cluster. Default: the plug-in of the same name.")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Setting of the plug-in. Repeatable.")
 @click.option(
     "--queue",
     "queues",
     metavar="NAME[:KEY=VALUE,...]",
     multiple=True,
-    help="Repeatable, the default one first: min_, max_ and default_ of cores, memory, runtime. If not given, those"
-    " that the plug-in finds.",
+    help="Queue with its limits: min_, max_ and default_ of cores, memory, runtime. Repeatable, the default one first."
+    " Default: the queues that the plug-in finds.",
 )
 @YES
 @OUTPUT
 def add(name: str, plugin: str, settings: tuple[str, ...], queues: tuple[str, ...], yes: bool, output: str) -> None:
-    """Record a cluster, or bring one up to date: settings and queues become what is given here."""
+    """Add a cluster, or replace the settings and queues of one."""
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
     from jobmon.core.wire.definition import Cluster, ClusterRequest
@@ -117,14 +117,14 @@ def add(name: str, plugin: str, settings: tuple[str, ...], queues: tuple[str, ..
     requester = Requester.from_defaults()
     before = next((one for one in _recorded(requester) if one.name == name), None)
     if before is not None:
-        make_sure(f"Cluster {name} (plug-in {before.plugin}) is recorded already and is changed.", is_sure=yes)
+        make_sure(f"Cluster {name} (plug-in {before.plugin}) already exists and will be changed.", is_sure=yes)
     request = ClusterRequest(name=name, plugin=plugin, queues=specs, connection=connection)
     added = requester.call("/clusters", request, Cluster)
     if output == "json":
         rendering.show_json(added)
     else:
         names = ", ".join(queue.queue_name for queue in added.queues)
-        click.echo(f"Cluster {name} is recorded: plug-in {plugin}, queues {names}.")
+        click.echo(f"Added cluster {name}: plug-in {plugin}, queues {names}.")
 
 
 def _check_name(name: str) -> None:
@@ -143,7 +143,7 @@ def _check_plugin(plugin: str) -> None:
 
 
 def _pair(text: str, option: str) -> tuple[str, Any]:
-    """Read KEY=VALUE; what is a number, true or false in JSON is that, everything else is text."""
+    """Parse KEY=VALUE. JSON numbers, true and false are converted; everything else is text."""
     key, equals, value = text.partition("=")
     if not key.strip() or not equals:
         raise click.BadParameter(f"{text!r}: write KEY=VALUE.", param_hint=option)
@@ -155,7 +155,7 @@ def _pair(text: str, option: str) -> tuple[str, Any]:
 
 
 def _queue(plugin: str, text: str) -> QueueSpec:
-    """Read NAME[:KEY=VALUE,...], and have the plug-in look at it."""
+    """Parse NAME[:KEY=VALUE,...], and have the plug-in validate it."""
     from jobmon.core.cluster import load_plugin
     from jobmon.core.exceptions import JobmonError
     from jobmon.core.wire.definition import QueueSpec
@@ -185,7 +185,7 @@ def _check_order(queue: str, parameters: Mapping[str, Any]) -> None:
 
 
 def _parameter(queue: str, text: str) -> tuple[str, Any]:
-    """Read a limit or default as requests are read: max_memory=512G, max_runtime=2d."""
+    """Parse a limit or default with the units of requests: max_memory=512G, max_runtime=2d."""
     from jobmon.core.exceptions import JobmonError
     from jobmon.core.resources import normalized
 
@@ -194,7 +194,7 @@ def _parameter(queue: str, text: str) -> tuple[str, Any]:
     if word not in ("min", "max", "default") or what not in _LIMITED:
         if word in ("min", "max", "default"):
             raise click.BadParameter(
-                f"queue {queue}: there is no {key}; {word}_ goes with {', '.join(_LIMITED)}.", param_hint="--queue"
+                f"queue {queue}: there is no {key}; {word}_ applies to {', '.join(_LIMITED)}.", param_hint="--queue"
             )
         return key, value
     try:
@@ -211,23 +211,23 @@ def _found_queues(plugin: str) -> list[QueueSpec]:
     try:
         found = default_queues(plugin)
     except (ClusterUnavailable, OSError) as error:
-        raise click.ClickException(f"The queues of plug-in {plugin} cannot be found from here: {error}") from None
+        raise click.ClickException(f"The queues of plug-in {plugin} cannot be determined from here: {error}") from None
     if not found:
-        raise click.UsageError(f"Plug-in {plugin} finds no queues here: name them with --queue.")
+        raise click.UsageError(f"Plug-in {plugin} found no queues here: specify them with --queue.")
     return [QueueSpec(queue_name=name, parameters=dict(parameters)) for name, parameters in found]
 
 
 def _check_distinct(names: Sequence[str]) -> None:
     twice = [name for number, name in enumerate(names) if name in names[:number]]
     if twice:
-        raise click.BadParameter(f"{twice[0]!r} is named twice.", param_hint="--queue")
+        raise click.BadParameter(f"{twice[0]!r} is specified twice.", param_hint="--queue")
 
 
 @cluster.command(epilog="Example: jobmon cluster remove big")
 @click.argument("name")
 @YES
 def remove(name: str, yes: bool) -> None:
-    """Offer a cluster no longer; refused while a workflow that is being run needs it. What ran there stays recorded."""
+    """Remove a cluster. Refused while a running workflow needs it; what ran there stays recorded."""
     from urllib.parse import quote
 
     from jobmon.core.requester import Requester
@@ -237,16 +237,16 @@ def remove(name: str, yes: bool) -> None:
     if name not in known:
         _refuse_unknown(name, list(known))
     queues = ", ".join(queue.queue_name for queue in known[name].queues)
-    make_sure(f"Cluster {name} (plug-in {known[name].plugin}, queues {queues}) is removed.", is_sure=yes)
+    make_sure(f"Cluster {name} (plug-in {known[name].plugin}, queues {queues}) will be removed.", is_sure=yes)
     requester.call(f"/clusters/{quote(name, safe='')}", None, dict, "delete")
-    click.echo(f"Cluster {name} is removed.")
+    click.echo(f"Removed cluster {name}.")
 
 
 def _refuse_unknown(name: str, known: Sequence[str]) -> None:
     import difflib
 
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}."
+    hint = f"did you mean {near[0]}?" if near else f"clusters: {', '.join(known) or 'none'}."
     raise click.BadParameter(f"there is no cluster {name!r}; {hint}", param_hint="NAME")
 
 
@@ -257,7 +257,7 @@ def _recorded(requester: Requester) -> list[Cluster]:
 
 
 def _self_made() -> list[str]:
-    """Return the plug-ins that find queues by themselves."""
+    """Return the plug-ins that provide default queues."""
     from jobmon.core.cluster import load_plugin, plugin_names
 
     return [name for name in plugin_names() if hasattr(load_plugin(name), "get_default_queues")]

@@ -1,4 +1,4 @@
-"""`jobmon config`: settings."""
+"""`jobmon config`: show and change settings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @click.group()
 def config() -> None:
-    """Settings: what is in force and where it comes from."""
+    """Show and change settings."""
 
 
 @config.command(epilog="Example: jobmon config show --section http")
-@click.option("--section", help="Only this section.")
-@click.option("--key", help="Only this key; needs --section.")
-@click.option("--origins", is_flag=True, help="In JSON too, where each comes from.")
+@click.option("--section", help="Show only this section.")
+@click.option("--key", help="Show only this key; needs --section.")
+@click.option("--origins", is_flag=True, help="Also show the source of each setting in JSON.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 def show(section: str | None, key: str | None, origins: bool, output: str) -> None:
-    """Show the settings in force; behind each, where it comes from: a file, the environment, or the default."""
+    """Show all settings, and where each comes from: a file, the environment, or the default."""
     from jobmon.cli import rendering
     from jobmon.core.configuration import SETTINGS, JobmonConfig
 
@@ -51,7 +51,7 @@ def _with_origins(settings: JobmonConfig, shown: dict[str, dict[str, Any]]) -> d
 
 
 def _as_yaml(settings: JobmonConfig, shown: dict[str, dict[str, Any]]) -> str:
-    """Return the settings as YAML, with a comment behind each."""
+    """Return the settings as YAML, each followed by a comment."""
     import yaml
 
     lines = []
@@ -66,7 +66,11 @@ def _as_yaml(settings: JobmonConfig, shown: dict[str, dict[str, Any]]) -> str:
 @config.command("set", epilog="Example: jobmon config set http.request_timeout 30")
 @click.argument("key")
 @click.argument("value")
-@click.option("--config-file", type=click.Path(path_type=Path, dir_okay=False), help="This file, not the one in force.")
+@click.option(
+    "--config-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file. Default: the file in use.",
+)
 def set_(key: str, value: str, config_file: Path | None) -> None:
     """Write a setting, such as http.request_timeout, to the configuration file (by default ~/.jobmon.yaml)."""
     import os
@@ -78,21 +82,21 @@ def set_(key: str, value: str, config_file: Path | None) -> None:
         raise click.UsageError("KEY must be SECTION.KEY, such as http.request_timeout.")
     typed = _typed(section, name, value)
     if config_file is not None:
-        config_file.touch(mode=0o600)  # a new one begins empty, not as a copy of the one in force
+        config_file.touch(mode=0o600)  # a new file starts empty, not as a copy of the file in use
     settings = JobmonConfig(config_file or "")
     settings.set(section, name, typed)
     path = settings.write()
-    click.echo(f"Written: {path}")
+    click.echo(f"Wrote {path}")
     variable = environment_variable(section, name)
     if variable in os.environ:
-        click.echo(f"It has no effect now: {variable} in the environment is stronger.", err=True)
+        click.echo(f"It has no effect now: {variable} in the environment takes precedence.", err=True)
 
 
 def _typed(section: str, key: str, value: str) -> Any:
-    """Return the value as what the setting is: a number, a truth value, or text.
+    """Convert the value to the type of the setting: a number, a boolean, or text.
 
     Raises:
-        ConfigError: there is no such setting, or it cannot be read as that.
+        ConfigError: there is no such setting, or the value does not have its type.
     """
     from jobmon.core.configuration import SETTINGS, JobmonConfig
 

@@ -1,6 +1,6 @@
-"""`jobmon db`: the database itself: its revision, upgrades, what is purged from it and what is exported.
+"""`jobmon db`: manage the database: revision, upgrade, purge, export.
 
-Upgrade and revision open the database of the settings, else that of the data folder; the others ask the server.
+Upgrade and revision open the database of the settings, or that of the data folder; the others use the server.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import YES, make_sure
 from jobmon.core.exceptions import ConfigError
+from jobmon.core.installing import how_to_install
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 _STATES: Final = {
-    "none": "There is no database yet; the first server makes it.",
+    "none": "There is no database yet; the first server creates it.",
     "current": "It is up to date.",
-    "older": "It is older than this program: jobmon db upgrade (a server does so by itself when it starts).",
-    "newer": "A newer Jobmon wrote it, and this one does not read it: pip install --upgrade jobmon.",
+    "older": "It is older than this program. Upgrade it: jobmon db upgrade (a server does so when it starts).",
+    "newer": f"It was written by a newer version of Jobmon, and this one cannot read it. Upgrade, {how_to_install()}",
 }
 
 
 @click.group()
 def db() -> None:
-    """The database: its revision, upgrade, purge of old workflows, export."""
+    """Manage the database: upgrade it, delete old workflows, export workflows."""
 
 
 db.add_command(purging.purge)
@@ -40,7 +41,7 @@ db.add_command(exporting.export)
 @db.command(epilog="Example: jobmon db revision")
 @OUTPUT
 def revision(output: str) -> None:
-    """Show the revision of the database and whether this program can work with it. Exit code 1 if not as it is."""
+    """Show the revision of the database and whether this program can work with it. Exit code 1 if it cannot."""
     from jobmon.cli import rendering
 
     found = _state()
@@ -73,7 +74,7 @@ def _state() -> dict[str, Any]:
 
 
 def _place() -> tuple[str, Path | None]:
-    """Return the address of the database, and its file where it is the one of the data folder."""
+    """Return the address of the database, and its file if it is the one of the data folder."""
     from jobmon.core import places
     from jobmon.core.configuration import JobmonConfig, data_directory
     from jobmon.server.settings import DATABASE_NAME
@@ -85,7 +86,7 @@ def _place() -> tuple[str, Path | None]:
 
 
 def _opened(uri: str) -> Engine:
-    """Open it; one that does not answer is a failure in one line."""
+    """Open the database; if it does not respond, fail with a one-line error."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from jobmon.server.database import open_engine
@@ -110,9 +111,9 @@ def _shown(uri: str) -> str:
 @db.command(epilog="Example: jobmon db upgrade")
 @YES
 def upgrade(yes: bool) -> None:
-    """Bring the database to the revision of this program, or make it. An SQLite database is copied before.
+    """Upgrade the database to the revision of this program, or create it. An SQLite database is copied first.
 
-    No server may work with it meanwhile: stop yours with `jobmon server stop`.
+    No server may use it during the upgrade: stop yours with `jobmon server stop`.
     """
     found = _state()
     if found["state"] == "current":
@@ -122,31 +123,31 @@ def upgrade(yes: bool) -> None:
         raise ConfigError(f"{found['database']} is at revision {found['revision']}. {_STATES['newer']}")
     uri, path = _place()
     if path is None:
-        make_sure(f"{_what_happens(found)} Stop every server of it, and back it up.", is_sure=yes)
+        make_sure(f"{_what_happens(found)} Stop every server that uses it, and back it up.", is_sure=yes)
         copy = _upgraded(uri)
     else:
         copy = _upgraded_alone(uri, path, _what_happens(found), is_sure=yes)
     click.echo(f"{found['database']} is at revision {found['newest']}.")
     if copy is not None:
-        click.echo(f"As it was before: {copy}")
+        click.echo(f"Copy of the previous database: {copy}")
 
 
 def _what_happens(found: dict[str, Any]) -> str:
-    before = "is made" if found["revision"] is None else f"goes from revision {found['revision']}"
-    return f"{found['database']} {before}, to revision {found['newest']}."
+    before = "will be created" if found["revision"] is None else f"will be upgraded from revision {found['revision']}"
+    return f"{found['database']} {before} at revision {found['newest']}."
 
 
 def _upgraded_alone(uri: str, path: Path, what: str, *, is_sure: bool) -> Path | None:
-    """Upgrade the data folder's database while no server of it can be there."""
-    from jobmon.core import places
+    """Upgrade the data folder's database while a lock prevents its server from running."""
+    from jobmon.core import locks, places
+    from jobmon.core.access import SERVER_LOCK_NAME
     from jobmon.core.configuration import data_directory
-    from jobmon.server.embedded import LOCK_NAME, held
 
     places.make_private(data_directory())
     folder = places.make_private(path.parent)
-    with held(folder / LOCK_NAME) as is_ours:
-        if not is_ours:
-            raise click.ClickException("The server of this data folder runs: jobmon server stop, then again.")
+    with locks.FileLock(folder / SERVER_LOCK_NAME) as lock:
+        if not lock.take():
+            raise click.ClickException("The server of this data folder is running. Stop it first: jobmon server stop")
         make_sure(what, is_sure=is_sure)
         return _upgraded(uri)
 

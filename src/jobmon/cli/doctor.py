@@ -1,4 +1,4 @@
-"""`jobmon doctor`: looks at everything a run needs; each line is fine, or says what to do."""
+"""`jobmon doctor`: check everything a run needs; each line is ok, or says what to fix."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import click
 
 from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.rendering import OUTPUT
+from jobmon.core.descriptors import is_terminal
+from jobmon.core.terminal import unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +40,7 @@ _IMPORT_WORKER: Final = "import sys; sys.path.append(sys.argv[1]); import jobmon
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, what was found, and what to do about it; nothing to do: it is fine."""
+    """What was checked, what was found, and what to do about it; no advice means that it is fine."""
 
     what: str
     found: str
@@ -46,7 +48,7 @@ class Finding:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing needs doing."""
+        """Whether nothing needs to be done."""
         return not self.advice
 
 
@@ -55,7 +57,7 @@ class Finding:
 def doctor(output: str) -> None:
     """Check settings, data folder, server, clusters, the start of workers, and clocks.
 
-    Exit code 1 if something needs doing.
+    Exit code 1 if something needs fixing.
     """
     from jobmon.cli import rendering
 
@@ -66,8 +68,10 @@ def doctor(output: str) -> None:
         )
     else:
         for one in findings:
-            mark = click.style("fine", fg="green") if one.is_fine else click.style("MEND", fg="red")
-            click.echo(f"{mark}  {one.what}: {one.found}", color=False if "NO_COLOR" in os.environ else None)
+            mark = click.style("ok ", fg="green") if one.is_fine else click.style("FIX", fg="red")
+            colour = is_terminal(sys.stdout) and "NO_COLOR" not in os.environ
+            click.echo(f"{mark}  ", file=unguarded(sys.stdout), nl=False, color=colour)
+            click.echo(f"{one.what}: {one.found}")
             if one.advice:
                 click.echo(f"      {one.advice}")
     if not all(one.is_fine for one in findings):
@@ -75,7 +79,7 @@ def doctor(output: str) -> None:
 
 
 def examined() -> Iterator[Finding]:
-    """Look at one thing after the other; what stands on something broken is left out."""
+    """Yield one finding after another; skip checks that depend on something broken."""
     from jobmon.core.configuration import JobmonConfig, data_directory
     from jobmon.core.exceptions import ConfigError
 
@@ -83,10 +87,11 @@ def examined() -> Iterator[Finding]:
         config = JobmonConfig()
         yield settings(config)
     except ConfigError as error:
-        yield Finding("settings", str(error), "Correct it; jobmon config show lists what there is.")
+        yield Finding("settings", str(error), "Correct it; jobmon config show lists all settings.")
         return
     yield shell(config)
     yield from data_folder(data_directory())
+    yield runtime_folder()
     yield worker()
     yield memory(config)
     yield logout()
@@ -97,7 +102,7 @@ def settings(config: JobmonConfig) -> Finding:
     """Read every setting once.
 
     Raises:
-        ConfigError: one cannot be read.
+        ConfigError: a setting cannot be read.
     """
     from jobmon.core.configuration import SETTINGS
 
@@ -114,33 +119,71 @@ def settings(config: JobmonConfig) -> Finding:
 
 
 def shell(config: JobmonConfig) -> Finding:
-    """Whether the shell that runs commands is there."""
-    path = str(config.get("worker_node", "shell"))
-    if os.access(path, os.X_OK):
-        return Finding("shell", path)
-    return Finding(
-        "shell", f"{path} cannot be run", "Set worker_node.shell: jobmon config set worker_node.shell /bin/sh"
-    )
+    """Check whether the shell of the settings can run commands."""
+    from jobmon.agent.shells import DEFAULT_SHELL, shell_problem
+
+    text = str(config.get("worker_node", "shell"))
+    if not (problem := shell_problem(text)):
+        return Finding("shell", text)
+    advice = f"Set worker_node.shell: jobmon config set worker_node.shell {DEFAULT_SHELL}"
+    return Finding("shell", f"{text} cannot run commands: {problem}", advice)
 
 
 def data_folder(folder: Path) -> Iterator[Finding]:
-    """Look at rights, file system and space of the data folder."""
+    """Check permissions, file system and space of the data folder."""
     from jobmon.core import places
     from jobmon.core.exceptions import ConfigError
 
     try:
         places.make_private(folder)
     except ConfigError as error:
-        yield Finding("data folder", str(error), "Give yourself the right to write there, or name another folder.")
+        yield Finding(
+            "data folder", str(error), "Make it writable for yourself, or set JOBMON_DATA_DIR to another folder."
+        )
         return
     mode = stat.S_IMODE(folder.stat().st_mode)
-    yield Finding("data folder", f"{folder}, rights {mode:o}")
+    yield Finding("data folder", f"{folder}, permissions {mode:o}")
     mounted = places.mounts()
     kind = places.file_system_type(folder, mounted) or "unknown"
     home = places.database_directory(folder, mounted)
-    where = "" if home == folder else f"; the database lies in {home}, since this is a network file system"
+    where = (
+        ""
+        if home == folder
+        else f"; the database is in {home}, because this is a network file system{_instead()}{_copy(folder)}"
+    )
     yield Finding("file system", f"{kind}{where}")
     yield _space(home if home.exists() else folder)
+
+
+def _instead() -> str:
+    from jobmon.core import places
+
+    taken = places.taken_local_folder()
+    return "" if taken is None else f" and {taken} belongs to another user"
+
+
+def _copy(folder: Path) -> str:
+    from jobmon.cli import rendering
+    from jobmon.core import access
+
+    copied_at = access.copied_at(folder)
+    return "" if copied_at is None else f"; it was last copied at {rendering.local_time(copied_at)}"
+
+
+def runtime_folder() -> Finding:
+    """Report where sockets and journals are, and why they are not in the usual folder."""
+    from jobmon.core import places
+    from jobmon.core.configuration import data_directory
+    from jobmon.core.exceptions import ConfigError
+
+    try:
+        folder, problems = places.chosen_runtime_directory()
+    except ConfigError as error:
+        return Finding("runtime folder", str(error), "Set XDG_RUNTIME_DIR to a private folder of yours.")
+    instead = f", because {'; '.join(problems)}" if problems else ""
+    if places.socket_path(data_directory(), "server") is None:
+        instead += "; its path is too long for sockets, so the server is reached at 127.0.0.1"
+    return Finding("runtime folder", f"{folder}{instead}")
 
 
 def _space(folder: Path) -> Finding:
@@ -149,12 +192,14 @@ def _space(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     found = f"{rendering.size(free)} free in {folder}"
     return Finding(
-        "space", found, "" if free >= FREE_BYTES_MIN else "Make room: the database and all output lie there."
+        "space",
+        found,
+        "" if free >= FREE_BYTES_MIN else "Free some space: the database and all output are stored there.",
     )
 
 
 def worker() -> Finding:
-    """Start what a cluster's workers start as."""
+    """Start a process the way a cluster's workers are started."""
     import jobmon.worker_node
 
     source = str(Path(jobmon.worker_node.__file__ or "").parents[2])
@@ -167,36 +212,36 @@ def worker() -> Finding:
             timeout=WORKER_TIMEOUT_SECONDS,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding("worker", f"does not start: {error}", f"Install Jobmon anew for {sys.executable}.")
+        return Finding("worker", f"does not start: {error}", f"Reinstall Jobmon for {sys.executable}.")
     seconds = time.monotonic() - began
     advice = "" if seconds <= WORKER_SECONDS_MAX else "Slow; install Python and Jobmon on a faster file system."
     return Finding("worker", f"starts in {seconds * 1000:.0f} ms", advice)
 
 
 def memory(config: JobmonConfig) -> Finding:
-    """How commands on this machine are held to the memory that they asked for: tried out as a run does."""
-    from jobmon.plugins.local import cgroups
+    """Report how the memory requests of local commands are enforced, by trying it the way a run does."""
+    from jobmon.agent import cgroups
 
     what = "memory of local commands"
     if not config.get_boolean("supervisor", "cgroups"):
-        return Finding(what, "watched; supervisor.cgroups is off")
+        return Finding(what, "enforced by measuring; supervisor.cgroups is off")
     groups = cgroups.found()
     if groups is None:
-        return Finding(what, "watched; no cgroup that limits memory can be made from here")
+        return Finding(what, "enforced by measuring; no cgroup that limits memory can be created from here")
     groups.close()
     return Finding(what, f"limited by cgroups below {groups.base}")
 
 
 def logout(file: Path = LOGIND_FILE) -> Finding:
-    """Whether logging out ends what one started."""
+    """Check whether a logout terminates the processes of the user."""
     try:
         lines = [line.strip().replace(" ", "").lower() for line in file.read_text(errors="replace").splitlines()]
     except OSError:
         lines = []
     if "killuserprocesses=yes" in lines:
-        advice = "Have runs survive it: loginctl enable-linger, and start them with systemd-run --user --scope."
-        return Finding("logout", "ends the processes of users here", advice)
-    return Finding("logout", "leaves running what you started")
+        advice = "To let runs survive it: loginctl enable-linger, and start them with systemd-run --user --scope."
+        return Finding("logout", "terminates the processes of users here", advice)
+    return Finding("logout", "leaves your processes running")
 
 
 def _server(config: JobmonConfig) -> Iterator[Finding]:
@@ -225,8 +270,10 @@ def _about_server(requester: Requester) -> Iterator[Finding]:
         health = requester.call("/health", {}, Health, "get")
         times.append(time.monotonic() - began)
     latency = statistics.median(times)
-    slow = "" if latency <= LATENCY_SECONDS_MAX else "Slow; is the network or the server under load?"
-    yield Finding("server", f"{requester.url}, {health.database}, answers in {latency * 1000:.1f} ms", slow)
+    slow = "" if latency <= LATENCY_SECONDS_MAX else "Slow; check the load of the network and the server."
+    socket = requester.target.socket
+    where = f"{requester.url} (through socket {socket})" if socket else requester.url
+    yield Finding("server", f"{where}, {health.database}, responds in {latency * 1000:.1f} ms", slow)
     yield _version(health.version, health.message_version == MESSAGE_VERSION)
     before = datetime.now(UTC)
     metrics = requester.call("/metrics", {}, Metrics, "get")
@@ -242,17 +289,19 @@ def _version(version: str, is_understood: bool) -> Finding:
 
     mine = metadata.version("jobmon")
     if version == mine:
-        return Finding("version", f"server and commands are {mine}")
-    found = f"the server is {version}, the commands are {mine}"
+        return Finding("version", f"server and command line are {mine}")
+    found = f"the server is {version}, the command line is {mine}"
     if is_understood:
-        return Finding("version", f"{found}; they understand each other")
-    return Finding("version", found, "Install the server's version here, or have the server upgraded.")
+        return Finding("version", f"{found}; they are compatible")
+    return Finding("version", found, "Install the server's version here, or ask for an upgrade of the server.")
 
 
 def clock(seconds: float) -> Finding:
-    """Judge by how much the server's clock is ahead of ours."""
+    """Return a finding about how far the server's clock is ahead of ours."""
     found = f"differs from the server's by {abs(seconds):.1f} s"
-    return Finding("clock", found, "" if abs(seconds) <= CLOCK_SECONDS_MAX else "Have it set by a time server (NTP).")
+    return Finding(
+        "clock", found, "" if abs(seconds) <= CLOCK_SECONDS_MAX else "Synchronize it with a time server (NTP)."
+    )
 
 
 def _clusters(requester: Requester) -> Iterator[Finding]:
@@ -275,4 +324,4 @@ def _clusters(requester: Requester) -> Iterator[Finding]:
             yield Finding(what, f"plug-in {cluster.plugin}, no queues", "Add it again with a queue: jobmon cluster add")
     if not found:
         names = ", ".join(plugins.plugin_names())
-        yield Finding("clusters", f"none is recorded yet; plug-ins found: {names}")
+        yield Finding("clusters", f"none recorded yet; installed plug-ins: {names}")

@@ -1,4 +1,4 @@
-"""`jobmon task explain`, `jobmon workflow explain` and `jobmon task dependencies`: why does it not run?"""
+"""`jobmon task explain`, `jobmon workflow explain` and `jobmon task dependencies`: why something does not run."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from jobmon.cli.rendering import OUTPUT, plain
-from jobmon.cli.steering import workflow_option
-from jobmon.cli.words import Id
+from jobmon.cli.references import TASK, WORKFLOW
+from jobmon.cli.rendering import OUTPUT
+from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import Neighbour, Reason
 
 NEIGHBOURS_DEFAULT: Final = 25
+NEIGHBOURS_MAX: Final = 10_000
 
 
 @click.command("explain", epilog="Example: jobmon task explain 17")
-@click.argument("task_id", type=Id())
+@TASK
 @OUTPUT
 def explain_task(task_id: int, output: str) -> None:
-    """Say why a task does not run, or what it is at."""
+    """Explain why a task does not run, or what it is doing."""
     from jobmon.cli import rendering
     from jobmon.core.constants import TaskStatus
+    from jobmon.core.fsm import CONCLUDED
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import TaskExplanation
 
@@ -33,50 +36,66 @@ def explain_task(task_id: int, output: str) -> None:
         rendering.show_json(found)
         return
     status = TaskStatus(found.status).name
-    click.echo(f"Task {task_id} {plain(found.name)} of workflow {found.workflow_id}: {status}")
+    click.echo(f"Task {task_id} {found.name} of workflow {found.workflow_id}: {status}")
     _show_reasons(found.reasons)
-    if found.status not in (TaskStatus.DONE, TaskStatus.ERROR_FATAL):
-        click.echo(f"  {found.num_attempts} of {found.max_attempts} attempts are used.")
+    if found.status not in CONCLUDED:
+        click.echo(f"  {found.num_attempts} of {number_of(found.max_attempts, 'attempt')} used.")
 
 
 @click.command("explain", epilog="Example: jobmon workflow explain 5")
-@click.argument("number", metavar="[ID]", type=Id(), required=False)
-@workflow_option(help="The workflow, if not said before.")
+@WORKFLOW
 @OUTPUT
-def explain_workflow(number: int | None, workflow_id: int | None, output: str) -> None:
-    """Say why a workflow does not go on, or what it is at."""
+def explain_workflow(workflow_id: int, output: str) -> None:
+    """Explain why a workflow is stuck, or what it is doing."""
     from jobmon.cli import rendering
     from jobmon.cli.words import count_text
     from jobmon.core.constants import TaskStatus, WorkflowStatus
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import WorkflowExplanation
 
-    if (number is None) == (workflow_id is None):
-        raise click.UsageError("Say which workflow: jobmon workflow explain 5.")
-    workflow_id = number if workflow_id is None else workflow_id
+    requester = Requester.from_defaults()
     route = f"/workflows/{workflow_id}/explanation"
-    found = Requester.from_defaults().call(route, {}, WorkflowExplanation, "get")
+    found = requester.call(route, {}, WorkflowExplanation, "get")
     if output == "json":
         rendering.show_json(found)
         return
     status = WorkflowStatus(found.status).name
-    click.echo(
-        f"Workflow {workflow_id} {plain(found.name)}: {status}; {count_text(found.counts, TaskStatus) or 'no tasks'}"
-    )
+    click.echo(f"Workflow {workflow_id} {found.name}: {status}; {count_text(found.counts, TaskStatus) or 'no tasks'}")
+    if gone := _dead_client(requester, workflow_id):
+        click.echo(f"  {gone}")
     _show_reasons(found.reasons)
+
+
+def _dead_client(requester: Requester, workflow_id: int) -> str:
+    """Return a note if the script of a run has exited on this machine, which the server notices only by its silence."""
+    from jobmon.client.workflow_run import WorkflowRunFactory
+    from jobmon.core.wire.run import ActiveRunsResponse
+
+    runs = requester.call(f"/workflows/{workflow_id}/active_runs", None, ActiveRunsResponse, "get").runs
+    if not runs or not WorkflowRunFactory(workflow_id, requester).are_active_runs_gone():
+        return ""
+    return f"Its script, which ran on this machine, has exited. To take over: jobmon workflow resume {workflow_id}"
 
 
 def _show_reasons(reasons: Sequence[Reason]) -> None:
     for reason in reasons:
-        click.echo(f"  {plain(reason.text)}")
+        click.echo(f"  {reason.text}")
 
 
-@click.command(epilog="Example: jobmon task dependencies -t 17")
-@click.option("-t", "--task-id", type=Id(), required=True, help="The task.")
-@click.option("-l", "--limit", type=click.IntRange(1, 10_000), default=NEIGHBOURS_DEFAULT, show_default=True)
+@click.command(epilog="Example: jobmon task dependencies 17")
+@TASK
+@click.option(
+    "-l",
+    "--limit",
+    type=click.IntRange(1, NEIGHBOURS_MAX),
+    default=NEIGHBOURS_DEFAULT,
+    show_default=True,
+    metavar="N",
+    help="Show at most N upstream and N downstream tasks.",
+)
 @OUTPUT
 def dependencies(task_id: int, limit: int, output: str) -> None:
-    """Show the tasks directly before and after a task."""
+    """Show the upstream and downstream tasks of a task."""
     from jobmon.cli import rendering
     from jobmon.core.constants import TaskStatus
     from jobmon.core.requester import Requester
@@ -88,21 +107,21 @@ def dependencies(task_id: int, limit: int, output: str) -> None:
         rendering.show_json(found)
         return
     status = TaskStatus(found.status).name
-    click.echo(f"Task {task_id} {plain(found.name)} of workflow {found.workflow_id}: {status}")
-    _show_side("before", found.upstream, found.upstream_counts)
-    _show_side("after", found.downstream, found.downstream_counts)
+    click.echo(f"Task {task_id} {found.name} of workflow {found.workflow_id}: {status}")
+    _show_side("upstream", found.upstream, found.upstream_counts)
+    _show_side("downstream", found.downstream, found.downstream_counts)
 
 
 def _show_side(side: str, neighbours: Sequence[Neighbour], counts: Mapping[str, int]) -> None:
     from jobmon.cli import rendering
-    from jobmon.cli.words import count_text, number_of
+    from jobmon.cli.words import count_text
     from jobmon.core.constants import TaskStatus
 
     total = sum(counts.values())
     if not total:
-        click.echo(f"\nNothing is {side} it.")
+        click.echo(f"\nNo {side} tasks.")
         return
-    more = f", {len(neighbours)} of them here" if total > len(neighbours) else ""
-    click.echo(f"\n{number_of(total, 'task')} {side} it ({count_text(dict(counts), TaskStatus)}){more}:")
+    more = f"; {len(neighbours)} shown, use -l {min(total, NEIGHBOURS_MAX)} for more" if total > len(neighbours) else ""
+    click.echo(f"\n{number_of(total, f'{side} task')} ({count_text(dict(counts), TaskStatus)}){more}:")
     rows = [(one.task_id, one.name, TaskStatus(one.status).name) for one in neighbours]
     rendering.show_table(("ID", "NAME", "STATUS"), rows, right=("ID",))

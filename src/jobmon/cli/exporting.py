@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from jobmon.cli.steering import WORKFLOW, workflow_summary
+from jobmon.cli.references import WORKFLOW, option
+from jobmon.cli.steering import workflow_summary
 from jobmon.cli.words import NotWritable
+from jobmon.core.terminal import DIRECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
 
 PAGE_TASKS: Final = 1_000
 FORMAT: Final = "jobmon-1"
+#: Control characters that JSON does not escape. Escaped, they cannot control a terminal and mean the same.
+_ESCAPED: Final = {code: f"\\u{code:04x}" for code in (127, *range(128, 160), *DIRECTIONS)}
 
 
-@click.command(epilog="Example: jobmon db export -w 5 -f five.jsonl")
+@click.command(epilog="Example: jobmon db export 5 --file five.jsonl")
 @WORKFLOW
 @click.option(
     "--format",
@@ -30,14 +34,20 @@ FORMAT: Final = "jobmon-1"
     type=click.Choice(["jsonl", "wfformat"]),
     default="jsonl",
     show_default=True,
-    help="A JSON object a line: the workflow, then sets of task ids and tasks; or a WfFormat 1.5 document.",
+    help="One JSON object per line (the workflow, sets of task IDs, tasks), or a WfFormat 1.5 document.",
 )
-@click.option("-f", "--file", "path", type=click.Path(path_type=Path, dir_okay=False), help="Write it here, not out.")
+@option(
+    "--file",
+    "path",
+    quiet=("-f",),
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to FILE instead of stdout.",
+)
 def export(workflow_id: int, kind: str, path: Path | None) -> None:
-    """Write all that is recorded of a workflow: definition, attempts, usage.
+    """Export everything recorded about a workflow: definition, attempts, usage.
 
-    In JSON lines a task waits for the tasks of its `upstream_sets`; each set stands on a line before it. A WfFormat
-    file can be run by `jobmon workflow run`, and read by other tools.
+    In JSON lines a task depends on the tasks of its `upstream_sets`; each set precedes it on a line of its own. A
+    WfFormat file can be replayed by `jobmon workflow run`, and read by other tools.
     """
     from jobmon.core.requester import Requester
 
@@ -57,12 +67,12 @@ def export(workflow_id: int, kind: str, path: Path | None) -> None:
         raise NotWritable(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
-    click.echo(f"Written: {path}", err=True)
+    click.echo(f"Wrote {path}", err=True)
 
 
 def _write(lines: Iterable[Any], file: TextIO) -> None:
     for line in lines:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        file.write(json.dumps(line, ensure_ascii=False).translate(_ESCAPED) + "\n")
 
 
 def _pages(requester: Requester, workflow_id: int) -> Iterator[ExportPage]:
@@ -79,7 +89,7 @@ def _pages(requester: Requester, workflow_id: int) -> Iterator[ExportPage]:
 
 
 def _lines(summary: WorkflowSummary, pages: Iterable[ExportPage]) -> Iterator[dict[str, Any]]:
-    """Yield the workflow, then each set before the first task that names it."""
+    """Yield the workflow, then each set before the first task that refers to it."""
     import msgspec
 
     yield {"kind": "workflow", "format": FORMAT, **msgspec.to_builtins(summary)}

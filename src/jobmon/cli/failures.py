@@ -1,4 +1,4 @@
-"""`jobmon workflow errors`: what went wrong, brought together by what failures have in common."""
+"""`jobmon workflow errors`: failures, grouped by what they have in common."""
 
 from __future__ import annotations
 
@@ -6,50 +6,58 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import WORKFLOW, workflow_summary
+from jobmon.cli.output import CSV, JSON, LIMIT, ROWS, TABLE, named, paged, rows_max, show_rows
+from jobmon.cli.references import WORKFLOW
+from jobmon.cli.steering import workflow_summary
+from jobmon.core.texts import number_of, shortened
 
 if TYPE_CHECKING:
     from jobmon.core.requester import Requester
     from jobmon.core.wire.failures import FailureConcentration, FailureGroup, FailuresResponse
 
-GROUPS_DEFAULT: Final = 25
+#: Maximum number of groups, or of attempts, in one response.
+GROUPS_MAX: Final = 1_000
+ERRORS_MAX: Final = 10_000
 EXAMPLE_CHARACTERS_MAX: Final = 2_000
 HOSTS_SHOWN_MAX: Final = 3
 VALUE_CHARACTERS_MAX: Final = 60
 
 
-@click.command(epilog="Example: jobmon workflow errors -w 5")
+@click.command(epilog="Example: jobmon workflow errors 5")
 @WORKFLOW
-@click.option("--list", "as_list", is_flag=True, help="One by one, newest first, instead of in groups.")
-@click.option("-l", "--limit", type=click.IntRange(1, 1_000), default=GROUPS_DEFAULT, show_default=True)
-@OUTPUT
-def errors(workflow_id: int, as_list: bool, limit: int, output: str) -> None:
-    """Show what went wrong: failures grouped by what they have in common, the largest group first.
+@click.option("--list", "as_list", is_flag=True, help="List failures one by one, newest first.")
+@LIMIT
+@ROWS
+def errors(workflow_id: int, as_list: bool, limit: int | None, output: str) -> None:
+    """Show failed attempts, grouped by what they have in common, the largest group first.
 
-    Numbers and paths in messages do not count. Says so if failures concentrate on a host or on a value of an argument
-    beyond chance.
+    Messages that differ only in numbers and paths are one group. If failures concentrate on a host, or on a value of
+    an argument, more than chance explains, this is pointed out. Attempts that were cancelled, stopped or lost are
+    counted separately. CSV has a row for each group, or with --list for each attempt.
     """
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
     from jobmon.core.wire.failures import FailuresResponse
 
     requester = Requester.from_defaults()
+    most = rows_max(limit, output)
     if as_list:
-        _show_list(requester, workflow_id, limit, output)
+        _show_list(requester, workflow_id, min(most or ERRORS_MAX, ERRORS_MAX), output)
         return
-    found = requester.call(f"/workflows/{workflow_id}/failures", {"limit": limit}, FailuresResponse, "get")
-    if output == "json":
+    query = {"limit": min(most or GROUPS_MAX, GROUPS_MAX)}
+    found = requester.call(f"/workflows/{workflow_id}/failures", query, FailuresResponse, "get")
+    if output == JSON:
         rendering.show_json(found)
+    elif output == CSV:
+        show_rows(named(found.groups, {}), output)
     elif not found.failures:
-        click.echo(f"Workflow {workflow_id} has no errors.")
+        click.echo(f"Workflow {workflow_id} has no errors.{_uncharged(found)}")
     else:
-        _show(found)
+        with paged():
+            _show(found)
 
 
 def _show(found: FailuresResponse) -> None:
-    from jobmon.cli.words import number_of
-
     cut = "the newest " if found.is_cut else ""
     count = number_of(found.failures, "failed attempt")
     click.echo(f"Workflow {found.workflow_id}: {cut}{count} in {number_of(found.group_count, 'group')}")
@@ -58,12 +66,23 @@ def _show(found: FailuresResponse) -> None:
     for number, group in enumerate(found.groups, 1):
         _show_group(number, group)
     if found.group_count > len(found.groups):
-        click.echo(f"\n{found.group_count - len(found.groups)} smaller groups are not shown (--limit).")
+        shown = f"{len(found.groups)} of {number_of(found.group_count, 'group')}"
+        click.echo(f"\n{shown} shown; use -l 0 for all.")
+    if found.uncharged:
+        click.echo(f"\n{_uncharged(found).strip()}")
+
+
+def _uncharged(found: FailuresResponse) -> str:
+    """Return a sentence about attempts that ended without counting as failures."""
+    if not found.uncharged:
+        return ""
+    parts = ", ".join(f"{count:,} {how}" for how, count in found.uncharged.items())
+    return f" {number_of(sum(found.uncharged.values()), 'attempt')} ended without counting as failures: {parts}."
 
 
 def concentration_text(found: FailureConcentration) -> str:
     """Return a concentration as a sentence: 31 of 33 failures on host n217, ..."""
-    value = found.value if len(found.value) <= VALUE_CHARACTERS_MAX else f"{found.value[: VALUE_CHARACTERS_MAX - 1]}…"
+    value = shortened(found.value, VALUE_CHARACTERS_MAX)
     where = f"on {value}" if found.what == "host" else f"with {found.what} = {value}"
     had, of = ("attempts ran there", "failures") if found.what == "host" else ("tasks have it", "failed tasks")
     return (
@@ -83,26 +102,29 @@ def _show_group(number: int, group: FailureGroup) -> None:
     if group.last_at != group.first_at:
         times += f" to {rendering.local_time(group.last_at)}"
     click.echo(f"\n{number}. {group.count} ({group.share:.0%})  {group.template}  {group.ending}{cause}{on}, {times}")
-    click.echo(f"   {rendering.plain(group.message) or 'no message'}")
-    example = rendering.plain(group.example.rstrip()[:EXAMPLE_CHARACTERS_MAX]).replace("\n", "\n     ")
-    name = rendering.plain(group.task_name)
-    click.echo(f"   such as task {group.task_id} {name}: jobmon task logs {group.task_id}")
-    if example and example != group.message:
-        click.echo(f"     {example}")
+    example = group.example.rstrip()[:EXAMPLE_CHARACTERS_MAX].replace("\n", "\n   ")
+    click.echo(f"   {example or group.message or 'no message'}")
+    name = shortened(group.task_name, VALUE_CHARACTERS_MAX)
+    click.echo(f"   Example: task {group.task_id} {name}; its output: jobmon task logs {group.task_id}")
 
 
 def _show_list(requester: Requester, workflow_id: int, limit: int, output: str) -> None:
     from jobmon.cli import rendering
+    from jobmon.core.constants import TaskInstanceStatus
     from jobmon.core.wire.swarm import ErrorsResponse
 
-    found = requester.call(f"/workflows/{workflow_id}/errors", {"limit": limit}, ErrorsResponse, "get").errors
+    query = {"limit": min(limit + 1, ERRORS_MAX)}
+    every = requester.call(f"/workflows/{workflow_id}/errors", query, ErrorsResponse, "get").errors
+    found = every[:limit]
     if not found:
-        workflow_summary(requester, workflow_id)  # perhaps there is no such workflow
-    if output == "json":
-        rendering.show_json(found)
+        workflow_summary(requester, workflow_id)  # raises an error if there is no such workflow
+    if len(every) > limit or len(found) == ERRORS_MAX:
+        click.echo(f"The newest {len(found):,} are shown; use -l 0 for up to {ERRORS_MAX:,}.", err=True)
+    if output != TABLE:
+        show_rows(named(found, {"status": TaskInstanceStatus}), output)
         return
     for error in found:
-        click.echo(f"{rendering.local_time(error.time)}  task {error.task_id}  {rendering.plain(error.task_name)}")
-        click.echo("  " + rendering.plain(error.error.rstrip()).replace("\n", "\n  "))
+        click.echo(f"{rendering.local_time(error.time)}  task {error.task_id}  {error.task_name}")
+        click.echo("  " + error.error.rstrip().replace("\n", "\n  "))
     if not found:
         click.echo(f"Workflow {workflow_id} has no errors.")

@@ -1,46 +1,79 @@
-"""`jobmon workflow status` and `jobmon workflow tasks`: how workflows and their tasks stand, and how they go on."""
+"""`jobmon workflow status` and `jobmon workflow tasks`: lists of workflows and of their tasks."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import WORKFLOW, workflow_option
-from jobmon.cli.words import TASK_GROUPS, TaskStates, group_of
+from jobmon.cli.output import (
+    LIMIT,
+    ROWS,
+    TABLE,
+    argument_columns,
+    named,
+    note_limit,
+    paged,
+    rows_max,
+    show_rows,
+)
+from jobmon.cli.references import WORKFLOW, WORKFLOWS
+from jobmon.cli.words import TASK_GROUPS, TaskStates, WorkflowStates, group_of
+from jobmon.core.descriptors import is_terminal
+from jobmon.core.terminal import unguarded
+from jobmon.core.texts import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from rich.console import RenderableType
 
     from jobmon.client.progress import Outlook, Snapshot
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import WorkflowSummary
+    from jobmon.core.wire.monitoring import TaskSummary, WorkflowSummary
 
-LIMIT_DEFAULT: Final = 25
 WATCH_SECONDS: Final = 1.0
-#: A server is not asked for more than this share of the time.
+#: Maximum share of the time that requests to the server may take.
 WATCH_SHARE_MAX: Final = 0.2
 WATCHED_MAX: Final = 5
+#: Rows per request.
+PAGE_ROWS: Final = 1_000
+NAME_CHARACTERS_MAX: Final = 32
+ARGUMENT_COLUMNS_MAX: Final = 4
 
 
-@click.command(epilog="Example: jobmon workflow status -w 5 --watch")
-@workflow_option("workflow_ids", multiple=True, help="Repeatable; your newest if not given.")
-@click.option("-u", "--user", "users", multiple=True, help="Those of this user. Repeatable.")
-@click.option("--all-users", is_flag=True, help="Those of everybody.")
-@click.option("-l", "--limit", type=click.IntRange(1, 10_000), default=LIMIT_DEFAULT, show_default=True)
-@click.option("--watch", is_flag=True, help="Show how they go on, until they end or you press Ctrl-C.")
-@OUTPUT
+@click.command(epilog="Example: jobmon workflow status 5 --watch")
+@WORKFLOWS
+@click.option("-u", "--user", "users", multiple=True, help="Only workflows of this user. Repeatable.")
+@click.option("--all-users", is_flag=True, help="Workflows of all users.")
+@click.option("--name", default="", help="Only workflows of this name; * stands for anything.")
+@click.option("--args", "workflow_args", default="", help="Only with these workflow_args; * stands for anything.")
+@click.option(
+    "-s", "--status", "statuses", type=WorkflowStates(), multiple=True, help="Only with this status. Repeatable."
+)
+@LIMIT
+@click.option("--watch", is_flag=True, help="Show progress until they finish, or until you press Ctrl-C.")
+@ROWS
 def status(
-    *, workflow_ids: tuple[int, ...], users: tuple[str, ...], all_users: bool, limit: int, watch: bool, output: str
+    *,
+    workflow_ids: tuple[int, ...],
+    users: tuple[str, ...],
+    all_users: bool,
+    name: str,
+    workflow_args: str,
+    statuses: tuple[str, ...],
+    limit: int | None,
+    watch: bool,
+    output: str,
 ) -> None:
-    """Show workflows and how many of their tasks stand where, newest first."""
-    from jobmon.cli import rendering
+    """List workflows and how many of their tasks have which status, newest first.
+
+    Shows your own workflows, unless you name some or choose other users. A workflow that was stopped, timed out, or
+    whose script died is shown as STOPPED, TIMED OUT or INTERRUPTED; JSON also has the stored status, F.
+    """
     from jobmon.core.requester import Requester
 
     if not (workflow_ids or users or all_users):
@@ -48,50 +81,91 @@ def status(
 
         users = (user_name(),)
     requester = Requester.from_defaults()
-    found = summaries(requester, workflow_ids, users, limit)
+    query = {"user": list(users), "status": list(statuses), "name": name, "args": workflow_args}
+    most = rows_max(limit, output)
+    if output != TABLE:
+        if watch:
+            raise click.UsageError("--watch draws on the terminal; call the command repeatedly for JSON or CSV.")
+        show_rows(_workflow_rows(_all_summaries(requester, workflow_ids, query, most)), output)
+        return
+    found, total = summaries(requester, workflow_ids, query, most)
     if watch:
-        if output == "json":
-            raise click.UsageError("--watch draws; ask again and again for JSON instead.")
         _watch(requester, [summary.workflow_id for summary in found if _is_active(summary)][:WATCHED_MAX], found)
-    elif output == "json":
-        rendering.show_json(found)
     elif not found:
-        click.echo("No workflows." if all_users else f"No workflows of {', '.join(users)} (--all-users shows all).")
+        is_filtered = bool(name or workflow_args or statuses)
+        which = " that match" if is_filtered else ""
+        click.echo(f"No workflows{which}." if all_users else _nothing_of(users, which))
     else:
-        _show(found)
+        with paged():
+            _show(found)
+        note_limit(len(found), total, "workflow")
+
+
+def _nothing_of(users: Sequence[str], which: str) -> str:
+    return f"No workflows of {', '.join(users)}{which} (--all-users shows all)."
 
 
 def _show(found: Sequence[WorkflowSummary]) -> None:
     from jobmon.cli import rendering
 
-    columns = ("ID", "NAME", "STATUS", "TASKS", *TASK_GROUPS, "SINCE")
+    columns = ("ID", "NAME", "ARGS", "STATUS", "TASKS", *TASK_GROUPS, "SINCE")
     rendering.show_table(columns, [_row(summary) for summary in found], right=("ID", "TASKS", *TASK_GROUPS))
 
 
 def _row(summary: WorkflowSummary) -> tuple[object, ...]:
-    from jobmon.core.constants import WorkflowStatus
-
     counts = dict.fromkeys(TASK_GROUPS, 0)
     for letter, count in summary.counts.items():
         counts[group_of(letter)] += count
-    state = WorkflowStatus(summary.status).name
-    name = summary.name or "-"
-    return (summary.workflow_id, name, state, summary.task_count, *counts.values(), summary.status_at)
+    name = shortened(summary.name or "-", NAME_CHARACTERS_MAX)
+    args = shortened(summary.workflow_args, NAME_CHARACTERS_MAX)
+    return (summary.workflow_id, name, args, name_of(summary), summary.task_count, *counts.values(), summary.status_at)
+
+
+def name_of(summary: WorkflowSummary) -> str:
+    """Return the displayed name of a workflow's status."""
+    from jobmon.core.constants import WorkflowStatus
+
+    return summary.status_name or WorkflowStatus(summary.status).name
+
+
+def _workflow_rows(found: Iterable[WorkflowSummary]) -> Iterator[dict[str, Any]]:
+    import msgspec
+
+    for summary in found:
+        yield {**msgspec.to_builtins(summary), "status_name": name_of(summary)}
 
 
 def summaries(
-    requester: Requester, workflow_ids: Sequence[int], users: Sequence[str] = (), limit: int = LIMIT_DEFAULT
-) -> list[WorkflowSummary]:
-    """Ask for workflows; one that was named and is not there is wrong use."""
+    requester: Requester, workflow_ids: Sequence[int], query: Mapping[str, Any], most: int | None
+) -> tuple[list[WorkflowSummary], int | None]:
+    """Return workflows, newest first, and the total number of matches.
+
+    Raises:
+        InvalidRequest: there is no workflow with one of the given IDs.
+    """
     from jobmon.core.exceptions import InvalidRequest
     from jobmon.core.wire.monitoring import WorkflowsResponse
 
-    query = {"workflow_id": list(workflow_ids), "user": list(users), "limit": max(limit, len(workflow_ids))}
-    found = requester.call("/workflows", query, WorkflowsResponse, "get").workflows
-    unknown = sorted(set(workflow_ids) - {summary.workflow_id for summary in found})
-    if unknown and not users:
+    limit = min(max(most or PAGE_ROWS, len(workflow_ids)), PAGE_ROWS)
+    asked = {**query, "workflow_id": list(workflow_ids), "limit": limit, "total": "true"}
+    answer = requester.call("/workflows", asked, WorkflowsResponse, "get")
+    unknown = sorted(set(workflow_ids) - {summary.workflow_id for summary in answer.workflows})
+    if unknown and not any(query.values()):
         raise InvalidRequest(f"There is no workflow {', '.join(map(str, unknown))}.")
-    return found
+    found = list(answer.workflows)
+    while len(answer.workflows) == limit and (most is None or len(found) < most):
+        answer_after = {**asked, "before": found[-1].workflow_id, "limit": min(PAGE_ROWS, (most or 2**31) - len(found))}
+        page = requester.call("/workflows", answer_after, WorkflowsResponse, "get").workflows
+        if not page:
+            break
+        found += page
+    return found, answer.total
+
+
+def _all_summaries(
+    requester: Requester, workflow_ids: Sequence[int], query: Mapping[str, Any], most: int | None
+) -> list[WorkflowSummary]:
+    return summaries(requester, workflow_ids, query, most)[0]
 
 
 def _is_active(summary: WorkflowSummary) -> bool:
@@ -101,28 +175,28 @@ def _is_active(summary: WorkflowSummary) -> bool:
 
 
 def _watch(requester: Requester, workflow_ids: list[int], found: Sequence[WorkflowSummary]) -> None:
-    """Show workflows until none is under way; on a terminal in place, elsewhere a line for each change."""
+    """Show workflows until none is active: in place on a terminal, otherwise one line for each change."""
     if not workflow_ids:
         _show(found)
         return
     view = _View(requester)
-    display = _Live() if sys.stdout.isatty() else _Lines()
+    display = _Live() if is_terminal(sys.stdout) else _Lines()
     try:
         while True:
             began = time.monotonic()
-            now = summaries(requester, workflow_ids, limit=WATCHED_MAX)
+            now, _ = summaries(requester, workflow_ids, {}, WATCHED_MAX)
             display.show([view.snapshot(summary) for summary in now])
             if not any(_is_active(summary) for summary in now):
                 break
             time.sleep(max(WATCH_SECONDS, (time.monotonic() - began) / WATCH_SHARE_MAX))
     except KeyboardInterrupt:
-        click.echo("No longer watched; the workflows go on.", err=True)
+        click.echo("Stopped watching; the workflows continue.", err=True)
     finally:
         display.end()
 
 
 class _View:
-    """Turns summaries into snapshots: remembers how it stood when the watch began."""
+    """Turns summaries into snapshots; remembers the counts of the first one."""
 
     def __init__(self, requester: Requester) -> None:
         self._requester = requester
@@ -134,20 +208,19 @@ class _View:
         self._began: dict[int, datetime] = {}
 
     def snapshot(self, summary: WorkflowSummary) -> Snapshot:
-        """Return how a workflow stands."""
+        """Return the snapshot of a workflow."""
         from datetime import UTC, datetime
 
-        from jobmon.client.progress import Snapshot, grouped
-        from jobmon.core.constants import TaskStatus, WorkflowStatus
+        from jobmon.client.progress import Snapshot, grouped, summed
+        from jobmon.core.constants import TaskStatus
 
         counts = grouped({TaskStatus(letter): count for letter, count in summary.counts.items()})
         number = summary.workflow_id
         outlook = self._outlook_of(number)
         began = self._began.setdefault(number, summary.status_at)
-        state = WorkflowStatus(summary.status).name
         return Snapshot(
-            title=f"{number} {summary.name or summary.tool_name} {state}",
-            counts=counts,
+            title=f"{number} {summary.name or summary.tool_name} {name_of(summary)}",
+            counts=counts if len(outlook.templates) <= 1 else summed(outlook.templates),
             total=summary.task_count,
             done_before=self._done_before.setdefault(number, counts["done"]),
             elapsed_seconds=max(0.0, (datetime.now(UTC) - began).total_seconds()),
@@ -171,29 +244,28 @@ class _View:
         return outlook
 
     def _errors_of(self, number: int, failed: int) -> tuple[str, ...]:
-        from jobmon.client.progress import ERRORS_SHOWN_MAX, first_line
-        from jobmon.core.wire.swarm import ErrorsResponse
+        from jobmon.client.progress import ERRORS_SHOWN_MAX, error_line
+        from jobmon.client.records import permanent_failures
 
         if failed != self._failed.get(number, 0):
-            query = {"limit": ERRORS_SHOWN_MAX}
-            errors = self._requester.call(f"/workflows/{number}/errors", query, ErrorsResponse, "get").errors
+            errors = permanent_failures(self._requester, number, ERRORS_SHOWN_MAX)
             self._failed[number] = failed
-            self._errors[number] = tuple(f"{error.task_name}: {first_line(error.error)}" for error in errors)
+            self._errors[number] = tuple(map(error_line, errors))
         return self._errors.get(number, ())
 
 
 class _Live:
-    """Drawn in place."""
+    """Draws in place on a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(console=Console(), auto_refresh=False)
+        self._live = Live(console=Console(file=unguarded(sys.stdout)), auto_refresh=False)
         self._live.start()
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
-        """Draw."""
+        """Draw the snapshots."""
         from rich.console import Group
 
         from jobmon.client.progress import drawn
@@ -202,18 +274,18 @@ class _Live:
         self._live.update(Group(*parts), refresh=True)
 
     def end(self) -> None:
-        """Leave the last picture."""
+        """Stop, and keep the last picture on the terminal."""
         self._live.stop()
 
 
 class _Lines:
-    """A line for each workflow whose counts changed."""
+    """Prints a line for each workflow whose counts changed."""
 
     def __init__(self) -> None:
         self._shown: dict[str, object] = {}
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
-        """Print what is new."""
+        """Print the snapshots that changed."""
         from jobmon.client.progress import line_of
 
         for snapshot in snapshots:
@@ -223,10 +295,10 @@ class _Lines:
         sys.stdout.flush()
 
     def end(self) -> None:
-        """Nothing to leave."""
+        """Do nothing: all lines are printed already."""
 
 
-@click.command(epilog="Example: jobmon workflow tasks -w 5 -s FATAL")
+@click.command(epilog="Example: jobmon workflow tasks 5 -s FATAL")
 @WORKFLOW
 @click.option(
     "-s",
@@ -234,25 +306,67 @@ class _Lines:
     "groups",
     type=TaskStates(),
     multiple=True,
-    help=f"{', '.join(TASK_GROUPS)}, or a status by name or letter. Repeatable.",
+    help=f"Only tasks with this status: {', '.join(TASK_GROUPS)}, or a name or letter. Repeatable.",
 )
-@click.option("-l", "--limit", type=click.IntRange(1, 10_000), default=LIMIT_DEFAULT, show_default=True)
-@OUTPUT
-def tasks(workflow_id: int, groups: tuple[list[str], ...], limit: int, output: str) -> None:
-    """Show the tasks of a workflow."""
-    from jobmon.cli import rendering
+@click.option("--template", default="", help="Only tasks of this template; * stands for anything.")
+@click.option("--name", default="", help="Only tasks of this name; * stands for anything.")
+@LIMIT
+@ROWS
+def tasks(
+    *, workflow_id: int, groups: tuple[list[str], ...], template: str, name: str, limit: int | None, output: str
+) -> None:
+    """List the tasks of a workflow, with their arguments."""
+    from jobmon.core.constants import TaskStatus
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import TaskSummariesResponse
 
     wanted = sorted({letter for letters in groups for letter in letters})
-    route = f"/workflows/{workflow_id}/task_summaries"
-    query = {"status": wanted or None, "limit": limit}
-    found = Requester.from_defaults().call(route, query, TaskSummariesResponse, "get").tasks
-    if output == "json":
-        rendering.show_json(found)
+    query = {"status": wanted or None, "array": template, "name": name}
+    most = rows_max(limit, output)
+    pages = _task_pages(Requester.from_defaults(), workflow_id, query, most)
+    if output != TABLE:
+        show_rows(named((task for page, _ in pages for task in page), {"status": TaskStatus}), output)
         return
-    rows = [
-        (task.task_id, task.name, group_of(task.status), f"{task.num_attempts}/{task.max_attempts}", task.status_at)
-        for task in found
-    ]
-    rendering.show_table(("ID", "NAME", "STATUS", "ATTEMPTS", "SINCE"), rows, right=("ID",))
+    found, total = [], None
+    for page, counted in pages:
+        found += page
+        total = total if counted is None else counted
+    with paged():
+        _show_tasks(found)
+    note_limit(len(found), total, "task")
+
+
+def _task_pages(
+    requester: Requester, workflow_id: int, query: Mapping[str, Any], most: int | None
+) -> Iterator[tuple[list[TaskSummary], int | None]]:
+    """Yield pages of tasks. With a limit, the first page has the total number of matches; the others have None."""
+    from jobmon.core.wire.monitoring import TaskSummariesResponse
+
+    route, after, shown = f"/workflows/{workflow_id}/task_summaries", 0, 0
+    while True:
+        limit = PAGE_ROWS if most is None else min(PAGE_ROWS, most - shown)
+        is_first = {"total": "true"} if after == 0 and most is not None else {}
+        asked = {**query, **is_first, "after": after, "limit": limit, "args": "true"}
+        answer = requester.call(route, asked, TaskSummariesResponse, "get")
+        yield answer.tasks, answer.total
+        shown += len(answer.tasks)
+        if len(answer.tasks) < limit or (most is not None and shown >= most):
+            return
+        after = answer.tasks[-1].task_id
+
+
+def _show_tasks(found: Sequence[TaskSummary]) -> None:
+    """Show a column for each argument; omit names that only repeat the template and the arguments."""
+    from jobmon.cli import rendering
+    from jobmon.core.constants import TaskStatus
+
+    arguments = argument_columns([task.node_args for task in found], ARGUMENT_COLUMNS_MAX)
+    has_names = arguments is None or any(not task.name.startswith(task.array_name) for task in found)
+    columns = ["ID", *(["NAME"] if has_names else []), "TEMPLATE", *(arguments or ()), "STATUS", "ATTEMPTS", "SINCE"]
+    rows = []
+    for task in found:
+        name = [shortened(task.name, NAME_CHARACTERS_MAX)] if has_names else []
+        values = [shortened(task.node_args.get(each, "-"), NAME_CHARACTERS_MAX) for each in arguments or ()]
+        attempts = f"{task.num_attempts}/{task.max_attempts}"
+        row = [task.task_id, *name, task.array_name, *values, TaskStatus(task.status).name, attempts, task.status_at]
+        rows.append(row)
+    rendering.show_table(columns, rows, right=("ID",))

@@ -1,4 +1,4 @@
-"""`jobmon login`: use the server of an institute instead of one's own."""
+"""`jobmon login`: use a shared server instead of your local one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+
+from jobmon.core.descriptors import is_terminal
 
 if TYPE_CHECKING:
     from jobmon.core.configuration import JobmonConfig
@@ -18,35 +20,40 @@ _LOCAL: Final = ("127.0.0.1", "localhost", "::1")
 
 @click.command(epilog="Example: jobmon login https://jobmon.example.org")
 @click.argument("address", required=False)
-@click.option("--forget", is_flag=True, help="Use a server of your own again.")
-@click.option("--config-file", type=click.Path(path_type=Path, dir_okay=False), help="This file, not ~/.jobmon.yaml.")
+@click.option("--forget", is_flag=True, help="Use your local server again.")
+@click.option(
+    "--config-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file. Default: ~/.jobmon.yaml.",
+)
 def login(address: str | None, forget: bool, config_file: Path | None) -> None:
-    """Try address and token of a server, and keep them in ~/.jobmon.yaml (only you can read it then).
+    """Test address and token of a shared server, and save them in ~/.jobmon.yaml, readable only by you.
 
-    The token is asked for; without a terminal it is the first line of standard input. Empty: the server wants none.
+    The token is prompted for; without a terminal, it is read from the first line of standard input. Leave it empty if
+    the server needs none.
     """
     if forget == bool(address):
         raise click.UsageError("Give either the ADDRESS of a server, such as https://jobmon.example.org, or --forget.")
     path = config_file or Path.home() / ".jobmon.yaml"
     if forget:
         _keep(path, "", "")
-        click.echo(f"Written: {path}. From here on a server of your own is used.")
+        click.echo(f"Wrote {path}. Your local server is used from now on.")
         return
     address = (address or "").rstrip("/")
-    health = _health(address)
+    _require_server(address)
     token = _token()
-    _try(address, token)
+    health = _let_in(address, token)
     _keep(path, address, token)
-    click.echo(f"{address} (version {health.version}, {health.database}) is used from here on. Written: {path}")
+    click.echo(f"{address} (version {health.version}, {health.database}) is used from now on. Wrote {path}")
     _warn(address, path)
 
 
-def _health(address: str) -> Health:
-    """Ask whether a server is there with which we can speak.
+def _require_server(address: str) -> None:
+    """Check that there is a server with which this version can communicate.
 
     Raises:
-        ConfigError: this is no address.
-        ServerUnavailable: nobody answers there, or not as a Jobmon server would.
+        ConfigError: the address is invalid.
+        ServerUnavailable: nothing responds there, or not the way a Jobmon server would.
     """
     from jobmon.core.constants import MESSAGE_VERSION
     from jobmon.core.exceptions import InvalidResponse, ServerUnavailable
@@ -57,35 +64,35 @@ def _health(address: str) -> Health:
     try:
         health = requester.call("/health", None, Health, "get", tenacious=False)
     except InvalidResponse as error:
-        raise ServerUnavailable(f"What answers at {address} is no Jobmon server: {error}") from error
+        raise ServerUnavailable(f"The program at {address} is not a Jobmon server: {error}") from error
     finally:
         requester.close()
     if health.message_version != MESSAGE_VERSION:
         raise ServerUnavailable(
-            f"The server at {address} is of version {health.version}, which this Jobmon cannot speak with. Install that"
-            " version here, or have the server upgraded."
+            f"The server at {address} uses message version {health.message_version}, this Jobmon uses"
+            f" {MESSAGE_VERSION}. Install the server's version of Jobmon here, or ask for an upgrade of the server."
         )
-    return health
 
 
 def _token() -> str:
-    if sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         return str(click.prompt("Token", hide_input=True, default="", show_default=False)).strip()
-    return sys.stdin.readline().strip()
+    return "" if sys.stdin is None else sys.stdin.readline().strip()
 
 
-def _try(address: str, token: str) -> None:
-    """Ask something for which the token is needed.
+def _let_in(address: str, token: str) -> Health:
+    """Send a request that requires the token; return which server responded.
 
     Raises:
-        InvalidRequest: the server does not take it.
+        InvalidRequest: the server does not accept it.
     """
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.server import ServerTime
+    from jobmon.core.wire.server import Health, ServerTime
 
     requester = Requester(address, request_timeout=ANSWER_SECONDS_MAX, token=token)
     try:
         requester.call("/time", None, ServerTime, "get", tenacious=False)
+        return requester.call("/health", None, Health, "get", tenacious=False)
     finally:
         requester.close()
 
@@ -103,19 +110,22 @@ def _keep(path: Path, address: str, token: str) -> None:
 
 
 def _warn(address: str, path: Path) -> None:
-    """Say what keeps this from having effect, or the token from being secret."""
+    """Warn about settings that override the saved ones, and about an unencrypted connection."""
     import os
-    from urllib.parse import urlsplit
 
+    from jobmon.agent import addresses
     from jobmon.core.configuration import config_file, environment_variable
 
     for key in ("service_url", "token"):
         variable = environment_variable("http", key)
         if variable in os.environ:
-            click.echo(f"It has no effect now: {variable} in the environment is stronger.", err=True)
+            click.echo(f"It has no effect now: {variable} in the environment takes precedence.", err=True)
     in_force = config_file()
     if in_force is not None and in_force.resolve() != path.resolve():
-        click.echo(f"It has no effect here: {in_force} is in force instead.", err=True)
-    parts = urlsplit(address)
-    if parts.scheme == "http" and parts.hostname not in _LOCAL:
-        click.echo("The token goes over the network as it is: ask for an https:// address.", err=True)
+        click.echo(f"It has no effect here: {in_force} takes precedence.", err=True)
+    parts = addresses.parse(address)
+    if not parts.is_secure and parts.host not in _LOCAL:
+        click.echo(
+            "The connection is not encrypted: everything except the token can be read on the network. Use https.",
+            err=True,
+        )

@@ -1,60 +1,75 @@
-"""`jobmon task logs` and `jobmon workflow logs`: what commands wrote, while they run too."""
+"""`jobmon task logs` and `jobmon workflow logs`: the output of commands, also while they are running."""
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, TextIO
 
 import click
 
-from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import WORKFLOW
-from jobmon.cli.words import Id, number_of
+from jobmon.cli.output import LIMIT, ROWS, TABLE, named, paged, rows_max, show_rows
+from jobmon.cli.references import TASK, WORKFLOW, option
+from jobmon.core.descriptors import is_terminal
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.terminal import unguarded
+from jobmon.core.texts import number_of, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import Attempt, TaskDetail
+    from jobmon.core.wire.monitoring import Attempt, TaskDetail, TaskOutput
 
 LOOK_SECONDS: Final = 0.2
 ASK_SECONDS: Final = 1.0
 CHUNK_BYTES: Final = 64 * 1024
-LIMIT_DEFAULT: Final = 25
+#: Maximum number of outputs in one response.
+OUTPUTS_MAX: Final = 10_000
 
 
 @click.command("logs", epilog="Example: jobmon task logs 17 --follow")
-@click.argument("task_id", type=Id())
-@click.option("-f", "--follow", is_flag=True, help="Go on while the attempt runs; waits for one that has not begun.")
-@click.option(
-    "--stderr", "wants_stderr", is_flag=True, help="What it wrote to standard error, where that has its own file."
+@TASK
+@click.option("-f", "--follow", is_flag=True, help="Keep printing while the attempt runs; wait for it to start.")
+@click.option("--stderr", "wants_stderr", is_flag=True, help="Print standard error, if it has its own file.")
+@option(
+    "--attempt",
+    quiet=("-n",),
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of the attempt. Default: the newest.",
 )
-@click.option("-n", "--attempt", type=click.IntRange(min=1), help="Which attempt; the newest if not given.")
-@click.option("--all", "wants_all", is_flag=True, help="All of the file; else its last 10 KiB.")
-def task_logs(task_id: int, follow: bool, wants_stderr: bool, attempt: int | None, wants_all: bool) -> None:
-    """Print a task's output: of its file if that can be read here, else the end of it that was kept."""
+@click.option("--all", "wants_all", is_flag=True, help="Print the whole file. Default: its last 10 KiB.")
+@click.option("--raw", is_flag=True, help="Print control characters as they are, also on a terminal.")
+def task_logs(
+    *, task_id: int, follow: bool, wants_stderr: bool, attempt: int | None, wants_all: bool, raw: bool
+) -> None:
+    """Print the output of a task: from its file if it can be read here, otherwise the end that the server recorded.
+
+    On a terminal, control characters are shown as symbols, so that the output cannot control the terminal.
+    """
     from jobmon.core.requester import Requester
 
     requester = Requester.from_defaults()
     chosen = _attempt(requester, task_id, attempt, wait=follow)
     path = chosen.stderr if wants_stderr else chosen.stdout
+    out = unguarded(sys.stdout) if raw or not is_terminal(sys.stdout) else sys.stdout
     file = _opened(path)
     if file is None:
-        _print_tail(requester, chosen, path)
+        _print_tail(requester, chosen, path, out)
         return
     with file:
         _note(file, str(path), wants_all=wants_all)
-        _copy(file)
+        _copy(file, out)
         while follow and not _is_ended(requester, chosen):
-            _copy_for(file, ASK_SECONDS)
+            _copy_for(file, out, ASK_SECONDS)
         if follow:
-            _copy(file)
+            _copy(file, out)
 
 
 def _attempt(requester: Requester, task_id: int, number: int | None, *, wait: bool) -> Attempt:
-    """Return an attempt; with `wait`, one that has begun."""
+    """Return an attempt; with `wait`, wait until it has started."""
     while True:
         attempts = _detail(requester, task_id).attempts
         chosen = next((one for one in reversed(attempts) if number in (None, one.number)), None)
@@ -62,9 +77,9 @@ def _attempt(requester: Requester, task_id: int, number: int | None, *, wait: bo
             return chosen
         if not wait:
             if not attempts:
-                raise click.ClickException(f"Task {task_id} has no attempt yet. Why: jobmon task explain {task_id}")
+                raise click.ClickException(f"Task {task_id} has no attempt yet. See why: jobmon task explain {task_id}")
             made = number_of(len(attempts), "attempt")
-            raise InvalidRequest(f"Task {task_id} has no attempt {number}: {made} so far.")
+            raise InvalidRequest(f"Task {task_id} has no attempt {number}; it has {made} so far.")
         time.sleep(ASK_SECONDS)
 
 
@@ -75,53 +90,57 @@ def _detail(requester: Requester, task_id: int) -> TaskDetail:
 
 
 def _opened(path: str | None) -> IO[bytes] | None:
+    """Open a file; None: it cannot be read here, or is not a regular file (opening a pipe could block)."""
     try:
-        return Path(path).open("rb") if path else None
+        return Path(path).open("rb") if path and Path(path).is_file() else None
     except OSError:
         return None
 
 
-def _print_tail(requester: Requester, attempt: Attempt, path: str | None) -> None:
+def _print_tail(requester: Requester, attempt: Attempt, path: str | None, out: TextIO) -> None:
     from jobmon.cli.main import EXIT_FAILED
     from jobmon.core.wire.monitoring import LogTail
 
     tail = requester.call(f"/task_instances/{attempt.task_instance_id}/log_tail", {}, LogTail, "get")
-    where = f"{path} cannot be read here; this" if path else "No file is known; this"
+    where = f"{path} cannot be read here" if path else "The attempt has no output file"
     if tail.text:
-        click.echo(f"{where} is the end of its output that was kept.", err=True)
-        click.echo(tail.text, nl=not tail.text.endswith("\n"))
+        click.echo(f"{where}; the server kept the end of the output:", err=True)
+        click.echo(tail.text, out, nl=not tail.text.endswith("\n"))
         return
-    click.echo(f"{where.removesuffix('; this')}, and nothing of its output was kept.", err=True)
+    click.echo(f"{where}, and the server kept none of the output.", err=True)
     if attempt.error:
         click.echo(attempt.error, err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _note(file: IO[bytes], path: str, *, wants_all: bool) -> None:
-    """Say on standard error which file this is; go to where to begin."""
+    """Print on standard error which file this is, and seek to the start of the output to show."""
     from jobmon.cli import rendering
     from jobmon.core.constants import LOG_TAIL_BYTES_MAX
 
     size = file.seek(0, 2)
     start = 0 if wants_all else max(0, size - LOG_TAIL_BYTES_MAX)
     file.seek(start)
-    what = f"The end of {path} ({rendering.size(size)}; --all prints all of it)" if start else f"All of it: {path}"
-    click.echo(what, err=True)
+    if not size:
+        click.echo(f"(no output in {path})", err=True)
+        return
+    part = "; --all prints all of it" if start else ""
+    click.echo(f"{'End of ' if start else ''}{path} ({rendering.size(size)}{part}):", err=True)
 
 
-def _copy(file: IO[bytes]) -> int:
-    """Print what is there now; return how many bytes that was."""
+def _copy(file: IO[bytes], out: TextIO) -> int:
+    """Print what the file contains now; return the number of bytes."""
     count = 0
     while chunk := file.read(CHUNK_BYTES):
         count += len(chunk)
-        click.echo(chunk.decode("utf-8", errors="replace"), nl=False)
+        click.echo(chunk.decode("utf-8", errors="replace"), out, nl=False)
     return count
 
 
-def _copy_for(file: IO[bytes], seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Print what comes in so long a time."""
+def _copy_for(file: IO[bytes], out: TextIO, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Print what is written to the file during this time."""
     for _ in range(max(1, round(seconds / LOOK_SECONDS))):
-        _copy(file)
+        _copy(file, out)
         sleep(LOOK_SECONDS)
 
 
@@ -130,33 +149,56 @@ def _is_ended(requester: Requester, attempt: Attempt) -> bool:
     return next(one for one in attempts if one.number == attempt.number).ended_at is not None
 
 
-@click.command("logs", epilog="Example: jobmon workflow logs -w 5 -j 'align_*'")
+@click.command("logs", epilog="Example: jobmon workflow logs 5 --name 'align_*'")
 @WORKFLOW
-@click.option("-a", "--array", default="", help="Only of this template; * stands for anything.")
-@click.option("-j", "--job", default="", help="Only of tasks of this name; * stands for anything.")
-@click.option("-l", "--limit", type=click.IntRange(1, 10_000), default=LIMIT_DEFAULT, show_default=True)
-@OUTPUT
-def workflow_logs(workflow_id: int, array: str, job: str, limit: int, output: str) -> None:
-    """Show where the output of the newest attempts is."""
-    from jobmon.cli import rendering
+@option(
+    "--template",
+    "array",
+    quiet=("-a", "--array"),
+    default="",
+    help="Only tasks of this template; * stands for anything.",
+)
+@option("--name", "job", quiet=("-j", "--job"), default="", help="Only tasks of this name; * stands for anything.")
+@LIMIT
+@ROWS
+def workflow_logs(workflow_id: int, array: str, job: str, limit: int | None, output: str) -> None:
+    """List the output files of the newest attempt of each task."""
     from jobmon.core.constants import TaskInstanceStatus
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import OutputsResponse
 
     route = f"/workflows/{workflow_id}/outputs"
-    query = {"array": array, "job": job, "limit": limit}
-    found = Requester.from_defaults().call(route, query, OutputsResponse, "get").outputs
-    if output == "json":
-        rendering.show_json(found)
-        return
-    if not found:
-        click.echo("No attempt of such a task was made.")
-        return
+    most = rows_max(limit, output)
+    if most is None or most >= OUTPUTS_MAX:
+        most = OUTPUTS_MAX
+    query = {"array": array, "job": job, "limit": min(most + 1, OUTPUTS_MAX)}
+    every = Requester.from_defaults().call(route, query, OutputsResponse, "get").outputs
+    found = every[:most]
+    if output != TABLE:
+        show_rows(named(found, {"status": TaskInstanceStatus}), output)
+    elif not found:
+        click.echo("None of these tasks has an attempt yet.")
+    else:
+        _show_outputs(found)
+    if len(every) > most or len(found) == OUTPUTS_MAX:
+        click.echo(f"The first {len(found):,} are shown; use -l 0 for up to {OUTPUTS_MAX:,}.", err=True)
+
+
+def _show_outputs(found: Sequence[TaskOutput]) -> None:
+    from jobmon.cli import rendering
+    from jobmon.core.constants import TaskInstanceStatus
+
     rows = [
-        (one.task_id, one.name, TaskInstanceStatus(one.status).name, "\n".join(_paths(one.stdout, one.stderr)) or "-")
+        (
+            one.task_id,
+            shortened(one.name, 40),
+            TaskInstanceStatus(one.status).name,
+            "\n".join(_paths(one.stdout, one.stderr)) or "-",
+        )
         for one in found
     ]
-    rendering.show_table(("ID", "NAME", "STATUS", "OUTPUT"), rows, right=("ID",))
+    with paged():
+        rendering.show_table(("ID", "NAME", "STATUS", "OUTPUT"), rows, right=("ID",))
 
 
 def _paths(*paths: str | None) -> list[str]:

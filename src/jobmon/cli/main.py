@@ -1,6 +1,6 @@
-"""The command `jobmon`: groups loaded when needed, errors in one line, exit codes.
+"""The command `jobmon`: loads groups when needed, prints errors in one line, and sets exit codes.
 
-0 fine, 1 work failed, 2 wrong use (arguments, settings, unknown ids, malformed files), 3 no server, 130 interrupted.
+0 success, 1 failure, 2 usage error (arguments, settings, unknown IDs, malformed files), 3 no server, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,39 +18,71 @@ from jobmon.core.exceptions import (
     InvalidResponse,
     JobmonError,
     ServerUnavailable,
+    UntrustedFile,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from click.shell_completion import CompletionItem
+from jobmon.core.terminal import guarded
 
 EXIT_FAILED: Final = 1
 EXIT_WRONG_USE: Final = 2
 EXIT_NO_SERVER: Final = 3
 EXIT_INTERRUPTED: Final = 130
-#: How a server ends its answer to what it does not know.
+#: How the server's error message for an unknown route or method ends.
 _NO_ROUTE: Final = (": Not Found.", ": Method Not Allowed.")
+
+#: What people type first, and names from older versions -> what to use.
+_INSTEAD: Final[Mapping[str, str]] = {
+    "run": "python my_workflow.py; to replay a recording: jobmon workflow run FILE",
+    "list": "jobmon workflow status",
+    "ls": "jobmon workflow status",
+    "status": "jobmon workflow status, jobmon task status TASK or jobmon server status",
+    "tasks": "jobmon workflow tasks WORKFLOW",
+    "errors": "jobmon workflow errors WORKFLOW",
+    "explain": "jobmon workflow explain WORKFLOW or jobmon task explain TASK",
+    "logs": "jobmon task logs TASK, jobmon workflow logs WORKFLOW or jobmon server logs",
+    "resume": "jobmon workflow resume WORKFLOW",
+    "stop": "jobmon workflow stop WORKFLOW or jobmon server stop",
+    "start": "jobmon server start",
+    "help": "jobmon --help, or jobmon COMMAND --help",
+    "workflow_status": "jobmon workflow status -w ID",
+    "workflow_tasks": "jobmon workflow tasks -w ID",
+    "workflow_reset": "jobmon workflow reset -w ID",
+    "workflow_resume": "jobmon workflow resume -w ID",
+    "task_status": "jobmon task status -t ID",
+    "update_task_status": "jobmon task update -t ID -s DONE",
+    "task_dependencies": "jobmon task dependencies -t ID",
+    "concurrency_limit": "jobmon workflow concurrency -w ID -m N",
+    "get_filepaths": "jobmon workflow logs -w ID",
+    "task_template_resources": "jobmon workflow resources usage TEMPLATE -w ID",
+    "create_resource_yaml": "jobmon workflow resources yaml -w ID --file FILE",
+    "update_config": "jobmon config set SECTION.KEY VALUE",
+}
+_NEAR_ENOUGH: Final = 0.6
 
 #: Command or group -> module, name in it, one line for the list of commands.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "cluster": ("jobmon.cli.cluster", "cluster", "Clusters: which there are; add one, remove one."),
-    "completion": ("jobmon.cli.completion", "completion", "What makes a shell complete commands and ids."),
-    "config": ("jobmon.cli.config", "config", "Settings: what is in force and where it comes from."),
-    "db": ("jobmon.cli.db", "db", "The database: its revision, upgrade, purge, export."),
-    "doctor": ("jobmon.cli.doctor", "doctor", "Check everything that a run needs; say what to do."),
-    "login": ("jobmon.cli.login", "login", "Use the server of an institute, or your own again."),
-    "server": ("jobmon.cli.server", "server", "The server of one's own: start, stop, status, logs."),
-    "task": ("jobmon.cli.task", "task", "One task: status, output, why it does not run."),
-    "ui": ("jobmon.cli.ui", "ui", "Open the web page of the server."),
+    "cluster": ("jobmon.cli.cluster", "cluster", "List, add and remove clusters."),
+    "completion": ("jobmon.cli.completion", "completion", "Print a shell completion script."),
+    "config": ("jobmon.cli.config", "config", "Show and change settings."),
+    "db": ("jobmon.cli.db", "db", "Manage the database: upgrade, purge, export."),
+    "doctor": ("jobmon.cli.doctor", "doctor", "Check settings, server, clusters and workers."),
+    "login": ("jobmon.cli.login", "login", "Use a shared server, or your local one again."),
+    "server": ("jobmon.cli.server", "server", "Manage your local server."),
+    "task": ("jobmon.cli.task", "task", "Inspect tasks: status, output, why they do not run."),
+    "token": ("jobmon.cli.token", "token", "Manage personal tokens of a shared server."),
+    "ui": ("jobmon.cli.ui", "ui", "Open the web page."),
     "version": ("jobmon.cli.version", "version", "Print the version."),
-    "workflow": ("jobmon.cli.workflow", "workflow", "Workflows: status, errors, why they do not go on, steering."),
+    "workflow": ("jobmon.cli.workflow", "workflow", "Inspect and control workflows."),
 }
 
 
 def exit_code(error: JobmonError) -> int:
-    """Tell with which code a command ends that met this error; errors in values are wrong use."""
-    if isinstance(error, ServerUnavailable):
+    """Return the exit code of a command that raised an error; invalid values are usage errors."""
+    if isinstance(error, ServerUnavailable | UntrustedFile):
         return EXIT_NO_SERVER
     if isinstance(error, DistributorInterruptedError):
         return EXIT_INTERRUPTED
@@ -58,19 +90,33 @@ def exit_code(error: JobmonError) -> int:
 
 
 class Commands(click.Group):
-    """The top group: knows its commands by name and imports them when they are called."""
+    """The top-level group: knows its commands by name and imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names for the list of commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None if there is none of this name."""
+        """Import a command; None if there is no command of this name."""
         if cmd_name not in COMMANDS:
             return None
         module, name, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for an unknown one, suggest the nearest name or its replacement."""
+        name = args[0]
+        if name.startswith("-") or name in COMMANDS:
+            return super().resolve_command(ctx, args)
+        if name in _INSTEAD:
+            raise click.UsageError(f"No command {name!r}; use: {_INSTEAD[name]}", ctx)
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=_NEAR_ENOUGH)
+        raise click.UsageError(f"No such command {name!r}.{f' Did you mean {near[0]!r}?' if near else ''}", ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the names of commands without importing them."""
@@ -84,11 +130,16 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][2]) for name in self.list_commands(ctx)])
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; text from other sources reaches the terminal as plain text."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names may be in any script, which a terminal may not support
+                stream.reconfigure(errors="replace")
+        with guarded():
+            return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of Jobmon becomes one line and an exit code, never a traceback."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # names are in any script, terminals are not
-                stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except JobmonError as error:
@@ -97,14 +148,32 @@ class Commands(click.Group):
 
 
 def _hint(error: JobmonError) -> str:
-    """Say what a route that the server does not have, or an answer that nobody understands, most likely means."""
+    """Return the likely reason for an unknown route or for a response that cannot be parsed."""
     is_strange = isinstance(error, InvalidResponse) or str(error).endswith(_NO_ROUTE)
-    return " The server may be of another version than these commands: jobmon doctor." if is_strange else ""
+    return " The server may have a different version than this command: jobmon doctor." if is_strange else ""
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def _print_version(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        from importlib import metadata
+
+        click.echo(f"jobmon {metadata.version('jobmon')}")
+        context.exit()
+
+
+# color: text from other sources is shown completely, and `guarded` makes it plain; click removes nothing from it
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "color": True})
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version.",
+)
 def main() -> None:
-    """Run and watch workflows of many commands, on a laptop or on a cluster.
+    """Inspect and control workflows, on a laptop or on a cluster. Workflows run from Python scripts.
 
-    Exit codes: 0 fine, 1 work failed, 2 wrong use, 3 no server, 130 interrupted.
+    Exit codes: 0 success, 1 failure, 2 usage error, 3 no server or a file that is not yours, 130 interrupted.
     """

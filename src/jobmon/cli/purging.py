@@ -1,4 +1,4 @@
-"""`jobmon db purge`: forget workflows with their attempts and output, for good."""
+"""`jobmon db purge`: delete workflows with their attempts and output."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jobmon.cli.main import EXIT_FAILED
+from jobmon.cli.references import WORKFLOWS
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import ANY_OWNER, YES, workflow_option
+from jobmon.cli.steering import ANY_OWNER, YES
+from jobmon.cli.words import WorkflowStates
+from jobmon.core.descriptors import is_terminal
+from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,65 +26,58 @@ if TYPE_CHECKING:
 
 PURGED_MAX: Final = 10_000
 SHOWN_MAX: Final = 50
-#: A workflow of a million tasks takes about a minute.
+#: Longest wait, seconds. Purging a workflow of a million tasks takes about a minute.
 PURGE_SECONDS_MAX: Final = 3_600.0
 _AGE: Final = re.compile(r"(\d+)\s*(d|h|m)?", re.IGNORECASE)
 _AGE_SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60}
 
 
 class Age(click.ParamType[float]):
-    """How long ago: 30d, 12h, 45m; a number alone is days. Its value is seconds."""
+    """An age: 30d, 12h, 45m; a number without unit is in days. Its value is in seconds."""
 
     name = "age"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
+        """Parse the age."""
         found = _AGE.fullmatch(str(value).strip())
         if found is None:
             self.fail(f"{value!r}: write 30d, 12h or 45m.", param, ctx)
         return float(int(found[1]) * _AGE_SECONDS[(found[2] or "d").lower()])
 
 
-def _statuses(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> list[str]:
-    from jobmon.cli.words import status_letter
-    from jobmon.core.constants import WorkflowStatus
-
-    return [status_letter(WorkflowStatus, word, WorkflowStatus) for word in words]
-
-
 @click.command(epilog="Example: jobmon db purge --status DONE --older-than 90d")
-@workflow_option("workflow_ids", multiple=True, help="Repeatable.")
+@WORKFLOWS
 @click.option(
     "-s",
     "--status",
     "statuses",
+    type=WorkflowStates(),
     multiple=True,
-    callback=_statuses,
-    help="Yours that stand so: DONE. Repeatable.",
+    help="Your workflows with this status: DONE. Repeatable.",
 )
-@click.option("--older-than", type=Age(), help="Yours whose status has not changed for so long: 30d, 12h.")
+@click.option("--older-than", type=Age(), help="Your workflows whose status has not changed for so long: 30d, 12h.")
 @YES
 @ANY_OWNER
 @OUTPUT
 def purge(
     *,
     workflow_ids: tuple[int, ...],
-    statuses: list[str],
+    statuses: tuple[str, ...],
     older_than: float | None,
     yes: bool,
     any_owner: bool,
     output: str,
 ) -> None:
-    """Forget workflows for good: tasks, attempts, kept output, history, and the log files below the data folder.
+    """Delete workflows: tasks, attempts, recorded output, history, and the log files below the data folder.
 
-    Those that are being run stay. Tools, templates and clusters stay too; files that commands wrote elsewhere are not
-    touched. The database keeps its size and fills the room again.
+    Running workflows are kept. Tools, templates and clusters are kept, too; files that commands wrote elsewhere are not
+    touched. The database file keeps its size; freed space is reused.
     """
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
 
     if not (workflow_ids or statuses or older_than is not None):
-        raise click.UsageError("Say which: --workflow-id, --status or --older-than.")
+        raise click.UsageError("Choose workflows: by ID, --status or --older-than.")
     requester = Requester.from_defaults()
     found = _chosen(requester, workflow_ids, statuses, older_than, any_owner=any_owner)
     if found:
@@ -89,7 +86,7 @@ def purge(
     if output == "json":
         rendering.show_json(results)
     elif not found:
-        click.echo("There is no such workflow of yours." if not any_owner else "There is no such workflow.")
+        click.echo("No workflow matches." if any_owner else "No workflow of yours matches.")
     else:
         _show(results)
     if any(result["refused"] for result in results):
@@ -126,21 +123,20 @@ def _chosen(
 
 
 def _ask(found: Sequence[WorkflowSummary], *, is_sure: bool) -> None:
-    """Show what goes and ask; where nobody can be asked, it must have been said before."""
-    from jobmon.cli.words import number_of
-    from jobmon.core.constants import WorkflowStatus
+    """Show what will be deleted, and ask for confirmation; without a terminal, --yes is required."""
+    from jobmon.cli.listing import name_of
 
     for one in found[:SHOWN_MAX]:
         what = f"{number_of(one.task_count, 'task')}, {number_of(one.attempt_count, 'attempt')}"
-        state = WorkflowStatus(one.status).name
-        click.echo(f"  {one.workflow_id} {one.name or one.tool_name} of {one.user}: {state}, {what}", err=True)
+        name = one.name or one.tool_name
+        click.echo(f"  {one.workflow_id} {name} of {one.user}: {name_of(one)}, {what}", err=True)
     if len(found) > SHOWN_MAX:
         click.echo(f"  and {len(found) - SHOWN_MAX} more", err=True)
     if is_sure:
         return
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"{number_of(len(found), 'workflow')} would go for good; confirm by --yes.")
-    click.confirm(f"Forget {number_of(len(found), 'workflow')} for good?", abort=True, err=True)
+    if not is_terminal(sys.stdin):
+        raise click.UsageError(f"{number_of(len(found), 'workflow')} would be deleted; confirm with --yes.")
+    click.confirm(f"Delete {number_of(len(found), 'workflow')}?", abort=True, err=True)
 
 
 def _purge(requester: Requester, summary: WorkflowSummary, *, any_owner: bool) -> dict[str, Any]:
@@ -165,7 +161,7 @@ def _purge(requester: Requester, summary: WorkflowSummary, *, any_owner: bool) -
 
 
 def _log_folder(requester: Requester, workflow_id: int) -> Path | None:
-    """Return the folder of its logs below our data folder, if its output is there: each server numbers on its own."""
+    """Return its log folder below our data folder, if its output is there; other servers use the same IDs."""
     from jobmon.core.configuration import data_directory
     from jobmon.core.wire.monitoring import OutputsResponse
 
@@ -178,12 +174,10 @@ def _log_folder(requester: Requester, workflow_id: int) -> Path | None:
 
 
 def _show(results: Sequence[dict[str, Any]]) -> None:
-    from jobmon.cli.words import number_of
-
     for result in results:
         if result["refused"]:
-            click.echo(f"Workflow {result['workflow_id']} stays: {result['refused']}", err=True)
+            click.echo(f"Workflow {result['workflow_id']} was not deleted: {result['refused']}", err=True)
     gone = [result for result in results if not result["refused"]]
     if gone:
         tasks = number_of(sum(result["tasks"] for result in gone), "task")
-        click.echo(f"Forgotten: {number_of(len(gone), 'workflow')} with {tasks}.")
+        click.echo(f"Deleted {number_of(len(gone), 'workflow')} with {tasks}.")

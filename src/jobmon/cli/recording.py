@@ -1,4 +1,4 @@
-"""What `jobmon workflow run FILE` does: read, build, run, compare."""
+"""The implementation of `jobmon workflow run FILE`: read, build, run, compare."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from jobmon.cli.main import EXIT_FAILED
 from jobmon.client import wfformat
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.constants import WorkflowRunStatus
+from jobmon.core.descriptors import is_terminal
 from jobmon.plugins.local.machine import usable_cpus
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ class Request:
     directory: Path | None
     cores_max: int
     fail_fast: bool
-    timeout_seconds: int
+    timeout_seconds: int | None
 
 
 def run(request: Request, *, as_json: bool) -> int:
     """Run the recording, show the comparison, and return the exit code."""
     recording = wfformat.read_recording(request.file)
-    from jobmon.client.tool import Tool  # loaded only for a file that can be run
+    from jobmon.client.tool import Tool  # loaded only if the file can be run
 
     options = _options(request, recording)
     _announce(request, recording, options)
@@ -56,21 +57,21 @@ def run(request: Request, *, as_json: bool) -> int:
 
 
 def _run(workflow: Workflow, request: Request) -> bool:
-    """Run it to its end; tell whether all is done."""
+    """Run the workflow to completion; return whether all tasks are done."""
     try:
         status = workflow.run(
             fail_fast=request.fail_fast,
             seconds_until_timeout=request.timeout_seconds,
             resume=request.resume,
-            configure_logging=not sys.stderr.isatty(),  # on a terminal there is a live display
+            configure_logging=not is_terminal(sys.stderr),  # on a terminal there is a live display
         )
-    except RuntimeError as error:  # the time given is over
+    except RuntimeError as error:  # the timeout has expired
         raise click.ClickException(str(error)) from error
     return status == WorkflowRunStatus.DONE
 
 
 def local_cores(cluster_name: str) -> int | None:
-    """Tell how many cores a cluster of this machine uses; None for others."""
+    """Return how many cores a cluster on this machine uses; None for other clusters."""
     if cluster_name == "sequential":
         return 1
     if cluster_name != "multiprocess":

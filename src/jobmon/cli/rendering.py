@@ -1,13 +1,16 @@
-"""How results look: tables (rich; 80 columns where there is no terminal, `NO_COLOR` is respected) and JSON."""
+"""Formatting of results: tables (rich; 80 columns without a terminal, `NO_COLOR` is respected) and JSON."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from jobmon.core.terminal import plain, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -15,39 +18,37 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 OUTPUT: Final = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to show it."
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output format."
 )
 #: Spaces between two columns of a table.
 COLUMN_GAP: Final = 2
-#: Longer words may be folded.
+#: Words longer than this may be folded.
 WORD_WIDTH_MAX: Final = 24
 _PASSWORD: Final = re.compile(r"(://[^:/@]*):[^@]*@")
-#: Control characters as pictures; tabs and ends of lines are none.
-_VISIBLE: Final = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | dict.fromkeys(
-    range(127, 160), 0xFFFD
-)
 #: The units of requests and of the page: powers of 1024.
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+#: Upper bound of the memory of agents and workers, which Linux counts towards the commands that they start.
+STARTER_BYTES_MAX: Final = 20 * 1024**2
 
 
 def show_json(value: Any) -> None:
-    """Print a value, or a message, or a list of messages, as JSON."""
+    """Print a value, a message, or a list of messages as JSON."""
     import msgspec
 
     click.echo(json.dumps(msgspec.to_builtins(value), indent=2))
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; nothing is cut: long values are folded, headings never. `right`: the columns that hold numbers.
+    """Print a table without truncation: long values are folded, headings are not. `right`: the columns with numbers.
 
-    Where that does not fit, each row becomes a block of names and values.
+    If the table does not fit, each row becomes a block of names and values.
     """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(file=unguarded(sys.stdout), highlight=False)
     cells = [[_cell(value) for value in row] for row in rows]
     whole = {number for number, name in enumerate(columns) if name in right}
     widths = _widths(columns, cells, whole, console.width - COLUMN_GAP * (len(columns) - 1))
@@ -65,10 +66,10 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, righ
 def _widths(
     columns: Sequence[str], cells: Sequence[Sequence[str]], whole: Container[int], room: int
 ) -> list[int] | None:
-    """Return how wide the columns are; None: not even the headings fit.
+    """Return the widths of the columns; None: not even the headings fit.
 
-    Words, and the values of the columns in `whole`, are not broken where that is possible; what room is left goes to
-    those that need most.
+    Words, and the values of the columns in `whole`, are not broken if possible; the remaining space goes to the columns
+    that need most.
     """
     from rich.cells import cell_len
 
@@ -99,14 +100,14 @@ def _show_blocks(console: Console, columns: Sequence[str], cells: Iterable[Seque
 
 
 def show_pairs(values: Mapping[str, object]) -> None:
-    """Print names and values, one pair a line."""
+    """Print names and values, one pair per line."""
     width = max(map(len, values), default=0)
     for name, value in values.items():
         click.echo(f"{name:<{width}}  {_cell(value)}")
 
 
 def hide_secret(sections: Mapping[str, dict[str, Any]], key: str) -> None:
-    """Replace a token, or the password in a URI, by stars."""
+    """Replace a token, or the password in a URI, with asterisks."""
     for settings in sections.values():
         value = str(settings.get(key) or "")
         if value:
@@ -114,7 +115,7 @@ def hide_secret(sections: Mapping[str, dict[str, Any]], key: str) -> None:
 
 
 def local_time(moment: datetime | None) -> str:
-    """Format a time of the server for people here: the time of day if it was today, else the date too."""
+    """Format a time of the server as local time: only the time of day if it is today, otherwise also the date."""
     if moment is None:
         return "-"
     here = moment.astimezone()
@@ -123,7 +124,7 @@ def local_time(moment: datetime | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Format a duration: milliseconds where it is short, h:mm:ss where it is long.
+    """Format a duration: in milliseconds if it is short, as h:mm:ss if it is long.
 
     >>> duration(0.0123), duration(12.34), duration(3725), duration(None)
     ('12 ms', '12.3 s', '1:02:05', '-')
@@ -150,8 +151,20 @@ def size(count: float | None) -> str:
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
+def peak(count: float | None) -> str:
+    """Format the peak memory of a command.
+
+    Below the size of the program that starts commands, the kernel's figure is an upper bound.
+
+    >>> peak(11 * 1024**2), peak(1024**3), peak(None)
+    ('at most 11.0 MiB', '1.0 GiB', '-')
+    """
+    is_bound = count is not None and count < STARTER_BYTES_MAX
+    return f"at most {size(count)}" if is_bound else size(count)
+
+
 def share(value: float | None) -> str:
-    """Format a share as percentage."""
+    """Format a share as a percentage."""
     return "-" if value is None else f"{value:.1%}"
 
 
@@ -159,12 +172,3 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return local_time(value) if isinstance(value, datetime) else plain(str(value))
-
-
-def plain(text: str) -> str:
-    """Make control characters visible: what others wrote shall not steer this terminal. Ends of lines stay.
-
-    >>> plain("a\x1b[31mb")
-    'a␛[31mb'
-    """
-    return text.translate(_VISIBLE)

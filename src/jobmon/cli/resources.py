@@ -1,4 +1,4 @@
-"""`jobmon workflow resources` and `jobmon workflow efficiency`: what was used, what was wasted, what to ask for."""
+"""`jobmon workflow resources` and `jobmon workflow efficiency`: usage, waste, and better requests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.references import WORKFLOW, Id, option, template_version_id, workflow_option
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import WORKFLOW
-from jobmon.cli.words import Id, NotWritable
+from jobmon.cli.words import NotWritable
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,21 +22,37 @@ if TYPE_CHECKING:
 
 PERCENTILES: Final = (5, 25, 50, 75, 90, 95, 99)
 PERCENTILES_UNKNOWN: Final = (None,) * len(PERCENTILES)
-_STRATEGY: Final = "avg, min, max, or a quantile such as q95."
+_STRATEGY: Final = "Statistic: avg, min, max, or a quantile such as q95."
 
 
 @click.group()
 def resources() -> None:
-    """What tasks used, and requests made of it."""
+    """Show resource usage, and write requests based on it."""
 
 
-@resources.command(epilog='Example: jobmon workflow resources usage -t 3 -w 5 -a \'{"location": "7"}\'')
-@click.option("-t", "--template-version", type=Id(), required=True, help="Id of a task template version.")
-@click.option("-w", "--workflow-id", "workflow_ids", type=Id(), multiple=True, help="Repeatable; all if not given.")
-@click.option("-a", "--node-args", default="", help='Only tasks with these values: \'{"name": ["value", ...]}\'.')
+@resources.command(epilog='Example: jobmon workflow resources usage align -w 5 --node-args \'{"location": "7"}\'')
+@click.argument("template", metavar="[TEMPLATE]", required=False)
+@option(
+    "--template-version", "template_version", quiet=("-t",), help="ID of a template version, or name of a template."
+)
+@workflow_option(
+    "workflow_ids", multiple=True, help="Only tasks of this workflow. Repeatable. A name is looked up there."
+)
+@option("--node-args", quiet=("-a",), default="", help='Only tasks with these values: \'{"name": ["value", ...]}\'.')
 @OUTPUT
-def usage(template_version: int, workflow_ids: tuple[int, ...], node_args: str, output: str) -> None:
-    """Show what finished tasks of a template used: memory, time, cores."""
+def usage(
+    *,
+    template: str | None,
+    template_version: str | None,
+    workflow_ids: tuple[int, ...],
+    node_args: str,
+    output: str,
+) -> None:
+    """Show what finished tasks of a template used: memory in GiB, time in seconds.
+
+    TEMPLATE is the name of a template in the first given workflow (default: your newest), or the ID of a
+    template version.
+    """
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
@@ -43,25 +60,30 @@ def usage(template_version: int, workflow_ids: tuple[int, ...], node_args: str, 
     request = UsageRequest(
         workflow_ids=list(workflow_ids) or None, node_args=_node_args(node_args), percentiles=list(PERCENTILES)
     )
-    route = f"/task_template_versions/{template_version}/resource_usage"
-    found = Requester.from_defaults().call(route, request, UsageResponse)
+    requester = Requester.from_defaults()
+    words = [word for word in (template, template_version) if word]
+    if len(words) != 1:
+        raise click.UsageError("Name one template: jobmon workflow resources usage TEMPLATE.")
+    version = template_version_id(requester, words[0], workflow_ids[0] if workflow_ids else None)
+    route = f"/task_template_versions/{version}/resource_usage"
+    found = requester.call(route, request, UsageResponse)
     if output == "json":
         rendering.show_json(found)
     elif not found.num_tasks:
-        click.echo(f"No task of template version {template_version} has finished there.")
+        click.echo(f"No task of template version {version} has finished there.")
     else:
-        click.echo(f"{found.num_tasks} finished tasks of template version {template_version}")
+        click.echo(f"{number_of(found.num_tasks, 'finished task')} of template version {version}")
         rendering.show_table(("", "MEMORY, GiB", "TIME, s"), _usage_rows(found), right=("MEMORY, GiB", "TIME, s"))
 
 
 def _node_args(text: str) -> dict[str, list[str]]:
-    """Read the option: a JSON object whose values are single ones or lists."""
+    """Parse the option: a JSON object whose values are single values or lists."""
     if not text:
         return {}
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"no JSON: {error}.", param_hint="--node-args") from None
+        raise click.BadParameter(f"{text!r} is not JSON: {error}.", param_hint="--node-args") from None
     if not isinstance(found, dict):
         raise click.BadParameter('must be a mapping such as {"name": ["value"]}.', param_hint="--node-args")
     return {
@@ -78,21 +100,29 @@ def _usage_rows(found: UsageResponse) -> list[tuple[str, ...]]:
         *(found.percentiles_runtime or PERCENTILES_UNKNOWN),
         found.max_runtime,
     )
-    names = ("least", "mean", *(f"{each} % used no more than" for each in PERCENTILES), "most")
+    names = ("minimum", "mean", *(f"{each} % used at most" for each in PERCENTILES), "maximum")
     return [(name, _number(one), _number(other)) for name, one, other in zip(names, memory, time, strict=True)]
 
 
-@resources.command(epilog="Example: jobmon workflow resources yaml -w 5 -f requests.yaml")
-@click.option("-w", "--workflow-id", type=Id(), help="The workflow whose use is measured.")
-@click.option("-t", "--task-id", type=Id(), help="Measure this task alone.")
+@resources.command(epilog="Example: jobmon workflow resources yaml 5 --file requests.yaml")
+@click.argument("given", metavar="[WORKFLOW]", type=Id(), required=False)
+@workflow_option(help="ID of the workflow whose usage is used.")
+@click.option("-t", "--task-id", type=Id(), help="ID of a single task whose usage is used.")
 @click.option("--mem-strategy", default="max", show_default=True, help=_STRATEGY)
 @click.option("--core-strategy", default="max", show_default=True, help=_STRATEGY)
 @click.option("--runtime-strategy", default="max", show_default=True, help=_STRATEGY)
-@click.option("-c", "--cluster", "clusters", multiple=True, help="Repeatable; those where tasks ran if not given.")
-@click.option("-f", "--file", "path", type=click.Path(path_type=Path, dir_okay=False), help="Write it here.")
-@click.option("--stdout", is_flag=True, help="Print it; so it is without --file.")
+@click.option("-c", "--cluster", "clusters", multiple=True, help="Repeatable. Default: where the tasks ran.")
+@option(
+    "--file",
+    "path",
+    quiet=("-f",),
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to FILE instead of stdout.",
+)
+@click.option("--stdout", is_flag=True, help="Also print it.")
 def yaml(
     *,
+    given: int | None,
     workflow_id: int | None,
     task_id: int | None,
     mem_strategy: str,
@@ -102,15 +132,16 @@ def yaml(
     path: Path | None,
     stdout: bool,
 ) -> None:
-    """Write requests for the next run, made of what this one used.
+    """Write requests for the next run, based on what this one used.
 
-    The file is read by set_default_compute_resources_from_yaml. Requests are the chosen statistic plus a margin
-    (memory 20 %, time 50 % and at least 10 s).
+    `set_default_compute_resources_from_yaml` reads the file. Requests are the chosen statistic plus a margin (memory
+    20 %, time 50 % and at least 10 s).
     """
     from jobmon.core.wire.sizing import SizingRequest
 
-    if (workflow_id is None) == (task_id is None):
-        raise click.UsageError("Give either --workflow-id or --task-id.")
+    if sum(each is not None for each in (given, workflow_id, task_id)) != 1:
+        raise click.UsageError("Name one workflow, or one task with -t: jobmon workflow resources yaml 5.")
+    workflow_id = given if workflow_id is None else workflow_id
     request = SizingRequest(
         memory_strategy=mem_strategy,
         cores_strategy=core_strategy,
@@ -123,7 +154,7 @@ def yaml(
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise NotWritable(path, error) from None
-        click.echo(f"Written: {path}", err=True)
+        click.echo(f"Wrote {path}", err=True)
     if stdout or path is None:
         click.echo(text, nl=False)
 
@@ -154,14 +185,14 @@ def _as_yaml(found: SizingResponse, clusters: Sequence[str]) -> str:
             by_cluster = tools.setdefault(template.tool_name, {})
             by_cluster[name] = _largest(by_cluster.get(name, {}), request)
     if not templates:
-        raise InvalidRequest(f"Workflow {found.workflow_id} has no finished task whose use was measured.")
-    head = f"# Requests made of what workflow {found.workflow_id} used, by jobmon workflow resources yaml.\n"
+        raise InvalidRequest(f"Workflow {found.workflow_id} has no finished task whose usage was measured.")
+    head = f"# Requests based on what workflow {found.workflow_id} used (jobmon workflow resources yaml).\n"
     content = {"tool_resources": tools, "task_template_resources": templates}
     return head + pyyaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def _for_cluster(template: TemplateSizing, cluster: str) -> dict[str, Any]:
-    """The queue is known only where they ran."""
+    """Return the proposed request; the queue is known only for clusters on which the tasks ran."""
     queue = template.queues.get(cluster)
     return {**template.proposed, **({"queue": queue} if queue else {})}
 
@@ -174,14 +205,14 @@ def _largest(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]
     return {**one, **{key: one[key] if stays[key] else value for key, value in other.items()}}
 
 
-@click.command(epilog="Example: jobmon workflow efficiency -w 5")
+@click.command(epilog="Example: jobmon workflow efficiency 5")
 @WORKFLOW
 @click.option("--mem-strategy", default="max", show_default=True, help=_STRATEGY)
 @click.option("--core-strategy", default="max", show_default=True, help=_STRATEGY)
 @click.option("--runtime-strategy", default="max", show_default=True, help=_STRATEGY)
 @OUTPUT
 def efficiency(workflow_id: int, mem_strategy: str, core_strategy: str, runtime_strategy: str, output: str) -> None:
-    """Show what tasks asked for and used, what was held for nothing and why, and what a better request would save."""
+    """Show requests, usage and waste of each template, and what a better request would save."""
     from jobmon.cli import rendering
     from jobmon.core.wire.sizing import SizingRequest
 
@@ -192,7 +223,7 @@ def efficiency(workflow_id: int, mem_strategy: str, core_strategy: str, runtime_
     if output == "json":
         rendering.show_json(found)
     elif not found.templates:
-        click.echo(f"Nothing of workflow {workflow_id} has run yet.")
+        click.echo(f"No task of workflow {workflow_id} has run yet.")
     else:
         _show(found.templates)
 
@@ -201,19 +232,18 @@ def _show(templates: Iterable[TemplateSizing]) -> None:
     from jobmon.cli import rendering
 
     for template in templates:
-        click.echo(
-            f"{template.template_name}: {template.attempts} attempts, {template.measured} finished ones measured"
-        )
+        attempts = number_of(template.attempts, "attempt")
+        click.echo(f"{template.template_name}: {attempts}, usage of {template.measured:,} measured")
         rendering.show_table(
-            ("", "ASKED FOR", "USED: MEDIAN", "P95", "MAX"),
+            ("", "REQUESTED", "USED: MEDIAN", "P95", "MAX"),
             [
                 _figures_row("cores", template.cores_requested, template.cores_used),
                 _figures_row("memory, GiB", template.memory_requested, template.memory_used),
                 _figures_row("time, s", template.runtime_requested, template.runtime_used),
             ],
-            right=("ASKED FOR", "USED: MEDIAN", "P95", "MAX"),
+            right=("REQUESTED", "USED: MEDIAN", "P95", "MAX"),
         )
-        heads = ("HELD FOR NOTHING", "HELD", "OVER-REQUEST", "FAILED", "KILLED", "IN ALL")
+        heads = ("WASTED", "HELD", "OVER-REQUEST", "FAILED", "KILLED", "TOTAL")
         rows = [_waste_row("core-hours", template.core_hours), _waste_row("GiB-hours", template.gib_hours)]
         rendering.show_table(heads, rows, right=heads[1:])
         click.echo(_advice(template))
@@ -239,13 +269,12 @@ def _waste_row(what: str, waste: Waste) -> tuple[str, ...]:
 
 def _advice(template: TemplateSizing) -> str:
     if not template.proposed:
-        return "No task has finished: nothing can be proposed.\n"
+        return "No task has finished yet, so there is no proposal.\n"
     request = ", ".join(f"{key} {value}" for key, value in template.proposed.items())
     hours = ((template.saved_core_hours, "core-hours"), (template.saved_gib_hours, "GiB-hours"))
-    saved = " and ".join(f"{_number(abs(saved))} {what} {'less' if saved >= 0 else 'more'}" for saved, what in hours)
-    return (
-        f"Ask for {request}: that holds {saved}, and would have killed {template.would_kill} of {template.measured}.\n"
-    )
+    saved = " and ".join(f"{'save' if saved >= 0 else 'cost'} {_number(abs(saved))} {what}" for saved, what in hours)
+    killed = f"{template.would_kill:,} of {number_of(template.measured, 'task')}"
+    return f"Request {request}: that would {saved}, and would have killed {killed}.\n"
 
 
 def _number(value: float | None) -> str:

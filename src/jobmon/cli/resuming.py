@@ -1,4 +1,4 @@
-"""What `jobmon workflow resume` and `jobmon workflow stop` do."""
+"""`jobmon workflow resume` and `jobmon workflow stop`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from jobmon.client.binding import user_name
 from jobmon.client.resuming import resume_workflow
 from jobmon.client.workflow_run import WorkflowRunFactory
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
+from jobmon.core.descriptors import is_terminal
 from jobmon.core.exceptions import JobmonError, WorkflowAlreadyComplete
 from jobmon.core.requester import Requester
+from jobmon.core.texts import number_of
 from jobmon.core.wire.run import StopRequest, StopResponse
 from jobmon.core.wire.swarm import WorkflowMetadata
 
@@ -24,11 +26,7 @@ if TYPE_CHECKING:
 
 
 def resume(workflow_id: int, options: ResumeOptions) -> int:
-    """Run what is left of a workflow, say how that ended, and return the exit code."""
-    from jobmon.client.progress import configure_logging
-
-    if not sys.stderr.isatty():  # on a terminal there is a live display
-        configure_logging()
+    """Run the remaining tasks of a workflow, print the outcome, and return the exit code."""
     result = resume_workflow(workflow_id, options, Requester.from_defaults())
     click.echo(
         f"Workflow {workflow_id} is {WorkflowRunStatus(result.final_status).name}: {result.done_count} of"
@@ -40,36 +38,36 @@ def resume(workflow_id: int, options: ResumeOptions) -> int:
 def _exit_code(result: OrchestratorResult) -> int:
     if isinstance(result.error, JobmonError):
         raise result.error
-    if result.error is not None:  # the time given is over
+    if result.error is not None:  # the timeout has expired
         raise click.ClickException(str(result.error)) from result.error
     return 0 if result.final_status == WorkflowRunStatus.DONE else EXIT_FAILED
 
 
 def stop(workflow_id: int, *, kill: bool, is_sure: bool, timeout_seconds: int, any_owner: bool) -> None:
-    """Stop a workflow; with `kill`, wait until nothing of it runs."""
+    """Stop a workflow; with `kill`, wait until all its commands have stopped."""
     requester = Requester.from_defaults()
     metadata = requester.call(f"/workflows/{workflow_id}/metadata", None, WorkflowMetadata, "get")
     if metadata.status == WorkflowStatus.DONE:
-        click.echo(f"Workflow {workflow_id} is done: there is nothing to stop.")
+        click.echo(f"Workflow {workflow_id} is done; there is nothing to stop.")
         return
-    if not is_sure and sys.stdin.isatty():
-        what = "end what runs of it" if kill else "launch nothing more of it"
+    if not is_sure and is_terminal(sys.stdin):
+        what = "stop its running tasks" if kill else "let its running tasks finish"
         click.confirm(f"Stop workflow {workflow_id} ({metadata.name or metadata.tool_name}) and {what}?", abort=True)
     request = StopRequest(user=user_name(), kill=kill, any_owner=any_owner)
     answer = requester.call(f"/workflows/{workflow_id}/stop", request, StopResponse)
     if kill:
-        with suppress(WorkflowAlreadyComplete):  # what was to be ended had finished
+        with suppress(WorkflowAlreadyComplete):  # the tasks finished before they could be stopped
             WorkflowRunFactory(workflow_id, requester).wait_for_workflow_resume(timeout_seconds)
     click.echo(_told(workflow_id, answer))
 
 
 def _told(workflow_id: int, answer: StopResponse) -> str:
     if not (answer.run_ids or answer.ended or answer.to_kill):
-        running = f"; {answer.left_running} attempts may still finish" if answer.left_running else ""
-        return f"Workflow {workflow_id} was not being run{running}."
-    parts = [f"Workflow {workflow_id} is stopped", f"{answer.ended} attempts were waiting"]
+        running = f"; {number_of(answer.left_running, 'attempt')} may still finish" if answer.left_running else ""
+        return f"Workflow {workflow_id} was not running{running}."
+    parts = [f"{number_of(answer.ended, 'attempt')} cancelled before launch"]
     if answer.to_kill:
-        parts.append(f"{answer.to_kill} were ended")
+        parts.append(f"{answer.to_kill:,} stopped")
     if answer.left_running:
-        parts.append(f"{answer.left_running} run to their end")
-    return ", ".join(parts) + "."
+        parts.append(f"{answer.left_running:,} finishing")
+    return f"Workflow {workflow_id} is stopped: {', '.join(parts)}. To resume it: jobmon workflow resume {workflow_id}"

@@ -17,53 +17,83 @@ if TYPE_CHECKING:
     from jobmon.core.wire.server import AccessFile, User
 
 FOLLOW_INTERVAL_SECONDS: Final = 0.25
-#: How long the server is asked who uses it, before it is stopped.
+#: How long to wait for the server to report who uses it before it is stopped, seconds.
 USERS_SECONDS_MAX: Final = 3.0
 
 
 @click.group()
 def server() -> None:
-    """The server of one's own: it starts by itself and ends by itself when nobody needs it."""
+    """Manage your local server. It starts automatically, and stops when it is no longer used."""
 
 
 @server.command(epilog="Example: jobmon server start")
-def start() -> None:
-    """Start the server, or say where it is."""
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Start it here even though it last ran on another host, which is gone for good.",
+)
+def start(take_over: bool) -> None:
+    """Start the server, or show where it runs."""
     from jobmon.core import access
 
+    if take_over:
+        _take_over()
+        return
     found = access.find_server()
     if found is not None:
-        click.echo(f"The server runs already: {_described(found)}")
+        click.echo(f"The server is already running: {_described(found)}")
         return
     click.echo(f"Started: {_described(access.ensure_server())}")
 
 
+def _take_over() -> None:
+    from datetime import UTC, datetime
+
+    from jobmon.cli import rendering
+    from jobmon.core import access
+
+    copied_at = access.copied_at()
+    before = access.read_access_file()
+    found = access.take_over()
+    if before is not None and found.incarnation == before.incarnation:
+        click.echo(f"The server is already running here: {_described(found)}")
+        return
+    click.echo(f"Started: {_described(found)}")
+    if copied_at is not None:
+        age = rendering.duration((datetime.now(UTC) - copied_at).total_seconds())
+        click.echo(
+            f"It starts from the copy of the database made at {rendering.local_time(copied_at)}, {age} ago: anything"
+            " recorded since then is lost."
+        )
+
+
 @server.command(epilog="Example: jobmon server stop")
-@click.option("-t", "--timeout", type=float, default=30.0, show_default=True, help="Longest wait for its end, seconds.")
+@click.option(
+    "-t", "--timeout", type=float, default=30.0, show_default=True, help="Longest wait for it to stop, in seconds."
+)
 def stop(timeout: float) -> None:
-    """Ask the server to end, and wait for it. Who still uses it starts it again; they are named."""
+    """Stop the server. Scripts that still use it are named; they start it again."""
     from jobmon.core import access
 
     found = access.find_server()
     users = [] if found is None else _living_users(found)
     if not access.stop_server(timeout):
-        click.echo("No server runs.")
+        click.echo("No server is running.")
         return
     click.echo("Stopped.")
     if users:
-        click.echo("It will be started again by those that still use it:")
+        click.echo("These processes still use it and will restart it:")
         for user in users:
             click.echo(
                 f"  {user.part} of workflow {user.workflow_id} (run {user.workflow_run_id}):"
                 f" process {user.pid} on {user.host}"
             )
-        click.echo("They end with their workflows; 'jobmon workflow stop -w ID' stops one.")
+        click.echo("They exit with their workflows; to stop one: jobmon workflow stop ID")
 
 
 def _living_users(found: AccessFile) -> list[User]:
-    """Return whom the server knows and of whom nothing says that they are gone; none where it does not answer."""
+    """Return the server's known users, except those that are certainly gone; none if it does not respond."""
     import contextlib
-    import socket
 
     from jobmon.core import places
     from jobmon.core.exceptions import JobmonError
@@ -71,7 +101,7 @@ def _living_users(found: AccessFile) -> list[User]:
     from jobmon.core.wire.server import UsersResponse
 
     def lives(user: User) -> bool:
-        if user.host != socket.gethostname():
+        if not places.has_seen_start(user.pid_start_time):
             return not user.is_silent
         return places.is_process_alive(user.pid, user.pid_start_time)
 
@@ -86,7 +116,7 @@ def _living_users(found: AccessFile) -> list[User]:
 @OUTPUT
 @click.pass_context
 def status(context: click.Context, output: str) -> None:
-    """Tell whether the server runs, and where. Exit code 3 if it does not."""
+    """Show whether the server is running, and where. Exit code 3 if it is not."""
     from jobmon.cli import rendering
     from jobmon.core import access
 
@@ -95,7 +125,7 @@ def status(context: click.Context, output: str) -> None:
         if output == "json":
             rendering.show_json({"running": False})
         else:
-            click.echo("No server runs. The next workflow or 'jobmon server start' starts one.")
+            click.echo("No server is running. The next workflow or 'jobmon server start' starts one.")
         context.exit(EXIT_NO_SERVER)
     shown = {**_shown(found), **_activity()}
     if output == "json":
@@ -105,8 +135,10 @@ def status(context: click.Context, output: str) -> None:
 
 
 @server.command(epilog="Example: jobmon server logs -n 100")
-@click.option("-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="How many of the last.")
-@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=1), default=50, show_default=True, help="Print the last N lines."
+)
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines, until Ctrl-C.")
 def logs(lines: int, follow: bool) -> None:
     """Print the end of the server's log."""
     from jobmon.core import access
@@ -138,7 +170,7 @@ def _described(found: AccessFile) -> str:
 
 
 def _activity() -> dict[str, Any]:
-    """What the server is busy with; nothing where it does not answer."""
+    """Return what the server is doing; unknown values if it does not respond."""
     import contextlib
 
     from jobmon.core.exceptions import JobmonError
@@ -158,7 +190,7 @@ def _activity() -> dict[str, Any]:
 
 
 def _shown(found: AccessFile) -> dict[str, Any]:
-    """Everything but the token."""
+    """Return everything except the token."""
     from jobmon.core.configuration import data_directory
 
     return {

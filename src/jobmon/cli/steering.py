@@ -1,6 +1,7 @@
-"""Steering a workflow: how many tasks at once, start anew, what of it is done; and what was done to it so far.
+"""Control a workflow: concurrency, reset, the status of tasks; and show the history of such actions.
 
-Each command shows what it will change, asks on a terminal unless told `--yes`, and is written to the audit trail.
+Each command shows what it will change, asks for confirmation on a terminal unless `--yes` is given, and is recorded in
+the audit trail.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.output import LIMIT, ROWS, TABLE, named, note_limit, paged, rows_max, show_rows
+from jobmon.cli.references import TASKS, WORKFLOW, option
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.words import Id
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
+from jobmon.core.descriptors import is_terminal
+from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from click.shell_completion import CompletionItem
 
@@ -23,48 +27,56 @@ if TYPE_CHECKING:
     from jobmon.core.wire.monitoring import WorkflowSummary
     from jobmon.core.wire.steering import HistoryEntry, TaskUpdatePlan
 
-HISTORY_DEFAULT: Final = 50
+#: The server keeps only the newest entries.
+HISTORY_MAX: Final = 10_000
 
 
-def workflow_option(name: str = "workflow_id", **settings: Any) -> Callable[[Any], Any]:
-    """Return the option that names workflows, whose ids a shell completes."""
-
-    def ids(context: click.Context, option: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from jobmon.cli.completion import workflow_ids
-
-        return workflow_ids(context, option, incomplete)
-
-    settings = {"help": "The workflow.", **settings}
-    return click.option("-w", "--workflow-id", name, type=Id(), shell_complete=ids, **settings)
+YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+ANY_OWNER: Final = click.option("--any-owner", is_flag=True, help="Act on it even if it belongs to another user.")
 
 
-WORKFLOW: Final = workflow_option(required=True)
-YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-ANY_OWNER: Final = click.option("--any-owner", is_flag=True, help="Also if somebody else recorded it.")
+def complete_templates(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a template."""
+    from jobmon.cli.completion import templates
+
+    return templates(context, parameter, incomplete)
+
+
+def workflow_of(requester: Requester, workflow_id: int | None, task_ids: Sequence[int]) -> int:
+    """Return the workflow given, or that of the first task."""
+    from jobmon.core.wire.monitoring import TaskDetail
+
+    if workflow_id is not None:
+        return workflow_id
+    return requester.call(f"/tasks/{task_ids[0]}", {}, TaskDetail, "get").workflow_id
 
 
 def make_sure(what: str, *, is_sure: bool) -> None:
-    """Show what will change, and ask on a terminal."""
+    """Show what will change, and ask for confirmation on a terminal."""
     click.echo(what, err=True)
-    if not is_sure and sys.stdin.isatty():
-        click.confirm("Go on?", abort=True, err=True)
+    if not is_sure and is_terminal(sys.stdin):
+        click.confirm("Continue?", abort=True, err=True)
 
 
-@click.command(epilog="Example: jobmon workflow concurrency -w 5 -m 20")
+@click.command(epilog="Example: jobmon workflow concurrency 5 -m 20")
 @WORKFLOW
-@click.option(
+@option(
     "-m",
     "--max",
     "limit",
+    quiet=("--max-tasks",),
     type=click.IntRange(0, MAX_CONCURRENTLY_RUNNING),
     required=True,
-    help="0: queue nothing more.",
+    metavar="N",
+    help="At most N tasks at once; 0 pauses the workflow.",
 )
-@click.option("--template", default="", help="Only tasks of the template of this name.")
+@click.option(
+    "--template", default="", shell_complete=complete_templates, help="Limit only the tasks of this template."
+)
 @YES
 @OUTPUT
 def concurrency(workflow_id: int, limit: int, template: str, yes: bool, output: str) -> None:
-    """Change how many tasks may run at once, while it runs too. What was handed out already goes on."""
+    """Limit how many tasks run at once, also while the workflow runs. Tasks that are queued or running continue."""
     from urllib.parse import quote
 
     from jobmon.cli import rendering
@@ -77,13 +89,13 @@ def concurrency(workflow_id: int, limit: int, template: str, yes: bool, output: 
     route = f"/workflows/{workflow_id}{part}/concurrency"
     before = requester.call(route, {}, ConcurrencyResponse, "get").max_concurrently_running
     where = f"Workflow {workflow_id}" + (f", template {template}" if template else "")
-    make_sure(f"{where}: {_limit_text(before)} now, {_limit_text(limit)} from here on.", is_sure=yes)
+    make_sure(f"{where}: {_limit_text(before)} now, {_limit_text(limit)} afterwards.", is_sure=yes)
     request = ConcurrencyRequest(max_concurrently_running=limit, user=user_name())
     answer = requester.call(route, request, ConcurrencyResponse, "put")
     if output == "json":
         rendering.show_json({"workflow_id": workflow_id, "before": before, "now": answer.max_concurrently_running})
     else:
-        click.echo(f"{where}: {_limit_text(answer.max_concurrently_running)}. What was handed out already goes on.")
+        click.echo(f"{where}: {_limit_text(answer.max_concurrently_running)}. Queued and running tasks continue.")
 
 
 def _limit_text(limit: int) -> str:
@@ -92,17 +104,19 @@ def _limit_text(limit: int) -> str:
     return "no limit" if limit >= MAX_CONCURRENTLY_RUNNING else f"at most {limit} at once"
 
 
-@click.command(epilog="Example: jobmon workflow reset -w 5 --partial")
+@click.command(epilog="Example: jobmon workflow reset 5 --partial")
 @WORKFLOW
-@click.option("-p", "--partial", is_flag=True, help="Leave done tasks as they are.")
-@click.option("--keep-resources", is_flag=True, help="Ask for as much as the last attempts did, not as defined.")
+@click.option("-p", "--partial", is_flag=True, help="Keep done tasks.")
+@click.option(
+    "--keep-resources", is_flag=True, help="Keep the requests of the last attempts, which may have been raised."
+)
 @YES
 @ANY_OWNER
 @OUTPUT
 def reset(workflow_id: int, partial: bool, keep_resources: bool, yes: bool, any_owner: bool, output: str) -> None:
-    """Start its tasks anew with all their attempts: all of them, or with --partial those that are not done.
+    """Reset tasks, so that they are rerun with all their attempts: all of them, or those that are not done.
 
-    Nothing is run by this: `jobmon workflow resume` does that. A workflow that is being run must be stopped first.
+    This runs nothing; `jobmon workflow resume` does. Stop a running workflow first.
     """
     from jobmon.cli import rendering
     from jobmon.client.binding import user_name
@@ -118,17 +132,17 @@ def reset(workflow_id: int, partial: bool, keep_resources: bool, yes: bool, any_
     if output == "json":
         rendering.show_json({"workflow_id": workflow_id, "status": after.status, "counts": after.counts})
     else:
-        click.echo(f"Workflow {workflow_id} is reset: {_counts_text(after)}.")
+        click.echo(f"Workflow {workflow_id} was reset: {_counts_text(after)}.")
 
 
 def _reset_text(summary: WorkflowSummary, *, partial: bool) -> str:
     from jobmon.core.constants import TaskStatus
 
-    what = "tasks that are not done start" if partial else "all tasks start"
+    what = "unfinished tasks will be rerun" if partial else "all tasks will be rerun"
     done = summary.counts.get(TaskStatus.DONE, 0)
-    loss = "" if partial or not done else f" The work of {done} done tasks counts no more."
+    loss = "" if partial or not done else f", {number_of(done, 'done task')} included"
     name = summary.name or summary.tool_name
-    return f"Workflow {summary.workflow_id} ({name}): {_counts_text(summary)}; {what} anew.{loss}"
+    return f"Workflow {summary.workflow_id} ({name}): {_counts_text(summary)}; {what}{loss}."
 
 
 def _counts_text(summary: WorkflowSummary) -> str:
@@ -142,7 +156,7 @@ def workflow_summary(requester: Requester, workflow_id: int) -> WorkflowSummary:
     """Return a workflow with its counts.
 
     Raises:
-        InvalidRequest: there is none of this id.
+        InvalidRequest: there is no workflow with this id.
     """
     from jobmon.core.exceptions import InvalidRequest
     from jobmon.core.wire.monitoring import WorkflowsResponse
@@ -153,25 +167,28 @@ def workflow_summary(requester: Requester, workflow_id: int) -> WorkflowSummary:
     return found[0]
 
 
-@click.command(epilog="Example: jobmon workflow history -w 5")
+@click.command(epilog="Example: jobmon workflow history 5")
 @WORKFLOW
-@click.option("-l", "--limit", type=click.IntRange(1, 10_000), default=HISTORY_DEFAULT, show_default=True)
-@OUTPUT
-def history(workflow_id: int, limit: int, output: str) -> None:
+@LIMIT
+@ROWS
+def history(workflow_id: int, limit: int | None, output: str) -> None:
     """Show who did what to a workflow and when, newest first: people, clients, the reaper."""
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
     from jobmon.core.wire.steering import HistoryResponse
 
     route = f"/workflows/{workflow_id}/history"
-    entries = Requester.from_defaults().call(route, {"limit": limit}, HistoryResponse, "get").entries
-    if output == "json":
-        rendering.show_json(entries)
+    entries = Requester.from_defaults().call(route, {"limit": HISTORY_MAX}, HistoryResponse, "get").entries
+    shown = entries[: rows_max(limit, output)]
+    if output != TABLE:
+        show_rows(named(shown, {}), output)
     elif not entries:
-        click.echo(f"Nobody intervened in workflow {workflow_id}.")
+        click.echo(f"No actions are recorded for workflow {workflow_id}.")
     else:
-        rows = [(entry.at, entry.user or entry.actor, entry.action, _details_text(entry)) for entry in entries]
-        rendering.show_table(("WHEN", "WHO", "WHAT", "DETAILS"), rows)
+        rows = [(entry.at, entry.user or entry.actor, entry.action, _details_text(entry)) for entry in shown]
+        with paged():
+            rendering.show_table(("WHEN", "WHO", "WHAT", "DETAILS"), rows)
+        note_limit(len(shown), len(entries), "event")
 
 
 def _details_text(entry: HistoryEntry) -> str:
@@ -189,27 +206,36 @@ def _value_text(value: Any) -> str:
 def _wanted_status(_context: click.Context, _option: click.Parameter, word: str) -> str:
     from jobmon.cli.words import status_letter
     from jobmon.core.constants import TaskStatus
+    from jobmon.core.fsm import SETTABLE
 
-    return status_letter(TaskStatus, word, (TaskStatus.DONE, TaskStatus.REGISTERING))
+    return status_letter(TaskStatus, word, SETTABLE)
 
 
-@click.command(epilog="Example: jobmon task update -t 17 18 -w 5 -s DONE")
-@click.option("-t", "--task-id", "task_ids", type=Id(), multiple=True, required=True, help="Repeatable.")
-@click.argument("more", metavar="[ID]...", type=Id(), nargs=-1)
-@WORKFLOW
+@click.command(epilog="Example: jobmon task update 17 18 -s DONE")
+@TASKS
 @click.option(
-    "-s", "--status", required=True, callback=_wanted_status, help="D (DONE), or G (REGISTERING) to run them again."
+    "-s",
+    "--status",
+    required=True,
+    callback=_wanted_status,
+    help="DONE (D), or REGISTERING (G) to rerun them at the next resume.",
 )
-@click.option("-f", "--force", is_flag=True, help="Also while the workflow is run; ends attempts that are in the way.")
-@click.option("-r", "--recursive", is_flag=True, help="To D: all before them too; to G: all after them too.")
+@option(
+    "--force",
+    quiet=("-f",),
+    is_flag=True,
+    help="Update even while the workflow is running; stops attempts of these tasks.",
+)
+@click.option(
+    "-r", "--recursive", is_flag=True, help="Include upstream tasks (for DONE) or downstream tasks (for REGISTERING)."
+)
 @YES
 @ANY_OWNER
 @OUTPUT
 def update(
     *,
-    task_ids: tuple[int, ...],
-    more: tuple[int, ...],
-    workflow_id: int,
+    task_ids: list[int],
+    workflow_id: int | None,
     status: str,
     force: bool,
     recursive: bool,
@@ -217,50 +243,34 @@ def update(
     any_owner: bool,
     output: str,
 ) -> None:
-    """Say that tasks are done, or that they shall be run again."""
+    """Mark tasks as done, or for rerun."""
     from jobmon.cli import rendering
-    from jobmon.client.binding import user_name
+    from jobmon.client import steering
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.steering import TaskUpdatePlan, TaskUpdatePlanRequest, TaskUpdateRequest
+    from jobmon.core.wire.steering import TaskUpdatePlan, TaskUpdatePlanRequest
 
     requester = Requester.from_defaults()
-    question = TaskUpdatePlanRequest(task_ids=[*task_ids, *more], status=status, recursive=recursive)
+    workflow_id = workflow_of(requester, workflow_id, task_ids)
+    question = TaskUpdatePlanRequest(task_ids=task_ids, status=status, recursive=recursive)
     plan = requester.call(f"/workflows/{workflow_id}/task_updates/plan", question, TaskUpdatePlan)
     make_sure(_plan_text(plan, workflow_id, status), is_sure=yes or not plan.task_ids)
 
-    def request(ids: list[int]) -> TaskUpdateRequest:
-        return TaskUpdateRequest(task_ids=ids, status=status, user=user_name(), force=force, any_owner=any_owner)
-
-    changed, to_kill = _apply(requester, workflow_id, plan.task_ids, request)
+    changed, to_kill = steering.update(requester, workflow_id, plan.task_ids, status, force=force, any_owner=any_owner)
     if output == "json":
         rendering.show_json({"workflow_id": workflow_id, "changed": changed, "to_kill": to_kill})
     else:
-        ended = f"; {to_kill} attempts are being ended, their tasks follow" if to_kill else ""
-        click.echo(f"{changed} tasks of workflow {workflow_id} changed{ended}.")
+        stopped = f"; {number_of(to_kill, 'attempt')} being stopped; their tasks change afterwards" if to_kill else ""
+        click.echo(f"Changed {number_of(changed, 'task')} of workflow {workflow_id}{stopped}.")
 
 
 def _plan_text(plan: TaskUpdatePlan, workflow_id: int, status: str) -> str:
-    from jobmon.cli.words import count_text, number_of
+    from jobmon.cli.words import count_text
     from jobmon.core.constants import TaskStatus
 
     if not plan.task_ids:
-        return f"Nothing to change: {number_of(plan.unchanged, 'task')} of workflow {workflow_id} stand so already."
-    live = f" {plan.live} of them have an attempt under way." if plan.live else ""
-    active = " The workflow is being run." if plan.is_active else ""
+        unchanged = number_of(plan.unchanged, "task")
+        return f"Nothing to change: {unchanged} of workflow {workflow_id} already {TaskStatus(status).name}."
+    live = f" Attempts in progress: {plan.live:,}." if plan.live else ""
+    active = " The workflow is running." if plan.is_active else ""
     first = f"Workflow {workflow_id}: {number_of(len(plan.task_ids), 'task')} ({count_text(plan.counts, TaskStatus)})"
-    return f"{first} become {TaskStatus(status).name}.{live}{active}"
-
-
-def _apply(
-    requester: Requester, workflow_id: int, task_ids: list[int], request: Callable[[list[int]], Any]
-) -> tuple[int, int]:
-    """Change them in chunks; return how many changed, and how many attempts were told to end."""
-    from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateResponse
-
-    changed = to_kill = 0
-    for start in range(0, len(task_ids), TASKS_UPDATED_MAX):
-        chunk = request(task_ids[start : start + TASKS_UPDATED_MAX])
-        answer = requester.call(f"/workflows/{workflow_id}/task_updates", chunk, TaskUpdateResponse)
-        changed += answer.changed
-        to_kill += answer.to_kill
-    return changed, to_kill
+    return f"{first} will be {TaskStatus(status).name}.{live}{active}"

@@ -1,4 +1,4 @@
-"""`jobmon task`: one task and its attempts."""
+"""`jobmon task`: tasks and their attempts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobmon.cli import explain, logs, steering
-from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.words import Id, TaskStates
+from jobmon.cli import explain, holding, logs, steering
+from jobmon.cli.output import CSV, JSON, LIMIT, ROWS, named, note_limit, paged, rows_max, show_rows
+from jobmon.cli.references import TASKS
+from jobmon.cli.words import TaskStates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,36 +20,67 @@ if TYPE_CHECKING:
 
 @click.group()
 def task() -> None:
-    """One task: status, attempts, output."""
+    """Inspect tasks: status, attempts, output, why they do not run."""
 
 
 task.add_command(steering.update)
+task.add_command(holding.hold_tasks)
+task.add_command(holding.release_tasks)
+task.add_command(holding.rerun)
 task.add_command(explain.explain_task)
 task.add_command(explain.dependencies)
 task.add_command(logs.task_logs)
 
 
-@task.command(epilog="Example: jobmon task status -t 17 -t 18")
-@click.option("-t", "--task-id", "task_ids", type=Id(), multiple=True, required=True, help="Repeatable.")
+@task.command(epilog="Example: jobmon task status 17 18")
+@TASKS
 @click.option(
-    "-s", "--status", "groups", type=TaskStates(), multiple=True, help="Only those that stand so. Repeatable."
+    "-s", "--status", "groups", type=TaskStates(), multiple=True, help="Only tasks with this status. Repeatable."
 )
-@click.option("-l", "--limit", type=click.IntRange(min=1), help="So many of them.")
-@OUTPUT
-def status(task_ids: tuple[int, ...], groups: tuple[list[str], ...], limit: int | None, output: str) -> None:
-    """Show tasks with all their attempts."""
-    from jobmon.cli import rendering
+@LIMIT
+@ROWS
+def status(
+    *,
+    task_ids: list[int],
+    workflow_id: int | None,
+    groups: tuple[list[str], ...],
+    limit: int | None,
+    output: str,
+) -> None:
+    """Show tasks with all their attempts: requests, usage, outcome.
+
+    CSV has a row for each attempt.
+    """
+    from jobmon.core.constants import TaskInstanceStatus
     from jobmon.core.requester import Requester
 
     requester = Requester.from_defaults()
     wanted = {letter for letters in groups for letter in letters}
-    found = [_detail(requester, task_id) for task_id in task_ids]
-    found = [detail for detail in found if not wanted or detail.task.status in wanted][:limit]
-    if output == "json":
-        rendering.show_json(found)
-        return
-    for detail in found:
-        _show(detail)
+    every = (_detail(requester, task_id) for task_id in task_ids)
+    found = [detail for detail in every if not wanted or detail.task.status in wanted]
+    shown = found[: rows_max(limit, output)]
+    if output == JSON:
+        show_rows(map(_named, shown), output)
+    elif output == CSV:
+        attempts = (attempt for detail in shown for attempt in detail.attempts)
+        show_rows(named(attempts, {"status": TaskInstanceStatus}), output)
+    else:
+        with paged():
+            for detail in shown:
+                _show(detail)
+        note_limit(len(shown), len(found), "task")
+
+
+def _named(detail: TaskDetail) -> dict[str, Any]:
+    """Return a task for JSON, with the names of all statuses."""
+    import msgspec
+
+    from jobmon.core.constants import TaskInstanceStatus, TaskStatus
+
+    (task,) = named([detail.task], {"status": TaskStatus})
+    attempts = list(named(detail.attempts, {"status": TaskInstanceStatus}))
+    found: dict[str, Any] = msgspec.to_builtins(detail)
+    return {**found, "task": task, "attempts": attempts}
 
 
 def _detail(requester: Requester, task_id: int) -> TaskDetail:
@@ -62,11 +94,11 @@ def _show(detail: TaskDetail) -> None:
     from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 
     found = detail.task
-    name = rendering.plain(found.name)
+    name = found.name
     click.echo(f"Task {found.task_id} {name}: {TaskStatus(found.status).name}, workflow {detail.workflow_id}")
-    click.echo(f"  {rendering.plain(found.command)}")
+    click.echo(f"  {found.command}")
     rendering.show_table(
-        ("ATTEMPT", "STATUS", "STARTED", "ASKED FOR", "TIME", "CPU", "MEMORY", "HOW IT ENDED"),
+        ("ATTEMPT", "STATUS", "STARTED", "REQUESTED", "TIME", "CPU", "MEMORY", "OUTCOME"),
         [
             (
                 attempt.number,
@@ -75,7 +107,7 @@ def _show(detail: TaskDetail) -> None:
                 _request(attempt.requested_resources),
                 rendering.duration(attempt.wallclock_seconds),
                 rendering.duration(attempt.cpu_seconds),
-                rendering.size(attempt.max_rss_bytes),
+                rendering.peak(attempt.max_rss_bytes),
                 _ending(attempt.exit_code, attempt.signal, attempt.cause, attempt.charged),
             )
             for attempt in detail.attempts
@@ -84,17 +116,18 @@ def _show(detail: TaskDetail) -> None:
     )
     error = next((attempt.error for attempt in reversed(detail.attempts) if attempt.error), None)
     if error:
-        click.echo(f"Last error: {rendering.plain(error)}")
+        click.echo(f"Last error: {error}")
 
 
 def _request(asked: Mapping[str, Any]) -> str:
-    """Say what an attempt asked for, in the units of the columns beside it."""
+    """Return what an attempt requested, in the units of the adjacent columns."""
     from jobmon.cli import rendering
 
     parts = [f"{asked['cores']:g} core{'' if asked['cores'] == 1 else 's'}" if "cores" in asked else ""]
-    parts.append(rendering.size(asked["memory"] * 1024**3) if "memory" in asked else "")
-    parts.append(rendering.duration(asked["runtime"]) if "runtime" in asked else "")
-    return "\n".join(filter(None, parts)) or "-"
+    memory, runtime = asked.get("memory"), asked.get("runtime")
+    parts.append(f"{memory} memory" if isinstance(memory, str) else rendering.size(memory * 1024**3) if memory else "")
+    parts.append(f"{runtime} time" if isinstance(runtime, str) else rendering.duration(runtime) if runtime else "")
+    return ", ".join(filter(None, parts)) or "-"
 
 
 def _ending(exit_code: int | None, signal: int | None, cause: str | None, charged: bool) -> str:

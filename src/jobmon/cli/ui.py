@@ -1,7 +1,8 @@
-"""`jobmon ui`: the web page of the server, opened in a browser and let in without a password to be typed.
+"""`jobmon ui`: open the server's web page in a browser, without typing a password.
 
-The address ends with a key that lets read and nothing else. It stands behind `#`, which browsers send to nobody. A
-browser is not given it on its command line, which everybody on this host can see, but a private file that leads there.
+The address ends with a key that grants only read access, for a limited time, until all such keys are revoked. The key
+is after `#`, which browsers do not send; the page exchanges it for one that expires with the server's process. The
+browser does not get it on its command line, which all users of this host can see, but in a private file that redirects.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import os
 import sys
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import click
 
+from jobmon.cli.references import workflow_option
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import workflow_option
+from jobmon.core.credentials import LINK_DAYS, LINK_DAYS_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,59 +36,80 @@ _START_FILE: Final = """<!doctype html>
 
 @click.command(epilog="Example: jobmon ui -w 5")
 @workflow_option(help="Show this workflow first.")
+@click.option("--only", is_flag=True, help="Restrict the address to that workflow.")
+@click.option(
+    "--days",
+    type=click.FloatRange(0, LINK_DAYS_MAX, min_open=True),
+    default=LINK_DAYS,
+    show_default=True,
+    help="How long the address is valid, days.",
+)
+@click.option("--revoke", is_flag=True, help="Invalidate all addresses printed so far.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 @OUTPUT
-def ui(workflow_id: int | None, no_browser: bool, output: str) -> None:
-    """Open the web page: workflows, what they are at, what went wrong.
+def ui(workflow_id: int | None, only: bool, days: float, revoke: bool, no_browser: bool, output: str) -> None:
+    """Open the web page: workflows, their progress, what went wrong.
 
-    The address that is printed lets whoever has it read everything there; it changes nothing.
+    Anyone who has the printed address can read everything there, except values of env; it cannot change anything.
     """
+    if only and workflow_id is None:
+        raise click.UsageError("--only needs a workflow: -w ID.")
     from jobmon.cli import rendering
     from jobmon.cli.steering import workflow_summary
     from jobmon.core.requester import Requester
+    from jobmon.core.wire.credentials import LinkRequest, LinkResponse
     from jobmon.core.wire.server import ServerTime
 
     requester = Requester.from_defaults()
+    if revoke:
+        requester.call("/page/links", None, dict, "delete")
+        click.echo("All addresses of the web page are now invalid, and open pages are closed.", err=True)
+        return
     if workflow_id is None:
         requester.call("/time", None, ServerTime, "get")  # a page without a server would be blank
     else:
         workflow_summary(requester, workflow_id)
     base = _base(requester)
-    address = _address(requester, base, workflow_id)
+    link = requester.call(
+        "/page/links", LinkRequest(workflow_id=workflow_id if only else None, days=days), LinkResponse
+    )
+    address = _address(base, link.key, workflow_id)
     is_opened = not no_browser and _open(address)
     tunnel = _tunnel(base)
     if output == "json":
-        rendering.show_json({"address": address, "opened": is_opened, "tunnel": tunnel})
+        shown = {"address": address, "expires_at": link.expires_at, "opened": is_opened, "tunnel": tunnel}
+        rendering.show_json(shown)
         return
     click.echo(address)
     if is_opened:
-        click.echo("A browser is shown it.", err=True)
+        click.echo("Opened in a browser.", err=True)
     elif not no_browser:
-        click.echo("There is no browser here; open this address in one.", err=True)
+        click.echo("No browser is available here; open this address in one.", err=True)
     if tunnel:
         click.echo(f"From another machine: {tunnel}, and open the same address there.", err=True)
 
 
 def _base(requester: Requester) -> str:
-    """Return where browsers find the server. One of one's own that other hosts reach, too, answers on the loopback."""
+    """Return the address for browsers. A local server that other hosts can reach, too, is addressed by the loopback."""
+    from jobmon.agent import addresses
     from jobmon.core import access, places
     from jobmon.core.configuration import JobmonConfig
 
     own = None if JobmonConfig().get("http", "service_url") else access.find_server()
-    parts = urlsplit(requester.url)
-    if own is None or places.is_loopback(parts.hostname or ""):
+    parts = addresses.parse(requester.url)
+    if own is None or places.is_loopback(parts.host):
         return requester.url
     loopback = f"http://127.0.0.1:{parts.port}"
-    return loopback if _process_at(loopback) == own.pid else requester.url
+    return loopback if _process_at(loopback, own.token) == own.pid else requester.url
 
 
-def _process_at(address: str) -> int | None:
-    """Return the process of the server at an address; None: there is none."""
+def _process_at(address: str, token: str) -> int | None:
+    """Return the process ID of the server with this token at an address; None: there is none."""
     from jobmon.core.exceptions import JobmonError
     from jobmon.core.requester import Requester
     from jobmon.core.wire.server import Health
 
-    requester = Requester(address, request_timeout=PROBE_SECONDS_MAX)
+    requester = Requester(address, request_timeout=PROBE_SECONDS_MAX, token=token)
     try:
         return requester.call("/health", None, Health, "get", tenacious=False).pid
     except JobmonError:
@@ -95,33 +118,32 @@ def _process_at(address: str) -> int | None:
         requester.close()
 
 
-def _address(requester: Requester, base: str, workflow_id: int | None) -> str:
-    """Return the address with the key and with what is to be shown."""
+def _address(base: str, key: str, workflow_id: int | None) -> str:
+    """Return the address with the key and with what to show."""
     from jobmon.client.binding import user_name
-    from jobmon.core.access import page_key
 
     place = "/" if workflow_id is None else f"/workflows/{workflow_id}"
-    token = requester.target.token
-    words = {"key": page_key(token) if token else "", "user": user_name(), "go": place}
+    words = {"key": key, "user": user_name(), "go": place}
     return f"{base}/#{urlencode(words)}"
 
 
 def _tunnel(base: str) -> str:
-    """Return the command that makes an address of this host's loopback one of another machine's."""
+    """Return the command that makes this host's loopback address available on another machine."""
     import socket
 
+    from jobmon.agent import addresses
     from jobmon.core import places
 
-    parts = urlsplit(base)
-    if not places.is_loopback(parts.hostname or ""):
+    parts = addresses.parse(base)
+    if not places.is_loopback(parts.host):
         return ""
     return f"ssh -L {parts.port}:127.0.0.1:{parts.port} {socket.gethostname()}"
 
 
 def _open(address: str) -> bool:
-    """Show the address in a browser; tell whether there is one. One that would take over this terminal does not count.
+    """Show the address in a browser; return whether there is one. A browser that runs in this terminal does not count.
 
-    BROWSER names another one than that of the desktop.
+    BROWSER overrides the browser of the desktop.
     """
     import webbrowser
 
@@ -135,7 +157,7 @@ def _open(address: str) -> bool:
 
 
 def _start_file(address: str) -> Path:
-    """Write the file that leads to the address; only we can read it."""
+    """Write the file that redirects to the address; only we can read it."""
     import html
 
     from jobmon.core.configuration import data_directory

@@ -1,4 +1,4 @@
-"""`jobmon version`."""
+"""`jobmon version`: show the version."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import click
 
 
 @click.command(epilog="Example: jobmon version --components")
-@click.option(
-    "--components", is_flag=True, help="Also plug-ins, the server, Python, and the libraries that Jobmon stands on."
-)
+@click.option("--components", is_flag=True, help="Also show plug-ins, the server, Python and libraries.")
 def version(components: bool) -> None:
-    """Print the version."""
+    """Show the version."""
     from importlib import metadata
 
     click.echo(f"jobmon {metadata.version('jobmon')}")
@@ -23,9 +21,9 @@ def version(components: bool) -> None:
 
         try:
             running = find_server()
-        except JobmonError:  # it runs on another host
+        except JobmonError:  # the server runs on another host
             running = None
-        click.echo(f"server {running.version if running is not None else '- (none runs here)'}")
+        click.echo(f"server {running.version if running is not None else '- (none is running here)'}")
         click.echo(f"plug-ins {', '.join(plugin_names())}")
         click.echo(f"python {platform.python_version()}")
         for name in ("aiohttp", "alembic", "click", "fastapi", "msgspec", "rich", "SQLAlchemy", "uvicorn"):

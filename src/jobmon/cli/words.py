@@ -1,4 +1,4 @@
-"""States as people write them: names, letters or groups, with the nearest one named on a slip; and their inverse."""
+"""Parse statuses as people write them: names, letters or groups; suggest the nearest after a typo. And format them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-#: The states that the command line shows: what a person wants to know.
+#: Groups of task statuses, used by the counts in tables and by `-s`.
 TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL")
 NEAR_ENOUGH: Final = 0.5
-#: What databases can count to.
-ID_MAX: Final = 2**63 - 1
 
 
 def group_of(status: str) -> str:
-    """Tell in which group of the command line a task's status is."""
+    """Return the group of a task's status."""
     from jobmon.core.constants import TaskStatus
 
     if status in (TaskStatus.LAUNCHED, TaskStatus.RUNNING):
         return "RUNNING"
-    return {TaskStatus.DONE: "DONE", TaskStatus.ERROR_FATAL: "FATAL"}.get(TaskStatus(status), "PENDING")
+    groups = {TaskStatus.DONE: "DONE", TaskStatus.ERROR_FATAL: "FATAL", TaskStatus.REMOVED: "REMOVED"}
+    return groups.get(TaskStatus(status), "PENDING")
 
 
 def task_statuses(word: str) -> list[str]:
-    """Return the letters that a word stands for: a group, the name of a status, or a letter.
+    """Return the letters that a word represents: a group, the name of a status, or a letter.
 
     Raises:
-        click.BadParameter: it is none; names the nearest.
+        click.BadParameter: it is none of these; the message names the nearest.
     """
     from jobmon.core.constants import TaskStatus
 
@@ -44,11 +43,35 @@ def task_statuses(word: str) -> list[str]:
     return [_status_of(TaskStatus, wanted, word, TASK_GROUPS)]
 
 
+class WorkflowStates(click.ParamType[str]):
+    """The status of a workflow, by name or letter; its value is the letter, or a name from `core.outcomes`."""
+
+    name = "status"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Parse a word."""
+        from jobmon.core.constants import WorkflowStatus
+        from jobmon.core.outcomes import OUTCOMES
+
+        wanted = str(value).strip().upper().replace("_", " ")
+        return wanted if wanted in OUTCOMES else _status_of(WorkflowStatus, wanted, str(value), OUTCOMES)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the names."""
+        from click.shell_completion import CompletionItem
+
+        from jobmon.core.constants import WorkflowStatus
+        from jobmon.core.outcomes import OUTCOMES
+
+        names = [*OUTCOMES, *(status.name for status in WorkflowStatus)]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete.upper())]
+
+
 def status_letter(kind: type[StrEnum], word: str, allowed: Iterable[StrEnum]) -> str:
     """Return the letter of a status given by name or letter.
 
     Raises:
-        click.BadParameter: it is none of the allowed ones; names the nearest.
+        click.BadParameter: it is not an allowed status; the message names the nearest.
     """
     choices = list(allowed)
     wanted = word.strip().upper()
@@ -59,7 +82,7 @@ def status_letter(kind: type[StrEnum], word: str, allowed: Iterable[StrEnum]) ->
     refused = f"{word!r} cannot be set" if is_known else f"there is no status {word!r}"
     near = None if is_known else _nearest(wanted, [status.name for status in choices])
     names = " or ".join(f"{status.value} ({status.name})" for status in choices)
-    raise click.BadParameter(f"{refused}; " + (f"did you mean {near}?" if near else f"give {names}."))
+    raise click.BadParameter(f"{refused}; " + (f"did you mean {near}?" if near else f"use {names}."))
 
 
 def _status_of(kind: type[StrEnum], wanted: str, word: str, groups: Iterable[str]) -> str:
@@ -68,7 +91,7 @@ def _status_of(kind: type[StrEnum], wanted: str, word: str, groups: Iterable[str
             return status.value
     names = list(dict.fromkeys([*groups, *(status.name for status in kind)]))
     near = _nearest(wanted, names)
-    hint = f"did you mean {near}?" if near else f"there are {', '.join(names)}."
+    hint = f"did you mean {near}?" if near else f"use one of {', '.join(names)}."
     raise click.BadParameter(f"there is no status {word!r}; {hint}")
 
 
@@ -76,33 +99,17 @@ def _nearest(wanted: str, names: Sequence[str]) -> str | None:
     return next(iter(difflib.get_close_matches(wanted, names, n=1, cutoff=NEAR_ENOUGH)), None)
 
 
-class Id(click.ParamType[int]):
-    """The number of a workflow, task or template version."""
-
-    name = "id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it."""
-        try:
-            number = int(value)
-        except ValueError:
-            self.fail(f"{value!r} is no id: ids are whole numbers.", param, ctx)
-        if not 0 < number <= ID_MAX:
-            self.fail(f"there is no id {number}.", param, ctx)
-        return number
-
-
 class TaskStates(click.ParamType[list[str]]):
-    """A word for states of tasks; its value is a list of letters."""
+    """A word for task statuses; its value is a list of letters."""
 
     name = "status"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        """Read a word."""
+        """Parse a word."""
         return value if isinstance(value, list) else task_statuses(str(value))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Offer groups and names."""
+        """Complete groups and names."""
         from click.shell_completion import CompletionItem
 
         from jobmon.core.constants import TaskStatus
@@ -112,19 +119,14 @@ class TaskStates(click.ParamType[list[str]]):
 
 
 def count_text(counts: dict[str, int], kind: type[StrEnum]) -> str:
-    """Return counts by status as words: 3 DONE, 2 RUNNING."""
+    """Format counts by status: 3 DONE, 2 RUNNING."""
     return ", ".join(
         f"{count} {kind(letter).name}" for letter, count in sorted(counts.items(), key=lambda one: -one[1])
     )
 
 
-def number_of(count: int, what: str) -> str:
-    """Return a count with its noun: 1 task, 2 tasks."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 class NotWritable(click.FileError):
-    """A file that was named for the result cannot be written: wrong use."""
+    """A file given for the result cannot be written, which is a usage error."""
 
     exit_code = 2
 
@@ -132,5 +134,5 @@ class NotWritable(click.FileError):
         super().__init__(str(path), error.strerror)
 
     def format_message(self) -> str:
-        """Return what happened, in a line."""
+        """Return what happened in one line."""
         return f"{self.ui_filename} cannot be written: {self.message}."

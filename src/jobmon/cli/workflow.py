@@ -1,35 +1,43 @@
-"""`jobmon workflow`: run a recording, see how workflows stand, resume and stop them."""
+"""`jobmon workflow`: inspect and control workflows, run a recording."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
-from jobmon.cli import explain, failures, listing, logs, resources, steering
+from jobmon.cli import explain, failures, holding, listing, logs, planning, resources, steering, versions
+from jobmon.cli.references import WORKFLOW, option
 from jobmon.cli.rendering import OUTPUT
+
+_TIMEOUT: Final = "Stop the run after this time. Default: the setting run.timeout, which sets no limit unless changed."
 
 
 @click.group()
 def workflow() -> None:
-    """Workflows: run a recording, status, tasks, errors, resume, stop."""
+    """Inspect and control workflows: status, tasks, errors, logs, resume, stop."""
 
 
 workflow.add_command(resources.resources)
 workflow.add_command(resources.efficiency)
 workflow.add_command(steering.concurrency)
 workflow.add_command(steering.reset)
+workflow.add_command(holding.hold_template)
+workflow.add_command(holding.release_template)
 workflow.add_command(steering.history)
 workflow.add_command(explain.explain_workflow)
 workflow.add_command(listing.status)
 workflow.add_command(listing.tasks)
 workflow.add_command(logs.workflow_logs)
 workflow.add_command(failures.errors)
+workflow.add_command(planning.plan)
+workflow.add_command(versions.versions)
 
 
 @workflow.command(epilog="Example: jobmon workflow run montage.json --scale 0.1")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-c", "--cluster", default="multiprocess", show_default=True, help="Where to run it.")
+@click.option("-c", "--cluster", default="multiprocess", show_default=True, help="Cluster on which to run it.")
 @click.option(
     "--scale",
     type=click.FloatRange(min=0, max=1000),
@@ -37,14 +45,16 @@ workflow.add_command(failures.errors)
     show_default=True,
     help="Factor on recorded times and sizes.",
 )
-@click.option("--workflow-args", default="", help="Name of this run; needed to resume it. Made up if not given.")
-@click.option("--resume", is_flag=True, help="Go on with an earlier run of the same --workflow-args.")
-@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="Folder for its files, kept after.")
-@click.option("--cores-max", type=click.IntRange(min=1), default=1, show_default=True, help="Most cores for a task.")
-@click.option("--fail-fast", is_flag=True, help="Launch nothing more after the first task that failed for good.")
+@click.option("--workflow-args", default="", help="Identifies the run, to resume it. Default: random.")
+@click.option("--resume", is_flag=True, help="Resume an earlier run with the same --workflow-args.")
 @click.option(
-    "-t", "--timeout", type=click.IntRange(min=1), default=36_000, show_default=True, help="Give up after, seconds."
+    "--directory", type=click.Path(path_type=Path, file_okay=False), help="Folder for its files, which is kept."
 )
+@click.option(
+    "--cores-max", type=click.IntRange(min=1), default=1, show_default=True, help="Use at most N cores per task."
+)
+@click.option("--fail-fast", is_flag=True, help="Launch no more tasks after one has failed permanently.")
+@option("--timeout", quiet=("-t",), type=click.IntRange(min=1), metavar="SECONDS", help=_TIMEOUT)
 @OUTPUT
 def run(
     *,
@@ -56,17 +66,18 @@ def run(
     directory: Path | None,
     cores_max: int,
     fail_fast: bool,
-    timeout: int,
+    timeout: int | None,
     output: str,
 ) -> None:
-    """Run a recorded workflow (WfFormat 1.5) again and compare it with the recording.
+    """Replay a recorded workflow (WfFormat 1.5) and compare it with the recording.
 
-    Each task keeps a core busy as it did then, for the scaled time, and writes files of the scaled size.
+    Each task uses the CPU for the recorded time and writes files of the recorded size, both scaled. Workflows of your
+    own run from Python: python my_workflow.py
     """
     from jobmon.cli import recording
 
     if resume and not workflow_args:
-        raise click.UsageError("--resume needs the --workflow-args of the run to go on with.")
+        raise click.UsageError("--resume needs the --workflow-args of the run to resume.")
     request = recording.Request(
         file=file,
         cluster_name=cluster,
@@ -81,38 +92,35 @@ def run(
     raise click.exceptions.Exit(recording.run(request, as_json=output == "json"))
 
 
-@workflow.command(epilog="Example: jobmon workflow resume -w 5 -c multiprocess")
-@steering.WORKFLOW
-@click.option(
-    "-c", "--cluster", required=True, help="Where tasks run that name no cluster; others stay where they are."
-)
-@click.option("--reset-running", is_flag=True, help="End what runs and run it again; else it may finish.")
-@click.option(
-    "-t",
+@workflow.command(epilog="Example: jobmon workflow resume 5")
+@WORKFLOW
+@click.option("-c", "--cluster", default="", help="Cluster for tasks that specify none. Default: the recorded one.")
+@click.option("--reset-running", is_flag=True, help="Stop and rerun running tasks. Default: let them finish.")
+@option(
     "--timeout",
+    quiet=("-t",),
     type=click.IntRange(min=1),
     default=180,
     show_default=True,
-    help="Wait for what runs still, seconds.",
+    metavar="SECONDS",
+    help="Longest wait for an earlier run to end.",
 )
-@click.option(
-    "--execution-timeout", type=click.IntRange(min=1), default=36_000, show_default=True, help="Give up after, seconds."
-)
-@click.option("--keep-resources", is_flag=True, help="Ask for as much as the last attempts did, not as defined.")
-@click.option("--force-cleanup", is_flag=True, help="Close attempts that were told to end without waiting for that.")
-@click.option("--any-owner", is_flag=True, help="Also if somebody else recorded it.")
+@click.option("--execution-timeout", type=click.IntRange(min=1), metavar="SECONDS", help=_TIMEOUT)
+@click.option("--keep-resources", is_flag=True, help="Keep the requests of the last attempts, which may be raised.")
+@click.option("--force-cleanup", is_flag=True, help="Close attempts that were told to stop but no longer report.")
+@click.option("--any-owner", is_flag=True, help="Act on it even if it belongs to another user.")
 def resume(
     *,
     workflow_id: int,
     cluster: str,
     reset_running: bool,
     timeout: int,
-    execution_timeout: int,
+    execution_timeout: int | None,
     keep_resources: bool,
     force_cleanup: bool,
     any_owner: bool,
 ) -> None:
-    """Go on with a workflow of which only the id is known: all that is not done is run."""
+    """Resume a workflow from its record, without its script: run all tasks that are not done."""
     from jobmon.cli import resuming
     from jobmon.client.resuming import ResumeOptions
 
@@ -128,21 +136,22 @@ def resume(
     raise click.exceptions.Exit(resuming.resume(workflow_id, options))
 
 
-@workflow.command(epilog="Example: jobmon workflow stop -w 5 --drain")
-@steering.WORKFLOW
-@click.option("--kill/--drain", default=True, show_default=True, help="End what runs, or let it finish.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "-t",
+@workflow.command(epilog="Example: jobmon workflow stop 5 --drain")
+@WORKFLOW
+@click.option("--kill/--drain", default=True, show_default=True, help="Stop running tasks, or let them finish.")
+@steering.YES
+@option(
     "--timeout",
+    quiet=("-t",),
     type=click.IntRange(min=1),
     default=60,
     show_default=True,
-    help="Wait for the end of it, seconds.",
+    metavar="SECONDS",
+    help="Longest wait for running tasks to stop.",
 )
-@click.option("--any-owner", is_flag=True, help="Also if somebody else recorded it.")
+@click.option("--any-owner", is_flag=True, help="Act on it even if it belongs to another user.")
 def stop(*, workflow_id: int, kill: bool, yes: bool, timeout: int, any_owner: bool) -> None:
-    """Stop a workflow: nothing more is launched. It can be resumed."""
+    """Stop a workflow: no more tasks are launched. It can be resumed."""
     from jobmon.cli import resuming
 
     resuming.stop(workflow_id, kill=kill, is_sure=yes, timeout_seconds=timeout, any_owner=any_owner)

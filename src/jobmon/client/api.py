@@ -1,8 +1,9 @@
-"""The names for users: `from jobmon.client.api import Tool`."""
+"""The public names of the client: `from jobmon.client.api import Tool`."""
 
 from __future__ import annotations
 
 from jobmon.client.array import Array
+from jobmon.client.status import add_task_attributes, task_status, workflow_status, workflow_tasks
 from jobmon.client.task import Task
 from jobmon.client.task_template import TaskTemplate
 from jobmon.client.task_template_version import TaskTemplateVersion
@@ -22,4 +23,8 @@ __all__ = [
     "Workflow",
     "WorkflowRunStatus",
     "WorkflowStatus",
+    "add_task_attributes",
+    "task_status",
+    "workflow_status",
+    "workflow_tasks",
 ]

@@ -1,4 +1,4 @@
-"""Which arguments a command template has and which of them are node, task and op args. Pure."""
+"""Determine the arguments of a command template, and their roles as node, task and op args. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core.constants import RESERVED_NAMES
+from jobmon.core.texts import checked_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_FORMAT_NESTING_MAX: Final = 2  # Python formats a field inside a field's specification, and no deeper
+_FORMAT_NESTING_MAX: Final = 2  # Python formats a field inside a field's specification, but no deeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Arguments:
 
     @property
     def names(self) -> frozenset[str]:
-        """All of them."""
+        """The names of all arguments."""
         return frozenset(self.node_args + self.task_args + self.op_args)
 
 
@@ -35,7 +36,7 @@ def placeholders(command_template: str) -> frozenset[str]:
         ValueError: braces do not match, or a field has no name.
     """
     if not isinstance(command_template, str) or not command_template.strip():
-        raise ValueError(f"command_template must be a text with a command in it, not {command_template!r}.")
+        raise ValueError(f"command_template must be a string that contains a command, not {command_template!r}.")
     try:
         return frozenset(_names_in(command_template, _FORMAT_NESTING_MAX))
     except ValueError as error:
@@ -43,6 +44,13 @@ def placeholders(command_template: str) -> frozenset[str]:
             f"command_template {command_template!r} cannot be read: {error}."
             " Write {{ and }} for braces of the command."
         ) from None
+
+
+def written_whole(command_template: str) -> frozenset[str]:
+    """Return the names whose own text a checked template inserts; of other names it inserts an attribute or an item."""
+    return frozenset(
+        field for _, field, _, _ in string.Formatter().parse(command_template) if field and field.isidentifier()
+    )
 
 
 def _names_in(template: str, nesting: int) -> list[str]:
@@ -69,13 +77,13 @@ def declared(
     """Check declared arguments against the template and return them.
 
     Raises:
-        ValueError: an argument is missing, unknown, declared twice, or cannot be given; names them.
+        ValueError: an argument is missing, unknown, declared twice, or has a reserved name; the message names them.
     """
     groups = [
         _listed(template_name, kind, group)
         for kind, group in (("node_args", node_args), ("task_args", task_args), ("op_args", op_args))
     ]
-    everything = [name for group in groups for name in group]
+    everything = [checked_name("The argument", name) for group in groups for name in group]
     wanted = placeholders(command_template)
     complaints = [
         *_complaint("declared more than once", _repeated(everything)),
@@ -90,7 +98,9 @@ def declared(
 
 def _listed(template_name: str, kind: str, names: Iterable[str] | None) -> list[str]:
     if isinstance(names, str):
-        raise ValueError(f"{kind} of task template {template_name!r} must be a list of names, not the text {names!r}.")
+        raise ValueError(
+            f"{kind} of task template {template_name!r} must be a list of names, not the string {names!r}."
+        )
     listed = list(names or ())
     if not all(isinstance(name, str) for name in listed):
         raise ValueError(f"{kind} of task template {template_name!r} must be a list of names, not {listed!r}.")
@@ -108,7 +118,7 @@ def _complaint(what: str, names: Iterable[str]) -> list[str]:
 
 
 def mismatch(template_name: str, wanted: Iterable[str], given: Iterable[str]) -> str:
-    """Say which arguments of a task are missing and which are unknown."""
+    """Return a sentence that names the missing and the unknown arguments of a task."""
     wanted, given = set(wanted), set(given)
     complaints = [*_complaint("missing", wanted - given), *_complaint("unknown", given - wanted)]
     return f"Arguments of a task of template {template_name!r}: {'; '.join(complaints)}. It takes {sorted(wanted)}."

@@ -14,27 +14,24 @@ if TYPE_CHECKING:
 
 
 class Array:
-    """Tasks of one template version. `array_id` is known once the workflow is recorded."""
+    """Tasks of one template version in a workflow. `array_id` is set once the workflow is recorded."""
 
-    __slots__ = ("_limit", "_nodes", "array_id", "tasks", "template_version", "workflow")
+    __slots__ = ("_limit", "_nodes", "array_id", "name", "tasks", "template_version", "workflow")
 
     def __init__(self, template_version: TaskTemplateVersion, workflow: Workflow) -> None:
         self.template_version = template_version
         self.workflow = workflow
         self.tasks: list[Task] = []
         self.array_id: int | None = None
+        #: The template's name, unless `create_tasks` was given another one.
+        self.name = template_version.name
         self._limit: int | None = None
-        #: Nodes seen; without task args the workflow's own table of tasks tells the same.
+        #: Nodes added so far; None without task args, because the workflow's table of tasks then detects duplicates.
         self._nodes: set[int] | None = set() if template_version.arguments.task_args else None
 
     @property
-    def name(self) -> str:
-        """The template's name."""
-        return self.template_version.name
-
-    @property
     def max_concurrently_running(self) -> int:
-        """How many of its tasks may run at once."""
+        """Maximum number of its tasks that are queued or running at once."""
         return self.template_version.template.max_concurrently_running if self._limit is None else self._limit
 
     @max_concurrently_running.setter
@@ -44,8 +41,11 @@ class Array:
     def add_task(self, task: Task) -> None:
         """Add a task.
 
+        Args:
+            task: a task of this template version.
+
         Raises:
-            DuplicateNodeArgsError: another one has the same node args.
+            DuplicateNodeArgsError: another task of the array has the same node args.
         """
         if self._nodes is not None:
             key = node.number(task.node_digest)
@@ -53,11 +53,12 @@ class Array:
                 raise duplicate(task)
             self._nodes.add(key)
         self.tasks.append(task)
+        self.name = task.options.array_name or self.name
         task.array = self
 
 
 def duplicate(task: Task) -> DuplicateNodeArgsError:
-    """Return the error that names what two tasks have in common."""
+    """Return the error that names the node args two tasks have in common."""
     given = ", ".join(f"{name}={value!r}" for name, value in task.node_args.items()) or "no node args"
     return DuplicateNodeArgsError(
         f"Two tasks of template {task.template_version.name!r} have the same node args: {given}."

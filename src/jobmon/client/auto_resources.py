@@ -1,9 +1,10 @@
-"""Requests that say "auto": as much as earlier tasks of the template used.
+"""Requests with the value "auto": as much as earlier tasks of the template used.
 
-The 95th percentile of what its newest finished tasks used, over all workflows, plus the margins of `core.sizing`; where
-a node argument makes a difference, of the tasks with the same value of it. So about one task in twenty may use more
-than that statistic (fewer, thanks to the margin); it is then raised and tried again like any other. Until there are
-`HISTORY_TASKS_MIN` finished tasks nothing is asked for: the queue's default counts.
+The request is the 95th percentile of the usage of the template's newest finished tasks, over all workflows, plus the
+margins of `core.sizing`. If a node argument makes a difference, only tasks with the same value of it count. About one
+task in twenty may therefore use more than that percentile (fewer, thanks to the margin); its request is then raised and
+it is retried like any other task. Until there are `HISTORY_TASKS_MIN` finished tasks, nothing is requested, and the
+queue's default applies.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AUTO_SHARE: Final = 0.95
-#: With fewer finished tasks a high percentile says nothing.
+#: With fewer finished tasks, a high percentile is meaningless.
 HISTORY_TASKS_MIN: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to ask for: in general, and by value of the node argument that matters (its place in a task's values)."""
+    """The request in general, and by value of the deciding node argument; `place` is its position in the values."""
 
     general: dict[str, Any] = field(default_factory=dict)
     place: int | None = None
@@ -41,14 +42,14 @@ class Advice:
 
 
 class AutoRequests:
-    """Looks up what templates used; each template once."""
+    """Looks up the usage of templates, once for each template."""
 
     def __init__(self, requester: Requester) -> None:
         self._requester = requester
         self._advice: dict[int, Advice] = {}
 
     def kind_of(self, task: Task) -> str | None:
-        """Return the value on which the request of a task depends beside its options; None: on none."""
+        """Return the value on which the request of a task depends in addition to its options; None if there is none."""
         if not any(is_auto(task.compute_resources.get(key)) for key in UNITS):
             return None
         advice = self._advice_for(task.template_version)
@@ -58,7 +59,7 @@ class AutoRequests:
         return value if value in advice.by_value else None
 
     def resolved(self, task: Task, requested: Resources) -> Resources:
-        """Replace "auto" by what the history says, or leave the resource out where that is too short."""
+        """Replace "auto" by the request derived from the history, or omit the resource if the history is too short."""
         wanted = [key for key in UNITS if is_auto(requested.get(key))]
         if not wanted:
             return requested
@@ -84,7 +85,7 @@ class AutoRequests:
         found = self._requester.call(route, None, HistoryResponse, "get")
         if len(found.seconds) < HISTORY_TASKS_MIN:
             logger.info(
-                "Resources 'auto' of template %r: only %d of its tasks have finished (%d are needed); it asks for the"
+                "Resources 'auto' of template %r: only %d of its tasks have finished (%d are needed); it requests the"
                 " queue's defaults.",
                 *(version.name, len(found.seconds), HISTORY_TASKS_MIN),
             )
@@ -100,7 +101,7 @@ class AutoRequests:
 
 
 def advice_from(found: HistoryResponse, node_args: Sequence[str]) -> tuple[Advice, str | None]:
-    """Return what to ask for, and the name of the node argument that matters."""
+    """Return the request, and the name of the deciding node argument."""
     columns = zip(found.seconds, found.cpu_seconds, found.memory_gib, strict=True)
     history = [sizing.Used(*row) for row in columns]
     named = {name: found.node_args[name] for name in node_args if name in found.node_args}

@@ -1,7 +1,7 @@
-"""From definition to record, in named steps and bounded columnar chunks.
+"""Record a definition on the server, in named steps and bounded columnar chunks.
 
-Every step may be repeated: a bind that was interrupted is simply started again. Nothing is recorded before everything
-that can be checked here has been checked. Time and memory are linear in tasks and in distinct sets of upstreams.
+Every step is idempotent: an interrupted bind is simply started again. Nothing is recorded before everything that can be
+checked on the client has been checked. Time and memory are linear in tasks and in distinct sets of upstream tasks.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.client import dag, records
+from jobmon.client import dag, planning, recorded, records
+from jobmon.client.changing import Change, complete_version
 from jobmon.client.clusters import Clusters, ResourceResolver
+from jobmon.core.changes import Action
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.constants import TaskStatus, WorkflowStatus
-from jobmon.core.exceptions import ConfigError, WorkflowAlreadyComplete
+from jobmon.core.exceptions import ConfigError, WorkflowAlreadyComplete, WorkflowAlreadyExists
+from jobmon.core.redaction import secret_names
 from jobmon.core.wire.binding import (
     EDGES_PER_CHUNK_MAX,
     RESOURCES_PER_CHUNK_MAX,
@@ -30,6 +35,7 @@ from jobmon.core.wire.binding import (
     EdgesRequest,
     IdsResponse,
     RecordedTasks,
+    RedefineRequest,
     ResourcesRequest,
     ResourcesSpec,
     TasksRequest,
@@ -40,6 +46,7 @@ from jobmon.core.wire.binding import (
 
 if TYPE_CHECKING:
     from jobmon.client.array import Array
+    from jobmon.client.plan import Plan
     from jobmon.client.task import Task
     from jobmon.client.task_resources import TaskResources
     from jobmon.client.task_template_version import TaskTemplateVersion
@@ -48,18 +55,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A character may need six bytes in JSON; so a chunk stays within REQUEST_BYTES_MAX whatever it holds.
+#: A character may need six bytes in JSON; this keeps every chunk within REQUEST_BYTES_MAX whatever it contains.
 CHARACTERS_PER_CHUNK_MAX: Final = 5_000_000
 PROGRESS_AFTER_SECONDS: Final = 2.0
 PROGRESS_EVERY_SECONDS: Final = 1.0
 _STATUS_OF: Final = {status.value: status for status in TaskStatus}
 
-#: Called with the name of the step, how many are recorded and how many there are.
+#: Called with the name of the step, the number of recorded items, and the total.
 Progress = Callable[[str, int, int], None]
 
 
 def log_progress(step: str, done: int, total: int) -> None:
-    """Tell how far recording is."""
+    """Log the progress of recording."""
     logger.info("Recording %s: %d of %d", step, done, total)
 
 
@@ -67,9 +74,9 @@ class Binding:
     """Records one workflow.
 
     Args:
-        workflow: what to record.
-        clock: the time.
-        progress: told how far it is, once it takes longer than two seconds.
+        workflow: the workflow to record.
+        clock: source of time; None means the system clock.
+        progress: called with the progress of a step if recording takes longer than two seconds.
     """
 
     def __init__(self, workflow: Workflow, clock: Clock | None = None, progress: Progress = log_progress) -> None:
@@ -82,15 +89,19 @@ class Binding:
         self._recorded = 0
         self._resolver = ResourceResolver(Clusters(self._requester))
         self._edges = dag.EdgeSets([], [], "")
+        self._task_hash = ""
+        #: How the tasks are paired with recorded ones, if the recorded definition differs or once differed; otherwise
+        #: None.
+        self._pairing: planning.Pairing | None = None
         self.response: WorkflowResponse | None = None
 
     # -- the steps ----------------------------------------------------------------------------------------------
 
     def check(self) -> list[str]:
-        """Check graph and resources; return what will be moved within a queue's limits.
+        """Check dependencies and resources; return a sentence for each request that is adjusted to its queue's limits.
 
         Raises:
-            JobmonError: something is wrong; nothing has been recorded.
+            JobmonError: the definition is invalid; nothing has been recorded.
         """
         workflow = self._workflow
         dag.check(workflow)
@@ -100,40 +111,96 @@ class Binding:
         self._resolver.resolve(self._tasks)
         return self._resolver.adjusted
 
-    def record_workflow(self) -> WorkflowResponse:
-        """Find or create tool, templates and workflow.
+    def record_workflow(self, consent: planning.Consent | None = None) -> WorkflowResponse:
+        """Find or create tool, workflow and templates.
+
+        Args:
+            consent: which changes of a recorded workflow are accepted; None accepts none.
+
+        Returns:
+            The recorded workflow.
 
         Raises:
-            WorkflowAlreadyExists: one with these workflow_args has other tasks.
-            WorkflowAlreadyComplete: it is done already.
+            WorkflowChanged: it is recorded with a different definition; nothing has been written.
+            WorkflowAlreadyComplete: it is already done.
         """
         for adjusted in self.check():
-            logger.warning("Moved within the limits of its queue. %s", adjusted)
+            logger.warning("Adjusted to the limits of its queue. %s", adjusted)
         workflow = self._workflow
         version_id = records.tool_version_id(workflow.tool_version)
-        for tool_version, versions in self._template_versions().items():
-            records.record_templates(tool_version, versions)
         self._edges = dag.edge_sets(self._tasks)
-        self.response = self._requester.call("/workflows", self._workflow_request(version_id), WorkflowResponse)
+        self._task_hash = dag.task_hash(self._tasks)
+        self.response = self._find_or_create(self._workflow_request(version_id), consent or planning.Consent())
         workflow.workflow_id = self.response.workflow_id
         workflow.dag_id = self.response.dag_id
-        if self.response.status == WorkflowStatus.DONE:
+        if self.response.status == WorkflowStatus.DONE and self.plan is None:
             raise WorkflowAlreadyComplete(
                 f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is already complete:"
                 " nothing to do. Change workflow_args to run it again."
             )
+        for tool_version, versions in self._template_versions().items():
+            records.record_templates(tool_version, versions)
         return self.response
 
+    @property
+    def plan(self) -> Plan | None:
+        """The accepted change of a workflow that is recorded with a different definition; None if nothing changes."""
+        return None if self._pairing is None else self._pairing.plan
+
+    def plan_again(self, consent: planning.Consent) -> Plan | None:
+        """Plan an accepted change again, after attempts may have ended.
+
+        Raises:
+            WorkflowChanged: the difference is no longer accepted.
+        """
+        assert self._pairing is not None, "there is something to plan"
+        found = recorded.find_by_id(self._requester, _id(self._pairing.recorded.workflow.workflow_id))
+        self._pairing = planning.pair(self._workflow, found, consent)
+        return self.plan
+
+    def _find_or_create(self, request: WorkflowRequest, consent: planning.Consent) -> WorkflowResponse:
+        try:
+            response = self._requester.call("/workflows", request, WorkflowResponse)
+        except WorkflowAlreadyExists:
+            found = recorded.find(self._workflow)
+            if found is None:
+                raise
+            same = replace(request, dag_hash=found.dag_hash, task_hash=found.task_hash)
+            self._pairing = planning.pair(self._workflow, found, consent)
+            response = self._requester.call("/workflows", same, WorkflowResponse)
+        if response.has_incomplete_version:
+            complete_version(self._requester, response.workflow_id)
+            return self._find_or_create(request, consent)
+        if response.version > 1 and self._pairing is None:
+            found = recorded.find_by_id(self._requester, response.workflow_id)
+            self._pairing = planning.pair(self._workflow, found, consent)
+        return response
+
     def record_tasks(self) -> None:
-        """Record arrays, resources, tasks and edges, and close the record."""
+        """Record arrays, resources, tasks and edges, and mark the workflow as completely recorded."""
         assert self.response is not None, "record_workflow comes first"
         self._record_arrays()
         self._record_resources()
+        if self._pairing is not None and self.plan is not None:
+            self._change(self._pairing, self.plan)
         self._record_all_tasks()
         if not self.response.dag_is_complete:
             self._record_edges(self.response.dag_id)
         self._requester.call(f"/workflows/{self.response.workflow_id}/bound", {}, BoundResponse)
         self._workflow.is_bound = True
+
+    def _change(self, pairing: planning.Pairing, plan: Plan) -> None:
+        """Record the new definition as a new version."""
+        change = Change(self._workflow, plan, pairing.recorded, _columns, _task_columns)
+        summary = [line.strip() for line in planning.difference_lines(plan.comparison)]
+        response = change.apply(
+            dag_hash=self._edges.dag_hash,
+            task_hash=self._task_hash,
+            user=user_name(),
+            host=socket.gethostname(),
+            summary=summary,
+        )
+        self._workflow.dag_id = response.dag_id
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -149,9 +216,9 @@ class Binding:
         return WorkflowRequest(
             tool_version_id=tool_version_id,
             workflow_args=workflow.workflow_args,
-            workflow_args_hash=sha256(workflow.workflow_args.encode()).hexdigest(),
+            workflow_args_hash=recorded.args_hash(workflow),
             dag_hash=self._edges.dag_hash,
-            task_hash=dag.task_hash(self._tasks),
+            task_hash=self._task_hash,
             task_count=len(self._tasks),
             edge_set_count=len(self._edges.sets),
             name=workflow.name,
@@ -182,6 +249,7 @@ class Binding:
 
     def _record_resources(self) -> None:
         distinct = self._resolver.distinct
+        _warn_of_secrets(distinct)
         for start in range(0, len(distinct), RESOURCES_PER_CHUNK_MAX):
             chunk = distinct[start : start + RESOURCES_PER_CHUNK_MAX]
             request = ResourcesRequest(resources=[_resources_spec(resources) for resources in chunk])
@@ -192,13 +260,14 @@ class Binding:
     def _record_all_tasks(self) -> None:
         under_way: deque[Sequence[Task]] = deque()
         self._recorded = 0
-        for found in self._requester.call_each(self._task_requests(under_way), TasksResponse):
+        requests = self._task_requests if self._pairing is None else self._redefine_requests
+        for found in self._requester.call_each(requests(under_way), TasksResponse):
             tasks = under_way.popleft()
             _identify(tasks, found)
             self._note_recorded(len(tasks))
 
     def _task_requests(self, under_way: deque[Sequence[Task]]) -> Iterator[tuple[str, TasksRequest]]:
-        """Yield what is to be sent, and note for whose tasks; those that are recorded just as they are learn who."""
+        """Yield requests and note their tasks in `under_way`; identify recorded ones, skip those that cannot change."""
         assert self.response is not None, "record_workflow comes first"
         route = f"/workflows/{self._workflow.workflow_id}/tasks"
         is_known, last_id = not self.response.newly_created, 0
@@ -212,14 +281,33 @@ class Binding:
                     under_way.append(changed)
                     yield route, tasks_request(array, changed)
 
+    def _redefine_requests(self, under_way: deque[Sequence[Task]]) -> Iterator[tuple[str, RedefineRequest]]:
+        """Yield the definitions of tasks that are not done, by ID, and note their tasks in `under_way`."""
+        assert self._pairing is not None, "the tasks are paired with recorded ones"
+        written: set[int] = set()
+        for position, (task, known) in enumerate(zip(self._tasks, self._pairing.comparison.recorded, strict=True)):
+            if self.plan is None:
+                assert known is not None, "no task is new"
+                task.task_id, task.initial_status = known.task_id, _STATUS_OF[known.status]
+            elif known is None or self.plan.decisions[position].action is Action.ADOPT:
+                written.add(id(task))
+        route = f"/workflows/{self._workflow.workflow_id}/redefined_tasks"
+        for array in self._workflow.arrays.values():
+            for chunk in _chunks(array.tasks):
+                changed = [task for task in chunk if _may_change(task) and id(task) not in written]
+                self._note_recorded(len(chunk) - len(changed))
+                if changed:
+                    under_way.append(changed)
+                    yield route, RedefineRequest(**_columns(array, changed), task_ids=[_id(e.task_id) for e in changed])
+
     def _note_recorded(self, count: int) -> None:
         self._recorded += count
         self._tell("tasks", self._recorded, len(self._tasks))
 
     def _recognise(self, tasks: Sequence[Task], last_id: int) -> bool:
-        """Say whether the tasks after this id are just these; then they have their ids and states.
+        """Return whether the recorded tasks after this ID are exactly these; if so, set their IDs and statuses.
 
-        They are when the same script recorded them, in the same order: then most of it need not be sent again.
+        They are if the same script recorded them in the same order; then most of them need not be sent again.
         """
         route = f"/workflows/{self._workflow.workflow_id}/recorded_tasks"
         query = {"after_id": last_id, "count": len(tasks)}
@@ -255,39 +343,49 @@ def _identify(tasks: Sequence[Task], found: TasksResponse | RecordedTasks) -> No
 
 
 def _may_change(task: Task) -> bool:
-    """Say whether recording a known task again may change anything."""
+    """Return whether recording a known task again can change anything."""
     return task.initial_status is not TaskStatus.DONE or task.has_attributes
 
 
 def tasks_request(array: Array, tasks: Sequence[Task]) -> TasksRequest:
     """Return a chunk of tasks of one array as columns."""
+    return TasksRequest(**_task_columns(array, tasks))
+
+
+def _task_columns(array: Array, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return the fields of `TasksRequest`."""
     arguments = array.template_version.arguments
     names = arguments.node_args + arguments.task_args
     columns = [list(column) for column in zip(*(task.values for task in tasks), strict=True)]
     by_name = dict(zip(names, columns, strict=True))
+    return _columns(array, tasks) | {
+        "task_template_version_id": _id(array.template_version.id),
+        "node_hashes": [task.node_digest.hex() for task in tasks],
+        "node_args": {name: by_name[name] for name in arguments.node_args},
+        "task_args": {name: by_name[name] for name in arguments.task_args},
+    }
+
+
+def _columns(array: Array, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return the fields of `TaskColumns`."""
     settings = _Settings(tasks)
-    identities = [task.node_digest.hex() for task in tasks]
-    return TasksRequest(
-        array_id=_id(array.array_id),
-        task_template_version_id=_id(array.template_version.id),
-        names=[task.name for task in tasks],
-        commands=[task.command for task in tasks],
-        node_hashes=identities,
-        task_hashes=[task.task_digest.hex() for task in tasks],
-        node_args={name: by_name[name] for name in arguments.node_args},
-        task_args={name: by_name[name] for name in arguments.task_args},
-        max_attempts=settings.max_attempts,
-        task_resources_ids=settings.resources_ids,
-        scales=settings.scales,
-        scales_index=settings.scales_index,
-        fallback_queues=settings.queues,
-        fallback_index=settings.queues_index,
-        attributes={index: task.attributes for index, task in enumerate(tasks) if task.has_attributes},
-    )
+    return {
+        "array_id": _id(array.array_id),
+        "names": [task.name for task in tasks],
+        "commands": [task.command for task in tasks],
+        "task_hashes": [task.task_digest.hex() for task in tasks],
+        "max_attempts": settings.max_attempts,
+        "task_resources_ids": settings.resources_ids,
+        "scales": settings.scales,
+        "scales_index": settings.scales_index,
+        "fallback_queues": settings.queues,
+        "fallback_index": settings.queues_index,
+        "attributes": {index: task.attributes for index, task in enumerate(tasks) if task.has_attributes},
+    }
 
 
 class _Settings:
-    """Columns that follow from a task's options: worked out once for each distinct options object."""
+    """Columns derived from a task's options, computed once for each distinct options object."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.max_attempts: list[int] = []
@@ -319,7 +417,7 @@ class _Settings:
 
 
 def storable_scales(scales: dict[str, Any], max_attempts: int) -> dict[str, Any]:
-    """Return scales as JSON: what cannot be stored is None, lists are no longer than they can be used."""
+    """Return scales as JSON: functions become None, and lists are cut to the number of attempts."""
     return {
         key: None if callable(scale) else scale[:max_attempts] if isinstance(scale, list) else scale
         for key, scale in scales.items()
@@ -327,14 +425,14 @@ def storable_scales(scales: dict[str, Any], max_attempts: int) -> dict[str, Any]
 
 
 def _place(entries: list[Any], entry: Any) -> int:
-    """Return the index of an entry, appending it if it is new. The lists are short: a few distinct settings."""
+    """Return the index of an entry, appending it unless it equals the last one."""
     if entry not in entries[-1:]:
         entries.append(entry)
     return len(entries) - 1
 
 
 def _chunks(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
-    """Cut tasks into chunks of bounded number and size."""
+    """Split tasks into chunks of bounded number and size."""
     start = characters = 0
     for index, task in enumerate(tasks):
         size = len(task.command) + sum(map(len, task.values))
@@ -351,7 +449,7 @@ _EdgeChunk = tuple[list[int], list[list[int]], "list[tuple[Task, int]]"]
 
 
 def _edge_chunks(edges: dag.EdgeSets) -> Iterator[_EdgeChunk]:
-    """Cut sets, then their members, into chunks of at most EDGES_PER_CHUNK_MAX entries; at least one chunk."""
+    """Split sets, then their members, into chunks of at most EDGES_PER_CHUNK_MAX entries; yield at least one chunk."""
     numbers: list[int] = []
     upstreams: list[list[int]] = []
     room = EDGES_PER_CHUNK_MAX
@@ -382,6 +480,18 @@ def _edges_request(chunk: _EdgeChunk, *, is_last: bool) -> EdgesRequest:
     )
 
 
+def _warn_of_secrets(requests: Iterable[TaskResources]) -> None:
+    """Warn once per bind about values of `env` that are recorded although their names look like secrets."""
+    names = sorted({name for request in requests for name in secret_names(request.requested_resources)})
+    if names:
+        logger.warning(
+            "compute_resources: env is recorded in the database, and %s %s like a secret. Export it in the shell that "
+            "starts this script instead: commands inherit the script's environment, which is not recorded.",
+            ", ".join(names),
+            "looks" if len(names) == 1 else "look",
+        )
+
+
 def _resources_spec(resources: TaskResources) -> ResourcesSpec:
     return ResourcesSpec(
         cluster_name=resources.cluster_name,
@@ -393,16 +503,16 @@ def _resources_spec(resources: TaskResources) -> ResourcesSpec:
 
 
 def _id(value: int | None) -> int:
-    """Return an id that an earlier step has set."""
+    """Return an ID that an earlier step has set."""
     assert value is not None, "an earlier step of binding sets this id"
     return value
 
 
-# -- the surroundings that are recorded with the workflow -------------------------------------------------------
+# -- the environment that is recorded with the workflow ---------------------------------------------------------
 
 
 def user_name() -> str:
-    """Return the user's name; where the system knows none, the number."""
+    """Return the user's name, or the numeric ID if the system has no name for it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -413,16 +523,16 @@ def working_directory() -> str:
     """Return the directory in which tasks will run.
 
     Raises:
-        ConfigError: it is gone.
+        ConfigError: it has been removed.
     """
     try:
         return str(Path.cwd())
     except FileNotFoundError:
-        raise ConfigError("The current directory is gone; change to one in which tasks can run.") from None
+        raise ConfigError("The current directory is gone; change to a directory in which tasks can run.") from None
 
 
 def current_umask() -> int:
-    """Return this process's umask, without changing it where the system can tell."""
+    """Return this process's umask, without changing it if the system can report it."""
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("Umask:"):

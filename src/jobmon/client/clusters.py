@@ -1,7 +1,7 @@
-"""Which clusters and queues the server knows, and a task's request checked against them.
+"""The clusters and queues that the server knows, and checks of requests against them.
 
-A cluster that the server does not know, but for which a plug-in of that name is found here with queues of its own, is
-recorded on the way: that is how `multiprocess` comes to be known to a new server.
+If the server does not know a cluster, but a plug-in of that name with default queues is installed here, the cluster is
+recorded automatically. This is how a new server learns about `multiprocess`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class KnownCluster:
     """A cluster with its queues as objects of its plug-in.
 
     Args:
-        cluster: as recorded.
-        find_more: records a further queue, if the plug-in has one of that name, and returns the cluster with it.
+        cluster: the recorded cluster.
+        find_more: records a further queue, if the plug-in has one of that name, and returns the updated cluster.
     """
 
     def __init__(self, cluster: Cluster, find_more: Callable[[Cluster, str], Cluster | None]) -> None:
@@ -57,10 +57,10 @@ class KnownCluster:
             self.queues.setdefault(queue.queue_name, made)
 
     def queue(self, name: str, what: str = "queue") -> ClusterQueue:
-        """Return a queue; "" is the default one.
+        """Return a queue; "" returns the default queue.
 
         Raises:
-            InvalidResources: there is none of that name.
+            InvalidResources: there is no queue of that name.
         """
         if not self.queues:
             raise InvalidResources(f"Cluster {self.name!r} has no queues.")
@@ -73,7 +73,7 @@ class KnownCluster:
         return self.queues[name]
 
     def lack_of_room(self, requested: Resources) -> str | None:
-        """Say that no queue can hold a request, with what each of them allows; None: one can."""
+        """Return why no queue can hold a request, with the limits of each queue; None if a queue can."""
         if any(_holds(queue, requested) for queue in self.queues.values()):
             return None
         why = [
@@ -83,18 +83,19 @@ class KnownCluster:
         more = len(self.queues) - len(why)
         return (
             f"no queue of cluster {self.name!r} can hold it: {'; '.join(why)}{f'; and {more} more' if more else ''}."
-            " Ask for no more than one of them allows, or name another cluster."
+            " Request no more than one of them allows, or choose another cluster."
         )
 
 
 def _holds(queue: ClusterQueue, requested: Resources) -> bool:
-    """Whether a queue gives as much as is asked for; to be raised to a minimum is no want."""
+    """Return whether a queue grants at least what is requested; raising a request to a minimum is acceptable."""
     asked, given = normalized(requested), queue.coerce_resources(**requested)
-    return all(given.get(key, asked[key]) >= asked[key] for key in UNITS if key in asked)
+    pairs = [(given.get(key, asked[key]), asked[key]) for key in UNITS if key in asked]
+    return all(got == wanted or (not isinstance(wanted, str) and got >= wanted) for got, wanted in pairs)
 
 
 class Clusters:
-    """The clusters that a workflow names."""
+    """The clusters that a workflow uses."""
 
     def __init__(self, requester: Requester) -> None:
         self._requester = requester
@@ -103,14 +104,14 @@ class Clusters:
 
     @property
     def requester(self) -> Requester:
-        """What sends the requests."""
+        """The object that sends requests to the server."""
         return self._requester
 
     def get(self, name: str) -> KnownCluster:
-        """Return a cluster, recording it if a plug-in of that name is found here.
+        """Return a cluster, recording it if a plug-in of that name is installed here.
 
         Raises:
-            InvalidResources: there is none of that name.
+            InvalidResources: there is no cluster of that name.
         """
         if name not in self._known:
             recorded = self._all()
@@ -120,17 +121,17 @@ class Clusters:
         return self._known[name]
 
     def _find_more(self, cluster: Cluster, queue_name: str) -> Cluster | None:
-        """Record a queue that the plug-in knows by now, or a group of queues; None: it has no such."""
+        """Record a queue, or a group of queues, that the plug-in has by now; return None if it has none."""
         from jobmon.core.cluster import further_queue
 
         try:
             parameters = further_queue(cluster.plugin, queue_name)
         except PluginError as error:
-            logger.warning("Whether cluster %r has a queue %r is not known: %s", cluster.name, queue_name, error)
+            logger.warning("It is unknown whether cluster %r has a queue %r: %s", cluster.name, queue_name, error)
             return None
         if parameters is None:
             return None
-        self._recorded = None  # somebody else may have recorded another one
+        self._recorded = None  # another client may have recorded another queue
         now = self._all().get(cluster.name, cluster)
         queues = [QueueSpec(queue_name=one.queue_name, parameters=one.parameters) for one in now.queues]
         queues = [one for one in queues if one.queue_name != queue_name]
@@ -150,7 +151,7 @@ class Clusters:
 
     def _record(self, name: str) -> Cluster:
         queues = self._queues_of_plugin(name)
-        logger.info("Cluster %r is recorded with the queues of its plug-in.", name)
+        logger.info("Recorded cluster %r with the queues that its plug-in found.", name)
         request = ClusterRequest(name=name, plugin=name, queues=queues)
         return self._requester.call("/clusters", request, Cluster)
 
@@ -166,14 +167,14 @@ class Clusters:
             raise InvalidResources(f"Cluster {name!r} cannot be used: {error}") from error
         if not queues:
             raise InvalidResources(
-                f"There is no cluster {name!r} yet, and its plug-in has no queues of its own: add it with"
+                f"There is no cluster {name!r} yet, and its plug-in provides no queues: add it with"
                 " 'jobmon cluster add'."
             )
         return [QueueSpec(queue_name=queue, parameters=dict(parameters)) for queue, parameters in queues]
 
 
 class ResourceResolver:
-    """Turns what tasks ask for into requests to queues; tasks that say the same share one request."""
+    """Turns the resources of tasks into requests to queues; equal requests share one object."""
 
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
@@ -181,15 +182,15 @@ class ResourceResolver:
         self._by_source: dict[_Source, TaskResources] = {}
         self._plain: set[tuple[int, int]] = set()
         self._distinct: dict[TaskResources, TaskResources] = {}
-        #: What had to be moved within a queue's limits, in words.
+        #: Sentences about requests that were adjusted to the limits of their queue.
         self.adjusted: list[str] = []
 
     def resolve(self, tasks: Iterable[Task]) -> None:
-        """Give every task its checked request.
+        """Set the checked request of every task.
 
         Raises:
-            InvalidResources: clusters, queues or resources are unknown, values cannot be read, or no queue can hold
-                them; names them all, and with them what would be moved within the limits of its queue.
+            InvalidResources: clusters, queues or resources are unknown, values are invalid, or no queue can hold them.
+                The message lists all problems, and the requests that would be adjusted to the limits of their queue.
         """
         problems: dict[_Source, str] = {}
         for task in tasks:
@@ -208,7 +209,7 @@ class ResourceResolver:
             raise InvalidResources(_listed([*problems.values(), *self.adjusted]))
 
     def _source(self, task: Task) -> _Source:
-        """Return what the request of a task follows from: its options, its template, with "auto" perhaps a value."""
+        """Return what determines a task's request: its options, its template, and for "auto" possibly an argument."""
         source = (id(task.options), id(task.template_version.template))
         if source in self._plain:
             return (*source, None)
@@ -219,19 +220,20 @@ class ResourceResolver:
 
     @property
     def distinct(self) -> list[TaskResources]:
-        """All requests, each once."""
+        """All distinct requests."""
         return list(self._distinct)
 
     def _resolved(self, task: Task) -> TaskResources:
         try:
             resources = self._checked(task)
         except ServerUnavailable:
-            raise  # not the request's fault
+            raise  # not caused by the request
         except JobmonError as error:
             raise InvalidResources(f"Resources of task {task.name!r}: {error}{_given_by(task, str(error))}") from error
         return self._distinct.setdefault(resources, resources)
 
     def _checked(self, task: Task) -> TaskResources:
+        self._warn_of_other_clusters(task)
         cluster = self._clusters.get(task.cluster_name)
         asked = task.compute_resources
         queue, problems = _queue_of(cluster, str(asked.pop("queue", None) or ""), task.fallback_queues)
@@ -247,10 +249,30 @@ class ResourceResolver:
         original = normalized(asked, allow_auto=True) if is_known else {}
         return TaskResources(coerced, queue, cluster.name, cluster.cluster_id, ResourceType.VALIDATED, original)
 
+    def _warn_of_other_clusters(self, task: Task) -> None:
+        """Warn, once per workflow and pair of clusters, about defaults that do not apply to the cluster of a task."""
+        warned: set[str] = set() if task.workflow is None else task.workflow.warned
+        for what, others in task.ignored_defaults().items():
+            listed = " and ".join(map(repr, sorted(others)))
+            clusters = "cluster" if len(others) == 1 else "clusters"
+            key = f"{what} {listed} {task.cluster_name}"
+            if key not in warned:
+                warned.add(key)
+                logger.warning(
+                    "Task %r runs on cluster %r, but default %s are declared only for %s %s: they are ignored. Choose"
+                    " that cluster with set_default_cluster_name(), or declare them for %r.",
+                    task.name,
+                    task.cluster_name,
+                    what,
+                    clusters,
+                    listed,
+                    task.cluster_name,
+                )
+
     def _problems_with_values(
         self, task: Task, cluster: KnownCluster, queue: ClusterQueue, requested: Resources
     ) -> list[str]:
-        """Say what cannot be put right; note what is moved within the limits of the queue."""
+        """Return problems that cannot be fixed; note values that are adjusted to the limits of the queue."""
         valid, problems = queue.validate_resources(strict=False, **requested)
         if not valid:
             return [f"{problems} (queue {queue.queue_name!r} of cluster {cluster.name!r})"]
@@ -267,7 +289,7 @@ class ResourceResolver:
 
 
 def _queue_of(cluster: KnownCluster, name: str, fallbacks: Iterable[str]) -> tuple[ClusterQueue | None, list[str]]:
-    """Return the queue, and what is wrong with the names of queues."""
+    """Return the queue, and problems with the names of queues."""
     problems: list[str] = []
     found: list[ClusterQueue | None] = []
     for what, each in (("queue", name), *(("fallback queue", each) for each in fallbacks)):
@@ -280,10 +302,10 @@ def _queue_of(cluster: KnownCluster, name: str, fallbacks: Iterable[str]) -> tup
 
 
 def _hint(cluster: KnownCluster, requested: Resources) -> str:
-    """Say which queue would take the request as it is."""
+    """Return which queue would accept the request without adjustment."""
     for queue in cluster.queues.values():
         if queue.validate_resources(strict=True, **requested)[0]:
-            return f" (queue {queue.queue_name!r} would take it as it is)"
+            return f" (queue {queue.queue_name!r} would accept it unchanged)"
     return ""
 
 
@@ -297,13 +319,13 @@ def _moved(requested: Resources, coerced: Resources) -> str:
 
 
 def _listed(problems: list[str]) -> str:
-    """Return all problems, one a line, up to a bearable number."""
+    """Return the problems, one per line, up to a maximum."""
     more = len(problems) - PROBLEMS_LISTED_MAX
     return "\n".join([*problems[:PROBLEMS_LISTED_MAX], *([f"... and {more} more."] if more > 0 else [])])
 
 
 def _given_by(task: Task, problem: str) -> str:
-    """Say where the resources that a problem names come from, as far as not from the task itself."""
+    """Return which defaults set the resources that a problem names, as far as the task itself did not set them."""
     asked = {**task.compute_resources, **task.resource_scales}
     named = [key for key in asked if repr(key) in problem or f"{key} " in problem]
     sources = [f"{key!r} by {source}" for key in named if (source := task.source_of(key))]

@@ -1,7 +1,7 @@
-"""The DAG of a workflow: whether it is one, its hash, and its edges as sets of upstreams. Pure; linear.
+"""The DAG of a workflow: acyclicity, its hash, and its edges as sets of upstream tasks. Pure; linear.
 
-Tasks with the same upstreams mostly share one set object, so everything here works on sets, not on single edges: a
-thousand tasks that wait for the same thousand cost two thousand steps, not a million.
+Tasks with the same upstream tasks mostly share one set object, so everything here works on sets, not on single edges: a
+thousand tasks that depend on the same thousand tasks cost two thousand steps, not a million.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ def check(workflow: Workflow) -> None:
 
     Raises:
         EmptyWorkflowError: there are no tasks.
-        NodeDependencyNotExistError: a task waits for one that is not in the workflow.
-        CyclicGraphError: tasks wait for each other; prints the cycle.
+        NodeDependencyNotExistError: a task in the workflow depends on a task outside of it, or the reverse.
+        CyclicGraphError: the dependencies form a cycle; the message names its tasks.
     """
     if not workflow.tasks:
         raise EmptyWorkflowError
     tasks = list(workflow.tasks.values())
     _check_upstreams_present(workflow, tasks)
+    _check_downstreams_present(workflow, tasks)
     check_acyclic(tasks)
 
 
@@ -43,14 +44,35 @@ def _check_upstreams_present(workflow: Workflow, tasks: Iterable[Task]) -> None:
     for upstreams, followers in _followers(tasks):
         missing = [task.name for task in upstreams if task.workflow is not workflow]
         if missing:
-            listed = ", ".join(map(repr, sorted(missing)[:MISSING_NAMES_MAX]))
             raise NodeDependencyNotExistError(
-                f"Task {followers[0].name!r} depends on {listed}: not in the workflow. Add with workflow.add_tasks()."
+                f"Task {followers[0].name!r} depends on {_listed_names(missing)}: not in the workflow. Add with"
+                " workflow.add_tasks()."
             )
 
 
+def _check_downstreams_present(workflow: Workflow, tasks: Iterable[Task]) -> None:
+    """Check that every downstream task was added: it would never run otherwise, without any message."""
+    seen: set[int] = set()
+    for task in tasks:
+        missing = [each.name for each in task.noted_downstreams(seen) if each.workflow is not workflow]
+        if missing:
+            one = len(missing) == 1
+            raise NodeDependencyNotExistError(
+                f"{'Task' if one else 'Tasks'} {_listed_names(missing)} {'depends' if one else 'depend'} on"
+                f" {task.name!r} but {'is' if one else 'are'} not in the workflow and would never run. Add"
+                f" {'it' if one else 'them'} with workflow.add_tasks()."
+            )
+
+
+def _listed_names(names: Sequence[str]) -> str:
+    """Return names for a message, up to a maximum."""
+    more = len(names) - MISSING_NAMES_MAX
+    listed = ", ".join(map(repr, sorted(names)[:MISSING_NAMES_MAX]))
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
 def _followers(tasks: Iterable[Task]) -> list[tuple[Upstreams, list[Task]]]:
-    """Return each set of upstreams with the tasks that have it."""
+    """Return each set of upstream tasks with the tasks that have it."""
     groups: dict[int, tuple[Upstreams, list[Task]]] = {}
     for task in tasks:
         upstreams = task.upstream_tasks
@@ -63,7 +85,7 @@ def _followers(tasks: Iterable[Task]) -> list[tuple[Upstreams, list[Task]]]:
 
 
 def check_acyclic(tasks: Sequence[Task]) -> None:
-    """Raise CyclicGraphError, with the names along the cycle, if tasks wait for each other."""
+    """Raise CyclicGraphError, with the names along the cycle, if the dependencies form a cycle."""
     groups = _followers(tasks)
     groups_of: dict[int, list[int]] = {}
     for index, (upstreams, _) in enumerate(groups):
@@ -84,7 +106,7 @@ def check_acyclic(tasks: Sequence[Task]) -> None:
 
 
 def _cycle_text(unsettled: Sequence[Task], settled: set[int]) -> str:
-    """Walk against the arrows among tasks that never became ready: each has such an upstream, so a name comes again."""
+    """Walk upstream among tasks that never became ready: each has such an upstream task, so a task is reached twice."""
     path: list[Task] = []
     place: dict[int, int] = {}
     task = unsettled[0]
@@ -102,7 +124,7 @@ def _cycle_text(unsettled: Sequence[Task], settled: set[int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EdgeSets:
-    """Distinct sets of upstreams, and the number of the set that each task with upstreams has."""
+    """Distinct sets of upstream tasks, and the number of the set of each task that has upstream tasks."""
 
     sets: list[Upstreams]
     members: list[tuple[Task, int]]
@@ -110,7 +132,7 @@ class EdgeSets:
 
 
 def edge_sets(tasks: Iterable[Task]) -> EdgeSets:
-    """Number the distinct sets of upstreams and compute the DAG's hash, which does not depend on any order."""
+    """Number the distinct sets of upstream tasks and compute the DAG's hash, which does not depend on any order."""
     sets: list[Upstreams] = []
     number_of: dict[bytes, int] = {}
     members: list[tuple[Task, int]] = []

@@ -1,4 +1,4 @@
-"""The garbage collector, out of the way while very many objects are made that all stay."""
+"""Keep the garbage collector from slowing down code that creates very many long-lived objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Search nothing for garbage inside the block: it would look through all that was made, again and again."""
+    """Disable garbage collection inside the block: it would scan all objects created so far again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

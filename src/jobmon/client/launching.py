@@ -1,20 +1,22 @@
-"""Start, watch, restart and stop the distributor: a process of its own, one per run.
+"""Start, monitor, restart and stop the processes that run commands: the distributor of a run, or its host agents.
 
-It is told that its client lives by its standard input, which stays open; it says that it is up by one line on its
-standard output; its standard error is its log. A thread waits for its end and starts another, which adopts what runs.
-A large Python process must not fork: `subprocess` starts children with vfork as long as nothing is to be run in the
-child before the program (no preexec_fn, no change of user), so nothing of the kind is asked for here.
+Each is a separate process. Its standard input stays open as long as its client is alive; it prints one line to standard
+output when it is up; its standard error is its log. A thread waits for it to exit and starts another one.
+A large Python process must not fork. `subprocess` starts children with vfork as long as nothing has to run in the child
+before the program (no preexec_fn, no change of user), so such options are not used here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, Self
 
+from jobmon.core import places
 from jobmon.core.constants import LOG_TAIL_BYTES_MAX
 from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout
 
@@ -24,29 +26,36 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: How often in a row a distributor is started again while no task moves.
+#: Maximum number of consecutive restarts without progress of any task.
 RESTARTS_MAX: Final = 3
 RESTART_PAUSE_SECONDS: Final = 0.2
+#: The exit code of a distributor for which a restart is useless (`distributor/process.py`; a test compares them).
+EXIT_CANNOT_WORK: Final = 4
 STARTUP_TIMEOUT_SECONDS: Final = 180.0
-#: How long the thread that watches a distributor may take to notice that it ended.
+#: Maximum time that `DistributorContext` waits for its distributor to exit.
+CONTEXT_STOP_SECONDS: Final = 10.0
+#: Maximum time for the monitoring thread to notice that a distributor has exited.
 _JOIN_SECONDS: Final = 5.0
 
 
 def distributor_command(workflow_run_id: int) -> list[str]:
     """Return the command line of a distributor."""
-    return [sys.executable, "-m", "jobmon.distributor", "--workflow-run-id", str(workflow_run_id)]
+    return [sys.executable, "-P", "-m", "jobmon.distributor", "--workflow-run-id", str(workflow_run_id)]
 
 
 class DistributorProcess:
-    """The distributor of one run, kept alive.
+    """The distributor of one run, or one of its agents, kept alive.
 
     Args:
-        workflow_run_id: of which run.
-        startup_timeout: longest wait until it says that it is up, seconds.
-        command: its command line.
-        log_directory: where its log goes; by default below the data folder.
-        restarts_max: how often in a row it is started again while no task moves.
-        monotonic: seconds since some moment.
+        workflow_run_id: ID of the run.
+        startup_timeout: maximum time until the process reports that it is up, in seconds.
+        command: its command line; None starts a distributor.
+        log_directory: directory of its log; None means a directory in the data folder.
+        restarts_max: maximum number of consecutive restarts without progress of any task.
+        monotonic: returns the time in seconds since an arbitrary moment.
+        setup: returns what to write to its standard input first, given its PID; None writes nothing.
+        kind: what the process is, for messages and names: "distributor" or "agent".
+        suffix: suffix of the name of its log, to distinguish it from other processes of the run.
     """
 
     def __init__(
@@ -58,8 +67,14 @@ class DistributorProcess:
         log_directory: Path | None = None,
         restarts_max: int = RESTARTS_MAX,
         monotonic: Callable[[], float] = time.monotonic,
+        setup: Callable[[int], bytes] | None = None,
+        kind: str = "distributor",
+        suffix: str = "",
     ) -> None:
         self.workflow_run_id = workflow_run_id
+        self._setup = setup
+        self._kind = kind
+        self._suffix = suffix
         self._startup_timeout = startup_timeout
         self._command = list(command or distributor_command(workflow_run_id))
         self._log_directory = log_directory
@@ -71,13 +86,13 @@ class DistributorProcess:
         self._is_up = threading.Event()
         self._deadline = 0.0
         self._restarts = 0
-        #: Why it is given up; None while it is not.
+        #: Why the process was given up; None while it is not.
         self.failure: DistributorStartupTimeout | DistributorNotAlive | None = None
 
     # -- for the client -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start it without waiting until it is up; `alive` turns false if that takes too long.
+        """Start the process without waiting until it is up; `alive` becomes false if that takes too long.
 
         Raises:
             DistributorNotAlive: it cannot be started at all.
@@ -85,15 +100,15 @@ class DistributorProcess:
         self._deadline = self._monotonic() + self._startup_timeout
         self._spawn()
         self._watcher = threading.Thread(
-            target=self._watch, name=f"jobmon-distributor-{self.workflow_run_id}", daemon=True
+            target=self._watch, name=f"jobmon-{self._kind}-{self.workflow_run_id}", daemon=True
         )
         self._watcher.start()
 
     def wait_until_up(self) -> None:
-        """Wait until it says that it is up.
+        """Wait until the process reports that it is up.
 
         Raises:
-            DistributorStartupTimeout, DistributorNotAlive: it does not.
+            DistributorStartupTimeout, DistributorNotAlive: it did not start in time, or at all.
         """
         while not self._is_up.wait(RESTART_PAUSE_SECONDS):
             self.alive()
@@ -101,19 +116,20 @@ class DistributorProcess:
                 raise self.failure
 
     def alive(self) -> bool:
-        """Say whether it runs, or is being started (again)."""
+        """Return whether the process is running, starting or being restarted."""
         if self.failure is None and not self._is_up.is_set() and self._monotonic() > self._deadline:
             self._give_up_startup()
         return self._process is not None and self.failure is None
 
     def note_progress(self) -> None:
-        """Say that tasks move: restarts are counted anew."""
+        """Reset the count of restarts, because tasks make progress."""
         self._restarts = 0
 
     def stop(self, wait_seconds: float = 0.0) -> None:
-        """Tell it that the client is done, and wait a while for its end.
+        """Notify the process that the client is done, and wait for a limited time until it exits.
 
-        It ends by itself: at once if nothing of its run runs any more, else when that is done and reported.
+        It exits by itself: at once if nothing of its run is running any more, otherwise when everything is done and
+        reported.
         """
         self._stopping.set()
         process = self._process
@@ -124,17 +140,17 @@ class DistributorProcess:
 
     @property
     def pid(self) -> int | None:
-        """Id of the process that runs now."""
+        """The ID of the current process, or None."""
         return self._process.pid if self._process is not None else None
 
     @property
     def log_path(self) -> Path:
-        """Where its log is."""
+        """The path of its log."""
         if self._log_directory is None:
             from jobmon.core.configuration import data_directory
 
-            self._log_directory = data_directory() / "logs" / "distributors"
-        return self._log_directory / f"run-{self.workflow_run_id}.log"
+            self._log_directory = data_directory() / "logs" / f"{self._kind}s"
+        return self._log_directory / f"run-{self.workflow_run_id}{self._suffix}.log"
 
     def log_tail(self) -> str:
         """Return the end of its log."""
@@ -150,51 +166,57 @@ class DistributorProcess:
 
     def _spawn(self) -> None:
         try:
-            self.log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            places.make_private(self.log_path.parent)
             with self.log_path.open("ab") as log:
                 self._process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    start_new_session=True,  # Ctrl-C at the terminal is the client's to judge
+                    start_new_session=True,  # the client decides what Ctrl-C at the terminal means
                 )
         except OSError as error:
-            raise DistributorNotAlive(f"The distributor cannot be started: {error}.") from error
+            raise DistributorNotAlive(f"The {self._kind} cannot be started: {error}.") from error
+        if self._setup is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # the monitoring thread notices that the process is gone
+                self._process.stdin.write(self._setup(self._process.pid))
+                self._process.stdin.flush()
 
     def _watch(self) -> None:
         while self._process is not None:
             self._follow(self._process)
             if self._stopping.is_set() or self.failure is not None:
                 return
+            if self._process.returncode == EXIT_CANNOT_WORK and not self._is_up.is_set():
+                self._give_up_at_once()
+                return
             self._is_up.clear()
             if not self._start_again():
                 return
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of a process; make sure that nothing of it is left."""
+        """Wait until a process exits, and close its pipes."""
         assert process.stdout is not None, "it was started with a pipe"
         with process.stdout as output:
             if output.readline():
                 self._is_up.set()
-            # not until the pipe ends: a cluster's own processes may hold it longer than the distributor lives
+            # do not wait for the end of the pipe: a cluster's own processes may keep it open after the distributor has
+            # exited
             process.wait()
         _close(process.stdin)
 
     def _start_again(self) -> bool:
-        """Start another one after the old one's end; False: it was given up."""
+        """Start another process after one has exited; return False if it was given up."""
         assert self._process is not None
         code = self._process.returncode
         if self._restarts >= self._restarts_max:
             self.failure = DistributorNotAlive(
-                f"The distributor of run {self.workflow_run_id} ended (exit code {code}) and {self._restarts} restarts"
-                f" in a row brought nothing. The end of its log, {self.log_path}:\n{self.log_tail()}"
+                f"The {self._kind} of run {self.workflow_run_id} exited with code {code}; {self._restarts} restarts"
+                f" in a row made no progress. The end of its log, {self.log_path}:\n{self.log_tail()}"
             )
             return False
         self._restarts += 1
-        logger.warning(
-            "The distributor of run %d ended (exit code %s); another one is started.", self.workflow_run_id, code
-        )
+        logger.warning("The %s of run %d exited with code %s; restarting it.", self._kind, self.workflow_run_id, code)
         if self._stopping.wait(RESTART_PAUSE_SECONDS * self._restarts):
             return False
         self._deadline = self._monotonic() + self._startup_timeout
@@ -205,10 +227,16 @@ class DistributorProcess:
             return False
         return True
 
+    def _give_up_at_once(self) -> None:
+        why = self.log_tail().rpartition("\n")[2]
+        self.failure = DistributorNotAlive(
+            f"The {self._kind} of run {self.workflow_run_id} cannot run: {why} The {self._kind}'s log: {self.log_path}"
+        )
+
     def _give_up_startup(self) -> None:
         self.failure = DistributorStartupTimeout(
-            f"The distributor of run {self.workflow_run_id} was not up after {self._startup_timeout:g} s. The end of"
-            f" its log, {self.log_path}:\n{self.log_tail()}"
+            f"The {self._kind} of run {self.workflow_run_id} did not start within {self._startup_timeout:g} s. The end"
+            f" of its log, {self.log_path}:\n{self.log_tail()}"
         )
         if self._process is not None:
             self._process.kill()
@@ -216,9 +244,55 @@ class DistributorProcess:
             self._watcher.join(_JOIN_SECONDS)
 
 
+class DistributorContext:
+    """The distributor of a run, for scripts that orchestrate a run themselves with `jobmon.client.swarm.run_workflow`.
+
+    `Workflow.run` starts and stops the distributor automatically. Source: the seeds' example of `run_workflow`.
+
+        with DistributorContext("slurm", workflow_run_id, 180) as distributor:
+            result = run_workflow(workflow, workflow_run_id, distributor.alive)
+
+    Args:
+        cluster_name: a cluster of the workflow; the distributor serves all clusters of the run.
+        workflow_run_id: ID of the run, which must be bound.
+        timeout: maximum time for the distributor to start, in seconds.
+    """
+
+    def __init__(self, cluster_name: str, workflow_run_id: int, timeout: float = STARTUP_TIMEOUT_SECONDS) -> None:
+        self.cluster_name = cluster_name
+        self.workflow_run_id = workflow_run_id
+        self._process = DistributorProcess(workflow_run_id, timeout)
+
+    def __enter__(self) -> Self:
+        """Start the distributor and wait until it is ready.
+
+        Returns:
+            The context itself.
+
+        Raises:
+            DistributorStartupTimeout: it is not ready in time.
+            DistributorNotAlive: it cannot be started.
+        """
+        self._process.start()
+        try:
+            self._process.wait_until_up()
+        except BaseException:
+            self._process.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the distributor finish the running commands and exit; wait for at most 10 s."""
+        self._process.stop(CONTEXT_STOP_SECONDS)
+
+    def alive(self) -> bool:
+        """Return whether the distributor is running or being restarted."""
+        return self._process.alive()
+
+
 def _close(pipe: IO[bytes] | None) -> None:
     try:
         if pipe is not None:
             pipe.close()
     except OSError:
-        pass  # its reader is gone: just what closing was to tell
+        pass  # its reader is gone already

@@ -1,7 +1,7 @@
-"""Identity: SHA-256 over canonical JSON, fixed when a task is created. Pure.
+"""Compute identities: SHA-256 over canonical JSON, fixed when a task is created. Pure.
 
-template = tool, name, command and arguments; node = template + node args; task = node + task args. Values count by
-their text, as they are recorded, so that 1 and "1" are the same. JSON is without spaces, in UTF-8, values in the sorted
+template = tool, name, command and arguments; node = template + node args; task = node + task args. Values are compared
+as recorded text, so 1 and "1" are the same. The JSON has no spaces, is encoded as UTF-8, and lists values in the sorted
 order of their names (the names themselves are part of the template).
 """
 
@@ -25,7 +25,8 @@ _encode = msgspec.json.Encoder().encode
 def template_digest(tool_name: str, template_name: str, command_template: str, arguments: Arguments) -> bytes:
     """Return the identity of a template version.
 
-    The number of the tool's version is not part of it: scripts name it or say "latest" and mean the same.
+    The version of the tool is not part of it: scripts that name it and scripts that use "latest" mean the same
+    template.
     """
     parts = [
         tool_name,
@@ -39,15 +40,15 @@ def template_digest(tool_name: str, template_name: str, command_template: str, a
 
 
 def node_prefix(template: bytes) -> bytes:
-    """Return the beginning of the canonical JSON of every node of a template."""
+    """Return the beginning of the canonical JSON shared by all nodes of a template."""
     return b'["' + template.hex().encode() + b'",'
 
 
 def identity(prefix: bytes, node_values: Sequence[str], task_values: Sequence[str]) -> bytes:
-    """Return the digests of a node and of its task, one after the other.
+    """Return the digests of a node and of its task, concatenated.
 
     Raises:
-        UnicodeEncodeError: a value holds half a surrogate pair.
+        UnicodeEncodeError: a value contains half a surrogate pair.
     """
     node = sha256(prefix + _encode(node_values) + b"]")
     task = sha256(b'["' + node.hexdigest().encode() + b'",' + _encode(task_values) + b"]")
@@ -55,17 +56,17 @@ def identity(prefix: bytes, node_values: Sequence[str], task_values: Sequence[st
 
 
 def number(digest: bytes) -> int:
-    """Return the first 60 bits, where a Python hash is wanted."""
+    """Return the first 60 bits as an int, for use as a Python hash."""
     return int.from_bytes(digest[:8], "big") >> 4
 
 
 def digest_of(digests: Iterable[bytes]) -> bytes:
-    """Return the digest of a set of digests: their order does not count."""
+    """Return the digest of a set of digests, regardless of their order."""
     return sha256(b"".join(sorted(digests))).digest()
 
 
 def digest_of_many(digests: Iterable[bytes]) -> bytes:
-    """As `digest_of`; sorts one portion after another, so that a million digests are never objects at once."""
+    """Return the same as `digest_of`, but sort in portions so that a million digests are never objects at once."""
     portions = [bytearray() for _ in range(_BYTE_VALUES)]
     for digest in digests:
         portions[digest[0]] += digest

@@ -1,28 +1,29 @@
-"""Showing how a run goes on: live on a terminal, elsewhere a line in the log now and then.
+"""The progress of a run: snapshots, their rendering, and the observer that takes them. `displays` shows them.
 
-The orchestrator tells of its state after each change (`Observer.on_change`); that only takes a few counts. Drawing, and
-asking the server for the errors of failed tasks, is done by a thread of its own.
+The orchestrator calls `Observer.on_change` after each change, which only copies a few counts. Drawing, and fetching the
+errors of failed tasks from the server, happen in a separate thread.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.constants import TaskStatus
+from jobmon.core.descriptors import replace_closed_streams
 from jobmon.core.exceptions import JobmonError
+from jobmon.core.terminal import plain
+from jobmon.core.texts import number_of, shortened
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.live import Live
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+    from jobmon.client.displays import Display
     from jobmon.client.swarm.state import SwarmState
     from jobmon.core.wire.monitoring import ProgressResponse
     from jobmon.core.wire.swarm import TaskError
@@ -31,17 +32,17 @@ logger = logging.getLogger(__name__)
 
 CHANGES_PER_SECOND_MAX: Final = 4
 DRAW_SECONDS: Final = 1 / CHANGES_PER_SECOND_MAX
-LOG_SECONDS_FIRST: Final = 5.0
-LOG_SECONDS_MAX: Final = 60.0
 ERRORS_SHOWN_MAX: Final = 5
 ERROR_CHARACTERS_MAX: Final = 160
 TEMPLATES_SHOWN_MAX: Final = 10
-#: The server is asked for templates and the time left at most so often, and for no more than this share of the time.
-PROGRESS_SECONDS_MIN: Final = 3.0
+NAME_CHARACTERS_MIN: Final = 4
+NAME_CHARACTERS_MAX: Final = 48
+#: Minimum interval between requests for templates and the time left, and the maximum share of the time they may take.
+PROGRESS_SECONDS_MIN: Final = 1.0
 PROGRESS_SHARE_MAX: Final = 0.05
 _END_SECONDS_MAX: Final = 5.0
 
-#: What people see: a word, and the statuses that it stands for.
+#: Displayed groups: a name, and the statuses that it includes.
 GROUPS: Final[Mapping[str, tuple[TaskStatus, ...]]] = {
     "waiting": (TaskStatus.REGISTERING, TaskStatus.ERROR_RECOVERABLE, TaskStatus.ADJUSTING_RESOURCES),
     "queued": (TaskStatus.QUEUED, TaskStatus.INSTANTIATING, TaskStatus.LAUNCHED),
@@ -57,7 +58,7 @@ FetchProgress = Callable[[], "ProgressResponse"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateLine:
-    """How the tasks of a template stand: by group, and how long one takes, seconds."""
+    """The tasks of a template: counts by group, and the typical duration of one task, in seconds."""
 
     name: str
     counts: Mapping[str, int]
@@ -66,14 +67,27 @@ class TemplateLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How a run stands: tasks by group, and since when; by template, and how long it still takes, in words."""
+    """The state of a run at one moment.
+
+    Args:
+        title: name of the workflow.
+        counts: number of tasks by group.
+        total: number of tasks.
+        done_before: number of tasks that were done before this run.
+        elapsed_seconds: seconds since the run started.
+        watched_seconds: seconds since `done_before` was counted, if that was later than the start.
+        errors: one line for each task that failed permanently.
+        templates: counts by template, of the same moment as `counts`.
+        left: the time left, as text.
+        workflow_id: ID of the workflow.
+    """
 
     title: str
     counts: Mapping[str, int] = field(default_factory=dict)
     total: int = 0
     done_before: int = 0
     elapsed_seconds: float = 0.0
-    watched_seconds: float | None = None  # since `done_before` was counted, where that was later than the start
+    watched_seconds: float | None = None
     errors: tuple[str, ...] = ()
     templates: tuple[TemplateLine, ...] = ()
     left: str = ""
@@ -81,19 +95,19 @@ class Snapshot:
 
     @property
     def rate(self) -> float:
-        """Tasks done per second of this run, or of the time that it was watched."""
+        """Number of tasks done per second of this run, or of the time that it was watched."""
         done = self.counts.get("done", 0) - self.done_before
         seconds = self.elapsed_seconds if self.watched_seconds is None else self.watched_seconds
         return done / seconds if seconds > 0 else 0.0
 
 
 def grouped(counts: Mapping[TaskStatus, int]) -> dict[str, int]:
-    """Bring counts by status under the words that people see."""
+    """Return counts by group from counts by status."""
     return {word: sum(counts.get(status, 0) for status in statuses) for word, statuses in GROUPS.items()}
 
 
 def template_lines(found: ProgressResponse) -> tuple[TemplateLine, ...]:
-    """Return a line for each template; those first of which most is left."""
+    """Return a line for each template; templates with the most remaining tasks come first."""
     lines = [
         TemplateLine(
             name=one.name,
@@ -105,20 +119,44 @@ def template_lines(found: ProgressResponse) -> tuple[TemplateLine, ...]:
     return tuple(sorted(lines, key=lambda line: line.counts["done"] - sum(line.counts.values())))
 
 
+def summed(lines: tuple[TemplateLine, ...]) -> dict[str, int]:
+    """Return the total counts of all templates."""
+    return {word: sum(line.counts[word] for line in lines) for word in GROUPS}
+
+
 def left_text(found: ProgressResponse) -> str:
-    """Say how long it still takes, from and to; nothing where that cannot be said."""
+    """Return the time left as a range, such as "0:01:00 to 0:02:00 left"; "" if it is unknown."""
     if found.left_from is None or found.left_to is None:
         return ""
     low, high = time_text(found.left_from), time_text(found.left_to)
-    tasks = "1 task" if found.unknown == 1 else f"{found.unknown:,} tasks"
-    unknown = f", and {tasks} of unknown length" if found.unknown else ""
+    unknown = f", and {number_of(found.unknown, 'task')} of unknown length" if found.unknown else ""
     return f"{low} to {high} left{unknown}" if low != high else f"{high} left{unknown}"
 
 
 def first_line(text: str) -> str:
-    """Return the first line of a text that says something, shortened."""
+    """Return the first line of a text that is not blank, shortened."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= ERROR_CHARACTERS_MAX else f"{line[: ERROR_CHARACTERS_MAX - 1]}…"
+
+
+def error_line(error: TaskError) -> str:
+    """Return an error of a task as one line that names the task by its ID."""
+    name = shortened(error.task_name, NAME_CHARACTERS_MAX)
+    return plain(f"task {error.task_id} {name}: {first_line(error.error)}")
+
+
+def last_lines(snapshot: Snapshot) -> list[str]:
+    """Return the lines shown when a run is over: the errors, and the next command."""
+    failed, done = snapshot.counts.get("failed", 0), snapshot.counts.get("done", 0)
+    lines = [plain(error) for error in snapshot.errors]
+    if snapshot.workflow_id is None:
+        return lines
+    if failed:
+        of = f"{failed:,} of {number_of(snapshot.total, 'task')}"
+        lines.append(f"{of} of workflow {snapshot.workflow_id} failed: jobmon workflow errors {snapshot.workflow_id}")
+    elif done == snapshot.total:
+        lines.append(f"Workflow {snapshot.workflow_id} is done: jobmon workflow status {snapshot.workflow_id}")
+    return lines
 
 
 def line_of(snapshot: Snapshot) -> str:
@@ -126,7 +164,8 @@ def line_of(snapshot: Snapshot) -> str:
     counts = ", ".join(f"{number} {word}" for word, number in snapshot.counts.items() if number)
     elapsed = time_text(snapshot.elapsed_seconds)
     left = f", {snapshot.left}" if snapshot.left else ""
-    return f"{snapshot.title}: {counts or 'nothing yet'} of {snapshot.total}; {snapshot.rate:.1f}/s, {elapsed}{left}"
+    title = plain(snapshot.title)
+    return f"{title}: {counts or 'nothing yet'} of {snapshot.total}; {snapshot.rate:.1f}/s, {elapsed}{left}"
 
 
 def time_text(seconds: float) -> str:
@@ -135,103 +174,8 @@ def time_text(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def shows_live() -> bool:
-    """Say whether standard error is a terminal on which one can draw."""
-    return bool(sys.stderr and sys.stderr.isatty()) and os.environ.get("TERM", "") not in ("", "dumb")
-
-
-class Display(Protocol):
-    """Where snapshots are shown."""
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Show one."""
-
-    def finish(self, snapshot: Snapshot) -> None:
-        """Show the last one and let go."""
-
-    def pause(self) -> None:
-        """Leave the terminal to a question."""
-
-    def resume(self) -> None:
-        """Go on after the question."""
-
-
-class LogDisplay:
-    """A line in the log: soon, then less and less often."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-        self._pause = LOG_SECONDS_FIRST
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Log a line if it is time."""
-        if snapshot.elapsed_seconds >= self._next:
-            self._next = snapshot.elapsed_seconds + self._pause
-            self._pause = min(self._pause * 2, LOG_SECONDS_MAX)
-            logger.info("%s", line_of(snapshot))
-
-    def finish(self, snapshot: Snapshot) -> None:
-        """Log the last line, and what failed. Warnings are seen also where nobody set logging up."""
-        logger.info("%s", line_of(snapshot))
-        for error in snapshot.errors:
-            logger.warning("%s", error)
-        failed = snapshot.counts.get("failed", 0)
-        if failed and snapshot.workflow_id is not None:
-            tasks = "task" if snapshot.total == 1 else "tasks"
-            logger.warning(
-                "%d of %d %s of workflow %d failed: jobmon workflow errors -w %d",
-                failed,
-                snapshot.total,
-                tasks,
-                snapshot.workflow_id,
-                snapshot.workflow_id,
-            )
-
-    def pause(self) -> None:
-        """Nothing to leave."""
-
-    def resume(self) -> None:
-        """Nothing to take up."""
-
-
-class LiveDisplay:
-    """A bar with counts, redrawn in place."""
-
-    def __init__(self, console: Console | None = None) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._live: Live = Live(
-            console=console or Console(stderr=True), auto_refresh=False, transient=False, redirect_stdout=False
-        )
-        self._live.start()
-        self._paused = False
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Draw a snapshot."""
-        if not self._paused:
-            self._live.update(drawn(snapshot), refresh=True)
-
-    def finish(self, snapshot: Snapshot) -> None:
-        """Draw the last one and leave it there."""
-        self.resume()
-        self.show(snapshot)
-        self._live.stop()
-
-    def pause(self) -> None:
-        """Stop drawing."""
-        self._paused = True
-        self._live.stop()
-
-    def resume(self) -> None:
-        """Draw again."""
-        if self._paused:
-            self._live.start()
-            self._paused = False
-
-
 def drawn(snapshot: Snapshot) -> RenderableType:
-    """Return a snapshot as something that rich can draw."""
+    """Return a snapshot as a rich renderable."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -240,7 +184,7 @@ def drawn(snapshot: Snapshot) -> RenderableType:
     done, failed = snapshot.counts.get("done", 0), snapshot.counts.get("failed", 0)
     head = Table.grid(padding=(0, 1))
     head.add_row(
-        Text(snapshot.title, style="bold"),
+        Text(plain(snapshot.title), style="bold"),
         ProgressBar(total=max(snapshot.total, 1), completed=done + failed, width=30),
         f"{done}/{snapshot.total}",
         f"{snapshot.rate:.1f}/s",
@@ -250,29 +194,42 @@ def drawn(snapshot: Snapshot) -> RenderableType:
     for word, colour in _COLOURS.items():
         counts.highlight_regex(rf"\d+ {word}", colour)
     left = [Text(snapshot.left)] if snapshot.left else []
-    errors = (Text(error, style="red", overflow="ellipsis") for error in snapshot.errors)
-    return Group(head, counts, *left, *_drawn_templates(snapshot.templates), *errors)
+    errors = (Text(plain(error), style="red", overflow="ellipsis", no_wrap=True) for error in snapshot.errors)
+    table = [_Templates(snapshot.templates)] if len(snapshot.templates) > 1 else []
+    return Group(head, counts, *left, *table, *errors)
 
 
-def _drawn_templates(lines: tuple[TemplateLine, ...]) -> list[RenderableType]:
-    """Return a table of templates where there are several."""
-    from rich.table import Table
-    from rich.text import Text
+class _Templates:
+    """A table of templates; names are shortened in the middle to the width that the terminal leaves for them."""
 
-    if len(lines) <= 1:
-        return []
-    table = Table.grid(padding=(0, 2))
-    table.add_row("", *(Text(word, style=_COLOURS[word]) for word in GROUPS), "each")
-    for line in lines[:TEMPLATES_SHOWN_MAX]:
-        counts = [Text(str(number), style=_COLOURS[word], justify="right") for word, number in line.counts.items()]
-        took = "" if line.seconds is None else f"{line.seconds:.3g} s"
-        table.add_row(Text(line.name, overflow="ellipsis"), *counts, took)
-    more = len(lines) - TEMPLATES_SHOWN_MAX
-    return [table, *([Text(f"and {more} templates more", style="dim")] if more > 0 else [])]
+    def __init__(self, lines: tuple[TemplateLine, ...]) -> None:
+        self._lines = lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.table import Table
+        from rich.text import Text
+
+        heads = [*GROUPS, "each"]
+        gap = 2
+        room = options.max_width - sum(len(head) + gap for head in heads)
+        name_characters = max(NAME_CHARACTERS_MIN, min(NAME_CHARACTERS_MAX, room))
+        table = Table.grid(padding=(0, gap))
+        table.add_column(no_wrap=True)
+        for head in heads:
+            table.add_column(min_width=len(head), justify="right", no_wrap=True)
+        table.add_row("", *(Text(head, style=_COLOURS.get(head, "")) for head in heads))
+        for line in self._lines[:TEMPLATES_SHOWN_MAX]:
+            counts = [Text(str(number), style=_COLOURS[word]) for word, number in line.counts.items()]
+            took = "" if line.seconds is None else f"{line.seconds:.3g} s"
+            table.add_row(Text(plain(shortened(line.name, name_characters))), *counts, took)
+        yield table
+        more = len(self._lines) - TEMPLATES_SHOWN_MAX
+        if more > 0:
+            yield Text(f"and {number_of(more, 'more template')}", style="dim")
 
 
 class Outlook:
-    """What the server says of templates and the time left; asked seldom, since it counts all tasks for that."""
+    """Counts by template and the time left; fetched rarely, since the server counts all tasks for them."""
 
     def __init__(
         self, fetch: FetchProgress, monotonic: Callable[[], float] = time.monotonic, *, wait_first: bool = True
@@ -284,14 +241,14 @@ class Outlook:
         self.left = ""
 
     def learn(self) -> None:
-        """Ask if it is time to; what cannot be asked now stays as it was."""
+        """Fetch if it is time to; keep the last response if the server does not respond."""
         began = self._monotonic()
         if began < self._due:
             return
         try:
             found = self._fetch()
         except JobmonError as error:
-            logger.debug("How it goes on could not be asked: %s", error)
+            logger.debug("The server did not report progress: %s", error)
         else:
             self.templates, self.left = template_lines(found), left_text(found)
         now = self._monotonic()
@@ -299,17 +256,17 @@ class Outlook:
 
 
 class Observer:
-    """Takes counts when the orchestrator says that something changed, and has them shown.
+    """Takes counts when the orchestrator reports a change, and has them shown.
 
     Args:
-        title: what is run.
-        display: where to show it.
-        fetch_errors: asks the server for so many of the newest errors.
-        on_progress: called when tasks came to their end.
-        release: called at the end of the thread that fetches: lets go of its connection.
-        monotonic: seconds since some moment.
-        fetch_progress: asks the server for counts by template and the time left; None: that is not shown.
-        workflow_id: of what is run.
+        title: name of the workflow.
+        display: shows the snapshots.
+        fetch_errors: fetches up to the given number of the newest errors from the server.
+        on_progress: called when tasks have completed.
+        release: called at the end of the fetching thread, to release its connection.
+        monotonic: returns the time in seconds since an arbitrary moment.
+        fetch_progress: fetches counts by template and the time left from the server; None: these are not shown.
+        workflow_id: ID of the workflow.
     """
 
     def __init__(
@@ -344,11 +301,11 @@ class Observer:
         self.state: SwarmState | None = None
 
     def start(self) -> None:
-        """Begin to show."""
+        """Start showing progress."""
         self._thread.start()
 
     def on_change(self, state: SwarmState) -> None:
-        """Take counts, not too often. Called by the orchestrator, which must not be held up."""
+        """Take counts at a limited rate. Called by the orchestrator, so it must not block."""
         self.state = state
         now = self._monotonic()
         self._is_behind = self._done_before is not None and now - self._counted < DRAW_SECONDS
@@ -365,21 +322,22 @@ class Observer:
         self._counts, self._total = counts, state.total_tasks
 
     def snapshot(self) -> Snapshot:
-        """Return how it stands."""
+        """Return the state of the run; its counts are of the same moment as those by template, if these are shown."""
+        templates = () if self._outlook is None else self._outlook.templates
         return Snapshot(
             title=self._title,
             workflow_id=self._workflow_id,
-            counts=self._counts,
+            counts=self._counts if len(templates) <= 1 else summed(templates),
             total=self._total,
             done_before=self._done_before or 0,
             elapsed_seconds=self._monotonic() - self._started,
             errors=self._errors,
-            templates=() if self._outlook is None else self._outlook.templates,
+            templates=templates,
             left="" if self._outlook is None else self._outlook.left,
         )
 
     def finish(self, *, is_server_silent: bool = False) -> None:
-        """Show how it ended; a server that does not answer is not asked, nor waited for."""
+        """Show the outcome; an unresponsive server is neither asked nor waited for."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(0.0 if is_server_silent else _END_SECONDS_MAX)
@@ -387,11 +345,12 @@ class Observer:
             self._count(self.state)
         if not is_server_silent:
             self._learn_errors()
-        self._display.finish(dataclasses.replace(self.snapshot(), templates=(), left=""))  # they are of a while ago
+        self._display.finish(dataclasses.replace(self.snapshot(), counts=self._counts, templates=(), left=""))
 
     def _draw_now_and_then(self) -> None:
         while not self._ended.wait(DRAW_SECONDS):
-            if self._is_behind and self.state is not None:  # the last of several changes, and none has come since
+            replace_closed_streams()
+            if self._is_behind and self.state is not None:  # the last of several changes was skipped
                 self._is_behind = False
                 self._count(self.state)
             self._learn_errors()
@@ -411,24 +370,8 @@ class Observer:
             logger.debug("Errors of failed tasks could not be fetched: %s", error)
             return
         self._errors_of = failed
-        self._errors = tuple(f"{error.task_name}: {first_line(error.error)}" for error in errors)
+        self._errors = tuple(map(error_line, errors))
 
 
 def _ended(counts: Mapping[str, int]) -> int:
     return counts.get("done", 0) + counts.get("failed", 0)
-
-
-def default_display() -> Display:
-    """Return the display that suits where standard error goes."""
-    return LiveDisplay() if shows_live() else LogDisplay()
-
-
-def configure_logging() -> None:
-    """Send what Jobmon logs to standard error, once."""
-    root = logging.getLogger("jobmon")
-    if not any(getattr(handler, "is_jobmon", False) for handler in root.handlers):
-        handler = logging.StreamHandler()
-        handler.is_jobmon = True  # type: ignore[attr-defined]
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-        root.addHandler(handler)
-    root.setLevel(logging.INFO)

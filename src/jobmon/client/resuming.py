@@ -1,4 +1,4 @@
-"""Going on with a workflow of which only the id is known: everything comes from the database."""
+"""Resume a workflow of which only the ID is known: everything comes from the database."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from jobmon.client import running
+from jobmon.client.changing import complete_version
 from jobmon.client.clusters import Clusters
+from jobmon.client.displays import SteadyDisplay, default_display
 from jobmon.client.interrupts import ask_on_terminal, on_terminal
-from jobmon.client.progress import default_display
 from jobmon.client.workflow_run import WorkflowRunFactory
 from jobmon.core.exceptions import WorkflowNotResumable
 from jobmon.core.wire.swarm import WorkflowMetadata
@@ -17,27 +18,26 @@ from jobmon.core.wire.swarm import WorkflowMetadata
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jobmon.client.displays import Display
     from jobmon.client.interrupts import Ask
-    from jobmon.client.progress import Display
     from jobmon.client.swarm.orchestrator import OrchestratorResult
     from jobmon.core.requester import Requester
 
 STARTUP_TIMEOUT_SECONDS: Final = 180
-EXECUTION_TIMEOUT_SECONDS: Final = 36_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeOptions:
-    """How to go on.
+    """Options of a resume by ID.
 
-    `cluster_name` is where tasks run that name no cluster; a recorded task names one. `timeout_seconds` bounds the
-    start of the distributor, and the wait for what an earlier run left.
+    `cluster_name` is the cluster of tasks that name none; a recorded task names one. `timeout_seconds` limits the start
+    of the distributor, and the wait for what an earlier run left behind.
     """
 
     cluster_name: str = ""
     reset_running_jobs: bool = False
     timeout_seconds: int = STARTUP_TIMEOUT_SECONDS
-    execution_timeout_seconds: int = EXECUTION_TIMEOUT_SECONDS
+    execution_timeout_seconds: float | None = None  # None: the setting run.timeout
     keep_resources: bool = False
     force_cleanup: bool = False
     any_owner: bool = False
@@ -51,33 +51,39 @@ def resume_workflow(
     display: Callable[[], Display] = default_display,
     ask: Ask | None = None,
 ) -> OrchestratorResult:
-    """Run what is left of a recorded workflow to its end. What ended it early is in the result's `error`.
+    """Run the unfinished tasks of a recorded workflow. What ended the run early is in the `error` of the result.
 
     Args:
-        workflow_id: which.
-        options: how.
+        workflow_id: ID of the workflow.
+        options: options of the resume.
         requester: sends the requests.
-        display: makes the display of its progress.
-        ask: asks whether to stop after an interrupt; by default on the terminal, if there is one.
+        display: creates the display of its progress.
+        ask: asks after an interrupt whether to stop; None asks on the terminal if there is one.
+
+    Returns:
+        The result of the run.
 
     Raises:
-        InvalidRequest: there is no such workflow, or it belongs to somebody else.
+        InvalidRequest: there is no such workflow, or it belongs to another user.
         WorkflowAlreadyComplete: every task is done.
-        WorkflowNotResumable: it is in use and did not become free in time, or is not recorded completely.
+        WorkflowNotResumable: another run did not make room in time, or the workflow is not recorded completely.
         InvalidResources: there is no such cluster.
     """
     metadata = requester.call(f"/workflows/{workflow_id}/metadata", None, WorkflowMetadata, "get")
     if options.cluster_name:
         Clusters(requester).get(options.cluster_name)
-    run_options = running.RunOptions(
-        seconds_until_timeout=options.execution_timeout_seconds,
-        resume=True,
-        reset_running_jobs=options.reset_running_jobs,
-        distributor_startup_timeout=options.timeout_seconds,
-        resume_timeout=options.timeout_seconds,
-        force_cleanup=options.force_cleanup,
-        keep_resources=options.keep_resources,
+    run_options = running.with_timeout(
+        running.RunOptions(
+            seconds_until_timeout=options.execution_timeout_seconds,
+            resume=True,
+            reset_running_jobs=options.reset_running_jobs,
+            distributor_startup_timeout=options.timeout_seconds,
+            resume_timeout=options.timeout_seconds,
+            force_cleanup=options.force_cleanup,
+            keep_resources=options.keep_resources,
+        )
     )
+    complete_version(requester, workflow_id)
     factory = WorkflowRunFactory(workflow_id, requester, any_owner=options.any_owner)
     running.make_room(factory, run_options)
     try:
@@ -88,7 +94,7 @@ def resume_workflow(
     if ask is None and on_terminal():
         ask = ask_on_terminal
     subject = _subject(metadata, requester)
-    return running.Execution(subject, run, run_options, display(), ask).carry_out()
+    return running.Execution(subject, run, run_options, SteadyDisplay(display), ask).carry_out()
 
 
 def _subject(metadata: WorkflowMetadata, requester: Requester) -> running.Subject:

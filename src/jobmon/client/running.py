@@ -1,7 +1,7 @@
-"""In which order a run comes about: record, make room, create the run, start the distributor, orchestrate, conclude.
+"""The steps of a run: record, make room, create the run, start the distributor, orchestrate, conclude.
 
-The orchestrator has a thread and an event loop of its own (`swarm.run`), so that this works in a notebook and off the
-main thread; the calling thread waits for it and for the user's signals.
+The orchestrator has its own thread and event loop (`swarm.run`), so that it works in a notebook and off the main
+thread. The calling thread waits for it and for the user's signals.
 """
 
 from __future__ import annotations
@@ -10,24 +10,30 @@ import dataclasses
 import functools
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from jobmon.client import garbage
-from jobmon.client.binding import Binding
+from jobmon.client import garbage, planning, tracebacks
+from jobmon.client.binding import Binding, user_name
+from jobmon.client.displays import Display, SteadyDisplay, configure_logging, default_display
 from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
-from jobmon.client.launching import DistributorProcess
-from jobmon.client.progress import Display, Observer, configure_logging, default_display
+from jobmon.client.local_agents import runners_of
+from jobmon.client.progress import Observer, time_text
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
+from jobmon.core.changes import Action
+from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.descriptors import replace_closed_streams
 from jobmon.core.exceptions import (
     DistributorInterruptedError,
     DistributorNotAlive,
     JobmonError,
+    WorkflowAlreadyComplete,
     WorkflowAlreadyExists,
     WorkflowNotResumable,
 )
 from jobmon.core.wire.run import ActiveRunsResponse, TerminateResponse
+from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateRequest, TaskUpdateResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,22 +48,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: How long a distributor with nothing left to do may take to end.
+#: Maximum time for an idle distributor to exit.
 DISTRIBUTOR_END_SECONDS: Final = 5.0
-#: How long the server is tried to be told that a run ended early.
+#: Maximum time to try to record that a run ended early.
 END_SECONDS_MAX: Final = 60.0
-#: How long the newest errors, which are only shown, are asked for.
+#: Maximum time to fetch the newest errors, which are only displayed.
 ERRORS_SECONDS_MAX: Final = 10.0
-#: How often one tries again to take over when other clients do so at the same time.
+#: Maximum number of attempts to take over a workflow while other clients try the same.
 TAKEOVERS_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What `Workflow.run` was called with, and what only commands say."""
+    """The arguments of `Workflow.run`, and options that only commands set."""
 
     fail_fast: bool = False
-    seconds_until_timeout: int = 36000
+    seconds_until_timeout: float | None = None  # None: the setting run.timeout
     resume: bool = False
     reset_running_jobs: bool = True
     distributor_startup_timeout: int = 180
@@ -65,6 +71,7 @@ class RunOptions:
     configure_logging: bool = False
     force_cleanup: bool = False
     keep_resources: bool = True
+    consent: planning.Consent = field(default_factory=planning.Consent)
 
 
 # -- recording --------------------------------------------------------------------------------------------------
@@ -72,6 +79,7 @@ class RunOptions:
 
 def bind(workflow: Workflow) -> None:
     """Record a workflow; see `Workflow.bind`."""
+    tracebacks.install()
     if workflow.is_bound:
         return
     binding = Binding(workflow)
@@ -79,7 +87,7 @@ def bind(workflow: Workflow) -> None:
         response = binding.record_workflow()
     if response.was_started and _active_run_exists(workflow):
         logger.warning(
-            "Workflow %d is being run already; its tasks are recorded when run(resume=True) has taken it over.",
+            "Workflow %d is already running; its tasks are recorded once run(resume=True) has taken it over.",
             response.workflow_id,
         )
         return
@@ -98,19 +106,40 @@ def prepare(
     options: RunOptions,
     make_factory: Callable[[int, Requester], WorkflowRunFactory] = WorkflowRunFactory,
 ) -> WorkflowRun:
-    """Record what is not recorded, make room where asked to, and create the run."""
+    """Record what is not recorded yet, make room if requested, and create the run."""
     if workflow.is_bound and not workflow.was_started:
         return _create_run(make_factory(_id_of(workflow), workflow.requester), workflow, options)
     binding = Binding(workflow)
     with garbage.kept():
-        response = binding.record_workflow()
+        response = binding.record_workflow(options.consent)
     _check_may_start(workflow, response, options.resume)
     factory = make_factory(response.workflow_id, workflow.requester)
-    if response.was_started:
+    if response.was_started and response.status != WorkflowStatus.DONE:
         make_room(factory, options)
+    if binding.plan is not None:
+        _plan_without_killed(workflow, binding, factory, options)
     with garbage.kept():
         binding.record_tasks()
     return _create_run(factory, workflow, options)
+
+
+def _plan_without_killed(
+    workflow: Workflow, binding: Binding, factory: WorkflowRunFactory, options: RunOptions
+) -> None:
+    """Plan a change again now that no other run is active; first terminate attempts that must not finish."""
+    plan = binding.plan_again(options.consent)
+    killed = [] if plan is None else plan.task_ids(Action.KILL)
+    for start in range(0, len(killed), TASKS_UPDATED_MAX):
+        request = TaskUpdateRequest(
+            task_ids=killed[start : start + TASKS_UPDATED_MAX],
+            status=TaskStatus.REGISTERING.value,
+            user=user_name(),
+            force=True,
+        )
+        workflow.requester.call(f"/workflows/{workflow.workflow_id}/task_updates", request, TaskUpdateResponse)
+    if killed:
+        factory.wait_for_workflow_resume(options.resume_timeout, options.force_cleanup)
+        binding.plan_again(options.consent)
 
 
 def _check_may_start(workflow: Workflow, response: WorkflowResponse, resume: bool) -> None:
@@ -122,17 +151,17 @@ def _check_may_start(workflow: Workflow, response: WorkflowResponse, resume: boo
 def already_exists(workflow: Workflow, status: str) -> WorkflowAlreadyExists:
     """Return the error of a second start without `resume`."""
     return WorkflowAlreadyExists(
-        f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} was started before (its status"
-        f" is {WorkflowStatus(status).name}). Pass resume=True to run() to continue it, or"
-        " change workflow_args to start another."
+        f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} was already started (its status"
+        f" is {WorkflowStatus(status).name}). Pass resume=True to run() to resume it, or"
+        " change workflow_args to start a new one."
     )
 
 
 def make_room(factory: WorkflowRunFactory, options: RunOptions) -> None:
-    """Take the workflow over and bring its tasks back to the start.
+    """Take the workflow over and reset its tasks.
 
     Raises:
-        WorkflowNotResumable: that took too long, or other clients were faster again and again.
+        WorkflowNotResumable: the timeout expired, or other clients took the workflow over first every time.
     """
     for attempt in range(TAKEOVERS_MAX):
         factory.set_workflow_resume(options.reset_running_jobs, options.resume_timeout, options.force_cleanup)
@@ -146,13 +175,13 @@ def make_room(factory: WorkflowRunFactory, options: RunOptions) -> None:
 
 
 def _create_run(factory: WorkflowRunFactory, workflow: Workflow, options: RunOptions) -> WorkflowRun:
-    """Create the run. A run that its dead client left before it was bound makes room at once."""
+    """Create the run. If a dead client left a run before it was bound, that run makes room at once."""
     try:
         run = factory.create_workflow_run()
     except WorkflowNotResumable as error:
         if not (options.resume or factory.are_active_runs_gone()):
             raise WorkflowAlreadyExists(
-                f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is being run already:"
+                f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} is already running:"
                 f" {error} Pass resume=True to run() to take it over."
             ) from error
         make_room(factory, options)
@@ -177,35 +206,86 @@ def run(
     display: Callable[[], Display] = default_display,
     ask: Ask | None = None,
 ) -> str:
-    """Carry a workflow out; see `Workflow.run`.
+    """Execute a workflow; see `Workflow.run`.
 
     Args:
-        workflow: which.
-        options: how.
-        display: makes the display of its progress.
-        ask: asks whether to stop after an interrupt; by default on the terminal, if there is one.
+        workflow: the workflow.
+        options: the options of the run.
+        display: creates the display of its progress.
+        ask: asks after an interrupt whether to stop; None asks on the terminal if there is one.
+
+    Returns:
+        The status of the run.
     """
+    tracebacks.install()
+    replace_closed_streams()
     if options.configure_logging:
         configure_logging()
-    workflow_run = prepare(workflow, options)
+    options = with_timeout(options)
+    if form := planning.form():
+        planning.end_with_plan(workflow, form, options.consent)
+    try:
+        workflow_run = prepare(workflow, options)
+    except WorkflowAlreadyComplete:
+        if not options.consent.accepts_changes:
+            raise
+        return _nothing_to_do(workflow)
     if ask is None and on_terminal():
         ask = ask_on_terminal
-    execution = Execution(_subject_of(workflow, options), workflow_run, options, display(), ask)
+    execution = Execution(_subject_of(workflow, options), workflow_run, options, SteadyDisplay(display), ask)
     workflow.last_result = result = execution.carry_out()
     if result.error is not None:
         raise result.error
     return WorkflowRunStatus(result.final_status)
 
 
+def _nothing_to_do(workflow: Workflow) -> str:
+    """Return the status of a complete workflow for which changes were accepted but none is necessary."""
+    from jobmon.client.swarm import OrchestratorResult
+
+    count = len(workflow.tasks)
+    verb = "task is" if count == 1 else "tasks are"
+    logger.info("Nothing to do: all %d %s of workflow %d up to date.", count, verb, workflow.workflow_id)
+    ids = frozenset(task.task_id for task in workflow.tasks.values() if task.task_id is not None)
+    workflow.last_result = OrchestratorResult(
+        final_status=WorkflowRunStatus.DONE.value,
+        elapsed_time=0.0,
+        total_tasks=count,
+        done_count=count,
+        failed_count=0,
+        num_previously_complete=count,
+        task_final_statuses=dict.fromkeys(ids, TaskStatus.DONE.value),
+        done_task_ids=ids,
+        failed_task_ids=frozenset(),
+    )
+    return WorkflowRunStatus.DONE
+
+
+def with_timeout(options: RunOptions) -> RunOptions:
+    """Return the options with the timeout that applies: the given one, or the setting run.timeout; None means no limit.
+
+    Raises:
+        ValueError: not a positive number of seconds.
+        ConfigError: the setting is not a number.
+    """
+    given = options.seconds_until_timeout
+    if given is None:
+        setting = JobmonConfig().get_float("run", "timeout") or None
+        return dataclasses.replace(options, seconds_until_timeout=setting)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
+        raise ValueError(f"seconds_until_timeout must be a number of seconds above 0, not {given!r}.")
+    return options
+
+
 class Subject:
-    """What is run.
+    """The workflow that an `Execution` runs.
 
     Args:
-        title: its name for people.
-        workflow_id: its id.
-        requester: sends the requests.
-        orchestrate: `run_workflow` or `resume_workflow_run`, with the workflow given.
-        statuses_before: says how its tasks stood before.
+        title: its name for display.
+        workflow_id: its ID.
+        requester: sends requests to the server.
+        orchestrate: `run_workflow` or `resume_workflow_run`, bound to the workflow.
+        statuses_before: returns the status of its tasks before the run.
     """
 
     def __init__(
@@ -240,7 +320,7 @@ def _subject_of(workflow: Workflow, options: RunOptions) -> Subject:
 
 
 class Execution:
-    """One run from BOUND to its end."""
+    """One run from BOUND to its outcome."""
 
     def __init__(
         self,
@@ -255,12 +335,12 @@ class Execution:
         self._options = options
         self._display = display
         self._ask = ask
-        self._distributor = DistributorProcess(workflow_run.workflow_run_id, options.distributor_startup_timeout)
+        self._runners = runners_of(workflow_run, options.distributor_startup_timeout)
         self._observer = Observer(
             subject.title,
             display,
             self._fetch_errors,
-            self._distributor.note_progress,
+            self._runners.note_progress,
             subject.requester.close,
             fetch_progress=self._fetch_progress,
             workflow_id=subject.workflow_id,
@@ -269,27 +349,42 @@ class Execution:
         self._unrecorded = ""
 
     def carry_out(self) -> OrchestratorResult:
-        """Run, and return the result whatever happens; `error` is what the user is told."""
+        """Run, and return a result whatever happens; its `error` is what the user gets to see."""
         result: OrchestratorResult | None = None
         error: BaseException | None = None
         with self._interrupts.handled():
             try:
+                self._announce_timeout()
                 self._observer.start()
-                self._distributor.start()
+                self._runners.start()
                 result = self._orchestrate()
                 error, self._unrecorded = result.error, result.unrecorded
             except BaseException as raised:
                 error = raised
                 self._end_without_orchestrator(raised)
             finally:
-                self._let_go(error)
+                self._let_go(
+                    error, is_replaced=result is not None and result.final_status == WorkflowRunStatus.TERMINATED
+                )
         whole = result or self._partial_result(error)
         return dataclasses.replace(whole, error=self._told(error), unrecorded=self._unrecorded)
 
-    def _let_go(self, error: BaseException | None) -> None:
-        """Let go of distributor and display; of a run that was stopped nothing is waited for any more when told so."""
+    def _announce_timeout(self) -> None:
+        if self._options.seconds_until_timeout is not None:
+            limit = time_text(self._options.seconds_until_timeout)
+            self._display.note(
+                f"Workflow {self._subject.workflow_id} will time out after {limit} (seconds_until_timeout)."
+            )
+
+    def _let_go(self, error: BaseException | None, *, is_replaced: bool) -> None:
+        """Stop the local processes that run commands, and close the display.
+
+        Args:
+            error: what ended the run early; then the distributor is not waited for.
+            is_replaced: whether another client has taken over, so that commands may continue for a long time.
+        """
         try:
-            self._distributor.stop(0.0 if error is not None else DISTRIBUTOR_END_SECONDS)
+            self._runners.stop(0.0 if error is not None or is_replaced else DISTRIBUTOR_END_SECONDS)
             self._observer.finish(is_server_silent=bool(self._unrecorded))
             self._subject.requester.close()
         except KeyboardInterrupt:
@@ -302,7 +397,7 @@ class Execution:
         config = dataclasses.replace(WorkflowRunConfig.from_defaults(), fail_fast=self._options.fail_fast)
         return self._subject.orchestrate(
             self._run.workflow_run_id,
-            self._distributor.alive,
+            self._runners.alive,
             WorkflowRunStatus.BOUND,
             config,
             self._options.seconds_until_timeout,
@@ -312,7 +407,7 @@ class Execution:
         )
 
     def _end_without_orchestrator(self, error: BaseException) -> None:
-        """Tell the server how the run ended where the orchestrator did not come to do so."""
+        """Record how the run ended if the orchestrator could not do so."""
         is_stopped = isinstance(error, KeyboardInterrupt)
         seconds = self._interrupts.record_seconds_max if is_stopped else END_SECONDS_MAX
         route = f"/workflow_runs/{self._run.workflow_run_id}/terminate_task_instances"
@@ -323,30 +418,30 @@ class Execution:
                 with suppress(JobmonError):
                     self._subject.requester.within(seconds).call(route, {}, TerminateResponse)
         except KeyboardInterrupt:
-            self._unrecorded = "the server had not answered when it was interrupted again"
+            self._unrecorded = "the server had not responded before the second interrupt"
 
     def _told(self, error: BaseException | None) -> BaseException | None:
-        """Return an error as the user is told of it."""
+        """Return the error to raise to the user."""
         if isinstance(error, KeyboardInterrupt):
             return DistributorInterruptedError(self._about_stop())
-        if isinstance(error, DistributorNotAlive) and self._distributor.failure is not None:
-            return self._distributor.failure
+        if isinstance(error, DistributorNotAlive) and self._runners.failure is not None:
+            return self._runners.failure
         return error
 
     def _about_stop(self) -> str:
         text = f"Workflow {self._subject.workflow_id} was stopped by the user"
         if not self._unrecorded:
-            return f"{text}; run(resume=True) continues it."
-        pid = self._distributor.pid
+            return f"{text}; run(resume=True) resumes it."
+        pid = self._runners.pid
         who = "" if pid is None else f" (process {pid})"
         return (
-            f"{text}, but this could not be recorded: {self._unrecorded.rstrip('.')}. What runs goes on; its"
-            f" distributor{who} sees to it and launches nothing new. When the server answers again,"
-            " run(resume=True) continues the workflow."
+            f"{text}, but this could not be recorded: {self._unrecorded.rstrip('.')}. Running commands continue; the"
+            f" distributor{who} monitors them and launches nothing new. Once the server responds again,"
+            " run(resume=True) resumes the workflow."
         )
 
     def _partial_result(self, error: BaseException | None) -> OrchestratorResult:
-        """Return what is known of a run whose orchestrator came to no result."""
+        """Return what is known about a run whose orchestrator returned no result."""
         from jobmon.client.swarm import OrchestratorResult
 
         statuses = self._subject.statuses_before()
@@ -371,7 +466,7 @@ class Execution:
         from jobmon.client import records
 
         requester = self._subject.requester.within(ERRORS_SECONDS_MAX)
-        return records.workflow_errors(requester, self._subject.workflow_id, limit)
+        return records.permanent_failures(requester, self._subject.workflow_id, limit)
 
     def _fetch_progress(self) -> ProgressResponse:
         from jobmon.core.wire.monitoring import ProgressResponse
@@ -380,7 +475,7 @@ class Execution:
         return self._subject.requester.call(route, None, ProgressResponse, "get", tenacious=False)
 
     def _asking(self) -> bool:
-        """Ask, with the display out of the way."""
+        """Ask the user, with the display paused."""
         assert self._ask is not None
         self._display.pause()
         try:

@@ -1,15 +1,19 @@
-"""A task: the intent to run one command. A value; kept small, for there may be a million of them."""
+"""A task: the intent to run one command. Kept small, because a workflow may have a million tasks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobmon.client import node
 from jobmon.client.defaults import IteratorScale, checked_resources, checked_scales, first_max_attempts, merged
+from jobmon.client.values import stable_text
 from jobmon.core.constants import DEFAULT_CLUSTER_NAME, TaskStatus
+from jobmon.core.keywords import also_named
 from jobmon.core.resources import Resources, normalized
+from jobmon.core.texts import checked_name, checked_text
 
 if TYPE_CHECKING:
     from jobmon.client.array import Array
@@ -19,15 +23,16 @@ if TYPE_CHECKING:
     from jobmon.client.workflow import Workflow
 
 NAME_CHARACTERS_MAX: Final = 250
-#: Upstreams of a set of this size note those who follow them together: so that edges cost nothing one by one.
+#: From this number of upstream tasks on, consecutive tasks that share the set are noted as a group, which makes
+#: further edges nearly free.
 FOLLOWERS_NOTED_ONCE_FROM: Final = 8
 _NAME_DIGEST_CHARACTERS: Final = 8
 _NOT_IN_NAMES: Final = re.compile(r"[/\\'\"\s\x00-\x1f\x7f]")
 
 
-def readable_name(parts: Iterable[str], digest: bytes) -> str:
-    """Join parts to a valid name; one that is too long is cut and ends with some of the digest."""
-    name = _NOT_IN_NAMES.sub("_", "_".join(parts))
+def readable_name(parts: Iterable[str], digest: bytes, separator: str = "_") -> str:
+    """Join parts to a valid name; a name that is too long is cut and ends with part of the digest."""
+    name = _NOT_IN_NAMES.sub("_", separator.join(parts))
     if name[0].isdigit():
         name = f"_{name}"
     if len(name) > NAME_CHARACTERS_MAX:
@@ -37,9 +42,10 @@ def readable_name(parts: Iterable[str], digest: bytes) -> str:
 
 
 class TaskOptions:
-    """What a task says about how it is run; shared by all tasks that say the same."""
+    """Options of how a task is run; shared by all tasks with equal options."""
 
     __slots__ = (
+        "array_name",
         "cluster_name",
         "compute_resources",
         "compute_resources_callable",
@@ -56,7 +62,9 @@ class TaskOptions:
         resource_scales: dict[str, Any] | None = None,
         cluster_name: str = "",
         fallback_queues: list[str] | None = None,
+        array_name: str = "",
     ) -> None:
+        self.array_name = array_name
         self.max_attempts = max_attempts
         self.compute_resources = compute_resources
         self.compute_resources_callable = compute_resources_callable
@@ -65,12 +73,12 @@ class TaskOptions:
         self.fallback_queues = fallback_queues
 
     def replaced(self, **changes: Any) -> TaskOptions:
-        """Return a copy with changes, for one task."""
+        """Return a copy with some options changed, for a single task."""
         return TaskOptions(**({name: getattr(self, name) for name in self.__slots__} | changes))
 
 
 class Settled(NamedTuple):
-    """What follows for a task from the defaults of all levels."""
+    """Options of a task after merging the defaults of all levels."""
 
     cluster_name: str
     max_attempts: int
@@ -78,14 +86,14 @@ class Settled(NamedTuple):
 
 
 class _Followers(NamedTuple):
-    """Tasks with the same set of upstreams, made in a row."""
+    """Consecutively created tasks that share a set of upstream tasks."""
 
     upstreams: frozenset[Task]
     followers: list[Task]
 
 
 class Task:
-    """One command with its place in the DAG. Made by `TaskTemplate.create_task`."""
+    """One command with its position in the DAG. Created by `TaskTemplate.create_task`."""
 
     __slots__ = (
         "_attributes",
@@ -140,21 +148,21 @@ class Task:
         return int.from_bytes(self._identity[32:40], "big") >> 4
 
     def __eq__(self, other: object) -> bool:
-        """Say whether it is this very task."""
-        return self is other
+        """Return whether both are the same task: equal template, node args and task args."""
+        return self is other or (isinstance(other, Task) and self._identity == other._identity)
 
     def __repr__(self) -> str:
-        """Name the task."""
+        """Return the type, name and ID of the task."""
         return f"<Task {self.name} id={self.task_id}>"
 
     @property
     def node_digest(self) -> bytes:
-        """SHA-256 of template and node args."""
+        """SHA-256 of the template and node args."""
         return self._identity[: node.DIGEST_BYTES]
 
     @property
     def task_digest(self) -> bytes:
-        """SHA-256 of node and task args."""
+        """SHA-256 of the node and task args."""
         return self._identity[node.DIGEST_BYTES :]
 
     @property
@@ -170,7 +178,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The name given, or one made of the template's name and the node args."""
+        """The given name, or one derived from the template's name and the node args."""
         return self._name or self._default_name()
 
     def _default_name(self) -> str:
@@ -180,17 +188,22 @@ class Task:
 
     @staticmethod
     def is_valid_job_name(name: str) -> bool:
-        """Return True for a name that every cluster takes.
+        """Return True if every cluster accepts the name.
+
+        Args:
+            name: the name to check, up to 250 characters.
 
         Raises:
-            ValueError: it is empty, too long, begins with a digit, or holds one of / \\ ' " or white space.
+            ValueError: it is empty, too long, begins with a digit, or contains / \\ ' " or white space.
         """
         if not isinstance(name, str) or not name:
-            raise ValueError(f"A task's name must be a text that is not empty, not {name!r}.")
+            raise ValueError(f"A task's name must be a non-empty string, not {name!r}.")
         if name[0].isdigit():
             raise ValueError(f"The task name {name!r} must not begin with a digit.")
         if found := _NOT_IN_NAMES.search(name):
-            raise ValueError(f"The task name {name!r} must not contain {found[0]!r} (nor any of / \\ ' \" and space).")
+            raise ValueError(
+                f"The task name {name!r} must not contain {found[0]!r} (none of / \\ ' \" and space are allowed)."
+            )
         if len(name) > NAME_CHARACTERS_MAX:
             raise ValueError(f"The task name {name[:40]!r}... is longer than {NAME_CHARACTERS_MAX} characters.")
         return True
@@ -199,20 +212,43 @@ class Task:
 
     @property
     def upstream_tasks(self) -> frozenset[Task] | set[Task]:
-        """Tasks that must be done before."""
+        """Tasks on which this one depends."""
         return self._upstreams if self._upstreams is not None else frozenset()
 
     @property
     def downstream_tasks(self) -> frozenset[Task]:
-        """Tasks that wait for this one."""
+        """Tasks that depend on this one."""
         noted = self._downstreams or ()
         one_by_one = (one for one in noted if isinstance(one, Task))
         return frozenset(one_by_one).union(*(one.followers for one in noted if isinstance(one, _Followers)))
 
+    def noted_downstreams(self, seen: set[int]) -> Iterator[Task]:
+        """Yield the tasks that depend on this one.
+
+        Args:
+            seen: IDs of the groups that were already yielded for other tasks; this call adds to it. Tasks share groups,
+                so a thousand tasks with the same thousand upstream tasks are yielded only once.
+        """
+        for noted in self._downstreams or ():
+            if isinstance(noted, Task):
+                yield noted
+            elif id(noted) not in seen:
+                seen.add(id(noted))
+                yield from noted.followers
+
+    @also_named(ancestor="task")
     def add_upstream(self, task: Task) -> None:
-        """Let this task wait for another."""
+        """Make this task depend on another task.
+
+        Args:
+            task: must be done before this task starts. Adding it twice changes nothing.
+
+        Raises:
+            ValueError: the value is not a task, or one of the two tasks is already recorded.
+        """
         _check_task(task)
         self._check_open()
+        task._check_open()
         if isinstance(self._upstreams, set):
             if task in self._upstreams:
                 return
@@ -224,23 +260,51 @@ class Task:
         task._note_downstream(self)
 
     def add_upstreams(self, tasks: Iterable[Task]) -> None:
-        """Let this task wait for others."""
+        """Make this task depend on several other tasks; see `add_upstream`.
+
+        Args:
+            tasks: must be done before this task starts.
+
+        Raises:
+            ValueError: a value is not a task, or one of the tasks is already recorded.
+        """
         for task in tasks:
             self.add_upstream(task)
 
+    @also_named(descendent="task")
     def add_downstream(self, task: Task) -> None:
-        """Let another task wait for this one."""
+        """Make another task depend on this one.
+
+        Args:
+            task: starts only after this task is done.
+
+        Raises:
+            ValueError: the value is not a task, or one of the two tasks is already recorded.
+        """
         _check_task(task)
         task.add_upstream(self)
 
     def add_downstreams(self, tasks: Iterable[Task]) -> None:
-        """Let others wait for this task."""
+        """Make several other tasks depend on this one; see `add_downstream`.
+
+        Args:
+            tasks: start only after this task is done.
+
+        Raises:
+            ValueError: a value is not a task, or one of the tasks is already recorded.
+        """
         for task in tasks:
             self.add_downstream(task)
 
     def _follow(self, upstreams: frozenset[Task]) -> None:
-        """Be noted by the upstreams. A large set is noted once for all tasks that are made with it in a row."""
+        """Register with the upstream tasks. A large set is noted once for all tasks created with it in a row.
+
+        Raises:
+            ValueError: an upstream task is already recorded.
+        """
         if len(upstreams) < FOLLOWERS_NOTED_ONCE_FROM:
+            for upstream in upstreams:
+                upstream._check_open()
             for upstream in upstreams:
                 upstream._note_downstream(self)
             return
@@ -249,9 +313,20 @@ class Task:
         if isinstance(last, _Followers) and last.upstreams is upstreams:
             last.followers.append(self)
             return
+        for upstream in upstreams:
+            upstream._check_open()
         followers = _Followers(upstreams, [self])
         for upstream in upstreams:
             upstream._note_downstream(followers)
+
+    def withdraw(self) -> None:
+        """Unregister from the upstream tasks: only for the task created last, which its caller never receives."""
+        for upstream in self.upstream_tasks:
+            noted = upstream._downstreams or []
+            last = noted[-1] if noted else None
+            ends = last.followers if isinstance(last, _Followers) else noted
+            if ends and ends[-1] is self:
+                ends.pop()
 
     def _note_downstream(self, downstream: Task | _Followers) -> None:
         if self._downstreams is None:
@@ -261,24 +336,62 @@ class Task:
 
     def _check_open(self) -> None:
         if self.workflow is not None and self.workflow.is_bound:
-            raise ValueError(f"Task {self.name!r} is recorded already; it cannot be changed any more.")
+            raise ValueError(f"Task {self.name!r} is already recorded and can no longer be changed.")
 
-    # -- how it is run ------------------------------------------------------------------------------------------
+    def hold(self) -> None:
+        """Hold the task: it is not launched until it is released, also while its workflow is running.
+
+        An attempt that has not started is recalled and not charged; a running attempt finishes.
+
+        Raises:
+            ValueError: the workflow of the task is not recorded.
+        """
+        workflow, _ = self._recorded()
+        workflow.hold(tasks=[self])
+
+    def release(self) -> None:
+        """Release the task; see `hold`.
+
+        Raises:
+            ValueError: the workflow of the task is not recorded.
+        """
+        workflow, _ = self._recorded()
+        workflow.release(tasks=[self])
+
+    def rerun(self, *, only: bool = False) -> int:
+        """Request a rerun of the task and everything downstream, also while its workflow is running.
+
+        Live attempts of these tasks are terminated and not charged. If the workflow is not running, the tasks are rerun
+        at the next resume.
+
+        Args:
+            only: rerun only this task; the results of done tasks downstream are accepted.
+
+        Returns:
+            The number of tasks to be rerun that would not have run otherwise.
+
+        Raises:
+            ValueError: the workflow of the task is not recorded.
+        """
+        workflow, _ = self._recorded()
+        return workflow.rerun([self], only=only)
+
+    # -- options ------------------------------------------------------------------------------------------------
 
     @property
     def workflow(self) -> Workflow | None:
-        """The workflow that it was added to."""
+        """The workflow to which the task was added, or None."""
         return self.array.workflow if self.array is not None else None
 
     def _levels(self) -> list[HasDefaults]:
-        """Defaults from the strongest level to the weakest."""
+        """Return the levels that have defaults, strongest first."""
         template = self.template_version.template
         workflow = self.workflow
         tool = template.tool_version.tool if workflow is None else workflow.tool
         return [template, tool] if workflow is None else [template, workflow, tool]
 
     def _settled(self) -> Settled:
-        """Return what follows from all levels; kept once the workflow is recorded, for then nothing changes."""
+        """Return the options merged from all levels; cached once the workflow is recorded, as they no longer change."""
         workflow = self.workflow
         if workflow is None or not workflow.is_bound:
             return self._settle()
@@ -298,18 +411,39 @@ class Task:
 
     @property
     def cluster_name(self) -> str:
-        """The cluster on which it runs: Task > TaskTemplate > Workflow > Tool."""
+        """The cluster on which the task runs. Precedence: Task > TaskTemplate > Workflow > Tool."""
         return self._settled().cluster_name
 
     @property
     def compute_resources(self) -> Resources:
-        """Resources as asked for, all levels merged."""
+        """The request: the defaults of all levels and the task's own values, merged key by key."""
         cluster = self.cluster_name
         levels = (level.resources_for(cluster) for level in reversed(self._levels()))
         return merged((*levels, self.options.compute_resources))
 
+    def ignored_defaults(self) -> dict[str, frozenset[str]]:
+        """Return clusters for which defaults are declared, but none of them for the cluster on which this task runs.
+
+        Returns:
+            The names of these clusters by kind, "resources" or "resource scales". A kind is missing if a level or the
+            task itself declares values that apply to the task's cluster.
+        """
+        here, options = {"", self.cluster_name}, self.options
+        own = (options.compute_resources or options.compute_resources_callable, options.resource_scales)
+        declared = [level.declares_for() for level in self._levels()]
+        found = {}
+        for what, mine, sets in zip(("resources", "resource scales"), own, zip(*declared, strict=True), strict=True):
+            clusters = frozenset[str]().union(*sets)
+            if clusters and not mine and not clusters & here:
+                found[what] = clusters
+        return found
+
     def source_of(self, resource: str) -> str:
-        """Return which level gives a resource or its scale as a default, in words; "" if the task itself does."""
+        """Return where the default for a resource or its scale was set, as text; "" if the task sets it itself.
+
+        Args:
+            resource: name of the resource.
+        """
         options = self.options
         if resource in {*(options.compute_resources or ()), *(options.resource_scales or ())}:
             return ""
@@ -318,7 +452,7 @@ class Task:
 
     @property
     def requested_resources(self) -> Resources:
-        """The request in normal form; once recorded: as checked against the queue."""
+        """The request in normalized form; once the task is recorded, as checked against the queue."""
         if self.task_resources is not None:
             return dict(self.task_resources.requested_resources)
         return {
@@ -327,40 +461,56 @@ class Task:
 
     @property
     def queue_name(self) -> str:
-        """The queue asked for, "" for the cluster's default one; once recorded: the queue."""
+        """The requested queue, or "" for the default of the cluster; once the task is recorded, the actual queue."""
         if self.task_resources is not None:
             return self.task_resources.queue.queue_name
         return str(self.compute_resources.get("queue") or "")
 
     @property
     def resource_scales(self) -> dict[str, Any]:
-        """Scales by resource, all levels merged; none of them runs out."""
+        """Scales by resource, merged from all levels. Iterators are replaced by lists of values."""
         return self._settled().resource_scales
 
     @property
     def max_attempts(self) -> int:
-        """How many attempts it has: Task > TaskTemplate > Workflow > Tool > 3."""
+        """Maximum number of attempts. Precedence: Task > TaskTemplate > Workflow > Tool > 3."""
         return self._settled().max_attempts
 
     @property
     def fallback_queues(self) -> list[str]:
-        """Queues to be tried in order when a raised request no longer fits."""
+        """Queues to try, in this order, when a raised request no longer fits its queue."""
         return list(self.options.fallback_queues or ())
 
     @property
     def compute_resources_callable(self) -> Callable[..., Any] | None:
-        """Called once, when the task's upstreams are done; returns its resources."""
+        """Called once, when the upstream tasks are done; returns the resources of the task."""
         return self.options.compute_resources_callable
 
     def update_compute_resources(self, **kwargs: Any) -> None:
-        """Change some resources of this task and keep the others."""
+        """Change some resources of this task and keep the others.
+
+        Args:
+            kwargs: resources by name, as in `compute_resources`.
+
+        Raises:
+            ValueError: a value is invalid, or the task is already recorded.
+        """
         self._check_open()
         self.options = self.options.replaced(
-            compute_resources=merged((self.options.compute_resources, checked_resources(kwargs)))
+            compute_resources=merged(
+                (self.options.compute_resources, checked_resources(kwargs, cluster_name=self.cluster_name))
+            )
         )
 
     def update_resource_scales(self, **kwargs: Any) -> None:
-        """Change some scales of this task and keep the others."""
+        """Change some resource scales of this task and keep the others.
+
+        Args:
+            kwargs: scales by name of the resource.
+
+        Raises:
+            ValueError: a value is not a scale, or the task is already recorded.
+        """
         self._check_open()
         self.options = self.options.replaced(
             resource_scales=merged((self.options.resource_scales, checked_scales(kwargs)))
@@ -370,29 +520,44 @@ class Task:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """Names and values that are searchable and never passed to the job."""
+        """Names and values that are searchable and never passed to the command."""
         return dict(self._attributes or {})
 
     @property
     def has_attributes(self) -> bool:
-        """Whether there are any."""
+        """Whether the task has attributes."""
         return bool(self._attributes)
 
+    @also_named(attribute="name")
     def add_attribute(self, name: str, value: Any = "") -> None:
-        """Add an attribute."""
+        """Add an attribute. Attributes are searchable and never passed to the command.
+
+        Args:
+            name: name of the attribute.
+            value: its value; recorded as text.
+
+        Raises:
+            ValueError: the name or value cannot be recorded, or the task is already recorded.
+        """
         self._check_open()
         self._attributes = {**(self._attributes or {}), **checked_attributes({name: value})}
 
-    # -- what became of it --------------------------------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------------------------------
 
     @property
     def final_status(self) -> str | None:
-        """Its status at the end of the last run of this workflow object, or None."""
+        """The status at the end of the last run of this workflow object, or None."""
         result = self.workflow.last_result if self.workflow is not None else None
         return result.task_final_statuses.get(self.task_id) if result is not None and self.task_id is not None else None
 
-    def get_errors(self) -> list[dict[str, Any]]:
-        """Return what went wrong in its attempts, newest first.
+    def get_errors(self) -> dict[str, Any] | None:
+        """Return the failed attempts of this task.
+
+        Returns:
+            None if no attempt failed. Otherwise a dict of `task_instance_id`, the ID of the newest failed attempt, and
+            `error_log`, a list with one entry for each failed attempt, newest first. An entry has `error_time`
+            (datetime), `description` and further keys such as `exit_code`, `host` and `recovered`, which is True if the
+            task succeeded after the error.
 
         Raises:
             ValueError: the task is not recorded yet.
@@ -403,7 +568,12 @@ class Task:
         return records.task_errors(workflow.requester, task_id)
 
     def resource_usage(self) -> dict[str, Any] | None:
-        """Return what its newest finished attempt used, or None.
+        """Return the resource usage of the newest finished attempt of this task.
+
+        Returns:
+            None if no attempt finished. Otherwise a dict of `num_attempts`; `nodename`, the host; `runtime`, wall-clock
+            seconds; `cpu`, CPU seconds; `memory`, the peak in bytes (an int); `read_bytes` and `written_bytes`. Values
+            that were not measured are None.
 
         Raises:
             ValueError: the task is not recorded yet.
@@ -415,12 +585,14 @@ class Task:
 
     def _recorded(self) -> tuple[Workflow, int]:
         if self.workflow is None or self.task_id is None:
-            raise ValueError(f"Task {self.name!r} is not recorded yet: add it to a workflow and bind() or run() that.")
+            raise ValueError(
+                f"Task {self.name!r} is not recorded yet: add it to a workflow, and bind() or run() the workflow."
+            )
         return self.workflow, self.task_id
 
 
 def settled_scales(scales: Mapping[str, Any], max_attempts: int) -> dict[str, Any]:
-    """Replace iterators by as many of their values as there are attempts."""
+    """Replace each iterator by its first values, one for each attempt."""
     return {
         key: scale.values(max_attempts) if isinstance(scale, IteratorScale) else scale for key, scale in scales.items()
     }
@@ -431,12 +603,14 @@ def _check_task(task: object) -> None:
         raise ValueError(f"A dependency must be a Task, not {task!r}.")
 
 
-def checked_upstreams(tasks: Iterable[Task]) -> tuple[Task, ...]:
-    """Return upstream tasks as a tuple.
+def checked_upstreams(tasks: Iterable[Task] | None) -> tuple[Task, ...]:
+    """Return upstream tasks as a tuple; None means no tasks.
 
     Raises:
-        ValueError: they are not a list of tasks.
+        ValueError: the value is not a list of tasks.
     """
+    if tasks is None:
+        return ()
     if isinstance(tasks, Task) or not isinstance(tasks, Iterable):
         raise ValueError(f"upstream_tasks must be a list of tasks, not {tasks!r}.")
     listed = tuple(tasks)
@@ -451,14 +625,20 @@ def checked_attributes(
     """Return attributes as a dict of texts; a list gives names without values.
 
     Raises:
-        ValueError: neither a list of names nor a dict.
+        ValueError: the value is neither a list of names nor a dict, or a value cannot be recorded as a stable text.
     """
     if attributes is None:
         return {}
     if isinstance(attributes, str) or not isinstance(attributes, Iterable):
         raise ValueError(f"{what} must be a list of names or a dict, not {attributes!r}.")
     pairs = attributes.items() if isinstance(attributes, Mapping) else ((name, "") for name in attributes)
-    result = {name: "" if value is None else str(value) for name, value in pairs}
+    result = {
+        name: "" if value is None else stable_text(value, partial("The attribute {1!r} in {0}".format, what, name))
+        for name, value in pairs
+    }
     if not all(isinstance(name, str) and name for name in result):
-        raise ValueError(f"{what} must have names that are texts, not {attributes!r}.")
-    return result
+        raise ValueError(f"{what} must have strings as names, not {attributes!r}.")
+    return {
+        checked_name(f"{what}: the name", name): checked_text(f"{what}: the value", text)
+        for name, text in result.items()
+    }

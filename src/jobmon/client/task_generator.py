@@ -1,4 +1,4 @@
-"""The client's side of `jobmon.core.task_generator`: the task template made of a function, and its tasks."""
+"""The client's part of `jobmon.core.task_generator`: the task template of a function, and its tasks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client.arguments import mismatch
 from jobmon.client.defaults import checked_limit, name_hint
-from jobmon.client.task import readable_name
+from jobmon.client.task import checked_attributes, readable_name
 from jobmon.client.tool import Tool
 from jobmon.core.task_generator.functions import PLACE_FIELD, PYTHON_FIELD
 from jobmon.core.task_generator.words import quoted
+from jobmon.core.texts import checked_name
 
 if TYPE_CHECKING:
     from jobmon.client.task import Task
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from jobmon.client.workflow import Workflow
     from jobmon.core.task_generator.generator import TaskGenerator
 
-#: Which Python and which folder are op_args: another machine or checkout does not make other tasks. `-P` keeps the
-#: working directory from hiding what the client imported.
+#: The Python program and the folder are op_args, so that another machine or checkout produces the same tasks. `-P`
+#: prevents the working directory from shadowing modules that the client imported.
 _COMMAND: Final = (
     f"{{{PYTHON_FIELD}}} -P -m jobmon.core.task_generator"
     f" --module {{module}} --func {{function}} {{{PLACE_FIELD}}} --args"
@@ -31,7 +32,7 @@ _COMMAND: Final = (
 
 
 class Argument:
-    """A value for a task: recorded as readable text, written into the command in the alphabet of words."""
+    """A value for a task: recorded as readable text, and inserted into the command in the alphabet of words."""
 
     __slots__ = ("_word", "text", "value")
 
@@ -41,16 +42,16 @@ class Argument:
         self._word = quoted(text)
 
     def __str__(self) -> str:
-        """Return the text as it is recorded."""
+        """Return the recorded text."""
         return self.text
 
     def __format__(self, specification: str) -> str:
-        """Return the word of the command."""
+        """Return the word for the command."""
         return self._word
 
 
 class TaskFactory:
-    """Makes tasks of a decorated function."""
+    """Creates tasks of a decorated function."""
 
     def __init__(self, generator: TaskGenerator[..., Any]) -> None:
         self._generator = generator
@@ -70,13 +71,13 @@ class TaskFactory:
         self._op_args = {PYTHON_FIELD: shlex.quote(sys.executable), PLACE_FIELD: generator.place.words}
 
     def _check_findable(self) -> None:
-        """The worker looks the function up by its name: that must lead to this very generator."""
+        """Check that the worker finds this generator under the name of its function."""
         generator = self._generator
         module = sys.modules.get(generator.task_function.__module__)
         found = getattr(module, generator.name, generator)
         if found is not generator:
             raise ValueError(
-                f"The worker would not find the task generator of {generator.name!r}: that name stands for {found!r} in"
+                f"The worker would not find the task generator of {generator.name!r}: that name refers to {found!r} in"
                 " its module. Decorate it with @task_generator() as the outermost decorator."
             )
 
@@ -89,38 +90,47 @@ class TaskFactory:
     # -- tasks --------------------------------------------------------------------------------------------------
 
     def create_task(self, values: Mapping[str, Any], name: str, **options: Any) -> Task:
-        """Make one task.
+        """Create one task.
 
         Raises:
-            ValueError: an argument is missing, unknown, or of the wrong type; names it.
+            ValueError: an argument is missing, unknown, or of the wrong type; the message names it.
         """
         arguments = {each: self._argument(each, value) for each, value in self._complete(values).items()}
         return self._task(arguments, name, options)
 
     def create_tasks(
-        self, values: Mapping[str, Any], name: str, max_concurrently_running: int | None, **options: Any
+        self,
+        values: Mapping[str, Any],
+        name: str,
+        max_concurrently_running: int | None,
+        task_attributes: Iterable[str] | Mapping[str, Any],
+        **options: Any,
     ) -> list[Task]:
-        """Make a task for each combination of values.
+        """Create one task for each combination of values.
 
         Raises:
-            ValueError: an argument is missing, unknown, or of the wrong type; names it.
+            ValueError: an argument is missing, unknown, or of the wrong type; the message names it.
         """
         columns = {each: self._arguments(each, value) for each, value in self._complete(values).items()}
         if max_concurrently_running is not None:
             self.template.max_concurrently_running = checked_limit(max_concurrently_running)
-        if not self._names_each or name:
-            everything: dict[str, Any] = {**options, **columns, **self._op_args}
-            return self.template.create_tasks(name=name, **everything)
-        return [
+        attributes = checked_attributes(task_attributes, "task_attributes")
+        tasks = [
             self._task(dict(zip(columns, combination, strict=True)), "", options)
             for combination in itertools.product(*columns.values())
         ]
+        for task in tasks if name else ():
+            task.options = task.options.replaced(array_name=checked_name("The name of an array", name))
+        for task in tasks if attributes else ():
+            for each, value in attributes.items():
+                task.add_attribute(each, value)
+        return tasks
 
     def tasks_of(self, workflow: Workflow, values: Mapping[str, Any]) -> list[Task]:
-        """Return tasks of a workflow by values of their arguments.
+        """Return the tasks of a workflow with the given argument values.
 
         Raises:
-            ValueError: the function has no task there, or no such parameter.
+            ValueError: the function has no task in the workflow, or no such parameter.
         """
         for each in values:
             if each not in self._generator.parameters:
@@ -134,7 +144,7 @@ class TaskFactory:
         return self.template.create_task(name or self._name(arguments), **everything)
 
     def _complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return values for all parameters, defaults included."""
+        """Return values for all parameters, including defaults."""
         generator = self._generator
         complete = {**generator.defaults, **values}
         if complete.keys() != {*generator.parameters}:
@@ -147,7 +157,7 @@ class TaskFactory:
         return Argument(value, self._generator.serialize(parameter, value))
 
     def _arguments(self, parameter: str, value: Any) -> list[Argument]:
-        """Return one argument for what fits the type, and one for each item of any other iterable."""
+        """Return one argument for a value that fits the type, or one for each item of any other iterable."""
         try:
             return [self._argument(parameter, value)]
         except ValueError as misfit:
@@ -159,25 +169,18 @@ class TaskFactory:
         except ValueError as error:
             if isinstance(value, list | tuple | set | frozenset) and len(value) == 1:
                 raise
-            raise ValueError(f"{error} (Nor is the whole of it one value: {complaint})") from None
+            raise ValueError(f"{error} (It is not a single value either: {complaint})") from None
 
     # -- names --------------------------------------------------------------------------------------------------
 
-    @property
-    def _names_each(self) -> bool:
-        """Whether the function's own rule makes the names, not the template's."""
-        return self._generator.name_func is not None or self._generator.naming_args is not None
-
     def _name(self, arguments: Mapping[str, Argument]) -> str:
-        """Return the name of a task, or nothing where the template's own rule makes it."""
+        """Return the name of a task: `function:arg=value:...` in the order of the signature."""
         generator = self._generator
         naming = generator.parameters if generator.naming_args is None else generator.naming_args
         if generator.name_func is not None:
             return generator.name_func(generator.name, {each: arguments[each].value for each in naming})
-        if generator.naming_args is None:
-            return ""
-        parts = [generator.name, *(f"{each}-{arguments[each].text}" for each in naming)]
-        return readable_name(parts, sha256("\0".join(parts).encode()).digest())
+        parts = [generator.name, *(f"{each}={arguments[each].text}" for each in naming)]
+        return readable_name(parts, sha256("\0".join(parts).encode()).digest(), ":")
 
 
 def _is_several(value: object) -> bool:

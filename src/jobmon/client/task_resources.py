@@ -1,4 +1,4 @@
-"""A request for resources on a queue, as a value: compared by content, changed by making a new one. No HTTP."""
+"""A request for resources on a queue, as a value: compared by content, and never modified. No HTTP."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
     from jobmon.core.cluster_protocol import ClusterQueue
 
-#: A Python hash keeps 61 bits less one; 60 survive unchanged on every platform.
+#: Python hashes keep 61 bits, less a sign; 60 bits are preserved on every platform.
 HASH_BITS: Final = 60
 
 
 class TaskResources:
-    """What a task asks for, and of which queue.
+    """A request for resources and the queue it is for.
 
     Args:
-        requested_resources: as users write them; kept in normal form, without the queue's name.
+        requested_resources: resources as users write them; stored in normalized form, without the queue's name.
         queue: the queue, an instance of its plug-in's class.
         cluster_name: the cluster to which the queue belongs.
-        cluster_id: its id in the database, where known.
-        kind: whether the request is as asked for, as checked, or as raised after a resource error.
-        original: what the user had asked for; kept where that is something else.
+        cluster_id: ID of the cluster in the database, if known.
+        kind: whether the request is the original one, a validated one, or one raised after a resource error.
+        original: the user's original request; stored only if it differs.
 
-    `id` is the id in the database: None until somebody bound it.
+    `id` is the ID in the database; None until the request is bound.
 
     Raises:
-        InvalidResources, InvalidMemoryFormat: a value cannot be read.
+        InvalidResources, InvalidMemoryFormat: a value is invalid.
     """
 
     __slots__ = ("_hash", "cluster_id", "cluster_name", "id", "kind", "original", "queue", "requested_resources")
@@ -68,7 +68,7 @@ class TaskResources:
         return json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
 
     def __hash__(self) -> int:
-        """Return the same number in every process: the first 60 bits of the content's SHA-256."""
+        """Return the first 60 bits of the content's SHA-256, which are the same in every process."""
         return self._hash
 
     def __eq__(self, other: object) -> bool:
@@ -82,11 +82,11 @@ class TaskResources:
         return f"TaskResources({self.cluster_name}/{self.queue_name}, {self.requested_resources}, {self.kind.value})"
 
     def validate(self, strict: bool = False) -> tuple[bool, str]:
-        """Say whether the queue takes the request, and what is wrong with it; strict: also what could be coerced."""
+        """Return whether the queue accepts the request, and the problems; strict includes what could be coerced."""
         return self.queue.validate_resources(strict, **self.requested_resources)
 
     def coerce_resources(self) -> TaskResources:
-        """Return the request completed by the queue's defaults and moved within its limits."""
+        """Return the request completed with the queue's defaults and adjusted to its limits."""
         return self._on(self.queue, self.queue.coerce_resources(**self.requested_resources), ResourceType.VALIDATED)
 
     def adjust(
@@ -97,11 +97,18 @@ class TaskResources:
         cause: str | None = None,
         peak_gib: float | None = None,
     ) -> TaskResources:
-        """Return the request after the `step`-th resource error of its task (from 1).
+        """Return the request after the `step`-th resource error of its task.
 
-        Scales are obeyed as given; without any, what the attempt was short of grows (`resources.raised`). It stays on
-        its queue if it fits, else goes to the first fallback queue that takes it, else it is moved within the limits
-        of the last one.
+        The request stays on its queue if it fits. Otherwise it moves to the first fallback queue that accepts it, or
+        else is adjusted to the limits of the last queue.
+
+        Args:
+            scales: how each resource grows, applied as given; without any, the exhausted resource grows
+                (`resources.raised`).
+            fallback_queues: queues to try, in this order.
+            step: number of resource errors of the task so far, from 1.
+            cause: why the attempt failed, if known.
+            peak_gib: peak memory of the attempt, in GiB, if measured.
 
         Raises:
             InvalidResources: a scale cannot be applied.

@@ -1,28 +1,35 @@
-"""One version of a task template: a command pattern and which of its arguments are which."""
+"""One version of a task template: a command pattern and the roles of its arguments."""
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.client import node
-from jobmon.client.arguments import Arguments, mismatch
+from jobmon.client import node, quoting
+from jobmon.client.arguments import Arguments, mismatch, written_whole
+from jobmon.client.values import check_stable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobmon.client.task_template import TaskTemplate
 
-#: What Linux takes as one argument of a program (MAX_ARG_STRLEN), and so as a shell's command.
+logger = logging.getLogger(__name__)
+
+#: Maximum length that Linux accepts for one argument of a program (MAX_ARG_STRLEN), and therefore for a command.
 COMMAND_BYTES_MAX: Final = 131_071
 
 
 class TaskTemplateVersion:
-    """A command template with its arguments. `id` is known once it is recorded."""
+    """A command template with its arguments. `id` is set once the version is recorded."""
 
     __slots__ = (
         "__weakref__",
         "_encode_identity",
+        "_has_quotes",
+        "_told",
+        "_unquoted",
         "arguments",
         "command_template",
         "digest",
@@ -38,7 +45,12 @@ class TaskTemplateVersion:
         self.command_template = command_template
         self.arguments = arguments
         self.names = arguments.names
+        # An op arg of which the command uses only an attribute needs no stable text.
+        self._told = frozenset({*arguments.node_args, *arguments.task_args, *written_whole(command_template)})
         self.id = version_id
+        self._has_quotes = quoting.has_quotes(command_template)
+        # Op args are excluded: they are often lists of options that the shell is meant to split.
+        self._unquoted = quoting.unquoted(command_template, {*arguments.node_args, *arguments.task_args})
         self.digest = node.template_digest(
             template.tool_version.tool.name, template.template_name, command_template, arguments
         )
@@ -51,12 +63,12 @@ class TaskTemplateVersion:
 
     @property
     def node_args(self) -> set[str]:
-        """Names of the arguments that give a task its place in the DAG."""
+        """Names of the arguments that identify a task within the DAG."""
         return set(self.arguments.node_args)
 
     @property
     def task_args(self) -> set[str]:
-        """Names of the arguments that identify the data."""
+        """Names of the arguments that identify the data of the workflow."""
         return set(self.arguments.task_args)
 
     @property
@@ -67,28 +79,62 @@ class TaskTemplateVersion:
     def command(self, args: Mapping[str, Any]) -> str:
         """Return the command for these arguments.
 
+        Args:
+            args: a value for each placeholder, by name.
+
         Raises:
-            ValueError: an argument is missing or unknown, cannot be formatted, or the command could not be started.
+            ValueError: an argument is missing or unknown, has no stable text, or cannot be formatted, or the resulting
+                command cannot be started.
         """
         if args.keys() != self.names:
             raise ValueError(mismatch(self.name, self.names, args))
+        for name in self._told:
+            check_stable(args[name], partial(self._naming, name))
         try:
-            command = self.command_template.format(**args)
+            if self._has_quotes:
+                command = quoting.formatted(self.command_template, args)
+            else:
+                command = self.command_template.format(**args)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"The command of a task of template {self.name!r} cannot be made of {args!r}: {error}"
+                f"The command of a task of template {self.name!r} cannot be created from {args!r}: {error}"
             ) from None
         if "\0" in command:
-            raise ValueError(f"The command of a task of template {self.name!r} holds a NUL character.")
+            raise ValueError(f"The command of a task of template {self.name!r} contains a NUL character.")
         if len(command) > COMMAND_BYTES_MAX // 4 and len(command.encode(errors="replace")) > COMMAND_BYTES_MAX:
             raise ValueError(
                 f"The command of a task of template {self.name!r} is longer than the {COMMAND_BYTES_MAX} bytes that the"
-                " system takes; put long lists into a file."
+                " system allows; write long lists to a file."
             )
+        if self._unquoted:
+            self._warn_of_unquoted(args)
         return command
 
+    def _warn_of_unquoted(self, args: Mapping[str, Any]) -> None:
+        """Warn, once per template, about a value that the shell does not take literally."""
+        name = quoting.first_special(self._unquoted, args)
+        if name is None:
+            return
+        self._unquoted = ()
+        logger.warning(
+            "Template %r inserts %r unquoted, but the shell does not take the value %r literally. Write {%s:q} in the"
+            " command template to quote it; if the shell is meant to interpret it, declare %r in op_args.",
+            self.name,
+            name,
+            args[name],
+            name,
+            name,
+        )
+
+    def _naming(self, argument: str) -> str:
+        return f"Argument {argument!r} of a task of template {self.name!r}"
+
     def values(self, args: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the texts of the node args and of the task args, each in the sorted order of their names."""
+        """Return the texts of the node args and of the task args, each sorted by argument name.
+
+        Args:
+            args: a value for each placeholder, by name.
+        """
         return (
             tuple([str(args[name]) for name in self.arguments.node_args]),
             tuple([str(args[name]) for name in self.arguments.task_args]),

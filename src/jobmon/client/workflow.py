@@ -1,19 +1,30 @@
-"""A workflow: tasks with their dependencies, recorded by `bind()` and carried out by `run()`."""
+"""A workflow: tasks and their dependencies, recorded by `bind()` and executed by `run()`."""
 
 from __future__ import annotations
 
 import logging
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from jobmon.client.array import Array, duplicate
-from jobmon.client.defaults import HasToolDefaults, checked_chunk_size, checked_limit, name_hint
+from jobmon.client.defaults import (
+    HasToolDefaults,
+    checked_chunk_size,
+    checked_error_limit,
+    checked_limit,
+    name_hint,
+    whole,
+)
 from jobmon.client.task import Task, checked_attributes
+from jobmon.client.values import stable_text
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 from jobmon.core.exceptions import InvalidResources
+from jobmon.core.texts import checked_text, number_of
 
 if TYPE_CHECKING:
+    from jobmon.client.plan import Plan
     from jobmon.client.swarm.orchestrator import OrchestratorResult
     from jobmon.client.task import Settled
     from jobmon.client.task_template import TaskTemplate
@@ -24,9 +35,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Maximum number of tasks whose errors `Workflow.task_errors` returns.
+TASK_ERRORS_MAX: Final = 1_000
+
+
+def __getattr__(name: str) -> Any:
+    """Import `DistributorContext` on first use, because few scripts need it."""
+    if name == "DistributorContext":
+        from jobmon.client.launching import DistributorContext
+
+        return DistributorContext
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _checked_words(what: str, value: object) -> str:
+    return checked_text(what, stable_text(value or "", lambda: what))
+
 
 class Workflow(HasToolDefaults):
-    """Tasks of one tool under one `workflow_args`. Made by `Tool.create_workflow`."""
+    """The tasks of a tool and their dependencies, identified by `workflow_args`. Created by `Tool.create_workflow`."""
 
     level: ClassVar[str] = "its workflow"
 
@@ -48,12 +75,13 @@ class Workflow(HasToolDefaults):
             default_cluster_name, default_compute_resources_set, default_resource_scales_set, default_max_attempts
         )
         self.tool_version = tool_version
-        self.workflow_args = str(workflow_args)
+        text = "" if workflow_args is None else stable_text(workflow_args, lambda: "workflow_args")
+        self.workflow_args = checked_text("workflow_args", text)
         if not self.workflow_args:
             self.workflow_args = str(uuid.uuid4())
-            logger.info("workflow_args is empty: this workflow gets the random one %r.", self.workflow_args)
-        self.name = str(name or "")
-        self.description = str(description or "")
+            logger.info("workflow_args is empty: this workflow gets a random value, %r.", self.workflow_args)
+        self.name = _checked_words("The name of a workflow", name)
+        self.description = _checked_words("The description of a workflow", description)
         self.workflow_attributes = checked_attributes(workflow_attributes, "workflow_attributes")
         self.max_concurrently_running = checked_limit(max_concurrently_running)
         self.chunk_size = checked_chunk_size(chunk_size)
@@ -62,41 +90,55 @@ class Workflow(HasToolDefaults):
         self.workflow_id: int | None = None
         self.dag_id: int | None = None
         self.is_bound = False
-        #: Whether a run of it ever reached BOUND, as far as is known here.
+        #: Whether any run of the workflow reached BOUND, as far as this process knows.
         self.was_started = False
         self.last_workflow_run_id: int | None = None
-        #: What the last `run()` came to; set before `run()` returns or raises.
+        #: Result of the last `run()`; set before `run()` returns or raises.
         self.last_result: OrchestratorResult | None = None
-        #: What follows for tasks from all defaults, once recorded; see `Task`.
+        #: Options of tasks merged with all defaults, cached once the workflow is recorded; see `Task`.
         self.settled: dict[tuple[int, int], Settled] = {}
+        #: Keys of the warnings that were already logged.
+        self.warned: set[str] = set()
         self._array_limits: dict[str, int] = {}
 
     @property
     def tool(self) -> Tool:
-        """The tool that it belongs to."""
+        """The tool that owns the workflow."""
         return self.tool_version.tool
 
     @property
     def requester(self) -> Requester:
-        """What sends the requests."""
+        """The object that sends requests to the server."""
         return self.tool.requester
 
     # -- tasks --------------------------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        """Name the workflow by its ID and name, and count its tasks."""
+        number = "not recorded" if self.workflow_id is None else f"{self.workflow_id}"
+        return f"<Workflow {number} {self.name or self.tool.name!r}: {number_of(len(self.tasks), 'task')}>"
+
     def add_task(self, task: Task) -> Task:
         """Add a task and return it.
 
+        Args:
+            task: a task that does not belong to a workflow yet.
+
+        Returns:
+            The same task.
+
         Raises:
             DuplicateNodeArgsError: another task of its template has the same node args.
-            ValueError: it is in a workflow already, or this one is recorded already.
+            ValueError: `task` is not a task, already belongs to a workflow, or was created from another version of its
+                template than the workflow's other tasks; or this workflow is already recorded.
         """
         if not isinstance(task, Task):
             raise ValueError(f"A workflow takes tasks, not {task!r}.")
         if self.is_bound:
-            raise ValueError("This workflow is recorded already; no task can be added any more.")
+            raise ValueError("This workflow is already recorded; no more tasks can be added.")
         if task.array is not None:
             raise ValueError(
-                f"Task {task.name!r} is in {'this' if task.workflow is self else 'another'} workflow already."
+                f"Task {task.name!r} is already in {'this' if task.workflow is self else 'another'} workflow."
             )
         array = self._array(task.template_version)
         key = hash(task)
@@ -107,7 +149,14 @@ class Workflow(HasToolDefaults):
         return task
 
     def add_tasks(self, tasks: Iterable[Task]) -> None:
-        """Add several tasks."""
+        """Add several tasks; see `add_task`.
+
+        Args:
+            tasks: tasks that do not belong to a workflow yet.
+
+        Raises:
+            DuplicateNodeArgsError, ValueError: as for `add_task`; the tasks before the invalid one have been added.
+        """
         for task in tasks:
             self.add_task(task)
 
@@ -119,16 +168,23 @@ class Workflow(HasToolDefaults):
                 array.max_concurrently_running = self._array_limits[version.name]
         elif array.template_version is not version and array.template_version.digest != version.digest:
             raise ValueError(
-                f"Tasks of two versions of template {version.name!r} are in one workflow:"
-                f" {array.template_version.command_template!r} and {version.command_template!r}. Give one another name."
+                f"A workflow cannot contain tasks of two versions of template {version.name!r}:"
+                f" {array.template_version.command_template!r} and {version.command_template!r}. Rename one of them."
             )
         return array
 
     def get_tasks_by_node_args(self, task_template_name: str, **kwargs: Any) -> list[Task]:
-        """Return tasks of a template whose node args have these values (a list: one of these values).
+        """Return the tasks of a template that have the given node args.
+
+        Args:
+            task_template_name: name of the template.
+            kwargs: a value or a list of values for each node arg, by name. Values are compared as text; 2.0 matches 2.
+
+        Returns:
+            The matching tasks, in the order in which they were added. Without `kwargs`, all tasks of the template.
 
         Raises:
-            ValueError: there is no such template in the workflow, or it has no such node arg.
+            ValueError: the workflow has no task of this template, or the template has no such node arg.
         """
         if task_template_name not in self.arrays:
             raise ValueError(
@@ -146,59 +202,157 @@ class Workflow(HasToolDefaults):
         return [task for task in array.tasks if all(task.values[place] in texts for place, texts in wanted)]
 
     def add_attributes(self, workflow_attributes: Mapping[str, Any] | Iterable[str]) -> None:
-        """Add attributes: names, or names and values; searchable, never passed to jobs."""
+        """Add attributes. They are searchable and never passed to commands.
+
+        Args:
+            workflow_attributes: names, or names and values. The value of an existing name is replaced.
+
+        Raises:
+            ValueError: a name or value cannot be recorded.
+        """
         self.workflow_attributes.update(checked_attributes(workflow_attributes, "workflow_attributes"))
 
     def set_task_template_max_concurrency_limit(self, task_template_name: str, limit: int) -> None:
-        """Limit how many tasks of a template run at once; also while the workflow runs. 0 pauses."""
-        self._array_limits[task_template_name] = checked_limit(limit, "limit")
+        """Limit how many tasks of a template are queued or running at once, also while the workflow is running.
+
+        Args:
+            task_template_name: name of a template. Before `bind()`, its tasks may be added later.
+            limit: maximum number of tasks; 0 pauses the template. Running tasks are never stopped.
+
+        Raises:
+            ValueError: the limit is not an integer of at least 0, or the recorded workflow has no task of this
+                template.
+        """
+        limit = self._array_limits[task_template_name] = checked_limit(limit, "limit")
         if task_template_name in self.arrays:
             self.arrays[task_template_name].max_concurrently_running = limit
         if self.is_bound and self.workflow_id is not None:
             from jobmon.client import records
 
             self.check_limits()
-            records.set_array_limit(self.requester, self.workflow_id, task_template_name, limit)
+            name = self.arrays[task_template_name].name
+            records.set_array_limit(self.requester, self.workflow_id, name, limit)
 
-    def check_limits(self) -> None:
-        """Check that every limit set is of a template of the workflow.
+    def hold(self, task_template_name: str = "", tasks: Iterable[Task] = ()) -> int:
+        """Hold unfinished tasks: they are not launched until they are released.
+
+        Attempts that have not started are recalled and not charged; running attempts finish. This works from any
+        process, also while the workflow is running. `Task.hold` holds a single task.
+
+        Args:
+            task_template_name: name of a template all of whose tasks are held; "" means `tasks`.
+            tasks: the tasks, if no template is named.
+
+        Returns:
+            The number of tasks that were not held before.
 
         Raises:
-            ValueError: one is not; names the nearest.
+            ValueError: the workflow is not recorded, a task is not part of it, or not exactly one of template and tasks
+                is given.
+            InvalidRequest: the workflow has no task of this template.
+        """
+        return self._hold(task_template_name, tasks, held=True)
+
+    def release(self, task_template_name: str = "", tasks: Iterable[Task] = ()) -> int:
+        """Release held tasks: they are launched as soon as their dependencies and the limits allow.
+
+        Args:
+            task_template_name: name of a template all of whose tasks are released; "" means `tasks`.
+            tasks: the tasks, if no template is named.
+
+        Returns:
+            The number of tasks that were held.
+
+        Raises:
+            ValueError: the workflow is not recorded, a task is not part of it, or not exactly one of template and tasks
+                is given.
+            InvalidRequest: the workflow has no task of this template.
+        """
+        return self._hold(task_template_name, tasks, held=False)
+
+    def _hold(self, task_template_name: str, tasks: Iterable[Task], *, held: bool) -> int:
+        from jobmon.client import steering
+
+        verb = "held" if held else "released"
+        workflow_id, ids = self._ids_to_steer(tasks, verb)
+        if bool(ids) == bool(task_template_name):
+            raise ValueError(f"Specify either a template or the tasks to be {verb}.")
+        return steering.hold(self.requester, workflow_id, ids, task_template_name, held=held).changed
+
+    def rerun(self, tasks: Iterable[Task], *, only: bool = False) -> int:
+        """Request a rerun of tasks and everything downstream, also while the workflow is running.
+
+        Live attempts of these tasks are terminated and not charged. If the workflow is not running, the tasks are rerun
+        at the next resume.
+
+        Args:
+            tasks: the tasks.
+            only: rerun only these tasks; the results of done tasks downstream are accepted.
+
+        Returns:
+            The number of tasks to be rerun that would not have run otherwise.
+
+        Raises:
+            ValueError: the workflow is not recorded, or a task is not part of it.
+        """
+        from jobmon.client import steering
+
+        workflow_id, ids = self._ids_to_steer(tasks, "rerun")
+        found = steering.plan_rerun(self.requester, workflow_id, ids, only=only)
+        return sum(steering.rerun(self.requester, workflow_id, found.task_ids, only=only))
+
+    def _ids_to_steer(self, tasks: Iterable[Task], verb: str) -> tuple[int, list[int]]:
+        if self.workflow_id is None:
+            raise ValueError(f"Only tasks of a recorded workflow can be {verb}: bind() the workflow first.")
+        given = list(tasks)
+        for task in given:
+            if task.workflow is not self:
+                raise ValueError(f"Task {task.name!r} is not in this workflow.")
+        return self.workflow_id, [task.task_id for task in given if task.task_id is not None]
+
+    def check_limits(self) -> None:
+        """Check that the workflow has tasks of every template for which a limit is set.
+
+        Raises:
+            ValueError: it has no task of one of these templates; the message suggests the nearest name.
         """
         for name in self._array_limits:
             if name not in self.arrays:
                 raise ValueError(
-                    f"A concurrency limit is set for template {name!r}, of which no task is in the workflow"
+                    f"A concurrency limit is set for template {name!r}, but the workflow has no tasks of that template"
                     f"{name_hint(name, self.arrays)}"
                 )
 
     # -- recording and running ----------------------------------------------------------------------------------
 
     def bind(self) -> None:
-        """Record everything; afterwards only running remains. Again: changes nothing.
+        """Record the workflow on the server without running it. A second call changes nothing.
 
-        Of a workflow that was started before, and whose run still lives, only the ids are learned: its tasks are
-        brought up to date when `run(resume=True)` has taken it over.
+        If a run of the workflow is still alive, only the IDs are looked up; its tasks are updated once
+        `run(resume=True)` has taken the workflow over.
 
         Raises:
-            WorkflowAlreadyComplete: it is done already.
-            WorkflowAlreadyExists: other tasks are recorded under these workflow_args.
-            JobmonError: something is wrong with graph or resources; nothing has been recorded.
+            WorkflowAlreadyComplete: the workflow is already done.
+            WorkflowChanged: the workflow is recorded with a different definition.
+            JobmonError: the dependencies or resources are invalid; nothing has been recorded.
         """
         from jobmon.client import running
 
         running.bind(self)
 
     def validate(self, strict: bool = True, raise_on_error: bool = False) -> list[str]:
-        """Check graph, clusters, queues and resources without recording the workflow.
+        """Check dependencies, clusters, queues and resources without recording the workflow.
 
         Args:
-            strict: also say which requests are outside the limits of their queue (they would be moved within them).
-            raise_on_error: raise for those instead of logging and returning them.
+            strict: also report requests outside the limits of their queue, which a run would adjust to the limits.
+            raise_on_error: raise InvalidResources for such requests instead of logging and returning them.
+
+        Returns:
+            One sentence for each request outside the limits of its queue; an empty list if `strict` is False.
 
         Raises:
-            JobmonError: something is wrong that cannot be put right.
+            InvalidResources: `raise_on_error` is set and a request is outside the limits of its queue.
+            JobmonError: the workflow cannot run as defined; the message says why.
         """
         from jobmon.client.binding import Binding
 
@@ -214,39 +368,85 @@ class Workflow(HasToolDefaults):
             logger.warning("Outside the limits of its queue. %s", sentence)
         return found
 
+    def plan(self, on_change: str | Mapping[str, str] = "rerun", allow_removal: bool = False) -> Plan:
+        """Return what a run would do with each task, and why.
+
+        Planning changes nothing, also while the workflow is running.
+
+        Args:
+            on_change: what to do with a task whose recorded command, task args or upstream tasks differ: "rerun" (the
+                task and everything downstream), "rerun-only" (only the task), "keep" (its result counts), or "error"
+                (as "rerun", and `needs` of the plan reports it). Or a mode for each template: {template name or "*":
+                mode}.
+            allow_removal: accept that this definition lacks recorded tasks.
+
+        Returns:
+            The plan, with the tasks to run and the reasons.
+
+        Raises:
+            ValueError: there is no such mode or template.
+            JobmonError: the dependencies are invalid.
+        """
+        from jobmon.client import planning
+
+        return planning.plan_workflow(self, on_change, allow_removal=allow_removal)
+
     def run(
         self,
         fail_fast: bool = False,
-        seconds_until_timeout: int = 36000,
+        seconds_until_timeout: float | None = None,
         resume: bool = False,
         reset_running_jobs: bool = True,
         distributor_startup_timeout: int = 180,
         resume_timeout: int = 300,
         configure_logging: bool = False,
+        on_change: str | Mapping[str, str] | None = None,
+        allow_removal: bool | None = None,
     ) -> str:
-        """Record the workflow if need be, carry it out, and return the status of the run.
+        """Record the workflow if necessary, run it, and return the status of the run.
 
         Args:
-            fail_fast: after the first task that failed for good, launch nothing more.
-            seconds_until_timeout: raise RuntimeError after this time; what was submitted goes on.
+            fail_fast: launch no more tasks after the first permanent failure.
+            seconds_until_timeout: raise RuntimeError after this many seconds; tasks that were already submitted finish.
+                None means the setting `run.timeout`, which is no limit by default.
             resume: continue a workflow that was started before.
-            reset_running_jobs: on resume, end what still runs; else let it finish and adopt it.
-            distributor_startup_timeout: longest wait for the distributor, seconds.
-            resume_timeout: longest wait for an earlier run to make room, seconds.
-            configure_logging: set up logging to the standard error stream.
+            reset_running_jobs: on resume, terminate and rerun running tasks; False adopts them and lets them finish.
+            distributor_startup_timeout: maximum time for the distributor to start, in seconds.
+            resume_timeout: maximum time to wait for an earlier run to end, in seconds.
+            configure_logging: send Jobmon's log to standard error.
+            on_change: on resume, what to do with tasks whose recorded command, task args or upstream tasks differ:
+                "error" refuses to start, "rerun" reruns them and everything downstream, "rerun-only" reruns only them,
+                and "keep" keeps their results. Or a mode for each template: {template name or "*": mode}. None means
+                the setting `run.on_change`.
+            allow_removal: on resume, accept that this definition lacks recorded tasks. They become REMOVED; their
+                record and files are kept. None means the setting `run.allow_removal`.
 
         Returns:
-            A `WorkflowRunStatus`: DONE, or ERROR when tasks failed for good. `last_result` says more.
+            A `WorkflowRunStatus`: DONE ("D"), ERROR ("E") if tasks failed permanently, STOPPED ("S") if another process
+            stopped the run, or TERMINATED ("T") if another client resumed the workflow. `last_result` has the details.
 
         Raises:
-            WorkflowAlreadyComplete, WorkflowAlreadyExists, WorkflowNotResumable: it may not start.
-            RuntimeError: timeout.
-            DistributorInterruptedError: the user stopped it.
-            DistributorStartupTimeout, DistributorNotAlive: the distributor cannot be kept running.
+            WorkflowAlreadyComplete, WorkflowAlreadyExists, WorkflowNotResumable: the workflow cannot be started.
+            WorkflowChanged: it is recorded with a different definition; `plan` of the error says what would run.
+            WorkflowVersionConflict: another user or process changed the workflow in the meantime.
+            ValueError: `on_change` or `allow_removal` is given without `resume`, or an argument is invalid.
+            SystemExit: the setting `run.plan` requests the plan instead of a run.
+            RuntimeError: the run timed out.
+            DistributorInterruptedError: the user stopped the run with Ctrl-C or SIGTERM.
+            DistributorStartupTimeout, DistributorNotAlive: the distributor did not start, or crashed repeatedly.
         """
-        from jobmon.client import running
+        from jobmon.client import planning, running
+        from jobmon.core.changes import modes_of
 
+        if not resume and (on_change is not None or allow_removal is not None):
+            given = "on_change" if on_change is not None else "allow_removal"
+            raise ValueError(f"{given} controls what a resume may change; pass resume=True with it.")
+        is_accepted = resume or planning.form()
+        consent = planning.consent_of(on_change, allow_removal) if is_accepted else planning.Consent()
+        if on_change is not None:
+            modes_of(on_change, self.arrays)
         options = running.RunOptions(
+            consent=consent,
             fail_fast=fail_fast,
             seconds_until_timeout=seconds_until_timeout,
             resume=resume,
@@ -257,28 +457,52 @@ class Workflow(HasToolDefaults):
         )
         return running.run(self, options)
 
-    # -- what became of it --------------------------------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------------------------------
 
-    def get_errors(self, limit: int = 1000) -> dict[int, list[dict[str, Any]]]:
-        """Return the newest errors of attempts by task id, newest first; empty before anything is recorded."""
+    def get_errors(self, limit: int = 1000) -> dict[int, dict[str, Any]]:
+        """Return the failed attempts of the workflow's tasks, including those of tasks that recovered.
+
+        Args:
+            limit: maximum number of tasks; those that failed last are returned.
+
+        Returns:
+            What `Task.get_errors` returns, by task ID; the task that failed last comes first. Empty before the workflow
+            is recorded.
+
+        Raises:
+            ValueError: the limit is not an integer from 1 to 10,000.
+        """
         from jobmon.client import records
 
-        found: dict[int, list[dict[str, Any]]] = {}
-        if self.workflow_id is not None:
-            for error in records.workflow_errors(self.requester, self.workflow_id, limit):
-                found.setdefault(error.task_id, []).append(records.as_dict(error))
-        return found
+        tasks = checked_error_limit(limit)
+        if self.workflow_id is None:
+            return {}
+        return records.error_logs(records.workflow_errors(self.requester, self.workflow_id, tasks))
 
     @property
     def task_errors(self) -> dict[str, list[dict[str, Any]]]:
-        """The newest errors of attempts by task name, newest first."""
+        """The failed attempts of tasks that failed permanently, newest first, by task name.
+
+        Limited to the 1,000 tasks that failed last. The entries are those of `get_errors`.
+        """
+        from jobmon.client import records
+
         by_name: dict[str, list[dict[str, Any]]] = {}
-        for errors in self.get_errors().values():
-            by_name.setdefault(errors[0]["task_name"], []).extend(errors)
+        if self.workflow_id is not None:
+            found = records.workflow_errors(self.requester, self.workflow_id, TASK_ERRORS_MAX, permanent=True)
+            for log in records.error_logs(found).values():
+                by_name.setdefault(log["error_log"][0]["task_name"], []).extend(log["error_log"])
         return by_name
 
     def resource_usage(self, ci: float | None = None) -> dict[str, dict[str, Any]]:
-        """Return what its done tasks used, by template, as `TaskTemplate.resource_usage` does."""
+        """Return the resource usage of the workflow's done tasks, by template name.
+
+        Args:
+            ci: level of the confidence intervals, such as 0.95; None omits them.
+
+        Returns:
+            What `TaskTemplate.resource_usage` returns for each template: memory in bytes, time in seconds.
+        """
         from jobmon.client import records
 
         return records.workflow_usage(self, ci)
@@ -295,5 +519,11 @@ class Workflow(HasToolDefaults):
 
 
 def _texts(value: Any) -> frozenset[str]:
+    """Return the texts as which one or several values may be recorded: 2 and 2.0 are the same value."""
     is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
-    return frozenset(map(str, value)) if is_list else frozenset({str(value)})
+    return frozenset(text for each in (value if is_list else [value]) for text in _texts_of(each))
+
+
+def _texts_of(value: Any) -> tuple[str, ...]:
+    number = None if isinstance(value, Enum) else whole(value)
+    return (str(value),) if number is None else (str(value), str(number), str(float(number)))

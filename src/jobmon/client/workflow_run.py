@@ -1,4 +1,4 @@
-"""A run of a workflow: its registration, and taking over from an earlier run."""
+"""A run of a workflow: its registration, and the takeover from an earlier run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import JobmonError, ResumeSet, WorkflowAlreadyComplete, WorkflowNotResumable
 from jobmon.core.fsm import Machine, is_terminal
 from jobmon.core.places import is_process_alive, process_start_time
+from jobmon.core.texts import number_of
 from jobmon.core.wire.run import (
     ActiveRun,
     ActiveRunsResponse,
+    Distributor,
     ForceCleanupResponse,
     ResetRequest,
     ResumeRequest,
@@ -30,30 +32,30 @@ from jobmon.core.wire.run import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from jobmon.core.requester import Requester
+    from jobmon.core.wire.agents import AgentProcess
+    from jobmon.core.wire.launching import ClusterInfo
 
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 1.0
-#: A distributor on another host that was not heard of for so long is not counted on.
+#: A distributor on another host that has been silent for longer is assumed not to carry out kills.
 DISTRIBUTOR_SILENT_SECONDS: Final = 90.0
 
 
 class Ended(Protocol):
-    """A distributor that was started only to settle what an earlier one left."""
+    """A process that was started only to settle what an earlier one left behind."""
 
     def stop(self, wait_seconds: float = 0.0) -> None:
-        """Let go of it: it ends when nothing of its run runs any more."""
+        """Release it: it exits when nothing of its run is running any more."""
 
 
 class _Process(Protocol):
-    """Where a process runs or ran."""
+    """The host and process ID of a process, running or not."""
 
-    @property
-    def workflow_run_id(self) -> int: ...
     @property
     def host(self) -> str: ...
     @property
@@ -63,41 +65,41 @@ class _Process(Protocol):
 
 
 def host_name() -> str:
-    """Return this host's name, as runs record it."""
+    """Return the name of this host, as recorded with runs."""
     return socket.gethostname()
 
 
 def own_start_time() -> float:
-    """Return when this process started, as `places.process_start_time` tells it."""
+    """Return the start time of this process, as returned by `places.process_start_time`."""
     return process_start_time(os.getpid()) or 0.0
 
 
 def is_gone(process: _Process) -> bool:
-    """Say whether a process is proven to be gone: only its own host can tell."""
+    """Return whether a process has provably exited; only its own host can prove that."""
     return process.host == host_name() and not is_process_alive(process.pid, process.pid_start_time)
 
 
 class Host(Protocol):
-    """Where a client runs: who it is, and what it can tell about other processes."""
+    """The host of a client: its identity, and what it can tell about other processes."""
 
     @property
     def name(self) -> str:
-        """The host's name, as runs record it."""
+        """The name of the host, as recorded with runs."""
 
     @property
     def pid(self) -> int:
-        """This process."""
+        """The ID of this process."""
 
     @property
     def pid_start_time(self) -> float:
-        """When this process started, as `places.process_start_time` tells it."""
+        """The start time of this process, as returned by `places.process_start_time`."""
 
     def is_gone(self, process: _Process) -> bool:
-        """Say whether a process is proven to be gone."""
+        """Return whether a process has provably exited."""
 
 
 class ThisHost:
-    """The host and process in which this runs."""
+    """The host and process in which this code runs."""
 
     @property
     def name(self) -> str:
@@ -120,7 +122,7 @@ class ThisHost:
 
 
 def start_settling_distributor(workflow_run_id: int) -> Ended:
-    """Start a distributor for an old run: it adopts, kills, reports, and ends by itself."""
+    """Start a distributor for an old run: it adopts, kills, reports, and exits by itself."""
     from jobmon.client.launching import DistributorProcess
 
     process = DistributorProcess(workflow_run_id, restarts_max=0)
@@ -128,17 +130,25 @@ def start_settling_distributor(workflow_run_id: int) -> Ended:
     return process
 
 
+def start_settling_agents(agents: Sequence[AgentProcess], workflow_id: int, run_id: int, requester: Requester) -> Ended:
+    """Start a process that terminates what dead agents of this host left behind, and records that."""
+    from jobmon.client.local_agents import settle
+
+    return settle(agents, workflow_id, run_id, requester)
+
+
 class WorkflowRunFactory:
     """Makes room for a run and creates it.
 
     Args:
-        workflow_id: of which workflow.
-        requester: sends the requests; by default made from the settings.
-        settle: starts a distributor for an old run that nobody looks after any more.
-        sleep: waits.
-        monotonic: seconds since some moment.
-        host: where the client runs; by default this process.
-        any_owner: take over a workflow that somebody else recorded, too.
+        workflow_id: ID of the workflow.
+        requester: sends the requests; None creates one from the settings.
+        settle: starts a distributor for an old run that has none.
+        settle_agents: terminates and records what dead agents of this host left behind; None starts a process for it.
+        sleep: waits for a number of seconds.
+        monotonic: returns the time in seconds since an arbitrary moment.
+        host: host of the client; None means this process.
+        any_owner: also take over a workflow that another user recorded.
     """
 
     def __init__(
@@ -147,6 +157,7 @@ class WorkflowRunFactory:
         requester: Requester | None = None,
         *,
         settle: Callable[[int], Ended] = start_settling_distributor,
+        settle_agents: Callable[[Sequence[AgentProcess], int, int, Requester], Ended] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         host: Host | None = None,
@@ -157,6 +168,8 @@ class WorkflowRunFactory:
         self.workflow_is_resumable = False
         self._any_owner = any_owner
         self._settle = settle
+        self._settle_gone = settle_agents or start_settling_agents
+        self._is_settling_agents = False
         self._sleep = sleep
         self._monotonic = monotonic
         self._host = host or ThisHost()
@@ -170,12 +183,12 @@ class WorkflowRunFactory:
         """Ask active runs to make room, and wait until they have.
 
         Args:
-            reset_running_jobs: also end what runs (cold); else let it finish (hot).
-            resume_timeout: longest wait, seconds.
-            force_cleanup: close attempts that should end but of which nobody hears any more.
+            reset_running_jobs: also terminate running attempts (cold); False lets them finish (hot).
+            resume_timeout: maximum wait, in seconds.
+            force_cleanup: close attempts that were told to stop but no longer report.
 
         Raises:
-            WorkflowNotResumable: it took too long; says who is in the way.
+            WorkflowNotResumable: the timeout expired; the message says what blocks the resume.
         """
         self._reset_running_jobs = reset_running_jobs
         response = self._ask_for_room()
@@ -187,12 +200,12 @@ class WorkflowRunFactory:
         """Wait until a new run may start.
 
         Args:
-            resume_timeout: longest wait, seconds.
-            force_cleanup: close attempts in KILL_SELF at once instead of waiting for those who carry it out.
+            resume_timeout: maximum wait, in seconds.
+            force_cleanup: close attempts in KILL_SELF at once instead of waiting until they have been terminated.
 
         Raises:
-            WorkflowNotResumable: it took too long; says who is in the way.
-            WorkflowAlreadyComplete: it was completed meanwhile.
+            WorkflowNotResumable: the timeout expired; the message says what blocks the resume.
+            WorkflowAlreadyComplete: the workflow was completed in the meantime.
         """
         deadline = self._monotonic() + resume_timeout
         pause = PAUSE_SECONDS_FIRST
@@ -215,28 +228,44 @@ class WorkflowRunFactory:
             self._settling.clear()
 
     def _help_along(self, response: ResumeResponse, force_cleanup: bool) -> None:
-        """Do what this client can do about what is in the way."""
+        """Do what this client can do to remove the obstacles."""
         if any(run.workflow_run_id not in self._told_gone and self._host.is_gone(run) for run in response.active_runs):
             self._ask_for_room()
         elif response.kill_self and force_cleanup:
             self.force_cleanup_kill_self()
-        elif response.kill_self and not any(map(self._may_settle, response.distributors)):
+        elif response.kill_self and not self._settle_agents(response) and not self._is_seen_to(response):
             self._settle_run(response.newest_run_id)
             self._judge_orphans(response.newest_run_id)
 
+    def _settle_agents(self, response: ResumeResponse) -> bool:
+        """Terminate and record what dead agents of this host left behind; return whether that is in progress."""
+        gone = [one for one in response.agents if self._host.is_gone(one)]
+        run_id = response.newest_run_id
+        if gone and run_id is not None and not self._is_settling_agents:
+            logger.info(
+                "%s of workflow %d exited: terminating what was left behind.",
+                number_of(len(gone), "agent"),
+                self.workflow_id,
+            )
+            self._is_settling_agents = True
+            self._settling[-1] = self._settle_gone(gone, self.workflow_id, run_id, self.requester)
+        return bool(gone)
+
     def _settle_run(self, run_id: int | None) -> None:
-        """Have what any run left ended by a distributor of the newest: one of an older run would be fenced."""
+        """Start a distributor to terminate what any run left behind; for the newest run, as older ones are fenced."""
         if run_id is not None and run_id not in self._settling:
-            logger.info("Nobody looks after what run %d left: a distributor is started to end it.", run_id)
+            logger.info(
+                "No distributor monitors the attempts that run %d left: starting one to terminate them.", run_id
+            )
             self._settling[run_id] = self._settle(run_id)
 
     def _judge_orphans(self, run_id: int | None) -> None:
-        """Have those ended that were left on another machine, of which nobody was heard for longer than they may be."""
+        """Ask the server to end attempts that were left on another machine and are overdue."""
         if run_id is not None:
             self.requester.call(f"/workflow_runs/{run_id}/triage", None, TriageResponse)
 
     def are_active_runs_gone(self) -> bool:
-        """Say whether the clients of all active runs are proven to be gone."""
+        """Return whether the clients of all active runs have provably exited."""
         return all(map(self._host.is_gone, self._active_runs()))
 
     def _active_runs(self) -> list[ActiveRun]:
@@ -260,7 +289,7 @@ class WorkflowRunFactory:
         ]
         if response.kill_self:
             reasons.append(
-                f"{response.kill_self} attempts were told to end (KILL_SELF) and nobody has reported that they did"
+                f"{number_of(response.kill_self, 'attempt')} told to terminate (KILL_SELF), but not reported as ended"
                 + _where(response.distributors)
                 + "; if they are gone, force_cleanup closes them"
             )
@@ -268,15 +297,15 @@ class WorkflowRunFactory:
         return f"Workflow {self.workflow_id} could not be resumed within {waited_seconds:g} s: {text}."
 
     def force_cleanup_kill_self(self) -> int:
-        """Close attempts that were told to end and of which nobody hears any more; return how many.
+        """Close attempts that were told to stop but no longer report; return how many.
 
-        Whoever runs them all the same finds out when it reports: their tasks do not follow it any more. Those of which
-        there was a sign of life not long ago are named in a warning.
+        If such an attempt is still running, its executor finds out when it reports: the report no longer affects the
+        task. Attempts that reported recently are named in a warning.
         """
         answer = self.requester.call(self._route("force_cleanup"), {}, ForceCleanupResponse)
         if answer.perhaps_alive:
             logger.warning(
-                "Closed though they may still run; end them by hand, or their tasks may run twice: %s.",
+                "Closed although they may still be running; terminate them by hand, or their tasks may run twice: %s.",
                 "; ".join(answer.perhaps_alive),
             )
         return answer.cleaned
@@ -284,12 +313,12 @@ class WorkflowRunFactory:
     def reset_task_statuses(
         self, reset_if_running: bool = True, force_cleanup: bool = False, *, keep_resources: bool = True
     ) -> None:
-        """Bring tasks that are not done back to the start, with all their attempts.
+        """Reset tasks that are not done, with a fresh retry budget.
 
         Args:
-            reset_if_running: also those with a live attempt.
-            force_cleanup: when the workflow is not resumable because of stuck attempts, close those.
-            keep_resources: leave requests raised that were raised after a failure.
+            reset_if_running: also reset tasks with a live attempt.
+            force_cleanup: if stuck attempts make the workflow not resumable, close them.
+            keep_resources: keep requests that were raised after a failure.
 
         Raises:
             WorkflowNotResumable: the workflow is not resumable.
@@ -304,7 +333,20 @@ class WorkflowRunFactory:
         workflow_run_heartbeat_interval: int | None = None,
         heartbeat_report_by_buffer: float | None = None,
     ) -> WorkflowRun:
-        """Create a run and bring it to BOUND; tasks are recorded, and an earlier run has made room."""
+        """Create a run and move it to BOUND; requires that tasks are recorded and an earlier run has made room.
+
+        Args:
+            workflow_run_heartbeat_interval: seconds between heartbeats; None means the setting.
+            heartbeat_report_by_buffer: number of intervals after which the run is overdue; None means the setting.
+
+        Returns:
+            The run.
+
+        Raises:
+            WorkflowNotResumable: another run is active.
+            WorkflowAlreadyComplete: the workflow is done.
+            ResumeSet: another client took the workflow over at the same time.
+        """
         run = WorkflowRun(
             self.workflow_id,
             self.requester,
@@ -318,11 +360,16 @@ class WorkflowRunFactory:
     def _route(self, what: str) -> str:
         return f"/workflows/{self.workflow_id}/{what}"
 
-    def _may_settle(self, distributor: _SeenProcess) -> bool:
-        """Say whether a distributor may still carry out what attempts were told."""
-        if distributor.host == self._host.name:
-            return not self._host.is_gone(distributor)
-        return distributor.seen_seconds_ago < DISTRIBUTOR_SILENT_SECONDS
+    def _is_seen_to(self, response: ResumeResponse) -> bool:
+        """Return whether a distributor or agent may still carry out the pending kills."""
+        seen: list[_SeenProcess] = [*response.distributors, *response.agents]
+        return any(map(self._may_settle, seen))
+
+    def _may_settle(self, process: _SeenProcess) -> bool:
+        """Return whether this distributor or agent may still carry out the pending kills."""
+        if process.host == self._host.name:
+            return not self._host.is_gone(process)
+        return process.seen_seconds_ago < DISTRIBUTOR_SILENT_SECONDS
 
 
 class _SeenProcess(_Process, Protocol):
@@ -330,9 +377,9 @@ class _SeenProcess(_Process, Protocol):
     def seen_seconds_ago(self) -> float: ...
 
 
-def _where(distributors: Iterable[_SeenProcess]) -> str:
+def _where(distributors: Iterable[Distributor]) -> str:
     listed = ", ".join(
-        f"run {each.workflow_run_id} on {each.host} (pid {each.pid}, heard of {each.seen_seconds_ago:.0f} s ago)"
+        f"run {each.workflow_run_id} on {each.host} (pid {each.pid}, last seen {each.seen_seconds_ago:.0f} s ago)"
         for each in distributors
     )
     return f" (distributors: {listed})" if listed else ""
@@ -342,11 +389,11 @@ class WorkflowRun:
     """One start or resume of a workflow.
 
     Args:
-        workflow_id: of which workflow.
-        requester: sends the requests; by default made from the settings.
-        workflow_run_heartbeat_interval: seconds between heartbeats; None: the setting.
-        heartbeat_report_by_buffer: overdue after this many intervals; None: the setting.
-        host: where the client runs; by default this process.
+        workflow_id: ID of the workflow.
+        requester: sends the requests; None creates one from the settings.
+        workflow_run_heartbeat_interval: seconds between heartbeats; None means the setting.
+        heartbeat_report_by_buffer: number of intervals after which the run is overdue; None means the setting.
+        host: host of the client; None means this process.
     """
 
     def __init__(
@@ -378,25 +425,29 @@ class WorkflowRun:
         self._key = uuid.uuid4().hex
         self._workflow_run_id: int | None = None
         self._status: str | None = None
+        #: All clusters that tasks and live attempts of the workflow request.
+        self.clusters: list[ClusterInfo] = []
+        #: Whether attempts of earlier runs are alive that only a distributor can monitor.
+        self.has_attempts_of_distributors = False
 
     @property
     def workflow_run_id(self) -> int:
-        """Its id.
+        """The ID of the run.
 
         Raises:
-            ValueError: it is not created yet.
+            ValueError: the run is not created yet.
         """
         if self._workflow_run_id is None:
-            raise ValueError("This workflow run has no id yet: bind() creates it.")
+            raise ValueError("This workflow run has no ID yet: bind() creates it.")
         return self._workflow_run_id
 
     @property
     def status(self) -> str | None:
-        """Its status as last told by the server; None before it is created."""
+        """The status last reported by the server; None before the run is created."""
         return self._status
 
     def bind(self) -> None:
-        """Create the run and bring it to BOUND. Again: changes nothing.
+        """Create the run and move it to BOUND. A second call changes nothing.
 
         Raises:
             WorkflowNotResumable: another run is active.
@@ -415,17 +466,18 @@ class WorkflowRun:
             raise
         if self._status != WorkflowRunStatus.BOUND:
             self.end(WorkflowRunStatus.TERMINATED)
-            raise ResumeSet(f"Another client took workflow {self.workflow_id} over at the same time; this one ends.")
+            raise ResumeSet(f"Another client took over workflow {self.workflow_id} at the same time; this one stops.")
 
     def end(self, status: WorkflowRunStatus, seconds_max: float = RECORD_STOP_SECONDS_MAX) -> JobmonError | None:
-        """Leave no run behind that nobody leads on: end it so, or as one that was told to make room.
+        """End the run with a status, or with TERMINATED if it was told to make room, so that it is not left behind.
 
         Args:
-            status: how.
-            seconds_max: how long the server is tried.
+            status: the final status.
+            seconds_max: maximum time to try to reach the server, in seconds.
 
         Returns:
-            why the server could not be told; None if it was. Such a run is closed by the next client, or the reaper.
+            Why the outcome could not be recorded; None if it was. The next client or the reaper closes an unrecorded
+            run.
         """
         requester = self.requester.within(seconds_max)
         try:
@@ -433,7 +485,7 @@ class WorkflowRun:
                 if is_terminal(Machine.WORKFLOW_RUN, self._set_status(requester, each)):
                     break
         except JobmonError as refused:
-            logger.warning("The server did not take %s as the status of the run: %s", status.name, refused)
+            logger.warning("The server did not accept %s as the status of the run: %s", status.name, refused)
             return refused
         return None
 
@@ -448,18 +500,28 @@ class WorkflowRun:
             version=version("jobmon"),
             next_report_increment=self.heartbeat_interval * self.heartbeat_report_by_buffer,
             key=self._key,
+            parent_task_instance_id=_parent(os.environ),
+            parent_server_identity=os.environ.get("JOBMON_SERVER_IDENTITY", ""),
         )
         response = self.requester.call(f"/workflows/{self.workflow_id}/runs", request, RunResponse)
         self._workflow_run_id, self._status = response.workflow_run_id, response.status
+        self.clusters = response.clusters
+        self.has_attempts_of_distributors = response.has_attempts_of_distributors
 
     def update_status(self, status: WorkflowRunStatus) -> str:
-        """Ask for a status; return the one that stands now."""
+        """Request a status; return the current one."""
         return self._set_status(self.requester, status)
 
     def _set_status(self, requester: Requester, status: WorkflowRunStatus) -> str:
         route = f"/workflow_runs/{self.workflow_run_id}/status"
         self._status = requester.call(route, RunStatusRequest(status=status), RunStatusResponse).status
         return self._status
+
+
+def _parent(environment: Mapping[str, str]) -> int | None:
+    """Return the ID of the attempt whose command this process belongs to; None if there is none."""
+    text = environment.get("JOBMON_TASK_INSTANCE_ID", "")
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 2**63 else None
 
 
 def _default_requester() -> Requester:

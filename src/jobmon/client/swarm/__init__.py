@@ -1,8 +1,8 @@
 """The swarm: decides which tasks of a running workflow are queued next.
 
-`run` puts it together; `orchestrator` is the loop, over `services`, over `gateway` (the door to the server) and
-`planning` (pure), over `state` (pure). Start with `state.py` and `planning.py`. Names are loaded when first used, so
-that defining a workflow does not pay for running one.
+`run` assembles the parts. `orchestrator` is the loop; it uses `services`, which use `gateway` (requests to the server)
+and `planning` (pure), which use `state` (pure). Start with `state.py` and `planning.py`. Public names are loaded on
+first use, so that a script that only defines a workflow does not import them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name."""
+    """Load a public name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

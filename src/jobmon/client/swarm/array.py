@@ -1,4 +1,4 @@
-"""All tasks of one template in the running workflow, and how many of them may run at once."""
+"""All tasks of one template in the running workflow, and their concurrency limit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class SwarmArray:
         self.tasks: set[SwarmTask] = set()
 
     def add_task(self, task: SwarmTask) -> None:
-        """Take in a task.
+        """Add a task.
 
         Raises:
-            ValueError: it belongs to another array.
+            ValueError: the task belongs to another array.
         """
         if task.array_id != self.array_id:
             raise ValueError(f"Task {task.task_id} belongs to array {task.array_id}, not to array {self.array_id}.")

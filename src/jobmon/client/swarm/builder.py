@@ -1,7 +1,7 @@
-"""SwarmBuilder: the memory of a run, made from a workflow in memory or from the database.
+"""SwarmBuilder: builds the state of a run from a workflow in memory or from the database.
 
-From the database only what is to be run is fetched, in chunks; what was done before only counts, and comes from the
-full status snapshot. That is asked for last, so that nothing that happened meanwhile is missed.
+From the database, only tasks to be run are fetched, in chunks; tasks that are already done are only counted, from the
+full status snapshot. The snapshot is requested last, so that it includes all changes made in the meantime.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jobmon.client.task_resources import TaskResources
 from jobmon.core.clock import SystemClock
 from jobmon.core.constants import ResourceType, TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowNotResumable, WorkflowRunStateError
-from jobmon.core.reasons import IN_FLIGHT
+from jobmon.core.fsm import IN_FLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,20 +38,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TASKS_PER_CHUNK: Final = 5_000
-#: So many chunks at most: a server that never comes to an end must not hold us for ever.
+#: Maximum number of chunks, in case a server never returns an empty one.
 CHUNKS_MAX: Final = 1_000_000
 
 
 class SwarmBuilder:
-    """Builds the state of a run; `state` is there after one of the two `build_` methods.
+    """Builds the state of a run. `state` is set by one of the two `build_` methods.
 
     Args:
         requester: sends the requests.
-        workflow_run_id: the run.
+        workflow_run_id: ID of the run.
         heartbeat_interval: seconds between heartbeats while fetching.
-        heartbeat_report_by_buffer: after how many intervals the run counts as overdue.
+        heartbeat_report_by_buffer: number of intervals after which the run counts as overdue.
         initial_status: status of the run.
-        clock: says when a heartbeat is due.
+        clock: determines when a heartbeat is due; None means the system clock.
     """
 
     def __init__(
@@ -77,22 +77,52 @@ class SwarmBuilder:
 
     @property
     def state(self) -> SwarmState | None:
-        """What was built, or None."""
+        """The state that was built, or None."""
         return self._state
 
     @property
     def gateway(self) -> ServerGateway | None:
-        """The door to the server that goes with the state, or None."""
+        """The gateway that belongs to the state, or None."""
         return self._gateway
 
     @property
     def task_status_map(self) -> dict[str, set[SwarmTask]]:
-        """All tasks by the letter of their status."""
+        """All tasks by the letter of their status; empty before something is built."""
         return {} if self._state is None else self._state.task_status_map
 
     @property
+    def tasks(self) -> dict[int, SwarmTask]:
+        """All tasks by ID; empty before something is built."""
+        return {} if self._state is None else self._state.tasks
+
+    @property
+    def arrays(self) -> dict[int, SwarmArray]:
+        """All arrays by ID; empty before something is built."""
+        return {} if self._state is None else self._state.arrays
+
+    @property
+    def workflow_id(self) -> int | None:
+        """ID of the workflow; None before something is built."""
+        return None if self._state is None else self._state.workflow_id
+
+    @property
+    def dag_id(self) -> int | None:
+        """ID of the DAG; None before something is built."""
+        return None if self._state is None else self._state.dag_id
+
+    @property
+    def max_concurrently_running(self) -> int | None:
+        """Maximum number of tasks in flight; None before something is built."""
+        return None if self._state is None else self._state.max_concurrently_running
+
+    @property
+    def status(self) -> WorkflowRunStatus:
+        """Status of the run."""
+        return WorkflowRunStatus(self.initial_status) if self._state is None else self._state.status
+
+    @property
     def last_sync(self) -> datetime | None:
-        """The server's stamp up to which the statuses are known."""
+        """The server's timestamp up to which the statuses are known; None before something is built."""
         return None if self._state is None else self._state.last_sync
 
     def _open(self, workflow_id: int) -> ServerGateway:
@@ -112,19 +142,22 @@ class SwarmBuilder:
     # -- from memory -----------------------------------------------------------------------------------------------
 
     def build_from_workflow(self, workflow: Workflow) -> None:
-        """Build the state from a workflow that is bound.
+        """Build the state from a bound workflow.
+
+        Args:
+            workflow: the workflow.
 
         Raises:
-            WorkflowRunStateError: it is not bound.
+            WorkflowRunStateError: the workflow is not bound.
         """
         if workflow.workflow_id is None or workflow.dag_id is None:
-            raise WorkflowRunStateError("Only a workflow that is bound can be run.")
+            raise WorkflowRunStateError("Only a bound workflow can be run.")
         with garbage.kept():
             self._build(workflow, workflow.workflow_id, workflow.dag_id)
 
     def _build(self, workflow: Workflow, workflow_id: int, dag_id: int) -> None:
         gateway = self._open(workflow_id)
-        stamp = gateway.get_server_time_sync()
+        stamp = gateway.get_cursor_sync()
         state = SwarmState(
             workflow_id,
             self.workflow_run_id,
@@ -139,7 +172,7 @@ class SwarmBuilder:
             self._beat_if_due(gateway)
             made[id(task)] = self._add(state, self._from_task(state, task))
         _link(workflow.tasks.values(), made)
-        # What was in flight may have changed since it was bound: then the first question is for everything.
+        # Attempts in flight may have changed since the workflow was bound; the first poll then fetches everything.
         if not any(state.get_tasks_by_status(status) for status in IN_FLIGHT):
             state.last_sync = stamp
         self._state = state
@@ -178,18 +211,20 @@ class SwarmBuilder:
         state.add_task(task)
         array = state.arrays.get(task.array_id)
         if array is None:
-            raise WorkflowRunStateError(f"Task {task.task_id} belongs to array {task.array_id}, which is not there.")
+            raise WorkflowRunStateError(
+                f"Task {task.task_id} belongs to array {task.array_id}, which is not in the workflow."
+            )
         array.add_task(task)
         return task
 
     # -- from the database -----------------------------------------------------------------------------------------
 
     def build_from_workflow_id(self, workflow_id: int, edge_chunk_size: int = 500) -> None:
-        """Build the state from what is recorded.
+        """Build the state from the database.
 
         Args:
-            workflow_id: the workflow.
-            edge_chunk_size: of how many tasks to fetch the edges at a time.
+            workflow_id: ID of the workflow.
+            edge_chunk_size: number of tasks whose edges are fetched at a time.
 
         Raises:
             ValueError: there is no such workflow.
@@ -243,7 +278,7 @@ class SwarmBuilder:
         )
 
     def _resources(self, state: SwarmState, info: ResourcesInfo) -> TaskResources:
-        """Return the request as an object; equal ones are one. Its id is the recorded one."""
+        """Return the request as an object; equal requests share one. Its ID is the recorded one."""
         queue = self._clusters.get(info.cluster_name).queue(info.queue_name)
         kind = ResourceType(info.kind)
         resources = TaskResources(info.requested, queue, info.cluster_name, info.cluster_id, kind, info.original)
@@ -251,7 +286,7 @@ class SwarmBuilder:
         return state.cache_resources(hash(resources), resources)
 
     def _fetch_edges(self, state: SwarmState, gateway: ServerGateway, chunk_size: int) -> None:
-        """Fetch who waits for whom among the tasks to be run. What was done before holds nobody up."""
+        """Fetch the dependencies among the tasks to be run. Tasks that are already done block no other task."""
         task_ids = list(state.tasks)
         for start in range(0, len(task_ids), chunk_size):
             self._beat_if_due(gateway)
@@ -273,7 +308,8 @@ def _take_snapshot(state: SwarmState, gateway: ServerGateway) -> None:
     done = answer.tasks_by_status.get(TaskStatus.DONE, [])
     state.previously_done = frozenset(task_id for task_id in done if task_id not in state.tasks)
     statuses = StateUpdate.from_task_status_response(answer.tasks_by_status, answer.time)
-    state.apply_update(statuses.merge(StateUpdate(resource_errors=answer.resource_errors)))
+    held = None if answer.held is None else frozenset(answer.held)
+    state.apply_update(statuses.merge(StateUpdate(resource_errors=answer.resource_errors, held=held)))
 
 
 def _needs_function(task_name: str, what: str) -> WorkflowNotResumable:
@@ -285,14 +321,15 @@ def _needs_function(task_name: str, what: str) -> WorkflowNotResumable:
 
 def _bound(identity: int | None) -> int:
     if identity is None:
-        raise WorkflowRunStateError("Only a workflow that is bound can be run; some of it has no id yet.")
+        raise WorkflowRunStateError("Only a bound workflow can be run; parts of this one have no ID yet.")
     return identity
 
 
 def _link(tasks: Iterable[Task], made: dict[int, SwarmTask]) -> None:
-    """Count upstreams and say who waits for whom.
+    """Count upstream tasks and link downstream tasks.
 
-    Tasks often share one set of upstreams. Such a set is walked once, and tasks with equal downstreams share a tuple.
+    Tasks often share a set of upstream tasks. Such a set is walked once; tasks with equal downstream tasks share a
+    tuple.
     """
     groups: dict[int, tuple[Iterable[Task], list[SwarmTask]]] = {}
     for task in tasks:

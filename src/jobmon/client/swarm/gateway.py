@@ -1,7 +1,7 @@
-"""ServerGateway: the swarm's one door to the server.
+"""ServerGateway: sends all requests of the swarm to the server.
 
-Each conversation is an `_Exchange` (what is sent where, what comes back), written once and driven by an async or a sync
-method. How often a request is tried is the requester's business: the orchestrator hands in one without limit.
+Each request is an `_Exchange` (route, message, how to parse the response), defined once and sent by an async or a sync
+method. The requester decides how often a request is retried; the orchestrator uses one that retries without limit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from jobmon.client.defaults import checked_chunk_size
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from jobmon.client.task_resources import TaskResources
+    from jobmon.core.constants import EndReason
     from jobmon.core.requester import AnySession, Requester
 
 logger = logging.getLogger(__name__)
 
-#: A request that the server holds open may take its wait and this much longer.
+#: Extra time that a long poll may take beyond its wait.
 LONG_POLL_GRACE_SECONDS: Final = 20.0
 
 _Reply = TypeVar("_Reply")
@@ -43,28 +44,30 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatResponse:
-    """Response from heartbeat logging: the status of the run that stands."""
+    """Response from heartbeat logging: the current status of the run."""
 
     status: str
 
 
 @dataclass(frozen=True, slots=True)
 class StatusUpdateResponse:
-    """Response from workflow run status update: the status that stands, which may be another one."""
+    """Response from workflow run status update: the current status, which may differ from the requested one."""
 
     status: str
 
 
 @dataclass(frozen=True, slots=True)
 class QueueResponse:
-    """Response from task queueing operations: every task under the status it has now."""
+    """Response from task queueing operations: all tasks by their current status; which are armed, and which held."""
 
     tasks_by_status: dict[str, list[int]]
+    armed: list[int] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStatusUpdatesResponse:
-    """Response from task status synchronization. `time` is given back as `since` next time."""
+    """Response from task status synchronization. Pass `time` as `since` of the next request."""
 
     time: datetime
     tasks_by_status: dict[str, list[int]]
@@ -72,6 +75,9 @@ class TaskStatusUpdatesResponse:
     max_concurrently_running: int | None = None
     array_limits: dict[int, int] = field(default_factory=dict)
     resource_errors: dict[int, swarm.ResourceError] = field(default_factory=dict)
+    launch_problems: dict[str, str] = field(default_factory=dict)
+    notices: dict[str, str] = field(default_factory=dict)
+    held: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +91,14 @@ class WorkflowMetadata:
 
 @dataclass(frozen=True, slots=True)
 class DownstreamTasksResponse:
-    """Response from downstream tasks query: task -> (its node, its downstream tasks). Equal lists are one object."""
+    """Response from downstream tasks query: task -> (its node, its downstream tasks). Equal lists share one object."""
 
     downstream_tasks: dict[int, tuple[int, list[int]]]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskMetadata:
-    """What the server knows of a task that is to be run. Equal requests of a page are one object."""
+    """What the server has recorded about a task to be run. Equal requests of a page share one object."""
 
     array_id: int
     node_id: int
@@ -107,7 +113,7 @@ class TaskMetadata:
 
 @dataclass(frozen=True, slots=True)
 class _Exchange(Generic[_Reply, _Result]):
-    """One request and how to read its answer."""
+    """One request and how to parse its response."""
 
     route: str
     message: object
@@ -122,11 +128,11 @@ class ServerGateway:
 
     Args:
         requester: sends the requests.
-        workflow_id: the workflow, for what concerns all of it.
-        workflow_run_id: the run, for what concerns it alone.
+        workflow_id: ID of the workflow.
+        workflow_run_id: ID of the run.
 
-    Use it as an async context manager, or hand in a session (`set_session`), which it will then not close. Its own
-    session it opens when it first needs one, so it belongs to the loop in which that happens.
+    Use it as an async context manager, or pass in a session (`set_session`), which the gateway does not close. It opens
+    its own session on first use, so that session belongs to the loop of that request.
     """
 
     def __init__(self, requester: Requester, workflow_id: int, workflow_run_id: int) -> None:
@@ -139,25 +145,25 @@ class ServerGateway:
     # -- the session -----------------------------------------------------------------------------------------------
 
     def set_session(self, session: AnySession) -> None:
-        """Use a session from outside; the gateway will not close it."""
+        """Use an external session; the gateway does not close it."""
         self._session = session
         self._owns_session = False
 
     async def close(self) -> None:
-        """Close the session if it is the gateway's own."""
+        """Close the session if the gateway opened it."""
         session, self._session = (self._session, None) if self._owns_session else (None, self._session)
         self._owns_session = False
         if session is not None:
             await session.close()
 
     async def __aenter__(self) -> ServerGateway:
-        """Return itself; the session is opened with the first request."""
+        """Return itself; the session is opened by the first request."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the session if it is the gateway's own."""
+        """Close the session if the gateway opened it."""
         await self.close()
 
     def _open(self) -> AnySession:
@@ -190,35 +196,37 @@ class ServerGateway:
     # -- the run ---------------------------------------------------------------------------------------------------
 
     async def log_heartbeat(self, status: str, next_report_increment: float) -> HeartbeatResponse:
-        """Say that the run lives and when to expect the next word, seconds from now."""
+        """Send a heartbeat; the next one is due in `next_report_increment` seconds."""
         return await self._send(self._heartbeat(status, next_report_increment))
 
     def log_heartbeat_sync(self, status: str, next_report_increment: float) -> HeartbeatResponse:
-        """Do as `log_heartbeat`, without a loop."""
+        """Send a heartbeat, without a loop; see `log_heartbeat`."""
         return self._send_sync(self._heartbeat(status, next_report_increment))
 
     def _heartbeat(self, status: str, increment: float) -> _Exchange[RunStatusResponse, HeartbeatResponse]:
         message = HeartbeatRequest(status=str(status), next_report_increment=increment)
         return _Exchange(self._run("heartbeat"), message, RunStatusResponse, lambda r: HeartbeatResponse(r.status))
 
-    async def update_status(self, status: str) -> StatusUpdateResponse:
-        """Ask for a new status of the run."""
-        return await self._send(self._status(status))
+    async def update_status(self, status: str, reason: EndReason | None = None) -> StatusUpdateResponse:
+        """Request a new status of the run; `reason` says why it ends if the status does not."""
+        return await self._send(self._status(status, reason))
 
     def update_status_sync(self, status: str) -> StatusUpdateResponse:
-        """Do as `update_status`, without a loop."""
+        """Request a new status of the run, without a loop; see `update_status`."""
         return self._send_sync(self._status(status))
 
-    def _status(self, status: str) -> _Exchange[RunStatusResponse, StatusUpdateResponse]:
-        message = RunStatusRequest(status=str(status))
+    def _status(
+        self, status: str, reason: EndReason | None = None
+    ) -> _Exchange[RunStatusResponse, StatusUpdateResponse]:
+        message = RunStatusRequest(status=str(status), reason=None if reason is None else reason.value)
         return _Exchange(self._run("status"), message, RunStatusResponse, lambda r: StatusUpdateResponse(r.status))
 
     async def terminate_task_instances(self) -> None:
-        """End all attempts of this run: queued ones at once, the others by whoever runs them."""
+        """Terminate all attempts of this run: queued ones at once, the others through their agent or distributor."""
         await self._send(_Exchange(self._run("terminate_task_instances"), {}, TerminateResponse, _nothing))
 
     async def request_triage(self) -> None:
-        """Have the server look for attempts whose heartbeat is overdue."""
+        """Ask the server to look for attempts whose heartbeat is overdue."""
         await self._send(_Exchange(self._run("triage"), {}, TriageResponse, _nothing))
 
     # -- tasks and limits ------------------------------------------------------------------------------------------
@@ -229,8 +237,8 @@ class ServerGateway:
         """Return what changed.
 
         Args:
-            since: the `time` of an earlier answer; None: the status of every task.
-            wait_seconds: how long the server may hold the request until something changes; None: it answers at once.
+            since: the `time` of an earlier response; None returns the status of every task.
+            wait_seconds: how long the server may hold the request until something changes; None: it responds at once.
         """
         query = {
             "since": None if since is None else since.isoformat(),
@@ -243,19 +251,19 @@ class ServerGateway:
         )
 
     async def get_workflow_concurrency(self) -> int:
-        """Return how many tasks of the workflow may run at once."""
+        """Return the concurrency limit of the workflow."""
         return await self._send(
             _Exchange(self._workflow("concurrency"), None, ConcurrencyResponse, _concurrency, "get")
         )
 
     async def get_array_concurrency(self, array_id: int) -> int:
-        """Return how many tasks of an array may run at once."""
+        """Return the concurrency limit of an array."""
         return await self._send(
             _Exchange(f"/arrays/{array_id}/concurrency", None, ConcurrencyResponse, _concurrency, "get")
         )
 
     async def bind_task_resources(self, task_resources: Sequence[TaskResources]) -> list[int]:
-        """Record requests for resources; each gets its id, and the ids are returned in order."""
+        """Record resource requests; set their IDs and return the IDs in order."""
         specs = [
             ResourcesSpec(
                 cluster_name=resources.cluster_name,
@@ -282,26 +290,41 @@ class ServerGateway:
         return await self.queue_task_batches([batch])
 
     async def queue_task_batches(
-        self, batches: Sequence[swarm.QueueBatch], seen: datetime | None = None
+        self,
+        batches: Sequence[swarm.QueueBatch],
+        seen: datetime | None = None,
+        armed: Sequence[swarm.TaskToArm] = (),
+        disarm: Sequence[int] = (),
+        fail_fast: bool = False,
     ) -> QueueResponse:
-        """Queue several batches in one transaction; together at most `QUEUE_BATCH_MAX` tasks.
+        """Queue several batches in one transaction; in total at most `QUEUE_BATCH_MAX` tasks.
 
         Args:
-            batches: what to queue.
-            seen: the `time` up to which changes are known; tasks that changed later are left as they are.
+            batches: the batches to queue.
+            seen: the `time` up to which changes are known; tasks that changed later are not touched.
+            armed: tasks that the server is to queue when their upstream tasks are done; requires `seen`.
+            disarm: tasks that the server must no longer queue by itself.
+            fail_fast: the server queues none of them after a permanent failure.
 
         Raises:
-            StaleRun: a newer run exists, or this one is final or told to make room.
+            StaleRun: a newer run exists, or this run is final or was told to make room.
         """
-        message = swarm.QueueRequest(batches=list(batches), seen=seen)
+        message = swarm.QueueRequest(
+            batches=list(batches), seen=seen, armed=list(armed), disarm=list(disarm), fail_fast=fail_fast
+        )
         return await self._send(
-            _Exchange(self._run("queue"), message, swarm.QueueResponse, lambda r: QueueResponse(r.tasks_by_status))
+            _Exchange(
+                self._run("queue"),
+                message,
+                swarm.QueueResponse,
+                lambda r: QueueResponse(r.tasks_by_status, r.armed, r.held),
+            )
         )
 
     # -- rebuilding a run ------------------------------------------------------------------------------------------
 
     async def get_workflow_metadata(self) -> WorkflowMetadata:
-        """Return ids and limit of the workflow.
+        """Return the IDs and the limit of the workflow.
 
         Raises:
             ValueError: there is no such workflow.
@@ -312,29 +335,29 @@ class ServerGateway:
             raise self._no_workflow(error) from error
 
     def get_workflow_metadata_sync(self) -> WorkflowMetadata:
-        """Do as `get_workflow_metadata`, without a loop."""
+        """Return the IDs and the limit of the workflow, without a loop; see `get_workflow_metadata`."""
         try:
             return self._send_sync(self._metadata())
         except InvalidRequest as error:
             raise self._no_workflow(error) from error
 
     def _no_workflow(self, error: InvalidRequest) -> ValueError:
-        return ValueError(f"No workflow found for id {self.workflow_id}: {error}")
+        return ValueError(f"There is no workflow with ID {self.workflow_id}: {error}")
 
     def _metadata(self) -> _Exchange[swarm.WorkflowMetadata, WorkflowMetadata]:
         return _Exchange(self._workflow("metadata"), None, swarm.WorkflowMetadata, _metadata, "get")
 
     async def get_tasks(self, max_task_id: int = 0, chunk_size: int = 500) -> dict[int, Any]:
-        """Return the next tasks that need to be run, by id, as `TaskMetadata`; empty when there are no more.
+        """Return the next tasks to be run, by ID, as `TaskMetadata`; empty when there are no more.
 
         Args:
-            max_task_id: the largest id of the chunk before.
-            chunk_size: how many; a hint.
+            max_task_id: the largest ID of the previous chunk.
+            chunk_size: hint for the number of tasks.
         """
         return await self._send(self._tasks(max_task_id, chunk_size))
 
     def get_tasks_sync(self, max_task_id: int = 0, chunk_size: int = 500) -> dict[int, Any]:
-        """Do as `get_tasks`, without a loop."""
+        """Return the next tasks to be run, without a loop; see `get_tasks`."""
         return self._send_sync(self._tasks(max_task_id, chunk_size))
 
     def _tasks(self, max_task_id: int, chunk_size: int) -> _Exchange[swarm.TasksPage, dict[int, Any]]:
@@ -346,7 +369,7 @@ class ServerGateway:
         return await self._send(self._downstream(task_ids, dag_id))
 
     def get_downstream_tasks_sync(self, task_ids: list[int], dag_id: int) -> DownstreamTasksResponse:
-        """Do as `get_downstream_tasks`, without a loop."""
+        """Return nodes and downstream tasks, without a loop; see `get_downstream_tasks`."""
         return self._send_sync(self._downstream(task_ids, dag_id))
 
     def _downstream(
@@ -365,6 +388,12 @@ class ServerGateway:
         query = {"workflow_run_id": self.workflow_run_id}
         return self._send_sync(_Exchange(self._workflow("changes"), query, swarm.ChangesResponse, _updates, "get"))
 
+    def get_cursor_sync(self) -> datetime:
+        """Return the time up to which changes are committed: `since` of the first request for changes."""
+        query = {"since": _END_OF_TIME.isoformat()}
+        exchange = _Exchange(self._workflow("changes"), query, swarm.ChangesResponse, _updates, "get")
+        return self._send_sync(exchange).time
+
     def get_arrays_sync(self) -> list[swarm.ArrayInfo]:
         """Return the arrays of the workflow."""
         return self._send_sync(
@@ -372,11 +401,11 @@ class ServerGateway:
         )
 
     async def get_server_time(self) -> datetime:
-        """Return the last stamp of the server's logical clock."""
+        """Return the server's current time. It is not a cursor of the change feed; `get_cursor_sync` returns one."""
         return await self._send(_SERVER_TIME)
 
     def get_server_time_sync(self) -> datetime:
-        """Do as `get_server_time`, without a loop."""
+        """Return the server's current time, without a loop; see `get_server_time`."""
         return self._send_sync(_SERVER_TIME)
 
     def _run(self, what: str) -> str:
@@ -386,6 +415,8 @@ class ServerGateway:
         return f"/workflows/{self.workflow_id}/{what}"
 
 
+#: Nothing changes after this time.
+_END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 _SERVER_TIME: Final[_Exchange[ServerTime, datetime]] = _Exchange(
     "/time", None, ServerTime, lambda reply: datetime.fromisoformat(reply.time), "get"
 )
@@ -407,6 +438,9 @@ def _updates(reply: swarm.ChangesResponse) -> TaskStatusUpdatesResponse:
         max_concurrently_running=reply.max_concurrently_running,
         array_limits=reply.array_limits,
         resource_errors=reply.resource_errors,
+        launch_problems=reply.launch_problems,
+        notices=reply.notices,
+        held=reply.held,
     )
 
 

@@ -1,18 +1,18 @@
-"""WorkflowRunOrchestrator: the loop of one workflow run. It holds no rule; it waits, calls, and knows when to end.
+"""WorkflowRunOrchestrator: the main loop of one workflow run. The rules are elsewhere; it waits, calls, and stops.
 
-One question to the server is always open, held there until something changes. The moment it is answered: apply, tell
-the tasks downstream, plan, queue, ask again. Queueing and asking take turns, so that an answer never overtakes another.
-Heartbeats have a timer of their own. Every wait has a bound: all of a run lies under its timeout, and what comes
-after it (draining, stopping, the last word to the server) has limits of its own.
+One long poll to the server is always open. When it returns, the orchestrator applies the changes, notifies downstream
+tasks, plans, queues, and polls again. Queueing and polling alternate, so that responses cannot arrive out of order.
+Heartbeats have their own timer. Every wait is bounded: the run as a whole by its timeout, and the steps after it
+(draining, stopping, recording the outcome) by limits of their own.
 
-How a run may end:
+A run may end in these ways:
 
 * every task is done: DONE; nothing more can run: ERROR
-* the timeout, a dead distributor, the test hook, an error: ERROR, with `OrchestratorResult.error`; what was
-  submitted goes on
-* another client takes over: TERMINATED, when cold after its attempts are ended
-* cancelled or interrupted: attempts are ended, STOPPED, with `error`
-* somebody else ended the run: as they say, when stopped after its attempts are ended
+* timeout, dead distributor, the test hook, an error: ERROR, with `OrchestratorResult.error`; submitted tasks continue
+* another client takes over: TERMINATED; on a cold resume, after its attempts have ended
+* cancelled or interrupted: its attempts are terminated; STOPPED, with `error`
+* another process ended the run: with the status it set; if it stopped the run, after its attempts have ended. If the
+ reaper closed it: DONE if all tasks are done, otherwise the status the reaper set, with `error`
 """
 
 from __future__ import annotations
@@ -29,41 +29,50 @@ from jobmon.client.swarm.services.heartbeat import HeartbeatService
 from jobmon.client.swarm.services.scheduler import Scheduler
 from jobmon.client.swarm.services.synchronizer import Synchronizer
 from jobmon.client.swarm.state import StateUpdate, SwarmState
-from jobmon.core.constants import TaskStatus, WorkflowRunStatus
-from jobmon.core.exceptions import DistributorNotAlive, StaleRun, WorkflowRunStateError, WorkflowTestError
-from jobmon.core.fsm import Machine, is_terminal
+from jobmon.core.constants import EndReason, TaskStatus, WorkflowRunStatus
+from jobmon.core.exceptions import DistributorNotAlive, JobmonError, StaleRun, WorkflowRunStateError, WorkflowTestError
+from jobmon.core.fsm import CLOSED_RUNS, IN_FLIGHT, MAKING_ROOM, STARTING_RUNS, Machine, is_terminal
+from jobmon.core.texts import number_of
 from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from jobmon.client.swarm.gateway import ServerGateway
     from jobmon.client.swarm.task import SwarmTask
 
 logger = logging.getLogger(__name__)
 
-#: How often the distributor is looked at.
+#: Interval between checks of the distributor.
 DISTRIBUTOR_CHECK_SECONDS: Final = 1.0
-#: How long a run that makes room waits for its attempts to end.
+#: Maximum time that a run that makes room waits for its attempts to end.
 DRAIN_SECONDS_MAX: Final = 300.0
-#: How long a run that is stopped waits for its attempts to end.
+#: Maximum time that a stopped run waits for its attempts to end.
 STOP_SECONDS_MAX: Final = 60.0
-#: How long the last word to the server is tried.
+#: Maximum time to try to record the outcome on the server.
 CONCLUDE_SECONDS_MAX: Final = 60.0
-#: How long the server may hold a question open while a run is stopped: whether it answers at all shows sooner.
+#: Duration of a long poll while a run is stopped; short, to find out sooner whether the server responds at all.
 STOP_POLL_SECONDS: Final = 2.0
-#: Pause after an open question that came back at once with nothing, so that such a server is not asked in a spin.
+#: Pause after a long poll that returned at once without changes, to avoid a busy loop.
 EMPTY_ANSWER_PAUSE_SECONDS: Final = 0.05
-
-_SIGNALS: Final = (WorkflowRunStatus.COLD_RESUME, WorkflowRunStatus.HOT_RESUME)
-_START: Final = (WorkflowRunStatus.BOUND, WorkflowRunStatus.INSTANTIATED, WorkflowRunStatus.LAUNCHED)
 
 
 @dataclass(frozen=True)
 class OrchestratorResult:
-    """Complete result of a run: all that callers need to know afterwards.
+    """Complete result of a run.
 
-    `unrecorded` says why the server could not be told how the run ended; empty where it was.
+    Args:
+        final_status: letter of the run's status, a `WorkflowRunStatus`.
+        elapsed_time: duration of the run, in seconds.
+        total_tasks: number of tasks in the workflow.
+        done_count: number of done tasks.
+        failed_count: number of tasks that failed permanently.
+        num_previously_complete: number of tasks that were done before this run.
+        task_final_statuses: letter of each task's status, by task ID.
+        done_task_ids: IDs of the done tasks.
+        failed_task_ids: IDs of the tasks that failed permanently.
+        error: what ended the run early; None if it completed.
+        unrecorded: why the outcome could not be recorded on the server; "" if it was recorded.
     """
 
     final_status: str
@@ -81,7 +90,15 @@ class OrchestratorResult:
 
 @dataclass
 class WorkflowRunConfig:
-    """Configuration of a workflow run, for users. None: as the settings say."""
+    """Configuration of a workflow run, for users. None means the value of the settings.
+
+    Args:
+        heartbeat_interval: seconds between two heartbeats.
+        heartbeat_report_by_buffer: number of intervals without a heartbeat after which the run counts as lost.
+        fail_fast: launch no more tasks after the first permanent failure.
+        wedged_workflow_sync_interval: seconds between two fetches of the status of every task.
+        fail_after_n_executions: raise WorkflowTestError after this number of completed tasks; for tests.
+    """
 
     heartbeat_interval: float | None = None
     heartbeat_report_by_buffer: float | None = None
@@ -91,7 +108,7 @@ class WorkflowRunConfig:
 
     @classmethod
     def from_defaults(cls) -> WorkflowRunConfig:
-        """Return one with all that the settings say."""
+        """Return a configuration with all values from the settings."""
         from jobmon.core.configuration import JobmonConfig
 
         settings = JobmonConfig()
@@ -103,13 +120,13 @@ class WorkflowRunConfig:
 
 @dataclass
 class OrchestratorConfig:
-    """Configuration of the orchestrator. Times in seconds."""
+    """Configuration of the orchestrator. Times are in seconds."""
 
     heartbeat_interval: float = 30.0
     heartbeat_report_by_buffer: float = 1.5
     wedged_workflow_sync_interval: float = 600.0
     fail_fast: bool = False
-    timeout: int = 36000
+    timeout: float | None = 36000
     fail_after_n_executions: int | None = None
 
 
@@ -117,10 +134,10 @@ class WorkflowRunOrchestrator:
     """Runs a workflow that is built and bound.
 
     Args:
-        state: all that is known of the run.
-        gateway: the door to the server.
-        config: settings.
-        on_change: shown the state after each update that changed something; it must not change it.
+        state: state of the run.
+        gateway: sends requests to the server.
+        config: configuration of the run.
+        on_change: called with the state after each update that changed something; it must not change the state.
     """
 
     def __init__(
@@ -134,21 +151,28 @@ class WorkflowRunOrchestrator:
         self.gateway = gateway
         self.config = config
         self._on_change = on_change
-        self._scheduler = Scheduler(state, gateway)
+        limit = config.fail_after_n_executions
+        self._scheduler = Scheduler(
+            state, gateway, arms=limit is None or limit > len(state.tasks), fail_fast=config.fail_fast
+        )
         self._num_previously_complete = 0
         self._conclude_seconds_max = CONCLUDE_SECONDS_MAX
         self._unrecorded = ""
+        self._end_reason: EndReason | None = None
 
     async def run(self, distributor_alive_callable: Callable[..., bool]) -> OrchestratorResult:
         """Run until nothing more can be done.
 
-        Whatever stops the run before its time is in the result's `error`, so that callers have the result as well.
+        Whatever ends the run early is in the `error` of the result, so that callers still get the result.
 
         Args:
-            distributor_alive_callable: says whether the distributor lives or is being started again.
+            distributor_alive_callable: returns whether the distributor is alive or being restarted.
+
+        Returns:
+            The result, also if the run failed or was interrupted.
 
         Raises:
-            WorkflowRunStateError: the run is not bound or has ended, or a task belongs to no known array.
+            WorkflowRunStateError: the run is not bound or has ended, or a task belongs to an unknown array.
         """
         self._check_startable()
         loop = asyncio.get_running_loop()
@@ -163,10 +187,10 @@ class WorkflowRunOrchestrator:
             final = await self._conclude(final)
         return self._result(final, loop.time() - started, error)
 
-    # -- begin and end ---------------------------------------------------------------------------------------------
+    # -- start and end ---------------------------------------------------------------------------------------------
 
     def _check_startable(self) -> None:
-        if self.state.status not in (*_START, WorkflowRunStatus.RUNNING, *_SIGNALS):
+        if self.state.status not in (*STARTING_RUNS, WorkflowRunStatus.RUNNING, *MAKING_ROOM):
             raise WorkflowRunStateError(
                 f"Run {self.state.workflow_run_id} is {self.state.status.name}; only a bound one can be run."
             )
@@ -191,7 +215,7 @@ class WorkflowRunOrchestrator:
             await _cancelled(beating)
 
     async def _guarded(self) -> tuple[WorkflowRunStatus, BaseException | None]:
-        """Run to an end, whatever happens; return the status that follows, and what went wrong."""
+        """Run until the end, whatever happens; return the resulting status, and the error if there was one."""
         limit = asyncio.timeout(self.config.timeout)
         try:
             async with limit:
@@ -200,19 +224,22 @@ class WorkflowRunOrchestrator:
             await self._stop()
             return WorkflowRunStatus.STOPPED, interrupt
         except TimeoutError as error:
-            return WorkflowRunStatus.ERROR, self._too_late() if limit.expired() else error
+            if not limit.expired():
+                return WorkflowRunStatus.ERROR, error
+            self._end_reason = EndReason.TIMED_OUT
+            return WorkflowRunStatus.ERROR, self._too_late()
         except Exception as error:
-            logger.info("Run %s ends early: %s", self.state.workflow_run_id, error)
+            logger.info("Run %s is ending early: %s", self.state.workflow_run_id, error)
             return WorkflowRunStatus.ERROR, error
 
     def _too_late(self) -> RuntimeError:
         return RuntimeError(
-            f"The workflow was not done after {self.config.timeout} s. What was submitted goes on; "
-            "run it again with resume=True to finish it."
+            f"The workflow was not done after {self.config.timeout} s. Submitted tasks keep running; "
+            "run(resume=True) resumes it."
         )
 
     async def _conclude(self, final: WorkflowRunStatus) -> WorkflowRunStatus:
-        """Tell the server how the run ended; it may know better."""
+        """Record the outcome on the server, which may already have another one."""
         try:
             async with asyncio.timeout(self._conclude_seconds_max):
                 for status in (final, WorkflowRunStatus.TERMINATED):
@@ -222,12 +249,17 @@ class WorkflowRunOrchestrator:
         except (Exception, asyncio.CancelledError) as error:
             self._unrecorded = _reason(error)
             logger.warning(
-                "The server could not be told that run %s ended: %s", self.state.workflow_run_id, self._unrecorded
+                "The end of run %s could not be recorded on the server: %s",
+                self.state.workflow_run_id,
+                self._unrecorded,
             )
+        if final is WorkflowRunStatus.DONE and self.state.status in CLOSED_RUNS:
+            return final  # the run was closed early, but all tasks are done
         return self.state.status if is_terminal(Machine.WORKFLOW_RUN, self.state.status) else final
 
     async def _set_status(self, status: WorkflowRunStatus) -> None:
-        response = await self.gateway.update_status(status)
+        reason = () if self._end_reason is None else (self._end_reason,)
+        response = await self.gateway.update_status(status, *reason)
         self.state.apply_update(StateUpdate(workflow_run_status=response.status))
 
     def _result(self, final: WorkflowRunStatus, elapsed: float, error: BaseException | None) -> OrchestratorResult:
@@ -260,27 +292,37 @@ class WorkflowRunOrchestrator:
             await self._drain(DRAIN_SECONDS_MAX)
         elif self.state.status is WorkflowRunStatus.STOPPED:
             await self._drain(STOP_SECONDS_MAX)
+        elif self.state.status in CLOSED_RUNS:
+            await self._learn_outcome()
         return self._verdict()
 
+    async def _learn_outcome(self) -> None:
+        """Fetch the status of all tasks of a run that another process closed: they may all be done."""
+        self._synchronizer.expect_full()
+        with suppress(JobmonError, TimeoutError):
+            async with asyncio.timeout(CONCLUDE_SECONDS_MAX):
+                self._take_in(await self._synchronizer.poll(0.0))
+
     def _begin(self) -> None:
-        """Make ready whatever may run from the start."""
+        """Enqueue all tasks that can run from the start."""
         done = self.state.get_tasks_by_status(TaskStatus.DONE)
         self._num_previously_complete = len(done) + len(self.state.previously_done)
         self.state.propagate_completions(done)
         self._scheduler.make_ready(initial_fringe(self.state))
+        self.state.armed.expect(task for status in IN_FLIGHT for task in self.state.get_tasks_by_status(status))
         self._show()
 
     async def _set_running(self) -> None:
-        """Lead the run from whatever it is to RUNNING, step by step."""
-        while self.state.status in _START:
+        """Move the run from its current status to RUNNING, step by step."""
+        while self.state.status in STARTING_RUNS:
             before = self.state.status
-            following = (*_START, WorkflowRunStatus.RUNNING)[_START.index(before) + 1]
+            following = (*STARTING_RUNS, WorkflowRunStatus.RUNNING)[STARTING_RUNS.index(before) + 1]
             await self._set_status(following)
             if self.state.status is before:
                 raise WorkflowRunStateError(f"The server leaves run {self.state.workflow_run_id} {before.name}.")
 
     async def _work(self) -> None:
-        """Queue and learn in turns until the run is over."""
+        """Alternate between queueing and polling until the run is over."""
         while not self._is_told_to_end():
             self._check_executions()
             more = False if self._is_failing_fast() else await self._queue()
@@ -302,7 +344,7 @@ class WorkflowRunOrchestrator:
         return self.state.has_pending_work() or self._scheduler.has_refused
 
     async def _is_wedged(self) -> bool:
-        """Nothing is pending: say whether the server knows of something that we missed."""
+        """Return whether there is truly no work left, after a full synchronization for changes that were missed."""
         waiting = self.state.get_tasks_by_status(TaskStatus.REGISTERING)
         if not waiting or self.state.get_tasks_by_status(TaskStatus.ERROR_FATAL):
             return False
@@ -311,7 +353,7 @@ class WorkflowRunOrchestrator:
         return self._has_work()
 
     async def _queue(self) -> bool:
-        """Queue what can be; say whether there may be more at once."""
+        """Queue tasks; return whether more can be queued at once."""
         try:
             queued = await self._scheduler.queue_next()
         except StaleRun:
@@ -326,7 +368,7 @@ class WorkflowRunOrchestrator:
         return more
 
     async def _learn(self, wait_seconds: float) -> None:
-        """Wait for news, not longer than `wait_seconds` (and the request itself), and take them in."""
+        """Wait for changes, at most `wait_seconds` plus the time of the request, and apply them."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
         poll = asyncio.create_task(self._synchronizer.poll(wait_seconds))
@@ -340,11 +382,12 @@ class WorkflowRunOrchestrator:
         if wait_seconds:
             self._scheduler.retry_refused()
         changed = self._take_in(update)
+        self._scheduler.release_lost()
         if not changed and wait_seconds and loop.time() - asked < EMPTY_ANSWER_PAUSE_SECONDS:
             await asyncio.sleep(EMPTY_ANSWER_PAUSE_SECONDS)
 
     async def _wait_for(self, poll: asyncio.Task[StateUpdate]) -> None:
-        """Wait for the answer, a changed status of the run, or something that ends the run."""
+        """Wait for the response, a changed status of the run, or something that ends the run."""
         news = asyncio.create_task(self._news.wait())
         try:
             while not (poll.done() or news.done()):
@@ -361,31 +404,86 @@ class WorkflowRunOrchestrator:
             self._news.clear()
 
     def _take_in(self, update: StateUpdate) -> bool:
-        """Apply an update and make ready what follows from it; say whether it changed anything."""
+        """Apply an update and enqueue the tasks that it makes ready; return whether it changed anything."""
         before = (self.state.status, self.state.max_concurrently_running)
+        self._check_previously_done(update)
+        problems, notices, held = self.state.launch_problems, self.state.notices, self.state.on_hold
         changed = sorted(self.state.apply_update(update), key=lambda task: task.task_id)
         done = [task for task in changed if task.status is TaskStatus.DONE]
         self._scheduler.make_ready(self.state.propagate_completions(done))
         self._scheduler.make_ready(filter(_is_to_be_tried_again, changed), front=True)
+        self._take_in_holds(held)
+        self.state.armed.release_downstream(task for task in changed if task.status is TaskStatus.ERROR_FATAL)
         is_news = bool(changed or update.array_limits) or before != (
             self.state.status,
             self.state.max_concurrently_running,
         )
         if is_news:
             self._show()
+        self._tell_launch_problems(problems)
+        self._tell_notices(notices)
         return is_news
 
+    def _check_previously_done(self, update: StateUpdate) -> None:
+        """End the run if tasks are to be rerun that it did not fetch because they were already done when it began."""
+        before = self.state.previously_done
+        if not before:
+            return
+        reopened = [
+            task_id
+            for task_id, status in update.task_statuses.items()
+            if task_id in before and status != TaskStatus.DONE
+        ]
+        if reopened:
+            raise WorkflowRunStateError(
+                f"{number_of(len(reopened), 'task')} done before this run began {'is' if len(reopened) == 1 else 'are'}"
+                f" to be rerun. To do so: jobmon workflow resume {self.state.workflow_id}"
+            )
+
+    def _take_in_holds(self, before: frozenset[int]) -> None:
+        """Enqueue released tasks; log once that tasks are held."""
+        now = self.state.on_hold
+        if now is before:
+            return
+        released = (self.state.tasks.get(task_id) for task_id in sorted(before - now))
+        self._scheduler.make_ready(task for task in released if task is not None and _is_to_be_tried_again(task))
+        if now and not before:
+            number, workflow_id = number_of(len(now), "task"), self.state.workflow_id
+            logger.warning("%s held until released. See: jobmon workflow explain %d", number, workflow_id)
+        elif before and not now:
+            logger.warning("No tasks are held any more.")
+
+    def _tell_launch_problems(self, before: Mapping[str, str]) -> None:
+        """Log once that nothing can be launched on a cluster, and once that launching works again."""
+        now, workflow_id = self.state.launch_problems, self.state.workflow_id
+        for cluster in now.keys() - before.keys():
+            logger.warning(
+                "Tasks are waiting for cluster %s, and are not charged: %s. See: jobmon workflow explain %d",
+                *(cluster, now[cluster].rstrip(". "), workflow_id),
+            )
+        for cluster in before.keys() - now.keys():
+            logger.warning("Tasks are launched on cluster %s again.", cluster)
+
+    def _tell_notices(self, before: Mapping[str, str]) -> None:
+        """Log once each new notice about the jobs of a cluster."""
+        for cluster, text in self.state.notices.items():
+            if cluster not in before:
+                workflow_id = self.state.workflow_id
+                logger.warning(
+                    "Cluster %s: %s. See: jobmon workflow explain %d", cluster, text.rstrip(". "), workflow_id
+                )
+
     def _show(self) -> None:
-        """Tell the observer; that it fails must not end a run."""
+        """Notify the observer. An error of the observer must not end the run."""
         if self._on_change is None:
             return
         try:
             self._on_change(self.state)
         except Exception:
-            logger.exception("Progress cannot be shown any more.")
+            logger.exception("Progress can no longer be shown.")
             self._on_change = None
 
-    # -- what ends a run -------------------------------------------------------------------------------------------
+    # -- end conditions --------------------------------------------------------------------------------------------
 
     def _check_distributor(self) -> None:
         if not self._alive():
@@ -395,32 +493,41 @@ class WorkflowRunOrchestrator:
         limit = self.config.fail_after_n_executions
         done = len(self.state.get_tasks_by_status(TaskStatus.DONE)) + len(self.state.previously_done)
         if limit is not None and done - self._num_previously_complete >= limit:
-            raise WorkflowTestError(f"The workflow was to fail after {limit} executions.")
+            raise WorkflowTestError(f"The workflow was configured to fail after {limit} executions.")
 
     def _verdict(self) -> WorkflowRunStatus:
-        """Say how a run ends that came to its end."""
+        """Return the status of a run that was not interrupted."""
         status = self.state.status
-        if status in _SIGNALS:
+        if status in MAKING_ROOM:
             return WorkflowRunStatus.TERMINATED
-        if is_terminal(Machine.WORKFLOW_RUN, status):
-            if status in (WorkflowRunStatus.ERROR, WorkflowRunStatus.ABORTED):
-                raise WorkflowRunStateError(f"Somebody else ended run {self.state.workflow_run_id}: {status.name}.")
-            return status
-        if len(self.state.get_tasks_by_status(TaskStatus.DONE)) == len(self.state.tasks):
+        is_done = len(self.state.get_tasks_by_status(TaskStatus.DONE)) == len(self.state.tasks)
+        if is_done and (status in CLOSED_RUNS or not is_terminal(Machine.WORKFLOW_RUN, status)):
             return WorkflowRunStatus.DONE
+        if status in CLOSED_RUNS:
+            raise WorkflowRunStateError(self._about_closed(status))
+        if is_terminal(Machine.WORKFLOW_RUN, status):
+            return status
         if not self.state.get_tasks_by_status(TaskStatus.ERROR_FATAL):
-            raise WorkflowRunStateError("Nothing can run though no task failed and not all are done.")
+            raise WorkflowRunStateError("No task can run, although none failed and not all are done.")
         return WorkflowRunStatus.ERROR
+
+    def _about_closed(self, status: WorkflowRunStatus) -> str:
+        silence = self.config.heartbeat_interval * self.config.heartbeat_report_by_buffer
+        return (
+            f"The server's reaper closed run {self.state.workflow_run_id} as {status.name}: no heartbeat of this"
+            f" process reached the server for more than {silence:g} s. Was the process stopped (Ctrl-Z), the machine"
+            " suspended or the network down? run(resume=True) resumes the workflow."
+        )
 
     async def _drain(
         self, seconds_max: float, poll_seconds: float = LONG_POLL_SECONDS_MAX, silent_seconds_max: float | None = None
     ) -> None:
-        """Wait until none of the run's attempts is in flight, but not for ever nor without a distributor.
+        """Wait until no attempt of the run is in flight, within limits and only while there is a distributor.
 
         Args:
-            seconds_max: how long.
-            poll_seconds: how long the server may hold a question open.
-            silent_seconds_max: how long an answer is waited for; None: as long as there is time.
+            seconds_max: maximum time to wait, in seconds.
+            poll_seconds: duration of a long poll, in seconds.
+            silent_seconds_max: maximum time to wait for a response, in seconds; None means `seconds_max`.
         """
         before = self.state.status
         with suppress(TimeoutError, DistributorNotAlive):
@@ -432,9 +539,9 @@ class WorkflowRunOrchestrator:
                         await self._learn(poll_seconds)
 
     async def _stop(self) -> None:
-        """End the run's attempts and wait for that; a second interrupt ends the waiting.
+        """Terminate the run's attempts and wait for them to end; a second interrupt ends the wait.
 
-        A server that does not answer holds nobody up for long: how the run ended is then tried to be told once more.
+        A server that does not respond blocks this only briefly: recording the outcome is then tried once more.
         """
         self._conclude_seconds_max = RECORD_STOP_AT_ONCE_SECONDS_MAX
         current = asyncio.current_task()
@@ -446,7 +553,7 @@ class WorkflowRunOrchestrator:
             await self._drain(STOP_SECONDS_MAX, STOP_POLL_SECONDS, RECORD_STOP_SECONDS_MAX)
             self._conclude_seconds_max = RECORD_STOP_SECONDS_MAX
         except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:
-            logger.warning("Not all attempts of run %s may have ended: %s", self.state.workflow_run_id, _reason(error))
+            logger.warning("Some attempts of run %s may not have ended: %s", self.state.workflow_run_id, _reason(error))
 
 
 def _is_to_be_tried_again(task: SwarmTask) -> bool:
@@ -456,7 +563,7 @@ def _is_to_be_tried_again(task: SwarmTask) -> bool:
 
 
 async def _cancelled(task: asyncio.Task[object]) -> None:
-    """Cancel a task and wait until it is gone. Its result or error was fetched by whoever wanted it."""
+    """Cancel a task and wait until it has finished. The caller has already fetched its result or error."""
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():
@@ -464,19 +571,19 @@ async def _cancelled(task: asyncio.Task[object]) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Say why something was not done: of a wait that was given up, why there was no answer."""
+    """Return why something failed; for a timeout or cancellation, its cause if there is one."""
     cause: BaseException = error
     while isinstance(cause, TimeoutError | asyncio.CancelledError) and (below := _below(cause)) is not None:
         cause = below
     if isinstance(cause, TimeoutError | asyncio.CancelledError):
-        return "the server does not answer"
+        return "the server does not respond"
     if isinstance(cause, OSError):
-        return f"the server does not answer ({cause.strerror or cause})"
+        return f"the server does not respond ({cause.strerror or cause})"
     return str(cause) or type(cause).__name__
 
 
 def _below(error: BaseException) -> BaseException | None:
-    """Return what an error was raised from. Before Python 3.11.4 a timeout does not say from which cancellation."""
+    """Return the cause of an error. Before Python 3.11.4, a timeout does not name the cancellation that caused it."""
     if error.__cause__ is None and isinstance(error, TimeoutError):
         return error.__context__ if isinstance(error.__context__, asyncio.CancelledError) else None
     return error.__cause__

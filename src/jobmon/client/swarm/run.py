@@ -1,8 +1,8 @@
-"""Running a workflow from synchronous code: put builder, gateway and orchestrator together and wait.
+"""Run a workflow from synchronous code: assemble builder, gateway and orchestrator, and wait.
 
-The loop always has a thread of its own. So it makes no difference whether the caller has a running loop (a notebook)
-or is not the main thread, no signal handler is needed, and heartbeats go on while the caller is asked whether an
-interrupt was meant.
+The loop always runs in its own thread. It therefore makes no difference whether the caller has a running loop (a
+notebook) or is not the main thread; no signal handler is needed; and heartbeats continue while the user is asked to
+confirm an interrupt.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: After this the thread of a run that was cancelled is given up.
+#: Time after which the thread of a cancelled run is abandoned.
 GIVE_UP_SECONDS: Final = 2 * (STOP_SECONDS_MAX + 2 * RECORD_STOP_SECONDS_MAX)
-#: Likewise, after the user insisted.
+#: The same after the user interrupted again.
 GIVE_UP_AT_ONCE_SECONDS: Final = 2 * RECORD_STOP_AT_ONCE_SECONDS_MAX
 
 DistributorAlive = Callable[..., bool]
@@ -51,28 +51,34 @@ def run_workflow(
     distributor_alive: DistributorAlive,
     status: str = WorkflowRunStatus.BOUND,
     config: WorkflowRunConfig | None = None,
-    timeout: int = 36000,
+    timeout: float | None = 36000,
     requester: Requester | None = None,
     *,
     on_change: Observer | None = None,
     confirm_interrupt: Callable[[], bool] | None = None,
 ) -> OrchestratorResult:
-    """Run a bound workflow to its end.
+    """Run a bound workflow.
 
     Args:
         workflow: the workflow.
-        workflow_run_id: its new run.
-        distributor_alive: says whether the distributor lives or is being started again.
+        workflow_run_id: ID of its new run.
+        distributor_alive: returns whether the distributor is alive or being restarted.
         status: status of the run.
-        config: settings of this run; None: the defaults.
-        timeout: seconds after which the run ends.
-        requester: sends the requests; None: as the settings say.
-        on_change: shown the state after each update that changed something, in another thread.
-        confirm_interrupt: asked on an interrupt whether it was meant; None: it was.
+        config: configuration of this run; None means the defaults.
+        timeout: seconds after which the run ends; None means no limit.
+        requester: sends the requests; None creates one from the settings.
+        on_change: called with the state after each change, in another thread.
+        confirm_interrupt: asks on an interrupt whether to stop; None stops without asking.
+
+    Returns:
+        The result of the run; what ended it early is in its `error`.
+
+    Raises:
+        WorkflowRunStateError: the workflow is not bound.
     """
     settings = _settings(config, timeout)
     builder = _builder(requester, workflow_run_id, status, settings)
-    with closing(builder.requester):  # the orchestrator talks through a session of its own
+    with closing(builder.requester):  # the orchestrator uses its own session
         builder.build_from_workflow(workflow)
     return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt)
 
@@ -83,13 +89,27 @@ def resume_workflow_run(
     distributor_alive: DistributorAlive,
     status: str = WorkflowRunStatus.BOUND,
     config: WorkflowRunConfig | None = None,
-    timeout: int = 36000,
+    timeout: float | None = 36000,
     requester: Requester | None = None,
     *,
     on_change: Observer | None = None,
     confirm_interrupt: Callable[[], bool] | None = None,
 ) -> OrchestratorResult:
-    """Run what is left of a recorded workflow to its end; otherwise as `run_workflow`.
+    """Run the unfinished tasks of a recorded workflow.
+
+    Args:
+        workflow_id: ID of the workflow.
+        workflow_run_id: ID of its new run.
+        distributor_alive: returns whether the distributor is alive or being restarted.
+        status: status of the run.
+        config: configuration of this run; None means the defaults.
+        timeout: seconds after which the run ends; None means no limit.
+        requester: sends the requests; None creates one from the settings.
+        on_change: called with the state after each change, in another thread.
+        confirm_interrupt: asks on an interrupt whether to stop; None stops without asking.
+
+    Returns:
+        The result of the run; what ended it early is in its `error`.
 
     Raises:
         ValueError: there is no such workflow.
@@ -102,7 +122,7 @@ def resume_workflow_run(
     return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt)
 
 
-def _settings(config: WorkflowRunConfig | None, timeout: int) -> OrchestratorConfig:
+def _settings(config: WorkflowRunConfig | None, timeout: float | None) -> OrchestratorConfig:
     config = config or WorkflowRunConfig()
     defaults = WorkflowRunConfig.from_defaults()
     interval, buffer = config.heartbeat_interval, config.heartbeat_report_by_buffer
@@ -145,7 +165,7 @@ def _orchestrate(
 ) -> OrchestratorResult:
     state, gateway = builder.state, builder.gateway
     if state is None or gateway is None:
-        raise WorkflowRunStateError("Nothing was built that could be run.")
+        raise WorkflowRunStateError("The run was not built completely.")
 
     async def main() -> OrchestratorResult:
         async with gateway:
@@ -158,9 +178,9 @@ def _orchestrate(
 
 
 class _Run:
-    """A coroutine function that runs to its end in a loop and thread of its own.
+    """Runs a coroutine function to completion in its own loop and thread.
 
-    The caller waits for an event, not for the thread: an interrupted `Thread.join` takes the thread for ended.
+    The caller waits for an event, not for the thread: after an interrupted `Thread.join`, the thread counts as ended.
     """
 
     def __init__(self, main: Callable[[], Coroutine[object, object, OrchestratorResult]]) -> None:
@@ -192,7 +212,7 @@ class _Run:
         return await self._main()
 
     def wait(self, confirm_interrupt: Callable[[], bool] | None) -> None:
-        """Wait for the end. An interrupt that was meant stops the run; so does whatever else ends the caller."""
+        """Wait for completion. A confirmed interrupt stops the run; so does any other exception in the caller."""
         while not self._ended.is_set():
             try:
                 self._ended.wait()
@@ -205,7 +225,7 @@ class _Run:
                 raise
 
     def _stop(self, reason: BaseException) -> None:
-        """Cancel the run and wait until it has ended its attempts; a further interrupt ends the waiting for them."""
+        """Cancel the run and wait until its attempts have ended; a further interrupt shortens the wait."""
         self._interrupt = reason
         for limit_seconds in (GIVE_UP_SECONDS, GIVE_UP_AT_ONCE_SECONDS):
             self._cancel()
@@ -218,20 +238,20 @@ class _Run:
     def _cancel(self) -> None:
         self._started.wait(GIVE_UP_AT_ONCE_SECONDS)
         if self._loop is not None and self._task is not None:
-            with suppress(RuntimeError):  # it has ended just now
+            with suppress(RuntimeError):  # the loop has just ended
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     def result(self) -> OrchestratorResult:
-        """Return what the coroutine returned, or raise what it raised."""
+        """Return the result of the coroutine, or raise its exception."""
         if self._result is None:
-            raise self._error or self._interrupt or WorkflowRunStateError("The run did not come to an end.")
+            raise self._error or self._interrupt or WorkflowRunStateError("The run did not complete.")
         if self._interrupt is not None and isinstance(self._result.error, asyncio.CancelledError):
             return replace(self._result, error=self._interrupt)
         return self._result
 
 
 def _is_meant(confirm_interrupt: Callable[[], bool] | None) -> bool:
-    """Ask whether an interrupt was meant; another one while asking says yes."""
+    """Ask whether to stop; another interrupt while asking means yes."""
     try:
         return confirm_interrupt is None or confirm_interrupt()
     except KeyboardInterrupt:

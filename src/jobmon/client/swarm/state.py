@@ -1,12 +1,12 @@
-"""The memory of a running workflow. Pure: no clock, no loop, no network.
+"""The state of a running workflow. Pure: no clock, no loop, no network.
 
-`SwarmState.apply_update` is the only writer of statuses and limits. What the rest needs of them (buckets per status,
-attempts in flight per array and in all) is kept as changes come, so that no question costs more than its answer and
-a change costs in proportion to what it changes.
+`SwarmState.apply_update` is the only writer of statuses and limits. Derived data (buckets by status, attempts in flight
+per array and in total) is updated incrementally, so that a query costs no more than its answer and an update costs in
+proportion to what it changes.
 
-Ready tasks wait in `ready_to_run`. Those of an array that was found full are put aside (`held`), so that planning never
-walks past them again until their array has room. An entry may be out of date (its task was finished by somebody
-else meanwhile): whoever takes it looks at the task.
+Ready tasks wait in `ready_to_run`. Tasks whose array was full are put aside (`held`), so that planning does not walk
+past them again until their array has room. An entry may be out of date, for example if its task has been finished by
+another client in the meantime; the consumer therefore checks the task.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from jobmon.client.swarm.arming import ArmedTasks
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
-from jobmon.core.fsm import Machine, is_terminal
-from jobmon.core.reasons import IN_FLIGHT, room
+from jobmon.core.fsm import IN_FLIGHT, PASSING, QUEUEABLE, RUN_ORDER, Machine, is_terminal
+from jobmon.core.reasons import room
 from jobmon.core.wire.swarm import ResourceError
 
 if TYPE_CHECKING:
@@ -34,58 +35,58 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: States in which a task passes through on its own: something will still become of it.
-_TRANSIENT: Final = (TaskStatus.ADJUSTING_RESOURCES, TaskStatus.ERROR_RECOVERABLE)
 _STATUS_OF: Final[Mapping[str, TaskStatus]] = {status.value: status for status in TaskStatus}
-#: A run only goes forward along these; news of an earlier one is old.
-_RUN_ORDER: Final = {
-    status: rank
-    for rank, status in enumerate(
-        (
-            WorkflowRunStatus.REGISTERED,
-            WorkflowRunStatus.LINKING,
-            WorkflowRunStatus.BOUND,
-            WorkflowRunStatus.INSTANTIATED,
-            WorkflowRunStatus.LAUNCHED,
-            WorkflowRunStatus.RUNNING,
-        )
-    )
-}
+#: A run only moves forward in this order; a report of an earlier status is stale.
+_RANK: Final = {status: rank for rank, status in enumerate(RUN_ORDER)}
 
 
 @dataclass(frozen=True, slots=True)
 class StateUpdate:
-    """What changed. Immutable; made from the server's answers, merged, and applied as a whole."""
+    """Changes to the state. Immutable; made from the server's responses, merged, and applied as a whole."""
 
     task_statuses: Mapping[int, str] = field(default_factory=dict)
     max_concurrently_running: int | None = None
     array_limits: Mapping[int, int] = field(default_factory=dict)
     workflow_run_status: str | None = None
     sync_time: datetime | None = None
-    #: Task -> how its newest attempt ended, where it was short of a resource.
+    #: Task -> how its newest attempt ended if it ran out of a resource.
     resource_errors: Mapping[int, ResourceError] = field(default_factory=dict)
+    #: Cluster -> why nothing can be launched on it now, for all clusters; None: not reported.
+    launch_problems: Mapping[str, str] | None = None
+    #: Cluster -> further notices about its jobs for users; None: not reported.
+    notices: Mapping[str, str] | None = None
+    #: All held tasks; None: not reported.
+    held: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
-        """Keep copies that nobody can change."""
+        """Replace the mappings by read-only copies."""
         object.__setattr__(self, "task_statuses", MappingProxyType(dict(self.task_statuses)))
         object.__setattr__(self, "array_limits", MappingProxyType(dict(self.array_limits)))
         object.__setattr__(self, "resource_errors", MappingProxyType(dict(self.resource_errors)))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the update changes nothing. An empty update is false."""
+        return self == StateUpdate()
+
+    def __bool__(self) -> bool:
+        return not self.is_empty
+
     @classmethod
     def empty(cls) -> StateUpdate:
-        """Return one that changes nothing."""
+        """Return an update that changes nothing."""
         return cls()
 
     @classmethod
     def from_task_status_response(
         cls, tasks_by_status: Mapping[str, Iterable[int]], sync_time: datetime | None = None
     ) -> StateUpdate:
-        """Make one from the server's {status: [task ids]}."""
+        """Return an update made from the server's {status: [task IDs]}."""
         statuses = {task_id: status for status, task_ids in tasks_by_status.items() for task_id in task_ids}
         return cls(task_statuses=statuses, sync_time=sync_time)
 
     def merge(self, other: StateUpdate) -> StateUpdate:
-        """Return both in one; where they differ, `other` holds."""
+        """Return an update with the changes of both; where they differ, `other` takes precedence."""
         limit = other.max_concurrently_running
         return StateUpdate(
             task_statuses={**self.task_statuses, **other.task_statuses},
@@ -94,6 +95,9 @@ class StateUpdate:
             workflow_run_status=other.workflow_run_status or self.workflow_run_status,
             sync_time=other.sync_time or self.sync_time,
             resource_errors={**self.resource_errors, **other.resource_errors},
+            launch_problems=self.launch_problems if other.launch_problems is None else other.launch_problems,
+            notices=self.notices if other.notices is None else other.notices,
+            held=self.held if other.held is None else other.held,
         )
 
 
@@ -101,8 +105,8 @@ class SwarmState:
     """Tasks, arrays, limits and status of one workflow run.
 
     Args:
-        workflow_id, workflow_run_id, dag_id: ids in the database.
-        max_concurrently_running: how many tasks may be in flight.
+        workflow_id, workflow_run_id, dag_id: IDs in the database.
+        max_concurrently_running: maximum number of tasks in flight.
         status: status of the run.
     """
 
@@ -122,24 +126,31 @@ class SwarmState:
         self.last_sync: datetime | None = None
         self.tasks: dict[int, SwarmTask] = {}
         self.arrays: dict[int, SwarmArray] = {}
-        #: Tasks that were done before this run and are not among `tasks`: they only count.
+        #: Tasks that were done before this run and are not in `tasks`; they are only counted.
         self.previously_done: frozenset[int] = frozenset()
         self.ready_to_run: deque[SwarmTask] = deque()
         self._held: dict[int, deque[SwarmTask]] = {}
         self._buckets: dict[TaskStatus, set[SwarmTask]] = {status: set() for status in TaskStatus}
         self._in_flight = 0
         self._in_flight_by_array: Counter[int] = Counter()
+        #: Tasks that the server queues by itself; they count towards the limits.
+        self.armed = ArmedTasks()
         self._resources: dict[int, TaskResources] = {}
-        #: How attempts that were short of a resource ended, until the request is raised.
+        #: How attempts that ran out of a resource ended; kept until the request is raised.
         self.resource_errors: dict[int, ResourceError] = {}
+        #: Tasks that are not queued until they are released.
+        self.on_hold: frozenset[int] = frozenset()
+        #: Cluster -> why nothing can be launched on it now.
+        self.launch_problems: Mapping[str, str] = {}
+        self.notices: Mapping[str, str] = {}
 
-    # -- what there is ---------------------------------------------------------------------------------------------
+    # -- contents --------------------------------------------------------------------------------------------------
 
     def add_task(self, task: SwarmTask) -> None:
-        """Take in a task.
+        """Add a task.
 
         Raises:
-            ValueError: another task of that id is there.
+            ValueError: there is another task with this ID.
         """
         if self.tasks.setdefault(task.task_id, task) is not task:
             raise ValueError(f"There are two tasks of id {task.task_id}.")
@@ -149,74 +160,120 @@ class SwarmState:
         self._count(task, None, task.status)
 
     def add_array(self, array: SwarmArray) -> None:
-        """Take in an array."""
+        """Add an array."""
         self.arrays[array.array_id] = array
 
     def get_task(self, task_id: int) -> SwarmTask | None:
-        """Return a task by id, or None."""
+        """Return the task with this ID, or None."""
         return self.tasks.get(task_id)
 
     def get_tasks_by_status(self, status: str) -> set[SwarmTask]:
-        """Return all tasks with that status: the set itself, not a copy. Read it; the next update changes it."""
+        """Return all tasks with this status: the set itself, not a copy. Do not change it; the next update does."""
         return self._buckets[TaskStatus(status)]
 
     @property
     def task_status_map(self) -> dict[str, set[SwarmTask]]:
-        """All tasks by the letter of their status; the sets themselves, to be read only."""
+        """All tasks by the letter of their status; the sets themselves, read-only."""
         return {status.value: tasks for status, tasks in self._buckets.items()}
 
     def count_by_status(self) -> dict[TaskStatus, int]:
-        """Return how many tasks have each status, those done before this run included."""
+        """Return the number of tasks with each status, including those done before this run."""
         counts = {status: len(tasks) for status, tasks in self._buckets.items()}
         counts[TaskStatus.DONE] += len(self.previously_done)
         return counts
 
     @property
     def total_tasks(self) -> int:
-        """How many tasks the workflow has."""
+        """The number of tasks of the workflow."""
         return len(self.tasks) + len(self.previously_done)
 
-    # -- what may go on --------------------------------------------------------------------------------------------
+    def all_tasks_final(self) -> bool:
+        """Return whether every task is done or has failed permanently."""
+        return self.get_done_count() + self.get_failed_count() == self.total_tasks
+
+    def get_done_count(self) -> int:
+        """Return the number of done tasks, including those of earlier runs."""
+        return len(self._buckets[TaskStatus.DONE]) + len(self.previously_done)
+
+    def get_failed_count(self) -> int:
+        """Return the number of tasks that failed permanently."""
+        return len(self._buckets[TaskStatus.ERROR_FATAL])
+
+    def get_active_task_count(self) -> int:
+        """Return the number of tasks that are queued, launched or running."""
+        return self._in_flight
+
+    def get_ready_to_run_count(self) -> int:
+        """Return the number of tasks that are ready to be queued."""
+        return len(self.ready_to_run)
+
+    def get_available_capacity(self) -> int:
+        """Return the number of tasks that may still be queued; the same as `get_workflow_capacity`."""
+        return self.get_workflow_capacity()
+
+    def get_percent_done(self) -> float:
+        """Return the percentage of done tasks, from 0 to 100; 100 for a workflow without tasks."""
+        return 100.0 * self.get_done_count() / self.total_tasks if self.total_tasks else 100.0
+
+    # -- pending work ----------------------------------------------------------------------------------------------
 
     @property
     def in_flight(self) -> int:
-        """How many tasks have an attempt that is queued, launched or running."""
+        """The number of tasks with an attempt that is queued, launched or running."""
         return self._in_flight
 
     def has_pending_work(self) -> bool:
-        """Say whether anything is in flight or ready to run, or about to be.
+        """Return whether anything is in flight, ready to run, or about to be.
 
-        Tasks in ADJUSTING_RESOURCES count: they will be queued again.
+        This includes tasks in ADJUSTING_RESOURCES, which will be queued again; armed tasks whose upstream tasks are all
+        done, which the server may have queued; and held tasks that wait for nothing but their release.
         """
         if self._in_flight or self.ready_to_run or self._held:
             return True
-        return any(self._buckets[status] for status in _TRANSIENT)
+        if any(task.all_upstreams_done for task in self.armed) or any(self.waiting_for_release()):
+            return True
+        return any(self._buckets[status] for status in PASSING)
+
+    def waiting_for_release(self) -> Iterator[SwarmTask]:
+        """Yield the held tasks that could be queued otherwise."""
+        for task_id in self.on_hold:
+            task = self.tasks.get(task_id)
+            if task is not None and task.status in QUEUEABLE and task.all_upstreams_done:
+                yield task
 
     def get_workflow_capacity(self) -> int:
-        """Return how many more tasks may be queued in all."""
-        return room(self.max_concurrently_running, self._in_flight)
+        """Return how many more tasks of the workflow may be queued."""
+        return room(self.max_concurrently_running, self._in_flight + len(self.armed))
 
     def get_array_capacity(self, array_id: int) -> int:
-        """Return how many more tasks may be queued for this array; none if there is no such array."""
+        """Return how many more tasks of this array may be queued; 0 if there is no such array."""
         array = self.arrays.get(array_id)
         if array is None:
             return 0
-        return room(array.max_concurrently_running, self._in_flight_by_array[array_id])
+        return room(array.max_concurrently_running, self._in_flight_by_array[array_id] + self.armed.of_array(array_id))
 
     # -- changes ---------------------------------------------------------------------------------------------------
 
     def apply_update(self, update: StateUpdate) -> set[SwarmTask]:
-        """Apply an update as a whole and return the tasks whose status changed. Unknown ids are passed over.
+        """Apply an update as a whole and return the tasks whose status changed. Unknown IDs are ignored.
 
         Raises:
-            ValueError: a status that does not exist; nothing was changed.
+            ValueError: a status does not exist; nothing was changed.
         """
         changes = list(self._changes(update.task_statuses))
+        queued = [task for task, status in changes if status in IN_FLIGHT and task.status not in IN_FLIGHT]
         run_status = None if update.workflow_run_status is None else WorkflowRunStatus(update.workflow_run_status)
         for task, status in changes:
             self._move(task, status)
+        self.armed.expect(queued)
         self._set_limits(update)
         self.resource_errors.update(update.resource_errors)
+        if update.held is not None:
+            self.on_hold = update.held
+        if update.launch_problems is not None:
+            self.launch_problems = update.launch_problems
+        if update.notices is not None:
+            self.notices = update.notices
         if run_status is not None and self._is_news(run_status):
             self.status = run_status
         if update.sync_time is not None and (self.last_sync is None or update.sync_time > self.last_sync):
@@ -239,6 +296,17 @@ class SwarmState:
         self._buckets[status].add(task)
         self._count(task, old, status)
         task.status = status
+        if task.is_propagated and status is not TaskStatus.DONE:
+            self._reopen(task)
+        if old is TaskStatus.REGISTERING:
+            self.armed.moved(task)
+
+    @staticmethod
+    def _reopen(task: SwarmTask) -> None:
+        """Count a task that is to be rerun as not done in its downstream tasks."""
+        task.is_propagated = False
+        for waiting in task.iter_downstream():
+            waiting.num_upstreams_done -= 1
 
     def _count(self, task: SwarmTask, old: TaskStatus | None, new: TaskStatus) -> None:
         step = (new in IN_FLIGHT) - (old in IN_FLIGHT)
@@ -255,22 +323,22 @@ class SwarmState:
                 array.max_concurrently_running = limit
 
     def _is_news(self, told: WorkflowRunStatus) -> bool:
-        """Say whether a status that we are told is later than the one we know: answers overtake each other."""
+        """Return whether a reported status is later than the known one: responses may arrive out of order."""
         if is_terminal(Machine.WORKFLOW_RUN, self.status):
             return False
-        if told in _RUN_ORDER:
-            return _RUN_ORDER[told] > _RUN_ORDER.get(self.status, len(_RUN_ORDER))
-        return self.status in _RUN_ORDER or is_terminal(Machine.WORKFLOW_RUN, told)
+        if told in _RANK:
+            return _RANK[told] > _RANK.get(self.status, len(_RANK))
+        return self.status in _RANK or is_terminal(Machine.WORKFLOW_RUN, told)
 
     def update_task_status(self, task_id: int, new_status: str) -> bool:
-        """Change the status of one task; say whether the task was there and changed."""
+        """Change the status of one task; return whether the task exists and changed."""
         return bool(self.apply_update(StateUpdate(task_statuses={task_id: new_status})))
 
     def propagate_completions(self, completed_tasks: Collection[SwarmTask]) -> list[SwarmTask]:
-        """Tell the tasks downstream that these are done; return those that became ready, by id.
+        """Count these tasks as done in their downstream tasks; return the tasks that became ready, by ID.
 
-        Only REGISTERING tasks are returned. A task that is told twice counts once. Downstreams that several of the
-        completed tasks share are walked once.
+        Returns only REGISTERING tasks that are not armed. Each completion is counted once, even if it is passed again.
+        Downstream tasks that several of the completed tasks share are walked once.
         """
         ready: dict[int, SwarmTask] = {}
         walks: dict[int, tuple[Collection[SwarmTask], int]] = {}
@@ -283,25 +351,26 @@ class SwarmState:
         for downstream, count in walks.values():
             for waiting in downstream:
                 waiting.num_upstreams_done += count
-                if waiting.all_upstreams_done and waiting.status is TaskStatus.REGISTERING:
+                is_ready = waiting.all_upstreams_done and waiting.status is TaskStatus.REGISTERING
+                if is_ready and waiting not in self.armed:
                     ready[waiting.task_id] = waiting
         return [ready[task_id] for task_id in sorted(ready)]
 
     def set_resources(self, task: SwarmTask, resources: TaskResources) -> None:
-        """Give a task another request; equal requests are one object."""
+        """Replace the request of a task; equal requests share one object."""
         task.task_resources = self.cache_resources(hash(resources), resources)
 
     # -- the queue of ready tasks ----------------------------------------------------------------------------------
 
     def enqueue_task(self, task: SwarmTask, front: bool = False) -> None:
-        """Put a task at the end of the ready ones, or before them."""
+        """Add a task at the end of the ready queue, or at its front."""
         if front:
             self.ready_to_run.appendleft(task)
         else:
             self.ready_to_run.append(task)
 
     def dequeue_task(self) -> SwarmTask | None:
-        """Take the next ready task, or None."""
+        """Remove and return the next ready task, or None."""
         return self.ready_to_run.popleft() if self.ready_to_run else None
 
     @property
@@ -310,12 +379,12 @@ class SwarmState:
         return self._held
 
     def take_from_queue(self, examined: int, held: Iterable[SwarmTask], released: Mapping[int, int]) -> None:
-        """Carry out what a plan did with the queue.
+        """Apply what a plan did to the queue.
 
         Args:
-            examined: how many entries of `ready_to_run`, from its front, the plan dealt with.
+            examined: number of entries at the front of `ready_to_run` that the plan processed.
             held: those of them to be put aside because their array is full.
-            released: array -> how many of its tasks put aside, from the front, the plan dealt with.
+            released: array -> number of its tasks put aside, from the front, that the plan processed.
         """
         for _ in range(examined):
             self.ready_to_run.popleft()
@@ -328,25 +397,26 @@ class SwarmState:
         for task in held:
             self._held.setdefault(task.array_id, deque()).append(task)
 
-    # -- requests for resources ------------------------------------------------------------------------------------
+    # -- resource requests -----------------------------------------------------------------------------------------
 
     def get_cached_resources(self, resource_hash: int) -> TaskResources | None:
-        """Return the request of that hash, or None."""
+        """Return the request with this hash, or None."""
         return self._resources.get(resource_hash)
 
     def cache_resources(self, resource_hash: int, task_resources: TaskResources) -> TaskResources:
-        """Keep a request and return the one that is kept, which may be an equal one that was there before."""
+        """Cache a request and return the cached object, which may be an equal one from before."""
         return self._resources.setdefault(resource_hash, task_resources)
 
-    # -- what must always hold -------------------------------------------------------------------------------------
+    # -- invariants ------------------------------------------------------------------------------------------------
 
     def validate(self) -> None:
-        """Check every invariant from the ground up; linear in tasks and edges. For tests and doubts.
+        """Check every invariant from scratch; linear in tasks and edges. For tests and debugging.
 
         Raises:
-            WorkflowRunStateError: names all that do not hold.
+            WorkflowRunStateError: an invariant is violated; the message lists all violations.
         """
         problems = [*self._bucket_problems(), *self._count_problems(), *self._upstream_problems()]
+        problems += self.armed.problems()
         problems += [
             f"task {task.task_id} of array {task.array_id} is held with array {array_id}"
             for array_id, waiting in self._held.items()

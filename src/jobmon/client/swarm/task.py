@@ -1,4 +1,4 @@
-"""A task as the swarm knows it: its status, its counters, whom it holds up. A million of them must be small."""
+"""A task as the swarm sees it: status, counters, downstream tasks. Kept small, because there may be a million."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class SwarmTask:
     """One task of a running workflow. Equal only to itself.
 
     Args:
-        task_id: id in the database.
-        array_id: the array to which it belongs.
+        task_id: ID in the database.
+        array_id: ID of the array to which the task belongs.
         status: letter of a `TaskStatus`.
-        max_attempts: how many charged attempts it may have.
-        task_resources: what it asks for; None while a `compute_resources_callable` has yet to say.
+        max_attempts: maximum number of charged attempts.
+        task_resources: its request; None until `compute_resources_callable` has returned it.
         cluster: the cluster on which it runs.
-        resource_scales: resource -> how it grows after a resource error.
-        fallback_queues: queues to try when a grown request no longer fits.
-        compute_resources_callable: says what the task asks for once its upstreams are done.
+        resource_scales: how each resource grows after a resource error, by resource; None: not at all.
+        fallback_queues: queues to try, in this order, when a raised request no longer fits its queue.
+        compute_resources_callable: returns the request once the upstream tasks are done.
 
-    Only `SwarmState.apply_update` may change `status`; only the state counts upstreams.
+    Only `SwarmState.apply_update` may change `status`, and only `SwarmState` may change the counts of upstream tasks.
     """
 
     __slots__ = (
@@ -69,20 +69,20 @@ class SwarmTask:
         self.compute_resources_callable = compute_resources_callable
         self.num_upstreams = 0
         self.num_upstreams_done = 0
-        #: How often its request was raised.
+        #: Number of times its request was raised.
         self.adjustments = 0
-        #: Whether its downstreams know that it is done.
+        #: Whether its downstream tasks have counted it as done.
         self.is_propagated = False
         self._downstream: Collection[SwarmTask] = ()
 
     @property
     def all_upstreams_done(self) -> bool:
-        """Whether nothing stands before it any more."""
+        """Whether all upstream tasks are done."""
         return self.num_upstreams_done >= self.num_upstreams
 
     @property
     def downstream_swarm_tasks(self) -> set[SwarmTask]:
-        """The tasks that wait for this one, as a set of its own that may be changed."""
+        """The tasks that depend on this one, as a set of this task that callers may change."""
         if not isinstance(self._downstream, set):
             self._downstream = set(self._downstream)
         return self._downstream
@@ -93,15 +93,15 @@ class SwarmTask:
 
     @property
     def downstream_tasks(self) -> list[SwarmTask]:
-        """The tasks that wait for this one, as a list."""
+        """The tasks that depend on this one, as a list."""
         return list(self._downstream)
 
     def share_downstream(self, tasks: tuple[SwarmTask, ...]) -> None:
-        """Take a tuple that other tasks may have as well: a set costs more than all the rest of a task."""
+        """Use a tuple that other tasks may share: a set takes more memory than the rest of a task."""
         self._downstream = tasks
 
     def iter_downstream(self) -> Collection[SwarmTask]:
-        """Return the tasks that wait for this one, to be read only."""
+        """Return the tasks that depend on this one, read-only."""
         return self._downstream
 
     def __repr__(self) -> str:

@@ -1,5 +1,6 @@
-"""Recorded workflows of the field (WfFormat 1.5): read one, build it as a workflow, run it, compare with the recording;
-and write what ran as one.
+"""Recorded workflows (WfFormat 1.5): read one, build it as a workflow, run it, and compare the run with it.
+
+Also writes a Jobmon workflow as a recording.
 
 Start with `reader.read_recording`, then `builder.build_workflow`. `burner` is the program that each task runs: a
 stand-alone script of the standard library. Uses only the public client classes.

@@ -1,4 +1,4 @@
-"""From a recording to a workflow: a template per kind of task, the recorded dependencies, the files of the start."""
+"""Build a workflow from a recording: a template per kind of task, the recorded dependencies, the initial files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMAND_TEMPLATE: Final = "{python} -I -S {burner} {jobs} {offset} {scale} {task
 JOBS_FILE: Final = "jobs"
 FILES_FOLDER: Final = "files"
 HEADER_BYTES_MAX: Final = 64 * 1024
-#: Recorded shares are a little off: 100.5 % of a core is one core.
+#: Recorded shares are slightly inaccurate: 100.5 % of a core counts as one core.
 SHARE_TOLERANCE: Final = 0.05
 _NOT_IN_A_NAME: Final = re.compile(r"""[/\\'"\s]""")
 
@@ -36,10 +36,13 @@ class BuildOptions:
     """How to run a recording.
 
     Attributes:
-        directory: where the jobs and files of the run lie; every machine that runs tasks must see it.
+        directory: folder for the jobs and files of the run; it must be visible on every machine that runs tasks.
+        cluster_name: cluster on which the tasks run.
         scale: factor on times and sizes.
-        cores_max: cores that one task may ask for. A task that kept more cores busy keeps that many busy, for the
-            recorded time.
+        cores_max: maximum number of cores that one task requests. A task that kept more cores busy keeps that many
+        busy,
+            for the recorded time.
+        workflow_args: identifies the workflow; "" generates a random value.
     """
 
     directory: Path
@@ -50,22 +53,22 @@ class BuildOptions:
 
 
 def cores_of(task: RecordedTask, cores_max: int) -> int:
-    """Tell how many cores a task asks for: those it kept busy, within the limit."""
+    """Return the number of cores that a task requests: those it kept busy, within the limit."""
     return min(cores_max, max(1, math.ceil(task.cpu_share - SHARE_TOLERANCE)))
 
 
 def prepare_directory(recording: Recording, options: BuildOptions) -> dict[str, int]:
-    """Write the jobs file and the files that nothing in the recording makes; return the offset of each task's line.
+    """Write the jobs file and the files that no task produces; return the offset of each task's line.
 
-    Doing it again writes the same: a resumed run finds everything in its place. The first files are sparse where the
-    file system allows it, since their content is not read.
+    A second call writes the same, so that a resumed run finds everything in its place. The initial files are sparse if
+    the file system allows it, since their content is not read.
 
     Raises:
-        ConfigError: the folder cannot be written, or holds something else, which would be overwritten.
+        ConfigError: the folder cannot be written, or contains something else that would be overwritten.
     """
     try:
         _check_mine(recording, options)
-        offsets = _write_jobs(recording, options)  # first: it says whose the folder is
+        offsets = _write_jobs(recording, options)  # first: the jobs file identifies the run that owns the folder
         _prepare_files(recording, options)
     except OSError as error:
         raise ConfigError(f"{error.filename or options.directory} cannot be written: {error.strerror}.") from error
@@ -73,7 +76,7 @@ def prepare_directory(recording: Recording, options: BuildOptions) -> dict[str, 
 
 
 def _check_mine(recording: Recording, options: BuildOptions) -> None:
-    """Only an empty place, or that of an earlier run of the same recording at the same scale, may be written to."""
+    """Check that the folder is unused, or belongs to an earlier run of the same recording at the same scale."""
     jobs = options.directory / JOBS_FILE
     if jobs.exists():
         with jobs.open("rb") as stream:
@@ -82,8 +85,8 @@ def _check_mine(recording: Recording, options: BuildOptions) -> None:
         mine = not (options.directory / FILES_FOLDER).exists()
     if not mine:
         raise ConfigError(
-            f"{options.directory} does not hold a run of {recording.name!r} at scale {options.scale!r} but something "
-            "else. Name another folder, or remove that one."
+            f"{options.directory} is not the folder of a run of {recording.name!r} at scale {options.scale!r}. "
+            "Choose another folder, or remove that one."
         )
 
 
@@ -117,8 +120,8 @@ def _write_jobs(recording: Recording, options: BuildOptions) -> dict[str, int]:
 def build_workflow(recording: Recording, tool: Tool, options: BuildOptions) -> Workflow:
     """Prepare the folder of the run and define the workflow in it.
 
-    The place of a task in the DAG is its recorded id, so runs of one recording share their DAG and can be compared;
-    the scale identifies the data, paths count for nothing.
+    The node arg of a task is its recorded ID, so runs of one recording share their DAG and can be compared. The scale
+    is a task arg; paths are op args.
     """
     offsets = prepare_directory(recording, options)
     workflow = tool.create_workflow(
@@ -142,7 +145,7 @@ def build_workflow(recording: Recording, tool: Tool, options: BuildOptions) -> W
 
 
 def task_name(task_id: str) -> str:
-    """Make a name that Jobmon accepts out of a recorded id."""
+    """Return a name that Jobmon accepts, derived from a recorded ID."""
     name = _NOT_IN_A_NAME.sub("_", task_id)
     return f"task_{name}" if name[0].isdigit() else name
 

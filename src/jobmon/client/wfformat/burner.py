@@ -1,11 +1,12 @@
-"""Do what one recorded task did: check its inputs, keep cores busy for its time, write its outputs.
+"""Simulate one recorded task: check its inputs, keep cores busy for its time, write its outputs.
 
 Run as `python -I -S burner.py JOBS OFFSET SCALE TASK`: the task's line starts at byte OFFSET of the file JOBS; the
-files lie beside JOBS in the folder `files`. The line (see `job_line`) is tab-separated: task id, seconds, busy cores,
-number of inputs, then size in bytes and name of each input and each output. Times and sizes stand there as recorded;
-SCALE shortens them.
+files are in the folder `files` next to JOBS. The line (see `job_line`) is tab-separated: task ID, seconds, busy cores,
+number of inputs, then size in bytes and name of each input and each output. Times and sizes are stored as recorded;
+SCALE is a factor on both.
 
-Standard library only, and as little of it as can be, for it starts once per task: some ten milliseconds in all.
+Uses only the standard library, and as little of it as possible, because it starts once per task: about ten milliseconds
+in total.
 """
 
 import os
@@ -19,14 +20,14 @@ EXIT_BAD_INPUT = 3
 
 
 def scaled_bytes(size: int, scale: float) -> int:
-    """Shorten a size; what was not empty does not become so."""
+    """Scale a size; a size above 0 stays above 0."""
     return max(1, round(size * scale)) if size > 0 else 0
 
 
 def job_line(
     task_id: str, seconds: float, busy_cores: float, inputs: list[tuple[str, int]], outputs: list[tuple[str, int]]
 ) -> bytes:
-    """Write a task down for `main`; `inputs` and `outputs` are pairs of name and size."""
+    """Return the line of a task for `main`; `inputs` and `outputs` are pairs of name and size in bytes."""
     fields = [task_id, repr(float(seconds)), repr(float(busy_cores)), str(len(inputs))]
     for name, size in [*inputs, *outputs]:
         fields += [str(size), name]
@@ -34,7 +35,7 @@ def job_line(
 
 
 def write_file(path: bytes, size: int) -> None:
-    """Write `size` real bytes; the file appears under its name only when it is whole."""
+    """Write `size` bytes; the file appears under its name only when it is complete."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = b"%b.%d" % (path, os.getpid())
     try:
@@ -51,7 +52,7 @@ def write_file(path: bytes, size: int) -> None:
 
 
 def problems_of_inputs(folder: bytes, inputs: list[tuple[bytes, int]], scale: float) -> list[str]:
-    """Return a sentence for each input that is not there, or not whole."""
+    """Return a sentence for each input that is missing or incomplete."""
     problems = []
     for name, size in inputs:
         shown, wanted = name.decode(), scaled_bytes(size, scale)
@@ -66,7 +67,7 @@ def problems_of_inputs(folder: bytes, inputs: list[tuple[bytes, int]], scale: fl
 
 
 def burn(end: float, share: float) -> None:
-    """Until the clock shows `end`, keep this process busy for `share` (0 to 1) of the time."""
+    """Keep this process busy for `share` (0 to 1) of the time until the clock shows `end`."""
     start = time.perf_counter()
     used = time.process_time()
     while (now := time.perf_counter()) < end:
@@ -75,7 +76,7 @@ def burn(end: float, share: float) -> None:
 
 
 def burn_on_cores(end: float, busy_cores: float) -> None:
-    """Keep several cores busy: a process for each beyond the first, all with an equal share."""
+    """Keep several cores busy: one process for each, all with an equal share."""
     count = max(1, -int(-busy_cores // 1))
     helpers = []
     for _ in range(count - 1):
@@ -90,17 +91,17 @@ def burn_on_cores(end: float, busy_cores: float) -> None:
 
 
 def read_line(jobs: str, offset: int, task: bytes) -> list[bytes]:
-    """Return the fields of the task's line; another line there means that the file was written for another run."""
+    """Return the fields of the task's line; exit if the file was written for another run and has another line there."""
     with open(jobs, "rb") as stream:
         stream.seek(offset)
         fields = stream.readline(LINE_BYTES_MAX).rstrip(b"\n").split(b"\t")
     if fields[0] != task:
-        sys.exit(f"{jobs} was written for another run: at {offset} it does not hold {task.decode()}")
+        sys.exit(f"{jobs} was written for another run: it does not contain {task.decode()} at {offset}")
     return fields
 
 
 def main(jobs: str, offset: str, scale_text: str, task: str) -> None:
-    """Do one task. The start of the interpreter counts towards its time; it is about the CPU used so far."""
+    """Run one task. The start of the interpreter, about the CPU time used so far, counts towards its time."""
     begin = time.perf_counter() - time.process_time()
     fields = read_line(jobs, int(offset), os.fsencode(task))
     scale = float(scale_text)

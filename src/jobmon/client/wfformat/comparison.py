@@ -1,4 +1,4 @@
-"""How a run compares with the recording it repeats."""
+"""Compare a run with the recording that it repeats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """One execution: recorded, or ours. Work and critical path are of the recorded durations; None: not known."""
+    """Timing of a recording or a run. Work and critical path use recorded durations; None means unknown."""
 
     makespan_seconds: float | None
     critical_path_seconds: float
@@ -27,13 +27,13 @@ class Timing:
 
     @property
     def parallel_efficiency(self) -> float | None:
-        """The work as a share of what the cores could have done in the makespan."""
+        """The work as a share of what the cores could have done during the makespan."""
         if not self.makespan_seconds or not self.cores:
             return None
         return self.work_seconds / (self.makespan_seconds * self.cores)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all figures for a program."""
+        """Return all figures as plain JSON values."""
         return {
             "makespan_seconds": self.makespan_seconds,
             "critical_path_seconds": self.critical_path_seconds,
@@ -46,7 +46,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The recording, the same with its times scaled, and this run."""
+    """The recording, the recording with scaled times, and the run."""
 
     scale: float
     task_count: int
@@ -55,7 +55,7 @@ class Comparison:
     run: Timing
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all figures for a program."""
+        """Return all figures as plain JSON values."""
         return {
             "scale": self.scale,
             "tasks": self.task_count,
@@ -66,7 +66,7 @@ class Comparison:
 
 
 def compare(recording: Recording, *, scale: float, makespan_seconds: float | None, cores: int | None) -> Comparison:
-    """Put a run of `makespan_seconds` on `cores` (None: not known) beside the recording."""
+    """Compare a run with the recording. The makespan is in seconds; None means that makespan or cores are unknown."""
 
     def timing(factor: float, makespan: float | None, on_cores: int | None) -> Timing:
         return Timing(

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def topological_order(parents: Mapping[str, Sequence[str]]) -> list[str]:
-    """Order the tasks so that each comes after its parents; tasks that are part of or behind a cycle are left out."""
+    """Return the tasks so that each comes after its parents; omit tasks that are in or downstream of a cycle."""
     waiting = {task: len(above) for task, above in parents.items()}
     children: dict[str, list[str]] = {task: [] for task in parents}
     for task, above in parents.items():
         for parent in above:
             children[parent].append(task)
     order = [task for task, count in waiting.items() if not count]
-    for task in order:  # grows while it is read
+    for task in order:  # grows during the iteration
         for child in children[task]:
             waiting[child] -= 1
             if not waiting[child]:
@@ -27,11 +27,11 @@ def topological_order(parents: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def find_cycle(parents: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the tasks of one cycle, each followed by one that waits for it; empty if there is none."""
+    """Return the tasks of one cycle, each followed by a task that depends on it; empty if there is no cycle."""
     stuck = parents.keys() - set(topological_order(parents))
     if not stuck:
         return []
-    # Every task that is stuck has a parent that is stuck too: going up must come back to a task already seen.
+    # Every stuck task has a stuck parent, so walking up must return to a task already seen.
     trail = [min(stuck)]
     seen = {trail[0]: 0}
     while True:
@@ -43,7 +43,7 @@ def find_cycle(parents: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def critical_path_seconds(recording: Recording) -> float:
-    """Return the time of the longest chain of recorded durations: no number of machines is faster than that."""
+    """Return the duration of the longest chain of tasks: no number of machines can be faster."""
     ends: dict[str, float] = {}
     for task in recording.tasks:
         start = max((ends[parent] for parent in task.parents), default=0.0)

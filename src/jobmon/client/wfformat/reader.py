@@ -1,7 +1,7 @@
-"""From a WfFormat 1.5 file to a checked `Recording`; every complaint names the field and the task.
+"""Read a WfFormat 1.5 file as a checked `Recording`; every error names the field and the task.
 
-The dependencies are the union of `parents`, `children` and the files: who reads a file waits for the one task that
-makes it. Names of files are relative to the folder of the run, also when they were recorded as absolute.
+The dependencies are the union of `parents`, `children` and the files: a task that reads a file depends on the only task
+that produces it. File names are relative to the folder of the run, even if they were recorded as absolute.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TASK_IN_PATH: Final = re.compile(r"\$\.workflow\.(specification|execution)\.tas
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-# The document as it is written; camelCase in the file. Fields that are not needed here are not looked at.
+# The document as written, with camelCase names. Fields that are not needed here are ignored.
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,9 @@ class _Document:
 def read_recording(path: str | Path) -> Recording:
     """Read and check a file.
 
+    Args:
+        path: path of the file.
+
     Raises:
         RecordingError: there is no such file, or it is not a WfFormat 1.5 document that can be run.
     """
@@ -120,10 +123,10 @@ def read_recording(path: str | Path) -> Recording:
 
 
 def parse_recording(content: bytes) -> Recording:
-    """Check the text of a document and bring it into the form in which it can be built.
+    """Check the text of a document and convert it into a recording.
 
     Raises:
-        RecordingError: it is malformed; the message names the field and the task.
+        RecordingError: the document is malformed; the message names the field and the task.
     """
     document = _decoded(content)
     specification, execution = document.workflow.specification, document.workflow.execution
@@ -148,7 +151,7 @@ def parse_recording(content: bytes) -> Recording:
 
 
 def place_of(file_id: str) -> str:
-    """Return where a file lies, relative to the folder of the run."""
+    """Return the path of a file, relative to the folder of the run."""
     return "/".join(part for part in file_id.split("/") if part not in ("", "."))
 
 
@@ -159,18 +162,20 @@ def _decoded(content: bytes) -> _Document:
     try:
         raw = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise RecordingError(f"this is not JSON: {error}") from error
+        raise RecordingError(f"this is not valid JSON: {error}") from error
     version = raw.get("schemaVersion") if isinstance(raw, dict) else None
     if isinstance(version, str) and version != SCHEMA_VERSION:
-        raise RecordingError(f"schemaVersion is {version!r}; this reads WfFormat {SCHEMA_VERSION}.")
+        raise RecordingError(f"schemaVersion is {version!r}; only WfFormat {SCHEMA_VERSION} is supported.")
     try:
         return msgspec.convert(raw, _Document)
+    except UnicodeEncodeError as error:
+        raise RecordingError(f"a name contains half of a surrogate pair: {error.object!r}") from error
     except msgspec.ValidationError as error:
         raise RecordingError(_named(str(error), raw)) from error
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}, which is no number")
+    raise ValueError(f"it contains {name}, which is not a number")
 
 
 def _named(complaint: str, raw: Any) -> str:
@@ -184,7 +189,7 @@ def _named(complaint: str, raw: Any) -> str:
     part, index, name = found[1], int(found[2]), found[3]
     entry = raw["workflow"][part]["tasks"][index]
     task_id = entry.get("id") if isinstance(entry, dict) else None
-    task = f"task {task_id!r}" if isinstance(task_id, str) else "task without an id"
+    task = f"task {task_id!r}" if isinstance(task_id, str) else "task without an ID"
     where = f"{task} (workflow.{part}.tasks[{index}])"
     return f"{where}, field {name}: {what}." if name else f"{where}: {what}."
 
@@ -203,13 +208,13 @@ def _check_identity(index: int, task: _Task) -> None:
         raise RecordingError(f"workflow.specification.tasks[{index}], field id: is empty.")
     for name, value in (("id", task.id), ("name", task.name)):
         if _CONTROL_CHARACTER.search(value):
-            raise RecordingError(f"task {task.id!r}, field {name}: holds a control character.")
+            raise RecordingError(f"task {task.id!r}, field {name}: contains a control character.")
     if not task.name:
         raise RecordingError(f"task {task.id!r}, field name: is empty.")
 
 
 def _check_places(sizes: dict[str, int]) -> None:
-    """Every file must have a place of its own inside the folder of the run."""
+    """Check that every file has its own path inside the folder of the run."""
     owners: dict[str, str] = {}
     for file_id in sizes:
         place = place_of(file_id)
@@ -224,7 +229,7 @@ def _check_places(sizes: dict[str, int]) -> None:
             above = owners.get("/".join(parts[:depth]))
             if above is not None:
                 raise RecordingError(
-                    f"workflow.specification.files: {above!r} is a file and the folder of {file_id!r}."
+                    f"workflow.specification.files: {above!r} is both a file and the folder of {file_id!r}."
                 )
 
 
@@ -232,9 +237,9 @@ def _problem_of_place(place: str) -> str | None:
     if not place:
         return "names no file"
     if ".." in place.split("/"):
-        return "leads out of the folder of the run"
+        return "leads outside the folder of the run"
     if _CONTROL_CHARACTER.search(place):
-        return "holds a control character"
+        return "contains a control character"
     try:
         encoded = place.encode()
     except UnicodeEncodeError:
@@ -272,7 +277,9 @@ def _tasks(tasks: list[_Task], executed: list[_Executed]) -> tuple[RecordedTask,
 
 def _task(task: _Task, run: _Executed | None, parents: list[str]) -> RecordedTask:
     if run is None:
-        raise RecordingError(f"task {task.id!r}: workflow.execution.tasks does not hold it, so its runtime is unknown.")
+        raise RecordingError(
+            f"task {task.id!r}: workflow.execution.tasks does not contain it, so its runtime is unknown."
+        )
     for name, value in (("runtimeInSeconds", run.runtimeInSeconds), ("avgCPU", run.avgCPU)):
         if value is not None and not math.isfinite(value):
             raise RecordingError(f"task {task.id!r}, field {name}: the number is too large.")
@@ -289,7 +296,7 @@ def _task(task: _Task, run: _Executed | None, parents: list[str]) -> RecordedTas
 
 
 def _parents(tasks: dict[str, _Task]) -> dict[str, list[str]]:
-    """Unite what `parents`, `children` and the files say, each parent once, in the recorded order."""
+    """Return the union of `parents`, `children` and file dependencies: each parent once, in the recorded order."""
     parents: dict[str, dict[str, None]] = {task_id: {} for task_id in tasks}
     for task in tasks.values():
         for name, others in (("parents", task.parents), ("children", task.children)):
@@ -307,7 +314,7 @@ def _parents(tasks: dict[str, _Task]) -> dict[str, list[str]]:
 
 
 def _sole_makers(tasks: Iterable[_Task]) -> dict[str, str]:
-    """Tell who makes each file; with several makers only the recorded dependencies can say in which order."""
+    """Return the producer of each file; with several producers, only recorded dependencies define the order."""
     makers: dict[str, set[str]] = {}
     for task in tasks:
         for file_id in task.outputFiles:

@@ -1,6 +1,6 @@
-"""From a recorded workflow to a WfFormat 1.5 document: what ran, how long, with how much memory, on which host.
+"""Write a recorded workflow as a WfFormat 1.5 document: what ran, for how long, with how much memory, on which host.
 
-Jobmon does not know which files commands read and write: the dependencies stand in `parents` and `children` alone.
+Jobmon does not know which files commands read and write, so the dependencies are only in `parents` and `children`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def written_document(summary: WorkflowSummary, pages: Iterable[ExportPage]) -> dict[str, Any]:
-    """Return the document. Of each task that was tried the last attempt counts, a done one first."""
+    """Return the document. A task that was started is described by its last successful attempt, or its last attempt."""
     tasks: list[ExportedTask] = []
     sets: dict[int, list[int]] = {}
     for page in pages:
@@ -82,7 +82,7 @@ def _execution(tasks: list[ExportedTask], chosen: dict[int, Attempt], created_at
 
 
 def _executed(task: ExportedTask, attempt: Attempt | None) -> dict[str, Any]:
-    """Return how a task ran; one that never did took no time."""
+    """Return how a task ran; a task that never ran has a runtime of 0."""
     program, *arguments = _words(task.command)
     found: dict[str, Any] = {
         "id": str(task.task_id),

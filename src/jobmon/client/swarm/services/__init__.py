@@ -1,1 +1,1 @@
-"""What the orchestrator calls: heartbeats, learning what changed, queueing. Thin, over gateway, planning and state."""
+"""Services of the orchestrator: heartbeats, synchronization, queueing. Thin layers over gateway, planning and state."""

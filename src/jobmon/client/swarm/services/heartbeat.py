@@ -1,4 +1,4 @@
-"""Tells the server on a timer of its own that the run lives, and learns whether it was told to end."""
+"""Sends the heartbeats of a run on their own timer, and applies the run's status from the responses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class HeartbeatService:
     """Heartbeats of one run.
 
     Args:
-        state: takes in what the server says of the run's status.
-        gateway: the door to the server.
-        interval: seconds between two beats.
-        report_by_buffer: after how many intervals the run counts as overdue.
-        on_status_change: called when the server's answer changed the run's status.
+        state: receives the run's status from the server's responses.
+        gateway: sends requests to the server.
+        interval: seconds between two heartbeats.
+        report_by_buffer: number of intervals after which the run counts as overdue.
+        on_status_change: called when a response changed the run's status.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class HeartbeatService:
             self._on_status_change()
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Send heartbeats until cancelled."""
         while True:
             await self.beat()
             await asyncio.sleep(self._interval)

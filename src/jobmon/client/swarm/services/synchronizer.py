@@ -1,11 +1,12 @@
-"""Learns from the server what changed, by a request that is held open until something does.
+"""Fetches changes from the server with long polls.
 
-Every `full_interval` it asks for the status of all tasks instead: should a change ever have been missed, the workflow
-is wedged no longer than that. When work is in flight and nothing was heard for a while it asks the server to look for
-attempts that are overdue.
+Every `full_interval`, it fetches the status of all tasks instead: if a change was ever missed, the workflow is stuck
+for no longer than that. If work is in flight and nothing has changed for a while, it asks the server to look for
+overdue attempts.
 
-While many tasks are queued that nobody has taken yet, what has just been done cannot make anything start sooner. Then
-it lets news gather for a moment before it asks again, which saves a request, its answer and their queries per batch.
+While many queued tasks have not been claimed yet, a completion cannot make anything start sooner. The synchronizer
+then lets changes accumulate for a moment before it polls again, which saves a request, a response and their queries per
+batch. The same applies while the server queues the next tasks by itself because they are armed.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ if TYPE_CHECKING:
     from jobmon.client.swarm.state import SwarmState
 
 TRIAGE_INTERVAL_SECONDS: Final = 120.0
-#: How long news gathers at most, and for which share of the time that the queued tasks will last.
+#: Maximum time for changes to accumulate, and the share of the time that the queued tasks will last.
 GATHER_SECONDS_MAX: Final = 0.05
 _GATHER_SHARE: Final = 0.2
-#: With fewer tasks queued than this, nothing is let gather.
+#: Minimum number of queued tasks to let changes accumulate.
 GATHER_QUEUED_MIN: Final = 32
 
 
 class Synchronizer:
-    """Asks for changes.
+    """Polls for changes.
 
     Args:
-        state: says since when.
-        gateway: the door to the server.
-        full_interval: seconds between two questions for everything.
-        now: the loop's time.
+        state: has the time of the last synchronization.
+        gateway: sends requests to the server.
+        full_interval: seconds between two full synchronizations.
+        now: returns the loop's time in seconds.
     """
 
     def __init__(
@@ -49,15 +50,15 @@ class Synchronizer:
         self._full_interval = full_interval
         self._now = now
         self._full_at = self._triaged_at = self._heard_at = now()
-        #: Seconds per task that came to an end, as the last answer had it.
+        #: Seconds per completed task, measured by the last response.
         self._pace = 0.0
 
     def expect_full(self) -> None:
-        """Have the next poll ask for everything."""
+        """Make the next poll fetch the status of all tasks."""
         self._full_at = self._now() - self._full_interval
 
     async def poll(self, wait_seconds: float = LONG_POLL_SECONDS_MAX) -> StateUpdate:
-        """Return what changed since the last time, as soon as something did, or nothing after `wait_seconds`."""
+        """Return the changes since the last poll as soon as there are any, or an empty update after `wait_seconds`."""
         if wait_seconds:
             await self._gather()
         left = self._full_at + self._full_interval - self._now()
@@ -70,8 +71,15 @@ class Synchronizer:
 
     async def _gather(self) -> None:
         queued = len(self._state.get_tasks_by_status(TaskStatus.QUEUED))
-        if queued >= GATHER_QUEUED_MIN:
-            await asyncio.sleep(min(GATHER_SECONDS_MAX, queued * self._pace * _GATHER_SHARE))
+        supply = (queued if queued >= GATHER_QUEUED_MIN else 0) + self._armed_supply()
+        if supply:
+            await asyncio.sleep(min(GATHER_SECONDS_MAX, supply * self._pace * _GATHER_SHARE))
+
+    def _armed_supply(self) -> int:
+        """Return the number of tasks that the server queues by itself; 0 if polling should not be delayed."""
+        state = self._state
+        is_at_rest = not (state.ready_to_run or state.held or state.armed.is_unreliable)
+        return len(state.armed) if is_at_rest else 0
 
     async def _ask(self, wait_seconds: float | None) -> StateUpdate:
         since = None if wait_seconds is None else self._state.last_sync
@@ -87,6 +95,9 @@ class Synchronizer:
             array_limits=answer.array_limits,
             workflow_run_status=answer.workflow_run_status,
             resource_errors=answer.resource_errors,
+            launch_problems=answer.launch_problems,
+            notices=answer.notices,
+            held=None if answer.held is None else frozenset(answer.held),
         )
         return statuses.merge(limits)
 

@@ -1,0 +1,253 @@
+"""How a definition differs from the recorded one, task by task.
+
+The *key* of a task is the name of its template with its node args. The command is not part of it, so a task with a
+corrected command is the same task.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from jobmon.client.recorded import RecordedTask
+from jobmon.client.task import Task
+from jobmon.core.changes import (
+    NO_SET,
+    Definition,
+    Evidence,
+    Reason,
+    acceptance_hash,
+    definition_changes,
+    upstreams_hash,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from jobmon.client.recorded import Recorded
+
+
+class UpstreamChange(NamedTuple):
+    """The number of upstream tasks that a task has gained and lost."""
+
+    added: int
+    removed: int
+
+
+_SAME = UpstreamChange(0, 0)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """A new definition compared with the recorded one. Tasks are given by their positions in `tasks`.
+
+    Args:
+        tasks: the tasks of the new definition.
+        recorded: the recorded task with the same key, for each task; None if there is none.
+        removed: recorded tasks that the new definition lacks.
+        changes: how each task differs from its record, as far as that requires a rerun.
+        ran_changes: how each task differs from what its newest started attempt ran.
+        sets: distinct sets of upstream tasks, as positions.
+        set_of: number of the set of each task; `NO_SET` if it has no upstream tasks.
+        upstream_changes: changes of tasks whose upstream tasks differ, by position.
+    """
+
+    tasks: Sequence[Task | RecordedTask]
+    recorded: list[RecordedTask | None]
+    removed: list[RecordedTask]
+    changes: list[tuple[Reason, ...]]
+    ran_changes: list[tuple[Reason, ...]]
+    sets: list[Sequence[int]]
+    set_of: list[int]
+    upstream_changes: dict[int, UpstreamChange] = field(default_factory=dict)
+    _acceptances: dict[int, list[Definition]] = field(default_factory=dict)
+
+    @property
+    def added(self) -> Iterable[int]:
+        """The positions of tasks that the current version does not have."""
+        return (position for position, task in enumerate(self.recorded) if task is None or task.is_removed)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the new definition requires consent."""
+        return bool(self.removed) or any(self.changes) or next(iter(self.added), None) is not None
+
+    def evidence(self) -> list[Evidence | None]:
+        """Return the recorded evidence for each task; None if it is not recorded."""
+        return [
+            None if known is None else known.evidence(changes, is_accepted=self._is_accepted(position, known))
+            for position, (known, changes) in enumerate(zip(self.recorded, self.ran_changes, strict=True))
+        ]
+
+    def _is_accepted(self, position: int, known: RecordedTask) -> bool:
+        if known.accepted is None:
+            return False
+        members = self.upstreams(position)
+        ids = [task.task_id for at in members if (task := self.recorded[at]) is not None]
+        return len(ids) == len(members) and known.accepted == self.acceptance(position, ids)
+
+    def upstreams(self, position: int) -> Sequence[int]:
+        """Return the positions of a task's upstream tasks."""
+        number = self.set_of[position]
+        return () if number == NO_SET else self.sets[number]
+
+    def acceptance(self, position: int, upstream_ids: Iterable[int]) -> str:
+        """Return the hash of what the result of a task is accepted for.
+
+        Args:
+            position: position of the task.
+            upstream_ids: IDs of its upstream tasks.
+        """
+        number = self.set_of[position]
+        definitions = self._acceptances.get(number)
+        if definitions is None:
+            members = self.upstreams(position)
+            definitions = self._acceptances[number] = [definition_of(self.tasks[at]) for at in members]
+        return acceptance_hash((definition_of(self.tasks[position]), upstreams_hash(upstream_ids)), definitions)
+
+
+def template_of(task: Task | RecordedTask) -> str:
+    """Return the name of a task's template."""
+    return task.template.name if isinstance(task, RecordedTask) else task.template_version.name
+
+
+def definition_of(task: Task | RecordedTask) -> Definition:
+    """Return what determines the result of a task."""
+    if isinstance(task, RecordedTask):
+        return task.definition
+    version = task.template_version
+    names = version.arguments
+    task_args = tuple(zip(names.task_args, task.values[len(names.node_args) :], strict=True))
+    return Definition(version.command_template, task.command, task_args)
+
+
+def unrecorded(tasks: Sequence[Task]) -> Comparison:
+    """Return the comparison of a definition that is not recorded."""
+    sets, set_of = _sets(tasks)
+    nothing: list[tuple[Reason, ...]] = [()] * len(tasks)
+    return Comparison(tasks, [None] * len(tasks), [], nothing, nothing, sets, set_of)
+
+
+def recorded_only(recorded: Recorded) -> Comparison:
+    """Return the comparison of a recorded definition with itself."""
+    tasks = [task for task in recorded.tasks if not task.is_removed]
+    at = {task.task_id: position for position, task in enumerate(tasks)}
+    used = dict.fromkeys(task.set_id for task in tasks if task.set_id)
+    numbers = {set_id: number for number, set_id in enumerate(used)}
+    return Comparison(
+        tasks,
+        list(tasks),
+        [],
+        [()] * len(tasks),
+        [_ran_changes(task, task.definition, partial(recorded.upstream_ids, task)) for task in tasks],
+        [[at[task_id] for task_id in recorded.upstreams[set_id] if task_id in at] for set_id in used],
+        [numbers[task.set_id] if task.set_id else NO_SET for task in tasks],
+    )
+
+
+def _ran_changes(
+    known: RecordedTask, wanted: Definition, upstream_ids: Callable[[], Iterable[int]]
+) -> tuple[Reason, ...]:
+    """Return how a new definition differs from what the newest started attempt of a task ran."""
+    if known.ran is None:
+        return ()
+    ran, upstreams = known.ran
+    same = upstreams_hash(upstream_ids()) == upstreams
+    return (*definition_changes(ran, wanted), *(() if same else (Reason.UPSTREAMS,)))
+
+
+def compare(tasks: Sequence[Task], recorded: Recorded) -> Comparison:
+    """Compare a definition with the recorded one; time and memory are linear.
+
+    Args:
+        tasks: the tasks of the new definition.
+        recorded: the record of their workflow.
+    """
+    pairs, removed = _pairs(tasks, recorded.tasks)
+    sets, set_of = _sets(tasks)
+    compared = Comparison(tasks, pairs, removed, [], [], sets, set_of)
+    upstreams = _UpstreamComparison(compared, recorded)
+    for position, (task, known) in enumerate(zip(tasks, pairs, strict=True)):
+        changes: tuple[Reason, ...] = ()
+        ran = changes
+        if known is not None:
+            wanted = definition_of(task)
+            changes = definition_changes(known.definition, wanted)
+            difference = upstreams.difference(set_of[position], known.set_id)
+            if difference != _SAME:
+                compared.upstream_changes[position] = difference
+                changes = (*changes, Reason.UPSTREAMS)
+            ran = changes if known.ran is None else _ran_changes(known, wanted, partial(upstreams.ids, position))
+        compared.changes.append(changes)
+        compared.ran_changes.append(ran)
+    return compared
+
+
+def _pairs(
+    tasks: Sequence[Task], recorded: Iterable[RecordedTask]
+) -> tuple[list[RecordedTask | None], list[RecordedTask]]:
+    """Return the recorded task of each task, and the remaining recorded tasks."""
+    known: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], RecordedTask]] = defaultdict(dict)
+    for each in recorded:
+        known[each.template.name, tuple(each.template.node_args)][each.node_values] = each
+    pairs = []
+    for task in tasks:
+        version = task.template_version
+        names = version.arguments.node_args
+        pairs.append(known[version.name, names].pop(task.values[: len(names)], None))
+    left = (each for of_template in known.values() for each in of_template.values())
+    return pairs, [each for each in left if not each.is_removed]
+
+
+def _sets(tasks: Sequence[Task]) -> tuple[list[Sequence[int]], list[int]]:
+    """Number the sets of upstream tasks; tasks that share a set object share a number."""
+    at = {id(task): position for position, task in enumerate(tasks)}
+    sets: list[Sequence[int]] = []
+    set_of: list[int] = []
+    numbers: dict[int, int] = {}
+    for task in tasks:
+        upstreams = task.upstream_tasks
+        if not upstreams:
+            set_of.append(NO_SET)
+            continue
+        number = numbers.setdefault(id(upstreams), len(sets))
+        if number == len(sets):
+            sets.append(sorted(at[id(each)] for each in upstreams))
+        set_of.append(number)
+    return sets, set_of
+
+
+class _UpstreamComparison:
+    """Compares sets of upstream tasks by key, and each pair of sets only once."""
+
+    def __init__(self, compared: Comparison, recorded: Recorded) -> None:
+        self._compared = compared
+        self._recorded = recorded
+        self._known: dict[tuple[int, int], UpstreamChange] = {}
+
+    def ids(self, position: int) -> list[int]:
+        """Return the IDs of a task's new upstream tasks; 0 for each that is not recorded."""
+        members = (self._compared.recorded[at] for at in self._compared.upstreams(position))
+        return [0 if task is None else task.task_id for task in members]
+
+    def difference(self, number: int, set_id: int) -> UpstreamChange:
+        """Return how a new set differs from a recorded one."""
+        if number == NO_SET and not set_id:
+            return _SAME
+        found = self._known.get((number, set_id))
+        if found is None:
+            found = self._known[number, set_id] = self._difference(number, set_id)
+        return found
+
+    def _difference(self, number: int, set_id: int) -> UpstreamChange:
+        members = () if number == NO_SET else self._compared.sets[number]
+        known = [task.task_id for position in members if (task := self._compared.recorded[position]) is not None]
+        recorded = self._recorded.upstreams.get(set_id, ())
+        new = len(members) - len(known)
+        if not new and len(known) == len(recorded) and set(known).issuperset(recorded):
+            return _SAME
+        common = len(set(known).intersection(recorded))
+        return UpstreamChange(new + len(known) - common, len(recorded) - common)

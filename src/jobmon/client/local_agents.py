@@ -1,0 +1,208 @@
+"""Start the processes that run commands: host agents if all clusters of a run are local, otherwise a distributor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.agent import processes
+from jobmon.agent import start as agent_program
+from jobmon.client.launching import STARTUP_TIMEOUT_SECONDS, DistributorProcess
+from jobmon.core import access, places
+from jobmon.core.cluster import load_plugin
+from jobmon.core.configuration import JobmonConfig, data_directory
+from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout, PluginError
+from jobmon.core.texts import NAME_CHARACTERS_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from jobmon.client.workflow_run import WorkflowRun
+    from jobmon.core.cluster_protocol import AgentOffer
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.agents import AgentProcess
+    from jobmon.core.wire.launching import ClusterInfo
+
+#: An agent needs only the standard library, and starts three times as fast without site packages.
+AGENT_COMMAND: Final = (sys.executable, "-I", "-S", "-B", str(agent_program.__file__))
+
+
+class Runners:
+    """The processes that run the commands of a run.
+
+    Args:
+        processes: one distributor, or one agent for each cluster.
+    """
+
+    def __init__(self, processes: Sequence[DistributorProcess]) -> None:
+        self._processes = list(processes)
+
+    def start(self) -> None:
+        """Start all processes, without waiting until they are up."""
+        for process in self._processes:
+            process.start()
+
+    def alive(self) -> bool:
+        """Return whether all processes are running, starting or being restarted."""
+        alive = [process.alive() for process in self._processes]  # all are called: each checks its own deadline
+        return all(alive)
+
+    def note_progress(self) -> None:
+        """Reset the count of restarts, because tasks make progress."""
+        for process in self._processes:
+            process.note_progress()
+
+    def stop(self, wait_seconds: float = 0.0) -> None:
+        """Notify all processes that the client is done, and wait for a limited time until they exit."""
+        for process in self._processes:
+            process.stop(0.0)
+        for process in self._processes:
+            process.stop(wait_seconds)
+
+    @property
+    def pid(self) -> int | None:
+        """The ID of the first process."""
+        return next((process.pid for process in self._processes), None)
+
+    @property
+    def failure(self) -> DistributorStartupTimeout | DistributorNotAlive | None:
+        """Why one of the processes was given up, or None."""
+        return next((process.failure for process in self._processes if process.failure is not None), None)
+
+
+def runners_of(run: WorkflowRun, startup_timeout: float) -> Runners:
+    """Return the processes that run the commands of a run."""
+    offers = _offers(run)
+    if offers is None:
+        return Runners([DistributorProcess(run.workflow_run_id, startup_timeout)])
+    return Runners([_agent(run, name, offer, startup_timeout) for name, offer in offers.items()])
+
+
+def _offers(run: WorkflowRun) -> dict[str, AgentOffer] | None:
+    """Return cluster -> what its agent may use; None if a distributor is required."""
+    if run.has_attempts_of_distributors or not run.clusters:
+        return None
+    found = {info.name: _offer(info, run.workflow_id) for info in run.clusters}
+    offers = {name: offer for name, offer in found.items() if offer is not None}
+    return offers if len(offers) == len(found) else None
+
+
+def _offer(info: ClusterInfo, workflow_id: int) -> AgentOffer | None:
+    try:
+        kind = load_plugin(info.plugin).get_cluster_distributor_class()
+    except PluginError:
+        return None  # the distributor reports the problem
+    if kind.is_remote:
+        return None
+    data, config = data_directory(), JobmonConfig()
+    adapter = kind(info.name, workflow_id=workflow_id, data_folder=data, config=config, connection=info.connection)
+    offer: AgentOffer | None = adapter.agent_offer()
+    return offer
+
+
+def _agent(run: WorkflowRun, cluster: str, offer: AgentOffer, startup_timeout: float) -> DistributorProcess:
+    common = _setup(run.requester, run.workflow_id, cluster) | {
+        "workflow_run_id": run.workflow_run_id,
+        "cluster": cluster,
+        "cores": offer.cores,
+        "memory_gib": offer.memory_gib,
+        "pool": _pool_name(offer.pool),
+        "is_whole": offer.is_whole,
+        "devices": {name: list(tokens) for name, tokens in offer.devices.items()},
+        "device_folder": str(places.runtime_directory()),
+    }
+
+    def setup(pid: int) -> bytes:
+        own = {"pid_start_time": places.process_start_time(pid) or 0.0, "key": uuid.uuid4().hex}
+        return json.dumps(common | own).encode() + b"\n"
+
+    return DistributorProcess(
+        run.workflow_run_id,
+        startup_timeout,
+        command=AGENT_COMMAND,
+        setup=setup,
+        kind="agent",
+        suffix=f"-{_file_name(cluster)}",
+    )
+
+
+def settle(agents: Sequence[AgentProcess], workflow_id: int, run_id: int, requester: Requester) -> DistributorProcess:
+    """Start a process that terminates what dead agents of this host left behind, records that, and exits by itself."""
+    common = _setup(requester, workflow_id, "") | {
+        "workflow_run_id": run_id,
+        "workflow_id": workflow_id,
+        "dead_agents": [
+            {"agent_id": one.agent_id, "boot_id": one.boot_id, "pid": one.pid, "pid_start_time": one.pid_start_time}
+            for one in agents
+        ],
+    }
+
+    def setup(pid: int) -> bytes:
+        return json.dumps(common | {"pid_start_time": places.process_start_time(pid) or 0.0}).encode() + b"\n"
+
+    process = DistributorProcess(
+        run_id,
+        STARTUP_TIMEOUT_SECONDS,
+        command=AGENT_COMMAND,
+        setup=setup,
+        restarts_max=0,
+        kind="agent",
+        suffix="-settling",
+    )
+    process.start()
+    return process
+
+
+def _setup(requester: Requester, workflow_id: int, cluster: str) -> dict[str, Any]:
+    """Return the setup that all agents of a workflow receive; `jobmon.agent.host` and `jobmon.agent.site` read it."""
+    data, config = data_directory(), JobmonConfig()
+    is_own_server = not config.get("http", "service_url")
+    server = {"JOBMON_DATA_DIR": str(data)}
+    if not is_own_server:
+        server |= {"JOBMON_SERVICE_URL": requester.target.address, "JOBMON_TOKEN": requester.target.token}
+    command = {"JOBMON_DATA_DIR": str(data)} | (
+        {processes.DATA_VARIABLE: str(data)} if is_own_server else {"JOBMON_SERVICE_URL": requester.target.address}
+    )
+    return {
+        "host": socket.gethostname(),
+        "boot_id": places.boot_id(),
+        "client_pid": os.getpid(),
+        "data_folder": str(data),
+        "journal_prefix": str(_journal_prefix(data, workflow_id, cluster)),
+        "shell": str(config.get("worker_node", "shell")),
+        "interrupt_seconds": config.get_float("worker_node", "command_interrupt_timeout"),
+        "patience_seconds": config.get_float("distributor", "submission_retry_timeout"),
+        "cgroups": config.get_boolean("supervisor", "cgroups"),
+        "server_environment": server,
+        "command_environment": command,
+        "access_file": str(access.access_file_path(data)),
+        "server_command": [sys.executable, "-P", "-m", "jobmon.server", "--embedded", "--data-dir", str(data)]
+        if is_own_server
+        else [],
+        "server_log": str(access.server_log_path(data)),
+    }
+
+
+def _journal_prefix(data: Path, workflow_id: int, cluster: str) -> Path:
+    """Return the common path prefix of the journals of a workflow's agents, for one cluster or for all."""
+    digest = hashlib.sha256(f"{data}\0{workflow_id}".encode()).hexdigest()[:16]
+    return places.runtime_directory() / f"agent-{digest}-{_file_name(cluster) + '-' if cluster else ''}"
+
+
+def _file_name(cluster: str) -> str:
+    return hashlib.sha256(cluster.encode()).hexdigest()[:8]
+
+
+def _pool_name(pool: str) -> str:
+    """Return the name of a pool on this host; a name that is too long ends with a digest of all of it."""
+    name = f"{socket.gethostname()}:{pool}"
+    if len(name) <= NAME_CHARACTERS_MAX:
+        return name
+    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:16]
+    return f"{name[: NAME_CHARACTERS_MAX - len(digest) - 1]}:{digest}"
