@@ -1,5 +1,9 @@
-// The key of this page: handed over in the address's fragment, which is sent to nobody, and kept for this tab only.
+// The key of this page: that of the link, in the address's fragment, is sent once and exchanged for one that ends with the
+// server's process; whoever takes the server's port afterwards learns nothing of use. It is kept for this tab only.
 
+import type { PageSession } from "./wire";
+
+export const ROOT = "/api/v1";
 const KEY = "jobmon.key";
 const USER = "jobmon.user";
 const CHANNEL = "jobmon.key";
@@ -12,13 +16,24 @@ export const keyOf = (): string => sessionStorage.getItem(KEY) ?? "";
 export const userOf = (): string => sessionStorage.getItem(USER) ?? "";
 
 /** Take key and user out of the address bar, whenever they are there; leaves the place that is to be shown. */
-export function takeKey(): void {
+export async function takeKey(): Promise<void> {
   const given = new URLSearchParams(location.hash.slice(1));
   const key = given.get("key");
   if (key === null) return;
-  sessionStorage.setItem(KEY, key);
-  sessionStorage.setItem(USER, given.get("user") ?? "");
   history.replaceState(null, "", `#${given.get("go") ?? "/"}`);
+  sessionStorage.setItem(USER, given.get("user") ?? "");
+  sessionStorage.setItem(KEY, key && (await exchanged(key)));
+}
+
+/** Return the key of a session in exchange for that of the link; "" if the server does not take it. */
+async function exchanged(key: string): Promise<string> {
+  const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/json" };
+  try {
+    const response = await fetch(`${ROOT}/page/session`, { method: "POST", headers, body: "{}", cache: "no-store" });
+    return response.ok ? ((await response.json()) as PageSession).key : "";
+  } catch {
+    return "";
+  }
 }
 
 /** Share the key among the tabs of this page: a link opened in a new tab asks those that are open. */

@@ -1,15 +1,20 @@
 // Reading from the server: one request, and what goes on being read while it is shown.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { keyOf } from "./access";
+import { ROOT, keyOf } from "./access";
 import { FIRST_PAUSE, type Every, nextPause, pauseAfter } from "./pace";
 import { type Query, queryText } from "./query";
 import type { Problem } from "./wire";
 
-const ROOT = "/api/v1";
 const REQUEST_MILLISECONDS_MAX = 30_000;
 /** Statuses that say: not now. */
 const AWAY = [502, 503, 504];
+const UNAUTHORIZED = 401;
+const NOT_MODIFIED = 304;
+/** All pages that show a workflow share an answer for a second. */
+const ACCEPTED_AGE = "max-age=1";
+/** Whether the server ever let us in. */
+let hasRead = false;
 
 /** The server answered, and said no. */
 export class Refused extends Error {
@@ -24,7 +29,18 @@ export class Refused extends Error {
 /** There was no answer. */
 class Away extends Error {}
 
-async function fetched<T>(path: string, signal: AbortSignal): Promise<T> {
+/** An answer, and by which tag the server knows it; `value` undefined: it is still the one with the tag that was sent. */
+interface Fetched<T> {
+  value: T | undefined;
+  tag: string;
+}
+
+/** Read a route once. */
+export async function read<T>(path: string, signal: AbortSignal): Promise<T> {
+  return (await fetched<T>(path, signal, "")).value!;
+}
+
+async function fetched<T>(path: string, signal: AbortSignal, tag: string): Promise<Fetched<T>> {
   const key = keyOf();
   const ending = new AbortController();
   const end = () => ending.abort();
@@ -34,10 +50,15 @@ async function fetched<T>(path: string, signal: AbortSignal): Promise<T> {
   let body: unknown;
   try {
     response = await fetch(ROOT + path, {
-      headers: key ? { Authorization: `Bearer ${key}` } : {},
+      headers: {
+        ...(key && { Authorization: `Bearer ${key}` }),
+        ...(tag && { "If-None-Match": tag }),
+        "Cache-Control": ACCEPTED_AGE,
+      },
       signal: ending.signal,
       cache: "no-store",
     });
+    if (response.status === NOT_MODIFIED) return { value: undefined, tag };
     body = await response.json();
   } catch {
     throw new Away();
@@ -50,7 +71,7 @@ async function fetched<T>(path: string, signal: AbortSignal): Promise<T> {
     const problem = body as Partial<Problem>;
     throw new Refused(response.status, problem.message ?? `The server answered ${response.status}.`);
   }
-  return body as T;
+  return { value: body as T, tag: response.headers.get("ETag") ?? "" };
 }
 
 // --- whether the server is there -------------------------------------------------------------------------------------
@@ -84,6 +105,27 @@ export function useAwaySince(): Date | null {
     return () => void watchers.delete(watcher);
   }, []);
   return since;
+}
+
+// --- whether the server still lets us in -------------------------------------------------------------------------------
+
+let isShutOut = false;
+
+/** Whether the session has ended, so that what is shown stays as it is. */
+export function useIsShutOut(): boolean {
+  const [shut, setShut] = useState(isShutOut);
+  useEffect(() => {
+    const watcher = () => setShut(isShutOut);
+    watchers.add(watcher);
+    watcher();
+    return () => void watchers.delete(watcher);
+  }, []);
+  return shut;
+}
+
+function shutOut(): void {
+  isShutOut = true;
+  for (const watcher of watchers) watcher();
 }
 
 function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
@@ -126,20 +168,28 @@ export function useLive<T>(path: string | null, query: Query, every: Every<T>): 
     const { signal } = ending;
     async function read(asked: string): Promise<void> {
       let failed = FIRST_PAUSE;
+      let last: Fetched<T> | null = null;
       while (!signal.aborted) {
         const began = performance.now();
         let wait: number | null;
         try {
-          const value = await fetched<T>(asked, signal);
+          const answer: Fetched<T> = await fetched<T>(asked, signal, last?.tag ?? "");
           if (signal.aborted) return;
+          const value: T = answer.value ?? last!.value!;
           setAway(null);
+          hasRead = true;
           failed = FIRST_PAUSE;
-          setFound({ question: asked, value });
+          if (answer.value !== undefined || last === null) setFound({ question: asked, value });
+          last = { value, tag: answer.tag };
           wait = pauseAfter(newestEvery.current(value), performance.now() - began, document.hidden);
         } catch (error) {
           if (signal.aborted) return;
           if (error instanceof Refused) {
             setAway(null);
+            if (error.status === UNAUTHORIZED && hasRead) {
+              shutOut();
+              return;
+            }
             setFound({ question: asked, refused: error });
             if (error.status < 500) return;
           } else if (error instanceof Away) {

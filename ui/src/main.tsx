@@ -2,7 +2,7 @@
 
 import { render } from "preact";
 import { shareKey, takeKey } from "./access";
-import { useAwaySince } from "./api";
+import { useAwaySince, useIsShutOut } from "./api";
 import { Title } from "./parts";
 import { usePlace } from "./place";
 import { address } from "./query";
@@ -29,9 +29,16 @@ function Page() {
 
 function Away() {
   const since = useAwaySince();
+  const isShutOut = useIsShutOut();
   return (
     <p role="status" class="away">
-      {since && (
+      {isShutOut && (
+        <>
+          The server was started again, or the link was revoked: what is shown stays as it is. Open the page anew with{" "}
+          <code>jobmon ui</code>.
+        </>
+      )}
+      {since && !isShutOut && (
         <>
           Server away since <time title={utcTime(since)}>{localTime(since)}</time>; what is shown may be old. This page
           goes on by itself when it is back. If it ended for want of work, <code>jobmon ui</code> starts it again.
@@ -58,12 +65,9 @@ function View() {
   );
 }
 
-takeKey();
+await takeKey();
 window.addEventListener("hashchange", () => {
-  if (location.hash.startsWith("#key=")) {
-    takeKey();
-    location.reload();
-  }
+  if (location.hash.startsWith("#key=")) void takeKey().then(() => location.reload());
 });
 await shareKey();
 render(<Page />, document.body);

@@ -1,9 +1,9 @@
 // What all views are made of.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import type { Live } from "./api";
-import { ATTEMPT_STATUS, TASK_GROUP, TASK_GROUPS, TASK_STATUS, WORKFLOW_STATUS } from "./wire";
+import { ATTEMPT_STATUS, TASK_GROUP, TASK_GROUPS, TASK_STATUS } from "./wire";
 import { count, type Groups, localTime, plain, share, utcTime } from "./words";
 
 const NO_ACCESS = "This page has no key to this server, or a wrong one. Open it with the command jobmon ui.";
@@ -68,8 +68,7 @@ export function TaskBadge({ status }: { status: string }) {
   return <Badge kind={TASK_GROUP[status] ?? "PENDING"} name={TASK_STATUS[status] ?? status} />;
 }
 
-export function WorkflowBadge({ status }: { status: string }) {
-  const name = WORKFLOW_STATUS[status] ?? status;
+export function WorkflowBadge({ name }: { name: string }) {
   const kind = { DONE: "DONE", FAILED: "FATAL", RUNNING: "RUNNING" }[name] ?? "PENDING";
   return <Badge kind={kind} name={name} />;
 }
@@ -99,7 +98,9 @@ export const doneShare = (groups: Groups, of: number): string =>
   of ? share(groups.DONE === of ? 1 : Math.min(groups.DONE / of, 0.999)) : "–";
 
 /** A text box whose text is told when typing pauses. */
-export function Search({ label, text, onText }: { label: string; text: string; onText: (text: string) => void }) {
+export function Search(props: { label: string; text: string; offered?: string[]; onText: (text: string) => void }) {
+  const { label, text, offered, onText } = props;
+  const list = useId();
   const [typed, setTyped] = useState(text);
   useEffect(() => setTyped(text), [text]);
   useEffect(() => {
@@ -110,8 +111,29 @@ export function Search({ label, text, onText }: { label: string; text: string; o
   return (
     <label>
       {label}
-      <input type="search" value={typed} onInput={(event) => setTyped(event.currentTarget.value)} />
+      <input
+        type="search"
+        value={typed}
+        list={offered && list}
+        onInput={(event) => setTyped(event.currentTarget.value)}
+      />
+      {offered && (
+        <datalist id={list}>
+          {offered.map((one) => (
+            <option key={one} value={one} />
+          ))}
+        </datalist>
+      )}
     </label>
+  );
+}
+
+/** Said instead of rows: a filter that is not understood must not count as no filter. */
+export function UnknownStatus({ status, known }: { status: string; known: readonly string[] }) {
+  return (
+    <p class="problem" role="alert">
+      There is no status {plain(status)}. Choose one of: {known.join(", ")}.
+    </p>
   );
 }
 

@@ -1,15 +1,14 @@
 // One task: why it does not run, its attempts and what they wrote, and its neighbours.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { useLive } from "./api";
+import { Log } from "./log";
 import { ACTIVE_EVERY, COSTLY_EVERY, RESTING_EVERY } from "./pace";
 import { AttemptBadge, Pairs, Part, Reasons, Shown, TaskBadge, Time, Title } from "./parts";
 import { address } from "./query";
 import {
   type Attempt,
-  ATTEMPT_ENDS,
   type DependenciesResponse,
-  type LogTail,
   type Neighbour,
   TASK_ENDS,
   TASK_STATUS,
@@ -138,7 +137,7 @@ function AttemptDetail({ attempt }: { attempt: Attempt }) {
         />
       </div>
       {attempt.error && <pre class="error">{plain(attempt.error)}</pre>}
-      <Output attempt={attempt} />
+      <Log attempt={attempt} />
     </>
   );
 }
@@ -159,40 +158,6 @@ function valueText(name: string, value: unknown): string {
   if (typeof value === "number" && name === "runtime") return duration(value);
   if (name === "env") return Object.keys(value as object).join(" "); // values may be secrets
   return typeof value === "object" ? JSON.stringify(value) : String(value);
-}
-
-function Output({ attempt }: { attempt: Attempt }) {
-  const isOver = ATTEMPT_ENDS.includes(attempt.status);
-  const live = useLive<LogTail>(`/task_instances/${attempt.task_instance_id}/log_tail`, { over: null }, (found) =>
-    isOver && found.text ? null : COSTLY_EVERY,
-  );
-  const end = useRef<HTMLPreElement>(null);
-  const text = live.value?.text ?? "";
-  useEffect(() => {
-    if (end.current) end.current.scrollTop = end.current.scrollHeight;
-  }, [text]);
-  const files = [...new Set([attempt.stdout, attempt.stderr])].filter(Boolean);
-  return (
-    <>
-      <h3>The end of its output</h3>
-      <Shown live={live}>
-        {() =>
-          text ? (
-            <pre ref={end} class="output" tabIndex={0} aria-label={`The end of its output, attempt ${attempt.number}`}>
-              {plain(text)}
-            </pre>
-          ) : (
-            <p class="quiet">
-              {isOver
-                ? "It wrote nothing."
-                : `It is kept when the attempt ends; jobmon task logs ${attempt.task_id} -f follows it now.`}
-            </p>
-          )
-        }
-      </Shown>
-      {files.length > 0 && <p class="quiet">All of it: {files.map((file) => plain(String(file))).join(", ")}</p>}
-    </>
-  );
 }
 
 function Neighbours({ id, status }: { id: number; status: string }) {

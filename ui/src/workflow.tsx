@@ -15,9 +15,11 @@ import {
   TaskBadge,
   Time,
   Title,
+  UnknownStatus,
   WorkflowBadge,
 } from "./parts";
 import { Failures } from "./failures";
+import { Matrix } from "./matrix";
 import { queryNow, replacePlace } from "./place";
 import { address, type Query } from "./query";
 import {
@@ -27,8 +29,8 @@ import {
   type TaskSummariesResponse,
   type TemplateProgress,
   WORKFLOW_ENDS,
-  WORKFLOW_STATUS,
   type WorkflowExplanation,
+  type WorkflowView,
   type WorkflowsResponse,
   type WorkflowSummary,
 } from "./wire";
@@ -45,7 +47,9 @@ export function Workflow({ id, query }: { id: number; query: Record<string, stri
     { workflow_id: id, counts: false },
     ({ workflows: [one] }) => (one ? whileActive(ACTIVE_EVERY)(one) : null),
   );
-  const progress = useLive<ProgressResponse>(`/workflows/${id}/progress`, {}, whileActive(ACTIVE_EVERY));
+  const view = useLive<WorkflowView>(`/workflows/${id}/view`, {}, ({ progress }) =>
+    whileActive(ACTIVE_EVERY)(progress),
+  );
   const summary = found.value?.workflows[0];
   if (!summary) {
     return (
@@ -56,29 +60,34 @@ export function Workflow({ id, query }: { id: number; query: Record<string, stri
     );
   }
   const every = whileActive(COSTLY_EVERY)(summary);
-  const hasFigures = Boolean(progress.value ?? progress.refused); // they come first: the server is not kept busy
+  const hasFigures = Boolean(view.value ?? view.refused); // they come first: the server is not kept busy
   return (
     <>
       <Title text={summary.name || summary.tool_name || `Workflow ${id}`}>
-        <WorkflowBadge status={summary.status} />
+        <WorkflowBadge name={summary.status_name} />
       </Title>
       <About summary={summary} />
-      <Shown live={progress}>{(now) => <Progress now={now} />}</Shown>
-      {hasFigures && <Why id={id} every={every} />}
+      <Shown live={view}>
+        {({ progress, explanation }) => (
+          <>
+            <Progress now={progress} />
+            <Why found={explanation} />
+          </>
+        )}
+      </Shown>
       {hasFigures && <Failures id={id} every={every} />}
-      <Tasks id={id} query={query} templates={progress.value?.templates ?? []} every={every} />
+      <Matrix id={id} every={whileActive(ACTIVE_EVERY)(summary)} />
+      <Tasks id={id} query={query} templates={view.value?.progress.templates ?? []} every={every} />
     </>
   );
 }
-
-const statusWord = (status: string): string => (WORKFLOW_STATUS[status] ?? status).toLowerCase();
 
 function About({ summary }: { summary: WorkflowSummary }) {
   return (
     <p class="about">
       Workflow {summary.workflow_id} · {numberOf(summary.task_count, "task")} · tool {plain(summary.tool_name)} · user{" "}
       {plain(summary.user)} · recorded <Time at={summary.created_at} /> ·{" "}
-      {summary.last_workflow_run_id ? statusWord(summary.status) : "never run"} since <Time at={summary.status_at} />
+      {summary.last_workflow_run_id ? summary.status_name.toLowerCase() : "never run"} since <Time at={summary.status_at} />
       <small>{plain(summary.workflow_args)}</small>
     </p>
   );
@@ -142,15 +151,10 @@ function Progress({ now }: { now: ProgressResponse }) {
   );
 }
 
-function Why({ id, every }: { id: number; every: number }) {
-  const live = useLive<WorkflowExplanation>(`/workflows/${id}/explanation`, {}, () => every);
+function Why({ found }: { found: WorkflowExplanation }) {
   return (
     <Part title="What it is at">
-      <Shown live={live}>
-        {(found) =>
-          found.reasons.length ? <Reasons reasons={found.reasons} /> : <p class="quiet">There is nothing to say.</p>
-        }
-      </Shown>
+      {found.reasons.length ? <Reasons reasons={found.reasons} /> : <p class="quiet">There is nothing to say.</p>}
     </Part>
   );
 }
@@ -162,8 +166,9 @@ function Tasks(props: { id: number; query: Record<string, string>; templates: Te
   const { id, query, templates, every } = props;
   const { status = "", template = "", name = "", after = "" } = query;
   const path = `/workflows/${id}`;
+  const isKnown = status === "" || (TASK_GROUPS as readonly string[]).includes(status);
   const live = useLive<TaskSummariesResponse>(
-    `${path}/task_summaries`,
+    isKnown ? `${path}/task_summaries` : null,
     { status: statusesOf(status), array: template, name: wanted(name), after, limit: ROWS_MAX + 1 },
     () => every,
   );
@@ -186,7 +191,8 @@ function Tasks(props: { id: number; query: Record<string, string>; templates: Te
           onValue={(value) => change({ template: value })}
         />
       </form>
-      <Shown live={live}>
+      {!isKnown && <UnknownStatus status={status} known={TASK_GROUPS} />}
+      {isKnown && <Shown live={live}>
         {(found) =>
           rows.length ? (
             <>
@@ -214,7 +220,7 @@ function Tasks(props: { id: number; query: Record<string, string>; templates: Te
             <p class="quiet">{status || template || name || after ? "No task is like that." : "It has no tasks yet."}</p>
           )
         }
-      </Shown>
+      </Shown>}
     </Part>
   );
 }

@@ -4,19 +4,21 @@ import { useRef } from "preact/hooks";
 import { useLive } from "./api";
 import { userOf } from "./access";
 import { ACTIVE_EVERY, COSTLY_EVERY, RESTING_EVERY } from "./pace";
-import { Bar, Choice, type Column, doneShare, Search, Shown, Table, Time, Title, WorkflowBadge } from "./parts";
+import { Bar, Choice, type Column, doneShare, Search, Shown, Table, Time, Title, UnknownStatus, WorkflowBadge } from "./parts";
 import { queryNow, replacePlace } from "./place";
 import { address, type Query } from "./query";
-import { WORKFLOW_ENDS, WORKFLOW_STATUS, type WorkflowsResponse, type WorkflowSummary } from "./wire";
+import { WORKFLOW_ENDS, WORKFLOW_OUTCOMES, WORKFLOW_STATUS, type WorkflowsResponse, type WorkflowSummary } from "./wire";
 import { count, grouped, plain, wanted } from "./words";
 
 const ROWS_MAX = 25;
 const EVERYBODY = "*";
 const ACTIVE = "ACTIVE";
+const NAMES = [...Object.values(WORKFLOW_STATUS), ...WORKFLOW_OUTCOMES];
 const isActive = (one: WorkflowSummary): boolean => !WORKFLOW_ENDS.includes(one.status);
 
 function statusesOf(word: string): string[] {
   const known = Object.entries(WORKFLOW_STATUS);
+  if (WORKFLOW_OUTCOMES.includes(word)) return [word];
   const found = known.filter(([letter, name]) => name === word || (word === ACTIVE && !WORKFLOW_ENDS.includes(letter)));
   return found.map(([letter]) => letter);
 }
@@ -25,8 +27,9 @@ export function Workflows({ query }: { query: Record<string, string> }) {
   const { status = "", name = "", before = "" } = query;
   const user = query["user"] ?? (userOf() || EVERYBODY);
   const change = (changed: Query) => replacePlace("/", { ...queryNow(), before: null, ...changed });
+  const isKnown = status === "" || statusesOf(status).length > 0;
   const list = useLive<WorkflowsResponse>(
-    "/workflows",
+    isKnown ? "/workflows" : null,
     {
       user: user === EVERYBODY ? null : user,
       status: statusesOf(status),
@@ -40,28 +43,27 @@ export function Workflows({ query }: { query: Record<string, string> }) {
   const rows = list.value?.workflows.slice(0, ROWS_MAX) ?? [];
   const counts = useCounts(rows);
   const newest = rows.map((row) => newer(counts.get(row.workflow_id), row));
-  const users: [string, string][] = [...new Set([user, userOf(), ...rows.map((row) => row.user)])]
-    .filter((one) => one && one !== EVERYBODY)
-    .map((one) => [one, one]);
+  const users = [...new Set([userOf(), ...rows.map((row) => row.user)])].filter(Boolean);
   return (
     <>
       <Title text="Workflows" />
       <form class="filters" onSubmit={(event) => event.preventDefault()}>
         <Search label="Name" text={name} onText={(text) => change({ name: text })} />
-        <Choice
-          label="User"
-          value={user}
-          choices={[[EVERYBODY, "everybody"], ...users]}
-          onValue={(value) => change({ user: value })}
+        <Search
+          label="User (empty: everybody)"
+          text={user === EVERYBODY ? "" : user}
+          offered={users}
+          onText={(text) => change({ user: text || EVERYBODY })}
         />
         <Choice
           label="Status"
           value={status}
-          choices={[["", "any"], [ACTIVE, "under way"], ...Object.values(WORKFLOW_STATUS).map(named)]}
+          choices={[["", "any"], [ACTIVE, "under way"], ...NAMES.map(named)]}
           onValue={(value) => change({ status: value })}
         />
       </form>
-      <Shown live={list}>
+      {!isKnown && <UnknownStatus status={status} known={[ACTIVE, ...NAMES]} />}
+      {isKnown && <Shown live={list}>
         {(found) =>
           rows.length ? (
             <>
@@ -77,7 +79,7 @@ export function Workflows({ query }: { query: Record<string, string> }) {
             <p class="quiet">{nothing(user, status, name, before)}</p>
           )
         }
-      </Shown>
+      </Shown>}
     </>
   );
 }
@@ -89,7 +91,7 @@ const named = (name: string): [string, string] => [name, name.toLowerCase()];
 
 function nothing(user: string, status: string, name: string, before: string): string {
   if (status || name || before) return "No workflow is like that.";
-  if (user !== EVERYBODY) return `No workflows of ${user} are recorded here. Choose everybody to see all.`;
+  if (user !== EVERYBODY) return `No workflows of ${user} are recorded here. Leave the user empty to see those of everybody.`;
   return "No workflows are recorded here yet. The first one appears as soon as a script binds it.";
 }
 
@@ -127,7 +129,7 @@ function columns(counts: Map<number, WorkflowSummary>): Column<WorkflowSummary>[
         </>
       ),
     },
-    { head: "Status", cell: (row) => <WorkflowBadge status={row.status} /> },
+    { head: "Status", cell: (row) => <WorkflowBadge name={row.status_name} /> },
     {
       head: "Progress",
       cell: (row) => (

@@ -1,0 +1,207 @@
+// Every task of a workflow as a square, by template: bad nodes and bad arguments stand out.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { read } from "./api";
+import { Layout, Tasks } from "./grid";
+import { COSTLY_EVERY } from "./pace";
+import { address, queryText } from "./query";
+import { type Matrix as Answer, TASK_GROUP, TASK_GROUPS, TASK_STATUS } from "./wire";
+import { count, numberOf, plain } from "./words";
+
+/** A square has at most so many pixels; smaller ones than the second have no gap. */
+const SIDE_MAX = 24;
+const GAP_FROM = 4;
+const HEIGHT = 420;
+const REMOVED = "X";
+
+export function Matrix({ id, every }: { id: number; every: number }) {
+  const [isOpen, setOpen] = useState(false);
+  return (
+    <section aria-label="All tasks">
+      <details onToggle={(event) => setOpen(event.currentTarget.open)}>
+        <summary>
+          <h2>All tasks</h2>
+        </summary>
+        {isOpen && <Squares id={id} every={every} />}
+      </details>
+    </section>
+  );
+}
+
+function Squares({ id, every }: { id: number; every: number }) {
+  const tasks = useTasks(id, every);
+  const [zoom, setZoom] = useState(0);
+  const [under, setUnder] = useState("");
+  const scroller = useRef<HTMLDivElement>(null);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [width, setWidth] = useState(0);
+  useEffect(() => {
+    const element = scroller.current;
+    if (!element) return undefined;
+    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, [tasks === null]);
+  const all = tasks?.value;
+  const side = all && width ? sideOf(all.count, width, zoom) : 1;
+  const layout = all && width ? new Layout(all.blocks, Math.max(1, Math.floor(width / side))) : null;
+  const draw = () => {
+    if (all && layout && canvas.current && scroller.current) {
+      paint(canvas.current, all, layout, side, width, scroller.current.scrollTop);
+    }
+  };
+  useEffect(draw);
+  if (!all) return <p class="quiet">Reading …</p>;
+  if (!all.count) return <p class="quiet">It has no tasks yet.</p>;
+
+  function placeAt(event: MouseEvent): number | undefined {
+    if (!scroller.current || !layout) return undefined;
+    const box = scroller.current.getBoundingClientRect();
+    const row = layout.row(Math.floor((event.clientY - box.top + scroller.current.scrollTop) / side));
+    const column = Math.floor((event.clientX - box.left) / side);
+    return row && column >= 0 && column < row.count ? row.start + column : undefined;
+  }
+  const templateAt = (place: number) => all.blocks.findLast((block) => block.start <= place)!.template;
+  const statusAt = (place: number) => TASK_STATUS[String.fromCharCode(all.statuses[place]!)] ?? "?";
+  return (
+    <>
+      <div class="actions" role="group" aria-label="Size of the squares">
+        <button type="button" onClick={() => setZoom(zoom + 1)} disabled={side >= SIDE_MAX}>
+          Larger
+        </button>
+        <button type="button" onClick={() => setZoom(zoom - 1)} disabled={zoom <= 0}>
+          Smaller
+        </button>
+        <small>
+          {numberOf(all.count, "task")} of {numberOf(all.blocks.length, "template")}, by template and ID
+        </small>
+      </div>
+      <div
+        ref={scroller}
+        class="matrix"
+        tabIndex={0}
+        role="region"
+        aria-label="Squares"
+        style={{ height: `${Math.min(HEIGHT, (layout?.rows ?? 1) * side)}px` }}
+        onScroll={draw}
+        onMouseMove={(event) => {
+          const place = placeAt(event);
+          const name = place === undefined ? "" : `task ${all.idAt(place)}, ${templateAt(place)}: ${statusAt(place)}`;
+          setUnder(name.replaceAll("_", " "));
+        }}
+        onClick={(event) => {
+          const place = placeAt(event);
+          if (place !== undefined) location.hash = address(`/tasks/${all.idAt(place)}`);
+        }}
+      >
+        <div style={{ height: `${(layout?.rows ?? 1) * side}px` }}>
+          <canvas ref={canvas} role="img" aria-label={summary(all)} />
+        </div>
+      </div>
+      <p class="quiet under">{plain(under) || "Point at a square to see which task it is; click to open it."}</p>
+    </>
+  );
+}
+
+/** All tasks, kept up to date; a new object after each change. */
+function useTasks(id: number, every: number): { value: Tasks } | null {
+  const [found, setFound] = useState<{ value: Tasks } | null>(null);
+  const newestEvery = useRef(every);
+  newestEvery.current = every;
+  useEffect(() => {
+    const ending = new AbortController();
+    let timer: ReturnType<typeof setTimeout>;
+    let tasks: Tasks | null = null;
+    let snapshot = 0;
+    const ask = (query: { after?: number; since?: number }) =>
+      read<Answer>(`/workflows/${id}/matrix${queryText(query)}`, ending.signal);
+
+    async function readAll() {
+      const pages = [await ask({})];
+      snapshot = pages[0]!.snapshot; // of the later pages something may be told twice
+      for (let page = pages[0]!; page.is_cut; pages.push(page)) {
+        const run = page.runs.at(-1)!;
+        page = await ask({ after: run.first + run.count - 1 });
+      }
+      tasks = new Tasks(pages);
+      setFound({ value: tasks });
+    }
+
+    async function refresh() {
+      try {
+        if (!tasks) {
+          await readAll();
+        } else if (!document.hidden) {
+          const changes = await ask({ since: snapshot });
+          if (!tasks.change(changes, REMOVED)) await readAll();
+          else if (changes.statuses) setFound({ value: tasks });
+          snapshot = Math.max(snapshot, changes.snapshot);
+        }
+      } catch {
+        // the page says by itself that the server is away
+      }
+      if (!ending.signal.aborted) timer = setTimeout(() => void refresh(), Math.min(newestEvery.current, COSTLY_EVERY));
+    }
+    void refresh();
+    return () => {
+      ending.abort();
+      clearTimeout(timer);
+    };
+  }, [id]);
+  return found;
+}
+
+/** The side of a square: all fit into the height, if that is possible. */
+function sideOf(tasks: number, width: number, zoom: number): number {
+  const fitting = Math.floor(Math.sqrt((width * HEIGHT) / tasks));
+  return Math.min(SIDE_MAX, Math.max(1, Math.min(fitting, SIDE_MAX / 2)) * 2 ** zoom);
+}
+
+function summary(tasks: Tasks): string {
+  const groups = Object.fromEntries(TASK_GROUPS.map((group) => [group, 0]));
+  for (const letter of tasks.statuses) groups[TASK_GROUP[String.fromCharCode(letter)] ?? "PENDING"]! += 1;
+  return TASK_GROUPS.map((group) => `${count(groups[group]!)} ${group}`).join(", ");
+}
+
+/** Draw the rows that are in view. */
+function paint(
+  canvas: HTMLCanvasElement,
+  tasks: Tasks,
+  layout: Layout,
+  side: number,
+  width: number,
+  scrolled: number,
+): void {
+  const height = Math.min(HEIGHT, layout.rows * side);
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d");
+  if (!context || !width || !height) return;
+  const image = context.createImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const colours = coloursOf(canvas);
+  const drawn = side >= GAP_FROM ? side - 1 : side;
+  for (let number = Math.floor(scrolled / side); number * side < scrolled + height; number += 1) {
+    const row = layout.row(number);
+    if (!row) break;
+    const top = number * side - Math.floor(scrolled);
+    for (let y = Math.max(0, top); y < Math.min(height, top + drawn); y += 1) {
+      for (let column = 0; column < row.count; column += 1) {
+        const from = y * width + column * side;
+        pixels.fill(colours[tasks.statuses[row.start + column]!]!, from, from + drawn);
+      }
+    }
+  }
+  context.putImageData(image, 0, 0);
+}
+
+/** Colours by letter, as the numbers that images hold. */
+function coloursOf(element: Element): Uint32Array {
+  const style = getComputedStyle(element);
+  const colours = new Uint32Array(256);
+  for (const letter of Object.keys(TASK_STATUS)) {
+    const tone = style.getPropertyValue(`--${(TASK_GROUP[letter] ?? "PENDING").toLowerCase()}`).trim();
+    const [red, green, blue] = [1, 3, 5].map((at) => parseInt(tone.slice(at, at + 2), 16));
+    colours[letter.charCodeAt(0)] = ((255 << 24) | (blue! << 16) | (green! << 8) | red!) >>> 0;
+  }
+  return colours;
+}
