@@ -1,6 +1,7 @@
-"""What holds for all tiers.
+"""Fixtures and options for all tiers.
 
-How deep hypothesis looks: deeper in CI. Machines are shared and at times very busy: no test fails for being slow.
+The depth of hypothesis is set by HYPOTHESIS_PROFILE; `deep` is for manual proofs. Machines are shared and at times very
+busy, so no test may fail because it is slow.
 """
 
 from __future__ import annotations
@@ -11,36 +12,122 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.databases import POSTGRESQL, SQLITE, NotInstalled, PostgreSQL, PostgreSQLDatabases, current, use
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+SERVER = pytest.StashKey[PostgreSQL]()
 settings.register_profile("local", UNHURRIED, max_examples=100)
 settings.register_profile("deep", UNHURRIED, max_examples=1000)
-settings.load_profile("deep" if os.environ.get("CI") else "local")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 
-def pytest_configure():
-    """Hear interrupts: a shell that starts the tests in the background has them ignored, by all that we start too."""
+def pytest_addoption(parser):
+    parser.addoption(
+        "--database",
+        choices=(SQLITE, POSTGRESQL),
+        default=SQLITE,
+        help="what tests of the server run on; a PostgreSQL is started for the session",
+    )
+
+
+def pytest_configure(config):
+    """Restore SIGINT: a shell that starts the tests in the background ignores it, and child processes inherit that.
+
+    One PostgreSQL serves the whole session. The process that the user started runs it, and xdist's workers use it.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "sqlite_only(reason): about something that exists on SQLite only")
+    if config.getoption("--database") == POSTGRESQL:
+        use(_postgresql(config))
+
+
+def _postgresql(config):
+    address = getattr(config, "workerinput", {}).get(POSTGRESQL)
+    if address is not None:
+        return PostgreSQLDatabases(address)
+    try:
+        config.stash[SERVER] = server = PostgreSQL()
+    except NotInstalled as error:
+        raise pytest.UsageError(str(error)) from error
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent at a time limit: also stop the server
+    server.start()
+    found = PostgreSQLDatabases(server.address)
+    found.make_template()
+    return found
+
+
+def pytest_unconfigure(config):
+    """Stop the PostgreSQL that this process started."""
+    if SERVER in config.stash:
+        config.stash[SERVER].remove()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Pass the address of the session's PostgreSQL to a worker of xdist."""
+    if SERVER in node.config.stash:
+        node.workerinput[POSTGRESQL] = node.config.stash[SERVER].address
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skip tests about SQLite if the tests run on PostgreSQL."""
+    if config.getoption("--database") == SQLITE:
+        return
+    for item in items:
+        if marker := item.get_closest_marker("sqlite_only"):
+            item.add_marker(pytest.mark.skip(reason=f"SQLite only: {marker.kwargs['reason']}"))
+
+
+@pytest.fixture(scope="session")
+def databases():
+    """Return the databases of this session; see `tests/databases.py`."""
+    return current()
+
+
+@pytest.fixture(autouse=True)
+def _drop_databases_of_the_test(databases):
+    """Drop databases that the test created; those of fixtures with a larger scope are older and stay."""
+    mark = databases.mark()
+    yield
+    databases.drop_since(mark)
 
 
 @pytest.fixture
-def institute_server():
-    """Return what runs a server as an institute does, on a port and database of its own, and yields its address."""
+def own_postgresql(databases):
+    """Yield a PostgreSQL that the test may stop, start and break; skip the test if the session uses SQLite."""
+    if databases.dialect != POSTGRESQL:
+        pytest.skip("needs --database postgresql")
+    server = PostgreSQL()
+    try:
+        server.start()
+        PostgreSQLDatabases(server.address).make_template()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def institute_server(databases):
+    """Return a context manager that runs a shared server on its own port and database, and yields its address."""
 
     @contextlib.contextmanager
     def run(folder, token, environment):
-        command = [sys.executable, "-m", "jobmon.server", "--db", f"sqlite:///{folder}/institute.sqlite"]
+        command = [sys.executable, "-P", "-m", "jobmon.server", "--db", databases.uri(folder, "institute")]
         environment = {**environment, "JOBMON__HTTP__TOKEN": token}
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=folder) as process:
-            line = ""
-            while "listening on" not in line:
-                line = process.stderr.readline()
-                assert line, "it ended"
-            yield re.search(r"http://\S+", line)[0]
-            process.terminate()
-            process.communicate(timeout=30)
+        path = Path(folder, "institute.log")  # a pipe that is not read would block the server
+        with path.open("w") as log, subprocess.Popen(command, env=environment, stderr=log, cwd=folder) as process:
+            while not (found := re.search(r"listening on (http://\S+)\n", path.read_text())):
+                assert process.poll() is None, path.read_text()
+                time.sleep(0.02)
+            try:
+                yield found[1]
+            finally:
+                process.terminate()
+                process.wait(timeout=30)
 
     return run

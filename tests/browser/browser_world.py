@@ -73,6 +73,20 @@ for i in range(4):
 busy.run()
 """
 )
+#: Writes much at once, with a progress bar, then waits for the file `go`.
+LONG = (
+    DEFINE
+    + r"""
+from pathlib import Path
+lines = [f"line number {number}" for number in range(80_000)]
+lines.insert(40_000, "FIRST ERROR: no space")
+Path("much.txt").write_bytes("\n".join([*lines, "  0%\r 50%\r100%", ""]).encode())
+long = recorded("long")
+wait = "cat much.txt; while [ ! -e go ]; do sleep 0.02; done; echo it is over"
+long.add_task(step.create_task(name="long", command=wait))
+long.run()
+"""
+)
 
 
 class World:

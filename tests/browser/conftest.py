@@ -1,4 +1,4 @@
-"""Chromium, a server with workflows in many states, and what a test leaves when it fails."""
+"""Chromium, a server with workflows in many states, and artifacts of failed tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 from browser_world import World  # noqa: E402
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-#: No line to anybody but the page's own server.
+#: Chromium connects to no server but that of the page.
 ARGUMENTS = (
     "--disable-gpu",
     "--disable-quic",
@@ -64,13 +64,13 @@ def world():
 
 @pytest.fixture
 def own_world():
-    """A server of the test's own, which it may kill."""
+    """Yield a separate server that the test may kill."""
     with World() as opened:
         yield opened
 
 
 class Expected:
-    """Errors on the console that a test brings about."""
+    """Console errors that a test expects."""
 
     def __init__(self):
         self.words = []
@@ -86,7 +86,7 @@ def expected():
 
 @pytest.fixture
 def context(chromium, request, tmp_path, expected):
-    """A browser of the test's own. Errors on a console fail the test; a failure leaves pictures and consoles."""
+    """Yield a separate browser context. Console errors fail the test; a failure leaves screenshots and console logs."""
     console = []
     context = chromium.new_context(viewport={"width": 1200, "height": 900})
     context.set_default_timeout(SECONDS_MAX * 1000)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from benchmarks.big_database import build
-from browser_world import BUSY, HOSTILE, RESTING, wait_until
+from browser_world import BUSY, HOSTILE, LONG, RESTING, wait_until
 from playwright.sync_api import expect
 
 REFUSED = "401"
@@ -69,10 +69,10 @@ def test_what_went_wrong_leads_to_what_a_task_wrote(world, page):
     expect(wrong).to_contain_text("4 failed attempts in 1 group")
     expect(wrong).to_contain_text("4 × 100%")
     expect(wrong).to_contain_text("estimate: exit code 3")
-    expect(page.get_by_role("region", name="What it is at")).to_contain_text("will never run")
+    expect(page.get_by_role("region", name="What it is at")).to_contain_text("can run only after a fix and a resume")
     wrong.get_by_role("link").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("ERROR FATAL")
-    expect(page.get_by_label("The end of its output")).to_contain_text("cannot open table")
+    expect(page.get_by_role("region", name="Output of attempt 1")).to_contain_text("cannot open table")
     attempts = page.get_by_role("region", name="Attempts")
     expect(attempts).to_contain_text("Attempt 1 ERROR exit code 3")
     expect(attempts.get_by_role("definition").filter(has_text="multiprocess")).to_be_visible()
@@ -137,10 +137,50 @@ def test_a_running_task_is_followed_to_its_end(own_world, page):
     page.goto(f"{address.rpartition('&')[0]}&go=/workflows/{own_world.workflow('busy')}")
     page.get_by_role("link", name="busy_0").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("RUNNING")
-    expect(page.get_by_text("It is kept when the attempt ends")).to_be_visible()
+    expect(page.get_by_text("It has written nothing yet.")).to_be_visible()
     (own_world.folder / "go-0").touch()
     expect(page.get_by_role("heading", level=1)).to_contain_text("DONE")
-    expect(page.get_by_label("The end of its output")).to_contain_text("task 0 is over")
+    expect(page.get_by_role("region", name="Output of attempt 1")).to_contain_text("task 0 is over")
+
+
+def test_a_long_output_is_searched_read_in_parts_and_followed(own_world, page):
+    own_world.start(LONG)
+    address = own_world.address()
+    wait_until(lambda: '"long"' in own_world.jobmon("workflow", "status", "-o", "json"))
+    page.goto(f"{address.rpartition('&')[0]}&go=/workflows/{own_world.workflow('long')}")
+    page.get_by_role("link", name="long", exact=True).click()
+    output = page.get_by_role("region", name="Output of attempt 1")
+    expect(output).to_contain_text("line number 79999")
+    expect(output).not_to_contain_text(" 50%")
+    expect(output).not_to_contain_text("FIRST ERROR")
+    page.get_by_role("button", name="First error").click()
+    expect(page.get_by_label("Lines found")).to_contain_text("FIRST ERROR: no space")
+    expect(output).to_contain_text("FIRST ERROR: no space")
+    page.get_by_label("Text in the output").fill("LINE NUMBER 123 ")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.get_by_text("0 lines found")).to_be_visible()
+    page.get_by_label("Text in the output").fill("LINE NUMBER 1234")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.get_by_text("11 lines found")).to_be_visible()
+    expect(output.locator("mark").first).to_have_text("line number 1234")
+    page.get_by_role("button", name="Beginning").click()
+    expect(output).to_contain_text("line number 0")
+    page.get_by_role("button", name="Later").click()
+    expect(output).to_contain_text("line number 7000")
+    page.get_by_role("button", name="End").click()
+    (own_world.folder / "go").touch()
+    expect(output).to_contain_text("it is over")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("DONE")
+
+
+def test_a_status_that_does_not_exist_is_named_instead_of_showing_everything(world, page):
+    address = world.address().rpartition("&")[0]
+    page.goto(f"{address}&go=/?status=BOGUS")
+    expect(page.get_by_role("alert")).to_contain_text("There is no status BOGUS. Choose one of: ACTIVE")
+    expect(page.get_by_role("table")).to_have_count(0)
+    page.evaluate(f"location.hash = '#/workflows/{world.workflow('fine')}?status=BOGUS'")
+    expect(page.get_by_role("alert")).to_contain_text("There is no status BOGUS. Choose one of: PENDING")
+    expect(page.get_by_role("table", name="Tasks")).to_have_count(0)
 
 
 def test_what_others_wrote_is_shown_and_runs_nothing(world, page):
@@ -150,13 +190,17 @@ def test_what_others_wrote_is_shown_and_runs_nothing(world, page):
     expect(page.get_by_role("region", name="What went wrong")).to_contain_text(HOSTILE)
     expect(cells(page, "Progress by template", "Template")).to_contain_text(HOSTILE)
     page.get_by_role("table", name="Tasks", exact=True).get_by_role("link").click()
-    expect(page.get_by_label("The end of its output")).to_contain_text(f"{HOSTILE}␛[31m")
+    expect(page.get_by_role("region", name="Output of attempt 1")).to_have_text(HOSTILE)
+    assert "\x1b" not in page.content()
     assert page.evaluate("window.pwned") is None
     assert page.locator("img").count() == 0
 
 
-def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(own_world, page, expected):
-    expected.allow(GONE)
+def test_the_page_keeps_its_figures_without_its_server_and_asks_for_a_new_link_to_the_next_one(
+    own_world, page, expected
+):
+    """Another program may listen where the server was, so that a session ends with the process that gave it."""
+    expected.allow(GONE, REFUSED)
     own_world.start()
     page.goto(own_world.address())
     page.get_by_role("link", name="busy").click()
@@ -171,7 +215,10 @@ def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(own_w
     (own_world.folder / "go-0").touch()
     for process in stopped:
         process.resume()
-    expect(page.get_by_role("status")).to_be_empty()
+    expect(page.get_by_role("status")).to_contain_text("Open the page anew with jobmon ui")
+    expect(done).to_have_text("0 DONE")
+    page.goto(own_world.address())
+    page.get_by_role("link", name="busy").click()
     expect(done).to_have_text("1 DONE")
 
 
@@ -225,10 +272,10 @@ def test_the_keyboard_is_enough(world, page):
 
 
 def test_words_are_readable_against_what_is_behind_them(world, page):
+    page.goto(world.address("-w", str(world.workflow("gescheitert ✗"))))
+    expect(cells(page, "Tasks", "Status").first).to_be_visible()
     for colours in ("light", "dark"):
         page.emulate_media(color_scheme=colours)
-        page.goto(world.address("-w", str(world.workflow("gescheitert ✗"))))
-        expect(cells(page, "Tasks", "Status").first).to_be_visible()
         assert page.evaluate(CONTRAST) >= 4.5
 
 

@@ -1,1 +1,1 @@
-"""Chaos on real processes: `make chaos ROUNDS=20`. Not collected by pytest; a lean part of it is in integration."""
+"""Chaos tests on real processes: `make chaos ROUNDS=20`. pytest only runs a small part, in the integration tests."""

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--rounds N] [--seed S] [--crash-points] [--show NAME]`: break all, count what is lost."""
+"""`python -m tests.chaos [--rounds N] [--seed S] [--crash-points] [--show NAME]`: inject faults and count losses."""
 
 import argparse
 import random
@@ -17,7 +17,7 @@ def main():
     parser.add_argument("--show", choices=SHOWS, help="only one of the stories with figures")
     parser.add_argument("--away-seconds", type=float, default=AWAY_SECONDS, help="how long the server is away there")
     options = parser.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)  # what goes into a file is to be seen while it runs, too
+    sys.stdout.reconfigure(line_buffering=True)  # so that output redirected to a file appears at once
     if options.some_crash_points:
         return 0 if crash_points.run_some() else 1
     if options.show:

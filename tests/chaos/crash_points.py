@@ -1,7 +1,8 @@
 """Crash points: the server dies before and after each commit, the distributor before and after each submission.
 
-The workflow is small, so that every point is tried. Whoever died is started again as an ordinary one; where the client
-ended it resumes. Each trial must end with every task done, and none of them done twice.
+A host agent dies before and after it starts each command. The workflow is small, so that every point can be tried. The
+process that died is restarted without a crash point; a client that exited resumes. Each trial must end with every task
+done and no task run to completion twice, except for commands that ran while their agent died: their outcome is unknown.
 """
 
 import itertools
@@ -15,31 +16,32 @@ TASK_SECONDS = 0.05
 TRIAL_SECONDS_MAX = 60.0
 RESUMES_MAX = 3
 POINTS_MAX = 400
-#: No random faults here, so nothing has to be noticed by its silence in a hurry.
+#: There are no random faults here, so a missing heartbeat need not be detected quickly.
 CALM = {**SETTINGS, "JOBMON__HEARTBEAT__WORKFLOW_RUN_INTERVAL": "2", "JOBMON__HEARTBEAT__TASK_INSTANCE_INTERVAL": "1"}
-WHO = (("server", "chain_and_fan"), ("distributor", "chain_and_fan"), ("distributor", "shed"))
+WHO = (("server", "chain_and_fan"), ("agent", "chain_and_fan"), ("distributor", "mixed"), ("distributor", "shed"))
 
 SOME = (
     ("server", "chain_and_fan", ("after:21",)),
-    ("distributor", "chain_and_fan", ("after:3",)),
+    ("agent", "chain_and_fan", ("after:3",)),
+    ("distributor", "mixed", ("after:2",)),
     ("distributor", "shed", ("after:2",)),
 )
 
 
 class Trial:
-    """One workflow in which somebody dies at one point."""
+    """One workflow in which one process dies at one crash point."""
 
     def __init__(self, part, shape, point):
         self.world = World(CALM, CHAOS_POINT=point, CHAOS_MARK="mark")
         self.world.environment["CHAOS_MARK"] = str(self.world.folder / "mark")
-        if part == "distributor":
-            self.world.environment["CHAOS_FIRST_DISTRIBUTOR"] = str(HERE / "doomed.py")
+        if part != "server":
+            self.world.environment["CHAOS_FIRST_RUNNER"] = str(HERE / "doomed.py")
         self._part, self._shape = part, shape
-        #: Whether there was such a point; known after `run`.
+        #: Whether the crash point was reached; valid after `run`.
         self.has_died = False
 
     def run(self):
-        """Return what went wrong, in words."""
+        """Run the trial; return a description of what went wrong."""
         server = self._start_server() if self._part == "server" else None
         code = self._run_client()
         if server is not None:
@@ -47,9 +49,9 @@ class Trial:
         self.has_died = (self.world.folder / "mark").exists()
         problems = [] if code == 0 else [f"the client ended with {code}"]
         problems += [f"left over: {one}" for one in self.world.orphans()]
-        found = ledger.count(self.world)
+        found = ledger.count(self.world, ledger.Struck(agent=self._part == "agent"))
         problems += [f"lost: {one}" for one in found.lost] + [f"repeated: {one}" for one in found.repeated]
-        problems += [f"ran twice: {window}" for window in found.explained]
+        problems += [f"ran twice: {window}" for window in found.explained if self._part != "agent"]
         if not problems:
             self.world.remove()
         return [f"{one} ({self.world.folder})" for one in problems]
@@ -76,7 +78,7 @@ class Trial:
 
 
 def run_points(part, shape, points, say=print):
-    """Try points until there are no more; return how many there were and what went wrong."""
+    """Try points until there are no more; return their number and what went wrong."""
     tried, problems = 0, []
     for point in points:
         trial = Trial(part, shape, point)
@@ -93,7 +95,7 @@ def run_points(part, shape, points, say=print):
 
 
 def run_some(say=print):
-    """Try a few points, for every run of the tests; return whether all ended well."""
+    """Try a few points, as part of every test run; return whether all trials succeeded."""
     problems = []
     for part, shape, points in SOME:
         tried, found = run_points(part, shape, points, say)
@@ -106,7 +108,7 @@ def run_some(say=print):
 
 
 def run_all(say=print):
-    """Try every point; return whether all ended well."""
+    """Try every point; return whether all trials succeeded."""
     everything = []
     for part, shape in WHO:
         begin = time.monotonic()
@@ -116,7 +118,7 @@ def run_all(say=print):
             tried, problems = run_points(part, shape, itertools.islice(points, POINTS_MAX), say)
             count += tried
             everything += problems
-        what = "commits" if part == "server" else f"submissions ({shape})"
+        what = {"server": "commits", "agent": "starts of commands"}.get(part, f"submissions ({shape})")
         say(f"{part}: {count} crash points around {what}, {time.monotonic() - begin:.0f} s")
     for one in everything:
         say(f"! {one}")

@@ -1,7 +1,7 @@
-"""A server or distributor that kills itself at a crash point, once; the environment tells which point.
+"""A server, distributor or host agent that kills itself once, at the crash point named in the environment.
 
-CHAOS_POINT is "before:N" or "after:N": the N-th commit of the server's writer, or the N-th submission of the
-distributor. Having died, it leaves the file CHAOS_MARK.
+CHAOS_POINT is "before:N" or "after:N": the N-th commit of the server's writer, the N-th submission of the distributor,
+or the N-th command that the agent starts. It creates the file CHAOS_MARK when it dies.
 """
 
 import os
@@ -16,8 +16,8 @@ counted = 0
 
 
 def passing(step, *arguments):
-    """Do a step, and die before or after it if it is the one."""
-    global counted  # noqa: PLW0603 - one count per process is what is meant
+    """Do a step, and die before or after it if it is the crash point."""
+    global counted  # noqa: PLW0603 - the count is meant to be per process
     counted += 1
     is_the_one = counted == int(NUMBER) and not MARK.exists()
     if is_the_one and WHEN == "before":
@@ -58,5 +58,14 @@ def distributor():
     runpy.run_module("jobmon.distributor", run_name="__main__")
 
 
+def agent():
+    sys.path.append(sys.argv[2])  # an agent is started without site packages
+    from jobmon.agent import commands, main
+
+    plain = commands.Commands.start
+    commands.Commands.start = lambda self, launch: passing(plain, self, launch)
+    sys.exit(main.main())
+
+
 if __name__ == "__main__":
-    {"server": server, "distributor": distributor}[sys.argv[1]]()
+    {"server": server, "distributor": distributor, "agent": agent}[sys.argv[1]]()

@@ -1,4 +1,4 @@
-"""What really happened, counted from outside, compared with what the database says."""
+"""Compare the executions that tasks recorded in files with the database."""
 
 import contextlib
 import sqlite3
@@ -6,21 +6,24 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 DONE = "D"
-#: A command that had completed when it was told to end for a cold resume, or for a stop, but whose shell had not.
+#: Causes that explain a completed command: it was killed, for a cold resume or a stop, before its shell exited.
 KILLED = ("killed for resume", "killed")
 
 
 @dataclass(frozen=True)
 class Struck:
-    """What was killed: whether a supervisor was, and the attempts whose stand-alone worker was."""
+    """Kills: whether a supervisor or a host agent was killed, and the attempts whose stand-alone worker was."""
 
     supervisor: bool = False
+    agent: bool = False
     attempts: frozenset = frozenset()
 
     def window(self, attempt):
-        """Say why nobody could know that an attempt had completed; None: somebody should have known."""
-        if attempt["cause"] == "supervisor lost" and self.supervisor:
+        """Return why the completion of an attempt could go unrecorded; None: it should have been recorded."""
+        if attempt["cause"] in ("supervisor lost", "killed its parent") and self.supervisor:
             return "after a killed supervisor"
+        if attempt["cause"] == "worker lost" and self.agent:
+            return "after a killed agent"
         if attempt["id"] in self.attempts:
             return "after a killed worker"
         return "while killed for a resume or stop" if attempt["cause"] in KILLED else None
@@ -39,11 +42,11 @@ class Count:
 
 
 def count(world, struck=Struck()):
-    """Compare the files with the database.
+    """Compare the ledger files with the database.
 
-    Lost: an attempt is DONE but its line is missing; or a line is there, no cause explains that nobody knows, and the
-    attempt is not DONE; or a task is not DONE. Repeated: an attempt was queued after an earlier one was DONE; or a
-    command completed twice and no cause explains it.
+    Lost: an attempt is DONE but its line is missing; or its line exists, but the attempt is not DONE and no cause
+    explains that; or a task is not DONE. Repeated: an attempt was queued after an earlier one was DONE; or a command
+    completed twice and no cause explains it.
     """
     tasks, attempts = _read(world.database)
     result = Count(tasks=len(tasks), attempts=sum(map(len, attempts.values())))
@@ -103,7 +106,7 @@ def _read(database):
 
 
 def done_count(database):
-    """Return how many tasks are done; 0 while there is no database."""
+    """Return the number of done tasks; 0 while there is no database."""
     with (
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection,

@@ -1,4 +1,4 @@
-"""Rounds: a workflow, faults at random moments, resumes until it is done, then the count."""
+"""Rounds: run a workflow, inject faults at random times, resume until it is done, then count losses."""
 
 import contextlib
 import random
@@ -11,18 +11,22 @@ import psutil
 from tests.chaos import ledger
 from tests.chaos.world import World, wait_for
 
-#: "takeover": another client resumes while this one lives ("stop": while this one is stopped).
-PARTS = ("server", "client", "distributor", "supervisor", "worker", "takeover")
+#: Shape of the workflow -> targets of faults. Rounds cycle through the shapes. "takeover": another client resumes while
+#: this one is alive ("stop": while this one is suspended).
+PARTS = {
+    "mixed": ("server", "client", "distributor", "supervisor", "worker", "takeover"),
+    "local": ("server", "client", "agent", "takeover"),
+}
 FAULTS_PER_ROUND = 6
 TASKS = 300
 TASK_SECONDS = 0.1
-#: Longer than any heartbeat here may be late (3.1 x 0.5 s).
+#: The range extends beyond the heartbeat deadline here (3.1 x 0.5 s).
 STOP_SECONDS = (1.0, 2.5)
 PAUSE_SECONDS = (0.3, 1.8)
 ROUND_SECONDS_MAX = 180.0
 CLIENT_RESTARTS_MAX = 40
 SHOWN_MAX = 20
-#: A client that was taken over ends within this.
+#: A client whose workflow was taken over exits within this time.
 FORMER_END_SECONDS = 15.0
 
 
@@ -51,30 +55,31 @@ class Fault:
     stopped_seconds: float = 0.0
 
 
-def plan(dice):
-    """Choose the faults of one round; the choice depends on the dice only."""
+def plan(dice, parts):
+    """Choose the faults of one round; the choice depends only on the random generator."""
     faults = []
     for _ in range(FAULTS_PER_ROUND):
-        part, kind = dice.choice(PARTS), dice.choice(("kill", "stop", "restart"))
+        part, kind = dice.choice(parts), dice.choice(("kill", "stop", "restart"))
         faults.append(Fault(part, kind, dice.uniform(*PAUSE_SECONDS), dice.uniform(*STOP_SECONDS)))
     return faults
 
 
 class Round:
-    """One workflow from its start to its end, through faults."""
+    """One workflow from start to completion, with faults."""
 
-    def __init__(self, faults, dice, total, tasks=TASKS, say=lambda text: None):
+    def __init__(self, shape, faults, dice, total, tasks=TASKS, say=lambda text: None):
         self.world = World()
+        self._shape = shape
         self._faults, self._dice, self._total, self._tasks, self._say = faults, dice, total, tasks, say
         self._client = None
         self._former = []
         self._starts = 0
         self._stopped = []
         self._struck_attempts = set()
-        self._struck_supervisor = False
+        self._struck_parts = set()
 
     def run(self):
-        """Return whether it left the zeros zeros; the folder stays where it did not."""
+        """Run the round; return whether nothing was lost, repeated or orphaned. The folder is kept if something was."""
         before = len(self._total.lost) + len(self._total.repeated) + len(self._total.orphans)
         self._begun = time.monotonic()
         self._deadline = time.monotonic() + ROUND_SECONDS_MAX
@@ -97,10 +102,10 @@ class Round:
         if how:
             self._total.resumes[how[0]] += 1
         self._starts += 1
-        self._client = self.world.client("chaos", "mixed", self._tasks, TASK_SECONDS, *how)
+        self._client = self.world.client("chaos", self._shape, self._tasks, TASK_SECONDS, *how)
 
     def _tend(self):
-        """Resume where the client ended before the work did; return False when all is done."""
+        """Resume if the client exited before the workflow was done; return False when all is done."""
         code = self._client.poll()
         if code is None:
             return True
@@ -110,7 +115,7 @@ class Round:
         return True
 
     def _pass(self, seconds):
-        """Let time pass; return False when all is done or took too long."""
+        """Wait; return False when all is done or the round has taken too long."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._wake()
@@ -128,7 +133,7 @@ class Round:
             with contextlib.suppress(OSError):
                 self._client.kill()
         self._client.wait()
-        for former in self._former:  # one that does not end is found among the orphans
+        for former in self._former:  # a client that does not exit is counted as an orphan
             wait_for(lambda former=former: former.poll() is not None, FORMER_END_SECONDS)
 
     # -- faults ------------------------------------------------------------------------------------------------
@@ -175,7 +180,7 @@ class Round:
     def _note_struck(self, part, words):
         if part == "worker":
             self._struck_attempts.add(int(words[words.index("--task-instance-id") + 1]))
-        self._struck_supervisor |= part == "supervisor"
+        self._struck_parts.add(part)
 
     def _wake(self, everybody=False):
         for until, victim in list(self._stopped):
@@ -189,7 +194,12 @@ class Round:
     def _count(self):
         total, where = self._total, self.world.folder.name
         total.orphans += [f"{where}: {one}" for one in self.world.orphans()]
-        found = ledger.count(self.world, ledger.Struck(self._struck_supervisor, frozenset(self._struck_attempts)))
+        struck = ledger.Struck(
+            supervisor="supervisor" in self._struck_parts,
+            agent="agent" in self._struck_parts,
+            attempts=frozenset(self._struck_attempts),
+        )
+        found = ledger.count(self.world, struck)
         total.lost += [f"{where}: {one}" for one in found.lost]
         total.repeated += [f"{where}: {one}" for one in found.repeated]
         total.explained += found.explained
@@ -203,12 +213,13 @@ def run(rounds, seed, say=print):
     total = Total()
     for number in range(rounds):
         dice = random.Random(f"{seed}/{number}")
-        faults = plan(dice)
+        shape = sorted(PARTS)[number % len(PARTS)]
+        faults = plan(dice, PARTS[shape])
         begin = time.monotonic()
-        one = Round(faults, dice, total, say=say)
+        one = Round(shape, faults, dice, total, say=say)
         is_clean = one.run()
         verdict = "clean" if is_clean else f"NOT CLEAN, see {one.world.folder}"
-        say(f"round {number + 1} of {rounds} (seed {seed}): {time.monotonic() - begin:.1f} s, {verdict}")
+        say(f"round {number + 1} of {rounds} ({shape}, seed {seed}): {time.monotonic() - begin:.1f} s, {verdict}")
     return total
 
 

@@ -1,8 +1,8 @@
-"""Shows: `python -m tests.chaos --show NAME`. Each plays one story with figures.
+"""Shows: `python -m tests.chaos --show NAME`. Each runs one scenario and prints measurements.
 
-rough: 2,000 tasks; the server is killed and started again three times, the distributor twice, the client once (hot).
-away: a server named by `http.service_url` is stopped for minutes while tasks run, on both clusters.
-recovery: how long it takes from a killed distributor to the next submission, from a killed server to all parts.
+rough: 2,000 tasks; the server is killed and restarted three times, the distributor twice, the client once (hot).
+away: a server given by `http.service_url` is stopped for minutes while tasks run on both clusters.
+recovery: the time from a killed distributor to the next submission, and from a killed server until all parts work.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import psutil
 from tests.chaos import ledger
 from tests.chaos.world import World, wait_for
 
-#: As a user has them, but for the number of slots.
+#: The default settings of a user, except for the number of slots and the supervisor's timeout.
 ORDINARY = {"JOBMON__MULTIPROCESS__SLOTS": "16", "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "5"}
 ROUGH_TASKS = 2_000
 ROUGH_SECONDS_MAX = 300.0
@@ -27,12 +27,12 @@ AWAY_TASK_SECONDS = 5
 RECOVERY_TRIALS = 5
 DISTRIBUTOR_RECOVERY_SECONDS_MAX = 2.0
 SERVER_RECOVERY_SECONDS_MAX = 5.0
-#: Waits for a free port between asking for it and using it are not worth more than this.
+#: Polling interval of the measurements.
 LOOK_SECONDS = 0.01
 
 
 def rough(say=print):
-    """Kill everything in the middle of 2,000 short tasks."""
+    """Kill server, distributor and client in the middle of 2,000 short tasks."""
     world = World(ORDINARY)
     begin = time.monotonic()
     client = world.client("rough", "independent", ROUGH_TASKS, 0.2)
@@ -52,7 +52,7 @@ def rough(say=print):
 
 
 def away(say=print, away_seconds=AWAY_SECONDS):
-    """Stop the server of an institute while tasks run."""
+    """Stop a shared server while tasks run."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -83,7 +83,7 @@ def away(say=print, away_seconds=AWAY_SECONDS):
 
 
 def recovery(say=print):
-    """Measure how fast things go on after a distributor or a server was killed."""
+    """Measure how fast work resumes after a distributor or a server was killed."""
     world = World({**ORDINARY, "JOBMON__MULTIPROCESS__SLOTS": "4", "CHAOS_LIMIT": "60"})
     client = world.client("recovery", "independent", 4_000, 0.1)
     wait_for(lambda: ledger.done_count(world.database) >= 50)
@@ -103,10 +103,10 @@ def _say_times(what, seconds, most, say):
 
 
 def _time_distributor(world):
-    """Return the time from the death of the distributor to the first launch that a new one took from the server."""
+    """Return the time from the death of the distributor until a new one takes its first launch from the server."""
     time.sleep(1.5)
     _kill(world, "distributor")
-    time.sleep(0.05)  # what it had asked for is taken
+    time.sleep(0.05)  # so that its open request is completed
     begin, batch = time.monotonic() - 0.05, _value(world, "SELECT MAX(id) FROM batch")
     wait_for(lambda: _value(world, "SELECT MAX(id) FROM batch") > batch, 30, LOOK_SECONDS)
     return time.monotonic() - begin

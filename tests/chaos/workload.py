@@ -1,6 +1,6 @@
 """The client of the chaos tests: `python workload.py NAME SHAPE COUNT SECONDS [cold|hot]`.
 
-Every task appends one line, its attempt's number and id, to a file of its own in the folder `ledger`.
+Every task appends one line, the number and ID of its attempt, to its own file in the folder `ledger`.
 """
 
 import os
@@ -12,16 +12,21 @@ NO_LIMIT = 100_000
 
 
 def mixed(workflow, template, count, **arguments):
-    """Four fifths in front (every fourth of them on the cluster of stand-alone workers), then two layers of fan-in."""
+    """Create the tasks of `local`, with every fourth or fifth on the cluster of stand-alone workers."""
+    local(workflow, template, count, cluster_name="shed", **arguments)
+
+
+def local(workflow, template, count, cluster_name="", **arguments):
+    """Create four fifths of the tasks in a first layer, then two layers of fan-in; some on another cluster."""
     front_count, middle_count = count * 4 // 5, count // 6
     front = [
-        template.create_task(number=number, cluster_name="shed" if number % 4 == 3 else "", **arguments)
+        template.create_task(number=number, cluster_name=cluster_name if number % 4 == 3 else "", **arguments)
         for number in range(front_count)
     ]
     middle = [
         template.create_task(
             number=front_count + number,
-            cluster_name="shed" if number % 5 == 4 else "",
+            cluster_name=cluster_name if number % 5 == 4 else "",
             upstream_tasks=front[number::middle_count],
             **arguments,
         )
@@ -38,7 +43,7 @@ def mixed(workflow, template, count, **arguments):
 
 
 def chain_and_fan(workflow, template, count, **arguments):
-    """A chain of half of them, then the rest side by side, then they meet in the last."""
+    """Create a chain of half of the tasks, then the rest in parallel, then one task that depends on them."""
     task, half = None, count // 2
     for number in range(half):
         task = template.create_task(number=number, upstream_tasks=[task] if task else [], **arguments)
@@ -48,27 +53,30 @@ def chain_and_fan(workflow, template, count, **arguments):
 
 
 def shed(workflow, template, count, **arguments):
-    """As `chain_and_fan`, all on the cluster of stand-alone workers."""
+    """Create the tasks of `chain_and_fan`, all on the cluster of stand-alone workers."""
     chain_and_fan(workflow, template, count, cluster_name="shed", **arguments)
 
 
 def independent(workflow, template, count, **arguments):
-    """Nothing waits for anything."""
+    """Create tasks without dependencies."""
     workflow.add_tasks([template.create_task(number=number, **arguments) for number in range(count)])
 
 
-SHAPES = {shape.__name__: shape for shape in (mixed, chain_and_fan, shed, independent)}
+SHAPES = {shape.__name__: shape for shape in (mixed, local, chain_and_fan, shed, independent)}
 
 
 def main(argv):
-    from jobmon.client import launching
+    from jobmon.client import launching, local_agents
     from jobmon.client.api import Tool
     from jobmon.core.exceptions import WorkflowAlreadyComplete
 
-    if first := os.environ.get("CHAOS_FIRST_DISTRIBUTOR"):
+    if first := os.environ.get("CHAOS_FIRST_RUNNER"):
         launching.distributor_command = lambda run_id: [
             sys.executable, first, "distributor", "--workflow-run-id", str(run_id),
         ]  # fmt: skip
+        program = local_agents.AGENT_COMMAND[-1]
+        source = os.path.dirname(os.path.dirname(os.path.dirname(program)))
+        local_agents.AGENT_COMMAND = (*local_agents.AGENT_COMMAND[:-1], first, "agent", source)
     name, shape, count, seconds, *how = argv
     tool = Tool(name="chaos")
     template = tool.get_task_template("append", COMMAND, node_args=["number"], op_args=["seconds", "ledger"])
@@ -81,7 +89,7 @@ def main(argv):
         status = workflow.run(
             resume=bool(how), reset_running_jobs=how != ["hot"], seconds_until_timeout=3600, configure_logging=True
         )
-    except WorkflowAlreadyComplete:  # a client that was taken over, or died, had it done without saying so to us
+    except WorkflowAlreadyComplete:  # an earlier client completed the workflow before it died or was replaced
         status = "D"
     print(f"{workflow.workflow_id} {status}", flush=True)
     return 0 if status == "D" else 1

@@ -1,4 +1,4 @@
-"""Where one workflow of the chaos tests lives: its folder, its environment, its processes."""
+"""The folder, environment and processes of one workflow of the chaos tests."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parent
-#: Fractions of a second where the ordinary settings are seconds and minutes.
+#: Settings of fractions of a second instead of the default seconds and minutes.
 SETTINGS = {
     "JOBMON__HEARTBEAT__WORKFLOW_RUN_INTERVAL": "0.5",
     "JOBMON__HEARTBEAT__TASK_INSTANCE_INTERVAL": "0.4",
@@ -25,11 +25,12 @@ SETTINGS = {
     "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1",
     "JOBMON__MULTIPROCESS__SLOTS": "4",
 }
-#: part -> words of its command line.
+#: Part -> words of its command line.
 PARTS = {
     "server": ("jobmon.server", "doomed.py server"),
     "client": ("workload.py",),
     "distributor": ("jobmon.distributor", "doomed.py distributor"),
+    "agent": ("agent/start.py", "doomed.py agent"),
     "supervisor": ("local/supervisor.py",),
     "worker": ("worker_node/process.py",),
 }
@@ -76,7 +77,7 @@ class World:
     # -- looking -----------------------------------------------------------------------------------------------
 
     def processes(self):
-        """Everything that runs here."""
+        """All processes of this world."""
         mine = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -97,7 +98,7 @@ class World:
     # -- ending ------------------------------------------------------------------------------------------------
 
     def orphans(self, wait_seconds=8.0):
-        """Stop the server and wait for all else to end by itself; return what did not."""
+        """Stop the server and wait for all other processes to exit by themselves; return those that did not."""
         for server in self.of_part("server"):
             with contextlib.suppress(psutil.Error):
                 server.terminate()
@@ -116,7 +117,7 @@ class World:
 
 
 def wait_for(condition, seconds=30.0, pause=0.02):
-    """Return the first true value of `condition()`, or a false one when time is over."""
+    """Return the first true value of `condition()`, or its last false value when the time is up."""
     deadline = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(pause)

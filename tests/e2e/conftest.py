@@ -1,10 +1,12 @@
-"""A home of one's own for each test: data folder, working directory, and nothing left running afterwards."""
+"""A separate home for each test: data folder, working directory, and no processes left afterwards."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,33 +17,42 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from tests.databases import POSTGRESQL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from tests.databases import Databases
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMAND_SECONDS_MAX = 90
+TOKEN = "a-secret-word"
 LEFT_ALONE_SECONDS_MAX = 15
+#: Length of each log file's excerpt in the message about a command that hangs.
+LOG_CHARACTERS_MAX = 4_000
 JOBMON = Path(sys.executable).with_name("jobmon")
 
 
 @dataclass
 class Home:
-    """Where a test lives, and how it starts scripts and commands there."""
+    """The environment of a test, and methods to start scripts and commands in it."""
 
     folder: Path
     environment: dict[str, str]
 
-    def python(self, script: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a script file, or the text of one."""
-        return self._run([sys.executable, str(self.script(script)), *arguments])
+    def python(
+        self, script: str | Path, *arguments: str, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script, given as a file or as text; `environment` is added to the user's environment."""
+        return self._run([sys.executable, "-X", "faulthandler", str(self.script(script)), *arguments], cwd, environment)
 
     def jobmon(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of Jobmon."""
+        """Run a Jobmon command."""
         return self._run([str(JOBMON), *arguments])
 
     def json(self, *arguments: str) -> Any:
-        """Run a command of Jobmon that must work, and return what it prints with `-o json`."""
+        """Run a Jobmon command that must succeed, and return its `-o json` output."""
         finished = self.jobmon(*arguments, "-o", "json")
         assert finished.returncode == 0, finished.stderr
         return json.loads(finished.stdout)
@@ -64,19 +75,43 @@ class Home:
         path.write_text(script)
         return path
 
-    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def _run(
+        self, command: list[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        process = subprocess.Popen(
             command,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
+            cwd=cwd or self.folder,
+            env=self.environment | dict(environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=COMMAND_SECONDS_MAX,
-            check=False,
+        )
+        try:
+            out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            picture = self._picture()
+            process.send_signal(signal.SIGABRT)  # `faulthandler` prints where the process is
+            out, err = process.communicate()
+            said = f"{out}\n{err}\n{picture}"
+            raise AssertionError(f"{command} did not end within {COMMAND_SECONDS_MAX} s:\n{said}") from None
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def _picture(self) -> str:
+        """Describe the running processes and the logs, to diagnose a hang."""
+        lines = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error, OSError):  # it exited in the meantime
+                for one in (process, *process.children(recursive=True)):
+                    waits_in = (Path("/proc") / str(one.pid) / "wchan").read_text()
+                    lines.append(f"{one.pid} {one.ppid()} {one.status()} {waits_in} {one.cmdline()} {one.cpu_times()}")
+        files = Path(self.environment["JOBMON_DATA_DIR"]).rglob("*.*")
+        logs = [path for path in files if path.suffix in (".log", ".journal") and path.is_file()]
+        return "\n".join(
+            [*lines, *(f"-- {log}\n{log.read_text(errors='replace')[-LOG_CHARACTERS_MAX:]}" for log in logs)]
         )
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that runs with this home's data folder."""
+        """Return all processes that use this home's data folder."""
         mine = []
         for process in psutil.process_iter():
             try:
@@ -88,8 +123,8 @@ class Home:
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    # Not `tmp_path`: its length varies with the name of the test, and sockets need short paths.
+def home(databases: Databases, institute_server: Callable[..., AbstractContextManager[str]]) -> Iterator[Home]:
+    # not `tmp_path`: its length depends on the name of the test, and sockets need short paths
     folder = Path(tempfile.mkdtemp(prefix="jobmon-e2e-"))
     work = folder / "work"
     work.mkdir()
@@ -102,15 +137,20 @@ def home() -> Iterator[Home]:
         "PYTHONWARNINGS": "default",
     }
     there = Home(work, environment)
-    yield there
+    if databases.dialect == POSTGRESQL:
+        with institute_server(work, TOKEN, environment) as url:
+            environment |= {"JOBMON__HTTP__SERVICE_URL": url, "JOBMON__HTTP__TOKEN": TOKEN}
+            yield there
+    else:
+        yield there
+        there.jobmon("server", "stop")
     left = _leave(there)
     shutil.rmtree(folder, ignore_errors=True)
     assert left == []
 
 
 def _leave(home: Home) -> list[str]:
-    """Stop the server and wait for all else to end by itself; return what had to be killed."""
-    home.jobmon("server", "stop")
+    """Wait for all processes to exit by themselves; return those that had to be killed."""
     deadline = time.monotonic() + LEFT_ALONE_SECONDS_MAX
     while (processes := home.processes()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -126,7 +166,7 @@ def _leave(home: Home) -> list[str]:
 
 @pytest.fixture
 def wait_until() -> Callable[..., None]:
-    """Wait for a state; fail when it does not come."""
+    """Return a function that waits for a state, and fails if it does not occur."""
 
     def wait(state: Callable[[], object], seconds_max: float = 30.0) -> None:
         deadline = time.monotonic() + seconds_max

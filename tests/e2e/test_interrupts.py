@@ -148,6 +148,7 @@ def test_sigterm_stops_without_asking_and_the_workflow_is_resumed_by_its_id(home
     assert (again.returncode, "already complete" in again.stderr) == (1, True)
 
 
+@pytest.mark.sqlite_only(reason="stops the embedded server")
 def test_a_server_that_does_not_answer_holds_nobody_up_who_insists(home, up):
     terminal = Terminal(home)
     up()
@@ -163,29 +164,34 @@ def test_a_server_that_does_not_answer_holds_nobody_up_who_insists(home, up):
     finally:
         os.kill(server, signal.SIGCONT)
     text = " ".join(terminal.text.split())
-    assert "stopped by the user, but this could not be recorded: the server does not answer. What runs goes on" in text
-    assert "run(resume=True) continues the workflow" in text
+    assert (
+        "stopped by the user, but this could not be recorded: the server does not respond. Running commands continue"
+        in text
+    )
+    assert "run(resume=True) resumes the workflow" in text
     (home.folder / "go").touch()
     assert home.jobmon("workflow", "resume", "-w", "1", "-c", "multiprocess", "--reset-running").returncode == 0
 
 
+@pytest.mark.sqlite_only(reason="about the embedded server")
 def test_a_run_whose_client_was_killed_is_stopped_and_resumed_from_another_shell(home, up):
     running = home.start(SCRIPT)
     pid = up()
     running.send_signal(signal.SIGKILL)
     running.wait()
     served = home.jobmon("server", "stop")
-    assert served.stdout.startswith("Stopped.\nIt will be started again by those that still use it:\n")
-    assert re.search(r"^  distributor of workflow 1 \(run 1\): process \d+ on \S+$", served.stdout, re.MULTILINE)
+    assert served.stdout.startswith("Stopped.\nThese processes still use it and will restart it:\n")
+    assert re.search(r"^  agent of workflow 1 \(run 1\): process \d+ on \S+$", served.stdout, re.MULTILINE)
     assert "client of workflow" not in served.stdout
     stopped = home.jobmon("workflow", "stop", "-w", "1", "--yes")
     assert (stopped.returncode, stopped.stdout) == (
         0,
-        "Workflow 1 is stopped, 0 attempts were waiting, 1 were ended.\n",
+        "Workflow 1 is stopped: 0 attempts cancelled before launch, 1 stopped."
+        " To resume it: jobmon workflow resume 1\n",
     ), stopped.stderr
     assert is_gone(pid)
     again = home.jobmon("workflow", "stop", "-w", "1", "--yes")
-    assert again.stdout == "Workflow 1 was not being run.\n"
+    assert again.stdout == "Workflow 1 was not running.\n"
     (home.folder / "go").touch()
     assert home.jobmon("workflow", "resume", "-w", "1", "-c", "multiprocess").returncode == 0
     assert (home.folder / "ran").read_text() == "x\nx\n"
@@ -196,10 +202,13 @@ def test_a_run_whose_client_was_killed_is_stopped_and_resumed_from_another_shell
 
 
 def test_a_drained_stop_lets_the_command_finish_and_the_client_hears_of_it(home, up):
-    running = home.start(SCRIPT.replace("exec sleep 60", "sleep 1"))
+    running = home.start(
+        SCRIPT.replace("if ! test -e go; then exec sleep 60; fi", "until test -e go; do sleep 0.1; done")
+    )
     up()
     stopped = home.jobmon("workflow", "stop", "-w", "1", "--drain", "--yes")
-    assert stopped.stdout == "Workflow 1 is stopped, 0 attempts were waiting, 1 run to their end.\n", stopped.stderr
+    assert "Workflow 1 is stopped: 0 attempts cancelled before launch, 1 finishing." in stopped.stdout, stopped.stderr
+    (home.folder / "go").touch()
     assert running.wait(SECONDS_MAX) == 0
     (task,) = home.json("workflow", "tasks", "-w", "1")
     assert task["status"] == "D"

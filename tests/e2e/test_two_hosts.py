@@ -21,7 +21,7 @@ from jobmon.client.api import Tool
 tool = Tool(name="two hosts")
 work = tool.get_task_template(
     "work",
-    command_template="echo start >> {number}.log; sleep $(cat seconds); echo end >> {number}.log",
+    command_template="seconds=$(cat seconds); echo start >> {number}.log; sleep $seconds; echo end >> {number}.log",
     node_args=["number"],
 )
 workflow = tool.create_workflow(name="two hosts", workflow_args="once")
@@ -93,6 +93,7 @@ def logs(home):
     return [home.folder / f"{number}.log" for number in range(TASKS)]
 
 
+@pytest.mark.sqlite_only(reason="it starts a server of its own")
 def test_a_hot_resume_from_another_host_runs_nothing_twice(home, host, wait_until):
     (home.folder / "seconds").write_text("3")
     first = host("first", script())
@@ -104,6 +105,7 @@ def test_a_hot_resume_from_another_host_runs_nothing_twice(home, host, wait_unti
     assert words(home) == [["start", "end"]] * TASKS
 
 
+@pytest.mark.sqlite_only(reason="it starts a server of its own")
 def test_a_cold_resume_from_another_host_ends_what_runs_before_it_begins(home, host, wait_until):
     (home.folder / "seconds").write_text("600")
     first = host("first", script())

@@ -18,7 +18,8 @@ printf '%s\\n' "$@" >> "$HOME/shown"
 
 def ask(address: str, key: str, method: str = "GET") -> int:
     """Send one request and return the status of the answer."""
-    request = urllib.request.Request(address, method=method, headers={"Authorization": f"Bearer {key}"})
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(address, method=method, headers=headers)
     try:
         with urllib.request.urlopen(request, data=None if method == "GET" else b"{}") as answer:
             return answer.status
@@ -48,21 +49,26 @@ def test_a_browser_is_shown_a_private_file_that_leads_to_the_page(home, browser)
     assert words["go"] == "/"
     assert words["key"] in file.read_text()
     assert (ask(f"{base}api/v1/workflows", words["key"]), ask(f"{base}api/v1/workflows", "other")) == (200, 401)
-    assert ask(f"{base}api/v1/clusters", words["key"], "POST") == 401
+    assert ask(f"{base}api/v1/clusters", words["key"], "POST") == 403
     with urllib.request.urlopen(base) as answer:
         assert b"<title>Jobmon</title>" in answer.read()
     assert home.jobmon("ui", "-w", "17").returncode == 2
     assert len(browser.read_text().splitlines()) == 1
 
 
+@pytest.mark.sqlite_only(reason="restarts the embedded server")
 def test_the_address_outlives_the_server_and_that_other_hosts_are_let_in(home):
     first = home.json("ui", "--no-browser")
     token = json.loads(Path(home.environment["JOBMON_DATA_DIR"], "server.json").read_text())["token"]
     assert ask(f"{first['address'].partition('#')[0]}api/v1/server/open_to_other_hosts", token, "POST") == 200
     assert not home.json("server", "status")["address"].startswith("http://127.")
-    assert home.json("ui", "--no-browser") == first
+    base, _, fragment = first["address"].partition("#")
     assert home.jobmon("server", "stop").returncode == 0
-    assert home.json("ui", "--no-browser") == first
+    assert home.json("ui", "--no-browser")["address"].startswith(base)
+    key = dict(urllib.parse.parse_qsl(fragment))["key"]
+    assert ask(f"{base}api/v1/workflows", key) == 200
+    assert home.jobmon("ui", "--revoke").returncode == 0
+    assert ask(f"{base}api/v1/workflows", key) == 401
 
 
 def test_without_a_server_there_is_no_page(home):

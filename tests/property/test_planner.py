@@ -14,7 +14,7 @@ from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.cluster_protocol import ClusterQueue
 from jobmon.core.constants import TaskStatus
-from jobmon.core.reasons import QUEUEABLE
+from jobmon.core.fsm import QUEUEABLE
 
 QUEUE = ClusterQueue(1, "all.q", {})
 REQUESTS = [TaskResources({"cores": cores}, QUEUE, "here", 1) for cores in (1, 2)]

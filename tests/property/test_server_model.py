@@ -7,6 +7,7 @@ bulk statements; this test is why one may believe them.
 import itertools
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import event, func, select
+from tests import databases
 
 from jobmon.core import fsm, retry
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus, WorkflowRunStatus, WorkflowStatus
@@ -33,16 +36,17 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.core.wire.run import ResetRequest, ResumeRequest, RunRequest, RunStatusRequest
 from jobmon.core.wire.swarm import QueueBatch, QueueRequest
-from jobmon.server import migrations
-from jobmon.server.database import open_engine, open_transaction
+from jobmon.server import migrations, models
+from jobmon.server.database import Database, open_engine
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.settings import Settings
-from jobmon.server.transaction import Surroundings
+from jobmon.server.sql import statement
+from jobmon.server.transaction import Surroundings, last_stamp
 from jobmon.server.usecases import (
     binding,
     definitions,
     launching,
-    packing,
+    packed_jobs,
     queueing,
     reporting,
     resuming,
@@ -54,22 +58,32 @@ TASK, TI, RUN = TaskStatus, TaskInstanceStatus, WorkflowRunStatus
 TASKS, MAX_ATTEMPTS = 4, 2
 PLAIN, PACKED = 1, 2  # requests for resources
 JOBS = ("j1", "j2")
+NO_SYNC = "PRAGMA synchronous=OFF"
 START = to_microseconds(datetime(2026, 1, 1, tzinfo=UTC))
 OVERDUE_MICROSECONDS = int(90 * 3.1 * 1e6) + 1_000_000
 LIVE = frozenset("QIORTK")
 REPORTS = st.sampled_from(sorted(status.value for status in fsm.REPORTS))
 CAUSES = st.sampled_from([None, Cause.EXIT_CODE, Cause.NODE_FAILURE, Cause.OUT_OF_MEMORY])
 
+t, ti = models.task.c, models.task_instance.c
+TASK_ROWS = statement(lambda: select(t.id, t.status, t.num_attempts, t.uncharged_in_a_row, t.attempt_count))
+COUNTED = statement(lambda: select(models.status_count.c.status, models.status_count.c.number))
+ATTEMPT_ROWS = statement(lambda: select(ti.id, ti.task_id, ti.number, ti.status, ti.cause, ti.charged))
+NEWEST_CHANGE = statement(lambda: select(func.max(t.status_at)))
+WORKFLOW_STATUS = statement(lambda: select(models.workflow.c.status))
+RUNS_OF_LIVE_ATTEMPTS = statement(lambda: select(ti.workflow_run_id).where(ti.ended_at.is_(None)).distinct())
 
-class Database:
+
+class Server:
     """A server without HTTP: use cases, each in a transaction of its own."""
 
-    def __init__(self, folder):
-        self.engine = open_engine(f"sqlite:///{folder}/db.sqlite")
+    def __init__(self, uri):
+        self.database = Database(open_engine(uri))
         self.now = START
         settings = Settings(database_uri="")
-        self.tx = open_transaction(self.engine, Surroundings(settings, START - OVERDUE_MICROSECONDS))
-        self.tx.run("PRAGMA synchronous=OFF")
+        if self.database.dialect == databases.SQLITE:
+            event.listen(self.database.engine, "connect", lambda connection, _: connection.execute(NO_SYNC))
+        self.tx = self.database.open_transaction(Surroundings(settings, START - OVERDUE_MICROSECONDS))
 
     def run(self, use_case, *arguments):
         self.now += 1000
@@ -84,7 +98,7 @@ class Database:
 
     def close(self):
         self.tx.close()
-        self.engine.dispose()
+        self.database.close()
 
 
 def bind(database):
@@ -143,13 +157,14 @@ def bind(database):
 @pytest.fixture(scope="module", autouse=True)
 def template_folder():
     folder = Path(tempfile.mkdtemp())
-    engine = open_engine(f"sqlite:///{folder}/db.sqlite")
+    uri = databases.current().uri(folder)
+    engine = open_engine(uri)
     migrations.upgrade(engine)
     engine.dispose()
-    database = Database(folder)
+    database = Server(uri)
     bind(database)
     database.close()
-    ServerMachine.template = folder / "db.sqlite"
+    ServerMachine.template = uri
     yield
     shutil.rmtree(folder)
 
@@ -180,6 +195,7 @@ class Pack:
     taken: int = 0
     submitted: bool = False
     jobs: dict[str, bool] = field(default_factory=dict)
+    heard_of: set[str] = field(default_factory=set)  # jobs that reached the server
 
 
 class Model:
@@ -251,18 +267,19 @@ class Model:
             self.move(attempt_id, TI.RUNNING if place < now else TI.LAUNCHED)
         return given
 
-    def end_job(self, pack, job, cause):
+    def end_job(self, pack, job, cause, left=(TI.UNKNOWN_ERROR, Cause.WORKER_LOST)):
+        """`left`: the outcome of what nobody took, if no job is left."""
         pack.jobs[job] = False
         for attempt_id in [one for one in self.live("IORTK") if self.owners.get(one) == job]:
             begun = self.attempts[attempt_id].status not in "IO"
             self.move(attempt_id, TI.UNKNOWN_ERROR, cause if begun else Cause.WORKER_LOST)
-        self.settle(pack)
+        self.settle(pack, *left)
 
-    def settle(self, pack):
+    def settle(self, pack, status=TI.UNKNOWN_ERROR, cause=Cause.WORKER_LOST):
         if pack.submitted and not any(pack.jobs.values()):
             for attempt_id in pack.attempts[pack.taken :]:
                 if self.attempts[attempt_id].status in "IO":
-                    self.move(attempt_id, TI.UNKNOWN_ERROR, Cause.WORKER_LOST)
+                    self.move(attempt_id, status, cause)
             pack.taken = len(pack.attempts)
 
     def kill(self, cause, *, running=True):
@@ -283,7 +300,7 @@ class Model:
 class ServerMachine(RuleBasedStateMachine):
     """Rules are what clients, distributors and people may ask, at any time."""
 
-    template: Path
+    template: str
     only_packs = False
 
     @initialize()
@@ -294,13 +311,15 @@ class ServerMachine(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             return
         self.folder = Path(tempfile.mkdtemp())
-        shutil.copy(self.template, self.folder / "db.sqlite")
-        self.database, self.model, self.keys = Database(self.folder), Model(), itertools.count()
+        self.mark = databases.current().mark()
+        uri = databases.current().copy(self.template, self.folder)
+        self.database, self.model, self.keys = Server(uri), Model(), itertools.count()
         self.last_reports = []
         self.start_run()
 
     def teardown(self):
         self.database.close()
+        databases.current().drop_since(self.mark)
         shutil.rmtree(self.folder)
 
     def start_run(self):
@@ -421,10 +440,11 @@ class ServerMachine(RuleBasedStateMachine):
             key=f"take {next(self.keys)}",
             leaving=ends == "leaving",
         )
-        answer = self.database.run(packing.take, request)
+        answer = self.database.run(packed_jobs.take, request)
         for one in mine[:reported]:
             model.move(one, status)
         lives = pack.jobs.setdefault(name, True)
+        pack.heard_of.add(name)
         if not lives or ends == "leaving":
             assert answer.over
             assert answer.tasks.task_instance_ids == []
@@ -436,7 +456,7 @@ class ServerMachine(RuleBasedStateMachine):
         assert answer.over == (pack.taken == len(pack.attempts))
         assert set(answer.kill) == {one for one in model.live("K") if model.owners.get(one) == name}
         if repeat:
-            again = self.database.run(packing.take, replace(request, reports=[]))
+            again = self.database.run(packed_jobs.take, replace(request, reports=[]))
             assert again.tasks.task_instance_ids == expected
         if ends is not None:
             self.job_is_gone(pack, name, ends)
@@ -450,8 +470,13 @@ class ServerMachine(RuleBasedStateMachine):
 
     def job_is_gone(self, pack, name, cause):
         self.sync(ended_jobs=[EndedJob(distributor_id=name, status=TI.ERROR, cause=cause)])
-        if name in pack.jobs:
-            self.model.end_job(pack, name, cause or Cause.WORKER_LOST)
+        if name not in pack.jobs:
+            return
+        left = (TI.UNKNOWN_ERROR, Cause.WORKER_LOST)
+        idle_cause = retry.cause_without_worker(cause, None)
+        if name not in pack.heard_of and idle_cause != cause:
+            left = (TI.ERROR, idle_cause)
+        self.model.end_job(pack, name, cause or Cause.WORKER_LOST, left)
 
     @precondition(lambda self: self.model.attempts)
     @rule(data=st.data())
@@ -526,11 +551,16 @@ class ServerMachine(RuleBasedStateMachine):
     @invariant()
     def database_equals_model(self):
         tx = self.database.tx
-        tasks = tx.rows("SELECT id, status, num_attempts, uncharged_in_a_row, attempt_count FROM task")
+        tasks = tx.rows(TASK_ROWS)
         assert {row[0]: Task(*row[1:]) for row in tasks} == self.model.tasks
-        attempts = tx.rows("SELECT id, task_id, number, status, cause, charged FROM task_instance")
+        attempts = tx.rows(ATTEMPT_ROWS)
         found = {row[0]: Attempt(row[1], row[2], row[3], row[4], bool(row[5])) for row in attempts}
         assert found == self.model.attempts
+
+    @invariant()
+    def counts_equal_a_recount(self):
+        counted = {status: number for status, number in self.database.tx.rows(COUNTED) if number}
+        assert counted == Counter(task.status for task in self.model.tasks.values())
 
     @invariant()
     def promises_hold(self):
@@ -539,10 +569,10 @@ class ServerMachine(RuleBasedStateMachine):
         for task_id in self.model.tasks:
             live = [one for one in self.model.attempts.values() if one.task == task_id and one.status in LIVE]
             assert len(live) <= 1
-        stamp = tx.value("SELECT stamp FROM logical_clock")
-        assert tx.value("SELECT MAX(status_at) FROM task") <= stamp
-        assert tx.value("SELECT status FROM workflow") == WorkflowStatus.RUNNING
-        handed_over = tx.column("SELECT DISTINCT workflow_run_id FROM task_instance WHERE ended_at IS NULL")
+        stamp = tx.value(last_stamp)
+        assert tx.value(NEWEST_CHANGE) <= stamp
+        assert tx.value(WORKFLOW_STATUS) == WorkflowStatus.RUNNING
+        handed_over = tx.column(RUNS_OF_LIVE_ATTEMPTS)
         assert handed_over in ([], [self.run_id])
 
 
@@ -557,7 +587,9 @@ class PackMachine(ServerMachine):
         self.start_a_pack(jobs)
 
 
+#: An example needs a database of its own, and a statement a message to another process.
+EXAMPLES = settings.default.max_examples if databases.current().dialect == databases.SQLITE else 30
 TestServerAgainstModel = ServerMachine.TestCase
 TestPacksAgainstModel = PackMachine.TestCase
-TestPacksAgainstModel.settings = settings(stateful_step_count=20)
-TestServerAgainstModel.settings = settings(stateful_step_count=30)
+TestPacksAgainstModel.settings = settings(stateful_step_count=20, max_examples=EXAMPLES)
+TestServerAgainstModel.settings = settings(stateful_step_count=30, max_examples=EXAMPLES)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobmon.server.slots import TURN_SECONDS, Claim, divide, grant
+from jobmon.server.slots import TURN_SECONDS, Claim, divide, grant, grant_with_loans
 
 _CLOSE = 1e-6
 _cores = st.integers(1, 8).map(float) | st.floats(0.25, 8)
@@ -98,3 +98,80 @@ def test_two_that_want_everything_share_evenly():
         Claim(identity=number, most=8.0, granted=0.0, held=0.0, wanted=8.0, head=1.0, since=0.0) for number in (1, 2)
     ]
     assert divide(8.0, claims, 0.0) == {1: 4.0, 2: 4.0}
+
+
+class _Nested:
+    """A workflow in a pool, whose commands run for one round, or run workflows of their own."""
+
+    def __init__(self, identity, cores, commands, level, now):
+        self.identity, self.cores, self.level = identity, cores, level
+        self.waiting = commands
+        self.running = 0
+        self.inner = []
+        self.granted, self.since = 0.0, now
+
+    @property
+    def used(self):
+        return self.cores * (self.running + len(self.inner))
+
+    @property
+    def is_over(self):
+        return not (self.waiting or self.running or self.inner)
+
+    def claim(self, total):
+        wanted = min(total, self.used + self.cores * self.waiting)
+        held = min(total, max(self.used, self.granted))
+        head = self.cores if self.waiting else 0.0
+        return Claim(
+            identity=self.identity,
+            most=total,
+            granted=self.granted,
+            held=held,
+            wanted=wanted,
+            head=head,
+            since=self.since,
+        )
+
+
+@given(
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 2)), min_size=1, max_size=4),
+)
+def test_workflows_that_commands_run_complete_at_any_depth_and_width(total, outer, levels):
+    """In each round grants are heard, commands start, commands of the innermost level end."""
+    depth = len(levels)
+
+    def workflow(identity, level, now):
+        commands, cores = levels[level]
+        return _Nested(identity, float(min(cores, total)), commands, level, now)
+
+    live = [workflow(number, 0, 0.0) for number in range(outer)]
+    for now in range(400):
+        claims = [one.claim(float(total)) for one in live]
+        lent = {one.identity: one.cores * len(one.inner) for one in live if one.inner}
+        grants = grant_with_loans(float(total), claims, lent, float(now))
+        started = []
+        for one, before in zip(live, claims, strict=True):
+            one.granted = grants[one.identity]
+            assert one.granted <= total + _CLOSE
+            if replace(before, granted=one.granted).is_served != before.is_served:
+                one.since = float(now)
+            while one.waiting and one.used + one.cores <= one.granted + _CLOSE:
+                one.waiting -= 1
+                if one.level + 1 == depth:
+                    one.running += 1
+                else:
+                    child = workflow(len(live) + len(started) + 1000 * (now + 1), one.level + 1, float(now))
+                    one.inner.append(child)
+                    started.append(child)
+        assert sum(one.running * one.cores for one in live) <= total + _CLOSE
+        for one in live:
+            one.running = 0
+        live += started
+        for one in live:
+            one.inner = [child for child in one.inner if not child.is_over]
+        live = [one for one in live if not one.is_over]
+        if not live:
+            return
+    raise AssertionError(f"{len(live)} workflows still wait for cores")

@@ -7,10 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobmon.core.exceptions import ClusterUnavailable
-from jobmon.plugins.slurm import commands, discovery, parsing
-from jobmon.plugins.slurm.commands import ACCOUNTING_FIELDS, QUEUE_FIELDS, SEPARATOR, Mark
-from jobmon.plugins.slurm.endings import remote_exit
-from jobmon.plugins.slurm.view import View, never_starts, pending_reason, view_of
+from jobmon.plugins.batch import Mark, job_name, mark_of, ranges_text
+from jobmon.plugins.batch.endings import remote_exit
+from jobmon.plugins.batch.view import View, view_of
+from jobmon.plugins.slurm import discovery, parsing
+from jobmon.plugins.slurm.commands import ACCOUNTING_FIELDS, QUEUE_FIELDS, SEPARATOR
+from jobmon.plugins.slurm.endings import verdict
+from jobmon.plugins.slurm.view import accounted, listed, never_starts, pending_reason
 
 RECORDED = Path(__file__).parents[1] / "unit" / "plugins" / "slurm" / "recorded"
 READERS = {
@@ -75,13 +78,13 @@ def test_every_row_that_is_understood_can_be_answered_from(queue, accounting):
         seen = parsing.queue_rows(queue), parsing.accounting_rows(accounting)
     except ClusterUnavailable:
         return
-    view = View(view_of(1.0, *seen))
+    view = View(view_of(1.0, listed(seen[0]), accounted(seen[1])))
     for held in view.held:
         never_starts(held)
         pending_reason(held, "")
         assert all(view.holds(identity) for identity in held.ids)
     for ending in view.ended.values():
-        remote_exit(ending, str)
+        remote_exit("Slurm", ending, verdict(ending, str))
 
 
 @settings(max_examples=150)
@@ -105,12 +108,12 @@ def test_a_partition_of_any_values_has_parameters_or_is_refused(output):
 )
 def test_a_mark_comes_back_from_any_name(name, token, first, length):
     mark = Mark(token, first, length)
-    assert commands.mark_of(commands.job_name(name, mark)) == mark
-    assert commands.mark_of(str(mark)) == mark
+    assert mark_of(job_name(name, mark)) == mark
+    assert mark_of(str(mark)) == mark
 
 
 @settings(max_examples=150)
 @given(steps=st.sets(st.integers(0, 5_000), min_size=1))
 def test_steps_written_as_ranges_are_the_same_steps(steps):
-    found = parsing.job_ids(f"7_[{commands.ranges_text(steps)}]")
+    found = parsing.job_ids(f"7_[{ranges_text(steps)}]")
     assert {int(identity.partition("_")[2]) for identity in found} == steps

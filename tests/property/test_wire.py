@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobmon.core import wire
+from jobmon.core.wire.fields import YEAR_MAX, YEAR_MIN
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
@@ -23,7 +24,11 @@ json_values = st.recursive(
 )
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))
-DATETIMES = st.datetimes(timezones=st.just(UTC))
+DATETIMES = st.datetimes(
+    min_value=datetime(YEAR_MIN, 1, 1),  # noqa: DTZ001 - hypothesis adds the time zone
+    max_value=datetime(YEAR_MAX, 12, 31),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
 
 
 def messages():
@@ -43,7 +48,7 @@ EVERY_MESSAGE = pytest.mark.parametrize("kind", messages(), ids=lambda kind: kin
 
 
 def instances(kind):
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return st.builds(kind, **{name: of_type(hint) for name, hint in hints.items()})
 
 
@@ -54,6 +59,8 @@ def of_type(hint):
     if hint is datetime:
         return DATETIMES
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return limited(*arguments)
     if origin in (types.UnionType, typing.Union):
         return st.one_of([of_type(argument) for argument in arguments])
     if origin is list:
@@ -65,6 +72,18 @@ def of_type(hint):
     if dataclasses.is_dataclass(hint):
         return instances(hint)
     return st.none() if hint is type(None) else st.from_type(hint)
+
+
+def limited(kind, meta):
+    """Return a strategy for values within the limits of a field."""
+    if kind is str:
+        return st.text(max_size=20) | st.just("x" * (meta.max_length or 1_000))
+    if kind is int:
+        return st.integers(meta.ge, meta.le) | st.sampled_from([meta.ge, meta.le])
+    if kind is datetime:
+        return DATETIMES
+    least = meta.ge if meta.gt is None else meta.gt
+    return st.floats(least, meta.le, exclude_min=meta.gt is not None)
 
 
 @EVERY_MESSAGE

@@ -1,4 +1,4 @@
-"""What tests with real services share: the Slurm cluster of this machine, brought up when it is not up yet."""
+"""Fixtures for tests with real services: the Slurm cluster and Grid Engine of this machine, started if necessary."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Home, home  # what runs whole workflows lives in a home of its own
+from tests.e2e.conftest import Home, home  # tests that run whole workflows use a separate home
 
-__all__ = ["Home", "SlurmForTests", "home", "slurm", "until"]
+__all__ = ["GridEngineForTests", "Home", "SlurmForTests", "gridengine", "home", "slurm", "until"]
 
+GRIDENGINE_SCRIPTS = Path(__file__).parent / "gridengine"
+GRIDENGINE_BASE = Path(
+    os.environ.get("GRIDENGINE_TEST_BASE", Path(os.environ.get("TMPDIR", "/tmp")) / "jobmon-gridengine")
+)
 SCRIPTS = Path(__file__).parent / "slurm"
 BASE = Path(os.environ.get("SLURM_TEST_BASE", Path(os.environ.get("TMPDIR", "/tmp")) / "jobmon-slurm"))
 UP_SECONDS = 400.0
@@ -25,7 +29,7 @@ NODES = 4
 
 
 def pytest_collection_modifyitems(items):
-    """Installing and starting services takes its time, and whichever test comes first waits for it."""
+    """Raise the timeout: the first test waits until the services are installed and started."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
@@ -34,20 +38,20 @@ def pytest_collection_modifyitems(items):
 
 @dataclass(frozen=True)
 class SlurmForTests:
-    """The cluster of this machine: its scripts and its tools."""
+    """The Slurm cluster of this machine: its scripts and tools."""
 
     def run(self, *words: str, script: str = "") -> str:
-        """Run one of Slurm's tools; return what it prints."""
+        """Run a Slurm tool; return its output."""
         done = subprocess.run(words, input=script, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
         assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
         return done.stdout
 
     def node(self, what: str, number: int) -> None:
-        """Have a node fail or come back."""
+        """Make a node fail or come back."""
         subprocess.run([SCRIPTS / "node.sh", what, str(number)], timeout=CALL_SECONDS, check=True)
 
     def up(self) -> None:
-        """Start whatever of the cluster does not run."""
+        """Start all parts of the cluster that are not running."""
         done = subprocess.run(
             [SCRIPTS / "slurm-up.sh"], capture_output=True, text=True, timeout=UP_SECONDS, check=False
         )
@@ -58,7 +62,7 @@ class SlurmForTests:
             )
 
     def daemon(self, name: str) -> int | None:
-        """Return the process of slurmctld or slurmdbd; None: it does not run."""
+        """Return the process ID of slurmctld or slurmdbd; None if it is not running."""
         try:
             pid = int((BASE / f"run/slurm/{name}.pid").read_text())
             return pid if name in Path(f"/proc/{pid}/comm").read_text() else None
@@ -66,14 +70,14 @@ class SlurmForTests:
             return None
 
     def stop_controller(self) -> None:
-        """Stop slurmctld; `up` starts it again. What it knows it keeps."""
+        """Stop slurmctld; `up` starts it again. It keeps its state."""
         pid = self.daemon("slurmctld")
         assert pid is not None
         os.kill(pid, 15)
         until(lambda: self.daemon("slurmctld") is None, "the controller to stop")
 
     def is_up(self) -> bool:
-        """Whether the controller answers and all nodes can be used."""
+        """Return whether the controller responds and all nodes are usable."""
         try:
             states = self.run("sinfo", "--noheader", "--Node", "--partition=short", "--format=%T").split()
         except (OSError, AssertionError, subprocess.TimeoutExpired):
@@ -90,23 +94,89 @@ def until(condition, what: str, seconds: float = 60.0):
     return found
 
 
+@dataclass(frozen=True)
+class GridEngineForTests:
+    """The Grid Engine of this machine: its scripts and tools."""
+
+    def run(self, *words: str) -> str:
+        """Run a Grid Engine tool; return its output."""
+        done = subprocess.run(words, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def script(self, name: str, seconds: float) -> None:
+        """Run one of the scripts that start and stop Grid Engine."""
+        done = subprocess.run([GRIDENGINE_SCRIPTS / name], capture_output=True, text=True, timeout=seconds, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(
+                f"The Grid Engine for tests: try it by hand: {GRIDENGINE_SCRIPTS}/{name}"
+                f"\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            )
+
+    def is_up(self) -> bool:
+        """Return whether its queues accept jobs."""
+        try:
+            return (
+                len(self.run("qselect").split()) == 2
+                and not subprocess.run(
+                    ["qselect", "-qs", "uE"], capture_output=True, text=True, timeout=CALL_SECONDS, check=False
+                ).stdout
+            )
+        except (OSError, AssertionError, subprocess.TimeoutExpired):
+            return False
+
+    def configure(self, **values: object) -> None:
+        """Change global settings of the cluster, e.g. max_u_jobs=2."""
+        lines = self.run("qconf", "-sconf", "global").replace("\\\n", " ").splitlines()
+        pairs = dict(line.partition(" ")[::2] for line in lines if line and not line.startswith("#"))
+        pairs.update({name: str(value) for name, value in values.items()})
+        path = GRIDENGINE_BASE / "changed" / "global"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(f"{name} {' '.join(value.split())}\n" for name, value in pairs.items()))
+        self.run("qconf", "-Mconf", str(path))
+
+    def jobs(self) -> list[str]:
+        """Return the lines of `qstat` for all jobs of this user."""
+        return self.run("qstat").splitlines()[2:]
+
+    def stop_master(self) -> None:
+        """Stop the master; `gridengine-up.sh` starts it again. It keeps its state."""
+        pid = int((GRIDENGINE_BASE / "qmaster.pid").read_text())
+        os.kill(pid, 15)
+        until(lambda: not Path(f"/proc/{pid}/cmdline").exists(), "the master to stop")
+
+
 @contextmanager
-def _one_at_a_time():
-    """Only one process at a time starts or stops daemons."""
-    with BASE.with_name(f"{BASE.name}.lock").open("w") as file:
+def _one_at_a_time(base=BASE):
+    """Ensure that only one process at a time starts or stops daemons."""
+    with base.with_name(f"{base.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 @pytest.fixture(scope="session")
 def slurm():
-    """A Slurm cluster that is up; one that was up before stays up."""
+    """Yield a running Slurm cluster; a cluster that was already running is not stopped."""
     cluster = SlurmForTests()
     with _one_at_a_time():
-        is_ours = cluster.daemon("slurmdbd") is None  # nobody stops that one in between
+        is_ours = cluster.daemon("slurmdbd") is None  # tests never stop slurmdbd
         if not cluster.is_up():
             cluster.up()
     yield cluster
     if is_ours:
         with _one_at_a_time():
             subprocess.run([SCRIPTS / "slurm-down.sh"], timeout=DOWN_SECONDS, check=True)
+
+
+@pytest.fixture(scope="session")
+def gridengine():
+    """Yield a running Grid Engine; one that was already running is not stopped."""
+    cluster = GridEngineForTests()
+    with _one_at_a_time(GRIDENGINE_BASE):
+        is_ours = not cluster.is_up()
+        if is_ours:
+            cluster.script("gridengine-up.sh", UP_SECONDS)
+    yield cluster
+    if is_ours:
+        with _one_at_a_time(GRIDENGINE_BASE):
+            cluster.script("gridengine-down.sh", DOWN_SECONDS)

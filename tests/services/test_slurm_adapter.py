@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.services.conftest import until
 
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import ClusterFull, ClusterUnavailable
-from jobmon.plugins.slurm import SlurmDistributor, discovery, get_default_queues, get_queue
-from jobmon.plugins.slurm.runner import SlurmRefused
+from jobmon.plugins.batch import Refused
+from jobmon.plugins.slurm import SlurmDistributor, SlurmQueue, discovery, get_default_queues, get_queue
 from jobmon.testing.cluster_contract import ClusterContract
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("slurm")]
@@ -24,9 +28,64 @@ SHORT = {"queue": "short", "cores": 1, "memory": 0.05, "runtime": 120.0}
 EAT = f"{sys.executable} -I -S -c 'x = bytearray(400 * 2**20); print(len(x))'"
 
 
+#: Submits, and says that it does not know whether it did, while there is a file "deaf" beside it.
+DEAF_SBATCH = """#!/bin/sh
+{real} "$@" || exit
+[ ! -e {folder}/deaf ] || {{ echo "sbatch: error: Batch job submission failed: Socket timed out" >&2; exit 1; }}
+"""
+
+
+@contextlib.contextmanager
+def submit_limit(slurm, room: int):
+    """Let this user have only so many jobs.
+
+    Earlier tests may have cancelled jobs that squeue shows for a moment longer: counted now, they would leave a place
+    each when they are gone. So all jobs must have ended first, by the controller's own count.
+    """
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    told = ("scontrol", "--oneliner", "show", "assoc_mgr", f"users={user}", "flags=assoc")
+
+    def rows() -> list[tuple[str, str]]:
+        """Return limit and number of submitted jobs of each of the user's associations."""
+        mine = [row for row in slurm.run(*told).splitlines() if f" UserName={user}(" in row]
+        return [re.search(r" GrpSubmitJobs=\w*\((\d+)\).* MaxSubmitJobs=(\d*)", row).group(2, 1) for row in mine]
+
+    until(lambda: {used for _, used in rows()} == {"0"}, "the jobs of earlier tests to end")
+    slurm.run("sacctmgr", "-i", "-Q", "modify", "user", user, "set", f"MaxSubmitJobs={room}")
+    until(lambda: {limit for limit, _ in rows()} == {str(room)}, "the controller to know the limit")
+    try:
+        yield
+    finally:
+        slurm.run("sacctmgr", "-i", "-Q", "modify", "user", user, "set", "MaxSubmitJobs=-1")
+        until(lambda: {limit for limit, _ in rows()} == {""}, "the controller to know that there is no limit")
+
+
 class TestContract(ClusterContract):
     plugin = "slurm"
     cluster_name = "slurm"
+    good_request: ClassVar = {"cores": 1, "memory": 0.05, "runtime": 120.0}
+    rejected_request: ClassVar = {"project": "nobody"}
+
+    @pytest.fixture(autouse=True)
+    def cluster(self, slurm, tmp_path):
+        self.slurm, self.folder = slurm, tmp_path
+
+    def distributor_arguments(self, folder):
+        sbatch = folder / "bin" / "sbatch"
+        sbatch.parent.mkdir(exist_ok=True)
+        sbatch.write_text(DEAF_SBATCH.format(real=shutil.which("sbatch"), folder=folder))
+        sbatch.chmod(0o755)
+        path = f"{sbatch.parent}:{os.environ['PATH']}"
+        return {**super().distributor_arguments(folder), "environment": {**os.environ, "PATH": path}}
+
+    def full(self, adapter, room):
+        return submit_limit(self.slurm, room)
+
+    @contextlib.contextmanager
+    def without_answer(self, adapter):
+        (self.folder / "deaf").touch()
+        yield
+        (self.folder / "deaf").unlink()
 
 
 def token(batch: int = 1) -> str:
@@ -105,7 +164,7 @@ def endings(adapter, slurm):
         ("signal", TI.ERROR, Cause.SIGNAL, None, 11),
         ("memory", TI.RESOURCE_ERROR, Cause.OUT_OF_MEMORY, None, None),
         ("time", TI.RESOURCE_ERROR, Cause.OUT_OF_TIME, None, None),
-        ("cancelled", TI.ERROR, Cause.KILLED, None, None),
+        ("cancelled", TI.ERROR_FATAL, Cause.KILLED, None, None),
         ("node", TI.ERROR, Cause.NODE_FAILURE, None, None),
         ("no program", TI.ERROR, Cause.EXIT_CODE, 127, None),
     ],
@@ -122,7 +181,7 @@ def test_what_the_job_itself_wrote_stands_with_a_failure(endings):
 
 def test_who_cancelled_is_told(endings):
     name = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-    assert endings["cancelled"].message == f"Slurm: cancelled by {name}"
+    assert endings["cancelled"].message == f"Slurm: cancelled by you as {name}; resume the workflow to run it"
 
 
 def test_usage_is_told_also_of_jobs_that_were_killed(endings):
@@ -215,6 +274,18 @@ def test_why_a_job_waits_is_told_and_one_that_will_never_start_is_named(adapter)
     adapter.terminate_task_instances(list(ids.values()))
 
 
+def test_memory_by_the_cpu_and_all_memory_of_a_node_are_what_slurm_is_asked_for(adapter, slurm):
+    hold = {"sbatch": {"hold": True}, "runtime": 60.0}
+    queue = SlurmQueue(1, "short", dict(get_default_queues())["short"])
+    asked = [{"memory_per_cpu": "20M", "cores": 3}, {"memory": "node"}, {"memory": "20M", "memory_per_cpu": True}]
+    requests = [{**request(), **queue.coerce_resources(**one, **hold)} for one in asked]
+    ids = [adapter.submit_to_batch_distributor("true", "memory", {**one, "queue": "short"}) for one in requests]
+    rows = slurm.run("squeue", "--noheader", "--Format=JobArrayID:20,MinMemory:20,NumCPUs:20", "--jobs", ",".join(ids))
+    found = dict(row.split(None, 1) for row in rows.splitlines())
+    assert [found[one].split() for one in ids] == [["20M", "3"], ["0", "1"], ["20M", "1"]]
+    adapter.terminate_task_instances(ids)
+
+
 # -- refusals -------------------------------------------------------------------------------------------------------
 
 
@@ -232,33 +303,29 @@ def test_why_a_job_waits_is_told_and_one_that_will_never_start_is_named(adapter)
     ],
 )
 def test_what_slurm_refuses_is_told_in_its_own_words(adapter, values, words):
-    with pytest.raises(SlurmRefused) as caught:
+    with pytest.raises(Refused) as caught:
         adapter.submit_to_batch_distributor("true", "refused", request(**values))
     assert words in str(caught.value)
 
 
 def test_where_a_user_may_have_no_more_jobs_what_fits_goes_and_the_rest_waits(slurm, tmp_path):
     adapter = SlurmDistributor("slurm", data_folder=tmp_path)
-    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-    jobs_now = len(slurm.run("squeue", "--array", "--noheader", "--me", "--format=%i").split())
-    slurm.run("sacctmgr", "-i", "-Q", "modify", "user", user, "set", f"MaxSubmitJobs={jobs_now + 10}")
-    try:
+    with submit_limit(slurm, 10):
         hold = {"sbatch": {"hold": True}}
         ids = adapter.submit_array_to_batch_distributor("true", "part", request(**hold), 16)
         assert 8 <= len(ids) <= 10
         assert sorted(ids) == list(range(len(ids)))
+        assert isinstance(ids.error, ClusterFull), "why the rest was not submitted"
         with pytest.raises(ClusterFull, match="AssocMaxSubmitJobLimit"):
             adapter.submit_array_to_batch_distributor("true", "more", request(**hold), 16)
         adapter.terminate_task_instances(list(ids.values()))
-    finally:
-        slurm.run("sacctmgr", "-i", "-Q", "modify", "user", user, "set", "MaxSubmitJobs=-1")
 
 
 def test_without_slurms_commands_it_is_said_where_to_go(tmp_path):
     adapter = SlurmDistributor("slurm", data_folder=tmp_path, environment={"PATH": str(tmp_path)})
     with pytest.raises(ClusterUnavailable, match="squeue was not found on the PATH"):
         adapter.look(0.0)
-    with pytest.raises(SlurmRefused, match=r"sbatch was not found on the PATH.*login node"):
+    with pytest.raises(Refused, match=r"sbatch was not found on the PATH.*login node"):
         adapter.submit_to_batch_distributor("true", "one", request())
 
 

@@ -160,13 +160,13 @@ def test_a_controller_that_is_away_for_a_while_fails_nothing(home, client, slurm
         during = client(4, "during", "echo during-$JOBMON_TASK_NAME >> ran")
         (home.folder / "go").touch()
         assert before.wait() == "D", "their workers tell the server"
-        until(lambda: "is asked in vain" in log_of(home, 2), "it to be said")
+        until(lambda: "is not responding; retrying" in log_of(home, 2), "it to be said")
         time.sleep(float(os.environ.get("CONTROLLER_AWAY_SECONDS", "10")))
         assert set(statuses(home, "2")) <= {"Q", "I"}
     finally:
         slurm.up()
     assert during.wait() == "D"
-    assert "answers again" in log_of(home, 2)
+    assert "is responding again" in log_of(home, 2)
     assert len(ran(home)) == len(set(ran(home))) == 12
     assert attempt_counts(home, "1") + attempt_counts(home, "2") == [1] * 12
 

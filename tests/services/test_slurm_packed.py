@@ -38,8 +38,6 @@ COUNTED = "echo $JOBMON_TASK_NAME >> ran"
 WAITS = f"{COUNTED}; while ! test -e go; do sleep 0.1; done"
 EAT = f"{sys.executable} -I -S -c 'x = b\"1\" * (80 * 2**20)'"
 END_SECONDS_MAX = 150
-#: Where Slurm answers slowly it is asked seldom.
-LOOK_SECONDS_MAX = 120
 #: Slurm takes the jobs, and whoever asked for them is dead before he hears of it.
 DEADLY_SBATCH = """#!/bin/sh
 out=$({sbatch} "$@"); code=$?
@@ -120,10 +118,6 @@ def flow(home):
     flow.end()
 
 
-def job_of(flow, name):
-    return flow.attempts()[name][0][-1]["distributor_id"]
-
-
 def test_a_thousand_short_tasks_go_in_a_few_jobs_and_calls(flow):
     assert flow.run({"many": {"command": COUNTED, "compute_resources": pack(250), "count": 1_000}}) == "D"
     assert len(flow.ran()) == len(set(flow.ran())) == 1_000
@@ -166,31 +160,36 @@ def test_each_task_of_a_pack_keeps_its_own_fate(flow):
         assert len({attempts[0]["distributor_id"] for attempts in found[name]}) == 1, name
 
 
-def test_a_job_that_is_cancelled_and_a_node_that_fails_cost_no_attempt(flow, slurm):
-    waits = {"command": WAITS, "count": 4, "max_attempts": 1}
-    flow.start(
-        {
-            "cancelled": {**waits, "compute_resources": pack(2, sbatch={"exclude": "n3,n4"})},
-            "failed": {**waits, "compute_resources": pack(2, sbatch={"nodelist": "n4"})},
-        }
-    )
-    until(lambda: len(flow.ran()) == 4, "two jobs of each to run")
-    slurm.run("scancel", job_of(flow, "cancelled"))
+def test_a_node_that_fails_costs_no_attempt(flow, slurm):
+    request = pack(2, sbatch={"nodelist": "n4"})
+    flow.start({"failed": {"command": WAITS, "count": 4, "max_attempts": 1, "compute_resources": request}})
+    until(lambda: len(flow.ran()) == 2, "two jobs to run")
     slurm.node("fail", 4)
     slurm.run("scontrol", "update", "nodename=n4", "state=down", "reason=test")
     flow.go()
-    try:
-        until(lambda: len(flow.ran()) >= 6, "what is left of the others to run", LOOK_SECONDS_MAX)
-    finally:
-        slurm.node("up", 4)
-        until(slurm.is_up, "node n4 to come back")
+    slurm.node("up", 4)
+    until(slurm.is_up, "node n4 to come back")
     assert flow.outcome() == "D"
-    found = flow.attempts()
-    for name, cause in (("cancelled", "killed"), ("failed", "node failure")):
-        every = [one for attempts in found[name] for one in attempts]
-        assert cause in {one["cause"] for one in every}, name
-        assert not any(one["charged"] for one in every if one["status"] != "D"), every
-        assert all(attempts[-1]["status"] == "D" for attempts in found[name])
+    every = [one for attempts in flow.attempts()["failed"] for one in attempts]
+    assert "node failure" in {one["cause"] for one in every}
+    assert not any(one["charged"] for one in every if one["status"] != "D"), every
+    assert all(attempts[-1]["status"] == "D" for attempts in flow.attempts()["failed"])
+
+
+@pytest.mark.parametrize("request_", [{"pack": 2}, {"pilot": True}], ids=["pack", "pilot"])
+def test_what_its_user_cancels_is_not_submitted_again_before_a_resume(flow, slurm, request_):
+    kinds = {"mine": {"command": WAITS, "count": 3, "compute_resources": {**SMALL, **request_}}}
+    flow.start(kinds)
+    until(flow.ran, f"a task to run: {(flow.home.folder / 'out').read_text()}")
+    slurm.run("scancel", "--me")
+    assert flow.outcome() == "E"
+    found = [attempt for attempts in flow.attempts()["mine"] for attempt in attempts]
+    assert {(one["status"], one["cause"]) for one in found} == {("F", "killed")}
+    assert len(found) == 3, "nothing was submitted again"
+    assert "cancelled by you as " in (flow.home.folder / "out").read_text()
+    flow.go()
+    flow.start(kinds, resume=True)
+    assert flow.outcome() == "D"
 
 
 def test_a_server_that_dies_while_a_pack_runs_hears_all_of_it_later(flow):

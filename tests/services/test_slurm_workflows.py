@@ -139,6 +139,41 @@ def _only_runtime_is_raised(found):
     assert second["exit_code"] == 0
 
 
+def test_a_job_that_its_user_cancels_fails_its_task_and_is_not_submitted_again(home, start, slurm):
+    script = start({"cancelled": {"command": "sleep 300", "compute_resources": SMALL}})
+    job, _ = job_of(slurm, home, "cancelled")
+    slurm.run("scancel", job)
+    assert outcome(home, script) == "E"
+    [only] = attempts(home)["cancelled"]
+    assert (only["status"], only["cause"]) == ("F", "killed")
+    assert "cancelled by you as " in only["error"]
+
+
+#: No Python at first, then one that has neither network nor the server's socket, then one as it should be.
+ISOLATING = """#!/bin/sh
+test -e {folder}/open || exec env JOBMON_DATA_DIR=/nowhere unshare --net {python} "$@"
+exec {python} "$@"
+"""
+
+
+def test_jobs_without_python_or_network_charge_nothing_and_the_run_says_what_is_wrong(home, start):
+    python = home.folder / "python"
+    home.environment.update(JOBMON_WORKER_START_SECONDS="25", JOBMON_UNHEARD_SECONDS="2")
+    home.jobmon("cluster", "add", "slurm", "--plugin", "slurm", "--set", f"python={python}")
+    script = start({"far": {"command": "true", "compute_resources": SMALL, "max_attempts": 1}})
+    until(lambda: "no usable Python" in home.jobmon("task", "status", "-t", "1").stdout, "the first attempt to end")
+    python.write_text(ISOLATING.format(folder=home.folder, python=sys.executable))
+    python.chmod(0o755)
+    silent = re.compile(r"jobs run on n\d but cannot reach the server at http://[\d.]+:\d+")
+    until(lambda: silent.search((home.folder / "out").read_text()), "the run to say that jobs cannot reach the server")
+    assert "its job runs on n" in home.jobmon("task", "explain", "1").stdout
+    (home.folder / "open").touch()
+    assert outcome(home, script) == "D"
+    found = attempts(home)["far"]
+    assert {one["cause"] for one in found} == {"no usable Python", "worker never connected", None}
+    assert {one["requested_resources"]["runtime"] for one in found} == {60.0}, "no resource is raised"
+
+
 def test_two_thousand_tasks_go_to_a_group_of_partitions_as_one_array_and_few_calls(home, start, slurm):
     anywhere = {**SMALL, "queue": "short,long"}
     script = start({"many": {"command": "true", "compute_resources": anywhere, "count": 2_000}})

@@ -1,7 +1,7 @@
-"""`python -m tests.simulation.mutations [NAME ...]`: break the code on purpose; does the simulation notice?
+"""`python -m tests.simulation.mutations [NAME ...]`: check that the simulation detects deliberate faults in the code.
 
-Each break is made in a copy of the sources. Printed is the first seed that violates something. Exits with
-1 if a break went unnoticed in as many seeds as CI runs, or can no longer be made because the code has changed.
+Each mutation is made in a copy of the sources. Prints the first seed with a violation. Exits with 1 if a mutation is
+not detected within the number of seeds that CI runs, or no longer applies because the code has changed.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobmon.testing.simulate import SEEDS_DEFAULT
+from tests.simulation.__main__ import SEEDS_DEFAULT
 
 SOURCES = Path(__file__).parents[2] / "src"
 SEEDS_PER_STEP = 30
@@ -23,7 +23,7 @@ STEP_SECONDS_MAX = 900.0
 
 @dataclass(frozen=True)
 class Mutation:
-    """One break: in each file, one text becomes another."""
+    """One mutation: a replacement of text in each file."""
 
     what: str
     changes: tuple[tuple[str, str, str], ...]
@@ -38,27 +38,106 @@ MUTATIONS = {
         "an attempt that has ended still moves its task",
         (
             (
-                "server/transitions.py",
+                "server/transitions/attempts.py",
                 "if verdict is Verdict.LEGAL:\n            self._move(attempt",
                 "if verdict is Verdict.LEGAL or target == TI.DONE != attempt.status:\n            self._move(attempt",
             ),
-            ("server/transitions.py", "        if attempt.is_newest:\n", "        if True:\n"),
+            ("server/transitions/attempts.py", "        if attempt.is_newest:\n", "        if True:\n"),
         ),
     ),
     "given-up": Mutation(
         "whoever beats for an attempt that was given up is not told to end it",
         (
-            ("server/usecases/reporting.py", " + _ended(tx, request.alive),", ","),
-            ("server/usecases/reporting.py", " OR id IN (:alive...) AND status NOT IN (:live...)", ""),
+            ("server/usecases/reporting.py", " + ended_of(tx, request.alive),", ","),
+            (
+                "server/usecases/reporting.py",
+                '            and_(any_of(ti.id, "alive"), ti.status.not_in(transitions.LIVE)),\n',
+                "",
+            ),
         ),
+    ),
+    "agent-given-up": Mutation(
+        "an agent is not told to terminate what was given up",
+        (
+            (
+                "server/usecases/agents.py",
+                "return orders + (ended_of(tx, request.running) if request.running else [])",
+                "return orders",
+            ),
+            ("server/usecases/agents.py", "has = request.running or []", "has: list[int] = []"),
+        ),
+    ),
+    "agent-inventory": Mutation(
+        "an agent is not given again what a lost answer held",
+        (("server/usecases/agents.py", "    missing = _missing(tx, row, request)\n", "    missing: list[Any] = []\n"),),
     ),
     "queue-fence": Mutation(
         "a run that was replaced may queue",
         (
             (
                 "server/usecases/queueing.py",
-                "if not run.is_newest or run.status not in transitions.QUEUING_RUNS:",
-                "if False:",
+                "    if not run.may_queue:\n        raise StaleRun",
+                "    if False:\n        raise StaleRun",
+            ),
+        ),
+    ),
+    "armed-fence": Mutation(
+        "what a run has armed is queued when that run is over or was replaced",
+        (
+            (
+                "server/usecases/queueing.py",
+                "    if not run.may_queue:\n        return []",
+                "    if False:\n        return []",
+            ),
+            ("server/transitions/runs.py", "        tx.armed.forget(run.workflow_id, run.id)\n", "        pass\n"),
+        ),
+    ),
+    "armed-upstreams": Mutation(
+        "an armed task is queued with the first of its upstream tasks that is done",
+        (("server/armed.py", "                if not mine.missing[task_id]:\n", "                if True:\n"),),
+    ),
+    "armed-work": Mutation(
+        "an armed task is queued by a distributor that takes no work: its client may be gone",
+        (("server/usecases/reporting.py", " if moves.due and accepts_work else []", " if moves.due else []"),),
+    ),
+    "armed-limit": Mutation(
+        "an armed task is queued after a limit has changed of which its orchestrator does not know",
+        (("server/usecases/queueing.py", " and one.seen >= run.limits_changed_at", ""),),
+    ),
+    "armed-failure": Mutation(
+        "an armed task of a run that fails fast is queued after a task has failed",
+        (("server/usecases/queueing.py", "    if not armed.fail_fast:\n", "    if True:\n"),),
+    ),
+    "armed-seen": Mutation(
+        "a task that has changed since is queued by an old request, or because it was armed",
+        (("server/transitions/bulk.py", '        unindexed(t.status_at) <= param("seen"),\n', ""),),
+    ),
+    "armed-disarm": Mutation(
+        "a task that was disarmed is queued",
+        (
+            (
+                "server/armed.py",
+                "            mine.remove(task_id)\n        mine.floor",
+                "            pass\n        mine.floor",
+            ),
+        ),
+    ),
+    "armed-floor": Mutation(
+        "a request to arm that comes again arms what was disarmed since",
+        (("server/armed.py", "task.seen <= mine.floor or not has_room", "not has_room"),),
+    ),
+    "armed-count": Mutation(
+        "the orchestrator does not count armed tasks",
+        (("client/swarm/state.py", "self._in_flight + len(self.armed))", "self._in_flight)"),),
+    ),
+    "armed-wait": Mutation(
+        "the orchestrator takes the capacity of a task before the server has disarmed it",
+        (
+            (
+                "client/swarm/services/scheduler.py",
+                "            answer = await self._gateway.queue_task_batches(\n",
+                "            self._state.armed.release(disarm)\n            disarm = []\n"
+                "            answer = await self._gateway.queue_task_batches(\n",
             ),
         ),
     ),
@@ -91,14 +170,14 @@ MUTATIONS = {
         (
             (
                 "server/usecases/launching.py",
-                "AND (b.host = :host OR b.host IS NULL AND :leads = 1) ORDER BY ti.id",
-                "AND (:leads = 1 OR b.host = :host) ORDER BY ti.id",
+                'or_(b.host == param("host"), and_(b.host.is_(None), param("leads", Boolean)))',
+                'or_(b.host == param("host"), param("leads", Boolean))',
             ),
         ),
     ),
     "pause": Mutation(
         "what is queued is handed out though the workflow is paused",
-        (("server/usecases/launching.py", "    left = limits.room(tx, run_id)\n", "    left = None\n"),),
+        (("server/usecases/launching.py", "    left, room = limits.room(tx, run_id), ", "    left, room = None, "),),
     ),
     "register-fence": Mutation(
         "a distributor that was replaced may register again",
@@ -112,38 +191,42 @@ MUTATIONS = {
     ),
     "reports": Mutation(
         "reports of which nobody knows whether they arrived are not sent again",
-        (("distributor/state.py", "self._outbox.extendleft(reversed(self._in_flight))", "pass"),),
+        (("distributor/outbox.py", "self._waiting.extendleft(reversed(self.in_flight))", "pass"),),
     ),
     "start-fence": Mutation(
         "a worker whose attempt has ended starts its command all the same",
         (
             (
                 "server/usecases/reporting.py",
-                "if moves.late or moves.refused:\n            raise InvalidRequest",
-                "if False:\n            raise InvalidRequest",
+                "if moves.late or moves.refused:\n            over = ",
+                "if False:\n            over = ",
             ),
         ),
     ),
     "take-again": Mutation(
         "a packed job that did not hear what it was given is given something else",
-        (("server/usecases/packing.py", "    if not key or job.request_key != key:\n", "    if True:\n"),),
+        (("server/usecases/packed_jobs.py", "    if not key or job.request_key != key:\n", "    if True:\n"),),
     ),
     "job-gone": Mutation(
         "a packed job that was found gone and comes back is given tasks",
-        (("server/usecases/packing.py", "if job.ended_at is not None:  # it was", "if False:  # it was"),),
+        (("server/usecases/packed_jobs.py", "if job.ended_at is not None:  # it was", "if False:  # it was"),),
     ),
     "job-kill": Mutation(
         "a packed job is not told what of its tasks was given up",
         (
             ("server/packed.py", "    if not alive:\n        return told\n", "    if True:\n        return told\n"),
-            ("server/usecases/packing.py", "[], kill=list(request.alive), over=True)", "[], over=True)"),
+            (
+                "server/usecases/packed_jobs.py",
+                "[], moves, kill=list(request.alive), over=True)",
+                "[], moves, over=True)",
+            ),
         ),
     ),
     "no-job-left": Mutation(
         "tasks wait for packed jobs though none is left",
         (
             (
-                "server/usecases/packing.py",
+                "server/usecases/packed_batches.py",
                 "    if live:\n        return\n    for batch_id in batches:",
                 "    if True:\n        return\n    for batch_id in batches:",
             ),
@@ -167,7 +250,17 @@ MUTATIONS = {
     ),
     "spool": Mutation(
         "what a worker could not deliver is not kept",
-        (("worker_node/spool.py", '        os.rename(f"{path}.new", path)\n', ""),),
+        (("agent/journal.py", "        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)\n", ""),),
+    ),
+    "answered": Mutation(
+        "whatever is answered below 500 counts as recorded",
+        (
+            (
+                "agent/settlement.py",
+                "        return FAULTY if kind else DOUBTED\n    return KEPT\n",
+                "        return SETTLED\n    return SETTLED if status < 500 else KEPT\n",
+            ),
+        ),
     ),
 }
 
@@ -188,7 +281,7 @@ def main():
 
 
 def first_violation(mutation, seeds):
-    """Return the first seed that violates something, and what; "" if none does."""
+    """Return the first seed with a violation, and the violation; "" if there is none."""
     with tempfile.TemporaryDirectory(prefix="jobmon-mutation-") as folder:
         sources = Path(folder, "src")
         shutil.copytree(SOURCES, sources, ignore=shutil.ignore_patterns("__pycache__", "static"))
@@ -209,7 +302,7 @@ def apply(file, old, new):
 
 
 def simulate(sources, first, count):
-    command = [sys.executable, "-m", "jobmon.testing.simulate", "--first", str(first), "--seeds", str(count)]
+    command = [sys.executable, "-m", "tests.simulation", "--first", str(first), "--seeds", str(count)]
     env = {**os.environ, "PYTHONPATH": str(sources)}
     ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=STEP_SECONDS_MAX, check=False)
     if "simulations " not in ended.stdout:

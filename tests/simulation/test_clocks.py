@@ -1,15 +1,14 @@
-"""A clock that is set an hour forth or back, on any part, while commands run: nothing is lost, repeated or given up."""
+"""Set the clock of any part an hour forward or back while commands run: nothing is lost, repeated or declared lost."""
 
 from __future__ import annotations
 
 import pytest
-
-from jobmon.testing.simulation.scenario import CLOCKS, FARM, GRID, Outcome, Scenario, TaskPlan, Weather
-from jobmon.testing.simulation.world import play
+from tests.simulation.system.scenario import CLOCKS, FARM, GRID, Outcome, Scenario, TaskPlan, Weather
+from tests.simulation.system.world import play
 
 HOUR = 3600.0
 TASKS = 8
-#: A heartbeat is overdue after 279 s: commands that last longer, and jumps while they run.
+#: Longer than the deadline of a heartbeat (279 s), so that clocks jump while commands run.
 COMMAND_SECONDS = 400.0
 JUMPS_AT = (150.0, 500.0)
 

@@ -1,9 +1,12 @@
-"""What the simulation found, each as the smallest thing that shows it. Seeds change their meaning with the scenario."""
+"""Minimal tests of faults that the simulation found, because seeds lose their meaning when the scenario changes."""
 
 from __future__ import annotations
 
 import pytest
 
+from jobmon.agent.gateway import ServerAway
+from jobmon.agent.lane import Lane
+from jobmon.agent.memory import Memory
 from jobmon.client.tool import Tool
 from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
@@ -14,8 +17,6 @@ from jobmon.core.wire.launching import LaunchBatch, LiveAttempt
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.holdings import ClusterLimits
 from jobmon.distributor.state import DistributorState
-from jobmon.worker_node.gateway import ServerAway
-from jobmon.worker_node.lane import Lane
 from jobmon.worker_node.pilot import IDLE_SECONDS, REPORT_TRIED_SECONDS, Pilot
 from jobmon.worker_node.site import Site
 
@@ -92,7 +93,7 @@ def test_a_server_that_is_away_is_not_a_wrong_request_for_resources():
 
 
 class Clockwork(Site):
-    """A machine on which time passes only while somebody waits, with a server that answers one request."""
+    """A machine on which time passes only during `wait`, with a server that answers one request."""
 
     def __init__(self):
         self.now = 0.0
@@ -108,12 +109,40 @@ class Clockwork(Site):
     def lane(self):
         return OneAnswer(self)
 
+    def commands(self, grace_seconds):
+        return Idle()
+
     def heed_signals(self, note):
-        """There are none."""
+        """Ignore the call, because there are no signals."""
 
     def wait(self, lanes, seconds):
         self.waits += 1
         self.now += max(seconds, 0.001)
+
+
+class Idle:
+    """Commands while none is running."""
+
+    memory = Memory()
+    live = {}  # noqa: RUF012 - stays empty
+
+    def look(self):
+        """Do nothing."""
+
+    def next_look(self):
+        return None
+
+    def take_started(self):
+        return []
+
+    def take_ended(self):
+        return []
+
+    def stop(self, identities, cause, grace_seconds):
+        """Do nothing, because no command runs."""
+
+    def leave(self):
+        """Do nothing, because there are no leftovers."""
 
 
 class OneAnswer(Lane):

@@ -1,4 +1,4 @@
-"""Many seeds, in blocks so that processes share them; and that a seed replays exactly."""
+"""Simulate many seeds, in blocks that test processes share, and check that a seed replays exactly."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import sys
 from dataclasses import fields
 
 import pytest
-
-from jobmon.testing.simulate import SEEDS_DEFAULT, summarize, told
-from jobmon.testing.simulation.scenario import FAULTS, GRID_FAULTS, PACKED_FAULTS, WATCH_FAULTS, Lies
-from jobmon.testing.simulation.world import simulate
+from tests.simulation.__main__ import summarize, told
+from tests.simulation.system.scenario import FAULTS, GRID_FAULTS, PACKED_FAULTS, WATCH_FAULTS, Lies
+from tests.simulation.system.world import simulate
 
 BLOCK = 10
-#: A few that have all, or had when they were chosen: then the test is fast.
-SEEDS_WITH_ALL_FAULTS = (147, 20, 24, 96, 189, 156, 104, 81, 10, 40)
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", str(SEEDS_DEFAULT if os.environ.get("CI") else 100)))
+#: Seeds that together covered all faults when they were chosen; the test is fast while they still do.
+SEEDS_WITH_ALL_FAULTS = (87, 24, 77, 152, 20, 13, 138, 103, 147, 94, 161, 27, 131, 5, 170)
+#: This test tier has a time budget; `make simulate SEEDS=1000` runs more seeds.
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "50"))
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
@@ -34,14 +34,18 @@ def test_a_seed_replays_exactly():
 
 def test_a_seed_replays_exactly_in_another_process():
     seed = 18
-    command = [sys.executable, "-m", "jobmon.testing.simulate", "--seed", str(seed)]
+    command = [sys.executable, "-m", "tests.simulation", "--seed", str(seed)]
     env = {**os.environ, "PYTHONHASHSEED": "12345"}
     told_there = subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=60).stdout
     assert told_there.splitlines() == list(simulate(seed).trace)
 
 
+#: Capabilities of a cluster, which are not lies.
+CAPABILITIES = ("has_arrays", "continues_arrays")
+
+
 def test_faults_and_lies_of_every_kind_happen():
-    lies = {f"grid {each.name.replace('_', ' ')}" for each in fields(Lies) if each.name != "has_arrays"}
+    lies = {f"grid {each.name.replace('_', ' ')}" for each in fields(Lies) if each.name not in CAPABILITIES}
     missing = {*FAULTS, *GRID_FAULTS, *PACKED_FAULTS, *WATCH_FAULTS, *lies}
     for seed in (*SEEDS_WITH_ALL_FAULTS, *range(60)):
         missing -= set(simulate(seed).faults)

@@ -96,10 +96,10 @@ def test_the_guard_for_launching_an_attempt():
     assert fsm.sources(Machine.TASK_INSTANCE, TaskInstanceStatus.INSTANTIATED) == {TaskInstanceStatus.QUEUED}
 
 
-def test_only_the_user_says_that_a_finished_task_runs_again():
+def test_only_a_user_or_a_new_version_makes_a_finished_task_run_again():
     edge = (TaskStatus.DONE, TaskStatus.REGISTERING)
     asked = {actor for actor in Actor if fsm.may_ask(Machine.TASK, *edge, actor)}
-    assert asked == {Actor.USER}
+    assert asked == {Actor.USER, Actor.CLIENT}
 
 
 def test_a_worker_may_not_triage():
@@ -111,7 +111,7 @@ def test_a_worker_may_not_triage():
 def test_two_reasons_for_one_pair_are_one_edge_with_both():
     edge = fsm.table(Machine.TASK)[TaskStatus.ERROR_RECOVERABLE, TaskStatus.REGISTERING]
     assert edge.actors == {Actor.SERVER, Actor.USER}
-    assert edge.why == ("attempts are left, or the failure was not the task's fault; a resume or reset starts it anew")
+    assert edge.why == "attempts remain, or the failure was not charged; a resume or reset will rerun it"
 
 
 def test_the_tables_cannot_be_written():
@@ -124,7 +124,7 @@ def test_the_tables_cannot_be_written():
 
 
 @pytest.mark.parametrize(
-    ("machine", "ends"), [(Machine.TASK, "DF"), (Machine.TASK_INSTANCE, "DEFUWXZ"), (Machine.WORKFLOW, "ADFH")]
+    ("machine", "ends"), [(Machine.TASK, "DFX"), (Machine.TASK_INSTANCE, "DEFUWXZ"), (Machine.WORKFLOW, "ADFH")]
 )
 def test_what_is_terminal(machine, ends):
     assert "".join(sorted(state for state in fsm.STATES[machine] if fsm.is_terminal(machine, state))) == ends

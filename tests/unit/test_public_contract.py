@@ -118,7 +118,7 @@ SIGNATURES = {
     "jobmon.client.workflow:Workflow.bind": "self",
     "jobmon.client.workflow:Workflow.validate": "self strict=True raise_on_error=False",
     "jobmon.client.workflow:Workflow.run": (
-        "self fail_fast=False seconds_until_timeout=36000 resume=False reset_running_jobs=True "
+        "self fail_fast=False seconds_until_timeout=None resume=False reset_running_jobs=True "
         "distributor_startup_timeout=180 resume_timeout=300 configure_logging=False"
     ),
     "jobmon.client.workflow:Workflow.set_task_template_max_concurrency_limit": "self task_template_name limit",

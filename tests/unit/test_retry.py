@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus
-from jobmon.core.retry import UNCHARGED_IN_A_ROW_MAX, after_failure, is_charged
+from jobmon.core.retry import UNCHARGED_IN_A_ROW_MAX, after_failure, cause_without_worker, is_charged
 
 FAILED = TaskInstanceStatus.ERROR
 OUT_OF_RESOURCES = TaskInstanceStatus.RESOURCE_ERROR
@@ -69,6 +69,8 @@ def test_which_causes_are_not_the_tasks_fault():
         Cause.KILLED_FOR_RESUME,
         Cause.WORKER_LOST,
         Cause.SUPERVISOR_LOST,
+        Cause.NEVER_CONNECTED,
+        Cause.NO_PYTHON,
     }
 
 
@@ -83,3 +85,28 @@ def test_cause_as_it_comes_from_the_database_serves_as_well():
 def test_the_eleventh_preemption_in_a_row_is_charged():
     assert not is_charged(Cause.PREEMPTED, UNCHARGED_IN_A_ROW_MAX - 1)
     assert is_charged(Cause.PREEMPTED, UNCHARGED_IN_A_ROW_MAX)
+
+
+def test_a_rejected_submission_is_final_and_a_lost_one_is_not():
+    rejected = TaskInstanceStatus.NO_DISTRIBUTOR_ID
+    assert after_failure(rejected, 1, 3, cause=Cause.SUBMISSION_FAILED) is TaskStatus.ERROR_FATAL
+    assert after_failure(rejected, 0, 3, charged=False, cause=Cause.WORKER_LOST) is TaskStatus.REGISTERING
+    assert after_failure(rejected, 1, 3, cause=Cause.NO_DISTRIBUTOR_ID) is TaskStatus.REGISTERING
+
+
+@pytest.mark.parametrize(
+    ("cause", "exit_code", "found"),
+    [
+        (Cause.OUT_OF_TIME, None, Cause.NEVER_CONNECTED),
+        (Cause.OUT_OF_MEMORY, None, Cause.NEVER_CONNECTED),
+        (Cause.EXIT_CODE, 1, Cause.NEVER_CONNECTED),
+        (Cause.EXIT_CODE, 127, Cause.NO_PYTHON),
+        (Cause.EXIT_CODE, 126, Cause.NO_PYTHON),
+        (None, None, Cause.NEVER_CONNECTED),
+        (Cause.NODE_FAILURE, None, Cause.NODE_FAILURE),
+        (Cause.SUBMISSION_FAILED, None, Cause.SUBMISSION_FAILED),
+    ],
+)
+def test_a_job_without_a_worker_says_nothing_of_its_task(cause, exit_code, found):
+    assert cause_without_worker(cause, exit_code) == found
+    assert found == Cause.SUBMISSION_FAILED or not is_charged(found, 0)

@@ -1,7 +1,8 @@
-"""One server with workflows in several states for all commands: done, failed, under way, and recorded but never run."""
+"""One server with workflows in several states for all commands: done, failed, running, and never run."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,15 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from tests.databases import POSTGRESQL, SQLITE
 
 from jobmon.cli.main import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from click.testing import Result
+    from tests.databases import Databases
 
 SECONDS_MAX = 60
+TOKEN = "a-secret-word"
 BAD_TASKS = 12
 
 DEFINE = """
@@ -82,7 +87,7 @@ busy.run()
 
 @dataclass
 class Session:
-    """Workflows by name, their tasks by name, and the commands."""
+    """Workflows by name, their tasks by name, and methods to run commands."""
 
     folder: Path
     environment: dict[str, str | None]
@@ -91,7 +96,7 @@ class Session:
     define: str = DEFINE
 
     def invoke(self, *arguments: object, code: int | None = 0, **options: Any) -> str:
-        """Run a command and return what it prints to standard output; check its exit code (None: it must not be 0)."""
+        """Run a command and return its standard output; check its exit code (None: it must not be 0)."""
         both = options.pop("both", False)
         result = self._run(arguments, **options)
         assert result.exit_code == code if code is not None else result.exit_code, result.output
@@ -99,18 +104,18 @@ class Session:
         return result.stdout if code == 0 and not both else result.output
 
     def both(self, *arguments: object) -> str:
-        """Run a command that must work; return what it prints to standard output and standard error."""
+        """Run a command that must succeed; return its standard output and standard error."""
         result = self._run(arguments)
         assert result.exit_code == 0, result.output
         return result.output
 
     def _run(self, arguments: Sequence[object], **options: Any) -> Result:
-        # The environment is that of the call alone: other tests share this process.
+        # only for this call: other tests share this process
         environment = self.environment | options.pop("env", {})
         return CliRunner(env=environment).invoke(main, [str(argument) for argument in arguments], **options)
 
     def python(self, script: str) -> subprocess.Popen[str]:
-        """Start the text of a script."""
+        """Start a script given as text."""
         environment = {name: value for name, value in os.environ.items() if name not in self.environment}
         environment |= {name: value for name, value in self.environment.items() if value is not None}
         return subprocess.Popen(
@@ -122,14 +127,14 @@ class Session:
             text=True,
         )
 
-    def json(self, *arguments: object) -> Any:
-        """Run a command with `-o json` and return what it prints."""
-        return json.loads(self.invoke(*arguments, "-o", "json"))
+    def json(self, *arguments: object, **options: Any) -> Any:
+        """Run a command with `-o json` and return its parsed output; options as for `invoke`."""
+        return json.loads(self.invoke(*arguments, "-o", "json", **options))
 
 
 @pytest.fixture(scope="session")
-def session() -> Iterator[Session]:
-    # Not `tmp_path`: sockets need short paths.
+def session(databases: Databases, institute_server: Callable[..., AbstractContextManager[str]]) -> Iterator[Session]:
+    # not `tmp_path`: sockets need short paths
     folder = Path(tempfile.mkdtemp(prefix="jobmon-cli-"))
     environment: dict[str, str | None] = {name: None for name in os.environ if name.startswith("JOBMON")}
     environment |= {
@@ -140,7 +145,17 @@ def session() -> Iterator[Session]:
         "NO_COLOR": "1",
         "COLUMNS": "120",
     }
-    there = Session(folder, environment, {}, {})
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        if databases.dialect == POSTGRESQL:
+            inherited = {name: value for name, value in os.environ.items() if name not in environment}
+            set_here = {name: value for name, value in environment.items() if value is not None}
+            url = stack.enter_context(institute_server(folder, TOKEN, inherited | set_here))
+            environment |= {"JOBMON__HTTP__SERVICE_URL": url, "JOBMON__HTTP__TOKEN": TOKEN}
+        yield from _session(Session(folder, environment, {}, {}), has_own_server=databases.dialect == SQLITE)
+
+
+def _session(there: Session, *, has_own_server: bool) -> Iterator[Session]:
     ended = there.python(ENDED)
     printed, _ = ended.communicate(timeout=SECONDS_MAX)
     assert ended.returncode == 0
@@ -152,8 +167,8 @@ def session() -> Iterator[Session]:
     finally:
         busy.send_signal(signal.SIGTERM)
         busy.communicate(timeout=SECONDS_MAX)
-        there.invoke("server", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+        if has_own_server:
+            there.invoke("server", "stop")
 
 
 def _wait_for_busy(there: Session) -> None:

@@ -19,13 +19,13 @@ def test_clusters_are_added_changed_listed_and_removed(session):
     assert listed["große_maschine"] == added
     assert {"multiprocess", "große_maschine"} <= set(listed)
     table = session.invoke("cluster", "list")
-    assert "memory up to 512 GiB (1 GiB if not said)" in table
+    assert "memory up to 512 GiB (default 1 GiB)" in table
     assert "slots=3, room=12b" in table
 
     shown = session.both("cluster", "add", "große_maschine", "--plugin", "dummy")
-    assert "is recorded already and is changed" in shown
+    assert "already exists and will be changed" in shown
     assert [queue["queue_name"] for queue in session.json("cluster", "list")[-1]["queues"]] == ["default"]
-    assert session.invoke("cluster", "remove", "große_maschine") == "Cluster große_maschine is removed.\n"
+    assert session.invoke("cluster", "remove", "große_maschine") == "Removed cluster große_maschine.\n"
     assert "große_maschine" not in session.invoke("cluster", "list")
     assert "there is no cluster" in session.invoke("cluster", "remove", "große_maschine", code=2)
 
@@ -39,14 +39,14 @@ def test_a_cluster_in_use_is_not_removed(session):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["new"], "no cluster plug-in 'new'; found are"),
+        (["new"], "no cluster plug-in 'new'; installed are"),
         (["  ", "--plugin", "dummy"], "printable"),
         (["a\nb", "--plugin", "dummy"], "printable"),
         (["new", "--plugin", "dummy", "--set", "slots"], "KEY=VALUE"),
         (["new", "--plugin", "dummy", "--queue", ":max_cores=1"], "no name"),
         (["new", "--plugin", "dummy", "--queue", "q:max_mem=1"], "there is no max_mem"),
-        (["new", "--plugin", "dummy", "--queue", "q:max_memory=1X"], "unit 'X'"),
-        (["new", "--plugin", "dummy", "--queue", "q", "--queue", "q"], "named twice"),
+        (["new", "--plugin", "dummy", "--queue", "q:max_memory=1X"], "unknown unit, 'X'"),
+        (["new", "--plugin", "dummy", "--queue", "q", "--queue", "q"], "specified twice"),
         (["new", "--plugin", "dummy", "--queue", "q:min_cores=4,max_cores=2"], "cores"),
     ],
 )

@@ -26,6 +26,7 @@ def home(tmp_path):
     return folder
 
 
+@pytest.mark.sqlite_only(reason="it needs a database of its own")
 def test_a_server_is_tried_kept_used_and_forgotten(session, institute, home):
     place = {"HOME": str(home)}
     refused = session.invoke("login", institute, code=2, input="wrong\n", env=place)
@@ -46,7 +47,7 @@ def test_what_is_no_server_is_not_kept(session, home):
     place = {"HOME": str(home)}
     for address, code, said in (
         ("jobmon.example.org", 2, "must begin with http"),
-        ("http://127.0.0.1:9", 3, "does not answer"),
+        ("http://127.0.0.1:9", 3, "does not respond to"),
         ("ftp://x", 2, "must begin with http"),
     ):
         assert said in session.invoke("login", address, code=code, input="\n", env=place)
@@ -58,4 +59,25 @@ def test_what_is_no_server_is_not_kept(session, home):
 def test_what_keeps_it_from_having_effect_is_said(session, institute, home):
     place = {"HOME": str(home), "JOBMON__HTTP__SERVICE_URL": "http://127.0.0.1:9", "JOBMON__HTTP__TOKEN": TOKEN}
     result = session.invoke("login", institute, input=f"{TOKEN}\n", env=place, both=True)
-    assert "JOBMON__HTTP__SERVICE_URL in the environment is stronger" in result
+    assert "JOBMON__HTTP__SERVICE_URL in the environment takes precedence" in result
+
+
+@pytest.mark.sqlite_only(reason="it needs a database of its own")
+def test_users_get_tokens_use_them_and_lose_them(session, institute, home):
+    place = {"HOME": str(home)}
+    session.invoke("login", institute, input=f"{TOKEN}\n", env=place)
+    assert "--user" in session.invoke("token", "create", code=2, env=place)
+    first = session.json("token", "create", "--user", "ada", "--label", "laptop", env=place)
+    second = session.json("token", "create", "--user", "bob", "--days", "1", env=place)
+    assert (first["token"]["user"], first["token"]["label"]) == ("ada", "laptop")
+    assert "ada" in session.invoke("token", "list", env=place)
+    assert first["secret"] not in session.invoke("token", "list", env=place)
+    session.invoke("login", institute, input=f"{first['secret']}\n", env=place)
+    assert [one["user"] for one in session.json("token", "list", env=place)] == ["ada"]
+    refused = session.invoke("token", "revoke", second["token"]["id"], code=2, env=place)
+    assert "belongs to another user" in refused
+    session.invoke("ui", "--revoke", code=2, env=place)
+    session.invoke("token", "revoke", first["token"]["id"], env=place)
+    assert "token" in session.invoke("token", "list", code=2, env=place)
+    for wrong in (("create", "--days", "0"), ("create", "--days", "-1"), ("revoke", "x"), ("revoke", "0")):
+        session.invoke("token", *wrong, code=2, env=place)

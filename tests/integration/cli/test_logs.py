@@ -14,7 +14,7 @@ JOBMON = str(Path(sys.executable).with_name("jobmon"))
 def test_the_file_is_printed_and_named(session):
     shown = session.both("task", "logs", session.tasks["fine_0"])
     assert "fine 0\n" in shown
-    assert "All of it: /" in shown
+    assert " (7 B):" in shown
     assert session.invoke("task", "logs", session.tasks["fine_0"]) == "fine 0\n"
 
 
@@ -22,14 +22,14 @@ def test_without_its_file_the_kept_end_is_printed(session):
     (found,) = session.json("workflow", "logs", "-w", session.workflows["fine"], "-j", "fine_1")
     Path(found["stdout"]).unlink()
     shown = session.both("task", "logs", session.tasks["fine_1"])
-    assert "cannot be read here; this is the end of its output that was kept." in shown
+    assert "cannot be read here; the server kept the end of the output:" in shown
     assert shown.endswith("fine 1\n")
 
 
 def test_what_never_ran_has_no_output(session):
     text = session.invoke("task", "logs", session.tasks["first"], code=1)
-    assert f"has no attempt yet. Why: jobmon task explain {session.tasks['first']}" in text
-    assert "has no attempt 7: 1 attempt so far" in session.invoke(
+    assert f"has no attempt yet. See why: jobmon task explain {session.tasks['first']}" in text
+    assert "has no attempt 7; it has 1 attempt so far" in session.invoke(
         "task", "logs", session.tasks["fine_0"], "-n", 7, code=2
     )
 
@@ -51,7 +51,7 @@ def test_where_output_is(session):
     assert len(session.json("workflow", "logs", "-w", number, "-j", "work_bad_*", "-l", 100)) == 12
     assert session.json("workflow", "logs", "-w", number, "-j", "work_bad%") == []
     assert ".log" in session.invoke("workflow", "logs", "-w", number, "-l", 1)
-    assert "No attempt of such a task" in session.invoke("workflow", "logs", "-w", number, "-j", "nope")
+    assert "None of these tasks has an attempt yet" in session.invoke("workflow", "logs", "-w", number, "-j", "nope")
 
 
 def test_following_a_running_task_until_it_is_told_to_stop(session):

@@ -9,11 +9,11 @@ def test_limit_is_changed_shown_and_remembered(session):
     resting = session.workflows["resting"]
     assert session.json("workflow", "concurrency", "-w", resting, "-m", 0, "--yes")["now"] == 0
     text = session.invoke("workflow", "concurrency", "-w", resting, "-m", 7, "--template", "step", "-y")
-    assert text == f"Workflow {resting}, template step: at most 7 at once. What was handed out already goes on.\n"
+    assert text == f"Workflow {resting}, template step: at most 7 at once. Queued and running tasks continue.\n"
     shown = session.both("workflow", "concurrency", "-w", resting, "-m", NO_LIMIT)
-    assert f"Workflow {resting}: paused now, no limit from here on." in shown
-    trail = session.json("workflow", "history", "-w", resting)
-    assert [entry["details"].get("max_concurrently_running") for entry in trail][:3] == [NO_LIMIT, 7, 0]
+    assert f"Workflow {resting}: paused now, no limit afterwards." in shown
+    trail = [one for one in session.json("workflow", "history", "-w", resting) if one["action"] == "concurrency"]
+    assert [entry["details"].get("max_concurrently_running") for entry in trail] == [NO_LIMIT, 7, 0]
     assert {entry["actor"] for entry in trail} == {"user"}
     assert all(entry["user"] and entry["at"] for entry in trail)
     assert "max concurrently running 7" in session.invoke("workflow", "history", "-w", resting)
@@ -39,15 +39,15 @@ def test_update_spreads_resets_and_finishes_a_workflow(session):
     assert session.json("task", "update", "-t", third, "-w", number, "-s", "done")["changed"] == 1
     assert statuses() == "GGD"
     shown = session.both("task", "update", "-t", third, "-w", number, "-s", "D", "-r")
-    assert f"Workflow {number}: 2 tasks (2 REGISTERING) become DONE." in shown
+    assert f"Workflow {number}: 2 tasks (2 REGISTERING) will be DONE." in shown
     assert (statuses(), workflow_status()) == ("DDD", "D")
     shown = session.both("task", "update", "-t", session.tasks["second"], third, "-w", number, "-s", "D")
     assert "Nothing to change: 2 tasks" in shown
     session.invoke("task", "update", "-t", session.tasks["second"], "-w", number, "-s", "g", "-r")
     assert (statuses(), workflow_status()) == ("DGG", "G")
     shown = session.both("workflow", "reset", "-w", number)
-    assert "The work of 1 done tasks counts no more." in shown
-    assert "is reset: 3 REGISTERING." in shown
+    assert "all tasks will be rerun, 1 done task included." in shown
+    assert "was reset: 3 REGISTERING." in shown
     assert statuses() == "GGG"
     actions = {entry["action"]: entry for entry in session.json("workflow", "history", "-w", number)}
     assert actions["reset tasks"]["details"]["keep_done"] is False
@@ -66,8 +66,8 @@ def test_what_runs_is_left_alone(session):
     refused = session.invoke("task", "update", "-t", session.tasks["waits"], "-w", number, "-s", "D", code=2)
     assert "is being run by process" in refused
     forced = session.invoke("task", "update", "-t", session.tasks["runs"], "-w", number, "-s", "D", "-f", code=2)
-    assert "end it first" in forced
-    assert "is under way" in session.invoke("workflow", "reset", "-w", number, "-y", code=1)
+    assert "stop it first" in forced
+    assert "is active: process" in session.invoke("workflow", "reset", "-w", number, "-y", code=1)
 
 
 def test_wrong_updates_are_refused_by_name(session):
@@ -76,7 +76,44 @@ def test_wrong_updates_are_refused_by_name(session):
     assert "did you mean DONE?" in session.invoke("task", "update", "-t", task, "-w", number, "-s", "DOEN", code=2)
     assert "cannot be set" in session.invoke("task", "update", "-t", task, "-w", number, "-s", "RUNNING", code=2)
     refused = session.invoke("task", "update", "-t", task, "-w", number, "-s", "FOO", code=2)
-    assert "there is no status 'FOO'; give D (DONE) or G (REGISTERING)." in refused
+    assert "there is no status 'FOO'; use D (DONE) or G (REGISTERING)." in refused
     assert "did you mean DONE?" in session.invoke("task", "update", "-t", task, "-w", number, "-s", "DNOE", code=2)
     assert "with id 12345" in session.invoke("task", "update", "-t", 12345, "-w", number, "-s", "D", code=2)
     assert "did you mean RUNNING?" in session.invoke("workflow", "tasks", "-w", number, "-s", "runing", code=2)
+
+
+def test_tasks_are_held_and_released(session):
+    busy, limited = session.workflows["busy"], session.tasks["limited"]
+    shown = session.both("task", "hold", limited, "-y")
+    assert f"Workflow {busy}: 1 task will be held." in shown
+    assert f"Held: 1 task of workflow {busy}." in shown
+    assert session.json("task", "explain", limited)["reasons"][0]["kind"] == "held"
+    assert "1 task is held. To release: jobmon task release ID" in session.invoke("workflow", "explain", "-w", busy)
+    assert session.json("workflow", "hold", "-w", busy, "-t", "step", "-y") == {
+        "workflow_id": busy,
+        "changed": 2,
+        "recalled": 0,
+    }
+    assert f"Released: 3 tasks of workflow {busy}." in session.both(
+        "workflow", "release", "-w", busy, "-t", "step", "-y"
+    )
+    assert session.json("task", "release", limited, "-y")["changed"] == 0
+    assert [entry["action"] for entry in session.json("workflow", "history", "-w", busy)][:3] == [
+        "release",
+        "hold",
+        "hold",
+    ]
+    for wrong in (("task", "hold", 999_999), ("workflow", "hold", "-w", busy, "-t", "no such")):
+        assert "no" in session.invoke(*wrong, "-y", code=2)
+
+
+def test_tasks_are_rerun_with_everything_downstream(session):
+    number = session.workflows["fine"]
+    shown = session.both("task", "rerun", session.tasks["fine_0"], "--only", "-y")
+    assert f"Workflow {number}: 1 task will be rerun." in shown
+    assert f"Will be rerun: 1 task of workflow {number}. To run: jobmon workflow resume {number}" in shown
+    assert "Nothing to do: 1 task of workflow" in session.both("task", "rerun", session.tasks["fine_0"])
+    again = session.json("task", "rerun", session.tasks["fine_0"])
+    assert again == {"workflow_id": number, "changed": 0, "to_kill": 0, "is_running": False}
+    session.invoke("task", "update", session.tasks["fine_0"], "-s", "DONE", "-y")
+    assert "no" in session.invoke("task", "rerun", 999_999, "-y", code=2)

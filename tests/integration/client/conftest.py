@@ -1,4 +1,4 @@
-"""A data folder of one's own, with an embedded server that ends with the tests."""
+"""A separate data folder, with an embedded server that is stopped after the tests."""
 
 from __future__ import annotations
 

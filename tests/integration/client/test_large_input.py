@@ -60,11 +60,11 @@ def test_chunk_size_is_a_hint_that_nothing_breaks_on(tool, template, chunk_size)
 
 @pytest.mark.parametrize("chunk_size", [0, -1, "x", 2.5, True, None])
 def test_chunks_of_a_size_that_is_none_are_refused_at_once(tool, chunk_size):
-    with pytest.raises(ValueError, match=f"chunk_size must be a whole number from 1 on, not {chunk_size!r}"):
+    with pytest.raises(ValueError, match=f"chunk_size must be an integer of at least 1, not {chunk_size!r}"):
         tool.create_workflow("never made", chunk_size=chunk_size)
-    with pytest.raises(ValueError, match=f"edge_chunk_size must be a whole number from 1 on, not {chunk_size!r}"):
+    with pytest.raises(ValueError, match=f"edge_chunk_size must be an integer of at least 1, not {chunk_size!r}"):
         SwarmBuilder(Requester.from_defaults(), 1).build_from_workflow_id(1, chunk_size)
-    with pytest.raises(ValueError, match=f"chunk_size must be a whole number from 1 on, not {chunk_size!r}"):
+    with pytest.raises(ValueError, match=f"chunk_size must be an integer of at least 1, not {chunk_size!r}"):
         ServerGateway(Requester.from_defaults(), 1, 1).get_tasks_sync(chunk_size=chunk_size)
 
 
@@ -78,7 +78,7 @@ def test_a_page_of_no_tasks_or_too_many_is_refused(tool, template, chunk_size):
 
 
 def test_a_command_of_a_megabyte_is_refused_when_the_task_is_made(template):
-    with pytest.raises(ValueError, match="longer than the 131071 bytes that the system takes; put long lists"):
+    with pytest.raises(ValueError, match="longer than the 131071 bytes that the system allows; write long lists"):
         template.create_task(number="x" * 2**20)
 
 

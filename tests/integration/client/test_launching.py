@@ -109,7 +109,7 @@ def test_it_must_be_up_in_time(tmp_path):
     process.start()
     assert process.alive()
     pid = process.pid
-    with pytest.raises(DistributorStartupTimeout, match=r"not up after 0.5 s(.|\n)*still loading"):
+    with pytest.raises(DistributorStartupTimeout, match=r"did not start within 0.5 s(.|\n)*still loading"):
         process.wait_until_up()
     assert _is_gone(pid)
     assert not process.alive()
@@ -119,3 +119,20 @@ def test_what_cannot_be_started_says_so(tmp_path):
     process = DistributorProcess(5, command=["/nowhere/python"], log_directory=tmp_path)
     with pytest.raises(DistributorNotAlive, match="cannot be started"):
         process.start()
+
+
+def test_one_that_cannot_work_is_not_started_again_and_its_last_line_is_the_reason(tmp_path):
+    code = "import sys; sys.stderr.write('Traceback\\nThe supervisor died at its start.\\n'); sys.exit(4)"
+    process = _process(tmp_path, code)
+    process.start()
+    _until(lambda: not process.alive())
+    assert isinstance(process.failure, DistributorNotAlive)
+    assert "cannot run: The supervisor died at its start." in str(process.failure)
+    assert len(process.log_tail().splitlines()) == 2, "once"
+
+
+def test_client_and_distributor_agree_on_the_exit_code_of_one_that_cannot_work():
+    from jobmon.client import launching
+    from jobmon.distributor import process
+
+    assert launching.EXIT_CANNOT_WORK == process.EXIT_CANNOT_WORK

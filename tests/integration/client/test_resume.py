@@ -11,7 +11,7 @@ import pytest
 
 from jobmon.client import records
 from jobmon.client.api import Tool, WorkflowRunStatus
-from jobmon.client.progress import LogDisplay
+from jobmon.client.displays import LogDisplay
 from jobmon.client.resuming import ResumeOptions, resume_workflow
 from jobmon.core.exceptions import (
     InvalidRequest,
@@ -80,16 +80,16 @@ def test_a_living_client_ends_at_once_and_its_commands_go_on_under_the_new_run(a
 
 
 def test_a_cold_resume_ends_the_commands_of_a_living_client_and_runs_them_again(args, tmp_path):
-    command = f"echo $$ >> {tmp_path}/pids; test -e {tmp_path}/go || exec sleep 60"
+    """`timeout` makes a process group of its own: what it runs used to live beside the second attempt."""
+    detached = f"timeout 300 sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60'"
+    command = f"if test -e {tmp_path}/pid; then kill -0 $(cat {tmp_path}/pid) && exit 3; true; else {detached}; fi"
     with ThreadPoolExecutor(2) as pool:
         old = pool.submit(define(args, command).run)
-        until_exists(tmp_path / "pids")
-        (tmp_path / "go").touch()
+        until_exists(tmp_path / "pid")
         assert define(args, command).run(resume=True) == WorkflowRunStatus.DONE
         assert old.result(30) == WorkflowRunStatus.TERMINATED
-    first, _second = (tmp_path / "pids").read_text().split()
     with pytest.raises(ProcessLookupError):
-        os.kill(int(first), 0)
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_clients_that_resume_at_the_same_moment_run_every_command_once(args, tmp_path):
@@ -164,7 +164,7 @@ def test_a_workflow_that_is_not_recorded_completely_is_not_resumed_by_id(args, r
 
     workflow = define(args, "true")
     Binding(workflow).record_workflow()
-    with pytest.raises(WorkflowNotResumable, match="run the script that defines it again"):
+    with pytest.raises(WorkflowNotResumable, match="rerun the script that defines it"):
         by_id(workflow.workflow_id, requester)
     assert workflow.run() == WorkflowRunStatus.DONE
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -18,14 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.runs import OpenRun
 from click.testing import CliRunner
+from tests.databases import change
 
+from jobmon.agent import processes
 from jobmon.cli.main import main
 from jobmon.core import access, places
 from jobmon.core.exceptions import ConfigError, InvalidRequest, ServerUnavailable
 from jobmon.core.requester import FINDER_NAME, Requester
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
-from jobmon.core.wire.server import Health, ServerAddress
+from jobmon.core.wire.server import Health, OpenRequest, ServerAddress
 
 WAIT_SECONDS_MAX = 20
 
@@ -61,6 +63,18 @@ def test_it_is_started_on_demand_and_private(data):
     requester.close()
 
 
+def test_inside_an_attempt_the_server_that_it_runs_for_is_waited_for_and_not_started(data, monkeypatch):
+    monkeypatch.setenv("JOBMON__SERVER__START_TIMEOUT", "0.2")
+    monkeypatch.setenv(processes.MARK_VARIABLE, "cafe-1")
+    monkeypatch.setenv(processes.DATA_VARIABLE, f"{data}/../{data.name}")
+    with pytest.raises(ServerUnavailable, match="An attempt does not start it"):
+        access.ensure_server()
+    assert not data.exists()
+    monkeypatch.setattr(access, "_started", lambda data, *_: data)  # that it would be started is enough
+    monkeypatch.setenv(processes.DATA_VARIABLE, f"{data}-of-another")
+    assert access.ensure_server() == data
+
+
 def test_over_tcp_it_wants_the_token(data):
     found = access.ensure_server()
     with_token = Requester(found.address, token=found.token)
@@ -81,7 +95,7 @@ def test_scripts_that_start_at_the_same_moment_share_one_server(data):
     assert len(pids) == 1
 
 
-def test_a_killed_server_is_replaced_at_the_same_socket_port_and_token(data):
+def test_a_killed_server_is_replaced_at_the_same_socket_and_port(data):
     requester = Requester.from_defaults()
     before = requester.call("/tools", ToolRequest(name="kept"), ToolResponse)
     old = access.find_server()
@@ -91,7 +105,8 @@ def test_a_killed_server_is_replaced_at_the_same_socket_port_and_token(data):
     assert requester.call("/tools", ToolRequest(name="kept"), ToolResponse) == before
     new = access.find_server()
     assert new.pid != old.pid
-    assert (new.socket, new.address, new.token) == (old.socket, old.address, old.token)
+    assert (new.socket, new.address) == (old.socket, old.address)
+    assert new.token != old.token, "whoever learned the old one can do nothing with it"
     requester.close()
 
 
@@ -133,7 +148,7 @@ def test_unused_it_ends_by_itself(data, monkeypatch):
 
 def test_a_server_that_cannot_start_says_why(data, monkeypatch):
     monkeypatch.setenv("JOBMON__DB__SQLALCHEMY_DATABASE_URI", f"sqlite:///{data}/no/such/folder/db.sqlite")
-    with pytest.raises(ServerUnavailable, match="ended with exit code"):
+    with pytest.raises(ServerUnavailable, match="exited with code"):
         access.ensure_server()
 
 
@@ -151,7 +166,8 @@ def test_a_server_of_another_host_is_not_started_twice(data):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        forged = {**fields, "running": True, "host": "login2", "address": f"http://127.0.0.1:{port}"}
+        other = {"host": "login2", "boot_id": "b2", "machine_id": "m2", "address": f"http://127.0.0.1:{port}"}
+        forged = {**fields, **other, "running": True}
         access.write_access_file(type(found)(**forged), data)
         with pytest.raises(ServerUnavailable, match="Work on login2"):
             access.ensure_server()
@@ -176,7 +192,7 @@ def test_neither_a_request_with_little_time_nor_a_loop_that_ends_waits_for_the_s
 
     with access._locked(places.database_directory(data) / access.START_LOCK_NAME, 1):
         began = time.monotonic()
-        with pytest.raises(ServerUnavailable, match="does not answer /health"):
+        with pytest.raises(ServerUnavailable, match="does not respond to /health"):
             requester.within(0.4).call("/health", None, Health, "get")
         with pytest.raises(TimeoutError) as raised:
             asyncio.run(ask())
@@ -198,7 +214,7 @@ def test_an_idle_server_of_an_older_version_is_replaced(data):
     _pretend_to_be_older(old)
     new = access.ensure_server()
     assert new.pid != old.pid
-    assert (new.address, new.token, new.version) == (old.address, old.token, old.version)
+    assert (new.address, new.version) == (old.address, old.version)
     assert access.ensure_server() == new
 
 
@@ -221,10 +237,10 @@ def test_a_busy_server_of_an_older_version_is_used_until_it_is_idle(data, monkey
     busy.wait(WAIT_SECONDS_MAX)
     try:
         assert access.ensure_server().pid == old.pid
-        assert "is used as it is" in caplog.text
+        assert "it stays in use" in caplog.text
         assert access.read_access_file().retiring
         _pretend_to_be_older(old, message_version=0, retiring=True)
-        with pytest.raises(ServerUnavailable, match="cannot speak with, and it is busy"):
+        with pytest.raises(ServerUnavailable, match="is busy, and cannot communicate with"):
             access.ensure_server()
     finally:
         done.set()
@@ -235,15 +251,14 @@ def test_a_busy_server_of_an_older_version_is_used_until_it_is_idle(data, monkey
 def test_a_newer_server_that_speaks_otherwise_is_refused(data):
     found = access.ensure_server()
     access.write_access_file(replace(found, message_version=99), access.access_file_path().parent)
-    with pytest.raises(ServerUnavailable, match="Upgrade this one"):
+    with pytest.raises(ServerUnavailable, match="Upgrade this program"):
         access.ensure_server()
 
 
 def test_a_database_of_a_newer_version_is_refused_with_a_remedy(data):
     access.ensure_server()
     access.stop_server()
-    with contextlib.closing(sqlite3.connect(data / "jobmon.sqlite")) as database, database:
-        database.execute("UPDATE migration SET version_num = '9999'")
+    change(f"sqlite:///{data}/jobmon.sqlite", "UPDATE migration SET version_num = '9999'")
     with pytest.raises(ServerUnavailable, match="a newer one wrote it"):
         access.ensure_server()
 
@@ -286,3 +301,124 @@ def test_it_is_opened_to_other_hosts_on_demand_and_stays_so(data):
     assert access.find_server().address == opened, "jobs that run elsewhere find the next one at the same address"
     again.close()
     requester.close()
+
+
+def test_it_is_closed_to_other_hosts_when_nothing_there_needs_it(data, monkeypatch):
+    """The run that asked is over; another one, of commands on this machine only, is not."""
+    monkeypatch.setenv("JOBMON__SERVER__IDLE_TIMEOUT", "3")
+    requester = Requester.from_defaults()
+    asking, other = (OpenRun(requester, name, 1) for name in ("asking", "other"))
+    here = access.find_server().address
+    ask = OpenRequest(workflow_run_id=asking.run_id)
+    opened = requester.call("/server/open_to_other_hosts", ask, ServerAddress).address
+    host, _, port = opened.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        asking.post(f"{asking.route}/status", {"status": "E"})
+        wait_until(lambda: access.find_server().address == here)
+        line.settimeout(20)
+        assert line.recv(1) == b"", "who is connected there is sent away, too"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=20)
+    assert Requester(here, token=access.find_server().token).call("/health", None, Health, "get").pid
+    ask = OpenRequest(workflow_run_id=other.run_id)
+    assert requester.call("/server/open_to_other_hosts", ask, ServerAddress).address == opened
+    requester.close()
+
+
+def _renamed(data):
+    """Have the access file say that its server was started when this machine had another name."""
+    found = access.read_access_file(data)
+    access.write_access_file(replace(found, host=f"formerly-{found.host}"), data)
+    return found
+
+
+def test_a_living_server_is_used_and_stopped_after_the_machine_was_renamed(data):
+    found = access.ensure_server()
+    _renamed(data)
+    assert access.ensure_server().pid == found.pid
+    assert access.stop_server()
+    assert not places.is_process_alive(found.pid, found.pid_start_time)
+
+
+def test_a_dead_server_is_replaced_after_the_machine_was_renamed(data):
+    found = access.ensure_server()
+    os.kill(found.pid, signal.SIGKILL)
+    wait_until(lambda: not places.is_process_alive(found.pid, found.pid_start_time))
+    _renamed(data)
+    wait_until(lambda: access.find_server() is None)  # its threads may hold the lock a moment longer
+    assert access.ensure_server().pid != found.pid
+
+
+def test_a_server_in_another_container_of_this_machine_is_not_replaced_while_it_holds_the_lock(data):
+    """It has our boot id, and its process is not to be seen here."""
+    found = access.ensure_server()
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        unseen = replace(
+            found, host="container2", pid_start_time=1.0, address=f"http://127.0.0.1:{unused.getsockname()[1]}"
+        )
+        access.write_access_file(unseen, data)
+        with pytest.raises(ServerUnavailable, match="container2"):
+            access.ensure_server()
+        with pytest.raises(ServerUnavailable, match="container2"):
+            access.stop_server()
+    access.write_access_file(replace(unseen, address=found.address), data)
+    assert access.ensure_server().address == found.address
+    access.write_access_file(found, data)
+
+
+def _is_asked(requester):
+    return requester.call("/health", None, Health, "get").pid
+
+
+def test_a_server_whose_socket_was_removed_is_reached_over_tcp_until_it_has_made_it_again(data):
+    known = Requester.from_defaults()
+    found = access.find_server()
+    assert _is_asked(known) == found.pid
+    os.kill(found.pid, signal.SIGSTOP)  # so that it makes nothing again yet
+    shutil.rmtree(Path(found.socket).parent)
+    os.kill(found.pid, signal.SIGCONT)
+    assert access.usable_socket(found) == ""
+    new = Requester.from_defaults()
+    assert _is_asked(new) == found.pid
+    known.close()
+    assert _is_asked(known) == found.pid
+    wait_until(lambda: access.usable_socket(access.find_server()) != "")
+    again = Requester.from_defaults()
+    assert again.target.socket == found.socket
+    assert _is_asked(again) == found.pid
+    assert Path(found.socket).stat().st_mode & 0o777 == 0o600
+    for requester in (known, new, again):
+        requester.close()
+    access.stop_server()
+    assert not Path(found.socket).exists()
+
+
+async def test_a_session_that_was_opened_before_the_socket_was_removed_goes_on_over_tcp(data):
+    requester = Requester.from_defaults()
+    found = access.find_server()
+    async with requester.open_session() as session:
+        os.unlink(found.socket)
+        answer = await requester.call_async(session, "/health", None, Health, "get")
+    assert answer.pid == found.pid
+
+
+def test_a_server_whose_runtime_folder_went_with_the_login_moves_to_the_temporary_folder(data, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="jl-") as login, tempfile.TemporaryDirectory(prefix="jt-") as temporary:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", f"{login}/1000")
+        monkeypatch.setenv("TMPDIR", temporary)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        Path(login, "1000").mkdir()
+        found = access.ensure_server()
+        assert found.socket.startswith(login)
+        shutil.rmtree(Path(login, "1000"))
+        wait_until(lambda: access.find_server().socket.startswith(temporary))
+        assert access.usable_socket(access.find_server()) != ""
+        access.stop_server()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def test_a_server_whose_access_file_was_removed_is_found_again(data):
+    found = access.ensure_server()
+    access.access_file_path().unlink()
+    assert access.ensure_server().pid == found.pid

@@ -229,7 +229,7 @@ async def ask():
 try:
     asyncio.run(ask())
 except Exception as error:
-    assert "does not answer" in str(error)
+    assert "does not respond to" in str(error)
 sys.exit("aiohttp" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -1,4 +1,4 @@
-"""A distributor on this machine, against a server in memory."""
+"""A distributor on this machine, against an in-memory server."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import os
 import socket
 
 import pytest
+from tests.distributor_states import states_are_valid
 
 from jobmon.core.clock import SystemClock
 from jobmon.core.configuration import JobmonConfig
@@ -13,6 +14,8 @@ from jobmon.core.wire.launching import ClusterInfo
 from jobmon.distributor.process import build_cluster, surroundings_of
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
 from jobmon.testing.gateways import FakeDistributorGateway
+
+__all__ = ["states_are_valid"]
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def config():
 
 @pytest.fixture
 def private_folders(tmp_path, monkeypatch):
-    """Sockets and journals of supervisors lie below the test's folder (short: a socket's path may not be long)."""
+    """Put sockets and journals of supervisors below the test's folder, with a short path because of sockets."""
     runtime = f"/tmp/jt-{os.getpid()}-{abs(hash(str(tmp_path))) % 100000}"
     os.makedirs(runtime, mode=0o700, exist_ok=True)
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
@@ -41,7 +44,7 @@ def private_folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def start(private_folders, config):
-    """Return a function that makes a gateway and runs services against it."""
+    """Return a function that creates a gateway and runs services against it."""
     return Lab(private_folders, config)
 
 

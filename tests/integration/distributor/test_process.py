@@ -15,6 +15,7 @@ from jobmon.core.requester import Requester
 from jobmon.core.wire import binding, definition
 from jobmon.core.wire.run import RunRequest, RunResponse, RunStatusRequest, RunStatusResponse
 from jobmon.core.wire.swarm import ChangesResponse, QueueBatch, QueueRequest, QueueResponse
+from jobmon.distributor.process import EXIT_CANNOT_WORK
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +206,14 @@ def test_of_two_distributors_of_a_run_the_older_leaves_and_everything_runs_once(
             run.move("D")
             assert newer.wait(20) == 0
     assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == {str(i): 1 for i in range(16)}
+
+
+def test_one_that_cannot_work_says_why_in_its_last_line_and_with_its_exit_code(requester):
+    run = Run(requester, "cannot", ["true"])
+    words = [sys.executable, "-m", "jobmon.distributor", "--workflow-run-id", str(run.id)]
+    environment = {**os.environ, "JOBMON__MULTIPROCESS__SLOTS": "many"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.wait(60) == EXIT_CANNOT_WORK
+        assert "Setting multiprocess.slots must be a number, not 'many'" in process.stderr.read().splitlines()[-1]
+    run.move("E")

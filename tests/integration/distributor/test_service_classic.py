@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+import jobmon.plugins
 from jobmon.core import wire
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import ClusterInfo, WorkerReportRequest, WorkerStartRequest
@@ -19,6 +20,7 @@ FOREIGN = Path(__file__).parent / "plugins"
 def foreign(monkeypatch):
     """The folder of somebody else's plug-in is on the path, as with PYTHONPATH."""
     monkeypatch.syspath_prepend(str(FOREIGN))
+    monkeypatch.setattr(jobmon.plugins, "__path__", [*jobmon.plugins.__path__, str(FOREIGN / "jobmon" / "plugins")])
     yield
     sys.modules.pop("jobmon.plugins.backyard", None)
 
@@ -91,7 +93,7 @@ async def test_a_refused_submission(start, backyard):
     async with start.running(gateway):
         (refused,) = await gateway.until_ended()
     assert (refused.status, refused.cause) == (TaskInstanceStatus.NO_DISTRIBUTOR_ID, Cause.SUBMISSION_FAILED)
-    assert "no room in the backyard" in refused.error
+    assert refused.error == "not in this backyard"
 
 
 async def test_a_worker_hears_at_its_heartbeat_that_it_is_to_end(start, backyard):
@@ -122,7 +124,7 @@ async def test_a_report_that_could_not_be_delivered_is_kept_and_delivered_by_the
     async with start.running(gateway):
         await gateway.until(lambda: gateway.attempts[first].status is TaskInstanceStatus.RUNNING)
         gateway.is_away = True
-        folder = start.folder / "data" / "logs" / "1" / "0"
+        folder = start.folder / "data" / "reports" / "1"
         await gateway.until((folder / f"{first}.report").exists)
         assert (folder / f"{first}.report").stat().st_mode & 0o077 == 0
         gateway.is_away = False
@@ -135,7 +137,7 @@ async def test_a_report_that_could_not_be_delivered_is_kept_and_delivered_by_the
 async def test_a_report_kept_on_disk_is_delivered_by_the_next_distributor(start, backyard):
     gateway = await backyard(heartbeat_interval=0.1)
     (identity,) = gateway.queue("sleep 0.3")
-    folder = start.folder / "data" / "logs" / "1" / "0"
+    folder = start.folder / "data" / "reports" / "1"
     async with start.running(gateway):
         await gateway.until(lambda: gateway.attempts[identity].status is TaskInstanceStatus.RUNNING)
         gateway.is_away = True
@@ -167,3 +169,29 @@ async def test_a_run_ends_without_the_cluster_being_asked_once_more(start, backy
         await gateway.until_ended()
         gateway.set_run_status(WorkflowRunStatus.DONE)
         await asyncio.wait_for(task, 10)
+
+
+async def test_a_worker_waits_for_a_working_folder_that_is_away_and_says_so(start, backyard):
+    gateway = await backyard()
+    work = start.folder / "work"
+    gateway._working_directory = str(work)
+    (identity,) = gateway.queue("pwd")
+    async with start.running(gateway):
+        await gateway.until(lambda: gateway.worker_pending.get(identity))
+        assert f"'{work}'" in gateway.worker_pending[identity]
+        assert "and is not charged" in gateway.worker_pending[identity]
+        work.mkdir()
+        (ending,) = await gateway.until_ended()
+    assert (ending.status, read(ending.stdout)) == (TaskInstanceStatus.DONE, f"{work}\n")
+    assert gateway.worker_pending[identity] == ""
+
+
+async def test_an_output_folder_that_is_impossible_is_the_task_s_own_fault(start, backyard):
+    gateway = await backyard()
+    no_folder = start.folder / "note"
+    no_folder.touch()
+    gateway.queue("true", resources={"stdout": f"{no_folder}/"})
+    async with start.running(gateway):
+        (ending,) = await gateway.until_ended()
+    assert (ending.status, ending.cause) == (TaskInstanceStatus.ERROR, Cause.COMMAND_NOT_STARTED)
+    assert str(no_folder) in ending.error

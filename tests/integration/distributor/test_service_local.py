@@ -133,7 +133,7 @@ async def test_kill_interrupts_then_kills_the_whole_group(start):
         endings = await gateway.until_ended()
     assert {one.cause for one in endings} == {Cause.KILLED_FOR_RESUME}
     assert {one.status for one in gateway.attempts.values()} == {TaskInstanceStatus.ERROR}
-    await gateway.until(lambda: not _is_alive(int(pids.read_text())))
+    assert not _is_alive(int(pids.read_text()))
 
 
 async def test_triage_finds_the_living_and_the_lost(start):
@@ -289,3 +289,57 @@ def _is_alive(pid):
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+async def test_while_the_working_folder_is_away_nothing_fails_and_it_is_told(start):
+    gateway = start.gateway()
+    work = start.folder / "work"
+    gateway._working_directory = str(work)
+    ids = gateway.queue(*["pwd"] * 5)
+    async with start.running(gateway):
+        await gateway.until(lambda: "multiprocess" in gateway.launch_problems)
+        problem = gateway.launch_problems["multiprocess"]
+        assert str(work) in problem.text
+        assert problem.waiting == 5
+        assert not any(one.reports for one in gateway.attempts.values())
+        work.mkdir()
+        endings = await gateway.until_ended(*ids)
+        assert {str(one.status) for one in endings} == {"D"}
+        await gateway.until(lambda: gateway.launch_problems == {})
+    assert {read(one.stdout) for one in endings} == {f"{work}\n"}
+
+
+async def test_where_the_folder_of_logs_cannot_be_used_commands_wait(start):
+    gateway = start.gateway()
+    logs = start.folder / "data" / "logs" / "1"
+    logs.mkdir(parents=True)
+    (logs / "0").write_text("in the way")
+    ids = gateway.queue("echo hi", "echo hi")
+    async with start.running(gateway):
+        await gateway.until(lambda: "multiprocess" in gateway.launch_problems)
+        assert "cannot be written" in gateway.launch_problems["multiprocess"].text
+        (logs / "0").unlink()
+        endings = await gateway.until_ended(*ids)
+    assert {str(one.status) for one in endings} == {"D"}
+
+
+async def test_a_working_folder_that_stays_away_fails_for_good_with_its_sentence(start):
+    gateway = start.gateway()
+    gateway._working_directory = str(start.folder / "nowhere")
+    gateway.queue("true")
+    async with start.running(gateway, submission_retry=0.5):
+        (failed,) = await gateway.until_ended()
+    assert (failed.status, failed.cause) == (TaskInstanceStatus.ERROR_FATAL, Cause.COMMAND_NOT_STARTED)
+    assert "its working directory" in failed.error
+    assert "No such file or directory" in failed.error
+
+
+async def test_what_waits_for_its_folder_can_be_killed(start):
+    gateway = start.gateway()
+    gateway._working_directory = str(start.folder / "nowhere")
+    (identity,) = gateway.queue("true")
+    async with start.running(gateway):
+        await gateway.until(lambda: "multiprocess" in gateway.launch_problems)
+        gateway.kill(identity)
+        (ending,) = await gateway.until_ended()
+    assert ending.cause in {Cause.KILLED, Cause.KILLED_FOR_RESUME}

@@ -1,4 +1,4 @@
-"""What the tests of local clusters share."""
+"""Fixtures for the tests of local clusters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def runtime_folder(monkeypatch):
-    """Sockets and journals in a folder of the test (short: a socket's path may not be long)."""
+    """Put sockets and journals in a folder of the test, with a short path because of sockets."""
     folder = tempfile.mkdtemp(prefix="jt-")
     monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
     yield folder

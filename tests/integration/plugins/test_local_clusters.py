@@ -2,17 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
+import tempfile
 import time
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from jobmon.agent import processes
+from jobmon.agent.recovery import end_remains, read_journal
 from jobmon.core.cluster import default_queues, load_plugin
 from jobmon.core.configuration import JobmonConfig
 from jobmon.plugins.local.link import supervisor_paths
-from jobmon.plugins.local.remains import end_remains, read_journal
 from jobmon.testing.cluster_contract import ClusterContract
 
 pytestmark = pytest.mark.timeout(30)
@@ -52,7 +56,7 @@ class TestMultiprocess(LocalContract):
         with self.direct(tmp_path) as adapter:
             adapter.spawn([self.launch(tmp_path, 1, "exit 3")])
             _until(lambda: '["e",1' in adapter.paths.journal.read_text())
-            os.kill(read_journal(adapter.paths.journal).supervisor_pid, signal.SIGKILL)
+            os.kill(read_journal(adapter.paths.journal).pid, signal.SIGKILL)
         with self.direct(tmp_path) as first:  # finds it, starts a supervisor of its own, and tells nobody
             assert self.endings(first, 1)[1].exit_code == 3
         with self.direct(tmp_path) as second:
@@ -61,6 +65,46 @@ class TestMultiprocess(LocalContract):
             assert not second.paths.left.exists()
         with self.direct(tmp_path) as third:
             assert third.collect_exits() == []
+
+    @pytest.mark.parametrize("gone", ["folder", "socket", "lock", "journal"])
+    def test_a_supervisor_whose_files_were_removed_is_found_again_with_what_it_runs(self, tmp_path, gone):
+        command = f"echo once >> {tmp_path}/ran; while ! test -e {tmp_path}/go; do sleep 0.05; done; exit 3"
+        with self.direct(tmp_path) as adapter:
+            adapter.spawn([self.launch(tmp_path, 1, command)])
+            _until((tmp_path / "ran").exists)
+            _until(lambda: '["s",1' in adapter.paths.journal.read_text())
+            supervisor_pid = read_journal(adapter.paths.journal).pid
+            if gone == "folder":
+                shutil.rmtree(adapter.paths.socket.parent)
+            else:
+                getattr(adapter.paths, gone).unlink()
+        with self.direct(tmp_path) as successor:
+            _until(successor.paths.journal.exists)
+            _until(lambda: '["s",1' in successor.paths.journal.read_text())
+            assert read_journal(successor.paths.journal).pid == supervisor_pid
+            (tmp_path / "go").touch()
+            assert self.endings(successor, 1)[1].exit_code == 3
+            successor.acknowledge([1])
+        assert (tmp_path / "ran").read_text() == "once\n"
+        _until(lambda: not successor.paths.socket.exists() and not successor.paths.journal.exists())
+
+    def test_a_supervisor_whose_folder_went_with_the_login_moves_to_the_temporary_folder(self, tmp_path, monkeypatch):
+        with tempfile.TemporaryDirectory(prefix="jt-") as temporary:
+            monkeypatch.setattr(tempfile, "tempdir", temporary)
+            login = Path(temporary, "1000")
+            login.mkdir()
+            monkeypatch.setenv("XDG_RUNTIME_DIR", str(login))
+            with self.direct(tmp_path) as adapter:
+                adapter.spawn([self.launch(tmp_path, 1, f"echo once >> {tmp_path}/ran; sleep 3; exit 3")])
+                _until((tmp_path / "ran").exists)
+                assert adapter.paths.socket.is_relative_to(login)
+                shutil.rmtree(login)
+            with self.direct(tmp_path) as successor:
+                assert not successor.paths.socket.is_relative_to(login)
+                assert self.endings(successor, 1)[1].exit_code == 3
+                successor.acknowledge([1])
+            assert (tmp_path / "ran").read_text() == "once\n"
+            _until(lambda: not successor.paths.socket.exists())
 
     def test_slots_and_wide_commands(self, tmp_path):
         marks = tmp_path / "marks"
@@ -114,12 +158,34 @@ class TestMultiprocess(LocalContract):
             adapter.spawn([self.launch(tmp_path, 1, f"sleep 60 & echo $! > {pid_file}; wait")])
             _until(lambda: pid_file.exists() and pid_file.read_text())
             remains = read_journal(adapter.paths.journal)
-            os.kill(remains.supervisor_pid, signal.SIGKILL)
+            os.kill(remains.pid, signal.SIGKILL)
             remains.live.clear()
             assert end_remains(remains) >= 2
             _until(lambda: not adapter.collect_exits() and not adapter.is_connected())
             adapter.start()
             assert self.endings(adapter, 1)[1].lost
+
+    def test_what_left_the_session_of_a_dead_supervisor_is_found_by_its_mark(self, tmp_path):
+        with self.direct(tmp_path) as adapter:
+            pid_file = tmp_path / "pid"
+            hides = f"setsid sh -c 'echo $$ > {pid_file}; exec sleep 60'"
+            adapter.spawn([self.launch(tmp_path, 1, f"(setsid {hides} &); sleep 60")])
+            _until(lambda: pid_file.exists() and pid_file.read_text())
+            os.kill(read_journal(adapter.paths.journal).pid, signal.SIGKILL)
+            _until(lambda: not adapter.collect_exits() and not adapter.is_connected())
+            adapter.start()
+            assert self.endings(adapter, 1)[1].lost
+        assert processes.read(int(pid_file.read_text())) is None
+
+    def test_the_server_for_which_commands_run_outlives_them_even_if_one_started_it(self, tmp_path):
+        with self.direct(tmp_path) as adapter:
+            access = tmp_path / "server.json"
+            server = f"umask 077; setsid sleep 60 & echo '{{\"pid\": '$!'}}' > {access}"
+            adapter.spawn([self.launch(tmp_path, 1, f"{server}; sleep 61 & true")])
+            assert self.endings(adapter, 1)[1].exit_code == 0
+            pid = json.loads(access.read_text())["pid"]
+            assert processes.read(pid) is not None
+            os.kill(pid, signal.SIGKILL)
 
     def test_bytes_that_are_no_text_in_environment_and_names(self, tmp_path, monkeypatch):
         monkeypatch.setenv("ODD", os.fsdecode(b"\xff\xfe"))
@@ -158,7 +224,7 @@ def test_a_torn_journal_is_read_as_far_as_it_goes(tmp_path):
     entries = [["b", 5, "boot"], ["s", 1, 10, 1.0, 2.0], ["s", 2, 11, 1.0, 2.0], ["e", 1, 10, 0]]
     path.write_text("".join(json.dumps(one) + "\n" for one in entries) + '["e", 2, 1')
     remains = read_journal(path)
-    assert (remains.supervisor_pid, set(remains.live), set(remains.ended)) == (5, {2}, {1})
+    assert (remains.pid, set(remains.live), set(remains.ended)) == (5, {2}, {1})
     assert end_remains(remains) == 0, "of another boot"
     assert read_journal(tmp_path / "none").live == {}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from jobmon.agent import cgroups
+from jobmon.agent.recovery import read_journal
 from jobmon.core import places
 from jobmon.core.configuration import JobmonConfig
-from jobmon.plugins.local import cgroups
-from jobmon.plugins.local.remains import read_journal
 from jobmon.testing.cluster_contract import ClusterContract
 
 pytestmark = pytest.mark.timeout(30)
@@ -90,7 +90,7 @@ def local(request, tmp_path):
 
 def folder_of(adapter, base: Path) -> Path:
     """Where its supervisor's cgroups are."""
-    return base / f"{cgroups.NAME}{read_journal(adapter.paths.journal).supervisor_pid}"
+    return base / f"{cgroups.NAME}{read_journal(adapter.paths.journal).pid}"
 
 
 def is_gone(pid: int) -> bool:
@@ -141,30 +141,30 @@ def test_what_cannot_start_says_why_also_with_a_limit(local, tmp_path):
         adapter.spawn(
             [
                 local.launch(tmp_path, 1, "true", requested_resources=ASKED, shell=("/no/shell", "-c")),
-                local.launch(tmp_path, 2, "true", requested_resources=ASKED, working_directory="/no/such/folder"),
-                local.launch(tmp_path, 3, "true", requested_resources=ASKED, stdout="/no/such/folder/out"),
+                local.launch(tmp_path, 2, "true", requested_resources=ASKED, working_directory="/dev/null/folder"),
+                local.launch(tmp_path, 3, "true", requested_resources=ASKED, stdout="/dev/null/folder/out"),
                 local.launch(tmp_path, 4, "true " + "x" * 200_000, requested_resources=ASKED),
                 local.launch(tmp_path, 5, "exit 127", requested_resources=ASKED),
             ]
         )
         found = local.endings(adapter, 5)
     assert found[1].not_started == "'/no/shell' cannot be started: No such file or directory"
-    assert "working directory '/no/such/folder'" in found[2].not_started
-    assert "output file '/no/such/folder/out'" in found[3].not_started
+    assert "working directory '/dev/null/folder'" in found[2].not_started
+    assert "output file '/dev/null/folder/out'" in found[3].not_started
     assert "longer than the system allows" in found[4].not_started
     assert (found[5].exit_code, found[5].not_started) == (127, None)
 
 
 def test_a_limit_changes_nothing_else_for_a_command(local, tmp_path, monkeypatch):
     monkeypatch.setenv("ODD", os.fsdecode(b"\xff\xfe"))
-    look = "grep -i 'SigIgn\\|SigBlk' /proc/self/status; ls /proc/self/fd | wc -l; umask; ps -o pgid= -p $$; echo $$;"
-    command = f'{look} env | sort | grep -v PWD; cat; printf %s "$ODD"; echo err >&2'
+    look = "grep -i 'SigBlk' /proc/self/status; ls /proc/self/fd | wc -l; umask; ps -o pgid= -p $$; echo $$;"
+    command = f'{look} env | sort | grep -v -e PWD -e ATTEMPT_MARK; cat; printf %s "$ODD"; echo err >&2'
     with local.direct(tmp_path) as adapter:
         for identity, asked in ((1, {}), (2, ASKED)):
             adapter.spawn([local.launch(tmp_path, identity, command, requested_resources=asked)])
             assert local.endings(adapter, 1)[identity].exit_code == 0
     free, held = ((tmp_path / f"{identity}.log").read_bytes().split(b"\n") for identity in (1, 2))
-    pids = slice(4, 6)
+    pids = slice(3, 5)
     assert held[pids][0].strip() == held[pids][1], "it leads its process group"
     del free[pids], held[pids]
     assert free == held
@@ -226,15 +226,13 @@ def test_no_group_is_made_for_what_asks_for_no_memory_and_none_is_left(fenced, b
     until(lambda: not folder.exists())
 
 
-def test_what_a_command_leaves_running_keeps_its_limit_and_its_group_until_it_ends(fenced, base, tmp_path):
+def test_what_a_command_leaves_is_ended_before_its_group_is_removed(fenced, base, tmp_path):
     with fenced.direct(tmp_path) as adapter:
         left = "setsid sleep 60 > /dev/null 2>&1 & echo $!"
         adapter.spawn([fenced.launch(tmp_path, 1, left, requested_resources=ASKED)])
         assert fenced.endings(adapter, 1)[1].exit_code == 0
-        group = folder_of(adapter, base) / "1"
-        assert (group / "cgroup.procs").read_text()
-        os.kill(int(fenced.output()), signal.SIGKILL)
-        until(lambda: not group.exists())
+        assert is_gone(int(fenced.output()))
+        assert not (folder_of(adapter, base) / "1").exists()
 
 
 def test_what_a_killed_supervisor_left_is_killed_and_removed(fenced, base, tmp_path):
@@ -244,7 +242,7 @@ def test_what_a_killed_supervisor_left_is_killed_and_removed(fenced, base, tmp_p
         until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         remains = read_journal(adapter.paths.journal)
         assert remains.groups_folder == str(folder_of(adapter, base))
-        os.kill(remains.supervisor_pid, signal.SIGKILL)
+        os.kill(remains.pid, signal.SIGKILL)
         until(lambda: not adapter.collect_exits() and not adapter.is_connected())
         adapter.start()
         until(lambda: is_gone(int((tmp_path / "pid").read_text())))

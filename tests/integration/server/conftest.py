@@ -1,4 +1,4 @@
-"""A server per test. `server_world` is importable from here on: it is shared with the property test."""
+"""A server per test. Makes `server_world` importable, which the property test also uses."""
 
 import sys
 from pathlib import Path

@@ -1,9 +1,7 @@
 """A run with one packed batch, for tests of the server and of the jobs that take its work."""
 
-import sqlite3
-from contextlib import closing
-
 from server_world import CLUSTER, TI
+from tests.databases import change
 
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
 from jobmon.core.wire.launching import EndedJob, LaunchBatch, SubmittedBatch, WorkerTakeRequest, WorkerTakeResponse
@@ -57,9 +55,10 @@ class Pack:
         )
 
     def rows(self, sql):
-        path = self.world.app.state.services.settings.database_uri.removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path)) as connection:
-            return connection.execute(sql).fetchall()
+        return self.world.rows(sql)
+
+    def change(self, sql):
+        change(self.world.database_uri, sql)
 
     def attempts(self):
         return self.rows("SELECT status, cause, charged, distributor_id FROM task_instance ORDER BY id")

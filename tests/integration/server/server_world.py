@@ -1,4 +1,4 @@
-"""A server in this process on a real SQLite file, and short ways to speak to it with wire messages."""
+"""A server in this process on a real database, and short ways to speak to it with wire messages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from tests import databases
 
 from jobmon.core import wire
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, TaskInstanceStatus, WorkflowRunStatus
@@ -48,6 +49,13 @@ from jobmon.core.wire.swarm import ChangesResponse, QueueBatch, QueueRequest, Qu
 from jobmon.server.app import create_app
 from jobmon.server.settings import Settings
 
+#: Counts of the read model that differ from a recount of the tasks.
+MISCOUNTED = """
+SELECT array_id, status, SUM(kept), SUM(number) FROM (
+    SELECT array_id, status, number AS kept, 0 AS number FROM status_count
+    UNION ALL SELECT array_id, status, 0, COUNT(*) FROM task GROUP BY array_id, status) AS both_counts
+GROUP BY array_id, status HAVING SUM(kept) <> SUM(number)
+"""
 RUN = WorkflowRunStatus
 TI = TaskInstanceStatus
 CLUSTER = "here"
@@ -73,6 +81,7 @@ class Refused(Exception):
     def __init__(self, status: int, problem: Problem):
         super().__init__(status, problem.kind, problem.message)
         self.status, self.kind, self.message = status, problem.kind, problem.message
+        self.server_identity = problem.server_identity
 
 
 @dataclass
@@ -96,6 +105,14 @@ class World:
 
     async def get(self, route: str, reply: type, **query: Any):
         return await self.call("GET", route, reply, **query)
+
+    @property
+    def database_uri(self) -> str:
+        return self.app.state.services.settings.database_uri
+
+    def rows(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Read the database beside the server."""
+        return databases.rows(self.database_uri, sql, **values)
 
     async def define(self):
         tool = await self.post("/tools", ToolResponse, ToolRequest(name="tool"))
@@ -214,19 +231,22 @@ class Bound:
     request: WorkflowRequest
     tasks: TasksRequest
 
-    async def start(self, *, pid: int = 1, until: str = RUN.RUNNING, key: str | None = None, host: str = "host"):
+    async def start(
+        self, *, pid: int = 1, until: str = RUN.RUNNING, key: str | None = None, host: str = "host", **message: Any
+    ):
         """Create a run and take it as far as `until`."""
         run = await self.world.post(
             f"/workflows/{self.workflow_id}/runs",
             RunResponse,
             RunRequest(
-                user="me",
+                user=message.pop("user", "me"),
                 host=host,
                 pid=pid,
                 pid_start_time=1.0,
                 version="1",
                 next_report_increment=93.0,
                 key=key or f"run{next(self.world.counter)}",
+                **message,
             ),
         )
         started = Run(self, run.workflow_run_id, host=host)
@@ -290,7 +310,7 @@ def report(attempt_id: int, status: str, **values: Any) -> Report:
 @contextlib.asynccontextmanager
 async def open_world(folder, *, clock=None, executor=None, token=None, **settings):
     clock = clock or ManualClock()
-    settings = Settings(database_uri=f"sqlite:///{folder}/jobmon.sqlite", **settings)
+    settings = Settings(database_uri=databases.current().uri(folder), **settings)
     app = create_app(settings, clock=clock, executor=executor, token=token)
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     async with (
@@ -298,3 +318,4 @@ async def open_world(folder, *, clock=None, executor=None, token=None, **setting
         httpx.AsyncClient(transport=transport, base_url="http://server", timeout=None) as http,
     ):
         yield World(http, app, clock)
+        assert databases.rows(settings.database_uri, MISCOUNTED) == []

@@ -1,7 +1,12 @@
 """The schema, its migrations, and many requests in one transaction."""
 
 import asyncio
-import sqlite3
+import os
+import re
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic import command
@@ -10,50 +15,160 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from server_world import Refused, open_world
 from sqlalchemy import inspect, text
+from tests.databases import SQLITE
 
 from jobmon.core.exceptions import ConfigError
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
 from jobmon.server import migrations
 from jobmon.server.database import open_engine
+from jobmon.server.migrations import upgrading
 from jobmon.server.migrations.upgrading import alembic_config, known_revisions
-from jobmon.server.models import metadata
+from jobmon.server.models import metadata, tool
+from jobmon.server.transaction import last_stamp
+
+UPGRADE = """
+import sys
+from jobmon.server.database import open_engine
+from jobmon.server.migrations import upgrade
+
+upgrade(open_engine(sys.argv[1]))
+"""
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_engine(f"sqlite:///{tmp_path}/db.sqlite")
+def engine(tmp_path, databases):
+    engine = open_engine(databases.uri(tmp_path, "empty", empty=True))
     yield engine
     engine.dispose()
 
 
 def described(engine):
-    """Everything about the tables that SQLite knows."""
+    """Everything that the database says about its tables."""
     inspector = inspect(engine)
+    columns, keys = inspector.get_multi_columns(), inspector.get_multi_pk_constraint()
+    indexes, uniques = inspector.get_multi_indexes(), inspector.get_multi_unique_constraints()
+    foreign = inspector.get_multi_foreign_keys()
     return {
         table: (
-            [(column["name"], str(column["type"]), column["nullable"]) for column in inspector.get_columns(table)],
-            inspector.get_pk_constraint(table)["constrained_columns"],
-            sorted(str(index["column_names"]) for index in inspector.get_indexes(table)),
-            sorted(str(unique["column_names"]) for unique in inspector.get_unique_constraints(table)),
-            sorted(str(key["constrained_columns"]) for key in inspector.get_foreign_keys(table)),
+            [(column["name"], str(column["type"]), column["nullable"]) for column in columns[table]],
+            keys[table]["constrained_columns"],
+            sorted(str((index["name"], index["column_names"])) for index in indexes[table]),
+            sorted(str(unique["column_names"]) for unique in uniques[table]),
+            sorted(str(key["constrained_columns"]) for key in foreign[table]),
         )
-        for table in inspector.get_table_names()
-        if table != migrations.VERSION_TABLE
+        for table in columns
+        if table[1] != migrations.VERSION_TABLE
     }
 
 
-def test_a_migrated_database_is_what_the_models_say(engine, tmp_path):
-    command.upgrade(alembic_config(engine), "head")
+def differences(engine):
+    """What the models say otherwise."""
     with engine.connect() as connection:
-        context = MigrationContext.configure(
-            connection, opts={"version_table": migrations.VERSION_TABLE, "compare_type": True}
-        )
-        assert compare_metadata(context, metadata) == []
-        assert connection.scalar(text("SELECT stamp FROM logical_clock")) == 0
-    created = open_engine(f"sqlite:///{tmp_path}/created.sqlite")
+        options = {
+            "version_table": migrations.VERSION_TABLE,
+            "compare_type": True,
+            "include_object": upgrading.only_of(engine.dialect.name),
+        }
+        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+
+@pytest.fixture
+def created(tmp_path, databases):
+    """A database that was made from the models."""
+    created = open_engine(databases.uri(tmp_path, "created", empty=True))
     migrations.upgrade(created)
-    assert described(created) == described(engine)
+    yield created
     created.dispose()
+
+
+def test_migrations_lead_to_the_models_and_back_from_every_revision(engine, created):
+    config = alembic_config(engine)
+    newest_first = known_revisions()[::-1]
+    command.upgrade(config, "head")
+    assert differences(engine) == []
+    assert described(created) == described(engine)
+    shapes = {}
+    for revision in newest_first:
+        shapes[revision] = described(engine)
+        command.downgrade(config, "-1")
+    assert described(engine) == {}
+    for revision in reversed(newest_first):
+        command.upgrade(config, revision)
+        assert described(engine) == shapes[revision], revision
+    assert differences(engine) == []
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT stamp FROM logical_clock")) == 0
+
+
+def test_a_database_whose_schema_was_taken_back_is_made_anew(engine, created):
+    command.upgrade(alembic_config(engine), "head")
+    command.downgrade(alembic_config(engine), "base")
+    migrations.upgrade(engine)
+    assert described(engine) == described(created)
+
+
+def test_servers_that_start_at_once_on_an_empty_database_all_find_the_schema(tmp_path, databases, created):
+    uri = databases.uri(tmp_path, "shared", empty=True)
+    barrier = threading.Barrier(4)
+
+    def start():
+        engine = open_engine(uri)
+        barrier.wait()
+        migrations.upgrade(engine)
+        engine.dispose()
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(start) for _ in range(4)]:
+            future.result(timeout=60)
+    engine = open_engine(uri)
+    assert described(engine) == described(created)
+    engine.dispose()
+
+
+def test_servers_that_upgrade_at_once_do_it_once(tmp_path, databases, created):
+    uri = databases.uri(tmp_path, "shared", empty=True)
+    engine = open_engine(uri)
+    command.upgrade(alembic_config(engine), known_revisions()[0])
+    processes = [
+        subprocess.Popen([sys.executable, "-P", "-c", UPGRADE, uri], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [(process.communicate(timeout=60)[1], process.returncode) for process in processes] == [("", 0)] * 2
+    assert described(engine) == described(created)
+    engine.dispose()
+
+
+def test_a_server_does_not_wait_for_ever_for_one_that_upgrades(engine, databases):
+    if databases.dialect == SQLITE:
+        pytest.skip("SQLite waits for whoever writes")
+    with upgrading._alone(engine, 10), pytest.raises(ConfigError, match=r"more than 0.2 s. Wait until it has finished"):
+        migrations.upgrade(engine, lock_seconds_max=0.2)
+    migrations.upgrade(engine)
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        (
+            "sqlite:////dev/null/folder/db.sqlite",
+            r"\S+\.lock cannot be written: .*\. The database \S+ needs a lock next to it\.",
+        ),
+        ("postgresql://me:hidden@127.0.0.1:1/none", r"The database \S+ cannot be opened: .*"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_ends_a_server_with_a_sentence(uri, sentence, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "jobmon.server", "--db", uri],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "JOBMON__DB__STARTUP_TIMEOUT": "0.3"},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(rf"jobmon server: {sentence}\n", done.stderr), done.stderr
+    assert "hidden" not in done.stderr
 
 
 def test_the_newest_revision_is_the_one_that_new_databases_get():
@@ -88,10 +203,10 @@ async def test_requests_that_arrive_together_share_a_transaction_and_a_bad_one_f
         writer = world.app.state.services.writer
 
         def slow(tx):
-            return [tx.value("SELECT 1") for _ in range(20_000)]
+            return [tx.value(last_stamp) for _ in range(20_000)]
 
         def bad(tx):
-            tx.insert("tool", name="never")
+            tx.insert(tool, name="never")
             raise ValueError("bad")
 
         held = asyncio.create_task(writer.run(slow))
@@ -108,9 +223,7 @@ async def test_requests_that_arrive_together_share_a_transaction_and_a_bad_one_f
         assert [answer.name for answer in await asyncio.gather(*good)] == names
         with pytest.raises(ValueError, match="bad"):
             await failing
-        with sqlite3.connect(tmp_path / "jobmon.sqlite") as connection:
-            assert connection.execute("SELECT COUNT(*) FROM tool WHERE name = 'never'").fetchone() == (0,)
-        connection.close()
+        assert world.rows("SELECT COUNT(*) FROM tool WHERE name = 'never'") == [(0,)]
 
 
 async def test_what_was_acknowledged_is_there_after_a_restart_and_time_goes_on(tmp_path):

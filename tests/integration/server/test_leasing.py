@@ -5,6 +5,7 @@ import asyncio
 from server_world import RUN, TI, report
 
 from jobmon.core.wire.launching import SlotsWanted
+from jobmon.core.wire.monitoring import WorkflowExplanation
 from jobmon.server.slots import TURN_SECONDS
 from jobmon.server.usecases.leasing import LEASE_SECONDS
 
@@ -101,3 +102,49 @@ async def test_a_wide_command_gets_the_cores_that_come_free(world):
     assert await wide.ask(head=2.0) == 0
     assert await narrow.ask() == 0
     assert await wide.ask(head=2.0) == 2
+
+
+async def nested(world, *, tasks=2, **message):
+    """Return a workflow one of whose commands runs, and one that this command runs."""
+    outer = await Sharer.join(world, tasks=tasks)
+    await outer.run.queue()
+    attempt = (await outer.run.launched()).task_instance_ids[0]
+    registered = await outer.run.register()
+    bound = await world.bound(1)
+    named = {"parent_task_instance_id": attempt, "parent_server_identity": registered.server_identity}
+    run = await bound.start(**named | message)
+    await run.register()
+    return outer, attempt, Sharer(run)
+
+
+async def test_the_cores_of_a_command_are_lent_to_the_workflow_that_it_runs(world):
+    outer, attempt, inner = await nested(world)
+    assert await outer.ask(total=1.0, wanted=1.0, held=1.0, head=0.0) == 1
+    assert await inner.ask(total=1.0, wanted=1.0) == 1
+    assert await outer.ask(total=1.0, wanted=1.0, held=1.0, head=0.0) == 1  # it keeps what its command uses
+    assert "1 task waits for workflows that it started." in await texts_of(world, outer.run)
+    await inner.run.move(RUN.STOPPED)
+    assert "started." not in await texts_of(world, outer.run)
+    assert attempt
+
+
+async def texts_of(world, run):
+    found = await world.get(f"/workflows/{run.bound.workflow_id}/explanation", WorkflowExplanation)
+    return " ".join(reason.text for reason in found.reasons)
+
+
+async def test_nothing_is_lent_by_an_attempt_of_another_server_or_another_user_or_one_that_ended(world):
+    for message in (
+        {"parent_server_identity": "elsewhere"},
+        {"user": "somebody"},
+        {"parent_task_instance_id": 10**9},
+        {"parent_task_instance_id": None},
+    ):
+        outer, _, inner = await nested(world, tasks=1, **message)
+        assert await outer.ask(total=1.0, wanted=1.0, held=1.0, head=0.0) == 1
+        assert await inner.ask(total=1.0, wanted=1.0) == 0
+        for one in (outer, inner):
+            await one.ask(total=0.0, held=0.0, wanted=0.0, head=0.0)
+    outer, attempt, inner = await nested(world)
+    assert await outer.ask(report(attempt, TI.DONE, exit_code=0), total=1.0, wanted=1.0, held=1.0, head=1.0) == 1
+    assert await inner.ask(total=1.0, wanted=1.0) == 0

@@ -1,20 +1,25 @@
 """A workflow from definition to done, the long polls, and everything that may be sent twice."""
 
 import asyncio
-import contextlib
-import sqlite3
 import threading
 from dataclasses import replace
 
 import pytest
 from server_world import CLUSTER, RUN, TI, Refused, edges_request, open_world, report, tasks_request, workflow_request
+from tests.databases import change
 
 from jobmon.core.constants import Cause, TaskStatus, WorkflowStatus
 from jobmon.core.wire.binding import TasksResponse, WorkflowResponse
 from jobmon.core.wire.definition import ClustersResponse, TemplateVersionsResponse, ToolRequest, ToolResponse
 from jobmon.core.wire.launching import WorkerStartRequest, WorkerStartResponse
 from jobmon.core.wire.monitoring import LogTail, TaskDetail, TaskSummariesResponse, WorkflowsResponse
-from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse, HeartbeatRequest, RunStatusResponse
+from jobmon.core.wire.run import (
+    ConcurrencyRequest,
+    ConcurrencyResponse,
+    HeartbeatRequest,
+    RunStatusResponse,
+    TaskAttributesRequest,
+)
 from jobmon.core.wire.swarm import (
     ArraysResponse,
     DownstreamRequest,
@@ -126,14 +131,16 @@ async def test_a_request_to_queue_that_comes_again_after_its_attempt_failed_queu
 async def test_the_same_arguments_with_other_tasks_are_refused_with_the_difference(world):
     bound = await world.bound(2)
     other = replace(bound.request, task_hash="x" * 64, task_counts={"t": 5, "u": 1})
-    with pytest.raises(Refused, match="'t' has 2 tasks there and 5 here; template 'u' has 0 tasks there and 1 here"):
+    with pytest.raises(
+        Refused, match="'t' has 2 recorded tasks and 5 now; template 'u' has 0 recorded tasks and 1 now"
+    ):
         await world.post("/workflows", None, other)
 
 
 async def test_binding_is_only_finished_when_everything_is_there(world):
     version, template, _, resources = await world.define()
     found = await world.post("/workflows", WorkflowResponse, workflow_request(version, "w", 2, edge_set_count=1))
-    with pytest.raises(Refused, match="has 0 tasks recorded where 2 were announced"):
+    with pytest.raises(Refused, match="has 0 recorded tasks, but 2 were announced"):
         await world.post(f"/workflows/{found.workflow_id}/bound")
     with pytest.raises(Refused, match=r"404.*array"):
         await world.post(f"/workflows/{found.workflow_id}/tasks", None, tasks_request(9, template, "w", 2, resources))
@@ -350,9 +357,7 @@ class TestPolls:
         await run.queue(bound.task_ids[:1])
         (attempt,) = (await run.launched()).task_instance_ids
         held = await self.poll_held(world, run.sync(capacity={CLUSTER: 5}, wait_seconds=20, known_status=RUN.RUNNING))
-        with contextlib.closing(sqlite3.connect(services.settings.database_uri.removeprefix("sqlite:///"))) as database:
-            database.execute("UPDATE task_instance SET status = ?", [TI.KILL_SELF])
-            database.commit()
+        change(world.database_uri, "UPDATE task_instance SET status = :status", status=TI.KILL_SELF.value)
         gate = threading.Event()
         blocking = asyncio.create_task(services.writer.run(lambda _: gate.wait(20)))
         await self.until(lambda: services.writer.waiting == 1)
@@ -414,3 +419,40 @@ async def test_the_server_is_idle_when_nobody_lives(world):
     assert not await world.app.state.is_idle()
     world.clock.seconds = 600
     assert await world.app.state.is_idle()
+
+
+async def test_errors_are_counted_by_tasks_and_chosen_by_what_became_of_them(world):
+    bound = await world.bound(3, max_attempts=2)
+    run = await bound.start()
+    await run.register()
+    for ending in ({0, 1, 2}, {0, 1}):
+        await run.queue([bound.task_ids[number] for number in ending])
+        for attempt in (await run.launched()).task_instance_ids:
+            await run.sync(report(attempt, TI.ERROR, cause=Cause.EXIT_CODE, error="bad"))
+    route = f"/workflows/{bound.workflow_id}/errors"
+
+    async def tasks(**query):
+        found = (await world.get(route, ErrorsResponse, **query)).errors
+        return [(bound.task_ids.index(error.task_id), error.task_status) for error in found]
+
+    assert await tasks(limit=10) == [(1, "F"), (0, "F"), (2, "G"), (1, "F"), (0, "F")]
+    assert await tasks(tasks=1) == [(1, "F"), (1, "F")]
+    assert await tasks(tasks=2) == [(1, "F"), (0, "F"), (1, "F"), (0, "F")]
+    assert await tasks(permanent="true", tasks=3) == [(1, "F"), (0, "F"), (1, "F"), (0, "F")]
+    with pytest.raises(Refused, match=r"422.*tasks: must be from 1"):
+        await tasks(tasks=0)
+
+
+async def test_a_task_gets_attributes_and_keeps_its_others(world):
+    bound = await world.bound(1)
+    route = f"/tasks/{bound.task_ids[0]}/attributes"
+    for attributes in ({"size": "1", "kind": "a"}, {"size": "2"}, {"size": "2"}, {}):
+        await world.post(route, None, TaskAttributesRequest(attributes=attributes))
+    rows = world.rows(
+        "SELECT a.name, t.value FROM task_attribute t JOIN argument a ON a.id = t.argument_id ORDER BY a.name"
+    )
+    assert rows == [("kind", "a"), ("size", "2")]
+    with pytest.raises(Refused, match=r"422.*each with a name"):
+        await world.post(route, None, TaskAttributesRequest(attributes={"": "1"}))
+    with pytest.raises(Refused, match=r"404.*no task 99"):
+        await world.post("/tasks/99/attributes", None, TaskAttributesRequest(attributes={"size": "1"}))

@@ -24,9 +24,9 @@ EXAMPLES_PER_ROUTE = 2
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
+def app(tmp_path_factory, databases):
     folder = tmp_path_factory.mktemp("openapi")
-    return create_app(Settings(database_uri=f"sqlite:///{folder}/db.sqlite", long_poll_seconds_max=0.0))
+    return create_app(Settings(database_uri=databases.uri(folder), long_poll_seconds_max=0.0))
 
 
 @pytest.fixture(scope="module")

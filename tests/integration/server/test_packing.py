@@ -55,6 +55,16 @@ async def test_jobs_take_what_they_start_as_running_and_what_they_take_ahead_as_
     assert [row[3] for row in pack.attempts()] == ["j1"] * 3 + ["j2"] * 3
 
 
+async def test_an_attempt_that_a_job_has_is_not_given_to_another_that_chose_it_too(world, packed):
+    pack = await packed()
+    assert await pack.taken("j1", capacity=1, ahead=1) == [1, 2]
+    pack.change("UPDATE packed_batch SET taken = 0")  # as a server reads it that does not know of j1's request
+    assert await pack.taken("j2", capacity=1, ahead=2, key="1:a") == [3, 4]
+    assert await pack.taken("j2", capacity=1, ahead=2, key="1:a") == [3, 4], "what is repeated is what was given"
+    assert pack.statuses() == "ROROOO"
+    assert [row[3] for row in pack.attempts()] == ["j1", "j1", "j2", "j2", None, None]
+
+
 async def test_a_job_that_starts_before_its_submission_was_told_gets_its_work(world, packed):
     pack = await packed(submitted=())
     assert await pack.taken("j1", capacity=1, ahead=1) == [1, 2]
@@ -304,7 +314,7 @@ async def test_a_hot_resume_keeps_packs_and_a_new_distributor_learns_of_them(wor
 
 async def test_a_job_has_to_say_which_it_is(world, packed):
     pack = await packed()
-    with pytest.raises(Refused, match="has to name itself"):
+    with pytest.raises(Refused, match="must send the ID"):
         await pack.take("", capacity=1)
     with pytest.raises(Refused, match="no packed batch 9 of array"):
         await pack.take("j1", batch_number=9)
@@ -319,10 +329,10 @@ async def test_explain_says_how_tasks_were_submitted(world, packed):
         found = await world.get(f"/tasks/{task_id}/explanation", TaskExplanation)
         assert found.reasons[0].kind == kind
         assert found.reasons[-1].text == (
-            "It shares jobs with others (as was asked for): 2 jobs for a batch of 6 tasks, 2 at a time in each."
+            "It shares jobs with others (as requested): 2 jobs for a batch of 6 tasks, 2 at a time per job."
         )
     found = await world.get(f"/workflows/{pack.bound.workflow_id}/explanation", WorkflowExplanation)
-    assert "Tasks share jobs: 6 attempts in 2 pack jobs, 1 of which run." in [one.text for one in found.reasons]
+    assert "Tasks share jobs: 6 attempts in 2 pack jobs, of which 1 is running." in [one.text for one in found.reasons]
 
 
 async def test_short_tasks_are_packed_without_being_asked_once_that_is_known(world, packed):
@@ -336,4 +346,62 @@ async def test_short_tasks_are_packed_without_being_asked_once_that_is_known(wor
     batch = await pack.launch()
     assert (batch.plan.mode, batch.plan.jobs) == ("pack", 4)
     found = await world.get(f"/tasks/{pack.bound.task_ids[5]}/explanation", TaskExplanation)
-    assert "since tasks of its template are short" in found.reasons[-1].text
+    words = "because tasks of its template are short: tasks took 0.5 s on average in this run"
+    assert words in found.reasons[-1].text
+
+
+async def reason_of(world, task_id):
+    found = await world.get(f"/tasks/{task_id}/explanation", TaskExplanation)
+    return found.reasons[-1].text
+
+
+async def finished(pack, seconds):
+    await pack.run.sync(
+        *[
+            report(one, TI.DONE, wallclock_seconds=each)
+            for one, each in zip(pack.batch.task_instance_ids, seconds, strict=True)
+        ]
+    )
+
+
+async def test_tasks_are_packed_by_what_their_template_took_in_earlier_workflows(world, packed):
+    known = await packed(20, {"pack": 1}, submitted=())
+    assert await reason_of(world, known.bound.task_ids[0]) == "It has its own job (as requested)."
+    await finished(known, [0.5] * 20)
+    again = await packed(20, {"cores": 1.0}, submitted=())
+    assert (again.batch.plan.mode, again.batch.plan.jobs) == ("pack", 4)
+    text = await reason_of(world, again.bound.task_ids[0])
+    assert text.startswith(
+        "It shares jobs with others (because tasks of its template are short: tasks took 0.5 s on ave"
+    )
+    assert "rage of its template in earlier workflows): 4 jobs for a batch of 20 tasks" in text
+
+
+async def test_the_same_node_arguments_tell_more_than_the_template(world, packed):
+    known = await packed(20, {"pack": 1}, submitted=())
+    await finished(known, [60.0] * 10 + [1.0] * 10)
+    same = await packed(10, {"cores": 1.0}, is_launched=False)
+    same.change("UPDATE task SET node_id = node_id - 20 WHERE id > 20")
+    await same.launch()
+    assert same.batch.plan is None
+    words = "because tasks took 60 s on average with the same node arguments in earlier workflows, more than 5 s"
+    assert await reason_of(world, same.bound.task_ids[0]) == f"It has its own job ({words})."
+
+
+@pytest.mark.parametrize(
+    ("count", "requested", "words"),
+    [
+        (3, {"cores": 1.0}, "because 3 of its array were ready, fewer than 8"),
+        (20, {"cores": 1.0}, "because no task of its template is done yet"),
+    ],
+)
+async def test_explain_says_why_each_task_has_a_job_of_its_own(world, packed, count, requested, words):
+    pack = await packed(count, requested, submitted=())
+    assert pack.batch.plan is None
+    assert await reason_of(world, pack.bound.task_ids[0]) == f"It has its own job ({words})."
+
+
+async def test_what_is_still_being_submitted_is_not_said_to_be_at_the_cluster(world, packed):
+    pack = await packed(3, {"cores": 1.0}, submitted=())
+    found = await world.get(f"/tasks/{pack.bound.task_ids[0]}/explanation", TaskExplanation)
+    assert "is submitting it" in found.reasons[0].text

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from server_world import RUN, TI, open_world, report
 
-from jobmon.core.wire.monitoring import ProgressResponse
+from jobmon.core.wire.monitoring import ProgressResponse, WorkflowView
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 
 SECONDS = 10.0
@@ -60,3 +60,25 @@ async def test_what_will_never_run_takes_no_time(tmp_path):
         await done(world, run, bound.task_ids[6])
         await run.move(RUN.ERROR)
         assert (await progress(world, bound)).left_to is None
+
+
+async def test_an_answer_that_its_reader_has_is_not_sent_again_and_a_change_is_seen_at_once(world):
+    flow = await world.bound(1)
+    route = f"/api/v1/workflows/{flow.workflow_id}/progress"
+    first = await world.http.get(route)
+    again = await world.http.get(route, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    run = await flow.start()
+    await run.queue()
+    changed = await world.http.get(route, headers={"If-None-Match": first.headers["etag"]})
+    assert changed.status_code == 200
+    assert changed.json()["templates"][0]["counts"] == {"Q": 1}
+
+
+async def test_a_view_is_of_one_moment_and_compressed_for_readers_who_can_read_that(world):
+    flow = await world.bound(3)
+    view = await world.get(f"/workflows/{flow.workflow_id}/view", WorkflowView)
+    assert view.progress.templates[0].counts == view.explanation.counts == {"G": 3}
+    assert view.snapshot > 0
+    answer = await world.http.get("/api/v1/workflows", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in answer.headers

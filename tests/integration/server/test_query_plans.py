@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 
 import pytest
 from server_world import TI, open_world, report
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, literal, select
 
 from jobmon.core.wire.monitoring import UsageRequest
 from jobmon.core.wire.sizing import SizingRequest
-from jobmon.server.models import Base
+from jobmon.core.wire.swarm import DownstreamRequest
+from jobmon.server.models import metadata, task, workflow
 from jobmon.server.queries import (
     explaining,
     exporting,
@@ -20,48 +22,88 @@ from jobmon.server.queries import (
     monitoring,
     outputs,
     progress,
+    recorded,
     sizing,
     steering,
+    swarm,
     usage,
 )
-from jobmon.server.sql import Session
+from jobmon.server.sql import Session, param, statement
+
+
+class ExplainingCursor(sqlite3.Cursor):
+    """A cursor that has each query explained before it runs it, and notes which tables are read from end to end."""
+
+    def execute(self, query, values=()):
+        if query.split(maxsplit=1)[0] in ("SELECT", "WITH"):
+            for step in super().execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall():
+                if step[3].startswith("SCAN") and "VIRTUAL TABLE" not in step[3]:
+                    self.connection.scanned.add(step[3].split()[1])
+        return super().execute(query, values)
+
+
+class ExplainingConnection(sqlite3.Connection):
+    """A connection with such cursors."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.scanned = set()
+
+    def cursor(self):
+        return super().cursor(ExplainingCursor)
+
+
+@contextlib.contextmanager
+def explained(path):
+    """Return a session on a database, and the set in which the tables collect that it reads from end to end."""
+    connection = sqlite3.connect(path, factory=ExplainingConnection)
+    session = Session(connection, "sqlite")
+    yield session, connection.scanned
+    session.close()
+
+
+@pytest.fixture
+def empty(tmp_path):
+    """A database without rows and statistics, as the planner finds it in a new installation."""
+    path = tmp_path / "jobmon.sqlite"
+    engine = create_engine(f"sqlite:///{path}")
+    metadata.create_all(engine)
+    engine.dispose()
+    return path
+
+
+def test_a_table_that_is_read_from_end_to_end_is_noticed(empty):
+    with explained(empty) as (session, scanned):
+        session.rows(statement(lambda: select(workflow.c.id).where(workflow.c.name == param("name"))), name="x")
+        assert scanned == {"workflow"}
+        session.rows(select(workflow.c.id.label("key")).join(task.alias("other"), literal(True)))
+        assert scanned == {"workflow", "other"}
+
+
+pytestmark = pytest.mark.sqlite_only(reason="reads the query plans of SQLite")
 
 
 @pytest.mark.parametrize("side", ["upstream", "downstream"])
-def test_the_neighbours_of_a_task_are_found_by_index(side):
-    engine = create_engine("sqlite://")
-    Base.metadata.create_all(engine)
-    with engine.connect() as connection:
-        question = f"EXPLAIN QUERY PLAN SELECT t.id {graph._NEIGHBOURS[side]}"
-        plan = [row.detail for row in connection.execute(text(question), {"workflow": 1, "node": 1})]
-    engine.dispose()
-    assert plan
-    assert not [step for step in plan if step.startswith("SCAN")]
-
-
-class Planned(Session):
-    """A session that remembers which tables were read from end to end."""
-
-    def __init__(self, connection):
-        super().__init__(connection, "sqlite")
-        self.scanned = set()
-
-    def rows(self, sql, /, **values):
-        for step in super().rows(f"EXPLAIN QUERY PLAN {sql}", **values) if sql.split()[0] in ("SELECT", "WITH") else ():
-            if step[3].startswith("SCAN") and "VIRTUAL TABLE" not in step[3]:
-                self.scanned.add(step[3].split()[1])
-        return super().rows(sql, **values)
+def test_the_neighbours_of_a_task_are_found_by_index(empty, side):
+    with explained(empty) as (session, scanned):
+        graph.neighbours(session, 1, 1, side, 10)
+        graph.neighbours(session, 1, 1, side, 10, ["D"])
+        graph.neighbour_counts(session, 1, 1, side)
+        assert scanned == set()
 
 
 NOW = explaining.Now(time=0, silence_seconds=1.0)
 #: Tables that a query makes itself.
-OWN = {"b", "blocked", "before"}
+OWN = {"b", "blocked", "above"}
 QUERIES = {
     "workflows of a user": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(user=["me"])),
     "workflows by id": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(workflow_id=[w])),
     "tasks": lambda session, w, t: monitoring.task_summaries(session, w, monitoring.TasksQuery(status=["F"])),
     "task": lambda session, w, t: monitoring.task_detail(session, t),
     "errors": lambda session, w, t: monitoring.workflow_errors(session, w, monitoring.ErrorsQuery()),
+    "errors of tasks": lambda session, w, t: monitoring.workflow_errors(
+        session, w, monitoring.ErrorsQuery(tasks=2, permanent=True)
+    ),
     "failures": lambda session, w, t: failures.workflow_failures(session, w, failures.FailuresQuery()),
     "outputs": lambda session, w, t: outputs.task_outputs(session, w, outputs.OutputsQuery(job="t*")),
     "why a task": lambda session, w, t: explaining.explain_task(session, t + 1, NOW),
@@ -70,13 +112,21 @@ QUERIES = {
     "progress": lambda session, w, t: progress.progress(session, w),
     "export": lambda session, w, t: exporting.export_page(session, w, exporting.ExportQuery()),
     "history": lambda session, w, t: steering.history(session, w, steering.HistoryQuery()),
+    "changes": lambda session, w, t: swarm.changes(session, w, swarm.ChangesQuery(workflow_run_id=1)),
+    "what a run knows": lambda session, w, t: [swarm.metadata(session, w), swarm.arrays(session, w)],
+    "a page of tasks": lambda session, w, t: swarm.tasks_page(session, w, swarm.PageQuery()),
+    "downstream tasks": lambda session, w, t: swarm.downstream(session, w, DownstreamRequest(dag_id=1, task_ids=[t])),
+    "limits": lambda session, w, t: [swarm.workflow_limit(session, w), swarm.array_limit(session, 1)],
+    "recorded tasks": lambda session, w, t: recorded.recorded_tasks(session, w, recorded.RecordedQuery()),
+    "errors of a task": lambda session, w, t: monitoring.task_errors(session, t, monitoring.ErrorsQuery()),
+    "the end of an output": lambda session, w, t: monitoring.log_tail(session, 1),
     "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest()),
     "usage": lambda session, w, t: usage.template_usage(session, 1, UsageRequest(workflow_ids=[w])),
 }
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
+def failed(tmp_path_factory):
     """A workflow of which four failed, for one of which others wait; returns the file, its id, and that task's."""
     folder = tmp_path_factory.mktemp("plans")
 
@@ -94,9 +144,8 @@ def recorded(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_nothing_that_commands_ask_reads_a_table_from_end_to_end(recorded, name):
-    path, workflow_id, task_id = recorded
-    session = Planned(sqlite3.connect(path))
-    assert QUERIES[name](session, workflow_id, task_id)
-    assert session.scanned - OWN == set()
-    session.close()
+def test_nothing_that_commands_ask_reads_a_table_from_end_to_end(failed, name):
+    path, workflow_id, task_id = failed
+    with explained(path) as (session, scanned):
+        assert QUERIES[name](session, workflow_id, task_id)
+        assert scanned - OWN == set()

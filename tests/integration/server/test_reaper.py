@@ -5,11 +5,14 @@ import socket
 
 import pytest
 from server_world import RUN, TI, ManualClock, open_world, report
+from sqlalchemy import select
+from tests.databases import change
 
 from jobmon.core import places
 from jobmon.core.constants import Cause, TaskStatus, WorkflowStatus
 from jobmon.core.wire.monitoring import TaskDetail, WorkflowsResponse
 from jobmon.core.wire.run import ActiveRunsResponse, HeartbeatRequest, ResumeRequest, RunStatusResponse
+from jobmon.server.models import audit
 from jobmon.server.reaper import Reaper, is_gone, own_name
 from jobmon.server.usecases import timekeeping
 
@@ -127,7 +130,7 @@ async def test_a_workflow_whose_last_tasks_finish_after_its_run_failed_is_done(w
     assert (await reaper_of(world).do_pass()).repaired == [bound.workflow_id]
     assert await status_of(bound) == WorkflowStatus.DONE
     actions = await world.app.state.services.readers.run(
-        lambda session: session.rows("SELECT actor, action FROM audit WHERE actor = 'reaper'")
+        lambda session: session.rows(select(audit.c.actor, audit.c.action).where(audit.c.actor == "reaper"))
     )
     assert actions == [("reaper", "repair")]
 
@@ -135,14 +138,11 @@ async def test_a_workflow_whose_last_tasks_finish_after_its_run_failed_is_done(w
 # -- the lease -------------------------------------------------------------------------------------------------------
 
 
-async def set_holder(world, holder, expires_in):
+def set_holder(world, holder, expires_in):
     at = int((world.clock.now().timestamp() + expires_in) * 1e6)
-
-    def write(tx):
-        tx.run("DELETE FROM lease")
-        tx.insert("lease", name="reaper", holder=holder, expires_at=at)
-
-    await world.app.state.services.writer.run(write)
+    change(world.database_uri, "DELETE FROM lease")
+    sql = "INSERT INTO lease (name, holder, expires_at) VALUES ('reaper', :holder, :at)"
+    change(world.database_uri, sql, holder=holder, at=at)
 
 
 @pytest.mark.parametrize(
@@ -150,24 +150,26 @@ async def set_holder(world, holder, expires_in):
     [
         ("elsewhere:1:5.00", 100, False),
         ("elsewhere:1:5.00", -1, True),
-        (f"{socket.gethostname()}:{os.getpid()}:5.00", 100, True),
+        (f"formerly:{os.getpid()}:{places.process_start_time(os.getpid()) - 100:.2f}", 100, True),
         ("elsewhere:1:5.00", 100 * HOUR, True),
     ],
-    ids=["held elsewhere", "expired", "held by a dead process of this host", "from a clock that was ahead"],
+    ids=["held elsewhere", "expired", "held by a dead process of this machine", "from a clock that was ahead"],
 )
 async def test_the_lease_is_taken_from_who_is_gone(world, holder, expires_in, is_taken):
     _bound, run, _ = await running(world)
     world.clock.pass_(100)
-    await set_holder(world, holder, expires_in)
+    set_holder(world, holder, expires_in)
     assert (await reaper_of(world).do_pass()).runs == ([run.id] if is_taken else [])
 
 
-def test_a_holder_is_known_by_host_pid_and_start():
+def test_a_holder_is_known_by_machine_pid_and_start():
     assert not is_gone(own_name())
     assert not is_gone("elsewhere:1:0.00")
     assert not is_gone("what an older version wrote")
     started = places.process_start_time(os.getpid())
     assert is_gone(f"{socket.gethostname()}:{os.getpid()}:{started - 100:.2f}")
+    assert is_gone(f"what it was called before:{os.getpid()}:{started - 100:.2f}")
+    assert not is_gone(f"{socket.gethostname()}:{os.getpid()}:{started + places.BOOT_AXIS_SECONDS:.2f}")
 
 
 # -- clocks ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """Tasks are recorded alike whatever is known of their nodes before."""
 
-import contextlib
-import sqlite3
 from dataclasses import replace
 from hashlib import sha256
 
@@ -39,10 +37,6 @@ def numbered(bound, numbers, workflow):
     )
 
 
-def database_of(world):
-    return world.app.state.services.settings.database_uri.removeprefix("sqlite:///")
-
-
 async def record(world, bound, numbers):
     tasks = numbered(bound, numbers, bound.workflow_id)
     return tasks, await world.post(f"/workflows/{bound.workflow_id}/tasks", TasksResponse, tasks)
@@ -64,15 +58,15 @@ async def test_every_task_has_its_node_and_its_arguments(world, order):
     assert (recorded.task_ids, recorded.node_ids) == (found.task_ids, found.node_ids)
     assert recorded.hash == sha256("".join(tasks.task_hashes).encode()).hexdigest()
 
-    with contextlib.closing(sqlite3.connect(database_of(world))) as database:
-        rows = database.execute(
-            """
-            SELECT t.command, n.hash, x.value, y.value FROM task t JOIN node n ON n.id = t.node_id
-            JOIN node_arg x ON x.node_id = n.id JOIN task_arg y ON y.task_id = t.id
-            WHERE t.workflow_id = ? AND t.id > ? ORDER BY t.id
-            """,
-            [second.workflow_id, second.task_ids[-1]],
-        ).fetchall()
+    rows = world.rows(
+        """
+        SELECT t.command, n.hash, x.value, y.value FROM task t JOIN node n ON n.id = t.node_id
+        JOIN node_arg x ON x.node_id = n.id JOIN task_arg y ON y.task_id = t.id
+        WHERE t.workflow_id = :workflow_id AND t.id > :after_id ORDER BY t.id
+        """,
+        workflow_id=second.workflow_id,
+        after_id=second.task_ids[-1],
+    )
     columns = (tasks.commands, tasks.node_hashes, tasks.node_args["x"], tasks.task_args["y"])
     assert rows == list(zip(*columns, strict=True))
     _, again = await record(world, second, numbers)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from functools import partial
 
 import httpx
 import pytest
@@ -9,13 +10,19 @@ import uvicorn
 from server_world import CLUSTER, World, open_world
 
 from jobmon.core.clock import SystemClock
+from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.server.app import create_app
+from jobmon.server.connections import DESCRIPTORS_MAX, Connections
+from jobmon.server.gathering import BoundedProtocol
 from jobmon.server.settings import Settings
 
 
 @contextlib.asynccontextmanager
 async def served(app, **address):
-    config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=2, **address)
+    kind = partial(BoundedProtocol, Connections(DESCRIPTORS_MAX))
+    config = uvicorn.Config(
+        app, http=kind, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=2, **address
+    )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext
     serving = asyncio.create_task(server.serve())
@@ -30,8 +37,8 @@ async def served(app, **address):
 
 
 @pytest.fixture
-def app(tmp_path):
-    return create_app(Settings(database_uri=f"sqlite:///{tmp_path}/db.sqlite"), token="secret")
+def app(tmp_path, databases):
+    return create_app(Settings(database_uri=databases.uri(tmp_path)), token="secret")
 
 
 async def test_the_unix_socket_needs_no_token(app, tmp_path):
@@ -43,11 +50,14 @@ async def test_the_unix_socket_needs_no_token(app, tmp_path):
         assert (await http.get("/api/v1/clusters")).status_code == 200
 
 
-async def test_tcp_needs_the_token_but_for_health(app):
+async def test_tcp_needs_the_token_but_for_health(app, databases):
     async with served(app, host="127.0.0.1", port=0) as server:
         port = server.servers[0].sockets[0].getsockname()[1]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1") as http:
-            assert (await http.get("/health")).json()["database"] == "sqlite"
+            told = (await http.get("/health")).json()
+            assert told == {**dict.fromkeys(told, ""), "message_version": MESSAGE_VERSION, "pid": 0}, "not who this is"
+            mine = {"Authorization": "Bearer secret"}
+            assert (await http.get("/health", headers=mine)).json()["database"] == databases.dialect
             assert (await http.get("/clusters")).status_code == 401
             assert (await http.get("/clusters", headers={"Authorization": "Bearer wrong"})).status_code == 401
             answer = await http.get("/clusters", headers={"Authorization": "Bearer secret"})

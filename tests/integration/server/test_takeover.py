@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 from server_world import RUN, TI, UNDER_WAY, Refused, report
+from sqlalchemy import select, update
 
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
@@ -20,6 +21,7 @@ from jobmon.core.wire.run import (
     StopResponse,
 )
 from jobmon.core.wire.swarm import QueueBatch, QueueRequest, QueueResponse, TasksPage
+from jobmon.server.models import audit, workflow, workflow_run
 
 TASK = TaskStatus
 
@@ -128,7 +130,7 @@ async def test_the_end_of_a_run_moves_its_workflow_though_a_newer_one_gave_up(wo
     # no client gets this far while another run is active: the row is put there by hand
     await services.writer.run(
         lambda tx: tx.insert(
-            "workflow_run",
+            workflow_run,
             **{"workflow_id": bound.workflow_id, "request_key": "k", "user_name": "u", "host": "h", "pid": 1},
             **{"pid_start_time": 0.0, "version": "1", "created_at": 0, "report_by": 0, "status_at": 0},
             status=RUN.ABORTED.value,
@@ -174,9 +176,9 @@ async def test_an_unknown_workflow_is_not_resumed(world):
 
 async def test_a_workflow_that_is_not_recorded_completely_is_not_run(world):
     bound = await world.bound(1)
-    await world.app.state.services.writer.run(lambda tx: tx.run("UPDATE workflow SET bound = FALSE"))
+    await world.app.state.services.writer.run(lambda tx: tx.run(update(workflow).values(bound=False)))
     run = await bound.start(until=RUN.LINKING)
-    with pytest.raises(Refused, match=r"409.*WorkflowNotResumable.*not recorded completely"):
+    with pytest.raises(Refused, match=r"409.*WorkflowNotResumable.*not completely recorded"):
         await run.move(RUN.BOUND)
 
 
@@ -193,7 +195,7 @@ async def test_stop_ends_everything_and_says_so(world):
     again = await stop(bound)
     assert (again.run_ids, again.ended, again.to_kill) == ([], 0, 0)
     actions = await world.app.state.services.readers.run(
-        lambda session: session.rows("SELECT actor, action FROM audit WHERE action = 'stop'")
+        lambda session: session.rows(select(audit.c.actor, audit.c.action).where(audit.c.action == "stop"))
     )
     assert actions == [("user", "stop")]
 

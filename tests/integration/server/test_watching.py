@@ -1,17 +1,21 @@
 """Clusters whose jobs run elsewhere: who looks, what workers may do, what is told to and by their distributor."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 from server_world import CLUSTER, RUN, TI, Refused, report
 
 from jobmon.core.constants import Cause
 from jobmon.core.wire.launching import (
+    LaunchProblem,
     SyncRequest,
     WorkerReportRequest,
     WorkerReportResponse,
     WorkerStartRequest,
     WorkerStartResponse,
 )
-from jobmon.core.wire.monitoring import TaskDetail, TaskExplanation
+from jobmon.core.wire.monitoring import TaskDetail, TaskExplanation, WorkflowExplanation
 from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
 from jobmon.server.usecases import timekeeping
 from jobmon.server.usecases.reporting import sync, worker_report
@@ -201,13 +205,47 @@ async def test_every_server_has_an_identity_of_its_own(world, tmp_path):
     assert registered.server_identity != elsewhere.server_identity
 
 
+async def test_every_answer_to_those_who_report_names_the_server(world):
+    _, run, registered, batch = await launched(world)
+    (attempt,) = batch.task_instance_ids
+    started = await start_worker(world, attempt)
+    request = WorkerReportRequest(reports=[report(attempt, TI.DONE, exit_code=0)])
+    reported = await world.post("/worker/report", WorkerReportResponse, request)
+    names = {(one.server_identity, one.server_incarnation) for one in (registered, started, reported, await run.sync())}
+    assert names == {(registered.server_identity, registered.server_incarnation)}
+    assert registered.server_incarnation
+
+
+async def test_a_report_about_an_attempt_that_is_not_recorded_is_said_to_be_unknown_and_the_others_count(world):
+    _, run, _, batch = await launched(world)
+    (attempt,) = batch.task_instance_ids
+    await start_worker(world, attempt)
+    request = WorkerReportRequest(reports=[report(999, TI.DONE), report(attempt, TI.DONE, exit_code=0)])
+    answer = await world.post("/worker/report", WorkerReportResponse, request)
+    assert (answer.unknown, list(answer.refused)) == ([999], [999])
+    again = await run.sync(report(998, TI.DONE), report(attempt, TI.DONE, exit_code=0))
+    assert (again.unknown, again.late) == ([998], [attempt])
+
+
+async def test_an_attempt_that_has_ended_or_never_was_cannot_be_started(world):
+    _, _, registered, batch = await launched(world)
+    (attempt,) = batch.task_instance_ids
+    await start_worker(world, attempt)
+    await end_worker(world, report(attempt, TI.DONE, exit_code=0))
+    for identity, status, kind in ((attempt, 409, "AttemptOver"), (999, 404, "AttemptUnknown")):
+        with pytest.raises(Refused) as refused:
+            await start_worker(world, identity)
+        found = refused.value
+        assert (found.status, found.kind, found.server_identity) == (status, kind, registered.server_identity)
+
+
 async def test_an_attempt_is_run_by_one_worker_only(world):
     _, _, _, batch = await launched(world)
     (attempt,) = batch.task_instance_ids
     await start_worker(world, attempt)
     assert (await start_worker(world, attempt)).task_instance_id == attempt, "it may ask again"
     for other in ({"pid": 8}, {"host": "n2"}):
-        with pytest.raises(Refused, match="was started by process 7 on n1 already"):
+        with pytest.raises(Refused, match="was already started by process 7 on n1"):
             await start_worker(world, attempt, **other)
 
 
@@ -313,7 +351,7 @@ async def test_why_an_attempt_waits_is_explained(world):
     await run.sync(report(attempt, TI.LAUNCHED, distributor_id="5_0"), pending=pending)
     explained = await world.get(f"/tasks/{task}/explanation", TaskExplanation)
     text = " ".join(one.text for one in explained.reasons)
-    assert "The cluster says: Resources; estimated start 2026-01-01 10:00." in text
+    assert "The cluster reports: Resources; estimated start 2026-01-01 10:00." in text
     assert "Unable to contact slurm controller" in text
 
 
@@ -327,3 +365,64 @@ async def test_who_can_see_other_jobs_looks_for_itself(cluster):
     await cluster.post(f"/clusters/{CLUSTER}/view", ViewResponse, request)
     cluster.clock.seconds += 1
     assert [(await watch(user)).view for user in ("ann", "bob")] == ["ann's jobs", None]
+
+
+PROBLEM = LaunchProblem(
+    text="Slurm could not take the job: I/O error.", since_seconds=60.0, tried_seconds=2.0, next_seconds=30.0, waiting=2
+)
+
+
+async def explained(world, task_id):
+    found = await world.get(f"/tasks/{task_id}/explanation", TaskExplanation)
+    return " ".join(one.text for one in found.reasons)
+
+
+async def test_why_nothing_can_be_submitted_is_explained_with_the_next_try(world):
+    bound = await world.bound(3)
+    run = await bound.start()
+    await run.register()
+    await run.queue(bound.task_ids[:2])
+    first, second = bound.task_ids[:2]
+    await run.launched(1)
+    assert "is submitting it" in await explained(world, first)
+    await run.sync(launch_problems={CLUSTER: PROBLEM})
+    for task_id in (first, second):
+        text = await explained(world, task_id)
+        assert "could not be launched" in text
+        assert "and is not charged: Slurm could not take the job: I/O error. The last try was at " in text
+        assert "waits there for its turn" not in text
+    workflow = await world.get(f"/workflows/{bound.workflow_id}/explanation", WorkflowExplanation)
+    assert f"2 tasks wait to be launched on cluster {CLUSTER}: Slurm could" in " ".join(
+        one.text for one in workflow.reasons
+    )
+    await run.sync(launch_problems={})
+    assert "could not be launched" not in await explained(world, first)
+
+
+async def test_the_orchestrator_is_told_at_once_and_once(world):
+    bound = await world.bound(1)
+    run = await bound.start()
+    await run.register()
+    before = await bound.changes()
+    assert before.launch_problems == {}
+    waiting = asyncio.create_task(bound.changes(since=before.time.isoformat(), wait_seconds=20.0))
+    await asyncio.sleep(0)
+    await run.sync(launch_problems={CLUSTER: PROBLEM})
+    news = await asyncio.wait_for(waiting, 10)
+    assert news.launch_problems == {CLUSTER: PROBLEM.text}
+    await run.sync(launch_problems={CLUSTER: replace(PROBLEM, next_seconds=60.0)})
+    later = await bound.changes(since=news.time.isoformat(), wait_seconds=0.0)
+    assert later.launch_problems == {CLUSTER: PROBLEM.text}
+
+
+async def test_what_an_earlier_distributor_met_is_forgotten_and_others_hear_nothing_of_it(world):
+    bound = await world.bound(1)
+    run = await bound.start()
+    await run.register()
+    await run.sync(launch_problems={CLUSTER: PROBLEM, "nowhere": PROBLEM})
+    assert (await run.sync()).workflow_run_status == RUN.RUNNING
+    assert (await bound.changes()).launch_problems == {CLUSTER: PROBLEM.text}
+    watched = await Watcher(world, "somebody").watch()
+    assert watched.problem == ""
+    await run.register("another")
+    assert (await bound.changes()).launch_problems == {}

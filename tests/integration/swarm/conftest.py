@@ -1,13 +1,15 @@
-"""A true HTTP server that speaks the swarm's messages over `FakeSwarmGateway`, in a thread of its own.
+"""A real HTTP server for the swarm's messages on top of `FakeSwarmGateway`, in its own thread.
 
-It stands in for the real one where a test has to say how attempts end and when the run's status changes.
+It replaces the real server in tests that control how attempts end and when the run's status changes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -19,6 +21,8 @@ from jobmon.core.requester import Requester
 from jobmon.core.wire import binding, definition, run, server, swarm
 from jobmon.testing.swarm_gateway import FakeSwarmGateway
 
+sys.path.insert(0, str(Path(__file__).parent))  # makes `swarm_world` importable
+
 PLUGIN = "dummy"
 DAG_ID = 5
 QUEUES = [
@@ -28,7 +32,7 @@ QUEUES = [
 
 
 class HttpServer:
-    """The server: `fake` decides, this translates."""
+    """The server: `fake` decides, and this class translates."""
 
     def __init__(self, tasks, **kwargs):
         self.fake = FakeSwarmGateway(tasks, **kwargs)
@@ -53,7 +57,7 @@ class HttpServer:
         assert not self._thread.is_alive()
 
     def do(self, action, *args):
-        """Let something happen in the server's loop."""
+        """Run an action in the server's loop."""
         self._loop.call_soon_threadsafe(action, *args)
 
     def _serve(self):
@@ -93,7 +97,7 @@ class HttpServer:
     # -- one method per route, named after its last part -----------------------------------------------------------
 
     async def time(self, request):
-        return server.ServerTime(time=(await self.fake.get_task_status_updates()).time.isoformat())
+        return server.ServerTime(time=datetime.now(UTC).isoformat())
 
     async def heartbeat(self, request):
         message = wire.decode(run.HeartbeatRequest, await request.read())
@@ -103,7 +107,8 @@ class HttpServer:
         return await self.fake.update_status(wire.decode(run.RunStatusRequest, await request.read()).status)
 
     async def queue(self, request):
-        return await self.fake.queue_task_batches(wire.decode(swarm.QueueRequest, await request.read()).batches)
+        message = wire.decode(swarm.QueueRequest, await request.read())
+        return await self.fake.queue_task_batches(message.batches, message.seen, message.armed, message.disarm)
 
     async def terminate_task_instances(self, request):
         self.fake.end_all()
@@ -157,7 +162,7 @@ class HttpServer:
         return swarm.ArraysResponse(arrays=infos)
 
     async def tasks(self, request):
-        """Two tasks per page, whatever was asked for: the size is a hint."""
+        """Return two tasks per page, regardless of the requested size, which is only a hint."""
         after = int(request.query["max_task_id"])
         left = [task for n, task in sorted(self.fake.tasks.items()) if n > after and task.status != TaskStatus.DONE]
         page = left[:2]
@@ -197,7 +202,7 @@ class HttpServer:
 
 @pytest.fixture
 def serve():
-    """Start a server for these tasks; gives it and a requester."""
+    """Return a function that starts a server for tasks; it returns the server and a requester."""
     started = []
 
     def start(tasks, **kwargs):

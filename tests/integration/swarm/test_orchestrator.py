@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 
 import pytest
+from swarm_world import chain, independent, resources, run, state_of
 
-from jobmon.client.clusters import KnownCluster
-from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.orchestrator import OrchestratorConfig, WorkflowRunOrchestrator
-from jobmon.client.swarm.state import SwarmState
-from jobmon.client.swarm.task import SwarmTask
-from jobmon.client.task_resources import TaskResources
+from jobmon.client.swarm.state import StateUpdate
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, Cause, TaskInstanceStatus, TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import (
     CallableReturnedInvalidObject,
@@ -22,7 +20,6 @@ from jobmon.core.exceptions import (
     WorkflowRunStateError,
     WorkflowTestError,
 )
-from jobmon.core.wire import definition
 from jobmon.core.wire.swarm import ResourceError
 from jobmon.testing.swarm_gateway import FakeSwarmGateway, FakeTask
 from jobmon.testing.virtual_time import run_virtual
@@ -30,69 +27,6 @@ from jobmon.testing.virtual_time import run_virtual
 ERROR = TaskInstanceStatus.ERROR
 Z = TaskInstanceStatus.RESOURCE_ERROR
 D, F, G = TaskStatus.DONE, TaskStatus.ERROR_FATAL, TaskStatus.REGISTERING
-
-
-CLUSTER = KnownCluster(
-    definition.Cluster(
-        cluster_id=7,
-        name="here",
-        plugin="dummy",
-        connection={},
-        queues=[
-            definition.Queue(queue_id=1, queue_name="all.q", parameters={"max_memory": "4G", "default_cores": 1}),
-            definition.Queue(queue_id=2, queue_name="big.q", parameters={"max_memory": "200G"}),
-        ],
-    ),
-    find_more=lambda _cluster, _name: None,
-)
-
-
-def resources(**requested):
-    return TaskResources(requested or {"cores": 1}, CLUSTER.queue(""), CLUSTER.name, CLUSTER.cluster_id)
-
-
-def state_of(server, make_resources=resources, **task_kwargs):
-    """The memory that a builder would make of what the server has."""
-    state = SwarmState(1, 10, 5, server.limit, server.status)
-    for array_id, limit in server.array_limits.items():
-        state.add_array(SwarmArray(array_id, limit))
-    for fake in server.tasks.values():
-        asked = make_resources() if make_resources else None
-        task = SwarmTask(fake.task_id, fake.array_id, fake.status, fake.max_attempts, asked, CLUSTER, **task_kwargs)
-        task.num_upstreams = len(fake.upstreams)
-        state.add_task(task)
-        state.arrays[fake.array_id].add_task(task)
-    for fake in server.tasks.values():
-        for upstream in fake.upstreams:
-            state.tasks[upstream].downstream_swarm_tasks.add(state.tasks[fake.task_id])
-    return state
-
-
-def run(server, script=None, alive=lambda: True, state=None, on_change=None, **config):
-    """Run to the end; `script` is a coroutine function that plays beside it. Check what must always hold."""
-    state = state or state_of(server)
-    config.setdefault("timeout", 36_000)
-    orchestrator = WorkflowRunOrchestrator(state, server, OrchestratorConfig(**config), on_change)
-
-    async def main():
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(orchestrator.run(alive))
-            if script is not None:
-                group.create_task(script(running))
-        return running.result()
-
-    result = run_virtual(main())
-    state.validate()
-    assert server.breaches == []
-    return result
-
-
-def chain(length, **kwargs):
-    return [FakeTask(n, upstreams=frozenset({n - 1} if n > 1 else ()), **kwargs) for n in range(1, length + 1)]
-
-
-def independent(count, **kwargs):
-    return [FakeTask(n, **kwargs) for n in range(1, count + 1)]
 
 
 def test_a_chain_runs_in_order_and_as_fast_as_its_tasks():
@@ -190,7 +124,7 @@ def test_the_callable_for_resources_is_called_once_when_upstreams_are_done(caplo
     result = run(server, state=state)
     assert result.final_status == WorkflowRunStatus.DONE
     assert calls == [D]
-    assert "Task 2 is moved within the limits of its queue: memory 100 GiB is above the maximum of 4 GiB" in caplog.text
+    assert "Task 2 is adjusted to the limits of its queue: memory 100 GiB is above the maximum of 4 GiB" in caplog.text
     assert task.task_resources.requested_resources == {"cores": 2, "memory": 4.0}
 
 
@@ -364,9 +298,27 @@ def test_a_run_that_the_reaper_closed_says_so():
         await asyncio.sleep(5)
         server.set_status(WorkflowRunStatus.ERROR)
 
-    result = run(server, script)
+    result = run(server, script, heartbeat_interval=30.0, heartbeat_report_by_buffer=3.0)
     assert result.final_status == WorkflowRunStatus.ERROR
     assert isinstance(result.error, WorkflowRunStateError)
+    assert "reaper closed run 10 as ERROR" in str(result.error)
+    assert "more than 90 s" in str(result.error)
+
+
+@pytest.mark.parametrize("status", [WorkflowRunStatus.ERROR, WorkflowRunStatus.ABORTED])
+def test_a_run_that_the_reaper_closed_is_done_where_all_tasks_are(status):
+    """The client was stopped beyond its heartbeats, and its tasks went on without it."""
+    server = FakeSwarmGateway(independent(3, seconds=10))
+    server.silent = {1, 2, 3}
+
+    async def script(_):
+        await asyncio.sleep(15)
+        assert server.count(D) == 3
+        server.set_status(status)
+
+    result = run(server, script)
+    assert (result.final_status, result.error, result.done_count) == (WorkflowRunStatus.DONE, None, 3)
+    assert server.statuses[-1] is status
 
 
 def test_an_interrupt_ends_the_attempts_and_stops_the_run():
@@ -422,8 +374,8 @@ def test_an_interrupt_while_attempts_never_end_is_bounded():
     ("failure", "reason"),
     [
         (ServerUnavailable("The disk is full."), "The disk is full."),
-        (ConnectionRefusedError(111, "Connection refused"), "the server does not answer (Connection refused)"),
-        (None, "the server does not answer"),
+        (ConnectionRefusedError(111, "Connection refused"), "the server does not respond (Connection refused)"),
+        (None, "the server does not respond"),
     ],
 )
 @pytest.mark.parametrize(("interrupts", "seconds"), [(1, 12), (2, 4)])
@@ -464,7 +416,7 @@ def test_a_server_that_falls_silent_while_attempts_end_is_not_waited_for():
         running.cancel()
 
     result = run(server, script)
-    assert (server.status, result.unrecorded) == (WorkflowRunStatus.RUNNING, "the server does not answer")
+    assert (server.status, result.unrecorded) == (WorkflowRunStatus.RUNNING, "the server does not respond")
     assert result.elapsed_time <= 31
 
 
@@ -562,7 +514,7 @@ def test_only_a_bound_run_that_has_not_ended_can_be_run(status):
 def test_an_error_inside_is_in_the_result():
     server = FakeSwarmGateway(independent(1))
 
-    async def broken(batches, seen=None):
+    async def broken(batches, *rest):
         raise ZeroDivisionError
 
     server.queue_task_batches = broken
@@ -586,7 +538,7 @@ def test_what_the_server_will_not_queue_now_is_tried_again_after_news():
     answer = server.queue_task_batches
     refusals = []
 
-    async def reluctant(batches, seen=None):
+    async def reluctant(batches, *rest):
         if not refusals:
             refusals.append(batches[0].task_ids.pop())
             response = await answer(batches)
@@ -620,3 +572,108 @@ def test_thousands_of_tasks_go_in_requests_of_bounded_size():
     result = run(server)
     assert result.done_count == 25_000
     assert [len(batch.task_ids) for batch in server.queued_batches] == [10_000, 10_000, 5_000]
+
+
+def test_that_nothing_can_be_launched_is_said_once_and_that_it_can_again(caplog):
+    server = FakeSwarmGateway([FakeTask(1)])
+    orchestrator = WorkflowRunOrchestrator(state_of(server), server, OrchestratorConfig())
+    for problems in ({"here": "no room."}, {"here": "no room, still"}, None, {}, {}):
+        orchestrator._take_in(StateUpdate(launch_problems=problems))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "Tasks are waiting for cluster here, and are not charged: no room. See: jobmon workflow explain 1",
+        "Tasks are launched on cluster here again.",
+    ]
+
+
+def test_held_tasks_wait_for_their_release_and_nothing_else_does():
+    server = FakeSwarmGateway(independent(5))
+
+    async def script(_):
+        server.hold(2, 4)
+        await asyncio.sleep(100.0)
+        assert server.count(D) == 3
+        server.hold(4)
+        await asyncio.sleep(10.0)
+        assert (server.tasks[2].status, server.tasks[4].status) == (D, G)
+        server.hold()
+
+    result = run(server, script)
+    assert (result.final_status, result.done_count) == (WorkflowRunStatus.DONE, 5)
+    assert server.requests["queue"] < 10
+
+
+def test_a_client_that_does_not_know_of_a_hold_learns_it_from_the_answer():
+    server = FakeSwarmGateway(chain(3))
+    state = state_of(server)
+    server.hold(2)
+    state.last_sync = server._answer(-1).time
+
+    async def script(_):
+        await asyncio.sleep(50.0)
+        assert server.count(D) == 1
+        server.hold()
+
+    result = run(server, script, state=state)
+    assert result.done_count == 3
+    assert server.tasks[2].attempts == 1
+
+
+def test_a_run_with_a_failure_upstream_of_a_held_task_ends():
+    server = FakeSwarmGateway([FakeTask(1, outcomes=[ERROR], max_attempts=1), FakeTask(2, upstreams=frozenset({1}))])
+    server.hold(2)
+    assert run(server).final_status == WorkflowRunStatus.ERROR
+
+
+def test_a_done_task_is_rerun_with_everything_downstream_while_the_run_goes_on():
+    server = FakeSwarmGateway(chain(5))
+
+    async def script(_):
+        await asyncio.sleep(3.6)
+        assert server.tasks[3].status is D
+        server.rerun(2)
+
+    result = run(server, script)
+    assert (result.final_status, result.done_count) == (WorkflowRunStatus.DONE, 5)
+    assert [server.tasks[number].attempts for number in range(1, 6)] == [1, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_reruns_and_holds_at_any_time_lose_nothing_and_start_nothing_too_early(seed):
+    dice = random.Random(seed)
+    tasks = [
+        FakeTask(number, upstreams=frozenset(dice.sample(range(1, number), min(number - 1, dice.randrange(3)))))
+        for number in range(1, 13)
+    ]
+    server = FakeSwarmGateway(tasks, limit=dice.choice([1, 2, 100]))
+
+    async def script(running):
+        for _ in range(6):
+            await asyncio.sleep(dice.random() * 2)
+            if running.done():
+                return
+            if dice.random() < 0.6:
+                server.rerun(dice.randint(1, 12))
+            else:
+                server.hold(*dice.sample(range(1, 13), dice.randrange(4)))
+        server.hold()
+
+    result = run(server, script)
+    if server.held:
+        assert server.count(D) == 12
+    assert (result.final_status, server.count(D)) == (WorkflowRunStatus.DONE, 12)
+
+
+def test_a_rerun_of_what_the_run_does_not_know_ends_it_and_says_how_to_go_on():
+    server = FakeSwarmGateway([FakeTask(1, status=D), FakeTask(2)])
+    state = state_of(server)
+    del state.tasks[1]
+    state._buckets[D].clear()
+    state.previously_done = frozenset({1})
+
+    async def script(_):
+        await asyncio.sleep(0.2)
+        server.rerun(1)
+
+    result = run(server, script, state=state)
+    assert result.final_status == WorkflowRunStatus.ERROR
+    assert "1 task done before this run began is to be rerun. To do so: jobmon workflow resume 1" in str(result.error)

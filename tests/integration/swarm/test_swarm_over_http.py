@@ -6,6 +6,7 @@ import asyncio
 import signal
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -97,7 +98,7 @@ async def test_every_question_gets_its_answer(serve):
         assert await gateway.update_status(WorkflowRunStatus.INSTANTIATED) == StatusUpdateResponse("I")
         updates = await gateway.get_task_status_updates()
         assert updates.tasks_by_status == {"G": [1, 2, 3]}
-        assert await gateway.get_server_time() == updates.time
+        assert abs(await gateway.get_server_time() - datetime.now(UTC)) < timedelta(minutes=1)
         assert (await gateway.get_task_status_updates(updates.time, 0.01)).tasks_by_status == {}
         tasks = await gateway.get_tasks(max_task_id=1)
         assert (list(tasks), tasks[2].name, tasks[2].resources.queue_name) == ([2, 3], "t2", "small")
@@ -135,7 +136,7 @@ async def test_a_server_that_is_busy_is_asked_again(serve):
 async def test_no_such_workflow_is_a_value_error(serve):
     _, requester = serve(chain(1))
     async with ServerGateway(requester, 404, 10) as gateway:
-        with pytest.raises(ValueError, match="No workflow found for id 404"):
+        with pytest.raises(ValueError, match="There is no workflow with ID 404"):
             await gateway.get_workflow_metadata()
 
 
@@ -144,7 +145,8 @@ def test_the_sync_methods(serve):
     gateway = ServerGateway(requester, 1, 10)
     assert gateway.log_heartbeat_sync("B", 30.0).status == "B"
     assert gateway.update_status_sync("I").status == "I"
-    assert gateway.get_server_time_sync() == gateway.get_task_status_updates_sync().time
+    assert abs(gateway.get_server_time_sync() - datetime.now(UTC)) < timedelta(minutes=1)
+    assert gateway.get_cursor_sync() == gateway.get_task_status_updates_sync().time
 
 
 # --- builder ----------------------------------------------------------------------------------------------------------

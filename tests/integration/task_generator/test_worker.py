@@ -124,7 +124,7 @@ def test_a_script_that_makes_tasks_whenever_it_is_imported(tmp_path, commands, e
     (command,) = commands("script.py")
     said = run(command, elsewhere)
     assert said.returncode == 1
-    assert 'makes tasks while a worker imports it; put that under `if __name__ == "__main__":`' in said.stderr
+    assert 'creates tasks when a worker imports it; put that code under `if __name__ == "__main__":`' in said.stderr
 
 
 def test_a_function_that_is_gone_or_not_decorated(tmp_path, commands, elsewhere):

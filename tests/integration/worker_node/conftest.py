@@ -1,4 +1,4 @@
-"""A real server over TCP, and real jobs that take their tasks from it."""
+"""A real server over TCP, and real jobs that take tasks from it."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
 
 from pack_world import make_pack
@@ -21,7 +22,7 @@ TRIED_MAX = 2_000
 
 
 class Jobs:
-    """Starts packed jobs and waits for states."""
+    """Starts packed jobs and waits for conditions."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -32,7 +33,6 @@ class Jobs:
         values = {
             **os.environ,
             "JOBMON_SERVICE_URL": self.url,
-            "JOBMON_TOKEN": "t",
             "JOBMON_DATA_DIR": str(self.folder),
             "JOB": name,
             "JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT": "0.3",
@@ -66,7 +66,7 @@ class Jobs:
         return path.read_text()
 
     def spools(self):
-        return sorted(path.name for path in self.folder.glob("logs/*/0/*.report"))
+        return sorted(path.name for path in self.folder.glob("reports/*/*"))
 
 
 @contextlib.asynccontextmanager
@@ -88,7 +88,7 @@ async def _served(world, port=0):
 
 @pytest.fixture
 def served():
-    """Return what serves a world's application over TCP, while it is open."""
+    """Return a context manager that serves a world's application over TCP."""
     return _served
 
 
@@ -112,7 +112,7 @@ async def world(tmp_path, jobs):
 
 @pytest.fixture
 def packed(world: World):
-    """Return a function that queues and launches these commands."""
+    """Return a function that queues and launches commands."""
 
     async def make(*commands, requested=None, submitted=("j1",), **more):
         return await make_pack(

@@ -15,7 +15,7 @@ from jobmon.core.clock import SystemClock
 from jobmon.core.cluster_protocol import SUBMISSION_TOKEN, ClusterDistributor, RemoteExit
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import Cause, TaskInstanceStatus
-from jobmon.core.exceptions import RemoteExitInfoNotAvailable
+from jobmon.core.exceptions import RemoteExitInfoNotAvailable, SubmissionRejected
 from jobmon.core.requester import Requester
 from jobmon.distributor.gateway import ServerGateway
 from jobmon.distributor.process import surroundings_of
@@ -75,7 +75,6 @@ class YardDistributor(ClusterDistributor):
             **os.environ,
             "JOB": job,
             "JOBMON_SERVICE_URL": self.yard.jobs.url,
-            "JOBMON_TOKEN": "t",
             "JOBMON_DATA_DIR": str(self.yard.jobs.folder),
             "JOBMON_PILOT_IDLE_SECONDS": "5",
         }
@@ -265,7 +264,7 @@ async def test_what_a_job_kept_on_disk_counts_before_its_end(queued, service, jo
 
 
 async def test_a_refused_pack_is_the_fault_of_the_request(queued, service, jobs, yard):
-    yard.refuses = RuntimeError("no such account")
+    yard.refuses = SubmissionRejected("no such account")
     pack = await queued("true", "true")
     async with service(pack):
         await jobs.until(lambda: pack.statuses() == "WW")

@@ -42,6 +42,36 @@ async def test_side_by_side_as_many_as_asked_for(packed, jobs, tmp_path):
     assert pack.statuses() == "DDD"
 
 
+async def test_tasks_side_by_side_have_gpus_of_their_own(packed, jobs, tmp_path):
+    wait = f"echo $CUDA_VISIBLE_DEVICES >> {tmp_path}/s; until [ $(wc -l < {tmp_path}/s) -ge 2 ]; do sleep 0.01; done"
+    pack = await packed(wait, wait, wait, wait, requested={"pack": 4, "pack_width": 2, "gpus": 1})
+    job = await jobs.start(pack, CUDA_VISIBLE_DEVICES="3,5")
+    assert await job.wait() == 0
+    assert pack.statuses() == "DDDD"
+    used = (tmp_path / "s").read_text().split()
+    assert sorted(used[:2]) == ["3", "5"]
+    assert set(used) == {"3", "5"}
+
+
+async def test_forty_small_tasks_run_at_once_in_a_job_of_two_cores(packed, jobs, tmp_path):
+    wait = f"echo >> {tmp_path}/s; until [ $(wc -l < {tmp_path}/s) -ge 40 ]; do sleep 0.2; done"
+    pack = await packed(*[wait] * 40, requested={"pack": 40, "pack_width": 40, "cores": 0.05})
+    assert await jobs.run(pack) == 0
+    assert pack.statuses() == "D" * 40
+
+
+async def test_tasks_wait_uncharged_for_a_missing_working_folder(packed, jobs, tmp_path):
+    folder = tmp_path / "later"
+    pack = await packed("pwd", "true")
+    pack.change(f"UPDATE workflow SET working_directory = '{folder}'")
+    job = await jobs.start(pack)
+    await jobs.until(lambda: "not charged" in str(pack.rows("SELECT pending_reason FROM task_instance WHERE id = 1")))
+    folder.mkdir()
+    assert await job.wait() == 0
+    assert pack.statuses() == "DD"
+    assert jobs.log(1) == f"{folder}\n"
+
+
 async def test_a_task_that_takes_too_long_is_ended_and_the_others_run(packed, jobs):
     stubborn = "trap '' INT; sleep 30"
     pack = await packed("sleep 30", stubborn, "true", requested={"pack": 3, "runtime": 0.3})
@@ -88,6 +118,19 @@ async def test_a_job_that_is_ended_by_its_cluster_tells_nothing_of_what_it_had_t
     await pack.end("j1", "E", Cause.PREEMPTED)
     assert pack.attempts()[0][:3] == ("U", Cause.PREEMPTED, 0)
     assert pack.attempts()[1][2] == 0
+
+
+async def test_a_job_about_to_leave_passes_on_that_its_cluster_ends_it(packed, jobs, tmp_path):
+    import time
+
+    checkpoint = f"trap 'echo saved > {tmp_path}/saved; exit 1' TERM; touch {tmp_path}/begun; sleep 30 & wait"
+    short = f"until [ -e {tmp_path}/begun ]; do sleep 0.01; done; sleep 3"  # then no 30 s are left for the third
+    pack = await packed(checkpoint, short, "true", requested={"pack": 3, "pack_width": 2, "runtime": 30})
+    job = await jobs.start(pack, JOBMON_JOB_END_TIME=str(time.time() + 32.5))
+    await jobs.until(lambda: pack.statuses() == "RDU")
+    job.send_signal(signal.SIGTERM)
+    assert await job.wait() == 1
+    await jobs.until((tmp_path / "saved").exists)
 
 
 async def test_what_a_job_that_was_killed_had_is_found_and_run_again(packed, jobs):
@@ -160,7 +203,7 @@ async def test_a_server_that_goes_away_and_comes_back_hears_everything(tmp_path,
     assert jobs.spools() == []
 
 
-async def test_what_a_server_that_stays_away_does_not_hear_is_kept_beside_the_logs(tmp_path, jobs, served):
+async def test_what_a_server_that_stays_away_does_not_hear_is_kept_on_disk(tmp_path, jobs, served):
     from pack_world import make_pack
     from server_world import open_world
 
@@ -172,14 +215,14 @@ async def test_what_a_server_that_stays_away_does_not_hear_is_kept_beside_the_lo
             await jobs.until(lambda: pack.statuses() == "RO")
         (tmp_path / "go").touch()
         assert (await job.communicate(), job.returncode) == ((None, b""), 0)
-    assert jobs.spools() == ["1.report", "2.report"]
-    (path,) = jobs.folder.glob("logs/*/0/1.report")
+    assert [name.partition("-")[0] for name in jobs.spools()] == ["1", "2"]
+    (path,) = jobs.folder.glob("reports/*/1-*.report")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text())["reports"][0]["status"] == "D"
 
 
 @pytest.mark.parametrize(
-    ("environment", "words"), [({"JOB": ""}, "does not say the id"), ({"JOBMON_TOKEN": "t"}, "no packed batch 99")]
+    ("environment", "words"), [({"JOB": ""}, "does not provide the ID"), ({}, "no packed batch 99")]
 )
 async def test_a_job_that_cannot_begin_says_why(packed, jobs, environment, words):
     pack = await packed("true", "true")

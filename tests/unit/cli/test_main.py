@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import subprocess
 import sys
 
@@ -11,7 +13,16 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
-from jobmon.cli.main import main
+from jobmon.cli.main import _INSTEAD, COMMANDS, main
+
+
+@pytest.fixture(autouse=True)
+def level():
+    """Completion silences the logger of its process, which is that of other tests here."""
+    logger = logging.getLogger("jobmon")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture
@@ -42,6 +53,41 @@ def test_version(invoke):
     assert (result.exit_code, result.output[:7]) == (0, "jobmon ")
 
 
+def test_the_version_is_also_an_option(invoke):
+    assert invoke("--version").output == invoke("-V").output == invoke("version").output
+
+
+@pytest.mark.parametrize(
+    ("words", "near"), [("wokflow status", "workflow"), ("sever start", "server"), ("workflow stauts", "status")]
+)
+def test_a_typing_error_names_the_nearest_command(invoke, words, near):
+    result = invoke(*words.split())
+    assert (result.exit_code, f"Did you mean '{near}'?" in result.output) == (2, True)
+
+
+def test_what_people_type_first_and_old_names_are_told_what_to_use(invoke):
+    assert "No command 'workflow_status'; use: jobmon workflow status -w ID" in invoke("workflow_status").output
+    for word in ("run", "list", "status", "logs", "task_status", "update_config"):
+        result = invoke(word, "x")
+        assert (result.exit_code, "use: " in result.output) == (2, True)
+
+
+def test_every_replacement_is_a_command():
+    for word, text in _INSTEAD.items():
+        assert word not in COMMANDS
+        for shown in re.findall(r"jobmon ([a-z][a-z ]*)", text):
+            command = main
+            for name in shown.split():
+                command = command.get_command(click.Context(command), name)
+                assert command is not None, text
+                if not isinstance(command, click.Group):
+                    break
+
+
+def test_an_option_takes_one_id(invoke):
+    assert "repeat the option: -w 1 -w 2" in invoke("workflow", "status", "-w", "1", "2").output
+
+
 def test_config_shows_one_setting(invoke):
     result = invoke("config", "show", "--section", "http", "--key", "request_timeout", "-o", "json")
     assert json.loads(result.output) == {"http": {"request_timeout": 20}}
@@ -66,7 +112,7 @@ def test_wrong_use(invoke, arguments):
 def test_no_server(invoke):
     assert invoke("server", "status").exit_code == 3
     assert json.loads(invoke("server", "status", "-o", "json").output) == {"running": False}
-    assert invoke("server", "stop").output == "No server runs.\n"
+    assert invoke("server", "stop").output == "No server is running.\n"
     assert invoke("server", "logs").exit_code == 1
 
 

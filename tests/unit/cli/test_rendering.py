@@ -27,6 +27,14 @@ def test_size(count, text):
     assert rendering.size(count) == text
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "-"), (11 * 2**20, "at most 11.0 MiB"), (rendering.STARTER_BYTES_MAX, "20.0 MiB"), (2**30, "1.0 GiB")],
+)
+def test_a_peak_below_the_size_of_the_starting_program_is_an_upper_bound(count, text):
+    assert rendering.peak(count) == text
+
+
 def test_share():
     assert (rendering.share(None), rendering.share(0.4567)) == ("-", "45.7%")
 
@@ -68,7 +76,7 @@ def test_headings_are_never_broken(capsys, monkeypatch, columns):
 
 
 def test_every_task_status_is_in_a_group():
-    assert {group_of(status.value) for status in TaskStatus} == set(TASK_GROUPS)
+    assert {group_of(status.value) for status in TaskStatus} == {*TASK_GROUPS, "REMOVED"}
 
 
 @pytest.mark.parametrize(

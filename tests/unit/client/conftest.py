@@ -1,4 +1,4 @@
-"""A small true server in memory: the routes of binding and of runs, with the rules that their messages tell."""
+"""A small realistic in-memory server: the routes of binding and of runs, with the rules of their messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEWEST_RUN_ID = 9
 
 @dataclass
 class RecordedWorkflow:
-    """What the fake keeps of a workflow."""
+    """The record of a workflow in the fake server."""
 
     workflow_id: int
     dag_id: int
@@ -32,7 +32,7 @@ class RecordedWorkflow:
     status: str = WorkflowStatus.REGISTERING.value
     is_bound: bool = False
     was_started: bool = False
-    tasks: dict[str, int] = field(default_factory=dict)  # node hash -> id
+    tasks: dict[str, int] = field(default_factory=dict)  # node hash -> ID
     statuses: dict[str, str] = field(default_factory=dict)
     task_hashes: dict[str, str] = field(default_factory=dict)  # node hash -> hash of the task
     active: list[run.ActiveRun] = field(default_factory=list)
@@ -41,7 +41,7 @@ class RecordedWorkflow:
 
 
 class FakeServer:
-    """Answers `call` as the server would. `requests` keeps every message."""
+    """Responds to `call` as the server would. `requests` keeps every message."""
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
@@ -59,7 +59,7 @@ class FakeServer:
         self.history = sizing.HistoryResponse(seconds=[], cpu_seconds=[], memory_gib=[])
 
     def call(self, route: str, message: Any, reply: Any, method: str = "post", **_: Any) -> Any:
-        """Answer one request; what goes over the wire can be encoded."""
+        """Respond to one request; check that messages can be encoded."""
         wire.encode(message)
         self.requests.append((f"{method} {route}", message))
         parts = [part for part in route.split("/") if part]
@@ -68,16 +68,16 @@ class FakeServer:
         return getattr(self, name)(*numbers, message)
 
     def within(self, seconds: float) -> FakeServer:
-        """It answers at once."""
+        """Return the server itself: it responds at once."""
         return self
 
     def call_each(self, requests: Any, reply: Any) -> Any:
-        """Answer one request after another."""
+        """Respond to one request after another."""
         for route, message in requests:
             yield self.call(route, message, reply)
 
     def sent(self, kind: type) -> list[Any]:
-        """Return the messages of a kind."""
+        """Return the received messages of a type."""
         return [message for _, message in self.requests if isinstance(message, kind)]
 
     # -- definitions
@@ -99,6 +99,21 @@ class FakeServer:
         keys = [(version, wire.encode(spec)) for spec in message.templates]
         ids = [self.templates.setdefault(key, len(self.templates) + 1) for key in keys]
         return definition.TemplatesResponse(task_template_ids=ids, task_template_version_ids=ids)
+
+    def get_tool_versions_task_templates(self, version: int, message: Any) -> definition.ToolTemplatesResponse:
+        templates = [
+            definition.TemplateVersionsResponse(
+                task_template_id=number,
+                versions=[
+                    definition.TemplateVersion(
+                        task_template_version_id=number, template=wire.decode(definition.TemplateSpec, spec)
+                    )
+                ],
+            )
+            for (of, spec), number in self.templates.items()
+            if of == version
+        ]
+        return definition.ToolTemplatesResponse(templates=templates)
 
     def get_clusters(self, message: Any) -> definition.ClustersResponse:
         return definition.ClustersResponse(clusters=list(self.clusters.values()))
@@ -261,7 +276,7 @@ def tool(server: FakeServer) -> Tool:
 
 @pytest.fixture
 def make_workflow(tool: Tool) -> Iterator[Any]:
-    """Make a workflow of three stages: a source, some in the middle, and one that gathers."""
+    """Create a workflow of three stages: a source, some tasks in the middle, and one that gathers."""
 
     def make(workflow_args: str = "args", middle: int = 3, **kwargs: Any) -> Workflow:
         template = tool.get_task_template("step", "echo {where}", node_args=["where"])

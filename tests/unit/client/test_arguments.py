@@ -55,7 +55,7 @@ def test_task_with_wrong_arguments(args, text):
 def test_commands_are_formatted_with_the_values_as_given():
     template = tool.get_task_template("formats", "cmd {a:03d} {b:.1f}", node_args=["a"], op_args=["b"])
     assert template.create_task(a=7, b=2).command == "cmd 007 2.0"
-    with pytest.raises(ValueError, match="cannot be made"):
+    with pytest.raises(ValueError, match="cannot be created"):
         template.create_task(a="seven", b=2)
 
 

@@ -18,7 +18,6 @@ from jobmon.core.exceptions import (
     InvalidResources,
     NodeDependencyNotExistError,
     WorkflowAlreadyComplete,
-    WorkflowAlreadyExists,
 )
 from jobmon.core.wire.binding import ArraysRequest, EdgesRequest, TasksRequest, WorkflowRequest
 from jobmon.core.wire.monitoring import UsageRequest, UsageResponse
@@ -76,12 +75,6 @@ def test_attributes_of_what_is_done_are_sent_again(server, make_workflow):
     next(iter(second.tasks.values())).add_attribute("colour", "red")
     second.bind()
     assert [request.attributes for request in server.sent(TasksRequest)[1:]] == [{0: {"colour": "red"}}]
-
-
-def test_other_tasks_under_the_same_args(make_workflow):
-    make_workflow(middle=3).bind()
-    with pytest.raises(WorkflowAlreadyExists):
-        make_workflow(middle=4).bind()
 
 
 def test_the_order_of_tasks_does_not_count(tool):
@@ -164,6 +157,77 @@ def test_upstream_outside_the_workflow(server, tool):
     with pytest.raises(NodeDependencyNotExistError, match="'inside' depends on 'outside'"):
         workflow.bind()
     assert _nothing_recorded(server)
+
+
+_DEPENDING = {
+    "add_upstream": lambda template, inside: _named(template, 1).add_upstream(inside),
+    "add_downstream": lambda template, inside: inside.add_downstream(_named(template, 1)),
+    "create_task": lambda template, inside: _named(template, 1, upstream_tasks=[inside]),
+    "create_tasks": lambda template, inside: template.create_tasks(a=[1], upstream_tasks=[inside]),
+}
+
+
+def _named(template, number, **options):
+    return template.create_task(name="outside", a=number, **options)
+
+
+@pytest.mark.parametrize("way", _DEPENDING)
+def test_a_downstream_outside_the_workflow(server, tool, way):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    inside = workflow.add_task(template.create_task(name="inside", a=0))
+    _DEPENDING[way](template, inside)
+    with pytest.raises(
+        NodeDependencyNotExistError, match=r"Task '(outside|s_a-1)' depends on 'inside' but is not .* Add it"
+    ):
+        workflow.bind()
+    assert _nothing_recorded(server)
+
+
+def test_many_downstreams_outside_the_workflow_are_told_up_to_a_number(server, tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    upstreams = template.create_tasks(a=[*range(dag.MISSING_NAMES_MAX)])
+    workflow.add_tasks(upstreams)
+    template.create_tasks(a=[*range(100, 103 + dag.MISSING_NAMES_MAX)], upstream_tasks=upstreams)
+    with pytest.raises(NodeDependencyNotExistError, match=r"^Tasks 's_a-100', .* and 3 more depend on .* Add them"):
+        workflow.bind()
+
+
+def test_a_downstream_in_another_workflow(server, tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow, other = tool.create_workflow("w"), tool.create_workflow("x")
+    first = workflow.add_task(template.create_task(name="first", a=0))
+    other.add_task(template.create_task(name="second", a=1, upstream_tasks=[first]))
+    for each in (workflow, other):
+        with pytest.raises(NodeDependencyNotExistError, match=r"'second' depends on 'first'"):
+            each.bind()
+
+
+def test_tasks_of_a_call_that_was_refused_are_nobodys_downstreams(server, tool):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    for number in (1, 20):
+        upstreams = template.create_tasks(a=[f"{number}-{i}" for i in range(number)])
+        workflow.add_tasks(upstreams)
+        kept = template.create_task(a=f"kept {number}", upstream_tasks=upstreams)
+        workflow.add_task(kept)
+        with pytest.raises(ValueError, match="'a'"):
+            template.create_tasks(a=["fine", "fine, too", object()], upstream_tasks=upstreams)
+        assert upstreams[0].downstream_tasks == {kept}
+    workflow.bind()
+    assert workflow.is_bound
+
+
+@pytest.mark.parametrize("way", _DEPENDING)
+def test_nothing_depends_on_a_recorded_task_any_more(server, tool, way):
+    template = tool.get_task_template("s", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    inside = workflow.add_task(template.create_task(name="inside", a=0))
+    workflow.bind()
+    with pytest.raises(ValueError, match="'inside' is already recorded"):
+        _DEPENDING[way](template, inside)
+    assert inside.downstream_tasks == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -265,9 +329,9 @@ def test_tasks_of_two_versions_of_a_template(tool):
 def test_nothing_can_be_changed_after_binding(make_workflow, tool):
     workflow = make_workflow()
     workflow.bind()
-    with pytest.raises(ValueError, match="recorded already"):
+    with pytest.raises(ValueError, match="already recorded"):
         workflow.add_task(tool.active_task_templates["step"].create_task(where="late"))
-    with pytest.raises(ValueError, match="recorded already"):
+    with pytest.raises(ValueError, match="already recorded"):
         next(iter(workflow.tasks.values())).update_compute_resources(cores=2)
 
 
@@ -334,20 +398,21 @@ def test_tool_versions(server, tool):
     tool.set_active_tool_version_id("latest")
     with pytest.raises(ValueError, match="'newest'"):
         tool.set_active_tool_version_id("newest")
-    stranger = Tool("census", 99, requester=server)
-    template = stranger.get_task_template("s", "{a}", node_args=["a"])
-    workflow = stranger.create_workflow("w")
-    workflow.add_task(template.create_task(a=1, cluster_name="dummy"))
+    with pytest.raises(ValueError, match=r"no version 99; it has \[1, 2\]"):
+        tool.set_active_tool_version_id(99)
     with pytest.raises(ValueError, match="no version 99"):
-        workflow.bind()
+        Tool("census", 99, requester=server)
+    assert Tool("census", 1, requester=server).active_tool_version.id == 1
 
 
 def test_usage_of_a_template(server, tool):
     template = tool.get_task_template("s", "{a}", node_args=["a"])
     assert template.resource_usage() is None
-    server.usage = UsageResponse(num_tasks=2, mean_mem=1.5)
-    usage = template.resource_usage(workflows=[3], node_args={"a": [1, 2]}, ci=0.95)
-    assert (usage["num_tasks"], usage["mean_mem"], usage["ci_mem"]) == (2, 1.5, None)
+    server.usage = UsageResponse(num_tasks=2, mean_mem=1.5, ci_mem=[1.0, 2.0], percentiles_mem=[1.0], mean_runtime=0.5)
+    usage = template.resource_usage(workflows=[3.0], node_args={"a": [1, 2]}, ci=0.95)
+    assert (usage["num_tasks"], usage["mean_mem"], usage["ci_mem"]) == (2, 1.5 * 2**30, [2**30, 2**31])
+    assert (usage["max_mem"], usage["percentiles_mem"], usage["mean_runtime"]) == (None, {5: 2**30}, 0.5)
+    assert type(usage["mean_mem"]) is int
     asked = UsageRequest(
         workflow_ids=[3], node_args={"a": ["1", "2"]}, confidence=0.95, percentiles=[5, 25, 50, 75, 90, 95, 99]
     )

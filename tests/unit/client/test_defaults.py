@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
+import numpy
 import pytest
 
 from jobmon.client.api import Tool
@@ -56,7 +60,7 @@ def test_scales_resolve_likewise(tool):
     }
     with pytest.raises(ValueError, match="memory"):
         tool.update_default_resource_scales("multiprocess", memory="much")
-    with pytest.raises(ValueError, match="below 0"):
+    with pytest.raises(ValueError, match="at least 0"):
         tool.update_default_resource_scales("multiprocess", memory=-0.5)
 
 
@@ -128,3 +132,140 @@ def test_unreadable_yaml(tool, tmp_path):
     path.write_text("tool_resources: {census: {c: {memory: 1X}}}")
     with pytest.raises(ValueError, match=r"bad\.yaml, tool_resources\.census\.c: .*1X"):
         tool.set_default_compute_resources_from_yaml("c", path)
+
+
+def _from_yaml(tool, level, path):
+    path.write_text(f"tool_resources: {{{tool.name}: {{farm: {{cores: 2}}}}}}")
+    level.set_default_compute_resources_from_yaml(default_cluster_name="", yaml_file=path)
+
+
+def test_a_file_that_describes_one_cluster_selects_it(tool, tmp_path):
+    workflow = tool.create_workflow("w")
+    for level in (tool, workflow):
+        _from_yaml(tool, level, tmp_path / "r.yaml")
+        assert level.default_cluster_name == "farm"
+    path = tmp_path / "t.yaml"
+    path.write_text("task_template_resource_scales: {step: {slurm: {memory: 0.5}}}")
+    template = tool.get_task_template("step", "{a}", node_args=["a"])
+    template.set_default_resource_scales_from_yaml(path)
+    assert workflow.add_task(template.create_task(a=1)).cluster_name == "slurm"
+
+
+def test_defaults_for_several_clusters_at_once_leave_the_choice_to_another_level(tool, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("task_template_resources: {step: {slurm: {cores: 2}, multiprocess: {cores: 1}}}")
+    template = tool.get_task_template("step", "{a}", node_args=["a"], yaml_file=path)
+    workflow = tool.create_workflow("w", default_cluster_name="slurm")
+    task = workflow.add_task(template.create_task(a=1))
+    assert (template.default_cluster_name, task.cluster_name, task.compute_resources) == ("", "slurm", {"cores": 2})
+    both = {"slurm": {"cores": 1}, "farm": {"cores": 2}}
+    assert tool.create_workflow("x", default_compute_resources_set=both).default_cluster_name == ""
+    one = tool.create_workflow("y", default_compute_resources_set={"farm": {"cores": 2}})
+    assert one.default_cluster_name == "farm"
+
+
+def test_an_update_that_is_refused_selects_no_cluster(tool):
+    with pytest.raises(ValueError, match="Cores"):
+        tool.update_default_compute_resources("farm", cores=-1)
+    assert (tool.default_cluster_name, tool.default_compute_resources_set) == ("", {})
+
+
+def _read(tool, method, text, path, **given):
+    path.write_text(text)
+    template = tool.get_task_template("step", "{a}", node_args=["a"])
+    owner = template if "template" in text else tool
+    getattr(owner, method)(yaml_file=path, **given)
+    return owner
+
+
+RESOURCES, SCALES = "set_default_compute_resources_from_yaml", "set_default_resource_scales_from_yaml"
+
+
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        (RESOURCES, "tool_resources: {census: {farm: {cores: 2}}}"),
+        (RESOURCES, "tool_resources: {farm: {cores: 2}}"),
+        (RESOURCES, "tool_resources: {farm: {cores: 2}, slurm: {cores: 3, queue: long.q}}"),
+        (RESOURCES, "task_template_resources: {step: {farm: {cores: 2}}}"),
+        (SCALES, "tool_resource_scales: {census: {farm: {cores: 2}}}"),
+        (SCALES, "tool_scales: {census: {farm: {cores: 2}}}"),
+        (SCALES, "tool_scales: {farm: {cores: 2}, slurm: {cores: [3, 4]}}"),
+        (SCALES, "task_template_scales: {step: {farm: {cores: 2}}}"),
+        (SCALES, "task_template_resource_scales: {step: {farm: {cores: 2}}}"),
+    ],
+)
+@pytest.mark.parametrize("keyword", ["default_cluster_name", "cluster_name"])
+def test_each_layout_of_a_file_gives_the_same_values(tool, tmp_path, method, text, keyword):
+    owner = _read(tool, method, text, tmp_path / "r.yaml", **{keyword: "farm"})
+    values = owner.default_compute_resources_set if method == RESOURCES else owner.default_resource_scales_set
+    assert values["farm"] == {"cores": 2}
+    assert owner.default_cluster_name == "farm"
+
+
+def test_a_tool_that_is_called_like_a_cluster_is_told_apart_by_what_its_entry_holds(tmp_path):
+    by_tool = _read(Tool("farm"), RESOURCES, "tool_resources: {farm: {slurm: {cores: 2}}}", tmp_path / "r.yaml",
+                    default_cluster_name="slurm")  # fmt: skip
+    assert by_tool.default_compute_resources_set == {"slurm": {"cores": 2}}
+    by_cluster = _read(Tool("farm"), RESOURCES, "tool_resources: {farm: {cores: 2}}", tmp_path / "r.yaml",
+                       default_cluster_name="farm")  # fmt: skip
+    assert by_cluster.default_compute_resources_set == {"farm": {"cores": 2}}
+
+
+def test_a_file_without_the_tool_or_cluster_is_told_with_its_place(tool, tmp_path):
+    with pytest.raises(ValueError, match="no key 'census' in tool_resources; did you mean 'senses'"):
+        _read(tool, RESOURCES, "tool_resources: {senses: {farm: {cores: 2}}}", tmp_path / "r.yaml",
+              default_cluster_name="farm")  # fmt: skip
+    with pytest.raises(ValueError, match="no key 'fram' in tool_scales; did you mean 'farm'"):
+        _read(tool, SCALES, "tool_scales: {farm: {cores: 2}}", tmp_path / "r.yaml", default_cluster_name="fram")
+
+
+def test_keywords_of_older_versions_are_other_names_of_ours(tool):
+    template = tool.get_task_template("step", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    for level in (tool, workflow, template):
+        level.set_default_cluster_name(cluster_name="farm")
+        level.set_default_compute_resources_from_dict(cluster_name="farm", dictionary={"cores": 2})
+        level.set_default_resource_scales_from_dict(cluster_name="farm", dictionary={"memory": 0.5})
+        assert (level.default_cluster_name, level.resources_for("farm")) == ("farm", {"cores": 2})
+        assert level.scales_for("farm") == {"memory": 0.5}
+    one, two, three = template.create_tasks(a=[1, 2, 3])
+    two.add_upstream(ancestor=one)
+    two.add_downstream(descendent=three)
+    assert (two.upstream_tasks, two.downstream_tasks) == ({one}, {three})
+    one.add_attribute(attribute="x", value="y")
+    assert one.attributes == {"x": "y"}
+    with pytest.raises(TypeError, match="'name' and 'attribute', two names of one argument"):
+        one.add_attribute(name="x", attribute="y")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'ancester'"):
+        two.add_upstream(ancester=one)
+
+
+@pytest.mark.parametrize("number", [3, 3.0, Fraction(3), numpy.int64(3), numpy.float32(3)])
+def test_a_whole_number_may_have_any_type(tool, number):
+    template = tool.get_task_template("step", "{a}", node_args=["a"])
+    workflow = tool.create_workflow(
+        "w", max_concurrently_running=number, chunk_size=number, default_max_attempts=number
+    )
+    task = workflow.add_task(template.create_task(a=1, max_attempts=number, upstream_tasks=None))
+    workflow.set_task_template_max_concurrency_limit("step", number)
+    found = [workflow.max_concurrently_running, workflow.chunk_size, workflow.default_max_attempts, task.max_attempts]
+    found.append(workflow.arrays["step"].max_concurrently_running)
+    assert [(type(each), each) for each in found] == [(int, 3)] * 5
+
+
+@pytest.mark.parametrize("number", [2.5, math.nan, math.inf, True, "3", Fraction(1, 3), None, 10**400])
+def test_what_is_no_whole_number_is_refused(tool, number):
+    template = tool.get_task_template("step", "{a}", node_args=["a"])
+    with pytest.raises(ValueError, match="must be an integer"):
+        tool.create_workflow("w", max_concurrently_running=number)
+    with pytest.raises(ValueError, match="must be an integer"):
+        template.create_task(a=1, max_attempts=-1 if number is None else number)
+
+
+def test_node_args_are_found_by_value(tool):
+    template = tool.get_task_template("step", "{a}", node_args=["a"])
+    workflow = tool.create_workflow("w")
+    workflow.add_tasks(template.create_tasks(a=[1, 2.0, "x"]))
+    for values, count in ((1.0, 1), (2, 1), ([1, 2], 2), ("x", 1), (3, 0), (1.5, 0)):
+        assert len(workflow.get_tasks_by_node_args("step", a=values)) == count

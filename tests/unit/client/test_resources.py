@@ -64,9 +64,12 @@ _WRONG = [
     ({"fallback_queues": ["larg"]}, r"no fallback queue 'larg'; did you mean 'large'"),
     ({"cluster_name": "her"}, r"no cluster 'her'; did you mean 'here'"),
     ({"resource_scales": {"memroy": 1}}, r"resource_scales: Unknown resource 'memroy'"),
-    ({"resource_scales": {"queue": 1}}, r"resource_scales: Unknown resource 'queue'; known are cores, memory, runtime"),
+    (
+        {"resource_scales": {"queue": 1}},
+        r"resource_scales: Unknown resource 'queue'; valid names: cores, memory, runtime",
+    ),
     ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": lambda old: old / 2}}, r"must not shrink"),
-    ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": lambda old: None}}, r"made None of 4.0"),
+    ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": lambda old: None}}, r"turned 4.0 into None"),
     ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": lambda old: old / 0}}, r"ZeroDivisionError"),
     ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": ["6G", "5G"]}}, r"'memory'.*must not shrink"),
     ({"compute_resources": {"memory": 4}, "resource_scales": {"memory": ["3G"]}}, r"'memory'.*must not shrink"),
@@ -127,12 +130,12 @@ def test_strict_validation_tells_task_value_limit_queue_and_a_better_one(workflo
     workflow.add_task(template.create_task(a=2, name="two", compute_resources={"memory": "64G", "cores": 4}))
     assert workflow.validate() == [
         "Task 'one' on queue 'small' of 'here': memory 8 GiB is above the maximum of 4 GiB; it gets memory 4 GiB"
-        " (queue 'large' would take it as it is)",
+        " (queue 'large' would accept it unchanged)",
         "Task 'two' on queue 'small' of 'here': memory 64 GiB is above the maximum of 4 GiB; it gets memory 4 GiB"
-        " (queue 'large' would take it as it is)",
+        " (queue 'large' would accept it unchanged)",
     ]
     assert workflow.validate(strict=False) == []
-    with pytest.raises(InvalidResources, match=r"(?s)'one'.*'two'.*would take it as it is"):
+    with pytest.raises(InvalidResources, match=r"(?s)'one'.*'two'.*would accept it unchanged"):
         workflow.validate(raise_on_error=True)
 
 
@@ -140,7 +143,7 @@ _EITHER = (
     "no queue of cluster 'here' can hold it:"
     " queue 'small': cores 9 cores is above the maximum of 4 cores; memory 1024 GiB is above the maximum of 4 GiB;"
     " queue 'large': cores 9 cores is above the maximum of 4 cores; memory 1024 GiB is above the maximum of 64 GiB."
-    " Ask for no more than one of them allows, or name another cluster."
+    " Request no more than one of them allows, or choose another cluster."
 )
 
 
@@ -240,3 +243,35 @@ def test_auto_in_a_file(template, tmp_path):
     template.set_default_compute_resources_from_yaml(path, "here")
     assert template.create_task(a=1).compute_resources == {"cores": "auto", "memory": "auto", "runtime": "auto"}
     assert template.default_compute_resources_set["there"] == {"memory": "auto"}
+
+
+def _warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_defaults_for_another_cluster_than_the_one_of_the_tasks_are_warned_of_once(server, workflow, template, caplog):
+    template.set_default_compute_resources_from_dict("slurm", {"cores": 2})
+    workflow.add_tasks(template.create_tasks(a=[1, 2]))
+    workflow.add_task(template.create_task(a=3, max_attempts=1))
+    workflow.validate()
+    workflow.bind()
+    (warning,) = _warnings(caplog)
+    assert "runs on cluster 'here', but default resources are declared only for cluster 'slurm'" in warning
+
+
+def test_scales_for_other_clusters_are_warned_of_likewise(server, tool, workflow, template, caplog):
+    for cluster in ("slurm", "farm"):
+        tool.set_default_resource_scales_from_dict(cluster, {"memory": 0.5})
+    workflow.add_task(template.create_task(a=1, compute_resources={"cores": 1}))
+    workflow.bind()
+    (warning,) = _warnings(caplog)
+    assert "'here', but default resource scales are declared only for clusters 'farm' and 'slurm'" in warning
+
+
+@pytest.mark.parametrize("cluster", ["here", ""])
+def test_nothing_is_warned_of_where_some_level_says_what_applies(server, tool, workflow, template, caplog, cluster):
+    tool.set_default_compute_resources_from_dict("slurm", {"cores": 2})
+    workflow.set_default_compute_resources_from_dict(cluster, {"cores": 1})
+    workflow.add_task(template.create_task(a=1))
+    workflow.bind()
+    assert _warnings(caplog) == []

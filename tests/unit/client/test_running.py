@@ -91,7 +91,7 @@ def _prepare(workflow, **kwargs):
 def test_a_run_is_registered_and_bound(server, recorded):
     run = WorkflowRun(recorded.workflow_id, server)
     assert run.status is None
-    with pytest.raises(ValueError, match="no id yet"):
+    with pytest.raises(ValueError, match="no ID yet"):
         _ = run.workflow_run_id
     run.bind()
     run.bind()
@@ -109,7 +109,7 @@ def test_intervals_can_be_given(server, recorded):
 
 def test_a_second_start_needs_resume(server, make_workflow):
     _prepare(make_workflow())
-    with pytest.raises(WorkflowAlreadyExists, match=r"'args' was started before \(.* is [A-Z]{2,}\).*resume=True"):
+    with pytest.raises(WorkflowAlreadyExists, match=r"'args' was already started \(.* is [A-Z]{2,}\).*resume=True"):
         _prepare(make_workflow())
 
 
@@ -135,7 +135,7 @@ def test_a_run_of_a_living_client_is_not_pushed_aside_without_resume(server, mak
     workflow = make_workflow()
     workflow.bind()
     next(iter(server.workflows.values())).active.append(_active())
-    with pytest.raises(WorkflowAlreadyExists, match="is being run already: Run 7 is active"):
+    with pytest.raises(WorkflowAlreadyExists, match="is already running: Run 7 is active"):
         _prepare(make_workflow())
 
 
@@ -196,7 +196,7 @@ def test_what_a_dead_distributor_left_is_settled_by_another(server, recorded, fa
 
 def test_a_living_distributor_settles_itself(recorded, factory, settling):
     recorded.kill_self, recorded.distributors = 2, [_distributor(GONE_PID, host="elsewhere", seen=3.0)]
-    with pytest.raises(WorkflowNotResumable, match=r"2 attempts were told to end.*heard of 3 s ago.*force_cleanup"):
+    with pytest.raises(WorkflowNotResumable, match=r"2 attempts told to terminate.*last seen 3 s ago.*force_cleanup"):
         factory.set_workflow_resume(resume_timeout=5)
     assert settling.runs == []
 

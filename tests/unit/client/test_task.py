@@ -192,7 +192,7 @@ def test_two_tasks_with_the_same_node_args(template):
         workflow.add_task(template.create_task(n=1, t=2, o=1))
     with pytest.raises(ValueError, match="same node args"):
         workflow.add_task(template.create_task(n=1, t=1, o=2))
-    with pytest.raises(ValueError, match="in this workflow already"):
+    with pytest.raises(ValueError, match="already in this workflow"):
         workflow.add_task(task)
     with pytest.raises(ValueError, match="another workflow"):
         template.tool_version.tool.create_workflow("v").add_task(task)
@@ -201,3 +201,16 @@ def test_two_tasks_with_the_same_node_args(template):
 def test_errors_need_a_recorded_task(template):
     with pytest.raises(ValueError, match="not recorded yet"):
         template.create_task(n=1, t=1, o=1).get_errors()
+
+
+def test_equal_tasks_compare_equal_and_each_depends_on_the_one_it_was_given(tool):
+    template = tool.get_task_template("equal", "echo {x} {y}", node_args=["x"], op_args=["y"])
+    first, same, other = (template.create_task(x=x, y=y) for x, y in ((1, "a"), (1, "b"), (2, "a")))
+    assert first == same
+    assert hash(first) == hash(same)
+    assert first != other
+    assert first != "equal_x-1"
+    after, after_same = (template.create_task(x=3, y="", upstream_tasks=[one]) for one in (first, same))
+    assert [next(iter(task.upstream_tasks)) for task in (after, after_same)] == [first, same]
+    assert next(iter(after.upstream_tasks)) is first
+    assert next(iter(after_same.upstream_tasks)) is same

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -25,12 +27,23 @@ def foreign(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+def test_a_plugin_of_another_distribution_is_found_beside_ours(tmp_path):
+    folder = tmp_path / "jobmon" / "plugins"
+    folder.mkdir(parents=True)
+    (folder / "foreign.py").write_text("from jobmon.plugins.dummy import *\n")
+    code = "from jobmon.core.cluster import load_plugin, plugin_names; load_plugin('foreign'); print(plugin_names())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-P", "-c", code]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "'foreign'" in found.stdout
+
+
 def test_built_ins_are_found():
     assert {"dummy", "multiprocess", "sequential"} <= set(cluster.plugin_names())
 
 
 def test_unknown_plugin_names_the_known_ones():
-    with pytest.raises(PluginError, match=r"no cluster plug-in 'pbs'; found are .*multiprocess"):
+    with pytest.raises(PluginError, match=r"no cluster plug-in 'pbs'; installed are: .*multiprocess"):
         cluster.load_plugin("pbs")
 
 

@@ -92,12 +92,12 @@ def test_what_a_job_asks_for():
 @pytest.mark.parametrize(
     ("requested", "words"),
     [
-        ({"pack": 0}, "pack 0 must be a whole number from 1 to"),
+        ({"pack": 0}, "pack 0 must be an integer from 1 to"),
         ({"pack": True}, "pack True must be"),
         ({"pack": "many"}, "pack 'many' must be"),
-        ({"pack_width": 2_000}, "pack_width 2000 must be a whole number from 1 to 1024"),
+        ({"pack_width": 2_000}, "pack_width 2000 must be an integer from 1 to 1024"),
         ({"pilot": "yes"}, "pilot 'yes' must be True or False"),
-        ({"pilot": True, "pack": 2}, "exclude each other"),
+        ({"pilot": True, "pack": 2}, "mutually exclusive"),
     ],
 )
 def test_requests_that_make_no_sense(requested, words):
@@ -110,6 +110,30 @@ def test_requests_that_make_sense():
     assert problems_with({"pilot": False, "pack": 2}) == []
 
 
-@pytest.mark.parametrize(("mode", "words"), [("pack", "shares jobs"), ("pilot", "Pilots take it")])
+@pytest.mark.parametrize(("mode", "words"), [("pack", "shares jobs"), ("pilot", "Pilot jobs run it")])
 def test_it_is_told(mode, words):
-    assert words in packing.told(mode, 1, 1, 10, was_asked=True)
+    assert words in packing.told(mode, 1, 1, 10, "as requested")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked"), [(1, 3), (2, 6), ("2", "6"), ("a100:2", "a100:6"), ("a100", "a100:3"), ("a:b", "a:b:3")]
+)
+def test_a_job_asks_for_the_gpus_of_all_tasks_that_run_at_once(gpus, asked):
+    assert job_request({"gpus": gpus}, 3, None)["gpus"] == asked
+    assert job_request({"gpus": gpus}, 1, None)["gpus"] == gpus
+
+
+@pytest.mark.parametrize("requested", [{}, {"pack": 1}, {"pack": 4}, {"pilot": True}, {"pilot": False}, {"gpus": 1}])
+@pytest.mark.parametrize("ready", [1, 7, 100])
+@pytest.mark.parametrize("seconds", [None, SHORT, LONG])
+def test_the_reason_fits_the_mode(requested, ready, seconds):
+    measured = None if seconds is None else packing.Measured(seconds, packing.Basis.TEMPLATE)
+    words = packing.reason(requested, ready, measured)
+    was_asked = bool(requested.keys() & packing.KEYS)
+    is_array = mode_of(requested, ready, seconds) is Mode.ARRAY
+    if not is_array:
+        assert words == ("as requested" if was_asked else f"because tasks of its template are short: {measured}")
+    elif "gpus" in requested and ready == 100 and seconds == SHORT:
+        assert words.startswith("because it requests gpus, ")
+    else:
+        assert ("are short" in words, "asks for" in words) == (False, False)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from jobmon.core import places
-from jobmon.core.exceptions import ConfigError
+from jobmon.core.exceptions import ConfigError, UntrustedFile
 
 
 def test_a_private_folder_is_made_or_made_private(tmp_path):
@@ -38,6 +39,55 @@ def test_a_socket_path_fits_or_there_is_none(tmp_path, monkeypatch):
     assert places.socket_path(Path("/data"), "server") is None
 
 
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """The folders of a login, for temporary files and for data."""
+    for name in ("login", "tmp", "data"):
+        (tmp_path / name).mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "login"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv("JOBMON_DATA_DIR", str(tmp_path / "data"))
+    own = (tmp_path / "login" / "jobmon", tmp_path / "tmp" / f"jobmon-{os.getuid()}", tmp_path / "data" / "run")
+    return dict(zip(("login", "tmp", "data"), own, strict=True))
+
+
+def _in_the_way(folder, way):
+    if way == "file":
+        folder.write_text("", encoding="utf-8")
+    elif way == "link":
+        folder.symlink_to(folder.parent)
+    else:
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "file",
+        "link",
+        pytest.param("stranger", marks=pytest.mark.skipif(os.getuid() != 0, reason="needs root to give a folder away")),
+    ],
+)
+def test_a_runtime_folder_that_is_not_ours_is_passed_over_and_told_of(folders, way):
+    assert places.chosen_runtime_directory() == (folders["login"], [])
+    folders["login"].rmdir()
+    _in_the_way(folders["login"], way)
+    chosen, problems = places.chosen_runtime_directory()
+    assert chosen == folders["tmp"]
+    assert [str(folders["login"]) in problem for problem in problems] == [True]
+    folders["tmp"].rmdir()
+    _in_the_way(folders["tmp"], way)
+    assert places.runtime_directory() == folders["data"]
+    assert folders["data"].stat().st_mode & 0o777 == 0o700
+    folders["data"].rmdir()
+    _in_the_way(folders["data"], way)
+    with pytest.raises(
+        ConfigError, match=r"No private folder for sockets is usable: .*login.*tmp.*data.* Set XDG_RUNTIME_DIR"
+    ):
+        places.runtime_directory()
+
+
 def test_a_database_never_lies_on_a_network_file_system(tmp_path):
     assert places.database_directory(tmp_path) == tmp_path
     mounted = {Path("/"): "ext4", tmp_path: "nfs4", tmp_path / "local": "xfs"}
@@ -45,6 +95,48 @@ def test_a_database_never_lies_on_a_network_file_system(tmp_path):
     local = places.database_directory(tmp_path / "home" / "data", mounted)
     assert local.parent == Path(f"/var/tmp/jobmon-{os.getuid()}")
     assert local != places.database_directory(tmp_path / "home" / "other", mounted)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "file",
+        pytest.param("stranger", marks=pytest.mark.skipif(os.getuid() != 0, reason="needs root to give a folder away")),
+    ],
+)
+def test_a_taken_local_folder_is_replaced_by_one_that_nobody_can_guess(tmp_path, monkeypatch, way):
+    data, local = tmp_path / "data", tmp_path / "var"
+    data.mkdir(mode=0o700)
+    local.mkdir()
+    monkeypatch.setattr(places, "LOCAL_FOLDER", local)
+    mounted = {Path("/"): "ext4", data: "nfs4"}
+    usual = local / f"jobmon-{os.getuid()}"
+    assert (places.database_directory(data, mounted).parent, places.taken_local_folder()) == (usual, None)
+    _in_the_way(usual, way)
+    assert places.taken_local_folder() == usual
+    chosen = places.database_directory(data, mounted)
+    assert chosen.parent.parent == local
+    assert chosen.parent.name.startswith(f"{usual.name}-")
+    assert places.database_directory(data, mounted) == chosen
+    places.make_private(chosen)
+    usual.rmdir() if usual.is_dir() else usual.unlink()
+    assert places.database_directory(data, mounted) == chosen, "the database does not move"
+
+
+def test_a_local_folder_whose_name_was_written_by_others_is_not_used(tmp_path, monkeypatch):
+    data, local = tmp_path / "data", tmp_path / "var"
+    data.mkdir(mode=0o700)
+    local.mkdir()
+    monkeypatch.setattr(places, "LOCAL_FOLDER", local)
+    note = data / places.LOCAL_FOLDER_NOTE
+    mounted = {Path("/"): "ext4", data: "nfs4"}
+    for content in ("../../etc", "x" * 500, ""):
+        note.write_text(content)
+        note.chmod(0o600)
+        assert places.database_directory(data, mounted).parent == local / f"jobmon-{os.getuid()}"
+    note.chmod(0o666)
+    with pytest.raises(UntrustedFile, match=f"{places.LOCAL_FOLDER_NOTE} may be written by others"):
+        places.database_directory(data, mounted)
 
 
 def test_a_process_is_known_by_pid_and_start_time():
@@ -57,3 +149,20 @@ def test_a_process_is_known_by_pid_and_start_time():
     assert places.process_start_time(ended.pid) is None
     ended.wait()
     assert places.process_start_time(ended.pid) is None
+
+
+def test_sockets_have_a_short_private_folder_where_the_usual_one_has_a_long_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    name = "supervisor-0123456789abcdef.sock"
+    usual = places.socket_directory(name)
+    assert usual == places.runtime_directory() or len(str(usual / name)) <= places.SOCKET_PATH_BYTES_MAX
+    long = tmp_path / ("x" * 60) / ("y" * 60)
+    long.mkdir(parents=True)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    monkeypatch.setattr(places, "SHORT_FOLDERS", ("/dev/null", "/tmp"))
+    short = places.socket_directory(name)
+    assert short == Path(f"/tmp/jobmon-{os.getuid()}")
+    assert short.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(places, "SHORT_FOLDERS", ())
+    with pytest.raises(ConfigError, match="Set TMPDIR to a folder with a shorter path"):
+        places.socket_directory(name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from jobmon.core import reasons
-from jobmon.core.constants import TaskStatus, WorkflowStatus
+from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
 
 RUN = reasons.Run(
     workflow_id=7, workflow_status=WorkflowStatus.RUNNING.value, is_active=True, may_queue=True, place="here"
@@ -24,3 +26,47 @@ def test_a_paused_workflow_of_which_all_is_queued_says_so():
 
 def test_a_limit_that_holds_nothing_back_is_not_named():
     assert _why(3, 3) == [reasons.Kind.RUNNING]
+
+
+PROBLEM = reasons.LaunchProblem(
+    cluster="slurm", text="no room.", tried_text="10:00 UTC", next_text="10:01 UTC", waiting=1
+)
+
+
+def _of_attempt(**newest) -> list[reasons.Because]:
+    attempt = reasons.Newest(cluster="slurm", since_text="09:59 UTC", **newest)
+    limits = reasons.Limits(workflow=9, in_flight=1)
+    status = TaskStatus.RUNNING if attempt.status == TaskInstanceStatus.RUNNING else TaskStatus.INSTANTIATING
+    found = reasons.Situation(
+        task_id=1, status=status, num_attempts=0, max_attempts=1, run=RUN, limits=limits, newest=attempt
+    )
+    return reasons.why(found)
+
+
+def test_an_attempt_that_is_with_no_cluster_is_not_said_to_wait_there():
+    taken = TaskInstanceStatus.INSTANTIATED
+    (held_up,) = _of_attempt(status=taken, launch_problem=PROBLEM)
+    assert held_up.kind is reasons.Kind.NOT_LAUNCHED
+    assert held_up.text == (
+        "It could not be launched on cluster slurm yet, and is not charged: no room. The last try was at 10:00 UTC;"
+        " the next is at 10:01 UTC."
+    )
+    (on_its_way,) = _of_attempt(status=taken, is_submitted=False)
+    assert "is submitting it to cluster slurm" in on_its_way.text
+    (there,) = _of_attempt(status=taken, distributor_id="5", launch_problem=PROBLEM)
+    assert "and is waiting there" in there.text
+
+
+def test_a_worker_that_waits_for_its_location_says_so():
+    (waits,) = _of_attempt(status=TaskInstanceStatus.RUNNING, pending_reason=f"{reasons.WORKER_WAITS}n1 yet: gone")
+    assert (waits.kind, waits.text) == (reasons.Kind.NOT_LAUNCHED, "Its command cannot be started on n1 yet: gone")
+    (runs,) = _of_attempt(status=TaskInstanceStatus.RUNNING, pending_reason="Resources")
+    assert runs.kind is reasons.Kind.RUNNING
+
+
+def test_counts_agree_with_nouns():
+    counts = {TaskStatus.INSTANTIATING.value: 3}
+    for waiting, words in ((1, "1 task waits to be"), (3, "3 tasks wait to be"), (0, "Cluster slurm: no room")):
+        problem = dataclasses.replace(PROBLEM, waiting=waiting)
+        found = reasons.Progress(counts=counts, blocked=0, run=RUN, launch_problems=(problem,))
+        assert any(because.text.startswith(words) for because in reasons.why_workflow(found))

@@ -19,7 +19,7 @@ def _ending(**how):
         (
             {"signal": 9, "memory_limit_bytes": GIB, "max_rss_bytes": GIB * 5 // 4},
             Cause.OUT_OF_MEMORY,
-            "out of memory: it used 1.250 GiB, and had asked for 1.000 GiB: last words",
+            "out of memory: it used 1.250 GiB, but requested 1.000 GiB: last words",
         ),
         ({"signal": 2, "timed_out": True, "killed": True}, Cause.OUT_OF_TIME, "out of time after 3.0 s: last words"),
     ],
@@ -39,4 +39,4 @@ def test_who_was_to_be_killed_was_killed_for_that():
 def test_a_command_that_ended_well_although_a_part_of_it_was_killed_for_memory_is_not_done():
     report = report_of(_ending(exit_code=0, memory_limit_bytes=GIB, max_rss_bytes=GIB), host="here")
     assert (report.status, report.cause) == (TaskInstanceStatus.RESOURCE_ERROR, Cause.OUT_OF_MEMORY)
-    assert report.error == "out of memory: it needed more than the 1.000 GiB that it had asked for"
+    assert report.error == "out of memory: it needed more than the 1.000 GiB that it requested"

@@ -5,16 +5,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobmon.core.cluster_protocol import SUBMISSION_TOKEN, ClusterDistributor, RemoteExit
+from jobmon.core.cluster_protocol import (
+    FIRST_STEP,
+    SUBMISSION_TOKEN,
+    ArraySubmission,
+    ClusterDistributor,
+    RemoteExit,
+)
 from jobmon.core.constants import Cause, TaskInstanceStatus
-from jobmon.core.exceptions import ClusterFull, ClusterUnavailable
-from jobmon.core.wire.launching import LaunchBatch, LiveAttempt
+from jobmon.core.exceptions import ClusterFull, ClusterUnavailable, SubmissionDeferred, SubmissionRejected
+from jobmon.core.wire.launching import JobPlan, LaunchBatch, LiveAttempt
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.classic import EXIT_UNKNOWN_SECONDS, UNREPORTED_SECONDS, ClassicCluster, Watching
 from jobmon.distributor.holdings import ClusterLimits
 from jobmon.distributor.rounds import Rounds
 from jobmon.distributor.spools import Complaints, Spools
 from jobmon.distributor.state import DistributorState
+from jobmon.distributor.submissions import PATIENCE_SECONDS
 from jobmon.testing.gateways import FakeDistributorGateway
 
 TI = TaskInstanceStatus
@@ -31,7 +38,12 @@ class Yard(ClusterDistributor):
         self.ended = {}  # id -> RemoteExit, or None: not known yet
         self.trouble = None
         self.loses_answers = False
+        self.mistake = None  # raised after it has submitted
+        self.limit = None
+        self.lengths = []
+        self.answer = lambda ids: ids
         self.pending = {}
+        self.hosts = {}
         self.killed = []
         self.views = []
 
@@ -43,17 +55,25 @@ class Yard(ClusterDistributor):
         return self._submit(requested_resources[SUBMISSION_TOKEN], 1)[0]
 
     def submit_array_to_batch_distributor(self, command, name, requested_resources, array_length):
-        return self._submit(requested_resources[SUBMISSION_TOKEN], array_length)
+        first = requested_resources.get(FIRST_STEP, 0)
+        return self.answer(self._submit(requested_resources[SUBMISSION_TOKEN], array_length, first))
 
-    def _submit(self, token, length):
+    def _submit(self, token, length, first=0):
         self.calls["submit"] += 1
+        self.lengths.append(length)
         if self.trouble is not None and not self.loses_answers:
             raise self.trouble
-        ids = {step: f"{token}/{step}" for step in range(length)}
+        fits = length if self.limit is None else max(0, min(length, self.limit - len(self.jobs.keys() - self.ended)))
+        if not fits:
+            raise ClusterFull("no more jobs")
+        ids = {step: f"{token}/{step}" for step in range(first, first + fits)}
+        assert not self.jobs.keys() & set(ids.values()), "submitted twice"
         self.jobs.update(dict.fromkeys(ids.values(), token))
         if self.loses_answers:
             raise ClusterUnavailable("socket timed out")
-        return ids
+        if self.mistake is not None:
+            raise self.mistake
+        return ids if fits == length else ArraySubmission(ids, ClusterFull("no more jobs"))
 
     def find_submitted(self, tokens):
         self._answer("find")
@@ -90,6 +110,9 @@ class Yard(ClusterDistributor):
     def get_pending_reasons(self, distributor_ids):
         return self.pending
 
+    def get_running_hosts(self, distributor_ids):
+        return self.hosts
+
     def terminate_task_instances(self, distributor_ids):
         self._answer("kill")
         self.killed += distributor_ids
@@ -124,7 +147,14 @@ class Lab:
         spools = Spools(around.log_folder)
         rounds = Rounds("yard", self.yard, around, spools, Complaints(str(folder), "yard"))
         self.cluster = ClassicCluster(
-            self.yard, self.state, rounds, Watching(holder="me"), self.gateway, self.clock, spools, in_place
+            self.yard,
+            self.state,
+            rounds,
+            Watching(holder="me", server="http://there:1"),
+            self.gateway,
+            self.clock,
+            spools,
+            in_place,
         )
 
     async def turn(self):
@@ -220,8 +250,8 @@ async def test_that_a_cluster_does_not_answer_is_said_once_and_that_it_does_agai
     await lab.pass_time(120)
     said = [one.message for one in caplog.records if one.levelname == "WARNING"]
     assert [one.split(";")[0].split(",")[0] for one in said] == [
-        "Cluster yard is asked in vain",
-        "Cluster yard answers again",
+        "Cluster yard is not responding",
+        "Cluster yard is responding again",
     ]
 
 
@@ -410,3 +440,235 @@ async def test_why_jobs_wait_is_told_when_it_changes(lab):
     lab.yard.pending = {job: "Priority"}
     await lab.pass_time(60)
     assert lab.state.take_pending() == {1: "Priority"}
+
+
+# -- what a cluster does not take ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("continues", [False, True])
+async def test_what_fits_is_submitted_and_the_rest_waits_and_is_not_charged(lab, continues):
+    lab.yard.limit, lab.yard.continues_arrays = 10, continues
+    lab.state.take([batch(*range(1, 31))])
+    await lab.turn()
+    assert len(lab.state.classic("yard")) == 10
+    assert lab.cluster.wants_endings, "their exits make room"
+    assert lab.cluster.problem().waiting == 20
+    assert lab.cluster.problem().text == "no more jobs"
+    calls = lab.yard.calls["submit"]
+    for round_ in range(1, 21):
+        job, identity = next(iter(lab.state.classic("yard").items()))
+        lab.yard.ended[job] = RemoteExit(status=TI.DONE)
+        lab.cluster.forget(lab.state.classic_over([identity]))
+        await lab.turn()
+        assert len(lab.yard.jobs) == 10 + round_, "its place is taken at once"
+    assert lab.yard.calls["submit"] - calls <= 20 * (1 if continues else 2)
+    assert lab.cluster.problem() is None
+    assert {str(one.status) for one in lab.said().values()} == {"O"}
+
+
+async def test_the_rest_of_an_array_is_submitted_as_an_array_with_its_own_steps(lab):
+    lab.yard.limit, lab.yard.continues_arrays = 2, True
+    lab.state.take([batch(11, 12, 13, 14, 15)])
+    await lab.turn()
+    lab.yard.limit = None
+    await lab.pass_time(30)
+    held = {identity: job for job, identity in lab.state.classic("yard").items()}
+    steps = {11: 0, 12: 1, 14: 3, 15: 4}
+    assert held == {**{one: f"jm-cafe-1-4/{step}" for one, step in steps.items()}, 13: "jm-cafe-1-a13/0"}
+    assert lab.yard.lengths == [5, 1, 2]
+
+
+async def test_a_fault_that_passes_is_waited_for(lab):
+    lab.yard.trouble = SubmissionDeferred("I/O error writing script")
+    lab.state.take([batch(1, 2, 3)])
+    await lab.pass_time(25)
+    assert lab.said() == {}
+    assert 4 <= lab.yard.calls["submit"] <= 6, "after 1, 2, 4, 8 s"
+    assert lab.yard.calls["find"] == 0, "it is known that nothing was submitted"
+    problem = lab.cluster.problem()
+    assert (problem.text, problem.waiting) == ("I/O error writing script", 3)
+    lab.yard.trouble = None
+    await lab.pass_time(20)
+    assert len(lab.state.classic("yard")) == 3
+    assert lab.cluster.problem() is None
+
+
+async def test_a_fault_that_does_not_pass_is_a_rejection_with_its_text_in_the_end(lab):
+    lab.yard.trouble = SubmissionDeferred("I/O error writing script")
+    lab.state.take([batch(1, 2, 3)])
+    await lab.pass_time(PATIENCE_SECONDS + 70)
+    reports = lab.said()
+    assert {(str(one.status), one.cause, one.error) for one in reports.values()} == {
+        ("W", Cause.SUBMISSION_FAILED, "I/O error writing script")
+    }
+    assert lab.yard.calls["submit"] < 25
+    assert lab.state.is_idle
+
+
+async def test_a_rejection_is_told_at_once_in_the_cluster_s_words(lab):
+    lab.yard.trouble = SubmissionRejected("Slurm refused: Invalid account")
+    lab.state.take([batch(1, 2, 3)])
+    await lab.turn()
+    assert {one.error for one in lab.said().values()} == {"Slurm refused: Invalid account"}
+    assert lab.yard.calls["submit"] == 1
+
+
+async def test_a_rejected_rest_keeps_the_reason(lab):
+    lab.yard.answer = lambda ids: ArraySubmission({0: ids[0]}, SubmissionRejected("Invalid qos"))
+    lab.state.take([batch(1, 2, 3)])
+    await lab.turn()
+    reports = lab.said()
+    assert {identity: str(one.status) for identity, one in reports.items()} == {1: "O", 2: "W", 3: "W"}
+    assert {reports[2].error, reports[3].error} == {"Invalid qos"}
+
+
+@pytest.mark.parametrize("mistake", [AttributeError("group"), TypeError(), KeyError("id"), RuntimeError("?")], ids=repr)
+async def test_a_mistake_of_a_plug_in_submits_nothing_twice(lab, mistake):
+    lab.yard.mistake = mistake
+    lab.state.take([batch(1, 2), batch(3, number=5)])
+    await lab.pass_time(10)
+    assert lab.state.classic("yard") == {"jm-cafe-1-4/0": 1, "jm-cafe-1-4/1": 2, "jm-cafe-1-a3/0": 3}
+    assert lab.yard.calls["submit"] == 2
+    assert {str(one.status) for one in lab.said().values()} == {"O"}
+
+
+async def test_a_plug_in_that_always_fails_is_told_after_a_while_and_ends_nothing_else(lab):
+    lab.yard.trouble = ValueError("cannot parse")
+    lab.yard.find_submitted = lambda tokens: {}
+    identity, said = 0, {}
+    while not said:
+        identity += 1  # what is nowhere is queued again by the server, as another attempt
+        assert identity < 40
+        lab.state.take([batch(identity, identity + 1_000, number=identity)])
+        while not (reports := lab.said()):
+            await lab.pass_time(5)
+        said = {one.error for one in reports.values() if one.cause == Cause.SUBMISSION_FAILED}
+    assert said == {"ValueError: cannot parse"}
+    assert PATIENCE_SECONDS <= lab.clock.seconds - 1_000 <= PATIENCE_SECONDS + 200
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [dict, lambda ids: list(ids.values()), lambda ids: (ids, None), lambda ids: (list(ids.values()), None)],
+    ids=["dict", "list", "pair", "pair with a list"],
+)
+async def test_what_plug_ins_return_of_an_array(lab, answer):
+    lab.yard.answer = answer
+    await lab.submitted(1, 2)
+    assert lab.state.classic("yard") == {"jm-cafe-1-4/0": 1, "jm-cafe-1-4/1": 2}
+
+
+async def test_a_pair_says_why_the_rest_was_not_submitted(lab):
+    def answer(ids):
+        del lab.yard.jobs[ids[1]]
+        return [ids[0]], ClusterFull("no more jobs")
+
+    lab.yard.answer = answer
+    lab.state.take([batch(1, 2)])
+    await lab.turn()
+    assert list(lab.state.classic("yard").values()) == [1]
+    assert lab.cluster.problem().waiting == 1
+
+
+async def test_a_step_that_got_no_id_is_looked_up(lab):
+    lab.yard.answer = lambda ids: {0: ids[0], 1: None}
+    lab.state.take([batch(1, 2, 3)])
+    await lab.pass_time(5)
+    assert len(lab.state.classic("yard")) == 3
+    assert lab.yard.calls["submit"] == 1
+
+
+async def test_what_is_killed_while_it_waits_is_never_submitted(lab):
+    lab.yard.trouble = ClusterFull("no more jobs")
+    lab.state.take([batch(1, 2, 3)])
+    await lab.pass_time(3)
+    assert lab.state.kill([1, 2]) == {}
+    lab.yard.trouble = None
+    await lab.pass_time(20)
+    assert list(lab.state.classic("yard").values()) == [3]
+    assert {identity: one.cause for identity, one in lab.said().items() if identity != 3} == dict.fromkeys(
+        [1, 2], Cause.KILLED_FOR_RESUME
+    )
+
+
+async def test_what_waits_when_nothing_more_is_launched_is_given_back(lab):
+    lab.yard.trouble = ClusterFull("no more jobs")
+    lab.state.take([batch(1, 2)])
+    await lab.pass_time(3)
+    lab.state.drain()
+    await lab.turn()
+    assert lab.endings() == dict.fromkeys([1, 2], ("UNKNOWN_ERROR", Cause.WORKER_LOST))
+    assert lab.state.is_idle
+
+
+async def test_a_pack_waits_whole_and_some_jobs_of_it_will_do(lab):
+    from dataclasses import replace
+
+    lab.yard.trouble = SubmissionDeferred("disk")
+    lab.state.take([replace(batch(*range(1, 9)), plan=JobPlan(mode="pilot", jobs=4))])
+    await lab.pass_time(5)
+    assert lab.cluster.problem().waiting == 8
+    assert lab.said() == {}
+    lab.yard.trouble, lab.yard.limit = None, 2
+    await lab.pass_time(10)
+    assert len(lab.yard.jobs) == 2
+    assert lab.cluster.problem() is None
+
+
+def test_a_plug_in_says_whether_it_has_arrays_or_has_the_method(lab):
+    class Plain(Yard):
+        submit_array_to_batch_distributor = ClusterDistributor.submit_array_to_batch_distributor
+
+    around = Surroundings(1, 2, "/work", 0o022, "/logs", "/bin/sh", "cafe")
+    for adapter, expected in ((Yard(), True), (Plain(), False)):
+        assert Rounds("yard", adapter, around)._has_arrays() is expected
+    adapter = Yard()
+    adapter.has_arrays = False
+    assert Rounds("yard", adapter, around)._has_arrays() is False
+
+
+async def test_hosts_that_are_left_out_are_not_what_a_rejection_is_for(lab):
+    from dataclasses import replace
+
+    def answer(ids):
+        raise SubmissionRejected("Requested node configuration is not available")
+
+    lab.yard.answer = answer
+    lab.state.take([replace(batch(1, 2), excluded_hosts=["n1"])])
+    begun, _ = lab.cluster.advance()
+    for batches in lab.state.submittable().values():
+        lab.cluster.submit(batches)
+    begun, _ = lab.cluster.advance()
+    await asyncio.gather(*begun)
+    assert lab.said() == {}
+    lab.yard.jobs.clear()
+    await lab.turn()
+    assert {one.error for one in lab.said().values()} == {"Requested node configuration is not available"}
+    assert lab.yard.calls["submit"] == 2
+
+
+async def test_a_job_without_a_word_of_its_worker_is_reported_after_a_minute(lab):
+    jobs = await lab.submitted(1, 2)
+    lab.yard.hosts = dict.fromkeys(jobs, "n1")
+    await lab.pass_time(30)
+    assert lab.cluster.unheard() == []
+    await lab.pass_time(60)
+    assert lab.cluster.unheard() == [1, 2]
+    lab.cluster.ask_unheard([1, 2])
+    lab.cluster.take_heard([2], [])
+    assert lab.cluster.problem().text.startswith("jobs run on n1 but cannot reach the server at http://there:1")
+    assert lab.state.take_pending() == {1: "its job runs on n1, but cannot reach the server at http://there:1"}
+    lab.yard.ended[jobs[0]] = RemoteExit(status=TI.RESOURCE_ERROR, cause=Cause.OUT_OF_TIME)
+    await lab.pass_time(30)
+    assert lab.cluster.problem() is None
+    assert lab.said()[1].of_job
+
+
+async def test_a_job_that_somebody_cancels_is_reported_unless_it_was_to_end(lab):
+    jobs = await lab.submitted(1, 2)
+    for one in lab.state.kill([1]).values():
+        lab.cluster.terminate(one)
+    cancelled = RemoteExit(status=TI.ERROR_FATAL, cause=Cause.KILLED, message="cancelled by you")
+    lab.yard.ended.update(dict.fromkeys(jobs, cancelled))
+    await lab.pass_time(30)
+    assert lab.cluster.problem().text.startswith(f"1 job ({jobs[1]}): cancelled by you; ")

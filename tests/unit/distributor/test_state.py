@@ -1,15 +1,18 @@
 """Facts in, decisions out: the distributor's memory without anything around it."""
 
+from collections import deque
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 
 from jobmon.core.cluster_protocol import Exit, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
-from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
+from jobmon.core.wire.launching import LaunchBatch, LaunchProblem, LiveAttempt, Report
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.holdings import (
     CLASSIC_WINDOW,
+    DIRECT_WINDOW_MAX,
     HAND_AHEAD_FACTOR,
     HAND_AHEAD_FACTOR_MAX,
     NO_ARRAY,
@@ -130,6 +133,77 @@ def test_capacity_counts_what_waits_and_runs():
     assert state.capacity() == {"here": window["here"] - 2, "far": CLASSIC_WINDOW - 1}
     state.drain()
     assert state.capacity() == {}
+
+
+def test_the_window_counts_cores_and_not_attempts():
+    state = make()
+    state.take([batch(*range(1, 17), cores=0.05)])
+    assert spawned(state) == list(range(1, 17))
+    room = state.capacity()["here"]
+    assert room == 2 * HAND_AHEAD_FACTOR * 20 - 16
+    state.take([batch(*range(17, 41), cores=0.05)])
+    assert spawned(state) == list(range(17, 41)), "40 of them fit on 2 slots"
+    assert not state.is_well_supplied
+    state.ended([done(one) for one in range(1, 41)])
+    assert state.capacity()["here"] >= 40, "the next ones are thought to be like the last"
+
+
+def test_wide_attempts_leave_less_room():
+    state = make(slots=4.0)
+    state.take([batch(1, 2, cores=2)])
+    assert state.capacity()["here"] == (4 * HAND_AHEAD_FACTOR - 4) // 2
+
+
+def test_however_small_they_are_there_is_a_bound():
+    state = make()
+    state.take([batch(1, cores=0.0001)])
+    assert state.capacity()["here"] == DIRECT_WINDOW_MAX - 1
+
+
+def lost(identity, **values):
+    return Exit(task_instance_id=identity, distributor_id=str(identity), lost="its parent died", **values)
+
+
+def retried(identity, task_id):
+    return replace(batch(identity), task_ids=[task_id])
+
+
+def test_what_ran_when_its_parent_died_runs_alone_until_one_that_did_it_alone_is_found():
+    state = make(lookahead=48)
+    state.take([batch(1, 2, 3)])
+    assert spawned(state) == [1, 2, 3]
+    state.started({1: 1.0, 2: 1.0})
+    assert [one.has_killed_parent for one in state.ended([lost(1), lost(2), lost(3, recalled=True)])] == [False] * 3
+    state.take([batch(4, 5), retried(11, 1), retried(12, 2), batch(6)])
+    assert spawned(state) == [4, 5], "suspects wait until nothing runs"
+    state.ended([done(4), done(5)])
+    assert spawned(state) == [11]
+    assert spawned(state) == [], "and nothing runs beside one"
+    (ended,) = state.ended([lost(11)])
+    assert ended.has_killed_parent
+    assert spawned(state) == [12]
+    state.ended([done(12)])
+    assert spawned(state) == [6]
+    state.take([retried(13, 2), batch(7), retried(14, 1)])
+    assert spawned(state) == [13, 7], "the innocent one is cleared, the other is not"
+
+
+def test_whoever_is_not_known_to_have_started_may_have_done_it_if_its_turn_had_come():
+    state = make(lookahead=48)
+    state.take([batch(1, 2, 3, 4)])
+    spawned(state)
+    state.started({1: 1.0})
+    state.ended([lost(one) for one in (1, 2, 3, 4)])
+    state.take([retried(14, 4), retried(13, 3)])
+    assert spawned(state) == [14], "the fourth could not have been started: there are two slots"
+
+
+def test_a_parent_that_dies_once_with_one_command_charges_nobody():
+    state = make()
+    state.take([batch(1)])
+    spawned(state)
+    (ended,) = state.ended([lost(1)])
+    assert not ended.has_killed_parent
 
 
 def test_short_commands_widen_the_window_up_to_a_bound():
@@ -408,3 +482,123 @@ def test_one_that_retires_keeps_what_runs_here_and_forgets_what_others_can_see()
     assert said(state) == {40: ("U", Cause.WORKER_LOST)}
     state.ended([done(1)])
     assert state.is_idle
+
+
+def test_what_could_not_be_started_waits_again_and_is_not_reported():
+    state = make()
+    state.take([batch(1, 2, 3)])
+    assert spawned(state) == [1, 2]
+    assert state.put_back(1)
+    assert said(state) == {}
+    assert state.waiting_count("here") == 2
+    assert spawned(state) == [3]
+    state.ended([done(2), done(3)])
+    assert spawned(state) == [1]
+    assert not state.put_back(99)
+
+
+def test_what_could_not_be_started_and_is_to_be_killed_does_not_wait_again():
+    state = make()
+    state.take([batch(1)])
+    spawned(state)
+    state.kill([1])
+    assert not state.put_back(1)
+    state = make()
+    state.take([batch(1)])
+    spawned(state)
+    state.drain()
+    assert state.put_back(1)
+    assert said(state) == {1: ("U", Cause.WORKER_LOST)}
+
+
+def test_launches_can_be_limited_for_a_while():
+    state = make()
+    state.take([batch(1, 2, 3)])
+    state.limit_launches("here", 0)
+    assert spawned(state) == []
+    state.limit_launches("here", 1)
+    assert spawned(state) == [1]
+    assert spawned(state) == []
+    state.limit_launches("here", None)
+    assert spawned(state) == [2]
+
+
+def test_killing_what_waits_walks_the_queue_once():
+    """Whatever their number: each is compared with the queue as a whole, not the queue with each."""
+
+    class Counted(deque):
+        walks = 0
+
+        def __iter__(self):
+            Counted.walks += 1
+            return super().__iter__()
+
+    state = make()
+    state.take([batch(*range(1, 501))])
+    cluster = state._clusters["here"]
+    cluster.waiting = Counted(cluster.waiting)
+    state.kill(range(1, 501))
+    assert Counted.walks == 1
+    assert len(said(state)) == 100
+    assert state.waiting_count("here") == 0
+
+
+def test_why_nothing_can_be_launched_is_told_when_it_changes_and_again_where_it_may_be_lost():
+    state = make()
+    told = state.launch_problems
+    problem = LaunchProblem(text="full", since_seconds=1.0, tried_seconds=0.0, next_seconds=5.0, waiting=3)
+    assert not state.has_reports
+    told.note({"far": problem}, 10.0)
+    assert state.has_reports
+    (sent,) = told.take(12.0).values()
+    assert (sent.since_seconds, sent.tried_seconds, sent.next_seconds) == (3.0, 2.0, 3.0)
+    state.restore_reports()
+    assert told.take(12.0) is not None
+    state.confirm_reports()
+    told.note({"far": replace(problem, since_seconds=3.0, next_seconds=3.0)}, 12.0)
+    assert not state.has_reports, "nothing is new"
+    told.note({}, 13.0)
+    assert told.take(13.0) == {}
+    state.confirm_reports()
+    assert told.take(13.0) is None
+
+
+# -- one state per attempt -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda state: state._telling.add(1), "with a cluster and reported as ended"),
+        (lambda state: state._waiting_ids.update({1: "here"}), "with a cluster and waiting"),
+        (lambda state: state._killing.update({9: Cause.KILLED}), "to be killed and not here"),
+        (lambda state: state._submitting.add(9), "being submitted and not waiting"),
+    ],
+)
+def test_an_attempt_in_two_states_is_noticed(break_it, words):
+    state = deepcopy(make())  # which is not looked at after the test
+    state.take([batch(1)])
+    state.spawnable()
+    state.validate()
+    break_it(state)
+    with pytest.raises(AssertionError, match=words):
+        state.validate()
+
+
+def test_a_cluster_that_miscounts_is_noticed():
+    state = deepcopy(make())
+    state.take([batch(1)])
+    state._clusters["here"].count += 1
+    with pytest.raises(AssertionError, match="here counts 2"):
+        state.validate()
+
+
+def test_what_ended_while_it_was_to_be_submitted_and_is_withdrawn_leaves_nothing():
+    """Found by the simulation (seed 65): it was reported as lost, and remembered for good."""
+    state = make()
+    state.take([batch(1, 2, cluster="far")])
+    state.submittable()
+    state.classic_over([1])
+    state.withdrawn([1, 2])
+    assert [one.task_instance_id for one in state.take_reports(10)] == [2]
+    state.validate()

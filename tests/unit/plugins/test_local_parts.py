@@ -1,8 +1,11 @@
 """Parts of the local clusters that need no process."""
 
+import errno
 import json
 import os
 import resource
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,13 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from jobmon.plugins.local import attempts, cgroups, commands, link, machine, supervisor
-from jobmon.plugins.local.remains import read_journal
+from jobmon.agent import cgroups, command_journal
+from jobmon.agent.attempts import Attempt
+from jobmon.agent.recovery import read_journal
+from jobmon.agent.starting import Launch, NotStarted
+from jobmon.plugins.local import link, machine, supervisor
+from jobmon.plugins.local.commands import WaitingCommands
 
 
 @pytest.fixture
 def journal(tmp_path):
-    one = attempts.Journal(str(tmp_path / "journal"))
+    one = command_journal.Journal(str(tmp_path / "journal"))
     yield one
     os.close(one._descriptor)
 
@@ -37,10 +44,89 @@ def test_a_full_disk_delays_the_journal_and_ends_nothing(journal, tmp_path):
 
 
 def test_a_journal_that_cannot_be_made_ends_nothing():
-    journal = attempts.Journal("/no/such/folder/journal")
+    journal = command_journal.Journal("/dev/null/journal")
     journal.write([started(1)])
     journal.rewrite([])
     assert journal.size == 0
+
+
+def test_a_journal_that_could_not_be_made_is_made_when_it_can_be(tmp_path):
+    folder = tmp_path / "missing"
+    journal = command_journal.Journal(str(folder / "journal"))
+    journal.write([started(1)])
+    assert journal.retry_at is not None
+    folder.mkdir()
+    journal.retry(journal.retry_at)
+    assert list(read_journal(folder / "journal").live) == [1]
+    assert journal.retry_at is None
+    os.close(journal._descriptor)
+
+
+def test_what_could_not_be_written_is_written_without_other_news(journal, tmp_path):
+    real, journal._descriptor = journal._descriptor, os.open("/dev/full", os.O_WRONLY)
+    journal.write([started(1)])
+    os.close(journal._descriptor)
+    journal._descriptor = real
+    due = journal.retry_at
+    journal.retry(due - 0.001)
+    assert list(read_journal(tmp_path / "journal").live) == []
+    journal.retry(due)
+    assert list(read_journal(tmp_path / "journal").live) == [1]
+
+
+def test_a_full_disk_costs_no_descriptors_and_is_said_once_a_minute(journal, tmp_path, capsys):
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    try:
+        for _ in range(50):
+            journal.rewrite([started(one) for one in range(100)])
+            journal.write([started(7) * 50])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not (tmp_path / "journal.new").exists()
+    assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+def test_a_supervisor_that_cannot_accept_waits_instead_of_spinning(tmp_path):
+    """The listener stays readable while there are too few descriptors."""
+    place = Path(tempfile.mkdtemp(dir="/tmp"))
+    lock = os.open(place / "l", os.O_RDWR | os.O_CREAT)
+    server = supervisor.Supervisor((str(place / "s"), str(place / "j"), str(place / "l")), lock, "", 60.0)
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(place / "s"))
+        listener = server._listener
+        server._listener = Refusing(listener)
+        server._wait()
+        assert server._timeout_milliseconds() > 0
+        assert listener.fileno() not in [fd for fd, _ in server._poll.poll(0)]
+        server._listener = listener
+        server._accept_at = 0.0
+        server._listen_again()
+        server._wait()
+        assert server._connection is not None
+        server._hang_up()
+    listener.close()
+    os.close(server._bell.fileno())
+    os.close(signal.set_wakeup_fd(-1))
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.close(server._journal._descriptor)
+    server._files.presence.close()
+    os.close(lock)
+
+
+class Refusing:
+    """A listener for whose connections there is no descriptor."""
+
+    def __init__(self, real):
+        self.fileno = real.fileno
+
+    def accept(self):
+        raise OSError(errno.EMFILE, "Too many open files")
 
 
 def test_a_journal_begins_anew_with_what_is_needed(journal, tmp_path):
@@ -49,37 +135,32 @@ def test_a_journal_begins_anew_with_what_is_needed(journal, tmp_path):
     journal.rewrite([started(7)])
     assert journal.size < size
     remains = read_journal(tmp_path / "journal")
-    assert (list(remains.live), remains.supervisor_pid) == ([7], os.getpid())
+    assert (list(remains.live), remains.pid) == ([7], os.getpid())
 
 
 def test_its_journal_is_pruned_while_commands_run(tmp_path):
-    journal = attempts.Journal(str(tmp_path / "journal"))
-    held = commands.Commands(journal)
-    running = attempts.Running(5, 50, 1.0, 0.0)
-    held.running[50] = held.live[5] = running
+    journal = command_journal.Journal(str(tmp_path / "journal"))
+    held = WaitingCommands(journal)
+    held.running[5] = attempt_of(5)
+    held.running[5].start(50, 0.0, 1.0, 2.0)
     journal.write([started(one) + " " * 5_000 + "\n" for one in range(1_000)])
-    assert journal.size > attempts.JOURNAL_BYTES_MAX
+    assert journal.size > command_journal.JOURNAL_BYTES_MAX
     held.acknowledge([])
     assert journal.size < 1_000
     assert list(read_journal(tmp_path / "journal").live) == [5]
     os.close(journal._descriptor)
 
 
+def attempt_of(identity):
+    return Attempt(Launch(identity, ["/bin/true"], {}, "/", 0o022, "/o"))
+
+
 def test_told_endings_are_json():
-    ending = json.loads(attempts.not_started(3, 'a "reason"\nof two lines'))
+    attempt = attempt_of(3)
+    attempt.fail(NotStarted('a "reason"\nof two lines'), 1.0)
+    ending = json.loads(command_journal.ending(attempt))
     assert ending[0] == 3
     assert ending[4] == 'a "reason"\nof two lines'
-
-
-@pytest.mark.parametrize("jump", [3600.0, -3600.0])
-def test_how_long_a_command_took_does_not_depend_on_a_clock_that_is_set_meanwhile(monkeypatch, jump):
-    running = attempts.Running(5, 50, 1.0, 0.0)
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + jump)
-    told = json.loads(attempts.ending(running, 0, resource.getrusage(resource.RUSAGE_SELF)))
-    begin, end = told[6:8]
-    assert begin == running.started
-    assert 0.0 <= end - begin < 30.0
 
 
 def test_the_machine_lets_us_use_something():
@@ -156,3 +237,33 @@ def tried_again_at_once(tmp_path, monkeypatch):
     line.close()
     assert (tmp_path / "failed").is_dir()
     assert time.monotonic() - begin < link.CONNECT_TIMEOUT_SECONDS / 2
+
+
+def test_a_supervisor_that_dies_again_and_again_is_given_up_at_once_with_the_last_line_of_its_log(monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="jt-") as folder:
+        short = Path(folder)
+        python = short / "python"
+        python.write_text("#!/bin/sh\necho 'OSError: no socket for you' >&2; exit 1\n")
+        python.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(python))
+        paths = link.SupervisorPaths(*(short / name for name in ("socket", "journal", "lock", "log", "left")))
+        with pytest.raises(link.SupervisorUnavailable, match=r"exit code 1\): OSError: no socket for you\. Its log: "):
+            link.SupervisorLink(paths, 5.0)
+
+
+def test_what_waits_is_killed_in_one_go(journal):
+    held = WaitingCommands(journal)
+    held.waiting.extend([one, ["/bin/true"], {}, "/", 0o022, "/o", None, None, 1.0, 0.0] for one in range(1, 101))
+    held.kill([*range(2, 101), 777], 1.0)
+    assert [row[0] for row in held.waiting] == [1]
+    assert sorted(held.ended) == list(range(2, 101))
+
+
+def test_what_could_not_be_started_and_was_then_is_not_over(tmp_path):
+    path = tmp_path / "journal"
+    attempt = attempt_of(1)
+    attempt.fail(NotStarted("no folder", "directory", 2, "/work"), 1.0)
+    failed = command_journal.journal_line(command_journal.ending(attempt))
+    path.write_text(f'["b",5,"boot"]\n{failed}{started(1)}')
+    remains = read_journal(path)
+    assert (list(remains.live), remains.ended, remains.mark_root) == ([1], {}, "")

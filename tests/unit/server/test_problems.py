@@ -5,7 +5,14 @@ import inspect
 import pytest
 
 from jobmon.core import exceptions
-from jobmon.core.exceptions import InvalidStateTransition, ServerUnavailable, StaleRun, WorkflowAlreadyComplete
+from jobmon.core.exceptions import (
+    AttemptOver,
+    AttemptUnknown,
+    InvalidStateTransition,
+    ServerUnavailable,
+    StaleRun,
+    WorkflowAlreadyComplete,
+)
 from jobmon.server.problems import InvalidValue, Malformed, NotFound, TooLarge, Unauthorized, problem_of
 
 
@@ -18,6 +25,8 @@ from jobmon.server.problems import InvalidValue, Malformed, NotFound, TooLarge, 
         (TooLarge("x"), 413, "InvalidRequest"),
         (Unauthorized(), 401, "Unauthorized"),
         (StaleRun(), 409, "StaleRun"),
+        (AttemptOver(), 409, "AttemptOver"),
+        (AttemptUnknown(), 404, "AttemptUnknown"),
         (WorkflowAlreadyComplete(), 409, "WorkflowAlreadyComplete"),
         (InvalidStateTransition("x"), 409, "InvalidStateTransition"),
         (ServerUnavailable("x"), 503, "ServerUnavailable"),

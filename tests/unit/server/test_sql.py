@@ -1,38 +1,74 @@
-"""SQL as it is written, and as each database gets it."""
+"""Statements as each database gets them, and a session on SQLite."""
 
 import sqlite3
 
 import pytest
+from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table, UniqueConstraint, func, select, update
 
-from jobmon.server.sql import _TRANSLATIONS, ROWS_PER_INSERT, Session
+from jobmon.server.sql import (
+    ROWS_PER_INSERT,
+    Session,
+    any_of,
+    listed,
+    none_of,
+    param,
+    statement,
+    statements,
+    unindexed,
+)
+
+t = Table(
+    "t",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("a", String(9)),
+    Column("b", Integer),
+    Column("c", Boolean),
+    UniqueConstraint("a"),
+)
+
+
+@statement
+def some():
+    """Some rows."""
+    return select(t.c.id).where(any_of(t.c.a, "names"), none_of(t.c.id, "ids"), unindexed(t.c.b) == param("b"), ~t.c.c)
 
 
 @pytest.mark.parametrize(
     ("dialect", "expected"),
     [
-        ("sqlite", "SELECT a FROM t WHERE id IN (SELECT value FROM json_each(:ids)) AND b = :b"),
-        ("postgresql", "SELECT a FROM t WHERE id IN (SELECT unnest(%(ids)s)) AND b = %(b)s FOR UPDATE"),
         (
-            "mysql",
-            "SELECT a FROM t WHERE id IN (SELECT item FROM JSON_TABLE(%(ids)s, '$[*]' COLUMNS "
-            "(item VARCHAR(255) PATH '$')) AS listed) AND b = %(b)s FOR UPDATE",
+            "sqlite",
+            "SELECT t.id FROM t WHERE t.a IN (SELECT value FROM json_each(?)) AND t.id NOT IN"
+            " (SELECT value FROM json_each(?)) AND +t.b = ? AND NOT t.c",
+        ),
+        (
+            "postgresql",
+            "SELECT t.id FROM t WHERE t.a = ANY (%s::TEXT[]) AND t.id <> ALL (%s::INTEGER[]) AND t.b = %s::INTEGER"
+            " AND NOT t.c",
         ),
     ],
 )
-def test_lists_names_and_locks_are_translated(dialect, expected):
-    assert _TRANSLATIONS[dialect]("SELECT a FROM t WHERE id IN (:ids...) AND b = :b FOR UPDATE") == expected
+def test_a_statement_is_written_for_each_database(dialect, expected):
+    compiled = some.compiled(dialect)
+    assert " ".join(compiled.text.split()) == expected
+    assert compiled.names == ("names", "ids", "b")
+    assert some.compiled(dialect) is compiled
 
 
-def test_mysql_ignores_what_is_there_in_its_own_words():
-    sql = "INSERT INTO t (a) VALUES (?) ON CONFLICT DO NOTHING"
-    assert _TRANSLATIONS["mysql"](sql) == "INSERT IGNORE INTO t (a) VALUES (%s) "
-    assert _TRANSLATIONS["postgresql"](sql) == "INSERT INTO t (a) VALUES (%s) ON CONFLICT DO NOTHING"
+def test_a_family_has_one_statement_for_each_set_of_arguments():
+    @statements
+    def one(descending):
+        return select(t.c.id).order_by(t.c.id.desc() if descending else t.c.id)
+
+    assert one(True) is one(True)
+    assert one(True) is not one(False)
 
 
 @pytest.fixture
 def session():
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT, b INTEGER)")
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT UNIQUE, b INTEGER, c BOOLEAN)")
     session = Session(connection, "sqlite")
     yield session
     session.close()
@@ -40,42 +76,58 @@ def session():
 
 def test_rows_come_and_go(session):
     session.begin(writing=True)
-    assert session.insert("t", a="one") == 1
-    session.run_many("INSERT INTO t (a) VALUES (?)", [("two",), ("three",)])
+    assert session.insert(t, a="one") == 1
+    session.insert_many(t, ("a",), [("two",), ("three",)])
     session.commit()
-    assert session.rows("SELECT id, a FROM t WHERE a IN (:names...) ORDER BY id", names={"one", "three"}) == [
-        (1, "one"),
-        (3, "three"),
-    ]
-    assert session.column("SELECT id FROM t WHERE id IN (:ids...)", ids=[]) == []
-    assert session.run("UPDATE t SET a = :a WHERE id IN (:ids...)", a="x", ids=(1, 2)) == 2
-    assert session.value("SELECT a FROM t WHERE id = :id", id=9) is None
+    named = select(t.c.id, t.c.a).where(any_of(t.c.a, "names")).order_by(t.c.id)
+    assert session.rows(named, names={"one", "three"}) == [(1, "one"), (3, "three")]
+    assert session.column(named, names=iter([])) == []
+    assert session.run(update(t).values(b=param("b")).where(any_of(t.c.id, "ids")), b=7, ids=(1, 2)) == 2
+    assert session.value(select(t.c.a).where(t.c.id == param("id")), id=9) is None
+    positions = listed("ids", Integer)
+    assert session.rows(select(positions.c.key, positions.c.value), ids=[5, 7]) == [(0, 5), (1, 7)]
 
 
-@pytest.mark.parametrize("count", [0, 1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, 2 * ROWS_PER_INSERT + 3])
+def test_rows_of_values_are_given_in_any_order_to_a_statement_with_constants_of_its_own(session):
+    session.insert_many(t, ("a", "b"), [("one", 1), ("two", 2)])
+
+    @statement
+    def add():
+        return update(t).values(b=t.c.b + 10, c=param("c")).where(t.c.id == param("id"), t.c.b == param("b"))
+
+    assert session.run_many(add, ("b", "id", "c"), [(1, 1, True), (3, 2, True)]) == 1
+    assert session.rows(select(t.c.b, t.c.c).order_by(t.c.id)) == [(11, 1), (2, None)]
+    assert session.run_many(add, ("b", "id", "c"), []) == 0
+
+
+@pytest.mark.parametrize("count", [1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, 2 * ROWS_PER_INSERT + 3])
 def test_many_rows_are_inserted_in_order_and_numbered_in_a_row(session, count):
-    session.run("INSERT INTO t (id, a) VALUES (41, 'before')")
-    sql = "INSERT INTO t (a, b) VALUES (?, 7)"
-    rows = [(f"row {number}",) for number in range(count)]
+    session.insert(t, id=41, a="before")
+    rows = [(number, f"row {number}") for number in range(count)]
     session.begin(writing=True)
-    ids = session.insert_many(sql, rows)
+    ids = session.insert_many(t, ("b", "a"), rows)
     assert ids == range(42, 42 + count)
     session.commit()
-    assert session.rows("SELECT id, a, b FROM t WHERE id > 41 ORDER BY id") == [
-        (row_id, *row, 7) for row_id, row in zip(ids, rows, strict=True)
+    assert session.rows(select(t.c.id, t.c.b, t.c.a).where(t.c.id > 41).order_by(t.c.id)) == [
+        (row_id, *row) for row_id, row in zip(ids, rows, strict=True)
     ]
+    assert session.insert_many(t, ("b", "a"), []) is None
 
 
 def test_ids_are_not_told_where_some_rows_were_there(session):
-    session.run("CREATE UNIQUE INDEX u ON t (a)")
-    session.insert("t", a="row 70")
+    session.insert(t, a="row 70")
     rows = [(f"row {number}",) for number in range(100)]
-    assert session.insert_many("INSERT INTO t (a) VALUES (?) ON CONFLICT DO NOTHING", rows) is None
-    assert session.value("SELECT COUNT(*) FROM t") == 100
+    assert session.insert_many(t, ("a",), rows, ignore=True) is None
+    assert session.value(select(func.count()).select_from(t)) == 100
 
 
-def test_a_rollback_forgets(session):
+def test_a_rollback_discards(session):
     session.begin(writing=True)
-    session.insert("t", a="one")
+    session.insert(t, a="one")
     session.rollback()
-    assert session.row("SELECT 1 FROM t") is None
+    assert session.row(select(t.c.id)) is None
+
+
+def test_a_value_that_is_not_given_is_named(session):
+    with pytest.raises(KeyError, match="ids"):
+        session.rows(some, names=[], b=1)

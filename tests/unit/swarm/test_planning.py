@@ -134,12 +134,12 @@ def test_what_a_user_should_know_of_a_raised_request():
     error = ResourceError(cause=Cause.OUT_OF_TIME)
     assert remarks_on_adjustment(task, request, adjusted_resources(task, error), error) == [
         "the scale of 'memory' has no further value and repeats its last one",
-        "it was out of time, but its resource_scales do not name 'runtime'",
+        "it was out of time, but its resource_scales do not include 'runtime'",
     ]
     task.resource_scales = {"memory": 0.5}
     memory = ResourceError(cause=Cause.OUT_OF_MEMORY)
     assert remarks_on_adjustment(task, request, adjusted_resources(task, memory), memory) == [
-        "queue 'small' allows no more than what was not enough",
+        "queue 'small' does not allow more than the request that was not enough",
     ]
     task.resource_scales, task.fallback_queues = {"memory": lambda old: old / 0}, [ClusterQueue(2, "large", {})]
     with pytest.raises(InvalidResources, match=r"task 7 .*ZeroDivisionError"):
@@ -147,7 +147,9 @@ def test_what_a_user_should_know_of_a_raised_request():
     task.resource_scales = None
     raised = adjusted_resources(task, ResourceError(cause=Cause.OUT_OF_MEMORY, max_rss_bytes=4 * 1024**3))
     assert raised.requested_resources == {"memory": 4.8, "runtime": 60}
-    assert remarks_on_adjustment(task, request, raised, None) == ["it no longer fits queue 'small' and goes to 'large'"]
+    assert remarks_on_adjustment(task, request, raised, None) == [
+        "it no longer fits queue 'small' and moves to 'large'"
+    ]
 
 
 def test_raising_no_request_is_an_error():

@@ -137,12 +137,12 @@ class WithFraction:
 @pytest.mark.parametrize(
     ("annotation", "expected"),
     [
-        (Fraction, "Fraction is not a type whose values can be written; give it a serializer"),
+        (Fraction, "Fraction is not a type whose values can be serialized; give it a serializer"),
         (object, "object is not a type"),
         (Any, "Any is not a type"),
         (bytes, "bytes is not a type"),
-        (list, "list does not say what it holds; write e.g. list[int]"),
-        (dict, "dict does not say what it holds; write e.g. dict[str, int]"),
+        (list, "list does not declare the type of its items; write e.g. list[int]"),
+        (dict, "dict does not declare the type of its items; write e.g. dict[str, int]"),
         (list[Fraction], "Fraction is not a type"),
         (Fraction | None, "Fraction is not a type"),
         (WithFraction, "field 'x' of WithFraction: Fraction is not"),
@@ -188,8 +188,9 @@ def test_decorator_without_parentheses():
 
 
 def test_unknown_naming_args():
-    with pytest.raises(ValueError, match=r"naming_args of 'f': 'y' unknown"):
-        TaskGenerator(annotated(int), naming_args=["x", "y"])
+    with pytest.warns(UserWarning, match=r"naming_args of 'f': 'y' unknown and ignored; its parameters are 'x'"):
+        generator = TaskGenerator(annotated(int), naming_args=["y", "x"])
+    assert generator.naming_args == ("x",)
 
 
 # --- where the worker finds it ----------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ def test_where_the_worker_finds_a_function(monkeypatch, name, file, spec_name, e
 
 def test_a_source_that_is_given(monkeypatch):
     assert functions.place_of(module_of(monkeypatch, "a.b", None, "a.b"), __file__) == ("a.b", f"--source {__file__}")
-    with pytest.raises(ValueError, match=r"is to be loaded from '/nowhere.py', which is not a file"):
+    with pytest.raises(ValueError, match=r"cannot be loaded from '/nowhere.py', which is not a file"):
         functions.place_of(module_of(monkeypatch, "a.b", None, "a.b"), "/nowhere.py")
 
 

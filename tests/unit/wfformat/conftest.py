@@ -1,4 +1,4 @@
-"""The documents of `documents.py`, importable by the tests beside it and by those of other tiers."""
+"""The documents of `documents.py`, importable by the tests in this folder and in other tiers."""
 
 from __future__ import annotations
 

@@ -58,12 +58,12 @@ def test_the_folder_of_something_else_is_left_alone(documents, tmp_path: Path):
     recording = parse_recording(documents.encoded(documents.fork_join()))
     mine = tmp_path / "mine"
     prepare_directory(recording, BuildOptions(directory=mine, cluster_name="multiprocess", scale=0.1))
-    with pytest.raises(ConfigError, match=r"at scale 0\.2 but something else"):
+    with pytest.raises(ConfigError, match=r"is not the folder of a run of .* at scale 0\.2"):
         prepare_directory(recording, BuildOptions(directory=mine, cluster_name="multiprocess", scale=0.2))
     precious = tmp_path / "yours" / "files" / "in.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("precious")
-    with pytest.raises(ConfigError, match="Name another folder"):
+    with pytest.raises(ConfigError, match="Choose another folder"):
         prepare_directory(recording, BuildOptions(directory=tmp_path / "yours", cluster_name="multiprocess"))
     assert precious.read_text() == "precious"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from jobmon.client.wfformat import burner
 
@@ -47,23 +49,28 @@ def test_missing_and_torn_inputs_fail_with_a_sentence_each(tmp_path):
 
 
 def test_takes_its_time_and_its_share_of_the_core(tmp_path):
+    """Of a busy machine a process gets less than it asks for, so there is only an upper bound."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    assert run(tmp_path, 0.01, [burner.job_line("t", 40, 0.25, [], [])]).returncode == 0
+    assert run(tmp_path, 0.02, [burner.job_line("t", 40, 0.25, [], [])]).returncode == 0
     elapsed = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert elapsed >= 0.4
-    # a quarter of 0.4 s, and what the interpreter takes to start
-    assert 0.08 <= used <= 0.25
+    assert elapsed >= 0.8
+    assert used <= 0.6  # a quarter of 0.8 s, and what the interpreter takes to start
 
 
 def test_more_than_one_core_is_burnt_by_several_processes(tmp_path):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert run(tmp_path, 1, [burner.job_line("t", 0.4, 1.2, [], [])]).returncode == 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # how much depends on how busy the machine is; each of the two takes 0.6 of its core
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime >= 0.2
+    command = [sys.executable, "-I", "-S", burner.__file__, str(tmp_path / "jobs"), "0", "1", "t"]
+    (tmp_path / "files").mkdir()
+    (tmp_path / "jobs").write_bytes(burner.job_line("t", 1, 1.2, [], []))
+    seen = 0
+    with subprocess.Popen(command) as process:
+        while process.poll() is None:
+            with contextlib.suppress(OSError):  # it has just ended
+                seen = max(seen, len(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+            time.sleep(0.02)
+    assert (process.returncode, seen) == (0, 1)
 
 
 def test_refuses_the_jobs_of_another_run(tmp_path):

@@ -104,7 +104,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"not json", b"[" * 100_000, b'{"a": NaN}'])
 def test_not_json(content):
-    with pytest.raises(RecordingError, match="not JSON"):
+    with pytest.raises(RecordingError, match="not valid JSON"):
         parse_recording(content)
 
 
@@ -116,7 +116,7 @@ def test_json_of_another_shape(content):
 
 def test_another_version(documents):
     document = documents.fork_join() | {"schemaVersion": "1.4"}
-    assert refusal(documents, document) == "schemaVersion is '1.4'; this reads WfFormat 1.5."
+    assert refusal(documents, document) == "schemaVersion is '1.4'; only WfFormat 1.5 is supported."
 
 
 def test_missing_part(documents):
@@ -157,7 +157,7 @@ def test_missing_field_of_a_task(documents):
 def test_a_task_that_is_no_object(documents):
     document = documents.fork_join()
     tasks_of(document)[1] = "work"
-    assert refusal(documents, document).startswith("task without an id (workflow.specification.tasks[1]): expected")
+    assert refusal(documents, document).startswith("task without an ID (workflow.specification.tasks[1]): expected")
 
 
 @pytest.mark.parametrize("field", ["parents", "children"])
@@ -201,12 +201,12 @@ def test_unknown_file(documents):
 @pytest.mark.parametrize(
     ("file_id", "problem"),
     [
-        ("../up.txt", "leads out of the folder"),
+        ("../up.txt", "leads outside the folder"),
         ("/", "names no file"),
         ("a\nb", "control character"),
         ("x" * 300, "too long"),
         ("./in.txt", "are the same file"),
-        ("in.txt/below", "is a file and the folder of"),
+        ("in.txt/below", "is both a file and the folder of"),
         ("\ud800", "not valid Unicode"),
     ],
 )
@@ -221,7 +221,7 @@ def test_runs_that_do_not_fit_the_tasks(documents):
     runs_of(document)[0]["id"] = "stranger"
     assert "task 'stranger' is not in workflow.specification.tasks" in refusal(documents, document)
     del runs_of(document)[0]
-    assert "task 'split_ID00001': workflow.execution.tasks does not hold it" in refusal(documents, document)
+    assert "task 'split_ID00001': workflow.execution.tasks does not contain it" in refusal(documents, document)
 
 
 def test_infinite_time(documents):

@@ -1,8 +1,11 @@
 """Who says how a command ended: the worker, unless its cluster ended the whole job."""
 
+from resource import struct_rusage
+
 import pytest
 
-from jobmon.worker_node.child import Ending
+from jobmon.agent.attempts import Attempt
+from jobmon.agent.memory import Memory
 from jobmon.worker_node.process import Machine, Worker
 
 SIGTERM, SIGKILL = 15, 9
@@ -47,35 +50,63 @@ class Node(Machine):
         super().__init__("12_3")
         self.end = exit_code, signal
         self.is_signalled, self.is_late = is_signalled, is_late
-        self.oom_kills = iter([0, oom_kills])
+        self.oom_kills = oom_kills
         self.said = ""
 
-    def start(self, words, environment, outputs, directory, umask):
-        return self
+    def commands(self, grace_seconds):
+        return Ending(self)
 
     def wait(self, seconds):
-        ending = Ending(1, 0.0)
-        ending.exit_code, ending.signal = self.end
         if self.is_signalled and not self.is_late:
             self.pass_on(SIGTERM)
-        return ending
 
     def pause(self, seconds):
         if self.is_late:
             self.pass_on(SIGTERM)
 
-    def signal(self, number):
-        """It has ended already."""
-
     def heed_signals(self, pass_on):
         self.pass_on = pass_on
-
-    def counter_of_oom_kills(self):
-        return lambda: next(self.oom_kills)
 
     def complain(self, why):
         self.said = why
         return 1
+
+
+class Ending:
+    """The only command of a node; it ends when one looks."""
+
+    def __init__(self, node):
+        self.node = node
+        self.memory = Memory(job_width=1)
+        self.memory._job_kills = Kills(0)
+
+    def start(self, launch):
+        self.attempt = Attempt(launch)
+        self.attempt.start(1, 0.0, 0.0, 0.0)
+        self.memory.hold(self.attempt)
+        return self.attempt
+
+    def look(self):
+        exit_code, signal = self.node.end
+        self.memory._job_kills = Kills(self.node.oom_kills)
+        status = signal if exit_code is None else exit_code << 8
+        self.attempt.exit(status, struct_rusage([0] * 16), 1.0)
+        self.memory.release(self.attempt)
+        self.attempt.clear()
+
+    def next_look(self):
+        return None
+
+    def pass_on(self, number):
+        """It has ended already."""
+
+    def leave(self):
+        """Nothing is left."""
+
+
+class Kills:
+    def __init__(self, count):
+        self.count = lambda: count
 
 
 def work(node, tmp_path, server):
@@ -97,7 +128,7 @@ def test_the_cluster_tells_why_it_ended_a_job(node, tmp_path):
     server = Server()
     assert work(node, tmp_path, server) == 1
     assert server.reports == []
-    assert "told by the cluster" in node.said
+    assert "see the cluster for the reason" in node.said
 
 
 @pytest.mark.parametrize(

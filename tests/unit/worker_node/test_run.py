@@ -7,12 +7,14 @@ from dataclasses import fields
 
 import pytest
 
+from jobmon.agent import outcome, outputs, reports
+from jobmon.agent.attempts import Attempt as Record
+from jobmon.agent.shells import shell_words
+from jobmon.agent.starting import Launch, NotStarted
 from jobmon.core import wire
 from jobmon.core.constants import LOG_TAIL_BYTES_MAX, Cause, TaskInstanceStatus
 from jobmon.core.wire.launching import Report, WorkerReportRequest, WorkerStartRequest, WorkerStartResponse
-from jobmon.distributor.batch import Attempt, output_files, shell_words
-from jobmon.worker_node import process, run
-from jobmon.worker_node.child import Ending
+from jobmon.worker_node import process
 from jobmon.worker_node.run import Run
 
 JOB = WorkerStartResponse(
@@ -39,41 +41,32 @@ def started():
 
 
 def ending(**values):
-    one = Ending(99, 1_700_000_000.25)
+    one = Record(Launch(12_345, [], {}, "/", 0o022, "/o"))
+    one.pid, one.started_at, one.ended_at = 99, 1_700_000_000.25, 1_700_000_001.25
     for name, value in values.items():
         setattr(one, name, value)
     return one
 
 
 def test_its_words_are_those_of_the_law():
-    assert tuple(map(str, (TaskInstanceStatus.RUNNING, TaskInstanceStatus.DONE, TaskInstanceStatus.ERROR))) == (
-        run.RUNNING,
-        run.DONE,
-        run.ERROR,
-    )
-    assert tuple(map(str, (Cause.EXIT_CODE, Cause.SIGNAL, Cause.COMMAND_NOT_STARTED, Cause.KILLED))) == (
-        run.EXIT_CODE,
-        run.SIGNAL,
-        run.NOT_STARTED,
-        run.KILLED,
-    )
-    assert (
-        str(TaskInstanceStatus.RESOURCE_ERROR),
-        str(TaskInstanceStatus.UNKNOWN_ERROR),
-    ) == (run.RESOURCE_ERROR, run.UNKNOWN_ERROR)
-    assert (
-        str(Cause.OUT_OF_MEMORY),
-        str(Cause.OUT_OF_TIME),
-        str(Cause.WORKER_LOST),
-    ) == (run.OUT_OF_MEMORY, run.OUT_OF_TIME, run.WORKER_LOST)
-    assert run.LOG_TAIL_BYTES_MAX == LOG_TAIL_BYTES_MAX
+    statuses = {reports.RUNNING, outcome.DONE, outcome.ERROR, outcome.RESOURCE_ERROR, outcome.UNKNOWN_ERROR}
+    assert statuses == {
+        *(TaskInstanceStatus.RUNNING, TaskInstanceStatus.DONE, TaskInstanceStatus.ERROR),
+        *(TaskInstanceStatus.RESOURCE_ERROR, TaskInstanceStatus.UNKNOWN_ERROR),
+    }
+    causes = {outcome.EXIT_CODE, outcome.SIGNAL, outcome.NOT_STARTED, outcome.KILLED, outcome.OUT_OF_MEMORY}
+    causes |= {outcome.OUT_OF_TIME, outcome.WORKER_LOST, outcome.SUPERVISOR_LOST}
+    assert causes == {
+        *(Cause.EXIT_CODE, Cause.SIGNAL, Cause.COMMAND_NOT_STARTED, Cause.KILLED, Cause.OUT_OF_MEMORY),
+        *(Cause.OUT_OF_TIME, Cause.WORKER_LOST, Cause.SUPERVISOR_LOST),
+    }
+    assert outputs.LOG_TAIL_BYTES_MAX == LOG_TAIL_BYTES_MAX
 
 
 def test_its_report_is_the_contracts(started):
-    message = started.ended(ending(exit_code=0), b"fine\n", "host")
-    (report,) = message["reports"]
-    assert set(report) == {field.name for field in fields(Report)}
-    (decoded,) = wire.decode(WorkerReportRequest, json.dumps(message).encode()).reports
+    report = started.ended(ending(exit_code=0), b"fine\n", "host")
+    assert set(report) == {field.name for field in fields(Report)} - {"of_job"}
+    (decoded,) = wire.decode(WorkerReportRequest, json.dumps({"reports": [report]}).encode()).reports
     assert decoded.status == TaskInstanceStatus.DONE
     assert decoded.started_at.timestamp() == 1_700_000_000.25
     assert decoded.distributor_id == "77"
@@ -101,32 +94,24 @@ def test_its_first_request_is_the_contracts(options):
         ({"exit_code": 3}, "E", Cause.EXIT_CODE, "exit code 3: last"),
         ({"signal": 9}, "E", Cause.SIGNAL, "killed by signal 9 (SIGKILL): last"),
         ({"signal": 63}, "E", Cause.SIGNAL, "killed by signal 63: last"),
-        ({"not_started": "no such folder"}, "E", Cause.COMMAND_NOT_STARTED, "not started: no such folder"),
+        ({"not_started": NotStarted("no such folder")}, "E", Cause.COMMAND_NOT_STARTED, "not started: no such folder"),
     ],
 )
 def test_how_endings_are_told(started, values, status, cause, error):
-    (report,) = started.ended(ending(**values), b"first\nlast\n\n", "host")["reports"]
+    report = started.ended(ending(**values), b"first\nlast\n\n", "host")
     assert (report["status"], report["cause"], report["error"]) == (status, cause, error)
 
 
 def test_what_was_killed_has_not_finished(started):
     assert started.told({"kill": [1, 12_345]})
     assert not started.told({"kill": [12_345]}), "only once"
-    (report,) = started.ended(ending(exit_code=0), b"", "host")["reports"]
+    report = started.ended(ending(exit_code=0), b"", "host")
     assert (report["status"], report["cause"]) == ("E", Cause.KILLED)
 
 
 def test_a_refusal_is_understood():
     assert Run({}).answered(409, {"message": "it has ended"}) == "it has ended"
-    assert Run({}).answered(404, {}) == "the server answered 404"
-
-
-@pytest.mark.parametrize("resources", [{}, {"stdout": "/o"}, {"stderr": "/e"}, {"stdout": "/o", "stderr": "/e"}])
-def test_files_are_where_the_distributor_puts_them(resources):
-    one = Run({})
-    one.job = {"task_instance_id": 12_345, "workflow_id": 3, "task_name": "fit/x", "requested_resources": resources}
-    attempt = Attempt(12_345, 2, "c", "fit/x", "true", 1, resources)
-    assert one.output_files("/data") == output_files(attempt, "/data/logs/3")
+    assert Run({}).answered(404, {}) == "the server responded with status 404"
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash -lc", ["/bin/zsh"]])

@@ -10,8 +10,9 @@ import pytest
 from jobmon.core.constants import Cause
 from jobmon.core.exceptions import ClusterFull, ClusterUnavailable, PluginError
 from jobmon.plugins import slurm
-from jobmon.plugins.slurm import SlurmDistributor, SlurmWorkerNode
-from jobmon.plugins.slurm.runner import OutcomeUnknown, SlurmRefused, SlurmRunner
+from jobmon.plugins.batch import BatchWorkerNode, OutcomeUnknown, Refused, ToolRunner
+from jobmon.plugins.slurm import SlurmDistributor
+from jobmon.plugins.slurm.answers import TEXTS
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -53,7 +54,7 @@ POLICY = (
 
 def test_a_refusal_is_told_in_slurms_words_once_and_not_tried_again(tools, adapter):
     tools("sbatch", refusing("invalid partition specified: x"))
-    with pytest.raises(SlurmRefused, match=r"^Slurm refused: invalid partition specified: x$"):
+    with pytest.raises(Refused, match=r"^Slurm refused: invalid partition specified: x$"):
         adapter.submit_to_batch_distributor("true", "a", {})
     assert len(tools.calls("sbatch")) == 1
 
@@ -67,7 +68,7 @@ def test_a_limit_on_the_number_of_jobs_is_waited_for(tools, adapter, reason):
 
 def test_a_limit_on_the_size_of_a_job_is_a_refusal(tools, adapter):
     tools("sbatch", f"cat >/dev/null; echo 'sbatch: error: QOSMaxCpuPerJobLimit' >&2; {refusing(POLICY)}")
-    with pytest.raises(SlurmRefused, match="QOSMaxCpuPerJobLimit"):
+    with pytest.raises(Refused, match="QOSMaxCpuPerJobLimit"):
         adapter.submit_to_batch_distributor("true", "a", {})
 
 
@@ -105,9 +106,9 @@ def test_a_question_to_a_busy_controller_is_asked_again(tools, adapter):
 def test_a_tool_that_hangs_is_ended(tools):
     tools("squeue", "exec sleep 60")
     environment = {"PATH": f"{tools.folder}:{os.environ['PATH']}"}
-    runner = SlurmRunner(environment, environment, call_timeout=0.2, pause=0.01)
+    runner = ToolRunner(TEXTS, environment, environment, call_timeout=0.2, pause=0.01)
     began = time.monotonic()
-    with pytest.raises(OutcomeUnknown, match=r"squeue did not answer within 0\.2 s"):
+    with pytest.raises(OutcomeUnknown, match=r"squeue did not respond within 0\.2 s"):
         runner.ask(["squeue"])
     assert time.monotonic() - began < 10
 
@@ -128,7 +129,7 @@ def test_whoever_leaves_waits_for_no_answer(tools, adapter):
 @pytest.mark.parametrize("answer", ["", "garbage", "JOBID", "<html>502</html>"])
 def test_garbage_is_no_answer(tools, adapter, answer):
     tools("squeue", f"echo '{answer}'")
-    with pytest.raises(ClusterUnavailable, match="cannot be understood"):
+    with pytest.raises(ClusterUnavailable, match="cannot be parsed"):
         adapter.look(0.0)
 
 
@@ -152,16 +153,16 @@ def test_jobs_that_are_over_already_can_be_cancelled(tools, adapter):
     tools("scancel", "echo 'scancel: error: Kill job error on job id 9: Invalid job id specified' >&2; exit 1")
     adapter.terminate_task_instances(["9"])
     tools("scancel", "echo 'scancel: error: Kill job error on job id 9: Access/permission denied' >&2; exit 1")
-    with pytest.raises(SlurmRefused, match="permission denied"):
+    with pytest.raises(Refused, match="permission denied"):
         adapter.terminate_task_instances(["9"])
 
 
 def test_a_job_is_known_by_what_its_script_says(tools, adapter):
     one = adapter.submit_to_batch_distributor("env", "a", {})
     assert one == "77"
-    node = SlurmWorkerNode({"JOBMON_DISTRIBUTOR_ID": "77_3", "JOBMON_STEP": "11"})
+    node = BatchWorkerNode({"JOBMON_DISTRIBUTOR_ID": "77_3", "JOBMON_STEP": "11"})
     assert (node.distributor_id, node.array_step_id) == ("77_3", 11)
-    assert SlurmWorkerNode({}).array_step_id is None
+    assert BatchWorkerNode({}).array_step_id is None
 
 
 def test_nothing_of_the_server_stands_on_a_command_line(tools, tmp_path):

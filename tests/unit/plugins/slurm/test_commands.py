@@ -2,8 +2,10 @@
 
 import pytest
 
+from jobmon.plugins.batch import Mark, Submission, job_name, mark_of
+from jobmon.plugins.batch.submission import job_script
 from jobmon.plugins.slurm import commands
-from jobmon.plugins.slurm.commands import Mark, Submission
+from jobmon.plugins.slurm.commands import FORM, VARIABLES
 
 
 def submission(length=1, first=0, name="align reads", output="/data/logs/1/slurm-jobs.log", **requested):
@@ -54,7 +56,7 @@ def test_each_key_becomes_its_option(requested, words):
 def test_an_array_counts_from_nought_and_its_script_adds_where_it_begins():
     part = submission(length=4, first=8, array_limit=2)
     assert "--array=0-3%2" in commands.sbatch_arguments(part)
-    assert commands.job_script(part).splitlines()[2:] == [
+    assert job_script(part, VARIABLES, FORM).splitlines()[2:] == [
         'export JOBMON_DISTRIBUTOR_ID="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"'
         ' JOBMON_STEP="$((SLURM_ARRAY_TASK_ID + 8))"',
         'export JOBMON_JOB_END_TIME="${SLURM_JOB_END_TIME:-}"',
@@ -67,15 +69,15 @@ def test_a_path_with_a_percent_sign_is_no_pattern():
 
 
 def test_a_name_of_any_letters_still_ends_with_the_mark():
-    name = commands.job_name("größe:\n42 'x'" * 20, Mark("jm-ab12-3-4", 8, 4))
-    assert commands.mark_of(name) == Mark("jm-ab12-3-4", 8, 4)
+    name = job_name("größe:\n42 'x'" * 20, Mark("jm-ab12-3-4", 8, 4))
+    assert mark_of(name) == Mark("jm-ab12-3-4", 8, 4)
     assert len(name) < 100
     assert name.isascii()
 
 
 @pytest.mark.parametrize("name", ["wrap", "jm-", "jm-a-1", "xjm-ab-1-2-0+1", "", "jm-ab-1-2-0+1 "])
 def test_a_name_without_a_mark_is_none_of_ours(name):
-    assert commands.mark_of(name) is None
+    assert mark_of(name) is None
 
 
 @pytest.mark.parametrize(
@@ -83,12 +85,12 @@ def test_a_name_without_a_mark_is_none_of_ours(name):
     [
         ({"time": 5}, "use 'runtime'"),
         ({"p": "long"}, "use 'queue'"),
-        (["-J", "x"], "no option"),
+        (["-J", "x"], "not an option"),
         (["-J", "x"], "launch token"),
         (["--output=x"], "use 'stdout'"),
-        ({"--requeue": True}, "tries again"),
+        ({"--requeue": True}, "itself retries"),
         ("--nice", "must be a dict"),
-        (["nice"], "no option"),
+        (["nice"], "not an option"),
     ],
 )
 def test_options_that_would_break_it_are_refused_with_what_to_do_instead(given, words):
@@ -102,7 +104,8 @@ def test_other_options_are_taken(given):
 
 def test_steps_that_follow_each_other_are_cancelled_as_one_expression():
     ids = ["7", "12_3", "12_1", "12_2", "12_9", "7"]
-    assert commands.scancel_arguments(ids) == [["scancel", "7", "12_[1-3,9]"]]
+    assert commands.scancel_arguments(ids) == [["scancel", "12_[1-3,9]", "7"]]
+    assert commands.scancel_arguments([*ids, "12"]) == [["scancel", "12", "7"]], "the job as a whole"
 
 
 def test_many_jobs_take_few_commands():

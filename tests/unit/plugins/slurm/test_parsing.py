@@ -6,9 +6,12 @@ import pytest
 
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import ClusterUnavailable
+from jobmon.plugins.batch.endings import Ending
+from jobmon.plugins.batch.endings import remote_exit as told_exit
+from jobmon.plugins.batch.view import Endings, View, steps_of_marks, view_of
 from jobmon.plugins.slurm import discovery, parsing
-from jobmon.plugins.slurm.endings import Ending, endings_of_accounting, remote_exit
-from jobmon.plugins.slurm.view import Endings, View, never_starts, pending_reason, steps_of_marks, view_of
+from jobmon.plugins.slurm.endings import endings_of_accounting, verdict
+from jobmon.plugins.slurm.view import accounted, listed, never_starts, pending_reason
 
 TI = TaskInstanceStatus
 
@@ -17,11 +20,15 @@ def recorded(name):
     return (Path(__file__).parent / "recorded" / f"{name}.txt").read_text()
 
 
+def remote_exit(ending, user_name):
+    return told_exit("Slurm", ending, verdict(ending, user_name))
+
+
 @pytest.fixture
 def view():
     queue = parsing.queue_rows(recorded("squeue"))
     accounting = parsing.accounting_rows(recorded("sacct"))
-    return View(view_of(1_000.0, queue, accounting))
+    return View(view_of(1_000.0, listed(queue), accounted(accounting)))
 
 
 # -- rows -----------------------------------------------------------------------------------------------------------
@@ -97,7 +104,7 @@ def test_a_foreign_job_with_a_line_break_in_its_name_does_not_hurt():
 
 
 def test_what_runs_and_what_waits_is_held_and_foreign_jobs_are_not(view):
-    assert {one.text for one in view.held} == {"230_0", "230_1", "230_[2-9%2]", "231"}
+    assert {one.text for one in view.held} == {"230_0", "230_1", "230_[2-9]", "231"}
     assert view.holds("230_9")
     assert view.holds("230")
     assert not view.holds("230_10")
@@ -159,7 +166,7 @@ def test_old_endings_are_forgotten():
 def test_what_was_put_back_into_the_queue_has_ended_as_the_attempt_it_was():
     line = "\x1f".join(["9", "RUNNING", "0", "None", "1", "2", "1", "n1", "a.jm-a1-1-1-0+1"])
     header = recorded("squeue").split("\n")[0]
-    view = View(view_of(1.0, parsing.queue_rows(f"{header}\n{line}\n"), []))
+    view = View(view_of(1.0, listed(parsing.queue_rows(f"{header}\n{line}\n"))))
     assert not view.holds("9")
     assert remote_exit(view.ended["9"], str).cause is Cause.REQUEUED
 
@@ -169,8 +176,8 @@ def test_what_was_put_back_into_the_queue_has_ended_as_the_attempt_it_was():
     [
         {},
         {"version": 99},
-        {"version": 1, "at": "x", "held": [], "ended": []},
-        {"version": 1, "at": 1, "held": [[1]], "ended": []},
+        {"version": 2, "at": "x", "held": [], "ended": []},
+        {"version": 2, "at": 1, "held": [[1]], "ended": []},
     ],
 )
 def test_a_view_that_is_none_is_refused(content):
@@ -182,7 +189,7 @@ def test_a_view_that_is_none_is_refused(content):
 
 
 def test_reasons_are_told_in_slurms_word_and_ours(view):
-    assert pending_reason(view.find("231"), "") == "JobHeldUser: held; 'scontrol release' lets it go"
+    assert pending_reason(view.find("231"), "") == "JobHeldUser: held; 'scontrol release' releases it"
     assert "estimated start 12:00" in pending_reason(view.find("230_5"), "12:00")
     assert never_starts(view.find("231")) is None
     assert never_starts(view.find("230_0")) is None
@@ -192,7 +199,7 @@ def test_reasons_are_told_in_slurms_word_and_ours(view):
 def test_some_reasons_no_waiting_lifts(reason):
     line = "\x1f".join(["9", "PENDING", "0", reason, "N/A", "N/A", "0", "", "a.jm-a1-1-1-0+1"])
     header = recorded("squeue").split("\n")[0]
-    view = View(view_of(1.0, parsing.queue_rows(f"{header}\n{line}\n"), []))
+    view = View(view_of(1.0, listed(parsing.queue_rows(f"{header}\n{line}\n"))))
     assert reason in never_starts(view.find("9"))
 
 
@@ -227,6 +234,20 @@ def test_rarer_endings(ending, cause, words):
     told = remote_exit(ending, str)
     assert told.cause is cause
     assert words in told.message
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "status", "words"),
+    [
+        ("7", TI.ERROR_FATAL, "cancelled by you as user7"),
+        ("0", TI.ERROR, "cancelled by user0"),
+        (None, TI.ERROR, "cancelled"),
+    ],
+)
+def test_what_its_own_user_cancels_is_not_to_come_back(ended_by, status, words):
+    told = verdict(Ending("CANCELLED", ended_by=ended_by), "user{}".format, "7")
+    assert told[:2] == (status, Cause.KILLED)
+    assert told[2].startswith(words)
 
 
 # -- discovery ------------------------------------------------------------------------------------------------------

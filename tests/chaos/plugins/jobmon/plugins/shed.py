@@ -1,8 +1,8 @@
 """A cluster for the chaos tests: jobs are processes of this machine that outlive their distributor.
 
-A job is a stand-alone worker. Its id is chosen before it is submitted and is in the environment of everything that
-belongs to it, so that another distributor finds it again. When the worker of a job is gone, everything else of it is
-ended, as on a real cluster.
+A job is a stand-alone worker. Its ID is chosen before it is submitted and is in the environment of all its processes,
+so that another distributor can find them. When the worker of a job has exited, its other processes are killed, as on a
+real cluster.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ class ShedDistributor(ClusterDistributor):
 
 
 def _processes():
-    """Return job -> ids of its processes."""
+    """Return job -> IDs of its processes."""
     found = {}
     for pid, variables in _environments().items():
         found.setdefault(variables[VARIABLE], []).append(pid)
@@ -85,7 +85,7 @@ def _processes():
 
 
 def _environments():
-    """Return process -> the variables that say which job it belongs to."""
+    """Return process -> the variables that identify its job."""
     found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:

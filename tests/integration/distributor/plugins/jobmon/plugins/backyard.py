@@ -5,18 +5,34 @@ import shlex
 import subprocess
 import sys
 
-from jobmon.core.cluster_protocol import ClusterDistributor, ClusterQueue, ClusterWorkerNode
+from jobmon.core.cluster_protocol import (
+    FIRST_STEP,
+    SUBMISSION_TOKEN,
+    ArraySubmission,
+    ClusterDistributor,
+    ClusterQueue,
+    ClusterWorkerNode,
+)
 from jobmon.core.constants import TaskInstanceStatus
-from jobmon.core.exceptions import RemoteExitInfoNotAvailable
+from jobmon.core.exceptions import ClusterFull, ClusterUnavailable, RemoteExitInfoNotAvailable, SubmissionRejected
 from jobmon.worker_node import process
 
 
+class BackyardQueue(ClusterQueue):
+    extra_keys = frozenset({"refuse"})
+
+
 class BackyardDistributor(ClusterDistributor):
+    continues_arrays = True
+
     def __init__(self, cluster_name, *args, connection, **kwargs):
         super().__init__(cluster_name, *args, **kwargs)
-        self.url = connection["url"]
+        self.url = connection.get("url", "http://127.0.0.1:9")
         self.has_arrays = connection.get("arrays", False)
         self.jobs = {}
+        self.tokens = {}  # token -> step -> job
+        self.room = None  # how many jobs there may be at once; None: any number
+        self.loses_answers = False
 
     @property
     def worker_node_entry_point(self):
@@ -26,21 +42,35 @@ class BackyardDistributor(ClusterDistributor):
         )
 
     def submit_to_batch_distributor(self, command, name, requested_resources):
-        if requested_resources.get("refuse"):
-            raise RuntimeError("no room in the backyard")
-        return self._submit(command, 0)
+        return self._submit(command, requested_resources, [0])[0]
 
     def submit_array_to_batch_distributor(self, command, name, requested_resources, array_length):
-        if not self.has_arrays:
-            return super().submit_array_to_batch_distributor(command, name, requested_resources, array_length)
-        return {step: self._submit(command, step) for step in range(array_length)}
+        first = requested_resources.get(FIRST_STEP, 0)
+        return self._submit(command, requested_resources, range(first, first + array_length))
 
-    def _submit(self, command, step):
+    def _submit(self, command, requested, steps):
+        if requested.get("refuse"):
+            raise SubmissionRejected("not in this backyard")
+        living = len(self.get_submitted_or_running())
+        fits = len(steps) if self.room is None else max(0, min(len(steps), self.room - living))
+        full = ClusterFull("no room in the backyard") if fits < len(steps) else None
+        if full is not None and not fits:
+            raise full
+        ids = {step: self._start(command, step) for step in steps[:fits]}
+        self.tokens.setdefault(requested[SUBMISSION_TOKEN], {}).update(ids)
+        if self.loses_answers:
+            raise ClusterUnavailable("the wind was too loud")
+        return ArraySubmission(ids, full)
+
+    def _start(self, command, step):
         job = f"job{len(self.jobs)}"
         environment = {**os.environ, "BACKYARD_JOB": job, "BACKYARD_STEP": str(step), "JOBMON_SERVICE_URL": self.url}
         environment["JOBMON_WORKER_REPORT_SECONDS"] = "0.5"
         self.jobs[job] = subprocess.Popen(shlex.split(command), env=environment, stderr=subprocess.DEVNULL)
         return job
+
+    def find_submitted(self, tokens):
+        return {token: ids for token, ids in self.tokens.items() if token in tokens}
 
     def get_submitted_or_running(self, distributor_ids=None):
         return {job for job in distributor_ids or self.jobs if self.jobs[job].poll() is None}
@@ -72,7 +102,7 @@ class BackyardWorkerNode(ClusterWorkerNode):
 
 
 def get_cluster_queue_class():
-    return ClusterQueue
+    return BackyardQueue
 
 
 def get_cluster_distributor_class():

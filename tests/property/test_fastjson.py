@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobmon.worker_node import quick
+from jobmon.agent import fastjson
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -17,10 +17,10 @@ VALUES = st.recursive(
 
 @given(value=VALUES)
 def test_what_is_written_is_what_json_writes_and_comes_back(value):
-    text = quick.dumps(value)
+    text = fastjson.dumps(value)
     assert text == json.dumps(value)
-    assert quick.loads(text) == value
-    assert quick.loads(f" {text}\n") == value
+    assert fastjson.loads(text) == value
+    assert fastjson.loads(f" {text}\n") == value
 
 
 @given(text=st.text() | st.sampled_from(["{", "[1,", '{"a" 1}', "1 2", "", " ", "nul", "[1]]", '"\n"']))
@@ -29,12 +29,12 @@ def test_what_json_refuses_is_a_value_error(text):
         wanted = json.loads(text)
     except ValueError:
         with pytest.raises(ValueError):
-            quick.loads(text)
+            fastjson.loads(text)
     else:
-        found = quick.loads(text)
+        found = fastjson.loads(text)
         assert found == wanted or (found != found and wanted != wanted)
 
 
 def test_what_is_no_json_is_refused():
     with pytest.raises(TypeError):
-        quick.dumps({"a": object()})
+        fastjson.dumps({"a": object()})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobmon.worker_node.oom import OomKills
+from jobmon.agent.memory import OomKills
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobmon.plugins.slurm.endings import last_words
+from jobmon.plugins.batch.endings import last_words
 
 WRITTEN = [
     "/spool/n1/job00009/slurm_script: 6: exec: /nowhere/python: not found",

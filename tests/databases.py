@@ -1,0 +1,270 @@
+"""Databases for tests: SQLite files, or databases of a PostgreSQL server that the test session starts for itself.
+
+`pytest --database postgresql` runs the same tests on PostgreSQL. A test asks `databases.uri(folder)` for its database
+and reads it back with `rows` and `change`, so it never knows which of the two it runs on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from jobmon.server.database import open_engine
+from jobmon.server.migrations import upgrade
+
+SQLITE: Final = "sqlite"
+POSTGRESQL: Final = "postgresql"
+START_SECONDS_MAX: Final = 60.0
+CONNECTIONS_MAX: Final = 300
+_USER: Final = "jobmon"
+_PORT: Final = 5432  # part of the socket's name only: nothing listens on the network
+_TEMPLATE: Final = "schema_template"
+_SETTINGS: Final = {
+    "listen_addresses": "",
+    "port": str(_PORT),
+    "max_connections": str(CONNECTIONS_MAX),
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+}
+
+
+class NotInstalled(Exception):
+    """This machine has no PostgreSQL."""
+
+
+def _programs() -> Path:
+    """Return the folder of the newest PostgreSQL: Debian keeps it out of PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    path = str(found[-1]) if found else shutil.which("initdb")
+    if path is None:
+        raise NotInstalled("PostgreSQL is not installed here; on Debian and Ubuntu: apt-get install postgresql")
+    return Path(path).resolve().parent
+
+
+class PostgreSQL:
+    """A PostgreSQL server in a temporary folder, reached through a Unix socket that only this user may open.
+
+    It refuses to run as root, so root starts it as the user `postgres`, which the package creates.
+    """
+
+    def __init__(self) -> None:
+        self._programs = _programs()
+        self._account: dict[str, Any] = {}
+        if os.getuid() == 0:
+            try:
+                found = pwd.getpwnam("postgres")
+            except KeyError:
+                raise NotInstalled("PostgreSQL does not run as root, and there is no user postgres.") from None
+            self._account = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+        self.folder = Path(tempfile.mkdtemp(prefix="jobmon-pg-"))  # short: the socket's path is at most 107 bytes
+        if self._account:
+            os.chown(self.folder, self._account["user"], self._account["group"])
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run("initdb", "-D", "data", "-U", _USER, "-A", "trust", "-N", "-E", "UTF8", "--locale=C.UTF-8")
+
+    @property
+    def address(self) -> str:
+        """The folder of the socket; `uri_of` makes addresses of databases from it."""
+        return str(self.folder)
+
+    @property
+    def log(self) -> str:
+        """What the server wrote."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._programs / program, *arguments],
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS_MAX,
+            check=False,
+            **self._account,
+        )
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+
+    def start(self) -> None:
+        """Start the server and wait until it accepts connections."""
+        settings = _SETTINGS | {"unix_socket_directories": str(self.folder)}
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", "data", *(f"--{name}={value}" for name, value in settings.items())],
+                cwd=self.folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # an interrupt of the tests is not one of the server: tests still clean up
+                **self._account,
+            )
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not self._answers():
+            assert self._process.poll() is None, f"PostgreSQL ended: {self.log}"
+            assert time.monotonic() < deadline, f"PostgreSQL does not answer: {self.log}"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        import psycopg
+
+        try:
+            administer(self.address, "SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server. SIGINT ends all connections, SIGQUIT is a crash (recovery follows at the next start)."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=START_SECONDS_MAX)
+            self._process = None
+
+    def remove(self) -> None:
+        """Stop the server and delete everything."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def administer(address: str, *statements: str) -> None:
+    """Run statements about databases, each in a transaction of its own."""
+    import psycopg
+
+    with psycopg.connect(host=address, port=_PORT, user=_USER, dbname="postgres", autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+def uri_of(address: str, name: str) -> str:
+    """Return the URI of a database, as users write it in `db.sqlalchemy_database_uri`."""
+    return f"postgresql://{_USER}@/{name}?host={address}&port={_PORT}"
+
+
+class Databases:
+    """The databases of a test session. One name in one folder is one database, so a restart finds it again."""
+
+    dialect = SQLITE
+
+    def uri(self, folder: Path | str, name: str = "jobmon", *, empty: bool = False) -> str:
+        """Return the URI of a database that belongs to the folder; create it where that is needed.
+
+        Args:
+            folder: any folder of the test.
+            name: which of the folder's databases.
+            empty: without a schema. Otherwise it may already have that of the models.
+        """
+        return f"sqlite:///{folder}/{name}.sqlite"
+
+    def copy(self, uri: str, folder: Path | str) -> str:
+        """Copy a database that nobody uses; return the URI of the copy."""
+        copy = self.uri(folder, "copy", empty=True)
+        shutil.copy(uri.removeprefix("sqlite:///"), copy.removeprefix("sqlite:///"))
+        return copy
+
+    def mark(self) -> int:
+        """Return what `drop_since` takes."""
+        return 0
+
+    def drop_since(self, mark: int) -> None:
+        """Drop the databases created since `mark`. SQLite's go with their folders."""
+
+
+class PostgreSQLDatabases(Databases):
+    """Databases of one server, most of them copies of a template that has the schema."""
+
+    dialect = POSTGRESQL
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._created: list[str] = []
+
+    def make_template(self) -> None:
+        """Create the template: once per server, before any test."""
+        administer(self.address, f"CREATE DATABASE {_TEMPLATE}")
+        engine = open_engine(uri_of(self.address, _TEMPLATE))
+        upgrade(engine)
+        engine.dispose()
+
+    def uri(self, folder: Path | str, name: str = "jobmon", *, empty: bool = False) -> str:
+        """See `Databases`."""
+        key = "t" + hashlib.sha256(f"{folder}/{name}".encode()).hexdigest()[:20]
+        if key not in self._created:
+            self._create(key, "template0" if empty else _TEMPLATE)
+        return uri_of(self.address, key)
+
+    def _create(self, key: str, template: str) -> None:
+        administer(self.address, f"CREATE DATABASE {key} TEMPLATE {template}")
+        self._created.append(key)
+        if template == _TEMPLATE:  # every server's identity is its own
+            change(uri_of(self.address, key), "UPDATE server_identity SET word = :word", word=secrets.token_hex(5))
+
+    def copy(self, uri: str, folder: Path | str) -> str:
+        """See `Databases`."""
+        key = "t" + hashlib.sha256(f"{folder}/copy".encode()).hexdigest()[:20]
+        self._create(key, uri.partition("@/")[2].partition("?")[0])
+        return uri_of(self.address, key)
+
+    def mark(self) -> int:
+        """See `Databases`."""
+        return len(self._created)
+
+    def drop_since(self, mark: int) -> None:
+        """See `Databases`."""
+        gone, self._created[mark:] = self._created[mark:], []
+        if gone:
+            administer(self.address, *(f"DROP DATABASE {key} WITH (FORCE)" for key in gone))
+
+
+_current = Databases()
+
+
+def current() -> Databases:
+    """Return the databases of this session."""
+    return _current
+
+
+def use(chosen: Databases) -> None:
+    """Choose the databases of this session."""
+    global _current  # noqa: PLW0603 - functions that open a server are called without fixtures, too
+    _current = chosen
+
+
+def rows(uri: str, sql: str, **values: Any) -> list[tuple[Any, ...]]:
+    """Return all rows of a query that both databases understand."""
+    with _connection(uri) as connection:
+        return [tuple(row) for row in connection.execute(text(sql), values)]
+
+
+def change(uri: str, sql: str, **values: Any) -> None:
+    """Run and commit one statement that both databases understand."""
+    with _connection(uri) as connection:
+        connection.execute(text(sql), values)
+        connection.commit()
+
+
+@contextlib.contextmanager
+def _connection(uri: str):
+    engine = open_engine(uri)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()

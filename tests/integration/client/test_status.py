@@ -1,0 +1,73 @@
+"""How workflows and tasks stand, asked by a script; and attributes that a running task gives itself."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import jobmon.client
+from jobmon.client import api
+from jobmon.client.logging import configure_client_logging
+
+pytestmark = pytest.mark.usefixtures("data_directory")
+CODE = "from jobmon.client.api import add_task_attributes; add_task_attributes({'size': 12, 'kind': 'large'})"
+
+
+@pytest.fixture
+def workflow():
+    tool = api.Tool("status tests")
+    template = tool.get_task_template("run", "{command}", node_args=["command"])
+    workflow = tool.create_workflow()
+    commands = [f'{sys.executable} -P -c "{CODE}"', "exit 3"]
+    workflow.add_tasks(template.create_tasks(command=commands, max_attempts=1))
+    workflow.run()
+    yield workflow
+    tool.requester.close()
+
+
+@pytest.fixture
+def without_pandas(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+
+@pytest.mark.usefixtures("without_pandas")
+def test_workflows_tasks_and_attempts_are_lists_of_dicts(workflow):
+    (one,) = api.workflow_status(workflow_id=workflow.workflow_id)
+    assert (one["workflow_id"], one["status"], one["counts"]) == (workflow.workflow_id, "F", {"D": 1, "F": 1})
+    assert api.workflow_status([float(workflow.workflow_id)]) == [one]
+    assert one in api.workflow_status(limit=1)
+    good, bad = api.workflow_tasks(workflow.workflow_id)
+    assert (good["status"], bad["status"]) == ("D", "F")
+    for status in ("F", "ERROR_FATAL", ["F", "RUNNING"]):
+        assert api.workflow_tasks(workflow.workflow_id, status) == [bad]
+    (attempt,) = api.task_status(bad["task_id"])
+    assert (attempt["task_status"], attempt["exit_code"], attempt["number"]) == ("F", 3, 1)
+    assert [one["task_id"] for one in api.task_status([good["task_id"], bad["task_id"]], "DONE")] == [good["task_id"]]
+    with pytest.raises(ValueError, match="no task status 'BROKEN'; valid names: REGISTERING"):
+        api.workflow_tasks(workflow.workflow_id, "BROKEN")
+    with pytest.raises(ValueError, match="task_ids must be one ID or several"):
+        api.task_status("one")
+
+
+def test_they_are_data_frames_where_pandas_is_there(workflow, monkeypatch):
+    made = []
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda rows: made.append(rows) or "frame"))
+    assert api.workflow_tasks(workflow.workflow_id) == "frame"
+    assert len(made[0]) == 2
+
+
+def test_a_running_task_adds_attributes_to_itself(workflow):
+    (good, _) = workflow.tasks.values()
+    assert good.final_status == "D", workflow.get_errors()
+    with pytest.raises(RuntimeError, match="JOBMON_TASK_ID is not set"):
+        api.add_task_attributes({"size": 1})
+
+
+def test_names_that_scripts_import():
+    configure_client_logging()
+    assert isinstance(importlib.import_module("jobmon.client").__version__, str)
+    with pytest.raises(AttributeError, match="has no attribute 'version'"):
+        _ = jobmon.client.version

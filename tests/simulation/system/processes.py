@@ -1,0 +1,470 @@
+"""Processes that live, die and pause: the client and the distributor, each running the real code."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.simulation.system.adapter import GridDistributor, WatchingGridDistributor, in_thread
+from tests.simulation.system.agents import AgentHost, AgentProcess
+from tests.simulation.system.clocks import PartClock
+from tests.simulation.system.farm import Farm, FarmDistributor
+from tests.simulation.system.ferry import Ferry
+from tests.simulation.system.grid import Grid
+from tests.simulation.system.loop import SimulationLoop
+from tests.simulation.system.network import Network, Part, SimulatedRequester
+from tests.simulation.system.nodes import Ground
+from tests.simulation.system.process import Process
+from tests.simulation.system.scenario import FARM, GRID, Scenario
+
+from jobmon.client import running
+from jobmon.client.displays import LogDisplay
+from jobmon.client.launching import RESTART_PAUSE_SECONDS, RESTARTS_MAX, STARTUP_TIMEOUT_SECONDS
+from jobmon.client.progress import Observer
+from jobmon.client.swarm.builder import SwarmBuilder
+from jobmon.client.swarm.orchestrator import OrchestratorConfig, OrchestratorResult, WorkflowRunOrchestrator
+from jobmon.client.tool import Tool
+from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
+from jobmon.core.constants import WorkflowRunStatus
+from jobmon.core.exceptions import WorkflowRunStateError
+from jobmon.distributor.batch import Surroundings
+from jobmon.distributor.gateway import ServerGateway
+from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.simulation.system.scenario import TaskPlan
+
+    from jobmon.client.swarm.state import SwarmState
+    from jobmon.client.workflow import Workflow
+    from jobmon.core.cluster_protocol import ClusterDistributor
+    from jobmon.core.requester import Requester
+
+RUN_HEARTBEAT_SECONDS: Final = 30
+REPORT_BY_BUFFER: Final = 3.1
+REQUEST_TIMEOUT_SECONDS: Final = 20.0
+RUN_SECONDS_MAX: Final = 100 * 24 * 3600
+STARTUP_SECONDS_MAX: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Surrounding:
+    """The environment that all processes share."""
+
+    loop: SimulationLoop
+    dice: random.Random
+    network: Network
+    farms: dict[str, Farm]
+    grid: Grid
+    clocks: dict[str, PartClock]
+    scenario: Scenario
+    folder: str
+    note: Callable[[str], None]
+    complain: Callable[[str], None]
+    pids: itertools.count[int]
+    alive: set[int]
+    #: Distributors and agents.
+    distributors: list[DistributorProcess | AgentProcess]
+    ground: Ground
+    #: Host -> what agents leave on it.
+    agent_hosts: dict[str, AgentHost]
+    #: Returns whether a violation was found.
+    has_failed: Callable[[], bool]
+    #: Run, distributor, host -> whether the host has, or will have, a successor of that distributor.
+    has_successor: Callable[[int, int, str], bool]
+
+    def requester(self, part: Part, ferry: Ferry | None = None) -> SimulatedRequester:
+        """Return a requester for a part."""
+        return SimulatedRequester(self.network, part, self.dice, ferry)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedHost:
+    """The host of a client; implements `jobmon.client.workflow_run.Host`."""
+
+    name: str
+    pid: int
+    pid_start_time: float
+    alive: set[int]
+
+    def is_gone(self, process: Any) -> bool:
+        """Return whether a process of this host has exited; False for processes of other hosts."""
+        return process.host == self.name and process.pid not in self.alive
+
+
+# -- the distributor --------------------------------------------------------------------------------------------
+
+
+class DistributorProcess(Process):
+    """One distributor process."""
+
+    def __init__(self, around: Surrounding, run_id: int, host: str) -> None:
+        super().__init__(around, "distributor", host)
+        self.run_id = run_id
+        self.is_up = asyncio.Event()
+        self.ended = asyncio.Event()
+        self._is_told_to_drain = False
+        self._service: DistributorService | None = None
+        self._adapters: list[FarmDistributor] = []
+        around.distributors.append(self)
+        self._task = around.loop.spawn(self.name, self._live())
+
+    async def _live(self) -> None:
+        around = self.around
+        try:
+            await asyncio.sleep(around.dice.uniform(0.1, STARTUP_SECONDS_MAX))
+            requester = around.requester(self.part)
+            gateway = ServerGateway(requester, requester.open_session(), self.run_id, REQUEST_TIMEOUT_SECONDS)
+            setting = Setting(self._make_cluster, self._surroundings, in_thread)
+            identity = Identity(self.host, self.pid, 0.0)
+            self._service = DistributorService(gateway, setting, identity, Timings(), around.clocks["distributor"])
+            if self._is_told_to_drain:
+                self._service.drain()
+            outcome = await self._service.run(self.is_up.set)
+            around.note(f"{self.name} of run {self.run_id} ended: {outcome.value}")
+            self._check_nothing_is_left()
+        except asyncio.CancelledError:
+            if not self.part.is_dead:
+                raise
+        except Exception as error:
+            if not self.part.is_dead:
+                around.complain(f"{self.name} of run {self.run_id} failed: {error!r}")
+        finally:
+            self._check_state()
+            around.alive.discard(self.pid)
+            self.ended.set()
+
+    def _check_state(self) -> None:
+        """Check that every attempt is in one state, regardless of how the distributor ended."""
+        if self._service is not None:
+            try:
+                self._service.validate()
+            except AssertionError as error:
+                self.around.complain(f"{self.name} of run {self.run_id} has attempts in two states: {error}")
+
+    def _check_nothing_is_left(self) -> None:
+        """Check that a distributor that exits by itself leaves no running commands unless it has a successor."""
+        farm, scenario = self.around.farms[self.host], self.around.scenario
+        running = sorted(one for one, command in farm.running.items() if scenario.owns(command.index))
+        if self.is_up.is_set() and running and not self.around.has_successor(self.run_id, self.pid, self.host):
+            self.around.complain(f"{self.name} left though its commands {running} run on {self.host}")
+
+    def _make_cluster(self, info: Any, response: Any) -> ClusterDistributor:
+        if info.name == GRID:
+            kind = WatchingGridDistributor if self.around.scenario.shares_watch else GridDistributor
+            return kind(info.name, self.around.grid, self.part)
+        adapter = FarmDistributor(info.name, self.around.farms[self.host], self.part)
+        self._adapters.append(adapter)
+        return adapter
+
+    def _surroundings(self, response: Any) -> Surroundings:
+        return Surroundings(
+            workflow_id=response.workflow_id,
+            workflow_run_id=self.run_id,
+            working_directory=response.working_directory,
+            umask=response.umask,
+            log_folder=f"{self.around.folder}/logs/{response.workflow_id}",
+            shell="/bin/sh",
+        )
+
+    @property
+    def is_watcher(self) -> bool:
+        """Whether it is the distributor that last began to poll the grid for all."""
+        return self.around.grid.watcher is self.part
+
+    def drain(self) -> None:
+        """Close its standard input."""
+        self._is_told_to_drain = True
+        if self._service is not None and self.is_alive:
+            self.around.loop.call_in(self.name, self._service.drain)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.is_alive:
+            self._die()
+            for adapter in self._adapters:
+                adapter.hang_up()
+            self._task.cancel()
+
+
+class Keeper:
+    """Keep the distributor of a run alive, by the rules of `client.launching.DistributorProcess`."""
+
+    def __init__(self, client: ClientProcess, run_id: int, restarts_max: int = RESTARTS_MAX) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._restarts_max = restarts_max
+        self._restarts = 0
+        self._is_stopping = False
+        self._has_failed = False
+        self._loop = client.around.loop
+        self._start()
+        self._watcher = self._loop.spawn(client.name, self._watch())
+
+    def _start(self) -> None:
+        self._deadline = self._loop.time() + STARTUP_TIMEOUT_SECONDS
+        around, host = self._client.around, self._client.host
+        self._process: DistributorProcess | AgentProcess
+        if around.scenario.has_agents:
+            self._process = AgentProcess(around, self._run_id, host)
+        else:
+            self._process = DistributorProcess(around, self._run_id, host)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._process.ended.wait()
+            if not self._is_wanted():
+                return
+            if self._restarts >= self._restarts_max:
+                self._has_failed = True
+                return
+            self._restarts += 1
+            await asyncio.sleep(RESTART_PAUSE_SECONDS * self._restarts)
+            if not self._is_wanted():
+                return
+            self._start()
+
+    def _is_wanted(self) -> bool:
+        return not (self._is_stopping or self._client.part.is_dead)
+
+    def alive(self) -> bool:
+        """Return whether the distributor is running or being started."""
+        if not self._process.is_up.is_set() and self._process.is_alive and self._loop.time() > self._deadline:
+            self._has_failed = True
+            self._process.kill()
+        return not self._has_failed
+
+    def note_progress(self) -> None:
+        """Record that tasks make progress."""
+        self._restarts = 0
+
+    def stop(self, wait_seconds: float = 0.0) -> None:
+        """Stop keeping the distributor alive, because the client no longer needs it."""
+        self._is_stopping = True
+        self._process.drain()
+
+    def die(self) -> None:
+        """Close the pipe, because the client is dead."""
+        self._process.drain()
+        self._watcher.cancel()
+
+
+# -- the client -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Approach:
+    """How a client runs the workflow. `by_id`: from the record; otherwise from the definition.
+
+    `force`: close attempts that were told to terminate, without waiting for them.
+    """
+
+    resume: bool
+    cold: bool = True
+    by_id: bool = False
+    force: bool = False
+
+
+class _Factory(WorkflowRunFactory):
+    def create_workflow_run(
+        self, workflow_run_heartbeat_interval: int | None = None, heartbeat_report_by_buffer: float | None = None
+    ) -> WorkflowRun:
+        """Create a run with the heartbeats of the simulation."""
+        return super().create_workflow_run(RUN_HEARTBEAT_SECONDS, REPORT_BY_BUFFER)
+
+
+class _Settling:
+    """An agent process that only reports on behalf of dead agents."""
+
+    def __init__(self, process: AgentProcess) -> None:
+        self._process = process
+
+    def stop(self, wait_seconds: float = 0.0) -> None:
+        """Do nothing: the process exits by itself."""
+
+
+class ClientProcess(Process):
+    """One script of the user, from the definition to the end of its run."""
+
+    def __init__(self, around: Surrounding, host: str, approach: Approach, workflow_id: int | None) -> None:
+        super().__init__(around, "client", host)
+        self.approach = approach
+        self.workflow_id = workflow_id
+        self.run_id: int | None = None
+        self.result: OrchestratorResult | None = None
+        self.error: BaseException | None = None
+        self.ended = asyncio.Event()
+        self._keepers: list[Keeper] = []
+        self._orchestration: asyncio.Task[OrchestratorResult] | None = None
+        self._ferry = Ferry()
+        self._requester = around.requester(self.part, self._ferry)
+        self._task = around.loop.spawn(self.name, self._live())
+
+    # -- faults ------------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if not self.is_alive:
+            return
+        self._die()
+        for keeper in self._keepers:
+            keeper.die()
+        self._task.cancel()
+        if self._orchestration is not None:
+            self._orchestration.cancel()
+
+    def stop(self) -> bool:
+        """Send Ctrl-C, only while tasks are running; return whether it was sent."""
+        if self._orchestration is None or self._orchestration.done():
+            return False
+        self._orchestration.cancel()
+        return True
+
+    # -- life cycle --------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        try:
+            self.result = await self._work()
+            self.error = self.result.error
+        except (Exception, asyncio.CancelledError) as error:
+            self.error = error
+        finally:
+            self.around.alive.discard(self.pid)
+            self.ended.set()
+
+    async def _work(self) -> OrchestratorResult:
+        workflow, run_id = await self._ferry.carry(self._prepare)
+        self.run_id = run_id
+        self.around.note(f"{self.name} has run {run_id}")
+        keeper = Keeper(self, run_id)
+        self._keepers.append(keeper)
+        try:
+            builder = await self._ferry.carry(lambda: self._build(workflow))
+            return await self._orchestrate(builder, keeper)
+        finally:
+            keeper.stop()
+
+    def _prepare(self) -> tuple[Workflow | None, int]:
+        """Record the workflow, stop an earlier run, and create the run; in the thread of the bridge."""
+        if self.approach.by_id and self.workflow_id is not None:
+            factory = self._make_factory(self.workflow_id, self._requester)
+            factory.set_workflow_resume(self.approach.cold, force_cleanup=self.approach.force)
+            factory.reset_task_statuses(self.approach.cold)
+            return None, factory.create_workflow_run().workflow_run_id
+        workflow = define(self.around.scenario, self._requester)
+        options = running.RunOptions(
+            resume=self.approach.resume, reset_running_jobs=self.approach.cold, force_cleanup=self.approach.force
+        )
+        try:
+            run = running.prepare(workflow, options, self._make_factory)
+        finally:
+            self.workflow_id = workflow.workflow_id or self.workflow_id
+        return workflow, run.workflow_run_id
+
+    def _make_factory(self, workflow_id: int, requester: Requester) -> _Factory:
+        loop = self.around.loop
+        return _Factory(
+            workflow_id,
+            requester,
+            settle=self._settle,
+            settle_agents=self._settle_agents,
+            sleep=lambda seconds: self._ferry.wait_for(asyncio.sleep(seconds)),
+            monotonic=loop.time,
+            host=SimulatedHost(self.host, self.pid, 0.0, self.around.alive),
+        )
+
+    def _settle(self, run_id: int) -> Keeper:
+        async def start() -> Keeper:
+            return Keeper(self, run_id, restarts_max=0)
+
+        keeper = self._ferry.wait_for(start())
+        self._keepers.append(keeper)
+        return keeper
+
+    def _settle_agents(self, agents: Sequence[Any], workflow_id: int, run_id: int, requester: Requester) -> _Settling:
+        async def start() -> _Settling:
+            dead = [{"agent_id": one.agent_id, "boot_id": one.boot_id, "pid": one.pid} for one in agents]
+            return _Settling(AgentProcess(self.around, run_id, self.host, dead, workflow_id))
+
+        return self._ferry.wait_for(start())
+
+    def _build(self, workflow: Workflow | None) -> SwarmBuilder:
+        assert self.run_id is not None
+        builder = SwarmBuilder(
+            self._requester.without_limit(),
+            self.run_id,
+            RUN_HEARTBEAT_SECONDS,
+            REPORT_BY_BUFFER,
+            WorkflowRunStatus.BOUND,
+            clock=self.around.clocks["client"],
+        )
+        if workflow is None:
+            assert self.workflow_id is not None
+            builder.build_from_workflow_id(self.workflow_id)
+        else:
+            builder.build_from_workflow(workflow)
+        return builder
+
+    async def _orchestrate(self, builder: SwarmBuilder, keeper: Keeper) -> OrchestratorResult:
+        state, gateway = builder.state, builder.gateway
+        assert state is not None
+        assert gateway is not None
+        config = OrchestratorConfig(
+            heartbeat_interval=RUN_HEARTBEAT_SECONDS,
+            heartbeat_report_by_buffer=REPORT_BY_BUFFER,
+            timeout=RUN_SECONDS_MAX,
+            fail_fast=self.around.scenario.fail_fast,
+        )
+        observer = Observer("", LogDisplay(), lambda _: [], keeper.note_progress, monotonic=self.around.loop.time)
+        async with gateway:
+            orchestrator = WorkflowRunOrchestrator(state, gateway, config, observer.on_change)
+            self._orchestration = asyncio.create_task(orchestrator.run(keeper.alive))
+            result = await self._orchestration
+        if not self.part.is_dead:
+            self._check(state)
+        return result
+
+    def _check(self, state: SwarmState) -> None:
+        try:
+            state.validate()
+        except WorkflowRunStateError as error:
+            self.around.complain(f"{self.name}: the memory of run {self.run_id} is inconsistent: {error}")
+
+
+def define(scenario: Scenario, requester: Requester) -> Workflow:
+    """Define the scenario's workflow as a user would."""
+    tool = Tool("simulation", requester=requester)
+    clusters = [GRID] if scenario.first else [FARM, GRID]
+    asked = {"cores": 1, "runtime": scenario.runtime_seconds}
+    workflow = tool.create_workflow(
+        scenario.title,
+        max_concurrently_running=scenario.workflow_limit,
+        default_cluster_name=clusters[0],
+        default_compute_resources_set={
+            name: {**asked, **(scenario.packing if name == GRID else {})} for name in clusters
+        },
+    )
+    tasks: list[Any] = []
+    for plan in scenario.tasks:
+        tasks.append(_task(tool, plan, [tasks[index - scenario.first] for index in plan.upstreams]))
+    workflow.add_tasks(tasks)
+    for template, limit in scenario.template_limits.items():
+        workflow.set_task_template_max_concurrency_limit(template, limit)
+    return workflow
+
+
+def _task(tool: Tool, plan: TaskPlan, upstreams: list[Any]) -> Any:
+    template = tool.get_task_template(plan.template, plan.template + " {index}", node_args=["index"])
+    return template.create_task(
+        name=f"{plan.template}_{plan.index}",
+        upstream_tasks=upstreams,
+        max_attempts=plan.max_attempts,
+        resource_scales={"runtime": 0.5},
+        cluster_name=plan.cluster,
+        index=plan.index,
+    )

@@ -1,0 +1,5 @@
+"""Check what must hold after each of these tests."""
+
+from tests.distributor_states import states_are_valid
+
+__all__ = ["states_are_valid"]
