@@ -5,7 +5,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check fix lint types bench docs test-services simulate ui
+.PHONY: help demo test check fix lint types bench docs test-services test-schedulers test-postgresql test-security fuzz audit
+.PHONY: simulate ui
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -17,6 +18,9 @@ QUICK ?=
 CASE ?=
 #: `make simulate SEEDS=1000`
 SEEDS ?= 300
+
+#: `make fuzz MINUTES=60`
+MINUTES ?= 5
 
 #: `make chaos ROUNDS=20 SEED=7`
 ROUNDS ?= 20
@@ -55,7 +59,7 @@ bench: $(VENV)/.dev  ## the benchmarks, as ratios measured side by side (QUICK=1
 	$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(CASE),--case $(CASE)) $(if $(PEERS),--peers) $(if $(GUARD),--guard)
 
 simulate: $(VENV)/.dev  ## the whole system on virtual time with faults, from seeds (SEEDS=1000)
-	$(PY) -m jobmon.testing.simulate --seeds $(SEEDS) --workers $(WORKERS)
+	$(PY) -m tests.simulation --seeds $(SEEDS) --workers $(WORKERS)
 
 ui: ui/node_modules/.installed $(VENV)/.browser  ## type-check, build and test the web page (needs Node.js, npm and Chromium)
 	cd ui && npm run --silent types && npm run --silent test
@@ -65,6 +69,13 @@ ui: ui/node_modules/.installed $(VENV)/.browser  ## type-check, build and test t
 docs: $(VENV)/.dev  ## write the generated pages of the documentation anew
 	$(PY) docs/generate.py
 
+site: $(VENV)/.site  ## build the documentation as a site with search, in build/site
+	$(PY) docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+	@! grep -rlE '<(script|link|img)[^>]+(src|href)="https?:' build/site --include='*.html'
+
+.PHONY: site
+
 chaos: $(VENV)/.dev  ## kill, stop and restart every part of real runs and count what is lost (ROUNDS=20, SEED=n)
 	$(PY) -m tests.chaos --rounds $(ROUNDS) --crash-points $(if $(SEED),--seed $(SEED))
 
@@ -72,8 +83,28 @@ chaos: $(VENV)/.dev  ## kill, stop and restart every part of real runs and count
 docs-check: $(VENV)/.dev
 	$(PY) docs/generate.py --check
 
-test-services: $(VENV)/.dev  ## the tests that need a real Slurm, PostgreSQL or MariaDB; brings up what is not up (root, Debian)
-	$(PY) -m pytest -q tests/services $(PYTEST_ARGS)
+#: What runs on both databases: use cases and routes, the model test, commands against a server, whole scripts.
+ON_POSTGRESQL := tests/integration/server tests/property/test_server_model.py tests/integration/cli tests/e2e
+
+test-postgresql: $(VENV)/.dev  ## the tests of the server on a PostgreSQL that they start (Debian: apt-get install postgresql)
+	@start=$$(date +%s); \
+	$(PY) -m pytest -q -n $(WORKERS) --database postgresql $(ON_POSTGRESQL) $(PYTEST_ARGS); status=$$?; \
+	echo "test-postgresql: $$(($$(date +%s) - start)) s"; exit $$status
+
+test-services: $(VENV)/.dev  ## the tests that need a real Slurm; brings up what is not up (root, Debian)
+	$(PY) -m pytest -q tests/services --ignore-glob='*gridengine*' $(PYTEST_ARGS)
+
+test-schedulers: $(VENV)/.dev  ## the tests that need a real Grid Engine; brings it up if it is not (root, Debian)
+	$(PY) -m pytest -q tests/services/test_gridengine.py $(PYTEST_ARGS)
+
+test-security: $(VENV)/.dev  ## attacks between two Unix users, who are created for it (root); lists them
+	$(PY) -m pytest -q -n $(WORKERS) tests/security $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.dev  ## feed every decoder, header parser, journal reader and log reader with damaged input (MINUTES=5)
+	$(PY) -m tests.fuzz --minutes $(MINUTES)
+
+audit: $(VENV)/.audit  ## look up the pinned dependencies among known vulnerabilities; skipped where there is no data
+	$(PY) -m tests.audit
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 # Two stamps: the demo needs less than the tests. Installing for the tests serves the demo too.
@@ -87,14 +118,22 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@echo "Installing Jobmon and its development tools into $(VENV) (once, a minute or two) ..."
-	@$(PIP) --editable '.[dev,postgres,mysql]'
+	@$(PIP) --editable '.[dev,postgres]'
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.site: pyproject.toml constraints.txt $(VENV)/.dev
+	@$(PIP) --editable '.[site]'
+	@touch $@
 
 $(VENV)/.browser: pyproject.toml constraints.txt $(VENV)/.dev
 	@if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then \
 	  echo "The page is tested in Chromium; on Debian and Ubuntu: apt-get install chromium" >&2; exit 1; \
 	fi
 	@$(PIP) --editable '.[browser]'
+	@touch $@
+
+$(VENV)/.audit: pyproject.toml constraints.txt $(VENV)/.dev
+	@$(PIP) --editable '.[audit]'
 	@touch $@
 
 ui/node_modules/.installed: ui/package.json ui/package-lock.json

@@ -25,7 +25,7 @@ def main() -> int:
     try:
         for name in names:
             figures += _run(name, bench)
-    finally:  # an interrupted run keeps what it has
+    finally:  # an interrupted run keeps its figures so far
         kept.show(figures)
         print(f"kept as {kept.keep(kept.record_of(figures, bench.runs, options.quick))}")
     if options.peers:
@@ -41,7 +41,7 @@ def _run(name: str, bench: Bench) -> list[kept.Figure]:
 
 
 def _guard(names: list[str], figures: list[kept.Figure], bench: Bench) -> int:
-    """Fail where a ratio is far worse than the recorded one, every time that its case is run."""
+    """Return failure if a ratio is far worse than the recorded one in every run of its case."""
     recorded = kept.baseline().get("quick" if bench.quick else "full", {})
     worse = kept.worse_than_recorded(figures, recorded)
     for _ in range(kept.GUARD_TRIES - 1):

@@ -1,4 +1,4 @@
-"""What cases are run with: workloads and floors as processes of their own, in data folders of their own."""
+"""Run the workloads and floors of cases, each as a separate process in its own data folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 HERE = Path(__file__).parent
 WIDTH = len(os.sched_getaffinity(0))
 RUN_SECONDS_MAX = 3600
-#: As every installation does: compiled modules are kept. Without them every start costs 0.1 s more.
+#: Compiled modules are kept, as in every installation. Without them, every start takes 0.1 s longer.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 _REFERENCE = """
 import time
@@ -30,7 +30,7 @@ print(time.process_time() - start)
 
 @dataclass
 class Bench:
-    """Runs workloads. `runs` holds what each of them said."""
+    """Runs workloads. `runs` has the figures of each of them."""
 
     quick: bool
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Bench:
         return quick if self.quick else full
 
     def workload(self, shape: str, count: int, *more: str, data: str | None = None) -> dict[str, Any]:
-        """Run a script as a user would; return its figures. `data`: a data folder that outlives it."""
+        """Run a script as a user would; return its figures. `data` is a data folder that is kept afterwards."""
         with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
             command = [sys.executable, "-m", "benchmarks.workload", shape, "--count", str(count), *more]
             start = time.perf_counter()
@@ -50,7 +50,7 @@ class Bench:
         return found
 
     def script(self, name: str, *arguments: str) -> dict[str, Any]:
-        """Run another script of this folder, in a data folder of its own."""
+        """Run another script of this folder, in its own data folder."""
         with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
             found = json_of([sys.executable, "-m", f"benchmarks.{name}", *arguments], f"{folder}/data")
         self.runs.append({"script": name, "arguments": arguments, **found})
@@ -61,7 +61,7 @@ class Bench:
         return self._bare("floor", str(count), str(width))
 
     def relay(self, count: int) -> dict[str, float]:
-        """Return what the hops, commits and spawn of one dependency cost without us, milliseconds."""
+        """Return the milliseconds that the hops, commits and spawn of one dependency take without Jobmon."""
         return self._bare("relay", str(count))
 
     def _bare(self, script: str, *arguments: str) -> dict[str, float]:
@@ -80,7 +80,7 @@ class Bench:
 
 
 def json_of(command: list[str], data: str) -> dict[str, Any]:
-    """Run a command with that data folder; return the JSON of its last line."""
+    """Run a command with this data folder; return the JSON of its last line."""
     environment = {**ENVIRONMENT, "JOBMON_DATA_DIR": data}
     done = subprocess.run(
         command, env=environment, cwd=HERE.parent, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False

@@ -1,8 +1,8 @@
-"""A database as a large workflow leaves it, written in bulk: so many tasks in all states, attempts, errors and output.
+"""Write the database of a large workflow in bulk: tasks in all states, with attempts, errors and output.
 
-A location is 1,000 tasks: `prepare` -> 800 x `simulate` -> 198 x `summarise` -> `report`, and `final` waits for all
-reports. Of the locations 60 % are done (one task in twenty at its second attempt), 5 % failed (most on one host), 5 %
-are under way, the rest waits. A small workflow that is done stands beside it.
+A location is 1,000 tasks: `prepare` -> 800 x `simulate` -> 198 x `summarise` -> `report`; `final` depends on all
+reports. 60 % of the locations are done (one task in twenty at its second attempt), 5 % have failed (most on one host),
+5 % are running, and the rest is waiting. The database also has a small workflow that is done.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ERROR: Final = "Traceback (most recent call last):\n  File {path!r}, line {line
 
 @dataclass
 class Rows:
-    """Rows by table, and the next ids."""
+    """Rows by table, and the next IDs."""
 
     now: int
     task: list[tuple[Any, ...]] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Rows:
 
 
 def build(path: Path, tasks: int) -> int:
-    """Write a database with so many tasks (in thousands) in its large workflow; return the number of its locations."""
+    """Write a database with a large workflow of this many tasks, in whole thousands; return the number of locations."""
     engine = open_engine(f"sqlite:///{path}")
     migrations.upgrade(engine)
     engine.dispose()
@@ -82,6 +82,10 @@ def build(path: Path, tasks: int) -> int:
         _final(rows, locations)
         _write(connection, rows)
         _small(connection, now)
+        connection.execute(
+            "INSERT INTO status_count (workflow_id, array_id, status, number)"
+            " SELECT workflow_id, array_id, status, COUNT(*) FROM task GROUP BY workflow_id, array_id, status"
+        )
         connection.execute("UPDATE logical_clock SET stamp = ?", (now,))
         connection.execute("COMMIT")
     return locations
@@ -187,7 +191,7 @@ def _array(connection: sqlite3.Connection, number: int, workflow: int, template:
 
 
 def _kinds() -> Iterator[tuple[int, int]]:
-    """Template and number within its template, for every task of a location in order."""
+    """Yield the template and the number within the template for every task of a location, in order."""
     yield 1, 0
     yield from ((2, draw) for draw in range(SIMULATIONS))
     yield from ((3, summary) for summary in range(SUMMARIES))
@@ -210,7 +214,7 @@ def _location(rows: Rows, location: int, locations: int) -> None:
 
 
 def _status(location: int, locations: int, template: int, number: int) -> TaskStatus:
-    """Say how a task stands, so that nothing stands beyond what it waits for."""
+    """Return the status of a task, consistent with the statuses of its upstream tasks."""
     place = (location + 0.5) / locations
     if place < DONE_SHARE:
         return TaskStatus.DONE

@@ -1,7 +1,7 @@
-"""What is measured: each case runs beside its floor and gives figures with what is due.
+"""The benchmark cases: each runs together with its floor and returns figures with their required values.
 
-A case is a function `(bench) -> list[Figure]`; sizes shrink with `--quick`. The figures that are due and the numbers of
-the cases come from the design of the project ("P1" ...). Cases about single processes: `small.py`.
+A case is a function `(bench) -> list[Figure]`; `--quick` reduces the sizes. The required values and the numbers of the
+cases ("P1" ...) come from the design of the project. Cases about single processes are in `small.py`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 LEFT_TO_RESUME = 100
-#: Where even the bare rounds take so many times their fastest tenth, others use the machine: waits say nothing of us.
+#: If even the bare rounds take this multiple of their fastest tenth, the machine is busy, and waits are meaningless.
 BUSY_FACTOR = 2.0
-PROCESSES = ("client", "distributor", "server")
-#: CPU per task is compared with the reference loop by so many tasks.
+#: The agent runs the commands, so its CPU time includes theirs, about one floor for each.
+PROCESSES = {"client": "client", "agent": "agent and its commands", "server": "server"}
+#: The CPU time per task is compared with the reference loop per this number of tasks.
 MANY = 10_000
 
 
 def p1_throughput(bench: Bench) -> list[Figure]:
-    """Independent no-op tasks on multiprocess against the spawn floor, measured before and after."""
+    """Measure independent no-op tasks on multiprocess against the spawn floor, measured before and after."""
     count = bench.size(10_000, 2_000)
     before = bench.floor(count)
     found = bench.workload("independent", count)
@@ -49,15 +50,15 @@ def p1_throughput(bench: Bench) -> list[Figure]:
         Figure(case="P1", key="requests", what="requests per task", value=found["requests"] / count, unit=""),
         Figure(case="P1", key="transactions", what="transactions per task", value=found["transactions"] / count,
                unit=""),
-        *(Figure(case="P1", key=f"cpu {who}", what=f"CPU of the {who} per task, its start included", value=used,
-                 unit="us", relative=used / 1e6 / floor_cpu) for who, used in cpu.items()),
+        *(Figure(case="P1", key=f"cpu {who}", what=f"CPU of the {PROCESSES[who]} per task, its start included",
+                 value=used, unit="us", relative=used / 1e6 / floor_cpu) for who, used in cpu.items()),
         Figure(case="P1", key="whole", what="whole process, with server start, definition and end",
                value=found["whole_seconds"], unit="s"),
     ]  # fmt: skip
 
 
 def p2_chain(bench: Bench) -> list[Figure]:
-    """Chain of 100 no-op tasks: milliseconds per dependency; the floor: the same hops, commits and spawn, bare."""
+    """Measure a chain of 100 no-op tasks, in ms per dependency; the floor has the same hops, commits and spawn."""
     count = 100
     floors, tries = [], []
     for _ in range(3):
@@ -75,7 +76,7 @@ def p2_chain(bench: Bench) -> list[Figure]:
         Figure(case="P2", key="step", what="fastest tenth of the dependencies, without start and end; of the bare ones:"
                f" {bare_step:.2f} ms", value=step, unit="ms",
                relative=None if is_disturbed else step / bare_step),
-        Figure(case="P2", key="cpu", what="CPU of client, distributor, server per dependency, their start included",
+        Figure(case="P2", key="cpu", what="CPU of client, agent, commands, server per dependency, starts included",
                value=cpu, unit="ms", relative=cpu / 1000 / bench.unit),
         *(Figure(case="P2", key=key, what=f"{key} per dependency", value=found[key] / count, unit="",
                  relative=found[key] / count) for key in ("requests", "transactions")),
@@ -83,7 +84,7 @@ def p2_chain(bench: Bench) -> list[Figure]:
 
 
 def p3_fan(bench: Bench) -> list[Figure]:
-    """1 -> 1,000 -> 1 against as many independent tasks."""
+    """Measure 1 -> 1,000 -> 1 against the same number of independent tasks."""
     count = bench.size(1_000, 500)
     flat = bench.workload("independent", count + 2)["run_seconds"]
     fan = bench.workload("fan", count)["run_seconds"]
@@ -103,7 +104,7 @@ def p4_bind(bench: Bench) -> list[Figure]:
 
 
 def _cpu_of_bind(found: dict[str, Any]) -> float:
-    """CPU time of all that took part: what a busy machine leaves alone."""
+    """Return the CPU time of all participants, which hardly depends on other load of the machine."""
     return float(found["cpu_client_seconds"] + found["cpu_server_seconds"])
 
 
@@ -112,7 +113,7 @@ def _define_and_bind(found: dict[str, Any]) -> float:
 
 
 def p5_bind_at_scale(bench: Bench) -> list[Figure]:
-    """Define and bind a million tasks; what grows."""
+    """Define and bind a million tasks, and measure what grows."""
     few, many = 10_000, bench.size(1_000_000, 50_000)
     small_one = bench.workload("arguments", few, "--bind-only")
     found = bench.workload("arguments", many, "--bind-only")
@@ -141,7 +142,7 @@ def _scale_figures(case: str, few: int, small_one: dict[str, Any], many: int, fo
 
 
 def p6_bipartite(bench: Bench) -> list[Figure]:
-    """Complete bipartite graph: define and bind."""
+    """Define and bind a complete bipartite graph."""
     count = bench.size(1_000, 300)
     found = bench.workload("bipartite", count, "--bind-only")
     seconds = _define_and_bind(found)
@@ -150,7 +151,7 @@ def p6_bipartite(bench: Bench) -> list[Figure]:
 
 
 def p7_many(bench: Bench) -> list[Figure]:
-    """Ten times the tasks of P1 at its rate; the orchestrator's share of a core."""
+    """Run ten times the tasks of P1 at its rate; measure the orchestrator's share of a core."""
     count, few = bench.size(100_000, 10_000), bench.size(10_000, 2_000)
     before = few / bench.workload("independent", few)["run_seconds"]
     found = bench.workload("independent", count)
@@ -166,7 +167,7 @@ def p7_many(bench: Bench) -> list[Figure]:
 
 
 def p8_resume(bench: Bench) -> list[Figure]:
-    """Resume of many tasks, all done but 100, by the script run again: until the first is queued."""
+    """Resume many tasks, all but 100 of them done, by running the script again; measure until the first is queued."""
     count = bench.size(100_000, 10_000)
     with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
         bench.workload("independent", count, "--cluster", "dummy", data=f"{folder}/data")
@@ -179,7 +180,7 @@ def p8_resume(bench: Bench) -> list[Figure]:
 
 
 def _resume(bench: Bench, shape: str, count: int, data: str) -> tuple[float, dict[str, Any]]:
-    """Leave the finished workflow as a failed run leaves it, then run its script again with `resume`."""
+    """Reset the finished workflow to what a failed run leaves behind, then run its script again with `resume`."""
     with contextlib.closing(sqlite3.connect(f"{data}/jobmon.sqlite")) as database, database:
         left = "(SELECT id FROM task ORDER BY id DESC LIMIT ?)"
         database.execute(f"UPDATE task SET status = 'F', num_attempts = 1 WHERE id IN {left}", [LEFT_TO_RESUME])
@@ -204,7 +205,7 @@ def million(bench: Bench) -> list[Figure]:
         "resume, 100 left: until the first is queued": (seconds, "s"),
         "resume: peak memory of the client": (resumed["client_peak_bytes"] / MIB, "MB"),
         "run: peak memory of the client": (found["client_peak_bytes"] / MIB, "MB"),
-        "run: peak memory of the distributor": (found["distributor_peak_bytes"] / MIB, "MB"),
+        "run: peak memory of the agent": (found["agent_peak_bytes"] / MIB, "MB"),
         "database after the run": (found["database_bytes"] / MIB, "MB"),
     }
     more = [Figure(case="million", key=what, what=what, value=value, unit=unit) for what, (value, unit) in rows.items()]
@@ -226,7 +227,7 @@ CASES: dict[str, Case] = {
     "imports": small.p12_imports,
     "start": small.p14_start,
 }
-#: Only when asked for by name.
+#: Run only if requested by name.
 ON_REQUEST: dict[str, Case] = {"million": million, "slurm": slurm}
-#: By which number of the design the figures of a case are known.
+#: The number in the design by which the figures of a case are known.
 CASE_NUMBERS = {name: str(case.__name__).partition("_")[0].upper() for name, case in CASES.items()}

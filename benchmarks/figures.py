@@ -1,4 +1,4 @@
-"""Figures: what was measured, what is due, and how they are shown, kept and compared with recorded ones."""
+"""Figures: what was measured, what is required, and how they are displayed, stored and compared with recorded ones."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-#: Recorded figures, for `--guard`: one set for the full sizes, one for the quick ones.
+#: Recorded figures for `--guard`: one set for the full sizes, one for the quick ones.
 BASELINE = HERE / "baseline.json"
 #: A guarded ratio may be worse than the recorded one by this factor.
 GUARD_FACTOR = 2.0
-#: A case that seems worse is run so many times in all; one that is as good as recorded once is.
+#: Number of tries of a case that seems worse; one try as good as the recorded one is enough.
 GUARD_TRIES = 3
 LIBRARIES = ("aiohttp", "fastapi", "msgspec", "sqlalchemy", "uvicorn", "uvloop")
 
@@ -33,9 +33,9 @@ LIBRARIES = ("aiohttp", "fastapi", "msgspec", "sqlalchemy", "uvicorn", "uvloop")
 class Figure:
     """One measured figure.
 
-    `due` is what it shall be at most (at least, where `at_least`), `goal` the standing aim; None: it is shown only.
-    `relative` is what can be compared between machines and hours: CPU time divided by that of a floor where possible,
-    a time only where the floor waits for the same things.
+    `due` is the required maximum (minimum, if `at_least`), `goal` the long-term aim; with None, the figure is only
+    shown. `relative` can be compared between machines and times: CPU time divided by that of a floor if possible, and
+    elapsed time only if the floor waits for the same things.
     """
 
     case: str
@@ -49,14 +49,14 @@ class Figure:
     relative: float | None = None
 
     def reaches(self, aim: float | None) -> bool | None:
-        """Whether it is as good as that; None: there is no such aim."""
+        """Return whether the figure is at least as good as an aim; None if there is no aim."""
         if aim is None:
             return None
         return self.value >= aim if self.at_least else self.value <= aim
 
     @property
     def name(self) -> str:
-        """By what it is found among recorded ones."""
+        """The key under which the figure is recorded."""
         return f"{self.case} {self.key}"
 
 
@@ -75,7 +75,7 @@ def show(figures: Sequence[Figure]) -> None:
 
 
 def record_of(figures: Iterable[Figure], runs: Sequence[dict[str, Any]], quick: bool) -> dict[str, Any]:
-    """Return all that is kept of a run of the benchmarks."""
+    """Return everything that is stored of a run of the benchmarks."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -90,7 +90,7 @@ def record_of(figures: Iterable[Figure], runs: Sequence[dict[str, Any]], quick: 
 
 
 def keep(record: dict[str, Any]) -> Path:
-    """Write a record into the folder of results."""
+    """Write a record to the folder of results."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     path.write_text(json.dumps(record, indent=1), encoding="utf-8")
@@ -98,7 +98,7 @@ def keep(record: dict[str, Any]) -> Path:
 
 
 def keep_as_baseline(figures: Iterable[Figure], quick: bool) -> None:
-    """Record the relative figures as those to compare with; others stay as they are."""
+    """Record the relative figures for later comparisons; keep recorded figures that are not given."""
     known = baseline()
     size = known.setdefault("quick" if quick else "full", {})
     size.update({one.name: round(one.relative, 4) for one in figures if one.relative is not None})
@@ -111,7 +111,7 @@ def baseline() -> dict[str, dict[str, float]]:
 
 
 def worse_than_recorded(figures: Iterable[Figure], recorded: dict[str, float]) -> dict[str, str]:
-    """Say which relative figures are worse than the recorded ones by more than `GUARD_FACTOR`: name -> how much."""
+    """Return the relative figures that are worse than recorded by more than `GUARD_FACTOR`: name -> description."""
     found = {}
     for one in figures:
         known = recorded.get(one.name)

@@ -1,4 +1,4 @@
-"""The floor: `posix_spawn` of the same shell as tasks get, logs kept, from a small process. Standard library only.
+"""The floor: `posix_spawn` of the same shell that tasks get, with logs, from a small process. Standard library only.
 
 `python -I -S floor.py COUNT WIDTH FOLDER` prints commands per second and CPU seconds per command as JSON.
 """
@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 
-#: So many commands in a row make a stretch.
+#: Number of consecutive commands in a stretch.
 STRETCH = 500
 
 
@@ -24,7 +24,7 @@ def spawn(number, folder):
 
 
 def best_rate(times):
-    """The rate of the best stretch of a run: what a machine that is busy now and then leaves alone."""
+    """Return the rate of the best stretch of a run, which hardly depends on occasional other load of the machine."""
     stretch = min(STRETCH, len(times) - 1)
     shortest = min(later - earlier for earlier, later in zip(times, times[stretch:], strict=False))
     return stretch / shortest if shortest else 0.0

@@ -1,7 +1,7 @@
-"""Where the time of one dependency goes, hop by hop: `python -m benchmarks.hops [COUNT] [TRIES]`.
+"""Show where the time of one dependency goes, hop by hop: `python -m benchmarks.hops [COUNT] [TRIES]`.
 
-Runs a chain in which every process notes when it passes certain points (`tracing/sitecustomize.py`), and prints the
-time between each two that follow one another: of the dependencies in the faster half, median and fastest tenth.
+Runs a chain in which every process records when it passes certain points (`tracing/sitecustomize.py`), and prints the
+time between consecutive points: median and fastest tenth, of the dependencies in the faster half.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RUN_SECONDS_MAX = 600
-#: Where a dependency passes, in order, and what happens until there.
+#: The points that a dependency passes, in order, and what happens before each.
 ROUTE = (
     ("distributor: ending begins", ""),
     ("distributor: ending ends", "distributor reads the ending"),
@@ -26,19 +26,10 @@ ROUTE = (
     ("server: sync seen", "report travels, is parsed"),
     ("server: hand-over ends", "decoded, handed to the writer's thread"),
     ("server: transaction begins", "the thread wakes"),
-    ("server: commit begins", "statements: attempt and task done"),
+    ("server: commit begins", "statements: attempt and task done; the next, armed, queued and launched"),
     ("server: commit ends", "commit"),
-    ("server: telling begins", "the loop wakes"),
-    ("server: changes done", "orchestrator's open request looks, is answered"),
-    ("client: changes answered", "answer travels, is parsed"),
-    ("client: queue sent", "plan, request to queue made"),
-    ("server: queue seen", "request travels, is parsed"),
-    ("server: hand-over ends", "decoded, handed to the writer's thread"),
-    ("server: transaction begins", "the thread wakes"),
-    ("server: commit begins", "statements: queued, and launched"),
-    ("server: commit ends", "commit"),
-    ("server: sync done", "the loop wakes, distributor's open request is answered"),
-    ("distributor: poll answered", "answer travels, is parsed"),
+    ("server: sync done", "the loop wakes, the report is answered"),
+    ("distributor: report answered", "answer travels, is parsed"),
     ("distributor: launch ends", "launch made, sent to the supervisor"),
     ("command started", "supervisor starts the shell"),
     ("command ended", "the shell runs"),
@@ -64,7 +55,7 @@ def traced(count):
 
 
 def commands_of(database):
-    """When commands started and ended, by the clock of the other points."""
+    """Return when commands started and ended, by the clock of the other points."""
     ahead = time.time_ns() - time.monotonic_ns()
     with contextlib.closing(sqlite3.connect(database)) as opened:
         rows = opened.execute("SELECT started_at, ended_at FROM task_instance").fetchall()
@@ -76,7 +67,7 @@ def commands_of(database):
 
 
 def rounds_of(points):
-    """Cut the points into dependencies: the times of the points of ROUTE, of each that has all of them, ns."""
+    """Split the points into dependencies: the times of the points of ROUTE, in ns, of each that has all of them."""
     at = {}
     for when, point in points:
         at.setdefault(point, []).append(when)
@@ -93,7 +84,7 @@ def rounds_of(points):
 
 
 def main():
-    """Print the time line."""
+    """Print the timeline."""
     count, tries = (int(text) for text in [*sys.argv[1:], *["150", "3"][len(sys.argv) - 1 :]])
     rounds = [times for _ in range(tries) for times in rounds_of(traced(count))]
     rounds.sort(key=lambda times: times[-1] - times[0])

@@ -1,5 +1,7 @@
-"""P11: many workflows open whose tasks run long. Plays their orchestrators and distributors, as far as the server can
-tell: their open polls and heartbeats at the intervals of the settings. Prints figures as JSON.
+"""P11: many open workflows whose tasks run for a long time.
+
+Simulates their orchestrators and distributors as the server sees them: open long polls, and heartbeats at the intervals
+of the settings. Prints figures as JSON.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ async def _orchestrator_beats(gateway: ServerGateway, interval: float) -> None:
 
 
 async def _distributor(run: OpenRun, session: aiohttp.ClientSession, wait_seconds: float) -> None:
-    """Its poll; the heartbeats of its attempts ride on reports of their own."""
+    """Simulate the polls of a distributor; the heartbeats of its attempts are sent as separate reports."""
     loop = asyncio.get_running_loop()
     attempts = await asyncio.to_thread(run.launch_all)
     reports = [Report(task_instance_id=attempt, status="R", host="bench") for attempt in attempts]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.plots`: draw what grows, from all kept results, into `docs/images` (log-log over the tasks)."""
+"""`python -m benchmarks.plots`: plot scaling from all stored results, into `docs/images` (log-log over the tasks)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def points(runs: list[dict[str, Any]], value: Any) -> dict[int, float]:
 
 
 def draw(name: str, title: str, lines: dict[str, dict[int, float]]) -> None:
-    """Draw lines over the number of tasks, with a dotted one for what is linear."""
+    """Draw lines over the number of tasks, with a dotted line for linear growth."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -1,7 +1,7 @@
-"""Where the CPU time of a run goes: `python -m benchmarks.profile SHAPE COUNT`; needs perf and `pip install py-spy`.
+"""Show where the CPU time of a run goes: `python -m benchmarks.profile SHAPE COUNT`. Requires perf and py-spy.
 
-Runs a workload twice. In the first run perf tells of each process which share of its CPU time the kernel, SQLite and
-the interpreter (with its libraries) had; in the second py-spy looks RATE times a second which Python code holds the
+Runs a workload twice. In the first run, perf measures for each process the shares of CPU time in the kernel, SQLite and
+the interpreter (with its libraries). In the second run, py-spy samples RATE times a second which Python code holds the
 interpreter's lock, and the interpreter's share is divided accordingly. Prints microseconds of CPU per task.
 """
 
@@ -21,12 +21,17 @@ from benchmarks.bench import ENVIRONMENT, HERE
 RATE = 500
 LOOK_SECONDS = 0.02
 RUN_SECONDS_MAX = 600
-ROLES = {"jobmon.server": "server", "jobmon.distributor": "distributor", "supervisor.py": "supervisor"}
-#: The innermost frame whose file holds one of these words tells what a sample is for; the first word that fits.
+ROLES = {
+    "jobmon.server": "server",
+    "jobmon.distributor": "distributor",
+    "agent/start.py": "agent",
+    "supervisor.py": "supervisor",
+}
+#: The group of a sample is that of the first word found in the file of its innermost frame.
 GROUPS = {
     "importlib": "imports, at the start",
     "server/sql.py": "SQL: calls into SQLite",
-    "server/transitions.py": "use cases and queries",
+    "server/transitions/": "use cases and queries",
     "server/usecases": "use cases and queries",
     "server/queries": "use cases and queries",
     "server/writer.py": "writer: taking turns, transaction, waking",
@@ -57,7 +62,7 @@ LIBRARIES = {"[kernel": "the kernel", "libsqlite": "SQLite itself"}
 
 
 def role_of(process):
-    """Say which part of us a process is, or None."""
+    """Return which component of Jobmon a process is, or None."""
     try:
         command = " ".join(process.cmdline())
     except psutil.Error:
@@ -66,7 +71,7 @@ def role_of(process):
 
 
 def watched(shape, count, folder, spy):
-    """Run the workload; return CPU seconds by role. `spy(role, pid)` starts what looks at a process."""
+    """Run the workload; return CPU seconds by role. `spy(role, pid)` starts a profiler of a process."""
     environment = {**ENVIRONMENT, "JOBMON_DATA_DIR": f"{folder}/data"}
     command = [sys.executable, "-m", "benchmarks.workload", shape, "--count", str(count)]
     with subprocess.Popen(command, env=environment, cwd=HERE.parent, stdout=subprocess.DEVNULL) as workload:
@@ -90,7 +95,7 @@ def watched(shape, count, folder, spy):
 
 
 def _server(folder):
-    """The server and what became its child: it is a session of its own."""
+    """Return the server, which is not a descendant of the workload: it runs in its own session."""
     try:
         pid = json.loads(Path(folder, "data", "server.json").read_text(encoding="utf-8"))["pid"]
         return [psutil.Process(pid)]
@@ -103,7 +108,7 @@ def _started(*command):
 
 
 def libraries(shape, count):
-    """Run the workload under perf; return CPU seconds by role, and by role the shares of kernel and SQLite."""
+    """Run the workload under perf; return CPU seconds by role, and the shares of kernel and SQLite by role."""
     with tempfile.TemporaryDirectory(prefix="jobmon-profile-") as folder:
         seconds = watched(
             shape,
@@ -129,7 +134,7 @@ def _shares(path):
 
 
 def groups(shape, count):
-    """Run the workload under py-spy; return by role which share of the samples each group has."""
+    """Run the workload under py-spy; return the share of samples of each group, by role."""
     program = str(Path(sys.executable).with_name("py-spy"))
     with tempfile.TemporaryDirectory(prefix="jobmon-profile-") as folder:
         roles = watched(

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.reading [--tasks 1000000] [--folder DIR]`: how long commands take that read a large workflow.
+"""`python -m benchmarks.reading [--tasks 1000000] [--folder DIR]`: time the commands that read a large workflow.
 
-Writes the database (`big_database`) unless the folder holds one, starts a server for it, runs each command some times,
-and prints the least wall time, and the CPU time of command and server, which does not depend on what else runs here.
+Writes the database (`big_database`) unless the folder has one, starts a server for it, runs each command several times,
+and prints the minimum wall time, and the CPU time of command and server, which does not depend on other load of the
+machine.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SECONDS_MAX: Final = 1.0
 
 
 def commands(locations: int) -> list[str]:
-    """Return one line for each command that reads, and for its expensive variants."""
+    """Return one line for each read-only command and each of its expensive variants."""
     last = locations * TASKS_PER_LOCATION + 1
     failed = int(locations * 0.62) * TASKS_PER_LOCATION
     return [
@@ -91,7 +92,7 @@ def main() -> int:
 
 
 def _measured(line: str, server: psutil.Process) -> bool:
-    """Run a command some times; say whether command and server together take no more CPU time than is allowed."""
+    """Run a command several times; return whether command and server together stay within the allowed CPU time."""
     figures = [_once(line.split(), server) for _ in range(REPEATS)]
     wall, client, served = (min(column) for column in zip(*figures, strict=True))
     fine = client + served <= SECONDS_MAX

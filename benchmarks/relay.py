@@ -1,10 +1,10 @@
-"""The floor of a chain: the hops, commits and spawn of one dependency without anything of ours. Standard library only.
+"""The floor of a chain: hops, commits and spawn of one dependency without any Jobmon code. Standard library only.
 
-`python -I -S relay.py COUNT FOLDER` prints milliseconds per round as JSON, and how long the fastest tenth
-takes at most: what a busy machine leaves alone. A round: "distributor" tells "server", which
-commits a line to disk and tells "client"; "client" answers, "server" commits and tells "distributor", which spawns the
-shell and waits for it. Three processes, four messages over Unix sockets, two commits: as many as a dependency costs us,
-so that a busy machine slows both alike.
+`python -I -S relay.py COUNT FOLDER` prints as JSON the milliseconds per round, and the maximum of the fastest tenth,
+which hardly depends on other load of the machine. In a round, "distributor" sends a message to "server", which commits
+a line to disk and notifies "client"; "client" responds, "server" commits and notifies "distributor", which spawns the
+shell and waits for it. That is three processes, four messages over Unix sockets and two commits, as many as a
+dependency in Jobmon, so that a busy machine slows both alike.
 """
 
 import json
@@ -19,7 +19,7 @@ MESSAGE_BYTES = 512
 
 
 def serve(distributor, client, path):
-    """Pass on what comes, each time after a commit."""
+    """Forward each message after a commit."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     poll = select.poll()
     others = {distributor.fileno(): (distributor, client), client.fileno(): (client, distributor)}
@@ -37,7 +37,7 @@ def serve(distributor, client, path):
 
 
 def answer(server):
-    """Send back what comes."""
+    """Send each message back."""
     while message := server.recv(MESSAGE_BYTES):
         server.send(message)
 
@@ -53,7 +53,7 @@ def spawn_and_wait(folder):
 
 
 def in_process(work, lines, *arguments):
-    """Run that in a process of its own, which has only these lines."""
+    """Call a function in a separate process that has only its own connections."""
     pid = os.fork()
     if pid == 0:
         for line in lines:

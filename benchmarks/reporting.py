@@ -1,4 +1,4 @@
-"""P10: many stand-alone workers report at once, each as soon as it was answered. Prints figures as JSON."""
+"""P10: many stand-alone workers report concurrently, each as soon as it got its response. Prints figures as JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 async def _report_all(address: str, token: str, attempts: list[int]) -> tuple[float, list[float]]:
-    """Share the attempts among the workers; return how long all took and each answer."""
+    """Share the attempts among the workers; return the total time and the time of each response."""
     waits: list[float] = []
     start = time.perf_counter()
     shares = [attempts[number::WORKERS] for number in range(WORKERS)]
@@ -91,7 +91,7 @@ def _request(host: str, token: str, attempt: int) -> bytes:
 
 
 async def _skip(reader: asyncio.StreamReader) -> None:
-    """Read an answer to its end."""
+    """Read a response to its end."""
     length = 0
     while (line := await reader.readline()) != b"\r\n":
         name, _, value = line.partition(b":")

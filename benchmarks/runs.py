@@ -1,4 +1,4 @@
-"""Runs as a benchmark needs them: bound, running, with attempts handed out, but without the processes of a client."""
+"""Runs for benchmarks: bound, running, with attempts handed out, but without the processes of a client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobmon.core.wire.run import RunRequest
 if TYPE_CHECKING:
     from jobmon.core.requester import Requester
 
-#: How a run comes to RUNNING, and where its tasks are bound.
+#: The statuses of a run on its way to RUNNING: before and after its tasks are bound.
 _BEFORE_BIND = (WorkflowRunStatus.LINKING,)
 _AFTER_BIND = (
     WorkflowRunStatus.BOUND,
@@ -25,7 +25,7 @@ _AFTER_BIND = (
 
 
 class OpenRun:
-    """A workflow of `count` tasks with a run whose orchestrator and distributor this process plays."""
+    """A workflow of `count` tasks with a run whose orchestrator and distributor this process simulates."""
 
     def __init__(self, requester: Requester, name: str, count: int) -> None:
         self.requester = requester
@@ -49,7 +49,7 @@ class OpenRun:
         return content
 
     def launch_all(self) -> list[int]:
-        """Queue all tasks and take their attempts; return the attempts."""
+        """Queue all tasks and claim their attempts; return the attempts."""
         page = self.requester.send_request(f"/workflows/{self.workflow_id}/tasks", {"chunk_size": 10_000}, "get")[1]
         (resources,) = page["resources"]
         batch = {

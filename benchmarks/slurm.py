@@ -1,6 +1,6 @@
-"""Slurm: tasks in arrays and packed, against `sbatch --array` of the same commands on the same cluster in the same run.
+"""Slurm: tasks in arrays and packed, against `sbatch --array` with the same commands on the same cluster.
 
-Needs a Slurm cluster, e.g. the one for tests: `tests/services/slurm/slurm-up.sh`.
+Needs a Slurm cluster, such as the one for tests: `tests/services/slurm/slurm-up.sh`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.bench import Bench
 
 SECONDS_MAX = 900.0
-#: What a no-op asks for.
+#: Resource request of a no-op.
 SIZE = {"cores": 1, "memory": 0.05, "runtime": 60.0}
 ARRAY = {**SIZE, "pilot": False}
 PILOT = {**SIZE, "pilot": True}
@@ -33,7 +33,7 @@ _CALLS = re.compile(r"Cluster slurm: (\d+) calls \((.*)\) for \d+ attempts")
 
 
 def slurm(bench: Bench) -> list[Figure]:
-    """No-op tasks in array mode and packed, beside a raw array before and after; submission of many; calls."""
+    """Measure no-op tasks in array mode and packed, with a raw array before and after; submission; Slurm calls."""
     count, many = bench.size(1_000, 200), bench.size(10_000, 2_000)
     floor = raw_array(count)
     array, array_calls = _run(bench, count, ARRAY)
@@ -57,7 +57,7 @@ def _figure(key: str, what: str, value: float, unit: str, due: float) -> Figure:
 
 
 def raw_array(count: int) -> float:
-    """Return how long Slurm itself takes from submission until no job is left, seconds."""
+    """Return the seconds that Slurm itself takes from submission until no job is left."""
     script = "#!/bin/sh\n/bin/sh -c 'true $SLURM_ARRAY_TASK_ID'\n"
     options = ["--cpus-per-task=1", "--mem=52M", "--time=1", "--output=/dev/null", f"--array=0-{count - 1}"]
     start = time.perf_counter()
@@ -75,7 +75,7 @@ def _tool(*words: str, script: str = "") -> str:
 
 
 def _run(bench: Bench, count: int, request: dict[str, Any]) -> tuple[float, int]:
-    """Return how long a workflow of so many no-ops takes, and how often Slurm was called for it."""
+    """Return the duration of a workflow of `count` no-ops, and how often Slurm was called for it."""
     with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
         more = ("--cluster", "slurm", "--resources", json.dumps(request))
         found = bench.workload("independent", count, *more, data=f"{folder}/data")
@@ -88,7 +88,7 @@ def _run(bench: Bench, count: int, request: dict[str, Any]) -> tuple[float, int]
 
 
 def submission(count: int) -> float:
-    """Return the time from the first attempt queued until all are submitted; the jobs are held, and then cancelled."""
+    """Return the time from the first queued attempt until all are submitted; the jobs are held, and then cancelled."""
     with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
         request = {**ARRAY, "sbatch": {"hold": True}}
         command = [sys.executable, "-m", "benchmarks.workload", "independent", "--count", str(count)]

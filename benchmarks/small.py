@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from benchmarks.bench import Bench
 
 TRIES = 9
-#: CPU per report is compared with the reference loop by so many reports.
+#: The CPU time per report is compared with the reference loop per this number of reports.
 MANY = 10_000
 WAIT_SECONDS_MAX = 20
 MIB = 2**20
 
 
 def p9_worker(bench: Bench) -> list[Figure]:
-    """A stand-alone worker: from its start to its first request, beside a bare Python; its memory. Best of some."""
+    """Measure a worker, best of several: memory, and time to its first request against the start of a bare Python."""
     from jobmon.worker_node import process
 
     floor = min(_seconds_of([sys.executable, "-I", "-c", "pass"]) for _ in range(TRIES))
@@ -43,7 +43,7 @@ def p9_worker(bench: Bench) -> list[Figure]:
 
 
 def _until_first_request(command: list[str]) -> tuple[float, int]:
-    """Stand where the server would, and wait for the request."""
+    """Listen in place of the server, and return the time until the request arrives."""
     with socket.create_server(("127.0.0.1", 0)) as listener, tempfile.TemporaryDirectory() as folder:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         environment = {**ENVIRONMENT, "JOBMON_SERVICE_URL": url, "JOBMON_TOKEN": "t", "JOBMON_DATA_DIR": folder}
@@ -62,7 +62,7 @@ def _until_first_request(command: list[str]) -> tuple[float, int]:
 
 
 def p10_reports(bench: Bench) -> list[Figure]:
-    """64 stand-alone workers report at once, each as soon as it was answered, over TCP."""
+    """Let 64 stand-alone workers report concurrently over TCP, each as soon as it got its response."""
     found = bench.script("reporting", "--reports", str(bench.size(20_000, 5_000)))
     slow = found["p99_seconds"] * 1000
     return [
@@ -76,7 +76,7 @@ def p10_reports(bench: Bench) -> list[Figure]:
 
 
 def p11_idle(bench: Bench) -> list[Figure]:
-    """50 workflows open whose tasks run long: what the server does meanwhile."""
+    """Measure the server while 50 workflows with long-running tasks are open."""
     found = bench.script("idling", "--seconds", str(bench.size(90, 20)))
     return [
         Figure(case="P11", key="cpu", what=f"{found['workflows']} open workflows: CPU of the server",
@@ -87,7 +87,7 @@ def p11_idle(bench: Bench) -> list[Figure]:
 
 
 def p12_imports(bench: Bench) -> list[Figure]:
-    """Best of some: import of the client, and the command's help."""
+    """Measure the import of the client and the command's help. Best of several."""
     commands = {
         "import jobmon.client.api": [sys.executable, "-c", "import jobmon.client.api"],
         "jobmon --help": [str(Path(sys.executable).with_name("jobmon")), "--help"],
@@ -101,7 +101,7 @@ def p12_imports(bench: Bench) -> list[Figure]:
 
 
 def p14_start(bench: Bench) -> list[Figure]:
-    """An embedded server on a new data folder, until ready; best of three."""
+    """Measure the start of an embedded server on a new data folder, until ready; best of three."""
     tries = [bench.workload("chain", 1, "--bind-only") for _ in range(3)]
     seconds = min(one["server_start_seconds"] for one in tries)
     cpu = min(one["server_start_cpu_seconds"] for one in tries)

@@ -1,4 +1,4 @@
-"""One workload as a user's script would run it; prints its inner figures as JSON. See `cases.py` for what they mean."""
+"""Run one workload as a user's script would; print its internal figures as JSON. `cases.py` explains them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.floor import best_rate
 
-#: Pause between two looks at the memory of the distributor.
+#: Interval between two measurements of the distributor's memory.
 LOOK_SECONDS = 0.5
 
 
@@ -42,14 +42,14 @@ def fan(workflow, template, count):
 
 
 def bipartite(workflow, template, count):
-    """Every one of `count` tasks before every one of `count` others."""
+    """Make each of `count` tasks upstream of each of `count` others."""
     before = template.create_tasks(number=list(range(count)))
     after = template.create_tasks(number=list(range(count, 2 * count)), upstream_tasks=before)
     workflow.add_tasks([*before, *after])
 
 
 def arguments(workflow, template, count):
-    """Independent tasks with three arguments each; the template is made here."""
+    """Add independent tasks with three arguments each; the template is created here."""
     three = workflow.tool.get_task_template(
         "three",
         "true {number} {data} {verbosity}",
@@ -65,7 +65,7 @@ SHAPES = {shape.__name__: shape for shape in (independent, chain, fan, bipartite
 
 
 def peak_bytes(pid):
-    """Peak resident memory of a process, from the kernel."""
+    """Return the peak resident memory of a process, from the kernel."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="ascii") as file:
         for line in file:
             if line.startswith("VmHWM:"):
@@ -74,7 +74,7 @@ def peak_bytes(pid):
 
 
 class PeakOfChildren:
-    """Looks now and then at the children of this process; what the kernel says of ended ones begins at our own size."""
+    """Samples the memory of child processes; the kernel's figure for exited ones starts at the size of this process."""
 
     def __init__(self):
         self.bytes = 0
@@ -96,12 +96,12 @@ class PeakOfChildren:
 
 
 def cpu_seconds(process):
-    """User and system time of a process."""
+    """Return the user and system time of a process."""
     return sum(process.cpu_times()[:2])
 
 
 def times_of_attempts(uri):
-    """When the attempts of the newest run were queued, and when they ended: seconds since the epoch, sorted."""
+    """Return when the attempts of the newest run were queued, and when they ended: seconds since the epoch, sorted."""
     with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
         newest = "WHERE workflow_run_id = (SELECT MAX(id) FROM workflow_run)"
         columns = zip(*database.execute(f"SELECT queued_at, ended_at FROM task_instance {newest}"), strict=True)
@@ -109,7 +109,7 @@ def times_of_attempts(uri):
 
 
 def requests_so_far():
-    """How many requests and transactions the server has counted."""
+    """Return the number of requests and transactions that the server has counted."""
     from jobmon.core.requester import Requester
 
     _, counted = Requester.from_defaults().send_request("/metrics", None, "get")
@@ -158,7 +158,7 @@ def main():
         begun = cpu_seconds(server_process)
         with PeakOfChildren() as peak:
             status = str(workflow.run(resume=options.resume))
-        marks["distributor_peak_bytes"] = peak.bytes
+        marks["agent_peak_bytes"] = peak.bytes
         marks["run_cpu_server_seconds"] = cpu_seconds(server_process) - begun
         marks["run_seconds"] = time.perf_counter() - start
         marks["swarm_seconds"] = workflow.last_result.elapsed_time
@@ -169,7 +169,7 @@ def main():
         "status": status,
         "tasks": len(workflow.tasks),
         "cpu_client_seconds": own.ru_utime + own.ru_stime,
-        "cpu_distributor_seconds": children.ru_utime + children.ru_stime,
+        "cpu_agent_seconds": children.ru_utime + children.ru_stime,
         "cpu_server_seconds": cpu_seconds(server_process) - server_before,
         "client_peak_bytes": own.ru_maxrss * 1024,
         "server_peak_growth_bytes": peak_bytes(server.pid) - server_peak_before,

@@ -14,10 +14,12 @@ from jobmon.cli.words import TASK_GROUPS, group_of
 from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.fsm import Machine
-from jobmon.core.wire import failures, monitoring, server
+from jobmon.core.outcomes import OUTCOMES
+from jobmon.core.wire import credentials, failures, monitoring, server
 
 MESSAGES: Final = (
     server.Problem,
+    credentials.PageSession,
     monitoring.WorkflowSummary,
     monitoring.WorkflowsResponse,
     monitoring.TaskSummary,
@@ -25,6 +27,9 @@ MESSAGES: Final = (
     monitoring.Attempt,
     monitoring.TaskDetail,
     monitoring.LogTail,
+    monitoring.LogPart,
+    monitoring.LogMatch,
+    monitoring.LogMatches,
     monitoring.Reason,
     monitoring.Neighbour,
     monitoring.TaskExplanation,
@@ -32,6 +37,9 @@ MESSAGES: Final = (
     monitoring.DependenciesResponse,
     monitoring.TemplateProgress,
     monitoring.ProgressResponse,
+    monitoring.WorkflowView,
+    monitoring.TaskRun,
+    monitoring.Matrix,
     failures.FailureGroup,
     failures.FailureConcentration,
     failures.FailuresResponse,
@@ -79,10 +87,15 @@ def _words() -> list[str]:
     return [
         _table("TASK_GROUPS", list(TASK_GROUPS), "as const"),
         "export type Group = (typeof TASK_GROUPS)[number];",
-        _table("TASK_GROUP", {status.value: group_of(status) for status in TaskStatus}, "as Record<string, Group>"),
+        _table(
+            "TASK_GROUP",
+            {status.value: group for status in TaskStatus if (group := group_of(status)) in TASK_GROUPS},
+            "as Record<string, Group>",
+        ),
         _table("TASK_STATUS", {status.value: status.name for status in TaskStatus}, "as Record<string, string>"),
         _table("ATTEMPT_STATUS", {one.value: one.name for one in TaskInstanceStatus}, "as Record<string, string>"),
         _table("WORKFLOW_STATUS", {one.value: one.name for one in WorkflowStatus}, "as Record<string, string>"),
+        _table("WORKFLOW_OUTCOMES", list(OUTCOMES), "as string[]"),
         _table("WORKFLOW_ENDS", sorted(fsm.TERMINAL[Machine.WORKFLOW]), "as string[]"),
         _table("TASK_ENDS", sorted(fsm.TERMINAL[Machine.TASK]), "as string[]"),
         _table("ATTEMPT_ENDS", sorted(fsm.TERMINAL[Machine.TASK_INSTANCE]), "as string[]"),

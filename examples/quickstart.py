@@ -1,9 +1,10 @@
-"""The first workflow of the README: three greetings side by side, then a command that waits for all three."""
+"""The first workflow of the README: three greetings in parallel, then a command that depends on all three."""
 
-from jobmon.client.api import Tool
+from jobmon import Tool
 
 tool = Tool(name="quickstart")
-greet = tool.get_task_template("greet", command_template="echo Hello {person}", node_args=["person"])
+tool.update_default_compute_resources("", shell="bash -euo pipefail")
+greet = tool.get_task_template("greet", command_template="echo Hello {person:q}", node_args=["person"])
 count = tool.get_task_template("count", command_template="echo {number} greetings", node_args=["number"])
 
 workflow = tool.create_workflow(name="quickstart", workflow_args="my first workflow")

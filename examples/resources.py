@@ -1,7 +1,8 @@
-"""Ask for too little on purpose, see the missing resource raised, and let the next run ask for the right amount.
+"""Request too little on purpose, let Jobmon increase the missing resource, and request the right amount next time.
 
-One task needs more memory than it asks for, one more time. Both are killed, asked for more of just what was missing,
-and succeed. A file made of what they used makes the second run pass at the first attempt.
+One task needs more memory than it requests, another more time. Both are killed, retried with more of the missing
+resource only, and succeed. With a file of requests generated from their usage, the second run succeeds at the first
+attempt.
 """
 
 import subprocess
@@ -15,7 +16,7 @@ REQUESTS = Path("requests.yaml")
 
 
 def make(name: str, requests: Path | None = None):
-    """Return the workflow; its tasks ask for too little unless a file says how much to ask for."""
+    """Return the workflow; its tasks request too little unless a file of requests is given."""
     tool = Tool(name="resources example")
     hungry = tool.get_task_template("hungry", command_template=MEMORY, node_args=["mib", "seconds"], op_args=["python"])
     slow = tool.get_task_template("slow", command_template="sleep {seconds}", node_args=["seconds"])
@@ -31,7 +32,7 @@ def make(name: str, requests: Path | None = None):
 
 
 def jobmon(*words: object) -> None:
-    """Run a command of Jobmon as one would in a terminal."""
+    """Run a Jobmon command as in a terminal."""
     print("\n$ jobmon", *words, flush=True)
     subprocess.run([str(Path(sys.executable).with_name("jobmon")), *map(str, words)], check=True)
 

@@ -1,12 +1,12 @@
 """A census of Python's standard library, as a workflow of some 200 commands.
 
-Each module of the library's packages is measured by a command of its own (size, functions, imports, complexity), the
-modules of a package are added up, and one report with a picture is made of all packages:
+A separate command measures each module of the library's packages (size, functions, imports, complexity), one per
+package sums up its modules, and a last one creates a report with a picture of all packages:
 
     measure (one per module)  ->  summarize (one per package)  ->  report
 
-Run it with `python examples/stdlib_census.py`. It needs no set-up: the server that records everything starts by itself.
-The commands are in `stdlib_census_steps.py` beside this file; the results are written below `demo-output/`.
+Run it with `python examples/stdlib_census.py`. It needs no setup: the server that records everything starts
+automatically. The commands are in `stdlib_census_steps.py` in the same folder; the results go to `demo-output/`.
 """
 
 import os
@@ -23,7 +23,7 @@ STEPS = Path(__file__).resolve().with_name("stdlib_census_steps.py")
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 OUTPUT = Path("demo-output").resolve()
 COMMON = {"python": sys.executable, "steps": STEPS, "output": OUTPUT}
-#: Tests, and packages that are tables, programs or copies rather than library code.
+#: Excluded: tests, and packages that are tables, programs or copies rather than library code.
 LEFT_OUT = {
     "__pycache__",
     "site-packages",
@@ -36,12 +36,12 @@ LEFT_OUT = {
     "lib2to3",
     "pydoc_data",
 }
-#: This package's summary fails at its first attempt, as things do; Jobmon tries it again.
+#: The summary of this package fails at its first attempt to show a retry.
 FLAKY = "json"
 
 
 def modules_of_library():
-    """Return {package: its source files}."""
+    """Return a dict from package name to its source files."""
     packages = {}
     for init in sorted(LIBRARY.glob("*/__init__.py")):
         package = init.parent
@@ -54,9 +54,9 @@ def modules_of_library():
 
 
 def build(packages):
-    """Define the workflow: three templates, a task for each module and package, and what waits for what."""
+    """Define the workflow: three templates, a task for each module and package, and their dependencies."""
     tool = Tool(name="stdlib_census")
-    # -I -S: the measuring commands need only the standard library, and so they start in a few milliseconds.
+    # -I -S: these commands need only the standard library, so they start in a few milliseconds.
     measure = tool.get_task_template(
         template_name="measure",
         command_template="{python} -I -S {steps} measure {library} {module} {output}",
@@ -76,7 +76,7 @@ def build(packages):
     )
     common = {name: shlex.quote(str(path)) for name, path in COMMON.items()}
 
-    # The name of this run: with the same one, a second start would say that it is complete already.
+    # A new name for each run: with the same one, a second run would raise WorkflowAlreadyComplete.
     workflow = tool.create_workflow(
         name="stdlib_census", workflow_args=f"census {time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()}"
     )
@@ -94,7 +94,7 @@ def build(packages):
 
 
 def main():
-    """Run the census and say where its results are."""
+    """Run the census and print where its results are."""
     shutil.rmtree(OUTPUT, ignore_errors=True)
     packages = modules_of_library()
     modules = sum(map(len, packages.values()))

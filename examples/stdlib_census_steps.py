@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-#: Each of these is one more way through a function.
+#: Each of these adds one path through a function.
 DECISIONS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.Assert, ast.comprehension)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 TRY_LATER = 75
@@ -20,7 +20,7 @@ TRY_LATER = 75
 
 
 def measure(library, module, output):
-    """Write down the figures of one module."""
+    """Write the figures of one module."""
     with open(os.path.join(library, module), "rb") as stream:
         source = stream.read()
     tree = ast.parse(source)
@@ -37,7 +37,7 @@ def measure(library, module, output):
 
 
 def complexity(function):
-    """Count the ways through a function, without those through the functions in it (after McCabe)."""
+    """Count the paths through a function (McCabe complexity), excluding nested functions."""
     ways = 1
     inside = list(ast.iter_child_nodes(function))
     while inside:
@@ -69,7 +69,7 @@ def imports(tree):
 
 
 def summarize(package, output, *options):
-    """Add up the modules of a package."""
+    """Sum up the modules of a package."""
     if "--fail-first-attempt" in options and os.environ.get("JOBMON_ATTEMPT") == "1":
         print("A disk that is not there yet: please try again.", file=sys.stderr)
         sys.exit(TRY_LATER)
@@ -92,7 +92,7 @@ def summarize(package, output, *options):
 
 
 def report(output):
-    """Make one page and one picture of all packages."""
+    """Write one page and one picture about all packages."""
     packages = [load(path) for path in files_below(os.path.join(output, "packages"))]
     packages.sort(key=lambda package: -package["lines"])
     draw(packages, os.path.join(output, "census.png"))
@@ -142,7 +142,7 @@ def page(packages):
 
 
 def draw(packages, path):
-    """Draw sizes and complexity on the left, and who imports whom on the right."""
+    """Draw sizes and complexity on the left, and imports between packages on the right."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -157,7 +157,7 @@ def draw(packages, path):
 
 
 def draw_sizes(pyplot, figure, axes, packages, names):
-    """One bar for each package: its length is the size, its colour the complexity."""
+    """Draw a bar for each package: length shows size, color shows complexity."""
     values = [package["complexity"] for package in packages]
     norm = pyplot.Normalize(min(values), max(values))
     colours = pyplot.cm.viridis_r(norm(values))
@@ -171,7 +171,7 @@ def draw_sizes(pyplot, figure, axes, packages, names):
 
 
 def draw_imports(axes, packages, names):
-    """A dot for each import of one package by another."""
+    """Draw a dot for each import of one package by another."""
     dots = [
         (column, row)
         for row, package in enumerate(packages)
@@ -192,7 +192,7 @@ def draw_imports(axes, packages, names):
 
 
 def save(value, *place):
-    """Write a value as JSON; the file appears when it is whole."""
+    """Write a value as JSON; the file appears only when it is complete."""
     path = os.path.join(*place)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + ".part", "w", encoding="utf-8") as stream:
@@ -207,7 +207,7 @@ def load(path):
 
 
 def files_below(folder):
-    """Return all saved values below a folder, in order."""
+    """Return the paths of all files below a folder, sorted."""
     return sorted(os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
 
 

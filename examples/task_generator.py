@@ -1,7 +1,7 @@
-"""Python functions as tasks: how often each letter stands in some texts, counted side by side, then compared.
+"""Python functions as tasks: count the letters of several texts in parallel, then compare the counts.
 
-The functions are ordinary ones with types. What makes and runs tasks stands under `if __name__ == "__main__"`, for the
-worker imports this file to find the functions.
+The functions are ordinary typed functions. The code that creates and runs tasks is under `if __name__ == "__main__"`,
+because the worker imports this file to find the functions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobmon.core.task_generator import task_generator
 
 
 class Case(Enum):
-    """Whether capitals count as letters of their own."""
+    """Whether capitals count as separate letters."""
 
     KEEP = "as it is"
     FOLD = "small letters"
@@ -25,7 +25,7 @@ class Case(Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """What to count, and what to make of it."""
+    """A text, its title, and how to count its letters."""
 
     title: str
     text: str
@@ -41,7 +41,7 @@ def count(job: Job, output: Path) -> None:
 
 @task_generator(tool_name="letters", max_attempts=2)
 def compare(counts: list[Path], output: Path, most: int = 3) -> None:
-    """Say which letters are the most frequent in each text."""
+    """Write the most frequent letters of each text."""
     lines = []
     for path in counts:
         counted = json.loads(path.read_text())

@@ -1,1 +1,1 @@
-"""Other tools on the same work: each is set up in a virtual environment of its own below `.peers/`."""
+"""Other tools on the same work. Each is set up in its own virtual environment below `.peers/`."""

@@ -1,4 +1,4 @@
-"""Dask distributed, one worker process with as many threads as CPUs; keeps no record."""
+"""Dask distributed: one worker process with one thread per CPU; keeps no record."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""HyperQueue: server and one worker inside this process (its Python package); keeps no journal unless asked to."""
+"""HyperQueue: server and one worker inside this process (its Python package); keeps no journal by default."""
 
 import json
 import sys

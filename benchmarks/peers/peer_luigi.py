@@ -1,4 +1,4 @@
-"""Luigi with its local scheduler; what is done it knows by a file for each task."""
+"""Luigi with its local scheduler; it recognizes done tasks by one file per task."""
 
 import json
 import logging

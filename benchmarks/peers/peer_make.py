@@ -1,4 +1,4 @@
-"""make: keeps only the times of files, and here not even these (phony targets)."""
+"""make: records only the times of files, and here not even those (phony targets)."""
 
 import json
 import subprocess

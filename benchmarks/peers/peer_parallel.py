@@ -1,4 +1,4 @@
-"""GNU parallel: independent commands only; keeps a log of jobs when asked to (--joblog), here not."""
+"""GNU parallel: independent commands only; keeps a job log only on request (--joblog), which is not used here."""
 
 import json
 import os

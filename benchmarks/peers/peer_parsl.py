@@ -1,4 +1,4 @@
-"""Parsl with its thread executor; keeps no record unless asked to."""
+"""Parsl with its thread executor; keeps no record by default."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Snakemake; what is done it knows by a file for each task, which is its floor here too. Its start is not left out."""
+"""Snakemake: recognizes done tasks by one output file each, which tasks touch here. Its startup is included."""
 
 import json
 import os

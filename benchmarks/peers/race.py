@@ -1,10 +1,10 @@
-"""Runs the peers on P1, P2 and P3 beside ours and prints a table.
+"""Run the peers on P1, P2 and P3 together with Jobmon, and print a table.
 
-Every `peer_*.py` of this folder is a peer: `SETUP` says how it was set up, `PACKAGES` what pip installs for it or
-`DEBIAN_PACKAGES` what is unpacked for it, `SHAPES` what it can run, `COUNT_MAX` how many tasks at most where it is
-slow. It runs in a virtual environment or folder of its own below `.peers/`; one that cannot be set up is skipped, and
-the table says why. Like ours, a peer runs no-op commands through a shell, as wide as there are CPUs; its start is left
-out.
+Every `peer_*.py` of this folder is a peer. `SETUP` describes how it was set up, `PACKAGES` lists what pip installs for
+it, or `DEBIAN_PACKAGES` what is unpacked for it, `SHAPES` what it can run, and `COUNT_MAX` limits the number of tasks
+of a slow peer. It runs in its own virtual environment or folder below `.peers/`. A peer that cannot be set up is
+skipped, and the table says why. Like Jobmon, a peer runs no-op commands through a shell, with one slot per CPU; its
+startup is excluded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SET_UP_SECONDS_MAX = 600
 
 
 def run(bench: Bench) -> None:
-    """Run all peers and print what they and we need per task."""
+    """Run all peers and print the time that they and Jobmon need per task."""
     table = Table("tool", *(f"{shape}, ms per task" for shape in SHAPES), "set up with / why not")
     counts = {shape: bench.size(*sizes) for shape, sizes in SHAPES.items()}
     ours = {shape: bench.workload(shape, count)["swarm_seconds"] / count for shape, count in counts.items()}
@@ -64,7 +64,7 @@ def _figure(bench: Bench, python: str, script: Path, shape: str, count: int) -> 
 
 
 def _settings_of(script: Path) -> dict[str, Any]:
-    """Read the constants at the head of a peer's script without running it."""
+    """Read the constants at the top of a peer's script without running it."""
     tree = ast.parse(script.read_text(encoding="utf-8"))
     found = {}
     for node in tree.body:
@@ -74,7 +74,7 @@ def _settings_of(script: Path) -> dict[str, Any]:
 
 
 def _set_up(name: str, settings: dict[str, Any]) -> str:
-    """Return the Python of the peer: that of its virtual environment, made when it is not there, or ours."""
+    """Return the Python of the peer: that of its virtual environment, created if necessary, or the current one."""
     place, python = PLACE / name, sys.executable
     if packages := settings.get("PACKAGES"):
         python = str(place / "bin" / "python")
@@ -93,7 +93,7 @@ def _set_up(name: str, settings: dict[str, Any]) -> str:
 
 
 def _run(command: list[str], place: Path) -> None:
-    """Run a step of setting up; what it says of its failure is the reason why the peer is skipped."""
+    """Run a step of the setup; its error message is the reason why the peer is skipped."""
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=SET_UP_SECONDS_MAX, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip() or f"{command[0]} failed")

@@ -1,7 +1,7 @@
-"""Notes when a process passes certain points, for `benchmarks.hops`: Python imports this by itself where it is found.
+"""Record when a process passes certain points, for `benchmarks.hops`. Python imports this module automatically.
 
-Each process writes `<role>-<pid>` into the folder that JOBMON_HOPS names, at its end: a line `<monotonic ns> <point>`
-for each. Costs about a microsecond per point.
+Each process writes `<role>-<pid>` to the folder in JOBMON_HOPS when it exits, with a line `<monotonic ns> <point>` for
+each point. Costs about a microsecond per point.
 """
 
 import atexit
@@ -18,7 +18,7 @@ points = []
 
 
 def write():
-    """Write what was noted."""
+    """Write the recorded points."""
     if points:
         command = sys.orig_argv
         role = next((name for name in ("server", "distributor") if f"jobmon.{name}" in command), "client")
@@ -27,7 +27,7 @@ def write():
 
 
 def around(owner, name, point, counts=lambda found: True):
-    """Note when a method begins and ends, if what it returns counts."""
+    """Record when a method begins and ends, if its return value counts."""
     method = getattr(owner, name)
 
     @functools.wraps(method)
@@ -96,10 +96,10 @@ PATCHES = {
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Has modules patched when they are loaded."""
+    """Patches modules when they are loaded."""
 
     def find_spec(self, name, path, target=None):
-        """Find as usual."""
+        """Find the module as usual, and patch it on loading."""
         patch = PATCHES.get(name)
         if patch is None:
             return None
