@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -131,22 +132,23 @@ def endings(adapter, gridengine):
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "cause", "exit_code", "signal"),
+    ("name", "status", "cause", "exit_code", "signals"),
     [
-        ("well", TI.DONE, None, None, None),
-        ("exit 7", TI.ERROR, Cause.EXIT_CODE, 7, None),
-        ("complaint", TI.ERROR, Cause.EXIT_CODE, 1, None),
-        ("signal", TI.ERROR, Cause.SIGNAL, None, 11),
-        ("memory", TI.RESOURCE_ERROR, Cause.OUT_OF_MEMORY, None, None),
-        ("time", TI.RESOURCE_ERROR, Cause.OUT_OF_TIME, None, None),
-        ("deleted", TI.ERROR, Cause.SIGNAL, None, 9),
-        ("deleted while it waited", TI.ERROR, Cause.KILLED, None, None),
-        ("no program", TI.ERROR, Cause.EXIT_CODE, 127, None),
+        ("well", TI.DONE, None, None, {None}),
+        ("exit 7", TI.ERROR, Cause.EXIT_CODE, 7, {None}),
+        ("complaint", TI.ERROR, Cause.EXIT_CODE, 1, {None}),
+        ("signal", TI.ERROR, Cause.SIGNAL, None, {11}),
+        ("memory", TI.RESOURCE_ERROR, Cause.OUT_OF_MEMORY, None, {None}),
+        ("time", TI.RESOURCE_ERROR, Cause.OUT_OF_TIME, None, {None}),
+        ("deleted", TI.ERROR, Cause.SIGNAL, None, {signal.SIGKILL, signal.SIGUSR2}),  # SIGUSR2 is the notice before it
+        ("deleted while it waited", TI.ERROR, Cause.KILLED, None, {None}),
+        ("no program", TI.ERROR, Cause.EXIT_CODE, 127, {None}),
     ],
 )
-def test_the_end_of_a_job_is_told_with_its_cause(endings, name, status, cause, exit_code, signal):
+def test_the_end_of_a_job_is_told_with_its_cause(endings, name, status, cause, exit_code, signals):
     found = endings[name]
-    assert (found.status, found.cause, found.exit_code, found.signal) == (status, cause, exit_code, signal)
+    assert (found.status, found.cause, found.exit_code) == (status, cause, exit_code)
+    assert found.signal in signals
 
 
 def test_usage_and_what_the_job_itself_wrote_are_told(endings):
@@ -349,7 +351,7 @@ def test_a_master_that_is_away_fails_nothing_and_what_it_held_is_there_afterward
             adapter.submit_to_batch_distributor("true", "one", request())
         assert not isinstance(caught.value, ClusterFull)
     finally:
-        gridengine.script("gridengine-up.sh", 120)
+        gridengine.script("gridengine-up.sh", 200)
     found = exits(adapter, ids.values())
     assert {one.status for one in found.values()} == {TI.DONE}
     assert (GRIDENGINE_BASE / "qmaster.pid").exists()

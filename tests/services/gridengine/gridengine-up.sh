@@ -165,5 +165,6 @@ QUEUE
   done
   touch "$BASE/configured"
 fi
-wait_for 30 "the queues did not open" sh -c "! qselect -qs uE | grep -q . && [ \$(qselect | wc -l) = 2 ]"
+# After a restart of the master the execution daemon may take more than a minute to connect again.
+wait_for 150 "the queues did not open" sh -c "! qselect -qs uE | grep -q . && [ \$(qselect | wc -l) = 2 ]"
 say "READY: $(qselect | tr '\n' ' ')"

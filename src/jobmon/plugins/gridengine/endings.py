@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core.constants import Cause, TaskInstanceStatus
@@ -11,7 +12,8 @@ from jobmon.plugins.batch.view import CANCELLED
 if TYPE_CHECKING:
     from jobmon.plugins.batch.endings import Ending, Verdict
 
-SIGKILL: Final = 9
+#: A deleted job ends by the first if it does not end by the second, the notice that precedes it.
+DELETION_SIGNALS: Final = frozenset({signal.SIGKILL, signal.SIGUSR2})
 _TI = TaskInstanceStatus
 #: Codes of `failed`: the job's process ran; the master killed it because of a limit.
 RAN: Final = frozenset({"0", "100"})
@@ -30,7 +32,7 @@ def verdict(ending: Ending) -> Verdict:
     """Return what an outcome means."""
     if ending.state == CANCELLED:
         return _TI.ERROR, Cause.KILLED, "deleted before it started"
-    is_killed = ending.state == LIMIT or (ending.state in RAN and ending.signal == SIGKILL)
+    is_killed = ending.state == LIMIT or (ending.state in RAN and ending.signal == signal.SIGKILL)
     if is_killed and (found := _limit(ending)) is not None:
         return found
     if ending.state in RAN:
@@ -54,7 +56,7 @@ def _limit(ending: Ending) -> Verdict | None:
 
 def _own(ending: Ending) -> Verdict:
     if ending.signal:
-        hint = ": deleted by 'qdel', or killed on its host" if ending.signal == SIGKILL else ""
+        hint = ": deleted by 'qdel', or killed on its host" if ending.signal in DELETION_SIGNALS else ""
         return _TI.ERROR, Cause.SIGNAL, f"killed by signal {ending.signal}{hint}"
     if ending.exit_code == EXIT_NOTIFIED:
         return _TI.ERROR, Cause.KILLED, "deleted by 'qdel'"
