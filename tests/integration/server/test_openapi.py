@@ -30,7 +30,13 @@ def app(tmp_path_factory, databases):
 
 
 @pytest.fixture(scope="module")
-def url(app):
+def schema(app):
+    return schemathesis.openapi.from_dict(app.openapi())
+
+
+@pytest.fixture(scope="module")
+def url(app, schema):
+    # The schema comes first: it imports much, and Python 3.11 cannot compile in two threads at once (SystemError).
     config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext
@@ -56,8 +62,7 @@ async def _fill(app, url):
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
-def test_every_answer_is_as_documented_and_none_is_a_failure(app, url, mode):
-    schema = schemathesis.openapi.from_dict(app.openapi())
+def test_every_answer_is_as_documented_and_none_is_a_failure(schema, url, mode):
     schema.config.update(base_url=url)
     asked = set()
     with requests.Session() as session:
