@@ -384,9 +384,9 @@ def why_workflow(found: Progress) -> list[Because]:
     flying = sum(found.counts.get(status, 0) for status in IN_FLIGHT)
     if flying:
         running = found.counts.get(TaskStatus.RUNNING, 0)
-        reasons.append(
-            Because(Kind.RUNNING, f"{number_of(running, 'running task')}, {flying - running:,} queued or launched.")
-        )
+        others = f"{flying - running:,} {_are(flying - running)} queued or launched"
+        text = f"{number_of(running, 'task')} {_are(running)} running, {others}."
+        reasons.append(Because(Kind.RUNNING, text))
         is_paused = any(because.kind in _PAUSED for because in reasons)
         reasons += _cores_text(found.cores) if flying > running and not problems and not is_paused else []
     if flying > found.counts.get(TaskStatus.RUNNING, 0):
@@ -396,17 +396,19 @@ def why_workflow(found: Progress) -> list[Because]:
     reasons += [Because(Kind.PACKED, found.packed)] if found.packed else []
     free = waiting - found.blocked
     if free > 0:
-        verb = "is" if free == 1 else "are"
-        reasons.append(
-            Because(Kind.UPSTREAM, f"{number_of(free, 'task')} {verb} waiting for dependencies or a free slot.")
-        )
+        text = f"{number_of(free, 'task')} {_are(free)} waiting for dependencies or a free slot."
+        reasons.append(Because(Kind.UPSTREAM, text))
     return reasons
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _held_text(count: int) -> list[Because]:
     if not count:
         return []
-    text = f"{number_of(count, 'task')} {'is' if count == 1 else 'are'} held. To release: {_how_to_release('ID')}"
+    text = f"{number_of(count, 'task')} {_are(count)} held. To release: {_how_to_release('ID')}"
     return [Because(Kind.HELD, text)]
 
 
