@@ -22,9 +22,10 @@ SEEDS ?= 300
 #: `make fuzz MINUTES=60`
 MINUTES ?= 5
 
-#: `make chaos ROUNDS=20 SEED=7`
+#: `make chaos ROUNDS=20 SEED=7 DATABASE=postgresql`
 ROUNDS ?= 20
 SEED ?=
+DATABASE ?= sqlite
 
 #: Where CI is set, `make ui` builds nothing: a test compares the committed page with a fresh build.
 CI ?=
@@ -76,8 +77,8 @@ site: $(VENV)/.site  ## build the documentation as a site with search, in build/
 
 .PHONY: site
 
-chaos: $(VENV)/.dev  ## kill, stop and restart every part of real runs and count what is lost (ROUNDS=20, SEED=n)
-	$(PY) -m tests.chaos --rounds $(ROUNDS) --crash-points $(if $(SEED),--seed $(SEED))
+chaos: $(VENV)/.dev  ## kill, stop and restart every part of real runs and count what is lost (ROUNDS=20, SEED=n, DATABASE=postgresql)
+	$(PY) -m tests.chaos --rounds $(ROUNDS) --database $(DATABASE) --crash-points $(if $(SEED),--seed $(SEED))
 
 .PHONY: docs-check chaos
 docs-check: $(VENV)/.dev

@@ -39,6 +39,8 @@ _SETTINGS: Final = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
 }
+#: For tests in which PostgreSQL crashes: a commit that it acknowledged is in the operating system's hands.
+CRASH_SAFE: Final = {"synchronous_commit": "on"}
 
 
 class NotInstalled(Exception):
@@ -60,7 +62,13 @@ class PostgreSQL:
     It refuses to run as root, so root starts it as the user `postgres`, which the package creates.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        """Make an empty server.
+
+        Args:
+            settings: settings of PostgreSQL that differ from those of most tests.
+        """
+        self._settings = _SETTINGS | settings
         self._programs = _programs()
         self._account: dict[str, Any] = {}
         if os.getuid() == 0:
@@ -104,7 +112,7 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections."""
-        settings = _SETTINGS | {"unix_socket_directories": str(self.folder)}
+        settings = self._settings | {"unix_socket_directories": str(self.folder)}
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", "data", *(f"--{name}={value}" for name, value in settings.items())],

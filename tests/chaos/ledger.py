@@ -1,9 +1,10 @@
 """Compare the executions that tasks recorded in files with the database."""
 
 import contextlib
-import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DBAPIError
 
 DONE = "D"
 #: Causes that explain a completed command: it was killed, for a cold resume or a stop, before its shell exited.
@@ -48,7 +49,7 @@ def count(world, struck=Struck()):
     explains that; or a task is not DONE. Repeated: an attempt was queued after an earlier one was DONE; or a command
     completed twice and no cause explains it.
     """
-    tasks, attempts = _read(world.database)
+    tasks, attempts = _read(world)
     result = Count(tasks=len(tasks), attempts=sum(map(len, attempts.values())))
     for task_id, (name, status) in tasks.items():
         lines = _lines(world.ledger / name.rsplit("-", 1)[-1])
@@ -93,23 +94,17 @@ def _lines(path):
         return []
 
 
-def _read(database):
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        tasks = {row[0]: row[1:] for row in connection.execute("SELECT id, name, status FROM task")}
-        attempts = {}
-        for task_id, *values in connection.execute(
-            "SELECT task_id, id, status, cause, queued_at, ended_at, error FROM task_instance ORDER BY id"
-        ):
-            names = ("id", "status", "cause", "queued_at", "ended_at", "error")
-            attempts.setdefault(task_id, []).append(dict(zip(names, values, strict=True)))
+def _read(world):
+    tasks = {row[0]: row[1:] for row in world.rows("SELECT id, name, status FROM task")}
+    names = ("id", "status", "cause", "queued_at", "ended_at", "error")
+    attempts = {}
+    for task_id, *values in world.rows(f"SELECT task_id, {', '.join(names)} FROM task_instance ORDER BY id"):
+        attempts.setdefault(task_id, []).append(dict(zip(names, values, strict=True)))
     return tasks, attempts
 
 
-def done_count(database):
-    """Return the number of done tasks; 0 while there is no database."""
-    with (
-        contextlib.suppress(sqlite3.Error),
-        contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection,
-    ):
-        return connection.execute("SELECT COUNT(*) FROM task WHERE status = 'D'").fetchone()[0]
+def done_count(world):
+    """Return the number of done tasks; 0 while the database does not respond or has no schema."""
+    with contextlib.suppress(DBAPIError):
+        return world.rows("SELECT COUNT(*) FROM task WHERE status = 'D'")[0][0] if world.has_database() else 0
     return 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import psutil
 from tests.chaos import ledger
-from tests.chaos.world import World, wait_for
+from tests.chaos.world import FILES, World, wait_for
 
 #: Shape of the workflow -> targets of faults. Rounds cycle through the shapes. "takeover": another client resumes while
 #: this one is alive ("stop": while this one is suspended).
@@ -67,8 +67,9 @@ def plan(dice, parts):
 class Round:
     """One workflow from start to completion, with faults."""
 
-    def __init__(self, shape, faults, dice, total, tasks=TASKS, say=lambda text: None):
-        self.world = World()
+    def __init__(self, shape, faults, dice, total, tasks=TASKS, say=lambda text: None, databases=FILES, engine=None):
+        self.world = World(databases=databases)
+        self._engine = engine
         self._shape = shape
         self._faults, self._dice, self._total, self._tasks, self._say = faults, dice, total, tasks, say
         self._client = None
@@ -142,6 +143,9 @@ class Round:
         if fault.part == "takeover":
             self._take_over(fault)
             return
+        if fault.part == "database":
+            self._strike_database(fault)
+            return
         victims = wait_for(lambda: self.world.of_part(fault.part), 1.0)
         if not victims:
             self._total.injected[f"{fault.part}: nobody there"] += 1
@@ -169,8 +173,16 @@ class Round:
             "takeover: " + ("of a stopped client" if fault.kind == "stop" else "of a live client")
         ] += 1
 
+    def _strike_database(self, fault):
+        self._tell(fault)
+        self._engine.stop(signal.SIGQUIT if fault.kind == "kill" else signal.SIGINT)
+        if fault.kind == "stop":
+            time.sleep(fault.stopped_seconds)
+        self._engine.start()
+        self._total.injected[f"database: {fault.kind}"] += 1
+
     def _tell(self, fault):
-        done, seconds = ledger.done_count(self.world.database), time.monotonic() - self._begun
+        done, seconds = ledger.done_count(self.world), time.monotonic() - self._begun
         self._say(f"  {seconds:5.1f} s, {done} done: {fault.kind} {fault.part}")
 
     def _stop(self, victim, fault):
@@ -208,15 +220,23 @@ class Round:
         total.attempts += found.attempts
 
 
-def run(rounds, seed, say=print):
-    """Run rounds; return the total."""
+def run(rounds, seed, databases=FILES, engine=None, say=print):
+    """Run rounds; return the total.
+
+    Args:
+        rounds: how many.
+        seed: decides all faults.
+        databases: where each round gets its database.
+        engine: the PostgreSQL to strike, too; None where the database is a file.
+        say: called with each line of output.
+    """
     total = Total()
     for number in range(rounds):
         dice = random.Random(f"{seed}/{number}")
         shape = sorted(PARTS)[number % len(PARTS)]
-        faults = plan(dice, PARTS[shape])
+        faults = plan(dice, PARTS[shape] if engine is None else (*PARTS[shape], "database"))
         begin = time.monotonic()
-        one = Round(shape, faults, dice, total, say=say)
+        one = Round(shape, faults, dice, total, say=say, databases=databases, engine=engine)
         is_clean = one.run()
         verdict = "clean" if is_clean else f"NOT CLEAN, see {one.world.folder}"
         say(f"round {number + 1} of {rounds} ({shape}, seed {seed}): {time.monotonic() - begin:.1f} s, {verdict}")

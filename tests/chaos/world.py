@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psutil
+from tests.databases import Databases, rows
 
 HERE = Path(__file__).parent
 #: Settings of fractions of a second instead of the default seconds and minutes.
@@ -35,11 +36,15 @@ PARTS = {
     "worker": ("worker_node/process.py",),
 }
 CLIENT_NAME = "workload.py"
+#: Each world has its database in its data folder.
+FILES = Databases()
 
 
 class World:
-    def __init__(self, settings=SETTINGS, **environment):
+    def __init__(self, settings=SETTINGS, databases=FILES, **environment):
         self.folder = Path(tempfile.mkdtemp(prefix="jc-"))
+        (self.folder / "data").mkdir(mode=0o700)
+        self.uri = databases.uri(self.folder / "data")
         self.ledger = self.folder / "ledger"
         self.ledger.mkdir()
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBMON", "CHAOS"))}
@@ -48,14 +53,20 @@ class World:
             "HOME": str(self.folder),
             "XDG_RUNTIME_DIR": str(self.folder),
             "JOBMON_DATA_DIR": str(self.folder / "data"),
+            "JOBMON__DB__SQLALCHEMY_DATABASE_URI": self.uri,
             "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE / "plugins"), os.environ.get("PYTHONPATH")))),
             **settings,
             **environment,
         }
 
-    @property
-    def database(self):
-        return self.folder / "data" / "jobmon.sqlite"
+    def has_database(self):
+        """Whether somebody has created the database: to look for rows would create SQLite's file."""
+        file = self.uri.removeprefix("sqlite:///")
+        return file == self.uri or Path(file).exists()
+
+    def rows(self, sql):
+        """All rows of a query on the database."""
+        return rows(self.uri, sql)
 
     # -- starting ----------------------------------------------------------------------------------------------
 
