@@ -8,13 +8,13 @@ import click
 
 from jobmon.cli.references import TASK, WORKFLOW
 from jobmon.cli.rendering import OUTPUT
-from jobmon.core.texts import number_of
+from jobmon.core.texts import SHOWN_CHARACTERS_MAX, number_of, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import Neighbour, Reason
+    from jobmon.core.wire.monitoring import DependenciesResponse, Neighbour, Reason, TaskExplanation
 
 NEIGHBOURS_DEFAULT: Final = 25
 NEIGHBOURS_MAX: Final = 10_000
@@ -26,7 +26,6 @@ NEIGHBOURS_MAX: Final = 10_000
 def explain_task(task_id: int, output: str) -> None:
     """Explain why a task does not run, or what it is doing."""
     from jobmon.cli import rendering
-    from jobmon.core.constants import TaskStatus
     from jobmon.core.fsm import CONCLUDED
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import TaskExplanation
@@ -35,8 +34,7 @@ def explain_task(task_id: int, output: str) -> None:
     if output == "json":
         rendering.show_json(found)
         return
-    status = TaskStatus(found.status).name
-    click.echo(f"Task {task_id} {found.name} of workflow {found.workflow_id}: {status}")
+    _show_task(task_id, found)
     _show_reasons(found.reasons)
     if found.status not in CONCLUDED:
         click.echo(f"  {found.num_attempts} of {number_of(found.max_attempts, 'attempt')} used.")
@@ -77,6 +75,13 @@ def _dead_client(requester: Requester, workflow_id: int) -> str:
     return f"Its script, which ran on this machine, has exited. To take over: jobmon workflow resume {workflow_id}"
 
 
+def _show_task(task_id: int, found: TaskExplanation | DependenciesResponse) -> None:
+    from jobmon.core.constants import TaskStatus
+
+    name = shortened(found.name, SHOWN_CHARACTERS_MAX)
+    click.echo(f"Task {task_id} {name} of workflow {found.workflow_id}: {TaskStatus(found.status).name}")
+
+
 def _show_reasons(reasons: Sequence[Reason]) -> None:
     for reason in reasons:
         click.echo(f"  {reason.text}")
@@ -97,7 +102,6 @@ def _show_reasons(reasons: Sequence[Reason]) -> None:
 def dependencies(task_id: int, limit: int, output: str) -> None:
     """Show the upstream and downstream tasks of a task."""
     from jobmon.cli import rendering
-    from jobmon.core.constants import TaskStatus
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import DependenciesResponse
 
@@ -106,8 +110,7 @@ def dependencies(task_id: int, limit: int, output: str) -> None:
     if output == "json":
         rendering.show_json(found)
         return
-    status = TaskStatus(found.status).name
-    click.echo(f"Task {task_id} {found.name} of workflow {found.workflow_id}: {status}")
+    _show_task(task_id, found)
     _show_side("upstream", found.upstream, found.upstream_counts)
     _show_side("downstream", found.downstream, found.downstream_counts)
 

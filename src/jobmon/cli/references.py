@@ -12,6 +12,7 @@ import click
 
 from jobmon.cli.lookups import newest_workflow
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.texts import SHOWN_CHARACTERS_MAX, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,19 +31,29 @@ NAMESAKES_MAX: Final = 10
 
 
 class Id(click.ParamType[int]):
-    """The ID of a workflow, task or template version."""
+    """The ID of a workflow, task or template version.
+
+    Args:
+        hint: what to do with something that is not an ID.
+    """
 
     name = "id"
+
+    def __init__(self, hint: str = "") -> None:
+        self.hint = f" {hint}" if hint else ""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse the ID."""
         try:
             number = int(value)
         except ValueError:
-            self.fail(f"{value!r} is not a valid ID: IDs are integers.", param, ctx)
+            self.fail(f"{value!r} is not a valid ID: IDs are integers.{self.hint}", param, ctx)
         if not 0 < number <= ID_MAX:
             self.fail(f"{number} is not a valid ID: IDs are positive integers.", param, ctx)
         return number
+
+
+WORKFLOW_ID: Final = Id("To find a workflow by name: jobmon workflow status --name NAME")
 
 
 class Option(click.Option):
@@ -81,7 +92,7 @@ def _task_names(context: click.Context, parameter: click.Parameter, incomplete: 
 def workflow_option(name: str = "workflow_id", **settings: Any) -> Callable[[Function], Function]:
     """Return the option `-w`, with shell completion of IDs."""
     settings = {"help": "ID of the workflow.", **settings}
-    return click.option("-w", "--workflow-id", name, type=Id(), shell_complete=_workflow_ids, **settings)
+    return click.option("-w", "--workflow-id", name, type=WORKFLOW_ID, shell_complete=_workflow_ids, **settings)
 
 
 def WORKFLOW(function: Function) -> Function:
@@ -91,7 +102,7 @@ def WORKFLOW(function: Function) -> Function:
     def run(*, given: tuple[int, ...], named: int | None, **values: Any) -> Any:
         return function(workflow_id=_one([*given, *([] if named is None else [named])], "workflow", "-w"), **values)
 
-    return workflow_option("named")(_bare("given", "[WORKFLOW]", Id(), _workflow_ids)(run))
+    return workflow_option("named")(_bare("given", "[WORKFLOW]", WORKFLOW_ID, _workflow_ids)(run))
 
 
 def WORKFLOWS(function: Function) -> Function:
@@ -102,7 +113,9 @@ def WORKFLOWS(function: Function) -> Function:
         return function(workflow_ids=_several(given, named, "-w"), **values)
 
     text = "ID of a workflow. Repeatable."
-    return workflow_option("named", multiple=True, help=text)(_bare("given", "[WORKFLOW]...", Id(), _workflow_ids)(run))
+    return workflow_option("named", multiple=True, help=text)(
+        _bare("given", "[WORKFLOW]...", WORKFLOW_ID, _workflow_ids)(run)
+    )
 
 
 def TASK(function: Function) -> Function:
@@ -193,7 +206,10 @@ def _task_id(requester: Requester, workflow_id: int, name: str) -> int:
         listed = ", ".join(str(task.task_id) for task in found)
         raise InvalidRequest(f"Several tasks of workflow {workflow_id} are named {name!r}. Give an ID: {listed}.")
     near = _tasks(requester, workflow_id, f"*{name}*")
-    hint = f"; did you mean {near[0].name!r}?" if near else f". They are listed by: jobmon workflow tasks {workflow_id}"
+    if near:
+        hint = f"; did you mean task {near[0].task_id} ({shortened(near[0].name, SHOWN_CHARACTERS_MAX)!r})?"
+    else:
+        hint = f". They are listed by: jobmon workflow tasks {workflow_id}"
     raise InvalidRequest(f"Workflow {workflow_id} has no task {name!r}{hint}")
 
 

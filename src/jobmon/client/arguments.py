@@ -88,7 +88,7 @@ def declared(
     complaints = [
         *_complaint("declared more than once", _repeated(everything)),
         *_complaint("in command_template but not declared in node_args, task_args or op_args", wanted - {*everything}),
-        *_complaint("declared but not in command_template", {*everything} - wanted),
+        *_complaint("declared but not in command_template; use or remove it", {*everything} - wanted),
         *_complaint("reserved as parameters of create_task; rename them", RESERVED_NAMES & wanted),
     ]
     if complaints:

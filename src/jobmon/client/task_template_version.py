@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.client import node, quoting
 from jobmon.client.arguments import Arguments, mismatch, written_whole
 from jobmon.client.values import check_stable
+from jobmon.core.texts import SHOWN_CHARACTERS_MAX, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +122,7 @@ class TaskTemplateVersion:
             " command template to quote it; if the shell is meant to interpret it, declare %r in op_args.",
             self.name,
             name,
-            args[name],
+            shortened(str(args[name]), SHOWN_CHARACTERS_MAX),
             name,
             name,
         )

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 NAME_CHARACTERS_MAX: Final = 255
+#: A longer name or value is shortened where a sentence shows it.
+SHOWN_CHARACTERS_MAX: Final = 60
 #: Maximum length of the error text in a report; the log tail holds more of what the command wrote.
 ERROR_CHARACTERS_MAX: Final = 10_000
-_SHOWN_CHARACTERS: Final = 40
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -30,7 +31,7 @@ def checked_name(what: str, name: str) -> str:
     """
     if len(name) > NAME_CHARACTERS_MAX:
         raise ValueError(
-            f"{what} {name[:_SHOWN_CHARACTERS]!r}... has {len(name)} characters; at most {NAME_CHARACTERS_MAX} are"
+            f"{what} {name[:SHOWN_CHARACTERS_MAX]!r}... has {len(name)} characters; at most {NAME_CHARACTERS_MAX} are"
             " allowed."
         )
     return checked_text(what, name)
@@ -50,7 +51,7 @@ def checked_text(what: str, text: str) -> str:
         ValueError: it contains a NUL character or an unpaired surrogate.
     """
     if storable(text, len(text)) != text:
-        shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+        shown = text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "..."
         raise ValueError(f"{what} {shown!r} contains a NUL character or bytes that are not UTF-8; remove them.")
     return text
 

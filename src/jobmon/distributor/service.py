@@ -177,7 +177,7 @@ class DistributorService:
             abandoned.cancel()
 
     def validate(self) -> None:
-        """See `DistributorState.validate`. There is nothing to check before the server has registered this distributor."""
+        """See `DistributorState.validate`. Before its registration a distributor has nothing to check."""
         if self._is_built:
             self._state.validate()
 

@@ -110,6 +110,8 @@ def read_recording(path: str | Path) -> Recording:
         RecordingError: there is no such file, or it is not a WfFormat 1.5 document that can be run.
     """
     path = Path(path)
+    if path.suffix == ".py":
+        raise RecordingError(f"{path} is a Python script, not a recording; run it: python {path}")
     try:
         if path.stat().st_size > DOCUMENT_BYTES_MAX:
             raise RecordingError(f"{path} is larger than {DOCUMENT_BYTES_MAX} bytes.")
