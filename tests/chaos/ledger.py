@@ -13,7 +13,7 @@ KILLED = ("killed for resume", "killed")
 
 @dataclass(frozen=True)
 class Struck:
-    """Kills: whether a supervisor or a host agent was killed, and the attempts whose stand-alone worker was."""
+    """Kills: of a supervisor, of a host agent (or its suspension), of the stand-alone workers of some attempts."""
 
     supervisor: bool = False
     agent: bool = False
@@ -24,7 +24,7 @@ class Struck:
         if attempt["cause"] in ("supervisor lost", "killed its parent") and self.supervisor:
             return "after a killed supervisor"
         if attempt["cause"] == "worker lost" and self.agent:
-            return "after a killed agent"
+            return "after a killed or suspended agent"
         if attempt["id"] in self.attempts:
             return "after a killed worker"
         return "while killed for a resume or stop" if attempt["cause"] in KILLED else None

@@ -20,8 +20,10 @@ PARTS = {
 FAULTS_PER_ROUND = 6
 TASKS = 300
 TASK_SECONDS = 0.1
-#: The range extends beyond the heartbeat deadline here (3.1 x 0.5 s).
+#: The range extends beyond the heartbeat deadlines here (3.1 x 0.5 s and 3.1 x 0.4 s).
 STOP_SECONDS = (1.0, 2.5)
+#: An agent suspended for longer than this may be declared lost, with what its commands completed in the meantime.
+AGENT_DEADLINE_SECONDS = 1.0
 PAUSE_SECONDS = (0.3, 1.8)
 ROUND_SECONDS_MAX = 180.0
 CLIENT_RESTARTS_MAX = 40
@@ -156,6 +158,8 @@ class Round:
             words = victim.cmdline()
             if fault.kind == "stop":
                 self._stop(victim, fault)
+                if fault.part == "agent" and fault.stopped_seconds > AGENT_DEADLINE_SECONDS:
+                    self._struck_parts.add("agent")
             else:
                 victim.send_signal(signal.SIGKILL if fault.kind == "kill" else signal.SIGTERM)
                 self._note_struck(fault.part, words)

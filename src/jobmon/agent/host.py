@@ -21,11 +21,10 @@ from jobmon.agent.outbox import Outbox
 from jobmon.agent.running import Running
 from jobmon.agent.suspects import Suspects
 from jobmon.agent.trouble import LocationTrouble
-from jobmon.agent.work import FRACTION, Work
+from jobmon.agent.work import FRACTION, Work, ahead_expiry
 
 REQUEST_TIMEOUT_SECONDS = 20.0
 LONG_POLL_SECONDS = 18.0  # so that it is answered well before prefetched work expires
-AHEAD_EXPIRY_SECONDS = 30.0
 #: How long reports are collected into one request while enough attempts wait here.
 GATHER_SECONDS = 0.008
 LISTEN_PAUSE_SECONDS = 1.0
@@ -182,6 +181,7 @@ class HostAgent:
             self._identity,
         )
         self._heartbeat = float(content["heartbeat_interval"])
+        self._ahead_expiry = ahead_expiry(self._heartbeat, float(content["report_by_buffer"]))
         now = self._site.monotonic()
         self._answered_at, self._beat_at = now, now + self._heartbeat
         self._pauses.reset()
@@ -293,7 +293,7 @@ class HostAgent:
         self._journal.retry(now)
 
     def _is_silent(self, now: float) -> bool:
-        return now - self._answered_at >= AHEAD_EXPIRY_SECONDS
+        return now - self._answered_at >= self._ahead_expiry
 
     def _drain(self, why: str) -> None:
         self._say("drain", f"claiming no more attempts: {why}")
@@ -563,7 +563,7 @@ class HostAgent:
         """Return when the next action is due even if no event occurs, monotonic seconds."""
         due = [self._due_to_send(), *self._running.due()]
         if self._work.waiting:
-            due.append(self._answered_at + AHEAD_EXPIRY_SECONDS)
+            due.append(self._answered_at + self._ahead_expiry)
         if self._listening.is_busy:
             due.append(self._listening.deadline)
         elif not self._is_leaving:

@@ -13,6 +13,8 @@ AHEAD_FACTOR_MAX = 64.0
 #: The assumed runtime of commands before any has completed, seconds.
 SECONDS_ASSUMED = 0.1
 SECONDS_MIN = AHEAD_SECONDS / AHEAD_FACTOR_MAX
+#: Prefetched work is no longer started when the server has been silent for this long.
+AHEAD_EXPIRY_SECONDS_MAX = 30.0
 _NEWEST_SHARE = 0.1
 FRACTION = 1e-9
 TYPE_CHECKING = False
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from jobmon.agent.starting import Launch
+
+
+def ahead_expiry(heartbeat_interval: float, report_by_buffer: float) -> float:
+    """Return the silence of the server after which prefetched work is no longer started, seconds.
+
+    It ends before the server may declare the agent lost and have the work run elsewhere, also if the agent was
+    suspended in between. The server counts from its receipt of a request, the agent from the answer.
+
+    >>> ahead_expiry(90.0, 3.1), round(ahead_expiry(2.0, 3.1), 3), ahead_expiry(2.0, 1.5)
+    (30.0, 4.2, 1.5)
+    """
+    return min(AHEAD_EXPIRY_SECONDS_MAX, heartbeat_interval * max(report_by_buffer - 1, report_by_buffer / 2))
 
 
 class Work:

@@ -74,7 +74,7 @@ class Reaper:
             slept = loop.time() - looked_at - self._look
             looked_at = loop.time()
             if slept > timekeeping.JUMP_SECONDS:
-                await self._guarded(self._writer.run(timekeeping.prolong, slept))
+                await self._guarded(self._writer.run(timekeeping.prolong, slept, "the server was suspended"))
             if looked_at >= due:
                 due = looked_at + self._interval
                 await self._guarded(self.do_pass())

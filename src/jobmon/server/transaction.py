@@ -92,7 +92,7 @@ class Transaction(Session):
     def __init__(self, connection: Any, dialect: str, surroundings: Surroundings) -> None:
         super().__init__(connection, dialect)
         self.settings = surroundings.settings
-        self.started_at = surroundings.started_at
+        self.started_at = self._committed_started_at = surroundings.started_at
         self.armed = surroundings.armed
         self.now = 0
         self.effects = Effects()
@@ -114,11 +114,13 @@ class Transaction(Session):
         self.counts.write(self)
         super().commit()
         self.counts.settle()
+        self._committed_started_at = self.started_at
 
     def rollback(self) -> None:
         """Discard everything since `start`."""
         self.armed.rollback()
         self.counts.clear()
+        self.started_at = self._committed_started_at
         super().rollback()
 
     @property

@@ -7,7 +7,7 @@ failures are rare, and a use case leaves nothing behind but rows and `Transactio
 
 A transaction that lost its connection, or a conflict with another one, is rerun. That is safe at any point, even if it
 had been committed: every request may arrive twice. While the database does not respond, all waiting requests are
-refused.
+refused. Afterwards all deadlines are prolonged by that time, because no report could be recorded.
 
 The executor is injected: a separate thread in production, in place in the simulation.
 """
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from jobmon.core.exceptions import ServerUnavailable
-from jobmon.server.database import first_line, is_conflict, is_lost
+from jobmon.server.database import first_line, is_conflict, is_lost, meaning
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.transaction import Effects
 from jobmon.server.usecases import timekeeping
@@ -149,6 +149,8 @@ class Writer:
         self._waiting_max = waiting_max
         #: Time of day minus monotonic time; a change means that the clock was set.
         self._offset = clock.now().timestamp() - clock.monotonic()
+        #: Monotonic time since which the database has failed, None while it works.
+        self._failing_since: float | None = None
         self._waiting = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         #: (machine, from, to) -> number of late changes that were ignored.
@@ -231,6 +233,8 @@ class Writer:
             try:
                 self._transact(jobs)
             except Exception as error:
+                if self._failing_since is None and meaning(error) and not is_conflict(error):
+                    self._failing_since = self._clock.monotonic()
                 if is_lost(error):
                     self._close()
                 if not tries_left or not (is_lost(error) or is_conflict(error)):
@@ -257,6 +261,9 @@ class Writer:
         try:
             if abs(offset - self._offset) > timekeeping.JUMP_SECONDS:
                 timekeeping.shift(transaction, offset - self._offset)
+            if self._failing_since is not None:
+                seconds = self._clock.monotonic() - self._failing_since
+                timekeeping.prolong(transaction, seconds, "the database did not respond")
             for job in jobs:
                 job.answer = job.use_case(transaction, *job.arguments)
             transaction.commit()
@@ -264,7 +271,7 @@ class Writer:
             with contextlib.suppress(Exception):  # a lost connection has nothing left to roll back
                 transaction.rollback()
             raise
-        self._offset = offset
+        self._offset, self._failing_since = offset, None
         jobs[-1].effects = transaction.effects
         self.transactions += 1
 

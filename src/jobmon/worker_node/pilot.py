@@ -6,8 +6,8 @@ kill, or work after there was none. Short tasks are prefetched, and outcomes are
 that a task costs only a fraction of a request.
 
 An unreachable server does not affect running commands. Reports stay here, and on disk, until an answer settles them.
-After `AHEAD_EXPIRY_SECONDS` without an answer, the job no longer starts prefetched attempts, because the server may
-have handed them out again by then.
+When no answer has come for too long (`work.ahead_expiry`), the job no longer starts prefetched attempts, because the
+server may have handed them out again by then.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jobmon.agent.reports import RUNNING
 from jobmon.agent.running import Running
 from jobmon.agent.shells import DEFAULT_SHELL
 from jobmon.agent.trouble import LocationTrouble
-from jobmon.agent.work import Work
+from jobmon.agent.work import Work, ahead_expiry
 from jobmon.worker_node import guarding
 from jobmon.worker_node.run import HTTP_OK, is_last_word
 from jobmon.worker_node.site import Site
@@ -46,7 +46,6 @@ REPORT_TRIED_SECONDS = 120.0
 UNWRITTEN_TRIED_SECONDS = 3600.0
 #: A pilot that has had no work for this long exits.
 IDLE_SECONDS = 30.0
-AHEAD_EXPIRY_SECONDS = 30.0
 #: Maximum number of tasks that one request asks for; the server returns no more.
 TASKS_PER_REQUEST_MAX = 1_000
 #: Maximum number of attempts for which the server is notified why they wait.
@@ -199,7 +198,7 @@ class Pilot:
             self._commands.pass_on(self._signalled)  # once: the cluster terminates this job even if it is leaving
             if self._must_guard:
                 self._commands.stop(list(self._commands.live), outcome.KILLED, self._interrupt_timeout)
-        if self._work.waiting and now - self._answered_at > AHEAD_EXPIRY_SECONDS:
+        if self._work.waiting and now - self._answered_at > self._ahead_expiry:
             self._running.give_back(self._work.drop_all())
         if self._work.waiting or self._commands.live:
             self._busy_at = now
@@ -394,6 +393,7 @@ class Pilot:
     def _set_up(self, content: dict[str, Any]) -> None:
         job = content["job"]
         self._heartbeat = float(job["heartbeat_interval"])
+        self._ahead_expiry = ahead_expiry(self._heartbeat, float(job["report_by_buffer"]))
         if not self._is_first:
             return
         self._is_first = False
@@ -527,7 +527,7 @@ class Pilot:
         if self._is_dry and not (self._commands.live or self._is_over or self._is_leaving):
             due.append(self._busy_at + self._idle)
         if self._work.waiting:
-            due.append(self._answered_at + AHEAD_EXPIRY_SECONDS)
+            due.append(self._answered_at + self._ahead_expiry)
         return min(due)
 
     def _due_to_report(self, now: float) -> float:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sqlite3
 
 import pytest
 from server_world import RUN, TI, ManualClock, open_world, report
@@ -209,7 +210,23 @@ async def test_a_clock_that_was_set_back_while_no_server_ran_does_not_keep_the_d
 async def test_deadlines_wait_while_the_server_was_asleep(world):
     bound, run, _ = await running(world)
     world.clock.pass_(600)  # stopped (SIGSTOP): nobody could be heard
-    await world.app.state.services.writer.run(timekeeping.prolong, 600.0)
+    await world.app.state.services.writer.run(timekeeping.prolong, 600.0, "the server was suspended")
     reaped = await reaper_of(world).do_pass()
     assert (reaped.runs, reaped.attempts) == ([], 0)
     assert await active(bound) == [(run.id, False)]
+
+
+async def test_deadlines_wait_while_the_database_does_not_respond(world):
+    def fail(tx):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    bound, run, _ = await running(world)
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError):
+            await world.app.state.services.writer.run(fail)
+        world.clock.pass_(300)  # heartbeats are answered with 503 and not recorded
+    reaped = await reaper_of(world).do_pass()
+    assert (reaped.runs, reaped.attempts) == ([], 0)
+    assert await active(bound) == [(run.id, False)]
+    world.clock.pass_(94)
+    assert await active(bound) == [(run.id, True)]

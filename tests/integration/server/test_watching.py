@@ -117,7 +117,7 @@ async def test_a_view_grows_old_while_the_server_is_asleep_and_stays_as_old_when
     await first.saw("what first saw")
     writer = cluster.app.state.services.writer
     cluster.clock.seconds += 50
-    await writer.run(timekeeping.prolong, 50.0)
+    await writer.run(timekeeping.prolong, 50.0, "the server was suspended")
     assert (await second.watch()).age == 50.0, "jobs that were submitted meanwhile are not in it"
     await writer.run(timekeeping.shift, 50.0)  # as though the clock had been set by so much in the moment before
     assert (await second.watch()).age == 0.0

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobmon.agent.starting import Launch
-from jobmon.agent.work import AHEAD_SECONDS, SECONDS_ASSUMED, Work
+from jobmon.agent.work import AHEAD_EXPIRY_SECONDS_MAX, AHEAD_SECONDS, SECONDS_ASSUMED, Work, ahead_expiry
 
 
 def launch(identity, cores=1.0, memory=0.0):
@@ -127,3 +127,10 @@ def test_one_whose_devices_are_in_use_is_passed_over():
     assert here.next({1}).identity == 2
     assert here.next({1, 2}) is None
     assert here.next().identity == 1
+
+
+@given(st.floats(0.05, 3600), st.floats(1.01, 100))
+def test_prefetched_work_expires_before_the_server_may_have_it_run_elsewhere(interval, buffer):
+    expiry = ahead_expiry(interval, buffer)
+    assert 0 < expiry <= AHEAD_EXPIRY_SECONDS_MAX
+    assert expiry < interval * buffer

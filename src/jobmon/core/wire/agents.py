@@ -63,6 +63,7 @@ class AgentResponse(FromServer):
     working_directory: str
     umask: int
     heartbeat_interval: float
+    report_by_buffer: float
     predecessors: list[AgentProcess]
 
 

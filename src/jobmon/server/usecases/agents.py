@@ -93,6 +93,7 @@ def register(tx: Transaction, request: AgentRequest) -> AgentResponse:
         working_directory=folder[0],
         umask=folder[1],
         heartbeat_interval=tx.settings.task_instance_interval_seconds,
+        report_by_buffer=tx.settings.report_by_buffer,
         predecessors=[
             one for one in agent_processes(tx, run.workflow_id) if one.host == request.host and one.agent_id != agent_id
         ],

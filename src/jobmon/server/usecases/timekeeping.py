@@ -1,6 +1,7 @@
-"""Adjust deadlines, which are times of day in the database, when the clock was set or the server was suspended.
+"""Adjust deadlines, which are times of day in the database, when the clock was set or reports could not be recorded.
 
-When the clock jumps, all deadlines move with it; when the server was suspended, they move by the time it missed.
+When the clock jumps, all deadlines move with it. When the server was suspended or its database did not respond, they
+move by the time it missed: nobody is late whom the server did not hear.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def shift(tx: Transaction, seconds: float) -> None:
     tx.run(_shift_all(w.began_at, w.looked_at, w.problem_at), delta=int(seconds * 1e6))
 
 
-def prolong(tx: Transaction, seconds: float) -> None:
-    """Move all deadlines after the server was suspended. Earlier views of a cluster do not become newer."""
-    logger.warning("the server was suspended: deadlines are shifted by %+.1f s", seconds)
+def prolong(tx: Transaction, seconds: float, cause: str) -> None:
+    """Move all deadlines by a time in which nothing was recorded. Earlier views of a cluster do not become newer."""
+    logger.warning("%s: deadlines are shifted by %+.1f s", cause, seconds)
     _move_deadlines(tx, int(seconds * 1e6))
 
 
