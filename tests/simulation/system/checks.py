@@ -34,6 +34,8 @@ NOT_CHARGED: Final = frozenset(
         Cause.KILLED_FOR_RESUME,
         Cause.WORKER_LOST,
         Cause.SUPERVISOR_LOST,
+        Cause.NEVER_CONNECTED,
+        Cause.NO_PYTHON,
     }
 )
 NOT_CHARGED_IN_A_ROW: Final = 10

@@ -216,7 +216,9 @@ class Invariants:
         handed = sorted(identity for batch in answer.launches for identity in batch.task_instance_ids)
         before = self._handed.get(request.key) if request.key else None
         if handed:
-            self._check_launching(run_id, request.epoch)
+            self._check_epoch(run_id, request.epoch)
+            if handed != before:  # a repeated answer hands out nothing that was not handed out before a pause
+                self._check_run(run_id)
             self._handed[request.key] = handed
         may_launch = request.capacity and not answer.fenced and answer.workflow_run_status in _MAY_QUEUE
         if before is not None and may_launch and handed != before:
@@ -240,11 +242,10 @@ class Invariants:
             if self._owners.setdefault(identity, agent_id) != agent_id:
                 self._complain(f"attempt {identity} of agent {self._owners[identity]} was given to agent {agent_id}")
 
-    def _check_launching(self, run_id: int, epoch: int) -> None:
+    def _check_epoch(self, run_id: int, epoch: int) -> None:
         newest_epoch = self._record.rows(_STANDING, run_id)[0][2]
         if newest_epoch != epoch:
             self._complain(f"distributor {epoch} was handed attempts though {newest_epoch} has registered")
-        self._check_run(run_id)
 
     def _check_run(self, run_id: int) -> None:
         """Check that attempts are assigned only for the newest run, and only while it may queue and is not paused."""
