@@ -16,7 +16,7 @@ import pytest
 from tests.security import users
 from tests.security.users import free_port, wait_until
 
-from jobmon.core import places
+from jobmon.core import paths
 
 EXIT_REFUSED = 3
 MODULES = (
@@ -146,7 +146,7 @@ def listening(world, access_file):
     port = free_port()
     heard = world.attacker.listen(port)
     pid = world.attacker.started[0].pid
-    start = places.process_start_time(pid)
+    start = paths.process_start_time(pid)
     planted = {"pid": pid, "pid_start_time": start, "address": f"http://127.0.0.1:{port}", "socket": ""}
     return heard, {**access_file, **planted, "running": True}
 

@@ -149,7 +149,7 @@ MUTATIONS = {
         "a distributor that was replaced is handed work",
         (
             (
-                "server/standing.py",
+                "server/leadership.py",
                 "if newest_run == run_id and newest_epoch == epoch:",
                 "if True:",
             ),
@@ -159,7 +159,7 @@ MUTATIONS = {
         "a distributor that is replaced from another host leaves its commands alone",
         (
             (
-                "server/standing.py",
+                "server/leadership.py",
                 "is_retired = host is not None and has_to_stay(session, workflow_id, run_id, epoch, host)",
                 "is_retired = False",
             ),

@@ -75,13 +75,13 @@ def _state() -> dict[str, Any]:
 
 def _place() -> tuple[str, Path | None]:
     """Return the address of the database, and its file if it is the one of the data folder."""
-    from jobmon.core import places
+    from jobmon.core import paths
     from jobmon.core.configuration import JobmonConfig, data_directory
     from jobmon.server.settings import DATABASE_NAME
 
     if uri := str(JobmonConfig().get("db", "sqlalchemy_database_uri") or ""):
         return uri, None
-    path = places.database_directory(data_directory()) / DATABASE_NAME
+    path = paths.database_directory(data_directory()) / DATABASE_NAME
     return f"sqlite:///{path}", path
 
 
@@ -139,12 +139,12 @@ def _what_happens(found: dict[str, Any]) -> str:
 
 def _upgraded_alone(uri: str, path: Path, what: str, *, is_sure: bool) -> Path | None:
     """Upgrade the data folder's database while a lock prevents its server from running."""
-    from jobmon.core import locks, places
+    from jobmon.core import locks, paths
     from jobmon.core.access import SERVER_LOCK_NAME
     from jobmon.core.configuration import data_directory
 
-    places.make_private(data_directory())
-    folder = places.make_private(path.parent)
+    paths.make_private(data_directory())
+    folder = paths.make_private(path.parent)
     with locks.FileLock(folder / SERVER_LOCK_NAME) as lock:
         if not lock.take():
             raise click.ClickException("The server of this data folder is running. Stop it first: jobmon server stop")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.formatting import TASK_GROUPS, TaskStates, WorkflowStates, group_of
 from jobmon.cli.output import (
     LIMIT,
     ROWS,
@@ -20,7 +21,6 @@ from jobmon.cli.output import (
     show_rows,
 )
 from jobmon.cli.references import WORKFLOW, WORKFLOWS
-from jobmon.cli.words import TASK_GROUPS, TaskStates, WorkflowStates, group_of
 from jobmon.core.descriptors import is_terminal
 from jobmon.core.terminal import unguarded
 from jobmon.core.texts import shortened
@@ -244,8 +244,8 @@ class _View:
         return outlook
 
     def _errors_of(self, number: int, failed: int) -> tuple[str, ...]:
+        from jobmon.client.api_calls import permanent_failures
         from jobmon.client.progress import ERRORS_SHOWN_MAX, error_line
-        from jobmon.client.records import permanent_failures
 
         if failed != self._failed.get(number, 0):
             errors = permanent_failures(self._requester, number, ERRORS_SHOWN_MAX)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.formatting import WorkflowStates
 from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.references import WORKFLOWS
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import ANY_OWNER, YES
-from jobmon.cli.words import WorkflowStates
 from jobmon.core.descriptors import is_terminal
 from jobmon.core.texts import number_of
 

@@ -95,15 +95,15 @@ def _living_users(found: AccessFile) -> list[User]:
     """Return the server's known users, except those that are certainly gone; none if it does not respond."""
     import contextlib
 
-    from jobmon.core import places
+    from jobmon.core import paths
     from jobmon.core.exceptions import JobmonError
     from jobmon.core.requester import Requester
     from jobmon.core.wire.server import UsersResponse
 
     def lives(user: User) -> bool:
-        if not places.has_seen_start(user.pid_start_time):
+        if not paths.has_seen_start(user.pid_start_time):
             return not user.is_silent
-        return places.is_process_alive(user.pid, user.pid_start_time)
+        return paths.is_process_alive(user.pid, user.pid_start_time)
 
     requester = Requester(found.address, token=found.token, request_timeout=USERS_SECONDS_MAX)
     with contextlib.suppress(JobmonError), contextlib.closing(requester):

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from jobmon.core import places
+from jobmon.core import paths
 from jobmon.core.constants import LOG_TAIL_BYTES_MAX
 from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout
 
@@ -166,7 +166,7 @@ class DistributorProcess:
 
     def _spawn(self) -> None:
         try:
-            places.make_private(self.log_path.parent)
+            paths.make_private(self.log_path.parent)
             with self.log_path.open("ab") as log:
                 self._process = subprocess.Popen(
                     self._command,

@@ -8,8 +8,8 @@ from jobmon.core.clock import Clock
 from jobmon.core.wire.server import Health
 from jobmon.server.answers import Answers
 from jobmon.server.authority import Authority
-from jobmon.server.changes import ChangeFeed
-from jobmon.server.held import HeldSyncs
+from jobmon.server.feed import ChangeFeed
+from jobmon.server.longpolls import OpenPolls
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.readers import Readers
 from jobmon.server.settings import Settings
@@ -43,7 +43,7 @@ class Services:
     settings: Settings
     clock: Clock
     feed: ChangeFeed
-    held: HeldSyncs
+    held: OpenPolls
     writer: Writer
     readers: Readers
     health: Health

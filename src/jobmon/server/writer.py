@@ -32,7 +32,7 @@ from jobmon.server.usecases import timekeeping
 
 if TYPE_CHECKING:
     from jobmon.core.clock import Clock
-    from jobmon.server.changes import ChangeFeed
+    from jobmon.server.feed import ChangeFeed
     from jobmon.server.transaction import Transaction
 
 #: Maximum number of use cases in one transaction; the others wait for the next.

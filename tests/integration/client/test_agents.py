@@ -22,7 +22,7 @@ from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.requester import Requester
 from jobmon.core.wire.credentials import TokenRequest, TokenResponse
 from jobmon.core.wire.monitoring import TaskDetail
-from jobmon.server.usecases.leasing import LEASE_SECONDS
+from jobmon.server.usecases.fair_share import LEASE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("data_directory")
 _numbers = count()

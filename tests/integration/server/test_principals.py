@@ -20,7 +20,7 @@ from jobmon.core import wire
 from jobmon.core.clock import SystemClock
 from jobmon.core.credentials import Agent, Part, Reader, Right
 from jobmon.core.exceptions import InvalidRequest, JobmonError
-from jobmon.core.line import Session
+from jobmon.core.http import HttpSession
 from jobmon.core.requester import Requester, Target
 from jobmon.core.wire import credentials as messages
 from jobmon.core.wire.agents import AgentRequest, AgentResponse, AgentSyncRequest, AgentSyncResponse
@@ -43,7 +43,7 @@ class Caller:
 
     def __init__(self, address: str, token: str) -> None:
         self.target = Target(address, token=token)
-        self.session = Session(address, token=token)
+        self.session = HttpSession(address, token=token)
 
     async def send(self, method: str, route: str, message: object = None) -> tuple[int, bytes]:
         content = None if method == "GET" else wire.encode({} if message is None else message)

@@ -48,7 +48,7 @@ class Time:
 
 
 class Settling:
-    """Notes which runs' remains were to be settled, and that it was let go of."""
+    """Notes which runs' leftovers were to be settled, and that it was let go of."""
 
     def __init__(self):
         self.runs = []

@@ -10,7 +10,7 @@ from jobmon.core.cluster_protocol import Exit, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LaunchProblem, LiveAttempt, Report
 from jobmon.distributor.batch import Surroundings
-from jobmon.distributor.holdings import (
+from jobmon.distributor.inflight import (
     CLASSIC_WINDOW,
     DIRECT_WINDOW_MAX,
     HAND_AHEAD_FACTOR,

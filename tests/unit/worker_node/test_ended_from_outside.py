@@ -6,7 +6,7 @@ import pytest
 
 from jobmon.agent.attempts import Attempt
 from jobmon.agent.memory import Memory
-from jobmon.worker_node.process import Machine, Worker
+from jobmon.worker_node.process import Worker, WorkerHost
 
 SIGTERM, SIGKILL = 15, 9
 JOB = {
@@ -43,7 +43,7 @@ class Server:
         """Nothing is open."""
 
 
-class Node(Machine):
+class Node(WorkerHost):
     """A machine on which a command ends in a given way, perhaps while a signal comes."""
 
     def __init__(self, exit_code=None, signal=None, *, is_signalled=False, is_late=False, oom_kills=0):
@@ -67,7 +67,7 @@ class Node(Machine):
     def heed_signals(self, pass_on):
         self.pass_on = pass_on
 
-    def complain(self, why):
+    def log_error(self, why):
         self.said = why
         return 1
 

@@ -21,7 +21,7 @@ from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import (
     activity,
-    explaining,
+    explain,
     exporting,
     failures,
     logs,
@@ -125,9 +125,7 @@ def _explain(query: Callable[..., Any]) -> Handler:
 
     async def handle(call: Call) -> Any:
         services = call.services
-        now = explaining.Now(
-            time=to_microseconds(services.clock.now()), silence_seconds=services.settings.silence_seconds
-        )
+        now = explain.Now(time=to_microseconds(services.clock.now()), silence_seconds=services.settings.silence_seconds)
         return await services.readers.run(query, *call.ids, now)
 
     return handle
@@ -439,14 +437,12 @@ _READING: Final = (
         )
     ),
     _shared(_get(_TASK, _read(people.task_detail), monitoring.TaskDetail)),
-    _shared(
-        _get(f"{_TASK}/explanation", _explain(explaining.explain_task), monitoring.TaskExplanation), _TIMED_SECONDS
-    ),
+    _shared(_get(f"{_TASK}/explanation", _explain(explain.explain_task), monitoring.TaskExplanation), _TIMED_SECONDS),
     _get(
         f"{_TASK}/dependencies",
-        _read(explaining.dependencies),
+        _read(explain.dependencies),
         monitoring.DependenciesResponse,
-        query=explaining.DependenciesQuery,
+        query=explain.DependenciesQuery,
     ),
     _get(
         f"{_WORKFLOW}/outputs",
@@ -464,7 +460,7 @@ _READING: Final = (
     ),
     _shared(_get(f"{_WORKFLOW}/progress", _read(progress.progress), monitoring.ProgressResponse)),
     _shared(
-        _get(f"{_WORKFLOW}/explanation", _explain(explaining.explain_workflow), monitoring.WorkflowExplanation),
+        _get(f"{_WORKFLOW}/explanation", _explain(explain.explain_workflow), monitoring.WorkflowExplanation),
         _TIMED_SECONDS,
     ),
     _shared(_get(f"{_WORKFLOW}/matrix", _read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)),

@@ -104,7 +104,7 @@ UNABLE = "Unable to run job: "
 
 
 @pytest.mark.parametrize(
-    ("complaint", "expected"),
+    ("error_text", "expected"),
     [
         (f"{UNABLE}job rejected: only 2 jobs are allowed per user (current job count: 2)\nExiting.", Answer.FULL),
         (f"{UNABLE}job rejected: only 2 jobs are allowed per cluster\nExiting.", Answer.FULL),
@@ -121,9 +121,9 @@ UNABLE = "Unable to run job: "
         (f"{UNABLE}something nobody has seen\nExiting.", Answer.UNKNOWN),
     ],
 )
-def test_what_qsub_means(complaint, expected):
-    assert TEXTS.answer_of(complaint) is expected
-    assert "Exiting" not in TEXTS.in_words("qsub", complaint)
+def test_what_qsub_means(error_text, expected):
+    assert TEXTS.answer_of(error_text) is expected
+    assert "Exiting" not in TEXTS.in_words("qsub", error_text)
 
 
 def test_the_number_of_a_new_job():

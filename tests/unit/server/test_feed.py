@@ -2,7 +2,7 @@
 
 import asyncio
 
-from jobmon.server.changes import ChangeFeed
+from jobmon.server.feed import ChangeFeed
 from jobmon.server.transaction import Audience
 
 TOPIC = (Audience.ORCHESTRATOR, 1)
