@@ -203,6 +203,7 @@ def test_every_command(home, wait_until, databases):
     # and what goes
     at.text(f"db purge -w {failed} -y", "Deleted 1 workflow with 4 tasks")
     at.text(f"workflow tasks -w {failed}", f"no workflow {failed}", code=2)
+    at.both("db compact", "ompact" if is_embedded else "autovacuum", dict[str, Any])
     if is_embedded:
         at.text("server stop", "Stopped")
         at.text("server status", "No server is running", code=3)

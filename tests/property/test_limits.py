@@ -50,6 +50,7 @@ COLUMNS = {
         "max_concurrently_running": "task_array.max_concurrently_running",
     },
     "ClusterRequest": {"name": "cluster.name", "plugin": "cluster.plugin", "connection": "cluster.connection"},
+    "CompactRequest": {"only_if_useful": QUESTION},
     "ConcurrencyRequest": {
         "max_concurrently_running": "workflow.max_concurrently_running",
         "user": "audit.details",

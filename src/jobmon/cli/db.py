@@ -1,4 +1,4 @@
-"""`jobmon db`: manage the database: revision, upgrade, purge, export.
+"""`jobmon db`: manage the database: revision, upgrade, purge, compact, export.
 
 Upgrade and revision open the database of the settings, or that of the data folder; the others use the server.
 """
@@ -35,6 +35,7 @@ def db() -> None:
 
 
 db.add_command(purging.purge)
+db.add_command(purging.compact)
 db.add_command(exporting.export)
 
 

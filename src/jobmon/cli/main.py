@@ -68,7 +68,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "cluster": ("jobmon.cli.cluster", "cluster", "List, add and remove clusters."),
     "completion": ("jobmon.cli.completion", "completion", "Print a shell completion script."),
     "config": ("jobmon.cli.config", "config", "Show and change settings."),
-    "db": ("jobmon.cli.db", "db", "Manage the database: upgrade, purge, export."),
+    "db": ("jobmon.cli.db", "db", "Manage the database: upgrade, purge, compact, export."),
     "doctor": ("jobmon.cli.doctor", "doctor", "Check settings, server, clusters and workers."),
     "login": ("jobmon.cli.login", "login", "Use a shared server, or your local one again."),
     "server": ("jobmon.cli.server", "server", "Manage your local server."),

@@ -199,6 +199,7 @@ class _Server:
         readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
         app.state.services = Services(
             settings=settings,
+            database=database,
             clock=clock,
             feed=self._feed,
             held=OpenPolls(),

@@ -8,6 +8,7 @@ from jobmon.core.clock import Clock
 from jobmon.core.wire.server import Health
 from jobmon.server.answers import Answers
 from jobmon.server.authority import Authority
+from jobmon.server.database import Database
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.output_files import OutputFiles
@@ -41,6 +42,7 @@ class Services:
     """The services of a running server."""
 
     settings: Settings
+    database: Database
     clock: Clock
     feed: ChangeFeed
     held: OpenPolls

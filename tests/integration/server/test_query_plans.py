@@ -29,6 +29,7 @@ from jobmon.server.queries import (
     usage,
 )
 from jobmon.server.sql import Session, param, statement
+from jobmon.server.usecases import purging
 
 
 class ExplainingCursor(sqlite3.Cursor):
@@ -123,6 +124,13 @@ QUERIES = {
     "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest()),
     "usage": lambda session, w, t: usage.template_usage(session, 1, UsageRequest(workflow_ids=[w])),
 }
+
+
+def test_unused_nodes_are_found_in_the_indexes_of_each_workflow(failed):
+    path, _, _ = failed
+    with explained(path) as (session, scanned):
+        assert purging.delete_unused_nodes(session, 0, 2**63 - 1) is not None
+        assert scanned <= {"workflow"}, "one row for each workflow, but no tasks"
 
 
 @pytest.fixture(scope="module")

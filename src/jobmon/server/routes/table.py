@@ -17,6 +17,7 @@ from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import watching as looking
+from jobmon.core.wire.fields import INT64_MAX
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import (
@@ -44,6 +45,7 @@ from jobmon.server.usecases import (
     agents,
     attributes,
     binding,
+    compacting,
     concurrency,
     definitions,
     holding,
@@ -60,6 +62,8 @@ from jobmon.server.usecases.steering import update_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from jobmon.server.services import Services
 
     Handler = Callable[[Call], Awaitable[Any]]
 
@@ -234,14 +238,33 @@ async def _apply_version(call: Call) -> changes.VersionResponse:
 
 async def _purge(call: Call) -> steering.PurgeResponse:
     (workflow_id,) = call.ids
-    await call.write(purging.start_purge, workflow_id, call.message)
+    nodes = await call.write(purging.start_purge, workflow_id, call.message)
     count = 0
     while gone := await call.write(purging.purge_tasks, workflow_id):
         count += gone
     await call.write(purging.purge_rest, workflow_id, call.message)
     while await call.write(purging.purge_dags):
         pass
+    if nodes is not None:
+        await _delete_unused_nodes(call.services, *nodes)
     return steering.PurgeResponse(tasks=count)
+
+
+async def _delete_unused_nodes(services: Services, first: int, last: int) -> None:
+    async with services.database.nodes_indexed():
+        after: int | None = first
+        while after is not None:
+            after = await services.writer.run_alone(purging.delete_unused_nodes, after, last)
+
+
+async def _compact(call: Call) -> about.CompactResponse:
+    services = call.services
+    if not call.message.only_if_useful:
+        await _delete_unused_nodes(services, 0, INT64_MAX)
+    now, path = to_microseconds(services.clock.now()), services.database.path
+    response = await services.writer.run_alone(compacting.compact, call.message, now, path)
+    await call.write(compacting.record, response)
+    return response
 
 
 async def _reset_tasks(call: Call) -> None:
@@ -387,6 +410,7 @@ _STEERING: Final = (
 )
 _READING: Final = (
     _get("/time", _time, about.ServerTime),
+    _post(ADMINISTER, "/database/compact", _compact, about.CompactRequest, about.CompactResponse),
     _post(ADMINISTER, "/server/open_to_other_hosts", _open_to_other_hosts, about.OpenRequest, about.ServerAddress),
     _get("/health", _health, about.Health, right=OPEN),
     _get("/metrics", _metrics, about.Metrics),
