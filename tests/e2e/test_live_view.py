@@ -58,6 +58,10 @@ class Window:
         """What stands there now."""
         return self._tmux("capture-pane", "-p", "-t", self._name)
 
+    def press(self, key: str) -> None:
+        """Press a key, in tmux's notation."""
+        self._tmux("send-keys", "-t", self._name, key)
+
     def close_all(self) -> None:
         """End the terminals."""
         self._tmux("kill-server")
@@ -91,3 +95,13 @@ def test_both_windows_show_how_it_goes_on(windows, home, wait_until):
     for window in windows:
         wait_until(lambda: "0 running  9 done  1 failed" in window.text(), 60)  # noqa: B023
     assert "FAILED" in windows[1].text()
+
+
+def test_ctrl_c_leaves_one_picture_of_what_was_watched(windows, home, wait_until):
+    _, watch = windows
+    wait_until(lambda: re.search("2 running  4 done  1 failed", watch.text()), 60)
+    watch.press("C-c")
+    wait_until(lambda: "Stopped watching; the workflows continue." in watch.text(), 60)
+    shown = watch.text()
+    assert (shown.count("/10 "), shown.count("live RUNNING"), shown.count("each\n")) == (1, 1, 1)
+    assert shown.index("/10 ") < shown.index("Stopped watching")
