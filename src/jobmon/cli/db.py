@@ -1,6 +1,7 @@
 """`jobmon db`: manage the database: revision, upgrade, purge, compact, export.
 
-Upgrade and revision open the database of the settings, or that of the data folder; the others use the server.
+Upgrade and revision open the database of `db.sqlalchemy_database_uri`. Without it, revision asks the server of
+`http.service_url`, and without that, both open the database of the data folder. The others use the server.
 """
 
 from __future__ import annotations
@@ -49,15 +50,44 @@ def revision(output: str) -> None:
     if output == "json":
         rendering.show_json(found)
     else:
-        rendering.show_pairs({key: value for key, value in found.items() if key != "state"})
+        rendering.show_pairs({key: found[key] for key in ("database", "revision", "newest")})
         click.echo(_STATES[found["state"]])
     if found["state"] in ("older", "newer"):
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _state() -> dict[str, Any]:
+    """Return the state of the database in use: `known_to` is the shared server that has it, or None."""
+    from jobmon.cli.lookups import about, shared_server
+    from jobmon.core.configuration import JobmonConfig
     from jobmon.server.migrations import HEAD
-    from jobmon.server.migrations.upgrading import known_revisions, revision_of
+
+    if JobmonConfig().get("db", "sqlalchemy_database_uri") or (shared := shared_server()) is None:
+        return _state_here()
+    health, metrics = about(shared)
+    return {
+        "database": f"{health.database} of the server at {shared.url}",
+        "revision": metrics.migration,
+        "newest": HEAD,
+        "state": _state_of(metrics.migration),
+        "known_to": shared.url,
+    }
+
+
+def _state_of(revision: str | None) -> str:
+    from jobmon.server.migrations import HEAD
+    from jobmon.server.migrations.upgrading import known_revisions
+
+    if revision is None:
+        return "none"
+    if revision == HEAD:
+        return "current"
+    return "older" if revision in known_revisions() else "newer"
+
+
+def _state_here() -> dict[str, Any]:
+    from jobmon.server.migrations import HEAD
+    from jobmon.server.migrations.upgrading import revision_of
 
     uri, path = _place()
     found = None
@@ -65,13 +95,8 @@ def _state() -> dict[str, Any]:
         engine = _opened(uri)
         found = revision_of(engine)
         engine.dispose()
-    if found is None:
-        state = "none"
-    elif found == HEAD:
-        state = "current"
-    else:
-        state = "older" if found in known_revisions() else "newer"
-    return {"database": _shown(uri), "revision": found, "newest": HEAD, "state": state}
+    state = _state_of(found)
+    return {"database": _shown(uri), "revision": found, "newest": HEAD, "state": state, "known_to": None}
 
 
 def _place() -> tuple[str, Path | None]:
@@ -122,6 +147,11 @@ def upgrade(yes: bool) -> None:
         return
     if found["state"] == "newer":
         raise ConfigError(f"{found['database']} is at revision {found['revision']}. {_STATES['newer']}")
+    if found["known_to"] is not None:
+        raise ConfigError(
+            f"The server at {found['known_to']} upgrades its database when its own version of Jobmon is upgraded and it"
+            " is restarted."
+        )
     uri, path = _place()
     if path is None:
         make_sure(f"{_what_happens(found)} Stop every server that uses it, and back it up.", is_sure=yes)

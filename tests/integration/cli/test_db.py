@@ -27,6 +27,10 @@ print(doomed.workflow_id)
 """
 
 
+#: Use the data folder, whichever server the session uses.
+LOCAL = {"JOBMON__HTTP__SERVICE_URL": ""}
+
+
 @pytest.fixture
 def old(tmp_path):
     """A data folder whose database has the revision before the newest."""
@@ -42,14 +46,14 @@ def revision(path: Path) -> str:
     return rows(f"sqlite:///{path}", "SELECT version_num FROM migration")[0][0]
 
 
-@pytest.mark.sqlite_only(reason="the command looks at this machine, not at http.service_url")
 def test_the_server_in_use_is_at_the_newest_revision(session):
-    assert session.json("db", "revision")["state"] == "current"
+    found = session.json("db", "revision")
+    assert (found["state"], found["revision"]) == ("current", HEAD)
     assert "nothing to do" in session.invoke("db", "upgrade")
 
 
 def test_an_old_database_is_copied_and_upgraded(session, old):
-    place = {"JOBMON_DATA_DIR": str(old.parent)}
+    place = {"JOBMON_DATA_DIR": str(old.parent), **LOCAL}
     before = revision(old)
     assert "jobmon db upgrade" in session.invoke("db", "revision", code=1, env=place)
     told = session.invoke("db", "upgrade", "--yes", env=place)
@@ -61,11 +65,11 @@ def test_an_old_database_is_copied_and_upgraded(session, old):
 
 
 def test_a_newer_database_is_refused_and_none_is_made_by_looking(session, old, tmp_path):
-    place = {"JOBMON_DATA_DIR": str(old.parent)}
+    place = {"JOBMON_DATA_DIR": str(old.parent), **LOCAL}
     change(f"sqlite:///{old}", "UPDATE migration SET version_num = '9999'")
     assert INSTALL in session.invoke("db", "upgrade", "-y", code=2, env=place)
     assert "written by a newer version" in session.invoke("db", "revision", code=1, env=place)
-    empty = {"JOBMON_DATA_DIR": str(tmp_path / "empty")}
+    empty = {"JOBMON_DATA_DIR": str(tmp_path / "empty"), **LOCAL}
     assert "no database yet" in session.invoke("db", "revision", env=empty)
     assert not (tmp_path / "empty").exists()
     away = {"JOBMON__DB__SQLALCHEMY_DATABASE_URI": "postgresql://me:hidden@127.0.0.1:1/none"}
