@@ -1,4 +1,4 @@
-"""What a person sees on a terminal while a workflow runs: in the script's own window, and with --watch in another."""
+"""The progress display on a real terminal: in the script's own window, and with --watch in another."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Window:
         ).stdout
 
     def text(self) -> str:
-        """What stands there now."""
+        """Return the text on the screen."""
         return self._tmux("capture-pane", "-p", "-t", self._name)
 
     def press(self, key: str) -> None:

@@ -1,4 +1,4 @@
-"""What is fuzzed: a function of bytes, what it may raise, and inputs to begin with."""
+"""Targets of fuzzing: a function of bytes, the exceptions it may raise, and seeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REPORT = b'{"reports":[{"task_instance_id":7,"status":"D","exit_code":0,"log_ta
 
 @dataclass(frozen=True)
 class Target:
-    """One decoder. `expected`: what it may raise. `seeds`: inputs of which others are made."""
+    """One decoder. `expected`: exceptions it may raise. `seeds`: inputs from which others are derived."""
 
     name: str
     run: Callable[[bytes], Any]

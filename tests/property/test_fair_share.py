@@ -1,4 +1,4 @@
-"""Dividing cores: never more than there are, nobody starves, a lone claim has all."""
+"""Divide cores: never more than there are, no claim starves, a lone claim gets all."""
 
 from dataclasses import replace
 

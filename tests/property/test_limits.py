@@ -1,6 +1,6 @@
 """Every field of a request fits into its column, and every column is accounted for.
 
-A new field or column without an entry in these tables fails: whoever adds one says where its value goes.
+A new field or column without an entry in these tables fails the test: add one that says where its value goes.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def names_a_status(node: ast.AST) -> bool:
 
 
 def sets_of_statuses(module: ast.Module) -> Iterator[ast.AST]:
-    """Literals of several statuses, statuses made of letters, and what is asked of the table of final ones."""
+    """Yield literals of several statuses, statuses built from letters, and look-ups in the table of final ones."""
     for node in ast.walk(module):
         match node:
             case ast.Tuple(elts=items) | ast.Set(elts=items) | ast.List(elts=items):

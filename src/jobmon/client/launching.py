@@ -86,7 +86,7 @@ class DistributorProcess:
         self._is_up = threading.Event()
         self._deadline = 0.0
         self._restarts = 0
-        #: Why the process was given up; None while it is not.
+        #: Why the process is no longer restarted; None while it is.
         self.failure: DistributorStartupTimeout | DistributorNotAlive | None = None
 
     # -- for the client -----------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class DistributorProcess:
         _close(process.stdin)
 
     def _start_again(self) -> bool:
-        """Start another process after one has exited; return False if it was given up."""
+        """Start another process after one has exited; return False if it is no longer restarted."""
         assert self._process is not None
         code = self._process.returncode
         if self._restarts >= self._restarts_max:

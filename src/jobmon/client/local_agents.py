@@ -72,7 +72,7 @@ class Runners:
 
     @property
     def failure(self) -> DistributorStartupTimeout | DistributorNotAlive | None:
-        """Why one of the processes was given up, or None."""
+        """Why one of the processes is no longer restarted, or None."""
         return next((process.failure for process in self._processes if process.failure is not None), None)
 
 

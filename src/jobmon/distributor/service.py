@@ -486,7 +486,7 @@ class DistributorService:
         """Register again after a lost response of unknown content; drop all other requests."""
         if self._requests.is_registering:
             return
-        self._outgoing.say("anew", f"Registering again: {error}")
+        self._outgoing.say("register", f"Registering again: {error}")
         if self._requests.register(self._registration_request()):
             self._state.restore_reports()
 

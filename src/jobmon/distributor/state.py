@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 #: A command that exits sooner is never reported as running.
 RUNNING_REPORT_DELAY_SECONDS: Final = 0.1
 #: Maximum number of remembered attempts that were cancelled before they were received.
-FORESTALLED_MAX: Final = 100_000
+CANCELLED_BEFORE_LAUNCH_MAX: Final = 100_000
 
 
 class DistributorState:
@@ -62,7 +62,7 @@ class DistributorState:
         self._waiting_ids: dict[int, str] = {}
         self._submitting: set[int] = set()  # being submitted: they can no longer be returned
         self._killing: dict[int, Cause] = {}
-        self._forestalled: dict[int, None] = {}
+        self._cancelled_before_launch: dict[int, None] = {}
         self.outbox = Outbox()
         self._triaging: set[int] = set()
         self._telling: set[int] = set()  # attempts whose outcome is not yet confirmed by the server
@@ -101,7 +101,7 @@ class DistributorState:
 
     def _is_wanted(self, attempt: ReceivedAttempt, cluster: ClusterAttempts | None) -> bool:
         identity = attempt.task_instance_id
-        if identity in self._forestalled or identity in self._waiting_ids or identity in self._held:
+        if identity in self._cancelled_before_launch or identity in self._waiting_ids or identity in self._held:
             return False
         if cluster is None:
             error = f"This distributor has no cluster {attempt.cluster_name!r}."
@@ -133,7 +133,7 @@ class DistributorState:
     def kill(self, identities: Iterable[int]) -> dict[str, list[str]]:
         """Process kill requests; return cluster -> distributor ids to terminate. Others are reported at once."""
         terminate: dict[str, list[str]] = {}
-        forestalled: list[int] = []
+        cancelled: list[int] = []
         for identity in identities:
             if identity in self._killing or identity in self._telling:
                 continue
@@ -144,11 +144,11 @@ class DistributorState:
             elif identity in self._submitting:
                 self._killing[identity] = self.kill_cause  # terminated as soon as it has an id
             else:
-                forestalled.append(identity)
-        self._forestall(dict.fromkeys(forestalled))
+                cancelled.append(identity)
+        self._cancel_before_launch(dict.fromkeys(cancelled))
         return terminate
 
-    def _forestall(self, identities: Collection[int]) -> None:
+    def _cancel_before_launch(self, identities: Collection[int]) -> None:
         """Cancel attempts that do not run: they wait here, are in transit to the distributor, or ended long ago."""
         self._remove_waiting(set(identities))
         for identity in identities:
@@ -692,9 +692,9 @@ class DistributorState:
             self.say(translate.lost_report(identity, Cause.SUPERVISOR_LOST, "No trace of it was found."))
 
     def _end_unstarted(self, identity: int, cause: Cause) -> None:
-        self._forestalled[identity] = None
-        while len(self._forestalled) > FORESTALLED_MAX:
-            del self._forestalled[next(iter(self._forestalled))]
+        self._cancelled_before_launch[identity] = None
+        while len(self._cancelled_before_launch) > CANCELLED_BEFORE_LAUNCH_MAX:
+            del self._cancelled_before_launch[next(iter(self._cancelled_before_launch))]
         self.say(translate.killed_report(identity, cause))
 
     # -- the outbox --------------------------------------------------------------------------------------------
@@ -753,7 +753,7 @@ class DistributorState:
     @property
     def known_to_kill(self) -> list[int]:
         """Attempts with a kill request whose outcome the server does not know yet."""
-        return [*self._killing, *(one for one in self._telling if one in self._forestalled)]
+        return [*self._killing, *(one for one in self._telling if one in self._cancelled_before_launch)]
 
     @property
     def known_to_triage(self) -> list[int]:

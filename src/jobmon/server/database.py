@@ -196,7 +196,7 @@ class Database:
         """Have an index of tasks by node on PostgreSQL, which would search all tasks for each node that is deleted.
 
         It is built without blocking writers, and dropped afterwards, because it would slow binding down. One that a
-        killed server left is built anew: it may be invalid.
+        killed server left is rebuilt, because it may be invalid.
         """
         if self.dialect != "postgresql":
             yield

@@ -135,7 +135,7 @@ class _Embedded:
         self._is_started = False
 
     def write(self, *, running: bool = True, retiring: bool = False, is_copied: bool = False) -> None:
-        """Write the access file, unless it is another server's: the former one's before `start`, or a successor's."""
+        """Write the access file, unless it belongs to another server: the previous one, or a successor."""
         retiring = retiring or self._record.retiring
         self._record = replace(self._record, running=running, retiring=retiring, is_copied=is_copied)
         if self._is_started and not self._is_replaced():

@@ -1,4 +1,4 @@
-"""The database: its revision, upgrades with a copy, purges that ask, exports that can be read and run again."""
+"""The database: its revision, upgrades with a copy, purges with confirmation, and exports that can be replayed."""
 
 from __future__ import annotations
 

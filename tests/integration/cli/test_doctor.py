@@ -1,4 +1,4 @@
-"""The doctor: all fine, and what it says when something is not."""
+"""`jobmon doctor`: everything is fine, and the advice for each problem."""
 
 from __future__ import annotations
 

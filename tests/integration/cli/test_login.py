@@ -1,4 +1,4 @@
-"""The server of an institute: tried before it is kept, kept for its owner alone, forgotten again."""
+"""A shared server: tested before it is saved, saved for its user only, forgotten, and described by commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKEN = "a-secret-word"
 
 @pytest.fixture
 def institute(session, tmp_path, institute_server):
-    """A server as an institute runs it; returns its address."""
+    """Start a shared server; return its address."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
     with institute_server(tmp_path, TOKEN, environment | {"HOME": str(tmp_path)}) as address:
         yield address

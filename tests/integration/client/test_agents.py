@@ -1,4 +1,4 @@
-"""A local run with the real server and its host agent: what dies, what goes on, and what is left of it."""
+"""A local run with the real server and its host agent, while one of them is killed."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def shared_server(tmp_path, monkeypatch):
 
 
 def test_an_agent_has_a_credential_of_its_own(args, tmp_path, monkeypatch, shared_server):
-    """That of its user is revoked, and its client is killed: what it runs is recorded all the same."""
+    """The user's token is revoked and the client is killed: the outcome of its commands is recorded nevertheless."""
     request = TokenRequest(user=user_name(), label="of the client")
     created = shared_server.call("/tokens", request, TokenResponse)
     monkeypatch.setenv("JOBMON__HTTP__TOKEN", created.secret)

@@ -1,4 +1,4 @@
-"""Going on: two clients at once, from a living client, by id alone, and what is refused."""
+"""Resume with two clients at once, from a live client, and by ID alone; rejected resumes."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_a_killed_server_is_replaced_at_the_same_socket_and_port(data):
     new = access.find_server()
     assert new.pid != old.pid
     assert (new.socket, new.address) == (old.socket, old.address)
-    assert new.token != old.token, "whoever learned the old one can do nothing with it"
+    assert new.token != old.token, "the old one is worthless"
     requester.close()
 
 
@@ -350,7 +350,7 @@ def test_a_dead_server_is_replaced_after_the_machine_was_renamed(data):
 
 
 def test_a_server_in_another_container_of_this_machine_is_not_replaced_while_it_holds_the_lock(data):
-    """It has our boot id, and its process is not to be seen here."""
+    """It has our boot ID, but its process is not visible here."""
     found = access.ensure_server()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

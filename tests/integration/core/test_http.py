@@ -1,4 +1,4 @@
-"""The asynchronous line, spoken to by a server that says word for word what the test wants."""
+"""The asynchronous HTTP client, against a server that sends exactly the bytes of the test."""
 
 import asyncio
 import contextlib

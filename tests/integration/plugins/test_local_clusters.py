@@ -1,4 +1,4 @@
-"""The plug-ins of this machine keep the contract of all plug-ins."""
+"""The plug-ins for this machine fulfil the contract of all plug-ins."""
 
 import json
 import os
@@ -52,12 +52,12 @@ class TestMultiprocess(LocalContract):
         _until(lambda: not adapter.paths.socket.exists() and not adapter.paths.journal.exists())
 
     def test_what_a_dead_supervisor_left_is_found_again_until_it_is_acknowledged(self, tmp_path):
-        """Whoever found it first may die before the server has heard of it."""
+        """The process that found it first may die before it reports it."""
         with self.direct(tmp_path) as adapter:
             adapter.spawn([self.launch(tmp_path, 1, "exit 3")])
             _until(lambda: '["e",1' in adapter.paths.journal.read_text())
             os.kill(read_journal(adapter.paths.journal).pid, signal.SIGKILL)
-        with self.direct(tmp_path) as first:  # finds it, starts a supervisor of its own, and tells nobody
+        with self.direct(tmp_path) as first:  # finds it, starts its own supervisor, and reports nothing
             assert self.endings(first, 1)[1].exit_code == 3
         with self.direct(tmp_path) as second:
             assert self.endings(second, 1)[1].exit_code == 3

@@ -1,4 +1,4 @@
-"""Commands of this machine are held to the memory that they asked for: by cgroups, or by watching."""
+"""Memory requests of local commands are enforced, by cgroups or by measuring."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Local(ClusterContract):
 
 @pytest.fixture(scope="module")
 def base():
-    """The folder in which cgroups can be made here; tests are left out only where nobody could make any."""
+    """Return the folder in which cgroups can be created here; skip the test only where no user could create any."""
     groups = cgroups.found()
     if groups is None:
         own = cgroups.own_folder("memory")
@@ -89,12 +89,12 @@ def local(request, tmp_path):
 
 
 def folder_of(adapter, base: Path) -> Path:
-    """Where its supervisor's cgroups are."""
+    """Return the folder of its supervisor's cgroups."""
     return base / f"{cgroups.NAME}{read_journal(adapter.paths.journal).pid}"
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; where nobody is there to bury it, it stays as a zombie."""
+    """Return whether a process has exited; without a parent that reaps it, it remains a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from jobmon.core.wire.agents import AgentRequest, AgentResponse
 from jobmon.core.wire.run import TaskAttributesRequest
 from jobmon.server.routes.table import ENDPOINTS
 
-#: Writes of which the record itself tells who made them and when, or that say nothing but that somebody lives.
+#: Writes whose rows record who made them and when, and heartbeats.
 RECORDED_ELSEWHERE = {
     **{"/workflow_runs/{workflow_run_id:id}/sync": "attempts", "/workflow_runs/{workflow_run_id:id}/queue": "attempts"},
     **{"/workflow_runs/{workflow_run_id:id}/heartbeat": "runs", "/workflow_runs/{workflow_run_id:id}/status": "runs"},

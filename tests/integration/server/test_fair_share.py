@@ -1,4 +1,4 @@
-"""Leases on cores: told at once, given back before they are given on, kept while attempts run, lapsed in the end."""
+"""Leases on cores are granted at once, returned before they are granted again, and expire."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What each principal may do, over real sockets: handshake, personal tokens, agents, links; and its workflows."""
+"""The rights of each principal, over real sockets: handshake, personal tokens, agents, links."""
 
 from __future__ import annotations
 
@@ -496,7 +496,7 @@ async def raw(reader, writer, method, route, message, headers=None):
 
 
 async def test_a_run_waits_until_there_is_a_token_that_is_taken(shared, tmp_path, monkeypatch):
-    """Nothing ends because a token was revoked; what was asked is answered once the settings hold another one."""
+    """Revoking a token terminates nothing; requests succeed once the settings contain another token."""
     file = tmp_path / "settings.yaml"
     monkeypatch.setenv("JOBMON_CONFIG_FILE", str(file))
 

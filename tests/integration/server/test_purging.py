@@ -1,4 +1,4 @@
-"""A workflow is forgotten for good, what others share with it stays, and an interrupted purge is taken up again."""
+"""A purge deletes a workflow completely, keeps what others share, and resumes after an interruption."""
 
 from __future__ import annotations
 

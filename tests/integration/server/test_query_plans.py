@@ -1,4 +1,4 @@
-"""What commands ask is found by index: nothing reads a table from end to end."""
+"""Queries of commands use indexes: none scans a table."""
 
 from __future__ import annotations
 

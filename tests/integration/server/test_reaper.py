@@ -1,4 +1,4 @@
-"""What the reaper ends, what it waits for, and that a clock that jumps makes it end nothing that lives."""
+"""What the reaper terminates and what it waits for; a clock that jumps makes it terminate nothing alive."""
 
 import os
 import socket
@@ -208,7 +208,7 @@ async def test_a_clock_that_was_set_back_while_no_server_ran_does_not_keep_the_d
 
 async def test_deadlines_wait_while_the_server_was_asleep(world):
     bound, run, _ = await running(world)
-    world.clock.pass_(600)  # stopped (SIGSTOP): nobody could be heard
+    world.clock.pass_(600)  # stopped (SIGSTOP): no heartbeat could arrive
     await world.app.state.services.writer.run(timekeeping.prolong, 600.0)
     reaped = await reaper_of(world).do_pass()
     assert (reaped.runs, reaped.attempts) == ([], 0)

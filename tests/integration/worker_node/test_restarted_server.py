@@ -1,4 +1,4 @@
-"""An embedded server dies and another one takes its place, while jobs run on hosts that cannot read its data folder."""
+"""An embedded server dies and is replaced while jobs run on hosts that cannot read its data folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that cannot speak to its server says where it tried, keeps calm, and ends."""
+"""A worker that cannot reach its server reports the addresses that it tried, limits its retries, and exits."""
 
 import socket
 import subprocess

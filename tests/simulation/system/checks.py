@@ -165,7 +165,9 @@ class Commands:
                 continue
             self._heard_seconds[identity] += seconds
             if self._heard_seconds[identity] > GIVEN_UP_SECONDS_MAX:
-                self._violated(f"attempt {identity} was given up and runs on, {GIVEN_UP_SECONDS_MAX:g} s in touch")
+                self._violated(
+                    f"attempt {identity} was declared lost and still runs, {GIVEN_UP_SECONDS_MAX:g} s in touch"
+                )
                 del self._running[identity]
 
     def _check_upstreams(self, who: str, command: Command) -> None:

@@ -153,7 +153,7 @@ class Grid:
         if now >= self.troubled_until and self.errs("is_troubled"):
             self.troubled_until = now + self._dice.uniform(1.0, TROUBLE_SECONDS_MAX)
         if now < self.troubled_until:
-            raise SubmissionDeferred("The grid's disk is in a mood that nobody has seen before.")
+            raise SubmissionDeferred("The grid's disk reports an unknown error.")
         if now >= self.full_until and self.errs("is_full"):
             self.full_until = now + self._dice.uniform(1.0, FULL_SECONDS_MAX)
         if now < self.full_until:
@@ -313,7 +313,7 @@ class Grid:
             return job.stale_report
         if self.errs("says_failed"):
             job.lie()
-            return RemoteExit(status=TI.ERROR, message="it failed (or so it is said)")
+            return RemoteExit(status=TI.ERROR, message="it failed (a stale report)")
         return None
 
     def stuck(self, identity: str) -> str | None:
@@ -323,7 +323,7 @@ class Grid:
             if not self.errs("says_stuck"):
                 return None
             job.lie()
-            return "no node will ever do (or so it is said)"
+            return "no node is suitable (a stale report)"
         is_noticed = job is not None and job.is_stuck and self._loop.time() > job.ready_at + STUCK_NOTICED_SECONDS
         return "no node will ever do" if is_noticed else None
 

@@ -220,7 +220,7 @@ class Invariants:
             self._handed[request.key] = handed
         may_launch = request.capacity and not answer.fenced and answer.workflow_run_status in _MAY_QUEUE
         if before is not None and may_launch and handed != before:
-            self._violated(f"one request was handed attempts {before}, and when it came again {handed}")
+            self._violated(f"one request was handed attempts {before}, and its repetition {handed}")
         self._check_reported(report.task_instance_id for report in request.reports)
         if request.submitted or request.ended_jobs:
             self._check_abandoned()

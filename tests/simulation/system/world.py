@@ -174,7 +174,7 @@ class _World:
         if not self._scenario.shares_watch or not self._is_grid_in_use():
             self._grid.looked_at = self._loop.time()
         elif self._loop.time() - self._grid.looked_at > UNSEEN_SECONDS_MAX:
-            self._violated(f"nobody looked at the grid for {self._loop.time() - self._grid.looked_at:.0f} s")
+            self._violated(f"no distributor polled the grid for {self._loop.time() - self._grid.looked_at:.0f} s")
 
     def _is_grid_in_use(self) -> bool:
         """Return whether the grid has active jobs and answers, and all living distributors can act."""
@@ -323,7 +323,7 @@ class _World:
                 return
             orphans = sorted(identity for identity, farm in running.items() if not farm.is_bereft)
             if not living and orphans:
-                self._violated(f"orphans: commands {orphans} run and nobody looks after them")
+                self._violated(f"orphans: commands {orphans} run without a responsible process")
                 return
             await asyncio.sleep(10.0)
 

@@ -1,4 +1,4 @@
-"""Whether the server that an access file names is dead, here, or out of reach; its socket is not believed."""
+"""Whether the server of an access file is dead, here, or unreachable; its socket is verified."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_lock_that_is_held_says_that_it_lives_in_another_container(dead, find,
 
 
 def test_the_lock_of_a_dead_process_is_waited_for(dead, find, data, monkeypatch):
-    """It goes with its last thread, and until then its port takes connections."""
+    """It exits with its last thread; until then its port accepts connections."""
     lock = FileLock(data / access.SERVER_LOCK_NAME)
     assert lock.take()
     with socket.create_server(("127.0.0.1", 0)) as port:
@@ -92,7 +92,7 @@ def test_the_lock_of_a_dead_process_is_waited_for(dead, find, data, monkeypatch)
     ],
 )
 def test_a_server_of_another_machine_is_not_looked_for_at_our_own_ports(dead, find, changes):
-    """Whoever listens there is not it."""
+    """Another program listens there."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         other.settimeout(0)
         address = f"http://127.0.0.1:{other.getsockname()[1]}"

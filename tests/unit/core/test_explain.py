@@ -1,4 +1,4 @@
-"""Why a workflow goes on though it was paused."""
+"""Why a paused workflow still runs, and why tasks wait."""
 
 from __future__ import annotations
 

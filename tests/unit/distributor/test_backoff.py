@@ -1,4 +1,4 @@
-"""How often a cluster is asked."""
+"""The polling interval of a cluster, and the back-off after failures."""
 
 import pytest
 from hypothesis import given

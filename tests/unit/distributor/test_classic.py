@@ -1,4 +1,4 @@
-"""A classic cluster that answers late, wrongly or not at all: what becomes of its attempts. Time is told to pass."""
+"""A classic cluster that responds late, wrongly or not at all, on simulated time."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

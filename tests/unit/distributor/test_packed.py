@@ -1,4 +1,4 @@
-"""What a distributor knows of packed jobs."""
+"""A distributor's state of packed jobs."""
 
 from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
@@ -129,7 +129,7 @@ def test_packed_batches_are_taken_over_by_their_jobs():
     assert not one.has_reports
     one.packed_found(2, ["8_0"])
     assert sorted(one.classic("c")) == ["7_0", "8_0"]
-    assert one.adopt([attempt], {}) == {}, "registering anew kills nothing"
+    assert one.adopt([attempt], {}) == {}, "registering again kills nothing"
     assert one.adopt_packed([known, unknown]) == {}
 
 

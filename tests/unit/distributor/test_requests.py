@@ -1,4 +1,4 @@
-"""The requests of a distributor that are open at the server."""
+"""The open requests of a distributor at the server."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What waits to be submitted, and when it is tried: nothing is lost, nothing twice, nobody waits for others' faults."""
+"""The queue of submissions: nothing is lost or submitted twice, and failures delay only their own kind."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""Undelivered reports on disk, as a distributor finds and keeps them."""
+"""A distributor finds and keeps undelivered reports on disk."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The example plug-ins: what they say, what recorded answers mean to them, and what their job scripts find."""
+"""The example plug-ins: their requests, recorded responses, and job scripts."""
 
 import importlib.util
 import subprocess

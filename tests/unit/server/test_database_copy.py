@@ -1,4 +1,4 @@
-"""Which database a starting server goes on with, and the copy that makes it possible elsewhere."""
+"""Which database a starting server uses, and the copy with which another host can continue."""
 
 from __future__ import annotations
 

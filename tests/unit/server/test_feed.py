@@ -1,4 +1,4 @@
-"""No wake-up is lost between looking and waiting."""
+"""No wake-up is lost between reading and waiting."""
 
 import asyncio
 

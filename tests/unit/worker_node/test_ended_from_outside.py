@@ -1,4 +1,4 @@
-"""Who says how a command ended: the worker, unless its cluster ended the whole job."""
+"""Who reports the outcome of a command: the worker, unless the cluster terminated the whole job."""
 
 from resource import struct_rusage
 
@@ -141,7 +141,7 @@ def test_the_cluster_tells_why_it_ended_a_job(node, tmp_path):
         (Node(signal=SIGKILL, is_signalled=True, oom_kills=1), "Z", "out of memory"),
         (Node(exit_code=0, oom_kills=1), "D", None),
     ],
-    ids=["ended well all the same", "failed", "somebody signalled it alone", "starved", "starved and ended", "coped"],
+    ids=["ended well all the same", "failed", "it alone was signalled", "starved", "starved and ended", "coped"],
 )
 def test_all_else_is_told_by_the_worker(node, status, cause, tmp_path):
     server = Server()

@@ -1,4 +1,4 @@
-"""What is said to Grid Engine, and what it answers: recorded from a real cluster (8.1.9), and damaged."""
+"""Requests to Grid Engine, and its responses: recorded from a real cluster (8.1.9), and damaged."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def qsub(settings=None, **values):
     return commands.qsub_arguments(submission(**values), settings or {})
 
 
-# -- what is said ---------------------------------------------------------------------------------------------------
+# -- requests -------------------------------------------------------------------------------------------------------
 
 
 def test_a_single_job_says_what_it_asks_for_in_grid_engines_units():
@@ -118,7 +118,7 @@ UNABLE = "Unable to run job: "
             f'{UNABLE}unable to send message to qmaster using port 6444 on host "h": got send error\nExiting.',
             Answer.UNREACHED,
         ),
-        (f"{UNABLE}something nobody has seen\nExiting.", Answer.UNKNOWN),
+        (f"{UNABLE}an unknown message\nExiting.", Answer.UNKNOWN),
     ],
 )
 def test_what_qsub_means(error_text, expected):

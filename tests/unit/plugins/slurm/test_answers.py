@@ -1,4 +1,4 @@
-"""What `sbatch` means by what it prints: a table, and that nothing unknown is final."""
+"""The meaning of `sbatch` messages: a table; unknown messages are never final."""
 
 import pytest
 from hypothesis import given
