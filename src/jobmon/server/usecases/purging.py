@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 #: Maximum number of rows of one table that a transaction deletes.
 ROWS_PER_TRANSACTION: Final = 5_000
 #: Maximum number of nodes that a transaction examines.
-NODES_PER_TRANSACTION: Final = 2_500
+NODES_PER_TRANSACTION: Final = 1_000
 #: Maximum number of sets of upstream nodes that a transaction deletes.
 SETS_PER_TRANSACTION: Final = 1_000
 #: Maximum number of rows in a page.
