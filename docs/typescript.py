@@ -10,7 +10,7 @@ import types
 import typing
 from typing import Any, Final
 
-from jobmon.cli.words import TASK_GROUPS, group_of
+from jobmon.cli.formatting import TASK_GROUPS, group_of
 from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.fsm import Machine
@@ -24,7 +24,7 @@ MESSAGES: Final = (
     monitoring.WorkflowsResponse,
     monitoring.TaskSummary,
     monitoring.TaskSummariesResponse,
-    monitoring.Attempt,
+    monitoring.AttemptDetail,
     monitoring.TaskDetail,
     monitoring.LogTail,
     monitoring.LogPart,

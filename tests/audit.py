@@ -1,4 +1,4 @@
-"""`make audit`: are vulnerabilities known of the dependencies that `constraints.txt` pins?
+"""`make audit`: check the dependencies pinned in `constraints.txt` for known vulnerabilities.
 
 Skipped, with the reason, where pip-audit does not reach its data.
 """

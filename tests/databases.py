@@ -90,7 +90,7 @@ class PostgreSQL:
 
     @property
     def log(self) -> str:
-        """What the server wrote."""
+        """Return the server's output."""
         return (self.folder / "log").read_text(errors="replace")
 
     def _environment(self) -> dict[str, str]:
@@ -182,7 +182,7 @@ class Databases:
         return f"sqlite:///{folder}/{name}.sqlite"
 
     def copy(self, uri: str, folder: Path | str) -> str:
-        """Copy a database that nobody uses; return the URI of the copy."""
+        """Copy a database that is not in use; return the URI of the copy."""
         copy = self.uri(folder, "copy", empty=True)
         shutil.copy(uri.removeprefix("sqlite:///"), copy.removeprefix("sqlite:///"))
         return copy

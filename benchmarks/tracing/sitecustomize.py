@@ -87,7 +87,7 @@ def _cluster(module):
 
 
 PATCHES = {
-    "jobmon.core.line": _line,
+    "jobmon.core.http": _line,
     "jobmon.server.routes.endpoint": _endpoint,
     "jobmon.server.writer": _writer,
     "jobmon.server.transaction": _transaction,

@@ -1,4 +1,4 @@
-"""The committed files of the page are what its sources say."""
+"""The committed files of the page match a fresh build of its sources."""
 
 from __future__ import annotations
 

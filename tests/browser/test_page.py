@@ -1,4 +1,4 @@
-"""What a person does with the page, and sees there."""
+"""Use the page as a person does, and check what it shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ expect.set_options(timeout=20_000)
 
 
 def cells(page, table, head):
-    """What stands in a column, top down."""
+    """Return the texts of a column, from top to bottom."""
     return page.get_by_role("table", name=table, exact=True).locator(f'td[data-head="{head}"]')
 
 

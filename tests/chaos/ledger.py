@@ -74,7 +74,7 @@ def _judge(result, name, status, lines, attempts, struck):
     for identity in lines:
         one = by_id.get(identity)
         if one is None:
-            result.repeated.append(f"{name}: a line of attempt {identity}, which nobody knows")
+            result.repeated.append(f"{name}: a line of the unknown attempt {identity}")
         elif one["status"] != DONE:
             window = struck.window(one)
             if window is None:

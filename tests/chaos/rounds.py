@@ -150,7 +150,7 @@ class Round:
             return
         victims = wait_for(lambda: self.world.of_part(fault.part), 1.0)
         if not victims:
-            self._total.injected[f"{fault.part}: nobody there"] += 1
+            self._total.injected[f"{fault.part}: no such process"] += 1
             return
         victim = self._dice.choice(sorted(victims, key=lambda process: process.pid))
         self._tell(fault)
@@ -249,7 +249,7 @@ def run(rounds, seed, databases=FILES, engine=None, say=print):
 
 def report(total, say=print):
     """Print the counts."""
-    say(f"\nfaults injected: {sum(count for what, count in total.injected.items() if 'nobody' not in what)}")
+    say(f"\nfaults injected: {sum(count for what, count in total.injected.items() if 'no such process' not in what)}")
     for what, count in sorted(total.injected.items()):
         say(f"  {what:28} {count:5}")
     say(f"resumes: {total.resumes['cold']} cold, {total.resumes['hot']} hot")

@@ -1,4 +1,4 @@
-"""Commands that misbehave: each leaves a recorded error of its attempt, and only what waits for it is held back."""
+"""Commands that misbehave: each records an error for its attempt, and blocks only the tasks that depend on it."""
 
 from __future__ import annotations
 

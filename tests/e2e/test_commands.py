@@ -1,4 +1,4 @@
-"""What the page on commands, quoting and pipes says, with real shells."""
+"""The statements of the page on commands, quoting and pipes, checked with real shells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation shows, run as its readers would."""
+"""Run the examples of the documentation as readers would."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_census(home):
 
 @pytest.mark.timeout(180)
 def test_resources(home):
-    """What was too little is raised, only what was missing; the next run asks for the right amount at once."""
+    """Only the insufficient resource is increased; the next run requests the right amount at once."""
     finished = home.python(PROJECT / "examples" / "resources.py")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     details = {name: home.json("task", "status", "-t", str(number + 1))[0] for number, name in enumerate(NAMES)}
@@ -106,8 +106,8 @@ def test_resources(home):
     used = home.jobmon("workflow", "resources", "usage", "-t", "1", "-a", '{"mib": 100}').stdout
     assert used.startswith("2 finished tasks of template version 1")
     assert "95 % used at most" in used
-    nobody = home.jobmon("workflow", "resources", "yaml", "-w", "99")
-    assert (nobody.returncode, nobody.stdout) == (2, "")
+    unknown = home.jobmon("workflow", "resources", "yaml", "-w", "99")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
 
 
 NAMES = ("hungry", "slow", "again hungry", "again slow")

@@ -35,7 +35,7 @@ AT_ONCE_SECONDS = 20.0
 
 
 class Terminal:
-    """A script at a terminal of its own, and what stands there."""
+    """A script in its own terminal, and the text on it."""
 
     def __init__(self, home):
         self._ours, theirs = pty.openpty()
@@ -110,7 +110,7 @@ def test_ctrl_c_asks_and_stops_only_when_told_so(home, up):
     terminal.type("\x03")
     terminal.until("[y/N]")
     terminal.type("n\n")
-    terminal.until("Going on.")
+    terminal.until("Continuing.")
     terminal.type("\x03")
     terminal.until("[y/N]", times=2)
     assert not is_gone(pid)

@@ -1,4 +1,4 @@
-"""What a person sees on a terminal while a workflow runs: in the script's own window, and with --watch in another."""
+"""The progress display on a real terminal: in the script's own window, and with --watch in another."""
 
 from __future__ import annotations
 
@@ -55,8 +55,12 @@ class Window:
         ).stdout
 
     def text(self) -> str:
-        """What stands there now."""
+        """Return the text on the screen."""
         return self._tmux("capture-pane", "-p", "-t", self._name)
+
+    def press(self, key: str) -> None:
+        """Press a key, in tmux's notation."""
+        self._tmux("send-keys", "-t", self._name, key)
 
     def close_all(self) -> None:
         """End the terminals."""
@@ -91,3 +95,13 @@ def test_both_windows_show_how_it_goes_on(windows, home, wait_until):
     for window in windows:
         wait_until(lambda: "0 running  9 done  1 failed" in window.text(), 60)  # noqa: B023
     assert "FAILED" in windows[1].text()
+
+
+def test_ctrl_c_leaves_one_picture_of_what_was_watched(windows, home, wait_until):
+    _, watch = windows
+    wait_until(lambda: re.search("2 running  4 done  1 failed", watch.text()), 60)
+    watch.press("C-c")
+    wait_until(lambda: "Stopped watching; the workflows continue." in watch.text(), 60)
+    shown = watch.text()
+    assert (shown.count("/10 "), shown.count("live RUNNING"), shown.count("each\n")) == (1, 1, 1)
+    assert shown.index("/10 ") < shown.index("Stopped watching")

@@ -1,4 +1,4 @@
-"""GPUs and licences on this machine, by whole workflows."""
+"""Whole workflows that request GPUs and licences of this machine."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`jobmon workflow run`: recordings, repeated on this machine."""
+"""`jobmon workflow run` replays recordings on this machine."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_missing_input_fails_the_task_and_the_command(home):
     assert workflow["counts"]["F"] == 1
     assert "abs" in home.jobmon("workflow", "errors", "-w", str(workflow["workflow_id"])).stdout
 
-    assert home.jobmon(*run).returncode != 0, "it exists: only --resume goes on"
+    assert home.jobmon(*run).returncode != 0, "it exists: only --resume continues it"
     broken.unlink()
     resumed = home.jobmon(*run, "--resume")
     assert resumed.returncode == 0, resumed.stderr

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or broken, and a terminal that goes away: neither ends nor fails a run."""
+"""Closed, full or broken standard streams, or a lost terminal, neither stop nor fail a run."""
 
 from __future__ import annotations
 

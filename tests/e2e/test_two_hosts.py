@@ -1,4 +1,4 @@
-"""A script on one machine, resumed from another while its commands run: its own distributor sees them to the end.
+"""Resume a script on another host while its commands run: the distributor of the first host finishes them.
 
 Two machines are two host names, with folders of their own for data and sockets, and one server between them.
 """
@@ -31,7 +31,7 @@ print(workflow.run(@OPTIONS@))
 
 pytestmark = pytest.mark.skipif(
     subprocess.run(["unshare", "--uts", "true"], capture_output=True, check=False).returncode != 0,
-    reason="host names of one's own need root",
+    reason="setting a host name requires root",
 )
 
 

@@ -1,4 +1,4 @@
-"""`jobmon ui`: what a browser is given, and what the key in the address is good for."""
+"""`jobmon ui`: the address that the browser gets, and what the key in it permits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data folder of an older version: its database is opened, read, and what it left undone is resumed.
+"""Open the data folder of an older version, read its database, and resume an unfinished workflow.
 
 `tests/integration/server/fixtures/record_old_database.py` made the database and says what is in it.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [--minutes M] [--target NAME]`: feed decoders until the time is over, say what broke."""
+"""`python -m tests.fuzz [--minutes M] [--target NAME]`: feed malformed input to decoders; report failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs: seeds that were cut, repeated, spliced and damaged, and anything at all."""
+"""Inputs for fuzzing: seeds that are cut, repeated, spliced or damaged, and arbitrary bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: a function of bytes, what it may raise, and inputs to begin with."""
+"""Targets of fuzzing: a function of bytes, the exceptions it may raise, and seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobmon.agent import addresses, fastjson, journal, outputs
 from jobmon.agent.http import Reader
 from jobmon.agent.recovery import read_journal
 from jobmon.client.wfformat import RecordingError, parse_recording
-from jobmon.core import configuration, line, terminal, wire
+from jobmon.core import configuration, http, terminal, wire
 from jobmon.core.exceptions import ClusterUnavailable, ConfigError
 from jobmon.plugins.slurm import parsing
 from jobmon.worker_node.undelivered import reports_in
@@ -36,7 +36,7 @@ _REPORT = b'{"reports":[{"task_instance_id":7,"status":"D","exit_code":0,"log_ta
 
 @dataclass(frozen=True)
 class Target:
-    """One decoder. `expected`: what it may raise. `seeds`: inputs of which others are made."""
+    """One decoder. `expected`: exceptions it may raise. `seeds`: inputs from which others are derived."""
 
     name: str
     run: Callable[[bytes], Any]
@@ -55,10 +55,10 @@ def _worker_answer(content: bytes) -> None:
 
 def _client_answer(content: bytes) -> None:
     async def exchange() -> None:
-        stream = asyncio.StreamReader(limit=line.BUFFER_BYTES)
+        stream = asyncio.StreamReader(limit=http.BUFFER_BYTES)
         stream.feed_data(content)
         stream.feed_eof()
-        await line._Connection(stream, _Nowhere()).exchange(b"")
+        await http._Connection(stream, _Nowhere()).exchange(b"")
 
     asyncio.run(exchange())
 

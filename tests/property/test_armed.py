@@ -1,4 +1,4 @@
-"""The armed tasks of the server against the plainest model of them: a dictionary that is searched each time."""
+"""The server's armed tasks against a simple model: a dictionary that is searched each time."""
 
 from __future__ import annotations
 

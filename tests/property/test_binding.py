@@ -1,4 +1,4 @@
-"""The DAG of any workflow: order never counts, cycles are found, edges arrive whole."""
+"""Bind any DAG: order does not matter, cycles are found, and all edges arrive."""
 
 from __future__ import annotations
 

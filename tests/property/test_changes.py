@@ -1,4 +1,4 @@
-"""The rule of what is up to date, against a model in which each output remembers what it was made of."""
+"""The rule of what is up to date, against a model in which each output records its inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP_SHARE = 0.3
 
 @dataclass
 class Output:
-    """What a command wrote: who made it, from which definition, and from which outputs of its upstream tasks."""
+    """An output of a command: its task, the definition, and the outputs of upstream tasks that it used."""
 
     number: int
     definition: int
@@ -181,7 +181,7 @@ class World:
     # -- what must hold -------------------------------------------------------------------------------------------
 
     def fresh(self, number: int) -> bool:
-        """Whether the output on disk is what running everything now would make, by where it came from."""
+        """Return whether the output on disk equals that of running everything now, judged by its origin."""
         output, (version, upstreams) = self.records[number].output, self.script[number]
         return (
             output is not None and output.definition == version and output.inputs == dict(map(self.present, upstreams))

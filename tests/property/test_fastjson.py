@@ -1,4 +1,4 @@
-"""The worker's own JSON, made of the C parts of `json`, is that of `json`."""
+"""The worker's JSON, built from the C parts of `json`, equals that of `json`."""
 
 import json
 

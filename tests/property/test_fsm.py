@@ -23,7 +23,7 @@ from jobmon.core.fsm import Machine, Verdict
 MACHINES = pytest.mark.parametrize("machine", list(Machine))
 PAIRS = [(machine, source, target) for machine in Machine for source, target in product(fsm.STATES[machine], repeat=2)]
 pairs = st.sampled_from(PAIRS)
-#: The races are private to fsm, since nobody else may decide by them. Only these tests look.
+#: The races are private to fsm, because no other module may use them. Only these tests read them.
 LATE = fsm._LATE
 
 
@@ -158,7 +158,7 @@ def test_an_actor_may_ask_exactly_for_the_edges_that_name_it(pair, actor):
 @pytest.mark.parametrize("report", sorted(fsm.REPORTS))
 @pytest.mark.parametrize("source", [state for state in TaskInstanceStatus if state is not TaskInstanceStatus.QUEUED])
 def test_no_report_of_an_attempt_that_was_handed_out_is_illegal(source, report):
-    """QUEUED is left out: such an attempt is still with the server, so nobody can report of it."""
+    """QUEUED is omitted: such an attempt is still with the server, so no report about it can exist."""
     assert fsm.judge(Machine.TASK_INSTANCE, source, report) is not Verdict.ILLEGAL
 
 
@@ -195,7 +195,7 @@ walks = st.lists(st.integers(min_value=0, max_value=2**16), min_size=1, max_size
 
 
 def step(machine: Machine, here: str, choice: int) -> fsm.Edge | None:
-    """One edge from here, or None at an end."""
+    """Return one edge from here, or None in a final state."""
     edges = [edge for (source, _), edge in sorted(fsm.table(machine).items()) if source == here and not edge.reopens]
     return edges[choice % len(edges)] if edges else None
 

@@ -114,7 +114,7 @@ def test_planning_again_and_again_runs_everything_that_can_be_run(state, data):
 
 
 class CountingTask(SwarmTask):
-    """Counts how often anybody asks whether it is ready."""
+    """Counts how often its readiness is queried."""
 
     __slots__ = ()
     looks = 0

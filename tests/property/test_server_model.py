@@ -199,7 +199,7 @@ class Pack:
 
 
 class Model:
-    """What must be true."""
+    """Check the invariants."""
 
     def __init__(self):
         self.tasks = {task_id: Task() for task_id in range(1, TASKS + 1)}
@@ -253,7 +253,7 @@ class Model:
         return {one for pack in self.packs for one in pack.attempts}
 
     def take(self, pack, job, now, ahead):
-        """What a job of a batch gets: the next that nobody ended, in order."""
+        """Return what a job of a batch gets: the next attempts that have not ended, in order."""
         given = []
         while pack.taken < len(pack.attempts) and len(given) < now + ahead:
             attempt_id = pack.attempts[pack.taken]
@@ -268,7 +268,7 @@ class Model:
         return given
 
     def end_job(self, pack, job, cause, left=(TI.UNKNOWN_ERROR, Cause.WORKER_LOST)):
-        """`left`: the outcome of what nobody took, if no job is left."""
+        """`left`: the outcome of unclaimed attempts if no job is left."""
         pack.jobs[job] = False
         for attempt_id in [one for one in self.live("IORTK") if self.owners.get(one) == job]:
             begun = self.attempts[attempt_id].status not in "IO"
@@ -289,7 +289,7 @@ class Model:
             self.move(attempt_id, TI.KILL_SELF, cause)
         for pack in self.packs if running else ():
             for attempt_id in pack.attempts[pack.taken :]:
-                self.move(attempt_id, TI.ERROR, cause)  # there is nobody who could end it
+                self.move(attempt_id, TI.ERROR, cause)  # no process could terminate it
 
     def reset(self):
         for task in self.tasks.values():
@@ -380,7 +380,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.start_a_pack(jobs)
 
     def start_a_pack(self, jobs):
-        """What it takes to come as far as a packed batch, at one go."""
+        """Perform all steps up to a packed batch at once."""
         packs = len(self.model.packs)
         self.queue_packed()
         self.launch_all()

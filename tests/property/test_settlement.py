@@ -1,4 +1,4 @@
-"""Reports against servers and proxies that refuse some: each is recorded, or set aside for a reason; none is lost."""
+"""Reports against servers and proxies that reject some: each is recorded or set aside with a reason; none is lost."""
 
 from collections import deque
 from dataclasses import dataclass

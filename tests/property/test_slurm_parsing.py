@@ -1,4 +1,4 @@
-"""Whatever Slurm's tools print, parsing gives values or says that it cannot be understood; never a traceback."""
+"""Whatever Slurm's tools print, parsing returns values or a clear error, never a traceback."""
 
 from pathlib import Path
 

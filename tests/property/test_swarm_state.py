@@ -1,4 +1,4 @@
-"""Updates in any order, also repeated, end in the same state (style.md 4.2, property 6)."""
+"""Updates in any order, also repeated, lead to the same state (style.md 4.2, property 6)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_state(pairs):
 
 
 def picture(state):
-    """All that can be asked of a state."""
+    """Return everything that a state can report."""
     return {
         "statuses": {task_id: task.status for task_id, task in state.tasks.items()},
         "buckets": {status: {t.task_id for t in state.get_tasks_by_status(status)} for status in TaskStatus},

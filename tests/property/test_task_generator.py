@@ -1,4 +1,4 @@
-"""Arguments of functions, for types and values of any kind: through a real shell and back."""
+"""Arguments of functions survive a real shell, for types and values of any kind."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def generator_of(annotation: Any) -> tuple[TaskGenerator, list[Any]]:
 
 
 def words_from(shell: str, command: str) -> list[str]:
-    """What the shell makes of the words behind the interpreter."""
+    """Return how the shell interprets the words after the interpreter."""
     assert command.startswith(f"{sys.executable} ")
     printed = subprocess.run(
         [shell, "-c", f"printf '%s\\n' {command.removeprefix(sys.executable)}"], capture_output=True, check=True

@@ -16,7 +16,7 @@ import pytest
 from tests.security import users
 from tests.security.users import free_port, wait_until
 
-from jobmon.core import places
+from jobmon.core import paths
 
 EXIT_REFUSED = 3
 MODULES = (
@@ -54,7 +54,7 @@ def test_planted_modules_in_the_working_folder(world):
 
 @pytest.mark.parametrize("owner", ["attacker", "victim"])
 def test_planted_a_shell_by_settings_in_the_working_folder(world, owner):
-    """The victim's own file stands for a repository that was cloned: the attacker wrote what it says."""
+    """The victim's own file represents a cloned repository: the attacker wrote its content."""
     proof = world.shared / "proof"
     shell = world.attacker.file(world.shared / "sh", f'#!/bin/sh\nid > {proof}\nexec /bin/sh "$@"\n', 0o755)
     folder = world.shared
@@ -69,7 +69,7 @@ def test_planted_a_shell_by_settings_in_the_working_folder(world, owner):
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "endless", "dangling link", "own file", "sticky folder"])
 def test_planted_something_else_as_the_settings_in_the_working_folder(world, kind):
-    """Nothing waits for it, reads it, or follows it; a file of the victim's may be linked there under that name."""
+    """No program waits for it, reads it or follows it; a file of the victim may be linked there under that name."""
     folder, proof = world.shared, world.shared / "proof"
     if kind == "sticky folder":
         folder = world.temporary
@@ -146,7 +146,7 @@ def listening(world, access_file):
     port = free_port()
     heard = world.attacker.listen(port)
     pid = world.attacker.started[0].pid
-    start = places.process_start_time(pid)
+    start = paths.process_start_time(pid)
     planted = {"pid": pid, "pid_start_time": start, "address": f"http://127.0.0.1:{port}", "socket": ""}
     return heard, {**access_file, **planted, "running": True}
 
@@ -316,7 +316,7 @@ def test_listened_at_the_socket_of_a_living_server(world):
 
 
 def test_took_the_port_of_a_dead_server(world):
-    """The access file still names it, and it is asked for first."""
+    """The access file still names it, and it is tried first."""
     world.victim.jobmon("server", "start")
     access = world.victim.access()
     os.kill(access["pid"], signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What one user sends to the server of another, and who listens where one was."""
+"""Requests of one user to another user's server, and impostors at its former address."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ time.sleep(60)
 
 @pytest.fixture
 def port(serving):
-    """The port of the victim's own server, which anybody can see."""
+    """Return the port of the victim's server, which every user can see."""
     return int(serving.victim.access()["address"].rpartition(":")[2])
 
 
@@ -61,7 +61,7 @@ def _send(port, method, route, body=None, **headers):
 
 @pytest.mark.parametrize("program", ["command", "script", "worker"])
 def test_listened_at_the_port_of_a_server_that_is_gone(world, program):
-    """Who has the token may run commands as the victim."""
+    """The holder of the token may run commands as the victim."""
     port = free_port()
     heard = world.attacker.listen(port)
     address = f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""What commands and names write to the terminal of whoever looks."""
+"""Commands and names cannot control the terminal on which they are displayed."""
 
 from __future__ import annotations
 

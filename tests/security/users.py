@@ -1,4 +1,4 @@
-"""Two Unix users who do not trust each other, and what each of them can do."""
+"""Two Unix users who do not trust each other, and the capabilities of each."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def wait_until(state, seconds_max=WAIT_SECONDS_MAX):
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The plug-in against a real Grid Engine: the contract, each ending as it is told, limits, whole workflows, pilots."""
+"""The plug-in against a real Grid Engine: the contract, every kind of exit, limits, whole workflows, pilots."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def adapter(tmp_path_factory):
 
 
 def exits(adapter, ids, seconds=60.0):
-    """Look until all of these have ended and their endings are told; as a distributor does, by views."""
+    """Poll, with views as a distributor does, until all of these have exited and their outcomes are known."""
     since = time.time()
 
     def all_told():

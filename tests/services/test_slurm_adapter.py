@@ -1,4 +1,4 @@
-"""The plug-in against a real Slurm: each state as it is told, arrays, tokens, refusals, a controller that is away."""
+"""The plug-in against a real Slurm: every state, arrays, tokens, rejections, an unreachable controller."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def adapter(tmp_path_factory):
 
 
 def exits(adapter, ids, seconds=60.0):
-    """Look until all of these have ended and their endings are told; as a distributor does, by views."""
+    """Poll, with views as a distributor does, until all of these have exited and their outcomes are known."""
     since = time.time()
 
     def all_told():

@@ -1,4 +1,4 @@
-"""Whoever dies, stops or takes over while jobs are with a real Slurm: every task runs once, and Slurm is left alone."""
+"""Kill, stop or replace a component while jobs are in a real Slurm: every task runs once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(workflow.run())
 #: Each says that it ran, then waits until it may end.
 COUNTED = "echo $JOBMON_TASK_NAME >> ran"
 WAITS = f"{COUNTED}; while ! test -e go; do sleep 0.1; done"
-#: Slurm takes the job, and whoever asked for it is dead before he hears of it.
+#: Slurm accepts the job, and the distributor dies before it gets the response.
 DEADLY_SBATCH = """#!/bin/sh
 out=$({sbatch} "$@"); code=$?
 if [ ! -e {mark} ]; then echo "$out" > {mark}; kill -9 $PPID; fi
@@ -226,7 +226,7 @@ def test_a_paused_workflow_submits_nothing_until_it_goes_on(home, client, slurm)
     time.sleep(1.5)
     assert len(ran(home)) == rested
     assert home.jobmon("workflow", "concurrency", "-w", "1", "-m", "10", "-y").returncode == 0
-    until(lambda: len(ran(home)) > rested + 1, "it to go on")
+    until(lambda: len(ran(home)) > rested + 1, "it to continue")
     assert home.jobmon("workflow", "stop", "-w", "1", "-y").returncode == 0
     started.process.wait(60)
 

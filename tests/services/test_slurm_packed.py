@@ -1,4 +1,4 @@
-"""Jobs that run many tasks, on a real Slurm: few jobs, each task its own attempt, and nothing lost or run twice."""
+"""Packed jobs on a real Slurm: few jobs, one attempt per task, nothing lost or run twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COUNTED = "echo $JOBMON_TASK_NAME >> ran"
 WAITS = f"{COUNTED}; while ! test -e go; do sleep 0.1; done"
 EAT = f"{sys.executable} -I -S -c 'x = b\"1\" * (80 * 2**20)'"
 END_SECONDS_MAX = 150
-#: Slurm takes the jobs, and whoever asked for them is dead before he hears of it.
+#: Slurm accepts the jobs, and the distributor dies before it gets the response.
 DEADLY_SBATCH = """#!/bin/sh
 out=$({sbatch} "$@"); code=$?
 if [ ! -e {mark} ]; then echo "$out" > {mark}; kill -9 $PPID; fi

@@ -1,4 +1,4 @@
-"""Whole workflows on a real Slurm: what is raised after a kill, nodes that fail, other partitions, large arrays."""
+"""Whole workflows on a real Slurm: retries with more resources, failed nodes, other partitions, large arrays."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS_DEFAULT, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="only this one, with its trace")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes side by side")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of parallel processes")
     arguments = parser.parse_args(argv)
     if arguments.seed is not None:
         verdict = simulate(arguments.seed)

@@ -31,11 +31,11 @@ class Mutation:
 
 MUTATIONS = {
     "replay": Mutation(
-        "a sync that comes again is not given the same work again",
+        "a repeated sync does not get the same work again",
         (("server/usecases/launching.py", "_handed_out(tx, workflow_id, key) if key else []", "[]"),),
     ),
     "stale": Mutation(
-        "an attempt that has ended still moves its task",
+        "an attempt that has ended still changes its task",
         (
             (
                 "server/transitions/attempts.py",
@@ -46,7 +46,7 @@ MUTATIONS = {
         ),
     ),
     "given-up": Mutation(
-        "whoever beats for an attempt that was given up is not told to end it",
+        "the sender of heartbeats for an attempt that was declared lost is not told to terminate it",
         (
             ("server/usecases/reporting.py", " + ended_of(tx, request.alive),", ","),
             (
@@ -57,7 +57,7 @@ MUTATIONS = {
         ),
     ),
     "agent-given-up": Mutation(
-        "an agent is not told to terminate what was given up",
+        "an agent is not told to terminate attempts that were declared lost",
         (
             (
                 "server/usecases/agents.py",
@@ -68,11 +68,11 @@ MUTATIONS = {
         ),
     ),
     "agent-inventory": Mutation(
-        "an agent is not given again what a lost answer held",
+        "an agent does not get the content of a lost response again",
         (("server/usecases/agents.py", "    missing = _missing(tx, row, request)\n", "    missing: list[Any] = []\n"),),
     ),
     "queue-fence": Mutation(
-        "a run that was replaced may queue",
+        "a replaced run may queue attempts",
         (
             (
                 "server/usecases/queueing.py",
@@ -82,7 +82,7 @@ MUTATIONS = {
         ),
     ),
     "armed-fence": Mutation(
-        "what a run has armed is queued when that run is over or was replaced",
+        "the armed tasks of a run are queued although the run is over or was replaced",
         (
             (
                 "server/usecases/queueing.py",
@@ -93,27 +93,27 @@ MUTATIONS = {
         ),
     ),
     "armed-upstreams": Mutation(
-        "an armed task is queued with the first of its upstream tasks that is done",
+        "an armed task is queued when the first of its upstream tasks is done",
         (("server/armed.py", "                if not mine.missing[task_id]:\n", "                if True:\n"),),
     ),
     "armed-work": Mutation(
-        "an armed task is queued by a distributor that takes no work: its client may be gone",
+        "an armed task is queued by a distributor that accepts no work: its client may be gone",
         (("server/usecases/reporting.py", " if moves.due and accepts_work else []", " if moves.due else []"),),
     ),
     "armed-limit": Mutation(
-        "an armed task is queued after a limit has changed of which its orchestrator does not know",
+        "an armed task is queued after a limit has changed that its orchestrator does not know yet",
         (("server/usecases/queueing.py", " and one.seen >= run.limits_changed_at", ""),),
     ),
     "armed-failure": Mutation(
-        "an armed task of a run that fails fast is queued after a task has failed",
+        "an armed task of a run with fail_fast is queued after a task has failed",
         (("server/usecases/queueing.py", "    if not armed.fail_fast:\n", "    if True:\n"),),
     ),
     "armed-seen": Mutation(
-        "a task that has changed since is queued by an old request, or because it was armed",
+        "a task is queued by a request, or by arming, that is older than its last change",
         (("server/transitions/bulk.py", '        unindexed(t.status_at) <= param("seen"),\n', ""),),
     ),
     "armed-disarm": Mutation(
-        "a task that was disarmed is queued",
+        "a disarmed task is queued",
         (
             (
                 "server/armed.py",
@@ -123,7 +123,7 @@ MUTATIONS = {
         ),
     ),
     "armed-floor": Mutation(
-        "a request to arm that comes again arms what was disarmed since",
+        "a repeated request to arm arms tasks that were disarmed since",
         (("server/armed.py", "task.seen <= mine.floor or not has_room", "not has_room"),),
     ),
     "armed-count": Mutation(
@@ -131,7 +131,7 @@ MUTATIONS = {
         (("client/swarm/state.py", "self._in_flight + len(self.armed))", "self._in_flight)"),),
     ),
     "armed-wait": Mutation(
-        "the orchestrator takes the capacity of a task before the server has disarmed it",
+        "the orchestrator reuses the capacity of a task before the server has disarmed it",
         (
             (
                 "client/swarm/services/scheduler.py",
@@ -142,31 +142,31 @@ MUTATIONS = {
         ),
     ),
     "charge": Mutation(
-        "what was killed for a resume is charged",
+        "an attempt that was killed for a resume is charged",
         (("core/retry.py", "        Cause.KILLED_FOR_RESUME,\n", ""),),
     ),
     "epoch-fence": Mutation(
-        "a distributor that was replaced is handed work",
+        "a replaced distributor gets work",
         (
             (
-                "server/standing.py",
+                "server/leadership.py",
                 "if newest_run == run_id and newest_epoch == epoch:",
                 "if True:",
             ),
         ),
     ),
     "retirement": Mutation(
-        "a distributor that is replaced from another host leaves its commands alone",
+        "a distributor that is replaced from another host abandons its commands",
         (
             (
-                "server/standing.py",
+                "server/leadership.py",
                 "is_retired = host is not None and has_to_stay(session, workflow_id, run_id, epoch, host)",
                 "is_retired = False",
             ),
         ),
     ),
     "other-hosts": Mutation(
-        "a distributor judges what runs on another host",
+        "a distributor reports the outcome of commands on another host",
         (
             (
                 "server/usecases/launching.py",
@@ -176,11 +176,11 @@ MUTATIONS = {
         ),
     ),
     "pause": Mutation(
-        "what is queued is handed out though the workflow is paused",
+        "queued attempts are handed out although the workflow is paused",
         (("server/usecases/launching.py", "    left, room = limits.room(tx, run_id), ", "    left, room = None, "),),
     ),
     "register-fence": Mutation(
-        "a distributor that was replaced may register again",
+        "a replaced distributor may register again",
         (
             (
                 "server/usecases/launching.py",
@@ -190,11 +190,11 @@ MUTATIONS = {
         ),
     ),
     "reports": Mutation(
-        "reports of which nobody knows whether they arrived are not sent again",
+        "reports that may not have arrived are not sent again",
         (("distributor/outbox.py", "self._waiting.extendleft(reversed(self.in_flight))", "pass"),),
     ),
     "start-fence": Mutation(
-        "a worker whose attempt has ended starts its command all the same",
+        "a worker starts its command although its attempt has ended",
         (
             (
                 "server/usecases/reporting.py",
@@ -204,15 +204,15 @@ MUTATIONS = {
         ),
     ),
     "take-again": Mutation(
-        "a packed job that did not hear what it was given is given something else",
+        "a packed job that did not receive its tasks gets other ones",
         (("server/usecases/packed_jobs.py", "    if not key or job.request_key != key:\n", "    if True:\n"),),
     ),
     "job-gone": Mutation(
-        "a packed job that was found gone and comes back is given tasks",
+        "a packed job that was declared gone and reappears gets tasks",
         (("server/usecases/packed_jobs.py", "if job.ended_at is not None:  # it was", "if False:  # it was"),),
     ),
     "job-kill": Mutation(
-        "a packed job is not told what of its tasks was given up",
+        "a packed job is not told which of its tasks were declared lost",
         (
             ("server/packed.py", "    if not alive:\n        return told\n", "    if True:\n        return told\n"),
             (
@@ -223,7 +223,7 @@ MUTATIONS = {
         ),
     ),
     "no-job-left": Mutation(
-        "tasks wait for packed jobs though none is left",
+        "tasks wait for packed jobs although none is left",
         (
             (
                 "server/usecases/packed_batches.py",
@@ -233,27 +233,27 @@ MUTATIONS = {
         ),
     ),
     "two-look": Mutation(
-        "several distributors look at a cluster at the same time",
+        "several distributors poll a cluster at the same time",
         (("server/usecases/watching.py", "is_old and not row.is_looked_at(tx.now, request.holder)", "is_old"),),
     ),
     "old-view": Mutation(
-        "after a look in vain the view before it counts as new",
+        "after a failed poll the previous view counts as new",
         (("server/usecases/watching.py", "request.known and not row.problem else None", "request.known else None"),),
     ),
     "silent-look": Mutation(
-        "whoever was told to look and says nothing is never passed over",
+        "a distributor that should poll but does not respond is never replaced",
         (("server/usecases/watching.py", "(None, holder) and now < self.expires_at", "(None, holder)"),),
     ),
     "accounting": Mutation(
-        "a job counts as lost as soon as nobody knows how it ended",
+        "a job counts as lost as soon as its outcome is unknown",
         (("distributor/classic.py", "        if now - since >= seconds:\n", "        if True:\n"),),
     ),
     "spool": Mutation(
-        "what a worker could not deliver is not kept",
+        "the undelivered reports of a worker are not kept",
         (("agent/journal.py", "        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)\n", ""),),
     ),
     "answered": Mutation(
-        "whatever is answered below 500 counts as recorded",
+        "every response below 500 counts as recorded",
         (
             (
                 "agent/settlement.py",

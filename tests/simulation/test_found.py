@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobmon.agent.gateway import ServerAway
-from jobmon.agent.lane import Lane
 from jobmon.agent.memory import Memory
+from jobmon.agent.requests import PolledConnection
 from jobmon.client.tool import Tool
 from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
@@ -15,10 +15,10 @@ from jobmon.core.fsm import Machine, Verdict, judge
 from jobmon.core.requester import Requester
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt
 from jobmon.distributor.batch import Surroundings
-from jobmon.distributor.holdings import ClusterLimits
+from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.state import DistributorState
+from jobmon.worker_node.host import JobHost
 from jobmon.worker_node.pilot import IDLE_SECONDS, REPORT_TRIED_SECONDS, Pilot
-from jobmon.worker_node.site import Site
 
 TI = TaskInstanceStatus
 
@@ -92,7 +92,7 @@ def test_a_server_that_is_away_is_not_a_wrong_request_for_resources():
         workflow.bind()
 
 
-class Clockwork(Site):
+class Clockwork(JobHost):
     """A machine on which time passes only during `wait`, with a server that answers one request."""
 
     def __init__(self):
@@ -106,7 +106,7 @@ class Clockwork(Site):
     def monotonic(self):
         return self.now
 
-    def lane(self):
+    def connection(self):
         return OneAnswer(self)
 
     def commands(self, grace_seconds):
@@ -115,7 +115,7 @@ class Clockwork(Site):
     def heed_signals(self, note):
         """Ignore the call, because there are no signals."""
 
-    def wait(self, lanes, seconds):
+    def wait(self, connections, seconds):
         self.waits += 1
         self.now += max(seconds, 0.001)
 
@@ -145,20 +145,20 @@ class Idle:
         """Do nothing, because there are no leftovers."""
 
 
-class OneAnswer(Lane):
-    def __init__(self, site):
+class OneAnswer(PolledConnection):
+    def __init__(self, access):
         super().__init__({})
-        self._site = site
+        self._access = access
 
     def send(self, route, message, timeout):
-        self.deadline = self._site.now + timeout
+        self.deadline = self._access.now + timeout
         self.is_busy = True
 
     def answer(self):
-        if self.is_busy and self._site.answers:
+        if self.is_busy and self._access.answers:
             self.is_busy = False
-            return self._site.answers.pop()
-        if self.is_busy and self._site.now >= self.deadline:
+            return self._access.answers.pop()
+        if self.is_busy and self._access.now >= self.deadline:
             self.close()
             raise ServerAway("no answer in time")
         return None
@@ -171,8 +171,8 @@ def answer_to_a_dry_job():
 
 
 def test_a_pilot_that_leaves_while_the_server_is_away_waits_and_does_not_spin(tmp_path):
-    site = Clockwork()
+    access = Clockwork()
     request = {"array_id": 1, "batch_number": 1, "distributor_id": "7"}
-    assert Pilot(request, {"JOBMON_DATA_DIR": str(tmp_path)}, "here", site).work() == 0
-    assert IDLE_SECONDS < site.now < IDLE_SECONDS + 2 * REPORT_TRIED_SECONDS
-    assert site.waits < site.now
+    assert Pilot(request, {"JOBMON_DATA_DIR": str(tmp_path)}, "here", access).work() == 0
+    assert IDLE_SECONDS < access.now < IDLE_SECONDS + 2 * REPORT_TRIED_SECONDS
+    assert access.waits < access.now

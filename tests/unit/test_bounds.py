@@ -17,7 +17,7 @@ from jobmon.core.wire.launching import (
     WorkerReportRequest,
 )
 from jobmon.core.wire.swarm import QueueRequest, TaskToArm
-from jobmon.distributor import outbox, rounds, spools
+from jobmon.distributor import cluster_calls, outbox, undelivered
 from jobmon.distributor.classic import PENDING_MAX
 from jobmon.server import auth, connections
 from jobmon.server.armed import ARMED_SETS_MAX
@@ -52,7 +52,7 @@ LARGEST_BYTES = len(wire.encode(largest_report()))
 
 
 def test_a_portion_of_reports_with_all_else_fits_into_a_request():
-    pending = rounds.PENDING_CHARACTERS_MAX * BYTES_PER_CHARACTER * PENDING_MAX
+    pending = cluster_calls.PENDING_CHARACTERS_MAX * BYTES_PER_CHARACTER * PENDING_MAX
     rest = ALIVE_MAX * ID_BYTES + pending + len(wire.encode(SyncRequest(epoch=1)))
     assert settlement.PORTION_BYTES_MAX + LARGEST_BYTES + rest <= REQUEST_BYTES_MAX
 
@@ -70,7 +70,7 @@ def test_bytes_that_are_not_text_take_no_more_room_than_characters():
 
 
 def test_what_is_read_from_disk_at_once_fits_into_the_outbox():
-    assert spools.FILES_MAX <= outbox.OUTBOX_REPORTS_MAX
+    assert undelivered.FILES_MAX <= outbox.OUTBOX_REPORTS_MAX
     assert outbox.OUTBOX_REPORTS_MAX * LARGEST_BYTES <= 2 * 1024**3, "memory"
 
 

@@ -1,4 +1,4 @@
-"""What is shown is true: commands exist, blocks of Python parse, and every public name is described."""
+"""The documentation is correct: commands exist, Python blocks parse, every public name is described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every interpreter that we start ignores the current directory: a file there is neither imported nor executed."""
+"""Every interpreter that we start ignores the current directory: no file there is imported or executed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _is_interpreter(node):
 
 
 def _uses(tree):
-    """Yield for each use of `sys.executable` what follows it in its list, or None where it stands in no list."""
+    """Yield, for each use of `sys.executable`, the items that follow it in its list, or None if it is not in a list."""
     in_lists = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.List | ast.Tuple):

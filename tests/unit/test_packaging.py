@@ -1,4 +1,4 @@
-"""What people install, and what they are told to type for it."""
+"""The distribution, and the instructions to install it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names, parameters and defaults that people's scripts rely on: fixed. One line of text per signature."""
+"""The names, parameters and defaults on which users' scripts rely: one line per signature."""
 
 from __future__ import annotations
 

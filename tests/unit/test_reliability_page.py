@@ -1,4 +1,4 @@
-"""The page on reliability names settings as they are."""
+"""The page on reliability names settings correctly."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What becomes of a task after each way an attempt can fail."""
+"""What happens to a task after each kind of failure."""
 
 from __future__ import annotations
 

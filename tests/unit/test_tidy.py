@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,7 +147,7 @@ def test_the_search_for_letters_finds_what_it_should(code, expected):
 
 #: Where several statuses are no set of the state machines, or not yet.
 STATUSES_TOGETHER = {
-    "cli/words.py": "groups that people see",
+    "cli/formatting.py": "groups that people see",
     "client/progress.py": "groups that people see",
     "client/workflow_run.py": "two steps, one after the other",
     "server/usecases/queueing.py": "three answers of one query",
@@ -161,7 +162,7 @@ def names_a_status(node: ast.AST) -> bool:
 
 
 def sets_of_statuses(module: ast.Module) -> Iterator[ast.AST]:
-    """Literals of several statuses, statuses made of letters, and what is asked of the table of final ones."""
+    """Yield literals of several statuses, statuses built from letters, and look-ups in the table of final ones."""
     for node in ast.walk(module):
         match node:
             case ast.Tuple(elts=items) | ast.Set(elts=items) | ast.List(elts=items):
@@ -201,6 +202,23 @@ def test_sets_of_statuses_are_named_in_the_state_machines():
 )
 def test_the_search_for_sets_of_statuses_finds_what_it_should(code, expected):
     assert len(list(sets_of_statuses(ast.parse(code)))) == expected
+
+
+#: Names of central concepts, each of which once meant several classes.
+CONCEPTS = ("Attempt", "Batch", "Cluster", "Commands", "Machine", "Role", "Task", "Verdict")
+
+
+def test_the_name_of_a_concept_belongs_to_at_most_one_class():
+    """Give the other class a prefix that says what it is for, such as `AttemptDetail`."""
+    found = Counter(
+        node.name
+        for path in python_files()
+        if path.is_relative_to(SRC)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ClassDef) and node.name in CONCEPTS
+    )
+    assert {name: count for name, count in found.items() if count > 1} == {}
+    assert found["Attempt"] == found["Task"] == 1
 
 
 def test_no_promise_is_left_in_the_text():

@@ -6,7 +6,7 @@ import { ACTIVE_EVERY } from "./pace";
 import { type Piece, pieces, splitAt } from "./output";
 import { Shown } from "./parts";
 import { queryText } from "./query";
-import { type Attempt, ATTEMPT_ENDS, type LogMatches, type LogPart, type LogTail } from "./wire";
+import { type AttemptDetail, ATTEMPT_ENDS, type LogMatches, type LogPart, type LogTail } from "./wire";
 import { bytes, count, plain } from "./words";
 
 const PART_BYTES = 64 * 1024;
@@ -27,7 +27,7 @@ interface Range {
   path: string;
 }
 
-export function Log({ attempt }: { attempt: Attempt }) {
+export function Log({ attempt }: { attempt: AttemptDetail }) {
   const [stream, setStream] = useState<Stream>("stdout");
   const hasTwo = attempt.stderr !== null && attempt.stderr !== attempt.stdout;
   return (
@@ -47,7 +47,7 @@ export function Log({ attempt }: { attempt: Attempt }) {
   );
 }
 
-function Viewer({ attempt, stream }: { attempt: Attempt; stream: Stream }) {
+function Viewer({ attempt, stream }: { attempt: AttemptDetail; stream: Stream }) {
   const isOver = ATTEMPT_ENDS.includes(attempt.status);
   const route = `/task_instances/${attempt.task_instance_id}/log`;
   const [shown, setShown] = useState<Range | null>(null);
@@ -306,7 +306,7 @@ function foundText(found: LogMatches): string {
 }
 
 /** What the server recorded, where the file cannot be read. */
-function Recorded({ attempt, problem, isOver }: { attempt: Attempt; problem: string; isOver: boolean }) {
+function Recorded({ attempt, problem, isOver }: { attempt: AttemptDetail; problem: string; isOver: boolean }) {
   const live = useLive<LogTail>(`/task_instances/${attempt.task_instance_id}/log_tail`, {}, (found) =>
     isOver && found.text ? null : ACTIVE_EVERY,
   );

@@ -7,7 +7,7 @@ import { ACTIVE_EVERY, COSTLY_EVERY, RESTING_EVERY } from "./pace";
 import { AttemptBadge, Pairs, Part, Reasons, Shown, TaskBadge, Time, Title } from "./parts";
 import { address } from "./query";
 import {
-  type Attempt,
+  type AttemptDetail,
   type DependenciesResponse,
   type Neighbour,
   TASK_ENDS,
@@ -63,7 +63,7 @@ function Why({ id, status }: { id: number; status: string }) {
   );
 }
 
-function Attempts({ attempts }: { attempts: Attempt[] }) {
+function Attempts({ attempts }: { attempts: AttemptDetail[] }) {
   const newest = attempts.slice(-ATTEMPTS_MAX).reverse();
   const note = attempts.length > newest.length ? `the newest ${newest.length} of ${attempts.length}` : "";
   return (
@@ -76,7 +76,7 @@ function Attempts({ attempts }: { attempts: Attempt[] }) {
   );
 }
 
-function OneAttempt({ attempt, isNewest }: { attempt: Attempt; isNewest: boolean }) {
+function OneAttempt({ attempt, isNewest }: { attempt: AttemptDetail; isNewest: boolean }) {
   const [isOpen, setOpen] = useState(isNewest);
   return (
     <details class="attempt" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
@@ -88,7 +88,7 @@ function OneAttempt({ attempt, isNewest }: { attempt: Attempt; isNewest: boolean
   );
 }
 
-function endingText(attempt: Attempt): string {
+function endingText(attempt: AttemptDetail): string {
   const words = [];
   if (attempt.exit_code !== null && attempt.exit_code !== 0) words.push(`exit code ${attempt.exit_code}`);
   if (attempt.signal !== null) words.push(`signal ${attempt.signal}`);
@@ -100,7 +100,7 @@ function endingText(attempt: Attempt): string {
   return plain(words.join(", "));
 }
 
-function AttemptDetail({ attempt }: { attempt: Attempt }) {
+function AttemptDetail({ attempt }: { attempt: AttemptDetail }) {
   const asked = attempt.requested_resources;
   const cores = used(attempt.cpu_seconds, attempt.wallclock_seconds);
   return (

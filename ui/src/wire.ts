@@ -56,7 +56,7 @@ export interface TaskSummariesResponse {
 }
 
 /** One attempt with everything that was recorded. */
-export interface Attempt {
+export interface AttemptDetail {
   task_instance_id: number;
   task_id: number;
   workflow_run_id: number;
@@ -92,7 +92,7 @@ export interface Attempt {
 export interface TaskDetail {
   task: TaskSummary;
   workflow_id: number;
-  attempts: Attempt[];
+  attempts: AttemptDetail[];
 }
 
 /** GET /task_instances/{task_instance_id}/log_tail: the last 10 KiB of output, as recorded. */
@@ -127,7 +127,7 @@ export interface LogMatches {
   problem: string;
 }
 
-/** Why something does not run. `kind`: a value of `core.reasons.Kind`, for programs; `text`: a sentence. */
+/** Why something does not run. `kind`: a value of `core.explain.Kind`, for programs; `text`: a sentence. */
 export interface Reason {
   kind: string;
   text: string;

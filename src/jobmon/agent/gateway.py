@@ -1,4 +1,4 @@
-"""The worker's connection to the server: a few HTTP/1.1 requests over a blocking socket (`lane.py` never blocks).
+"""The worker's connection to the server: a few HTTP/1.1 requests over a blocking socket (`requests.py` never blocks).
 
 `JOBMON_SERVICE_URL` gives the server's address; without it, the access file in the data folder does. That file is
 reread before every connection, because an embedded server may have been restarted. A host that cannot read it uses the

@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from jobmon.agent.lane import Lane
-    from jobmon.agent.recovery import Remains
-    from jobmon.agent.site import Site
+    from jobmon.agent.host_access import AgentHost
+    from jobmon.agent.recovery import Leftovers
+    from jobmon.agent.requests import PolledConnection
 
 
 def is_sync_answer(content: Mapping[str, Any]) -> bool:
@@ -65,13 +65,13 @@ class HostAgent:
 
     Args:
         setup: the setup sent by the client; see `client.local_agents`.
-        site: the agent's access to this host and the server.
+        access: the agent's access to this host and the server.
     """
 
-    def __init__(self, setup: Mapping[str, Any], site: Site) -> None:
+    def __init__(self, setup: Mapping[str, Any], access: AgentHost) -> None:
         self._setup = setup
-        self._site = site
-        self._reporting, self._listening = site.lane(), site.lane()
+        self._access = access
+        self._reporting, self._listening = access.connection(), access.connection()
         self._pool = str(setup.get("pool", ""))
         cores = float(setup.get("cores", 0.0))
         self._work = Work(cores, float(setup.get("memory_gib", 0.0)), 0.0 if self._pool else cores)
@@ -100,30 +100,30 @@ class HostAgent:
 
     def run(self) -> int:
         """Run until nothing is left to do; return the exit code."""
-        left = self._site.end_left()
+        left = self._access.end_left()
         content = self._register()
         if content is None:
             return 0
         if "agent_id" not in content:
-            self._site.say(str(content.get("message")))
+            self._access.say(str(content.get("message")))
             return 0 if content.get("kind") == STALE_RUN else EXIT_CANNOT_WORK
         self._begin(content)
         self._succeed(left, content["predecessors"])
         self._running.suspects = self._suspects
         if self._suspects.tasks:
             self._journal.note_suspects(self._suspects.tasks)
-        self._site.say_alive()
+        self._access.say_alive()
         while not self._is_finished():
             self._turn()
-            self._site.wait((self._reporting, self._listening), self._due() - self._site.monotonic())
+            self._access.wait((self._reporting, self._listening), self._due() - self._access.monotonic())
         self._leave()
         return 0
 
     def settle(self) -> int:
         """Only report on behalf of dead agents, without claiming work; return the exit code."""
-        left = self._site.end_left()
+        left = self._access.end_left()
         self._workflow_id = int(self._setup["workflow_id"])
-        self._site.say_alive()
+        self._access.say_alive()
         self._succeed(left, self._setup["dead_agents"])
         return 0
 
@@ -146,25 +146,25 @@ class HostAgent:
             except ServerAway as error:
                 self._say("registration", f"the server cannot be reached to register: {error}; retrying")
                 self._start_server()
-            now = self._site.monotonic()
-            if self._site.is_client_gone():
+            now = self._access.monotonic()
+            if self._access.is_client_gone():
                 abandoned_at = abandoned_at or now + ABANDONED_SECONDS
                 if now >= abandoned_at:
                     return None
-            self._site.wait((), self._pauses.next())
+            self._access.wait((), self._pauses.next())
 
     def _ask(self, route: str, message: Mapping[str, Any]) -> tuple[int, Any]:
         """Send a request and wait for its answer; must not be called during a turn of the loop."""
-        lane = self._reporting
-        lane.send(route, message, REQUEST_TIMEOUT_SECONDS)
-        while (found := lane.answer()) is None:
-            self._site.wait((lane,), lane.deadline - self._site.monotonic())
+        connection = self._reporting
+        connection.send(route, message, REQUEST_TIMEOUT_SECONDS)
+        while (found := connection.answer()) is None:
+            self._access.wait((connection,), connection.deadline - self._access.monotonic())
         return found
 
     def _begin(self, content: dict[str, Any]) -> None:
         setup = self._setup
         self._agent_id = int(content["agent_id"])
-        self._site.use_credential(str(content.get("token") or ""))
+        self._access.use_credential(str(content.get("token") or ""))
         self._reporting.close()  # the next connection uses the agent's own credential
         self._identity = str(content.get("server_identity") or "")
         self._incarnation = str(content.get("server_incarnation") or "")
@@ -182,18 +182,18 @@ class HostAgent:
         )
         self._heartbeat = float(content["heartbeat_interval"])
         self._ahead_expiry = ahead_expiry(self._heartbeat, float(content["report_by_buffer"]))
-        now = self._site.monotonic()
+        now = self._access.monotonic()
         self._answered_at, self._beat_at = now, now + self._heartbeat
         self._pauses.reset()
-        self._journal = self._site.journal()
+        self._journal = self._access.journal()
         self._journal.note_agent(self._agent_id)
         interrupt_seconds = float(setup["interrupt_seconds"])
         self._running = Running(
-            self._site.commands(self._journal, interrupt_seconds),
+            self._access.commands(self._journal, interrupt_seconds),
             self._work,
             self._outbox,
             self._trouble,
-            self._site.monotonic,
+            self._access.monotonic,
             str(setup["host"]),
             self._around.log_folder,
             interrupt_seconds,
@@ -203,25 +203,25 @@ class HostAgent:
         )
         self._commands = self._running.commands
 
-    def _succeed(self, left: Sequence[tuple[str, Remains]], predecessors: Iterable[Mapping[str, Any]]) -> None:
+    def _succeed(self, left: Sequence[tuple[str, Leftovers]], predecessors: Iterable[Mapping[str, Any]]) -> None:
         """Report on behalf of dead agents: send the outcomes in their journals, and that they have exited."""
-        for path, remains in left:
-            ended = [one[1] for one in remains.ended.values()]
-            if (culprit := self._find_culprit(remains)) is not None:
+        for path, leftovers in left:
+            ended = [one[1] for one in leftovers.ended.values()]
+            if (culprit := self._find_culprit(leftovers)) is not None:
                 ended.append(reports.of_unstarted(culprit, outcome.ERROR, outcome.KILLED_ITS_PARENT, suspects.ERROR))
-            if not remains.agent_id or self._speak_for(remains.agent_id, ended):
-                self._site.remove_journal(path)
-        known = {remains.agent_id for _, remains in left}
+            if not leftovers.agent_id or self._speak_for(leftovers.agent_id, ended):
+                self._access.remove_journal(path)
+        known = {leftovers.agent_id for _, leftovers in left}
         for one in predecessors:
-            if one["agent_id"] not in known and self._site.end_process(one):
+            if one["agent_id"] not in known and self._access.end_process(one):
                 self._speak_for(one["agent_id"], [])
 
-    def _find_culprit(self, remains: Remains) -> int | None:
+    def _find_culprit(self, leftovers: Leftovers) -> int | None:
         """Return the attempt that killed a dead agent, if known; record which tasks may have killed it."""
-        if remains.boot_id != self._setup["boot_id"]:
+        if leftovers.boot_id != self._setup["boot_id"]:
             return None  # the host was rebooted
-        ran = {task_id: identity for identity, task_id in remains.tasks.items()}
-        self._suspects.add(remains.suspects)
+        ran = {task_id: identity for identity, task_id in leftovers.tasks.items()}
+        self._suspects.add(leftovers.suspects)
         task_id = self._suspects.lost(ran)
         return None if task_id is None else ran[task_id]
 
@@ -246,15 +246,15 @@ class HostAgent:
             self._set_aside(aside, verdict)
             if verdict == settlement.SETTLED and message["leaving"]:
                 return True
-            if verdict == settlement.KEPT and self._site.is_client_gone():
+            if verdict == settlement.KEPT and self._access.is_client_gone():
                 return False
             if verdict != settlement.SETTLED:
-                self._site.wait((), pauses.next())
+                self._access.wait((), pauses.next())
 
     def _is_finished(self) -> bool:
         if self._has_left:
             return True
-        now = self._site.monotonic()
+        now = self._access.monotonic()
         if self._has_nothing_to_tell:
             return self._away_since is not None and now - self._away_since >= FAREWELL_SECONDS_MAX
         return self._is_leaving and now - self._answered_at > UNHEARD_SECONDS_MAX
@@ -282,8 +282,8 @@ class HostAgent:
         self._listen()
 
     def _keep_time(self) -> None:
-        now = self._site.monotonic()
-        if not self._is_draining and self._site.is_client_gone():
+        now = self._access.monotonic()
+        if not self._is_draining and self._access.is_client_gone():
             self._drain("the client has exited")
         if self._work.waiting and self._is_silent(now):
             self._say("silence", "the server has not responded for too long; no longer starting prefetched commands")
@@ -301,7 +301,7 @@ class HostAgent:
         self._running.close()
 
     def _start(self) -> None:
-        if not self._is_silent(self._site.monotonic()):
+        if not self._is_silent(self._access.monotonic()):
             self._running.start()
             if self._trouble.text:
                 self._say("location", f"commands cannot be started: {self._trouble.text}")
@@ -357,7 +357,7 @@ class HostAgent:
                 self._say("aside", f"the report of attempt {identity} cannot be saved: {error}")
 
     def _note_answer(self, content: Mapping[str, Any]) -> None:
-        self._answered_at = self._site.monotonic()
+        self._answered_at = self._access.monotonic()
         self._away_since = None
         self._incarnation = str(content.get("server_incarnation") or self._incarnation)
         self._pauses.reset()
@@ -366,21 +366,21 @@ class HostAgent:
         """Schedule a retry: the server is unreachable, or did not accept a request."""
         self._say("server", f"the server does not respond: {error}; retrying")
         if self._away_since is None:
-            self._away_since = self._site.monotonic()
+            self._away_since = self._access.monotonic()
         if not self._has_nothing_to_tell:
             self._start_server()
-        pause = self._pauses.next() * self._site.jitter()
-        self._retry_at = self._site.monotonic() + max(pause, settlement.asked_pause(self._reporting.retry_after))
+        pause = self._pauses.next() * self._access.jitter()
+        self._retry_at = self._access.monotonic() + max(pause, settlement.asked_pause(self._reporting.retry_after))
 
     def _start_server(self) -> None:
         """Restart the embedded server if a restart is due; a new server itself detects whether another is running."""
-        now = self._site.monotonic()
+        now = self._access.monotonic()
         if self._setup["server_command"] and now >= self._server_at:
             self._server_at = now + SERVER_START_SECONDS
-            self._site.start_server(self._setup["server_command"])
+            self._access.start_server(self._setup["server_command"])
 
     def _send(self) -> None:
-        now = self._site.monotonic()
+        now = self._access.monotonic()
         if self._reporting.is_busy or now < self._retry_at or self._has_left:
             return
         if self._message is None and self._is_sync_due(now):
@@ -528,12 +528,12 @@ class HostAgent:
 
     def _mishear(self) -> None:
         """Handle a lost answer to the long poll, which may have contained work."""
-        pause = max(LISTEN_PAUSE_SECONDS * self._site.jitter(), settlement.asked_pause(self._listening.retry_after))
-        self._listen_at = self._site.monotonic() + pause
+        pause = max(LISTEN_PAUSE_SECONDS * self._access.jitter(), settlement.asked_pause(self._listening.retry_after))
+        self._listen_at = self._access.monotonic() + pause
         self._must_take_stock = True
 
     def _listen(self) -> None:
-        now = self._site.monotonic()
+        now = self._access.monotonic()
         free, ahead = (0.0, 0.0) if self._is_draining else self._work.wanted()
         if self._listening.is_busy:
             if self._asked > 0 or not self._is_dry or free + ahead <= FRACTION:
@@ -555,7 +555,7 @@ class HostAgent:
             timeout = LONG_POLL_SECONDS + REQUEST_TIMEOUT_SECONDS
             self._listening.send(f"/agents/{self._agent_id}/sync", message, timeout)
         except ServerAway:
-            self._listen_at = now + LISTEN_PAUSE_SECONDS * self._site.jitter()
+            self._listen_at = now + LISTEN_PAUSE_SECONDS * self._access.jitter()
 
     # -- waiting -----------------------------------------------------------------------------------------------
 
@@ -573,7 +573,7 @@ class HostAgent:
         return min(due)
 
     def _due_to_send(self) -> float:
-        now = self._site.monotonic()
+        now = self._access.monotonic()
         if self._has_left:
             return now
         if self._reporting.is_busy:
@@ -583,10 +583,10 @@ class HostAgent:
         return max(self._gathered_at, self._retry_at) if self._outbox.has_waiting else self._beat_at
 
     def _say(self, kind: str, text: str) -> None:
-        if self._said.is_due(kind, self._site.monotonic()):
-            self._site.say(text)
+        if self._said.is_due(kind, self._access.monotonic()):
+            self._access.say(text)
 
 
-def lanes_of(lanes: Sequence[Lane]) -> Iterable[tuple[int, int]]:
+def descriptors_of(connections: Sequence[PolledConnection]) -> Iterable[tuple[int, int]]:
     """Return the descriptors and events (as for `poll`) that these connections wait for."""
-    return [found for lane in lanes if (found := lane.watched()) is not None]
+    return [found for connection in connections if (found := connection.watched()) is not None]

@@ -10,7 +10,7 @@ import json
 import os
 
 from jobmon.agent.host import HostAgent
-from jobmon.agent.site import Site
+from jobmon.agent.host_access import AgentHost
 
 SETUP_BYTES_MAX = 4 * 1024 * 1024
 _READ_BYTES = 65_536
@@ -23,7 +23,7 @@ def main() -> int:
         return 0
     gc.disable()  # the agent creates no reference cycles
     setup["pid"] = os.getpid()
-    agent = HostAgent(setup, Site(setup))
+    agent = HostAgent(setup, AgentHost(setup))
     return agent.settle() if "dead_agents" in setup else agent.run()
 
 

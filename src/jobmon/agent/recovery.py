@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Remains:
+class Leftovers:
     """The content of a journal.
 
     `pid`: PID of the program that wrote it; `started`: its start time in ticks since boot, 0: unknown. `live`: attempt
@@ -54,69 +54,69 @@ class Remains:
         return found is not None and self.started in (0, found.started)
 
 
-def read_journal(path: str | os.PathLike[str]) -> Remains:
+def read_journal(path: str | os.PathLike[str]) -> Leftovers:
     """Read a journal; a missing journal or torn lines are no error."""
     try:
         with open(path, "rb") as file:
             return parsed(file.read().splitlines())
     except FileNotFoundError:
-        return Remains()
+        return Leftovers()
 
 
-def parsed(lines: Iterable[bytes | str]) -> Remains:
+def parsed(lines: Iterable[bytes | str]) -> Leftovers:
     """Parse lines of a journal, skipping torn ones."""
-    remains = Remains()
+    leftovers = Leftovers()
     for line in lines:
         try:
-            _apply(remains, json.loads(line))
+            _apply(leftovers, json.loads(line))
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             continue
-    return remains
+    return leftovers
 
 
-def _apply(remains: Remains, entry: list[Any]) -> None:
+def _apply(leftovers: Leftovers, entry: list[Any]) -> None:
     if entry[0] == "b":
-        remains.pid, remains.boot_id = int(entry[1]), str(entry[2])
-        remains.mark_root = str(entry[3]) if len(entry) > 3 else ""
-        remains.started = int(entry[4]) if len(entry) > 4 else 0
+        leftovers.pid, leftovers.boot_id = int(entry[1]), str(entry[2])
+        leftovers.mark_root = str(entry[3]) if len(entry) > 3 else ""
+        leftovers.started = int(entry[4]) if len(entry) > 4 else 0
     elif entry[0] == "a":
-        remains.agent_id = int(entry[1])
+        leftovers.agent_id = int(entry[1])
     elif entry[0] == "g":
-        remains.groups_folder = str(entry[1])
+        leftovers.groups_folder = str(entry[1])
     elif entry[0] == "x":
-        remains.suspects = dict.fromkeys(map(int, entry[1:]))
+        leftovers.suspects = dict.fromkeys(map(int, entry[1:]))
     else:
-        _apply_of_attempt(remains, entry[0], int(entry[1]), entry)
+        _apply_of_attempt(leftovers, entry[0], int(entry[1]), entry)
 
 
-def _apply_of_attempt(remains: Remains, kind: str, identity: int, entry: list[Any]) -> None:
+def _apply_of_attempt(leftovers: Leftovers, kind: str, identity: int, entry: list[Any]) -> None:
     if kind == "t":
-        remains.tasks[identity] = int(entry[2])
+        leftovers.tasks[identity] = int(entry[2])
         if not entry[3]:
-            remains.suspects.pop(int(entry[2]), None)  # it had been cleared before
+            leftovers.suspects.pop(int(entry[2]), None)  # it had been cleared before
     elif kind == "s":
-        remains.ended.pop(identity, None)  # an earlier start failed and was reported
-        remains.live[identity] = int(entry[2]), float(entry[4])
+        leftovers.ended.pop(identity, None)  # an earlier start failed and was reported
+        leftovers.live[identity] = int(entry[2]), float(entry[4])
     elif kind == "e":
-        remains.live.pop(identity, None)
-        remains.suspects.pop(remains.tasks.pop(identity, 0), None)
-        remains.ended[identity] = entry[1:]
+        leftovers.live.pop(identity, None)
+        leftovers.suspects.pop(leftovers.tasks.pop(identity, 0), None)
+        leftovers.ended[identity] = entry[1:]
 
 
-def end_remains(remains: Remains, spared: Collection[int] = ()) -> int:
+def kill_leftovers(leftovers: Leftovers, spared: Collection[int] = ()) -> int:
     """Kill the leftovers of a dead program's commands; return the number of processes found.
 
     Args:
-        remains: the content of its journal.
+        leftovers: the content of its journal.
         spared: PIDs to leave alone.
     """
-    if not remains.pid or remains.boot_id != boot_id():
+    if not leftovers.pid or leftovers.boot_id != boot_id():
         return 0
-    session = remains.pid if processes.read(remains.pid) is None else NO_SESSION  # another process has that PID
-    leaders = {pid for pid, noted in remains.live.values() if _is_same(pid, noted)}
-    count = processes.end_left(session, remains.mark_root, leaders, spared)
-    if remains.groups_folder:
-        cgroups.kill_left(remains.groups_folder, remains.live)
+    session = leftovers.pid if processes.read(leftovers.pid) is None else NO_SESSION  # another process has that PID
+    leaders = {pid for pid, noted in leftovers.live.values() if _is_same(pid, noted)}
+    count = processes.end_left(session, leftovers.mark_root, leaders, spared)
+    if leftovers.groups_folder:
+        cgroups.kill_left(leftovers.groups_folder, leftovers.live)
     return count
 
 

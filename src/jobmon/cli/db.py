@@ -1,6 +1,7 @@
-"""`jobmon db`: manage the database: revision, upgrade, purge, export.
+"""`jobmon db`: manage the database: revision, upgrade, purge, compact, export.
 
-Upgrade and revision open the database of the settings, or that of the data folder; the others use the server.
+Upgrade and revision open the database of `db.sqlalchemy_database_uri`. Without it, revision asks the server of
+`http.service_url`, and without that, both open the database of the data folder. The others use the server.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def db() -> None:
 
 
 db.add_command(purging.purge)
+db.add_command(purging.compact)
 db.add_command(exporting.export)
 
 
@@ -48,15 +50,44 @@ def revision(output: str) -> None:
     if output == "json":
         rendering.show_json(found)
     else:
-        rendering.show_pairs({key: value for key, value in found.items() if key != "state"})
+        rendering.show_pairs({key: found[key] for key in ("database", "revision", "newest")})
         click.echo(_STATES[found["state"]])
     if found["state"] in ("older", "newer"):
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _state() -> dict[str, Any]:
+    """Return the state of the database in use: `known_to` is the shared server that has it, or None."""
+    from jobmon.cli.lookups import about, shared_server
+    from jobmon.core.configuration import JobmonConfig
     from jobmon.server.migrations import HEAD
-    from jobmon.server.migrations.upgrading import known_revisions, revision_of
+
+    if JobmonConfig().get("db", "sqlalchemy_database_uri") or (shared := shared_server()) is None:
+        return _state_here()
+    health, metrics = about(shared)
+    return {
+        "database": f"{health.database} of the server at {shared.url}",
+        "revision": metrics.migration,
+        "newest": HEAD,
+        "state": _state_of(metrics.migration),
+        "known_to": shared.url,
+    }
+
+
+def _state_of(revision: str | None) -> str:
+    from jobmon.server.migrations import HEAD
+    from jobmon.server.migrations.upgrading import known_revisions
+
+    if revision is None:
+        return "none"
+    if revision == HEAD:
+        return "current"
+    return "older" if revision in known_revisions() else "newer"
+
+
+def _state_here() -> dict[str, Any]:
+    from jobmon.server.migrations import HEAD
+    from jobmon.server.migrations.upgrading import revision_of
 
     uri, path = _place()
     found = None
@@ -64,24 +95,19 @@ def _state() -> dict[str, Any]:
         engine = _opened(uri)
         found = revision_of(engine)
         engine.dispose()
-    if found is None:
-        state = "none"
-    elif found == HEAD:
-        state = "current"
-    else:
-        state = "older" if found in known_revisions() else "newer"
-    return {"database": _shown(uri), "revision": found, "newest": HEAD, "state": state}
+    state = _state_of(found)
+    return {"database": _shown(uri), "revision": found, "newest": HEAD, "state": state, "known_to": None}
 
 
 def _place() -> tuple[str, Path | None]:
     """Return the address of the database, and its file if it is the one of the data folder."""
-    from jobmon.core import places
+    from jobmon.core import paths
     from jobmon.core.configuration import JobmonConfig, data_directory
     from jobmon.server.settings import DATABASE_NAME
 
     if uri := str(JobmonConfig().get("db", "sqlalchemy_database_uri") or ""):
         return uri, None
-    path = places.database_directory(data_directory()) / DATABASE_NAME
+    path = paths.database_directory(data_directory()) / DATABASE_NAME
     return f"sqlite:///{path}", path
 
 
@@ -121,6 +147,11 @@ def upgrade(yes: bool) -> None:
         return
     if found["state"] == "newer":
         raise ConfigError(f"{found['database']} is at revision {found['revision']}. {_STATES['newer']}")
+    if found["known_to"] is not None:
+        raise ConfigError(
+            f"The server at {found['known_to']} upgrades its database when its own version of Jobmon is upgraded and it"
+            " is restarted."
+        )
     uri, path = _place()
     if path is None:
         make_sure(f"{_what_happens(found)} Stop every server that uses it, and back it up.", is_sure=yes)
@@ -139,12 +170,12 @@ def _what_happens(found: dict[str, Any]) -> str:
 
 def _upgraded_alone(uri: str, path: Path, what: str, *, is_sure: bool) -> Path | None:
     """Upgrade the data folder's database while a lock prevents its server from running."""
-    from jobmon.core import locks, places
+    from jobmon.core import locks, paths
     from jobmon.core.access import SERVER_LOCK_NAME
     from jobmon.core.configuration import data_directory
 
-    places.make_private(data_directory())
-    folder = places.make_private(path.parent)
+    paths.make_private(data_directory())
+    folder = paths.make_private(path.parent)
     with locks.FileLock(folder / SERVER_LOCK_NAME) as lock:
         if not lock.take():
             raise click.ClickException("The server of this data folder is running. Stop it first: jobmon server stop")

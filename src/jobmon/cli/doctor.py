@@ -131,11 +131,11 @@ def shell(config: JobmonConfig) -> Finding:
 
 def data_folder(folder: Path) -> Iterator[Finding]:
     """Check permissions, file system and space of the data folder."""
-    from jobmon.core import places
+    from jobmon.core import paths
     from jobmon.core.exceptions import ConfigError
 
     try:
-        places.make_private(folder)
+        paths.make_private(folder)
     except ConfigError as error:
         yield Finding(
             "data folder", str(error), "Make it writable for yourself, or set JOBMON_DATA_DIR to another folder."
@@ -143,9 +143,9 @@ def data_folder(folder: Path) -> Iterator[Finding]:
         return
     mode = stat.S_IMODE(folder.stat().st_mode)
     yield Finding("data folder", f"{folder}, permissions {mode:o}")
-    mounted = places.mounts()
-    kind = places.file_system_type(folder, mounted) or "unknown"
-    home = places.database_directory(folder, mounted)
+    mounted = paths.mounts()
+    kind = paths.file_system_type(folder, mounted) or "unknown"
+    home = paths.database_directory(folder, mounted)
     where = (
         ""
         if home == folder
@@ -156,9 +156,9 @@ def data_folder(folder: Path) -> Iterator[Finding]:
 
 
 def _instead() -> str:
-    from jobmon.core import places
+    from jobmon.core import paths
 
-    taken = places.taken_local_folder()
+    taken = paths.taken_local_folder()
     return "" if taken is None else f" and {taken} belongs to another user"
 
 
@@ -172,16 +172,16 @@ def _copy(folder: Path) -> str:
 
 def runtime_folder() -> Finding:
     """Report where sockets and journals are, and why they are not in the usual folder."""
-    from jobmon.core import places
+    from jobmon.core import paths
     from jobmon.core.configuration import data_directory
     from jobmon.core.exceptions import ConfigError
 
     try:
-        folder, problems = places.chosen_runtime_directory()
+        folder, problems = paths.chosen_runtime_directory()
     except ConfigError as error:
         return Finding("runtime folder", str(error), "Set XDG_RUNTIME_DIR to a private folder of yours.")
     instead = f", because {'; '.join(problems)}" if problems else ""
-    if places.socket_path(data_directory(), "server") is None:
+    if paths.socket_path(data_directory(), "server") is None:
         instead += "; its path is too long for sockets, so the server is reached at 127.0.0.1"
     return Finding("runtime folder", f"{folder}{instead}")
 

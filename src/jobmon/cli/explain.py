@@ -46,7 +46,7 @@ def explain_task(task_id: int, output: str) -> None:
 def explain_workflow(workflow_id: int, output: str) -> None:
     """Explain why a workflow is stuck, or what it is doing."""
     from jobmon.cli import rendering
-    from jobmon.cli.words import count_text
+    from jobmon.cli.formatting import count_text
     from jobmon.core.constants import TaskStatus, WorkflowStatus
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import WorkflowExplanation
@@ -117,7 +117,7 @@ def dependencies(task_id: int, limit: int, output: str) -> None:
 
 def _show_side(side: str, neighbours: Sequence[Neighbour], counts: Mapping[str, int]) -> None:
     from jobmon.cli import rendering
-    from jobmon.cli.words import count_text
+    from jobmon.cli.formatting import count_text
     from jobmon.core.constants import TaskStatus
 
     total = sum(counts.values())

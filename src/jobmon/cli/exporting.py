@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
+from jobmon.cli.formatting import NotWritable
 from jobmon.cli.references import WORKFLOW, option
 from jobmon.cli.steering import workflow_summary
-from jobmon.cli.words import NotWritable
 from jobmon.core.terminal import DIRECTIONS
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.formatting import TASK_GROUPS, TaskStates, WorkflowStates, group_of
 from jobmon.cli.output import (
     LIMIT,
     ROWS,
@@ -20,7 +21,6 @@ from jobmon.cli.output import (
     show_rows,
 )
 from jobmon.cli.references import WORKFLOW, WORKFLOWS
-from jobmon.cli.words import TASK_GROUPS, TaskStates, WorkflowStates, group_of
 from jobmon.core.descriptors import is_terminal
 from jobmon.core.terminal import unguarded
 from jobmon.core.texts import shortened
@@ -179,20 +179,25 @@ def _watch(requester: Requester, workflow_ids: list[int], found: Sequence[Workfl
     if not workflow_ids:
         _show(found)
         return
-    view = _View(requester)
     display = _Live() if is_terminal(sys.stdout) else _Lines()
     try:
-        while True:
-            began = time.monotonic()
-            now, _ = summaries(requester, workflow_ids, {}, WATCHED_MAX)
-            display.show([view.snapshot(summary) for summary in now])
-            if not any(_is_active(summary) for summary in now):
-                break
-            time.sleep(max(WATCH_SECONDS, (time.monotonic() - began) / WATCH_SHARE_MAX))
+        _show_until_over(requester, workflow_ids, display)
     except KeyboardInterrupt:
+        display.end(redraws=False)
         click.echo("Stopped watching; the workflows continue.", err=True)
     finally:
         display.end()
+
+
+def _show_until_over(requester: Requester, workflow_ids: list[int], display: _Live | _Lines) -> None:
+    view = _View(requester)
+    while True:
+        began = time.monotonic()
+        now, _ = summaries(requester, workflow_ids, {}, WATCHED_MAX)
+        display.show([view.snapshot(summary) for summary in now])
+        if not any(_is_active(summary) for summary in now):
+            break
+        time.sleep(max(WATCH_SECONDS, (time.monotonic() - began) / WATCH_SHARE_MAX))
 
 
 class _View:
@@ -244,8 +249,8 @@ class _View:
         return outlook
 
     def _errors_of(self, number: int, failed: int) -> tuple[str, ...]:
+        from jobmon.client.api_calls import permanent_failures
         from jobmon.client.progress import ERRORS_SHOWN_MAX, error_line
-        from jobmon.client.records import permanent_failures
 
         if failed != self._failed.get(number, 0):
             errors = permanent_failures(self._requester, number, ERRORS_SHOWN_MAX)
@@ -273,8 +278,15 @@ class _Live:
         parts: list[RenderableType] = [drawn(snapshot) for snapshot in snapshots]
         self._live.update(Group(*parts), refresh=True)
 
-    def end(self) -> None:
-        """Stop, and keep the last picture on the terminal."""
+    def end(self, *, redraws: bool = True) -> None:
+        """Stop, and keep the last picture on the terminal.
+
+        Args:
+            redraws: whether to draw it once more, in full if it is higher than the terminal. Not after Ctrl-C: the
+                terminal has written "^C" behind the picture, perhaps on a new line, so that lines would be drawn twice.
+        """
+        if not redraws:
+            self._live.refresh = lambda: None  # type: ignore[method-assign]  # `stop` draws by this method
         self._live.stop()
 
 
@@ -294,7 +306,7 @@ class _Lines:
                 click.echo(line_of(snapshot))
         sys.stdout.flush()
 
-    def end(self) -> None:
+    def end(self, *, redraws: bool = True) -> None:
         """Do nothing: all lines are printed already."""
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import Attempt, TaskDetail, TaskOutput
+    from jobmon.core.wire.monitoring import AttemptDetail, TaskDetail, TaskOutput
 
 LOOK_SECONDS: Final = 0.2
 ASK_SECONDS: Final = 1.0
@@ -68,7 +68,7 @@ def task_logs(
             _copy(file, out)
 
 
-def _attempt(requester: Requester, task_id: int, number: int | None, *, wait: bool) -> Attempt:
+def _attempt(requester: Requester, task_id: int, number: int | None, *, wait: bool) -> AttemptDetail:
     """Return an attempt; with `wait`, wait until it has started."""
     while True:
         attempts = _detail(requester, task_id).attempts
@@ -97,7 +97,7 @@ def _opened(path: str | None) -> IO[bytes] | None:
         return None
 
 
-def _print_tail(requester: Requester, attempt: Attempt, path: str | None, out: TextIO) -> None:
+def _print_tail(requester: Requester, attempt: AttemptDetail, path: str | None, out: TextIO) -> None:
     from jobmon.cli.main import EXIT_FAILED
     from jobmon.core.wire.monitoring import LogTail
 
@@ -144,7 +144,7 @@ def _copy_for(file: IO[bytes], out: TextIO, seconds: float, sleep: Callable[[flo
         sleep(LOOK_SECONDS)
 
 
-def _is_ended(requester: Requester, attempt: Attempt) -> bool:
+def _is_ended(requester: Requester, attempt: AttemptDetail) -> bool:
     attempts = _detail(requester, attempt.task_id).attempts
     return next(one for one in attempts if one.number == attempt.number).ended_at is not None
 

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
     from jobmon.core.requester import Requester
+    from jobmon.core.wire.server import Health, Metrics
+
+#: How long commands that describe a shared server wait for it, seconds.
+ANSWER_SECONDS_MAX: Final = 10.0
+
+
+def shared_server() -> Requester | None:
+    """Return a requester for the server of `http.service_url`; None if your local server is used."""
+    from jobmon.core.configuration import JobmonConfig
+    from jobmon.core.requester import Requester
+
+    config = JobmonConfig()
+    return Requester.from_defaults(config).within(ANSWER_SECONDS_MAX) if config.get("http", "service_url") else None
+
+
+def about(server: Requester) -> tuple[Health, Metrics]:
+    """Return the health and activity of a server.
+
+    Raises:
+        ServerUnavailable: it does not respond.
+    """
+    from jobmon.core.wire.server import Health, Metrics
+
+    health = server.call("/health", None, Health, "get", tenacious=False)
+    return health, server.call("/metrics", None, Metrics, "get", tenacious=False)
 
 
 def newest_workflow(requester: Requester) -> int:

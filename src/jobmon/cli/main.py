@@ -68,7 +68,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "cluster": ("jobmon.cli.cluster", "cluster", "List, add and remove clusters."),
     "completion": ("jobmon.cli.completion", "completion", "Print a shell completion script."),
     "config": ("jobmon.cli.config", "config", "Show and change settings."),
-    "db": ("jobmon.cli.db", "db", "Manage the database: upgrade, purge, export."),
+    "db": ("jobmon.cli.db", "db", "Manage the database: upgrade, purge, compact, export."),
     "doctor": ("jobmon.cli.doctor", "doctor", "Check settings, server, clusters and workers."),
     "login": ("jobmon.cli.login", "login", "Use a shared server, or your local one again."),
     "server": ("jobmon.cli.server", "server", "Manage your local server."),
@@ -89,7 +89,7 @@ def exit_code(error: JobmonError) -> int:
     return EXIT_WRONG_USE if isinstance(error, InvalidRequest | ValueError) else EXIT_FAILED
 
 
-class Commands(click.Group):
+class CommandGroup(click.Group):
     """The top-level group: knows its commands by name and imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -162,7 +162,7 @@ def _print_version(context: click.Context, _option: click.Parameter, is_asked: b
 
 
 # color: text from other sources is shown completely, and `guarded` makes it plain; click removes nothing from it
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "color": True})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "color": True})
 @click.option(
     "-V",
     "--version",

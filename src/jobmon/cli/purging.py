@@ -1,33 +1,40 @@
-"""`jobmon db purge`: delete workflows with their attempts and output."""
+"""`jobmon db purge`, `jobmon db compact`: delete workflows with their output; give the freed space back."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.formatting import WorkflowStates
 from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.references import WORKFLOWS
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import ANY_OWNER, YES
-from jobmon.cli.words import WorkflowStates
 from jobmon.core.descriptors import is_terminal
 from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import WorkflowSummary
+    from jobmon.core.wire.server import CompactResponse
 
 PURGED_MAX: Final = 10_000
 SHOWN_MAX: Final = 50
 #: Longest wait, seconds. Purging a workflow of a million tasks takes about a minute.
 PURGE_SECONDS_MAX: Final = 3_600.0
+#: Longest wait for the server to rewrite its database, seconds; it gives up earlier.
+COMPACT_SECONDS_MAX: Final = 600.0
+#: Interval at which a terminal shows how many tasks are left, seconds.
+PROGRESS_SECONDS: Final = 1.0
 _AGE: Final = re.compile(r"(\d+)\s*(d|h|m)?", re.IGNORECASE)
 _AGE_SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60}
 
@@ -71,7 +78,7 @@ def purge(
     """Delete workflows: tasks, attempts, recorded output, history, and the log files below the data folder.
 
     Running workflows are kept. Tools, templates and clusters are kept, too; files that commands wrote elsewhere are not
-    touched. The database file keeps its size; freed space is reused.
+    touched. An SQLite file is compacted afterwards if nothing is running and it is worthwhile; see jobmon db compact.
     """
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
@@ -83,14 +90,95 @@ def purge(
     if found:
         _ask(found, is_sure=yes)
     results = [_purge(requester, summary, any_owner=any_owner) for summary in found]
+    note = _compact_after(requester) if any(result["tasks"] for result in results) else ""
     if output == "json":
         rendering.show_json(results)
     elif not found:
         click.echo("No workflow matches." if any_owner else "No workflow of yours matches.")
     else:
         _show(results)
+    if note:
+        click.echo(note, err=True)
     if any(result["refused"] for result in results):
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+@click.command(epilog="Example: jobmon db compact")
+@OUTPUT
+def compact(output: str) -> None:
+    """Give the space of deleted rows back: rewrite an SQLite database without it. Nothing may be running.
+
+    It takes about 10 s per GiB and needs twice the size of the new file meanwhile. PostgreSQL does this by itself.
+    """
+    from jobmon.cli import rendering
+    from jobmon.core.requester import Requester
+
+    response = _compacted(Requester.from_defaults(), only_if_useful=False)
+    if output == "json":
+        before, after = response.bytes_before, response.bytes_after
+        rendering.show_json({"database": response.database, "bytes_before": before, "bytes_after": after})
+    else:
+        click.echo(_compact_text(response) or "The database is compact already.")
+
+
+def _compacted(requester: Requester, *, only_if_useful: bool) -> CompactResponse:
+    from jobmon.core.wire.server import CompactRequest, CompactResponse
+
+    with _progress("Compacting the database"):
+        request = CompactRequest(only_if_useful=only_if_useful)
+        return requester.call("/database/compact", request, CompactResponse, request_timeout=COMPACT_SECONDS_MAX)
+
+
+def _compact_after(requester: Requester) -> str:
+    """Compact the database after a purge if that is worthwhile; return what to say about it."""
+    from jobmon.core.exceptions import InvalidRequest
+
+    try:
+        return _compact_text(_compacted(requester, only_if_useful=True))
+    except InvalidRequest as error:  # something is running, there is no space, or only the owner of the server may
+        return f"The database file keeps its size: {error}"
+
+
+def _compact_text(response: CompactResponse) -> str:
+    from jobmon.cli.rendering import size
+
+    before, after = response.bytes_before, response.bytes_after
+    if before is None or after is None:
+        return "PostgreSQL reuses the freed space (autovacuum); to give it back to the file system: VACUUM FULL"
+    return f"Compacted the database from {size(before)} to {size(after)}." if after < before else ""
+
+
+@contextlib.contextmanager
+def _progress(text: str, requester: Requester | None = None, summary: WorkflowSummary | None = None) -> Iterator[None]:
+    """Show on a terminal what is being done and for how long, and how many tasks of a workflow are left to delete."""
+    if not is_terminal(sys.stderr):
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        bar = shown.add_task(text, total=None if summary is None else summary.task_count)
+        is_over = threading.Event()
+
+        def watch(requester: Requester, summary: WorkflowSummary) -> None:
+            from jobmon.core.exceptions import JobmonError
+            from jobmon.core.wire.monitoring import WorkflowsResponse
+
+            while not is_over.wait(PROGRESS_SECONDS):
+                with contextlib.suppress(JobmonError):
+                    query = {"workflow_id": [summary.workflow_id]}
+                    found = requester.call("/workflows", query, WorkflowsResponse, "get", tenacious=False).workflows
+                    left = sum(found[0].counts.values()) if found else 0
+                    shown.update(bar, completed=summary.task_count - left)
+
+        if requester is not None and summary is not None:
+            threading.Thread(target=watch, args=(requester, summary), name="progress", daemon=True).start()
+        try:
+            yield
+        finally:
+            is_over.set()
 
 
 def _chosen(
@@ -150,7 +238,8 @@ def _purge(requester: Requester, summary: WorkflowSummary, *, any_owner: bool) -
     request = PurgeRequest(user=user_name(), any_owner=any_owner)
     route = f"/workflows/{number}/purge"
     try:
-        result["tasks"] = requester.call(route, request, PurgeResponse, request_timeout=PURGE_SECONDS_MAX).tasks
+        with _progress(f"Deleting workflow {number}", requester, summary):
+            result["tasks"] = requester.call(route, request, PurgeResponse, request_timeout=PURGE_SECONDS_MAX).tasks
     except InvalidRequest as error:
         result["refused"] = str(error)
         return result

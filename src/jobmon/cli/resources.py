@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.formatting import NotWritable
 from jobmon.cli.references import WORKFLOW, Id, option, template_version_id, workflow_option
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.words import NotWritable
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.texts import number_of
 

@@ -1,4 +1,4 @@
-"""`jobmon server`: the embedded server of the data folder."""
+"""`jobmon server`: the embedded server of the data folder; `status` also describes a shared server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from jobmon.cli.rendering import OUTPUT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jobmon.core.wire.server import AccessFile, User
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.server import AccessFile, Metrics, User
 
 FOLLOW_INTERVAL_SECONDS: Final = 0.25
 #: How long to wait for the server to report who uses it before it is stopped, seconds.
@@ -95,15 +96,15 @@ def _living_users(found: AccessFile) -> list[User]:
     """Return the server's known users, except those that are certainly gone; none if it does not respond."""
     import contextlib
 
-    from jobmon.core import places
+    from jobmon.core import paths
     from jobmon.core.exceptions import JobmonError
     from jobmon.core.requester import Requester
     from jobmon.core.wire.server import UsersResponse
 
     def lives(user: User) -> bool:
-        if not places.has_seen_start(user.pid_start_time):
+        if not paths.has_seen_start(user.pid_start_time):
             return not user.is_silent
-        return places.is_process_alive(user.pid, user.pid_start_time)
+        return paths.is_process_alive(user.pid, user.pid_start_time)
 
     requester = Requester(found.address, token=found.token, request_timeout=USERS_SECONDS_MAX)
     with contextlib.suppress(JobmonError), contextlib.closing(requester):
@@ -116,22 +117,55 @@ def _living_users(found: AccessFile) -> list[User]:
 @OUTPUT
 @click.pass_context
 def status(context: click.Context, output: str) -> None:
-    """Show whether the server is running, and where. Exit code 3 if it is not."""
-    from jobmon.cli import rendering
-    from jobmon.core import access
+    """Show whether the server is running, and where. Exit code 3 if it is not.
 
-    found = access.find_server()
-    if found is None:
-        if output == "json":
-            rendering.show_json({"running": False})
-        else:
-            click.echo("No server is running. The next workflow or 'jobmon server start' starts one.")
-        context.exit(EXIT_NO_SERVER)
-    shown = {**_shown(found), **_activity()}
+    With http.service_url set, this is the shared server.
+    """
+    from jobmon.cli import rendering
+
+    shown, why = _state()
     if output == "json":
         rendering.show_json(shown)
-    else:
+    elif shown["running"]:
         rendering.show_pairs(shown)
+    else:
+        click.echo(why)
+    if not shown["running"]:
+        context.exit(EXIT_NO_SERVER)
+
+
+def _state() -> tuple[dict[str, Any], str]:
+    """Return what is known about the server in use and, if it is not running, a sentence that says so."""
+    from jobmon.cli.lookups import shared_server
+    from jobmon.core import access
+
+    if (shared := shared_server()) is not None:
+        return _state_of_shared(shared)
+    found = access.find_server()
+    if found is None:
+        return {"running": False}, "No server is running. The next workflow or 'jobmon server start' starts one."
+    return {**_shown(found), **_activity()}, ""
+
+
+def _state_of_shared(server: Requester) -> tuple[dict[str, Any], str]:
+    import contextlib
+
+    from jobmon.cli.lookups import about
+    from jobmon.core.exceptions import ServerUnavailable
+
+    try:
+        with contextlib.closing(server):
+            health, metrics = about(server)
+    except ServerUnavailable as error:
+        return {"running": False, "address": server.url}, str(error)
+    known = {
+        "running": True,
+        "address": server.url,
+        "version": health.version,
+        "started_at": health.started_at,
+        "database": health.database,
+    }
+    return known | _activity_of(metrics), ""
 
 
 @server.command(epilog="Example: jobmon server logs -n 100")
@@ -181,12 +215,16 @@ def _activity() -> dict[str, Any]:
         requester = Requester("", embedded=True)
         metrics = requester.call("/metrics", None, Metrics, "get", tenacious=False)
         requester.close()
-        return {
-            "active_runs": metrics.active_runs,
-            "active_attempts": metrics.active_attempts,
-            "database_bytes": metrics.database_bytes,
-        }
+        return _activity_of(metrics)
     return {"active_runs": None, "active_attempts": None, "database_bytes": None}
+
+
+def _activity_of(metrics: Metrics) -> dict[str, Any]:
+    return {
+        "active_runs": metrics.active_runs,
+        "active_attempts": metrics.active_attempts,
+        "database_bytes": metrics.database_bytes,
+    }
 
 
 def _shown(found: AccessFile) -> dict[str, Any]:

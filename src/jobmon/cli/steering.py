@@ -146,7 +146,7 @@ def _reset_text(summary: WorkflowSummary, *, partial: bool) -> str:
 
 
 def _counts_text(summary: WorkflowSummary) -> str:
-    from jobmon.cli.words import count_text
+    from jobmon.cli.formatting import count_text
     from jobmon.core.constants import TaskStatus
 
     return count_text(summary.counts, TaskStatus) or "no tasks"
@@ -204,7 +204,7 @@ def _value_text(value: Any) -> str:
 
 
 def _wanted_status(_context: click.Context, _option: click.Parameter, word: str) -> str:
-    from jobmon.cli.words import status_letter
+    from jobmon.cli.formatting import status_letter
     from jobmon.core.constants import TaskStatus
     from jobmon.core.fsm import SETTABLE
 
@@ -264,7 +264,7 @@ def update(
 
 
 def _plan_text(plan: TaskUpdatePlan, workflow_id: int, status: str) -> str:
-    from jobmon.cli.words import count_text
+    from jobmon.cli.formatting import count_text
     from jobmon.core.constants import TaskStatus
 
     if not plan.task_ids:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobmon.cli import explain, holding, logs, steering
+from jobmon.cli.formatting import TaskStates
 from jobmon.cli.output import CSV, JSON, LIMIT, ROWS, named, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import TASKS
-from jobmon.cli.words import TaskStates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

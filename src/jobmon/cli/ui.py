@@ -92,12 +92,12 @@ def ui(workflow_id: int | None, only: bool, days: float, revoke: bool, no_browse
 def _base(requester: Requester) -> str:
     """Return the address for browsers. A local server that other hosts can reach, too, is addressed by the loopback."""
     from jobmon.agent import addresses
-    from jobmon.core import access, places
+    from jobmon.core import access, paths
     from jobmon.core.configuration import JobmonConfig
 
     own = None if JobmonConfig().get("http", "service_url") else access.find_server()
     parts = addresses.parse(requester.url)
-    if own is None or places.is_loopback(parts.host):
+    if own is None or paths.is_loopback(parts.host):
         return requester.url
     loopback = f"http://127.0.0.1:{parts.port}"
     return loopback if _process_at(loopback, own.token) == own.pid else requester.url
@@ -132,10 +132,10 @@ def _tunnel(base: str) -> str:
     import socket
 
     from jobmon.agent import addresses
-    from jobmon.core import places
+    from jobmon.core import paths
 
     parts = addresses.parse(base)
-    if not places.is_loopback(parts.host):
+    if not paths.is_loopback(parts.host):
         return ""
     return f"ssh -L {parts.port}:127.0.0.1:{parts.port} {socket.gethostname()}"
 
@@ -161,7 +161,7 @@ def _start_file(address: str) -> Path:
     import html
 
     from jobmon.core.configuration import data_directory
-    from jobmon.core.places import make_private
+    from jobmon.core.paths import make_private
 
     path = make_private(data_directory()) / START_FILE_NAME
     path.unlink(missing_ok=True)

@@ -85,14 +85,14 @@ def declared(
     ]
     everything = [checked_name("The argument", name) for group in groups for name in group]
     wanted = placeholders(command_template)
-    complaints = [
-        *_complaint("declared more than once", _repeated(everything)),
-        *_complaint("in command_template but not declared in node_args, task_args or op_args", wanted - {*everything}),
-        *_complaint("declared but not in command_template; use or remove it", {*everything} - wanted),
-        *_complaint("reserved as parameters of create_task; rename them", RESERVED_NAMES & wanted),
+    problems = [
+        *_problem("declared more than once", _repeated(everything)),
+        *_problem("in command_template but not declared in node_args, task_args or op_args", wanted - {*everything}),
+        *_problem("declared but not in command_template; use or remove it", {*everything} - wanted),
+        *_problem("reserved as parameters of create_task; rename them", RESERVED_NAMES & wanted),
     ]
-    if complaints:
-        raise ValueError(f"Arguments of task template {template_name!r}: {'; '.join(complaints)}.")
+    if problems:
+        raise ValueError(f"Arguments of task template {template_name!r}: {'; '.join(problems)}.")
     return Arguments(*(tuple(sorted(group)) for group in groups))
 
 
@@ -112,7 +112,7 @@ def _repeated(names: Sequence[str]) -> set[str]:
     return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
 
 
-def _complaint(what: str, names: Iterable[str]) -> list[str]:
+def _problem(what: str, names: Iterable[str]) -> list[str]:
     listed = ", ".join(repr(name) for name in sorted(names))
     return [f"{listed} {what}"] if listed else []
 
@@ -120,5 +120,5 @@ def _complaint(what: str, names: Iterable[str]) -> list[str]:
 def mismatch(template_name: str, wanted: Iterable[str], given: Iterable[str]) -> str:
     """Return a sentence that names the missing and the unknown arguments of a task."""
     wanted, given = set(wanted), set(given)
-    complaints = [*_complaint("missing", wanted - given), *_complaint("unknown", given - wanted)]
-    return f"Arguments of a task of template {template_name!r}: {'; '.join(complaints)}. It takes {sorted(wanted)}."
+    problems = [*_problem("missing", wanted - given), *_problem("unknown", given - wanted)]
+    return f"Arguments of a task of template {template_name!r}: {'; '.join(problems)}. It takes {sorted(wanted)}."

@@ -77,10 +77,10 @@ class AutoRequests:
         return self._advice[key]
 
     def _asked(self, version: TaskTemplateVersion) -> Advice:
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
         if version.id is None:
-            records.record_templates(version.template.tool_version, [version])
+            api_calls.record_templates(version.template.tool_version, [version])
         route = f"/task_template_versions/{version.id}/history"
         found = self._requester.call(route, None, HistoryResponse, "get")
         if len(found.seconds) < HISTORY_TASKS_MIN:

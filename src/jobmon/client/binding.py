@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.client import dag, planning, recorded, records
+from jobmon.client import api_calls, dag, planning, recorded
 from jobmon.client.changing import Change, complete_version
 from jobmon.client.clusters import Clusters, ResourceResolver
 from jobmon.core.changes import Action
@@ -127,7 +127,7 @@ class Binding:
         for adjusted in self.check():
             logger.warning("Adjusted to the limits of its queue. %s", adjusted)
         workflow = self._workflow
-        version_id = records.tool_version_id(workflow.tool_version)
+        version_id = api_calls.tool_version_id(workflow.tool_version)
         self._edges = dag.edge_sets(self._tasks)
         self._task_hash = dag.task_hash(self._tasks)
         self.response = self._find_or_create(self._workflow_request(version_id), consent or planning.Consent())
@@ -139,7 +139,7 @@ class Binding:
                 " nothing to do. Change workflow_args to run it again."
             )
         for tool_version, versions in self._template_versions().items():
-            records.record_templates(tool_version, versions)
+            api_calls.record_templates(tool_version, versions)
         return self.response
 
     @property

@@ -41,7 +41,7 @@ def ask_on_terminal() -> bool:
             return True
         is_meant = not answer or answer.strip().lower() in ("y", "yes")
         try:
-            sys.stderr.write("Stopping.\n" if is_meant else "Going on.\n")
+            sys.stderr.write("Stopping.\n" if is_meant else "Continuing.\n")
             sys.stderr.flush()
             return is_meant
         except (OSError, ValueError):

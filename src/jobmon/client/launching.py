@@ -16,7 +16,7 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from jobmon.core import places
+from jobmon.core import paths
 from jobmon.core.constants import LOG_TAIL_BYTES_MAX
 from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout
 
@@ -86,7 +86,7 @@ class DistributorProcess:
         self._is_up = threading.Event()
         self._deadline = 0.0
         self._restarts = 0
-        #: Why the process was given up; None while it is not.
+        #: Why the process is no longer restarted; None while it is.
         self.failure: DistributorStartupTimeout | DistributorNotAlive | None = None
 
     # -- for the client -----------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class DistributorProcess:
 
     def _spawn(self) -> None:
         try:
-            places.make_private(self.log_path.parent)
+            paths.make_private(self.log_path.parent)
             with self.log_path.open("ab") as log:
                 self._process = subprocess.Popen(
                     self._command,
@@ -206,7 +206,7 @@ class DistributorProcess:
         _close(process.stdin)
 
     def _start_again(self) -> bool:
-        """Start another process after one has exited; return False if it was given up."""
+        """Start another process after one has exited; return False if it is no longer restarted."""
         assert self._process is not None
         code = self._process.returncode
         if self._restarts >= self._restarts_max:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.agent import processes
 from jobmon.agent import start as agent_program
 from jobmon.client.launching import STARTUP_TIMEOUT_SECONDS, DistributorProcess
-from jobmon.core import access, places
+from jobmon.core import access, paths
 from jobmon.core.cluster import load_plugin
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout, PluginError
@@ -72,7 +72,7 @@ class Runners:
 
     @property
     def failure(self) -> DistributorStartupTimeout | DistributorNotAlive | None:
-        """Why one of the processes was given up, or None."""
+        """Why one of the processes is no longer restarted, or None."""
         return next((process.failure for process in self._processes if process.failure is not None), None)
 
 
@@ -115,11 +115,11 @@ def _agent(run: WorkflowRun, cluster: str, offer: AgentOffer, startup_timeout: f
         "pool": _pool_name(offer.pool),
         "is_whole": offer.is_whole,
         "devices": {name: list(tokens) for name, tokens in offer.devices.items()},
-        "device_folder": str(places.runtime_directory()),
+        "device_folder": str(paths.runtime_directory()),
     }
 
     def setup(pid: int) -> bytes:
-        own = {"pid_start_time": places.process_start_time(pid) or 0.0, "key": uuid.uuid4().hex}
+        own = {"pid_start_time": paths.process_start_time(pid) or 0.0, "key": uuid.uuid4().hex}
         return json.dumps(common | own).encode() + b"\n"
 
     return DistributorProcess(
@@ -144,7 +144,7 @@ def settle(agents: Sequence[AgentProcess], workflow_id: int, run_id: int, reques
     }
 
     def setup(pid: int) -> bytes:
-        return json.dumps(common | {"pid_start_time": places.process_start_time(pid) or 0.0}).encode() + b"\n"
+        return json.dumps(common | {"pid_start_time": paths.process_start_time(pid) or 0.0}).encode() + b"\n"
 
     process = DistributorProcess(
         run_id,
@@ -160,7 +160,7 @@ def settle(agents: Sequence[AgentProcess], workflow_id: int, run_id: int, reques
 
 
 def _setup(requester: Requester, workflow_id: int, cluster: str) -> dict[str, Any]:
-    """Return the setup that all agents of a workflow receive; `jobmon.agent.host` and `jobmon.agent.site` read it."""
+    """Return the setup that all agents of a workflow receive; `agent.host` and `agent.host_access` read it."""
     data, config = data_directory(), JobmonConfig()
     is_own_server = not config.get("http", "service_url")
     server = {"JOBMON_DATA_DIR": str(data)}
@@ -171,7 +171,7 @@ def _setup(requester: Requester, workflow_id: int, cluster: str) -> dict[str, An
     )
     return {
         "host": socket.gethostname(),
-        "boot_id": places.boot_id(),
+        "boot_id": paths.boot_id(),
         "client_pid": os.getpid(),
         "data_folder": str(data),
         "journal_prefix": str(_journal_prefix(data, workflow_id, cluster)),
@@ -192,7 +192,7 @@ def _setup(requester: Requester, workflow_id: int, cluster: str) -> dict[str, An
 def _journal_prefix(data: Path, workflow_id: int, cluster: str) -> Path:
     """Return the common path prefix of the journals of a workflow's agents, for one cluster or for all."""
     digest = hashlib.sha256(f"{data}\0{workflow_id}".encode()).hexdigest()[:16]
-    return places.runtime_directory() / f"agent-{digest}-{_file_name(cluster) + '-' if cluster else ''}"
+    return paths.runtime_directory() / f"agent-{digest}-{_file_name(cluster) + '-' if cluster else ''}"
 
 
 def _file_name(cluster: str) -> str:

@@ -463,10 +463,10 @@ class Execution:
         )
 
     def _fetch_errors(self, limit: int) -> list[TaskError]:
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
         requester = self._subject.requester.within(ERRORS_SECONDS_MAX)
-        return records.permanent_failures(requester, self._subject.workflow_id, limit)
+        return api_calls.permanent_failures(requester, self._subject.workflow_id, limit)
 
     def _fetch_progress(self) -> ProgressResponse:
         from jobmon.core.wire.monitoring import ProgressResponse

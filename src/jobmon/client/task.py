@@ -562,10 +562,10 @@ class Task:
         Raises:
             ValueError: the task is not recorded yet.
         """
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
         workflow, task_id = self._recorded()
-        return records.task_errors(workflow.requester, task_id)
+        return api_calls.task_errors(workflow.requester, task_id)
 
     def resource_usage(self) -> dict[str, Any] | None:
         """Return the resource usage of the newest finished attempt of this task.
@@ -578,10 +578,10 @@ class Task:
         Raises:
             ValueError: the task is not recorded yet.
         """
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
         workflow, task_id = self._recorded()
-        return records.task_usage(workflow.requester, task_id)
+        return api_calls.task_usage(workflow.requester, task_id)
 
     def _recorded(self) -> tuple[Workflow, int]:
         if self.workflow is None or self.task_id is None:

@@ -163,13 +163,13 @@ class TaskFactory:
         except ValueError as misfit:
             if not _is_several(value):
                 raise
-            complaint = misfit
+            problem = misfit
         try:
             return [self._argument(parameter, item) for item in value]
         except ValueError as error:
             if isinstance(value, list | tuple | set | frozenset) and len(value) == 1:
                 raise
-            raise ValueError(f"{error} (It is not a single value either: {complaint})") from None
+            raise ValueError(f"{error} (It is not a single value either: {problem})") from None
 
     # -- names --------------------------------------------------------------------------------------------------
 

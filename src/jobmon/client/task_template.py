@@ -136,9 +136,9 @@ class TaskTemplate(HasDefaults):
         Raises:
             ServerUnavailable: the server does not respond.
         """
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
-        self.take_versions(records.template_versions(self))
+        self.take_versions(api_calls.template_versions(self))
 
     def take_versions(self, found: Iterable[TaskTemplateVersion]) -> None:
         """Add recorded versions.
@@ -398,9 +398,9 @@ class TaskTemplate(HasDefaults):
         Raises:
             ValueError: the template has no such node arg.
         """
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
-        return records.template_usage(self, workflows, node_args, ci)
+        return api_calls.template_usage(self, workflows, node_args, ci)
 
 
 def _is_list(value: object) -> bool:

@@ -85,9 +85,9 @@ class Tool(HasToolDefaults):
         Raises:
             ServerUnavailable: the server does not respond.
         """
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
-        version_id = records.new_tool_version(self)
+        version_id = api_calls.new_tool_version(self)
         self.set_active_tool_version_id(version_id)
         return version_id
 
@@ -105,9 +105,9 @@ class Tool(HasToolDefaults):
         if key is None and tool_version_id != LATEST:
             raise ValueError(f"A tool version is selected by its ID or by {LATEST!r}, not by {tool_version_id!r}.")
         if key is not None and key not in self.tool_version_ids:
-            from jobmon.client import records
+            from jobmon.client import api_calls
 
-            records.check_version(self, key)
+            api_calls.check_version(self, key)
         if key not in self._versions:
             self._versions[key] = ToolVersion(self, key)
         self.active_tool_version = self._versions[key]
@@ -234,9 +234,9 @@ class Tool(HasToolDefaults):
         Returns:
             What `TaskTemplate.resource_usage` returns for each template: memory in bytes, time in seconds.
         """
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
-        return records.tool_usage(self, ci)
+        return api_calls.tool_usage(self, ci)
 
     # -- defaults -----------------------------------------------------------------------------------------------
 

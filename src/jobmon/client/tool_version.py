@@ -27,9 +27,9 @@ class ToolVersion:
     def load_task_templates(self) -> None:
         """Load the recorded templates from the server, once."""
         if not self._is_loaded:
-            from jobmon.client import records
+            from jobmon.client import api_calls
 
-            records.load_templates(self)
+            api_calls.load_templates(self)
             self._is_loaded = True
 
     def get_task_template(self, template_name: str) -> TaskTemplate:

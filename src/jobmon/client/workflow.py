@@ -227,11 +227,11 @@ class Workflow(HasToolDefaults):
         if task_template_name in self.arrays:
             self.arrays[task_template_name].max_concurrently_running = limit
         if self.is_bound and self.workflow_id is not None:
-            from jobmon.client import records
+            from jobmon.client import api_calls
 
             self.check_limits()
             name = self.arrays[task_template_name].name
-            records.set_array_limit(self.requester, self.workflow_id, name, limit)
+            api_calls.set_array_limit(self.requester, self.workflow_id, name, limit)
 
     def hold(self, task_template_name: str = "", tasks: Iterable[Task] = ()) -> int:
         """Hold unfinished tasks: they are not launched until they are released.
@@ -472,12 +472,12 @@ class Workflow(HasToolDefaults):
         Raises:
             ValueError: the limit is not an integer from 1 to 10,000.
         """
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
         tasks = checked_error_limit(limit)
         if self.workflow_id is None:
             return {}
-        return records.error_logs(records.workflow_errors(self.requester, self.workflow_id, tasks))
+        return api_calls.error_logs(api_calls.workflow_errors(self.requester, self.workflow_id, tasks))
 
     @property
     def task_errors(self) -> dict[str, list[dict[str, Any]]]:
@@ -485,12 +485,12 @@ class Workflow(HasToolDefaults):
 
         Limited to the 1,000 tasks that failed last. The entries are those of `get_errors`.
         """
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
         by_name: dict[str, list[dict[str, Any]]] = {}
         if self.workflow_id is not None:
-            found = records.workflow_errors(self.requester, self.workflow_id, TASK_ERRORS_MAX, permanent=True)
-            for log in records.error_logs(found).values():
+            found = api_calls.workflow_errors(self.requester, self.workflow_id, TASK_ERRORS_MAX, permanent=True)
+            for log in api_calls.error_logs(found).values():
                 by_name.setdefault(log["error_log"][0]["task_name"], []).extend(log["error_log"])
         return by_name
 
@@ -503,9 +503,9 @@ class Workflow(HasToolDefaults):
         Returns:
             What `TaskTemplate.resource_usage` returns for each template: memory in bytes, time in seconds.
         """
-        from jobmon.client import records
+        from jobmon.client import api_calls
 
-        return records.workflow_usage(self, ci)
+        return api_calls.workflow_usage(self, ci)
 
     # -- defaults -----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from jobmon.client.interrupts import RECORD_STOP_SECONDS_MAX
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import JobmonError, ResumeSet, WorkflowAlreadyComplete, WorkflowNotResumable
 from jobmon.core.fsm import Machine, is_terminal
-from jobmon.core.places import is_process_alive, process_start_time
+from jobmon.core.paths import is_process_alive, process_start_time
 from jobmon.core.texts import number_of
 from jobmon.core.wire.run import (
     ActiveRun,
@@ -70,7 +70,7 @@ def host_name() -> str:
 
 
 def own_start_time() -> float:
-    """Return the start time of this process, as returned by `places.process_start_time`."""
+    """Return the start time of this process, as returned by `paths.process_start_time`."""
     return process_start_time(os.getpid()) or 0.0
 
 
@@ -92,7 +92,7 @@ class Host(Protocol):
 
     @property
     def pid_start_time(self) -> float:
-        """The start time of this process, as returned by `places.process_start_time`."""
+        """The start time of this process, as returned by `paths.process_start_time`."""
 
     def is_gone(self, process: _Process) -> bool:
         """Return whether a process has provably exited."""

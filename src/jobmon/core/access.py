@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from jobmon.agent import addresses, peers, processes, trust
-from jobmon.core import locks, places, wire
+from jobmon.core import locks, paths, wire
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.exceptions import ServerUnavailable, UntrustedFile
@@ -81,7 +81,7 @@ def copy_path(data: Path | None = None) -> Path:
 def copied_at(data: Path | None = None) -> datetime | None:
     """Return when the database was copied into the data folder; None: it is stored there, or was never copied."""
     data = data or data_directory()
-    if places.database_directory(data) == data:
+    if paths.database_directory(data) == data:
         return None
     try:
         return datetime.fromtimestamp(copy_path(data).stat().st_mtime, UTC)
@@ -96,7 +96,7 @@ def read_access_file(data: Path | None = None) -> AccessFile | None:
         UntrustedFile: another user could have written it, or can read it.
     """
     try:
-        with places.trusting():
+        with paths.trusting():
             content = trust.read_file(str(access_file_path(data)), is_secret=True)
         return wire.decode(AccessFile, content)
     except UntrustedFile:
@@ -129,7 +129,7 @@ def find_server(data: Path | None = None) -> AccessFile | None:
         return access
     if not _may_live_elsewhere(access, data or data_directory()):
         return None
-    if is_here(access) and places.has_seen_start(access.pid_start_time):
+    if is_here(access) and paths.has_seen_start(access.pid_start_time):
         return _find_after_death(access, data or data_directory())
     try:
         _check_reachable(access)
@@ -142,12 +142,12 @@ def find_server(data: Path | None = None) -> AccessFile | None:
 
 def is_here(access: AccessFile) -> bool:
     """Return whether a server was started on this machine since its last boot, whatever the machine's name is now."""
-    return access.boot_id == places.boot_id()
+    return access.boot_id == paths.boot_id()
 
 
 def lives_here(access: AccessFile) -> bool:
     """Return whether a server is a live process that this process can see and signal."""
-    return is_here(access) and places.is_process_alive(access.pid, access.pid_start_time)
+    return is_here(access) and paths.is_process_alive(access.pid, access.pid_start_time)
 
 
 def _may_live_elsewhere(access: AccessFile, data: Path) -> bool:
@@ -158,13 +158,13 @@ def _may_live_elsewhere(access: AccessFile, data: Path) -> bool:
     lock next to the database decides.
     """
     if _was_here(access) and (is_here(access) or _database_is_here(access)):
-        return locks.is_held(places.database_directory(data) / SERVER_LOCK_NAME)
+        return locks.is_held(paths.database_directory(data) / SERVER_LOCK_NAME)
     return True
 
 
 def _was_here(access: AccessFile) -> bool:
     """Return whether a server ran on this machine, possibly before the last boot."""
-    return is_here(access) or (access.machine_id != "" and access.machine_id == places.machine_id())
+    return is_here(access) or (access.machine_id != "" and access.machine_id == paths.machine_id())
 
 
 def _database_is_here(access: AccessFile) -> bool:
@@ -178,7 +178,7 @@ def _find_after_death(access: AccessFile, data: Path) -> AccessFile | None:
     lock, it updates the access file at once.
     """
     deadline = time.monotonic() + DEATH_SECONDS_MAX
-    lock = places.database_directory(data) / SERVER_LOCK_NAME
+    lock = paths.database_directory(data) / SERVER_LOCK_NAME
     while locks.is_held(lock):
         if read_access_file(data) != access:
             return find_server(data)
@@ -222,7 +222,7 @@ def usable_socket(access: AccessFile) -> str:
 def _check_reachable(access: AccessFile) -> None:
     try:
         where = addresses.parse(access.address)
-        if places.is_loopback(where.host) and not is_here(access):
+        if paths.is_loopback(where.host) and not is_here(access):
             raise ConnectionRefusedError("it accepts connections only from its own host")
         socket.create_connection((where.host, where.port), timeout=REACH_SECONDS_MAX).close()
     except (OSError, ValueError) as error:
@@ -277,8 +277,8 @@ def _start(data: Path, config: JobmonConfig, *options: str) -> AccessFile:
     timeout_seconds = config.get_float("server", "start_timeout")
     if _runs_this_attempt(data):
         return _awaited(data, timeout_seconds)
-    places.make_private(data)
-    folder = places.make_private(places.database_directory(data))
+    paths.make_private(data)
+    folder = paths.make_private(paths.database_directory(data))
     with _locked(folder / START_LOCK_NAME, timeout_seconds):
         found = None if options else find_server(data)
         return found or _started(data, timeout_seconds, options)
@@ -351,7 +351,7 @@ def _has_retired(access: AccessFile) -> bool:
     with contextlib.suppress(ProcessLookupError):
         os.kill(access.pid, RETIRE_SIGNAL)
     deadline = time.monotonic() + RETIRE_SECONDS_MAX
-    while places.is_process_alive(access.pid, access.pid_start_time):
+    while paths.is_process_alive(access.pid, access.pid_start_time):
         if time.monotonic() > deadline:
             return False
         time.sleep(LOOK_INTERVAL_SECONDS)
@@ -370,10 +370,10 @@ def _locked(path: Path, timeout_seconds: float) -> Iterator[None]:
 
 def _started(data: Path, timeout_seconds: float, options: Sequence[str]) -> AccessFile:
     log = server_log_path(data)
-    places.make_private(log.parent)
+    paths.make_private(log.parent)
     _rotate(log)
     start = log.stat().st_size if log.exists() else 0
-    with places.trusting():
+    with paths.trusting():
         output = trust.open_file(str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         process = subprocess.Popen(
@@ -388,7 +388,7 @@ def _started(data: Path, timeout_seconds: float, options: Sequence[str]) -> Acce
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
         if found := _found_after_start(data, process):
-            if found.pid_start_time < (places.process_start_time(process.pid) or 0.0):
+            if found.pid_start_time < (paths.process_start_time(process.pid) or 0.0):
                 process.terminate()  # the found server was there before; ours must not replace it when that one exits
             process.returncode = process.returncode or 0  # it outlives this process; prevents a warning at our exit
             return found
@@ -437,7 +437,7 @@ def stop_server(timeout: float = 30.0, data: Path | None = None) -> bool:
     with contextlib.suppress(ProcessLookupError):
         os.kill(access.pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout
-    while places.is_process_alive(access.pid, access.pid_start_time):
+    while paths.is_process_alive(access.pid, access.pid_start_time):
         if time.monotonic() > deadline:
             raise ServerUnavailable(f"The Jobmon server (process {access.pid}) has not exited after {timeout:g} s.")
         time.sleep(LOOK_INTERVAL_SECONDS)

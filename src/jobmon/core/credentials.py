@@ -40,8 +40,8 @@ class Right(IntEnum):
     """What a route requires.
 
     OPEN: nothing. READ: to read, within a reader's scope. AGENT: to run the commands of a workflow and to report on
-    them. WRITE: to define and control workflows, only one's own if the route names a workflow. ADMINISTER: to change
-    what all workflows of a server share.
+    them. WRITE: to define and control workflows, only the user's own if the route names a workflow. ADMINISTER: to
+    change what all workflows of a server share.
     """
 
     OPEN = 0

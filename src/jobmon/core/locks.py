@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from jobmon.agent import trust
-from jobmon.core import places
+from jobmon.core import paths
 from jobmon.core.exceptions import ConfigError, UntrustedFile
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class FileLock:
         ConfigError: it cannot be written.
     """
 
-    def __init__(self, path: Path, remedy: str = places.OTHER_DATA_FOLDER) -> None:
+    def __init__(self, path: Path, remedy: str = paths.OTHER_DATA_FOLDER) -> None:
         try:
-            with places.trusting():
+            with paths.trusting():
                 self._file = trust.open_file(str(path), os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise ConfigError(f"{path} cannot be written: {error.strerror}. {remedy}.") from error

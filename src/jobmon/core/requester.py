@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     import aiohttp
 
     from jobmon.core.configuration import JobmonConfig
-    from jobmon.core.line import Session
+    from jobmon.core.http import HttpSession
 
-    AnySession = Session | aiohttp.ClientSession
+    AnySession = HttpSession | aiohttp.ClientSession
 
 _Reply = TypeVar("_Reply")
 
@@ -52,8 +52,8 @@ _RETRIED_STATUSES: Final = frozenset({500, 502, 503, 504})
 #: From an embedded server these statuses mean that its token or address changed: it is looked up again.
 _MOVED_STATUSES: Final = frozenset({HTTP_UNAUTHORIZED, 421})
 #: A request that waits for the server is logged after this long, and then at regular intervals, seconds.
-COMPLAINT_SECONDS_FIRST: Final = 3.0
-COMPLAINT_SECONDS: Final = 30.0
+WARNING_SECONDS_FIRST: Final = 3.0
+WARNING_SECONDS: Final = 30.0
 #: Overlapping a request with the preparation of the next one gains nothing if it is smaller than this.
 OVERLAPPED_BYTES_MIN: Final = 64 * 1024
 #: Name of the thread that looks for a server that does not respond.
@@ -323,11 +323,11 @@ class Requester:
             app_route, reply, *await self._send_async(session, app_route, message, method, tenacious, timeout)
         )
 
-    def open_session(self) -> Session:
+    def open_session(self) -> HttpSession:
         """Open a session to this server, through its Unix socket if there is one."""
-        from jobmon.core.line import Session
+        from jobmon.core.http import HttpSession
 
-        return Session(self._target.address, self._target.socket, self._target.token)
+        return HttpSession(self._target.address, self._target.socket, self._target.token)
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -341,10 +341,10 @@ class Requester:
     def _send(self, route: str, message: object, method: str, tenacious: bool, timeout: float) -> tuple[int, bytes]:
         path, body = _request_of(route, message, method)
         failure: Exception | None = None
-        complaints = _Complaints(self.url)
+        warnings_due = _Warnings(self.url)
         for pause in self._pauses(tenacious):
             if pause:
-                complaints.consider(failure)
+                warnings_due.consider(failure)
                 time.sleep(pause)
             try:
                 status, content = self._exchange(path, body, method.upper(), timeout)
@@ -434,11 +434,11 @@ class Requester:
         path, body = _request_of(route, message, method)
         exchange = self._exchange_of(session)
         failure: Exception | None = None
-        complaints = _Complaints(self.url)
+        warnings_due = _Warnings(self.url)
         try:
             for pause in self._pauses(tenacious):
                 if pause:
-                    complaints.consider(failure)
+                    warnings_due.consider(failure)
                     await asyncio.sleep(pause)
                 try:
                     status, content = await exchange(method.upper(), path, body, self._target.headers, timeout)
@@ -461,9 +461,9 @@ class Requester:
 
     def _exchange_of(self, session: AnySession) -> Callable[..., Awaitable[tuple[int, bytes]]]:
         """Return the function that sends one request through the session; failures to get a response are `OSError`s."""
-        from jobmon.core.line import Session
+        from jobmon.core.http import HttpSession
 
-        if isinstance(session, Session):
+        if isinstance(session, HttpSession):
             return session.exchange
         return self._exchange_aside if self._target.must_prove_itself else _Foreign(session, self._target).exchange
 
@@ -529,9 +529,9 @@ class Requester:
 
     def _aim(self, session: AnySession) -> None:
         """Point a session of our own to the current address of the server."""
-        from jobmon.core.line import Session
+        from jobmon.core.http import HttpSession
 
-        if isinstance(session, Session):
+        if isinstance(session, HttpSession):
             session.aim(self._target.address, self._target.socket, self._target.token)
 
     def _unavailable(self, route: str, failure: Exception | None) -> JobmonError:
@@ -602,17 +602,17 @@ class _Foreign:
             raise ConnectionError(str(error) or type(error).__name__) from error
 
 
-class _Complaints:
+class _Warnings:
     """Logs occasionally why a request is still waiting, so that users are not left wondering."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._due = time.monotonic() + COMPLAINT_SECONDS_FIRST
+        self._due = time.monotonic() + WARNING_SECONDS_FIRST
 
     def consider(self, failure: Exception | None) -> None:
         """Log the reason if it is due."""
         if time.monotonic() >= self._due:
-            self._due = time.monotonic() + COMPLAINT_SECONDS
+            self._due = time.monotonic() + WARNING_SECONDS
             logger.warning("Still waiting for the Jobmon server at %s: %s", self._url, failure or "no answer")
 
 

@@ -19,7 +19,7 @@ UNSTARTED: Final = "Its distributor exited before it started."
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class ReceivedAttempt:
     """An attempt received from the server."""
 
     task_instance_id: int
@@ -62,18 +62,18 @@ class Surroundings:
         return f"{TOKEN_PREFIX}-{self.server_identity}-{self.workflow_id}-a{task_instance_id}"
 
 
-def attempts_of(batch: LaunchBatch) -> list[Attempt]:
+def attempts_of(batch: LaunchBatch) -> list[ReceivedAttempt]:
     """Return the attempts of a batch, in order."""
     columns = zip(batch.task_instance_ids, batch.task_ids, batch.names, batch.commands, batch.attempts, strict=True)
     return [
-        Attempt(instance, task, batch.cluster_name, name, command, number, batch.requested_resources)
+        ReceivedAttempt(instance, task, batch.cluster_name, name, command, number, batch.requested_resources)
         for instance, task, name, command, number in columns
     ]
 
 
-def attempt_of(adopted: LiveAttempt) -> Attempt:
+def attempt_of(adopted: LiveAttempt) -> ReceivedAttempt:
     """Return an adopted attempt. Its output files can be derived, but its command is not known."""
-    return Attempt(
+    return ReceivedAttempt(
         adopted.task_instance_id,
         adopted.task_id,
         adopted.cluster_name,
@@ -84,7 +84,7 @@ def attempt_of(adopted: LiveAttempt) -> Attempt:
     )
 
 
-def launch_of(attempt: Attempt, around: Surroundings) -> Launch:
+def launch_of(attempt: ReceivedAttempt, around: Surroundings) -> Launch:
     """Return everything a direct cluster needs to run an attempt."""
     stdout, stderr = outputs.output_files(attempt.resources, attempt.name, attempt.task_instance_id, around.log_folder)
     asked = attempt.resources
@@ -103,7 +103,7 @@ def launch_of(attempt: Attempt, around: Surroundings) -> Launch:
     )
 
 
-def _identity(attempt: Attempt, around: Surroundings) -> dict[str, str]:
+def _identity(attempt: ReceivedAttempt, around: Surroundings) -> dict[str, str]:
     return {
         "JOBMON_TASK_ID": str(attempt.task_id),
         "JOBMON_TASK_INSTANCE_ID": str(attempt.task_instance_id),

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.wire.launching import LaunchProblem, Report
+from jobmon.distributor.backoff import SUBMITTED_SECONDS, Backoff, PollingInterval
+from jobmon.distributor.cluster_calls import Call, ClusterCalls, Result
 from jobmon.distributor.incidents import UNHEARD_SECONDS, Incidents
-from jobmon.distributor.pace import SUBMITTED_SECONDS, Backoff, Pace
 from jobmon.distributor.packed import is_job
-from jobmon.distributor.rounds import Errand, News, Rounds
 from jobmon.distributor.submissions import PATIENCE_SECONDS, Submission, SubmissionQueue
 from jobmon.distributor.watching import InThread, Sight, Watch
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from jobmon.core.cluster_protocol import ClusterDistributor
     from jobmon.core.wire.launching import LaunchBatch
     from jobmon.distributor.gateway import Gateway
-    from jobmon.distributor.holdings import Doubt
-    from jobmon.distributor.spools import Spools
+    from jobmon.distributor.inflight import Doubt
     from jobmon.distributor.state import DistributorState
+    from jobmon.distributor.undelivered import UndeliveredReports
 
 logger = logging.getLogger(__name__)
 #: How long the outcome of a job that the cluster no longer lists may remain unknown.
@@ -85,11 +85,11 @@ class ClassicCluster:
     Args:
         adapter: the cluster's plug-in.
         state: the distributor's state.
-        rounds: performs the blocking calls.
+        calls: performs the blocking calls.
         watching: how the cluster is polled.
         gateway: interface to the server, for what is shared with other distributors.
         clock: source of time.
-        spools: reports that workers could not deliver.
+        undelivered: reports that workers could not deliver.
         in_thread: runs a function without blocking the event loop.
     """
 
@@ -97,21 +97,21 @@ class ClassicCluster:
         self,
         adapter: ClusterDistributor,
         state: DistributorState,
-        rounds: Rounds,
+        calls: ClusterCalls,
         watching: Watching,
         gateway: Gateway,
         clock: Clock,
-        spools: Spools,
+        undelivered: UndeliveredReports,
         in_thread: InThread = asyncio.to_thread,
     ) -> None:
         self.name = adapter.cluster_name
         self._adapter = adapter
         self._state = state
-        self._rounds = rounds
+        self._calls = calls
         self._clock = clock
-        self._spools = spools
+        self._undelivered = undelivered
         self._in_thread = in_thread
-        self._pace = Pace(watching.interval, watching.calls_per_minute, clock.monotonic())
+        self._pace = PollingInterval(watching.interval, watching.calls_per_minute, clock.monotonic())
         self._watch = (
             Watch(adapter, gateway, watching.holder, self._pace, clock, in_thread) if adapter.shares_watch else None
         )
@@ -126,8 +126,8 @@ class ClassicCluster:
         self._triage: set[int] = set()
         self._submitted_at: dict[int, float] = {}
         self._unsettled = _Unsettled()
-        self._spooled: set[int] = set()
-        self._round: asyncio.Task[News] | None = None
+        self._from_disk: set[int] = set()
+        self._round: asyncio.Task[Result] | None = None
         self._look: asyncio.Task[Sight] | None = None
         self._ends_jobs = False  # whether the current round terminates jobs
         self._sight: Sight | None = None
@@ -171,9 +171,9 @@ class ClassicCluster:
 
     def acknowledge(self, ended: Iterable[int]) -> None:
         """Delete the kept reports of attempts whose outcome the server has recorded."""
-        if settled := self._spooled.intersection(ended):
-            self._spools.remove(settled)
-            self._spooled -= settled
+        if settled := self._from_disk.intersection(ended):
+            self._undelivered.remove(settled)
+            self._from_disk -= settled
 
     def forget(self, ended: Iterable[int]) -> None:
         """Drop attempts whose outcome the server knows."""
@@ -232,8 +232,8 @@ class ClassicCluster:
         """Process finished work and start what is due; return the started tasks and the times of the next due work."""
         now = self._clock.monotonic()
         if self._round is not None and self._round.done():
-            news, self._round = self._round.result(), None
-            self._take_in(news, now)
+            result, self._round = self._round.result(), None
+            self._take_in(result, now)
         if self._look is not None and self._look.done():
             sight, self._look = self._look.result(), None
             self._take_sight(sight, now)
@@ -272,25 +272,25 @@ class ClassicCluster:
         return max(0.0, since - OVERLAP_SECONDS)
 
     def _begin_round(self, now: float, begun: list[asyncio.Task[Any]], due: list[float]) -> None:
-        errand = Errand()
+        call = Call()
         if self._queue and (unwanted := self._state.unwanted(self._queue.attempts())):
             self._state.withdrawn(self._queue.drop(unwanted))
         if self._kill or self._doubts or self._packed_doubts:
             if now >= self._backoff.until:
-                errand.doubts, errand.kill, errand.packed_doubts = self._doubts, self._kill, self._packed_doubts
+                call.doubts, call.kill, call.packed_doubts = self._doubts, self._kill, self._packed_doubts
                 self._doubts, self._kill, self._packed_doubts = [], [], []
             else:
                 due.append(self._backoff.until)
-        errand.submissions = self._queue.take(now)
+        call.submissions = self._queue.take(now)
         if (next_try := self._queue.due()) is not None:
             due.append(next_try)
-        self._add_questions(errand, now, due)
-        if errand.submissions or errand.doubts or errand.packed_doubts or errand.kill or errand.ask is not None:
-            self._ends_jobs = bool(errand.kill)
-            self._round = asyncio.create_task(self._run(errand))
+        self._add_questions(call, now, due)
+        if call.submissions or call.doubts or call.packed_doubts or call.kill or call.ask is not None:
+            self._ends_jobs = bool(call.kill)
+            self._round = asyncio.create_task(self._run(call))
             begun.append(self._round)
 
-    def _add_questions(self, errand: Errand, now: float, due: list[float]) -> None:
+    def _add_questions(self, call: Call, now: float, due: list[float]) -> None:
         held = self._state.classic(self.name)
         if not held:
             self._sight = None
@@ -304,18 +304,18 @@ class ClassicCluster:
             self._asked = Sight(began_at=now)
         elif self._sight is not None:
             self._asked, self._sight = self._sight, None
-            errand.view = self._asked.view
+            call.view = self._asked.view
         else:
             return
-        errand.ask = self._known_at(self._asked.began_at, held)
+        call.ask = self._known_at(self._asked.began_at, held)
 
     def _known_at(self, at: float, held: Mapping[str, int]) -> dict[str, int]:
         """Return the jobs submitted before a poll began; a view cannot contain later ones."""
         submitted_at = self._submitted_at
         return {one: identity for one, identity in held.items() if submitted_at.get(identity, 0.0) <= at}
 
-    async def _run(self, errand: Errand) -> News:
-        return await self._in_thread(self._rounds.work, errand)
+    async def _run(self, call: Call) -> Result:
+        return await self._in_thread(self._calls.work, call)
 
     # -- results -----------------------------------------------------------------------------------------------
 
@@ -370,40 +370,40 @@ class ClassicCluster:
             waiting=found.waiting,
         )
 
-    def _take_in(self, news: News, now: float) -> None:
-        self._take_submissions(news, now)
-        self._take_failures(news, now)
-        for report in news.spooled:
-            self._spooled.add(report.task_instance_id)
+    def _take_in(self, result: Result, now: float) -> None:
+        self._take_submissions(result, now)
+        self._take_failures(result, now)
+        for report in result.from_disk:
+            self._from_disk.add(report.task_instance_id)
             self.forget([report.task_instance_id])
             self._state.classic_told(report)
-        for report in news.packed_spooled:
-            self._spooled.add(report.task_instance_id)
+        for report in result.packed_from_disk:
+            self._from_disk.add(report.task_instance_id)
             self._state.packed_told(report)
-        for identity, reason in news.stuck.items():
+        for identity, reason in result.stuck.items():
             self.forget([identity])
             self._state.classic_stuck(identity, reason)
-        if news.is_asked or news.ask_problem:
-            self._take_answers(news, now)
+        if result.is_asked or result.ask_problem:
+            self._take_answers(result, now)
 
-    def _take_submissions(self, news: News, now: float) -> None:
-        self._queue.put_back(news.untried)
-        self._queue.accepted(news.accepted, now)
-        if news.submitted:
-            self._attempts += len(news.submitted)
-            self._submitted_at.update(dict.fromkeys(news.submitted, now))
-            self._kill += self._state.submitted(self.name, news.submitted)
+    def _take_submissions(self, result: Result, now: float) -> None:
+        self._queue.put_back(result.untried)
+        self._queue.accepted(result.accepted, now)
+        if result.submitted:
+            self._attempts += len(result.submitted)
+            self._submitted_at.update(dict.fromkeys(result.submitted, now))
+            self._kill += self._state.submitted(self.name, result.submitted)
             self._pace.hurry(SUBMITTED_SECONDS)
-        self._take_packed(news, now)
-        for identities, reason in news.refused:
+        self._take_packed(result, now)
+        for identities, reason in result.refused:
             self._state.refused(identities, reason)
-        for submission, kind, text in news.set_back:
+        for submission, kind, text in result.set_back:
             overdue = self._queue.set_back(submission, kind, text, now)
             self._state.refused([one for each in overdue for one in each.batch.task_instance_ids], text)
-        self._take_not_found(news.not_found, now)
-        if news.unanswered:
-            self._queue.no_answer(news.unanswered, now)
-        self._queue.round_over(now, is_away=bool(news.unanswered))
+        self._take_not_found(result.not_found, now)
+        if result.unanswered:
+            self._queue.no_answer(result.unanswered, now)
+        self._queue.round_over(now, is_away=bool(result.unanswered))
         self._note_hold_up()
 
     def _take_not_found(self, doubts: Sequence[Doubt], now: float) -> None:
@@ -416,42 +416,42 @@ class ClassicCluster:
             else:
                 self._state.unsubmitted([doubt.task_instance_id])
 
-    def _take_packed(self, news: News, now: float) -> None:
-        for batch, ids in news.packed:
+    def _take_packed(self, result: Result, now: float) -> None:
+        for batch, ids in result.packed:
             self._attempts += len(batch.task_instance_ids)
-            if batch.batch_number in news.packed_doubts:
+            if batch.batch_number in result.packed_doubts:
                 self._state.packed_doubted(batch)
             else:
                 self._state.packed_submitted(batch, ids)
                 self._pace.hurry(PACKED_SECONDS)
-        self._packed_lost.update(news.packed_lost)
-        for number, ids in news.packed_found.items():
+        self._packed_lost.update(result.packed_lost)
+        for number, ids in result.packed_found.items():
             submission, reason = self._packed_lost.pop(number, (None, ""))
             if submission is not None and not ids and not self._queue.lost(submission.key, reason, now):
                 self._state.refused(submission.batch.task_instance_ids, reason)
             self._state.packed_found(number, ids)
-        self._packed_doubts += news.packed_doubts
+        self._packed_doubts += result.packed_doubts
         jobs = self._state.classic(self.name)
-        self._submitted_at.update({jobs[one]: now for _, ids in news.packed for one in ids if one in jobs})
+        self._submitted_at.update({jobs[one]: now for _, ids in result.packed for one in ids if one in jobs})
 
-    def _take_failures(self, news: News, now: float) -> None:
+    def _take_failures(self, result: Result, now: float) -> None:
         """Keep failed actions; the next round performs them first."""
-        self._doubts = [*news.doubts, *self._doubts]
-        self._kill = [*news.not_killed, *self._kill]
-        if news.problem:
+        self._doubts = [*result.doubts, *self._doubts]
+        self._kill = [*result.not_killed, *self._kill]
+        if result.problem:
             pause = self._backoff.failed(now)
-            logger.info("Cluster %s: retrying in %.0f s. %s", self.name, pause, news.problem)
-        elif news.has_acted:
+            logger.info("Cluster %s: retrying in %.0f s. %s", self.name, pause, result.problem)
+        elif result.has_acted:
             self._backoff.succeeded()
-        if news.problem or news.unanswered:
-            self._note_problem(news.problem or news.unanswered, now)
-        elif news.has_acted or news.accepted:
+        if result.problem or result.unanswered:
+            self._note_problem(result.problem or result.unanswered, now)
+        elif result.has_acted or result.accepted:
             self._note_problem("", now)
 
-    def _take_answers(self, news: News, now: float) -> None:
-        if not news.is_asked:
+    def _take_answers(self, result: Result, now: float) -> None:
+        if not result.is_asked:
             self._pace.failed(now)
-            self._note_problem(news.ask_problem, now)
+            self._note_problem(result.ask_problem, now)
             return
         asked, self._asked = self._asked or Sight(), None
         if self._watch is None:
@@ -459,15 +459,15 @@ class ClassicCluster:
             self._note_problem("", now)
         elif asked.since <= self._wanted_since():
             self._covered_until = self._clock.now().timestamp() - (now - asked.began_at)
-        self._incidents.saw_running(news.running, now)
-        for identity in news.alive:
+        self._incidents.saw_running(result.running, now)
+        for identity in result.alive:
             self._unsettled.forget(identity)
-        for identity, ending in news.gone.items():
+        for identity, ending in result.gone.items():
             self._settle(identity, ending, now)
-        for identity in self._triage.intersection(news.alive):
+        for identity in self._triage.intersection(result.alive):
             self._state.say(Report(task_instance_id=identity, status=TaskInstanceStatus.RUNNING))
-        self._triage.difference_update(news.alive)
-        self._tell_pending(news.pending, now)
+        self._triage.difference_update(result.alive)
+        self._tell_pending(result.pending, now)
 
     def _settle(self, identity: int, ending: RemoteExit | None, now: float) -> None:
         """Report the outcome of an attempt that the cluster no longer lists, unless a better source may still do so."""
@@ -516,8 +516,8 @@ class ClassicCluster:
         if now < self._pending_at:
             return
         told = self._told_pending
-        news = [(one, why) for one, why in reasons.items() if told.get(one) != why and not is_job(one)]
-        changed = news[:PENDING_MAX]
+        all_changed = [(one, why) for one, why in reasons.items() if told.get(one) != why and not is_job(one)]
+        changed = all_changed[:PENDING_MAX]
         if changed:
             self._pending_at = now + PENDING_SECONDS
             told.update(changed)

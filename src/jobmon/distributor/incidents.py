@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core.constants import Cause, TaskInstanceStatus
-from jobmon.core.reasons import JOB_RUNS
+from jobmon.core.explain import JOB_RUNS
 from jobmon.core.texts import number_of
 from jobmon.core.wire.launching import LaunchProblem
 

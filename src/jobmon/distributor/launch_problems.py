@@ -35,13 +35,13 @@ class LaunchProblems:
         self._keys = {name: (one.text, one.waiting, round(now + one.next_seconds)) for name, one in found.items()}
 
     @property
-    def has_news(self) -> bool:
+    def has_changes(self) -> bool:
         """Whether there are changes to report to the server."""
         return self._in_flight is None and self._keys != self._told
 
     def take(self, now: float) -> dict[str, LaunchProblem] | None:
         """Return the problems to report as of now, or None. They stay unconfirmed until `confirm` or `restore`."""
-        if not self.has_news:
+        if not self.has_changes:
             return None
         self._in_flight = self._keys
         return {name: _aged(problem, now - noted) for name, (problem, noted) in self._now.items()}

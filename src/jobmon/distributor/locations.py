@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobmon.agent import locations
 from jobmon.core.wire.launching import LaunchProblem
-from jobmon.distributor.pace import Backoff
+from jobmon.distributor.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

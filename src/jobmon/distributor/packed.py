@@ -32,7 +32,7 @@ class _Batch:
 
 
 @dataclass(slots=True)
-class JobNews:
+class JobChanges:
     """Changes to packed jobs to report to the server."""
 
     submitted: list[SubmittedBatch] = field(default_factory=list)
@@ -50,8 +50,8 @@ class PackedBatches:
         self._batch_of: dict[int, int] = {}
         self._awaited: set[int] = set()  # batches received for submission
         self._identities = itertools.count(-1, -1)
-        self._news = JobNews()
-        self._in_flight = JobNews()
+        self._changes = JobChanges()
+        self._in_flight = JobChanges()
 
     def await_submission(self, number: int) -> None:
         """Record a batch that this distributor, and no other, is to submit."""
@@ -76,13 +76,13 @@ class PackedBatches:
 
     def submitted(self, number: int, distributor_ids: Iterable[str]) -> None:
         """Queue the batch's cluster job ids for the next report."""
-        self._news.submitted.append(SubmittedBatch(batch_number=number, distributor_ids=list(distributor_ids)))
+        self._changes.submitted.append(SubmittedBatch(batch_number=number, distributor_ids=list(distributor_ids)))
 
     def ended(self, identity: int, distributor_id: str, ending: RemoteExit) -> None:
         """Queue the outcome of a job that has ended for the next report."""
         self._forget_job(identity)
         cause = None if ending.cause is None else ending.cause.value
-        self._news.ended.append(
+        self._changes.ended.append(
             EndedJob(
                 distributor_id=distributor_id,
                 status=ending.status.value,
@@ -134,26 +134,26 @@ class PackedBatches:
     @property
     def is_idle(self) -> bool:
         """Whether there is no batch and nothing to report."""
-        return not (self._batches or self._news or self._in_flight)
+        return not (self._batches or self._changes or self._in_flight)
 
     # -- reports to the server ---------------------------------------------------------------------------------
 
     @property
-    def has_news(self) -> bool:
+    def has_changes(self) -> bool:
         """Whether there are changes to report."""
-        return bool(self._news)
+        return bool(self._changes)
 
-    def take_news(self) -> JobNews:
+    def take_changes(self) -> JobChanges:
         """Return the changes to report; they stay unconfirmed until `confirm` or `restore`."""
-        self._in_flight, self._news = self._news, JobNews()
+        self._in_flight, self._changes = self._changes, JobChanges()
         return self._in_flight
 
     def confirm(self) -> None:
         """Discard the changes in flight: the server has them."""
-        self._in_flight = JobNews()
+        self._in_flight = JobChanges()
 
     def restore(self) -> None:
         """Queue the changes in flight again, first: the server may not have them."""
-        self._news.submitted[:0] = self._in_flight.submitted
-        self._news.ended[:0] = self._in_flight.ended
-        self._in_flight = JobNews()
+        self._changes.submitted[:0] = self._in_flight.submitted
+        self._changes.ended[:0] = self._in_flight.ended
+        self._in_flight = JobChanges()

@@ -18,7 +18,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from jobmon.agent import addresses
-from jobmon.core import loops, places
+from jobmon.core import loops, paths
 from jobmon.core.clock import SystemClock
 from jobmon.core.cluster import load_plugin
 from jobmon.core.configuration import JobmonConfig, data_directory, environment_variable
@@ -179,7 +179,7 @@ def remote_environment(requester: Requester, config: JobmonConfig, run_id: int) 
         JobmonError: it cannot be opened.
     """
     if url := str(config.get("http", "service_url") or ""):
-        if places.is_loopback(addresses.parse(url).host):
+        if paths.is_loopback(addresses.parse(url).host):
             logger.warning("Hosts of the cluster cannot reach the server at %s (http.service_url).", url)
         return {}
     request = OpenRequest(workflow_run_id=run_id)
@@ -201,7 +201,7 @@ def timings_of(config: JobmonConfig) -> Timings:
 
 def _identity() -> Identity:
     pid = os.getpid()
-    return Identity(socket.gethostname(), pid, places.process_start_time(pid) or 0.0)
+    return Identity(socket.gethostname(), pid, paths.process_start_time(pid) or 0.0)
 
 
 def _heed_the_client(service: DistributorService) -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from jobmon.core.clock import Clock
     from jobmon.core.wire.launching import DistributorResponse, FromServer, Report, SyncResponse
-    from jobmon.distributor.spools import Spools
     from jobmon.distributor.state import DistributorState
+    from jobmon.distributor.undelivered import UndeliveredReports
 
 logger = logging.getLogger(__name__)
 HTTP_OK: Final = 200
@@ -83,14 +83,14 @@ class Outgoing:
 
     Args:
         state: the distributor's state.
-        spools: keeps reports that the server does not accept.
+        undelivered: keeps reports that the server does not accept.
         server: the server whose responses are valid.
         clock: source of time.
     """
 
-    def __init__(self, state: DistributorState, spools: Spools, server: Server, clock: Clock) -> None:
+    def __init__(self, state: DistributorState, undelivered: UndeliveredReports, server: Server, clock: Clock) -> None:
         self._state = state
-        self._spools = spools
+        self._undelivered = undelivered
         self._server = server
         self._clock = clock
         self._portion = settlement.Portion(REPORTS_PER_REQUEST_MAX)
@@ -121,7 +121,7 @@ class Outgoing:
 
     def take_back(self) -> None:
         """Queue kept reports again that an earlier incarnation of the server did not know."""
-        for report in self._spools.take_back(self._server.incarnation):
+        for report in self._undelivered.take_back(self._server.incarnation):
             self._taken_back.add(report.task_instance_id)
             self._state.say(report)
 
@@ -138,7 +138,7 @@ class Outgoing:
         """
         ended = self._settle(verdict, why, set(unknown))
         if gone := self._taken_back.intersection(ended):
-            self._spools.remove(gone)
+            self._undelivered.remove(gone)
             self._taken_back -= gone
         return ended
 
@@ -170,7 +170,7 @@ class Outgoing:
         """Keep a report that the server does not accept on disk; return whether that succeeded."""
         if not is_ending(report):
             return True  # nothing is lost: the attempt's outcome will be reported as well
-        path = self._spools.set_aside(report, verdict, self._server.incarnation)
+        path = self._undelivered.set_aside(report, verdict, self._server.incarnation)
         if path is None:
             return False
         identity = report.task_instance_id

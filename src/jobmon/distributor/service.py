@@ -1,7 +1,7 @@
 """The distributor's main loop: one coroutine that carries out what `DistributorState` decides, after each event.
 
-Requests to the server go through `Lanes`, calls to clusters through `DirectClusters` and `ClassicCluster`. Capacity
-that becomes free while a poll is open is requested by the next report or by a further poll.
+Requests to the server go through `OpenRequests`, calls to clusters through `DirectClusters` and `ClassicCluster`.
+Capacity that becomes free while a poll is open is requested by the next report or by a further poll.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.distributor import batch
 from jobmon.distributor.classic import ClassicCluster, Watching
+from jobmon.distributor.cluster_calls import ClusterCalls
 from jobmon.distributor.direct import DirectClusters
 from jobmon.distributor.files import OutputFiles
-from jobmon.distributor.holdings import ClusterLimits
 from jobmon.distributor.incidents import UNHEARD_SECONDS
-from jobmon.distributor.lanes import Lanes
+from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.reports import Outgoing, Server
-from jobmon.distributor.rounds import Rounds
-from jobmon.distributor.spools import Complaints, Spools
+from jobmon.distributor.requests import OpenRequests
 from jobmon.distributor.state import DistributorState
 from jobmon.distributor.submissions import PATIENCE_SECONDS
+from jobmon.distributor.undelivered import StartErrors, UndeliveredReports
 from jobmon.distributor.watching import InThread
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class DistributorService:
         self._classic: dict[str, ClassicCluster] = {}
         self._remote: list[ClusterDistributor] = []
         self._wake = asyncio.Event()
-        self._lanes = Lanes(gateway, self._wake)
+        self._requests = OpenRequests(gateway, self._wake)
         self._server = Server()
         self._is_built = False
         self._outcome: Outcome | None = None
@@ -206,9 +206,9 @@ class DistributorService:
             adapter.start()
         around = self._setting.surroundings(response)
         self._server.begin(response)
-        self._spools = Spools(around.log_folder, response.server_identity)
+        self._undelivered = UndeliveredReports(around.log_folder, response.server_identity)
         self._state = DistributorState({one.cluster_name: _limits_of(one) for one in made}, around)
-        self._outgoing = Outgoing(self._state, self._spools, self._server, self._clock)
+        self._outgoing = Outgoing(self._state, self._undelivered, self._server, self._clock)
         self._direct.serve(self._state, OutputFiles(around.log_folder))
         self._classic = {one.cluster_name: self._classic_cluster(one, around) for one in self._remote}
         self._heartbeat_interval = response.attempt_heartbeat_interval
@@ -217,7 +217,7 @@ class DistributorService:
 
     def _classic_cluster(self, adapter: ClusterDistributor, around: batch.Surroundings) -> ClassicCluster:
         me, name, timings = self._identity, adapter.cluster_name, self._timings
-        spools, complaints = self._spools, Complaints(self._setting.data_folder, name)
+        undelivered, start_errors = self._undelivered, StartErrors(self._setting.data_folder, name)
         watching = Watching(
             interval=timings.cluster_poll,
             calls_per_minute=timings.cluster_calls_per_minute,
@@ -226,9 +226,9 @@ class DistributorService:
             server=self._setting.server_address(),
             holder=f"{me.host}:{me.pid}:{me.pid_start_time:.2f}:{around.workflow_run_id}",
         )
-        rounds = Rounds(name, adapter, around, spools, complaints)
+        calls = ClusterCalls(name, adapter, around, undelivered, start_errors)
         in_thread = self._setting.in_thread
-        return ClassicCluster(adapter, self._state, rounds, watching, self._gateway, self._clock, spools, in_thread)
+        return ClassicCluster(adapter, self._state, calls, watching, self._gateway, self._clock, undelivered, in_thread)
 
     def _adopt(self, response: DistributorResponse) -> None:
         self._epoch = response.epoch
@@ -248,7 +248,7 @@ class DistributorService:
             cluster.adopted()
 
     async def _leave(self) -> None:
-        await self._lanes.hang_up()
+        await self._requests.hang_up()
         await self._return_leases()
         self._leave_classic()
         await asyncio.gather(*self._dropped, return_exceptions=True)
@@ -317,7 +317,7 @@ class DistributorService:
             self._begin_anew("the connection to a cluster broke")  # first check whether this one still leads
 
     def _launch(self) -> None:
-        if self._lanes.is_registering:
+        if self._requests.is_registering:
             return  # waiting attempts may have been declared lost
         self._direct.launch(self._state.spawnable())
         for name, batches in self._state.submittable().items():
@@ -372,11 +372,11 @@ class DistributorService:
     # -- responses ---------------------------------------------------------------------------------------------
 
     def _take_answers(self) -> None:
-        if (registration := self._lanes.take_registration()) is not None:
+        if (registration := self._requests.take_registration()) is not None:
             self._take_registration(registration)
-        while (poll := self._lanes.take_poll()) is not None:
+        while (poll := self._requests.take_poll()) is not None:
             self._take_answer(poll)
-        if (report := self._lanes.take_report()) is not None:
+        if (report := self._requests.take_report()) is not None:
             self._take_report_answer(report)
 
     def _take_registration(self, task: asyncio.Task[DistributorResponse]) -> None:
@@ -428,7 +428,7 @@ class DistributorService:
             if objection := self._server.objection_to(response):
                 self._begin_anew(objection)
                 return
-            self._lanes.answered_well()
+            self._requests.answered_well()
             self._note_answer()
             self._note_server(response)
             self._hear(response)
@@ -485,23 +485,23 @@ class DistributorService:
 
     def _begin_anew(self, error: object) -> None:
         """Register again after a lost response of unknown content; drop all other requests."""
-        if self._lanes.is_registering:
+        if self._requests.is_registering:
             return
-        self._outgoing.say("anew", f"Registering again: {error}")
-        if self._lanes.register(self._registration_request()):
+        self._outgoing.say("register", f"Registering again: {error}")
+        if self._requests.register(self._registration_request()):
             self._state.restore_reports()
 
     def _register_again(self, error: object) -> None:
         """Retry a registration that our server did not answer, after a pause; nothing is lost."""
         self._outgoing.say("registration", f"The response to the registration is invalid; retrying: {error}")
-        self._lanes.register(self._registration_request())
+        self._requests.register(self._registration_request())
 
     # -- requests ----------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        if self._lanes.is_registering:
+        if self._requests.is_registering:
             return
-        if not self._lanes.is_reporting and (
+        if not self._requests.is_reporting and (
             self._is_report_due()
             or self._is_heartbeat_due()
             or self._direct.must_tell_slots
@@ -510,9 +510,9 @@ class DistributorService:
         ):
             self._send_reports()
         unasked = self._unasked()
-        if self._lanes.is_poll_wanted(unasked):
+        if self._requests.is_poll_wanted(unasked):
             wait = min(self._timings.long_poll, self._timings.hand_ahead_expiry * _POLL_SHARE_OF_EXPIRY)
-            self._lanes.poll(self._request(unasked, wait_seconds=wait))
+            self._requests.poll(self._request(unasked, wait_seconds=wait))
 
     def _is_report_due(self) -> bool:
         """Return whether reports are due: at once, unless the clusters have enough work to collect more first."""
@@ -551,7 +551,7 @@ class DistributorService:
 
     def _unasked(self) -> dict[str, int]:
         """Return the capacity that no open poll requests."""
-        return self._lanes.unasked(self._state.capacity())
+        return self._requests.unasked(self._state.capacity())
 
     def _send_reports(self) -> None:
         self._reported_at = self._clock.monotonic()
@@ -568,23 +568,23 @@ class DistributorService:
         request = self._request({} if is_bare else self._unasked())
         request = replace(request, reports=list(reports), alive=[one for one in alive if not is_job(one)])
         if is_bare:
-            self._lanes.report(request)
+            self._requests.report(request)
             return
         unheard: list[int] = []
         for cluster in self._classic.values():
             if asked := cluster.unheard():
                 cluster.ask_unheard(asked)
                 unheard += asked
-        news = self._state.packed.take_news()
-        self._lanes.report(
+        changes = self._state.packed.take_changes()
+        self._requests.report(
             replace(
                 request,
                 pending=self._state.take_pending(),
                 launch_problems=self._state.launch_problems.take(self._clock.monotonic()),
                 packed=self._state.packed.numbers,
                 live_jobs=self._state.live_jobs(alive) if is_heartbeat else None,
-                submitted=news.submitted,
-                ended_jobs=news.ended,
+                submitted=changes.submitted,
+                ended_jobs=changes.ended,
                 unheard=[one for one in unheard if not is_job(one)],
                 unheard_jobs=self._state.live_jobs(unheard),
             )

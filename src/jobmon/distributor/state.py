@@ -22,7 +22,16 @@ from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, PackedBatch, Report, SyncResponse
 from jobmon.distributor import batch as translate
-from jobmon.distributor.holdings import Cluster, ClusterLimits, Demand, Doubt, Ended, Held, may_have_run, narrowed
+from jobmon.distributor.inflight import (
+    ClusterAttempts,
+    ClusterLimits,
+    Demand,
+    Doubt,
+    Ended,
+    InFlight,
+    may_have_run,
+    narrowed,
+)
 from jobmon.distributor.launch_problems import LaunchProblems
 from jobmon.distributor.outbox import Outbox, is_ending
 from jobmon.distributor.packed import PackedBatches, is_job
@@ -30,12 +39,12 @@ from jobmon.distributor.packed import PackedBatches, is_job
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from jobmon.distributor.batch import Attempt, Surroundings
+    from jobmon.distributor.batch import ReceivedAttempt, Surroundings
 
 #: A command that exits sooner is never reported as running.
 RUNNING_REPORT_DELAY_SECONDS: Final = 0.1
 #: Maximum number of remembered attempts that were cancelled before they were received.
-FORESTALLED_MAX: Final = 100_000
+CANCELLED_BEFORE_LAUNCH_MAX: Final = 100_000
 
 
 class DistributorState:
@@ -47,13 +56,13 @@ class DistributorState:
     """
 
     def __init__(self, clusters: Mapping[str, ClusterLimits], around: Surroundings) -> None:
-        self._clusters = {name: Cluster(limits) for name, limits in clusters.items()}
+        self._clusters = {name: ClusterAttempts(limits) for name, limits in clusters.items()}
         self._around = around
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, InFlight] = {}
         self._waiting_ids: dict[int, str] = {}
         self._submitting: set[int] = set()  # being submitted: they can no longer be returned
         self._killing: dict[int, Cause] = {}
-        self._forestalled: dict[int, None] = {}
+        self._cancelled_before_launch: dict[int, None] = {}
         self.outbox = Outbox()
         self._triaging: set[int] = set()
         self._telling: set[int] = set()  # attempts whose outcome is not yet confirmed by the server
@@ -90,9 +99,9 @@ class DistributorState:
             self._waiting_ids.update((one.task_instance_id, given.cluster_name) for one in attempts)
             cluster.count += len(attempts)
 
-    def _is_wanted(self, attempt: Attempt, cluster: Cluster | None) -> bool:
+    def _is_wanted(self, attempt: ReceivedAttempt, cluster: ClusterAttempts | None) -> bool:
         identity = attempt.task_instance_id
-        if identity in self._forestalled or identity in self._waiting_ids or identity in self._held:
+        if identity in self._cancelled_before_launch or identity in self._waiting_ids or identity in self._held:
             return False
         if cluster is None:
             error = f"This distributor has no cluster {attempt.cluster_name!r}."
@@ -124,7 +133,7 @@ class DistributorState:
     def kill(self, identities: Iterable[int]) -> dict[str, list[str]]:
         """Process kill requests; return cluster -> distributor ids to terminate. Others are reported at once."""
         terminate: dict[str, list[str]] = {}
-        forestalled: list[int] = []
+        cancelled: list[int] = []
         for identity in identities:
             if identity in self._killing or identity in self._telling:
                 continue
@@ -135,11 +144,11 @@ class DistributorState:
             elif identity in self._submitting:
                 self._killing[identity] = self.kill_cause  # terminated as soon as it has an id
             else:
-                forestalled.append(identity)
-        self._forestall(dict.fromkeys(forestalled))
+                cancelled.append(identity)
+        self._cancel_before_launch(dict.fromkeys(cancelled))
         return terminate
 
-    def _forestall(self, identities: Collection[int]) -> None:
+    def _cancel_before_launch(self, identities: Collection[int]) -> None:
         """Cancel attempts that do not run: they wait here, are in transit to the distributor, or ended long ago."""
         self._remove_waiting(set(identities))
         for identity in identities:
@@ -218,11 +227,11 @@ class DistributorState:
                 result.setdefault(name, []).append(self._hand_over(name, cluster, cluster.waiting.popleft()))
         return result
 
-    def _hand_over(self, name: str, cluster: Cluster, attempt: Attempt) -> Launch:
+    def _hand_over(self, name: str, cluster: ClusterAttempts, attempt: ReceivedAttempt) -> Launch:
         launch = translate.launch_of(attempt, self._around)
         identity = attempt.task_instance_id
         self._forget_waiting(identity)
-        self._hold(identity, Held(name, str(identity), attempt.cores, attempt.memory, launch, attempt))
+        self._hold(identity, InFlight(name, str(identity), attempt.cores, attempt.memory, launch, attempt))
         return launch
 
     def limit_launches(self, cluster_name: str, count: int | None) -> None:
@@ -376,7 +385,7 @@ class DistributorState:
 
     def _find_culprits(self, endings: Sequence[Exit]) -> set[int]:
         """Return the attempts that killed their supervisor; update which tasks are suspected of it."""
-        lost: dict[str, dict[int, tuple[Attempt, bool]]] = {}
+        lost: dict[str, dict[int, tuple[ReceivedAttempt, bool]]] = {}
         for ending in endings:
             held = self._held.get(ending.task_instance_id)
             if held is None or held.attempt is None:
@@ -408,7 +417,7 @@ class DistributorState:
         for identity, distributor_id in distributor_ids.items():
             if self._is_over_after_submission(identity):
                 continue
-            self._hold(identity, Held(cluster_name, distributor_id))
+            self._hold(identity, InFlight(cluster_name, distributor_id))
             self.say(
                 Report(task_instance_id=identity, status=TaskInstanceStatus.LAUNCHED, distributor_id=distributor_id)
             )
@@ -474,7 +483,7 @@ class DistributorState:
 
     def _hold_jobs(self, number: int, cluster_name: str, distributor_ids: Iterable[str]) -> None:
         for identity, distributor_id in self.packed.add(number, distributor_ids).items():
-            self._hold(identity, Held(cluster_name, distributor_id))
+            self._hold(identity, InFlight(cluster_name, distributor_id))
 
     def adopt_packed(self, batches: Iterable[PackedBatch]) -> dict[str, list[int]]:
         """Adopt packed batches and their jobs; return cluster -> batches whose submission is unconfirmed."""
@@ -574,7 +583,7 @@ class DistributorState:
             error, cause = TaskInstanceStatus.ERROR, Cause.SUBMISSION_FAILED
             self.say(Report(task_instance_id=identity, status=error, cause=cause, error=reason))
 
-    def _hold(self, identity: int, held: Held) -> None:
+    def _hold(self, identity: int, held: InFlight) -> None:
         self._held[identity] = held
         cluster = self._clusters[held.cluster_name]
         if not cluster.limits.direct:
@@ -583,7 +592,7 @@ class DistributorState:
         cluster.cores += held.cores
         cluster.memory += held.memory
 
-    def _release(self, identity: int) -> Held | None:
+    def _release(self, identity: int) -> InFlight | None:
         held = self._held.pop(identity, None)
         self._started.pop(identity, None)
         self._given_up.discard(identity)
@@ -633,7 +642,7 @@ class DistributorState:
         for name, ids in living.items():
             for identity, distributor_id in ids.items():
                 if identity not in listed and identity not in self._held and not self._is_being_told(identity):
-                    self._hold(identity, Held(name, distributor_id, cores=1.0))
+                    self._hold(identity, InFlight(name, distributor_id, cores=1.0))
         self._given_up = {
             identity
             for identity, held in self._held.items()
@@ -652,14 +661,14 @@ class DistributorState:
             return False
         known, launch = translate.attempt_of(attempt), self._inherited.get(identity)
         distributor_id = living[attempt.cluster_name][identity]
-        self._hold(identity, Held(attempt.cluster_name, distributor_id, known.cores, known.memory, launch))
+        self._hold(identity, InFlight(attempt.cluster_name, distributor_id, known.cores, known.memory, launch))
         return True
 
-    def _take_over_classic(self, attempt: LiveAttempt, cluster: Cluster) -> bool:
+    def _take_over_classic(self, attempt: LiveAttempt, cluster: ClusterAttempts) -> bool:
         """Hold an attempt that has an id; look it up if it has none but may have been submitted."""
         identity = attempt.task_instance_id
         if attempt.distributor_id is not None:
-            self._hold(identity, Held(attempt.cluster_name, attempt.distributor_id))
+            self._hold(identity, InFlight(attempt.cluster_name, attempt.distributor_id))
             cluster.adopted_since = min(cluster.adopted_since or attempt.launched_at, attempt.launched_at)
             return True
         if attempt.status not in fsm.MAYBE_SUBMITTED:
@@ -683,9 +692,9 @@ class DistributorState:
             self.say(translate.lost_report(identity, Cause.SUPERVISOR_LOST, "No trace of it was found."))
 
     def _end_unstarted(self, identity: int, cause: Cause) -> None:
-        self._forestalled[identity] = None
-        while len(self._forestalled) > FORESTALLED_MAX:
-            del self._forestalled[next(iter(self._forestalled))]
+        self._cancelled_before_launch[identity] = None
+        while len(self._cancelled_before_launch) > CANCELLED_BEFORE_LAUNCH_MAX:
+            del self._cancelled_before_launch[next(iter(self._cancelled_before_launch))]
         self.say(translate.killed_report(identity, cause))
 
     # -- the outbox --------------------------------------------------------------------------------------------
@@ -734,7 +743,7 @@ class DistributorState:
     @property
     def has_reports(self) -> bool:
         """Whether anything is waiting to be sent."""
-        return bool(self.outbox or self._pending or self.packed.has_news or self.launch_problems.has_news)
+        return bool(self.outbox or self._pending or self.packed.has_changes or self.launch_problems.has_changes)
 
     def alive(self) -> list[int]:
         """Return the attempts that are here or with a direct cluster; classic clusters must be polled."""
@@ -744,7 +753,7 @@ class DistributorState:
     @property
     def known_to_kill(self) -> list[int]:
         """Attempts with a kill request whose outcome the server does not know yet."""
-        return [*self._killing, *(one for one in self._telling if one in self._forestalled)]
+        return [*self._killing, *(one for one in self._telling if one in self._cancelled_before_launch)]
 
     @property
     def known_to_triage(self) -> list[int]:

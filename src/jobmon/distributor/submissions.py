@@ -20,8 +20,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core.wire.launching import LaunchBatch
-from jobmon.distributor.holdings import NO_ARRAY, narrowed
-from jobmon.distributor.pace import Backoff
+from jobmon.distributor.backoff import Backoff
+from jobmon.distributor.inflight import NO_ARRAY, narrowed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

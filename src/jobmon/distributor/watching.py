@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from jobmon.core.clock import Clock
     from jobmon.core.cluster_protocol import ClusterDistributor
+    from jobmon.distributor.backoff import PollingInterval
     from jobmon.distributor.gateway import Gateway
-    from jobmon.distributor.pace import Pace
 
 logger = logging.getLogger(__name__)
 #: A distributor that was selected but stays silent for this many of the longest intervals is skipped.
@@ -74,7 +74,13 @@ class Watch:
     """
 
     def __init__(
-        self, adapter: ClusterDistributor, gateway: Gateway, holder: str, pace: Pace, clock: Clock, in_thread: InThread
+        self,
+        adapter: ClusterDistributor,
+        gateway: Gateway,
+        holder: str,
+        pace: PollingInterval,
+        clock: Clock,
+        in_thread: InThread,
     ) -> None:
         self._adapter = adapter
         self._gateway = gateway

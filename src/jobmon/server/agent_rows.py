@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from jobmon.server.fair_share import Holder
 from jobmon.server.joins import newest_run
 from jobmon.server.models import agent, cluster, workflow_run
 from jobmon.server.problems import NotFound
-from jobmon.server.slots import Holder
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transitions import agent_states
 

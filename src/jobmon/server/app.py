@@ -23,9 +23,9 @@ from jobmon.server import migrations
 from jobmon.server.answers import Answers
 from jobmon.server.auth import Gate
 from jobmon.server.authority import Authority
-from jobmon.server.changes import ChangeFeed
 from jobmon.server.database import Database, explained, open_engine
-from jobmon.server.held import HeldSyncs
+from jobmon.server.feed import ChangeFeed
+from jobmon.server.longpolls import OpenPolls
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.queries import activity
@@ -199,9 +199,10 @@ class _Server:
         readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
         app.state.services = Services(
             settings=settings,
+            database=database,
             clock=clock,
             feed=self._feed,
-            held=HeldSyncs(),
+            held=OpenPolls(),
             writer=writer,
             readers=readers,
             requests=self._requests,

@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.agent import handshake
-from jobmon.core import places, wire
+from jobmon.core import paths, wire
 from jobmon.core.credentials import OWNER, Agent, Owner, Principal
 from jobmon.core.wire.credentials import Hello, HelloReply
 from jobmon.server.connections import HEAD_SECONDS_MAX, STATE_KEY, Connection
@@ -177,7 +177,7 @@ def _is_open(path: str) -> bool:
 
 def _is_on_loopback(scope: Scope) -> bool:
     server = scope.get("server")
-    return server is not None and server[1] is not None and places.is_loopback(server[0])
+    return server is not None and server[1] is not None and paths.is_loopback(server[0])
 
 
 def _sealed(

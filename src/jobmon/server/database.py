@@ -7,6 +7,7 @@ the lock, and cannot write until it has both again. On SQLite the lock is a file
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -27,7 +28,7 @@ from jobmon.server.sql import Session, statement
 from jobmon.server.transaction import Surroundings, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from types import ModuleType
 
     from sqlalchemy import URL, Engine, Select
@@ -68,6 +69,10 @@ WHERE l.locktype = 'advisory' AND l.granted
 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 AND (l.classid::bigint << 32 | l.objid::bigint) = %s
 """
+
+
+_DROP_NODE_INDEX: Final = "DROP INDEX CONCURRENTLY IF EXISTS ix_task_node_for_purge"
+_CREATE_NODE_INDEX: Final = "CREATE INDEX CONCURRENTLY ix_task_node_for_purge ON task (node_id)"
 
 
 def _url(uri: str) -> URL:
@@ -180,6 +185,36 @@ class Database:
             return str(session.value(_identity))
         finally:
             session.close()
+
+    @property
+    def path(self) -> str | None:
+        """The file of an SQLite database; None if it has none."""
+        return self.engine.url.database if self.dialect == "sqlite" else None
+
+    @contextlib.asynccontextmanager
+    async def nodes_indexed(self) -> AsyncIterator[None]:
+        """Have an index of tasks by node on PostgreSQL, which would search all tasks for each node that is deleted.
+
+        It is built without blocking writers, and dropped afterwards, because it would slow binding down. One that a
+        killed server left is rebuilt, because it may be invalid.
+        """
+        if self.dialect != "postgresql":
+            yield
+            return
+        await asyncio.to_thread(self._run_apart, _DROP_NODE_INDEX, _CREATE_NODE_INDEX)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._run_apart, _DROP_NODE_INDEX)
+
+    def _run_apart(self, *texts: str) -> None:
+        """Run statements on a connection of their own, outside a transaction."""
+        connection = self._connect()
+        try:
+            for text in texts:
+                connection.cursor().execute(text)
+        finally:
+            connection.close()
 
     def open_session(self) -> Session:
         """Open a session for reading."""

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from jobmon.agent import trust
-from jobmon.core import access, places
+from jobmon.core import access, paths
 from jobmon.core.exceptions import ConfigError
 from jobmon.server.settings import DATABASE_NAME
 
@@ -89,7 +89,7 @@ def _restore(data: Path, folder: Path, former: AccessFile) -> None:
 def _copy_file(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     with (
-        places.trusting(),
+        paths.trusting(),
         open(trust.open_file(str(source)), "rb") as old,
         open(trust.open_file(str(target), os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as new,
     ):
@@ -102,7 +102,7 @@ def _read_incarnation(folder: Path) -> str:
     if not (folder / DATABASE_NAME).exists():
         return ""
     try:
-        with places.trusting():
+        with paths.trusting():
             return trust.read_file(str(folder / INCARNATION_NAME)).decode(errors="replace")
     except FileNotFoundError:
         return ""
@@ -111,7 +111,7 @@ def _read_incarnation(folder: Path) -> str:
 def _write_incarnation(folder: Path) -> str:
     word = _new_incarnation()
     temporary = folder / f".{INCARNATION_NAME}"
-    with places.trusting():
+    with paths.trusting():
         file = trust.open_file(str(temporary), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     with os.fdopen(file, "w", encoding="ascii") as stream:
         stream.write(word)
@@ -169,7 +169,7 @@ class DatabaseCopy:
         """Write the copy next to the old one, then replace the old one atomically."""
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)
-        with places.trusting():
+        with paths.trusting():
             os.close(trust.open_file(str(temporary), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         try:
             # no other process opens the file; locks and journals do not work on every network file system

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, cast
 import uvicorn
 
 from jobmon.agent import addresses
-from jobmon.core import access, credentials, locks, loops, places
+from jobmon.core import access, credentials, locks, loops, paths
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.descriptors import open_standard
@@ -131,11 +131,11 @@ class _Embedded:
         self._door = door
         self._own_address = own_address
         self._socket_identity = _identity(record.socket)
-        self._complaint = ""
+        self._last_error = ""
         self._is_started = False
 
     def write(self, *, running: bool = True, retiring: bool = False, is_copied: bool = False) -> None:
-        """Write the access file, unless it is another server's: the former one's before `start`, or a successor's."""
+        """Write the access file, unless it belongs to another server: the previous one, or a successor."""
         retiring = retiring or self._record.retiring
         self._record = replace(self._record, running=running, retiring=retiring, is_copied=is_copied)
         if self._is_started and not self._is_replaced():
@@ -165,15 +165,15 @@ class _Embedded:
                     self._server.should_exit = True
                     return
                 await self._restore()
-                self._complaint = ""
+                self._last_error = ""
             except (OSError, JobmonError) as error:
-                if str(error) != self._complaint:
+                if str(error) != self._last_error:
                     logger.warning("socket or access file cannot be recreated: %s", error)
-                self._complaint = str(error)
+                self._last_error = str(error)
 
     async def _restore(self) -> None:
         if self._record.socket and _identity(self._record.socket) != self._socket_identity:
-            path = places.socket_path(self._data, "server")
+            path = paths.socket_path(self._data, "server")
             if path is not None:
                 await self._server.listen_instead(self._record.socket, _unix_socket(path))
                 logger.warning("socket %s was removed; now listening at %s", self._record.socket, path)
@@ -193,7 +193,7 @@ class _Embedded:
         """Also listen on this host's addresses, if not done yet; return the server's addresses for other hosts."""
         self._door.ask(run_id)
         host, port = _place_of(self._record.address)
-        if places.is_loopback(host):
+        if paths.is_loopback(host):
             sockets = _host_sockets(port)
             for tcp in sockets:
                 await self._server.listen(tcp)
@@ -206,10 +206,10 @@ class _Embedded:
     async def close_to_other_hosts(self, is_needed: Callable[[set[int] | None], Awaitable[bool]]) -> None:
         """Stop listening for other hosts whenever nothing there needs this server, until cancelled."""
         loop = asyncio.get_running_loop()
-        while places.is_loopback(_place_of(self._own_address)[0]):
+        while paths.is_loopback(_place_of(self._own_address)[0]):
             await asyncio.sleep(FILES_LOOK_SECONDS)
             host = _place_of(self._record.address)[0]
-            if places.is_loopback(host) or not self._is_started:
+            if paths.is_loopback(host) or not self._is_started:
                 continue
             if self._door.is_to_be_closed(await is_needed(self._door.runs), loop.time()):
                 hosts = [_place_of(one)[0] for one in self._record.addresses]
@@ -251,11 +251,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_embedded(data: Path, *, take_over: bool) -> int:
     config = JobmonConfig()
-    places.make_private(data)
-    folder = places.make_private(places.database_directory(data))
+    paths.make_private(data)
+    folder = paths.make_private(paths.database_directory(data))
     if folder != data:
         logger.warning("data folder %s is on a network file system; the database is in %s", data, folder)
-        if (taken := places.taken_local_folder()) is not None:
+        if (taken := paths.taken_local_folder()) is not None:
             logger.warning("the database is not in %s, because that folder belongs to another user", taken)
     with locks.FileLock(folder / access.SERVER_LOCK_NAME) as lock:
         if not lock.take(access.LOCK_SECONDS_MAX):
@@ -363,13 +363,13 @@ def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
 def _record(listening: Listening, token: str, uri: str) -> AccessFile:
     from jobmon.server.app import VERSION
 
-    start_time = places.process_start_time(os.getpid())
+    start_time = paths.process_start_time(os.getpid())
     return AccessFile(
         host=socket.gethostname(),
         pid=os.getpid(),
         pid_start_time=start_time or 0.0,
-        boot_id=places.boot_id(),
-        machine_id=places.machine_id(),
+        boot_id=paths.boot_id(),
+        machine_id=paths.machine_id(),
         socket=listening.socket_path,
         address=listening.address,
         addresses=listening.addresses,
@@ -405,7 +405,7 @@ def _listen(data: Path, former: AccessFile | None, host: str, ports: Sequence[in
     former_host, _, port = former.address.removeprefix("http://").rpartition(":") if former is not None else ("", "", 0)
     sockets = [_tcp_socket(host, int(port), ports)]
     port = sockets[0].getsockname()[1] if ports else port
-    if places.is_loopback(host) and former_host and not places.is_loopback(former_host):
+    if paths.is_loopback(host) and former_host and not paths.is_loopback(former_host):
         try:
             sockets += _host_sockets(int(port))
         except ConfigError as error:
@@ -413,7 +413,7 @@ def _listen(data: Path, former: AccessFile | None, host: str, ports: Sequence[in
     found = _addresses_of(sockets[0]) if len(sockets) == 1 else [_address_of(one) for one in sockets[1:]]
     address = found[0]
     try:
-        path = places.socket_path(data, "server")
+        path = paths.socket_path(data, "server")
     except ConfigError as error:
         logger.warning("no Unix socket could be created, listening only at %s: %s", address, error)
         path = None
@@ -430,13 +430,13 @@ def _place_of(address: str) -> tuple[str, int]:
 def _address_of(tcp: socket.socket) -> str:
     """Return the address of a socket; one that listens on all addresses has this host's address."""
     host, port = tcp.getsockname()[:2]
-    return f"http://{places.host_address() if host == ALL_ADDRESSES else host}:{port}"
+    return f"http://{paths.host_address() if host == ALL_ADDRESSES else host}:{port}"
 
 
 def _addresses_of(tcp: socket.socket) -> list[str]:
     """Return the addresses of a socket; one that listens on all addresses has all of this host's."""
     host, port = tcp.getsockname()[:2]
-    return [f"http://{one}:{port}" for one in (places.host_addresses() if host == ALL_ADDRESSES else [host])]
+    return [f"http://{one}:{port}" for one in (paths.host_addresses() if host == ALL_ADDRESSES else [host])]
 
 
 def _host_sockets(port: int) -> list[socket.socket]:
@@ -445,7 +445,7 @@ def _host_sockets(port: int) -> list[socket.socket]:
     Raises:
         ConfigError: the likeliest address cannot be used.
     """
-    likeliest, *others = places.host_addresses()
+    likeliest, *others = paths.host_addresses()
     sockets = [_tcp_socket(likeliest, port)]
     port = int(sockets[0].getsockname()[1])
     for host in others:

@@ -8,7 +8,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final
 
-from jobmon.core import places
+from jobmon.core import paths
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.usecases import reaping, timekeeping
 
@@ -32,16 +32,16 @@ logger = logging.getLogger(__name__)
 def own_name() -> str:
     """Return the name of this process as the holder of a lease."""
     pid = os.getpid()
-    return f"{socket.gethostname()}:{pid}:{places.process_start_time(pid) or 0.0:.2f}"
+    return f"{socket.gethostname()}:{pid}:{paths.process_start_time(pid) or 0.0:.2f}"
 
 
 def is_gone(holder: str) -> bool:
     """Return whether the holder of a lease was a process of this machine that is gone, whatever its host name was."""
     _, _, rest = holder.partition(":")
     pid, _, start_time = rest.partition(":")
-    if not start_time or not places.has_seen_start(float(start_time)):
+    if not start_time or not paths.has_seen_start(float(start_time)):
         return False
-    return not places.is_process_alive(int(pid), float(start_time))
+    return not paths.is_process_alive(int(pid), float(start_time))
 
 
 class Reaper:

@@ -8,8 +8,9 @@ from jobmon.core.clock import Clock
 from jobmon.core.wire.server import Health
 from jobmon.server.answers import Answers
 from jobmon.server.authority import Authority
-from jobmon.server.changes import ChangeFeed
-from jobmon.server.held import HeldSyncs
+from jobmon.server.database import Database
+from jobmon.server.feed import ChangeFeed
+from jobmon.server.longpolls import OpenPolls
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.readers import Readers
 from jobmon.server.settings import Settings
@@ -41,9 +42,10 @@ class Services:
     """The services of a running server."""
 
     settings: Settings
+    database: Database
     clock: Clock
     feed: ChangeFeed
-    held: HeldSyncs
+    held: OpenPolls
     writer: Writer
     readers: Readers
     health: Health

@@ -17,7 +17,9 @@ Only this module knows which databases are supported.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, cast
@@ -32,7 +34,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import String
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy import BindParameter, ColumnElement, Dialect, Table
     from sqlalchemy.sql.base import Executable
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Rows per INSERT in SQLite: each step from Python into SQLite costs a third of the insert itself.
 ROWS_PER_INSERT: Final = 50
+#: Number of SQLite's instructions between two checks whether a `VACUUM` has taken too long.
+INSTRUCTIONS_PER_CHECK: Final = 100_000
 
 _P = ParamSpec("_P")
 _encoder: Final = msgspec.json.Encoder()
@@ -374,8 +378,14 @@ class Session:
         self._cursor.executemany(compiled.text, given)
         return int(self._cursor.rowcount)
 
+    def first_id(self, table: Table) -> int | None:
+        """Return the ID that the next row of a table must have; None: the database chooses it."""
+        return None
+
     def insert(self, table: Table, **values: Any) -> int:
         """Insert one row; return the first column of its primary key."""
+        if (first := self.first_id(table)) is not None:
+            values["id"] = first
         return int(self.value(_insert_returning(table, tuple(values)), **values))
 
     def insert_many(
@@ -391,6 +401,8 @@ class Session:
         """
         if not rows:
             return None
+        if (first := self.first_id(table)) is not None:
+            names, rows = ("id", *names), [(first + index, *row) for index, row in enumerate(rows)]
         if self.dialect != "sqlite":
             columns = zip(names, map(list, zip(*rows, strict=True)), strict=True)
             self.run(_insert_listed(table, names, ignore=ignore), **dict(columns))
@@ -425,10 +437,61 @@ class Session:
 
     def database_bytes(self) -> int | None:
         """Return the size of the database in bytes; None unless it is an SQLite database."""
-        if self.dialect != "sqlite":
-            return None
-        pages, size = (self._cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-        return int(pages * size)
+        return None if self.dialect != "sqlite" else self._pages("page_count")
+
+    def free_bytes(self) -> int | None:
+        """Return how much of the database's file is unused, in bytes; None unless it is an SQLite database."""
+        return None if self.dialect != "sqlite" else self._pages("freelist_count")
+
+    def _pages(self, name: str) -> int:
+        count, size = (self._cursor.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in (name, "page_size"))
+        return int(count * size)
+
+    @contextlib.contextmanager
+    def unchecked(self) -> Iterator[None]:
+        """Begin and commit a transaction in which SQLite does not check references; PostgreSQL always does.
+
+        For deletions of rows to which another table refers by a column without an index: SQLite would search the whole
+        table for each deleted row.
+        """
+        if self.dialect == "sqlite":
+            self._cursor.execute("PRAGMA foreign_keys=OFF")
+        try:
+            self._cursor.execute(_BEGIN[self.dialect, True])
+            try:
+                yield
+                self._cursor.execute("COMMIT")
+            except BaseException:
+                self._connection.rollback()
+                raise
+        finally:
+            if self.dialect == "sqlite":
+                self._cursor.execute("PRAGMA foreign_keys=ON")
+
+    def vacuum(self, seconds_max: float) -> bool:
+        """Rewrite an SQLite database without its unused pages, outside a transaction, and truncate its files.
+
+        Args:
+            seconds_max: after this time it is abandoned, which changes nothing.
+
+        Returns:
+            Whether it was completed in time.
+        """
+        deadline = time.monotonic() + seconds_max
+        driver = self._connection.driver_connection
+        self._cursor.execute("PRAGMA temp_store=FILE")  # the copy may not fit into memory
+        driver.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS_PER_CHECK)
+        try:
+            self._cursor.execute("VACUUM")
+        except Exception:
+            if time.monotonic() > deadline:
+                return False
+            raise
+        finally:
+            driver.set_progress_handler(None, 0)
+            self._cursor.execute("PRAGMA temp_store=MEMORY")
+        self._cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return True
 
     def close(self) -> None:
         """Close the connection."""

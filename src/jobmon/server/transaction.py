@@ -8,19 +8,23 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from jobmon.server.armed import ArmedSets
 from jobmon.server.counting import StatusCounts
-from jobmon.server.models import audit, logical_clock
+from jobmon.server.models import audit, logical_clock, task, task_instance, workflow, workflow_run
 from jobmon.server.settings import Settings
-from jobmon.server.sql import Session, param, statement
+from jobmon.server.sql import Session, param, statement, statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Select, Update
+    from sqlalchemy import Select, Table, Update
 
+#: Tables whose IDs also appear outside the database, such as in jobs, log files and delayed reports.
+NUMBERED: Final = (workflow, task, workflow_run, task_instance)
+#: The action in the audit trail that records the highest IDs before any of them is deleted.
+START_PURGE: Final = "start purge"
 #: The actor in the audit trail for changes that the server makes by itself.
 SERVER: Final = "server"
 
@@ -86,6 +90,19 @@ def _set_details() -> Update:
     return update(audit).values(details=param("details")).where(audit.c.id == param("id"))
 
 
+@statements
+def _highest_id(table: Table) -> Select[Any]:
+    return select(func.max(table.c.id))
+
+
+@statement
+def _last_purge() -> Select[Any]:
+    """Select what the newest entry of a purge recorded."""
+    a = audit.c
+    of_purges = (a.workflow_id.is_(None), a.action == START_PURGE)
+    return select(a.details).where(*of_purges).order_by(a.id.desc()).limit(1)
+
+
 class Transaction(Session):
     """A session that is reused for one transaction after another. `now` is the time of day, in microseconds."""
 
@@ -101,6 +118,8 @@ class Transaction(Session):
         #: The principal whose request is executed, for the audit trail.
         self.principal = SERVER
         self._stamp: int | None = None
+        #: Table -> the highest ID that it ever had, if rows with such IDs were deleted. None: not read yet.
+        self._highest: dict[str, int] | None = None
 
     def start(self, now: int) -> None:
         """Begin a new transaction."""
@@ -108,6 +127,36 @@ class Transaction(Session):
         self.counts.clear()
         self.begin(writing=True)
         self.armed.begin(None if self.armed.is_begun else self.value(last_stamp))
+        if self._highest is None or self._highest:
+            self._highest = self._highest_deleted()
+
+    def _highest_deleted(self) -> dict[str, int]:
+        """Return the highest ID of each table that has deleted its highest rows, and none since that is higher."""
+        if not self.reuses_ids:
+            return {}
+        highest = self._highest
+        if highest is None:
+            details = self.value(_last_purge)
+            highest = {} if details is None else msgspec.json.decode(details)["highest"]
+        return {
+            table.name: highest[table.name]
+            for table in NUMBERED
+            if table.name in highest and (self.value(_highest_id(table)) or 0) <= highest[table.name]
+        }
+
+    def first_id(self, table: Table) -> int | None:
+        """Return the ID that the next row must have so that no deleted ID is reused; None: the database chooses it."""
+        highest = (self._highest or {}).get(table.name)
+        if highest is None or (self.value(_highest_id(table)) or 0) >= highest:
+            return None
+        return highest + 1
+
+    def keep_highest_ids(self) -> dict[str, int]:
+        """Return the highest IDs, to be recorded in the audit trail; this process never reuses them from now on."""
+        known = self._highest or {}
+        found = {table.name: max(self.value(_highest_id(table)) or 0, known.get(table.name, 0)) for table in NUMBERED}
+        self._highest = found if self.reuses_ids else {}
+        return found
 
     def commit(self) -> None:
         """Make everything durable, including the status counts."""

@@ -32,7 +32,7 @@ from jobmon.server.usecases import timekeeping
 
 if TYPE_CHECKING:
     from jobmon.core.clock import Clock
-    from jobmon.server.changes import ChangeFeed
+    from jobmon.server.feed import ChangeFeed
     from jobmon.server.transaction import Transaction
 
 #: Maximum number of use cases in one transaction; the others wait for the next.
@@ -54,6 +54,7 @@ class Job:
     use_case: Callable[..., Any]
     arguments: Sequence[Any]
     future: asyncio.Future[Any]
+    is_alone: bool = False
     answer: Any = None
     error: Exception | None = None
     effects: Effects = field(default_factory=Effects)
@@ -185,6 +186,16 @@ class Writer:
         answer: _Answer = await future
         return answer
 
+    async def run_alone(self, function: Callable[..., _Answer], *arguments: Any) -> _Answer:
+        """Run a function that begins and commits its own transactions, between those of the writer.
+
+        Raises:
+            ServerUnavailable: too many use cases are waiting.
+        """
+        (future,) = self._submit((function, *arguments), is_alone=True)
+        answer: _Answer = await future
+        return answer
+
     def run_together(
         self, first: tuple[Callable[..., _Answer], Any, Any], second: tuple[Callable[..., _Next], Any, Any]
     ) -> tuple[asyncio.Future[_Answer], asyncio.Future[_Next]]:
@@ -196,10 +207,10 @@ class Writer:
         one, other = self._submit(first, second)
         return one, other
 
-    def _submit(self, *calls: tuple[Any, ...]) -> list[asyncio.Future[Any]]:
+    def _submit(self, *calls: tuple[Any, ...], is_alone: bool = False) -> list[asyncio.Future[Any]]:
         if self._loop is None or self._waiting + len(calls) > self._waiting_max:
             raise ServerUnavailable("The server is overloaded with writes; retry.")
-        jobs = [Job(use_case, arguments, self._loop.create_future()) for use_case, *arguments in calls]
+        jobs = [Job(use_case, arguments, self._loop.create_future(), is_alone) for use_case, *arguments in calls]
         self._waiting += len(jobs)
         for job in jobs:
             job.future.add_done_callback(self._note_done)
@@ -210,6 +221,14 @@ class Writer:
         self._waiting -= 1
 
     def _work(self, jobs: list[Job]) -> None:
+        alone = [job for job in jobs if job.is_alone]
+        for job in alone:
+            self._work_alone(job)
+        if together := [job for job in jobs if not job.is_alone]:
+            self._work_together(together)
+        self._deliver(jobs)
+
+    def _work_together(self, jobs: list[Job]) -> None:
         try:
             self._commit(jobs)
         except Exception as error:
@@ -219,7 +238,6 @@ class Writer:
             else:
                 for job in jobs:
                     self._work_alone(job)
-        self._deliver(jobs)
 
     def _work_alone(self, job: Job) -> None:
         try:
@@ -257,6 +275,10 @@ class Writer:
             logger.warning("reconnected to the database")
         now = self._clock.now()
         offset = now.timestamp() - self._clock.monotonic()
+        if jobs[0].is_alone:
+            jobs[0].answer = jobs[0].use_case(transaction, *jobs[0].arguments)
+            self.transactions += 1  # what was answered before may have changed
+            return
         transaction.start(to_microseconds(now))
         try:
             if abs(offset - self._offset) > timekeeping.JUMP_SECONDS:

@@ -31,8 +31,8 @@ from jobmon.agent.shells import DEFAULT_SHELL
 from jobmon.agent.trouble import LocationTrouble
 from jobmon.agent.work import Work, ahead_expiry
 from jobmon.worker_node import guarding
+from jobmon.worker_node.host import JobHost
 from jobmon.worker_node.run import HTTP_OK, is_last_word
-from jobmon.worker_node.site import Site
 from jobmon.worker_node.taking import columns_of, is_held_answer, is_take_answer
 from jobmon.worker_node.undelivered import Undelivered
 
@@ -56,7 +56,7 @@ GATHER_SECONDS = 0.05
 SECONDS_ASSUMED = 0.25
 RETURNED = "It was prefetched by a job but not started in time."
 #: Outcomes that the server has not settled after this time are written to disk.
-SPOOL_SECONDS = 5.0
+KEEP_SECONDS = 5.0
 #: The time left in the job that starting a task requires at least if tasks have no runtime limit.
 RESERVE_SECONDS = 10.0
 TYPE_CHECKING = False
@@ -72,11 +72,11 @@ class Pilot:
         request: array_id, batch_number, distributor_id.
         environment: environment of this process.
         host: name of this host.
-        site: the job's access to its machine and the server.
+        access: the job's access to its machine and the server.
     """
 
-    def __init__(self, request: Mapping[str, Any], environment: Mapping[str, str], host: str, site: Site) -> None:
-        self._site = site
+    def __init__(self, request: Mapping[str, Any], environment: Mapping[str, str], host: str, access: JobHost) -> None:
+        self._access = access
         self._request = {
             "array_id": request["array_id"],
             "batch_number": request["batch_number"],
@@ -90,15 +90,15 @@ class Pilot:
         self._outbox = Outbox()
         self._is_over = self._is_leaving = False
         self._is_dry = False  # the server had less work than requested
-        self._reporting = site.lane()
-        self._listening = site.lane()
-        now = site.monotonic()
+        self._reporting = access.connection()
+        self._listening = access.connection()
+        now = access.monotonic()
         self._began_at = self._answered_at = self._busy_at = now
         self._message: dict[str, Any] | None = None  # in flight; resent until it is answered
         self._asked = (0, 0)
         self._count = 0
         self._has_more = False  # reports that did not fit into the last request
-        self._retry_at = self._listen_at = self._beat_at = self._reported_at = self._spool_at = 0.0
+        self._retry_at = self._listen_at = self._beat_at = self._reported_at = self._keep_at = 0.0
         self._pauses = settlement.Pauses()
         self._identity = ""
         self._undelivered: Undelivered | None = None
@@ -113,7 +113,7 @@ class Pilot:
         self._ends_at: float | None = None
         self._runtime: float | None = None
         self._told_problem = ""
-        self._spooled: dict[int, str] = {}
+        self._kept: dict[int, str] = {}
         self._heartbeat = 0.0
         self._interrupt_timeout = float(
             environment.get("JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT", INTERRUPT_TIMEOUT_SECONDS)
@@ -123,7 +123,7 @@ class Pilot:
         self._location_tried = float(environment.get(locations.RETRIED_VARIABLE, locations.RETRIED_SECONDS))
         self._idle = float(environment.get("JOBMON_PILOT_IDLE_SECONDS", IDLE_SECONDS))
         self._shell = environment.get("JOBMON__WORKER_NODE__SHELL", DEFAULT_SHELL)
-        self._commands = site.commands(self._interrupt_timeout)
+        self._commands = access.commands(self._interrupt_timeout)
         self._commands.environment = for_command(environment)
         if own_server := own_server_folder(environment):
             self._commands.environment[DATA_VARIABLE] = own_server
@@ -131,7 +131,7 @@ class Pilot:
 
     def work(self) -> int:
         """Run tasks until there are none left; return the exit code: 0 if all outcomes are reported or on disk."""
-        self._site.heed_signals(self._note_signal)
+        self._access.heed_signals(self._note_signal)
         while not self._is_finished():
             if not self._is_first:
                 self._commands.look()
@@ -180,7 +180,7 @@ class Pilot:
         if self._ends_at is None or not self._running.ended_count:
             return True
         needed = self._runtime if self._runtime is not None else max(RESERVE_SECONDS, 2 * self._work.mean_seconds)
-        return self._site.monotonic() + needed <= self._ends_at
+        return self._access.monotonic() + needed <= self._ends_at
 
     def _leave(self) -> None:
         """Start nothing more, and return the waiting attempts."""
@@ -189,7 +189,7 @@ class Pilot:
 
     def _keep_time(self) -> None:
         """Do what is due: report running commands, return attempts, leave, write reports to disk."""
-        now = self._site.monotonic()
+        now = self._access.monotonic()
         self._running.report_running(now)
         if self._signalled and not self._is_passed_on:
             self._is_passed_on = self._running.is_ended_from_outside = True
@@ -204,10 +204,10 @@ class Pilot:
             self._busy_at = now
         elif self._is_dry and not self._is_over and now - self._busy_at >= self._idle:
             self._leave()
-        is_unheard = len(self._outbox) > 0 and now - self._answered_at > SPOOL_SECONDS
-        if is_unheard and now >= self._spool_at:
-            self._spool_at = now + SPOOL_SECONDS
-            self._spool()
+        is_unheard = len(self._outbox) > 0 and now - self._answered_at > KEEP_SECONDS
+        if is_unheard and now >= self._keep_at:
+            self._keep_at = now + KEEP_SECONDS
+            self._keep_reports()
 
     @property
     def _has_ended(self) -> bool:
@@ -241,7 +241,7 @@ class Pilot:
         """Send the next request if it is due, or resend one that was not answered."""
         if self._reporting.is_busy or self._failure or self._has_left:
             return
-        now = self._site.monotonic()
+        now = self._access.monotonic()
         if self._message is None and self._is_report_due(now):
             self._message = self._next_message(now)
         if self._message is not None and now >= self._retry_at:
@@ -292,12 +292,12 @@ class Pilot:
 
     def _next_key(self) -> str:
         self._count += 1
-        return f"{self._count}:{self._site.random_bytes(8).hex()}"
+        return f"{self._count}:{self._access.random_bytes(8).hex()}"
 
     def _put_off(self, error: Exception) -> None:
         """Schedule a retry because the server is unreachable, or give up if it has been for too long."""
-        now = self._site.monotonic()
-        pause = self._pauses.next() * (0.5 + self._site.random_bytes(1)[0] / 512)
+        now = self._access.monotonic()
+        pause = self._pauses.next() * (0.5 + self._access.random_bytes(1)[0] / 512)
         self._retry_at = now + max(pause, settlement.asked_pause(self._reporting.retry_after))
         silence = now - self._answered_at
         if self._is_first and silence > START_TRIED_SECONDS:
@@ -308,7 +308,7 @@ class Pilot:
     def _give_up(self, silence: float) -> None:
         """Leave once all reports are on disk, because nothing runs and the server is unreachable."""
         self._running.give_back(self._work.drop_all())
-        self._has_left = self._spool()
+        self._has_left = self._keep_reports()
         if not self._has_left and silence > self._unwritten_tried:
             self._failure = "reports are lost: the server does not respond, and nothing can be written"
 
@@ -321,7 +321,7 @@ class Pilot:
             self._failure = content["message"] or f"the server responded with status {status}"
         elif verdict == settlement.SETTLED:
             self._message = None
-            self._answered_at = self._site.monotonic()
+            self._answered_at = self._access.monotonic()
             self._pauses.reset()
             self._take_in(message, content)
         elif verdict == settlement.KEPT or not message["reports"]:
@@ -338,7 +338,7 @@ class Pilot:
         self._set_up(content)
         self._settle(settlement.SETTLED, content.get("unknown", ()), "it has no such attempt")
         for identity, why in content.get("refused", {}).items():
-            self._site.complain(f"the report of attempt {identity} was rejected: {why}")
+            self._access.log_error(f"the report of attempt {identity} was rejected: {why}")
         if message["leaving"]:
             self._has_left = True
             return
@@ -370,7 +370,7 @@ class Pilot:
         Unsettled reports are resent.
         """
         settled, aside = self._running.settle(verdict, unknown)
-        self._forget_spooled(settled)
+        self._forget_kept(settled)
         verdict = settlement.UNKNOWN if verdict == settlement.SETTLED else verdict
         kept = [report for report in aside if not self._set_aside(report, verdict, why)]
         for report in kept:
@@ -384,10 +384,10 @@ class Pilot:
         identity = report["task_instance_id"]
         if report["status"] == RUNNING:
             return True  # the report of its outcome will follow
-        path = self._spooled.get(identity) or self._undelivered.keep(report)
+        path = self._kept.get(identity) or self._undelivered.keep(report)
         if path is None:
             return False
-        self._spooled.pop(identity, None)
+        self._kept.pop(identity, None)
         return self._undelivered.set_aside(path, verdict, why)
 
     def _set_up(self, content: dict[str, Any]) -> None:
@@ -405,7 +405,7 @@ class Pilot:
             self._work,
             self._outbox,
             LocationTrouble(self._location_tried),
-            self._site.monotonic,
+            self._access.monotonic,
             self._host,
             self._log_folder,
             self._interrupt_timeout,
@@ -414,12 +414,12 @@ class Pilot:
             devices=devices,
         )
         self._open_undelivered(content)
-        self._beat_at = self._site.monotonic() + self._heartbeat
+        self._beat_at = self._access.monotonic() + self._heartbeat
         runtime = job["requested_resources"].get("runtime")
         self._runtime = float(runtime) if isinstance(runtime, int | float) else None
         self._commands.memory.job_width = int(job["width"])
         if end := self._environment.get("JOBMON_JOB_END_TIME"):
-            self._ends_at = self._site.monotonic() + float(end) - self._site.time()
+            self._ends_at = self._access.monotonic() + float(end) - self._access.time()
         elif job.get("runtime_seconds") is not None:
             self._ends_at = self._began_at + float(job["runtime_seconds"])
 
@@ -428,7 +428,7 @@ class Pilot:
         try:
             found = self._listening.answer()
         except ServerAway:
-            self._listen_at = self._site.monotonic() + LISTEN_PAUSE_SECONDS
+            self._listen_at = self._access.monotonic() + LISTEN_PAUSE_SECONDS
             return
         if found is not None:
             self._take_news(*found)
@@ -436,7 +436,7 @@ class Pilot:
             self._listening.close()  # the open request does not ask for work
         if self._is_first or self._signalled or self._has_ended or not (self._commands.live or self._is_dry):
             return
-        if self._listening.is_busy or self._site.monotonic() < self._listen_at:
+        if self._listening.is_busy or self._access.monotonic() < self._listen_at:
             return
         self._awaits_work = self._is_dry
         message = {
@@ -448,7 +448,7 @@ class Pilot:
         try:
             self._listening.send("/worker/take", message, LONG_POLL_SECONDS + REQUEST_TIMEOUT_SECONDS)
         except ServerAway:
-            self._listen_at = self._site.monotonic() + LISTEN_PAUSE_SECONDS
+            self._listen_at = self._access.monotonic() + LISTEN_PAUSE_SECONDS
 
     def _take_news(self, status: int, content: Any) -> None:
         if status == HTTP_OK and settlement.is_from(content, self._identity) and is_held_answer(content):
@@ -456,7 +456,7 @@ class Pilot:
         else:
             self._listening.close()  # look up the server again before the next try
             pause = max(LISTEN_PAUSE_SECONDS, settlement.asked_pause(self._listening.retry_after))
-            self._listen_at = self._site.monotonic() + pause
+            self._listen_at = self._access.monotonic() + pause
 
     def _hear(self, content: dict[str, Any]) -> None:
         self._running.kill(content["kill"])
@@ -466,7 +466,7 @@ class Pilot:
             self._is_over = True
             self._beat_at = 0.0  # a heartbeat tells whether running attempts are over as well
         elif content.get("over"):
-            self._listen_at = self._site.monotonic() + LISTEN_PAUSE_SECONDS  # from now on the server answers at once
+            self._listen_at = self._access.monotonic() + LISTEN_PAUSE_SECONDS  # from now on the server answers at once
 
     # -- undelivered reports -----------------------------------------------------------------------------------
 
@@ -479,31 +479,31 @@ class Pilot:
             workflow_id,
             self._identity,
             str(content.get("server_incarnation") or ""),
-            self._site.complain,
-            self._site.monotonic,
+            self._access.log_error,
+            self._access.monotonic,
             os.path.join(self._data_folder, "logs", str(workflow_id), str(first // LOG_SHARD_SIZE)),
         )
         for path, report in self._undelivered.found():
-            self._spooled[report["task_instance_id"]] = path
+            self._kept[report["task_instance_id"]] = path
             self._outbox.add(report)
 
-    def _spool(self) -> bool:
+    def _keep_reports(self) -> bool:
         """Write unsettled outcomes to disk; return whether all of them are there."""
         is_kept = True
         for report in self._outbox.all:
             identity = report["task_instance_id"]
-            if identity in self._spooled or report["status"] == RUNNING or self._undelivered is None:
+            if identity in self._kept or report["status"] == RUNNING or self._undelivered is None:
                 continue
             path = self._undelivered.keep(report)
             if path is None:
                 is_kept = False
             else:
-                self._spooled[identity] = path
+                self._kept[identity] = path
         return is_kept
 
-    def _forget_spooled(self, reports: Iterable[dict[str, Any]]) -> None:
-        for report in reports if self._spooled else ():
-            path = None if report["status"] == RUNNING else self._spooled.pop(report["task_instance_id"], None)
+    def _forget_kept(self, reports: Iterable[dict[str, Any]]) -> None:
+        for report in reports if self._kept else ():
+            path = None if report["status"] == RUNNING else self._kept.pop(report["task_instance_id"], None)
             if path is not None:
                 journal.remove(path)
 
@@ -512,11 +512,11 @@ class Pilot:
     def _wait(self) -> None:
         if self._is_finished():
             return
-        self._site.wait((self._reporting, self._listening), self._due() - self._site.monotonic())
+        self._access.wait((self._reporting, self._listening), self._due() - self._access.monotonic())
 
     def _due(self) -> float:
         """Return when the next action is due even if no event occurs, monotonic seconds."""
-        now = self._site.monotonic()
+        now = self._access.monotonic()
         due = [now + LONG_POLL_SECONDS, self._due_to_report(now)]
         if not self._is_first:
             due += self._running.due()
@@ -531,7 +531,7 @@ class Pilot:
         return min(due)
 
     def _due_to_report(self, now: float) -> float:
-        spool_at = max(self._answered_at + SPOOL_SECONDS, self._spool_at)
+        keep_at = max(self._answered_at + KEEP_SECONDS, self._keep_at)
         if self._reporting.is_busy:
             due = self._reporting.deadline
         elif self._message is not None:
@@ -540,7 +540,7 @@ class Pilot:
             return now
         else:
             due = min(self._beat_at, self._reported_at + GATHER_SECONDS if self._outbox.has_waiting else self._beat_at)
-        return min(due, spool_at) if spool_at > now and self._outbox.has_waiting else due
+        return min(due, keep_at) if keep_at > now and self._outbox.has_waiting else due
 
 
 def main(request: Mapping[str, Any], environment: Mapping[str, str], host: str) -> int:
@@ -548,4 +548,4 @@ def main(request: Mapping[str, Any], environment: Mapping[str, str], host: str) 
     if not request.get("distributor_id"):
         sys.stderr.write("jobmon worker: the cluster's plug-in does not provide the ID of this job\n")
         return 1
-    return Pilot(request, environment, host, Site(environment)).work()
+    return Pilot(request, environment, host, JobHost(environment)).work()

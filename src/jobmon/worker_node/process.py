@@ -42,8 +42,8 @@ START_TRIED_SECONDS = 600.0
 REPORT_TRIED_SECONDS = 120.0
 UNWRITTEN_TRIED_SECONDS = 3600.0
 SIGNAL_SECONDS = 0.2
-#: Folder in the data folder that `jobmon.distributor.spools` reads; a test compares both.
-COMPLAINTS_FOLDER = ("logs", "complaints")
+#: Folder in the data folder that `jobmon.distributor.undelivered` reads; a test compares both.
+START_ERRORS_FOLDER = ("logs", "start_errors")
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +87,7 @@ def _ask_plugin(name: str) -> tuple[str | None, str | None]:
     return node.distributor_id, None if step is None else str(step)
 
 
-class Machine:
+class WorkerHost:
     """The worker's access to its machine: time, commands, signals. Simulations replace it.
 
     Args:
@@ -133,7 +133,7 @@ class Machine:
         for number in guarding.signals(os.environ):
             _signal.signal(number, lambda received, _: pass_on(guarding.passed_on(received)))
 
-    def complain(self, why: str) -> int:
+    def log_error(self, why: str) -> int:
         """Print why this job failed to the output that the cluster keeps for its jobs; return the exit code."""
         sys.stderr.write(f"{self._heading}: {why}\n")
         return 1
@@ -156,15 +156,15 @@ class Worker:
         environment: Mapping[str, str],
         host: str,
         gateway: Gateway | None = None,
-        machine: Machine | None = None,
+        machine: WorkerHost | None = None,
     ) -> None:
         self._run = Run(request)
         self._environment = environment
         self._host = host
         self._gateway = gateway or Gateway(environment)
-        self._machine = machine or Machine()
+        self._access = machine or WorkerHost()
         #: What could not be reported to the server.
-        self.complaint = ""
+        self.start_error = ""
         self._was_signalled = self._was_refused = False
         self._must_guard = guarding.must_guard(environment)
         self._undelivered: Undelivered
@@ -180,13 +180,13 @@ class Worker:
         """Run the attempt; return the exit code: 0 if the server has the outcome or it is on disk."""
         refusal = self._start()
         if refusal is not None:
-            return self._machine.complain(refusal)
+            return self._access.log_error(refusal)
         files = self._run.output_files(data_folder(self._environment))
         self._undelivered = self._open_undelivered(os.path.dirname(files[1]))
         self._replay()
         attempt = self._run_command(files)
         if self._is_ended_from_outside(attempt):
-            code = self._machine.complain("the job was terminated from outside; see the cluster for the reason")
+            code = self._access.log_error("the job was terminated from outside; see the cluster for the reason")
             return guarding.EXIT_NOTIFIED if self._must_guard else code
         return self._tell(self._run.ended(attempt, outputs.tail(*files), self._host))
 
@@ -194,14 +194,14 @@ class Worker:
 
     def _start(self) -> str | None:
         """Request the job until our server answers; return why there is nothing to run, or None."""
-        deadline = self._machine.monotonic() + self._start_tried
+        deadline = self._access.monotonic() + self._start_tried
         pauses = settlement.Pauses()
         while True:
             try:
                 status, content = self._gateway.post("/worker/start", self._run.request, REQUEST_TIMEOUT_SECONDS)
             except InvalidAddress as error:
-                self.complaint = str(error)
-                return self.complaint
+                self.start_error = str(error)
+                return self.start_error
             except ServerAway:
                 self._gateway.close()
             else:
@@ -210,11 +210,11 @@ class Worker:
                     return refusal
                 self._note_refusal(status)
             pause, asked = pauses.next(), settlement.asked_pause(self._gateway.retry_after)
-            if self._machine.monotonic() + max(pause, asked) >= deadline:
+            if self._access.monotonic() + max(pause, asked) >= deadline:
                 tried = f"tried for {self._start_tried:.0f} s at {self._gateway.where}: {self._gateway.failure}"
-                self.complaint = f"the server cannot be reached from {self._host} ({tried})"
-                return self.complaint
-            self._machine.pause(pause, asked)
+                self.start_error = f"the server cannot be reached from {self._host} ({tried})"
+                return self.start_error
+            self._access.pause(pause, asked)
 
     def _note_refusal(self, status: int) -> None:
         """Look up server and token again before the next retry; report once that the token is rejected."""
@@ -223,19 +223,19 @@ class Worker:
         if status == HTTP_UNAUTHORIZED:
             self._gateway.failure = "it does not admit this host: the token is wrong or has expired"
             if not self._was_refused:
-                self._machine.complain(f"the server at {self._gateway.where}: {self._gateway.failure}; waiting")
+                self._access.log_error(f"the server at {self._gateway.where}: {self._gateway.failure}; waiting")
             self._was_refused = True
 
     def _run_command(self, files: tuple[str, str]) -> Attempt:
         """Run the command, waiting for its location if necessary; return the attempt with its outcome."""
         run = self._run
         words = run.shell_words(self._environment.get("JOBMON__WORKER_NODE__SHELL", DEFAULT_SHELL))
-        commands = self._machine.commands(self._interrupt_timeout)
+        commands = self._access.commands(self._interrupt_timeout)
         commands.environment = run.command_environment(self._environment, own_server_folder(self._environment))
         runtime = guarding.runtime(self._environment, run.job["requested_resources"], self._interrupt_timeout)
         place = run.job["working_directory"], run.job["umask"]
         launch = Launch(run.identity, words, {}, *place, *files, runtime=runtime)
-        deadline = self._machine.monotonic() + self._location_tried
+        deadline = self._access.monotonic() + self._location_tried
         pause = locations.PAUSE_SECONDS_FIRST
         while True:
             attempt = commands.start(launch)
@@ -243,9 +243,9 @@ class Worker:
             if attempt.not_started is None or not self._is_of_location(attempt):
                 break
             why = f"cannot be started on {self._host} yet, and is not charged: {attempt.not_started.why}"
-            if self._machine.monotonic() + pause > deadline or self._beat(why):
+            if self._access.monotonic() + pause > deadline or self._beat(why):
                 break
-            self._machine.pause(pause)
+            self._access.pause(pause)
             pause = min(pause * 2, locations.PAUSE_SECONDS_MAX)
         commands.leave()
         if attempt.ran and attempt.exit_code != 0 and not run.is_killed:
@@ -259,7 +259,7 @@ class Worker:
 
     def _find_out_why(self, attempt: Attempt) -> None:
         if attempt.signal == _signal.SIGTERM and not self._was_signalled:
-            self._machine.pause(SIGNAL_SECONDS)  # a cluster that terminates a job signals its processes one by one
+            self._access.pause(SIGNAL_SECONDS)  # a cluster that terminates a job signals its processes one by one
         if self._was_signalled:
             self._beat()  # the answer shows whether the server wanted the attempt killed
 
@@ -280,20 +280,20 @@ class Worker:
             attempt: the record of the attempt.
             is_waited_for: whether the server was notified that the command cannot be started yet.
         """
-        beat_at = self._machine.monotonic() + self._run.heartbeat_interval
+        beat_at = self._access.monotonic() + self._run.heartbeat_interval
         is_heeding = False
         while attempt.state != ENDED:
             if attempt.ran and not is_heeding:
                 is_heeding = True
-                self._machine.heed_signals(lambda received: self._pass_on(commands, received))
+                self._access.heed_signals(lambda received: self._pass_on(commands, received))
                 if is_waited_for:
                     self._beat("")
             due = commands.next_look()
-            self._machine.wait((beat_at if due is None else min(beat_at, due)) - self._machine.monotonic())
+            self._access.wait((beat_at if due is None else min(beat_at, due)) - self._access.monotonic())
             commands.look()
             if self._was_signalled and self._must_guard:
                 commands.stop([attempt.identity], outcome.KILLED, self._interrupt_timeout)
-            now = self._machine.monotonic()
+            now = self._access.monotonic()
             if now >= beat_at:
                 beat_at = now + self._run.heartbeat_interval
                 if self._beat():
@@ -317,8 +317,8 @@ class Worker:
             int(run.job["workflow_id"]),
             run.server_identity,
             str(run.job.get("server_incarnation") or ""),
-            self._machine.complain,
-            self._machine.monotonic,
+            self._access.log_error,
+            self._access.monotonic,
             beside_logs,
         )
 
@@ -357,7 +357,7 @@ class Worker:
 
     def _tell(self, report: dict[str, Any]) -> int:
         """Send the outcome until it is settled or set aside, or the retries time out; return the exit code."""
-        began_at = self._machine.monotonic()
+        began_at = self._access.monotonic()
         pauses = settlement.Pauses()
         path: str | None = None
         while True:
@@ -372,21 +372,21 @@ class Worker:
                 return self._set_aside(verdict, why)
             pause, asked = pauses.next(), settlement.asked_pause(self._gateway.retry_after)
             tried = self._report_tried if path is not None else max(self._report_tried, self._unwritten_tried)
-            if self._machine.monotonic() + max(pause, asked) >= began_at + tried:
+            if self._access.monotonic() + max(pause, asked) >= began_at + tried:
                 return (
                     0
                     if path is not None
-                    else self._machine.complain(
+                    else self._access.log_error(
                         "the report is lost: the server cannot be reached, and nothing can be written"
                     )
                 )
-            self._machine.pause(pause, asked)
+            self._access.pause(pause, asked)
 
     def _set_aside(self, verdict: str, why: str) -> int:
         """Return the exit code for a report that was set aside; unless the attempt is unknown, record the reason."""
         if verdict == settlement.UNKNOWN:
             return 0
-        self.complaint = f"the server does not accept the report of the command: {why}"
+        self.start_error = f"the server does not accept the report of the command: {why}"
         return 1
 
 
@@ -399,15 +399,15 @@ def main(argv: Sequence[str]) -> int:
         from jobmon.worker_node import pilot
 
         return pilot.main(request, dict(os.environ), host)
-    worker = Worker(request, dict(os.environ), host, machine=Machine(request["distributor_id"] or ""))
+    worker = Worker(request, dict(os.environ), host, machine=WorkerHost(request["distributor_id"] or ""))
     code = worker.work()
-    if worker.complaint and request["distributor_id"]:
-        folder = os.path.join(data_folder(os.environ), *COMPLAINTS_FOLDER, options.get("cluster-name", ""))
-        _keep_complaint(folder, request["distributor_id"], worker.complaint)
+    if worker.start_error and request["distributor_id"]:
+        folder = os.path.join(data_folder(os.environ), *START_ERRORS_FOLDER, options.get("cluster-name", ""))
+        _keep_start_error(folder, request["distributor_id"], worker.start_error)
     return code
 
 
-def _keep_complaint(folder: str, name: str, why: str) -> None:
+def _keep_start_error(folder: str, name: str, why: str) -> None:
     """Write why a job failed to a file that the distributor reads after the failure, if it shares this folder."""
     try:
         os.makedirs(folder, exist_ok=True)

@@ -21,7 +21,7 @@ class Undelivered:
         workflow_id: the workflow.
         identity: the server's identity; "": it named none.
         incarnation: the server's incarnation; "": it named none.
-        complain: logs a message.
+        log_error: logs a message.
         monotonic: returns the monotonic time, seconds.
         beside_logs: the folder in which earlier versions put reports, which are delivered too; "": none.
         environment: the job's environment; set to name a folder for reports if the data folder cannot be used.
@@ -33,7 +33,7 @@ class Undelivered:
         workflow_id: int,
         identity: str,
         incarnation: str,
-        complain: Callable[[str], object],
+        log_error: Callable[[str], object],
         monotonic: Callable[[], float],
         beside_logs: str = "",
         environment: MutableMapping[str, str] = os.environ,
@@ -42,7 +42,7 @@ class Undelivered:
         self._workflow_id = workflow_id
         self._identity = journal.word(identity)
         self._incarnation = journal.word(incarnation)
-        self._complain = complain
+        self._log_error = log_error
         self._monotonic = monotonic
         self._beside_logs = beside_logs
         self._environment = environment
@@ -70,7 +70,7 @@ class Undelivered:
         except OSError as error:
             self._say("set aside", f"{path} cannot be renamed: {error}")
             return False
-        self._complain(f"the server does not accept a report ({why}); it is kept in {aside}")
+        self._log_error(f"the server does not accept a report ({why}); it is kept in {aside}")
         return True
 
     def found(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -121,11 +121,11 @@ class Undelivered:
         except OSError as error:
             self._say("set aside", f"{path} cannot be renamed: {error}")
         else:
-            self._complain(f"an undelivered report is damaged; it is kept in {aside}")
+            self._log_error(f"an undelivered report is damaged; it is kept in {aside}")
 
     def _say(self, kind: str, text: str) -> None:
         if self._said.is_due(kind, self._monotonic()):
-            self._complain(text)
+            self._log_error(text)
 
 
 def reports_in(content: bytes) -> list[dict[str, Any]] | None:

@@ -1,6 +1,6 @@
-"""Real commands: nothing of an attempt lives when it has ended, however its processes got away.
+"""Real commands: no process of an attempt survives its end, however it tried to escape.
 
-Each test runs in a process of its own, since whoever runs commands becomes the parent of all orphans below it.
+Each test runs in its own process, because a process that runs commands becomes the parent of all orphans below it.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def saves(driver, command, folder):
 
 
 def test_what_nothing_is_known_of_ends_with_the_program(apart, tmp_path):
-    """It cleared its environment and left its group while its attempt ran, and two attempts ended at once."""
+    """A process cleared its environment and left its group while its attempt ran, and two attempts ended at once."""
     command, mark = lasting(tmp_path)
     assert apart(strays, f"env -i setsid {command} & sleep 0.1", mark) == (1, [])
 
@@ -346,10 +346,10 @@ def ran_with_output(driver, command, stdout):
 
 
 def test_a_working_folder_that_was_made_anew_is_entered_anew(apart, tmp_path):
-    assert apart(anew, tmp_path / "work") == [1, "directory", 0]
+    assert apart(started_again, tmp_path / "work") == [1, "directory", 0]
 
 
-def anew(driver, work):
+def started_again(driver, work):
     work.mkdir()
     found = [ran(driver, "test -e here", directory=str(work))]
     work.rmdir()

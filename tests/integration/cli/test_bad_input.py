@@ -1,4 +1,4 @@
-"""What people get wrong, and terminals and servers that are not as one wishes: a clear line and the right exit code."""
+"""User errors, broken terminals and unreachable servers give a clear message and the right exit code."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_is_no_id_is_wrong_use(session, line):
 
 @pytest.mark.parametrize("line", [line for line in STEERING if "concurrency" not in line])
 def test_what_belongs_to_others_is_left_alone(session, line):
-    """Users are what they say. Anybody may set the concurrency; the history says who did."""
+    """User names are trusted. Any user may set the concurrency; the history shows who did."""
     number, task = session.workflows["resting"], session.tasks["first"]
     words = line.replace("W", str(number)).replace("T", str(task)).split()
     before = session.json("workflow", "status", "-w", number)
@@ -103,7 +103,7 @@ class _OtherVersion(http.server.BaseHTTPRequestHandler):
 def test_a_server_of_another_version_is_named_as_the_cause(session):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _OtherVersion) as server:
         threading.Thread(target=server.serve_forever).start()
-        # Without a token, for with one nothing is told to who cannot prove to know it.
+        # Without a token: with one, nothing is sent to a server that cannot prove that it knows it.
         there = {"JOBMON__HTTP__SERVICE_URL": f"http://127.0.0.1:{server.server_port}", "JOBMON__HTTP__TOKEN": ""}
         for line, code in (("workflow status", 1), ("workflow explain 5", 2), ("task explain 5", 2)):
             assert "have a different version" in session.invoke(*line.split(), code=code, env=there)

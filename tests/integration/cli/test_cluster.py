@@ -1,4 +1,4 @@
-"""Clusters are listed, added and removed; what is wrong is named, and one that is in use stays."""
+"""List, add and remove clusters; invalid ones are rejected, and those in use are kept."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""The doctor: all fine, and what it says when something is not."""
+"""`jobmon doctor`: everything is fine, and the advice for each problem."""
 
 from __future__ import annotations
-
-import pytest
 
 from jobmon.agent import cgroups
 from jobmon.cli import doctor
@@ -48,7 +46,6 @@ def test_clocks_space_and_logouts(tmp_path):
     assert not doctor.Finding("x", "y", "z").is_fine
 
 
-@pytest.mark.sqlite_only(reason="the command looks at this machine, not at http.service_url")
 def test_version_names_the_parts(session):
     text = session.invoke("version", "--components")
     assert "plug-ins " in text

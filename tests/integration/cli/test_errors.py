@@ -1,4 +1,4 @@
-"""What went wrong: groups, what they concentrate on, and the plain list."""
+"""`jobmon workflow errors`: groups, concentrations, and the plain list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why does it not run: each situation one answer, in words and in JSON."""
+"""`jobmon ... explain` gives one reason for each situation, as text and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How workflows and tasks stand, and how they go on."""
+"""List workflows and tasks with their statuses, and follow their progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following a task and watching its workflow to their end."""
+"""Follow the output of a task, and watch its workflow until it is done."""
 
 from __future__ import annotations
 

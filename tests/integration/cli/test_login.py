@@ -1,19 +1,25 @@
-"""The server of an institute: tried before it is kept, kept for its owner alone, forgotten again."""
+"""A shared server: tested before it is saved, saved for its user only, forgotten, and described by commands."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
+from importlib import metadata
 
 import pytest
 import yaml
+from tests.databases import current
+
+from jobmon.server import migrations
+from jobmon.server.migrations.upgrading import HEAD
 
 TOKEN = "a-secret-word"
 
 
 @pytest.fixture
 def institute(session, tmp_path, institute_server):
-    """A server as an institute runs it; returns its address."""
+    """Start a shared server; return its address."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
     with institute_server(tmp_path, TOKEN, environment | {"HOME": str(tmp_path)}) as address:
         yield address
@@ -81,3 +87,35 @@ def test_users_get_tokens_use_them_and_lose_them(session, institute, home):
     assert "token" in session.invoke("token", "list", code=2, env=place)
     for wrong in (("create", "--days", "0"), ("create", "--days", "-1"), ("revoke", "x"), ("revoke", "0")):
         session.invoke("token", *wrong, code=2, env=place)
+
+
+def test_commands_that_describe_the_server_describe_the_shared_one(session, institute, tmp_path):
+    place = {"JOBMON__HTTP__SERVICE_URL": institute, "JOBMON__HTTP__TOKEN": TOKEN}
+    place["JOBMON_DATA_DIR"] = str(tmp_path / "empty")
+    found = session.json("server", "status", env=place)
+    assert (found["running"], found["address"], found["active_runs"]) == (True, institute, 0)
+    assert found["database"] == current().dialect
+    assert re.search(rf"address +{institute}\n", session.invoke("server", "status", env=place))
+    version = f"server {metadata.version('jobmon')} at {institute}\n"
+    assert version in session.invoke("version", "--components", env=place)
+    revision = session.json("db", "revision", env=place)
+    assert (revision["revision"], revision["state"], revision["known_to"]) == (HEAD, "current", institute)
+    assert f"{current().dialect} of the server at {institute}" in session.invoke("db", "revision", env=place)
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_shared_server_that_does_not_respond_is_named(session, tmp_path):
+    nowhere = "http://127.0.0.1:9"
+    place = {"JOBMON__HTTP__SERVICE_URL": nowhere, "JOBMON_DATA_DIR": str(tmp_path / "empty")}
+    assert session.json("server", "status", code=3, env=place) == {"running": False, "address": nowhere}
+    assert nowhere in session.invoke("server", "status", code=3, env=place)
+    assert f"server - ({nowhere} does not respond)" in session.invoke("version", "--components", env=place)
+    assert nowhere in session.invoke("db", "revision", code=3, env=place)
+
+
+def test_the_database_of_a_shared_server_of_another_version_is_not_upgraded_from_here(session, institute, monkeypatch):
+    place = {"JOBMON__HTTP__SERVICE_URL": institute, "JOBMON__HTTP__TOKEN": TOKEN}
+    monkeypatch.setattr(migrations, "HEAD", "9999")  # a newer client
+    assert session.json("db", "revision", code=1, env=place)["state"] == "older"
+    refused = session.invoke("db", "upgrade", "-y", code=2, env=place)
+    assert f"The server at {institute} upgrades its database" in refused

@@ -1,4 +1,4 @@
-"""What commands wrote: from the file, from what was kept, and while they run."""
+"""`jobmon task logs` reads the output file, the recorded end of the output, and running commands."""
 
 from __future__ import annotations
 

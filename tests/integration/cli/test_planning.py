@@ -1,4 +1,4 @@
-"""`jobmon workflow plan`: of a script and by id, in words and as JSON; scripts that come to nothing."""
+"""`jobmon workflow plan`: by script and by ID, as text and JSON; scripts that define no workflow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ first = step.create_tasks(command=["echo 1", "echo 2"])
 last = step.create_task(command="echo 3", upstream_tasks=first)
 workflow.add_tasks([*first, last])
 workflow.run(resume=True)
-raise RuntimeError("the script went on")
+raise RuntimeError("the script continued")
 """
 
 

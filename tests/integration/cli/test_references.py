@@ -1,4 +1,4 @@
-"""An ID alone or after `-w`/`-t`, everywhere; tasks and templates by name; lists that say what they leave out."""
+"""Refer to workflows and tasks by ID or name everywhere; lists report what they omit."""
 
 from __future__ import annotations
 

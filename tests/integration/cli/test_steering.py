@@ -1,4 +1,4 @@
-"""Limits, resets and updates by hand: what they change, what they refuse, and the trail they leave."""
+"""Change limits, reset tasks and update statuses: effects, rejections, and the audit trail."""
 
 from __future__ import annotations
 

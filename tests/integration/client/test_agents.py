@@ -1,4 +1,4 @@
-"""A local run with the real server and its host agent: what dies, what goes on, and what is left of it."""
+"""A local run with the real server and its host agent, while one of them is killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.requester import Requester
 from jobmon.core.wire.credentials import TokenRequest, TokenResponse
 from jobmon.core.wire.monitoring import TaskDetail
-from jobmon.server.usecases.leasing import LEASE_SECONDS
+from jobmon.server.usecases.fair_share import LEASE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("data_directory")
 _numbers = count()
@@ -201,7 +201,7 @@ def shared_server(tmp_path, monkeypatch):
 
 
 def test_an_agent_has_a_credential_of_its_own(args, tmp_path, monkeypatch, shared_server):
-    """That of its user is revoked, and its client is killed: what it runs is recorded all the same."""
+    """The user's token is revoked and the client is killed: the outcome of its commands is recorded nevertheless."""
     request = TokenRequest(user=user_name(), label="of the client")
     created = shared_server.call("/tokens", request, TokenResponse)
     monkeypatch.setenv("JOBMON__HTTP__TOKEN", created.secret)

@@ -1,4 +1,4 @@
-"""A changed script: it is refused and explained, planned without a trace, and resumed where results stay valid."""
+"""A changed script is rejected with an explanation, planned without side effects, and resumed with valid results."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ tool = Tool("planned")
 workflow = tool.create_workflow(sys.argv[1])
 workflow.add_tasks(tool.get_task_template("step", "echo {n}", node_args=["n"]).create_tasks(n=[1, 2, 3]))
 workflow.run(resume=True)
-sys.exit("the script went on")
+sys.exit("the script continued")
 """
 
 

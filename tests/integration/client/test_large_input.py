@@ -1,4 +1,4 @@
-"""Input that is large or odd in shape works, at a cost that follows tasks and not edges, or is refused: why is said."""
+"""Large or unusual input works at a cost proportional to tasks rather than edges, or is rejected with a reason."""
 
 import time
 

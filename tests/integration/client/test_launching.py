@@ -1,4 +1,4 @@
-"""Starting, watching, restarting and stopping a distributor: real processes that behave as told."""
+"""Start, monitor, restart and stop a distributor, with real processes that behave as the test requires."""
 
 from __future__ import annotations
 

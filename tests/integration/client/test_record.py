@@ -1,4 +1,4 @@
-"""Recording with the real server: what is asked of it by name comes back."""
+"""Record with the real server, and look recorded definitions up by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going on: two clients at once, from a living client, by id alone, and what is refused."""
+"""Resume with two clients at once, from a live client, and by ID alone; rejected resumes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from jobmon.client import records
+from jobmon.client import api_calls
 from jobmon.client.api import Tool, WorkflowRunStatus
 from jobmon.client.displays import LogDisplay
 from jobmon.client.resuming import ResumeOptions, resume_workflow
@@ -204,7 +204,7 @@ def test_fail_fast_launches_nothing_after_the_first_failure_but_lets_finish_what
     workflow.add_task(never)
 
     def on_failure():
-        while not records.workflow_errors(workflow.requester, workflow.workflow_id, 1):
+        while not api_calls.workflow_errors(workflow.requester, workflow.workflow_id, 1):
             time.sleep(0.05)
         (tmp_path / "go").touch()
 

@@ -48,7 +48,7 @@ def _finish(*scripts):
 
 
 def _events(*logs):
-    """When cores were taken and given back, in order; a command that ends leaves before the next one comes."""
+    """Return when cores were taken and returned, in order; an exit precedes a start at the same time."""
     lines = [line.split() for log in logs for line in log.read_text().splitlines()]
     return sorted((float(time), -float(cores) if sign == "-" else float(cores)) for sign, cores, time in lines)
 

@@ -1,4 +1,4 @@
-"""How workflows and tasks stand, asked by a script; and attributes that a running task gives itself."""
+"""Query the status of workflows and tasks from a script; attributes that a running task sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many large requests one after another: the next is made while the last is answered, and nothing else changes."""
+"""Send many large requests in sequence: the next one is built while the last is answered."""
 
 import http.server
 import json

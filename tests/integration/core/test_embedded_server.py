@@ -23,7 +23,7 @@ from tests.databases import change
 
 from jobmon.agent import processes
 from jobmon.cli.main import main
-from jobmon.core import access, places
+from jobmon.core import access, paths
 from jobmon.core.exceptions import ConfigError, InvalidRequest, ServerUnavailable
 from jobmon.core.requester import FINDER_NAME, Requester
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
@@ -100,20 +100,20 @@ def test_a_killed_server_is_replaced_at_the_same_socket_and_port(data):
     before = requester.call("/tools", ToolRequest(name="kept"), ToolResponse)
     old = access.find_server()
     os.kill(old.pid, signal.SIGKILL)
-    wait_until(lambda: not places.is_process_alive(old.pid, old.pid_start_time))
+    wait_until(lambda: not paths.is_process_alive(old.pid, old.pid_start_time))
     assert Path(old.socket).exists()  # the stale socket is cleared by the next one
     assert requester.call("/tools", ToolRequest(name="kept"), ToolResponse) == before
     new = access.find_server()
     assert new.pid != old.pid
     assert (new.socket, new.address) == (old.socket, old.address)
-    assert new.token != old.token, "whoever learned the old one can do nothing with it"
+    assert new.token != old.token, "the old one is worthless"
     requester.close()
 
 
 def test_an_access_file_whose_pid_belongs_to_somebody_else_is_stale(data):
     found = access.ensure_server()
     access.stop_server()
-    start = places.process_start_time(os.getpid())
+    start = paths.process_start_time(os.getpid())
     forged = {**{name: getattr(found, name) for name in found.__dataclass_fields__}, "running": True}
     access.write_access_file(type(found)(**{**forged, "pid": os.getpid(), "pid_start_time": start - 1000}), data)
     assert access.find_server() is None
@@ -142,7 +142,7 @@ def test_sigterm_answers_an_open_poll_and_ends(data):
 def test_unused_it_ends_by_itself(data, monkeypatch):
     monkeypatch.setenv("JOBMON__SERVER__IDLE_TIMEOUT", "0.2")
     found = access.ensure_server()
-    wait_until(lambda: not places.is_process_alive(found.pid, found.pid_start_time))
+    wait_until(lambda: not paths.is_process_alive(found.pid, found.pid_start_time))
     assert access.read_access_file().running is False
 
 
@@ -190,7 +190,7 @@ def test_neither_a_request_with_little_time_nor_a_loop_that_ends_waits_for_the_s
         async with requester.open_session() as session:
             await asyncio.wait_for(requester.call_async(session, "/health", None, Health, "get"), 0.2)
 
-    with access._locked(places.database_directory(data) / access.START_LOCK_NAME, 1):
+    with access._locked(paths.database_directory(data) / access.START_LOCK_NAME, 1):
         began = time.monotonic()
         with pytest.raises(ServerUnavailable, match="does not respond to /health"):
             requester.within(0.4).call("/health", None, Health, "get")
@@ -245,7 +245,7 @@ def test_a_busy_server_of_an_older_version_is_used_until_it_is_idle(data, monkey
     finally:
         done.set()
         thread.join()
-    wait_until(lambda: not places.is_process_alive(old.pid, old.pid_start_time))
+    wait_until(lambda: not paths.is_process_alive(old.pid, old.pid_start_time))
 
 
 def test_a_newer_server_that_speaks_otherwise_is_refused(data):
@@ -286,7 +286,7 @@ def test_it_is_opened_to_other_hosts_on_demand_and_stays_so(data):
     requester = Requester.from_defaults()
     here = access.find_server().address
     opened = requester.call("/server/open_to_other_hosts", None, ServerAddress).address
-    assert opened == f"http://{places.host_address()}:{here.rpartition(':')[2]}"
+    assert opened == f"http://{paths.host_address()}:{here.rpartition(':')[2]}"
     assert requester.call("/server/open_to_other_hosts", None, ServerAddress).address == opened
     found = access.find_server()
     assert found.address == opened
@@ -296,7 +296,7 @@ def test_it_is_opened_to_other_hosts_on_demand_and_stays_so(data):
             Requester(address).call("/tools", ToolRequest(name="t"), ToolResponse)
         assert Requester(address, token=found.token).call("/tools", ToolRequest(name="t"), ToolResponse).name == "t"
     os.kill(found.pid, signal.SIGKILL)
-    wait_until(lambda: not places.is_process_alive(found.pid, found.pid_start_time))
+    wait_until(lambda: not paths.is_process_alive(found.pid, found.pid_start_time))
     again = Requester.from_defaults()
     assert access.find_server().address == opened, "jobs that run elsewhere find the next one at the same address"
     again.close()
@@ -337,20 +337,20 @@ def test_a_living_server_is_used_and_stopped_after_the_machine_was_renamed(data)
     _renamed(data)
     assert access.ensure_server().pid == found.pid
     assert access.stop_server()
-    assert not places.is_process_alive(found.pid, found.pid_start_time)
+    assert not paths.is_process_alive(found.pid, found.pid_start_time)
 
 
 def test_a_dead_server_is_replaced_after_the_machine_was_renamed(data):
     found = access.ensure_server()
     os.kill(found.pid, signal.SIGKILL)
-    wait_until(lambda: not places.is_process_alive(found.pid, found.pid_start_time))
+    wait_until(lambda: not paths.is_process_alive(found.pid, found.pid_start_time))
     _renamed(data)
     wait_until(lambda: access.find_server() is None)  # its threads may hold the lock a moment longer
     assert access.ensure_server().pid != found.pid
 
 
 def test_a_server_in_another_container_of_this_machine_is_not_replaced_while_it_holds_the_lock(data):
-    """It has our boot id, and its process is not to be seen here."""
+    """It has our boot ID, but its process is not visible here."""
     found = access.ensure_server()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A server whose data folder is on a network file system, and which goes on on another host.
+"""A server whose data folder is on a network file system is started on another host.
 
 Hosts are played: each has a folder for its local disk and ids of its own. The servers are real processes.
 """

@@ -1,4 +1,4 @@
-"""The foreign plug-in keeps the contract of clusters with a queue of their own."""
+"""The third-party plug-in fulfils the contract for clusters with their own queue."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(autouse=True)
 def foreign(monkeypatch):
-    """The folder of somebody else's plug-in is on the path, as with PYTHONPATH."""
+    """Put the folder of a third-party plug-in on the path, as PYTHONPATH does."""
     monkeypatch.syspath_prepend(str(FOREIGN))
     monkeypatch.setattr(jobmon.plugins, "__path__", [*jobmon.plugins.__path__, str(FOREIGN / "jobmon" / "plugins")])
     yield

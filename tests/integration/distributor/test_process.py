@@ -201,7 +201,7 @@ def test_of_two_distributors_of_a_run_the_older_leaves_and_everything_runs_once(
             deadline = time.monotonic() + 20
             while run.counts() != {"D": 16}:
                 assert time.monotonic() < deadline, run.counts()
-                run.queue()  # what the older had been handed ahead came back
+                run.queue()  # the older one returned what it had prefetched
                 time.sleep(0.05)
             run.move("D")
             assert newer.wait(20) == 0

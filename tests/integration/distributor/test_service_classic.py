@@ -1,4 +1,4 @@
-"""A cluster with a queue of its own, through a foreign plug-in and real stand-alone workers."""
+"""A cluster with its own queue, with a third-party plug-in and real workers."""
 
 import asyncio
 import sys
@@ -18,7 +18,7 @@ FOREIGN = Path(__file__).parent / "plugins"
 
 @pytest.fixture
 def foreign(monkeypatch):
-    """The folder of somebody else's plug-in is on the path, as with PYTHONPATH."""
+    """Put the folder of a third-party plug-in on the path, as PYTHONPATH does."""
     monkeypatch.syspath_prepend(str(FOREIGN))
     monkeypatch.setattr(jobmon.plugins, "__path__", [*jobmon.plugins.__path__, str(FOREIGN / "jobmon" / "plugins")])
     yield

@@ -1,4 +1,4 @@
-"""A distributor whose reports are refused, or answered by somebody else: it lives on, and no report is lost."""
+"""A distributor whose reports are rejected, or answered by another program, keeps running and loses no report."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""A scheduler in a folder, for the plug-in of the how-to: `submit`, `jobs` and `kill-jobs`, one process per step."""
+"""A scheduler in a folder for the plug-in of the how-to: `submit`, `jobs`, `kill-jobs`; one process per step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plug-in of the how-to, word for word, passes the conformance suite on a scheduler in a folder."""
+"""The plug-in of the how-to, word for word, passes the conformance suite with a scheduler in a folder."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The plug-ins of this machine keep the contract of all plug-ins."""
+"""The plug-ins for this machine fulfil the contract of all plug-ins."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 
 from jobmon.agent import processes
-from jobmon.agent.recovery import end_remains, read_journal
+from jobmon.agent.recovery import kill_leftovers, read_journal
 from jobmon.core.cluster import default_queues, load_plugin
 from jobmon.core.configuration import JobmonConfig
 from jobmon.plugins.local.link import supervisor_paths
@@ -52,12 +52,12 @@ class TestMultiprocess(LocalContract):
         _until(lambda: not adapter.paths.socket.exists() and not adapter.paths.journal.exists())
 
     def test_what_a_dead_supervisor_left_is_found_again_until_it_is_acknowledged(self, tmp_path):
-        """Whoever found it first may die before the server has heard of it."""
+        """The process that found it first may die before it reports it."""
         with self.direct(tmp_path) as adapter:
             adapter.spawn([self.launch(tmp_path, 1, "exit 3")])
             _until(lambda: '["e",1' in adapter.paths.journal.read_text())
             os.kill(read_journal(adapter.paths.journal).pid, signal.SIGKILL)
-        with self.direct(tmp_path) as first:  # finds it, starts a supervisor of its own, and tells nobody
+        with self.direct(tmp_path) as first:  # finds it, starts its own supervisor, and reports nothing
             assert self.endings(first, 1)[1].exit_code == 3
         with self.direct(tmp_path) as second:
             assert self.endings(second, 1)[1].exit_code == 3
@@ -157,10 +157,10 @@ class TestMultiprocess(LocalContract):
             pid_file = tmp_path / "pid"
             adapter.spawn([self.launch(tmp_path, 1, f"sleep 60 & echo $! > {pid_file}; wait")])
             _until(lambda: pid_file.exists() and pid_file.read_text())
-            remains = read_journal(adapter.paths.journal)
-            os.kill(remains.pid, signal.SIGKILL)
-            remains.live.clear()
-            assert end_remains(remains) >= 2
+            leftovers = read_journal(adapter.paths.journal)
+            os.kill(leftovers.pid, signal.SIGKILL)
+            leftovers.live.clear()
+            assert kill_leftovers(leftovers) >= 2
             _until(lambda: not adapter.collect_exits() and not adapter.is_connected())
             adapter.start()
             assert self.endings(adapter, 1)[1].lost
@@ -223,9 +223,9 @@ def test_a_torn_journal_is_read_as_far_as_it_goes(tmp_path):
     path = tmp_path / "journal"
     entries = [["b", 5, "boot"], ["s", 1, 10, 1.0, 2.0], ["s", 2, 11, 1.0, 2.0], ["e", 1, 10, 0]]
     path.write_text("".join(json.dumps(one) + "\n" for one in entries) + '["e", 2, 1')
-    remains = read_journal(path)
-    assert (remains.pid, set(remains.live), set(remains.ended)) == (5, {2}, {1})
-    assert end_remains(remains) == 0, "of another boot"
+    leftovers = read_journal(path)
+    assert (leftovers.pid, set(leftovers.live), set(leftovers.ended)) == (5, {2}, {1})
+    assert kill_leftovers(leftovers) == 0, "of another boot"
     assert read_journal(tmp_path / "none").live == {}
 
 

@@ -1,4 +1,4 @@
-"""Commands of this machine are held to the memory that they asked for: by cgroups, or by watching."""
+"""Memory requests of local commands are enforced, by cgroups or by measuring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from jobmon.agent import cgroups
 from jobmon.agent.recovery import read_journal
-from jobmon.core import places
+from jobmon.core import paths
 from jobmon.core.configuration import JobmonConfig
 from jobmon.testing.cluster_contract import ClusterContract
 
@@ -65,7 +65,7 @@ class Local(ClusterContract):
 
 @pytest.fixture(scope="module")
 def base():
-    """The folder in which cgroups can be made here; tests are left out only where nobody could make any."""
+    """Return the folder in which cgroups can be created here; skip the test only where no user could create any."""
     groups = cgroups.found()
     if groups is None:
         own = cgroups.own_folder("memory")
@@ -89,12 +89,12 @@ def local(request, tmp_path):
 
 
 def folder_of(adapter, base: Path) -> Path:
-    """Where its supervisor's cgroups are."""
+    """Return the folder of its supervisor's cgroups."""
     return base / f"{cgroups.NAME}{read_journal(adapter.paths.journal).pid}"
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; where nobody is there to bury it, it stays as a zombie."""
+    """Return whether a process has exited; without a parent that reaps it, it remains a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
@@ -194,7 +194,7 @@ def test_nothing_escapes_by_leaving_its_process_group(fenced, tmp_path):
 
 
 def test_files_that_the_kernel_keeps_in_memory_do_not_count(fenced, tmp_path):
-    if places.file_system_type(tmp_path, places.mounts()) == "tmpfs":
+    if paths.file_system_type(tmp_path, paths.mounts()) == "tmpfs":
         pytest.skip("files of this folder are memory")
     found = fenced.run(
         f"head -c 100M /dev/zero > {tmp_path}/big; cat {tmp_path}/big > /dev/null", requested_resources=ASKED
@@ -240,15 +240,15 @@ def test_what_a_killed_supervisor_left_is_killed_and_removed(fenced, base, tmp_p
         escaped = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60'"
         adapter.spawn([fenced.launch(tmp_path, 1, f"{escaped} & wait", requested_resources=ASKED)])
         until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
-        remains = read_journal(adapter.paths.journal)
-        assert remains.groups_folder == str(folder_of(adapter, base))
-        os.kill(remains.pid, signal.SIGKILL)
+        leftovers = read_journal(adapter.paths.journal)
+        assert leftovers.groups_folder == str(folder_of(adapter, base))
+        os.kill(leftovers.pid, signal.SIGKILL)
         until(lambda: not adapter.collect_exits() and not adapter.is_connected())
         adapter.start()
         until(lambda: is_gone(int((tmp_path / "pid").read_text())))
         adapter.spawn([fenced.launch(tmp_path, 2, "true", requested_resources=ASKED)])
         assert {1, 2} == set(fenced.endings(adapter, 2))
-        until(lambda: not Path(remains.groups_folder).exists())
+        until(lambda: not Path(leftovers.groups_folder).exists())
 
 
 def test_groups_of_a_supervisor_that_nobody_missed_are_removed_by_the_next_one(base):

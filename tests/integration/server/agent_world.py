@@ -1,4 +1,4 @@
-"""Agents of a server in this process: short ways to speak as one."""
+"""Helpers for tests that act as an agent of a server in this process."""
 
 from server_world import CLUSTER
 

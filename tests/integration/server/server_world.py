@@ -1,4 +1,4 @@
-"""A server in this process on a real database, and short ways to speak to it with wire messages."""
+"""A server in this process on a real database, and helpers that send it messages."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ UNDER_WAY = (RUN.LINKING, RUN.BOUND, RUN.INSTANTIATED, RUN.LAUNCHED, RUN.RUNNING
 
 
 class ManualClock:
-    """Stands still until told."""
+    """A clock that advances only on request."""
 
     def __init__(self):
         self.seconds = 0.0

@@ -1,4 +1,4 @@
-"""Agents: what they claim is theirs alone, the same key gets the same answer, nothing is lost with one that dies."""
+"""Agents own what they claim, the same key gets the same answer, and nothing is lost when an agent dies."""
 
 import asyncio
 

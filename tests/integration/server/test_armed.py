@@ -1,4 +1,4 @@
-"""Armed tasks: the report that ends their last upstream task queues them, and its answer hands them out."""
+"""Armed tasks are queued by the report that completes their last upstream task, and returned in its answer."""
 
 import itertools
 

@@ -12,7 +12,7 @@ from jobmon.core.wire.agents import AgentRequest, AgentResponse
 from jobmon.core.wire.run import TaskAttributesRequest
 from jobmon.server.routes.table import ENDPOINTS
 
-#: Writes of which the record itself tells who made them and when, or that say nothing but that somebody lives.
+#: Writes whose rows record who made them and when, and heartbeats.
 RECORDED_ELSEWHERE = {
     **{"/workflow_runs/{workflow_run_id:id}/sync": "attempts", "/workflow_runs/{workflow_run_id:id}/queue": "attempts"},
     **{"/workflow_runs/{workflow_run_id:id}/heartbeat": "runs", "/workflow_runs/{workflow_run_id:id}/status": "runs"},
@@ -96,6 +96,7 @@ AUDITED = {
         f"{_WORKFLOW}/{name}"
         for name in ("task_updates", "holds", "arrays/{name}/concurrency", "versions/{number:id}/seal")
     ),
+    "/database/compact",
     *(f"{_RUN}/{name}" for name in ("terminate_task_instances", "triage", "distributors")),
     *("/tasks/{task_id:id}/attributes", "/arrays/{array_id:id}/concurrency", "/tokens/{token_id:id}", "/tokens"),
 }

@@ -62,7 +62,7 @@ def described(engine):
 
 
 def differences(engine):
-    """What the models say otherwise."""
+    """Return the differences between the models and the database."""
     with engine.connect() as connection:
         options = {
             "version_table": migrations.VERSION_TABLE,
@@ -140,7 +140,7 @@ def test_servers_that_upgrade_at_once_do_it_once(tmp_path, databases, created):
 
 def test_a_server_does_not_wait_for_ever_for_one_that_upgrades(engine, databases):
     if databases.dialect == SQLITE:
-        pytest.skip("SQLite waits for whoever writes")
+        pytest.skip("SQLite waits for the writer")
     with upgrading._alone(engine, 10), pytest.raises(ConfigError, match=r"more than 0.2 s. Wait until it has finished"):
         migrations.upgrade(engine, lock_seconds_max=0.2)
     migrations.upgrade(engine)

@@ -1,4 +1,4 @@
-"""The recorded definition as columns: pages, sets in parts, and what does not exist."""
+"""Read the recorded definition as columns: pages, sets in parts, and missing objects."""
 
 from __future__ import annotations
 

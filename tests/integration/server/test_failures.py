@@ -1,4 +1,4 @@
-"""Failed attempts and what becomes of their tasks; late, stale and impossible reports; fencing."""
+"""Failed attempts and their tasks; late, stale and impossible reports; fencing."""
 
 from dataclasses import replace
 

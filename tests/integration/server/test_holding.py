@@ -1,4 +1,4 @@
-"""Holding tasks: what is held is not queued, what has not started is recalled, and all of it is told."""
+"""Held tasks are not queued, their unstarted attempts are recalled, and both are reported."""
 
 import pytest
 from agent_world import Agent, ids_of

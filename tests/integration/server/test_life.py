@@ -327,7 +327,7 @@ class TestPolls:
         ]
 
     async def test_whatever_is_handed_over_reaches_who_asked(self, world):
-        """Several queue at once while polls are open: each attempt is told exactly once."""
+        """Several clients queue concurrently while polls are open: each attempt is returned exactly once."""
         bound = await world.bound(120)
         run = await bound.start()
         await run.register()

@@ -1,4 +1,4 @@
-"""Limits that are lowered while everything is queued already: what is not handed out waits."""
+"""Lower a limit while everything is queued: attempts above it are not handed out."""
 
 import asyncio
 

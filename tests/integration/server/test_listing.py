@@ -1,4 +1,4 @@
-"""What the page asks: workflows by name and in portions, tasks by template and name and in portions."""
+"""The page's lists: workflows by name, tasks by template and name, in pages."""
 
 from server_world import open_world
 

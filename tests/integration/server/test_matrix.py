@@ -1,4 +1,4 @@
-"""The status of every task as letters: pages, and what changed since."""
+"""The status of every task as letters: pages, and later changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the programs of an older version send, literally: jobs that it submitted outlive the upgrade of their server."""
+"""Messages of an older version, literally: its jobs outlive the upgrade of their server."""
 
 import json
 

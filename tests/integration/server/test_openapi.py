@@ -1,4 +1,4 @@
-"""Every route of a real server, asked with what its document allows and with what it does not."""
+"""Call every route of a real server with valid and invalid requests, as its API document describes."""
 
 from __future__ import annotations
 

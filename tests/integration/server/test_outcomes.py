@@ -1,4 +1,4 @@
-"""How a run ended is shown: a stop, a timeout and a dead client are not failures; nor are attempts that these ended."""
+"""The displayed outcome of a run: a stop, a timeout and a dead client are not failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobmon.server.reaper import Reaper
 
 
 class Clock(ManualClock):
-    """Of which both times can be set."""
+    """A clock whose time of day and monotonic time can be set."""
 
     def monotonic(self):
         return self.seconds

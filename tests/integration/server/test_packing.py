@@ -1,4 +1,4 @@
-"""Packed batches: what their jobs take, what is told to them, and what becomes of what a job leaves."""
+"""Packed batches: what their jobs claim, what they are sent, and what happens when a job exits."""
 
 import asyncio
 import functools
@@ -108,7 +108,7 @@ async def test_what_ran_in_a_lost_job_ends_by_its_cause_and_the_rest_goes_on_els
     await pack.end("j1", TI.ERROR, Cause.NODE_FAILURE, "node n1 failed")
     assert pack.attempts()[0][:3] == ("U", Cause.NODE_FAILURE, 0)
     assert pack.attempts()[1][:3] == ("U", Cause.WORKER_LOST, 0)
-    assert pack.statuses() == "UUOOOO", "what nobody took waits for the other job"
+    assert pack.statuses() == "UUOOOO", "unclaimed attempts wait for the other job"
     answer = await pack.end("j2")
     assert pack.statuses() == "UUUUUU"
     assert answer.over == [pack.batch.batch_number]
@@ -202,7 +202,7 @@ async def test_what_waits_for_living_jobs_is_not_overdue_and_doubt_is_settled_by
 
 
 async def test_what_a_living_job_took_ahead_is_not_given_up_while_it_pauses(world, packed):
-    """It may have begun it, and could not say so."""
+    """It may have started the task without being able to report it."""
     pack = await packed()
     await pack.take("j1", capacity=1, ahead=2)
     await pack.take("j2", capacity=1, ahead=1)
@@ -260,7 +260,7 @@ async def test_a_pilot_that_has_not_begun_stays_for_what_waits_in_another_batch_
 
 
 async def test_a_pilot_of_a_submission_that_was_refused_is_not_relied_on(world, packed):
-    """Its cluster took it all the same; its distributor does not know of it, and nobody would say that it ended."""
+    """Its cluster accepted it anyway; its distributor does not know it, so its exit would never be reported."""
     pack = await packed(2, {"pilot": True}, submitted=())
     await pack.take("p1", capacity=2)
     await pack.take("p1", *[report(one, TI.ERROR, exit_code=1) for one in (1, 2)])

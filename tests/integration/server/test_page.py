@@ -1,4 +1,4 @@
-"""The web page's files over real sockets: what is served, to whom, and how browsers are told to treat it."""
+"""The web page's files over real sockets: content, access, and headers."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What each principal may do, over real sockets: handshake, personal tokens, agents, links; and its workflows."""
+"""The rights of each principal, over real sockets: handshake, personal tokens, agents, links."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobmon.core import wire
 from jobmon.core.clock import SystemClock
 from jobmon.core.credentials import Agent, Part, Reader, Right
 from jobmon.core.exceptions import InvalidRequest, JobmonError
-from jobmon.core.line import Session
+from jobmon.core.http import HttpSession
 from jobmon.core.requester import Requester, Target
 from jobmon.core.wire import credentials as messages
 from jobmon.core.wire.agents import AgentRequest, AgentResponse, AgentSyncRequest, AgentSyncResponse
@@ -43,7 +43,7 @@ class Caller:
 
     def __init__(self, address: str, token: str) -> None:
         self.target = Target(address, token=token)
-        self.session = Session(address, token=token)
+        self.session = HttpSession(address, token=token)
 
     async def send(self, method: str, route: str, message: object = None) -> tuple[int, bytes]:
         content = None if method == "GET" else wire.encode({} if message is None else message)
@@ -496,7 +496,7 @@ async def raw(reader, writer, method, route, message, headers=None):
 
 
 async def test_a_run_waits_until_there_is_a_token_that_is_taken(shared, tmp_path, monkeypatch):
-    """Nothing ends because a token was revoked; what was asked is answered once the settings hold another one."""
+    """Revoking a token terminates nothing; requests succeed once the settings contain another token."""
     file = tmp_path / "settings.yaml"
     monkeypatch.setenv("JOBMON_CONFIG_FILE", str(file))
 

@@ -1,4 +1,4 @@
-"""Counts by template, and how long what is left takes: nothing known, a chain, what is blocked."""
+"""Counts by template, and the time left: unknown durations, chains, blocked tasks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_chain_takes_as_long_as_its_tasks(tmp_path):
         assert found.templates[0].seconds == SECONDS
         route = f"/workflows/{bound.workflow_id}/concurrency"
         await world.call("PUT", route, ConcurrencyResponse, ConcurrencyRequest(max_concurrently_running=0, user="me"))
-        assert (await progress(world, bound)).left_to is None  # paused: nobody knows
+        assert (await progress(world, bound)).left_to is None  # paused: unknown
 
 
 async def test_what_will_never_run_takes_no_time(tmp_path):

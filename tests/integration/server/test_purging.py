@@ -1,23 +1,33 @@
-"""A workflow is forgotten for good, what others share with it stays, and an interrupted purge is taken up again."""
+"""A purge deletes a workflow completely, keeps what others share, and resumes after an interruption."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from server_world import RUN, TI, Refused, open_world, report
 from sqlalchemy import inspect, text
 from tests import databases
 
+from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.wire.binding import TasksResponse
 from jobmon.core.wire.monitoring import ExportPage, WorkflowsResponse
+from jobmon.core.wire.server import CompactRequest, CompactResponse
 from jobmon.core.wire.steering import PurgeRequest, PurgeResponse
 from jobmon.core.wire.swarm import WorkflowMetadata
+from jobmon.server import models, sql
 from jobmon.server.database import open_engine
-from jobmon.server.usecases import purging
+from jobmon.server.usecases import compacting, purging
 
 REQUEST = PurgeRequest(user="me")
+#: Tables whose rows belong to no workflow.
+DEFINED = {
+    *("tool", "tool_version", "task_template", "task_template_version", "cluster", "queue", "server_identity"),
+    *("migration", "logical_clock", "signing_key"),
+}
 EDGES = {1: [0], 2: [0, 1]}
-SHARED = {"node", "node_arg", "task_resources", "argument", "audit", "lease"}
+SHARED = {"task_resources", "argument", "audit", "lease"}
 
 
 def counts(folder) -> dict[str, int]:
@@ -66,9 +76,6 @@ async def test_nothing_is_left_of_a_purged_workflow_and_others_are_whole(tmp_pat
         assert counts(tmp_path)["log_tail"] == 2 * before["log_tail"] > 0
         assert await purge(world, goes) == 3
         assert counts(tmp_path) == before
-        if world.app.state.services.health.database == databases.SQLITE:  # others never use a number again
-            with pytest.raises(Refused, match=r"409.*highest IDs"):
-                await purge(world, stays)
         with pytest.raises(Refused, match="404"):
             await world.get(f"/workflows/{goes.workflow_id}/metadata", WorkflowMetadata)
         with pytest.raises(Refused, match="404"):
@@ -79,6 +86,115 @@ async def test_nothing_is_left_of_a_purged_workflow_and_others_are_whole(tmp_pat
     assert waits == [[], stays.task_ids[:1], stays.task_ids[:2]]
     assert page.tasks[1].node_args == {"x": "1"}
     assert page.tasks[1].task_args == {"y": "same"}
+
+
+NUMBERED = ("workflow", "task", "workflow_run", "task_instance")
+
+
+def highest_ids(world) -> list[int]:
+    return [world.rows(f"SELECT MAX(id) FROM {table}")[0][0] or 0 for table in NUMBERED]
+
+
+async def test_the_highest_ids_are_deleted_and_never_reused(tmp_path):
+    async with open_world(tmp_path) as world:
+        await ended(world)
+        highest = highest_ids(world)
+        newest = await ended(world)
+        deleted = highest_ids(world)
+        assert await purge(world, newest) == 3
+        assert highest_ids(world) == highest
+    async with open_world(tmp_path) as world:  # after a restart of the server
+        world.counter = itertools.count(10)
+        again = await ended(world)
+        assert again.workflow_id == deleted[0] + 1
+        assert sorted(again.task_ids)[0] > deleted[1]
+        expected = {"workflow": 1, "task": 3, "workflow_run": 1, "task_instance": 4}
+        for table, before in zip(NUMBERED, deleted, strict=True):
+            assert len(world.rows(f"SELECT id FROM {table} WHERE id > {before}")) == expected[table]
+        page = await world.get(f"/workflows/{again.workflow_id}/export", ExportPage)
+        assert [len(task.attempts) for task in page.tasks] == [2, 1, 1]
+
+
+async def test_ids_are_not_reused_after_a_purge_that_was_interrupted_and_a_request_that_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(purging, "ROWS_PER_TRANSACTION", 2)
+    async with open_world(tmp_path) as world:
+        bound = await ended(world)
+        deleted = highest_ids(world)
+        run = world.app.state.services.writer.run
+        await run(purging.start_purge, bound.workflow_id, REQUEST)
+        while await run(purging.purge_tasks, bound.workflow_id):
+            pass
+    async with open_world(tmp_path) as world:
+        world.counter = itertools.count(10)
+
+        def queue_and_fail(tx):
+            assert tx.first_id(models.task) == (deleted[1] + 1 if tx.reuses_ids else None)
+            raise InvalidRequest("rolled back")
+
+        for _ in range(2):
+            with pytest.raises(InvalidRequest):
+                await world.app.state.services.writer.run(queue_and_fail)
+        later = await ended(world)
+        assert min(later.task_ids) > deleted[1]
+        assert await world.app.state.services.writer.run(lambda tx: tx.first_id(models.task)) is None
+        assert (await ended(world)).task_ids[0] == max(later.task_ids) + 1
+
+
+async def test_nodes_go_with_their_last_task(tmp_path, monkeypatch):
+    monkeypatch.setattr(purging, "NODES_PER_TRANSACTION", 2)
+    async with open_world(tmp_path) as world:
+        first = await ended(world)
+        other = await world.bound(1)
+        shared = replace(first.tasks, array_id=other.array_id)
+        await world.post(f"/workflows/{other.workflow_id}/tasks", TasksResponse, shared)
+        assert counts(tmp_path)["node"] == 4
+        await purge(world, first)
+        found = counts(tmp_path)
+        assert (found["node"], found["node_arg"]) == (4, 4)
+        page = await world.get(f"/workflows/{other.workflow_id}/export", ExportPage)
+        assert [task.node_args for task in page.tasks] == [{"x": "0"}, {"x": "0"}, {"x": "1"}, {"x": "2"}]
+        assert await purge(world, other) == 4
+        found = counts(tmp_path)
+        assert {name for name in found if found[name]} <= DEFINED
+
+
+async def test_a_database_is_compacted_once_nothing_runs(tmp_path):
+    request = CompactRequest()
+    async with open_world(tmp_path) as world:
+        is_sqlite = world.app.state.services.health.database == databases.SQLITE
+        busy = await world.bound(1)
+        run = await busy.start()
+        goes = await world.bound(2_000)
+        await purge(world, goes)
+        if is_sqlite:
+            with pytest.raises(Refused, match=r"409.*A workflow is running"):
+                await world.post("/database/compact", CompactResponse, request)
+        await run.move(RUN.STOPPED)
+        found = await world.post("/database/compact", CompactResponse, request)
+        if not is_sqlite:
+            assert (found.database, found.bytes_before) == ("postgresql", None)
+            return
+        assert found.bytes_after < found.bytes_before / 2
+        assert (tmp_path / "jobmon.sqlite").stat().st_size == found.bytes_after
+        again = await world.post("/database/compact", CompactResponse, CompactRequest(only_if_useful=True))
+        assert again.bytes_before == again.bytes_after == found.bytes_after
+        actions = [action for (action,) in world.rows("SELECT action FROM audit ORDER BY id")]
+        assert actions.count("compact") == 1
+    assert counts(tmp_path)["workflow"] == 1
+
+
+@pytest.mark.sqlite_only(reason="PostgreSQL compacts itself")
+async def test_a_database_that_takes_too_long_to_compact_is_unchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(compacting, "SECONDS_MAX", 0.0)
+    monkeypatch.setattr(sql, "INSTRUCTIONS_PER_CHECK", 1)
+    async with open_world(tmp_path) as world:
+        bound = await ended(world)
+        before = counts(tmp_path)
+        await purge(world, await world.bound(500))
+        with pytest.raises(Refused, match=r"409.*takes longer than 0 s: it is unchanged"):
+            await world.post("/database/compact", CompactResponse, CompactRequest())
+        assert counts(tmp_path) == before
+        assert bound.workflow_id == 1
 
 
 async def test_what_is_alive_or_of_others_stays(tmp_path):

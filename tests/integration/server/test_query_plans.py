@@ -1,4 +1,4 @@
-"""What commands ask is found by index: nothing reads a table from end to end."""
+"""Queries of commands use indexes: none scans a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobmon.core.wire.sizing import SizingRequest
 from jobmon.core.wire.swarm import DownstreamRequest
 from jobmon.server.models import metadata, task, workflow
 from jobmon.server.queries import (
-    explaining,
+    explain,
     exporting,
     failures,
     graph,
@@ -29,6 +29,7 @@ from jobmon.server.queries import (
     usage,
 )
 from jobmon.server.sql import Session, param, statement
+from jobmon.server.usecases import purging
 
 
 class ExplainingCursor(sqlite3.Cursor):
@@ -92,7 +93,7 @@ def test_the_neighbours_of_a_task_are_found_by_index(empty, side):
         assert scanned == set()
 
 
-NOW = explaining.Now(time=0, silence_seconds=1.0)
+NOW = explain.Now(time=0, silence_seconds=1.0)
 #: Tables that a query makes itself.
 OWN = {"b", "blocked", "above"}
 QUERIES = {
@@ -106,9 +107,9 @@ QUERIES = {
     ),
     "failures": lambda session, w, t: failures.workflow_failures(session, w, failures.FailuresQuery()),
     "outputs": lambda session, w, t: outputs.task_outputs(session, w, outputs.OutputsQuery(job="t*")),
-    "why a task": lambda session, w, t: explaining.explain_task(session, t + 1, NOW),
-    "why a workflow": lambda session, w, t: explaining.explain_workflow(session, w, NOW),
-    "neighbours": lambda session, w, t: explaining.dependencies(session, t, explaining.DependenciesQuery()),
+    "why a task": lambda session, w, t: explain.explain_task(session, t + 1, NOW),
+    "why a workflow": lambda session, w, t: explain.explain_workflow(session, w, NOW),
+    "neighbours": lambda session, w, t: explain.dependencies(session, t, explain.DependenciesQuery()),
     "progress": lambda session, w, t: progress.progress(session, w),
     "export": lambda session, w, t: exporting.export_page(session, w, exporting.ExportQuery()),
     "history": lambda session, w, t: steering.history(session, w, steering.HistoryQuery()),
@@ -123,6 +124,13 @@ QUERIES = {
     "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest()),
     "usage": lambda session, w, t: usage.template_usage(session, 1, UsageRequest(workflow_ids=[w])),
 }
+
+
+def test_unused_nodes_are_found_in_the_indexes_of_each_workflow(failed):
+    path, _, _ = failed
+    with explained(path) as (session, scanned):
+        assert purging.delete_unused_nodes(session, 0, 2**63 - 1) is not None
+        assert scanned <= {"workflow"}, "one row for each workflow, but no tasks"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What the reaper ends, what it waits for, and that a clock that jumps makes it end nothing that lives."""
+"""What the reaper terminates and what it waits for; a clock that jumps makes it terminate nothing alive."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from server_world import RUN, TI, ManualClock, open_world, report
 from sqlalchemy import select
 from tests.databases import change
 
-from jobmon.core import places
+from jobmon.core import paths
 from jobmon.core.constants import Cause, TaskStatus, WorkflowStatus
 from jobmon.core.wire.monitoring import TaskDetail, WorkflowsResponse
 from jobmon.core.wire.run import ActiveRunsResponse, HeartbeatRequest, ResumeRequest, RunStatusResponse
@@ -151,7 +151,7 @@ def set_holder(world, holder, expires_in):
     [
         ("elsewhere:1:5.00", 100, False),
         ("elsewhere:1:5.00", -1, True),
-        (f"formerly:{os.getpid()}:{places.process_start_time(os.getpid()) - 100:.2f}", 100, True),
+        (f"formerly:{os.getpid()}:{paths.process_start_time(os.getpid()) - 100:.2f}", 100, True),
         ("elsewhere:1:5.00", 100 * HOUR, True),
     ],
     ids=["held elsewhere", "expired", "held by a dead process of this machine", "from a clock that was ahead"],
@@ -167,10 +167,10 @@ def test_a_holder_is_known_by_machine_pid_and_start():
     assert not is_gone(own_name())
     assert not is_gone("elsewhere:1:0.00")
     assert not is_gone("what an older version wrote")
-    started = places.process_start_time(os.getpid())
+    started = paths.process_start_time(os.getpid())
     assert is_gone(f"{socket.gethostname()}:{os.getpid()}:{started - 100:.2f}")
     assert is_gone(f"what it was called before:{os.getpid()}:{started - 100:.2f}")
-    assert not is_gone(f"{socket.gethostname()}:{os.getpid()}:{started + places.BOOT_AXIS_SECONDS:.2f}")
+    assert not is_gone(f"{socket.gethostname()}:{os.getpid()}:{started + paths.BOOT_AXIS_SECONDS:.2f}")
 
 
 # -- clocks ----------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ async def test_a_clock_that_was_set_back_while_no_server_ran_does_not_keep_the_d
 
 async def test_deadlines_wait_while_the_server_was_asleep(world):
     bound, run, _ = await running(world)
-    world.clock.pass_(600)  # stopped (SIGSTOP): nobody could be heard
+    world.clock.pass_(600)  # stopped (SIGSTOP): no heartbeat could arrive
     await world.app.state.services.writer.run(timekeeping.prolong, 600.0, "the server was suspended")
     reaped = await reaper_of(world).do_pass()
     assert (reaped.runs, reaped.attempts) == ([], 0)

@@ -1,4 +1,4 @@
-"""Tasks are recorded alike whatever is known of their nodes before."""
+"""Tasks are recorded in the same way whether or not their nodes are known."""
 
 from dataclasses import replace
 from hashlib import sha256

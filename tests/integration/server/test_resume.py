@@ -1,4 +1,4 @@
-"""Another client takes over: cold, hot, from the living and from the dead."""
+"""Another client takes over a workflow: cold and hot, from a live and from a dead client."""
 
 import pytest
 from server_world import CLUSTER, RUN, TI, Refused, open_world, report

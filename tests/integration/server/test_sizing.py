@@ -1,4 +1,4 @@
-"""What a workflow's tasks wasted, and what is proposed instead."""
+"""Wasted resources of a workflow's tasks, and the proposed requests."""
 
 import pytest
 from server_world import CLUSTER, TI, Refused, report

@@ -1,4 +1,4 @@
-"""Over real sockets: who is let in, and a poll whose caller has gone away."""
+"""Access over real sockets, and a long poll whose client has disconnected."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Every statement of the server as it is compiled: for both databases, and with all that it reads joined."""
+"""Compile every statement of the server for both databases, and check that all of its tables are joined."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""What strangers may take of a server: little of its memory, its time, its descriptors and its log."""
+"""Unauthenticated clients get little of the server's memory, time, descriptors and log."""
 
 from __future__ import annotations
 

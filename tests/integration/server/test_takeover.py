@@ -1,4 +1,4 @@
-"""Who may take a workflow over, reset it or stop it; and that two who do so at once go one after the other."""
+"""Who may take over, reset or stop a workflow; concurrent attempts to do so are serialized."""
 
 import asyncio
 import contextlib
@@ -214,7 +214,7 @@ async def test_force_cleanup_names_attempts_that_may_be_alive(world):
     answer = await world.post(f"/workflows/{bound.workflow_id}/force_cleanup", ForceCleanupResponse)
     assert answer.cleaned == 2
     assert answer.perhaps_alive == [f"attempt {first} of task t_0 on node7, pid 42"]
-    # its worker hears of it: what it reports comes too late, and its task does not follow
+    # its worker is notified; its report is too late and does not change the task
     assert (await run.sync(report(first, TI.DONE))).late == [first]
     assert (await bound.statuses())[bound.task_ids[0]] == TASK.REGISTERING
 

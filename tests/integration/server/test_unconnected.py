@@ -1,4 +1,4 @@
-"""Jobs that run though no worker of them reaches the server, and packed jobs that their user cancels."""
+"""Jobs that run although no worker reaches the server, and packed jobs that their user cancels."""
 
 from dataclasses import replace
 
@@ -107,7 +107,7 @@ async def test_packed_jobs_that_their_user_cancels_are_not_submitted_again(world
     pack = await make_pack(world)
     await pack.take("j1", capacity=1, ahead=1)
     await pack.end("j1", TI.ERROR_FATAL, Cause.KILLED, "cancelled by you")
-    assert pack.statuses() == "FFOOOO", "the other job goes on with what nobody took"
+    assert pack.statuses() == "FFOOOO", "the other job continues with the unclaimed attempts"
     answer = await pack.end("j2", TI.ERROR_FATAL, Cause.KILLED, "cancelled by you")
     assert pack.statuses() == "FFFFFF"
     assert {row[1:3] for row in pack.attempts()} == {("killed", 0)}

@@ -1,4 +1,4 @@
-"""What tasks used, the server's counts, and ids that nobody knows."""
+"""Usage of tasks, the server's counts, and unknown IDs."""
 
 import itertools
 

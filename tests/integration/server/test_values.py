@@ -1,4 +1,4 @@
-"""Extreme values in every request: never 500, and the same answers whatever the database is.
+"""Extreme values in every request never cause a 500, and get the same answer from both databases.
 
 Each field of each message takes each extreme value once, in a request that is otherwise right, so that it reaches the
 database; then hypothesis combines them.

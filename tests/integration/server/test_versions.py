@@ -1,4 +1,4 @@
-"""Versions on the server: staged changes are invisible, sealed ones are completed, and nothing is applied twice."""
+"""Versions on the server: staged changes are invisible, sealed ones are completed and applied once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clusters whose jobs run elsewhere: who looks, what workers may do, what is told to and by their distributor."""
+"""Clusters whose jobs run elsewhere: which distributor polls, the rights of workers, and their messages."""
 
 import asyncio
 from dataclasses import replace

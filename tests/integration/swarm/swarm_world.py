@@ -1,4 +1,4 @@
-"""What tests of the orchestrator share: workflows of the fake server, and their memory; runs on virtual time."""
+"""Helpers for tests of the orchestrator: workflows of the fake server, and runs on virtual time."""
 
 from __future__ import annotations
 

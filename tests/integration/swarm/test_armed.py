@@ -22,7 +22,7 @@ def run_armed(server, script=None, **config):
 
 
 def talk(server):
-    """How many requests the scheduler and the synchronizer made."""
+    """Return the number of requests of the scheduler and the synchronizer."""
     return server.requests["queue"] + server.requests["changes"] + server.requests["full"]
 
 

@@ -307,7 +307,7 @@ def test_a_run_that_the_reaper_closed_says_so():
 
 @pytest.mark.parametrize("status", [WorkflowRunStatus.ERROR, WorkflowRunStatus.ABORTED])
 def test_a_run_that_the_reaper_closed_is_done_where_all_tasks_are(status):
-    """The client was stopped beyond its heartbeats, and its tasks went on without it."""
+    """The client was stopped for longer than its heartbeat interval, and its tasks continued."""
     server = FakeSwarmGateway(independent(3, seconds=10))
     server.silent = {1, 2, 3}
 

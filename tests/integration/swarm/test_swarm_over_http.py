@@ -1,4 +1,4 @@
-"""Gateway, builder and run over true HTTP."""
+"""Gateway, builder and run over real HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that run as real processes: found from another folder, in any kind of file, with real arguments."""
+"""Functions run as real processes: found from another folder, in any kind of file, with real arguments."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def elsewhere(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def commands(tmp_path: Path) -> Callable[..., list[str]]:
-    """What a script that is started in its own folder makes of some texts."""
+    """Return how a script that is started in its own folder interprets some texts."""
 
     def made(*arguments: str) -> list[str]:
         finished = subprocess.run(
@@ -160,7 +160,7 @@ def test_the_worker_starts_light(tmp_path, commands, elsewhere):
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A home of one's own, whose server ends with the test."""
+    """A separate home, whose server is stopped after the test."""
     data = tmp_path / "d"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
     yield kept | {"JOBMON_DATA_DIR": str(data), "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1"}

@@ -1,4 +1,4 @@
-"""The commands that a recording is built into, run one after the other by a shell: no server is needed for that."""
+"""Run the commands built from a recording one after the other in a shell, without a server."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Jobs:
         (path,) = self.folder.glob(f"logs/*/0/*.{attempt}.log")
         return path.read_text()
 
-    def spools(self):
+    def undelivered(self):
         return sorted(path.name for path in self.folder.glob("reports/*/*"))
 
 

@@ -1,4 +1,4 @@
-"""A server in place of Jobmon's: it answers workers what a test says, and remembers what it was told."""
+"""A stand-in for the server: it answers workers as the test requires, and records what they send."""
 
 import contextlib
 import json
@@ -88,7 +88,7 @@ class StandIn(socketserver.ThreadingTCPServer):
 
     @property
     def reports(self):
-        """All reports of endings, in order."""
+        """Return all reports of exits, in order."""
         return [one for _, m in self.told for one in m.get("reports", ()) if one["status"] in ("D", "E", "Z", "U")]
 
     def __enter__(self):

@@ -13,8 +13,8 @@ import pytest
 
 from jobmon.agent import gateway
 from jobmon.agent.gateway import Gateway, ServerAway
-from jobmon.agent.lane import Lane
-from jobmon.core import access, places
+from jobmon.agent.requests import PolledConnection
+from jobmon.core import access, paths
 from jobmon.core.exceptions import ConfigError
 from jobmon.core.requester import Requester
 from jobmon.core.wire.server import ServerAddress
@@ -90,25 +90,25 @@ def by_gateway(environment):
         door.close()
 
 
-def by_lane(environment):
-    lane = Lane(environment)
+def by_polling(environment):
+    connection = PolledConnection(environment)
     try:
-        return [_asked(lane) for _ in range(2)]
+        return [_asked(connection) for _ in range(2)]
     finally:
-        lane.close()
+        connection.close()
 
 
-def _asked(lane):
-    lane.send(ROUTE, {"name": "t"}, TIMEOUT)
-    while (found := lane.answer()) is None:
+def _asked(connection):
+    connection.send(ROUTE, {"name": "t"}, TIMEOUT)
+    while (found := connection.answer()) is None:
         poll = select.poll()
-        if (watched := lane.watched()) is not None:
+        if (watched := connection.watched()) is not None:
             poll.register(*watched)
-        poll.poll(max(0.0, lane.deadline - time.monotonic()) * 1000)
+        poll.poll(max(0.0, connection.deadline - time.monotonic()) * 1000)
     return found[0]
 
 
-WAYS = pytest.mark.parametrize("ask", [by_gateway, by_lane])
+WAYS = pytest.mark.parametrize("ask", [by_gateway, by_polling])
 
 
 @WAYS
@@ -159,7 +159,7 @@ def test_a_server_takes_the_ports_that_it_may_for_all_its_addresses(tmp_path, mo
 
 def test_a_server_listens_on_all_addresses_of_its_host_and_its_successor_too(opened, tmp_path):
     hosts = [one.removeprefix("http://").rpartition(":")[0] for one in opened.addresses]
-    assert hosts == places.host_addresses()
+    assert hosts == paths.host_addresses()
     assert access.read_access_file(tmp_path / "data").addresses == opened.addresses
     access.stop_server()
     assert access.ensure_server().addresses == opened.addresses

@@ -1,4 +1,4 @@
-"""Nothing lives of an attempt whose outcome a worker or a packed job reports."""
+"""No process survives of an attempt whose outcome a worker or packed job reports."""
 
 import uuid
 from pathlib import Path

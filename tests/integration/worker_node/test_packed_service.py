@@ -1,4 +1,4 @@
-"""A distributor, a server and packed jobs together: all real, on a cluster whose jobs are processes of this machine."""
+"""A real distributor, server and packed jobs, on a cluster whose jobs are processes of this machine."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from jobmon.worker_node import process
 
 
 class Yard:
-    """What outlives a distributor: jobs, and why they ended where that is not their exit code."""
+    """State that outlives a distributor: jobs, and why they exited if their exit code does not tell."""
 
     def __init__(self, jobs):
         self.jobs = jobs
@@ -142,7 +142,7 @@ def service(jobs, yard):
 
 @pytest.fixture
 def queued(world):
-    """Return a function that queues commands which nobody has launched."""
+    """Return a function that queues commands that have not been launched."""
 
     async def make(*commands, requested=None, **more):
         return await make_pack(
@@ -249,7 +249,7 @@ async def test_what_a_job_kept_on_disk_counts_before_its_end(queued, service, jo
     await jobs.until(lambda: pack.statuses() == "RO")
     job.kill()
     await job.wait()
-    (tmp_path / "go").touch()  # nobody ends its command, as a batch system would
+    (tmp_path / "go").touch()  # its command is not terminated, as a batch system would do
     folder = jobs.folder / "logs" / str(pack.bound.workflow_id) / "0"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "1.report").write_text(

@@ -200,7 +200,7 @@ async def test_a_server_that_goes_away_and_comes_back_hears_everything(tmp_path,
         async with served(world, port):
             assert await job.wait() == 0
     assert pack.statuses() == "DD"
-    assert jobs.spools() == []
+    assert jobs.undelivered() == []
 
 
 async def test_what_a_server_that_stays_away_does_not_hear_is_kept_on_disk(tmp_path, jobs, served):
@@ -215,7 +215,7 @@ async def test_what_a_server_that_stays_away_does_not_hear_is_kept_on_disk(tmp_p
             await jobs.until(lambda: pack.statuses() == "RO")
         (tmp_path / "go").touch()
         assert (await job.communicate(), job.returncode) == ((None, b""), 0)
-    assert [name.partition("-")[0] for name in jobs.spools()] == ["1", "2"]
+    assert [name.partition("-")[0] for name in jobs.undelivered()] == ["1", "2"]
     (path,) = jobs.folder.glob("reports/*/1-*.report")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text())["reports"][0]["status"] == "D"

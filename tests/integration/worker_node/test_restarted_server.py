@@ -1,4 +1,4 @@
-"""An embedded server dies and another one takes its place, while jobs run on hosts that cannot read its data folder."""
+"""An embedded server dies and is replaced while jobs run on hosts that cannot read its data folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
 
 from server_world import World
 
-from jobmon.core import access, places
+from jobmon.core import access, paths
 from jobmon.core.clock import SystemClock
 from jobmon.core.requester import Requester
 from jobmon.core.wire.server import ServerAddress
@@ -80,7 +80,7 @@ async def test_all_outcomes_are_recorded_by_the_next_server(data, tmp_path):
     ]
     await until(lambda: statuses(data) == "R" * JOBS)
     os.kill(former.pid, signal.SIGKILL)
-    await until(lambda: not places.is_process_alive(former.pid, former.pid_start_time))
+    await until(lambda: not paths.is_process_alive(former.pid, former.pid_start_time))
     (tmp_path / "go").touch()
     next_one = await asyncio.to_thread(access.ensure_server)
     assert (next_one.address, next_one.token != former.token) == (address, True)

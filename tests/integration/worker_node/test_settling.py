@@ -1,4 +1,4 @@
-"""Real workers and packed jobs, and a server, or something before it, that answers all kinds of things."""
+"""Real workers and packed jobs, with a server or proxy that gives every kind of answer."""
 
 import itertools
 import json
@@ -165,7 +165,7 @@ def test_a_packed_job_sends_less_when_less_is_taken(tmp_path):
         code, said = packed(tmp_path, f"http://127.0.0.1:{server.port}", JOBMON_WORKER_REPORT_SECONDS="20")
     assert (code, kept(tmp_path)) == (0, []), said
     assert sorted(taken) == list(range(7, 15))
-    assert not any(farewells[:-1]), "it says that it leaves when all is said"
+    assert not any(farewells[:-1]), "it reports its exit last"
     assert server.told[-1][1]["leaving"]
 
 

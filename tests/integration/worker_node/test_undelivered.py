@@ -1,4 +1,4 @@
-"""Undelivered reports on disk: private, found once, never lost to a full disk or to somebody else's files."""
+"""Undelivered reports on disk: private, delivered once, not lost to a full disk or another user's files."""
 
 import json
 import os
@@ -108,7 +108,7 @@ def planted(kind, path):
         path.mkdir()
     elif kind == "too large":
         path.write_bytes(b" " * (journal.FILE_BYTES_MAX + 1))
-    elif kind == "anybody may write":
+    elif kind == "writable by everyone":
         path.write_bytes(content_of())
         path.chmod(0o666)
     else:
@@ -116,7 +116,9 @@ def planted(kind, path):
         os.chown(path, 12_345, -1)
 
 
-@pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder", "too large", "anybody may write", "another user's"])
+@pytest.mark.parametrize(
+    "kind", ["a link", "a pipe", "a folder", "too large", "writable by everyone", "another user's"]
+)
 def test_what_is_not_surely_ours_is_not_read_and_not_touched(tmp_path, kind):
     if kind == "another user's" and os.geteuid():
         pytest.skip("only root can give files away")

@@ -1,4 +1,4 @@
-"""A worker that cannot speak to its server says where it tried, keeps calm, and ends."""
+"""A worker that cannot reach its server reports the addresses that it tried, limits its retries, and exits."""
 
 import socket
 import subprocess
@@ -12,7 +12,7 @@ from jobmon.core import access
 from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.requester import Requester
-from jobmon.distributor.spools import COMPLAINTS_FOLDER, Complaints
+from jobmon.distributor.undelivered import START_ERRORS_FOLDER, StartErrors
 from jobmon.worker_node import process
 
 ENDS_SECONDS_MAX = 20
@@ -31,7 +31,7 @@ def work(tmp_path, **environment):
         check=False,
     )
     ending = RemoteExit(status=TaskInstanceStatus.ERROR, exit_code=1, message="exit code 1")
-    said = Complaints(str(tmp_path / "data"), "far").added("77_3", ending).message
+    said = StartErrors(str(tmp_path / "data"), "far").added("77_3", ending).message
     return done.returncode, done.stderr, said
 
 
@@ -99,4 +99,4 @@ def test_a_wrong_token_is_said_at_once_and_waited_for(tmp_path, monkeypatch):
 
 
 def test_both_sides_mean_the_same_folder():
-    assert process.COMPLAINTS_FOLDER == COMPLAINTS_FOLDER
+    assert process.START_ERRORS_FOLDER == START_ERRORS_FOLDER

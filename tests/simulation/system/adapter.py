@@ -7,7 +7,7 @@ import contextvars
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation.system.ferry import Ferry
+from tests.simulation.system.bridge import Bridge
 from tests.simulation.system.grid import JOB_VARIABLE, STEP_VARIABLE
 
 from jobmon.core.cluster_protocol import (
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 CALL_SECONDS_MAX: Final = 1.0
 CALL_SECONDS_SLOW: Final = 60.0
 #: The bridge that currently runs the plug-in's code.
-FERRY: Final[contextvars.ContextVar[Ferry]] = contextvars.ContextVar("FERRY")
+BRIDGE: Final[contextvars.ContextVar[Bridge]] = contextvars.ContextVar("BRIDGE")
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function like `asyncio.to_thread`, but on virtual time."""
-    ferry = Ferry()
-    FERRY.set(ferry)
-    return await ferry.carry(lambda: function(*arguments))
+    bridge = Bridge()
+    BRIDGE.set(bridge)
+    return await bridge.carry(lambda: function(*arguments))
 
 
 class GridDistributor(ClusterDistributor):
@@ -131,7 +131,7 @@ class GridDistributor(ClusterDistributor):
             raise ClusterUnavailable("The grid does not answer.")
 
     def _take_time(self, most: float) -> None:
-        FERRY.get().wait_for(asyncio.sleep(self._grid.ground.dice.uniform(0.01, most)))
+        BRIDGE.get().wait_for(asyncio.sleep(self._grid.ground.dice.uniform(0.01, most)))
         if self._part.is_dead:
             raise asyncio.CancelledError
 

@@ -10,8 +10,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation.system.ferry import Ferry
-from tests.simulation.system.nodes import MOMENT_SECONDS, NodeChild, NodeCommands, NodeLane
+from tests.simulation.system.bridge import Bridge
+from tests.simulation.system.nodes import MOMENT_SECONDS, NodeChild, NodeCommands, NodeConnection
 from tests.simulation.system.process import Process
 from tests.simulation.system.scenario import FARM
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tests.simulation.system.nodes import Ground
     from tests.simulation.system.processes import Surrounding
 
-    from jobmon.agent.lane import Lane
-    from jobmon.agent.recovery import Remains
+    from jobmon.agent.recovery import Leftovers
+    from jobmon.agent.requests import PolledConnection
     from jobmon.agent.starting import Launch
 
 STARTUP_SECONDS_MAX: Final = 0.5
@@ -82,7 +82,7 @@ class AgentProcess(Process):
         self.launched_by = self.name
         self.has_been_away = self.is_drained = False
         self.bell = asyncio.Event()
-        self.ferry = Ferry()
+        self.bridge = Bridge()
         self.commands: AgentCommands | None = None
         around.distributors.append(self)
         self._task = around.loop.spawn(self.name, self._live(dead, workflow_id))
@@ -95,15 +95,15 @@ class AgentProcess(Process):
             if dead is not None:
                 setup |= {"workflow_id": workflow_id, "dead_agents": dead}
             agent = HostAgent(setup, AgentSite(self))  # type: ignore[arg-type]  # has everything that an agent needs
-            await self.ferry.carry(agent.run if dead is None else agent.settle)
+            await self.bridge.carry(agent.run if dead is None else agent.settle)
             if self.children and not self.part.is_dead:
-                around.complain(f"{self.name} left though its commands {sorted(self.children)} run")
+                around.violated(f"{self.name} left though its commands {sorted(self.children)} run")
         except asyncio.CancelledError:
             if not self.part.is_dead:
                 raise
         except Exception as error:
             if not self.part.is_dead:
-                around.complain(f"{self.name} of run {self.run_id} failed: {error!r}")
+                around.violated(f"{self.name} of run {self.run_id} failed: {error!r}")
         finally:
             around.alive.discard(self.pid)
             self.ended.set()
@@ -174,18 +174,18 @@ class AgentProcess(Process):
 
 
 class AgentSite:
-    """The site of an agent; see `jobmon.agent.site.Site`."""
+    """An agent's access to its host; see `jobmon.agent.host_access.AgentHost`."""
 
     def __init__(self, process: AgentProcess) -> None:
         self._process = process
         self._around = process.around
 
     def monotonic(self) -> float:
-        """See `Site`."""
+        """See `AgentHost`."""
         return self._around.loop.time()
 
     def jitter(self) -> float:
-        """See `Site`."""
+        """See `AgentHost`."""
         return self._around.dice.uniform(0.5, 1.0)
 
     def say(self, text: str) -> None:
@@ -193,16 +193,16 @@ class AgentSite:
         self._around.note(f"{self._process.name}: {text}")
 
     def say_alive(self) -> None:
-        """See `Site`."""
+        """See `AgentHost`."""
         self._process.is_up.set()
 
     def is_client_gone(self) -> bool:
-        """See `Site`."""
+        """See `AgentHost`."""
         return self._process.is_drained
 
-    def lane(self) -> Lane:
-        """See `Site`."""
-        return NodeLane({}, self._process)  # type: ignore[arg-type]  # acts as its node
+    def connection(self) -> PolledConnection:
+        """See `AgentHost`."""
+        return NodeConnection({}, self._process)  # type: ignore[arg-type]  # acts as its node
 
     def use_credential(self, token: str) -> None:
         """Do nothing, because the simulated server requires no credential."""
@@ -211,38 +211,38 @@ class AgentSite:
         """Do nothing, because the simulation restarts the server itself."""
 
     def commands(self, journal: object, grace_seconds: float) -> AgentCommands:
-        """See `Site`."""
+        """See `AgentHost`."""
         self._process.commands = AgentCommands(self._process, grace_seconds)
         return self._process.commands
 
     def journal(self) -> SimulatedJournal:
-        """See `Site`."""
+        """See `AgentHost`."""
         return SimulatedJournal(self._process.here.journals, f"{self._process.pid}.journal", self._process.pid)
 
-    def end_left(self) -> list[tuple[str, Remains]]:
-        """See `Site`."""
+    def end_left(self) -> list[tuple[str, Leftovers]]:
+        """See `AgentHost`."""
         found = []
         for path, lines in sorted(self._process.here.journals.items()):
-            remains = recovery.parsed(lines)
-            if remains.pid not in self._around.alive:
-                self._process.here.end_commands_of(remains.pid)
-                found.append((path, remains))
+            leftovers = recovery.parsed(lines)
+            if leftovers.pid not in self._around.alive:
+                self._process.here.end_commands_of(leftovers.pid)
+                found.append((path, leftovers))
         return found
 
     def remove_journal(self, path: str) -> None:
-        """See `Site`."""
+        """See `AgentHost`."""
         self._process.here.journals.pop(path, None)
 
     def end_process(self, agent: Mapping[str, Any]) -> bool:
-        """See `Site`."""
+        """See `AgentHost`."""
         if agent["pid"] in self._around.alive:
             return False
         self._process.here.end_commands_of(int(agent["pid"]))
         return True
 
-    def wait(self, lanes: Sequence[Lane], seconds: float) -> None:
-        """See `Site`."""
-        self._process.ferry.wait_for(self._process.wait(seconds))
+    def wait(self, connections: Sequence[PolledConnection], seconds: float) -> None:
+        """See `AgentHost`."""
+        self._process.bridge.wait_for(self._process.wait(seconds))
 
 
 class SimulatedJournal:

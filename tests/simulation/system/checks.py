@@ -44,7 +44,7 @@ _STOPPING: Final = 503
 
 
 class Record:
-    """The database, read over a separate connection, from any thread because only one runs at a time (`ferry.py`)."""
+    """The database, read over a separate connection, from any thread because only one runs at a time (`bridge.py`)."""
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -78,12 +78,12 @@ class Commands:
         self,
         record: Record,
         scenario: Scenario,
-        complain: Callable[[str], None],
+        violated: Callable[[str], None],
         epoch_of: Callable[[str], int],
     ) -> None:
         self._record = record
         self._scenario = scenario
-        self._complain = complain
+        self._violated = violated
         self._epoch_of = epoch_of
         self._newest_epochs: dict[str, int] = defaultdict(int)
         self._running: dict[int, Command] = {}
@@ -124,14 +124,14 @@ class Commands:
     def _start(self, command: Command) -> None:
         who = f"attempt {command.attempt} of task {command.task_id}"
         if command.attempt in self._started:
-            self._complain(f"{who} was started twice")
+            self._violated(f"{who} was started twice")
         self._started.add(command.attempt)
         status = self._record.rows("SELECT status FROM task WHERE id = ?", command.task_id)[0][0]
         if status == TaskStatus.DONE:
-            self._complain(f"{who} was started though the task is recorded as done")
+            self._violated(f"{who} was started though the task is recorded as done")
         others = [other for other in self._running.values() if other.task_id == command.task_id]
         if any(not self._is_given_up(other) for other in others) and not self._is_given_up(command):
-            self._complain(f"{who} was started while another attempt of the task runs")
+            self._violated(f"{who} was started while another attempt of the task runs")
         self._running[command.attempt] = command
         self._check_launcher(who, command)
         self._check_upstreams(who, command)
@@ -153,7 +153,7 @@ class Commands:
         epoch = self._epoch_of(command.launched_by)
         newest = self._newest_epochs[command.host]
         if epoch < newest:
-            self._complain(f"{who} was launched by distributor {epoch} after {newest} had launched")
+            self._violated(f"{who} was launched by distributor {epoch} after {newest} had launched")
         self._newest_epochs[command.host] = max(newest, epoch)
 
     def sweep(self, seconds: float) -> None:
@@ -167,7 +167,9 @@ class Commands:
                 continue
             self._heard_seconds[identity] += seconds
             if self._heard_seconds[identity] > GIVEN_UP_SECONDS_MAX:
-                self._complain(f"attempt {identity} was given up and runs on, {GIVEN_UP_SECONDS_MAX:g} s in touch")
+                self._violated(
+                    f"attempt {identity} was declared lost and still runs, {GIVEN_UP_SECONDS_MAX:g} s in touch"
+                )
                 del self._running[identity]
 
     def _check_upstreams(self, who: str, command: Command) -> None:
@@ -175,7 +177,7 @@ class Commands:
         marks = ",".join("?" * len(names))
         count = self._record.rows(f"SELECT COUNT(*) FROM task WHERE status != 'D' AND name IN ({marks})", *names)[0][0]
         if count:
-            self._complain(f"{who} was started before {count} of its upstreams were done")
+            self._violated(f"{who} was started before {count} of its upstreams were done")
 
     def _name(self, index: int) -> str:
         return f"{self._scenario.plan(index).template}_{index}"
@@ -185,18 +187,18 @@ class Commands:
         if len(running) > min([self.workflow_limit, *self.template_limits.values()]):
             running = [one for one in running if not self._is_given_up(one)]
         if len(running) > self.workflow_limit:
-            self._complain(f"{len(running)} commands run, the workflow's limit is {self.workflow_limit}")
+            self._violated(f"{len(running)} commands run, the workflow's limit is {self.workflow_limit}")
         for template, limit in self.template_limits.items():
             count = sum(self._scenario.plan(one.index).template == template for one in running)
             if count > limit:
-                self._complain(f"{count} commands of {template} run, its limit is {limit}")
+                self._violated(f"{count} commands of {template} run, its limit is {limit}")
 
 
 class Answers:
     """Check the answers of the server: no illegal ones and no server errors; record what it acknowledged."""
 
-    def __init__(self, complain: Callable[[str], None]) -> None:
-        self._complain = complain
+    def __init__(self, violated: Callable[[str], None]) -> None:
+        self._violated = violated
         self.acknowledged: dict[int, str] = {}
         self.late = 0
 
@@ -212,7 +214,7 @@ class Answers:
         problem = wire.decode(Problem, content)
         is_fault = status >= _SERVER_FAULT and status != _STOPPING
         if is_fault or problem.kind in (InvalidStateTransition.__name__, "ValidationError", "NotFound"):
-            self._complain(f"{path} was answered {status}: {problem.kind}: {problem.message}")
+            self._violated(f"{path} was answered {status}: {problem.kind}: {problem.message}")
 
     def _take_sync(
         self,
@@ -226,7 +228,7 @@ class Answers:
             return
         answer = wire.decode(answered, content)
         for identity, why in answer.refused.items():
-            self._complain(f"a report of attempt {identity} was refused: {why}")
+            self._violated(f"a report of attempt {identity} was refused: {why}")
         self.late += len(answer.late)
         for report in reports:
             known = {*answer.late, *answer.refused}

@@ -76,7 +76,7 @@ class Job:
     listed_until: float = 0.0
     #: The time span during which it appears to be gone, and its reported outcome during that time.
     vanished: tuple[float, float] = (0.0, 0.0)
-    rumour: RemoteExit | None = None
+    stale_report: RemoteExit | None = None
 
     def lie(self) -> None:
         """Record that a false answer was given about it."""
@@ -153,7 +153,7 @@ class Grid:
         if now >= self.troubled_until and self.errs("is_troubled"):
             self.troubled_until = now + self._dice.uniform(1.0, TROUBLE_SECONDS_MAX)
         if now < self.troubled_until:
-            raise SubmissionDeferred("The grid's disk is in a mood that nobody has seen before.")
+            raise SubmissionDeferred("The grid's disk reports an unknown error.")
         if now >= self.full_until and self.errs("is_full"):
             self.full_until = now + self._dice.uniform(1.0, FULL_SECONDS_MAX)
         if now < self.full_until:
@@ -214,9 +214,9 @@ class Grid:
         job.node.is_lied_about = job.is_lied_about
         if job.node.is_packed and job.runtime is not None:
             self._loop.call_later(job.runtime, self._end_for, job, OUT_OF_TIME)
-        self._spread_rumours(job)
+        self._spread_stale_reports(job)
 
-    def _spread_rumours(self, job: Job) -> None:
+    def _spread_stale_reports(self, job: Job) -> None:
         """Possibly report for a time that a running job, or its node, is gone."""
         down = self.errs("says_node_down")
         if not down and not self.errs("vanishes"):
@@ -224,7 +224,7 @@ class Grid:
         job.lie()
         begin = self.now + self._dice.uniform(0.0, VANISHES_AFTER_SECONDS_MAX)
         job.vanished = begin, begin + self._dice.uniform(LATE_SECONDS_MIN, LATE_SECONDS_MAX)
-        job.rumour = NODE_DOWN if down else None
+        job.stale_report = NODE_DOWN if down else None
 
     def _worker_ended(self, job: Job, code: int) -> None:
         if code == 0:
@@ -296,7 +296,7 @@ class Grid:
         if job is None:
             return None
         if job.ended_at is None:
-            return self._rumour(job)
+            return self._stale_report(job)
         return None if self._loop.time() < job.known_from else job.ending
 
     def exit_info_since(self, identity: str, since: float) -> RemoteExit | None:
@@ -306,14 +306,14 @@ class Grid:
             return None
         return self.exit_info(identity)
 
-    def _rumour(self, job: Job) -> RemoteExit | None:
+    def _stale_report(self, job: Job) -> RemoteExit | None:
         """Return the false outcome of a running job, if one is reported now."""
         begin, end = job.vanished
         if begin <= self.now < end:
-            return job.rumour
+            return job.stale_report
         if self.errs("says_failed"):
             job.lie()
-            return RemoteExit(status=TI.ERROR, message="it failed (or so it is said)")
+            return RemoteExit(status=TI.ERROR, message="it failed (a stale report)")
         return None
 
     def stuck(self, identity: str) -> str | None:
@@ -323,7 +323,7 @@ class Grid:
             if not self.errs("says_stuck"):
                 return None
             job.lie()
-            return "no node will ever do (or so it is said)"
+            return "no node is suitable (a stale report)"
         is_noticed = job is not None and job.is_stuck and self._loop.time() > job.ready_at + STUCK_NOTICED_SECONDS
         return "no node will ever do" if is_noticed else None
 

@@ -111,7 +111,7 @@ class Invariants:
 
     Args:
         record: the database.
-        complain: called with a description of each violation.
+        violated: called with a description of each violation.
         time: returns the virtual time, seconds.
         on_force: called with a workflow when a user has closed its attempts without waiting for them.
         fail_fast: whether runs queue nothing more once a task has failed permanently.
@@ -120,7 +120,7 @@ class Invariants:
     def __init__(
         self,
         record: Record,
-        complain: Callable[[str], None],
+        violated: Callable[[str], None],
         time: Callable[[], float],
         on_force: Callable[[int], None],
         *,
@@ -138,7 +138,7 @@ class Invariants:
         self._owners: dict[int, int] = {}
         #: Cluster -> the distributor last told to poll, and the deadline of that poll.
         self._looking: dict[str, tuple[str, float]] = {}
-        self._complain = complain
+        self._violated = violated
         self._last_attempt = 0
         self._handed: dict[str, list[int]] = {}
         self._keys: dict[str, int] = {}
@@ -163,7 +163,7 @@ class Invariants:
     def observe(self, job: Job) -> None:
         """Check the invariants after a use case was committed or failed."""
         for array_id, status, kept, number in self._record.rows(_MISCOUNTED):
-            self._complain(f"array {array_id} has {number} tasks in status {status}, {kept} are counted")
+            self._violated(f"array {array_id} has {number} tasks in status {status}, {kept} are counted")
         watch = self._watched.get(job.use_case)
         if watch is not None and job.error is None:
             watch(*job.arguments, job.answer)
@@ -177,10 +177,10 @@ class Invariants:
     def _registered(self, run_id: int, request: DistributorRequest, answer: Any) -> None:
         self.epochs[request.pid] = max(answer.epoch, self.epochs.get(request.pid, 0))
         if self._keys.setdefault(request.key, answer.epoch) != answer.epoch:
-            self._complain(f"one registration got the epochs {self._keys[request.key]} and {answer.epoch}")
+            self._violated(f"one registration got the epochs {self._keys[request.key]} and {answer.epoch}")
         _, _, newest_epoch, newest = self._record.rows(_STANDING, run_id)[0]
         if newest > run_id and answer.epoch == newest_epoch:
-            self._complain(f"a distributor of run {run_id} registered after one of run {newest}")
+            self._violated(f"a distributor of run {run_id} registered after one of run {newest}")
 
     def _queued(self, run_id: int, request: Any, answer: Any) -> None:
         self._check_new_attempts(run_id)
@@ -193,22 +193,22 @@ class Invariants:
             return False
         status, newest_run, *_ = self._record.rows(_STANDING, run_id)[0]
         if status not in _MAY_QUEUE or newest_run != run_id:
-            self._complain(f"run {run_id}, which is {status}, queued attempts; the newest run is {newest_run}")
+            self._violated(f"run {run_id}, which is {status}, queued attempts; the newest run is {newest_run}")
         for attempt, upstream, letter in self._record.rows(_TOO_EARLY, before):
-            self._complain(f"attempt {attempt} was queued while its upstream task {upstream} was {letter}")
+            self._violated(f"attempt {attempt} was queued while its upstream task {upstream} was {letter}")
         for (task_id,) in self._record.rows(_DOUBLE, before):
-            self._complain(f"task {task_id} was queued while another attempt of it lives")
+            self._violated(f"task {task_id} was queued while another attempt of it lives")
         return True
 
     def _check_fired(self, run_id: int, request: SyncRequest) -> None:
         """Check that the server itself obeys the limits that no orchestrator enforces for the tasks it queues."""
         if not any(count > 0 for count in request.capacity.values()):
-            self._complain(f"a distributor of run {run_id} that takes no work had attempts queued")
+            self._violated(f"a distributor of run {run_id} that takes no work had attempts queued")
         for what, limit, count in self._record.rows(_IN_FLIGHT, run_id):
             if count > limit:
-                self._complain(f"{count} tasks of {what} are in flight after the server queued some, {limit} may be")
+                self._violated(f"{count} tasks of {what} are in flight after the server queued some, {limit} may be")
         if self._fail_fast and (failed := self._record.rows(_FAILED, run_id)):
-            self._complain(f"attempts of run {run_id}, which fails fast, were queued after task {failed[0][0]} failed")
+            self._violated(f"attempts of run {run_id}, which fails fast, were queued after task {failed[0][0]} failed")
 
     def _synced(self, run_id: int, request: SyncRequest, answer: SyncResponse) -> None:
         if self._check_new_attempts(run_id):
@@ -222,7 +222,7 @@ class Invariants:
             self._handed[request.key] = handed
         may_launch = request.capacity and not answer.fenced and answer.workflow_run_status in _MAY_QUEUE
         if before is not None and may_launch and handed != before:
-            self._complain(f"one request was handed attempts {before}, and when it came again {handed}")
+            self._violated(f"one request was handed attempts {before}, and its repetition {handed}")
         self._check_reported(report.task_instance_id for report in request.reports)
         if request.submitted or request.ended_jobs:
             self._check_abandoned()
@@ -231,29 +231,29 @@ class Invariants:
         """Check that claimed attempts stay with their agent, and that only agents of the newest active run claim."""
         run_id, status = self._record.rows("SELECT workflow_run_id, status FROM agent WHERE id = ?", agent_id)[0]
         if self._check_new_attempts(run_id) and (request.drain or request.cores_free + request.cores_ahead <= 0):
-            self._complain(f"agent {agent_id}, which takes no work, had attempts queued")
+            self._violated(f"agent {agent_id}, which takes no work, had attempts queued")
         self._check_reported(report.task_instance_id for report in request.reports)
         given = [] if answer.launches is None else answer.launches.task_instance_ids
         if given and status != AgentStatus.ACTIVE:
-            self._complain(f"agent {agent_id}, which is {status}, was given attempts {given}")
+            self._violated(f"agent {agent_id}, which is {status}, was given attempts {given}")
         if any(identity not in self._owners for identity in given):
             self._check_run(run_id)
         for identity in given:
             if self._owners.setdefault(identity, agent_id) != agent_id:
-                self._complain(f"attempt {identity} of agent {self._owners[identity]} was given to agent {agent_id}")
+                self._violated(f"attempt {identity} of agent {self._owners[identity]} was given to agent {agent_id}")
 
     def _check_epoch(self, run_id: int, epoch: int) -> None:
         newest_epoch = self._record.rows(_STANDING, run_id)[0][2]
         if newest_epoch != epoch:
-            self._complain(f"distributor {epoch} was handed attempts though {newest_epoch} has registered")
+            self._violated(f"distributor {epoch} was handed attempts though {newest_epoch} has registered")
 
     def _check_run(self, run_id: int) -> None:
         """Check that attempts are assigned only for the newest run, and only while it may queue and is not paused."""
         status, newest_run, *_ = self._record.rows(_STANDING, run_id)[0]
         if newest_run != run_id or status not in _MAY_QUEUE:
-            self._complain(f"attempts were handed out for run {run_id}, which is {status}; the newest is {newest_run}")
+            self._violated(f"attempts were handed out for run {run_id}, which is {status}; the newest is {newest_run}")
         if self._record.rows(_PAUSED, run_id):
-            self._complain(f"attempts were handed out for run {run_id}, whose workflow is paused")
+            self._violated(f"attempts were handed out for run {run_id}, whose workflow is paused")
 
     def _worker_reported(self, request: Any, answer: Any) -> None:
         self._check_reported(report.task_instance_id for report in request.reports)
@@ -266,13 +266,13 @@ class Invariants:
         marks = ",".join("?" * len(ids))
         for task_id, status, newest, newest_status in self._record.rows(_NEWEST.format(marks=marks), *ids):
             if status not in _TASK_OF_NEWEST[TI(newest_status)]:
-                self._complain(f"task {task_id} is {status} while its newest attempt {newest} is {newest_status}")
+                self._violated(f"task {task_id} is {status} while its newest attempt {newest} is {newest_status}")
         for identity, status in self._record.rows(f"SELECT id, status FROM task_instance WHERE id IN ({marks})", *ids):
             if fsm.is_terminal(fsm.Machine.TASK_INSTANCE, status):
                 if self._ended.setdefault(identity, status) != status:
-                    self._complain(f"attempt {identity} ended as {self._ended[identity]}, then as {status}")
+                    self._violated(f"attempt {identity} ended as {self._ended[identity]}, then as {status}")
             elif identity in self._ended:
-                self._complain(f"attempt {identity} ended as {self._ended[identity]} and is {status} again")
+                self._violated(f"attempt {identity} ended as {self._ended[identity]} and is {status} again")
 
     # -- packed jobs -------------------------------------------------------------------------------------------
 
@@ -287,16 +287,16 @@ class Invariants:
         for identity in given:
             before = self._taken.setdefault(identity, (job, request.key))
             if before != (job, request.key):
-                self._complain(f"attempt {identity} was given to job {before[0]}, then to {job}")
+                self._violated(f"attempt {identity} was given to job {before[0]}, then to {job}")
         if request.leaving:
             self._check_abandoned()
 
     def _check_taker(self, request: WorkerTakeRequest, given: list[int]) -> None:
         if len(given) > request.capacity + request.ahead:
-            self._complain(f"job {request.distributor_id} asked for {request.capacity} tasks and got {given}")
+            self._violated(f"job {request.distributor_id} asked for {request.capacity} tasks and got {given}")
         ended = "SELECT 1 FROM packed_job WHERE distributor_id = ? AND ended_at IS NOT NULL"
         if self._record.rows(ended, request.distributor_id):
-            self._complain(f"job {request.distributor_id}, which was found gone, was given attempts {given}")
+            self._violated(f"job {request.distributor_id}, which was found gone, was given attempts {given}")
 
     def _check_again(self, request: WorkerTakeRequest, given: list[int]) -> None:
         """Check that a repeated request returns the same attempts as before, unless the attempt or the job has ended.
@@ -306,7 +306,7 @@ class Invariants:
         job, key = request.distributor_id, request.key
         if (job, key) in self._given and self._newest_key[job] != key:
             if given:
-                self._complain(f"an old request of job {job} came again and was given attempts {given}")
+                self._violated(f"an old request of job {job} came again and was given attempts {given}")
             return
         self._newest_key[job] = key
         before = self._given.setdefault((job, key), given)
@@ -317,12 +317,12 @@ class Invariants:
         )
         found = [identity for (identity,) in self._record.rows(live, request.distributor_id, *missing)]
         if found:
-            self._complain(f"job {request.distributor_id} asked again with the same key and did not get {found} again")
+            self._violated(f"job {request.distributor_id} asked again with the same key and did not get {found} again")
 
     def _check_abandoned(self) -> None:
         found = [identity for (identity,) in self._record.rows(_ABANDONED)]
         if found:
-            self._complain(f"attempts {found} wait for a job to take them, and none is left")
+            self._violated(f"attempts {found} wait for a job to take them, and none is left")
 
     # -- shared polling ----------------------------------------------------------------------------------------
 
@@ -331,12 +331,12 @@ class Invariants:
         if answer.look:
             holder, until = self._looking.get(cluster, ("", 0.0))
             if holder not in ("", request.holder) and now < until:
-                self._complain(f"{request.holder} was told to look at {cluster} while {holder} does")
+                self._violated(f"{request.holder} was told to look at {cluster} while {holder} does")
             self._looking[cluster] = request.holder, now + request.silence - ROUNDING_SECONDS
         if answer.view is not None:
             at = float(unpacked(answer.view)["at"])
             if at < now - answer.age - ROUNDING_SECONDS:
-                self._complain(f"a view of {cluster} of {now - at:.3f} s ago was said to be {answer.age:.3f} s old")
+                self._violated(f"a view of {cluster} of {now - at:.3f} s ago was said to be {answer.age:.3f} s old")
 
     def _viewed(self, cluster: str, request: ViewRequest, answer: ViewResponse) -> None:
         if self._looking.get(cluster, ("", 0.0))[0] == request.holder:

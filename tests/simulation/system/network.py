@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import random
     from types import TracebackType
 
-    from tests.simulation.system.ferry import Ferry
+    from tests.simulation.system.bridge import Bridge
     from tests.simulation.system.loop import SimulationLoop
 
 LATENCY_SECONDS_MAX: Final = 0.01
@@ -174,15 +174,15 @@ class SimulatedRequester(Requester):
         network: the network.
         part: the part that sends the requests.
         dice: random generator derived from the seed.
-        ferry: the bridge for synchronous code; None: this part has no synchronous code.
+        bridge: the bridge for synchronous code; None: this part has no synchronous code.
     """
 
-    def __init__(self, network: Network, part: Part, dice: random.Random, ferry: Ferry | None = None) -> None:
+    def __init__(self, network: Network, part: Part, dice: random.Random, bridge: Bridge | None = None) -> None:
         super().__init__(ADDRESS)
         self._network = network
         self._part = part
         self._dice = dice
-        self._ferry = ferry
+        self._bridge = bridge
 
     def open_session(self) -> Any:
         """Open a simulated session."""
@@ -192,9 +192,9 @@ class SimulatedRequester(Requester):
         """Do nothing, because there is nothing to close."""
 
     def _send(self, route: str, message: object, method: str, tenacious: bool, timeout: float) -> tuple[int, bytes]:
-        assert self._ferry is not None, "synchronous requests need a ferry"
+        assert self._bridge is not None, "synchronous requests need a bridge"
         session = self.open_session()
-        return self._ferry.wait_for(self._send_async(session, route, message, method, tenacious, timeout))
+        return self._bridge.wait_for(self._send_async(session, route, message, method, tenacious, timeout))
 
     def _pauses(self, tenacious: bool) -> Iterator[float]:
         """Yield pauses like the real requester, but with the loop's virtual time and this random generator."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+from tests.simulation.system.bridge import Bridge
 from tests.simulation.system.clocks import PartClock
 from tests.simulation.system.commands import Command, Fates, Observe, index_of
-from tests.simulation.system.ferry import Ferry
 from tests.simulation.system.loop import SimulationLoop
 from tests.simulation.system.network import ADDRESS, Network, Part
 
@@ -24,13 +24,13 @@ from jobmon.agent.attempts import ENDED, Attempt
 from jobmon.agent.commands import Commands
 from jobmon.agent.gateway import Gateway, ServerAway
 from jobmon.agent.http import decoded
-from jobmon.agent.lane import Lane
 from jobmon.agent.memory import Memory
 from jobmon.agent.reports import iso_time
+from jobmon.agent.requests import PolledConnection
 from jobmon.core import wire
+from jobmon.worker_node.host import JobHost
 from jobmon.worker_node.pilot import Pilot
-from jobmon.worker_node.process import Machine, Worker, options_of, start_request
-from jobmon.worker_node.site import Site
+from jobmon.worker_node.process import Worker, WorkerHost, options_of, start_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Ground:
     clock: PartClock
     fates: Fates
     observe: Observe
-    complain: Callable[[str], None]
+    violated: Callable[[str], None]
     data_folder: str
     pids: itertools.count[int]
 
@@ -101,7 +101,7 @@ class Node:
         self._paused_until = 0.0
         self._on_end = on_end
         self.on_out_of_time = on_out_of_time
-        self.ferry = Ferry()
+        self.bridge = Bridge()
         self._work = ground.loop.spawn(self.part.name, self._live(options, dict(variables)))
 
     @property
@@ -128,18 +128,18 @@ class Node:
         request = start_request(options, environment, self.part.name, self.pid)
         request["started_at"] = iso_time(ground.clock.now().timestamp())
         try:
-            code = await self.ferry.carry(self._worker(request, environment))
+            code = await self.bridge.carry(self._worker(request, environment))
         except Exception as error:
-            ground.complain(f"{self.part.name} failed: {error!r}")
+            ground.violated(f"{self.part.name} failed: {error!r}")
             raise
         if not self.part.is_dead:
             self._on_end(code)
 
     def _worker(self, request: dict[str, Any], environment: dict[str, str]) -> Callable[[], int]:
         if self.is_packed:
-            return lambda: Pilot(request, environment, self.part.name, NodeSite(self, environment)).work()
-        gateway = NodeGateway(environment, self.ground.network, self.part, self.ferry)
-        return Worker(request, environment, self.part.name, gateway, NodeMachine(self)).work
+            return lambda: Pilot(request, environment, self.part.name, NodeJobHost(self, environment)).work()
+        gateway = NodeGateway(environment, self.ground.network, self.part, self.bridge)
+        return Worker(request, environment, self.part.name, gateway, NodeWorkerHost(self)).work
 
     async def wait(self, seconds: float) -> None:
         """Wait until the bell rings, at most `seconds`; then deliver pending signals to the worker."""
@@ -205,19 +205,19 @@ class OnNode:
     _node: Node
 
     def time(self) -> float:
-        """See `Machine` and `Site`."""
+        """See `WorkerHost` and `JobHost`."""
         return self._node.ground.clock.now().timestamp()
 
     def monotonic(self) -> float:
-        """See `Machine` and `Site`."""
+        """See `WorkerHost` and `JobHost`."""
         return self._node.ground.loop.time()
 
     def commands(self, grace_seconds: float) -> Commands:
-        """See `Machine` and `Site`."""
+        """See `WorkerHost` and `JobHost`."""
         return NodeCommands(self._node, grace_seconds)
 
 
-class NodeMachine(OnNode, Machine):
+class NodeWorkerHost(OnNode, WorkerHost):
     """The machine of a worker with one command."""
 
     def __init__(self, node: Node) -> None:
@@ -227,7 +227,7 @@ class NodeMachine(OnNode, Machine):
     def pause(self, seconds: float, at_least: float = 0.0) -> None:
         """See `Machine`."""
         pause = max(at_least, seconds * self._node.ground.dice.uniform(0.5, 1.0))
-        self._node.ferry.wait_for(asyncio.sleep(pause))
+        self._node.bridge.wait_for(asyncio.sleep(pause))
 
     def heed_signals(self, pass_on: Callable[[int], None]) -> None:
         """See `Machine`."""
@@ -235,43 +235,43 @@ class NodeMachine(OnNode, Machine):
 
     def wait(self, seconds: float) -> None:
         """See `Machine`."""
-        self._node.ferry.wait_for(self._node.wait(max(MOMENT_SECONDS, seconds)))
+        self._node.bridge.wait_for(self._node.wait(max(MOMENT_SECONDS, seconds)))
         self._node.heed()
 
-    def complain(self, why: str) -> int:
+    def log_error(self, why: str) -> int:
         """Print nothing, because the trace already shows failures."""
         return 1
 
 
-class NodeSite(OnNode, Site):
-    """The site of a packed job, with connections through the simulated network."""
+class NodeJobHost(OnNode, JobHost):
+    """A packed job's access to its node, with connections through the simulated network."""
 
     def __init__(self, node: Node, environment: Mapping[str, str]) -> None:
         self._node = node
         self._environment = environment
 
     def random_bytes(self, count: int) -> bytes:
-        """See `Site`."""
+        """See `JobHost`."""
         return self._node.ground.dice.randbytes(count)
 
-    def lane(self) -> Lane:
-        """See `Site`."""
-        return NodeLane(self._environment, self._node)
+    def connection(self) -> PolledConnection:
+        """See `JobHost`."""
+        return NodeConnection(self._environment, self._node)
 
     def heed_signals(self, note: Callable[[int, object], None]) -> None:
-        """See `Site`."""
+        """See `JobHost`."""
         self._node.pass_on = lambda number: note(number, None)
 
-    def complain(self, why: str) -> None:
-        """See `NodeMachine.complain`."""
+    def log_error(self, why: str) -> None:
+        """See `NodeWorkerHost.log_error`."""
 
-    def wait(self, lanes: Sequence[Lane], seconds: float) -> None:
-        """See `Site`."""
-        self._node.ferry.wait_for(self._node.wait(max(MOMENT_SECONDS, seconds)))
+    def wait(self, connections: Sequence[PolledConnection], seconds: float) -> None:
+        """See `JobHost`."""
+        self._node.bridge.wait_for(self._node.wait(max(MOMENT_SECONDS, seconds)))
         self._node.heed()
 
 
-class NodeLane(Lane):
+class NodeConnection(PolledConnection):
     """A connection whose requests travel through the simulated network."""
 
     def __init__(self, environment: Mapping[str, str], node: Node) -> None:
@@ -280,7 +280,7 @@ class NodeLane(Lane):
         self._carried: asyncio.Task[tuple[int, Any]] | None = None
 
     def send(self, route: str, message: Mapping[str, Any], timeout: float) -> None:
-        """See `Lane`."""
+        """See `PolledConnection`."""
         ground, part = self._node.ground, self._node.part
         self.deadline = ground.loop.time() + timeout
         self.is_busy = True
@@ -293,7 +293,7 @@ class NodeLane(Lane):
         self._node.bell.set()
 
     def answer(self) -> tuple[int, Any] | None:
-        """See `Lane`."""
+        """See `PolledConnection`."""
         if not self.is_busy or self._carried is None:
             return None
         if self._carried.done():
@@ -308,7 +308,7 @@ class NodeLane(Lane):
         return None
 
     def close(self) -> None:
-        """See `Lane`."""
+        """See `PolledConnection`."""
         if self._carried is not None:
             self._carried.cancel()
         self._carried, self.is_busy = None, False
@@ -455,15 +455,15 @@ class NodeChild:
 class NodeGateway(Gateway):
     """The worker's connection to the server, through the simulated network."""
 
-    def __init__(self, environment: Mapping[str, str], network: Network, part: Part, ferry: Ferry) -> None:
+    def __init__(self, environment: Mapping[str, str], network: Network, part: Part, bridge: Bridge) -> None:
         super().__init__(environment)
         self._network = network
         self._part = part
-        self._ferry = ferry
+        self._bridge = bridge
 
     def post(self, route: str, message: Mapping[str, Any], timeout: float) -> tuple[int, Any]:
         """See `Gateway`."""
-        return self._ferry.wait_for(self._exchange(route, message, timeout))
+        return self._bridge.wait_for(self._exchange(route, message, timeout))
 
     async def _exchange(self, route: str, message: Mapping[str, Any], timeout: float) -> tuple[int, Any]:
         try:

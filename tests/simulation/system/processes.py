@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.system.adapter import GridDistributor, WatchingGridDistributor, in_thread
 from tests.simulation.system.agents import AgentHost, AgentProcess
+from tests.simulation.system.bridge import Bridge
 from tests.simulation.system.clocks import PartClock
 from tests.simulation.system.farm import Farm, FarmDistributor
-from tests.simulation.system.ferry import Ferry
 from tests.simulation.system.grid import Grid
 from tests.simulation.system.loop import SimulationLoop
 from tests.simulation.system.network import Network, Part, SimulatedRequester
@@ -65,7 +65,7 @@ class Surrounding:
     scenario: Scenario
     folder: str
     note: Callable[[str], None]
-    complain: Callable[[str], None]
+    violated: Callable[[str], None]
     pids: itertools.count[int]
     alive: set[int]
     #: Distributors and agents.
@@ -78,9 +78,9 @@ class Surrounding:
     #: Run, distributor, host -> whether the host has, or will have, a successor of that distributor.
     has_successor: Callable[[int, int, str], bool]
 
-    def requester(self, part: Part, ferry: Ferry | None = None) -> SimulatedRequester:
+    def requester(self, part: Part, bridge: Bridge | None = None) -> SimulatedRequester:
         """Return a requester for a part."""
-        return SimulatedRequester(self.network, part, self.dice, ferry)
+        return SimulatedRequester(self.network, part, self.dice, bridge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class DistributorProcess(Process):
                 raise
         except Exception as error:
             if not self.part.is_dead:
-                around.complain(f"{self.name} of run {self.run_id} failed: {error!r}")
+                around.violated(f"{self.name} of run {self.run_id} failed: {error!r}")
         finally:
             self._check_state()
             around.alive.discard(self.pid)
@@ -145,14 +145,14 @@ class DistributorProcess(Process):
             try:
                 self._service.validate()
             except AssertionError as error:
-                self.around.complain(f"{self.name} of run {self.run_id} has attempts in two states: {error}")
+                self.around.violated(f"{self.name} of run {self.run_id} has attempts in two states: {error}")
 
     def _check_nothing_is_left(self) -> None:
         """Check that a distributor that exits by itself leaves no running commands unless it has a successor."""
         farm, scenario = self.around.farms[self.host], self.around.scenario
         running = sorted(one for one, command in farm.running.items() if scenario.owns(command.index))
         if self.is_up.is_set() and running and not self.around.has_successor(self.run_id, self.pid, self.host):
-            self.around.complain(f"{self.name} left though its commands {running} run on {self.host}")
+            self.around.violated(f"{self.name} left though its commands {running} run on {self.host}")
 
     def _make_cluster(self, info: Any, response: Any) -> ClusterDistributor:
         if info.name == GRID:
@@ -301,8 +301,8 @@ class ClientProcess(Process):
         self.ended = asyncio.Event()
         self._keepers: list[Keeper] = []
         self._orchestration: asyncio.Task[OrchestratorResult] | None = None
-        self._ferry = Ferry()
-        self._requester = around.requester(self.part, self._ferry)
+        self._bridge = Bridge()
+        self._requester = around.requester(self.part, self._bridge)
         self._task = around.loop.spawn(self.name, self._live())
 
     # -- faults ------------------------------------------------------------------------------------------------
@@ -338,13 +338,13 @@ class ClientProcess(Process):
             self.ended.set()
 
     async def _work(self) -> OrchestratorResult:
-        workflow, run_id = await self._ferry.carry(self._prepare)
+        workflow, run_id = await self._bridge.carry(self._prepare)
         self.run_id = run_id
         self.around.note(f"{self.name} has run {run_id}")
         keeper = Keeper(self, run_id)
         self._keepers.append(keeper)
         try:
-            builder = await self._ferry.carry(lambda: self._build(workflow))
+            builder = await self._bridge.carry(lambda: self._build(workflow))
             return await self._orchestrate(builder, keeper)
         finally:
             keeper.stop()
@@ -373,7 +373,7 @@ class ClientProcess(Process):
             requester,
             settle=self._settle,
             settle_agents=self._settle_agents,
-            sleep=lambda seconds: self._ferry.wait_for(asyncio.sleep(seconds)),
+            sleep=lambda seconds: self._bridge.wait_for(asyncio.sleep(seconds)),
             monotonic=loop.time,
             host=SimulatedHost(self.host, self.pid, 0.0, self.around.alive),
         )
@@ -382,7 +382,7 @@ class ClientProcess(Process):
         async def start() -> Keeper:
             return Keeper(self, run_id, restarts_max=0)
 
-        keeper = self._ferry.wait_for(start())
+        keeper = self._bridge.wait_for(start())
         self._keepers.append(keeper)
         return keeper
 
@@ -391,7 +391,7 @@ class ClientProcess(Process):
             dead = [{"agent_id": one.agent_id, "boot_id": one.boot_id, "pid": one.pid} for one in agents]
             return _Settling(AgentProcess(self.around, run_id, self.host, dead, workflow_id))
 
-        return self._ferry.wait_for(start())
+        return self._bridge.wait_for(start())
 
     def _build(self, workflow: Workflow | None) -> SwarmBuilder:
         assert self.run_id is not None
@@ -433,7 +433,7 @@ class ClientProcess(Process):
         try:
             state.validate()
         except WorkflowRunStateError as error:
-            self.around.complain(f"{self.name}: the memory of run {self.run_id} is inconsistent: {error}")
+            self.around.violated(f"{self.name}: the memory of run {self.run_id} is inconsistent: {error}")
 
 
 def define(scenario: Scenario, requester: Requester) -> Workflow:

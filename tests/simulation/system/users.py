@@ -80,9 +80,9 @@ class User:
                 await asyncio.sleep(self._dice.uniform(0.1, THINKING_SECONDS_MAX))
                 self.start_client(self.approach())
             if around.loop.time() > deadline:
-                around.complain(f"not over after {around.loop.time():.0f} s")
+                around.violated(f"not over after {around.loop.time():.0f} s")
             if around.network.requests > REQUESTS_MAX:
-                around.complain(f"{around.network.requests} requests")
+                around.violated(f"{around.network.requests} requests")
 
     @property
     def living(self) -> list[ClientProcess]:
@@ -107,7 +107,7 @@ class User:
         self._around.note(f"{client.name} ended: {status} {error!r}")
         closed = isinstance(error, WorkflowRunStateError) and _CLOSED_BY_OTHERS in str(error)
         if error is not None and not isinstance(error, _EXPECTED) and not closed:
-            self._around.complain(f"{client.name} failed: {error!r}")
+            self._around.violated(f"{client.name} failed: {error!r}")
 
     def approach(self) -> Approach:
         """Choose how to resume."""

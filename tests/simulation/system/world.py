@@ -137,9 +137,9 @@ class _World:
         record, scenario = self._record, user.scenario
         excused = self._fates.unlucky | checks.tired(record) | checks.failed_by_grid(record, scenario)
         for problem in checks.problems(record, scenario, self._answers.acknowledged, excused):
-            self._complain(problem)
+            self._violated(problem)
         for problem in user.commands.unrecorded(self._invariants.reaped):
-            self._complain(problem)
+            self._violated(problem)
 
     def _verdict(self) -> Verdict:
         return Verdict(
@@ -170,11 +170,11 @@ class _World:
         for node in self._grid.packed_nodes():
             node.idle_seconds = 0.0 if node.children or not node.is_in_touch() else node.idle_seconds + SWEEP_SECONDS
             if node.idle_seconds > IDLE_SECONDS_MAX:
-                self._complain(f"{node.part.name} takes tasks, and had none for {node.idle_seconds:g} s")
+                self._violated(f"{node.part.name} takes tasks, and had none for {node.idle_seconds:g} s")
         if not self._scenario.shares_watch or not self._is_grid_in_use():
             self._grid.looked_at = self._loop.time()
         elif self._loop.time() - self._grid.looked_at > UNSEEN_SECONDS_MAX:
-            self._complain(f"nobody looked at the grid for {self._loop.time() - self._grid.looked_at:.0f} s")
+            self._violated(f"no distributor polled the grid for {self._loop.time() - self._grid.looked_at:.0f} s")
 
     def _is_grid_in_use(self) -> bool:
         """Return whether the grid has active jobs and answers, and all living distributors can act."""
@@ -204,11 +204,11 @@ class _World:
         self._clocks = {name: PartClock(loop) for name in CLOCKS}
         self._record = checks.Record(database)
         self._invariants = Invariants(
-            self._record, self._complain, loop.time, self._note_force, fail_fast=self._scenario.fail_fast
+            self._record, self._violated, loop.time, self._note_force, fail_fast=self._scenario.fail_fast
         )
         self._server = SimulatedServer(database, self._clocks["server"], self._invariants.observe)
         await self._server.start()
-        self._answers = checks.Answers(self._complain)
+        self._answers = checks.Answers(self._violated)
         self._network = Network(loop, random.Random(f"{seed} network"), self._server.serve, self._answers.observe)
         self._fates = Fates(self._scenario)
         self._farms = {
@@ -225,7 +225,7 @@ class _World:
             clock=self._clocks["worker"],
             fates=self._fates,
             observe=self._observe,
-            complain=self._complain,
+            violated=self._violated,
             data_folder=str(self._folder),
             pids=pids,
         )
@@ -240,7 +240,7 @@ class _World:
             scenario=self._scenario,
             folder=str(self._folder),
             note=self._note,
-            complain=self._complain,
+            violated=self._violated,
             has_failed=lambda: bool(self._violations),
             pids=pids,
             alive=set(),
@@ -258,7 +258,7 @@ class _World:
         self._network.weather = self._scenario.weather
 
     def _user(self, around: Surrounding, dice: random.Random) -> User:
-        commands = checks.Commands(self._record, around.scenario, self._complain, self._epoch_of)
+        commands = checks.Commands(self._record, around.scenario, self._violated, self._epoch_of)
         return User(around, dice, self._record, commands)
 
     async def _add_grid(self) -> None:
@@ -284,7 +284,7 @@ class _World:
     def _note(self, what: str) -> None:
         self._trace.append(f"{self._loop.time():10.3f} {what}")
 
-    def _complain(self, what: str) -> None:
+    def _violated(self, what: str) -> None:
         self._violations.append(what)
         self._note(f"VIOLATION {what}")
 
@@ -319,11 +319,11 @@ class _World:
                 return
             if self._loop.time() > deadline:
                 jobs = ", jobs of the grid" if self._grid.is_busy else ""
-                self._complain(f"left over: {living}, commands {sorted(running)}{jobs}, bereft: {bereft}")
+                self._violated(f"left over: {living}, commands {sorted(running)}{jobs}, bereft: {bereft}")
                 return
             orphans = sorted(identity for identity, farm in running.items() if not farm.is_bereft)
             if not living and orphans:
-                self._complain(f"orphans: commands {orphans} run and nobody looks after them")
+                self._violated(f"orphans: commands {orphans} run without a responsible process")
                 return
             await asyncio.sleep(10.0)
 

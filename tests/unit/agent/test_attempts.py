@@ -1,4 +1,4 @@
-"""The record of an attempt: what may happen in each state, and when it gets which signal."""
+"""The state machine of an attempt in an agent, and when it receives which signal."""
 
 import signal
 from resource import struct_rusage

@@ -1,4 +1,4 @@
-"""The handshake and the protected messages after it: what passes, and every way of cheating."""
+"""The handshake and the authenticated messages after it: valid exchanges, and every forgery."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_listener_without_the_token_is_not_believed(reply: object) -> None:
 
 
 def test_a_listener_with_another_token_is_not_believed() -> None:
-    """It answers as a server would."""
+    """An answer of a real server is accepted."""
     with pytest.raises(Unproven):
         opened(known=f"{TOKEN}0")
 
@@ -85,7 +85,7 @@ def test_a_recorded_answer_proves_nothing_to_the_next_connection() -> None:
 
 
 def test_an_answer_for_another_address_proves_nothing() -> None:
-    """Somebody at our address who passes the handshake on to the server at its new one is found out."""
+    """An impostor at our address that forwards the handshake to the server at its new address is detected."""
     client = Client(TOKEN, ADDRESS)
     reply = Server(identity_of(TOKEN), verifier_of(TOKEN), "10.0.0.1:9999", client.hello["nonce"]).reply
     with pytest.raises(Unproven):
@@ -93,7 +93,7 @@ def test_an_answer_for_another_address_proves_nothing() -> None:
 
 
 def test_a_client_that_knows_the_verifier_only_is_refused() -> None:
-    """What the server stores does not suffice to be a client."""
+    """The secrets stored by the server are not sufficient to act as a client."""
     client, server = opened()
     headers = client.seal("GET", "/", b"")
     headers[handshake.PROOF_HEADER] = verifier_of(TOKEN).stored_key.hex()

@@ -1,4 +1,4 @@
-"""HTTP answers as workers read them, however they are cut into pieces."""
+"""Workers parse HTTP answers correctly wherever they are split."""
 
 import pytest
 

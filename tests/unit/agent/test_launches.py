@@ -1,4 +1,4 @@
-"""What the server hands to an agent becomes commands; the messages of both sides have the same fields."""
+"""Launches from the server become commands; the messages of both sides have the same fields."""
 
 import dataclasses
 

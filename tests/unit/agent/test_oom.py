@@ -1,4 +1,4 @@
-"""How many processes the kernel killed for want of memory, as control groups of both versions say it."""
+"""Count processes killed by the kernel for lack of memory, from both versions of cgroups."""
 
 import pytest
 

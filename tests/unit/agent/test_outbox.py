@@ -1,4 +1,4 @@
-"""Reports of an agent: each is settled once, kept until then, and set aside if the server does not take it."""
+"""Reports of an agent: each is settled once, kept until then, and set aside if the server rejects it."""
 
 from hypothesis import given
 from hypothesis import strategies as st

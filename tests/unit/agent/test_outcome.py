@@ -1,4 +1,4 @@
-"""What exits of commands mean, and where outputs go."""
+"""The meaning of exits of commands, and the location of their output."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where the output of an attempt goes."""
+"""The location of an attempt's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose process is whose: by tree, mark, group, what was seen before, and because there is only one attempt."""
+"""Assign processes to attempts: by tree, mark, group, earlier observation, or because there is only one attempt."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_what_is_below_a_command_is_its_attempt_s_wherever_it_went():
     ],
     ids=[
         *("marked", "the mark counts more than the group", "of its group", "of its session", "seen before"),
-        *("another process had its pid", "nothing is known", "of an attempt that is over", "nobody else is here"),
+        *("another process had its pid", "nothing is known", "of an attempt that is over", "no other attempt is here"),
         "not below us",
     ],
 )
@@ -55,7 +55,7 @@ def test_orphans(orphan, facts, owner):
 
 
 def test_a_process_whose_start_is_not_known_yet_is_not_taken_for_the_only_attempt_s():
-    """It would be terminated with that attempt."""
+    """Otherwise it would be terminated with that attempt."""
     begun = (50, AGENT, 50, 50)
     assert owned(begun, groups={40: 3}, is_complete=False) == {None: [50]}
     assert owned(begun, groups={40: 3}, marks={50: 3}, is_complete=False) == {3: [50]}

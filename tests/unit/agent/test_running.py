@@ -1,4 +1,4 @@
-"""What every program does with the attempts that it has taken: start, retry, kill, judge, report."""
+"""The attempts that a program has claimed: start, retry, kill, judge, report."""
 
 import errno
 
@@ -153,7 +153,7 @@ def test_what_is_to_be_killed_is_ended_wherever_it_is(world):
 
 
 def test_killing_a_hundred_thousand_waiting_attempts_is_one_pass(world):
-    """One pass for each of them took minutes."""
+    """A separate pass for each of them took minutes."""
     count = 100_000
     world.take(*range(count))
     world.running.kill(range(1, count))

@@ -1,4 +1,4 @@
-"""A location where nothing can be started: one command is tried after each pause, for as long as is allowed."""
+"""A location where no command can be started: one is tried after each pause, up to a limit."""
 
 from jobmon.agent.locations import PAUSE_SECONDS_FIRST, PAUSE_SECONDS_MAX
 from jobmon.agent.trouble import LocationTrouble

@@ -1,4 +1,4 @@
-"""What another user could have planted is refused, and nothing is changed, followed or deleted."""
+"""Files that another user may have planted are rejected; nothing is changed, followed or deleted."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_folder_is_refused_for_its_parent(mine):
     for refuses in (trust.private_folder, trust.resolved, trust.require_folder):
         with pytest.raises(trust.Untrusted, match=f"{mine} may be written"):
             refuses(str(mine / "data"))
-    mine.chmod(0o1777)  # as /tmp: nobody can replace what is ours
+    mine.chmod(0o1777)  # as /tmp: other users cannot replace our files
     assert trust.private_folder(str(mine / "data")) == str(mine / "data")
 
 

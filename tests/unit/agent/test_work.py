@@ -1,4 +1,4 @@
-"""Cores of an agent: what fits, what is wanted, and sums that stay right whatever happens."""
+"""Cores of an agent: what fits, what to request, and sums that always stay correct."""
 
 import pytest
 from hypothesis import given

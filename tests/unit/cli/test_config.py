@@ -1,4 +1,4 @@
-"""Settings from the terminal: written, typed, refused by name, and where each comes from."""
+"""Settings on the command line: written with their type, rejected by name, and traced to their source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way in: help, wrong use, errors in one line."""
+"""The command line's entry point: help, usage errors, and one-line error messages."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_every_help_has_an_example_that_is_that_command(path, command):
 
 
 def completed(*words):
-    """What the shell offers after these words, the last of which is not finished."""
+    """Return the shell's completions of these words, the last of which is incomplete."""
     found = ShellComplete(main, {}, "jobmon", "_JOBMON_COMPLETE").get_completions(list(words[:-1]), words[-1])
     return [item.value for item in found]
 

@@ -1,4 +1,4 @@
-"""Lists: limits, JSON written while it is read, CSV, the pager."""
+"""Lists: limits, streamed JSON, CSV, and the pager."""
 
 from __future__ import annotations
 

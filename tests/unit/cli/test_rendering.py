@@ -1,4 +1,4 @@
-"""Values as people read them."""
+"""Values formatted for people."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from jobmon.cli import rendering
+from jobmon.cli.formatting import TASK_GROUPS, group_of
 from jobmon.cli.main import COMMANDS, exit_code
-from jobmon.cli.words import TASK_GROUPS, group_of
 from jobmon.core import exceptions
 from jobmon.core.constants import TaskStatus
 

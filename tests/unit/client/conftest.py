@@ -1,4 +1,4 @@
-"""A small realistic in-memory server: the routes of binding and of runs, with the rules of their messages."""
+"""A small in-memory server for binding and runs, with the rules of their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command templates and their arguments: what is right, and what is said about what is wrong."""
+"""Command templates and their arguments: valid ones, and the errors for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks before anything is recorded, and the rows that are."""
+"""The checks before anything is recorded, and the recorded rows."""
 
 from __future__ import annotations
 

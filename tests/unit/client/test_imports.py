@@ -1,4 +1,4 @@
-"""What importing the user's names must not cost."""
+"""The cost of importing the public names."""
 
 from __future__ import annotations
 

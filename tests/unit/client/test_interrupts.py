@@ -1,4 +1,4 @@
-"""Ctrl-C asks, SIGTERM does not; off the main thread nothing is touched."""
+"""Ctrl-C asks for confirmation, SIGTERM does not; off the main thread no handler is installed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_off_the_main_thread_no_handler_is_set():
 
 
 class ImpatientTerminal(io.StringIO):
-    """Ctrl-C is pressed as soon as it reads that the run goes on."""
+    """Presses Ctrl-C as soon as it reads that the run continues."""
 
     def __init__(self):
         super().__init__()
@@ -83,7 +83,7 @@ class ImpatientTerminal(io.StringIO):
 
     def write(self, text):
         super().write(text)
-        if text == "Going on.\n" and self.presses:
+        if text == "Continuing.\n" and self.presses:
             self.presses -= 1
             raise KeyboardInterrupt
 

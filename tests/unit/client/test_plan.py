@@ -1,4 +1,4 @@
-"""How a definition is compared with the recorded one, and what is said of the difference."""
+"""Compare a definition with the recorded one, and describe the difference."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_modes_that_do_not_exist(on_change, message):
 
 
 def test_equal_sets_of_upstream_tasks_are_compared_by_key():
-    """Whoever builds the sets, and in whatever order, the tasks in them count."""
+    """Sets with the same tasks are equal, regardless of their order and origin."""
     tool = Tool("words")
     template = tool.get_task_template("step", "echo {n}", node_args=["n"])
 

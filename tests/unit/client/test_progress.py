@@ -1,4 +1,4 @@
-"""What people see of a run."""
+"""The progress display of a run."""
 
 from __future__ import annotations
 

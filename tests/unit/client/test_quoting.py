@@ -1,4 +1,4 @@
-"""`{name:q}` quotes a value for the shell; a value that needs it and does not get it is warned of once."""
+"""`{name:q}` quotes a value for the shell; an unquoted value that needs it causes one warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests for resources: what is wrong is said with its place before anything is recorded; "auto"."""
+"""Invalid resource requests are rejected with their location before anything is recorded; "auto"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run may start, and how an earlier one makes room."""
+"""Whether a run may start, and how an earlier run is stopped for it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Time:
 
 
 class Settling:
-    """Notes which runs' remains were to be settled, and that it was let go of."""
+    """Records the runs whose leftovers had to be settled, and that it was released."""
 
     def __init__(self):
         self.runs = []

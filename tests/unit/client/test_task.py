@@ -1,4 +1,4 @@
-"""Tasks: names, identity, dependencies, how many are made of lists."""
+"""Tasks: names, identity, dependencies, and creation from lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error that Jobmon raises on purpose is one message."""
+"""An error that Jobmon raises deliberately is shown as one message."""
 
 from __future__ import annotations
 

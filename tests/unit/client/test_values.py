@@ -1,4 +1,4 @@
-"""Values that identify something: those without a stable text are refused where they are given."""
+"""Values that are part of an identity: those without a stable text are rejected at the call."""
 
 from __future__ import annotations
 

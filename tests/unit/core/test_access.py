@@ -1,4 +1,4 @@
-"""Whether the server that an access file names is dead, here, or out of reach; its socket is not believed."""
+"""Whether the server of an access file is dead, here, or unreachable; its socket is verified."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobmon.core import access, places
+from jobmon.core import access, paths
 from jobmon.core.exceptions import ServerUnavailable, UntrustedFile
 from jobmon.core.locks import FileLock
 from jobmon.core.wire.server import AccessFile
@@ -20,7 +20,7 @@ DEAD = 2**22 + 1  # no process has this id
 def data(tmp_path, monkeypatch):
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
-    monkeypatch.setattr(places, "machine_id", lambda: "machine")
+    monkeypatch.setattr(paths, "machine_id", lambda: "machine")
     return folder
 
 
@@ -32,7 +32,7 @@ def dead(data):
         host=socket.gethostname(),
         pid=DEAD,
         pid_start_time=1.0,
-        boot_id=places.boot_id(),
+        boot_id=paths.boot_id(),
         machine_id="machine",
         socket="",
         address="http://127.0.0.1:9",
@@ -69,12 +69,12 @@ def test_a_lock_that_is_held_says_that_it_lives_in_another_container(dead, find,
 
 
 def test_the_lock_of_a_dead_process_is_waited_for(dead, find, data, monkeypatch):
-    """It goes with its last thread, and until then its port takes connections."""
+    """It exits with its last thread; until then its port accepts connections."""
     lock = FileLock(data / access.SERVER_LOCK_NAME)
     assert lock.take()
     with socket.create_server(("127.0.0.1", 0)) as port:
         address = f"http://127.0.0.1:{port.getsockname()[1]}"
-        here = replace(dead, pid_start_time=places.process_start_time(os.getpid()), address=address)
+        here = replace(dead, pid_start_time=paths.process_start_time(os.getpid()), address=address)
         monkeypatch.setattr(access, "DEATH_SECONDS_MAX", 0.0)
         with pytest.raises(ServerUnavailable, match=r"has exited, but a process still holds .*server\.lock"):
             find(here)
@@ -92,7 +92,7 @@ def test_the_lock_of_a_dead_process_is_waited_for(dead, find, data, monkeypatch)
     ],
 )
 def test_a_server_of_another_machine_is_not_looked_for_at_our_own_ports(dead, find, changes):
-    """Whoever listens there is not it."""
+    """Another program listens there."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         other.settimeout(0)
         address = f"http://127.0.0.1:{other.getsockname()[1]}"
@@ -104,7 +104,7 @@ def test_a_server_of_another_machine_is_not_looked_for_at_our_own_ports(dead, fi
 
 def test_a_server_that_answers_elsewhere_is_not_taken_over(dead, find, data, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as other:
-        monkeypatch.setattr(places, "is_loopback", lambda host: False)
+        monkeypatch.setattr(paths, "is_loopback", lambda host: False)
         address = f"http://127.0.0.1:{other.getsockname()[1]}"
         assert find(replace(dead, boot_id="b", machine_id="another", address=address)) is not None
         with pytest.raises(ServerUnavailable, match="The Jobmon server is running on host"):
@@ -138,8 +138,8 @@ def test_an_access_file_that_others_can_read_is_refused(dead, find, data, mode):
 
 
 def test_a_process_of_another_boot_or_container_is_not_judged_here():
-    start = places.process_start_time(os.getpid())
-    assert places.has_seen_start(start)
-    assert places.has_seen_start(start - 5)
-    assert not places.has_seen_start(start + places.BOOT_AXIS_SECONDS)
-    assert not places.has_seen_start(0.0)
+    start = paths.process_start_time(os.getpid())
+    assert paths.has_seen_start(start)
+    assert paths.has_seen_start(start - 5)
+    assert not paths.has_seen_start(start + paths.BOOT_AXIS_SECONDS)
+    assert not paths.has_seen_start(0.0)

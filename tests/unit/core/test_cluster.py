@@ -1,4 +1,4 @@
-"""Finding plug-ins, and the part of the interface that has behaviour of its own."""
+"""Find plug-ins, and the interface's methods with an implementation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobmon.core.exceptions import PluginError
 
 @pytest.fixture
 def foreign(tmp_path, monkeypatch):
-    """A tree of somebody else's that adds modules to the namespace `jobmon.plugins`."""
+    """A third-party package that adds modules to the namespace `jobmon.plugins`."""
     import jobmon.plugins
 
     folder = tmp_path / "jobmon" / "plugins"

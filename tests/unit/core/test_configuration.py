@@ -1,4 +1,4 @@
-"""Where a setting's value comes from, and what is refused."""
+"""The source of a setting's value, and rejected values."""
 
 from __future__ import annotations
 

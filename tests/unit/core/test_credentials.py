@@ -42,7 +42,7 @@ def test_the_scope_of_a_token_cannot_be_changed() -> None:
     ],
 )
 def test_other_identities_name_nobody(identity: str) -> None:
-    """They raise nothing either."""
+    """Malformed tokens raise no error either."""
     assert credentials.signed_principal(identity) is None
 
 

@@ -1,4 +1,4 @@
-"""What failures have in common, and when there is more of it than by chance."""
+"""What failures have in common, and whether that exceeds chance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long it still takes: ranges that hold what simulated schedules really take."""
+"""The time left: the predicted range contains the duration of simulated schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks of files."""
+"""File locks."""
 
 from __future__ import annotations
 

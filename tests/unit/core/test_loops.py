@@ -1,4 +1,4 @@
-"""The loop of a process of ours."""
+"""The event loop of our processes."""
 
 import subprocess
 import sys

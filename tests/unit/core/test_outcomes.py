@@ -1,4 +1,4 @@
-"""A stop, a timeout and a dead client are no failures; nor are attempts that a stop cancelled."""
+"""A stop, a timeout and a dead client are not failures, nor are attempts that a stop cancelled."""
 
 from __future__ import annotations
 

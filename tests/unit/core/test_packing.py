@@ -1,4 +1,4 @@
-"""Which batches share jobs, and what such jobs ask for."""
+"""Which batches share jobs, and what these jobs request."""
 
 import pytest
 
@@ -18,7 +18,7 @@ SHORT, LONG = 0.5, 60.0
         ({"pilot": True}, 1, None, Mode.PILOT),
         ({"pilot": False}, 100, SHORT, Mode.ARRAY),
         ({"pilot": False, "pack": 10}, 100, None, Mode.PACK),
-        ({}, 100, None, Mode.ARRAY),  # nobody knows how long they take
+        ({}, 100, None, Mode.ARRAY),  # their duration is unknown
         ({}, 100, LONG, Mode.ARRAY),
         ({}, 100, SHORT, Mode.PACK),
         ({}, 100, packing.SHORT_SECONDS, Mode.PACK),

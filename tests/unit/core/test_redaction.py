@@ -1,4 +1,4 @@
-"""What a reader must not see is removed, and nothing else."""
+"""Secrets are removed from what a reader may see, and nothing else is."""
 
 import pytest
 

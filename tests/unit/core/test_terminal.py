@@ -1,4 +1,4 @@
-"""Nothing that controls a terminal comes through."""
+"""No control character reaches a terminal."""
 
 from __future__ import annotations
 

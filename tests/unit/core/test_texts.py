@@ -1,4 +1,4 @@
-"""Names and texts that cannot be recorded are refused where they are given, and replaced where they just happen."""
+"""Texts that cannot be stored are rejected if a user gave them, and replaced otherwise."""
 
 import pytest
 

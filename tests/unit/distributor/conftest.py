@@ -1,4 +1,4 @@
-"""Check what must hold after each of these tests."""
+"""Check the distributor's invariants after each of these tests."""
 
 from tests.distributor_states import states_are_valid
 

@@ -1,4 +1,4 @@
-"""How endings are told."""
+"""Reports of exits."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A classic cluster that answers late, wrongly or not at all: what becomes of its attempts. Time is told to pass."""
+"""A classic cluster that responds late, wrongly or not at all, on simulated time."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -17,11 +17,11 @@ from jobmon.core.exceptions import ClusterFull, ClusterUnavailable, SubmissionDe
 from jobmon.core.wire.launching import JobPlan, LaunchBatch, LiveAttempt
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.classic import EXIT_UNKNOWN_SECONDS, UNREPORTED_SECONDS, ClassicCluster, Watching
-from jobmon.distributor.holdings import ClusterLimits
-from jobmon.distributor.rounds import Rounds
-from jobmon.distributor.spools import Complaints, Spools
+from jobmon.distributor.cluster_calls import ClusterCalls
+from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.state import DistributorState
 from jobmon.distributor.submissions import PATIENCE_SECONDS
+from jobmon.distributor.undelivered import StartErrors, UndeliveredReports
 from jobmon.testing.gateways import FakeDistributorGateway
 
 TI = TaskInstanceStatus
@@ -144,16 +144,16 @@ class Lab:
         self.state = DistributorState({"yard": ClusterLimits(False)}, around)
         self.clock = Still()
         self.gateway = FakeDistributorGateway([], str(folder))
-        spools = Spools(around.log_folder)
-        rounds = Rounds("yard", self.yard, around, spools, Complaints(str(folder), "yard"))
+        undelivered = UndeliveredReports(around.log_folder)
+        calls = ClusterCalls("yard", self.yard, around, undelivered, StartErrors(str(folder), "yard"))
         self.cluster = ClassicCluster(
             self.yard,
             self.state,
-            rounds,
+            calls,
             Watching(holder="me", server="http://there:1"),
             self.gateway,
             self.clock,
-            spools,
+            undelivered,
             in_place,
         )
 
@@ -357,9 +357,9 @@ async def test_a_job_that_ended_well_waits_for_its_worker_s_word(lab):
     assert lab.state.is_idle
 
 
-async def test_a_worker_s_complaint_becomes_the_error(lab, tmp_path):
+async def test_a_worker_s_start_error_becomes_the_error(lab, tmp_path):
     (job,) = await lab.submitted(1)
-    job_file = tmp_path / "logs" / "complaints" / "yard" / job
+    job_file = tmp_path / "logs" / "start_errors" / "yard" / job
     job_file.parent.mkdir(parents=True)
     job_file.write_text("the server cannot be reached from n1 (tried http://192.0.2.1:8)")
     lab.yard.ended[job] = RemoteExit(status=TI.ERROR, exit_code=1, message="exit code 1")
@@ -621,10 +621,10 @@ def test_a_plug_in_says_whether_it_has_arrays_or_has_the_method(lab):
 
     around = Surroundings(1, 2, "/work", 0o022, "/logs", "/bin/sh", "cafe")
     for adapter, expected in ((Yard(), True), (Plain(), False)):
-        assert Rounds("yard", adapter, around)._has_arrays() is expected
+        assert ClusterCalls("yard", adapter, around)._has_arrays() is expected
     adapter = Yard()
     adapter.has_arrays = False
-    assert Rounds("yard", adapter, around)._has_arrays() is False
+    assert ClusterCalls("yard", adapter, around)._has_arrays() is False
 
 
 async def test_hosts_that_are_left_out_are_not_what_a_rejection_is_for(lab):

@@ -1,4 +1,4 @@
-"""Jobs that run without a word of their worker, and jobs that somebody cancels: what people learn, and when."""
+"""Jobs without contact to their worker, and cancelled jobs: what is reported, and when."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_silent_jobs_are_reported_with_their_hosts_and_the_address_until_they_sp
     found = incidents.problem(65.0)
     assert found.text.startswith("jobs run on n1, n2 but cannot reach the server at http://10.0.0.1:4000.")
     assert (found.waiting, found.since_seconds, found.tried_seconds, found.next_seconds) == (3, 5.0, 5.0, 5.0)
-    assert incidents.answered([1, 2, -3], [], 70.0) == {}, "it was said already"
+    assert incidents.answered([1, 2, -3], [], 70.0) == {}, "it was reported already"
     incidents.answered([1, 2, -3], [1, 2], 80.0)
     incidents.forget([-3])
     assert incidents.problem(80.0) is None

@@ -1,4 +1,4 @@
-"""Whose fault it is that a command could not be started, and when it is tried again."""
+"""Whether a location is the reason why a command could not be started, and when it is retried."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""Facts in, decisions out: the distributor's memory without anything around it."""
+"""The distributor's decisions as pure functions of events."""
 
 from collections import deque
 from copy import deepcopy
@@ -10,7 +10,7 @@ from jobmon.core.cluster_protocol import Exit, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LaunchProblem, LiveAttempt, Report
 from jobmon.distributor.batch import Surroundings
-from jobmon.distributor.holdings import (
+from jobmon.distributor.inflight import (
     CLASSIC_WINDOW,
     DIRECT_WINDOW_MAX,
     HAND_AHEAD_FACTOR,
@@ -414,7 +414,7 @@ def test_what_an_earlier_distributor_may_have_submitted_is_looked_up_by_its_toke
     assert state.doubtful() == {"far": [Doubt(one, "jm-cafe-1-4", one - 1, f"jm-cafe-1-a{one}") for one in (1, 2, 3)]}
     assert state.doubtful() == {}
     assert not state.is_idle
-    assert state.alive() == [1, 2, 3], "nobody shall take them for lost meanwhile"
+    assert state.alive() == [1, 2, 3], "they must not be declared lost meanwhile"
     assert state.kill([3]) == {}, "not before it is known whether it is there"
     assert state.submitted("far", {1: "j_0"}) == []
     state.unsubmitted([2, 3])
@@ -474,7 +474,7 @@ def test_one_that_retires_keeps_what_runs_here_and_forgets_what_others_can_see()
     state.take([batch(30, cluster="far", number=4)])
     said(state)
     state.retire()
-    assert said(state) == {2: ("U", Cause.WORKER_LOST)}  # handed over ahead, and nobody else can say that it never ran
+    assert said(state) == {2: ("U", Cause.WORKER_LOST)}  # prefetched, and no other component knows that it never ran
     assert state.alive() == [1]
     assert state.classic("far") == {}
     assert (state.submittable(), state.capacity()) == ({}, {})

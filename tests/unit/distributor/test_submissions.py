@@ -1,4 +1,4 @@
-"""What waits to be submitted, and when it is tried: nothing is lost, nothing twice, nobody waits for others' faults."""
+"""The queue of submissions: nothing is lost or submitted twice, and failures delay only their own kind."""
 
 import itertools
 import random
@@ -6,8 +6,8 @@ import random
 import pytest
 
 from jobmon.core.wire.launching import LaunchBatch
-from jobmon.distributor.holdings import NO_ARRAY
-from jobmon.distributor.pace import PAUSE_SECONDS_MAX
+from jobmon.distributor.backoff import PAUSE_SECONDS_MAX
+from jobmon.distributor.inflight import NO_ARRAY
 from jobmon.distributor.submissions import FAILED_KEYS_MAX, Setback, Submission, SubmissionQueue
 
 PATIENCE = 600.0

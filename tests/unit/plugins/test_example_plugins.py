@@ -1,4 +1,4 @@
-"""The example plug-ins: what they say, what recorded answers mean to them, and what their job scripts find."""
+"""The example plug-ins: their requests, recorded responses, and job scripts."""
 
 import importlib.util
 import subprocess
@@ -96,7 +96,7 @@ def test_garbage_is_no_answer(example, answer):
 
 
 @pytest.mark.parametrize(
-    ("name", "complaint", "expected"),
+    ("name", "error_text", "expected"),
     [
         ("openpbs", "qsub: Unknown queue", Answer.REJECTED),
         ("openpbs", "qsub: would exceed limit on resource ncpus for user", Answer.FULL),
@@ -108,8 +108,8 @@ def test_garbage_is_no_answer(example, answer):
         ("lsf", "Something new. Job not submitted.", Answer.UNKNOWN),
     ],
 )
-def test_complaints_have_their_meaning(name, complaint, expected):
-    assert loaded(name).get_cluster_distributor_class().texts.answer_of(complaint) is expected
+def test_error_texts_have_their_meaning(name, error_text, expected):
+    assert loaded(name).get_cluster_distributor_class().texts.answer_of(error_text) is expected
 
 
 def test_what_they_ask_for_is_killed_in_one_call(example):

@@ -1,4 +1,4 @@
-"""Which devices this machine has, and what tasks may ask for."""
+"""The devices of this machine, and valid requests for them."""
 
 import pytest
 

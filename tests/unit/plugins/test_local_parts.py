@@ -134,8 +134,8 @@ def test_a_journal_begins_anew_with_what_is_needed(journal, tmp_path):
     size = journal.size
     journal.rewrite([started(7)])
     assert journal.size < size
-    remains = read_journal(tmp_path / "journal")
-    assert (list(remains.live), remains.pid) == ([7], os.getpid())
+    leftovers = read_journal(tmp_path / "journal")
+    assert (list(leftovers.live), leftovers.pid) == ([7], os.getpid())
 
 
 def test_its_journal_is_pruned_while_commands_run(tmp_path):
@@ -265,5 +265,5 @@ def test_what_could_not_be_started_and_was_then_is_not_over(tmp_path):
     attempt.fail(NotStarted("no folder", "directory", 2, "/work"), 1.0)
     failed = command_journal.journal_line(command_journal.ending(attempt))
     path.write_text(f'["b",5,"boot"]\n{failed}{started(1)}')
-    remains = read_journal(path)
-    assert (list(remains.live), remains.ended, remains.mark_root) == ([1], {}, "")
+    leftovers = read_journal(path)
+    assert (list(leftovers.live), leftovers.ended, leftovers.mark_root) == ([1], {}, "")

@@ -1,4 +1,4 @@
-"""How many commands fit into an answer."""
+"""How many commands fit into a response."""
 
 from operator import itemgetter
 

@@ -1,4 +1,4 @@
-"""Which database a starting server goes on with, and the copy that makes it possible elsewhere."""
+"""Which database a starting server uses, and the copy with which another host can continue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobmon.core import access, places
+from jobmon.core import access, paths
 from jobmon.core.exceptions import ConfigError
 from jobmon.core.wire.server import AccessFile
 from jobmon.server.database_copy import DatabaseCopy, claim
@@ -107,7 +107,7 @@ def test_without_a_copy_nothing_is_taken_over(data, hosts):
 
 def test_a_database_that_was_removed_here_is_taken_from_the_copy_or_begun_anew(data, hosts):
     incarnation = claim(data, hosts[0], None, take_over=False)
-    here = _access(hosts[0], incarnation, boot_id=places.boot_id())
+    here = _access(hosts[0], incarnation, boot_id=paths.boot_id())
     assert claim(data, hosts[0], here, take_over=False) != incarnation
     assert not (hosts[0] / DATABASE_NAME).exists()
     _write(hosts[0], 1)

@@ -1,4 +1,4 @@
-"""When a server stops to listen for other hosts."""
+"""When a server stops listening for other hosts."""
 
 import pytest
 

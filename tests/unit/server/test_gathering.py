@@ -1,4 +1,4 @@
-"""Head and body of an answer go out together, and nothing stays behind."""
+"""Head and body of a response are sent together and completely."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
 
 
 class Transport:
-    """Notes what is written and closed."""
+    """Records what is written, and whether it is closed."""
 
     def __init__(self):
         self.written = []

@@ -1,4 +1,4 @@
-"""Every exception has a status, and nothing of ours looks like success."""
+"""Every exception has an HTTP status, and no error looks like success."""
 
 import inspect
 

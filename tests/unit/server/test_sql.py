@@ -1,4 +1,4 @@
-"""Statements as each database gets them, and a session on SQLite."""
+"""Statements compiled for each database, and a session on SQLite."""
 
 import sqlite3
 

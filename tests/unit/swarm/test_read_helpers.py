@@ -1,4 +1,4 @@
-"""Small questions that existing scripts ask of state, builder and updates."""
+"""Accessors of state, builder and updates that existing scripts use."""
 
 from __future__ import annotations
 

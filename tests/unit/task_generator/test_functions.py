@@ -1,4 +1,4 @@
-"""Which functions can become tasks, and what is said about the others."""
+"""Which functions can become tasks, and the errors for the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks of functions: commands, identity, names, lists of values, and what is refused."""
+"""Tasks of functions: commands, identity, names, lists of values, and rejected calls."""
 
 from __future__ import annotations
 

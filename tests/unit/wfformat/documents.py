@@ -1,4 +1,4 @@
-"""Small WfFormat documents for the tests, as plain dictionaries that a test can break."""
+"""Small WfFormat documents for tests, as plain dictionaries that a test can damage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def fork_join(width: int = 3, seconds: float = 10.0, percent: float = 100.0) -> dict[str, Any]:
-    """One task, then `width` side by side, then one: each side task hands a file on."""
+    """One task, then `width` parallel ones, then one; each parallel task passes on a file."""
     sides = [f"work_ID{number:05}" for number in range(2, width + 2)]
     files = [{"id": "in.txt", "sizeInBytes": 1000}, {"id": "split.txt", "sizeInBytes": 2000}]
     files += [{"id": f"{side}.out", "sizeInBytes": 500} for side in sides]

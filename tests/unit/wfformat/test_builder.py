@@ -1,4 +1,4 @@
-"""What a recording becomes: names, cores, files, and the comparison after the run."""
+"""Build a workflow from a recording: names, cores, files, and the comparison after the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program that each task of a recording runs, as the process it is."""
+"""The program that each task of a recording runs, as a process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_missing_and_torn_inputs_fail_with_a_sentence_each(tmp_path):
 
 
 def test_takes_its_time_and_its_share_of_the_core(tmp_path):
-    """Of a busy machine a process gets less than it asks for, so there is only an upper bound."""
+    """On a busy machine a process gets less CPU time than requested, so only an upper bound is checked."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     assert run(tmp_path, 0.02, [burner.job_line("t", 40, 0.25, [], [])]).returncode == 0

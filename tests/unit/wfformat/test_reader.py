@@ -1,4 +1,4 @@
-"""Reading WfFormat documents: what comes out, and what a broken one is told."""
+"""Read WfFormat documents, and reject malformed ones with an exact error."""
 
 from __future__ import annotations
 

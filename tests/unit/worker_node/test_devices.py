@@ -1,4 +1,4 @@
-"""The GPUs of a packed job: no index is given to two tasks at a time."""
+"""GPUs of a packed job: no index is given to two tasks at a time."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Who says how a command ended: the worker, unless its cluster ended the whole job."""
+"""Who reports the outcome of a command: the worker, unless the cluster terminated the whole job."""
 
 from resource import struct_rusage
 
@@ -6,7 +6,7 @@ import pytest
 
 from jobmon.agent.attempts import Attempt
 from jobmon.agent.memory import Memory
-from jobmon.worker_node.process import Machine, Worker
+from jobmon.worker_node.process import Worker, WorkerHost
 
 SIGTERM, SIGKILL = 15, 9
 JOB = {
@@ -43,7 +43,7 @@ class Server:
         """Nothing is open."""
 
 
-class Node(Machine):
+class Node(WorkerHost):
     """A machine on which a command ends in a given way, perhaps while a signal comes."""
 
     def __init__(self, exit_code=None, signal=None, *, is_signalled=False, is_late=False, oom_kills=0):
@@ -67,7 +67,7 @@ class Node(Machine):
     def heed_signals(self, pass_on):
         self.pass_on = pass_on
 
-    def complain(self, why):
+    def log_error(self, why):
         self.said = why
         return 1
 
@@ -141,7 +141,7 @@ def test_the_cluster_tells_why_it_ended_a_job(node, tmp_path):
         (Node(signal=SIGKILL, is_signalled=True, oom_kills=1), "Z", "out of memory"),
         (Node(exit_code=0, oom_kills=1), "D", None),
     ],
-    ids=["ended well all the same", "failed", "somebody signalled it alone", "starved", "starved and ended", "coped"],
+    ids=["ended well all the same", "failed", "it alone was signalled", "starved", "starved and ended", "coped"],
 )
 def test_all_else_is_told_by_the_worker(node, status, cause, tmp_path):
     server = Server()

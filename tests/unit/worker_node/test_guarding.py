@@ -1,4 +1,4 @@
-"""Workers whose cluster kills them and not their command."""
+"""Workers whose cluster kills them but not their command."""
 
 import _signal
 import subprocess

@@ -1,4 +1,4 @@
-"""The worker writes its messages by hand: they are compared with the contract, and its rules with the distributor's."""
+"""The worker's hand-written messages match the contract, and its rules match the distributor's."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What a packed job takes: which answers it reads, and the commands that it makes of them."""
+"""Packed jobs parse the server's responses and build commands from them."""
 
 import math
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Final
 from jobmon.client.swarm.arming import ArmedTasks
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
+from jobmon.core.explain import room
 from jobmon.core.fsm import IN_FLIGHT, PASSING, QUEUEABLE, RUN_ORDER, Machine, is_terminal
-from jobmon.core.reasons import room
 from jobmon.core.wire.swarm import ResourceError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ stand-alone script of the standard library. Uses only the public client classes.
 
 from jobmon.client.wfformat.builder import BuildOptions, build_workflow, cores_of, prepare_directory
 from jobmon.client.wfformat.comparison import Comparison, compare
-from jobmon.client.wfformat.document import Machine, RecordedTask, Recording, RecordingError
+from jobmon.client.wfformat.document import RecordedMachine, RecordedTask, Recording, RecordingError
 from jobmon.client.wfformat.graph import critical_path_seconds
 from jobmon.client.wfformat.reader import parse_recording, read_recording
 from jobmon.client.wfformat.writer import written_document
@@ -16,7 +16,7 @@ from jobmon.client.wfformat.writer import written_document
 __all__ = [
     "BuildOptions",
     "Comparison",
-    "Machine",
+    "RecordedMachine",
     "RecordedTask",
     "Recording",
     "RecordingError",

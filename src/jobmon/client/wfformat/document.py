@@ -42,7 +42,7 @@ class RecordedTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class RecordedMachine:
     """A machine of the recording; `cores` is None if it was not recorded."""
 
     name: str
@@ -58,7 +58,7 @@ class Recording:
     tasks: tuple[RecordedTask, ...]
     file_sizes: Mapping[str, int]  # file ID -> bytes
     makespan_seconds: float | None
-    machines: tuple[Machine, ...]
+    machines: tuple[RecordedMachine, ...]
 
     @property
     def work_seconds(self) -> float:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from jobmon.client.wfformat.document import Machine, RecordedTask, Recording, RecordingError, category_of
+from jobmon.client.wfformat.document import RecordedMachine, RecordedTask, Recording, RecordingError, category_of
 from jobmon.client.wfformat.graph import find_cycle, topological_order
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ def parse_recording(content: bytes) -> Recording:
         tasks=_tasks(specification.tasks, execution.tasks),
         file_sizes=sizes,
         makespan_seconds=execution.makespanInSeconds,
-        machines=tuple(Machine(name=m.nodeName, cores=m.cpu.coreCount if m.cpu else None) for m in execution.machines),
+        machines=tuple(
+            RecordedMachine(name=m.nodeName, cores=m.cpu.coreCount if m.cpu else None) for m in execution.machines
+        ),
     )
 
 
@@ -180,9 +182,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"it contains {name}, which is not a number")
 
 
-def _named(complaint: str, raw: Any) -> str:
+def _named(message: str, raw: Any) -> str:
     """Turn "Expected `float`, got `str` - at `$.workflow.execution.tasks[3].runtimeInSeconds`" into a sentence."""
-    what, _, path = complaint.partition(" - at `")
+    what, _, path = message.partition(" - at `")
     path = path.removesuffix("`")
     what = what[:1].lower() + what[1:]
     found = _TASK_IN_PATH.fullmatch(path)

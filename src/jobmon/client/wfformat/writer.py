@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from jobmon.core.wire.monitoring import Attempt, ExportedTask, ExportPage, WorkflowSummary
+    from jobmon.core.wire.monitoring import AttemptDetail, ExportedTask, ExportPage, WorkflowSummary
 
 
 def written_document(summary: WorkflowSummary, pages: Iterable[ExportPage]) -> dict[str, Any]:
@@ -61,13 +61,13 @@ def _parents(task: ExportedTask, sets: dict[int, list[int]]) -> list[int]:
     return sorted({parent for number in task.upstream_sets for parent in sets.get(number, ())})
 
 
-def _chosen(attempts: list[Attempt]) -> Attempt | None:
+def _chosen(attempts: list[AttemptDetail]) -> AttemptDetail | None:
     begun = [one for one in attempts if one.started_at is not None]
     done = [one for one in begun if one.status == TaskInstanceStatus.DONE]
     return done[-1] if done else begun[-1] if begun else None
 
 
-def _execution(tasks: list[ExportedTask], chosen: dict[int, Attempt], created_at: datetime) -> dict[str, Any]:
+def _execution(tasks: list[ExportedTask], chosen: dict[int, AttemptDetail], created_at: datetime) -> dict[str, Any]:
     attempts = [one for task in tasks for one in task.attempts]
     starts = [one.started_at for one in attempts if one.started_at is not None]
     ends = [one.ended_at for one in attempts if one.ended_at is not None]
@@ -81,7 +81,7 @@ def _execution(tasks: list[ExportedTask], chosen: dict[int, Attempt], created_at
     }
 
 
-def _executed(task: ExportedTask, attempt: Attempt | None) -> dict[str, Any]:
+def _executed(task: ExportedTask, attempt: AttemptDetail | None) -> dict[str, Any]:
     """Return how a task ran; a task that never ran has a runtime of 0."""
     program, *arguments = _words(task.command)
     found: dict[str, Any] = {

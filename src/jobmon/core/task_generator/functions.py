@@ -51,12 +51,12 @@ def check_function(function: types.FunctionType) -> None:
     Raises:
         ValueError: it could not; the message says why.
     """
-    complaints = [*_complaints_about_name(function), *_complaints_about_parameters(function)]
-    if complaints:
-        raise ValueError(f"The function {function.__qualname__!r} cannot become a task: {'; '.join(complaints)}.")
+    problems = [*_problems_of_name(function), *_problems_of_parameters(function)]
+    if problems:
+        raise ValueError(f"The function {function.__qualname__!r} cannot become a task: {'; '.join(problems)}.")
 
 
-def _complaints_about_name(function: types.FunctionType) -> Iterator[str]:
+def _problems_of_name(function: types.FunctionType) -> Iterator[str]:
     if function.__name__ == "<lambda>":
         yield "the worker cannot import a lambda; use a named function"
     elif "<locals>" in function.__qualname__:
@@ -67,7 +67,7 @@ def _complaints_about_name(function: types.FunctionType) -> Iterator[str]:
         yield "calling it does not run it, because it is a generator or async function; wrap it in an ordinary function"
 
 
-def _complaints_about_parameters(function: types.FunctionType) -> Iterator[str]:
+def _problems_of_parameters(function: types.FunctionType) -> Iterator[str]:
     code = function.__code__
     if code.co_flags & _VARARGS or code.co_flags & _VARKEYWORDS:
         yield "*args and **kwargs have no fixed names; name each parameter"

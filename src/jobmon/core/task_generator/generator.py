@@ -171,8 +171,8 @@ class TaskGenerator(Generic[P, R]):
         except RecursionError:
             raise ValueError(self._about(parameter, value, "it is nested too deeply, or contains itself")) from None
         except Exception as error:
-            complaint = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            raise ValueError(self._about(parameter, value, complaint)) from error
+            problem = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            raise ValueError(self._about(parameter, value, problem)) from error
         return text
 
     def _check_text(self, text: str) -> None:
@@ -188,8 +188,8 @@ class TaskGenerator(Generic[P, R]):
                 " write it to a file and pass the file's path"
             )
 
-    def _about(self, parameter: str, value: object, complaint: str) -> str:
-        return f"Parameter {parameter!r} of {self.name!r} cannot be {shown(value)}: {complaint}."
+    def _about(self, parameter: str, value: object, problem: str) -> str:
+        return f"Parameter {parameter!r} of {self.name!r} cannot be {shown(value)}: {problem}."
 
     def deserialize(self, parameter: str, text: str) -> Any:
         """Return the value of a text.

@@ -71,7 +71,7 @@ class TaskSummariesResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class AttemptDetail:
     """One attempt with everything that was recorded.
 
     `request_kind` is a `ResourceType`; `original_resources`: what the user originally requested, if that differs.
@@ -114,7 +114,7 @@ class TaskDetail:
 
     task: TaskSummary
     workflow_id: int
-    attempts: list[Attempt]
+    attempts: list[AttemptDetail]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +212,7 @@ class TemplateUsages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why something does not run. `kind`: a value of `core.reasons.Kind`, for programs; `text`: a sentence."""
+    """Why something does not run. `kind`: a value of `core.explain.Kind`, for programs; `text`: a sentence."""
 
     kind: str
     text: str
@@ -317,7 +317,7 @@ class ExportedTask:
     task_args: dict[str, str]
     requested_resources: dict[str, Any]
     upstream_sets: list[int]
-    attempts: list[Attempt]
+    attempts: list[AttemptDetail]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,7 +97,7 @@ class AccessFile:
 
     host: str
     pid: int
-    pid_start_time: float  # as returned by `places.process_start_time`
+    pid_start_time: float  # as returned by `paths.process_start_time`
     boot_id: str
     socket: str
     address: str
@@ -123,6 +123,25 @@ class OpenRequest:
     """
 
     workflow_run_id: Id | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactRequest:
+    """POST /database/compact: give the space of deleted rows back to the file system. -> `CompactResponse`
+
+    409 `InvalidRequest` while anything is running, if there is no space for the copy, or if it takes too long.
+    """
+
+    only_if_useful: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactResponse:
+    """The kind of database, and its size before and after; None unless it is an SQLite database."""
+
+    database: str
+    bytes_before: int | None = None
+    bytes_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,13 +50,13 @@ class Texts:
     over: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
-    def answer_of(self, complaint: str) -> Answer:
+    def answer_of(self, error_text: str) -> Answer:
         """Return what a submission's error means. The last line, which states the final reason, is checked first.
 
         Args:
-            complaint: the complete standard error of the tool.
+            error_text: the complete standard error of the tool.
         """
-        lines = self.lines_of(complaint.lower())
+        lines = self.lines_of(error_text.lower())
         found = self.known("\n".join(lines[-1:]))
         return self.known("\n".join(lines)) if found is Answer.UNKNOWN else found
 
@@ -71,23 +71,23 @@ class Texts:
                 return answer
         return Answer.UNKNOWN
 
-    def is_unreached(self, complaint: str) -> bool:
+    def is_unreached(self, error_text: str) -> bool:
         """Return whether a query received no answer."""
-        return any(sign in complaint.lower() for sign in (*self.unreached, *self.unclear))
+        return any(sign in error_text.lower() for sign in (*self.unreached, *self.unclear))
 
-    def is_over(self, complaint: str) -> bool:
+    def is_over(self, error_text: str) -> bool:
         """Return whether jobs could not be killed only because they have already ended."""
-        return any(sign in complaint.lower() for sign in self.over)
+        return any(sign in error_text.lower() for sign in self.over)
 
-    def lines_of(self, complaint: str) -> list[str]:
+    def lines_of(self, error_text: str) -> list[str]:
         """Return the lines that contain information."""
-        lines = (line.strip() for line in complaint.splitlines())
+        lines = (line.strip() for line in error_text.splitlines())
         return [line for line in lines if line and line.lower() not in self.ignored]
 
-    def in_words(self, tool: str, complaint: str) -> str:
+    def in_words(self, tool: str, error_text: str) -> str:
         """Return the scheduler's sentences without the tool's name and without duplicates."""
         sentences: list[str] = []
-        for line in self.lines_of(complaint):
+        for line in self.lines_of(error_text):
             sentence = line.removeprefix(f"{tool}:").strip().removeprefix("error:").strip()
             if sentence and sentence not in sentences:
                 sentences.append(sentence)

@@ -329,7 +329,7 @@ class BatchDistributor(ClusterDistributor):
             self._was_accounting_away = True
         return []
 
-    def is_known_no_more(self, complaint: str) -> bool:
+    def is_known_no_more(self, error_text: str) -> bool:
         """Return whether accounting fails only because it has no record (yet) of the jobs in question."""
         return False
 

@@ -125,12 +125,12 @@ class ToolRunner:
         except OSError as error:
             raise self._not_started(tool, error) from None
         with process:
-            answer, complaint = self._answer_of(process, tool, script, is_question=is_question)
+            answer, error_text = self._answer_of(process, tool, script, is_question=is_question)
         if process.returncode < 0:
             raise OutcomeUnknown(f"{tool} was killed by signal {-process.returncode}")
         if process.returncode != 0:
-            complaint = complaint if complaint.strip() else answer  # some tools print errors to standard output
-            raise refusal(self._texts, tool, complaint) if is_question else rejection(self._texts, tool, complaint)
+            error_text = error_text if error_text.strip() else answer  # some tools print errors to standard output
+            raise refusal(self._texts, tool, error_text) if is_question else rejection(self._texts, tool, error_text)
         return answer
 
     def _answer_of(
@@ -170,20 +170,20 @@ class ToolRunner:
             process.kill()
 
 
-def refusal(texts: Texts, tool: str, complaint: str) -> JobmonError:
+def refusal(texts: Texts, tool: str, error_text: str) -> JobmonError:
     """Return the error for a failed query or kill."""
-    words = texts.in_words(tool, complaint)
-    if texts.is_unreached(complaint):
+    words = texts.in_words(tool, error_text)
+    if texts.is_unreached(error_text):
         return OutcomeUnknown(f"{texts.system} does not respond: {words}")
     return Refused(f"{texts.system} refused: {words}")
 
 
-def rejection(texts: Texts, tool: str, complaint: str) -> JobmonError:
+def rejection(texts: Texts, tool: str, error_text: str) -> JobmonError:
     """Return the error for a failed submission."""
-    words = texts.in_words(tool, complaint)
-    if not complaint.strip():
+    words = texts.in_words(tool, error_text)
+    if not error_text.strip():
         return OutcomeUnknown(f"{texts.system} does not respond: {words}")
-    kind, what = _ERRORS[texts.answer_of(complaint)]
+    kind, what = _ERRORS[texts.answer_of(error_text)]
     return kind(f"{texts.system} {what}: {words}")
 
 

@@ -82,9 +82,9 @@ class GridEngineDistributor(BatchDistributor):
         """Parse the output of `qacct -j`."""
         return parsing.accounted(output)
 
-    def is_known_no_more(self, complaint: str) -> bool:
+    def is_known_no_more(self, error_text: str) -> bool:
         """Return whether `qacct` failed because a job that has not ended has no record."""
-        return any(sign in complaint for sign in NOT_ACCOUNTED)
+        return any(sign in error_text for sign in NOT_ACCOUNTED)
 
     def verdict(self, ending: Ending) -> Verdict:
         """Return the meaning of the codes of `qacct`."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from jobmon.agent.recovery import Remains
+    from jobmon.agent.recovery import Leftovers
     from jobmon.core.constants import TaskInstanceStatus
 
 LOOKAHEAD_FACTOR: Final = 24
@@ -141,7 +141,7 @@ class LocalDistributor(DirectClusterDistributor):
         }
         link.send(["setup", setup])
         self._limits = [cores]
-        self._bury(link.remains)
+        self._bury(link.leftovers)
         live = {int(one[0]) for one in link.hello["live"]}
         self._living |= live
         self._starts.update({int(one[0]): float(one[2]) for one in link.hello["live"]})
@@ -316,9 +316,9 @@ class LocalDistributor(DirectClusterDistributor):
         recorded = {one.task_instance_id for one in self._exits}
         self._lose(sorted((known & (self._handed | self._living)) - live - recorded), LOST)
 
-    def _bury(self, remains: Remains) -> None:
-        self._note_endings(list(remains.ended.values()))
-        self._lose(list(remains.live), LOST)
+    def _bury(self, leftovers: Leftovers) -> None:
+        self._note_endings(list(leftovers.ended.values()))
+        self._lose(list(leftovers.live), LOST)
 
     # -- queries of classic clusters ---------------------------------------------------------------------------
 

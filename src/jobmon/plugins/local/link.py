@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.agent.recovery import end_remains, read_journal
-from jobmon.core import places
+from jobmon.agent.recovery import kill_leftovers, read_journal
 from jobmon.core.exceptions import ClusterUnusable
+from jobmon.core.paths import make_private, socket_directory, temporary_runtime_directory
 from jobmon.plugins.local import supervisor
 from jobmon.plugins.local.runtime_files import PRESENT_SECONDS_MAX, is_present
 
@@ -51,14 +51,14 @@ def supervisor_paths(workflow_id: int, data_folder: Path, cluster_name: str) -> 
     """Return the paths for the supervisor of a workflow's cluster, short enough for a socket."""
     key = hashlib.sha256(f"{data_folder}\0{workflow_id}\0{cluster_name}".encode()).hexdigest()[:16]
     name = f"supervisor-{key}"
-    base = places.socket_directory(f"{name}.sock") / name
+    base = socket_directory(f"{name}.sock") / name
     return SupervisorPaths(*(base.with_suffix(suffix) for suffix in (".sock", ".journal", ".lock", ".log", ".left")))
 
 
 class SupervisorLink:
-    """An open connection. `hello` is the supervisor's first message; `remains` is what its dead predecessors left.
+    """An open connection. `hello` is the supervisor's first message; `leftovers` is what its dead predecessors left.
 
-    The remains are kept in a file until they are settled, because the distributor may crash before it reports them.
+    The leftovers are kept in a file until they are settled, because the distributor may crash before it reports them.
 
     Args:
         paths: paths of the supervisor's files.
@@ -78,7 +78,7 @@ class SupervisorLink:
         self._received = b""
         self._deaths = 0
         self.hello = self._open(idle_timeout)
-        self.remains = read_journal(paths.left)
+        self.leftovers = read_journal(paths.left)
 
     def _open(self, idle_timeout: float) -> dict[str, Any]:
         """Connect; start a supervisor if none is running. One whose files were removed recreates them soon."""
@@ -109,31 +109,31 @@ class SupervisorLink:
 
     def _start(self, idle_timeout: float) -> None:
         """Start a supervisor unless one is running; first handle what a dead one left, while no other can start."""
-        places.make_private(self._paths.lock.parent)
+        make_private(self._paths.lock.parent)
         with _lock_if_free(self._paths.lock) as is_free:
             if not is_free:
                 return
             found = read_journal(self._paths.journal)
-            end_remains(found, self._spared() if self._spared is not None else ())
-            self._keep_remains()
+            kill_leftovers(found, self._spared() if self._spared is not None else ())
+            self._keep_leftovers()
             self._paths.socket.unlink(missing_ok=True)
         self._await_socket(_spawn(self._paths, idle_timeout))
 
-    def _keep_remains(self) -> None:
-        """Append a dead supervisor's journal to the remains. A crash in between duplicates it, which is harmless."""
+    def _keep_leftovers(self) -> None:
+        """Append a dead supervisor's journal to the leftovers. A crash in between duplicates it, which is harmless."""
         if self._paths.journal.exists():
             with self._paths.left.open("ab") as left:
                 left.write(b"\n" + self._paths.journal.read_bytes())
             self._paths.journal.unlink()
 
     def settle(self, task_instance_ids: Sequence[int]) -> None:
-        """Remove settled attempts from the remains; delete the file when none is left."""
-        if not (self.remains.live or self.remains.ended):
+        """Remove settled attempts from the leftovers; delete the file when none is left."""
+        if not (self.leftovers.live or self.leftovers.ended):
             return
         for identity in task_instance_ids:
-            self.remains.live.pop(identity, None)
-            self.remains.ended.pop(identity, None)
-        if not (self.remains.live or self.remains.ended):
+            self.leftovers.live.pop(identity, None)
+            self.leftovers.ended.pop(identity, None)
+        if not (self.leftovers.live or self.leftovers.ended):
             self._paths.left.unlink(missing_ok=True)
 
     def _await_socket(self, pid: int) -> None:
@@ -217,7 +217,7 @@ def _spawn(paths: SupervisorPaths, idle_timeout: float) -> int:
     """Start the supervisor in its own session; it outlives this process, so its exit is not awaited."""
     words = [sys.executable, "-I", "-S", "-B", str(supervisor.__file__)]
     words += ["--socket", str(paths.socket), "--journal", str(paths.journal), "--lock", str(paths.lock)]
-    words += ["--idle-timeout", str(idle_timeout), "--elsewhere", str(places.temporary_runtime_directory())]
+    words += ["--idle-timeout", str(idle_timeout), "--elsewhere", str(temporary_runtime_directory())]
     log_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     return os.posix_spawn(
         words[0],

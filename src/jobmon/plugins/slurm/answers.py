@@ -103,17 +103,17 @@ PERMANENT: Final = (
 class SlurmTexts(Texts):
     """Slurm's texts, two of which depend on the rest of the message."""
 
-    def answer_of(self, complaint: str) -> Answer:
+    def answer_of(self, error_text: str) -> Answer:
         """Return the meaning of an error message of `sbatch`."""
-        lines = self.lines_of(complaint.lower())
+        lines = self.lines_of(error_text.lower())
         whole, last = "\n".join(lines), lines[-1] if lines else ""
         if _FULL in whole:
             return Answer.FULL
         if _POLICY in whole:
-            return Answer.FULL if _is_limit_on_number(complaint) else Answer.REJECTED
+            return Answer.FULL if _is_limit_on_number(error_text) else Answer.REJECTED
         if _OF_THE_SITE in last:
             return Answer.REJECTED if _is_said_by_site(lines) else self.known(whole)
-        return super().answer_of(complaint)
+        return super().answer_of(error_text)
 
 
 TEXTS: Final = SlurmTexts(
@@ -126,8 +126,8 @@ TEXTS: Final = SlurmTexts(
 )
 
 
-def _is_limit_on_number(complaint: str) -> bool:
-    named = _LIMIT.findall(complaint)
+def _is_limit_on_number(error_text: str) -> bool:
+    named = _LIMIT.findall(error_text)
     return not named or any("Submit" in name for name in named)
 
 

@@ -210,7 +210,7 @@ lease: Final = Table(
     Column("expires_at", Time, nullable=False),
 )
 
-#: Cores of a shared pool that one holder may use; see `server.slots`. A row changes only when the share does.
+#: Cores of a shared pool that one holder may use; see `server.fair_share`. A row changes only when the share does.
 #:
 #: The holder is an agent of the workflow, or its distributor (`agent_id` 0).
 #: `version` counts the grants; `held` is what the holder may be using until it confirms a smaller grant. `wanted` and

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.server.agent_rows import AgentRow, require_agent
+from jobmon.server.queries.fair_share import has_other_grant
 from jobmon.server.queries.launching import is_work_queued
-from jobmon.server.queries.leasing import has_other_grant
 from jobmon.server.transitions import attempts_of_agent
 
 if TYPE_CHECKING:

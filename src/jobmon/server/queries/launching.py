@@ -8,12 +8,12 @@ from sqlalchemy import false, func, select
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.server import limits
+from jobmon.server.fair_share import Holder
+from jobmon.server.leadership import Role, orders, role_of
 from jobmon.server.models import batch, cluster, packed_batch, task, task_instance, workflow, workflow_run
 from jobmon.server.problems import NotFound
-from jobmon.server.queries.leasing import has_other_grant
-from jobmon.server.slots import Holder
+from jobmon.server.queries.fair_share import has_other_grant
 from jobmon.server.sql import any_of, none_of, param, statement, statements
-from jobmon.server.standing import Standing, orders, standing
 from jobmon.server.transitions import QUEUING_RUNS
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def place_of_run(session: Session, run_id: int) -> tuple[int, bool]:
 
 def has_news(session: Session, run_id: int, request: SyncRequest) -> bool:
     """Return whether there is work, something new to kill or triage, a new status, another grant, or a successor."""
-    now = standing(session, run_id, request.epoch)
+    now = role_of(session, run_id, request.epoch)
     if now.is_fenced or request.known_status not in (None, now.run_status):
         return True
     if now.is_retired:
@@ -120,6 +120,6 @@ def is_work_queued(session: Session, run_id: int, wanting: Sequence[str]) -> boo
     return left.workflow > 0 and session.value(_work(True), **values, full=left.full) is not None
 
 
-def _has_orders(session: Session, now: Standing, request: SyncRequest) -> bool:
+def _has_orders(session: Session, now: Role, request: SyncRequest) -> bool:
     known = {TI.KILL_SELF.value: set(request.known_to_kill), TI.TRIAGING.value: set(request.known_to_triage)}
     return any(attempt_id not in known[status] for attempt_id, status in orders(session, now))

@@ -14,7 +14,7 @@ from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.outcomes import OUTCOMES, status_name
 from jobmon.core.wire.monitoring import (
-    Attempt,
+    AttemptDetail,
     LogTail,
     TaskDetail,
     TaskSummariesResponse,
@@ -342,16 +342,16 @@ def _attempts() -> Select[Any]:
     )
 
 
-def attempts_of(session: Session, task_ids: Sequence[int]) -> dict[int, list[Attempt]]:
+def attempts_of(session: Session, task_ids: Sequence[int]) -> dict[int, list[AttemptDetail]]:
     """Return all attempts of some tasks, oldest first."""
-    found: dict[int, list[Attempt]] = defaultdict(list)
+    found: dict[int, list[AttemptDetail]] = defaultdict(list)
     for row in session.rows(_attempts, tasks=task_ids):
         found[row[1]].append(_attempt(row))
     return found
 
 
-def _attempt(row: Sequence[Any]) -> Attempt:
-    return Attempt(
+def _attempt(row: Sequence[Any]) -> AttemptDetail:
+    return AttemptDetail(
         task_instance_id=row[0],
         task_id=row[1],
         workflow_run_id=row[2],

@@ -50,7 +50,7 @@ def workflow_of_array(session: Session, array_id: int) -> int:
     return int(workflow_id)
 
 
-def news(session: Session, request: WorkerTakeRequest) -> WorkerTakeResponse:
+def new_work(session: Session, request: WorkerTakeRequest) -> WorkerTakeResponse:
     """Return the attempts that a job must terminate, whether there is work for it, and whether none will follow.
 
     Raises:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobmon.core.wire.monitoring import WorkflowView
-from jobmon.server.queries import explaining, progress
+from jobmon.server.queries import explain, progress
 from jobmon.server.transaction import last_stamp
 
 if TYPE_CHECKING:
     from jobmon.server.sql import Session
 
 
-def workflow_view(session: Session, workflow_id: int, now: explaining.Now) -> WorkflowView:
+def workflow_view(session: Session, workflow_id: int, now: explain.Now) -> WorkflowView:
     """Return the progress of a workflow, and why it does not progress.
 
     Raises:
@@ -21,5 +21,5 @@ def workflow_view(session: Session, workflow_id: int, now: explaining.Now) -> Wo
     return WorkflowView(
         snapshot=session.value(last_stamp),
         progress=progress.progress(session, workflow_id),
-        explanation=explaining.explain_workflow(session, workflow_id, now),
+        explanation=explain.explain_workflow(session, workflow_id, now),
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from jobmon.server.agent_rows import require_agent
 from jobmon.server.queries import agents as reading
-from jobmon.server.queries import launching, leasing
-from jobmon.server.routes.polls import HELD_BACK_SECONDS, Held, hold, until_of
+from jobmon.server.queries import fair_share, launching
+from jobmon.server.routes.polls import HELD_BACK_SECONDS, LongPoll, hold, until_of
 from jobmon.server.transaction import Audience
 from jobmon.server.usecases import agents
 
@@ -27,9 +27,9 @@ async def sync(call: Call) -> AgentSyncResponse:
     _, is_limited = await services.readers.glance(launching.place_of_run, row.run_id)
     wanted = () if request.slots is None else (request.slots,)
     without_work = replace(request, cores_free=0.0, cores_ahead=0.0)
-    if request.running is not None or await services.readers.glance(leasing.is_renewal_due, row.holder, wanted):
+    if request.running is not None or await services.readers.glance(fair_share.is_renewal_due, row.holder, wanted):
         await services.writer.run(agents.sync, agent_id, without_work)
-    asks = Held(
+    asks = LongPoll(
         call=(agents.sync, agent_id, request),
         looks=(reading.has_news, agent_id, request),
         is_news=partial(_is_news, request),

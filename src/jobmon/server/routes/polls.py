@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.server.held import HeldSync
-from jobmon.server.queries import launching, leasing, swarm
-from jobmon.server.slots import Holder
+from jobmon.server.fair_share import Holder
+from jobmon.server.longpolls import OpenPoll
+from jobmon.server.queries import fair_share, launching, swarm
 from jobmon.server.transaction import Audience, Topic
 from jobmon.server.usecases import queueing, reporting
 
@@ -42,18 +42,18 @@ async def _changes(services: Services, workflow_id: int, query: ChangesQuery) ->
 
 
 async def sync(call: Call) -> SyncResponse:
-    """POST /workflow_runs/{workflow_run_id}/sync, for both lanes."""
+    """POST /workflow_runs/{workflow_run_id}/sync, for polls and reports."""
     (run_id,), request, services = call.ids, call.message, call.services
     if request.reports or request.wait_seconds <= 0:
         return await services.writer.run(reporting.sync, run_id, request)
     workflow_id, is_limited = await services.readers.glance(launching.place_of_run, run_id)
     if request.alive or await services.readers.glance(
-        leasing.is_renewal_due, Holder(workflow_id), request.slots.values()
+        fair_share.is_renewal_due, Holder(workflow_id), request.slots.values()
     ):
         await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
     until = until_of(services, min(request.wait_seconds, HELD_BACK_SECONDS) if is_limited else request.wait_seconds)
     topic = (Audience.DISTRIBUTOR, workflow_id)
-    asks = Held(
+    asks = LongPoll(
         call=(reporting.sync, run_id, request),
         looks=(launching.has_news, run_id, request),
         is_news=partial(_is_news, request),
@@ -67,7 +67,7 @@ async def sync(call: Call) -> SyncResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class LongPoll:
     """How to hold a request open.
 
     Args:
@@ -85,31 +85,31 @@ class Held:
     until: float
 
 
-async def hold(call: Call, topic: Topic, run_id: int, asks: Held) -> Any:
+async def hold(call: Call, topic: Topic, run_id: int, asks: LongPoll) -> Any:
     """Hold a request open until there is something to return; return the answer, or None on timeout."""
     services = call.services
     with (
         services.feed.waiter(topic) as waiter,
-        services.held.hold(run_id, HeldSync(asks.call, asks.takes_work, call.request, waiter)) as held,
+        services.held.hold(run_id, OpenPoll(asks.call, asks.takes_work, call.request, waiter)) as held,
     ):
         while held.answer is not None or not await call.request.is_disconnected():  # an answer would be lost
             for look in (_given, _found):
                 response = await look(services, held, asks)
-                if response is not None and asks.is_news(response):  # the other lane may have been faster
+                if response is not None and asks.is_news(response):  # the other request may have been faster
                     return await _newest(services, held, asks, response)
             if not await waiter.wait(asks.until - services.clock.monotonic()) and held.answer is None:
                 break
     return None
 
 
-async def _newest(services: Services, held: HeldSync, asks: Held, response: Any) -> Any:
+async def _newest(services: Services, held: OpenPoll, asks: LongPoll, response: Any) -> Any:
     """Return the answer, or a later one that is pending: the attempts in it were taken for this request only."""
     while (given := await _given(services, held, asks)) is not None:
         response = given
     return response
 
 
-async def _given(services: Services, held: HeldSync, asks: Held) -> Any:
+async def _given(services: Services, held: OpenPoll, asks: LongPoll) -> Any:
     """Return the answer that the queueing transaction computed for a held request, or None."""
     if held.answer is None:
         return None
@@ -117,7 +117,7 @@ async def _given(services: Services, held: HeldSync, asks: Held) -> Any:
     return await answer
 
 
-async def _found(services: Services, held: HeldSync, asks: Held) -> Any:
+async def _found(services: Services, held: OpenPoll, asks: LongPoll) -> Any:
     """Compute an answer if there may be something to return for a held request."""
     if not await services.readers.glance(*asks.looks):
         return None

@@ -17,11 +17,12 @@ from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import watching as looking
+from jobmon.core.wire.fields import INT64_MAX
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import (
     activity,
-    explaining,
+    explain,
     exporting,
     failures,
     logs,
@@ -44,6 +45,7 @@ from jobmon.server.usecases import (
     agents,
     attributes,
     binding,
+    compacting,
     concurrency,
     definitions,
     holding,
@@ -60,6 +62,8 @@ from jobmon.server.usecases.steering import update_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from jobmon.server.services import Services
 
     Handler = Callable[[Call], Awaitable[Any]]
 
@@ -125,9 +129,7 @@ def _explain(query: Callable[..., Any]) -> Handler:
 
     async def handle(call: Call) -> Any:
         services = call.services
-        now = explaining.Now(
-            time=to_microseconds(services.clock.now()), silence_seconds=services.settings.silence_seconds
-        )
+        now = explain.Now(time=to_microseconds(services.clock.now()), silence_seconds=services.settings.silence_seconds)
         return await services.readers.run(query, *call.ids, now)
 
     return handle
@@ -236,14 +238,33 @@ async def _apply_version(call: Call) -> changes.VersionResponse:
 
 async def _purge(call: Call) -> steering.PurgeResponse:
     (workflow_id,) = call.ids
-    await call.write(purging.start_purge, workflow_id, call.message)
+    nodes = await call.write(purging.start_purge, workflow_id, call.message)
     count = 0
     while gone := await call.write(purging.purge_tasks, workflow_id):
         count += gone
     await call.write(purging.purge_rest, workflow_id, call.message)
     while await call.write(purging.purge_dags):
         pass
+    if nodes is not None:
+        await _delete_unused_nodes(call.services, *nodes)
     return steering.PurgeResponse(tasks=count)
+
+
+async def _delete_unused_nodes(services: Services, first: int, last: int) -> None:
+    async with services.database.nodes_indexed():
+        after: int | None = first
+        while after is not None:
+            after = await services.writer.run_alone(purging.delete_unused_nodes, after, last)
+
+
+async def _compact(call: Call) -> about.CompactResponse:
+    services = call.services
+    if not call.message.only_if_useful:
+        await _delete_unused_nodes(services, 0, INT64_MAX)
+    now, path = to_microseconds(services.clock.now()), services.database.path
+    response = await services.writer.run_alone(compacting.compact, call.message, now, path)
+    await call.write(compacting.record, response)
+    return response
 
 
 async def _reset_tasks(call: Call) -> None:
@@ -389,6 +410,7 @@ _STEERING: Final = (
 )
 _READING: Final = (
     _get("/time", _time, about.ServerTime),
+    _post(ADMINISTER, "/database/compact", _compact, about.CompactRequest, about.CompactResponse),
     _post(ADMINISTER, "/server/open_to_other_hosts", _open_to_other_hosts, about.OpenRequest, about.ServerAddress),
     _get("/health", _health, about.Health, right=OPEN),
     _get("/metrics", _metrics, about.Metrics),
@@ -439,14 +461,12 @@ _READING: Final = (
         )
     ),
     _shared(_get(_TASK, _read(people.task_detail), monitoring.TaskDetail)),
-    _shared(
-        _get(f"{_TASK}/explanation", _explain(explaining.explain_task), monitoring.TaskExplanation), _TIMED_SECONDS
-    ),
+    _shared(_get(f"{_TASK}/explanation", _explain(explain.explain_task), monitoring.TaskExplanation), _TIMED_SECONDS),
     _get(
         f"{_TASK}/dependencies",
-        _read(explaining.dependencies),
+        _read(explain.dependencies),
         monitoring.DependenciesResponse,
-        query=explaining.DependenciesQuery,
+        query=explain.DependenciesQuery,
     ),
     _get(
         f"{_WORKFLOW}/outputs",
@@ -464,7 +484,7 @@ _READING: Final = (
     ),
     _shared(_get(f"{_WORKFLOW}/progress", _read(progress.progress), monitoring.ProgressResponse)),
     _shared(
-        _get(f"{_WORKFLOW}/explanation", _explain(explaining.explain_workflow), monitoring.WorkflowExplanation),
+        _get(f"{_WORKFLOW}/explanation", _explain(explain.explain_workflow), monitoring.WorkflowExplanation),
         _TIMED_SECONDS,
     ),
     _shared(_get(f"{_WORKFLOW}/matrix", _read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)),

@@ -27,7 +27,7 @@ async def _wait(call: Call, request: WorkerTakeRequest) -> WorkerTakeResponse:
     until = services.clock.monotonic() + min(request.wait_seconds, services.settings.long_poll_seconds_max)
     with services.feed.waiter((Audience.DISTRIBUTOR, workflow_id)) as waiter:
         while True:
-            found = await services.readers.glance(reading.news, request)
+            found = await services.readers.glance(reading.new_work, request)
             is_news = (
                 found.over
                 or (found.has_work and request.wants_work)

@@ -72,11 +72,11 @@ def check_query(message: Any, given: Iterable[str]) -> None:
     for name in given:
         value = getattr(message, name, None)
         for one in value if isinstance(value, list) else (value,):
-            if complaint := _complaint(one):
-                raise InvalidValue(f"{name}: {complaint}.")
+            if problem := _problem(one):
+                raise InvalidValue(f"{name}: {problem}.")
 
 
-def _complaint(value: Any) -> str:
+def _problem(value: Any) -> str:
     if isinstance(value, str):
         return "contains a NUL character" if _NUL in value else ""
     if isinstance(value, int):

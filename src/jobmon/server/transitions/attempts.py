@@ -94,7 +94,7 @@ def _write_late_distributor_id() -> Update:
 
 
 @dataclass(slots=True)
-class Attempt:
+class AttemptState:
     """An attempt with the state of its task; changed in memory before it is written."""
 
     id: int
@@ -133,7 +133,9 @@ class AttemptMoves:
     def __init__(self, tx: Transaction, ids: Iterable[int]) -> None:
         self._tx = tx
         wanted = list(ids)
-        self.attempts = {row[0]: Attempt(*row) for row in (tx.rows(_attempts_with_tasks, ids=wanted) if wanted else ())}
+        self.attempts = {
+            row[0]: AttemptState(*row) for row in (tx.rows(_attempts_with_tasks, ids=wanted) if wanted else ())
+        }
         self.late: list[int] = []
         self.unknown: list[int] = []
         self.refused: dict[int, str] = {}
@@ -215,7 +217,7 @@ class AttemptMoves:
         for workflow_id, task_ids in self._done.items():
             self.due += armed.done(workflow_id, task_ids)
 
-    def _ignore(self, attempt: Attempt, target: str, report: Report | None) -> None:
+    def _ignore(self, attempt: AttemptState, target: str, report: Report | None) -> None:
         self.late.append(attempt.id)
         self._tx.effects.ignored[(Machine.TASK_INSTANCE, attempt.status, target)] += 1
         if report is not None and report.distributor_id is not None and attempt.status not in fsm.ENDED:
@@ -223,7 +225,7 @@ class AttemptMoves:
         if report is not None and attempt.status in fsm.ENDED and _measured(report):
             self._late_usage.append((report.host, *_measured(report), attempt.id))
 
-    def _move(self, attempt: Attempt, asked: str, report: Report) -> None:
+    def _move(self, attempt: AttemptState, asked: str, report: Report) -> None:
         source, target = attempt.status, asked
         if report.of_job and attempt.pid is None and source != TI.KILL_SELF:
             report = without_worker(report)
@@ -246,7 +248,7 @@ class AttemptMoves:
             self._tx.wake(Audience.DISTRIBUTOR, attempt.workflow_id)
 
     def _row(
-        self, attempt: Attempt, source: str, cause: str | None, report: Report, *, charged: bool
+        self, attempt: AttemptState, source: str, cause: str | None, report: Report, *, charged: bool
     ) -> tuple[Any, ...]:
         now, target = self._tx.now, attempt.status
         ended = target in fsm.ENDED
@@ -264,7 +266,9 @@ class AttemptMoves:
             *(self._tx.stamp if target == TI.DONE else None, attempt.id, source),
         )
 
-    def _follow(self, attempt: Attempt, target: str, in_a_row: int, *, charged: bool, cause: str | None) -> str | None:
+    def _follow(
+        self, attempt: AttemptState, target: str, in_a_row: int, *, charged: bool, cause: str | None
+    ) -> str | None:
         """Move the task after its newest attempt; return the reason if the table forbids it."""
         wanted = fsm.TASK_OF_INSTANCE.get(TI(target))
         if wanted is None:
@@ -316,7 +320,7 @@ def _stored(time: datetime | None) -> int | None:
     return None if time is None else to_microseconds(time)
 
 
-def _cause(attempt: Attempt, target: str, report: Report) -> str | None:
+def _cause(attempt: AttemptState, target: str, report: Report) -> str | None:
     """Return why an attempt ended. One that failed after it was told to stop ended for the reason of that order."""
     if target == TI.DONE:
         return None
@@ -326,14 +330,14 @@ def _cause(attempt: Attempt, target: str, report: Report) -> str | None:
     return None if cause is None else str(cause)
 
 
-def _uncharged_in_a_row(attempt: Attempt, cause: str | None) -> int:
+def _uncharged_in_a_row(attempt: AttemptState, cause: str | None) -> int:
     """Return the number of preceding uncharged attempts, without this one if it was claimed but never started."""
     was_started = cause != Cause.WORKER_LOST or attempt.status not in fsm.UNSUBMITTED
     return attempt.uncharged_in_a_row - (not was_started)
 
 
 def _after(
-    attempt: Attempt, target: str, wanted: TaskStatus, in_a_row: int, *, charged: bool, cause: str | None
+    attempt: AttemptState, target: str, wanted: TaskStatus, in_a_row: int, *, charged: bool, cause: str | None
 ) -> TaskMove:
     """Return the new state of the task; ERROR_RECOVERABLE is left immediately."""
     if target not in fsm.ENDED:

@@ -45,8 +45,8 @@ def _queueable() -> list[ColumnElement[bool]]:
     ]
 
 
-@statement
-def _add_attempts() -> Insert:
+@statements
+def _add_attempts(*, with_ids: bool) -> Insert:
     values: dict[str, ColumnElement[Any]] = {
         "task_id": t.id,
         "number": t.attempt_count + 1,
@@ -59,6 +59,8 @@ def _add_attempts() -> Insert:
         "revision": t.revision,
         "queued_stamp": param("stamp", ti.queued_stamp.type),
     }
+    if with_ids:
+        values["id"] = param("first", ti.id.type) + func.row_number().over(order_by=t.id) - 1
     return insert(task_instance).from_select(list(values), select(*values.values()).where(*_queueable()).order_by(t.id))
 
 
@@ -88,8 +90,12 @@ def queue_tasks(
     sources = _sources(Machine.TASK, TaskStatus.QUEUED)
     values = {"ids": task_ids, "workflow": run.workflow_id, "resources": task_resources_id, "seen": seen}
     values["stamp"] = tx.stamp
+    first = tx.first_id(task_instance)
+    ids = {} if first is None else {"first": first}
     count = tx.run(
-        _add_attempts, **values, sources=sources, run=run.id, cluster=cluster_id, queued=TI.QUEUED.value, now=tx.now
+        _add_attempts(with_ids=first is not None),
+        **(values | ids),
+        **{"sources": sources, "run": run.id, "cluster": cluster_id, "queued": TI.QUEUED.value, "now": tx.now},
     )
     left = count
     # usually all tasks have the same status (never queued, or all retries), so that one update covers them

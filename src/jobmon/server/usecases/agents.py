@@ -35,7 +35,7 @@ from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
 from jobmon.server.transitions import agent_states, attempt_deadline, attempts_of_agent
-from jobmon.server.usecases import launch_problems, leasing, queueing
+from jobmon.server.usecases import fair_share, launch_problems, queueing
 from jobmon.server.usecases.launching import handed_out_attempts, oldest_queued
 from jobmon.server.usecases.reporting import ended_of, take_reports
 from jobmon.server.usecases.runs import require_run
@@ -195,7 +195,7 @@ def _to_kill(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[
 
 
 def _slots(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> SlotsGranted | None:
-    return None if request.slots is None else leasing.renew_one(tx, row.holder, request.slots)
+    return None if request.slots is None else fair_share.renew_one(tx, row.holder, request.slots)
 
 
 # -- claiming ------------------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def _columns(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> AgentLaunches:
 
 def _end(tx: Transaction, row: AgentRow, status: AgentStatus) -> int:
     lost = transitions.end_agent(tx, row.workflow_id, row.id, status)
-    leasing.release_of_agent(tx, row.holder)
+    fair_share.release_of_agent(tx, row.holder)
     launch_problems.note(tx, row.workflow_id, {}, [row.cluster_id])
     tx.wake(Audience.DISTRIBUTOR, row.workflow_id)
     return lost

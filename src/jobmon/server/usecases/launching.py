@@ -23,6 +23,7 @@ from jobmon.core.wire.launching import (
 from jobmon.server import limits, transitions
 from jobmon.server.command_room import CommandRoom
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS
+from jobmon.server.leadership import has_to_stay, role_of
 from jobmon.server.lookups import find_cluster
 from jobmon.server.models import (
     batch,
@@ -38,7 +39,6 @@ from jobmon.server.models import (
     workflow_run,
 )
 from jobmon.server.sql import any_of, none_of, param, statement, statements
-from jobmon.server.standing import has_to_stay, standing
 from jobmon.server.transaction import Audience
 from jobmon.server.usecases import launch_problems, packing
 from jobmon.server.usecases.runs import clusters_of, require_run
@@ -195,7 +195,7 @@ def register(tx: Transaction, run_id: int, request: DistributorRequest) -> Distr
     epoch = tx.value(_epoch_of_request, key=request.key)
     if epoch is None:
         epoch = _register(tx, run, request)
-    is_retired = standing(tx, run_id, epoch).is_retired
+    is_retired = role_of(tx, run_id, epoch).is_retired
     folder = tx.row(_folder, id=run.workflow_id)
     assert folder is not None
     return DistributorResponse(

@@ -356,7 +356,7 @@ def _keep_alive(tx: Transaction, workflow_id: int, numbers: Sequence[int], live_
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BatchStatus:
     """The status of packed batches.
 
     `untaken`: batch number -> attempts that no job has taken. `over`: batches that no job works for any more.
@@ -369,7 +369,7 @@ class Standing:
 
 
 @statement
-def _standing() -> Select[Any]:
+def _batch_status() -> Select[Any]:
     other, other_batch, other_attempt = packed_batch.alias(), batch.alias(), task_instance.alias()
     o, ob, oti = other.c, other_batch.c, other_attempt.c
     has_untaken_of_its_kind = (
@@ -441,14 +441,14 @@ def _live_jobs_of_batch() -> Select[Any]:
     return select(j.distributor_id).where(j.batch_id == param("id"), j.ended_at.is_(None)).order_by(j.id)
 
 
-def standing(tx: Transaction, workflow_id: int, run_status: str, numbers: Sequence[int]) -> Standing:
+def batch_status(tx: Transaction, workflow_id: int, run_status: str, numbers: Sequence[int]) -> BatchStatus:
     """Return the status of packed batches. A batch of pilots is over when no pilot could take more into it."""
     if not numbers:
-        return Standing({}, [], [])
-    rows = tx.rows(_standing, taken=transitions.TAKEN, untaken=fsm.UNSTARTED, workflow=workflow_id, numbers=numbers)
+        return BatchStatus({}, [], [])
+    rows = tx.rows(_batch_status, taken=transitions.TAKEN, untaken=fsm.UNSTARTED, workflow=workflow_id, numbers=numbers)
     may_grow = run_status in transitions.QUEUING_RUNS
     over = [row for row in rows if not row[4] and not (row[3] == Mode.PILOT and row[5] and (may_grow or row[6]))]
-    return Standing(
+    return BatchStatus(
         {row[0]: row[1] for row in rows}, [row[0] for row in over], _unstarted(tx, [row[2] for row in over])
     )
 

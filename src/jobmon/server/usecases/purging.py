@@ -1,7 +1,8 @@
 """Delete a workflow with its tasks, attempts and output, in short transactions. Shared rows are kept.
 
 The next purge resumes an interrupted one: a workflow whose purge has started cannot be run again, and its DAG is no
-longer found by its hash.
+longer found by its hash. Nodes are deleted last, once nothing refers to them; the nodes of an interrupted purge are
+found by `compact`. No ID of a workflow, task, run or attempt is ever reused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.texts import number_of
 from jobmon.server import transitions
 from jobmon.server.counting import grouped
-from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW
 from jobmon.server.models import (
     agent,
     audit,
@@ -25,6 +25,8 @@ from jobmon.server.models import (
     distributor,
     launch_problem,
     log_tail,
+    node,
+    node_arg,
     packed_batch,
     packed_job,
     slot_lease,
@@ -43,19 +45,23 @@ from jobmon.server.models import (
     workflow_run,
     workflow_version,
 )
-from jobmon.server.sql import any_of, param, statement, statements
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.transaction import START_PURGE
 from jobmon.server.usecases.binding import SET_AND_NODE
 from jobmon.server.usecases.resuming import active_runs, require_owner
 from jobmon.server.usecases.runs import require_workflow
 
 if TYPE_CHECKING:
-    from sqlalchemy import Delete, ScalarSelect, Select, Table, Update
+    from sqlalchemy import ColumnElement, Delete, Select, Table, Update
 
     from jobmon.core.wire.steering import PurgeRequest
+    from jobmon.server.sql import Session
     from jobmon.server.transaction import Transaction
 
 #: Maximum number of rows of one table that a transaction deletes.
 ROWS_PER_TRANSACTION: Final = 5_000
+#: Maximum number of nodes that a transaction examines.
+NODES_PER_TRANSACTION: Final = 1_000
 #: Maximum number of sets of upstream nodes that a transaction deletes.
 SETS_PER_TRANSACTION: Final = 1_000
 #: Maximum number of rows in a page.
@@ -75,8 +81,11 @@ def _mark_purged() -> Update:
     return update(workflow).values(bound=false(), workflow_args_hash=param("hash")).where(workflow.c.id == param("id"))
 
 
-def start_purge(tx: Transaction, workflow_id: int, request: PurgeRequest) -> None:
+def start_purge(tx: Transaction, workflow_id: int, request: PurgeRequest) -> tuple[int, int] | None:
     """Check that a workflow may be deleted; from now on it cannot be run or found by its arguments.
+
+    Returns:
+        The lowest and highest ID of its nodes; None if it has no tasks.
 
     Raises:
         InvalidRequest: it belongs to another user, or has an active run or live attempts.
@@ -95,39 +104,16 @@ def start_purge(tx: Transaction, workflow_id: int, request: PurgeRequest) -> Non
             f"{number_of(len(live), 'attempt')} of workflow {workflow_id} may still run. Stop the workflow first:"
             f" jobmon workflow stop -w {workflow_id} --kill."
         )
-    _require_older(tx, workflow_id)
+    highest = tx.keep_highest_ids()
+    tx.audit(Actor.USER, START_PURGE, None, user=request.user, workflow=workflow_id, highest=highest)
     tx.run(_mark_purged, id=workflow_id, hash=f"{_PURGED}{workflow_id}")
+    first, last = tx.rows(_range_of_nodes, workflow=workflow_id)[0]
+    return None if first is None else (first, last)
 
 
-def _highest(table: Table) -> ScalarSelect[Any]:
-    return select(func.max(table.c.id)).correlate(None).scalar_subquery()
-
-
-@statements
-def _owner_of_highest(table: Table) -> Select[Any]:
-    """Select the workflow with the highest ID in a table."""
-    if table is workflow:
-        return select(func.max(workflow.c.id))
-    if table is task_instance:
-        attempts = select(workflow_run.c.workflow_id).select_from(ATTEMPTS_OF_WORKFLOW)
-        return attempts.where(task_instance.c.id == _highest(task_instance))
-    return select(table.c.workflow_id).where(table.c.id == _highest(table))
-
-
-def _require_older(tx: Transaction, workflow_id: int) -> None:
-    """Refuse to delete the highest IDs if the database would reuse them.
-
-    Everything else that carries them, such as jobs in a cluster's records, log files and delayed reports, would be
-    attributed to the new rows.
-    """
-    if not tx.reuses_ids:
-        return
-    numbered = (workflow, task, workflow_run, task_instance)
-    if any(tx.value(_owner_of_highest(table)) == workflow_id for table in numbered):
-        raise InvalidRequest(
-            f"Workflow {workflow_id} has the highest IDs on this server, which must not be reused: it can be deleted"
-            " once a later workflow has run."
-        )
+@statement
+def _range_of_nodes() -> Select[Any]:
+    return select(func.min(task.c.node_id), func.max(task.c.node_id)).where(task.c.workflow_id == param("workflow"))
 
 
 @statement
@@ -258,3 +244,58 @@ def purge_dags(tx: Transaction) -> bool:
             return True
     tx.run(_delete_by_id(upstream_set), ids=sets)
     return True
+
+
+@statement
+def _next_nodes() -> Select[Any]:
+    n = node.c
+    of_range = (n.id >= param("first"), n.id <= param("last"))
+    return select(n.id).where(*of_range).order_by(n.id).limit(_MOST)
+
+
+@statement
+def _nodes_of_tasks() -> Select[Any]:
+    """Select the nodes in a range that have a task, found in the index of each workflow's nodes."""
+    t = task.c
+    of_workflows = workflow.join(task, t.workflow_id == unindexed(workflow.c.id))
+    return select(t.node_id).select_from(of_workflows).where(*_is_in_range(task)).distinct()
+
+
+@statements
+def _nodes_of_dags(table: Table) -> Select[Any]:
+    return select(table.c.node_id).where(*_is_in_range(table)).distinct()
+
+
+def _is_in_range(table: Table) -> list[ColumnElement[bool]]:
+    return [table.c.node_id >= param("first"), table.c.node_id <= param("last")]
+
+
+_DELETE_NODE_ARGS: Final = statement(lambda: delete(node_arg).where(any_of(node_arg.c.node_id, "ids")))
+
+
+def delete_unused_nodes(session: Session, first: int, last: int) -> int | None:
+    """Examine the next `NODES_PER_TRANSACTION` nodes; delete those without task or dependency.
+
+    It has its own transaction (`Writer.run_alone`), because tasks have no index of their nodes: it would slow binding
+    down. A node is created in the same transaction as its first task, so a node without task is not about to get one.
+
+    Args:
+        session: the writer's session.
+        first: the lowest ID of the nodes to examine.
+        last: the highest ID of the nodes to examine.
+
+    Returns:
+        The ID at which to resume; None if no node is left to examine.
+    """
+    with session.unchecked():
+        ids = session.column(_next_nodes, first=first, last=last, most=NODES_PER_TRANSACTION)
+        if not ids:
+            return None
+        given = {"first": ids[0], "last": ids[-1]}
+        used = set(session.column(_nodes_of_tasks, **given))
+        for table in (dag_node, upstream_set_member):
+            used.update(session.column(_nodes_of_dags(table), **given))
+        if unused := [one for one in ids if one not in used]:
+            session.run(_DELETE_NODE_ARGS, ids=unused)
+            session.run(_delete_by_id(node), ids=unused)
+        return int(ids[-1]) + 1

@@ -23,13 +23,13 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.server import transitions
 from jobmon.server.joins import ATTEMPTS_WITH_TASKS
+from jobmon.server.leadership import Role, orders, role_of
 from jobmon.server.models import batch, distributor, task, task_array, task_instance, task_resources, workflow
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, param, statement
-from jobmon.server.standing import Standing, orders, standing
 from jobmon.server.transaction import Audience
 from jobmon.server.transitions import AttemptMoves, attempt_deadline
-from jobmon.server.usecases import launch_problems, leasing, packing, queueing
+from jobmon.server.usecases import fair_share, launch_problems, packing, queueing
 from jobmon.server.usecases.launching import launch
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     """Process reports and heartbeats; return attempts to kill, to triage and to launch. See the wire module."""
     if len(request.reports) > REPORTS_PER_REQUEST_MAX:
         raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
-    now = standing(tx, run_id, request.epoch)
+    now = role_of(tx, run_id, request.epoch)
     until = None if request.ended_since is None else tx.known_until
     moves = take_reports(tx, request.reports, request.alive)
     accepts_work = now.leads and any(count > 0 for count in request.capacity.values())
@@ -159,7 +159,7 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
         late=moves.late,
         refused=moves.refused,
         unknown=moves.unknown,
-        slots=leasing.renew(tx, now.workflow_id, request.slots, is_over=_is_over(now)),
+        slots=fair_share.renew(tx, now.workflow_id, request.slots, is_over=_is_over(now)),
     )
     if now.is_retired:
         return response
@@ -169,19 +169,19 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     return response
 
 
-def _is_over(now: Standing) -> bool:
+def _is_over(now: Role) -> bool:
     """Return whether the workflow will start nothing more, which only the leading distributor can tell."""
     return now.leads and now.run_status in transitions.FINAL_RUNS
 
 
 def _with_work(
-    tx: Transaction, run_id: int, request: SyncRequest, now: Standing, response: SyncResponse, until: int | None
+    tx: Transaction, run_id: int, request: SyncRequest, now: Role, response: SyncResponse, until: int | None
 ) -> SyncResponse:
     """Add what only the leading distributor gets: attempts to launch, and the status of those on batch clusters."""
     packing.hear(tx, now.workflow_id, request)
     note_pending(tx, request.pending)
     launch_problems.note(tx, now.workflow_id, request.launch_problems)
-    packed = packing.standing(tx, now.workflow_id, now.run_status, request.packed)
+    packed = packing.batch_status(tx, now.workflow_id, now.run_status, request.packed)
     unheard = request.unheard or request.unheard_jobs
     may_launch = request.capacity and now.run_status in transitions.QUEUING_RUNS
     return replace(

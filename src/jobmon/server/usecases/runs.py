@@ -30,7 +30,7 @@ from jobmon.server.models import (
 )
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.sql import any_of, param, statement, unindexed
-from jobmon.server.usecases import leasing
+from jobmon.server.usecases import fair_share
 
 if TYPE_CHECKING:
     from sqlalchemy import Delete, Select, Update
@@ -262,7 +262,7 @@ def set_run_status(tx: Transaction, run_id: int, request: RunStatusRequest) -> R
     reason = None if request.reason is None else EndReason(request.reason)
     status = transitions.move_run(tx, run, request.status, Actor.CLIENT, reason)
     if status in transitions.FINAL_RUNS:
-        leasing.release(tx, run.workflow_id)
+        fair_share.release(tx, run.workflow_id)
     return RunStatusResponse(status=status)
 
 

@@ -1,4 +1,4 @@
-"""What plug-ins for batch schedulers share, in the formats of schedulers that write ids differently."""
+"""The shared base of plug-ins for batch schedulers, with job IDs of several formats."""
 
 import pytest
 from hypothesis import given, settings

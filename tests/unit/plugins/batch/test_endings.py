@@ -1,4 +1,4 @@
-"""Which line of what jobs wrote belongs to a job."""
+"""Find the lines of output that belong to a job."""
 
 import pytest
 

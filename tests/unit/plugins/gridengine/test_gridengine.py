@@ -1,4 +1,4 @@
-"""What is said to Grid Engine, and what it answers: recorded from a real cluster (8.1.9), and damaged."""
+"""Requests to Grid Engine, and its responses: recorded from a real cluster (8.1.9), and damaged."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def qsub(settings=None, **values):
     return commands.qsub_arguments(submission(**values), settings or {})
 
 
-# -- what is said ---------------------------------------------------------------------------------------------------
+# -- requests -------------------------------------------------------------------------------------------------------
 
 
 def test_a_single_job_says_what_it_asks_for_in_grid_engines_units():
@@ -104,7 +104,7 @@ UNABLE = "Unable to run job: "
 
 
 @pytest.mark.parametrize(
-    ("complaint", "expected"),
+    ("error_text", "expected"),
     [
         (f"{UNABLE}job rejected: only 2 jobs are allowed per user (current job count: 2)\nExiting.", Answer.FULL),
         (f"{UNABLE}job rejected: only 2 jobs are allowed per cluster\nExiting.", Answer.FULL),
@@ -118,12 +118,12 @@ UNABLE = "Unable to run job: "
             f'{UNABLE}unable to send message to qmaster using port 6444 on host "h": got send error\nExiting.',
             Answer.UNREACHED,
         ),
-        (f"{UNABLE}something nobody has seen\nExiting.", Answer.UNKNOWN),
+        (f"{UNABLE}an unknown message\nExiting.", Answer.UNKNOWN),
     ],
 )
-def test_what_qsub_means(complaint, expected):
-    assert TEXTS.answer_of(complaint) is expected
-    assert "Exiting" not in TEXTS.in_words("qsub", complaint)
+def test_what_qsub_means(error_text, expected):
+    assert TEXTS.answer_of(error_text) is expected
+    assert "Exiting" not in TEXTS.in_words("qsub", error_text)
 
 
 def test_the_number_of_a_new_job():

@@ -1,4 +1,4 @@
-"""What `sbatch` means by what it prints: a table, and that nothing unknown is final."""
+"""The meaning of `sbatch` messages: a table; unknown messages are never final."""
 
 import pytest
 from hypothesis import given
@@ -46,9 +46,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("complaint", "expected"), TABLE)
-def test_what_sbatch_means(complaint, expected):
-    assert TEXTS.answer_of(complaint) is expected
+@pytest.mark.parametrize(("error_text", "expected"), TABLE)
+def test_what_sbatch_means(error_text, expected):
+    assert TEXTS.answer_of(error_text) is expected
 
 
 @given(st.text(alphabet=st.characters(codec="ascii"), max_size=200))
@@ -67,7 +67,7 @@ def test_the_last_line_counts_first(permanent, unreached):
 
 
 @pytest.mark.parametrize(
-    ("complaint", "kind"),
+    ("error_text", "kind"),
     [
         (POLICY, ClusterFull),
         (f"{FAILED}Invalid qos specification", SubmissionRejected),
@@ -76,8 +76,8 @@ def test_the_last_line_counts_first(permanent, unreached):
         ("", OutcomeUnknown),
     ],
 )
-def test_what_is_raised_says_what_slurm_said(complaint, kind):
-    error = rejection(TEXTS, "sbatch", complaint)
+def test_what_is_raised_says_what_slurm_said(error_text, kind):
+    error = rejection(TEXTS, "sbatch", error_text)
     assert type(error) in (kind, *kind.__subclasses__())
-    assert complaint.rpartition("failed: ")[2] in str(error)
+    assert error_text.rpartition("failed: ")[2] in str(error)
     assert isinstance(error, ClusterUnavailable) == (not isinstance(error, SubmissionRejected))

@@ -1,4 +1,4 @@
-"""The distributor's adapter with tools that refuse, hang, lie or are not there: small programs in place of Slurm's."""
+"""The Slurm adapter with tools that reject, hang, print nonsense or are missing: small programs instead of Slurm's."""
 
 import os
 import time

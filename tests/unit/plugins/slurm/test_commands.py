@@ -1,4 +1,4 @@
-"""What is said to Slurm."""
+"""The command lines of Slurm's tools."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What Slurm answers: recorded from a real cluster (22.05), and what no cluster should answer."""
+"""Slurm's output: recorded from a real cluster (22.05), and invalid."""
 
 from pathlib import Path
 

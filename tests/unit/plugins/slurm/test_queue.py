@@ -1,4 +1,4 @@
-"""Which requests a partition takes."""
+"""Which requests a partition accepts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A foreign plug-in: a cluster whose jobs are processes of this machine, each with a stand-alone worker."""
+"""A third-party plug-in: a cluster whose jobs are processes of this machine, each with a worker."""
 
 import os
 import shlex

@@ -47,7 +47,7 @@ class Backoff:
         self.until = 0.0
 
 
-class Pace:
+class PollingInterval:
     """Determine when to poll next.
 
     Args:

@@ -21,7 +21,7 @@ PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 5.0
 
 
-class Lanes:
+class OpenRequests:
     """Manage all open requests.
 
     Args:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jobmon.agent.gateway import Place
 
 
-class Lane:
+class PolledConnection:
     """Send a request, and poll for its answer.
 
     Args:

@@ -1,4 +1,4 @@
-"""The asynchronous line, spoken to by a server that says word for word what the test wants."""
+"""The asynchronous HTTP client, against a server that sends exactly the bytes of the test."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession, UnixConnector
 
 from jobmon.core.exceptions import ServerUnavailable
-from jobmon.core.line import CONNECTIONS_MAX, Session
+from jobmon.core.http import CONNECTIONS_MAX, HttpSession
 from jobmon.core.requester import Requester
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -55,7 +55,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def served(self, path):
         server = await asyncio.start_unix_server(self, path)
-        async with Session("http://localhost", str(path)) as session:
+        async with HttpSession("http://localhost", str(path)) as session:
             yield session
         await self.is_left()
         server.close()
@@ -187,7 +187,7 @@ async def test_nothing_is_sent_through_a_closed_session(socket):
 
 
 async def test_nobody_listens(socket):
-    async with Session("http://localhost", str(socket)) as session:
+    async with HttpSession("http://localhost", str(socket)) as session:
         with pytest.raises(FileNotFoundError):
             await ask(session)
 
@@ -196,7 +196,7 @@ async def test_over_tcp_with_a_path_before_all_routes():
     server = Server(OK)
     listener = await asyncio.start_server(server, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    async with Session(f"http://127.0.0.1:{port}/jobmon/") as session:
+    async with HttpSession(f"http://127.0.0.1:{port}/jobmon/") as session:
         assert await ask(session) == (200, b"ok")
     await server.is_left()
     listener.close()

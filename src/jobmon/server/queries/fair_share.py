@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
 
     from jobmon.core.wire.launching import SlotsWanted
-    from jobmon.server.slots import Holder
+    from jobmon.server.fair_share import Holder
     from jobmon.server.sql import Session
 
 

@@ -10,7 +10,7 @@ from jobmon.agent.suspects import Suspects
 from jobmon.core.cluster_protocol import Exit, Launch
 from jobmon.core.constants import Cause
 from jobmon.core.wire.launching import LaunchBatch
-from jobmon.distributor.batch import Attempt
+from jobmon.distributor.batch import ReceivedAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,11 +64,11 @@ class Doubt:
 
 
 @dataclass(slots=True)
-class Cluster:
+class ClusterAttempts:
     """The attempts that wait for a cluster or are with it."""
 
     limits: ClusterLimits
-    waiting: deque[Attempt] = field(default_factory=deque)
+    waiting: deque[ReceivedAttempt] = field(default_factory=deque)
     batches: deque[LaunchBatch] = field(default_factory=deque)
     doubts: list[Doubt] = field(default_factory=list)
     jobs: dict[str, int] = field(default_factory=dict)  # of a classic cluster: distributor id -> attempt
@@ -106,7 +106,7 @@ class Cluster:
             return self.count * 2 >= CLASSIC_WINDOW
         return self.handed_cores() * 2 >= self.limits.window_cores(self.mean_seconds)
 
-    def fits(self, attempt: Attempt) -> bool:
+    def fits(self, attempt: ReceivedAttempt) -> bool:
         """Return whether the attempt can start now. One that exceeds the cluster, or a suspect, runs alone."""
         if self.cores <= _FRACTION:
             self.runs_alone = attempt.task_id in self.suspects
@@ -130,7 +130,7 @@ class Demand:
 
 
 @dataclass(slots=True)
-class Held:
+class InFlight:
     """An attempt that is with its cluster."""
 
     cluster_name: str
@@ -138,7 +138,7 @@ class Held:
     cores: float = 0.0
     memory: float = 0.0
     launch: Launch | None = None
-    attempt: Attempt | None = None
+    attempt: ReceivedAttempt | None = None
     started_at: float | None = None
     told_running: bool = False
 
@@ -148,7 +148,7 @@ class Held:
         return self.started_at is not None or self.launch is None
 
 
-def may_have_run(lost: Sequence[tuple[Attempt, bool]], slots: float) -> list[Attempt]:
+def may_have_run(lost: Sequence[tuple[ReceivedAttempt, bool]], slots: float) -> list[ReceivedAttempt]:
     """Return which attempts may have been running when the process that runs them died.
 
     Attempts reported as started were running. Of the others, the first ones may have started just then.

@@ -16,10 +16,10 @@ from jobmon.agent import processes, recovery
 from jobmon.agent.command_journal import Journal, unlink
 from jobmon.agent.commands import Commands
 from jobmon.agent.environment import SECRETS, for_command
-from jobmon.agent.host import lanes_of
-from jobmon.agent.lane import Lane
+from jobmon.agent.host import descriptors_of
 from jobmon.agent.machine import boot_id
 from jobmon.agent.memory import Memory
+from jobmon.agent.requests import PolledConnection
 
 ACCESS_FILE_BYTES_MAX = 65_536
 #: Tolerance for equal start times of processes, seconds.
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from jobmon.agent.recovery import Remains
+    from jobmon.agent.recovery import Leftovers
 
 
-class Site:
+class AgentHost:
     """This process on this host.
 
     Args:
@@ -101,9 +101,9 @@ class Site:
         """Return whether the client has exited, or this agent was asked to exit (SIGTERM)."""
         return self._is_client_gone or self._is_asked_to_end
 
-    def lane(self) -> Lane:
+    def connection(self) -> PolledConnection:
         """Return a new connection to the server."""
-        return Lane(self._setup["server_environment"])
+        return PolledConnection(self._setup["server_environment"])
 
     def use_credential(self, token: str) -> None:
         """Use a token instead of the client's for all further connections; "": keep the client's."""
@@ -170,7 +170,7 @@ class Site:
     def _prefix(self) -> str:
         return str(self._setup["journal_prefix"])
 
-    def end_left(self) -> list[tuple[str, Remains]]:
+    def end_left(self) -> list[tuple[str, Leftovers]]:
         """Kill the leftovers of the workflow's dead agents on this host; return path and content of their journals."""
         folder, _, name = self._prefix.rpartition("/")
         found = []
@@ -178,11 +178,11 @@ class Site:
             if not (entry.startswith(name) and entry.endswith(SUFFIX)):
                 continue
             path = f"{folder}/{entry}"
-            remains = recovery.read_journal(path)
-            if not remains.is_writer_alive():
-                if count := recovery.end_remains(remains, self._server()):
-                    self.say(f"terminated {count} processes that agent {remains.agent_id} left behind")
-                found.append((path, remains))
+            leftovers = recovery.read_journal(path)
+            if not leftovers.is_writer_alive():
+                if count := recovery.kill_leftovers(leftovers, self._server()):
+                    self.say(f"terminated {count} processes that agent {leftovers.agent_id} left behind")
+                found.append((path, leftovers))
         return found
 
     def remove_journal(self, path: str) -> None:
@@ -201,14 +201,14 @@ class Site:
 
     # -- waiting -----------------------------------------------------------------------------------------------
 
-    def wait(self, lanes: Sequence[Lane], seconds: float) -> None:
+    def wait(self, connections: Sequence[PolledConnection], seconds: float) -> None:
         """Wait until a command or the client exits, or a signal or an answer arrives, at most `seconds`."""
         if seconds <= 0:
             seconds = 0.0
         poll = select.poll()
         for descriptor in self._watched:
             poll.register(descriptor, select.POLLIN)
-        for descriptor, events in lanes_of(lanes):
+        for descriptor, events in descriptors_of(connections):
             poll.register(descriptor, events)
         ready = poll.poll(seconds * 1000 + 1 if seconds else 0)
         self._bell.silence()

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from jobmon.server.changes import Waiter
+from jobmon.server.feed import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @dataclass(slots=True, eq=False)
-class HeldSync:
+class OpenPoll:
     """An open long poll.
 
     Args:
@@ -49,14 +49,14 @@ class HeldSync:
         self.waiter.event.set()
 
 
-class HeldSyncs:
+class OpenPolls:
     """All open long polls."""
 
     def __init__(self) -> None:
-        self._by_run: dict[int, dict[HeldSync, None]] = {}
+        self._by_run: dict[int, dict[OpenPoll, None]] = {}
 
     @contextlib.contextmanager
-    def hold(self, run_id: int, held: HeldSync) -> Iterator[HeldSync]:
+    def hold(self, run_id: int, held: OpenPoll) -> Iterator[OpenPoll]:
         """Register a long poll while it is held open."""
         others = self._by_run.setdefault(run_id, {})
         others[held] = None
@@ -68,6 +68,6 @@ class HeldSyncs:
             if not others:
                 self._by_run.pop(run_id, None)
 
-    def wanting(self, run_id: int) -> HeldSync | None:
+    def wanting(self, run_id: int) -> OpenPoll | None:
         """Return the oldest poll of a run that takes work, or None."""
         return next((held for held in self._by_run.get(run_id, ()) if held.wants_work), None)

@@ -1,20 +1,20 @@
-"""How often a cluster is asked."""
+"""The polling interval of a cluster, and the back-off after failures."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobmon.distributor.pace import (
+from jobmon.distributor.backoff import (
     PAUSE_SECONDS_MAX,
     SHARE_OF_TIME_HURRIED_MAX,
     SHARE_OF_TIME_MAX,
     SUBMITTED_SECONDS,
-    Pace,
+    PollingInterval,
 )
 
 
 def make(most=10.0, calls_per_minute=60.0):
-    return Pace(most, calls_per_minute, now=100.0)
+    return PollingInterval(most, calls_per_minute, now=100.0)
 
 
 def looks(pace, until, took=0.01, calls=2):
@@ -77,7 +77,7 @@ def test_a_view_of_somebody_else_counts_from_when_it_was_begun():
     st.floats(1, 600),
 )
 def test_whatever_happens_the_ceiling_on_calls_holds(events, most, calls_per_minute):
-    pace = Pace(most, calls_per_minute, now=0.0)
+    pace = PollingInterval(most, calls_per_minute, now=0.0)
     for event, took, calls in events:
         if event == "hurry":
             pace.hurry(took)

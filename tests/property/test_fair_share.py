@@ -1,4 +1,4 @@
-"""Dividing cores: never more than there are, nobody starves, a lone claim has all."""
+"""Divide cores: never more than there are, no claim starves, a lone claim gets all."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobmon.server.slots import TURN_SECONDS, Claim, divide, grant, grant_with_loans
+from jobmon.server.fair_share import TURN_SECONDS, Claim, divide, grant, grant_with_loans
 
 _CLOSE = 1e-6
 _cores = st.integers(1, 8).map(float) | st.floats(0.25, 8)

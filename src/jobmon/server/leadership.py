@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Role:
     """A distributor's role. `is_fenced`: it must exit. `is_retired`: replaced by another host, with commands left."""
 
     workflow_id: int
@@ -45,7 +45,7 @@ def _place() -> Select[Any]:
     return select(r.workflow_id, r.status, newest_run(r.workflow_id), newest_epoch, host).where(r.id == param("run"))
 
 
-def standing(session: Session, run_id: int, epoch: int) -> Standing:
+def role_of(session: Session, run_id: int, epoch: int) -> Role:
     """Return the role of the distributor of an epoch.
 
     Raises:
@@ -56,9 +56,9 @@ def standing(session: Session, run_id: int, epoch: int) -> Standing:
         raise NotFound.of("workflow run", run_id)
     workflow_id, status, newest_run, newest_epoch, host = row
     if newest_run == run_id and newest_epoch == epoch:
-        return Standing(workflow_id, status, host)
+        return Role(workflow_id, status, host)
     is_retired = host is not None and has_to_stay(session, workflow_id, run_id, epoch, host)
-    return Standing(workflow_id, status, host, is_fenced=not is_retired, is_retired=is_retired)
+    return Role(workflow_id, status, host, is_fenced=not is_retired, is_retired=is_retired)
 
 
 @statement
@@ -117,6 +117,6 @@ def _orders() -> Select[Any]:
     )
 
 
-def orders(session: Session, of: Standing) -> list[tuple[int, str]]:
+def orders(session: Session, of: Role) -> list[tuple[int, str]]:
     """Return the attempts that a distributor must kill or triage, with their status; none of packed jobs."""
     return session.rows(_orders, workflow=of.workflow_id, statuses=fsm.ORDERS, host=of.host, leads=of.leads)

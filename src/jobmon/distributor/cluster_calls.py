@@ -31,14 +31,14 @@ from jobmon.core.exceptions import (
 )
 from jobmon.core.wire.launching import LaunchBatch, Report
 from jobmon.distributor import packing
-from jobmon.distributor.holdings import Doubt
+from jobmon.distributor.inflight import Doubt
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.submissions import FAILED_KEYS_MAX, Setback, Submission
 
 if TYPE_CHECKING:
     from jobmon.core.wire.launching import JobPlan
     from jobmon.distributor.batch import Surroundings
-    from jobmon.distributor.spools import Complaints, Spools
+    from jobmon.distributor.undelivered import StartErrors, UndeliveredReports
 
 logger = logging.getLogger(__name__)
 NO_ID: Final = "The cluster assigned no ID to the job, and has no job with this token."
@@ -74,7 +74,7 @@ def outcome_of(error: Exception) -> Outcome:
 
 
 @dataclass(slots=True)
-class Errand:
+class Call:
     """The calls to make to a cluster in one round. `view`: the view to answer from, for plug-ins that use views."""
 
     submissions: Sequence[Submission] = ()
@@ -86,7 +86,7 @@ class Errand:
 
 
 @dataclass(slots=True)
-class News:
+class Result:
     """The results of one round. `gone`: a value of None means that the cluster does not (yet) know the job's outcome.
 
     `problem`: why an action other than a submission has to be repeated.
@@ -103,7 +103,7 @@ class News:
     packed_doubts: list[int] = field(default_factory=list)
     packed_lost: dict[int, tuple[Submission, str]] = field(default_factory=dict)  # and the plug-in's failure
     packed_found: dict[int, list[str]] = field(default_factory=dict)
-    packed_spooled: list[Report] = field(default_factory=list)
+    packed_from_disk: list[Report] = field(default_factory=list)
     not_found: list[Doubt] = field(default_factory=list)
     not_killed: list[str] = field(default_factory=list)
     is_asked: bool = False
@@ -112,21 +112,21 @@ class News:
     stuck: dict[int, str] = field(default_factory=dict)
     pending: dict[int, str] = field(default_factory=dict)
     running: dict[int, str] = field(default_factory=dict)  # attempt -> host
-    spooled: list[Report] = field(default_factory=list)
+    from_disk: list[Report] = field(default_factory=list)
     has_acted: bool = False  # the round did more than poll
     problem: str = ""
     ask_problem: str = ""
 
 
-class Rounds:
+class ClusterCalls:
     """Perform rounds of calls.
 
     Args:
         name: the cluster's name.
         adapter: the cluster's plug-in.
         around: settings shared by all attempts.
-        spools: reports that workers could not deliver.
-        complaints: messages of workers that could not start their command.
+        undelivered: reports that workers could not deliver.
+        start_errors: messages of workers that could not start their command.
     """
 
     def __init__(
@@ -134,70 +134,72 @@ class Rounds:
         name: str,
         adapter: ClusterDistributor,
         around: Surroundings,
-        spools: Spools | None = None,
-        complaints: Complaints | None = None,
+        undelivered: UndeliveredReports | None = None,
+        start_errors: StartErrors | None = None,
     ) -> None:
         self._name = name
         self._adapter = adapter
         self._around = around
-        self._spools = spools
-        self._complaints = complaints
+        self._undelivered = undelivered
+        self._start_errors = start_errors
 
-    def work(self, errand: Errand) -> News:
+    def work(self, call: Call) -> Result:
         """Perform one round of calls."""
-        news = News(has_acted=bool(errand.doubts or errand.packed_doubts or errand.kill))
-        if errand.doubts:
-            self._or_later(news, lambda: self._find(errand.doubts, news), lambda: news.doubts.extend(errand.doubts))
-        if errand.packed_doubts:
-            doubts = errand.packed_doubts
-            self._or_later(news, lambda: self._find_packed(doubts, news), lambda: news.packed_doubts.extend(doubts))
-        self._submit_all(errand.submissions, news)
-        if errand.kill:
-            kill = list(errand.kill)
+        result = Result(has_acted=bool(call.doubts or call.packed_doubts or call.kill))
+        if call.doubts:
+            self._or_later(result, lambda: self._find(call.doubts, result), lambda: result.doubts.extend(call.doubts))
+        if call.packed_doubts:
+            doubts = call.packed_doubts
             self._or_later(
-                news, lambda: self._adapter.terminate_task_instances(kill), lambda: news.not_killed.extend(kill)
+                result, lambda: self._find_packed(doubts, result), lambda: result.packed_doubts.extend(doubts)
             )
-        if errand.ask is not None:
-            self._ask_about(errand.ask, errand.view, news)
-        return news
+        self._submit_all(call.submissions, result)
+        if call.kill:
+            kill = list(call.kill)
+            self._or_later(
+                result, lambda: self._adapter.terminate_task_instances(kill), lambda: result.not_killed.extend(kill)
+            )
+        if call.ask is not None:
+            self._ask_about(call.ask, call.view, result)
+        return result
 
-    def _or_later(self, news: News, act: Callable[[], None], keep: Callable[[], None]) -> None:
+    def _or_later(self, result: Result, act: Callable[[], None], keep: Callable[[], None]) -> None:
         """Perform an action; if it fails, keep it for a later round."""
         try:
             act()
         except ClusterUnavailable as error:
-            news.problem = news.unanswered = _text(error)
+            result.problem = result.unanswered = _text(error)
             keep()
         except Exception as error:  # a bug in a plug-in must not terminate the run
             logger.exception("The plug-in of cluster %s failed.", self._name)
-            news.problem = _reason(error)
+            result.problem = _reason(error)
             keep()
 
     # -- submitting --------------------------------------------------------------------------------------------
 
-    def _submit_all(self, submissions: Sequence[Submission], news: News) -> None:
+    def _submit_all(self, submissions: Sequence[Submission], result: Result) -> None:
         """Submit in order; after a setback, other submissions with its key wait, after several setbacks all."""
         failed: set[str] = set()
         for one in submissions:
-            if news.unanswered or one.key in failed or len(failed) >= FAILED_KEYS_MAX:
-                news.untried.append(one)
+            if result.unanswered or one.key in failed or len(failed) >= FAILED_KEYS_MAX:
+                result.untried.append(one)
                 continue
-            self._submit(one, news)
-            failed.update(submission.key for submission, _, _ in news.set_back)
-            failed.update(doubt.key for doubt in news.doubts if doubt.reason)
+            self._submit(one, result)
+            failed.update(submission.key for submission, _, _ in result.set_back)
+            failed.update(doubt.key for doubt in result.doubts if doubt.reason)
 
-    def _submit(self, given: Submission, news: News) -> None:
+    def _submit(self, given: Submission, result: Result) -> None:
         if given.batch.plan is not None:
-            self._submit_packed(given, given.batch.plan, news)
+            self._submit_packed(given, given.batch.plan, result)
             return
         now = given
         if given.most is not None and (self._adapter.continues_arrays or not given.is_array):
             now, later = given.split(given.most)
-            news.untried += [later] if later is not None else []
+            result.untried += [later] if later is not None else []
         if now.is_array and len(now.batch.task_instance_ids) > 1 and self._has_arrays():
-            self._submit_array(now, news)
+            self._submit_array(now, result)
         else:
-            self._submit_singly(now, news)
+            self._submit_singly(now, result)
 
     def _has_arrays(self) -> bool:
         if self._adapter.has_arrays is not None:
@@ -205,7 +207,7 @@ class Rounds:
         own = type(self._adapter).submit_array_to_batch_distributor
         return own is not ClusterDistributor.submit_array_to_batch_distributor
 
-    def _submit_array(self, given: Submission, news: News) -> None:
+    def _submit_array(self, given: Submission, result: Result) -> None:
         batch, adapter = given.batch, self._adapter
         request = _request(batch, self._around.batch_token(batch.batch_number))
         if given.first_step:
@@ -216,22 +218,22 @@ class Rounds:
             answer = adapter.submit_array_to_batch_distributor(command, batch.array_name, request, length)
             found = array_submission(answer, given.first_step)
         except ArraysUnsupported:
-            self._submit_singly(given, news)
+            self._submit_singly(given, result)
             return
         except Exception as error:
-            self._not_submitted(given, set(batch.task_instance_ids), error, news)
+            self._not_submitted(given, set(batch.task_instance_ids), error, result)
             return
         ids = {
             identity: found[given.first_step + index]
             for index, identity in enumerate(batch.task_instance_ids)
             if given.first_step + index in found
         }
-        self._took(given, ids, news)
+        self._took(given, ids, result)
         rest = set(batch.task_instance_ids) - ids.keys()
         if rest:
-            self._not_submitted(given, rest, found.error, news)
+            self._not_submitted(given, rest, found.error, result)
 
-    def _submit_singly(self, given: Submission, news: News) -> None:
+    def _submit_singly(self, given: Submission, result: Result) -> None:
         """Submit attempts individually; if the cluster is full, does not respond or fails, the rest waits."""
         batch = given.batch
         for index, identity in enumerate(batch.task_instance_ids):
@@ -240,18 +242,18 @@ class Rounds:
             except Exception as error:
                 outcome = outcome_of(error)
                 if outcome in _SETBACKS:
-                    self._not_submitted(given, set(batch.task_instance_ids[index:]), error, news)
+                    self._not_submitted(given, set(batch.task_instance_ids[index:]), error, result)
                     return
-                self._not_submitted(given, {identity}, error, news)
+                self._not_submitted(given, {identity}, error, result)
                 if outcome is not Outcome.REJECTED:
                     if rest := set(batch.task_instance_ids[index + 1 :]):
-                        news.untried.append(given.rest(rest, as_array=self._adapter.continues_arrays))
+                        result.untried.append(given.rest(rest, as_array=self._adapter.continues_arrays))
                     return
                 continue
             if distributor_id:
-                self._took(given, {identity: str(distributor_id)}, news)
+                self._took(given, {identity: str(distributor_id)}, result)
             else:
-                self._not_submitted(given, {identity}, None, news)
+                self._not_submitted(given, {identity}, None, result)
 
     def _submit_one(self, batch: LaunchBatch, index: int) -> str:
         identity = batch.task_instance_ids[index]
@@ -260,19 +262,19 @@ class Rounds:
         return self._adapter.submit_to_batch_distributor(command, batch.names[index], request)
 
     @staticmethod
-    def _took(given: Submission, ids: Mapping[int, str], news: News) -> None:
+    def _took(given: Submission, ids: Mapping[int, str], result: Result) -> None:
         if ids:
-            news.submitted.update(ids)
-            news.accepted[given.key] += len(ids)
+            result.submitted.update(ids)
+            result.accepted[given.key] += len(ids)
 
-    def _not_submitted(self, given: Submission, wanted: set[int], error: Exception | None, news: News) -> None:
+    def _not_submitted(self, given: Submission, wanted: set[int], error: Exception | None, result: Result) -> None:
         """Record what happens to attempts of a submission that received no id.
 
         Args:
             given: the submission.
             wanted: the attempts without an id.
             error: the reason; None if the plug-in gave none.
-            news: where the result is recorded.
+            result: where the result is recorded.
         """
         rest = given.rest(wanted, as_array=self._adapter.continues_arrays)
         steps = [index for index, one in enumerate(given.batch.task_instance_ids) if one in wanted]
@@ -281,24 +283,24 @@ class Rounds:
             logger.warning(
                 "Cluster %s rejects a request that excludes hosts; retrying without exclusions: %s", self._name, error
             )
-            news.untried.append(replace(rest, batch=replace(rest.batch, excluded_hosts=[])))
+            result.untried.append(replace(rest, batch=replace(rest.batch, excluded_hosts=[])))
         elif outcome is Outcome.REJECTED:
             logger.error("Cluster %s rejects %d attempts: %s", self._name, len(wanted), error)
-            news.refused.append((rest.batch.task_instance_ids, _text(error)))
+            result.refused.append((rest.batch.task_instance_ids, _text(error)))
         elif outcome in _SETBACKS:
-            news.set_back.append((rest, _SETBACKS[outcome], _text(error)))
+            result.set_back.append((rest, _SETBACKS[outcome], _text(error)))
         elif outcome is Outcome.UNANSWERED:
-            news.unanswered = _text(error)
-            news.doubts += doubts_of(given, self._around, steps)
+            result.unanswered = _text(error)
+            result.doubts += doubts_of(given, self._around, steps)
         else:
             if error is not None:
                 logger.error("The plug-in of cluster %s failed to submit.", self._name, exc_info=error)
             reason = NO_ID if error is None else _reason(error)
-            news.doubts += [
+            result.doubts += [
                 replace(doubt, reason=reason, key=given.key) for doubt in doubts_of(given, self._around, steps)
             ]
 
-    def _submit_packed(self, given: Submission, plan: JobPlan, news: News) -> None:
+    def _submit_packed(self, given: Submission, plan: JobPlan, result: Result) -> None:
         """Submit jobs that claim the batch's tasks from the server; a part of the planned jobs is sufficient."""
         batch = given.batch
         token = self._around.batch_token(batch.batch_number)
@@ -316,20 +318,20 @@ class Rounds:
         if ids or not plan.jobs:
             if error is not None:
                 logger.warning("Cluster %s accepted %d of %d jobs: %s", self._name, len(ids), plan.jobs, error)
-            news.packed.append((batch, ids))
-            news.accepted[given.key] += len(ids)
+            result.packed.append((batch, ids))
+            result.accepted[given.key] += len(ids)
             return
         outcome = Outcome.LOST if error is None else outcome_of(error)
         if outcome in (Outcome.LOST, Outcome.UNANSWERED):
             if outcome is Outcome.UNANSWERED:
-                news.unanswered = _text(error)
+                result.unanswered = _text(error)
             else:
                 logger.error("The plug-in of cluster %s failed to submit.", self._name, exc_info=error)
-                news.packed_lost[batch.batch_number] = (given, NO_ID if error is None else _reason(error))
-            news.packed.append((batch, []))
-            news.packed_doubts.append(batch.batch_number)
+                result.packed_lost[batch.batch_number] = (given, NO_ID if error is None else _reason(error))
+            result.packed.append((batch, []))
+            result.packed_doubts.append(batch.batch_number)
         else:
-            self._not_submitted(given, set(batch.task_instance_ids), error, news)
+            self._not_submitted(given, set(batch.task_instance_ids), error, result)
 
     def _submit_jobs(
         self, command: str, name: str, request: dict[str, Any], count: int
@@ -355,65 +357,65 @@ class Rounds:
                 return ids, error
         return [one for one in ids if one], None
 
-    def _find_packed(self, numbers: Sequence[int], news: News) -> None:
+    def _find_packed(self, numbers: Sequence[int], result: Result) -> None:
         tokens = {self._around.batch_token(number): number for number in numbers}
         found = self._adapter.find_submitted(list(tokens))
         for token, number in tokens.items():
-            news.packed_found[number] = [str(one) for one in found.get(token, {}).values()]
+            result.packed_found[number] = [str(one) for one in found.get(token, {}).values()]
 
-    def _find(self, doubts: Sequence[Doubt], news: News) -> None:
+    def _find(self, doubts: Sequence[Doubt], result: Result) -> None:
         tokens = {token for doubt in doubts for token in (doubt.batch_token, doubt.own_token)}
         found = self._adapter.find_submitted(tokens)
         for doubt in doubts:
             identity = doubt.task_instance_id
             distributor_id = found.get(doubt.own_token, {}).get(0) or found.get(doubt.batch_token, {}).get(doubt.step)
             if distributor_id:
-                news.submitted[identity] = str(distributor_id)
-                news.accepted[doubt.key] += 1
+                result.submitted[identity] = str(distributor_id)
+                result.accepted[doubt.key] += 1
             else:
-                news.not_found.append(doubt)
+                result.not_found.append(doubt)
 
     # -- polling -----------------------------------------------------------------------------------------------
 
-    def _ask_about(self, asked: Mapping[str, int], view: Mapping[str, Any] | None, news: News) -> None:
+    def _ask_about(self, asked: Mapping[str, int], view: Mapping[str, Any] | None, result: Result) -> None:
         try:
-            if self._spools is not None:
-                news.spooled = self._spools.read(set(asked.values()))
+            if self._undelivered is not None:
+                result.from_disk = self._undelivered.read(set(asked.values()))
             if view is not None:
                 self._adapter.show(view)
-            self._ask(asked, news)
-            if self._spools is not None and news.gone:  # a worker writes its report to disk before its job exits
-                news.spooled += self._spools.read(set(news.gone))
-            if self._spools is not None and any(map(is_job, news.gone)):
-                news.packed_spooled = self._spools.read_all()
+            self._ask(asked, result)
+            if self._undelivered is not None and result.gone:  # a worker writes its report to disk before its job exits
+                result.from_disk += self._undelivered.read(set(result.gone))
+            if self._undelivered is not None and any(map(is_job, result.gone)):
+                result.packed_from_disk = self._undelivered.read_all()
         except ClusterUnavailable as error:
-            news.ask_problem = _text(error)
+            result.ask_problem = _text(error)
         except Exception as error:  # neither a bug in a plug-in nor an unresponsive cluster may terminate the run
             logger.exception("Cluster %s could not be polled; retrying later.", self._name)
-            news.ask_problem = _reason(error)
+            result.ask_problem = _reason(error)
 
-    def _ask(self, asked: Mapping[str, int], news: News) -> None:
+    def _ask(self, asked: Mapping[str, int], result: Result) -> None:
         there = self._adapter.get_submitted_or_running(list(asked))
         stuck = self._adapter.get_queueing_errors(sorted(there))
         if stuck:
             self._adapter.terminate_task_instances(list(stuck))
-        news.stuck = {asked[one]: reason for one, reason in stuck.items() if one in asked}
+        result.stuck = {asked[one]: reason for one, reason in stuck.items() if one in asked}
         gone = [distributor_id for distributor_id in asked if distributor_id not in there]
         exits = self._adapter.get_remote_exits(gone) if gone else {}
-        news.gone = {asked[one]: self._with_complaint(one, exits.get(one)) for one in gone}
-        waiting = [one for one, identity in asked.items() if one in there and identity not in news.stuck]
-        news.alive = [asked[one] for one in waiting]
+        result.gone = {asked[one]: self._with_start_error(one, exits.get(one)) for one in gone}
+        waiting = [one for one, identity in asked.items() if one in there and identity not in result.stuck]
+        result.alive = [asked[one] for one in waiting]
         reasons = self._adapter.get_pending_reasons(waiting)
-        news.pending = {asked[one]: why[:PENDING_CHARACTERS_MAX] for one, why in reasons.items() if one in asked}
+        result.pending = {asked[one]: why[:PENDING_CHARACTERS_MAX] for one, why in reasons.items() if one in asked}
         hosts = self._adapter.get_running_hosts(waiting)
-        news.running = {asked[one]: host for one, host in hosts.items() if one in asked}
-        news.is_asked = True
+        result.running = {asked[one]: host for one, host in hosts.items() if one in asked}
+        result.is_asked = True
 
-    def _with_complaint(self, distributor_id: str, ending: RemoteExit | None) -> RemoteExit | None:
+    def _with_start_error(self, distributor_id: str, ending: RemoteExit | None) -> RemoteExit | None:
         """Add the worker's own error message, if it could not reach the server."""
-        if ending is None or self._complaints is None:
+        if ending is None or self._start_errors is None:
             return ending
-        return self._complaints.added(distributor_id, ending)
+        return self._start_errors.added(distributor_id, ending)
 
 
 def doubts_of(given: Submission, around: Surroundings, indices: Iterable[int]) -> list[Doubt]:

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from jobmon.core.cluster_protocol import RemoteExit
 
 #: Relative to the data folder; `worker_node/process.py` writes there.
-COMPLAINTS_FOLDER: Final = ("logs", "complaints")
-COMPLAINT_CHARACTERS_MAX: Final = 2_000
+START_ERRORS_FOLDER: Final = ("logs", "start_errors")
+START_ERROR_CHARACTERS_MAX: Final = 2_000
 #: Maximum number of files read at once; the others are read the next time.
 FILES_MAX: Final = 1_000
 
 logger = logging.getLogger(__name__)
 
 
-class Spools:
+class UndeliveredReports:
     """Manage the undelivered reports of one workflow.
 
     Args:
@@ -148,21 +148,21 @@ class Spools:
                 yield os.path.join(folder, entry.name), entry
 
 
-class Complaints:
+class StartErrors:
     """Error messages of workers that could not reach the server: one file per job of a cluster.
 
     Workers write them (`worker_node/process.py`).
     """
 
     def __init__(self, data_folder: str, cluster_name: str) -> None:
-        self._folder = os.path.join(data_folder, *COMPLAINTS_FOLDER, cluster_name)
+        self._folder = os.path.join(data_folder, *START_ERRORS_FOLDER, cluster_name)
 
     def added(self, distributor_id: str, ending: RemoteExit) -> RemoteExit:
         """Return the outcome of a job, with its worker's message appended if there is one."""
         path = os.path.join(self._folder, distributor_id)
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
-                text = file.read(COMPLAINT_CHARACTERS_MAX).strip()
+                text = file.read(START_ERROR_CHARACTERS_MAX).strip()
             os.unlink(path)
         except OSError:
             return ending

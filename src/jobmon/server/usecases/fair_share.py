@@ -1,4 +1,4 @@
-"""Lease cores that several holders share; `server.slots` decides how many each holder gets.
+"""Lease cores that several holders share; `server.fair_share` decides how many each holder gets.
 
 A holder is an agent, or the distributor of a workflow. Every sync renews its lease. That costs one look-up as long as
 it is the only holder in the pool. When the division changes, the open polls of the others are woken. A holder that was
@@ -17,10 +17,10 @@ from sqlalchemy import delete, func, insert, select, update
 
 from jobmon.core.wire.launching import SlotsGranted, SlotsWanted
 from jobmon.server import transitions
+from jobmon.server.fair_share import Claim, Holder, grant_with_loans
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW
 from jobmon.server.models import agent, distributor, slot_lease, task_instance, task_resources, workflow_run
 from jobmon.server.problems import InvalidValue
-from jobmon.server.slots import Claim, Holder, grant_with_loans
 from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.transaction import Audience
 

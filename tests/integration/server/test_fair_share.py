@@ -1,4 +1,4 @@
-"""Leases on cores: told at once, given back before they are given on, kept while attempts run, lapsed in the end."""
+"""Leases on cores are granted at once, returned before they are granted again, and expire."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ from server_world import RUN, TI, report
 
 from jobmon.core.wire.launching import SlotsWanted
 from jobmon.core.wire.monitoring import WorkflowExplanation
-from jobmon.server.slots import TURN_SECONDS
-from jobmon.server.usecases.leasing import LEASE_SECONDS
+from jobmon.server.fair_share import TURN_SECONDS
+from jobmon.server.usecases.fair_share import LEASE_SECONDS
 
 TOTAL = 2.0
 

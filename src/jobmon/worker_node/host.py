@@ -9,9 +9,9 @@ import sys
 import time
 
 from jobmon.agent.commands import Commands
-from jobmon.agent.lane import Lane
 from jobmon.agent.memory import Memory
 from jobmon.agent.processes import Bell
+from jobmon.agent.requests import PolledConnection
 from jobmon.worker_node import guarding
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
-class Site:
+class JobHost:
     """This process on this machine.
 
     Args:
@@ -30,7 +30,7 @@ class Site:
         self._environment = environment
         self._bell = Bell()
 
-    def complain(self, why: str) -> None:
+    def log_error(self, why: str) -> None:
         """Print a message to the output that the cluster keeps for its jobs."""
         sys.stderr.write(f"jobmon worker: {why}\n")
 
@@ -46,9 +46,9 @@ class Site:
         """Return unpredictable random bytes."""
         return os.urandom(count)
 
-    def lane(self) -> Lane:
+    def connection(self) -> PolledConnection:
         """Return a new connection to the server."""
-        return Lane(self._environment)
+        return PolledConnection(self._environment)
 
     def heed_signals(self, note: Callable[[int, object], None]) -> None:
         """Call `note` for each signal that asks this process to exit."""
@@ -63,12 +63,12 @@ class Site:
         """
         return Commands(Memory(job_width=1), grace_seconds=grace_seconds)
 
-    def wait(self, lanes: Sequence[Lane], seconds: float) -> None:
+    def wait(self, connections: Sequence[PolledConnection], seconds: float) -> None:
         """Wait until a command exits, or a signal or an answer arrives, at most `seconds`."""
         poll = select.poll()
         poll.register(self._bell.fileno(), select.POLLIN)
-        for lane in lanes:
-            found = lane.watched()
+        for connection in connections:
+            found = connection.watched()
             if found is not None:
                 poll.register(*found)
         poll.poll(max(0.0, seconds * 1000))

@@ -1,4 +1,4 @@
-"""Read the situation of a task or a workflow, from which `core.reasons` infers why it does not run."""
+"""Read the situation of a task or a workflow, from which `core.explain` infers why it does not run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, cast, func, select, union_all
 
-from jobmon.core import fsm, packing, reasons
+from jobmon.core import explain, fsm, packing
 from jobmon.core.constants import TaskStatus
 from jobmon.core.texts import number_of
 from jobmon.core.wire.monitoring import (
@@ -100,7 +100,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
     unmet_count = sum(count for letter, count in unmet_counts.items() if letter != TaskStatus.DONE)
     unmet = _unmet(session, workflow_id, node_id) if unmet_count else []
     fatal = _failed_before(session, workflow_id, dag_id, node_id) if unmet_count else []
-    situation = reasons.Situation(
+    situation = explain.Situation(
         task_id=task_id,
         status=status,
         num_attempts=num_attempts,
@@ -122,22 +122,22 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
         workflow_id=workflow_id,
         num_attempts=num_attempts,
         max_attempts=max_attempts,
-        reasons=_reasons(reasons.why(situation)),
+        reasons=_reasons(explain.why(situation)),
         unmet=unmet,
         unmet_count=unmet_count,
-        fatal=fatal[: reasons.UPSTREAMS_NAMED_MAX],
+        fatal=fatal[: explain.UPSTREAMS_NAMED_MAX],
         fatal_count=len(fatal),
     )
 
 
-def _reasons(found: Iterable[reasons.Because]) -> list[Reason]:
+def _reasons(found: Iterable[explain.Because]) -> list[Reason]:
     return [Reason(kind=because.kind.value, text=because.text) for because in found]
 
 
 def _named(neighbours: Iterable[Neighbour]) -> tuple[str, ...]:
     return tuple(
         f"{one.name} (task {one.task_id}, {TaskStatus(one.status).name})"
-        for one in list(neighbours)[: reasons.UPSTREAMS_NAMED_MAX]
+        for one in list(neighbours)[: explain.UPSTREAMS_NAMED_MAX]
     )
 
 
@@ -146,7 +146,7 @@ def _neighbours(rows: Iterable[tuple[int, str, str]]) -> list[Neighbour]:
 
 
 def _unmet(session: Session, workflow_id: int, node_id: int) -> list[Neighbour]:
-    most = reasons.UPSTREAMS_NAMED_MAX
+    most = explain.UPSTREAMS_NAMED_MAX
     return _neighbours(graph.neighbours(session, workflow_id, node_id, "upstream", most, _UNMET))
 
 
@@ -205,14 +205,14 @@ def _distributor_seen_at() -> Select[Any]:
     return select(func.max(seen.c.seen_at))
 
 
-def _run(session: Session, workflow_id: int, now: Now) -> reasons.Run:
+def _run(session: Session, workflow_id: int, now: Now) -> explain.Run:
     status = session.value(_STATUS, id=workflow_id)
     row = session.row(_active_run, id=workflow_id)
     if row is None:
-        return reasons.Run(workflow_id=workflow_id, workflow_status=status)
+        return explain.Run(workflow_id=workflow_id, workflow_status=status)
     seen_at = session.value(_distributor_seen_at, id=workflow_id)
     silent = None if seen_at is None else (now.time - seen_at) / 1e6
-    return reasons.Run(
+    return explain.Run(
         workflow_id=workflow_id,
         workflow_status=status,
         is_active=True,
@@ -237,11 +237,11 @@ def _limits_of_array() -> Select[Any]:
     )
 
 
-def _limits(session: Session, workflow_id: int, array_id: int) -> reasons.Limits:
+def _limits(session: Session, workflow_id: int, array_id: int) -> explain.Limits:
     row = session.row(_limits_of_array, id=array_id)
     assert row is not None, "a task has an array"
     flying = {number: _in_flight(found) for number, found in counts_by_array(session, workflow_id).items()}
-    return reasons.Limits(
+    return explain.Limits(
         workflow=row[0],
         in_flight=sum(flying.values()),
         template=row[1],
@@ -250,10 +250,10 @@ def _limits(session: Session, workflow_id: int, array_id: int) -> reasons.Limits
     )
 
 
-def _launch_problems(session: Session, workflow_id: int) -> tuple[reasons.LaunchProblem, ...]:
+def _launch_problems(session: Session, workflow_id: int) -> tuple[explain.LaunchProblem, ...]:
     """Return the problems that prevent the distributor of a workflow from launching."""
     return tuple(
-        reasons.LaunchProblem(
+        explain.LaunchProblem(
             cluster=one.cluster,
             text=one.text,
             tried_text=_moment(one.tried_at),
@@ -289,13 +289,13 @@ def _newest_attempt() -> Select[Any]:
     )
 
 
-def _newest(session: Session, task_id: int, problems: Sequence[reasons.LaunchProblem]) -> reasons.Newest | None:
+def _newest(session: Session, task_id: int, problems: Sequence[explain.LaunchProblem]) -> explain.Newest | None:
     row = session.row(_newest_attempt, id=task_id)
     if row is None:
         return None
     submission, is_packed = _submission(session, row[12])
     since = next(time for time in (row[6], row[5], row[4]) if time is not None)
-    return reasons.Newest(
+    return explain.Newest(
         status=row[0],
         cluster=row[1],
         place=f"{row[2]}, process {row[3]}" if row[2] and row[3] else row[2] or "",
@@ -390,10 +390,10 @@ def _pool_of_cores() -> Select[Any]:
     return mine.order_by(pool.agent_id.desc(), pool.pool).limit(1)
 
 
-def _cores(session: Session, workflow_id: int) -> reasons.Cores | None:
+def _cores(session: Session, workflow_id: int) -> explain.Cores | None:
     """Return the state of the pool of cores in which the workflow has a share; None if it has none."""
     row = session.row(_pool_of_cores, id=workflow_id)
-    return None if row is None else reasons.Cores(total=row[0], granted=row[1], held=row[2] or 0.0)
+    return None if row is None else explain.Cores(total=row[0], granted=row[1], held=row[2] or 0.0)
 
 
 @statement
@@ -414,7 +414,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
     by_array = counts_by_array(session, workflow_id)
     counts: dict[str, int] = dict(sum(map(Counter, by_array.values()), Counter()))
     blocked = _blocked(session, workflow_id, dag_id) if counts.get(TaskStatus.ERROR_FATAL.value) else 0
-    progress = reasons.Progress(
+    progress = explain.Progress(
         counts=counts,
         blocked=blocked,
         run=_run(session, workflow_id, now),
@@ -431,7 +431,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
         status=status,
         counts=counts,
         blocked=blocked,
-        reasons=_reasons(reasons.why_workflow(progress)),
+        reasons=_reasons(explain.why_workflow(progress)),
     )
 
 
@@ -459,12 +459,12 @@ def _arrays() -> Select[Any]:
 
 def _all_limits(
     session: Session, workflow_id: int, limit: int, counts: Mapping[int, Mapping[str, int]]
-) -> tuple[reasons.Limits, ...]:
+) -> tuple[explain.Limits, ...]:
     rows: Sequence[tuple[Any, ...]] = session.rows(_arrays, id=workflow_id)
     flying = {array_id: _in_flight(found) for array_id, found in counts.items()}
     in_flight = sum(flying.values())
     return tuple(
-        reasons.Limits(
+        explain.Limits(
             workflow=limit,
             in_flight=in_flight,
             template=template_limit,

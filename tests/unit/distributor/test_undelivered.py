@@ -1,4 +1,4 @@
-"""Undelivered reports on disk, as a distributor finds and keeps them."""
+"""A distributor finds and keeps undelivered reports on disk."""
 
 import json
 import os
@@ -9,8 +9,8 @@ import pytest
 from jobmon.agent import journal, settlement
 from jobmon.core import wire
 from jobmon.core.wire.launching import Report, WorkerReportRequest
-from jobmon.distributor import spools
-from jobmon.distributor.spools import Spools
+from jobmon.distributor import undelivered
+from jobmon.distributor.undelivered import UndeliveredReports
 from jobmon.worker_node.undelivered import reports_in
 
 
@@ -46,7 +46,7 @@ def names(logs):
 def test_only_what_is_asked_for_is_read_and_it_stays_until_it_is_recorded(logs, where):
     for identity in (1, 2, 1001):
         keep(logs, identity, where)
-    found = Spools(str(logs), "cafe")
+    found = UndeliveredReports(str(logs), "cafe")
     assert ids(found.read({1, 1001, 7})) == [1, 1001]
     found.remove([1])
     assert ids(found.read({1, 2, 1001})) == [2, 1001]
@@ -55,31 +55,31 @@ def test_only_what_is_asked_for_is_read_and_it_stays_until_it_is_recorded(logs, 
 
 def test_reports_for_another_server_are_left_alone(logs):
     keep(logs, 1)
-    assert Spools(str(logs), "beef").read_all() == []
-    assert ids(Spools(str(logs)).read_all()) == [1]
+    assert UndeliveredReports(str(logs), "beef").read_all() == []
+    assert ids(UndeliveredReports(str(logs)).read_all()) == [1]
 
 
 def test_a_damaged_report_is_put_aside_and_said(logs, caplog):
     keep(logs, 1, status=5)
     good = keep(logs, 2)
-    assert ids(Spools(str(logs)).read({1, 2})) == [2]
+    assert ids(UndeliveredReports(str(logs)).read({1, 2})) == [2]
     assert "is damaged" in caplog.text
     assert names(logs) == ["1-cafe.report.damaged", "2-cafe.report"]
     assert json.loads(Path(good).read_text())["alive"] == []
 
 
 def test_reading_is_bounded(logs, monkeypatch):
-    monkeypatch.setattr(spools, "FILES_MAX", 2)
+    monkeypatch.setattr(undelivered, "FILES_MAX", 2)
     for identity in range(5):
         keep(logs, identity)
-    found = Spools(str(logs))
+    found = UndeliveredReports(str(logs))
     assert len(found.read(set(range(5)))) == 2
     found.remove([0, 1])
     assert ids(found.read(set(range(5)))) == [2, 3]
 
 
 def test_what_a_server_does_not_know_is_sent_to_its_next_incarnation(logs):
-    found = Spools(str(logs), "cafe")
+    found = UndeliveredReports(str(logs), "cafe")
     report = Report(task_instance_id=7, status="D", exit_code=0)
     found.set_aside(report, settlement.UNKNOWN, "1")
     assert names(logs) == ["7-cafe.report.unknown-1"]
@@ -89,7 +89,7 @@ def test_what_a_server_does_not_know_is_sent_to_its_next_incarnation(logs):
 
 
 def test_what_a_server_cannot_read_stays_aside(logs):
-    found = Spools(str(logs), "cafe")
+    found = UndeliveredReports(str(logs), "cafe")
     path = found.set_aside(Report(task_instance_id=7, status="D"), settlement.FAULTY, "1")
     assert names(logs) == ["7-cafe.report.refused"]
     assert (found.read_all(), found.take_back("2")) == ([], [])
@@ -98,7 +98,7 @@ def test_what_a_server_cannot_read_stays_aside(logs):
 
 def test_where_nothing_can_be_written_that_is_said_once(logs, caplog):
     (logs.parent.parent / "reports").write_text("")
-    found = Spools(str(logs), "cafe")
+    found = UndeliveredReports(str(logs), "cafe")
     for _ in range(3):
         assert found.set_aside(Report(task_instance_id=7, status="D"), settlement.FAULTY, "1") is None
     assert caplog.text.count("cannot be saved to disk") == 1
@@ -107,7 +107,7 @@ def test_where_nothing_can_be_written_that_is_said_once(logs, caplog):
 def test_a_folder_of_somebody_else_is_not_read(logs, caplog):
     keep(logs, 1)
     os.chmod(logs.parent.parent / "reports" / "3", 0o777)
-    assert Spools(str(logs)).read_all() == []
+    assert UndeliveredReports(str(logs)).read_all() == []
     assert "chmod go-w" in caplog.text
 
 

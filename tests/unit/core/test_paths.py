@@ -9,34 +9,34 @@ from pathlib import Path
 
 import pytest
 
-from jobmon.core import places
+from jobmon.core import paths
 from jobmon.core.exceptions import ConfigError, UntrustedFile
 
 
 def test_a_private_folder_is_made_or_made_private(tmp_path):
-    folder = places.make_private(tmp_path / "a" / "b")
+    folder = paths.make_private(tmp_path / "a" / "b")
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o755)
-    places.make_private(folder)
+    paths.make_private(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_file_in_the_way_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="JOBMON_DATA_DIR"):
-        places.make_private(tmp_path / "file" / "folder")
+        paths.make_private(tmp_path / "file" / "folder")
 
 
 def test_a_socket_path_fits_or_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    path = places.socket_path(Path("/data"), "server")
+    path = paths.socket_path(Path("/data"), "server")
     assert path is not None
     assert path.parent == tmp_path / "jobmon"
-    assert path != places.socket_path(Path("/other"), "server")
+    assert path != paths.socket_path(Path("/other"), "server")
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
-    assert places.socket_path(Path("/data"), "server") is None
+    assert paths.socket_path(Path("/data"), "server") is None
 
 
 @pytest.fixture
@@ -70,31 +70,31 @@ def _in_the_way(folder, way):
     ],
 )
 def test_a_runtime_folder_that_is_not_ours_is_passed_over_and_told_of(folders, way):
-    assert places.chosen_runtime_directory() == (folders["login"], [])
+    assert paths.chosen_runtime_directory() == (folders["login"], [])
     folders["login"].rmdir()
     _in_the_way(folders["login"], way)
-    chosen, problems = places.chosen_runtime_directory()
+    chosen, problems = paths.chosen_runtime_directory()
     assert chosen == folders["tmp"]
     assert [str(folders["login"]) in problem for problem in problems] == [True]
     folders["tmp"].rmdir()
     _in_the_way(folders["tmp"], way)
-    assert places.runtime_directory() == folders["data"]
+    assert paths.runtime_directory() == folders["data"]
     assert folders["data"].stat().st_mode & 0o777 == 0o700
     folders["data"].rmdir()
     _in_the_way(folders["data"], way)
     with pytest.raises(
         ConfigError, match=r"No private folder for sockets is usable: .*login.*tmp.*data.* Set XDG_RUNTIME_DIR"
     ):
-        places.runtime_directory()
+        paths.runtime_directory()
 
 
 def test_a_database_never_lies_on_a_network_file_system(tmp_path):
-    assert places.database_directory(tmp_path) == tmp_path
+    assert paths.database_directory(tmp_path) == tmp_path
     mounted = {Path("/"): "ext4", tmp_path: "nfs4", tmp_path / "local": "xfs"}
-    assert places.database_directory(tmp_path / "local" / "data", mounted) == tmp_path / "local" / "data"
-    local = places.database_directory(tmp_path / "home" / "data", mounted)
+    assert paths.database_directory(tmp_path / "local" / "data", mounted) == tmp_path / "local" / "data"
+    local = paths.database_directory(tmp_path / "home" / "data", mounted)
     assert local.parent == Path(f"/var/tmp/jobmon-{os.getuid()}")
-    assert local != places.database_directory(tmp_path / "home" / "other", mounted)
+    assert local != paths.database_directory(tmp_path / "home" / "other", mounted)
 
 
 @pytest.mark.parametrize(
@@ -108,61 +108,61 @@ def test_a_taken_local_folder_is_replaced_by_one_that_nobody_can_guess(tmp_path,
     data, local = tmp_path / "data", tmp_path / "var"
     data.mkdir(mode=0o700)
     local.mkdir()
-    monkeypatch.setattr(places, "LOCAL_FOLDER", local)
+    monkeypatch.setattr(paths, "LOCAL_FOLDER", local)
     mounted = {Path("/"): "ext4", data: "nfs4"}
     usual = local / f"jobmon-{os.getuid()}"
-    assert (places.database_directory(data, mounted).parent, places.taken_local_folder()) == (usual, None)
+    assert (paths.database_directory(data, mounted).parent, paths.taken_local_folder()) == (usual, None)
     _in_the_way(usual, way)
-    assert places.taken_local_folder() == usual
-    chosen = places.database_directory(data, mounted)
+    assert paths.taken_local_folder() == usual
+    chosen = paths.database_directory(data, mounted)
     assert chosen.parent.parent == local
     assert chosen.parent.name.startswith(f"{usual.name}-")
-    assert places.database_directory(data, mounted) == chosen
-    places.make_private(chosen)
+    assert paths.database_directory(data, mounted) == chosen
+    paths.make_private(chosen)
     usual.rmdir() if usual.is_dir() else usual.unlink()
-    assert places.database_directory(data, mounted) == chosen, "the database does not move"
+    assert paths.database_directory(data, mounted) == chosen, "the database does not move"
 
 
 def test_a_local_folder_whose_name_was_written_by_others_is_not_used(tmp_path, monkeypatch):
     data, local = tmp_path / "data", tmp_path / "var"
     data.mkdir(mode=0o700)
     local.mkdir()
-    monkeypatch.setattr(places, "LOCAL_FOLDER", local)
-    note = data / places.LOCAL_FOLDER_NOTE
+    monkeypatch.setattr(paths, "LOCAL_FOLDER", local)
+    note = data / paths.LOCAL_FOLDER_NOTE
     mounted = {Path("/"): "ext4", data: "nfs4"}
     for content in ("../../etc", "x" * 500, ""):
         note.write_text(content)
         note.chmod(0o600)
-        assert places.database_directory(data, mounted).parent == local / f"jobmon-{os.getuid()}"
+        assert paths.database_directory(data, mounted).parent == local / f"jobmon-{os.getuid()}"
     note.chmod(0o666)
-    with pytest.raises(UntrustedFile, match=f"{places.LOCAL_FOLDER_NOTE} may be written by others"):
-        places.database_directory(data, mounted)
+    with pytest.raises(UntrustedFile, match=f"{paths.LOCAL_FOLDER_NOTE} may be written by others"):
+        paths.database_directory(data, mounted)
 
 
 def test_a_process_is_known_by_pid_and_start_time():
-    start = places.process_start_time(os.getpid())
+    start = paths.process_start_time(os.getpid())
     assert start is not None
-    assert places.is_process_alive(os.getpid(), start)
-    assert not places.is_process_alive(os.getpid(), start - 100)
+    assert paths.is_process_alive(os.getpid(), start)
+    assert not paths.is_process_alive(os.getpid(), start - 100)
     ended = subprocess.Popen(["true"])
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # a zombie until we collect it
-    assert places.process_start_time(ended.pid) is None
+    assert paths.process_start_time(ended.pid) is None
     ended.wait()
-    assert places.process_start_time(ended.pid) is None
+    assert paths.process_start_time(ended.pid) is None
 
 
 def test_sockets_have_a_short_private_folder_where_the_usual_one_has_a_long_path(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     name = "supervisor-0123456789abcdef.sock"
-    usual = places.socket_directory(name)
-    assert usual == places.runtime_directory() or len(str(usual / name)) <= places.SOCKET_PATH_BYTES_MAX
+    usual = paths.socket_directory(name)
+    assert usual == paths.runtime_directory() or len(str(usual / name)) <= paths.SOCKET_PATH_BYTES_MAX
     long = tmp_path / ("x" * 60) / ("y" * 60)
     long.mkdir(parents=True)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
-    monkeypatch.setattr(places, "SHORT_FOLDERS", ("/dev/null", "/tmp"))
-    short = places.socket_directory(name)
+    monkeypatch.setattr(paths, "SHORT_FOLDERS", ("/dev/null", "/tmp"))
+    short = paths.socket_directory(name)
     assert short == Path(f"/tmp/jobmon-{os.getuid()}")
     assert short.stat().st_mode & 0o777 == 0o700
-    monkeypatch.setattr(places, "SHORT_FOLDERS", ())
+    monkeypatch.setattr(paths, "SHORT_FOLDERS", ())
     with pytest.raises(ConfigError, match="Set TMPDIR to a folder with a shorter path"):
-        places.socket_directory(name)
+        paths.socket_directory(name)

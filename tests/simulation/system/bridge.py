@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 
-class Ferry:
+class Bridge:
     """A bridge for one function that runs while the loop waits, and waits while the loop runs."""
 
     def __init__(self) -> None:

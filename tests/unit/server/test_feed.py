@@ -1,8 +1,8 @@
-"""No wake-up is lost between looking and waiting."""
+"""No wake-up is lost between reading and waiting."""
 
 import asyncio
 
-from jobmon.server.changes import ChangeFeed
+from jobmon.server.feed import ChangeFeed
 from jobmon.server.transaction import Audience
 
 TOPIC = (Audience.ORCHESTRATOR, 1)

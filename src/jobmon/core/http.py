@@ -27,7 +27,7 @@ _MAC: Final = handshake.MAC_HEADER.lower().encode()
 _LINE_END: Final = b"\r\n"
 
 
-class Session:
+class HttpSession:
     """Connections to one server; belongs to the event loop in which it is first used.
 
     Args:
@@ -56,7 +56,7 @@ class Session:
         self._prefix = "" if socket else self._address.path
         self._host_line = f"host: {self._address.netloc}\r\n"
 
-    async def __aenter__(self) -> Session:
+    async def __aenter__(self) -> HttpSession:
         """Return the session; connections are opened as needed."""
         return self
 
