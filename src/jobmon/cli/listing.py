@@ -179,8 +179,8 @@ def _watch(requester: Requester, workflow_ids: list[int], found: Sequence[Workfl
     if not workflow_ids:
         _show(found)
         return
-    view = _View(requester)
-    display = _Live() if is_terminal(sys.stdout) else _Lines()
+    view = View(requester)
+    display = watching_display()
     try:
         while True:
             began = time.monotonic()
@@ -188,14 +188,24 @@ def _watch(requester: Requester, workflow_ids: list[int], found: Sequence[Workfl
             display.show([view.snapshot(summary) for summary in now])
             if not any(_is_active(summary) for summary in now):
                 break
-            time.sleep(max(WATCH_SECONDS, (time.monotonic() - began) / WATCH_SHARE_MAX))
+            time.sleep(pause_seconds(time.monotonic() - began))
     except KeyboardInterrupt:
         click.echo("Stopped watching; the workflows continue.", err=True)
     finally:
         display.end()
 
 
-class _View:
+def watching_display() -> _Live | _Lines:
+    """Return what shows workflows being watched: in place on a terminal, otherwise a line for each change."""
+    return _Live() if is_terminal(sys.stdout) else _Lines()
+
+
+def pause_seconds(request_seconds: float) -> float:
+    """Return how long to wait until workflows are looked at again, given how long the last requests took."""
+    return max(WATCH_SECONDS, request_seconds / WATCH_SHARE_MAX)
+
+
+class View:
     """Turns summaries into snapshots; remembers the counts of the first one."""
 
     def __init__(self, requester: Requester) -> None:

@@ -1,0 +1,435 @@
+"""Detached runs: start one that outlives this process, and wait for a run, whichever process leads it.
+
+`Workflow.start` records the workflow and creates the run; a leader (`jobmon.client.leader`) runs it from the record.
+`jobmon workflow start` runs a whole script detached (`jobmon.client.script`). Both processes have a watcher
+(`jobmon.agent.watcher`) as their parent, which restarts them if they are killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from jobmon.agent import trust
+from jobmon.agent import watcher as watcher_program
+from jobmon.client import recorded, records, running, succession, watched
+from jobmon.client.stopping import stop_workflow
+from jobmon.core import outcomes, places
+from jobmon.core.configuration import data_directory
+from jobmon.core.constants import LOG_TAIL_BYTES_MAX, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.exceptions import InvalidResources, WorkflowAlreadyComplete, WorkflowRunStateError
+from jobmon.core.fsm import CONCLUDED, Machine, is_terminal
+from jobmon.core.wire.run import ActiveRunsResponse
+from jobmon.core.wire.server import ServerTime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jobmon.client.running import RunOptions
+    from jobmon.client.swarm.orchestrator import OrchestratorResult
+    from jobmon.client.task import Task
+    from jobmon.client.workflow import Workflow
+    from jobmon.client.workflow_run import WorkflowRun
+    from jobmon.core.requester import Requester
+
+#: Maximum time until a leader reports that it leads its run.
+LEADER_SECONDS_MAX: Final = 60.0
+#: Maximum time until a workflow without an active run gets another one from a process that takes it over.
+SUCCESSION_SECONDS_MAX: Final = 30.0
+PAUSE_SECONDS_FIRST: Final = 0.05
+PAUSE_SECONDS_MAX: Final = 1.0
+_LEADER: Final = (sys.executable, "-P", "-m", "jobmon.client.leader")
+_READ_BYTES: Final = 65_536
+
+
+class RunHandle:
+    """A run that `Workflow.start` started. The handle is not needed: the run continues without it.
+
+    Args:
+        requester: sends requests to the server.
+        workflow_id: ID of the workflow.
+        workflow_run_id: ID of the run. If its leader is killed, another run takes over.
+        log_path: the file that contains what the leader writes.
+    """
+
+    def __init__(self, requester: Requester, workflow_id: int, workflow_run_id: int, log_path: Path) -> None:
+        self._requester = requester
+        self.workflow_id = workflow_id
+        self.workflow_run_id = workflow_run_id
+        self.log_path = log_path
+
+    def __repr__(self) -> str:
+        """Name the run and its workflow."""
+        return f"<RunHandle: run {self.workflow_run_id} of workflow {self.workflow_id}>"
+
+    def status(self) -> str:
+        """Return the status of the newest run of the workflow, a `WorkflowRunStatus`."""
+        active = active_runs(self._requester, self.workflow_id).runs
+        if active:
+            return WorkflowRunStatus(active[-1].status)
+        name = records.workflow_summary(self._requester, self.workflow_id, counts=False).status_name
+        is_reset = name == WorkflowStatus.REGISTERING.name
+        return WorkflowRunStatus.TERMINATED if is_reset else outcomes.run_status_of(name)
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait until the workflow has no active run any more; see `Workflow.wait`.
+
+        Args:
+            timeout: maximum time, in seconds; None means no limit.
+
+        Returns:
+            The status of the newest run, a `WorkflowRunStatus`.
+
+        Raises:
+            TimeoutError: the timeout expired; the run continues.
+            RuntimeError: the run timed out.
+        """
+        return wait(self._requester, self.workflow_id, timeout)
+
+    def stop(self, kill: bool = True) -> None:
+        """Stop the run: no more tasks are launched. `Workflow.run(resume=True)` resumes the workflow.
+
+        Args:
+            kill: terminate running tasks and wait until they have ended; False lets them finish.
+
+        Raises:
+            WorkflowNotResumable: running tasks have not ended within 60 s.
+        """
+        stop_workflow(self._requester, self.workflow_id, kill=kill)
+
+
+def active_runs(requester: Requester, workflow_id: int) -> ActiveRunsResponse:
+    """Return the active runs of a workflow, oldest first."""
+    return requester.call(f"/workflows/{workflow_id}/active_runs", None, ActiveRunsResponse, "get")
+
+
+# -- starting -----------------------------------------------------------------------------------------------------
+
+
+def start(workflow: Workflow, options: RunOptions) -> RunHandle:
+    """Start a detached run; see `Workflow.start`."""
+    options = running.begin(workflow, options)
+    require_no_functions(workflow)
+    try:
+        run = running.prepare(workflow, options)
+    except WorkflowAlreadyComplete:
+        if not running.may_be_complete(workflow, options):
+            raise
+        return _handle_of_complete(workflow)
+    except succession.Concluded:
+        return _handle_of_complete(workflow)
+    log = watched.log_path(run.workflow_id, run.workflow_run_id)
+    try:
+        report = launch(_leader_command(run, options), log, LEADER_SECONDS_MAX)
+        if report is None or "run" not in report:
+            raise WorkflowRunStateError(_not_led(run, report, log))
+    except BaseException as error:
+        is_stopped = isinstance(error, KeyboardInterrupt)
+        run.end(WorkflowRunStatus.STOPPED if is_stopped else WorkflowRunStatus.ERROR)
+        raise
+    workflow.last_workflow_run_id = report["run"]
+    return RunHandle(workflow.requester, run.workflow_id, report["run"], log)
+
+
+def require_no_functions(workflow: Workflow) -> None:
+    """Check that a workflow can be run from its record, which contains no Python functions.
+
+    Raises:
+        InvalidResources: a task has a `compute_resources_callable` or a scale that is a function.
+    """
+    checked: set[int] = set()
+    for task in workflow.tasks.values():
+        if id(task.options) not in checked:
+            checked.add(id(task.options))
+            if what := _function_of(task):
+                raise InvalidResources(
+                    f"Task {task.name!r} has {what}, which exists only in this process. Use run(), or:"
+                    f" jobmon workflow start {_script_name()}"
+                )
+
+
+def _function_of(task: Task) -> str:
+    """Return what of a task is a Python function; "" if nothing is."""
+    if task.compute_resources_callable is not None:
+        return "a compute_resources_callable"
+    functions = (f"a function as the scale of {key!r}" for key, one in task.resource_scales.items() if callable(one))
+    return next(functions, "")
+
+
+def _script_name() -> str:
+    from jobmon.client.planning import running_script
+
+    return running_script() or "SCRIPT"
+
+
+def _handle_of_complete(workflow: Workflow) -> RunHandle:
+    """Return a handle for a workflow that needs no run, with its newest one."""
+    assert workflow.workflow_id is not None, "a recorded workflow has an id"
+    summary = records.workflow_summary(workflow.requester, workflow.workflow_id, counts=False)
+    run_id = summary.last_workflow_run_id or 0
+    return RunHandle(workflow.requester, summary.workflow_id, run_id, watched.log_path(summary.workflow_id, run_id))
+
+
+def _leader_command(run: WorkflowRun, options: RunOptions) -> list[str]:
+    seconds = options.seconds_until_timeout
+    words = [
+        *_LEADER,
+        *("--workflow-id", str(run.workflow_id)),
+        *("--former-pid", str(os.getpid())),
+        *("--former-pid-start-time", repr(places.process_start_time(os.getpid()) or 0.0)),
+        *("--distributor-startup-timeout", str(options.distributor_startup_timeout)),
+        *("--resume-timeout", str(options.resume_timeout)),
+        # the clock is the same for all processes of a host, so a restarted leader has only the rest of the time
+        *([] if seconds is None else ["--deadline", repr(time.monotonic() + seconds)]),
+        *(["--fail-fast"] if options.fail_fast else []),
+        *(["--log-messages"] if options.configure_logging else []),
+    ]
+    return [*words, str(run.workflow_run_id)]
+
+
+def _not_led(run: WorkflowRun, report: dict[str, Any] | None, log: Path) -> str:
+    what = f"did not start within {LEADER_SECONDS_MAX:g} s" if report is None else "has exited"
+    return (
+        f"The process that was to lead run {run.workflow_run_id} of workflow {run.workflow_id} {what}. The end of its"
+        f" log, {log}:\n{log_tail(log)}"
+    )
+
+
+def launch(command: Sequence[str], log: Path, seconds_max: float) -> dict[str, Any] | None:
+    """Start a process that outlives this one, with a watcher, and wait for the first thing that it reports.
+
+    Args:
+        command: its command line.
+        log: path of the file for its output.
+        seconds_max: maximum time to wait, in seconds; the process continues afterwards.
+
+    Returns:
+        `workflow`, `run` and `log` of the first run that it leads, or `exit`, its exit code (missing if its watcher was
+        killed, too); None if it has reported nothing in time.
+
+    Raises:
+        UntrustedFile: the folder of the log is not ours alone.
+        ConfigError: the folder cannot be created.
+    """
+    setup = {
+        "command": list(command),
+        "give_up": [*_LEADER, "--give-up"],
+        "log": str(log),
+        "token": str(uuid.uuid4()),
+    }
+    places.make_private(log.parent)
+    with places.trusting():
+        output = trust.open_file(str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", watcher_program.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            start_new_session=True,
+        )
+    finally:
+        os.close(output)
+    assert process.stdin is not None, "it was started with a pipe"
+    assert process.stdout is not None, "it was started with a pipe"
+    with process.stdout as reports:
+        with suppress(BrokenPipeError), process.stdin as sent:  # the watcher has exited already: there is no report
+            sent.write(json.dumps(setup).encode())
+        line = _read_line(reports.fileno(), time.monotonic() + seconds_max)
+    process.returncode = process.returncode or 0  # it outlives this process; prevents a warning at our exit
+    found: dict[str, Any] | None = json.loads(line) if line else None
+    return found
+
+
+def _read_line(descriptor: int, deadline: float) -> bytes:
+    """Return a line from a pipe; an empty report if its other end was closed, or nothing if the time is up."""
+    received = b""
+    while b"\n" not in received:
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return b""
+        piece = os.read(descriptor, _READ_BYTES)
+        if not piece:
+            return b"{}"
+        received += piece
+    return received
+
+
+def log_tail(log: Path) -> str:
+    """Return the end of a log; "" if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - LOG_TAIL_BYTES_MAX))
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def start_script(script: Path, arguments: Sequence[str], seconds_max: float) -> tuple[dict[str, Any] | None, Path]:
+    """Run a script detached; return what it reports first (see `launch`), and the path of its log.
+
+    Args:
+        script: path of the script.
+        arguments: its arguments.
+        seconds_max: maximum time to wait until it leads a run, in seconds.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    name = f"{stamp}-{script.stem}-{uuid.uuid4().hex[:8]}.log"
+    log = data_directory() / "logs" / watched.SCRIPTS_FOLDER / name
+    command = [sys.executable, "-P", "-m", "jobmon.client.script", str(script), *arguments]
+    report = launch(command, log, seconds_max)
+    return report, Path(report["log"]) if report is not None and "log" in report else log
+
+
+# -- waiting ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a workflow ended: the status of its newest run, and the displayed status."""
+
+    status: WorkflowRunStatus
+    name: str
+
+
+class Waiter:
+    """Finds out whether a workflow is over, whichever process leads it.
+
+    A workflow whose leader was killed or replaced has no active run for a moment, which is not the end.
+
+    Args:
+        requester: sends requests to the server.
+        workflow_id: ID of the workflow.
+        monotonic: returns the time in seconds since an arbitrary moment.
+    """
+
+    def __init__(self, requester: Requester, workflow_id: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._requester = requester
+        self._workflow_id = workflow_id
+        self._monotonic = monotonic
+        self._gap_since: float | None = None
+
+    def look(self) -> Outcome | None:
+        """Return how the workflow ended; None while it is running.
+
+        Raises:
+            InvalidRequest: there is no such workflow.
+            WorkflowRunStateError: no run of the workflow was started, or its recording was aborted.
+        """
+        summary = records.workflow_summary(self._requester, self._workflow_id, counts=False)
+        if not is_terminal(Machine.WORKFLOW, summary.status):
+            self._gap_since = None
+            self._require_started(summary.status)
+            return None
+        if summary.status == WorkflowStatus.ABORTED:
+            raise self._not_running("its last run was aborted while the workflow was being recorded")
+        if outcomes.is_between_runs(summary.status_name) and self._may_continue(summary.status_at):
+            return None
+        return Outcome(outcomes.run_status_of(summary.status_name), summary.status_name)
+
+    def _require_started(self, status: str) -> None:
+        if status == WorkflowStatus.REGISTERING and not active_runs(self._requester, self._workflow_id).runs:
+            raise self._not_running("no run of it has been started")
+
+    def _not_running(self, reason: str) -> WorkflowRunStateError:
+        return WorkflowRunStateError(
+            f"Workflow {self._workflow_id} is not running: {reason}. Start it with run() or start()."
+        )
+
+    def _may_continue(self, ended_at: datetime) -> bool:
+        """Return whether a run ended so recently that another process may still be about to continue."""
+        now = self._monotonic()
+        if self._gap_since is None:
+            response = self._requester.call("/time", None, ServerTime, "get")
+            age = (datetime.fromisoformat(response.time) - ended_at).total_seconds()
+            self._gap_since = now - max(0.0, age)
+        return now - self._gap_since < SUCCESSION_SECONDS_MAX
+
+
+def wait_for(
+    requester: Requester,
+    workflow_id: int,
+    timeout: float | None = None,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Wait until a workflow is over, whichever process leads it, and return how it ended.
+
+    Raises:
+        TimeoutError: the timeout expired.
+        ValueError: the timeout is not a number of seconds.
+        InvalidRequest: there is no such workflow.
+        WorkflowRunStateError: no run of the workflow was started.
+    """
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
+        raise ValueError(f"timeout must be a number of seconds, or None, not {timeout!r}.")
+    deadline = None if timeout is None else monotonic() + timeout
+    waiter, pause = Waiter(requester, workflow_id, monotonic), PAUSE_SECONDS_FIRST
+    while (outcome := waiter.look()) is None:
+        left = PAUSE_SECONDS_MAX if deadline is None else deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError(f"Workflow {workflow_id} is still running after {timeout:g} s; it continues.")
+        sleep(min(pause, left))
+        pause = min(pause * 2, PAUSE_SECONDS_MAX)
+    return outcome
+
+
+def wait_for_workflow(workflow: Workflow, timeout: float | None) -> str:
+    """Wait until a workflow is over; see `Workflow.wait`."""
+    workflow_id = workflow.workflow_id
+    if workflow_id is None:
+        found = recorded.find(workflow)
+        if found is None:
+            raise ValueError("This workflow is not recorded: start() it first.")
+        workflow_id = found.workflow_id
+    status = wait(workflow.requester, workflow_id, timeout)
+    summary = records.workflow_summary(workflow.requester, workflow_id, counts=False)
+    workflow.last_workflow_run_id = summary.last_workflow_run_id
+    if summary.last_workflow_run_id is not None:
+        workflow.last_result = _recorded_result(workflow.requester, workflow_id, summary.last_workflow_run_id, status)
+    return status
+
+
+def _recorded_result(requester: Requester, workflow_id: int, run_id: int, status: str) -> OrchestratorResult:
+    """Return the result of the newest run of a workflow, from the record."""
+    from jobmon.client.swarm import OrchestratorResult
+    from jobmon.client.swarm.gateway import ServerGateway
+
+    began = time.monotonic()
+    gateway = ServerGateway(requester, workflow_id, run_id)
+    found = gateway.get_task_status_updates_sync().tasks_by_status
+    done, failed = (frozenset(found.get(one, [])) for one in CONCLUDED)
+    return OrchestratorResult(
+        final_status=status,
+        elapsed_time=time.monotonic() - began,
+        total_tasks=sum(map(len, found.values())),
+        done_count=len(done),
+        failed_count=len(failed),
+        num_previously_complete=0,
+        task_final_statuses={task_id: letter for letter, ids in found.items() for task_id in ids},
+        done_task_ids=done,
+        failed_task_ids=failed,
+    )
+
+
+def wait(requester: Requester, workflow_id: int, timeout: float | None = None) -> str:
+    """Wait until a workflow is over; return and raise what `Workflow.run` does."""
+    outcome = wait_for(requester, workflow_id, timeout)
+    if outcome.name == outcomes.TIMED_OUT:
+        raise RuntimeError(
+            f"Workflow {workflow_id} was not done when its timeout (seconds_until_timeout) expired. Submitted tasks"
+            " keep running; run(resume=True) resumes it."
+        )
+    return outcome.status
