@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.agent import trust
 from jobmon.agent import watcher as watcher_program
 from jobmon.client import recorded, records, running, succession, watched
-from jobmon.client.stopping import stop_workflow
+from jobmon.client.run_handle import RunHandle
 from jobmon.core import outcomes, places
 from jobmon.core.configuration import data_directory
 from jobmon.core.constants import LOG_TAIL_BYTES_MAX, WorkflowRunStatus, WorkflowStatus
@@ -52,65 +52,19 @@ _LEADER: Final = (sys.executable, "-P", "-m", "jobmon.client.leader")
 _READ_BYTES: Final = 65_536
 
 
-class RunHandle:
-    """A run that `Workflow.start` started. The handle is not needed: the run continues without it.
-
-    Args:
-        requester: sends requests to the server.
-        workflow_id: ID of the workflow.
-        workflow_run_id: ID of the run. If its leader is killed, another run takes over.
-        log_path: the file that contains what the leader writes.
-    """
-
-    def __init__(self, requester: Requester, workflow_id: int, workflow_run_id: int, log_path: Path) -> None:
-        self._requester = requester
-        self.workflow_id = workflow_id
-        self.workflow_run_id = workflow_run_id
-        self.log_path = log_path
-
-    def __repr__(self) -> str:
-        """Name the run and its workflow."""
-        return f"<RunHandle: run {self.workflow_run_id} of workflow {self.workflow_id}>"
-
-    def status(self) -> str:
-        """Return the status of the newest run of the workflow, a `WorkflowRunStatus`."""
-        active = active_runs(self._requester, self.workflow_id).runs
-        if active:
-            return WorkflowRunStatus(active[-1].status)
-        name = records.workflow_summary(self._requester, self.workflow_id, counts=False).status_name
-        is_reset = name == WorkflowStatus.REGISTERING.name
-        return WorkflowRunStatus.TERMINATED if is_reset else outcomes.run_status_of(name)
-
-    def wait(self, timeout: float | None = None) -> str:
-        """Wait until the workflow has no active run any more; see `Workflow.wait`.
-
-        Args:
-            timeout: maximum time, in seconds; None means no limit.
-
-        Returns:
-            The status of the newest run, a `WorkflowRunStatus`.
-
-        Raises:
-            TimeoutError: the timeout expired; the run continues.
-            RuntimeError: the run timed out.
-        """
-        return wait(self._requester, self.workflow_id, timeout)
-
-    def stop(self, kill: bool = True) -> None:
-        """Stop the run: no more tasks are launched. `Workflow.run(resume=True)` resumes the workflow.
-
-        Args:
-            kill: terminate running tasks and wait until they have ended; False lets them finish.
-
-        Raises:
-            WorkflowNotResumable: running tasks have not ended within 60 s.
-        """
-        stop_workflow(self._requester, self.workflow_id, kill=kill)
-
-
 def active_runs(requester: Requester, workflow_id: int) -> ActiveRunsResponse:
     """Return the active runs of a workflow, oldest first."""
     return requester.call(f"/workflows/{workflow_id}/active_runs", None, ActiveRunsResponse, "get")
+
+
+def newest_status(requester: Requester, workflow_id: int) -> WorkflowRunStatus:
+    """Return the status of the newest run of a workflow."""
+    active = active_runs(requester, workflow_id).runs
+    if active:
+        return WorkflowRunStatus(active[-1].status)
+    name = records.workflow_summary(requester, workflow_id, counts=False).status_name
+    is_reset = name == WorkflowStatus.REGISTERING.name
+    return WorkflowRunStatus.TERMINATED if is_reset else outcomes.run_status_of(name)
 
 
 # -- starting -----------------------------------------------------------------------------------------------------
@@ -391,9 +345,9 @@ def wait_for_workflow(workflow: Workflow, timeout: float | None) -> str:
     workflow_id = workflow.workflow_id
     if workflow_id is None:
         found = recorded.find(workflow)
-        if found is None:
-            raise ValueError("This workflow is not recorded: start() it first.")
-        workflow_id = found.workflow_id
+        workflow_id = None if found is None else found.workflow_id
+    if workflow_id is None:
+        raise ValueError("This workflow is not recorded: start() it first.")
     status = wait(workflow.requester, workflow_id, timeout)
     summary = records.workflow_summary(workflow.requester, workflow_id, counts=False)
     workflow.last_workflow_run_id = summary.last_workflow_run_id

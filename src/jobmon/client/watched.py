@@ -45,15 +45,16 @@ class _Watcher:
 def _of(pid: int) -> _Watcher | None:
     """Return the watcher of the process with this ID, which is the current one; child processes have none."""
     text = os.environ.pop(VARIABLE, "")  # not for the commands that this process starts
-    if not text:
+    try:
+        found: dict[str, Any] = json.loads(text)
+        if found["pid"] != os.getppid():  # inherited from a watched process
+            return None
+        os.set_inheritable(found["report"], False)
+        os.set_blocking(found["report"], False)
+        runs = {int(workflow): int(run) for workflow, run in found["runs"].items()}
+        return _Watcher(found["report"], Path(found["log"]), found["token"], found["is_restart"], runs)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):  # there is none
         return None
-    found: dict[str, Any] = json.loads(text)
-    if found["pid"] != os.getppid():  # inherited from a watched process
-        return None
-    os.set_inheritable(found["report"], False)
-    os.set_blocking(found["report"], False)
-    runs = {int(workflow): int(run) for workflow, run in found["runs"].items()}
-    return _Watcher(found["report"], Path(found["log"]), found["token"], found["is_restart"], runs)
 
 
 def _watcher() -> _Watcher | None:

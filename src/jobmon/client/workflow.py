@@ -24,8 +24,8 @@ from jobmon.core.exceptions import InvalidResources
 from jobmon.core.texts import checked_text, number_of
 
 if TYPE_CHECKING:
-    from jobmon.client.detached import RunHandle
     from jobmon.client.plan import Plan
+    from jobmon.client.run_handle import RunHandle
     from jobmon.client.running import RunOptions
     from jobmon.client.swarm.orchestrator import OrchestratorResult
     from jobmon.client.task import Settled

@@ -178,7 +178,9 @@ def test_a_process_whose_watcher_dies_continues(watch):
 
 
 def test_nonsense_in_the_pipe_is_ignored(watch):
-    watched = watch("os.write(about['report'], b'no json\\n' + b'x' * 200_000 + b'\\n')\nreport(workflow=1, run=2, log='l')")
+    watched = watch(
+        "os.write(about['report'], b'no json\\n' + b'x' * 200_000 + b'\\n')\nreport(workflow=1, run=2, log='l')"
+    )
     assert watched.told() == {"workflow": 1, "run": 2, "log": "l"}
     assert watched.end() == 0
 

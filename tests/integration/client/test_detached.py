@@ -13,8 +13,8 @@ from itertools import count
 import psutil
 import pytest
 
-from jobmon.client import detached
-from jobmon.client.api import TaskStatus, Tool, WorkflowRunStatus
+from jobmon.client import detached, watched
+from jobmon.client.api import RunHandle, TaskStatus, Tool, WorkflowRunStatus
 from jobmon.core.exceptions import (
     InvalidResources,
     WorkflowAlreadyComplete,
@@ -94,13 +94,17 @@ def has_ended(process):
 def test_a_started_run_continues_without_its_starter(tool, args, tmp_path):
     commands = [waiting(tmp_path, str(n)) for n in range(3)]
     started = subprocess.run(
-        [sys.executable, "-c", STARTER, args, *commands], capture_output=True, text=True, check=True, timeout=SECONDS_MAX
+        [sys.executable, "-c", STARTER, args, *commands],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SECONDS_MAX,
     )
     workflow_id, run_id = map(int, started.stdout.split())
     workflow = define(tool, args, *commands)
     with pytest.raises(TimeoutError, match="still running"):
         workflow.wait(timeout=0)
-    handle = detached.RunHandle(tool.requester, workflow_id, run_id, detached.watched.log_path(workflow_id, run_id))
+    handle = RunHandle(tool.requester, workflow_id, run_id, watched.log_path(workflow_id, run_id))
     assert handle.status() in (WorkflowRunStatus.BOUND, WorkflowRunStatus.RUNNING, "I", "O")
     leader, watcher = leader_of(handle), watcher_of(handle)
     assert os.getsid(leader.pid) == leader.pid
@@ -133,15 +137,14 @@ def test_a_workflow_is_started_once_and_resumed_on_request(tool, args, tmp_path)
 def test_failed_tasks_and_options_reach_the_leader(tool, args, tmp_path):
     workflow = define(tool, args, "exit 3", f"touch {tmp_path}/other")
     template = tool.active_task_templates["run"]
-    first = list(workflow.tasks.values())[0]
+    first = next(iter(workflow.tasks.values()))
     workflow.add_task(template.create_task(command=f"touch {tmp_path}/after", upstream_tasks=[first]))
     handle = workflow.start(fail_fast=True, configure_logging=True)
     assert workflow.wait() == WorkflowRunStatus.ERROR
     assert first.final_status == TaskStatus.ERROR_FATAL
     assert not (tmp_path / "after").exists()
-    text = handle.log_path.read_text()
-    assert "INFO" in text
-    assert "exited with code 1." in text
+    until(lambda: "exited with code 1." in handle.log_path.read_text(), "the exit of the leader")
+    assert "INFO" in handle.log_path.read_text()
 
 
 def test_a_run_that_times_out_raises_in_those_who_wait(tool, args, tmp_path):
@@ -175,18 +178,18 @@ def test_sigterm_to_the_leader_stops_the_workflow(tool, args, tmp_path):
 
 def test_a_killed_leader_is_replaced_and_each_command_runs_once(tool, args, tmp_path):
     workflow = define(tool, args, waiting(tmp_path), f"echo x >> {tmp_path}/ran-quick", "exit 3")
-    first = list(workflow.tasks.values())[0]
+    first = next(iter(workflow.tasks.values()))
     template = tool.active_task_templates["run"]
     workflow.add_task(template.create_task(command=f"echo x >> {tmp_path}/ran-after", upstream_tasks=[first]))
     handle = workflow.start()
     until(lambda: ran(tmp_path) and ran(tmp_path, "quick"), "the commands")
-    until(lambda: workflow.get_errors(), "the failure")
+    until(workflow.get_errors, "the failure")
     leader, watcher = leader_of(handle), watcher_of(handle)
     leader.kill()
     until(lambda: [run.pid for run in active(tool, handle)] not in ([], [leader.pid]), "another leader")
     assert watcher_of(handle).pid == watcher.pid
     (newest,) = detached.active_runs(tool.requester, handle.workflow_id).runs
-    assert detached.watched.log_path(handle.workflow_id, newest.workflow_run_id).samefile(handle.log_path)
+    assert watched.log_path(handle.workflow_id, newest.workflow_run_id).samefile(handle.log_path)
     (tmp_path / "go").touch()
     assert workflow.wait() == WorkflowRunStatus.ERROR  # the failed task is not retried
     assert [ran(tmp_path, name) for name in ("one", "quick", "after")] == [1, 1, 1]
@@ -204,9 +207,7 @@ def test_a_leader_that_is_killed_again_and_again_is_given_up(tool, args, tmp_pat
             lambda: next((one for one in watcher.children() if one.pid not in killed), None), "the next leader"
         )
         # not before it leads, which is when it is recorded
-        until(
-            lambda leader=leader: [run.pid for run in active(tool, handle)] == [leader.pid], "its run"
-        )
+        until(lambda leader=leader: [run.pid for run in active(tool, handle)] == [leader.pid], "its run")
         killed.add(leader.pid)
         leader.kill()
     until(lambda: has_ended(watcher), "the end of the watcher")
@@ -250,8 +251,12 @@ def test_a_workflow_that_was_stopped_while_its_leader_was_dead_is_not_continued(
 def test_a_leader_that_cannot_start_is_an_error_and_leaves_no_run(tool, args, monkeypatch):
     workflow = define(tool, args, "true")
     workflow.bind()
-    monkeypatch.setattr(detached, "_LEADER", (sys.executable, "-P", "-c", "print('no leader today'); raise SystemExit(5)"))
-    with pytest.raises(WorkflowRunStateError, match=r"(?s)was to lead run \d+ of workflow \d+ has exited.*no leader today"):
+    monkeypatch.setattr(
+        detached, "_LEADER", (sys.executable, "-P", "-c", "print('no leader today'); raise SystemExit(5)")
+    )
+    with pytest.raises(
+        WorkflowRunStateError, match=r"(?s)was to lead run \d+ of workflow \d+ has exited.*no leader today"
+    ):
         workflow.start()
     assert detached.active_runs(tool.requester, workflow.workflow_id).runs == []
     monkeypatch.undo()

@@ -74,10 +74,7 @@ async def lead(bound, run, pid, former, former_start_time=1.0):
 
 
 async def with_a_run_of(bound, pid, until=RUN.BOUND):
-    run = await bound.start(until=until)
-    change = update(workflow_run).values(host="here", pid=pid, pid_start_time=1.0)
-    await bound.world.app.state.services.writer.run(lambda tx: tx.run(change))
-    return run
+    return await bound.start(until=until, pid=pid, host="here")
 
 
 async def leader_of(bound):
@@ -95,7 +92,9 @@ async def test_a_bound_run_is_handed_over_once_and_the_request_may_be_repeated(w
     with pytest.raises(Refused, match=r"409.*StaleRun.*another process leads it"):
         await lead(bound, run, 33, former=11)
     assert await leader_of(bound) == 22
-    assert [row[0] for row in world.rows("SELECT action FROM audit WHERE action = 'hand over run'")] == ["hand over run"]
+    assert [row[0] for row in world.rows("SELECT action FROM audit WHERE action = 'hand over run'")] == [
+        "hand over run"
+    ]
 
 
 async def test_a_run_that_is_under_way_or_over_is_not_handed_over(world):

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobmon.client import detached
-from jobmon.client.detached import SUCCESSION_SECONDS_MAX, RunHandle, Waiter, wait, wait_for
+from jobmon.client.detached import SUCCESSION_SECONDS_MAX, Waiter, wait, wait_for
+from jobmon.client.run_handle import RunHandle
 from jobmon.client.succession import Concluded, require_unfinished
 from jobmon.client.workflow_run import host_name, own_start_time
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
@@ -115,7 +116,9 @@ def test_waiting_goes_on_while_a_killed_leader_is_replaced():
     assert outcome_of(RUNNING, INTERRUPTED, HALTED, RUNNING, INTERRUPTED, RUNNING, DONE)[0] is WorkflowRunStatus.DONE
 
 
-@pytest.mark.parametrize(("moment", "expected"), [(INTERRUPTED, WorkflowRunStatus.ERROR), (HALTED, WorkflowRunStatus.TERMINATED)])
+@pytest.mark.parametrize(
+    ("moment", "expected"), [(INTERRUPTED, WorkflowRunStatus.ERROR), (HALTED, WorkflowRunStatus.TERMINATED)]
+)
 def test_waiting_ends_if_nobody_replaces_the_leader(moment, expected):
     status, _, waited = outcome_of(RUNNING, moment)
     assert status is expected
@@ -217,7 +220,9 @@ def test_functions_are_refused_before_anything_is_recorded(server, make_workflow
     template = next(iter(workflow.tasks.values())).template_version.template
     workflow.add_task(template.create_task(name="fit_1", **dict.fromkeys(_arguments(template), "other"), **options))
     before = len(server.requests)
-    with pytest.raises(InvalidResources, match=rf"Task 'fit_1' has {what}, which exists only in this process\. Use run"):
+    with pytest.raises(
+        InvalidResources, match=rf"Task 'fit_1' has {what}, which exists only in this process\. Use run"
+    ):
         workflow.start()
     assert len(server.requests) == before
 

@@ -58,6 +58,13 @@ def test_a_process_without_a_watcher_reports_nothing(monkeypatch):
     assert watched.random_args() != watched.random_args()
 
 
+@pytest.mark.parametrize("value", ["", "x", "[]", "7", '{"pid": 1}', '{"pid": "x", "report": "y"}'])
+def test_a_variable_that_no_watcher_has_set_is_ignored(monkeypatch, value):
+    monkeypatch.setenv(VARIABLE, value)
+    watched._of.cache_clear()
+    assert not watched.is_restart()
+
+
 def test_a_watcher_of_another_process_does_not_count(watch, pipe):
     watch(pid=1, is_restart=True, runs={"5": 7})
     assert (watched.is_restart(), watched.run_before(5)) == (False, None)
