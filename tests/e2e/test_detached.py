@@ -50,7 +50,7 @@ def lines(path):
 
 
 def test_a_killed_script_is_run_again_and_continues(home, script, wait_until):
-    started = home.json("workflow", "start", str(script), "2026-10", "--", "--limit")
+    started = home.json("workflow", "start", str(script), "2026-10", "--limit")
     wait_until(lambda: lines(home.folder / "waits") and lines(home.folder / "fails"))
     (first, second) = sorted(one["workflow_id"] for one in home.json("workflow", "status"))
     wait_until(lambda: home.json("workflow", "errors", "--list", "-w", str(second)))

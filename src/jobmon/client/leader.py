@@ -19,6 +19,7 @@ from jobmon.client.succession import Concluded, require_unfinished
 from jobmon.client.workflow_run import ThisHost, WorkflowRun
 from jobmon.core.constants import EndReason, WorkflowRunStatus
 from jobmon.core.exceptions import DistributorInterruptedError, JobmonError, WorkflowAlreadyComplete
+from jobmon.core.fsm import RUN_WHEN_LOST
 from jobmon.core.requester import Requester
 from jobmon.core.wire.run import ActiveRunsResponse, RunStatusRequest, RunStatusResponse
 from jobmon.core.wire.swarm import WorkflowMetadata
@@ -117,11 +118,9 @@ def _give_up(requester: Requester, workflow_id: int, run_id: int) -> None:
     active = requester.call(f"/workflows/{workflow_id}/active_runs", None, ActiveRunsResponse, "get")
     for run in active.runs:
         if run.workflow_run_id == run_id or host.is_gone(run):
-            request = RunStatusRequest(status=WorkflowRunStatus.ERROR, reason=EndReason.INTERRUPTED)
-            try:
-                requester.call(f"/workflow_runs/{run.workflow_run_id}/status", request, RunStatusResponse)
-            except JobmonError as error:  # it makes way for another client, or is not bound yet
-                _say(f"Run {run.workflow_run_id} was not closed: {error}")
+            status = RUN_WHEN_LOST[WorkflowRunStatus(run.status)]
+            request = RunStatusRequest(status=status, reason=EndReason.INTERRUPTED)
+            requester.call(f"/workflow_runs/{run.workflow_run_id}/status", request, RunStatusResponse)
 
 
 if __name__ == "__main__":

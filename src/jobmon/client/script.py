@@ -48,7 +48,8 @@ def main() -> None:
         try:
             runpy.run_path(script, run_name="__main__")
         except Exception as error:
-            sys.excepthook(type(error), error, own_frames(error))
+            shown = error.with_traceback(own_frames(error))
+            sys.excepthook(type(shown), shown, shown.__traceback__)
             raise SystemExit(1) from None
 
 
