@@ -124,7 +124,7 @@ def test_ctrl_c_detaches_and_a_lost_terminal_changes_nothing(home, script, wait_
     waiting = subprocess.Popen(
         [str(JOBMON), "workflow", "wait", number], cwd=home.folder, env=home.environment, stderr=subprocess.PIPE
     )
-    wait_until(lambda: psutil.Process(waiting.pid).num_fds() > 3)
+    wait_until(lambda: psutil.Process(waiting.pid).net_connections("all"))
     waiting.send_signal(signal.SIGINT)
     _, said = waiting.communicate(timeout=30)
     assert (waiting.returncode, said.decode()) == (130, f"Workflow {number} continues.\n")
