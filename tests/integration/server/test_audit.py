@@ -96,6 +96,6 @@ AUDITED = {
         f"{_WORKFLOW}/{name}"
         for name in ("task_updates", "holds", "arrays/{name}/concurrency", "versions/{number:id}/seal")
     ),
-    *(f"{_RUN}/{name}" for name in ("terminate_task_instances", "triage", "distributors")),
+    *(f"{_RUN}/{name}" for name in ("terminate_task_instances", "triage", "distributors", "lead")),
     *("/tasks/{task_id:id}/attributes", "/arrays/{array_id:id}/concurrency", "/tokens/{token_id:id}", "/tokens"),
 }
