@@ -259,6 +259,7 @@ def _helps(command: click.Command, path: str, settings: Mapping[str, Any], level
 API: dict[str, tuple[str, ...]] = {
     "jobmon": ("Tool", "TaskTemplate", "Task", "Workflow"),
     "jobmon.client.api": ("workflow_status", "workflow_tasks", "task_status", "add_task_attributes"),
+    "jobmon.client.run_handle": ("RunHandle",),
     "jobmon.client.logging": ("configure_client_logging",),
     "jobmon.client.swarm": ("run_workflow", "resume_workflow_run", "OrchestratorResult", "WorkflowRunConfig"),
     "jobmon.client.workflow": ("DistributorContext",),
@@ -266,7 +267,7 @@ API: dict[str, tuple[str, ...]] = {
     "jobmon.core.requester": ("Requester",),
 }
 #: Classes that scripts do not create themselves.
-CREATED = frozenset({"TaskTemplate", "Task", "Workflow"})
+CREATED = frozenset({"TaskTemplate", "Task", "Workflow", "RunHandle"})
 #: Methods that other modules of Jobmon use, and scripts do not.
 INTERNAL = frozenset(
     {

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import re
+import signal
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -170,3 +177,36 @@ def test_the_scripts_for_users_of_other_tools(home):
     assert made["nextflow"]["smallest.csv"].read_text() == "1\n2\n"
     counts = [workflow["attempt_count"] for workflow in home.json("workflow", "status")]
     assert sorted(counts) == [2, 3, 3, 3]
+
+
+def test_close_the_terminal(home, wait_until):
+    """The how-to's script starts a run; then its terminal and its login shell are gone, and the run is done anyway."""
+    (code,) = FENCE.findall((PROJECT / "docs" / "howto" / "close-the-terminal.md").read_text())
+    (home.folder / "overnight.py").write_text(code)
+    terminal, theirs = pty.openpty()
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", f"{sys.executable} overnight.py; touch started; sleep 300"],
+        cwd=home.folder,
+        env=home.environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+    )
+    os.close(theirs)
+    wait_until((home.folder / "started").exists)
+    said = os.read(terminal, 65_536).decode()
+    assert "Started: jobmon workflow attach 1" in said
+    os.close(terminal)  # the kernel sends SIGHUP to everything that belongs to the terminal
+    assert shell.wait(30) == -signal.SIGHUP
+
+    attached = home.jobmon("workflow", "attach", "1")
+    assert attached.returncode == 0, attached.stderr
+    assert "3 done of 3" in attached.stdout
+    assert "Workflow 1 is DONE." in attached.stderr
+    assert sorted(path.name for path in home.folder.glob("*.txt")) == [f"simulated-{year}.txt" for year in YEARS]
+    assert home.jobmon("workflow", "wait", "1").stdout == "Workflow 1 is DONE.\n"
+
+
+YEARS = (2021, 2022, 2023)

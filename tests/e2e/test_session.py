@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,6 +61,16 @@ busy.add_tasks([runs, step.create_task(name="waits", command="echo waited", upst
 busy.run()
 """
 )
+DETACHED = """
+import sys
+from jobmon.client.api import Tool
+tool = Tool(name="day")
+step = tool.get_task_template("wait", command_template="while [ ! -e {go} ]; do sleep 0.05; done", node_args=["go"])
+workflow = tool.create_workflow(name="detached", workflow_args=sys.argv[1])
+workflow.add_task(step.create_task(name="waits", go=sys.argv[1]))
+workflow.run()
+print("done with", sys.argv[1])
+"""
 WORKFLOWS = list[monitoring.WorkflowSummary]
 DETAILS = list[monitoring.TaskDetail]
 
@@ -184,6 +195,23 @@ def test_every_command(home, wait_until, databases):
     at.text(f"workflow resume -w {resting} -c multiprocess", "is DONE: 3 of 3 tasks done")
     trail = at.both(f"workflow history -w {resting}", "task update", list[steering.HistoryEntry])
     assert {"task update", "reset tasks"} <= {entry.action for entry in trail}
+
+    # without a terminal
+    script = home.script(DETACHED)
+    at.text(f"workflow start {script} two", r"Workflow \d+ runs in the background \(run \d+\)")
+    started = home.json("workflow", "start", str(script), "one")  # in the folder of the home
+    detached = started["workflow_id"]
+    at.text(f"workflow wait {detached} --timeout 0", "is still running after 0 s; it continues", code=124)
+    (home.folder / "one").touch()
+    at.text(f"workflow attach {detached}", f"Workflow {detached} is DONE")
+    waited = at.json(f"workflow wait {detached}", dict[str, Any])
+    assert waited == {"workflow_id": detached, "status": "D", "status_name": "DONE"}
+    assert "done with one" in Path(started["log_path"]).read_text()
+    other = min(one["workflow_id"] for one in home.json("workflow", "status", "--name", "detached"))
+    stopped = at.json(f"workflow stop {other} -y", dict[str, Any])
+    assert len(stopped["run_ids"]) == 1
+    at.text(f"workflow attach {other}", f"Workflow {other} is STOPPED. To see why", code=1)
+    at.text(f"workflow wait {other}", f"Workflow {other} is STOPPED. To see why", code=1)
 
     with home.start(BUSY) as client:
         wait_until(lambda: any("R" in one["counts"] for one in home.json("workflow", "status")))

@@ -155,6 +155,14 @@ COLUMNS = {
         "user": "audit.details",
         "any_owner": QUESTION,
     },
+    "LeadRequest": {
+        "host": "workflow_run.host",
+        "pid": "workflow_run.pid",
+        "pid_start_time": "workflow_run.pid_start_time",
+        "former_pid": QUESTION,
+        "former_pid_start_time": QUESTION,
+        "next_report_increment": "workflow_run.report_by",
+    },
     "RunRequest": {
         "user": "workflow_run.user_name",
         "host": "workflow_run.host",

@@ -121,6 +121,14 @@ SIGNATURES = {
         "self fail_fast=False seconds_until_timeout=None resume=False reset_running_jobs=True "
         "distributor_startup_timeout=180 resume_timeout=300 configure_logging=False"
     ),
+    "jobmon.client.workflow:Workflow.start": (
+        "self fail_fast=False seconds_until_timeout=None resume=False reset_running_jobs=True "
+        "distributor_startup_timeout=180 resume_timeout=300 configure_logging=False"
+    ),
+    "jobmon.client.workflow:Workflow.wait": "self timeout=None",
+    "jobmon.client.run_handle:RunHandle.status": "self",
+    "jobmon.client.run_handle:RunHandle.wait": "self timeout=None",
+    "jobmon.client.run_handle:RunHandle.stop": "self kill=True",
     "jobmon.client.workflow:Workflow.set_task_template_max_concurrency_limit": "self task_template_name limit",
     "jobmon.client.workflow:Workflow.get_errors": "self limit=1000",
     "jobmon.core.requester:Requester": "service_url retries_timeout=300 retries_attempts=10 request_timeout=20",

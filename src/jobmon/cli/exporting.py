@@ -11,7 +11,6 @@ import click
 
 from jobmon.cli.formatting import NotWritable
 from jobmon.cli.references import WORKFLOW, option
-from jobmon.cli.steering import workflow_summary
 from jobmon.core.terminal import DIRECTIONS
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ def export(workflow_id: int, kind: str, path: Path | None) -> None:
     In JSON lines a task depends on the tasks of its `upstream_sets`; each set precedes it on a line of its own. A
     WfFormat file can be replayed by `jobmon workflow run`, and read by other tools.
     """
+    from jobmon.client.api_calls import workflow_summary
     from jobmon.core.requester import Requester
 
     requester = Requester.from_defaults()

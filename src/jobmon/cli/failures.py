@@ -8,7 +8,6 @@ import click
 
 from jobmon.cli.output import CSV, JSON, LIMIT, ROWS, TABLE, named, paged, rows_max, show_rows
 from jobmon.cli.references import WORKFLOW
-from jobmon.cli.steering import workflow_summary
 from jobmon.core.texts import number_of, shortened
 
 if TYPE_CHECKING:
@@ -110,6 +109,7 @@ def _show_group(number: int, group: FailureGroup) -> None:
 
 def _show_list(requester: Requester, workflow_id: int, limit: int, output: str) -> None:
     from jobmon.cli import rendering
+    from jobmon.client.api_calls import workflow_summary
     from jobmon.core.constants import TaskInstanceStatus
     from jobmon.core.wire.swarm import ErrorsResponse
 

@@ -179,7 +179,7 @@ def _watch(requester: Requester, workflow_ids: list[int], found: Sequence[Workfl
     if not workflow_ids:
         _show(found)
         return
-    display = _Live() if is_terminal(sys.stdout) else _Lines()
+    display = watching_display()
     try:
         _show_until_over(requester, workflow_ids, display)
     except KeyboardInterrupt:
@@ -190,17 +190,27 @@ def _watch(requester: Requester, workflow_ids: list[int], found: Sequence[Workfl
 
 
 def _show_until_over(requester: Requester, workflow_ids: list[int], display: _Live | _Lines) -> None:
-    view = _View(requester)
+    view = View(requester)
     while True:
         began = time.monotonic()
         now, _ = summaries(requester, workflow_ids, {}, WATCHED_MAX)
         display.show([view.snapshot(summary) for summary in now])
         if not any(_is_active(summary) for summary in now):
             break
-        time.sleep(max(WATCH_SECONDS, (time.monotonic() - began) / WATCH_SHARE_MAX))
+        time.sleep(pause_seconds(time.monotonic() - began))
 
 
-class _View:
+def watching_display() -> _Live | _Lines:
+    """Return what shows workflows being watched: in place on a terminal, otherwise a line for each change."""
+    return _Live() if is_terminal(sys.stdout) else _Lines()
+
+
+def pause_seconds(request_seconds: float) -> float:
+    """Return how long to wait until workflows are looked at again, given how long the last requests took."""
+    return max(WATCH_SECONDS, request_seconds / WATCH_SHARE_MAX)
+
+
+class View:
     """Turns summaries into snapshots; remembers the counts of the first one."""
 
     def __init__(self, requester: Requester) -> None:

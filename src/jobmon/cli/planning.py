@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import runpy
-import sys
 import traceback
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -106,9 +105,10 @@ def _plan_of_script(script: Path, args: tuple[str, ...], settings: dict[str, str
         click.ClickException: the script failed or exited before that.
     """
     from jobmon.client.planning import shown_by
+    from jobmon.client.script import as_main, own_frames
 
     found: list[Plan] = []
-    with shown_by(found.append), _as_main(script, args, settings):
+    with shown_by(found.append), _environment(settings), as_main(script, args):
         try:
             runpy.run_path(str(script), run_name="__main__")
         except SystemExit as error:
@@ -117,33 +117,21 @@ def _plan_of_script(script: Path, args: tuple[str, ...], settings: dict[str, str
         except JobmonError:
             raise
         except Exception as error:
-            traceback.print_exception(error.with_traceback(_own_frames(error)))
+            traceback.print_exception(error.with_traceback(own_frames(error, __file__)))
             raise click.ClickException(f"{script} failed before it ran a workflow; nothing was planned.") from error
     if not found:
         raise click.ClickException(f"{script} exited without running a workflow: there is nothing to plan.")
     return found[0]
 
 
-def _own_frames(error: Exception) -> Any:
-    """Return the frames of the script, without those of this command and of the code that runs the script."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
-        frame = frame.tb_next
-    return frame or error.__traceback__
-
-
 @contextmanager
-def _as_main(script: Path, args: tuple[str, ...], settings: dict[str, str]) -> Iterator[None]:
-    """Make the process look the way it does when Python runs the script, with these environment variables."""
-    words, path = sys.argv, sys.path[:]
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in settings}
-    sys.argv = [str(script), *args]
-    sys.path.insert(0, str(script.resolve().parent))
     os.environ.update(settings)
     try:
         yield
     finally:
-        sys.argv, sys.path[:] = words, path
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from jobmon.cli.main import EXIT_FAILED
-from jobmon.client.binding import user_name
+from jobmon.cli.rendering import show_json
 from jobmon.client.resuming import resume_workflow
-from jobmon.client.workflow_run import WorkflowRunFactory
+from jobmon.client.stopping import stop_workflow
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.descriptors import is_terminal
-from jobmon.core.exceptions import JobmonError, WorkflowAlreadyComplete
+from jobmon.core.exceptions import JobmonError
 from jobmon.core.requester import Requester
 from jobmon.core.texts import number_of
-from jobmon.core.wire.run import StopRequest, StopResponse
+from jobmon.core.wire.run import StopResponse
 from jobmon.core.wire.swarm import WorkflowMetadata
 
 if TYPE_CHECKING:
@@ -43,22 +42,30 @@ def _exit_code(result: OrchestratorResult) -> int:
     return 0 if result.final_status == WorkflowRunStatus.DONE else EXIT_FAILED
 
 
-def stop(workflow_id: int, *, kill: bool, is_sure: bool, timeout_seconds: int, any_owner: bool) -> None:
+def stop(workflow_id: int, *, kill: bool, is_sure: bool, timeout_seconds: int, any_owner: bool, as_json: bool) -> None:
     """Stop a workflow; with `kill`, wait until all its commands have stopped."""
     requester = Requester.from_defaults()
     metadata = requester.call(f"/workflows/{workflow_id}/metadata", None, WorkflowMetadata, "get")
     if metadata.status == WorkflowStatus.DONE:
-        click.echo(f"Workflow {workflow_id} is done; there is nothing to stop.")
+        _show(
+            StopResponse(workflow_status=metadata.status, run_ids=[], ended=0, to_kill=0, left_running=0),
+            f"Workflow {workflow_id} is done; there is nothing to stop.",
+            as_json=as_json,
+        )
         return
     if not is_sure and is_terminal(sys.stdin):
         what = "stop its running tasks" if kill else "let its running tasks finish"
-        click.confirm(f"Stop workflow {workflow_id} ({metadata.name or metadata.tool_name}) and {what}?", abort=True)
-    request = StopRequest(user=user_name(), kill=kill, any_owner=any_owner)
-    answer = requester.call(f"/workflows/{workflow_id}/stop", request, StopResponse)
-    if kill:
-        with suppress(WorkflowAlreadyComplete):  # the tasks finished before they could be stopped
-            WorkflowRunFactory(workflow_id, requester).wait_for_workflow_resume(timeout_seconds)
-    click.echo(_told(workflow_id, answer))
+        name = metadata.name or metadata.tool_name
+        click.confirm(f"Stop workflow {workflow_id} ({name}) and {what}?", abort=True, err=True)
+    answer = stop_workflow(requester, workflow_id, kill=kill, timeout_seconds=timeout_seconds, any_owner=any_owner)
+    _show(answer, _told(workflow_id, answer), as_json=as_json)
+
+
+def _show(answer: StopResponse, text: str, *, as_json: bool) -> None:
+    if as_json:
+        show_json(answer)
+    else:
+        click.echo(text)
 
 
 def _told(workflow_id: int, answer: StopResponse) -> str:

@@ -119,6 +119,7 @@ def reset(workflow_id: int, partial: bool, keep_resources: bool, yes: bool, any_
     This runs nothing; `jobmon workflow resume` does. Stop a running workflow first.
     """
     from jobmon.cli import rendering
+    from jobmon.client.api_calls import workflow_summary
     from jobmon.client.binding import user_name
     from jobmon.core.requester import Requester
     from jobmon.core.wire.run import ResetRequest
@@ -150,21 +151,6 @@ def _counts_text(summary: WorkflowSummary) -> str:
     from jobmon.core.constants import TaskStatus
 
     return count_text(summary.counts, TaskStatus) or "no tasks"
-
-
-def workflow_summary(requester: Requester, workflow_id: int) -> WorkflowSummary:
-    """Return a workflow with its counts.
-
-    Raises:
-        InvalidRequest: there is no workflow with this id.
-    """
-    from jobmon.core.exceptions import InvalidRequest
-    from jobmon.core.wire.monitoring import WorkflowsResponse
-
-    found = requester.call("/workflows", {"workflow_id": [workflow_id], "limit": 1}, WorkflowsResponse, "get").workflows
-    if not found:
-        raise InvalidRequest(f"There is no workflow {workflow_id}.")
-    return found[0]
 
 
 @click.command(epilog="Example: jobmon workflow history 5")

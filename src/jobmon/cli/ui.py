@@ -55,7 +55,7 @@ def ui(workflow_id: int | None, only: bool, days: float, revoke: bool, no_browse
     if only and workflow_id is None:
         raise click.UsageError("--only needs a workflow: -w ID.")
     from jobmon.cli import rendering
-    from jobmon.cli.steering import workflow_summary
+    from jobmon.client.api_calls import workflow_summary
     from jobmon.core.requester import Requester
     from jobmon.core.wire.credentials import LinkRequest, LinkResponse
     from jobmon.core.wire.server import ServerTime

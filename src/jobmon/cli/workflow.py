@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from jobmon.cli import explain, failures, holding, listing, logs, planning, resources, steering, versions
+from jobmon.cli import detached, explain, failures, holding, listing, logs, planning, resources, steering, versions
 from jobmon.cli.references import WORKFLOW, option
 from jobmon.cli.rendering import OUTPUT
 
@@ -19,6 +19,9 @@ def workflow() -> None:
     """Inspect and control workflows: status, tasks, errors, logs, resume, stop."""
 
 
+workflow.add_command(detached.start)
+workflow.add_command(detached.attach)
+workflow.add_command(detached.wait)
 workflow.add_command(resources.resources)
 workflow.add_command(resources.efficiency)
 workflow.add_command(steering.concurrency)
@@ -150,8 +153,16 @@ def resume(
     help="Longest wait for running tasks to stop.",
 )
 @click.option("--any-owner", is_flag=True, help="Act on it even if it belongs to another user.")
-def stop(*, workflow_id: int, kill: bool, yes: bool, timeout: int, any_owner: bool) -> None:
+@OUTPUT
+def stop(*, workflow_id: int, kill: bool, yes: bool, timeout: int, any_owner: bool, output: str) -> None:
     """Stop a workflow: no more tasks are launched. It can be resumed."""
     from jobmon.cli import resuming
 
-    resuming.stop(workflow_id, kill=kill, is_sure=yes, timeout_seconds=timeout, any_owner=any_owner)
+    resuming.stop(
+        workflow_id,
+        kill=kill,
+        is_sure=yes,
+        timeout_seconds=timeout,
+        any_owner=any_owner,
+        as_json=output == "json",
+    )

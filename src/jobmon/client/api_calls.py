@@ -11,6 +11,7 @@ from jobmon.client.arguments import Arguments
 from jobmon.client.defaults import name_hint, whole
 from jobmon.client.task_template_version import TaskTemplateVersion
 from jobmon.core.constants import TaskStatus
+from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire.definition import (
     TemplateSpec,
     TemplatesRequest,
@@ -20,7 +21,14 @@ from jobmon.core.wire.definition import (
     ToolResponse,
     ToolTemplatesResponse,
 )
-from jobmon.core.wire.monitoring import TaskDetail, TemplateUsages, UsageRequest, UsageResponse
+from jobmon.core.wire.monitoring import (
+    TaskDetail,
+    TemplateUsages,
+    UsageRequest,
+    UsageResponse,
+    WorkflowsResponse,
+    WorkflowSummary,
+)
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
 
@@ -273,6 +281,19 @@ def task_usage(requester: Requester, task_id: int) -> dict[str, Any] | None:
         "read_bytes": newest.read_bytes,
         "written_bytes": newest.written_bytes,
     }
+
+
+def workflow_summary(requester: Requester, workflow_id: int, *, counts: bool = True) -> WorkflowSummary:
+    """Return a workflow, by default with the counts of its tasks.
+
+    Raises:
+        InvalidRequest: there is no workflow with this ID.
+    """
+    query = {"workflow_id": [workflow_id], "limit": 1, "counts": str(counts).lower()}
+    found = requester.call("/workflows", query, WorkflowsResponse, "get").workflows
+    if not found:
+        raise InvalidRequest(f"There is no workflow {workflow_id}.")
+    return found[0]
 
 
 def set_array_limit(requester: Requester, workflow_id: int, name: str, limit: int) -> None:

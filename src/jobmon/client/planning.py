@@ -315,7 +315,7 @@ def _kept(found: Plan) -> int:
     return sum(1 for decision in found.decisions if decision.action in (Action.KEEP, Action.RESTORE))
 
 
-def _script() -> str:
+def running_script() -> str:
     """Return the running script with its arguments, as typed on the command line; "" if there is none."""
     script = Path(sys.argv[0] if sys.argv else "")
     is_script = script.suffix == ".py" and script.name != "__main__.py"
@@ -324,12 +324,12 @@ def _script() -> str:
 
 def _command() -> str:
     """Return what shows the plan: the command for a script, otherwise the method."""
-    return f"jobmon workflow plan {_script()}" if _script() else "workflow.plan()"
+    return f"jobmon workflow plan {running_script()}" if running_script() else "workflow.plan()"
 
 
 def _accepting(compared: Comparison) -> list[str]:
     """Return lines that say how to accept the change."""
-    script = f"JOBMON__RUN__ON_CHANGE=rerun python {_script()}" if _script() else ""
+    script = f"JOBMON__RUN__ON_CHANGE=rerun python {running_script()}" if running_script() else ""
     changed_templates = [
         template_of(compared.tasks[position]) for position, each in enumerate(compared.changes) if each
     ]

@@ -41,6 +41,9 @@ class ResumeOptions:
     keep_resources: bool = False
     force_cleanup: bool = False
     any_owner: bool = False
+    fail_fast: bool = False
+    #: The run whose leader was killed; then tasks that failed permanently are not retried.
+    predecessor_run_id: int | None = None
 
 
 def resume_workflow(
@@ -81,10 +84,13 @@ def resume_workflow(
             resume_timeout=options.timeout_seconds,
             force_cleanup=options.force_cleanup,
             keep_resources=options.keep_resources,
+            fail_fast=options.fail_fast,
+            is_succession=options.predecessor_run_id is not None,
         )
     )
     complete_version(requester, workflow_id)
-    factory = WorkflowRunFactory(workflow_id, requester, any_owner=options.any_owner)
+    gone = [] if options.predecessor_run_id is None else [options.predecessor_run_id]
+    factory = WorkflowRunFactory(workflow_id, requester, any_owner=options.any_owner, gone_run_ids=gone)
     running.make_room(factory, run_options)
     try:
         run = factory.create_workflow_run()
@@ -93,11 +99,12 @@ def resume_workflow(
         run = factory.create_workflow_run()
     if ask is None and on_terminal():
         ask = ask_on_terminal
-    subject = _subject(metadata, requester)
+    subject = recorded_subject(metadata, requester)
     return running.Execution(subject, run, run_options, SteadyDisplay(display), ask).carry_out()
 
 
-def _subject(metadata: WorkflowMetadata, requester: Requester) -> running.Subject:
+def recorded_subject(metadata: WorkflowMetadata, requester: Requester) -> running.Subject:
+    """Return what an `Execution` needs to run a workflow from its record."""
     from jobmon.client.swarm import resume_workflow_run
 
     return running.Subject(

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from jobmon.client import garbage, planning, tracebacks
+from jobmon.client import garbage, planning, succession, tracebacks, watched
 from jobmon.client.binding import Binding, user_name
 from jobmon.client.displays import Display, SteadyDisplay, configure_logging, default_display
 from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
@@ -71,6 +71,8 @@ class RunOptions:
     configure_logging: bool = False
     force_cleanup: bool = False
     keep_resources: bool = True
+    #: Whether the process that led the run was killed: unlike a resume, this does not retry what failed permanently.
+    is_succession: bool = False
     consent: planning.Consent = field(default_factory=planning.Consent)
 
 
@@ -112,6 +114,8 @@ def prepare(
     binding = Binding(workflow)
     with garbage.kept():
         response = binding.record_workflow(options.consent)
+    if response.was_started:
+        options = succession.adapted(workflow.requester, response.workflow_id, options)
     _check_may_start(workflow, response, options.resume)
     factory = make_factory(response.workflow_id, workflow.requester)
     if response.was_started and response.status != WorkflowStatus.DONE:
@@ -158,13 +162,15 @@ def already_exists(workflow: Workflow, status: str) -> WorkflowAlreadyExists:
 
 
 def make_room(factory: WorkflowRunFactory, options: RunOptions) -> None:
-    """Take the workflow over and reset its tasks.
+    """Take the workflow over and, unless a killed process is succeeded, reset its tasks.
 
     Raises:
         WorkflowNotResumable: the timeout expired, or other clients took the workflow over first every time.
     """
     for attempt in range(TAKEOVERS_MAX):
         factory.set_workflow_resume(options.reset_running_jobs, options.resume_timeout, options.force_cleanup)
+        if options.is_succession:
+            return
         try:
             factory.reset_task_statuses(options.reset_running_jobs, keep_resources=options.keep_resources)
         except WorkflowNotResumable:
@@ -217,19 +223,16 @@ def run(
     Returns:
         The status of the run.
     """
-    tracebacks.install()
-    replace_closed_streams()
-    if options.configure_logging:
-        configure_logging()
-    options = with_timeout(options)
-    if form := planning.form():
-        planning.end_with_plan(workflow, form, options.consent)
+    options = begin(workflow, options)
     try:
         workflow_run = prepare(workflow, options)
     except WorkflowAlreadyComplete:
-        if not options.consent.accepts_changes:
+        if not may_be_complete(workflow, options):
             raise
         return _nothing_to_do(workflow)
+    except succession.Concluded as concluded:
+        logger.info("The run of workflow %d has ended already: %s.", workflow.workflow_id, concluded.status.name)
+        return concluded.status
     if ask is None and on_terminal():
         ask = ask_on_terminal
     execution = Execution(_subject_of(workflow, options), workflow_run, options, SteadyDisplay(display), ask)
@@ -237,6 +240,32 @@ def run(
     if result.error is not None:
         raise result.error
     return WorkflowRunStatus(result.final_status)
+
+
+def begin(workflow: Workflow, options: RunOptions) -> RunOptions:
+    """Do what precedes the first request of a run; return the options with the timeout that applies.
+
+    Raises:
+        SystemExit: the setting `run.plan` requests the plan instead of a run.
+        ValueError: the timeout is invalid.
+    """
+    tracebacks.install()
+    replace_closed_streams()
+    if options.configure_logging:
+        configure_logging()
+    options = with_timeout(options)
+    if form := planning.form():
+        planning.end_with_plan(workflow, form, options.consent)
+    return options
+
+
+def may_be_complete(workflow: Workflow, options: RunOptions) -> bool:
+    """Return whether a complete workflow is a result, not an error: by consent, or because this is a restarted script.
+
+    A script that was killed just after its run had ended runs again.
+    """
+    is_own = workflow.workflow_id is not None and watched.run_before(workflow.workflow_id) is not None
+    return options.consent.accepts_changes or is_own
 
 
 def _nothing_to_do(workflow: Workflow) -> str:
@@ -340,7 +369,7 @@ class Execution:
             subject.title,
             display,
             self._fetch_errors,
-            self._runners.note_progress,
+            self._note_progress,
             subject.requester.close,
             fetch_progress=self._fetch_progress,
             workflow_id=subject.workflow_id,
@@ -461,6 +490,10 @@ class Execution:
             done_task_ids=done,
             failed_task_ids=failed,
         )
+
+    def _note_progress(self) -> None:
+        self._runners.note_progress()
+        watched.note_progress()
 
     def _fetch_errors(self, limit: int) -> list[TaskError]:
         from jobmon.client import api_calls

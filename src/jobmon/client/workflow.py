@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from jobmon.client import watched
 from jobmon.client.array import Array, duplicate
 from jobmon.client.defaults import (
     HasToolDefaults,
@@ -25,6 +25,8 @@ from jobmon.core.texts import checked_text, number_of
 
 if TYPE_CHECKING:
     from jobmon.client.plan import Plan
+    from jobmon.client.run_handle import RunHandle
+    from jobmon.client.running import RunOptions
     from jobmon.client.swarm.orchestrator import OrchestratorResult
     from jobmon.client.task import Settled
     from jobmon.client.task_template import TaskTemplate
@@ -78,7 +80,7 @@ class Workflow(HasToolDefaults):
         text = "" if workflow_args is None else stable_text(workflow_args, lambda: "workflow_args")
         self.workflow_args = checked_text("workflow_args", text)
         if not self.workflow_args:
-            self.workflow_args = str(uuid.uuid4())
+            self.workflow_args = watched.random_args()
             logger.info("workflow_args is empty: this workflow gets a random value, %r.", self.workflow_args)
         self.name = _checked_words("The name of a workflow", name)
         self.description = _checked_words("The description of a workflow", description)
@@ -435,9 +437,107 @@ class Workflow(HasToolDefaults):
             DistributorInterruptedError: the user stopped the run with Ctrl-C or SIGTERM.
             DistributorStartupTimeout, DistributorNotAlive: the distributor did not start, or crashed repeatedly.
         """
+        from jobmon.client import running
+
+        return running.run(
+            self,
+            self._run_options(
+                on_change,
+                allow_removal,
+                fail_fast=fail_fast,
+                seconds_until_timeout=seconds_until_timeout,
+                resume=resume,
+                reset_running_jobs=reset_running_jobs,
+                distributor_startup_timeout=distributor_startup_timeout,
+                resume_timeout=resume_timeout,
+                configure_logging=configure_logging,
+            ),
+        )
+
+    def start(
+        self,
+        fail_fast: bool = False,
+        seconds_until_timeout: float | None = None,
+        resume: bool = False,
+        reset_running_jobs: bool = True,
+        distributor_startup_timeout: int = 180,
+        resume_timeout: int = 300,
+        configure_logging: bool = False,
+        on_change: str | Mapping[str, str] | None = None,
+        allow_removal: bool | None = None,
+    ) -> RunHandle:
+        """Record the workflow if necessary and start a run that continues without this process.
+
+        A separate process on this host leads the run, from the record. It is not affected if the terminal is closed or
+        this process exits, and it is restarted if it is killed. `jobmon workflow attach` shows its progress.
+
+        Args:
+            fail_fast: launch no more tasks after the first permanent failure.
+            seconds_until_timeout: end the run after this many seconds; tasks that were already submitted finish. None
+                means the setting `run.timeout`, which is no limit by default.
+            resume: continue a workflow that was started before.
+            reset_running_jobs: on resume, terminate and rerun running tasks; False adopts them and lets them finish.
+            distributor_startup_timeout: maximum time for the distributor to start, in seconds.
+            resume_timeout: maximum time to wait for an earlier run to end, in seconds.
+            configure_logging: send Jobmon's log to standard error, and to the log of the run.
+            on_change: on resume, what to do with changed tasks; see `run`.
+            allow_removal: on resume, accept that this definition lacks recorded tasks; see `run`.
+
+        Returns:
+            A handle to ask for the status of the run, wait for it and stop it.
+
+        Raises:
+            InvalidResources: a task needs a Python function, which exists only in this process; nothing was recorded.
+            WorkflowRunStateError: the process that was to lead the run did not start; the message shows its log.
+            SystemExit: the setting `run.plan` requests the plan instead of a run.
+            WorkflowAlreadyComplete, WorkflowAlreadyExists, WorkflowNotResumable, WorkflowChanged,
+            WorkflowVersionConflict, ValueError: as for `run`.
+        """
+        from jobmon.client import detached
+
+        return detached.start(
+            self,
+            self._run_options(
+                on_change,
+                allow_removal,
+                fail_fast=fail_fast,
+                seconds_until_timeout=seconds_until_timeout,
+                resume=resume,
+                reset_running_jobs=reset_running_jobs,
+                distributor_startup_timeout=distributor_startup_timeout,
+                resume_timeout=resume_timeout,
+                configure_logging=configure_logging,
+            ),
+        )
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait until the workflow has no active run any more, whichever process leads it.
+
+        Args:
+            timeout: maximum time, in seconds; None means no limit.
+
+        Returns:
+            The status of the newest run, as `run` returns it. ERROR ("E") also means that the process that led the run
+            died and no other one has taken over.
+
+        Raises:
+            TimeoutError: the timeout expired; the run continues.
+            RuntimeError: the run timed out (`seconds_until_timeout`).
+            WorkflowRunStateError: no run of the workflow was started.
+            ValueError: the workflow is not recorded, or the timeout is not a number of seconds.
+        """
+        from jobmon.client import waiting
+
+        return waiting.wait_for_workflow(self, timeout)
+
+    def _run_options(
+        self, on_change: str | Mapping[str, str] | None, allow_removal: bool | None, **options: Any
+    ) -> RunOptions:
+        """Check the arguments of `run` and `start`."""
         from jobmon.client import planning, running
         from jobmon.core.changes import modes_of
 
+        resume = options["resume"]
         if not resume and (on_change is not None or allow_removal is not None):
             given = "on_change" if on_change is not None else "allow_removal"
             raise ValueError(f"{given} controls what a resume may change; pass resume=True with it.")
@@ -445,17 +545,7 @@ class Workflow(HasToolDefaults):
         consent = planning.consent_of(on_change, allow_removal) if is_accepted else planning.Consent()
         if on_change is not None:
             modes_of(on_change, self.arrays)
-        options = running.RunOptions(
-            consent=consent,
-            fail_fast=fail_fast,
-            seconds_until_timeout=seconds_until_timeout,
-            resume=resume,
-            reset_running_jobs=reset_running_jobs,
-            distributor_startup_timeout=distributor_startup_timeout,
-            resume_timeout=resume_timeout,
-            configure_logging=configure_logging,
-        )
-        return running.run(self, options)
+        return running.RunOptions(consent=consent, **options)
 
     # -- results ------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Final, Protocol
 
+from jobmon.client import watched
 from jobmon.client.binding import user_name
 from jobmon.client.interrupts import RECORD_STOP_SECONDS_MAX
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
@@ -21,6 +22,7 @@ from jobmon.core.wire.run import (
     ActiveRunsResponse,
     Distributor,
     ForceCleanupResponse,
+    LeadRequest,
     ResetRequest,
     ResumeRequest,
     ResumeResponse,
@@ -149,6 +151,7 @@ class WorkflowRunFactory:
         monotonic: returns the time in seconds since an arbitrary moment.
         host: host of the client; None means this process.
         any_owner: also take over a workflow that another user recorded.
+        gone_run_ids: runs that nobody leads any more, although the recorded process may be alive.
     """
 
     def __init__(
@@ -162,8 +165,10 @@ class WorkflowRunFactory:
         monotonic: Callable[[], float] = time.monotonic,
         host: Host | None = None,
         any_owner: bool = False,
+        gone_run_ids: Iterable[int] = (),
     ) -> None:
         self.workflow_id = workflow_id
+        self._gone_run_ids = frozenset(gone_run_ids)
         self.requester = requester if requester is not None else _default_requester()
         self.workflow_is_resumable = False
         self._any_owner = any_owner
@@ -272,7 +277,11 @@ class WorkflowRunFactory:
         return self.requester.call(self._route("active_runs"), None, ActiveRunsResponse, "get").runs
 
     def _ask_for_room(self) -> ResumeResponse:
-        gone = [run.workflow_run_id for run in self._active_runs() if self._host.is_gone(run)]
+        gone = [
+            run.workflow_run_id
+            for run in self._active_runs()
+            if run.workflow_run_id in self._gone_run_ids or self._host.is_gone(run)
+        ]
         self._told_gone.update(gone)
         request = ResumeRequest(
             reset_running_jobs=self._reset_running_jobs,
@@ -468,6 +477,33 @@ class WorkflowRun:
             self.end(WorkflowRunStatus.TERMINATED)
             raise ResumeSet(f"Another client took over workflow {self.workflow_id} at the same time; this one stops.")
 
+    def lead(self, workflow_run_id: int, former_pid: int, former_pid_start_time: float) -> None:
+        """Lead a bound run that another process of this host created.
+
+        Args:
+            workflow_run_id: ID of the run.
+            former_pid: ID of the process that created it.
+            former_pid_start_time: start time of that process.
+
+        Raises:
+            StaleRun: the run is no longer waiting to be led.
+        """
+        request = LeadRequest(
+            host=self._host.name,
+            pid=self._host.pid,
+            pid_start_time=self._host.pid_start_time,
+            former_pid=former_pid,
+            former_pid_start_time=former_pid_start_time,
+            next_report_increment=self.heartbeat_interval * self.heartbeat_report_by_buffer,
+        )
+        self._learn(self.requester.call(f"/workflow_runs/{workflow_run_id}/lead", request, RunResponse))
+
+    def _learn(self, response: RunResponse) -> None:
+        self._workflow_run_id, self._status = response.workflow_run_id, response.status
+        self.clusters = response.clusters
+        self.has_attempts_of_distributors = response.has_attempts_of_distributors
+        watched.note_run(self.workflow_id, self._workflow_run_id)
+
     def end(self, status: WorkflowRunStatus, seconds_max: float = RECORD_STOP_SECONDS_MAX) -> JobmonError | None:
         """End the run with a status, or with TERMINATED if it was told to make room, so that it is not left behind.
 
@@ -503,10 +539,7 @@ class WorkflowRun:
             parent_task_instance_id=_parent(os.environ),
             parent_server_identity=os.environ.get("JOBMON_SERVER_IDENTITY", ""),
         )
-        response = self.requester.call(f"/workflows/{self.workflow_id}/runs", request, RunResponse)
-        self._workflow_run_id, self._status = response.workflow_run_id, response.status
-        self.clusters = response.clusters
-        self.has_attempts_of_distributors = response.has_attempts_of_distributors
+        self._learn(self.requester.call(f"/workflows/{self.workflow_id}/runs", request, RunResponse))
 
     def update_status(self, status: WorkflowRunStatus) -> str:
         """Request a status; return the current one."""

@@ -97,6 +97,6 @@ AUDITED = {
         for name in ("task_updates", "holds", "arrays/{name}/concurrency", "versions/{number:id}/seal")
     ),
     "/database/compact",
-    *(f"{_RUN}/{name}" for name in ("terminate_task_instances", "triage", "distributors")),
+    *(f"{_RUN}/{name}" for name in ("terminate_task_instances", "triage", "distributors", "lead")),
     *("/tasks/{task_id:id}/attributes", "/arrays/{array_id:id}/concurrency", "/tokens/{token_id:id}", "/tokens"),
 }

@@ -12,10 +12,13 @@ from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpe
 from jobmon.core.wire.launching import WorkerReportRequest, WorkerReportResponse
 from jobmon.core.wire.monitoring import TaskDetail, WorkflowsResponse
 from jobmon.core.wire.run import (
+    ActiveRunsResponse,
     ForceCleanupResponse,
+    LeadRequest,
     ResetRequest,
     ResumeRequest,
     ResumeResponse,
+    RunResponse,
     RunStatusRequest,
     StopRequest,
     StopResponse,
@@ -53,6 +56,64 @@ async def with_a_running_task(world, count=3):
     first, *_ = (await run.launched(2)).task_instance_ids
     await run.sync(report(first, TI.RUNNING, host="node7", pid=42))
     return bound, run, first
+
+
+# -- handing over ----------------------------------------------------------------------------------------------------
+
+
+async def lead(bound, run, pid, former, former_start_time=1.0):
+    request = LeadRequest(
+        host="here",
+        pid=pid,
+        pid_start_time=2.0,
+        former_pid=former,
+        former_pid_start_time=former_start_time,
+        next_report_increment=90.0,
+    )
+    return await bound.world.post(f"/workflow_runs/{run.id}/lead", RunResponse, request)
+
+
+async def with_a_run_of(bound, pid, until=RUN.BOUND):
+    return await bound.start(until=until, pid=pid, host="here")
+
+
+async def leader_of(bound):
+    (run,) = (await bound.world.get(f"/workflows/{bound.workflow_id}/active_runs", ActiveRunsResponse)).runs
+    return run.pid
+
+
+async def test_a_bound_run_is_handed_over_once_and_the_request_may_be_repeated(world):
+    bound = await world.bound(1)
+    run = await with_a_run_of(bound, 11)
+    for _ in range(2):
+        answer = await lead(bound, run, 22, former=11)
+        assert (answer.workflow_run_id, answer.status) == (run.id, RUN.BOUND)
+        assert [one.name for one in answer.clusters] == ["here"]
+    with pytest.raises(Refused, match=r"409.*StaleRun.*another process leads it"):
+        await lead(bound, run, 33, former=11)
+    assert await leader_of(bound) == 22
+    assert [row[0] for row in world.rows("SELECT action FROM audit WHERE action = 'hand over run'")] == [
+        "hand over run"
+    ]
+
+
+async def test_a_run_that_is_under_way_or_over_is_not_handed_over(world):
+    bound = await world.bound(1)
+    run = await with_a_run_of(bound, 11, until=RUN.RUNNING)
+    with pytest.raises(Refused, match=r"409.*StaleRun.*is RUNNING"):
+        await lead(bound, run, 22, former=11)
+    await run.move(RUN.ERROR)
+    with pytest.raises(Refused, match=r"409.*StaleRun.*is ERROR"):
+        await lead(bound, run, 22, former=11)
+
+
+async def test_only_the_process_that_is_named_hands_over(world):
+    bound = await world.bound(1)
+    run = await with_a_run_of(bound, 11)
+    for former, start_time in ((12, 1.0), (11, 3.0)):
+        with pytest.raises(Refused, match=r"409.*StaleRun"):
+            await lead(bound, run, 22, former=former, former_start_time=start_time)
+    assert await leader_of(bound) == 11
 
 
 # -- one after the other ---------------------------------------------------------------------------------------------

@@ -45,6 +45,22 @@ class RunResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeadRequest:
+    """POST /workflow_runs/{workflow_run_id}/lead: lead a BOUND run that another process created. -> `RunResponse`
+
+    `former_pid`, `former_pid_start_time`: the process that leads it now, on the same host. The request may be repeated.
+    409 `StaleRun` if another process leads the run, or if it is not BOUND.
+    """
+
+    host: Name
+    pid: ProcessId
+    pid_start_time: float
+    former_pid: ProcessId
+    former_pid_start_time: float
+    next_report_increment: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatRequest:
     """POST /workflow_runs/{workflow_run_id}/heartbeat -> `RunStatusResponse`"""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.credentials import Agent, Owner, Part, Right
@@ -261,8 +262,10 @@ async def _compact(call: Call) -> about.CompactResponse:
     services = call.services
     if not call.message.only_if_useful:
         await _delete_unused_nodes(services, 0, INT64_MAX)
-    now, path = to_microseconds(services.clock.now()), services.database.path
-    response = await services.writer.run_alone(compacting.compact, call.message, now, path)
+    is_anything_alive = partial(activity.is_anything_alive, now=to_microseconds(services.clock.now()))
+    response = await services.writer.run_alone(
+        compacting.compact, call.message, services.database.path, is_anything_alive
+    )
     await call.write(compacting.record, response)
     return response
 
@@ -362,6 +365,7 @@ _BINDING: Final = (
 _RUNS: Final = (
     _post(WRITE, "/agents", _register_agent, serving.AgentRequest, serving.AgentResponse),
     _post(WRITE, f"{_WORKFLOW}/runs", _write(runs.create_run), run.RunRequest, run.RunResponse),
+    _post(WRITE, f"{_RUN}/lead", _write(runs.lead_run), run.LeadRequest, run.RunResponse),
     _post(WRITE, f"{_RUN}/status", _write(runs.set_run_status), run.RunStatusRequest, run.RunStatusResponse),
     _post(WRITE, f"{_RUN}/terminate_task_instances", _write(resuming.terminate), None, run.TerminateResponse),
     _post(WRITE, f"{_RUN}/triage", _write(triaging.triage), None, run.TriageResponse),

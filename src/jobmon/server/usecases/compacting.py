@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 from jobmon.core.constants import Actor
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire.server import CompactResponse
-from jobmon.server.queries.activity import is_anything_alive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobmon.core.wire.server import CompactRequest
     from jobmon.server.sql import Session
     from jobmon.server.transaction import Transaction
@@ -28,14 +29,16 @@ COPIES: Final = 2
 GIB: Final = 1024**3
 
 
-def compact(session: Session, request: CompactRequest, now: int, path: str | None) -> CompactResponse:
+def compact(
+    session: Session, request: CompactRequest, path: str | None, is_anything_alive: Callable[[Session], bool]
+) -> CompactResponse:
     """Rewrite the database if it is an SQLite database.
 
     Args:
         session: the writer's session, outside a transaction.
         request: whether to do it in any case.
-        now: the time, microseconds.
         path: the file of an SQLite database.
+        is_anything_alive: returns whether a run or an attempt is alive.
 
     Raises:
         InvalidRequest: something is running, there is no space for the copies, or it takes too long.
@@ -46,7 +49,7 @@ def compact(session: Session, request: CompactRequest, now: int, path: str | Non
     unchanged = CompactResponse(database=session.dialect, bytes_before=before, bytes_after=before)
     if request.only_if_useful and free < FREE_SHARE_MIN * before:
         return unchanged
-    if is_anything_alive(session, now):
+    if is_anything_alive(session):
         raise InvalidRequest(
             "A workflow is running, and the server cannot serve it while it compacts its database. Once nothing runs:"
             " jobmon db compact"

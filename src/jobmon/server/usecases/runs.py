@@ -10,11 +10,18 @@ from sqlalchemy import delete, select, union, update
 from jobmon.core import fsm
 from jobmon.core.changes import VersionState
 from jobmon.core.constants import Actor, EndReason, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
-from jobmon.core.exceptions import WorkflowAlreadyComplete, WorkflowNotResumable
+from jobmon.core.exceptions import StaleRun, WorkflowAlreadyComplete, WorkflowNotResumable
 from jobmon.core.fsm import Machine
 from jobmon.core.texts import number_of
 from jobmon.core.wire.launching import ClusterInfo
-from jobmon.core.wire.run import HeartbeatRequest, RunRequest, RunResponse, RunStatusRequest, RunStatusResponse
+from jobmon.core.wire.run import (
+    HeartbeatRequest,
+    LeadRequest,
+    RunRequest,
+    RunResponse,
+    RunStatusRequest,
+    RunStatusResponse,
+)
 from jobmon.server import transitions
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
 from jobmon.server.models import (
@@ -86,6 +93,17 @@ def _parent_attempt() -> Select[Any]:
 @statement
 def _active_run() -> Select[Any]:
     return select(r.id, r.host, r.pid).where(r.workflow_id == param("workflow"), IS_ACTIVE_RUN).limit(1)
+
+
+@statement
+def _leader_of_run() -> Select[Any]:
+    return select(r.host, r.pid, r.pid_start_time).where(r.id == param("id"))
+
+
+@statement
+def _set_leader() -> Update:
+    values = {name: param(name) for name in ("host", "pid", "pid_start_time", "report_by")}
+    return update(workflow_run).values(values).where(r.id == param("id"))
 
 
 @statement
@@ -239,6 +257,33 @@ def _response(tx: Transaction, workflow_id: int, run_id: int, status: str) -> Ru
 
 def _deadline(tx: Transaction, seconds: float) -> int:
     return tx.now + int(seconds * 1e6)
+
+
+def lead_run(tx: Transaction, run_id: int, request: LeadRequest) -> RunResponse:
+    """Record that another process of the same host leads a run from now on.
+
+    Raises:
+        StaleRun: the run is under way or over, or another process leads it.
+    """
+    run = require_run(tx, run_id)
+    present = tx.row(_leader_of_run, id=run_id)
+    if present != (request.host, request.pid, request.pid_start_time):
+        former = (request.host, request.former_pid, request.former_pid_start_time)
+        if run.status != WorkflowRunStatus.BOUND or present != former:
+            raise StaleRun(
+                f"Run {run_id} of workflow {run.workflow_id} is {WorkflowRunStatus(run.status).name}, or another"
+                " process leads it; it cannot be handed over."
+            )
+        tx.run(
+            _set_leader,
+            id=run_id,
+            host=request.host,
+            pid=request.pid,
+            pid_start_time=request.pid_start_time,
+            report_by=_deadline(tx, request.next_report_increment),
+        )
+        tx.audit(Actor.CLIENT, "hand over run", run.workflow_id, run=run_id, host=request.host, pid=request.pid)
+    return _response(tx, run.workflow_id, run_id, run.status)
 
 
 def set_run_status(tx: Transaction, run_id: int, request: RunStatusRequest) -> RunStatusResponse:
