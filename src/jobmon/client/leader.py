@@ -75,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--former-pid", type=int, default=0, help="ID of the process that created the run.")
     parser.add_argument("--former-pid-start-time", type=float, default=0.0, help="Start time of that process.")
     parser.add_argument("--deadline", type=float, help="When the run times out, on the clock time.monotonic().")
-    parser.add_argument("--distributor-startup-timeout", type=int, default=180, help="Seconds.")
-    parser.add_argument("--resume-timeout", type=int, default=300, help="Seconds.")
+    parser.add_argument("--distributor-startup-timeout", type=float, default=180, help="Seconds.")
+    parser.add_argument("--resume-timeout", type=float, default=300, help="Seconds.")
     parser.add_argument("--fail-fast", action="store_true", help="Launch nothing after a permanent failure.")
     parser.add_argument("--log-messages", action="store_true", help="Write log messages, too.")
     return parser

@@ -58,7 +58,8 @@ def test_the_version_is_also_an_option(invoke):
 
 
 @pytest.mark.parametrize(
-    ("words", "near"), [("wokflow status", "workflow"), ("sever start", "server"), ("workflow concurency", "concurrency")]
+    ("words", "near"),
+    [("wokflow status", "workflow"), ("sever start", "server"), ("workflow concurency", "concurrency")],
 )
 def test_a_typing_error_names_the_nearest_command(invoke, words, near):
     result = invoke(*words.split())
