@@ -4,8 +4,8 @@ import json
 
 from jobmon.agent import fastjson, http, journal, outputs, settlement, watcher
 from jobmon.agent import outbox as agent_outbox
-from jobmon.client import detached
 from jobmon.client import launching as client_launching
+from jobmon.client import waiting
 from jobmon.client.task import NAME_CHARACTERS_MAX
 from jobmon.client.task_template_version import COMMAND_BYTES_MAX
 from jobmon.core import constants, wire
@@ -162,4 +162,4 @@ def test_what_a_watcher_remembers_fits_into_one_environment_variable():
 
 def test_a_leader_is_restarted_as_often_as_a_distributor_and_those_who_wait_are_patient_enough():
     assert watcher.RESTARTS_MAX == client_launching.RESTARTS_MAX
-    assert watcher.RESTART_PAUSE_SECONDS < detached.SUCCESSION_SECONDS_MAX / 10
+    assert watcher.RESTART_PAUSE_SECONDS < waiting.SUCCESSION_SECONDS_MAX / 10

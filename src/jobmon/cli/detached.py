@@ -13,7 +13,7 @@ from jobmon.cli.references import WORKFLOW
 from jobmon.cli.rendering import OUTPUT, show_json
 
 if TYPE_CHECKING:
-    from jobmon.client.detached import Outcome
+    from jobmon.client.waiting import Outcome
     from jobmon.core.requester import Requester
 
 #: Exit code of `wait` if the workflow is still running when the timeout expires, as for timeout(1).
@@ -84,7 +84,7 @@ def attach(workflow_id: int) -> None:
     Exit codes: 0 done, 1 failed, stopped, timed out or interrupted, 130 detached.
     """
     from jobmon.cli import listing
-    from jobmon.client.detached import Waiter
+    from jobmon.client.waiting import Waiter
     from jobmon.core.requester import Requester
 
     requester = Requester.from_defaults()
@@ -115,7 +115,7 @@ def attach(workflow_id: int) -> None:
 def _about_leader(requester: Requester, workflow_id: int) -> str:
     """Say which process leads a running workflow, and where its output is if it is detached."""
     from jobmon.client import watched
-    from jobmon.client.detached import active_runs
+    from jobmon.client.waiting import active_runs
 
     runs = active_runs(requester, workflow_id).runs
     if not runs:
@@ -140,7 +140,7 @@ def wait(workflow_id: int, timeout: int | None, output: str) -> None:
 
     Exit codes: 0 done, 1 failed, stopped, timed out or interrupted, 124 still running after --timeout, 130 Ctrl-C.
     """
-    from jobmon.client.detached import wait_for
+    from jobmon.client.waiting import wait_for
     from jobmon.core.requester import Requester
 
     try:

@@ -32,7 +32,7 @@ class RunHandle:
 
     def status(self) -> str:
         """Return the status of the newest run of the workflow, a `WorkflowRunStatus`."""
-        from jobmon.client.detached import newest_status
+        from jobmon.client.waiting import newest_status
 
         return newest_status(self._requester, self.workflow_id)
 
@@ -49,7 +49,7 @@ class RunHandle:
             TimeoutError: the timeout expired; the run continues.
             RuntimeError: the run timed out.
         """
-        from jobmon.client.detached import wait
+        from jobmon.client.waiting import wait
 
         return wait(self._requester, self.workflow_id, timeout)
 

@@ -526,9 +526,9 @@ class Workflow(HasToolDefaults):
             WorkflowRunStateError: no run of the workflow was started.
             ValueError: the workflow is not recorded, or the timeout is not a number of seconds.
         """
-        from jobmon.client import detached
+        from jobmon.client import waiting
 
-        return detached.wait_for_workflow(self, timeout)
+        return waiting.wait_for_workflow(self, timeout)
 
     def _run_options(
         self, on_change: str | Mapping[str, str] | None, allow_removal: bool | None, **options: Any

@@ -15,6 +15,7 @@ import pytest
 
 from jobmon.client import detached, watched
 from jobmon.client.api import RunHandle, TaskStatus, Tool, WorkflowRunStatus
+from jobmon.client.waiting import active_runs
 from jobmon.core.exceptions import (
     InvalidResources,
     WorkflowAlreadyComplete,
@@ -78,7 +79,7 @@ def ran(folder, name="one"):
 
 def leader_of(handle):
     """Return the process that leads a workflow, as recorded."""
-    (run,) = until(lambda: detached.active_runs(handle._requester, handle.workflow_id).runs, "an active run")
+    (run,) = until(lambda: active_runs(handle._requester, handle.workflow_id).runs, "an active run")
     return psutil.Process(run.pid)
 
 
@@ -189,7 +190,7 @@ def test_a_killed_leader_is_replaced_and_each_command_runs_once(tool, args, tmp_
     leader.kill()
     until(lambda: [run.pid for run in active(tool, handle)] not in ([], [leader.pid]), "another leader")
     assert watcher_of(handle).pid == watcher.pid
-    (newest,) = detached.active_runs(tool.requester, handle.workflow_id).runs
+    (newest,) = active_runs(tool.requester, handle.workflow_id).runs
     assert watched.log_path(handle.workflow_id, newest.workflow_run_id).samefile(handle.log_path)
     (tmp_path / "go").touch()
     assert workflow.wait() == WorkflowRunStatus.ERROR  # the failed task is not retried
@@ -222,7 +223,7 @@ def test_a_leader_that_is_killed_again_and_again_is_given_up(tool, args, tmp_pat
 
 
 def active(tool, handle):
-    return detached.active_runs(tool.requester, handle.workflow_id).runs
+    return active_runs(tool.requester, handle.workflow_id).runs
 
 
 def test_a_leader_whose_watcher_was_killed_continues_unwatched(tool, args, tmp_path):
@@ -259,7 +260,7 @@ def test_a_leader_that_cannot_start_is_an_error_and_leaves_no_run(tool, args, mo
         WorkflowRunStateError, match=r"(?s)was to lead run \d+ of workflow \d+ has exited.*no leader today"
     ):
         workflow.start()
-    assert detached.active_runs(tool.requester, workflow.workflow_id).runs == []
+    assert active_runs(tool.requester, workflow.workflow_id).runs == []
     monkeypatch.undo()
     assert define(tool, args, "true").start(resume=True).wait() == WorkflowRunStatus.DONE
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobmon.client import detached
-from jobmon.client.detached import SUCCESSION_SECONDS_MAX, Waiter, wait, wait_for
 from jobmon.client.run_handle import RunHandle
 from jobmon.client.succession import Concluded, require_unfinished
+from jobmon.client.waiting import SUCCESSION_SECONDS_MAX, Waiter, wait, wait_for
 from jobmon.client.workflow_run import host_name, own_start_time
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import InvalidRequest, InvalidResources, WorkflowRunStateError
