@@ -1,7 +1,11 @@
 """Bounds that must fit each other, multiplied: how many at once, times how large each may be."""
 
-from jobmon.agent import fastjson, http, journal, outputs, settlement
+import json
+
+from jobmon.agent import fastjson, http, journal, outputs, settlement, watcher
 from jobmon.agent import outbox as agent_outbox
+from jobmon.client import launching as client_launching
+from jobmon.client import waiting
 from jobmon.client.task import NAME_CHARACTERS_MAX
 from jobmon.client.task_template_version import COMMAND_BYTES_MAX
 from jobmon.core import constants, wire
@@ -142,3 +146,20 @@ def test_strangers_fill_neither_memory_nor_descriptors():
     assert connections.STRANGERS_MAX + connections.DESCRIPTORS_RESERVED < 1024, "a usual soft limit"
     longest = "x" * NAME_CHARACTERS_MAX
     assert len(wire.encode(Hello(identity=longest, address=longest, nonce=longest))) <= auth.HELLO_BYTES_MAX
+
+
+#: The longest string that Linux accepts in an environment (MAX_ARG_STRLEN).
+VARIABLE_BYTES_MAX = 131_072
+
+
+def test_what_a_watcher_remembers_fits_into_one_environment_variable():
+    runs = {str(2**63 - 1 - number): 2**63 - 1 for number in range(watcher.RUNS_MAX)}
+    path = "\x01" * PATH_CHARACTERS_MAX
+    about = {"pid": 2**31, "report": 2**31, "log": path, "token": "x" * 36, "is_restart": False, "runs": runs}
+    assert len(f"{watcher.VARIABLE}={json.dumps(about)}") < VARIABLE_BYTES_MAX
+    assert len(json.dumps({"workflow": 2**63, "run": 2**63, "log": path})) < watcher.LINE_BYTES_MAX
+
+
+def test_a_leader_is_restarted_as_often_as_a_distributor_and_those_who_wait_are_patient_enough():
+    assert watcher.RESTARTS_MAX == client_launching.RESTARTS_MAX
+    assert watcher.RESTART_PAUSE_SECONDS < waiting.SUCCESSION_SECONDS_MAX / 10

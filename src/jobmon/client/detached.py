@@ -1,4 +1,4 @@
-"""Detached runs: start one that outlives this process, and wait for a run, whichever process leads it.
+"""Start runs and scripts that outlive this process.
 
 `Workflow.start` records the workflow and creates the run; a leader (`jobmon.client.leader`) runs it from the record.
 `jobmon workflow start` runs a whole script detached (`jobmon.client.script`). Both processes have a watcher
@@ -216,6 +216,3 @@ def start_script(script: Path, arguments: Sequence[str], seconds_max: float) -> 
     command = [sys.executable, "-P", "-m", "jobmon.client.script", str(script), *arguments]
     report = launch(command, log, seconds_max)
     return report, Path(report["log"]) if report is not None and "log" in report else log
-
-
-# -- waiting ------------------------------------------------------------------------------------------------------

@@ -16,12 +16,13 @@ from jobmon.client import running, watched
 from jobmon.client.displays import SteadyDisplay, configure_logging, default_display
 from jobmon.client.resuming import ResumeOptions, recorded_subject, resume_workflow
 from jobmon.client.succession import Concluded, require_unfinished
+from jobmon.client.waiting import active_runs
 from jobmon.client.workflow_run import ThisHost, WorkflowRun
 from jobmon.core.constants import EndReason, WorkflowRunStatus
 from jobmon.core.exceptions import DistributorInterruptedError, JobmonError, WorkflowAlreadyComplete
 from jobmon.core.fsm import RUN_WHEN_LOST
 from jobmon.core.requester import Requester
-from jobmon.core.wire.run import ActiveRunsResponse, RunStatusRequest, RunStatusResponse
+from jobmon.core.wire.run import RunStatusRequest, RunStatusResponse
 from jobmon.core.wire.swarm import WorkflowMetadata
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--former-pid", type=int, default=0, help="ID of the process that created the run.")
     parser.add_argument("--former-pid-start-time", type=float, default=0.0, help="Start time of that process.")
     parser.add_argument("--deadline", type=float, help="When the run times out, on the clock time.monotonic().")
-    parser.add_argument("--distributor-startup-timeout", type=int, default=180, help="Seconds.")
-    parser.add_argument("--resume-timeout", type=int, default=300, help="Seconds.")
+    parser.add_argument("--distributor-startup-timeout", type=float, default=180, help="Seconds.")
+    parser.add_argument("--resume-timeout", type=float, default=300, help="Seconds.")
     parser.add_argument("--fail-fast", action="store_true", help="Launch nothing after a permanent failure.")
     parser.add_argument("--log-messages", action="store_true", help="Write log messages, too.")
     return parser
@@ -115,8 +116,7 @@ def _lead(requester: Requester, options: argparse.Namespace) -> OrchestratorResu
 def _give_up(requester: Requester, workflow_id: int, run_id: int) -> None:
     """End a run whose leader was killed too often, unless it is over or led by another process."""
     host = ThisHost()
-    active = requester.call(f"/workflows/{workflow_id}/active_runs", None, ActiveRunsResponse, "get")
-    for run in active.runs:
+    for run in active_runs(requester, workflow_id).runs:
         if run.workflow_run_id == run_id or host.is_gone(run):
             status = RUN_WHEN_LOST[WorkflowRunStatus(run.status)]
             request = RunStatusRequest(status=status, reason=EndReason.INTERRUPTED)

@@ -6,10 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from jobmon.client import api_calls, watched
+from jobmon.client.waiting import active_runs
 from jobmon.client.workflow_run import ThisHost
 from jobmon.core import outcomes
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
-from jobmon.core.wire.run import ActiveRunsResponse
 
 if TYPE_CHECKING:
     from jobmon.client.running import RunOptions
@@ -45,7 +45,7 @@ def require_unfinished(
             workflow now.
     """
     host = host or ThisHost()
-    active = requester.call(f"/workflows/{workflow_id}/active_runs", None, ActiveRunsResponse, "get")
+    active = active_runs(requester, workflow_id)
     if active.runs:
         newest = active.runs[-1]
         if newest.workflow_run_id != predecessor_run_id and not host.is_gone(newest):

@@ -1,4 +1,4 @@
-"""Wait until a workflow is over, whichever process leads it."""
+"""Wait for a workflow, whichever process leads it, and find out how it ended."""
 
 from __future__ import annotations
 
@@ -41,9 +41,6 @@ def newest_status(requester: Requester, workflow_id: int) -> WorkflowRunStatus:
     name = api_calls.workflow_summary(requester, workflow_id, counts=False).status_name
     is_reset = name == WorkflowStatus.REGISTERING.name
     return WorkflowRunStatus.TERMINATED if is_reset else outcomes.run_status_of(name)
-
-
-# -- starting -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
