@@ -70,7 +70,7 @@ def check(state, planned):
 
 
 def carry_out(state, planned):
-    state.take_from_queue(planned.examined, planned.held, planned.released)
+    state.take_from_queue(planned.taken)
     state.apply_update(StateUpdate({task.task_id: TaskStatus.QUEUED for task in planned.tasks}))
 
 

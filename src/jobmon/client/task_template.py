@@ -47,6 +47,8 @@ class TaskTemplate(HasDefaults):
         self.task_template_id: int | None = None
         self.task_template_versions: list[TaskTemplateVersion] = []
         self.max_concurrently_running = MAX_CONCURRENTLY_RUNNING
+        #: Added to the priority of each of its tasks.
+        self.priority = 0
         self._active: TaskTemplateVersion | None = None
         # Consecutive tasks mostly have the same options and upstream tasks; they then share one object.
         self._last_options = TaskOptions()
