@@ -324,7 +324,7 @@ def resume_by_id(workflow):
     from jobmon.client.displays import LogDisplay
     from jobmon.client.resuming import ResumeOptions, resume_workflow
 
-    return resume_workflow(workflow.workflow_id, ResumeOptions(), workflow.requester, display=LogDisplay)
+    return resume_workflow(workflow.workflow_id, ResumeOptions(), workflow.requester, display=LogDisplay).final_status
 
 
 def test_a_run_resumed_by_id_fetches_done_and_skipped_tasks_that_are_to_be_rerun(tmp_path):

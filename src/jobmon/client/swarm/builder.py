@@ -172,8 +172,9 @@ class SwarmBuilder:
             made[id(task)] = self._add(state, self._from_task(state, task))
         _link(workflow.tasks.values(), made)
         state.apply_update(steering_of(steering))
-        # Attempts in flight may have changed since the workflow was bound; the first poll then fetches everything.
-        if not any(state.get_tasks_by_status(status) for status in IN_FLIGHT):
+        # Attempts in flight may have changed since the workflow was bound, and so may held tasks, which are not queued;
+        # the first poll then fetches everything.
+        if not state.on_hold and not any(state.get_tasks_by_status(status) for status in IN_FLIGHT):
             state.last_sync = steering.time
         self._state = state
 
