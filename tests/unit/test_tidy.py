@@ -149,7 +149,6 @@ STATUSES_TOGETHER = {
     "cli/words.py": "groups that people see",
     "client/progress.py": "groups that people see",
     "client/workflow_run.py": "two steps, one after the other",
-    "server/usecases/queueing.py": "three answers of one query",
 }
 STATUS_CLASSES = {"TaskStatus", "TaskInstanceStatus", "WorkflowRunStatus", "WorkflowStatus", "TI", "_TI"}
 

@@ -19,7 +19,8 @@ from jobmon.client.defaults import (
     checked_resources,
     checked_scales,
 )
-from jobmon.client.task import Task, TaskOptions, checked_attributes, checked_upstreams
+from jobmon.client.task import Task, checked_attributes, checked_upstreams
+from jobmon.client.task_options import TaskOptions
 from jobmon.client.task_template_version import TaskTemplateVersion
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 from jobmon.core.keywords import also_named

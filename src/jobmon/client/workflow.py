@@ -27,7 +27,7 @@ from jobmon.core.texts import checked_text, number_of
 if TYPE_CHECKING:
     from jobmon.client.plan import Plan
     from jobmon.client.swarm.orchestrator import OrchestratorResult
-    from jobmon.client.task import Settled
+    from jobmon.client.task_options import Settled
     from jobmon.client.task_template import TaskTemplate
     from jobmon.client.task_template_version import TaskTemplateVersion
     from jobmon.client.tool import Tool

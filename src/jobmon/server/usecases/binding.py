@@ -6,7 +6,7 @@ import json
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import case, delete, func, select, true, update
+from sqlalchemy import delete, func, select, true, update
 
 from jobmon.core import fsm
 from jobmon.core.changes import VersionState
@@ -48,13 +48,13 @@ from jobmon.server.models import (
     workflow_version,
 )
 from jobmon.server.problems import InvalidValue, NotFound
-from jobmon.server.revisions import EDITABLE, after_edits
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import to_json
 from jobmon.server.usecases import leasing
 from jobmon.server.usecases.attributes import set_task_attributes
 from jobmon.server.usecases.definitions import argument_ids, require_tool_version
 from jobmon.server.usecases.runs import require_workflow
+from jobmon.server.usecases.task_values import DEFINED, defined_values, definitions_of, with_edits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -462,37 +462,10 @@ def _tasks_of(tx: Transaction, workflow_id: int, node_ids: Sequence[int]) -> dic
     return {node_id: (task_id, status) for node_id, task_id, status in rows}
 
 
-def _stored_or_none(values: Sequence[Any]) -> list[str | None]:
-    return [to_json(value) if value else None for value in values]
-
-
-#: Columns of a task that its definition sets.
-DEFINED: Final = (
-    *("name", "command", "max_attempts", "task_resources_id", "scales", "fallback_queues", "hash"),
-    "defined_priority",
-)
 _NEW_TASK: Final = (
     *("workflow_id", "array_id", "node_id", "status", "status_at"),
     *("num_attempts", "attempt_count", "uncharged_in_a_row", *DEFINED, "priority"),
 )
-
-
-def definitions_of(request: TaskColumns) -> list[tuple[Any, ...]]:
-    """Return the values of `DEFINED`, per task."""
-    scales, fallbacks = _stored_or_none(request.scales), _stored_or_none(request.fallback_queues)
-    return list(
-        zip(
-            request.names,
-            request.commands,
-            request.max_attempts,
-            request.task_resources_ids,
-            [scales[index] for index in request.scales_index],
-            [fallbacks[index] for index in request.fallback_index],
-            request.task_hashes,
-            [request.priorities.get(at, 0) for at in range(len(request.names))],
-            strict=True,
-        )
-    )
 
 
 def _insert_tasks(
@@ -532,36 +505,9 @@ def insert_task_args(tx: Transaction, columns: Mapping[str, Sequence[str]], owne
         tx.insert_many(task_arg, _TASK_ARG_VALUES, _argument_rows(columns, names, owners))
 
 
-def defined_values() -> dict[str, Any]:
-    """Return the assignments of `DEFINED`. A user's priority remains unless the script's own priority has changed."""
-    wanted = param("defined_priority")
-    kept = case((t.defined_priority == wanted, t.priority), else_=wanted)
-    return {name: param(name) for name in DEFINED} | {"priority": kept}
-
-
 @statement
 def _redefine_task() -> Update:
     return update(task).values(defined_values()).where(t.id == param("id"))
-
-
-_EDITABLE_AT: Final = tuple(map(DEFINED.index, EDITABLE))
-
-
-def with_edits(
-    tx: Transaction, workflow_id: int, rows: Sequence[tuple[Any, ...]]
-) -> tuple[list[tuple[Any, ...]], list[SupersededEdit]]:
-    """Return rows of `DEFINED` and a task ID with the edits of users that remain, and those that are superseded."""
-    wanted = {row[-1]: tuple(row[at] for at in _EDITABLE_AT) for row in rows}
-    values, superseded = after_edits(tx, workflow_id, wanted)
-    if not values:
-        return list(rows), superseded
-    edited = []
-    for row in rows:
-        columns = list(row)
-        for at, value in zip(_EDITABLE_AT, values.get(row[-1], ()), strict=False):
-            columns[at] = value
-        edited.append(tuple(columns))
-    return edited, superseded
 
 
 def _update_tasks(

@@ -53,6 +53,7 @@ from jobmon.server.transaction import to_json
 from jobmon.server.usecases import binding
 from jobmon.server.usecases.resuming import active_runs, require_owner
 from jobmon.server.usecases.runs import require_workflow
+from jobmon.server.usecases.task_values import DEFINED, defined_values, definitions_of, with_edits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -526,7 +527,7 @@ def _present_definitions() -> Select[Any]:
 def _set_definition() -> Update:
     return (
         update(task)
-        .values({"revision": t.revision + 1, "array_id": param("array_id")} | binding.defined_values())
+        .values({"revision": t.revision + 1, "array_id": param("array_id")} | defined_values())
         .where(t.id == param("id"))
     )
 
@@ -545,12 +546,12 @@ def _redefine(tx: Transaction, workflow_id: int, request: StagedDefinitions) -> 
         for task_id, upstreams in zip(request.task_ids, request.upstreams, strict=True)
     ]
     tx.insert_many(task_revision, REVISION, rows, ignore=True)
-    wanted = zip(binding.definitions_of(request), request.task_ids, strict=True)
-    definitions, _ = binding.with_edits(tx, workflow_id, [(*definition, task_id) for definition, task_id in wanted])
+    wanted = zip(definitions_of(request), request.task_ids, strict=True)
+    definitions, _ = with_edits(tx, workflow_id, [(*definition, task_id) for definition, task_id in wanted])
     binding.count_moves_to_array(tx, request.array_id, request.task_ids)
     tx.run_many(
         _set_definition,
-        (*binding.DEFINED, "array_id", "id"),
+        (*DEFINED, "array_id", "id"),
         [(*definition[:-1], request.array_id, definition[-1]) for definition in definitions],
     )
     tx.run(_delete_task_args, ids=request.task_ids)
