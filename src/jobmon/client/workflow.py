@@ -402,9 +402,11 @@ class Workflow(HasToolDefaults):
 
         workflow_id, ids = self._ids_to_steer(tasks, "rerun")
         found = steering.plan_rerun(self.requester, workflow_id, ids, only=only)
-        if command is not None:
-            editing.edit(self.requester, workflow_id, ids, editing.Edit(command), rerun=True, only=only)
-        return max(len(found.task_ids), sum(steering.rerun(self.requester, workflow_id, found.task_ids, only=only)))
+        if command is None:
+            return sum(steering.rerun(self.requester, workflow_id, found.task_ids, only=only))
+        editing.edit(self.requester, workflow_id, ids, editing.Edit(command), rerun=True, only=only)
+        steering.rerun(self.requester, workflow_id, found.task_ids, only=only)
+        return len(found.task_ids)
 
     def _ids_to_steer(self, tasks: Iterable[Task], verb: str) -> tuple[int, list[int]]:
         if self.workflow_id is None:

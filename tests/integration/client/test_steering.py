@@ -357,3 +357,40 @@ def test_a_run_resumed_by_id_fetches_done_and_skipped_tasks_that_are_to_be_rerun
     thread.join()
     assert [len(lines(tmp_path / name)) for name in ("first", "second", "skipped", "last")] == [2, 2, 1, 1]
     assert not [task for task in workflow.plan().tasks if task.action != "keep"]
+
+
+def test_tasks_that_wait_are_held_edited_and_released_while_their_workflow_runs(tmp_path):
+    tool = Tool("steering")
+    wait = tool.get_task_template("wait", "until [ -e {folder}/go ]; do sleep 0.02; done", node_args=["folder"])
+    say = tool.get_task_template("say", "echo script >> {folder}/said_{x}", node_args=["x"], op_args=["folder"])
+    waiting = wait.create_task(folder=str(tmp_path))
+    request = {"cores": 1, "memory": "1G"}
+    first, second = (
+        say.create_task(x=x, folder=str(tmp_path), upstream_tasks=[waiting], compute_resources=request) for x in (1, 2)
+    )
+    workflow = tool.create_workflow(tmp_path.name, default_cluster_name="multiprocess")
+    workflow.add_tasks([waiting, first, second])
+    workflow.bind()
+
+    def steer():
+        deadline = time.monotonic() + SECONDS_MAX
+        while status_of(workflow, waiting) != "R" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        first.hold()
+        assert workflow.edit([first, second], compute_resources={"memory": "3G"}) == 2
+        assert first.edit(f"echo edited >> {tmp_path}/said_1")
+        assert second.edit(reset=True)
+        (tmp_path / "go").touch()
+        first.release()
+
+    thread = threading.Thread(target=steer)
+    thread.start()
+    assert workflow.run(seconds_until_timeout=60) == "D"
+    thread.join()
+    assert [lines(tmp_path / f"said_{x}") for x in (1, 2)] == [["edited"], ["script"]]
+    for task, memory in ((first, 3.0), (second, 1.0)):
+        attempts = workflow.requester.call(f"/tasks/{task.task_id}", {}, TaskDetail, "get").attempts
+        assert attempts[-1].requested_resources["memory"] == memory
+    planned = workflow.plan()
+    assert {task.action for task in planned.tasks} == {"keep"}
+    assert "edited by" in " ".join(remark for task in planned.tasks for remark in task.remarks)

@@ -114,3 +114,17 @@ async def test_a_workflow_whose_last_tasks_are_skipped_is_done_and_open_again_af
     assert plan.task_ids == [first]  # what is downstream stays skipped
     assert (await update(bound, first, status=TASK.REGISTERING)).workflow_status == WorkflowStatus.REGISTERING
     assert await bound.statuses() == {first: TASK.REGISTERING, second: TASK.SKIPPED}
+
+
+async def test_what_is_downstream_of_a_skipped_task_is_not_blocked_by_a_failure_above_it(world):
+    bound = await world.bound(3, edges={1: [0], 2: [1]})
+    run = await bound.start()
+    first, second, third = bound.task_ids
+    await fail(run, first)
+    route = f"/workflows/{bound.workflow_id}/explanation"
+    assert (await world.get(route, WorkflowExplanation)).blocked == 2
+    await update(bound, second)
+    assert (await world.get(route, WorkflowExplanation)).blocked == 0
+    found = await world.get(f"/tasks/{third}/explanation", TaskExplanation)
+    assert (found.unmet_count, found.fatal_count) == (0, 0)
+    assert await run.queue([third]) == {TASK.QUEUED: [third]}
