@@ -10,9 +10,11 @@ from jobmon.client.binding import resources_spec, user_name
 from jobmon.client.clusters import Clusters
 from jobmon.client.defaults import checked_max_attempts, checked_resources
 from jobmon.client.task_resources import TaskResources
+from jobmon.client.task_template_version import check_command
 from jobmon.core.constants import ResourceType, TaskStatus
 from jobmon.core.exceptions import InvalidRequest, InvalidResources
 from jobmon.core.resources import is_auto
+from jobmon.core.texts import checked_text
 from jobmon.core.wire.binding import RESOURCES_PER_CHUNK_MAX, IdsResponse, ResourcesRequest
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, EditPlan, EditPlanRequest, EditRequest, EditResponse
 
@@ -48,6 +50,8 @@ class Edit:
             )
         if self.command is not None and (not isinstance(self.command, str) or not self.command.strip()):
             raise ValueError(f"command must be a non-empty text, not {self.command!r}.")
+        if self.command is not None:
+            check_command(checked_text("command", self.command))
         checked_max_attempts(self.max_attempts)
         if any(is_auto(value) for value in self.compute_resources.values()):
             raise InvalidResources('compute_resources: an edit needs a value; "auto" works only in a script.')

@@ -293,6 +293,9 @@ def test_bad_edits_are_refused_in_one_sentence_and_change_nothing(tmp_path):
         other.edit(compute_resources={"queue": "nowhere"})
     with pytest.raises(ValueError, match="max_attempts"):
         other.edit(max_attempts=0)
+    for command in ("", "  ", "echo \0", "x" * 200_000, 5):
+        with pytest.raises(ValueError, match=r"[Cc]ommand"):
+            other.edit(command)
     with pytest.raises(Exception, match="auto"):
         other.edit(compute_resources={"memory": "auto"})
     other.skip()

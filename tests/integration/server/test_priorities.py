@@ -9,6 +9,7 @@ from jobmon.core.wire.binding import ArraySpec, ArraysRequest, IdsResponse, Task
 from jobmon.core.wire.launching import SlotsWanted
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 from jobmon.core.wire.steering import HistoryResponse, PriorityRequest, PriorityResponse
+from jobmon.server.usecases import prioritizing
 
 TASK = TaskStatus
 
@@ -194,3 +195,16 @@ async def test_bad_requests_are_refused(world):
         with pytest.raises(Refused) as refused:
             await prioritize(bound, priority, *bound.task_ids)
         assert refused.value.status == 422
+
+
+async def test_more_queued_attempts_than_one_request_moves_are_moved_by_the_next(world, monkeypatch):
+    monkeypatch.setattr(prioritizing, "ATTEMPTS_PER_REQUEST_MAX", 2)
+    bound = await world.bound(5)
+    run = await bound.start()
+    await run.queue()
+    first = await prioritize(bound, 6, template="t")
+    assert (first.changed, first.is_complete) == (5, False)
+    second = await prioritize(bound, 6, template="t")
+    assert (second.changed, second.is_complete) == (0, False)
+    assert (await prioritize(bound, 6, template="t")).is_complete
+    assert world.rows("SELECT DISTINCT priority FROM task_instance") == [(6,)]

@@ -129,7 +129,7 @@ class EditPlanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditPlan:
-    """Tasks as columns, in the order of the request. `statuses`: letters. `commands`: what runs next.
+    """Tasks as columns, in the order of the request. `statuses`: letters.
 
     `task_resources_ids`: the requests for resources, found in `resources`; None: determined later by the client.
     `edited`: whether the task differs from what its script defined. `live`: how many have an attempt in progress.
@@ -138,8 +138,6 @@ class EditPlan:
     names: list[str]
     statuses: list[str]
     revisions: list[int]
-    commands: list[str]
-    max_attempts: list[int]
     task_resources_ids: list[int | None]
     edited: list[bool]
     resources: list[ResourcesInfo]

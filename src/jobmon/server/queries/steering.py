@@ -145,7 +145,7 @@ def _tasks_to_edit() -> Select[Any]:
     e = task_edit.c
     is_edited = or_(*(e[name].is_not(None) for name in EDITABLE))
     return (
-        select(t.id, t.name, t.status, t.revision, t.command, t.max_attempts, t.task_resources_id, is_edited)
+        select(t.id, t.name, t.status, t.revision, t.task_resources_id, is_edited)
         .join_from(task, task_edit, e.task_id == t.id, isouter=True)
         .where(any_of(t.id, "ids"))
     )
@@ -168,11 +168,9 @@ def plan_edit(session: Session, workflow_id: int, request: EditPlanRequest) -> E
         names=[row[0] for row in rows],
         statuses=[row[1] for row in rows],
         revisions=[row[2] for row in rows],
-        commands=[row[3] for row in rows],
-        max_attempts=[row[4] for row in rows],
-        task_resources_ids=[row[5] for row in rows],
-        edited=[bool(row[6]) for row in rows],
-        resources=resources_of(session, {row[5] for row in rows if row[5] is not None}),
+        task_resources_ids=[row[3] for row in rows],
+        edited=[bool(row[4]) for row in rows],
+        resources=resources_of(session, {row[3] for row in rows if row[3] is not None}),
         live=session.value(_count_live, ids=request.task_ids, live=LIVE),
         is_active=session.value(_active_run, workflow=workflow_id) is not None,
     )
