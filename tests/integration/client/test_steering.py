@@ -397,3 +397,20 @@ def test_tasks_that_wait_are_held_edited_and_released_while_their_workflow_runs(
     planned = workflow.plan()
     assert {task.action for task in planned.tasks} == {"keep"}
     assert "edited by" in " ".join(remark for task in planned.tasks for remark in task.remarks)
+
+
+def test_a_task_that_is_skipped_between_bind_and_run_satisfies_its_dependents_even_below_a_failure(tmp_path):
+    tool = Tool("steering")
+    fail = tool.get_task_template("fail", "false {folder}", node_args=["folder"], max_attempts=1)
+    touch = tool.get_task_template("touch", "touch {folder}/{file}", node_args=["file"], op_args=["folder"])
+    first = fail.create_task(folder=str(tmp_path))
+    skipped = touch.create_task(file="skipped", folder=str(tmp_path), upstream_tasks=[first])
+    last = touch.create_task(file="last", folder=str(tmp_path), upstream_tasks=[skipped])
+    workflow = tool.create_workflow(tmp_path.name, default_cluster_name="multiprocess")
+    workflow.add_tasks([first, skipped, last])
+    workflow.bind()
+    skipped.skip()
+    assert workflow.run(seconds_until_timeout=60) == "E"
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    result = workflow.last_result
+    assert (result.done_count, result.failed_count, result.skipped_task_ids) == (1, 1, {skipped.task_id})

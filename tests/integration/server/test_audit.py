@@ -94,7 +94,14 @@ AUDITED = {
     *(f"{_WORKFLOW}/{name}" for name in ("force_cleanup", "reset_tasks", "concurrency", "drop_version", "purge")),
     *(
         f"{_WORKFLOW}/{name}"
-        for name in ("task_updates", "holds", "arrays/{name}/concurrency", "versions/{number:id}/seal")
+        for name in (
+            "task_updates",
+            "holds",
+            "priorities",
+            "edits",
+            "arrays/{name}/concurrency",
+            "versions/{number:id}/seal",
+        )
     ),
     *(f"{_RUN}/{name}" for name in ("terminate_task_instances", "triage", "distributors")),
     *("/tasks/{task_id:id}/attributes", "/arrays/{array_id:id}/concurrency", "/tokens/{token_id:id}", "/tokens"),

@@ -171,7 +171,8 @@ class SwarmBuilder:
             self._beat_if_due(gateway)
             made[id(task)] = self._add(state, self._from_task(state, task))
         _link(workflow.tasks.values(), made)
-        state.apply_update(steering_of(steering))
+        skipped = StateUpdate.from_task_status_response(steering.tasks_by_status)
+        state.apply_update(skipped.merge(steering_of(steering)))
         # Attempts in flight may have changed since the workflow was bound, and so may held tasks, which are not queued;
         # the first poll then fetches everything.
         if not state.on_hold and not any(state.get_tasks_by_status(status) for status in IN_FLIGHT):

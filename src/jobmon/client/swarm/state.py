@@ -195,7 +195,7 @@ class SwarmState:
         self.on_hold: frozenset[int] = frozenset()
         self._priorities: Mapping[int, int] = {}
         self._array_priorities: Mapping[int, int] = {}
-        #: Tasks that users edited, with their revisions.
+        #: Tasks that users edited, with their revisions, until the new definitions are fetched.
         self.edited: dict[int, int] = {}
         #: Cluster -> why nothing can be launched on it now.
         self.launch_problems: Mapping[str, str] = {}

@@ -93,7 +93,7 @@ class ChangesResponse:
     workflow can be launched there now, for all clusters. `notices`: cluster -> what else users should know
     about jobs there. `held`: all held tasks; `priorities`, `array_priorities`: all tasks and arrays whose own priority
     is not 0; None: unchanged. `edited`: tasks that users edited after `since`, with their revisions. `steering=true`
-    requests these four as with a full snapshot.
+    requests these four, and all skipped tasks, as with a full snapshot.
     """
 
     time: datetime

@@ -33,6 +33,7 @@ from jobmon.core.wire.swarm import (
     TasksPage,
     WorkflowMetadata,
 )
+from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import (
     IS_IN_WORKFLOW,
     RESOURCES_WITH_CLUSTERS,
@@ -170,6 +171,19 @@ def _steering(session: Session, workflow_id: int, since: int) -> _Steering:
 
 
 @statement
+def _skipped_tasks() -> Select[Any]:
+    return select(t.id).where(t.workflow_id == param("id"), t.status == TaskStatus.SKIPPED.value)
+
+
+def _skipped(session: Session, workflow_id: int) -> list[int]:
+    """Return the skipped tasks; without any, the tasks are not read."""
+    counts = counts_by_array(session, workflow_id).values()
+    if not any(found.get(TaskStatus.SKIPPED) for found in counts):
+        return []
+    return session.column(_skipped_tasks, id=workflow_id)
+
+
+@statement
 def _changed_array_limits() -> Select[Any]:
     is_changed = a.limit_at > param("since")
     return select(a.id, a.max_concurrently_running).where(a.workflow_id == param("id"), is_changed)
@@ -198,6 +212,8 @@ def changes(session: Session, workflow_id: int, query: ChangesQuery) -> Changes:
     steering = _Steering()
     if is_steered or query.steering:
         steering = _steering(session, workflow_id, -1 if query.steering else since)
+    if query.steering and (skipped := _skipped(session, workflow_id)):
+        by_status[TaskStatus.SKIPPED] = skipped
     problems = launch_problems.of_workflow(session, workflow_id)
     response = ChangesResponse(
         time=to_datetime(stamp),

@@ -94,9 +94,10 @@ class Refresher:
     async def apply_edits(self) -> None:
         """Give edited tasks the requests that are recorded for them now."""
         state, records = self._state, self._records
+        edited, state.edited = state.edited, {}
         stale = {
             task_id: revision
-            for task_id, revision in state.edited.items()
+            for task_id, revision in edited.items()
             if task_id in state.tasks and self._known.get(task_id) != revision
         }
         if not stale or records is None:
