@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from jobmon.core import changes
 from jobmon.core.changes import Action, Evidence, OnChange, Reason
 from jobmon.core.constants import TaskStatus
+from jobmon.core.fsm import SATISFIED
 
 TASKS_MAX = 7
 STEPS_MAX = 14
 VERSIONS = 3
 FAILURE_SHARE = 0.2
 STOP_SHARE = 0.3
+SKIPPABLE = (TaskStatus.REGISTERING, TaskStatus.ERROR_FATAL)
 
 
 @dataclass
@@ -101,6 +103,17 @@ class World:
             record = self.records[self.random.choice(done)]
             record.status, record.requested = TaskStatus.REGISTERING, True
 
+    def skip(self) -> None:
+        open_ = [n for n in self.script if n in self.records and self.records[n].status in SKIPPABLE]
+        if open_:
+            self.records[self.random.choice(open_)].status = TaskStatus.SKIPPED
+
+    def unskip(self) -> None:
+        skipped = [n for n, record in self.records.items() if record.status == TaskStatus.SKIPPED]
+        if skipped:
+            record = self.records[self.random.choice(skipped)]
+            record.status, record.requested = TaskStatus.REGISTERING, True
+
     # -- what the product does --------------------------------------------------------------------------------------
 
     def evidence(self, number: int) -> Evidence | None:
@@ -152,7 +165,8 @@ class World:
                 record.accepted = self.acceptance(number)
             record.definition = self.script[number]
             is_done = decision.action in (Action.KEEP, Action.RESTORE)
-            record.status = TaskStatus.DONE if is_done else TaskStatus.REGISTERING
+            if decision.action is not Action.SKIP:
+                record.status = TaskStatus.DONE if is_done else TaskStatus.REGISTERING
         self.run(whole=whole)
         return plan
 
@@ -162,7 +176,7 @@ class World:
                 return
             record = self.records[number]
             ups = self.script[number][1]
-            if record.status == TaskStatus.DONE or any(self.records[up].status != TaskStatus.DONE for up in ups):
+            if record.status in SATISFIED or any(self.records[up].status not in SATISFIED for up in ups):
                 continue
             self.attempt(number, record, fails=not whole and self.random.random() < FAILURE_SHARE)
 
@@ -170,7 +184,7 @@ class World:
         attempt = Attempt(self.script[number], next(self.clock))
         record.attempts.append(attempt)
         record.requested, record.accepted = False, None
-        inputs = {up: self.records[up].output.number for up in self.script[number][1]}
+        inputs = {up: self.records[up].output.number for up in self.inputs_of(number)}
         record.output = Output(next(self.outputs), self.script[number][0], inputs)
         if fails:
             record.status = TaskStatus.ERROR_FATAL
@@ -183,9 +197,14 @@ class World:
     def fresh(self, number: int) -> bool:
         """Return whether the output on disk equals that of running everything now, judged by its origin."""
         output, (version, upstreams) = self.records[number].output, self.script[number]
-        return (
-            output is not None and output.definition == version and output.inputs == dict(map(self.present, upstreams))
-        )
+        if output is None or output.definition != version:
+            return False
+        present = dict(map(self.present, self.inputs_of(number)))
+        return present.items() <= output.inputs.items() and output.inputs.keys() <= upstreams
+
+    def inputs_of(self, number: int) -> list[int]:
+        """Return the upstream tasks whose outputs count: a skipped task is not waited for, whatever it left."""
+        return [up for up in self.script[number][1] if self.records[up].status != TaskStatus.SKIPPED]
 
     def present(self, number: int) -> tuple[int, int | None]:
         """Return a task and the number of its output, if it has one."""
@@ -193,10 +212,12 @@ class World:
         return number, None if record is None or record.output is None else record.output.number
 
 
-def played(seed: int, modes: tuple[OnChange, ...]) -> World:
+def played(seed: int, modes: tuple[OnChange, ...], *, skips: bool = False) -> World:
     world = World(seed, modes)
+    steps = [world.edit, world.edit, world.request, world.resume, world.resume]
+    steps += [world.skip, world.skip, world.unskip] if skips else []
     for _ in range(world.random.randint(1, STEPS_MAX)):
-        world.random.choice([world.edit, world.edit, world.request, world.resume, world.resume])()
+        world.random.choice(steps)()
     return world
 
 
@@ -270,6 +291,20 @@ def test_an_edit_that_is_undone_before_anything_started_brings_the_results_back(
     unaccepted = [n for n in before if records[n].accepted is None]
     if len(unaccepted) == len(before):
         assert {plan[n].action for n in before} <= {Action.KEEP, Action.RESTORE}
+
+
+@given(SEEDS)
+def test_skipped_tasks_are_neither_run_nor_waited_for(seed):
+    world = played(seed, (OnChange.RERUN,), skips=True)
+    skipped = {n for n in world.script if n in world.records and world.records[n].status == TaskStatus.SKIPPED}
+    before = {n: len(world.records[n].attempts) for n in skipped}
+    plan = world.resume(whole=True)
+    assert {n for n, decision in plan.items() if decision.action is Action.SKIP} == skipped
+    assert {n: len(world.records[n].attempts) for n in skipped} == before
+    settled = {n: world.records[n].status for n in world.script}
+    assert set(settled.values()) <= {TaskStatus.DONE, TaskStatus.SKIPPED}
+    assert all(world.fresh(n) for n, status in settled.items() if status == TaskStatus.DONE)
+    assert {decision.action for decision in world.plan((OnChange.RERUN,)).values()} <= {Action.KEEP, Action.SKIP}
 
 
 def test_a_cycle_is_refused():

@@ -30,6 +30,7 @@ def _claims(draw):
                 wanted=wanted,
                 head=head,
                 since=draw(st.floats(0, 10)),
+                priority=draw(st.integers(-1, 1)),
             )
         )
     return total, claims
@@ -53,6 +54,16 @@ def test_a_division_deals_out_all_that_is_wanted_and_there(given_claims):
         left < _CLOSE or shares[claim.identity] >= claim.limit - _CLOSE or claim.head > left - _CLOSE
         for claim in claims
     )
+
+
+@given(_claims())
+def test_what_the_highest_priority_wants_goes_to_it(given_claims):
+    total, claims = given_claims
+    shares = divide(total, claims, 5.0)
+    highest = max(claim.priority for claim in claims)
+    first = [claim for claim in claims if claim.priority == highest]
+    if len(first) == 1 and first[0].head <= first[0].limit:
+        assert shares[first[0].identity] >= first[0].limit - _CLOSE
 
 
 @given(st.floats(1, 64), _cores)
@@ -103,8 +114,8 @@ def test_two_that_want_everything_share_evenly():
 class _Nested:
     """A workflow in a pool, whose commands run for one round, or run workflows of their own."""
 
-    def __init__(self, identity, cores, commands, level, now):
-        self.identity, self.cores, self.level = identity, cores, level
+    def __init__(self, identity, cores, commands, level, now, priority=0):
+        self.identity, self.cores, self.level, self.priority = identity, cores, level, priority
         self.waiting = commands
         self.running = 0
         self.inner = []
@@ -130,21 +141,22 @@ class _Nested:
             wanted=wanted,
             head=head,
             since=self.since,
+            priority=self.priority,
         )
 
 
 @given(
     st.integers(1, 3),
     st.integers(1, 2),
-    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 2)), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(-1, 1)), min_size=1, max_size=4),
 )
 def test_workflows_that_commands_run_complete_at_any_depth_and_width(total, outer, levels):
     """In each round grants are heard, commands start, commands of the innermost level end."""
     depth = len(levels)
 
     def workflow(identity, level, now):
-        commands, cores = levels[level]
-        return _Nested(identity, float(min(cores, total)), commands, level, now)
+        commands, cores, priority = levels[level]
+        return _Nested(identity, float(min(cores, total)), commands, level, now, priority)
 
     live = [workflow(number, 0, 0.0) for number in range(outer)]
     for now in range(400):

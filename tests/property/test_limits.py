@@ -48,6 +48,7 @@ COLUMNS = {
         "task_template_version_id": "task_array.task_template_version_id",
         "name": "task_array.name",
         "max_concurrently_running": "task_array.max_concurrently_running",
+        "priority": "task_array.defined_priority",
     },
     "ClusterRequest": {"name": "cluster.name", "plugin": "cluster.plugin", "connection": "cluster.connection"},
     "CompactRequest": {"only_if_useful": QUESTION},
@@ -111,6 +112,7 @@ COLUMNS = {
         "scales_index": QUESTION,
         "fallback_queues": "task.fallback_queues",
         "fallback_index": QUESTION,
+        "priorities": "task.defined_priority",
         "attributes": "task_attribute.value",
     },
     "Report": {
@@ -206,6 +208,7 @@ COLUMNS = {
         "scales_index": QUESTION,
         "fallback_queues": "task.fallback_queues",
         "fallback_index": QUESTION,
+        "priorities": "task.defined_priority",
         "attributes": "task_attribute.value",
     },
     "StagedStatuses": {
@@ -232,6 +235,7 @@ COLUMNS = {
         "scales_index": QUESTION,
         "fallback_queues": "task.fallback_queues",
         "fallback_index": QUESTION,
+        "priorities": "task.defined_priority",
         "attributes": "task_attribute.value",
     },
     "StagedUpstreams": {
@@ -281,6 +285,26 @@ COLUMNS = {
         "user": "audit.details",
         "any_owner": QUESTION,
     },
+    "PriorityRequest": {
+        "priority": "task.priority",
+        "task_ids": QUESTION,
+        "template": QUESTION,
+        "preview": QUESTION,
+        "user": "audit.details",
+        "any_owner": QUESTION,
+    },
+    "EditPlanRequest": {"task_ids": QUESTION},
+    "EditRequest": {
+        "task_ids": QUESTION,
+        "revisions": QUESTION,
+        "command": "task.command",
+        "max_attempts": "task.max_attempts",
+        "task_resources_ids": "task.task_resources_id",
+        "reset": QUESTION,
+        "rerun": QUESTION,
+        "user": "task_edit.user_name",
+        "any_owner": QUESTION,
+    },
     "TaskUpdateRequest": {
         "task_ids": QUESTION,
         "status": QUESTION,
@@ -306,6 +330,7 @@ COLUMNS = {
         "scales_index": QUESTION,
         "fallback_queues": "task.fallback_queues",
         "fallback_index": QUESTION,
+        "priorities": "task.defined_priority",
         "attributes": "task_attribute.value",
     },
     "TemplateSpec": {
@@ -392,6 +417,7 @@ COLUMNS = {
         "working_directory": "workflow.working_directory",
         "umask": "workflow.umask",
         "workflow_attributes": "workflow_attribute.value",
+        "priority": "workflow.defined_priority",
     },
 }
 #: Written by the server from its own counters, clock, constants and the ids of rows; ids and foreign keys are, too.
@@ -417,15 +443,16 @@ SERVERS_OWN = {
         *("num_attempts", "attempt_count", "uncharged_in_a_row", "status", "status_at", "revision", "accepted_at"),
         "requested_at",
     },
-    "task_array": {"limit_at"},
+    "task_array": {"limit_at", "priority"},
+    "task_edit": {"command", "max_attempts", "edited_at"},
     "task_instance": {
         *("number", "array_step_id", "status", "queued_at", "launched_at", "report_by", "charged", "revision"),
-        *("queued_stamp", "ended_stamp", "agent_id"),
+        *("queued_stamp", "ended_stamp", "agent_id", "priority"),
     },
     "task_resources": {"hash"},
     "task_revision": {"revision", "command", "task_args"},
     "task_template_version": {"hash", "node_args", "task_args", "op_args"},
-    "workflow": {"bound", "limit_at", "steered_at", "batch_count", "created_at", "status", "status_at"},
+    "workflow": {"bound", "limit_at", "steered_at", "batch_count", "created_at", "status", "status_at", "priority"},
     "workflow_change": {"number", "content"},
     "workflow_run": {"created_at", "bound_at", "status", "status_at"},
     "workflow_version": {

@@ -40,6 +40,8 @@ def workflows(draw):
         task.num_upstreams = len(before)
         state.add_task(task)
     state.propagate_completions(state.get_tasks_by_status(TaskStatus.DONE))
+    some = st.dictionaries(st.integers(0, count - 1), st.integers(-2, 2))
+    state.apply_update(StateUpdate(priorities=draw(some), array_priorities=draw(some)))
     for task in draw(st.permutations(initial_fringe(state))):
         state.enqueue_task(task)
     return state
@@ -53,7 +55,7 @@ def can_run(state):
     )
 
 
-def check(state, planned):
+def check(state, planned, tasks_max=10_000):
     tasks = planned.tasks
     assert len({task.task_id for task in tasks}) == len(tasks)
     assert len(tasks) <= state.get_workflow_capacity()
@@ -67,17 +69,35 @@ def check(state, planned):
             (batch.array_id, batch.task_resources)
         }
     assert bool(tasks) == can_run(state)
+    check_order(state, {task.task_id for task in tasks}, is_cut=len(tasks) == tasks_max)
+
+
+def check_order(state, chosen, *, is_cut):
+    """What is left behind has no higher priority than a chosen task of its array, or of any array if a limit is why."""
+    left = [
+        task
+        for task in state.tasks.values()
+        if task.status in QUEUEABLE and task.all_upstreams_done and task.task_id not in chosen
+    ]
+    is_full = is_cut or len(chosen) == state.get_workflow_capacity()
+    for task in (state.tasks[each] for each in chosen):
+        for other in left:
+            is_array_full = state.get_array_capacity(other.array_id) == sum(
+                state.tasks[each].array_id == other.array_id for each in chosen
+            )
+            if other.array_id == task.array_id or (is_full and not is_array_full):
+                assert state.priority_of(other) <= state.priority_of(task)
 
 
 def carry_out(state, planned):
-    state.take_from_queue(planned.examined, planned.held, planned.released)
+    state.take_from_queue(planned.taken)
     state.apply_update(StateUpdate({task.task_id: TaskStatus.QUEUED for task in planned.tasks}))
 
 
 @given(workflows(), st.integers(1, 10))
 def test_a_plan_keeps_the_rules_and_is_the_same_twice(state, tasks_max):
     planned = plan(state, tasks_max)
-    check(state, planned)
+    check(state, planned, tasks_max)
     assert len(planned.tasks) <= tasks_max
     assert plan(state, tasks_max) == planned
     state.validate()
@@ -89,7 +109,7 @@ def test_planning_again_and_again_runs_everything_that_can_be_run(state, data):
     ends = st.sampled_from(["D", "D", "G", "F"])
     for _ in range(200):
         planned = plan(state, 4)
-        check(state, planned)
+        check(state, planned, 4)
         carry_out(state, planned)
         running = sorted(task.task_id for task in state.get_tasks_by_status(TaskStatus.QUEUED))
         if running:
@@ -103,6 +123,10 @@ def test_planning_again_and_again_runs_everything_that_can_be_run(state, data):
         if data.draw(st.booleans()):
             limits = {data.draw(st.integers(0, ARRAYS - 1)): data.draw(st.integers(0, 5))}
             state.apply_update(StateUpdate(max_concurrently_running=data.draw(st.integers(0, 9)), array_limits=limits))
+        if data.draw(st.booleans()):
+            some = st.dictionaries(st.integers(0, len(state.tasks) - 1), st.integers(-2, 2))
+            state.apply_update(StateUpdate(priorities=data.draw(some)))
+            state.validate()
         if not running and not planned.tasks:
             break
     state.apply_update(StateUpdate(max_concurrently_running=1_000, array_limits=dict.fromkeys(range(ARRAYS), 1_000)))

@@ -85,7 +85,7 @@ def test_unknown_letter_is_refused():
 
 def test_a_letter_of_another_machine_is_refused():
     with pytest.raises(ValueError, match="is not a valid TaskStatus"):
-        fsm.sources(Machine.TASK, WorkflowRunStatus.STOPPED)
+        fsm.sources(Machine.TASK, WorkflowRunStatus.LINKING)
 
 
 def test_the_guard_for_queueing_a_task():
@@ -124,7 +124,7 @@ def test_the_tables_cannot_be_written():
 
 
 @pytest.mark.parametrize(
-    ("machine", "ends"), [(Machine.TASK, "DFX"), (Machine.TASK_INSTANCE, "DEFUWXZ"), (Machine.WORKFLOW, "ADFH")]
+    ("machine", "ends"), [(Machine.TASK, "DFSX"), (Machine.TASK_INSTANCE, "DEFUWXZ"), (Machine.WORKFLOW, "ADFH")]
 )
 def test_what_is_terminal(machine, ends):
     assert "".join(sorted(state for state in fsm.STATES[machine] if fsm.is_terminal(machine, state))) == ends

@@ -150,7 +150,6 @@ STATUSES_TOGETHER = {
     "cli/formatting.py": "groups that people see",
     "client/progress.py": "groups that people see",
     "client/workflow_run.py": "two steps, one after the other",
-    "server/usecases/queueing.py": "three answers of one query",
 }
 STATUS_CLASSES = {"TaskStatus", "TaskInstanceStatus", "WorkflowRunStatus", "WorkflowStatus", "TI", "_TI"}
 

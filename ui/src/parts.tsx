@@ -82,7 +82,7 @@ export function AttemptBadge({ status }: { status: string }) {
 
 /** A bar by what people want to know; says in words what it shows. */
 export function Bar({ groups, of }: { groups: Groups; of: number }) {
-  const shown = (["DONE", "RUNNING", "FATAL"] as const).filter((group) => groups[group]);
+  const shown = (["DONE", "SKIPPED", "RUNNING", "FATAL"] as const).filter((group) => groups[group]);
   const text = TASK_GROUPS.map((group) => `${count(groups[group])} ${group}`).join(", ");
   return (
     <div class="bar" role="img" aria-label={`${text} of ${count(of)}`} title={text}>

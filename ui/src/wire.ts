@@ -256,13 +256,13 @@ export interface FailuresResponse {
   uncharged: Record<string, number>;
 }
 
-export const TASK_GROUPS = ["PENDING", "RUNNING", "DONE", "FATAL"] as const;
+export const TASK_GROUPS = ["PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED"] as const;
 
 export type Group = (typeof TASK_GROUPS)[number];
 
-export const TASK_GROUP = {"G": "PENDING", "Q": "PENDING", "I": "PENDING", "O": "RUNNING", "R": "RUNNING", "D": "DONE", "E": "PENDING", "A": "PENDING", "F": "FATAL"} as Record<string, Group>;
+export const TASK_GROUP = {"G": "PENDING", "Q": "PENDING", "I": "PENDING", "O": "RUNNING", "R": "RUNNING", "D": "DONE", "E": "PENDING", "A": "PENDING", "F": "FATAL", "S": "SKIPPED"} as Record<string, Group>;
 
-export const TASK_STATUS = {"G": "REGISTERING", "Q": "QUEUED", "I": "INSTANTIATING", "O": "LAUNCHED", "R": "RUNNING", "D": "DONE", "E": "ERROR_RECOVERABLE", "A": "ADJUSTING_RESOURCES", "F": "ERROR_FATAL", "X": "REMOVED"} as Record<string, string>;
+export const TASK_STATUS = {"G": "REGISTERING", "Q": "QUEUED", "I": "INSTANTIATING", "O": "LAUNCHED", "R": "RUNNING", "D": "DONE", "E": "ERROR_RECOVERABLE", "A": "ADJUSTING_RESOURCES", "F": "ERROR_FATAL", "S": "SKIPPED", "X": "REMOVED"} as Record<string, string>;
 
 export const ATTEMPT_STATUS = {"Q": "QUEUED", "I": "INSTANTIATED", "O": "LAUNCHED", "R": "RUNNING", "D": "DONE", "E": "ERROR", "F": "ERROR_FATAL", "T": "TRIAGING", "K": "KILL_SELF", "U": "UNKNOWN_ERROR", "W": "NO_DISTRIBUTOR_ID", "X": "NO_HEARTBEAT", "Z": "RESOURCE_ERROR"} as Record<string, string>;
 
@@ -272,6 +272,6 @@ export const WORKFLOW_OUTCOMES = ["STOPPED", "TIMED OUT", "INTERRUPTED"] as stri
 
 export const WORKFLOW_ENDS = ["A", "D", "F", "H"] as string[];
 
-export const TASK_ENDS = ["D", "F", "X"] as string[];
+export const TASK_ENDS = ["D", "F", "S", "X"] as string[];
 
 export const ATTEMPT_ENDS = ["D", "E", "F", "U", "W", "X", "Z"] as string[];

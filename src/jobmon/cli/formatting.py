@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 #: Groups of task statuses, used by the counts in tables and by `-s`.
-TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL")
+TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED")
 NEAR_ENOUGH: Final = 0.5
 
 
@@ -25,7 +25,12 @@ def group_of(status: str) -> str:
 
     if status in (TaskStatus.LAUNCHED, TaskStatus.RUNNING):
         return "RUNNING"
-    groups = {TaskStatus.DONE: "DONE", TaskStatus.ERROR_FATAL: "FATAL", TaskStatus.REMOVED: "REMOVED"}
+    groups = {
+        TaskStatus.DONE: "DONE",
+        TaskStatus.ERROR_FATAL: "FATAL",
+        TaskStatus.SKIPPED: "SKIPPED",
+        TaskStatus.REMOVED: "REMOVED",
+    }
     return groups.get(TaskStatus(status), "PENDING")
 
 

@@ -43,6 +43,8 @@ WATCHED_MAX: Final = 5
 PAGE_ROWS: Final = 1_000
 NAME_CHARACTERS_MAX: Final = 32
 ARGUMENT_COLUMNS_MAX: Final = 4
+#: Groups of tasks with a column only if there are such tasks.
+_RARE_GROUPS: Final = frozenset({"SKIPPED"})
 
 
 @click.command(epilog="Example: jobmon workflow status 5 --watch")
@@ -108,17 +110,24 @@ def _nothing_of(users: Sequence[str], which: str) -> str:
 def _show(found: Sequence[WorkflowSummary]) -> None:
     from jobmon.cli import rendering
 
-    columns = ("ID", "NAME", "ARGS", "STATUS", "TASKS", *TASK_GROUPS, "SINCE")
-    rendering.show_table(columns, [_row(summary) for summary in found], right=("ID", "TASKS", *TASK_GROUPS))
+    counted = [_by_group(summary) for summary in found]
+    groups = [name for name in TASK_GROUPS if name not in _RARE_GROUPS or any(counts[name] for counts in counted)]
+    columns = ("ID", "NAME", "ARGS", "STATUS", "TASKS", *groups, "SINCE")
+    rows = [_row(summary, [counts[name] for name in groups]) for summary, counts in zip(found, counted, strict=True)]
+    rendering.show_table(columns, rows, right=("ID", "TASKS", *groups))
 
 
-def _row(summary: WorkflowSummary) -> tuple[object, ...]:
+def _by_group(summary: WorkflowSummary) -> dict[str, int]:
     counts = dict.fromkeys(TASK_GROUPS, 0)
     for letter, count in summary.counts.items():
         counts[group_of(letter)] += count
+    return counts
+
+
+def _row(summary: WorkflowSummary, counts: Sequence[int]) -> tuple[object, ...]:
     name = shortened(summary.name or "-", NAME_CHARACTERS_MAX)
     args = shortened(summary.workflow_args, NAME_CHARACTERS_MAX)
-    return (summary.workflow_id, name, args, name_of(summary), summary.task_count, *counts.values(), summary.status_at)
+    return (summary.workflow_id, name, args, name_of(summary), summary.task_count, *counts, summary.status_at)
 
 
 def name_of(summary: WorkflowSummary) -> str:

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 def resume(workflow_id: int, options: ResumeOptions) -> int:
     """Run the remaining tasks of a workflow, print the outcome, and return the exit code."""
     result = resume_workflow(workflow_id, options, Requester.from_defaults())
+    skipped = f", {len(result.skipped_task_ids)} skipped" if result.skipped_task_ids else ""
     click.echo(
         f"Workflow {workflow_id} is {WorkflowRunStatus(result.final_status).name}: {result.done_count} of"
-        f" {result.total_tasks} tasks done ({result.num_previously_complete} before), {result.failed_count} failed."
+        f" {result.total_tasks} tasks done ({result.num_previously_complete} before), {result.failed_count} failed"
+        f"{skipped}."
     )
     return _exit_code(result)
 

@@ -192,9 +192,9 @@ def _value_text(value: Any) -> str:
 def _wanted_status(_context: click.Context, _option: click.Parameter, word: str) -> str:
     from jobmon.cli.formatting import status_letter
     from jobmon.core.constants import TaskStatus
-    from jobmon.core.fsm import SETTABLE
+    from jobmon.core.fsm import MARKABLE
 
-    return status_letter(TaskStatus, word, SETTABLE)
+    return status_letter(TaskStatus, word, MARKABLE)
 
 
 @click.command(epilog="Example: jobmon task update 17 18 -s DONE")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobmon.cli import explain, holding, logs, steering
+from jobmon.cli import editing, explain, holding, logs, steering
 from jobmon.cli.formatting import TaskStates
 from jobmon.cli.output import CSV, JSON, LIMIT, ROWS, named, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import TASKS
@@ -26,7 +26,10 @@ def task() -> None:
 task.add_command(steering.update)
 task.add_command(holding.hold_tasks)
 task.add_command(holding.release_tasks)
+task.add_command(holding.prioritize_tasks)
+task.add_command(holding.skip)
 task.add_command(holding.rerun)
+task.add_command(editing.edit)
 task.add_command(explain.explain_task)
 task.add_command(explain.dependencies)
 task.add_command(logs.task_logs)

@@ -30,6 +30,11 @@ class Array:
         self._nodes: set[int] | None = set() if template_version.arguments.task_args else None
 
     @property
+    def priority(self) -> int:
+        """Added to the priority of each of its tasks."""
+        return self.template_version.template.priority
+
+    @property
     def max_concurrently_running(self) -> int:
         """Maximum number of its tasks that are queued or running at once."""
         return self.template_version.template.max_concurrently_running if self._limit is None else self._limit

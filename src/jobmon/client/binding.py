@@ -25,6 +25,7 @@ from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import ConfigError, WorkflowAlreadyComplete, WorkflowAlreadyExists
 from jobmon.core.redaction import secret_names
+from jobmon.core.texts import number_of
 from jobmon.core.wire.binding import (
     EDGES_PER_CHUNK_MAX,
     RESOURCES_PER_CHUNK_MAX,
@@ -38,6 +39,7 @@ from jobmon.core.wire.binding import (
     RedefineRequest,
     ResourcesRequest,
     ResourcesSpec,
+    SupersededEdit,
     TasksRequest,
     TasksResponse,
     WorkflowRequest,
@@ -59,6 +61,8 @@ logger = logging.getLogger(__name__)
 CHARACTERS_PER_CHUNK_MAX: Final = 5_000_000
 PROGRESS_AFTER_SECONDS: Final = 2.0
 PROGRESS_EVERY_SECONDS: Final = 1.0
+#: Maximum number of superseded edits in one response that are logged one by one.
+SUPERSEDED_LOGGED_MAX: Final = 5
 _STATUS_OF: Final = {status.value: status for status in TaskStatus}
 
 #: Called with the name of the step, the number of recorded items, and the total.
@@ -229,6 +233,7 @@ class Binding:
             working_directory=working_directory(),
             umask=current_umask(),
             workflow_attributes=dict(workflow.workflow_attributes),
+            priority=workflow.priority,
         )
 
     def _record_arrays(self) -> None:
@@ -239,6 +244,7 @@ class Binding:
                     task_template_version_id=_id(array.template_version.id),
                     name=array.name,
                     max_concurrently_running=array.max_concurrently_running,
+                    priority=array.priority,
                 )
                 for array in arrays
             ]
@@ -252,7 +258,7 @@ class Binding:
         _warn_of_secrets(distinct)
         for start in range(0, len(distinct), RESOURCES_PER_CHUNK_MAX):
             chunk = distinct[start : start + RESOURCES_PER_CHUNK_MAX]
-            request = ResourcesRequest(resources=[_resources_spec(resources) for resources in chunk])
+            request = ResourcesRequest(resources=[resources_spec(resources) for resources in chunk])
             response = self._requester.call("/task_resources", request, IdsResponse)
             for resources, resources_id in zip(chunk, response.ids, strict=True):
                 resources.id = resources_id
@@ -265,6 +271,7 @@ class Binding:
             tasks = under_way.popleft()
             _identify(tasks, found)
             self._note_recorded(len(tasks))
+            _tell_superseded(found.superseded)
 
     def _task_requests(self, under_way: deque[Sequence[Task]]) -> Iterator[tuple[str, TasksRequest]]:
         """Yield requests and note their tasks in `under_way`; identify recorded ones, skip those that cannot change."""
@@ -342,6 +349,14 @@ def _identify(tasks: Sequence[Task], found: TasksResponse | RecordedTasks) -> No
         task.initial_status = _STATUS_OF[status]
 
 
+def _tell_superseded(edits: Sequence[SupersededEdit]) -> None:
+    """Log the edits of users that the script replaces."""
+    for one in edits[:SUPERSEDED_LOGGED_MAX]:
+        logger.warning("The edit of task %d by %s is superseded by the script.", one.task_id, one.user)
+    if (more := len(edits) - SUPERSEDED_LOGGED_MAX) > 0:
+        logger.warning("The edits of %s are superseded by the script.", number_of(more, "more task"))
+
+
 def _may_change(task: Task) -> bool:
     """Return whether recording a known task again can change anything."""
     return task.initial_status is not TaskStatus.DONE or task.has_attributes
@@ -381,6 +396,7 @@ def _columns(array: Array, tasks: Sequence[Task]) -> dict[str, Any]:
         "fallback_queues": settings.queues,
         "fallback_index": settings.queues_index,
         "attributes": {index: task.attributes for index, task in enumerate(tasks) if task.has_attributes},
+        "priorities": {index: task.priority for index, task in enumerate(tasks) if task.options.priority},
     }
 
 
@@ -492,7 +508,8 @@ def _warn_of_secrets(requests: Iterable[TaskResources]) -> None:
         )
 
 
-def _resources_spec(resources: TaskResources) -> ResourcesSpec:
+def resources_spec(resources: TaskResources) -> ResourcesSpec:
+    """Return a request for resources as a message."""
     return ResourcesSpec(
         cluster_name=resources.cluster_name,
         queue_name=resources.queue.queue_name,

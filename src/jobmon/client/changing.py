@@ -292,8 +292,8 @@ class Change:
         """Set the initial statuses in the task objects of the workflow."""
         for task, known, decision in zip(self._tasks, self._compared.recorded, self._plan.decisions, strict=True):
             is_done = decision.action in (Action.KEEP, Action.RESTORE)
-            is_running = decision.action is Action.ADOPT and known is not None
-            status = known.status if is_running and known is not None else TaskStatus.REGISTERING
+            is_unchanged = decision.action in (Action.ADOPT, Action.SKIP)
+            status = known.status if is_unchanged and known is not None else TaskStatus.REGISTERING
             task.initial_status = TaskStatus.DONE if is_done else TaskStatus(status)
 
 

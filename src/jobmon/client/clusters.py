@@ -120,6 +120,10 @@ class Clusters:
             self._known[name] = KnownCluster(recorded[name], self._find_more)
         return self._known[name]
 
+    def knows(self, name: str, queue_name: str) -> bool:
+        """Return whether `get` and its queue need no request."""
+        return name in self._known and queue_name in self._known[name].queues
+
     def _find_more(self, cluster: Cluster, queue_name: str) -> Cluster | None:
         """Record a queue, or a group of queues, that the plug-in has by now; return None if it has none."""
         from jobmon.core.cluster import further_queue

@@ -153,9 +153,9 @@ def _ran_changes(
 ) -> tuple[Reason, ...]:
     """Return how a new definition differs from what the newest started attempt of a task ran."""
     if known.ran is None:
-        return ()
+        return definition_changes(known.edited_definition, wanted) if known.edit is not None else ()
     ran, upstreams = known.ran
-    same = upstreams_hash(upstream_ids()) == upstreams
+    same = not upstreams or upstreams_hash(upstream_ids()) == upstreams
     return (*definition_changes(ran, wanted), *(() if same else (Reason.UPSTREAMS,)))
 
 
@@ -180,7 +180,12 @@ def compare(tasks: Sequence[Task], recorded: Recorded) -> Comparison:
             if difference != _SAME:
                 compared.upstream_changes[position] = difference
                 changes = (*changes, Reason.UPSTREAMS)
-            ran = changes if known.ran is None else _ran_changes(known, wanted, partial(upstreams.ids, position))
+            if known.ran is None and known.edit is None:
+                ran = changes
+            elif known.ran is None:
+                ran = (*_ran_changes(known, wanted, list), *(each for each in changes if each is Reason.UPSTREAMS))
+            else:
+                ran = _ran_changes(known, wanted, partial(upstreams.ids, position))
         compared.changes.append(changes)
         compared.ran_changes.append(ran)
     return compared

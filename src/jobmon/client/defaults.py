@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from jobmon.client.command_settings import checked_settings
-from jobmon.core.constants import DEFAULT_MAX_ATTEMPTS
+from jobmon.core.constants import DEFAULT_MAX_ATTEMPTS, PRIORITY_MAX
 from jobmon.core.exceptions import InvalidResources, JobmonError
 from jobmon.core.keywords import also_named
 from jobmon.core.resources import AUTO, SCALE_VALUES_MAX, UNITS, Resources, is_auto, normalized, stored_scale
@@ -113,6 +113,18 @@ def checked_limit(value: object, what: str = "max_concurrently_running") -> int:
     number = whole(value)
     if number is None or not 0 <= number <= 2**31 - 1:
         raise ValueError(f"{what} must be an integer from 0 (paused) to 2147483647, not {value!r}.")
+    return number
+
+
+def checked_priority(value: object, what: str = "priority") -> int:
+    """Return a priority.
+
+    Raises:
+        ValueError: not an integer from -1000 to 1000.
+    """
+    number = whole(value)
+    if number is None or abs(number) > PRIORITY_MAX:
+        raise ValueError(f"{what} must be an integer from -{PRIORITY_MAX} to {PRIORITY_MAX}, not {value!r}.")
     return number
 
 

@@ -27,7 +27,7 @@ SECONDS_PER_MINUTE: Final = 60
 SECONDS_PER_HOUR: Final = 3600
 _REMOVED: Final = Decision(Action.REMOVE, (Reason.REMOVED,))
 #: Order in which the line of a template counts the tasks that do not run.
-_OTHER_ACTIONS: Final = (Action.KEEP, Action.RESTORE, Action.ADOPT, Action.KILL, Action.REMOVE)
+_OTHER_ACTIONS: Final = (Action.KEEP, Action.RESTORE, Action.ADOPT, Action.KILL, Action.SKIP, Action.REMOVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class PlannedTask:
         node_args: node args by name, as text.
         task_id: ID of the task; None if it is not recorded.
         action: "run", "adopt" (it is running and may finish), "kill" (it is running and is terminated and rerun),
-            "keep", "restore" (its earlier result counts again) or "remove".
+            "keep", "restore" (its earlier result counts again), "skip" or "remove".
         reasons: pairs of reason and detail, the most informative first; the detail may be "".
         because: names of upstream tasks that cause the rerun, at most ten.
-        remarks: "held" if it waits for its release.
+        remarks: "held" if it waits for its release; "edited by" and the user if a user edited it.
     """
 
     name: str
@@ -191,7 +191,7 @@ class Plan:
         needs = f" (needs {', '.join(map(option_text, self.needs))})" if self.needs else ""
         noun = "task" if self.task_count == 1 else "tasks"
         heading = f"{self._subject}: {self.run_count} of {self.task_count} {noun} would run{self._duration}{needs}"
-        return "\n".join([heading, *self._lines(), *self._unknown, *self._held])
+        return "\n".join([heading, *self._lines(), *self._unknown, *self._held, *self._edited])
 
     @property
     def _subject(self) -> str:
@@ -222,6 +222,15 @@ class Plan:
             return []
         first = "1 of these tasks is" if held == 1 else f"{held:,} of these tasks are"
         return [f"  {first} held until released: jobmon task release ID"]
+
+    @property
+    def _edited(self) -> list[str]:
+        pairs = zip(self.comparison.recorded, self.comparison.changes, strict=True)
+        edited = sum(1 for known, changes in pairs if _keeps_edit(known, changes))
+        if not edited:
+            return []
+        first = "1 of these tasks is" if edited == 1 else f"{edited:,} of these tasks are"
+        return [f"  {first} edited; to restore what the script defines: jobmon task edit ID --reset"]
 
     def _lines(self) -> Iterator[str]:
         counts = {
@@ -268,7 +277,12 @@ class Plan:
     def _planned(self, task: Task | RecordedTask, position: int, decision: Decision) -> PlannedTask:
         reasons = [(reason.value, self._detail(position, reason)) for reason in decision.reasons]
         because = self._because(position) if Reason.UPSTREAM_RERUNS in decision.reasons else []
-        return _planned(task, self.comparison.recorded[position], decision, reasons, because)
+        recorded = self.comparison.recorded[position]
+        planned = _planned(task, recorded, decision, reasons, because)
+        is_kept = _keeps_edit(recorded, self.comparison.changes[position])
+        if is_kept and recorded is not None and recorded.edit is not None:
+            planned.remarks.append(f"edited by {recorded.edit.user}")
+        return planned
 
     def _detail(self, position: int, reason: Reason) -> str:
         recorded = self.comparison.recorded[position]
@@ -310,6 +324,11 @@ def _planned(
     remarks = ["held"] if _is_held(recorded, decision) else []
     template, action = template_of(task), decision.action.value
     return PlannedTask(task.name, template, task.node_args, task_id, action, reasons, because, remarks)
+
+
+def _keeps_edit(recorded: RecordedTask | None, changes: Sequence[Reason]) -> bool:
+    """Return whether a task is edited, and the script does not change its command."""
+    return recorded is not None and recorded.edit is not None and Reason.COMMAND not in changes
 
 
 def _is_held(recorded: RecordedTask | None, decision: Decision) -> bool:

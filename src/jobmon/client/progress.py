@@ -49,8 +49,18 @@ GROUPS: Final[Mapping[str, tuple[TaskStatus, ...]]] = {
     "running": (TaskStatus.RUNNING,),
     "done": (TaskStatus.DONE,),
     "failed": (TaskStatus.ERROR_FATAL,),
+    "skipped": (TaskStatus.SKIPPED,),
 }
-_COLOURS: Final = {"waiting": "dim", "queued": "cyan", "running": "yellow", "done": "green", "failed": "red"}
+#: Displayed only if there are such tasks.
+RARE_GROUPS: Final = frozenset({"skipped"})
+_COLOURS: Final = {
+    "waiting": "dim",
+    "queued": "cyan",
+    "running": "yellow",
+    "done": "green",
+    "failed": "red",
+    "skipped": "dim",
+}
 
 FetchErrors = Callable[[int], "list[TaskError]"]
 FetchProgress = Callable[[], "ProgressResponse"]
@@ -103,7 +113,8 @@ class Snapshot:
 
 def grouped(counts: Mapping[TaskStatus, int]) -> dict[str, int]:
     """Return counts by group from counts by status."""
-    return {word: sum(counts.get(status, 0) for status in statuses) for word, statuses in GROUPS.items()}
+    found = {word: sum(counts.get(status, 0) for status in statuses) for word, statuses in GROUPS.items()}
+    return {word: count for word, count in found.items() if count or word not in RARE_GROUPS}
 
 
 def template_lines(found: ProgressResponse) -> tuple[TemplateLine, ...]:
@@ -121,7 +132,12 @@ def template_lines(found: ProgressResponse) -> tuple[TemplateLine, ...]:
 
 def summed(lines: tuple[TemplateLine, ...]) -> dict[str, int]:
     """Return the total counts of all templates."""
-    return {word: sum(line.counts[word] for line in lines) for word in GROUPS}
+    return {word: sum(line.counts.get(word, 0) for line in lines) for word in _shown(lines)}
+
+
+def _shown(lines: tuple[TemplateLine, ...]) -> list[str]:
+    """Return the groups to display: the rare ones only if there are such tasks."""
+    return [word for word in GROUPS if word not in RARE_GROUPS or any(line.counts.get(word) for line in lines)]
 
 
 def left_text(found: ProgressResponse) -> str:
@@ -154,7 +170,7 @@ def last_lines(snapshot: Snapshot) -> list[str]:
     if failed:
         of = f"{failed:,} of {number_of(snapshot.total, 'task')}"
         lines.append(f"{of} of workflow {snapshot.workflow_id} failed: jobmon workflow errors {snapshot.workflow_id}")
-    elif done == snapshot.total:
+    elif done + snapshot.counts.get("skipped", 0) == snapshot.total:
         lines.append(f"Workflow {snapshot.workflow_id} is done: jobmon workflow status {snapshot.workflow_id}")
     return lines
 
@@ -181,11 +197,11 @@ def drawn(snapshot: Snapshot) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    done, failed = snapshot.counts.get("done", 0), snapshot.counts.get("failed", 0)
+    done = snapshot.counts.get("done", 0)
     head = Table.grid(padding=(0, 1))
     head.add_row(
         Text(plain(snapshot.title), style="bold"),
-        ProgressBar(total=max(snapshot.total, 1), completed=done + failed, width=30),
+        ProgressBar(total=max(snapshot.total, 1), completed=_ended(snapshot.counts), width=30),
         f"{done}/{snapshot.total}",
         f"{snapshot.rate:.1f}/s",
         time_text(snapshot.elapsed_seconds),
@@ -209,7 +225,8 @@ class _Templates:
         from rich.table import Table
         from rich.text import Text
 
-        heads = [*GROUPS, "each"]
+        groups = _shown(self._lines)
+        heads = [*groups, "each"]
         gap = 2
         room = options.max_width - sum(len(head) + gap for head in heads)
         name_characters = max(NAME_CHARACTERS_MIN, min(NAME_CHARACTERS_MAX, room))
@@ -219,7 +236,7 @@ class _Templates:
             table.add_column(min_width=len(head), justify="right", no_wrap=True)
         table.add_row("", *(Text(head, style=_COLOURS.get(head, "")) for head in heads))
         for line in self._lines[:TEMPLATES_SHOWN_MAX]:
-            counts = [Text(str(number), style=_COLOURS[word]) for word, number in line.counts.items()]
+            counts = [Text(str(line.counts.get(word, 0)), style=_COLOURS[word]) for word in groups]
             took = "" if line.seconds is None else f"{line.seconds:.3g} s"
             table.add_row(Text(plain(shortened(line.name, name_characters))), *counts, took)
         yield table
@@ -374,4 +391,4 @@ class Observer:
 
 
 def _ended(counts: Mapping[str, int]) -> int:
-    return counts.get("done", 0) + counts.get("failed", 0)
+    return sum(counts.get(word, 0) for word in ("done", "failed", "skipped"))

@@ -13,6 +13,7 @@ from jobmon.core.wire.changes import (
     UPSTREAM_SETS_MAX,
     DefinitionPage,
     RecordedAttempt,
+    RecordedEdit,
     RecordedTemplate,
     RecordedWorkflow,
     UpstreamsRequest,
@@ -49,6 +50,7 @@ class RecordedTask:
         accepted: hash of what its result was accepted for.
         is_requested: whether a rerun was requested.
         is_held: whether it is held, so that it is not launched until it is released.
+        edit: the edit of it by a user, if there is one.
     """
 
     task_id: int
@@ -67,6 +69,7 @@ class RecordedTask:
     accepted: str | None = None
     is_requested: bool = False
     is_held: bool = False
+    edit: RecordedEdit | None = None
 
     @property
     def node_args(self) -> dict[str, str]:
@@ -75,9 +78,18 @@ class RecordedTask:
 
     @property
     def definition(self) -> Definition:
-        """The definition that determines its result."""
+        """The script's definition that determines its result; a user's edit is not part of it."""
+        is_edited = self.edit is not None and self.edit.command is not None
+        return self._defined_by(self.edit.command if is_edited else self.command)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def edited_definition(self) -> Definition:
+        """The definition that determines its result, with the user's edit."""
+        return self._defined_by(self.command)
+
+    def _defined_by(self, command: str) -> Definition:
         task_args = tuple(zip(self.template.task_args, self.task_values, strict=True))
-        return Definition(self.template.command_template, self.command, task_args)
+        return Definition(self.template.command_template, command, task_args)
 
     @property
     def is_removed(self) -> bool:
@@ -214,6 +226,7 @@ def _tasks_of(page: DefinitionPage) -> Iterable[RecordedTask]:
             page.accepted.get(position),
             position in requested,
             position in held,
+            page.edits.get(position),
         )
 
 

@@ -275,17 +275,21 @@ def _nothing_to_do(workflow: Workflow) -> str:
     count = len(workflow.tasks)
     verb = "task is" if count == 1 else "tasks are"
     logger.info("Nothing to do: all %d %s of workflow %d up to date.", count, verb, workflow.workflow_id)
-    ids = frozenset(task.task_id for task in workflow.tasks.values() if task.task_id is not None)
+    statuses = {task.task_id: task.initial_status for task in workflow.tasks.values() if task.task_id is not None}
+    skipped = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.SKIPPED)
+    done = frozenset(statuses) - skipped
     workflow.last_result = OrchestratorResult(
         final_status=WorkflowRunStatus.DONE.value,
         elapsed_time=0.0,
         total_tasks=count,
-        done_count=count,
+        done_count=len(done),
         failed_count=0,
-        num_previously_complete=count,
-        task_final_statuses=dict.fromkeys(ids, TaskStatus.DONE.value),
-        done_task_ids=ids,
+        num_previously_complete=len(done),
+        task_final_statuses=dict.fromkeys(done, TaskStatus.DONE.value)
+        | dict.fromkeys(skipped, TaskStatus.SKIPPED.value),
+        done_task_ids=done,
         failed_task_ids=frozenset(),
+        skipped_task_ids=skipped,
     )
     return WorkflowRunStatus.DONE
 
@@ -478,6 +482,7 @@ class Execution:
             statuses |= {task_id: task.status.value for task_id, task in list(state.tasks.items())}
         done = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.DONE)
         failed = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.ERROR_FATAL)
+        skipped = frozenset(task_id for task_id, status in statuses.items() if status == TaskStatus.SKIPPED)
         stopped = isinstance(error, KeyboardInterrupt)
         return OrchestratorResult(
             final_status=(WorkflowRunStatus.STOPPED if stopped else WorkflowRunStatus.ERROR).value,
@@ -489,6 +494,7 @@ class Execution:
             task_final_statuses=statuses,
             done_task_ids=done,
             failed_task_ids=failed,
+            skipped_task_ids=skipped,
         )
 
     def _note_progress(self) -> None:

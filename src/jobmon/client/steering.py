@@ -1,4 +1,4 @@
-"""Steer a recorded workflow: hold and release tasks, set their status, rerun them."""
+"""Steer a recorded workflow: hold and release tasks, set priorities and statuses, rerun and skip tasks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from jobmon.core.wire.steering import (
     TASKS_UPDATED_MAX,
     HoldRequest,
     HoldResponse,
+    PriorityRequest,
+    PriorityResponse,
     TaskUpdatePlan,
     TaskUpdatePlanRequest,
     TaskUpdateRequest,
@@ -114,6 +116,55 @@ def _accept(
         requester.call(f"/workflows/{workflow_id}/task_updates", request, TaskUpdateResponse)
 
 
+def skip(requester: Requester, workflow_id: int, task_ids: Sequence[int], *, any_owner: bool = False) -> int:
+    """Skip tasks; return how many were not skipped before. If one cannot be skipped, none of its request is.
+
+    Args:
+        requester: sends the requests.
+        workflow_id: ID of the workflow.
+        task_ids: IDs of its tasks.
+        any_owner: also allow a workflow of another user.
+    """
+    changed, _ = update(requester, workflow_id, task_ids, TaskStatus.SKIPPED.value, force=True, any_owner=any_owner)
+    return changed
+
+
+def prioritize(
+    requester: Requester,
+    workflow_id: int,
+    priority: int,
+    task_ids: Sequence[int] = (),
+    template: str = "",
+    *,
+    any_owner: bool = False,
+) -> PriorityResponse:
+    """Set the priority of tasks, of a template, or of the workflow if neither is given.
+
+    Args:
+        requester: sends the requests.
+        workflow_id: ID of the workflow.
+        priority: the new priority.
+        task_ids: IDs of its tasks.
+        template: name of a template; "" means the tasks in `task_ids`.
+        any_owner: also allow a workflow of another user.
+    """
+    changed = recalled = 0
+    for start in range(0, max(1, len(task_ids)), TASKS_UPDATED_MAX):
+        request = PriorityRequest(
+            priority=priority,
+            task_ids=list(task_ids[start : start + TASKS_UPDATED_MAX]),
+            template=template,
+            user=user_name(),
+            any_owner=any_owner,
+        )
+        for _ in range(REQUESTS_MAX):
+            answer = requester.call(f"/workflows/{workflow_id}/priorities", request, PriorityResponse)
+            changed, recalled = changed + answer.changed, recalled + answer.recalled
+            if answer.is_complete:
+                break
+    return PriorityResponse(changed=changed, recalled=recalled)
+
+
 def plan_rerun(
     requester: Requester, workflow_id: int, task_ids: Sequence[int], *, only: bool = False
 ) -> TaskUpdatePlan:
@@ -151,6 +202,14 @@ def rerun(
         any_owner=any_owner,
         accepted=accepted,
     )
+
+
+def accept_downstream(
+    requester: Requester, workflow_id: int, task_ids: Sequence[int], *, any_owner: bool = False
+) -> None:
+    """Accept the results of done tasks directly downstream of some tasks, so that they are not rerun after these."""
+    accepted = _results_downstream(requester, workflow_id, set(task_ids))
+    _accept(requester, workflow_id, accepted, TaskStatus.REGISTERING.value, any_owner=any_owner)
 
 
 def _results_downstream(requester: Requester, workflow_id: int, task_ids: set[int]) -> dict[int, str]:

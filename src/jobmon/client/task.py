@@ -8,7 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobmon.client import node
-from jobmon.client.defaults import IteratorScale, checked_resources, checked_scales, first_max_attempts, merged
+from jobmon.client.defaults import (
+    checked_priority,
+    checked_resources,
+    checked_scales,
+    first_max_attempts,
+    merged,
+)
+from jobmon.client.task_options import Settled, TaskOptions, settled_scales
 from jobmon.client.values import stable_text
 from jobmon.core.constants import DEFAULT_CLUSTER_NAME, TaskStatus
 from jobmon.core.keywords import also_named
@@ -39,50 +46,6 @@ def readable_name(parts: Iterable[str], digest: bytes, separator: str = "_") -> 
         ending = digest.hex()[:_NAME_DIGEST_CHARACTERS]
         name = f"{name[: NAME_CHARACTERS_MAX - _NAME_DIGEST_CHARACTERS - 1]}_{ending}"
     return name
-
-
-class TaskOptions:
-    """Options of how a task is run; shared by all tasks with equal options."""
-
-    __slots__ = (
-        "array_name",
-        "cluster_name",
-        "compute_resources",
-        "compute_resources_callable",
-        "fallback_queues",
-        "max_attempts",
-        "resource_scales",
-    )
-
-    def __init__(
-        self,
-        max_attempts: int | None = None,
-        compute_resources: Resources | None = None,
-        compute_resources_callable: Callable[..., Any] | None = None,
-        resource_scales: dict[str, Any] | None = None,
-        cluster_name: str = "",
-        fallback_queues: list[str] | None = None,
-        array_name: str = "",
-    ) -> None:
-        self.array_name = array_name
-        self.max_attempts = max_attempts
-        self.compute_resources = compute_resources
-        self.compute_resources_callable = compute_resources_callable
-        self.resource_scales = resource_scales
-        self.cluster_name = cluster_name
-        self.fallback_queues = fallback_queues
-
-    def replaced(self, **changes: Any) -> TaskOptions:
-        """Return a copy with some options changed, for a single task."""
-        return TaskOptions(**({name: getattr(self, name) for name in self.__slots__} | changes))
-
-
-class Settled(NamedTuple):
-    """Options of a task after merging the defaults of all levels."""
-
-    cluster_name: str
-    max_attempts: int
-    resource_scales: dict[str, Any]
 
 
 class _Followers(NamedTuple):
@@ -338,6 +301,25 @@ class Task:
         if self.workflow is not None and self.workflow.is_bound:
             raise ValueError(f"Task {self.name!r} is already recorded and can no longer be changed.")
 
+    @property
+    def priority(self) -> int:
+        """The priority, from -1000 to 1000: of the tasks that are ready, those of the highest priority run first.
+
+        The default is 0. The priority of the template is added. Setting it also works while the workflow is running,
+        also for attempts that have not started.
+
+        Raises:
+            ValueError: the new priority is not an integer from -1000 to 1000.
+        """
+        return self.options.priority
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        checked = checked_priority(priority)
+        if self.workflow is not None and self.workflow.is_bound:
+            self.workflow.set_priority(checked, tasks=[self])
+        self.options = self.options.with_priority(checked)
+
     def hold(self) -> None:
         """Hold the task: it is not launched until it is released, also while its workflow is running.
 
@@ -358,7 +340,7 @@ class Task:
         workflow, _ = self._recorded()
         workflow.release(tasks=[self])
 
-    def rerun(self, *, only: bool = False) -> int:
+    def rerun(self, *, only: bool = False, command: str | None = None) -> int:
         """Request a rerun of the task and everything downstream, also while its workflow is running.
 
         Live attempts of these tasks are terminated and not charged. If the workflow is not running, the tasks are rerun
@@ -366,6 +348,7 @@ class Task:
 
         Args:
             only: rerun only this task; the results of done tasks downstream are accepted.
+            command: the command to run from now on, as with `edit`; None leaves it.
 
         Returns:
             The number of tasks to be rerun that would not have run otherwise.
@@ -374,7 +357,47 @@ class Task:
             ValueError: the workflow of the task is not recorded.
         """
         workflow, _ = self._recorded()
-        return workflow.rerun([self], only=only)
+        return workflow.rerun([self], only=only, command=command)
+
+    def edit(
+        self,
+        command: str | None = None,
+        compute_resources: Mapping[str, Any] | None = None,
+        max_attempts: int | None = None,
+        *,
+        reset: bool = False,
+    ) -> bool:
+        """Edit what the next attempt of the task runs, also while its workflow is running.
+
+        An attempt that has not started is recalled and not charged; a running attempt finishes. The script remains as
+        it is; an edit is kept as long as the script's own value is unchanged.
+
+        Args:
+            command: the new command; None leaves it.
+            compute_resources: resources to change, as in `create_task`, including "queue"; the others are kept.
+            max_attempts: the new maximum number of attempts; None leaves it.
+            reset: restore what the script defined, instead of changing anything.
+
+        Returns:
+            Whether the task has another definition now.
+
+        Raises:
+            ValueError: the workflow of the task is not recorded, or there is nothing to change.
+            InvalidResources: no queue of its cluster can hold the request.
+            InvalidRequest: the task is done or was removed, or somebody else changed it in the meantime.
+        """
+        workflow, _ = self._recorded()
+        return bool(workflow.edit([self], command, compute_resources, max_attempts, reset=reset))
+
+    def skip(self) -> None:
+        """Skip the task: it is not run, and tasks downstream no longer wait for it. `rerun` runs it after all.
+
+        Raises:
+            ValueError: the workflow of the task is not recorded.
+            InvalidRequest: the task is done, queued or running.
+        """
+        workflow, _ = self._recorded()
+        workflow.skip([self])
 
     # -- options ------------------------------------------------------------------------------------------------
 
@@ -589,13 +612,6 @@ class Task:
                 f"Task {self.name!r} is not recorded yet: add it to a workflow, and bind() or run() the workflow."
             )
         return self.workflow, self.task_id
-
-
-def settled_scales(scales: Mapping[str, Any], max_attempts: int) -> dict[str, Any]:
-    """Replace each iterator by its first values, one for each attempt."""
-    return {
-        key: scale.values(max_attempts) if isinstance(scale, IteratorScale) else scale for key, scale in scales.items()
-    }
 
 
 def _check_task(task: object) -> None:

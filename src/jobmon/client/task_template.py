@@ -19,7 +19,8 @@ from jobmon.client.defaults import (
     checked_resources,
     checked_scales,
 )
-from jobmon.client.task import Task, TaskOptions, checked_attributes, checked_upstreams
+from jobmon.client.task import Task, checked_attributes, checked_upstreams
+from jobmon.client.task_options import TaskOptions
 from jobmon.client.task_template_version import TaskTemplateVersion
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 from jobmon.core.keywords import also_named
@@ -47,6 +48,8 @@ class TaskTemplate(HasDefaults):
         self.task_template_id: int | None = None
         self.task_template_versions: list[TaskTemplateVersion] = []
         self.max_concurrently_running = MAX_CONCURRENTLY_RUNNING
+        #: Added to the priority of each of its tasks.
+        self.priority = 0
         self._active: TaskTemplateVersion | None = None
         # Consecutive tasks mostly have the same options and upstream tasks; they then share one object.
         self._last_options = TaskOptions()

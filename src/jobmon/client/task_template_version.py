@@ -22,6 +22,27 @@ logger = logging.getLogger(__name__)
 COMMAND_BYTES_MAX: Final = 131_071
 
 
+def check_command(command: str, template_name: str = "") -> None:
+    """Check that a command can be started.
+
+    Args:
+        command: the command.
+        template_name: name of its template, for the error message.
+
+    Raises:
+        ValueError: it contains a NUL character or is too long.
+    """
+    is_long = len(command) > COMMAND_BYTES_MAX // 4 and len(command.encode(errors="replace")) > COMMAND_BYTES_MAX
+    if not is_long and "\0" not in command:
+        return
+    what = f"The command of a task of template {template_name!r}" if template_name else "The command"
+    if is_long:
+        raise ValueError(
+            f"{what} is longer than the {COMMAND_BYTES_MAX} bytes that the system allows; write long lists to a file."
+        )
+    raise ValueError(f"{what} contains a NUL character.")
+
+
 class TaskTemplateVersion:
     """A command template with its arguments. `id` is set once the version is recorded."""
 
@@ -100,13 +121,7 @@ class TaskTemplateVersion:
             raise ValueError(
                 f"The command of a task of template {self.name!r} cannot be created from {args!r}: {error}"
             ) from None
-        if "\0" in command:
-            raise ValueError(f"The command of a task of template {self.name!r} contains a NUL character.")
-        if len(command) > COMMAND_BYTES_MAX // 4 and len(command.encode(errors="replace")) > COMMAND_BYTES_MAX:
-            raise ValueError(
-                f"The command of a task of template {self.name!r} is longer than the {COMMAND_BYTES_MAX} bytes that the"
-                " system allows; write long lists to a file."
-            )
+        check_command(command, self.name)
         if self._unquoted:
             self._warn_of_unquoted(args)
         return command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from jobmon.client.defaults import DefaultsFile, HasToolDefaults, IteratorScale, whole
+from jobmon.client.defaults import DefaultsFile, HasToolDefaults, IteratorScale, checked_priority, whole
 from jobmon.client.task_template import LATEST, TaskTemplate
 from jobmon.client.tool_version import ToolVersion
 from jobmon.client.workflow import Workflow
@@ -136,6 +136,7 @@ class Tool(HasToolDefaults):
         default_resource_scales: Mapping[str, Any] | None = None,
         yaml_file: str | os.PathLike[str] | None = None,
         max_attempts: int | None = None,
+        priority: int = 0,
     ) -> TaskTemplate:
         """Return the template of this name, with this command as its active version.
 
@@ -151,6 +152,7 @@ class Tool(HasToolDefaults):
             default_resource_scales: default resource scales on that cluster; without a cluster name, on every cluster.
             yaml_file: file with a section `task_template_resources` and optionally `task_template_resource_scales`.
             max_attempts: maximum number of attempts of its tasks; None uses the default of the workflow or tool.
+            priority: added to the priority of each of its tasks, from -1000 to 1000; see `Task.priority`.
 
         Returns:
             The template; the same object for the same name.
@@ -172,6 +174,7 @@ class Tool(HasToolDefaults):
             template.set_default_resource_scales_from_dict(default_cluster_name, default_resource_scales)
         if max_attempts is not None:
             template.set_default_max_attempts(max_attempts)
+        template.priority = checked_priority(priority)
         return template
 
     def create_workflow(
@@ -186,6 +189,7 @@ class Tool(HasToolDefaults):
         default_compute_resources_set: Mapping[str, Mapping[str, Any]] | None = None,
         default_resource_scales_set: Mapping[str, Mapping[str, Any]] | None = None,
         default_max_attempts: int | None = None,
+        priority: int = 0,
     ) -> Workflow:
         """Return a new workflow of this tool. Nothing is recorded before `bind()` or `run()`.
 
@@ -204,6 +208,8 @@ class Tool(HasToolDefaults):
             default_resource_scales_set: {cluster: {resource: scale}}. Template and task take precedence.
             default_max_attempts: maximum number of attempts for tasks that do not specify one; None uses the default of
                 the tool (three unless set).
+            priority: of the workflow among those that share the cores of a machine, from -1000 to 1000. A workflow of
+                lower priority gets the cores that those of higher priority do not want.
 
         Returns:
             The workflow, without tasks.
@@ -223,6 +229,7 @@ class Tool(HasToolDefaults):
             default_compute_resources_set,
             default_resource_scales_set,
             default_max_attempts,
+            priority,
         )
 
     def resource_usage(self, ci: float | None = None) -> dict[str, dict[str, Any]]:

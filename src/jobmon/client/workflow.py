@@ -14,6 +14,7 @@ from jobmon.client.defaults import (
     checked_chunk_size,
     checked_error_limit,
     checked_limit,
+    checked_priority,
     name_hint,
     whole,
 )
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from jobmon.client.run_handle import RunHandle
     from jobmon.client.running import RunOptions
     from jobmon.client.swarm.orchestrator import OrchestratorResult
-    from jobmon.client.task import Settled
+    from jobmon.client.task_options import Settled
     from jobmon.client.task_template import TaskTemplate
     from jobmon.client.task_template_version import TaskTemplateVersion
     from jobmon.client.tool import Tool
@@ -72,6 +73,7 @@ class Workflow(HasToolDefaults):
         default_compute_resources_set: Mapping[str, Mapping[str, Any]] | None = None,
         default_resource_scales_set: Mapping[str, Mapping[str, Any]] | None = None,
         default_max_attempts: int | None = None,
+        priority: int = 0,
     ) -> None:
         super().__init__(
             default_cluster_name, default_compute_resources_set, default_resource_scales_set, default_max_attempts
@@ -86,6 +88,7 @@ class Workflow(HasToolDefaults):
         self.description = _checked_words("The description of a workflow", description)
         self.workflow_attributes = checked_attributes(workflow_attributes, "workflow_attributes")
         self.max_concurrently_running = checked_limit(max_concurrently_running)
+        self._priority = checked_priority(priority)
         self.chunk_size = checked_chunk_size(chunk_size)
         self.tasks: dict[int, Task] = {}
         self.arrays: dict[str, Array] = {}
@@ -235,6 +238,52 @@ class Workflow(HasToolDefaults):
             name = self.arrays[task_template_name].name
             api_calls.set_array_limit(self.requester, self.workflow_id, name, limit)
 
+    @property
+    def priority(self) -> int:
+        """The priority among workflows that share the cores of a machine, from -1000 to 1000.
+
+        A workflow of lower priority gets the cores that those of higher priority do not want. Setting it also works
+        while the workflow is running.
+
+        Raises:
+            ValueError: the new priority is not an integer from -1000 to 1000.
+        """
+        return self._priority
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        checked = checked_priority(priority)
+        if self.is_bound:
+            self.set_priority(checked)
+        self._priority = checked
+
+    def set_priority(self, priority: int, task_template_name: str = "", tasks: Iterable[Task] = ()) -> int:
+        """Set the priority of tasks, of a template, or of the recorded workflow, also while it is running.
+
+        Of the tasks that are ready, those with the highest sum of their own priority and that of their template run
+        first. Attempts that have not started are put into the new order as well; nothing that runs is stopped.
+
+        Args:
+            priority: from -1000 to 1000; the default is 0.
+            task_template_name: name of a template, whose priority is added to that of its tasks; "" means `tasks`.
+            tasks: the tasks, if no template is named. Without tasks and template, the priority of the workflow is set.
+
+        Returns:
+            The number of unfinished tasks whose priority changed.
+
+        Raises:
+            ValueError: the workflow is not recorded, a task is not part of it, both a template and tasks are given, or
+                the priority is invalid.
+            InvalidRequest: the workflow has no task of this template, or a task was removed from it.
+        """
+        from jobmon.client import steering
+
+        checked = checked_priority(priority)
+        workflow_id, ids = self._ids_to_steer(tasks, "prioritized")
+        if ids and task_template_name:
+            raise ValueError("Specify either a template or the tasks to be prioritized.")
+        return steering.prioritize(self.requester, workflow_id, checked, ids, task_template_name).changed
+
     def hold(self, task_template_name: str = "", tasks: Iterable[Task] = ()) -> int:
         """Hold unfinished tasks: they are not launched until they are released.
 
@@ -281,7 +330,60 @@ class Workflow(HasToolDefaults):
             raise ValueError(f"Specify either a template or the tasks to be {verb}.")
         return steering.hold(self.requester, workflow_id, ids, task_template_name, held=held).changed
 
-    def rerun(self, tasks: Iterable[Task], *, only: bool = False) -> int:
+    def edit(
+        self,
+        tasks: Iterable[Task],
+        command: str | None = None,
+        compute_resources: Mapping[str, Any] | None = None,
+        max_attempts: int | None = None,
+        *,
+        reset: bool = False,
+    ) -> int:
+        """Edit what the next attempts of tasks run, also while the workflow is running; see `Task.edit`.
+
+        Args:
+            tasks: the tasks.
+            command: the new command of each of them; None leaves it.
+            compute_resources: resources to change, as in `create_task`, including "queue"; the others are kept.
+            max_attempts: the new maximum number of attempts; None leaves it.
+            reset: restore what the script defined, instead of changing anything.
+
+        Returns:
+            The number of tasks that have another definition now.
+
+        Raises:
+            ValueError: the workflow is not recorded, a task is not part of it, or there is nothing to change.
+            InvalidResources: no queue of the cluster of a task can hold the request; nothing has been changed.
+            InvalidRequest: a task is done or was removed, or somebody else changed it in the meantime; nothing has been
+                changed.
+        """
+        from jobmon.client import editing
+
+        workflow_id, ids = self._ids_to_steer(tasks, "edited")
+        edit = editing.Edit(command, compute_resources or {}, max_attempts, reset=reset)
+        return editing.edit(self.requester, workflow_id, ids, edit).changed
+
+    def skip(self, tasks: Iterable[Task]) -> int:
+        """Skip unfinished tasks: they are not run, and tasks downstream no longer wait for them.
+
+        This also works for tasks that failed permanently. A skipped task remains skipped until `rerun`.
+
+        Args:
+            tasks: the tasks.
+
+        Returns:
+            The number of tasks that were not skipped before.
+
+        Raises:
+            ValueError: the workflow is not recorded, or a task is not part of it.
+            InvalidRequest: a task is done, queued or running; nothing has been changed.
+        """
+        from jobmon.client import steering
+
+        workflow_id, ids = self._ids_to_steer(tasks, "skipped")
+        return steering.skip(self.requester, workflow_id, ids)
+
+    def rerun(self, tasks: Iterable[Task], *, only: bool = False, command: str | None = None) -> int:
         """Request a rerun of tasks and everything downstream, also while the workflow is running.
 
         Live attempts of these tasks are terminated and not charged. If the workflow is not running, the tasks are rerun
@@ -290,6 +392,7 @@ class Workflow(HasToolDefaults):
         Args:
             tasks: the tasks.
             only: rerun only these tasks; the results of done tasks downstream are accepted.
+            command: the command that each of the tasks runs from now on, as with `edit`; None leaves it.
 
         Returns:
             The number of tasks to be rerun that would not have run otherwise.
@@ -297,11 +400,15 @@ class Workflow(HasToolDefaults):
         Raises:
             ValueError: the workflow is not recorded, or a task is not part of it.
         """
-        from jobmon.client import steering
+        from jobmon.client import editing, steering
 
         workflow_id, ids = self._ids_to_steer(tasks, "rerun")
         found = steering.plan_rerun(self.requester, workflow_id, ids, only=only)
-        return sum(steering.rerun(self.requester, workflow_id, found.task_ids, only=only))
+        if command is None:
+            return sum(steering.rerun(self.requester, workflow_id, found.task_ids, only=only))
+        editing.edit(self.requester, workflow_id, ids, editing.Edit(command), rerun=True, only=only)
+        steering.rerun(self.requester, workflow_id, found.task_ids, only=only)
+        return len(found.task_ids)
 
     def _ids_to_steer(self, tasks: Iterable[Task], verb: str) -> tuple[int, list[int]]:
         if self.workflow_id is None:

@@ -3,7 +3,7 @@
 A task is *up to date* if
 
 1. its newest started attempt succeeded with the definition and the upstream tasks that are wanted now,
-2. all its upstream tasks are up to date,
+2. all its upstream tasks are up to date or skipped,
 3. each upstream task succeeded no later than that attempt was queued, by the server's logical clock,
 4. no rerun was requested.
 
@@ -70,6 +70,7 @@ class Action(StrEnum):
     KILL = "kill"
     KEEP = "keep"
     RESTORE = "restore"
+    SKIP = "skip"
     REMOVE = "remove"
 
 
@@ -93,6 +94,7 @@ class Reason(StrEnum):
     UPSTREAM_RERAN = "upstream reran"
     UP_TO_DATE = "up to date"
     ACCEPTED = "accepted"
+    SKIPPED = "skipped"
     REVERTED = "change reverted"
     REMOVED = "removed"
 
@@ -184,6 +186,7 @@ _NO_UPSTREAMS: Final = _Upstreams(forces=False, runs=False, newest=0)
 _NEW: Final = Decision(Action.RUN, (Reason.NEW,), forces=True)
 _UP_TO_DATE: Final = Decision(Action.KEEP, (Reason.UP_TO_DATE,))
 _ACCEPTED: Final = Decision(Action.KEEP, (Reason.ACCEPTED,))
+_SKIPPED: Final = Decision(Action.SKIP, (Reason.SKIPPED,))
 _RESTORED: Final = Decision(Action.RESTORE, (Reason.REVERTED,))
 _ADOPTED: Final = Decision(Action.ADOPT, (Reason.RUNNING,), forces=True)
 
@@ -234,12 +237,16 @@ def _upstreams(
         if decision.action in RUNS:
             runs = True
             forces = forces or decision.forces
+        elif decision.action is Action.SKIP:
+            continue  # an earlier result of it does not count
         elif (evidence := tasks[position]) is not None and evidence.ended is not None:
             newest = max(newest, evidence.ended)
     return _Upstreams(forces, runs, newest)
 
 
 def _decide(task: Evidence, upstreams: _Upstreams, mode: OnChange) -> Decision:
+    if task.status == TaskStatus.SKIPPED:
+        return _SKIPPED
     if task.requested:
         return Decision(Action.RUN, (*task.changes, Reason.REQUESTED), forces=mode is not OnChange.RERUN_ONLY)
     reasons = task.changes or _because_of(task, upstreams)

@@ -8,6 +8,8 @@ from typing import Final
 #: The largest value of a 32-bit integer: "no limit" for concurrency.
 MAX_CONCURRENTLY_RUNNING: Final = 2_147_483_647
 DEFAULT_MAX_ATTEMPTS: Final = 3
+#: Priorities are from -PRIORITY_MAX to PRIORITY_MAX.
+PRIORITY_MAX: Final = 1_000
 DEFAULT_CLUSTER_NAME: Final = "multiprocess"
 #: Version of the messages between components. A server rejects a client of another major version.
 MESSAGE_VERSION: Final = 1
@@ -42,6 +44,7 @@ class TaskStatus(StrEnum):
     ERROR_RECOVERABLE = "E"
     ADJUSTING_RESOURCES = "A"
     ERROR_FATAL = "F"
+    SKIPPED = "S"
     REMOVED = "X"
 
 

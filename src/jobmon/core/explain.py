@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
-from jobmon.core.fsm import IN_FLIGHT, QUEUEABLE, UNSUBMITTED
+from jobmon.core.fsm import IN_FLIGHT, QUEUEABLE, SATISFIED, UNSUBMITTED
 from jobmon.core.texts import number_of
 
 UPSTREAMS_NAMED_MAX: Final = 5
@@ -31,6 +31,7 @@ class Kind(StrEnum):
     """What prevents a task from running, for programs."""
 
     DONE = "done"
+    SKIPPED = "skipped"
     REMOVED = "removed"
     FAILED = "failed"
     RUNNING = "running"
@@ -173,6 +174,9 @@ def why(found: Situation) -> list[Because]:
         return [Because(Kind.DONE, "It is done."), *_submission(found.newest)]
     if found.status == TaskStatus.ERROR_FATAL:
         return [_failed(found), *_submission(found.newest)]
+    if found.status == TaskStatus.SKIPPED:
+        text = f"It was skipped: tasks downstream do not wait for it. To run it: {_how_to_rerun(found.task_id)}"
+        return [Because(Kind.SKIPPED, text)]
     if found.status == TaskStatus.REMOVED:
         return [
             Because(Kind.REMOVED, "A later version of its workflow does not contain it; its record and files are kept.")
@@ -180,6 +184,10 @@ def why(found: Situation) -> list[Because]:
     if found.status in IN_FLIGHT:
         return _in_flight(found)
     return _waiting(found)
+
+
+def _how_to_rerun(task_id: int) -> str:
+    return f"jobmon task rerun {task_id}"
 
 
 def how_to_resume(run: Run) -> str:
@@ -366,9 +374,12 @@ class Progress:
 def why_workflow(found: Progress) -> list[Because]:
     """Return why a workflow is stuck, the most important reason first; or what it is doing."""
     total = sum(found.counts.values())
-    done = found.counts.get(TaskStatus.DONE, 0)
+    done, skipped = (found.counts.get(status, 0) for status in SATISFIED)
     if done == total:
         return [Because(Kind.DONE, f"All {number_of(total, 'task')} are done." if total != 1 else "Its task is done.")]
+    if done + skipped == total:
+        text = f"{number_of(done, 'task')} {'is' if done == 1 else 'are'} done; {skipped:,} skipped."
+        return [Because(Kind.DONE, text)]
     failed = found.counts.get(TaskStatus.ERROR_FATAL, 0)
     waiting = sum(found.counts.get(status, 0) for status in QUEUEABLE)
     problems = run_problems(found.run)

@@ -124,8 +124,11 @@ _TASK_EDGES: Final = (
     *_edges("D", "G", [_C], "a new version changes it or reruns an upstream task", _T, reopens=True),
     *_edges("GEA", "D", [_C], "a change was reverted: its result is up to date again", _T),
     *_edges("F", "D", [_C], "a change was reverted: its result is up to date again", _T, reopens=True),
+    *_edges("GEA", "S", [_U, _C], "the user skipped it: tasks downstream no longer wait for it", _T),
+    *_edges("F", "S", [_U, _C], "the user skipped it: tasks downstream no longer wait for it", _T, reopens=True),
+    *_edges("S", "G", [_U], "the user requested that it runs after all", _T, reopens=True),
     *_edges("GEA", "X", [_C], "the new version of its workflow does not contain it", _T),
-    *_edges("DF", "X", [_C], "the new version of its workflow does not contain it", _T, reopens=True),
+    *_edges("DFS", "X", [_C], "the new version of its workflow does not contain it", _T, reopens=True),
     *_edges("X", "GD", [_C], "a new version contains it, possibly again", _T, reopens=True),
 )
 
@@ -189,7 +192,7 @@ INITIAL: Final[Mapping[Machine, Status]] = MappingProxyType(
 )
 TERMINAL: Final[Mapping[Machine, frozenset[Status]]] = MappingProxyType(
     {
-        Machine.TASK: frozenset(map(TaskStatus, "DFX")),
+        Machine.TASK: frozenset(map(TaskStatus, "DFSX")),
         Machine.TASK_INSTANCE: frozenset(map(TaskInstanceStatus, "DEFUWXZ")),
         Machine.WORKFLOW_RUN: frozenset(map(WorkflowRunStatus, "ADEST")),
         Machine.WORKFLOW: frozenset(map(WorkflowStatus, "ADHF")),
@@ -233,10 +236,14 @@ PASSING: Final = (_T.ADJUSTING_RESOURCES, _T.ERROR_RECOVERABLE)
 #: Tasks that have a result, good or bad.
 CONCLUDED: Final = (_T.DONE, _T.ERROR_FATAL)
 FINAL_TASKS: Final = tuple(sorted(TERMINAL[Machine.TASK]))
+#: Tasks for which the tasks downstream no longer wait.
+SATISFIED: Final = (_T.DONE, _T.SKIPPED)
 #: Tasks that require no more work.
-SETTLED: Final = (_T.DONE, _T.REMOVED)
+SETTLED: Final = (*SATISFIED, _T.REMOVED)
+#: Statuses with which a user may mark a task.
+MARKABLE: Final = (_T.DONE, _T.REGISTERING)
 #: Statuses to which a user may set a task.
-SETTABLE: Final = (_T.DONE, _T.REGISTERING)
+SETTABLE: Final = (*MARKABLE, _T.SKIPPED)
 
 #: Runs whose orchestrator may queue, and whose agents and distributor may launch.
 QUEUING_RUNS: Final = (_WR.BOUND, _WR.INSTANTIATED, _WR.LAUNCHED, _WR.RUNNING)
@@ -283,6 +290,7 @@ _LATE: Final[Mapping[Machine, Mapping[str, str]]] = MappingProxyType(
             "R": "QIO",
             "D": "QIOREAF",
             "F": "QIOREA",
+            "S": "QIORDEAF",
             "X": "QIOREAF",
             "G": "IORE",
             "A": "IORE",

@@ -1,8 +1,9 @@
 """Divide the cores of a pool among the workflows that share it. Pure.
 
 Cores are dealt out in portions as large as each claim's next command, always to the claim with the fewest (max-min
-fair). A claim whose next command does not fit precedes those that had a turn of `TURN_SECONDS`; a wide command thus
-reserves cores until enough are free, and no claim starves. Unwanted cores stay where they are: a lone claim has all.
+fair) among those of the highest priority; claims of lower priority get what these do not want. A claim whose next
+command does not fit precedes those that had a turn of `TURN_SECONDS`; a wide command thus reserves cores until enough
+are free, and no claim starves among those of its priority. Unwanted cores stay where they are: a lone claim has all.
 
 Cores that a claim may be using (`held`) can be dealt out again only after they were returned. The cores of commands
 that run workflows in the same pool are *lent* to these workflows (`grant_with_loans`): such commands wait, and would
@@ -34,6 +35,7 @@ class Holder(NamedTuple):
 class Claim:
     """What a holder has and wants. `most` is the most it may have at all; `since` is in seconds, see `is_served`.
 
+    `priority` is that of its workflow: cores go to claims of lower priority only if no other wants them.
     `identity` distinguishes claims; among equal claims, the smaller identity comes first.
     """
 
@@ -44,6 +46,7 @@ class Claim:
     wanted: float
     head: float
     since: float
+    priority: int = 0
 
     @property
     def is_served(self) -> bool:
@@ -70,7 +73,7 @@ def divide(total: float, claims: Sequence[Claim], now: float) -> dict[Any, float
         takers = [claim for claim in order if 0 < _portion(claim, shares[claim.identity], total) <= left + _FRACTION]
         if not takers:
             break
-        taker = min(takers, key=lambda claim: shares[claim.identity])
+        taker = min(takers, key=lambda claim: (-claim.priority, shares[claim.identity]))
         portion = _portion(taker, shares[taker.identity], total)
         shares[taker.identity] += portion
         left -= portion
@@ -78,13 +81,13 @@ def divide(total: float, claims: Sequence[Claim], now: float) -> dict[Any, float
     return shares
 
 
-def _precedence(claim: Claim, now: float) -> tuple[int, float, Any]:
-    """Order claims: those within their turn; those that wait, longest first; the others, most recent turn first."""
+def _precedence(claim: Claim, now: float) -> tuple[int, int, float, Any]:
+    """Order claims of equal priority: within their turn; waiting, longest first; others, most recent turn first."""
     if not claim.is_served:
-        return 1, claim.since, claim.identity
+        return -claim.priority, 1, claim.since, claim.identity
     if now - claim.since < TURN_SECONDS:
-        return 0, claim.since, claim.identity
-    return 2, -claim.since, claim.identity
+        return -claim.priority, 0, claim.since, claim.identity
+    return -claim.priority, 2, -claim.since, claim.identity
 
 
 def _portion(claim: Claim, share: float, total: float) -> float:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from jobmon.core.constants import TaskStatus
+from jobmon.core.exceptions import InvalidRequest
 from jobmon.server.joins import newest_run
 from jobmon.server.models import cluster, workflow_run
 from jobmon.server.sql import any_of, param, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Sequence
 
     from sqlalchemy import Select
 
@@ -70,3 +72,21 @@ def find_cluster(session: Session, name: str, *, offered: bool = False) -> int |
 def find_clusters(session: Session, names: Collection[str]) -> dict[str, int]:
     """Return the IDs of clusters by name, including removed ones; names without a cluster are omitted."""
     return dict(session.rows(_cluster_ids, names=names)) if names else {}
+
+
+def require_not_removed(workflow_id: int, rows: Iterable[Sequence[Any]]) -> None:
+    """Refuse to steer tasks that the current version of their workflow does not contain.
+
+    Args:
+        workflow_id: the workflow.
+        rows: tasks as rows that begin with ID and status.
+
+    Raises:
+        InvalidRequest: one of them is removed.
+    """
+    for row in rows:
+        if row[1] == TaskStatus.REMOVED:
+            raise InvalidRequest(
+                f"Task {row[0]} is no longer part of workflow {workflow_id}: a later version removed it. Nothing was"
+                " changed."
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.packing import Mode
@@ -21,7 +21,7 @@ from jobmon.server.models import (
     workflow_run,
 )
 from jobmon.server.problems import NotFound
-from jobmon.server.sql import any_of, none_of, param, statement
+from jobmon.server.sql import any_of, none_of, param, statement, statements
 from jobmon.server.transitions import LIVE
 
 if TYPE_CHECKING:
@@ -100,10 +100,11 @@ def open_pilots(session: Session, workflow_id: int, array_id: int, resources_id:
     )
 
 
-@statement
-def _queued() -> Select[Any]:
-    """Select attempts by the cluster of the resource request, because the index requires it."""
+@statements
+def _queued(prioritized: bool) -> Select[Any]:
+    """Select attempts by the cluster of the resource request, because the indexes require it."""
     ti, r, q = task_instance.c, task_resources.c, queue.c
+    zero: ColumnElement[int] = literal_column("0")
     return (
         select(ti.id, func.length(task.c.command))
         .select_from(
@@ -117,14 +118,15 @@ def _queued() -> Select[Any]:
             ti.status == param("queued"),
             ti.task_resources_id == r.id,
             task.c.array_id == param("array"),
+            *((ti.priority != zero, ti.priority > zero) if prioritized else (ti.priority <= zero,)),
         )
-        .order_by(ti.id)
+        .order_by(*(ti.priority.desc(), ti.id) if prioritized else (ti.id,))
         .limit(param("count"))
     )
 
 
 def queued(session: Session, run_id: int, array_id: int, resources_id: int, count: int) -> list[tuple[int, int]]:
-    """Return the oldest queued attempts of an array and resource request that limits allow to launch, at most `count`.
+    """Return the next queued attempts of an array and resource request that limits allow to launch, at most `count`.
 
     Returns:
         Their IDs, each with the number of characters of its command.
@@ -132,6 +134,6 @@ def queued(session: Session, run_id: int, array_id: int, resources_id: int, coun
     left = room(session, run_id)
     if left is not None:
         count = min(count, left.of(array_id))
-    return session.rows(
-        _queued, run=run_id, array=array_id, resources=resources_id, queued=TI.QUEUED.value, count=count
-    )
+    values = {"run": run_id, "array": array_id, "resources": resources_id, "queued": TI.QUEUED.value}
+    first = session.rows(_queued(True), **values, count=count)
+    return first + session.rows(_queued(False), **values, count=count - len(first))

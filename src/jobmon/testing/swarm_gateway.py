@@ -27,7 +27,17 @@ from jobmon.core.constants import (
     WorkflowRunStatus,
 )
 from jobmon.core.exceptions import InvalidStateTransition, StaleRun
-from jobmon.core.fsm import IN_FLIGHT, MAKING_ROOM, QUEUEABLE, TASK_OF_INSTANCE, Machine, Verdict, is_terminal, judge
+from jobmon.core.fsm import (
+    IN_FLIGHT,
+    MAKING_ROOM,
+    QUEUEABLE,
+    SATISFIED,
+    TASK_OF_INSTANCE,
+    Machine,
+    Verdict,
+    is_terminal,
+    judge,
+)
 from jobmon.core.retry import after_failure
 
 if TYPE_CHECKING:
@@ -90,6 +100,8 @@ class FakeSwarmGateway:
         self.armed: dict[int, tuple[TaskToArm, set[int]]] = {}
         #: Held tasks, which are not queued.
         self.held: set[int] = set()
+        #: Task -> its priority, unless that is 0.
+        self.priorities: dict[int, int] = {}
         #: Whether armed tasks are forgotten at once, as after a server restart.
         self.is_forgetful = False
         #: Whether queued attempts start to run.
@@ -127,6 +139,19 @@ class FakeSwarmGateway:
         self.held = set(task_ids)
         self.armed.clear()
         self._holds_stamp = self._tick()
+
+    def prioritize(self, priorities: dict[int, int]) -> None:
+        """Give exactly these tasks a priority of their own."""
+        self.priorities = dict(priorities)
+        self.armed.clear()
+        self._holds_stamp = self._tick()
+
+    def skip(self, *task_ids: int) -> None:
+        """Skip those of the tasks that are neither done nor in flight."""
+        self.armed.clear()
+        for task_id in task_ids:
+            if self.tasks[task_id].status in (*QUEUEABLE, TaskStatus.ERROR_FATAL):
+                self._move(self.tasks[task_id], TaskStatus.SKIPPED)
 
     def rerun(self, *task_ids: int) -> None:
         """Request a rerun of tasks and everything downstream."""
@@ -231,9 +256,9 @@ class FakeSwarmGateway:
     # -- internals -------------------------------------------------------------------------------------------------
 
     def _arm(self, one: TaskToArm) -> None:
-        missing = {each for each in one.missing if self.tasks[each].status is not TaskStatus.DONE}
+        missing = {each for each in one.missing if self.tasks[each].status not in SATISFIED}
         others = self.tasks[one.task_id].upstreams - set(one.missing)
-        if any(self.tasks[each].status is not TaskStatus.DONE for each in others):
+        if any(self.tasks[each].status not in SATISFIED for each in others):
             self.breaches.append(f"task {one.task_id} was armed for {one.missing}, other upstream tasks are not done")
         if missing and not self.is_forgetful and self.tasks[one.task_id].status is TaskStatus.REGISTERING:
             self.armed[one.task_id] = (one, missing)
@@ -254,7 +279,7 @@ class FakeSwarmGateway:
         if task.status not in QUEUEABLE:
             self.breaches.append(f"task {task.task_id} was queued while {task.status.name}")
             return
-        undone = [each for each in task.upstreams if self.tasks[each].status is not TaskStatus.DONE]
+        undone = [each for each in task.upstreams if self.tasks[each].status not in SATISFIED]
         if undone:
             self.breaches.append(f"task {task.task_id} was queued before {undone}")
         if array_id != task.array_id:
@@ -324,6 +349,7 @@ class FakeSwarmGateway:
             max_concurrently_running=self.limit if has_limits else None,
             array_limits=dict(self.array_limits) if has_limits else {},
             held=sorted(self.held) if self._holds_stamp > after else None,
+            priorities=dict(self.priorities) if self._holds_stamp > after else None,
             resource_errors={
                 task.task_id: self.resource_error
                 for task in told

@@ -117,3 +117,75 @@ def test_tasks_are_rerun_with_everything_downstream(session):
     assert again == {"workflow_id": number, "changed": 0, "to_kill": 0, "is_running": False}
     session.invoke("task", "update", session.tasks["fine_0"], "-s", "DONE", "-y")
     assert "no" in session.invoke("task", "rerun", 999_999, "-y", code=2)
+
+
+def test_priorities_are_set_for_tasks_templates_and_the_workflow(session):
+    busy, limited = session.workflows["busy"], session.tasks["limited"]
+    shown = session.both("task", "priority", limited, "-p", 7, "-y")
+    assert f"Workflow {busy}: 1 unfinished task will get priority 7." in shown
+    assert f"Priority 7: 1 task of workflow {busy} changed." in shown
+    found = session.json("workflow", "priority", "-w", busy, "-t", "step", "-p", -2, "-y")
+    assert (found["workflow_id"], found["changed"] > 1) == (busy, True)
+    assert "the workflow will get priority 3" in session.both("workflow", "priority", "-w", busy, "-p", 3, "-y")
+    actions = [one["details"]["priority"] for one in session.json("workflow", "history", "-w", busy)[:3]]
+    assert actions == [3, -2, 7]
+    assert "1001 is not in the range" in session.invoke("task", "priority", limited, "-p", 1001, code=2)
+    for wrong in (("task", "priority", 999_999), ("workflow", "priority", "-w", busy, "-t", "no such")):
+        assert "no" in session.invoke(*wrong, "-p", 1, "-y", code=2)
+    for undo in (("task", "priority", limited), ("workflow", "priority", "-w", busy, "-t", "step")):
+        session.invoke(*undo, "-p", 0, "-y")
+
+
+def test_tasks_are_edited_and_reset(session):
+    number, task = session.workflows["resting"], session.tasks["first"]
+    shown = session.both("task", "edit", task, "--command", "echo new", "--set", "cores=2", "--max-attempts", 9, "-y")
+    assert f"Workflow {number}: 1 task will be edited (command, cores, maximum number of attempts)." in shown
+    assert f"Edited: 1 task of workflow {number}. To run: jobmon workflow resume {number}" in shown
+    detail = session.json("task", "status", task)[0]
+    assert (detail["task"]["command"], detail["task"]["max_attempts"]) == ("echo new", 9)
+    assert "Nothing to do" in session.both("task", "edit", task, "--max-attempts", 9, "-y")
+    assert session.json("task", "edit", task, "--reset", "-y")["changed"] == 1
+    assert session.json("task", "status", task)[0]["task"]["command"] != "echo new"
+    assert [one["action"] for one in session.json("workflow", "history", "-w", number)][:2] == ["edit", "edit"]
+
+
+def test_bad_edits_are_refused_by_name(session):
+    task, done = session.tasks["first"], session.tasks["fine_0"]
+    assert "Specify what to change" in session.invoke("task", "edit", task, code=2)
+    assert "or --reset" in session.invoke("task", "edit", task, "--command", "x", "--reset", code=2)
+    assert "'memory' is not NAME=VALUE" in session.invoke("task", "edit", task, "--set", "memory", code=2)
+    refused = session.invoke("task", "edit", task, "--set", "memroy=2G", "-y", code=2)
+    assert "did you mean 'memory'?" in refused
+    assert "Nothing was changed" in refused
+    assert "no queue 'nowhere'" in session.invoke("task", "edit", task, "--queue", "nowhere", "-y", code=2)
+    assert "can hold it" in session.invoke("task", "edit", task, "--set", "cores=100000", "-y", code=2)
+    refused = session.invoke("task", "edit", done, "--command", "x", "-y", code=2)
+    assert f"Task {done} is done. To run it with this edit: jobmon task rerun {done} --command ..." in refused
+    assert "with id 999999" in session.invoke("task", "edit", task, 999_999, "--command", "x", "-y", code=2)
+
+
+def test_tasks_are_skipped_and_run_after_all(session):
+    number, task = session.workflows["resting"], session.tasks["second"]
+    shown = session.both("task", "skip", task, "-y")
+    assert f"Workflow {number}: 1 task will be skipped." in shown
+    assert f"Skipped: 1 task of workflow {number}." in shown
+    assert "SKIPPED" in session.invoke("workflow", "status", "-w", number)
+    assert [one["task_id"] for one in session.json("workflow", "tasks", "-w", number, "-s", "skipped")] == [task]
+    assert session.json("task", "explain", task)["reasons"][0]["kind"] == "skipped"
+    assert session.json("task", "skip", task, "-y")["changed"] == 0
+    assert session.json("task", "rerun", task, "--only", "-y")["changed"] == 1
+    assert "SKIPPED" not in session.invoke("workflow", "status", "-w", number)
+    assert "is done" in session.invoke("task", "skip", session.tasks["fine_0"], "-y", code=2)
+    assert "queued or running" in session.invoke("task", "skip", session.tasks["runs"], "-y", code=2)
+
+
+def test_a_done_task_is_rerun_with_another_command(session):
+    number, task = session.workflows["fine"], session.tasks["fine_0"]
+    before = session.json("task", "status", task)[0]["task"]["command"]
+    shown = session.invoke("task", "rerun", task, "--command", "echo again", "--only", "-y", both=True)
+    assert f"Workflow {number}: 1 task will be rerun. 1 task will get the new command." in shown
+    assert f"Will be rerun: 1 task of workflow {number}." in shown
+    assert session.json("task", "status", task)[0]["task"]["command"] == "echo again"
+    session.invoke("task", "edit", task, "--reset", "-y")
+    assert session.json("task", "status", task)[0]["task"]["command"] == before
+    session.invoke("task", "update", task, "-s", "DONE", "-y")

@@ -94,7 +94,14 @@ AUDITED = {
     *(f"{_WORKFLOW}/{name}" for name in ("force_cleanup", "reset_tasks", "concurrency", "drop_version", "purge")),
     *(
         f"{_WORKFLOW}/{name}"
-        for name in ("task_updates", "holds", "arrays/{name}/concurrency", "versions/{number:id}/seal")
+        for name in (
+            "task_updates",
+            "holds",
+            "priorities",
+            "edits",
+            "arrays/{name}/concurrency",
+            "versions/{number:id}/seal",
+        )
     ),
     "/database/compact",
     *(f"{_RUN}/{name}" for name in ("terminate_task_instances", "triage", "distributors", "lead")),

@@ -271,4 +271,4 @@ async def test_the_document_describes_every_route(tmp_path):
     assert len({one["operationId"] for one in operations}) == len(operations) > 40
     assert "SyncRequest" in document["components"]["schemas"]
     changes = document["paths"]["/api/v1/workflows/{workflow_id}/changes"]["get"]["parameters"]
-    assert [one["name"] for one in changes] == ["workflow_id", "since", "wait_seconds", "workflow_run_id"]
+    assert [one["name"] for one in changes] == ["workflow_id", "since", "wait_seconds", "workflow_run_id", "steering"]

@@ -663,6 +663,55 @@ def test_reruns_and_holds_at_any_time_lose_nothing_and_start_nothing_too_early(s
     assert (result.final_status, server.count(D)) == (WorkflowRunStatus.DONE, 12)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_skips_and_priorities_at_any_time_lose_nothing_and_start_nothing_too_early(seed):
+    dice = random.Random(f"skips {seed}")
+    endings = [[], [], [TaskInstanceStatus.ERROR_FATAL], [TaskInstanceStatus.ERROR]]
+    tasks = [
+        FakeTask(
+            number,
+            upstreams=frozenset(dice.sample(range(1, number), min(number - 1, dice.randrange(3)))),
+            outcomes=dice.choice(endings),
+        )
+        for number in range(1, 13)
+    ]
+    server = FakeSwarmGateway(tasks, limit=dice.choice([1, 2, 100]))
+
+    async def script(running):
+        while True:
+            await asyncio.sleep(dice.random() * 2)
+            if running.done():
+                return
+            match dice.randrange(3):
+                case 0:
+                    server.skip(dice.randint(1, 12))
+                case 1:
+                    server.prioritize({n: dice.randint(-3, 3) for n in dice.sample(range(1, 13), 4)})
+                case 2:
+                    server.skip(*(n for n, task in server.tasks.items() if task.status == F))
+
+    result = run(server, script)
+    skipped = {n for n, task in server.tasks.items() if task.status == TaskStatus.SKIPPED}
+    assert result.skipped_task_ids == skipped
+    if result.final_status == WorkflowRunStatus.DONE:
+        assert server.count(D) + len(skipped) == 12
+    else:
+        assert (result.final_status, bool(result.failed_task_ids)) == (WorkflowRunStatus.ERROR, True)
+
+
+def test_a_limited_run_queues_the_most_urgent_tasks_first():
+    server = FakeSwarmGateway([FakeTask(number) for number in range(1, 7)], limit=1)
+    server.prioritize({2: -1, 5: 3})
+
+    async def script(_):
+        await asyncio.sleep(0.1)
+        server.prioritize({2: -1, 5: 3, 6: 9})
+
+    assert run(server, script).final_status == WorkflowRunStatus.DONE
+    order = [task_id for batch in server.queued_batches for task_id in batch.task_ids]
+    assert order == [1, 6, 5, 3, 4, 2]
+
+
 def test_a_rerun_of_what_the_run_does_not_know_ends_it_and_says_how_to_go_on():
     server = FakeSwarmGateway([FakeTask(1, status=D), FakeTask(2)])
     state = state_of(server)

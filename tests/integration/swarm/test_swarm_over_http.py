@@ -146,7 +146,7 @@ def test_the_sync_methods(serve):
     assert gateway.log_heartbeat_sync("B", 30.0).status == "B"
     assert gateway.update_status_sync("I").status == "I"
     assert abs(gateway.get_server_time_sync() - datetime.now(UTC)) < timedelta(minutes=1)
-    assert gateway.get_cursor_sync() == gateway.get_task_status_updates_sync().time
+    assert gateway.get_cursor_sync().time == gateway.get_task_status_updates_sync().time
 
 
 # --- builder ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.core import fsm
 from jobmon.core.constants import AgentStatus, TaskInstanceStatus, TaskStatus, WorkflowRunStatus
 from jobmon.distributor.watching import unpacked
-from jobmon.server.usecases import agents, launching, packed_jobs, queueing, reaping, reporting, resuming, watching
+from jobmon.server.usecases import (
+    agents,
+    launching,
+    packed_jobs,
+    prioritizing,
+    queueing,
+    reaping,
+    reporting,
+    resuming,
+    watching,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,6 +73,15 @@ JOIN dag_node d ON d.node_id = t.node_id JOIN upstream_set s ON s.id = d.upstrea
 JOIN upstream_set_member m ON m.upstream_set_id = s.id
 JOIN task u ON u.workflow_id = w.id AND u.node_id = m.node_id
 WHERE n.id > ? AND u.status != 'D'
+"""
+#: New attempts of held tasks.
+_OF_HELD: Final = """
+SELECT n.id, t.id FROM task_instance n JOIN task t ON t.id = n.task_id WHERE n.id > ? AND n.status = 'Q' AND t.held
+"""
+#: Queued attempts whose priority is not that of their task and its array.
+_OUT_OF_ORDER: Final = """
+SELECT n.id, n.priority, t.priority + a.priority FROM task_instance n JOIN task t ON t.id = n.task_id
+JOIN task_array a ON a.id = t.array_id WHERE n.status = 'Q' AND n.priority != t.priority + a.priority
 """
 #: Tasks with a new attempt although another attempt has not ended.
 _DOUBLE: Final = """
@@ -164,6 +183,9 @@ class Invariants:
         """Check the invariants after a use case was committed or failed."""
         for array_id, status, kept, number in self._record.rows(_MISCOUNTED):
             self._violated(f"array {array_id} has {number} tasks in status {status}, {kept} are counted")
+        if job.use_case in (prioritizing.set_priority, queueing.queue):
+            for attempt, priority, wanted in self._record.rows(_OUT_OF_ORDER):
+                self._violated(f"attempt {attempt} is queued with priority {priority}, its task has {wanted}")
         watch = self._watched.get(job.use_case)
         if watch is not None and job.error is None:
             watch(*job.arguments, job.answer)
@@ -196,6 +218,8 @@ class Invariants:
             self._violated(f"run {run_id}, which is {status}, queued attempts; the newest run is {newest_run}")
         for attempt, upstream, letter in self._record.rows(_TOO_EARLY, before):
             self._violated(f"attempt {attempt} was queued while its upstream task {upstream} was {letter}")
+        for attempt, task_id in self._record.rows(_OF_HELD, before):
+            self._violated(f"attempt {attempt} was queued although task {task_id} is held")
         for (task_id,) in self._record.rows(_DOUBLE, before):
             self._violated(f"task {task_id} was queued while another attempt of it lives")
         return True

@@ -422,7 +422,7 @@ class ClientProcess(Process):
         )
         observer = Observer("", LogDisplay(), lambda _: [], keeper.note_progress, monotonic=self.around.loop.time)
         async with gateway:
-            orchestrator = WorkflowRunOrchestrator(state, gateway, config, observer.on_change)
+            orchestrator = WorkflowRunOrchestrator(state, gateway, config, observer.on_change, builder)
             self._orchestration = asyncio.create_task(orchestrator.run(keeper.alive))
             result = await self._orchestration
         if not self.part.is_dead:

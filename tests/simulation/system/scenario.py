@@ -83,6 +83,9 @@ NEIGHBOUR_FIRST: Final = 1000
 NEIGHBOUR_TASKS_MAX: Final = 8
 #: Share of seeds without a grid that have host agents.
 AGENTS_SHARE: Final = 0.5
+#: Share of all seeds in which the user holds and releases tasks and changes priorities, and how often on average.
+STEERED_SHARE: Final = 0.4
+STEPS_OF_STEERING: Final = 12
 #: Share of all seeds whose runs end at the first permanent failure.
 FAIL_FAST_SHARE: Final = 0.15
 #: Workers send heartbeats every 90 s; some jobs run long enough for that.

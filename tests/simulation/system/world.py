@@ -8,11 +8,11 @@ import logging
 import random
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.system import checks
 from tests.simulation.system.agents import AgentHost, AgentProcess
@@ -25,13 +25,23 @@ from tests.simulation.system.loop import SimulationLoop
 from tests.simulation.system.network import Network, Part
 from tests.simulation.system.nodes import Ground
 from tests.simulation.system.processes import ClientProcess, DistributorProcess, Surrounding
-from tests.simulation.system.scenario import CLOCK_JUMP_SECONDS_MAX, CLOCKS, GRID, Scenario, Weather, draw
+from tests.simulation.system.scenario import (
+    CLOCK_JUMP_SECONDS_MAX,
+    CLOCKS,
+    GRID,
+    STEERED_SHARE,
+    STEPS_OF_STEERING,
+    Scenario,
+    Weather,
+    draw,
+)
 from tests.simulation.system.server import SimulatedServer
 from tests.simulation.system.users import HOSTS, User
 
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.wire.definition import Cluster, ClusterRequest, QueueSpec
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
+from jobmon.core.wire.steering import HoldRequest, HoldResponse, PriorityRequest, PriorityResponse
 from jobmon.server import migrations
 from jobmon.server.database import open_engine
 
@@ -116,7 +126,7 @@ class _World:
     async def run(self) -> Verdict:
         """Run the simulation; return the verdict."""
         await self._begin()
-        besides = [asyncio.create_task(work) for work in (self._wreak_havoc(), self._sweep())]
+        besides = [asyncio.create_task(work) for work in (self._wreak_havoc(), self._sweep(), self._steer())]
         try:
             await asyncio.gather(*(user.use() for user in self._users))
             if not self._violations:
@@ -517,6 +527,49 @@ class _World:
         requester = self._surrounding.requester(Part("user"))
         route, request = f"/workflows/{workflow_id}/concurrency", ConcurrencyRequest(max_concurrently_running=limit)
         await requester.call_async(requester.open_session(), route, request, ConcurrencyResponse, "put")
+
+    async def _steer(self) -> None:
+        """Hold tasks and change priorities from time to time; in the end, release all tasks."""
+        dice = random.Random(f"{self._scenario.seed} steering")
+        if dice.random() >= STEERED_SHARE or not self._scenario.chaos_seconds:
+            return
+        pause = self._scenario.chaos_seconds / STEPS_OF_STEERING
+        while (seconds := dice.expovariate(1 / pause)) + self._loop.time() < self._scenario.chaos_seconds:
+            await asyncio.sleep(seconds)
+            with suppress(ServerUnavailable):
+                await self._steer_once(dice)
+        await asyncio.sleep(max(0.0, self._scenario.chaos_seconds - self._loop.time()))
+        while self._record.rows("SELECT 1 FROM task WHERE held LIMIT 1"):
+            with suppress(ServerUnavailable):
+                for workflow_id, ids in self._tasks_of_workflows().items():
+                    await self._post(workflow_id, "holds", HoldRequest(task_ids=ids, held=False), HoldResponse)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    def _tasks_of_workflows(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for workflow_id, task_id in self._record.rows("SELECT workflow_id, id FROM task ORDER BY id"):
+            found.setdefault(workflow_id, []).append(task_id)
+        return found
+
+    async def _steer_once(self, dice: random.Random) -> None:
+        tasks = self._tasks_of_workflows()
+        if not tasks or not self._server.is_up:
+            return
+        workflow_id = dice.choice(sorted(tasks))
+        chosen = dice.sample(tasks[workflow_id], dice.randint(1, min(5, len(tasks[workflow_id]))))
+        if dice.random() < 0.6:
+            held = dice.random() < 0.6
+            answer = await self._post(workflow_id, "holds", HoldRequest(task_ids=chosen, held=held), HoldResponse)
+            self._note(f"the user {'holds' if held else 'releases'} tasks {chosen}: {answer}")
+            return
+        of_all = dice.random() < 0.2
+        request = PriorityRequest(priority=dice.randint(-5, 5), task_ids=[] if of_all else chosen)
+        answer = await self._post(workflow_id, "priorities", request, PriorityResponse)
+        self._note(f"the user sets the priority of {'the workflow' if of_all else chosen}: {answer}")
+
+    async def _post(self, workflow_id: int, what: str, request: object, reply: type[Any]) -> Any:
+        requester = self._surrounding.requester(Part("user"))
+        return await requester.call_async(requester.open_session(), f"/workflows/{workflow_id}/{what}", request, reply)
 
     async def _end_pause(self, workflow_id: int, seconds: float) -> None:
         """End the pause of a workflow after a time, even if the server is down at first."""

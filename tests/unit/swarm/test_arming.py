@@ -46,7 +46,7 @@ def chain(length):
 def step(state):
     """Plan as the scheduler does; return what is queued, armed for what, and disarmed."""
     chosen = plan(state)
-    state.take_from_queue(chosen.examined, chosen.held, chosen.released)
+    state.take_from_queue(chosen.taken)
     armed = tasks_to_arm(state, chosen)
     disarmed = tasks_to_disarm(state, chosen)
     state.apply_update(StateUpdate({task.task_id: Q for task in chosen.tasks}))

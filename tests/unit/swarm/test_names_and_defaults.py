@@ -50,6 +50,7 @@ def test_the_fields_of_a_result():
         "failed_task_ids",
         "error",
         "unrecorded",
+        "skipped_task_ids",
     ]
     result = OrchestratorResult("D", 1.0, 0, 0, 0, 0, {}, frozenset(), frozenset())
     assert (result.error, result.unrecorded) == (None, "")

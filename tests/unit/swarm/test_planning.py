@@ -34,7 +34,7 @@ def shown(plan):
 
 
 def carry_out(state, planned):
-    state.take_from_queue(planned.examined, planned.held, planned.released)
+    state.take_from_queue(planned.taken)
     state.apply_update(StateUpdate({task.task_id: TaskStatus.QUEUED for task in planned.tasks}))
     state.validate()
 
@@ -53,7 +53,7 @@ def test_planning_changes_nothing():
 
 def test_a_paused_workflow_plans_nothing_and_looks_at_nothing():
     planned = plan(make_state((1, 1, SMALL), limit=0))
-    assert (planned.batches, planned.examined, planned.is_full) == ((), 0, False)
+    assert (planned.batches, planned.taken, planned.is_full) == ((), {}, False)
 
 
 def test_tasks_of_a_full_array_are_put_aside_and_come_back():
@@ -75,7 +75,7 @@ def test_tasks_of_a_full_array_are_put_aside_and_come_back():
 
 def test_what_waits_behind_a_full_workflow_is_not_looked_at():
     state = make_state(*((n, 1, SMALL) for n in range(1_000)), limit=3)
-    assert plan(state).examined == 3
+    assert plan(state).taken[0].examined == 3
 
 
 def test_a_request_is_bounded_and_says_that_there_may_be_more():
@@ -90,7 +90,7 @@ def test_an_entry_that_is_out_of_date_or_there_twice_is_passed_over():
     state.update_task_status(1, TaskStatus.DONE)
     state.tasks[2].num_upstreams = 1
     planned = plan(state)
-    assert ([task.task_id for task in planned.tasks], planned.examined) == ([3], 4)
+    assert ([task.task_id for task in planned.tasks], planned.taken[0].examined) == ([3], 4)
 
 
 def test_an_entry_put_aside_that_is_out_of_date_is_passed_over():
@@ -98,7 +98,40 @@ def test_an_entry_put_aside_that_is_out_of_date_is_passed_over():
     carry_out(state, plan(state))
     state.apply_update(StateUpdate({1: TaskStatus.DONE, 2: TaskStatus.DONE}))
     planned = plan(state)
-    assert ([task.task_id for task in planned.tasks], planned.released) == ([3], {1: 2})
+    assert ([task.task_id for task in planned.tasks], planned.taken[0].released) == ([3], {1: 2})
+
+
+def test_the_highest_priority_of_task_and_array_goes_first_within_the_limits():
+    state = make_state((1, 1, SMALL), (2, 1, SMALL), (3, 2, SMALL), (4, 2, SMALL), (5, 3, SMALL), limit=3)
+    state.apply_update(StateUpdate(priorities={2: 5, 4: -8, 5: -1}, array_priorities={2: 7}))
+    state.validate()
+    planned = plan(state)
+    assert [task.task_id for task in planned.tasks] == [3, 2, 1]
+    carry_out(state, planned)
+    assert list(state.ready_to_run) == []
+    assert state.get_ready_to_run_count() == 2
+    state.apply_update(StateUpdate(max_concurrently_running=4))
+    assert [task.task_id for task in plan(state).tasks] == [4]
+
+
+def test_a_changed_priority_moves_what_waits_ready_or_put_aside():
+    state = make_state((1, 1, SMALL), (2, 1, SMALL), (3, 1, SMALL), (4, 2, SMALL), limits={1: 1})
+    carry_out(state, plan(state))
+    assert [task.task_id for task in state.held[1]] == [2, 3]
+    state.apply_update(StateUpdate(priorities={3: 1}))
+    state.validate()
+    state.update_task_status(1, TaskStatus.DONE)
+    assert [task.task_id for task in plan(state).tasks] == [3]
+    state.apply_update(StateUpdate(priorities={}))
+    state.validate()
+    assert {task.task_id for task in state.ready_to_run} == {2, 3}
+    assert len(plan(state).tasks) == 1
+
+
+def test_a_full_array_of_high_priority_does_not_keep_others_from_running():
+    state = make_state((1, 1, SMALL), (2, 1, SMALL), (3, 2, SMALL), limits={1: 1})
+    state.apply_update(StateUpdate(array_priorities={1: 100}))
+    assert [task.task_id for task in plan(state).tasks] == [1, 3]
 
 
 def test_a_task_without_a_request_is_an_error():

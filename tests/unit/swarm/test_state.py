@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobmon.client.swarm.array import SwarmArray
-from jobmon.client.swarm.state import StateUpdate, SwarmState
+from jobmon.client.swarm.state import StateUpdate, SwarmState, Taken
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
@@ -157,9 +157,9 @@ def test_what_waits_or_is_final_is_not_pending(state, status):
 def test_a_ready_task_is_pending_also_when_put_aside(state):
     state.enqueue_task(state.tasks[1])
     assert state.has_pending_work()
-    state.take_from_queue(1, [state.tasks[1]], {})
+    state.take_from_queue({0: Taken(1, (state.tasks[1],))})
     assert state.has_pending_work()
-    state.take_from_queue(0, [], {1: 1})
+    state.take_from_queue({0: Taken(0, released={1: 1})})
     assert not state.has_pending_work()
 
 

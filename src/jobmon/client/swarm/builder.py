@@ -7,21 +7,20 @@ full status snapshot. The snapshot is requested last, so that it includes all ch
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client import garbage
 from jobmon.client.clusters import Clusters
 from jobmon.client.defaults import checked_chunk_size
 from jobmon.client.swarm.array import SwarmArray
-from jobmon.client.swarm.gateway import ServerGateway
+from jobmon.client.swarm.gateway import ServerGateway, steering_of
 from jobmon.client.swarm.state import StateUpdate, SwarmState
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.clock import SystemClock
-from jobmon.core.constants import ResourceType, TaskStatus, WorkflowRunStatus
+from jobmon.core.constants import ResourceType, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowNotResumable, WorkflowRunStateError
-from jobmon.core.fsm import IN_FLIGHT
+from jobmon.core.fsm import IN_FLIGHT, SATISFIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -157,7 +156,7 @@ class SwarmBuilder:
 
     def _build(self, workflow: Workflow, workflow_id: int, dag_id: int) -> None:
         gateway = self._open(workflow_id)
-        stamp = gateway.get_cursor_sync()
+        steering = gateway.get_cursor_sync()
         state = SwarmState(
             workflow_id,
             self.workflow_run_id,
@@ -172,9 +171,12 @@ class SwarmBuilder:
             self._beat_if_due(gateway)
             made[id(task)] = self._add(state, self._from_task(state, task))
         _link(workflow.tasks.values(), made)
-        # Attempts in flight may have changed since the workflow was bound; the first poll then fetches everything.
-        if not any(state.get_tasks_by_status(status) for status in IN_FLIGHT):
-            state.last_sync = stamp
+        skipped = StateUpdate.from_task_status_response(steering.tasks_by_status)
+        state.apply_update(skipped.merge(steering_of(steering)))
+        # Attempts in flight may have changed since the workflow was bound, and so may held tasks, which are not queued;
+        # the first poll then fetches everything.
+        if not state.on_hold and not any(state.get_tasks_by_status(status) for status in IN_FLIGHT):
+            state.last_sync = steering.time
         self._state = state
 
     def _from_task(self, state: SwarmState, task: Task) -> SwarmTask:
@@ -255,16 +257,21 @@ class SwarmBuilder:
             if not chunk:
                 return
             for task_id, metadata in chunk.items():
-                self._add(state, self._from_record(state, task_id, metadata))
+                self._add(state, self.task_from_record(state, task_id, metadata))
             last = max(chunk)
 
-    def _from_record(self, state: SwarmState, task_id: int, metadata: TaskMetadata) -> SwarmTask:
+    def task_from_record(self, state: SwarmState, task_id: int, metadata: TaskMetadata) -> SwarmTask:
+        """Return a recorded task, which is not in the state yet.
+
+        Raises:
+            WorkflowNotResumable: it needs a Python function, which only the user's script has.
+        """
         if metadata.resources is None:
             raise _needs_function(metadata.name, "compute_resources_callable")
         for key, scale in metadata.resource_scales.items():
             if scale is None:
                 raise _needs_function(metadata.name, f"the scale of {key!r}")
-        resources = self._resources(state, metadata.resources)
+        resources = self.resources_from_record(state, metadata.resources)
         cluster_name = metadata.resources.cluster_name
         return SwarmTask(
             task_id,
@@ -277,7 +284,17 @@ class SwarmBuilder:
             self._queues(cluster_name, metadata.fallback_queues),
         )
 
-    def _resources(self, state: SwarmState, info: ResourcesInfo) -> TaskResources:
+    def knows(self, info: ResourcesInfo) -> bool:
+        """Return whether cluster and queue of a request for resources are known."""
+        return self._clusters.knows(info.cluster_name, info.queue_name)
+
+    def learn(self, infos: Iterable[ResourcesInfo]) -> None:
+        """Fetch the clusters and queues of requests for resources."""
+        for info in infos:
+            self._clusters.get(info.cluster_name).queue(info.queue_name)
+        self.requester.close()
+
+    def resources_from_record(self, state: SwarmState, info: ResourcesInfo) -> TaskResources:
         """Return the request as an object; equal requests share one. Its ID is the recorded one."""
         queue = self._clusters.get(info.cluster_name).queue(info.queue_name)
         kind = ResourceType(info.kind)
@@ -291,25 +308,16 @@ class SwarmBuilder:
         for start in range(0, len(task_ids), chunk_size):
             self._beat_if_due(gateway)
             answer = gateway.get_downstream_tasks_sync(task_ids[start : start + chunk_size], state.dag_id)
-            lists = {id(listed): listed for _, listed in answer.downstream_tasks.values()}
-            shared = {
-                key: tuple(state.tasks[each] for each in listed if each in state.tasks) for key, listed in lists.items()
-            }
-            counts = Counter(id(listed) for _, listed in answer.downstream_tasks.values())
-            for task_id, (_, listed) in answer.downstream_tasks.items():
-                state.tasks[task_id].share_downstream(shared[id(listed)])
-            for key, waiting in shared.items():
-                for task in waiting:
-                    task.num_upstreams += counts[key]
+            state.link({task_id: listed for task_id, (_, listed) in answer.downstream_tasks.items()})
 
 
 def _take_snapshot(state: SwarmState, gateway: ServerGateway) -> None:
     answer = gateway.get_task_status_updates_sync()
-    done = answer.tasks_by_status.get(TaskStatus.DONE, [])
-    state.previously_done = frozenset(task_id for task_id in done if task_id not in state.tasks)
+    done, skipped = (frozenset(answer.tasks_by_status.get(status, ())).difference(state.tasks) for status in SATISFIED)
+    state.previously_done, state.previously_skipped = done, skipped
     statuses = StateUpdate.from_task_status_response(answer.tasks_by_status, answer.time)
-    held = None if answer.held is None else frozenset(answer.held)
-    state.apply_update(statuses.merge(StateUpdate(resource_errors=answer.resource_errors, held=held)))
+    steering = steering_of(answer)
+    state.apply_update(statuses.merge(StateUpdate(resource_errors=answer.resource_errors)).merge(steering))
 
 
 def _needs_function(task_name: str, what: str) -> WorkflowNotResumable:

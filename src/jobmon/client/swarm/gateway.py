@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from jobmon.client.defaults import checked_chunk_size
+from jobmon.client.swarm.state import StateUpdate
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire import swarm
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
@@ -78,6 +79,9 @@ class TaskStatusUpdatesResponse:
     launch_problems: dict[str, str] = field(default_factory=dict)
     notices: dict[str, str] = field(default_factory=dict)
     held: list[int] | None = None
+    priorities: dict[int, int] | None = None
+    array_priorities: dict[int, int] | None = None
+    edited: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,11 +392,10 @@ class ServerGateway:
         query = {"workflow_run_id": self.workflow_run_id}
         return self._send_sync(_Exchange(self._workflow("changes"), query, swarm.ChangesResponse, _updates, "get"))
 
-    def get_cursor_sync(self) -> datetime:
-        """Return the time up to which changes are committed: `since` of the first request for changes."""
-        query = {"since": _END_OF_TIME.isoformat()}
-        exchange = _Exchange(self._workflow("changes"), query, swarm.ChangesResponse, _updates, "get")
-        return self._send_sync(exchange).time
+    def get_cursor_sync(self) -> TaskStatusUpdatesResponse:
+        """Return what users changed besides statuses; its `time` is `since` of the first request for changes."""
+        query = {"since": _END_OF_TIME.isoformat(), "steering": True}
+        return self._send_sync(_Exchange(self._workflow("changes"), query, swarm.ChangesResponse, _updates, "get"))
 
     def get_arrays_sync(self) -> list[swarm.ArrayInfo]:
         """Return the arrays of the workflow."""
@@ -441,6 +444,19 @@ def _updates(reply: swarm.ChangesResponse) -> TaskStatusUpdatesResponse:
         launch_problems=reply.launch_problems,
         notices=reply.notices,
         held=reply.held,
+        priorities=reply.priorities,
+        array_priorities=reply.array_priorities,
+        edited=reply.edited,
+    )
+
+
+def steering_of(answer: TaskStatusUpdatesResponse) -> StateUpdate:
+    """Return what users changed besides statuses."""
+    return StateUpdate(
+        held=None if answer.held is None else frozenset(answer.held),
+        priorities=answer.priorities,
+        array_priorities=answer.array_priorities,
+        edited=answer.edited,
     )
 
 

@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Final
 from jobmon.client.interrupts import RECORD_STOP_AT_ONCE_SECONDS_MAX, RECORD_STOP_SECONDS_MAX
 from jobmon.client.swarm.planning import initial_fringe
 from jobmon.client.swarm.services.heartbeat import HeartbeatService
+from jobmon.client.swarm.services.refresher import Records, Refresher
 from jobmon.client.swarm.services.scheduler import Scheduler
 from jobmon.client.swarm.services.synchronizer import Synchronizer
 from jobmon.client.swarm.state import StateUpdate, SwarmState
 from jobmon.core.constants import EndReason, TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import DistributorNotAlive, JobmonError, StaleRun, WorkflowRunStateError, WorkflowTestError
-from jobmon.core.fsm import CLOSED_RUNS, IN_FLIGHT, MAKING_ROOM, STARTING_RUNS, Machine, is_terminal
+from jobmon.core.fsm import CLOSED_RUNS, IN_FLIGHT, MAKING_ROOM, SATISFIED, STARTING_RUNS, Machine, is_terminal
 from jobmon.core.texts import number_of
 from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
 
@@ -73,6 +74,7 @@ class OrchestratorResult:
         failed_task_ids: IDs of the tasks that failed permanently.
         error: what ended the run early; None if it completed.
         unrecorded: why the outcome could not be recorded on the server; "" if it was recorded.
+        skipped_task_ids: IDs of the skipped tasks.
     """
 
     final_status: str
@@ -86,6 +88,7 @@ class OrchestratorResult:
     failed_task_ids: frozenset[int]
     error: BaseException | None = None
     unrecorded: str = ""
+    skipped_task_ids: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -138,6 +141,8 @@ class WorkflowRunOrchestrator:
         gateway: sends requests to the server.
         config: configuration of the run.
         on_change: called with the state after each update that changed something; it must not change the state.
+        records: turns recorded tasks into objects, for tasks that users edit, or rerun although the run did not fetch
+            them.
     """
 
     def __init__(
@@ -146,6 +151,7 @@ class WorkflowRunOrchestrator:
         gateway: ServerGateway,
         config: OrchestratorConfig,
         on_change: Callable[[SwarmState], None] | None = None,
+        records: Records | None = None,
     ) -> None:
         self.state = state
         self.gateway = gateway
@@ -155,6 +161,7 @@ class WorkflowRunOrchestrator:
         self._scheduler = Scheduler(
             state, gateway, arms=limit is None or limit > len(state.tasks), fail_fast=config.fail_fast
         )
+        self._refresher = Refresher(state, gateway, records)
         self._num_previously_complete = 0
         self._conclude_seconds_max = CONCLUDE_SECONDS_MAX
         self._unrecorded = ""
@@ -264,10 +271,13 @@ class WorkflowRunOrchestrator:
 
     def _result(self, final: WorkflowRunStatus, elapsed: float, error: BaseException | None) -> OrchestratorResult:
         statuses = dict.fromkeys(self.state.previously_done, TaskStatus.DONE.value)
+        statuses |= dict.fromkeys(self.state.previously_skipped, TaskStatus.SKIPPED.value)
         statuses |= {task_id: task.status.value for task_id, task in self.state.tasks.items()}
         done = {task.task_id for task in self.state.get_tasks_by_status(TaskStatus.DONE)}
         failed = {task.task_id for task in self.state.get_tasks_by_status(TaskStatus.ERROR_FATAL)}
         done |= self.state.previously_done
+        skipped = {task.task_id for task in self.state.get_tasks_by_status(TaskStatus.SKIPPED)}
+        skipped |= self.state.previously_skipped
         return OrchestratorResult(
             final_status=final.value,
             elapsed_time=elapsed,
@@ -280,12 +290,14 @@ class WorkflowRunOrchestrator:
             failed_task_ids=frozenset(failed),
             error=error,
             unrecorded=self._unrecorded,
+            skipped_task_ids=frozenset(skipped),
         )
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> WorkflowRunStatus:
         self._begin()
+        await self._refresher.apply_edits()
         await self._set_running()
         await self._work()
         if self.state.status is WorkflowRunStatus.COLD_RESUME:
@@ -307,7 +319,7 @@ class WorkflowRunOrchestrator:
         """Enqueue all tasks that can run from the start."""
         done = self.state.get_tasks_by_status(TaskStatus.DONE)
         self._num_previously_complete = len(done) + len(self.state.previously_done)
-        self.state.propagate_completions(done)
+        self.state.propagate_completions({*done, *self.state.get_tasks_by_status(TaskStatus.SKIPPED)})
         self._scheduler.make_ready(initial_fringe(self.state))
         self.state.armed.expect(task for status in IN_FLIGHT for task in self.state.get_tasks_by_status(status))
         self._show()
@@ -381,7 +393,10 @@ class WorkflowRunOrchestrator:
             await _cancelled(poll)
         if wait_seconds:
             self._scheduler.retry_refused()
+        grown = await self._refresher.grow(update)
         changed = self._take_in(update)
+        self._scheduler.make_ready(filter(_is_to_be_tried_again, grown))
+        await self._refresher.apply_edits()
         self._scheduler.release_lost()
         if not changed and wait_seconds and loop.time() - asked < EMPTY_ANSWER_PAUSE_SECONDS:
             await asyncio.sleep(EMPTY_ANSWER_PAUSE_SECONDS)
@@ -406,10 +421,9 @@ class WorkflowRunOrchestrator:
     def _take_in(self, update: StateUpdate) -> bool:
         """Apply an update and enqueue the tasks that it makes ready; return whether it changed anything."""
         before = (self.state.status, self.state.max_concurrently_running)
-        self._check_previously_done(update)
         problems, notices, held = self.state.launch_problems, self.state.notices, self.state.on_hold
         changed = sorted(self.state.apply_update(update), key=lambda task: task.task_id)
-        done = [task for task in changed if task.status is TaskStatus.DONE]
+        done = [task for task in changed if task.status in SATISFIED]
         self._scheduler.make_ready(self.state.propagate_completions(done))
         self._scheduler.make_ready(filter(_is_to_be_tried_again, changed), front=True)
         self._take_in_holds(held)
@@ -423,22 +437,6 @@ class WorkflowRunOrchestrator:
         self._tell_launch_problems(problems)
         self._tell_notices(notices)
         return is_news
-
-    def _check_previously_done(self, update: StateUpdate) -> None:
-        """End the run if tasks are to be rerun that it did not fetch because they were already done when it began."""
-        before = self.state.previously_done
-        if not before:
-            return
-        reopened = [
-            task_id
-            for task_id, status in update.task_statuses.items()
-            if task_id in before and status != TaskStatus.DONE
-        ]
-        if reopened:
-            raise WorkflowRunStateError(
-                f"{number_of(len(reopened), 'task')} done before this run began {'is' if len(reopened) == 1 else 'are'}"
-                f" to be rerun. To do so: jobmon workflow resume {self.state.workflow_id}"
-            )
 
     def _take_in_holds(self, before: frozenset[int]) -> None:
         """Enqueue released tasks; log once that tasks are held."""
@@ -500,7 +498,8 @@ class WorkflowRunOrchestrator:
         status = self.state.status
         if status in MAKING_ROOM:
             return WorkflowRunStatus.TERMINATED
-        is_done = len(self.state.get_tasks_by_status(TaskStatus.DONE)) == len(self.state.tasks)
+        settled = sum(len(self.state.get_tasks_by_status(each)) for each in SATISFIED)
+        is_done = settled == len(self.state.tasks)
         if is_done and (status in CLOSED_RUNS or not is_terminal(Machine.WORKFLOW_RUN, status)):
             return WorkflowRunStatus.DONE
         if status in CLOSED_RUNS:

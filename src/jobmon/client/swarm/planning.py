@@ -1,9 +1,10 @@
 """Plan what to queue next. Pure functions; only arming changes the `SwarmState`.
 
-A plan takes ready tasks in order as long as the limits of the workflow, their array and the request size allow, and
-puts tasks of one array with equal requests into one batch (a request names its cluster, so equal requests are for the
-same cluster). It also says which entries of the queue it processed; `SwarmState.take_from_queue` applies that. The work
-is proportional to the tasks taken or put aside, never to all waiting tasks.
+A plan takes ready tasks in order, those of the highest priority first, as long as the limits of the workflow, their
+array and the request size allow, and puts tasks of one array with equal requests into one batch (a request names its
+cluster, so equal requests are for the same cluster). It also says which entries of the queue it processed;
+`SwarmState.take_from_queue` applies that. The work is proportional to the tasks taken or put aside, never to all tasks
+that wait.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from jobmon.client.swarm.state import Taken
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.exceptions import InvalidResources, JobmonError, WorkflowRunStateError
@@ -40,15 +42,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to queue in one request, and how that changes the queue.
+    """What to queue in one request, and how that changes the waiting tasks, by priority.
 
     `is_full`: the request has no room for more tasks, so there may be more to plan at once.
     """
 
     batches: tuple[Batch, ...]
-    examined: int
-    held: tuple[SwarmTask, ...]
-    released: Mapping[int, int]
+    taken: Mapping[int, Taken]
     is_full: bool
 
     @property
@@ -94,16 +94,21 @@ def plan(state: SwarmState, tasks_max: int = QUEUE_BATCH_MAX) -> Plan:
         WorkflowRunStateError: a ready task has no resource request.
     """
     selection = _Selection(state, min(state.get_workflow_capacity(), tasks_max))
-    released = _choose_held(selection, state)
-    examined, held = _choose_ready(selection, state.ready_to_run)
+    taken: dict[int, Taken] = {}
+    for priority, lane in state.lanes:
+        if not selection.room:
+            break
+        released = _choose_held(selection, lane.held)
+        examined, held = _choose_ready(selection, lane.ready)
+        taken[priority] = Taken(examined, tuple(held), released)
     chosen = selection.chosen
-    return Plan(_batches(chosen), examined, tuple(held), released, is_full=len(chosen) == tasks_max)
+    return Plan(_batches(chosen), taken, is_full=len(chosen) == tasks_max)
 
 
-def _choose_held(selection: _Selection, state: SwarmState) -> dict[int, int]:
+def _choose_held(selection: _Selection, held: Mapping[int, Iterable[SwarmTask]]) -> dict[int, int]:
     """Choose among the tasks put aside, whose arrays may have room again."""
     released: dict[int, int] = {}
-    for array_id, waiting in state.held.items():
+    for array_id, waiting in held.items():
         count = 0
         for task in waiting:
             if not selection.room or not selection.room_of(array_id):
@@ -149,7 +154,7 @@ def tasks_to_arm(state: SwarmState, chosen: Plan) -> dict[SwarmTask, list[SwarmT
     Arms nothing while a ready task waits for capacity. Unless the plan needs a request anyway, arms nothing until a
     separate request is worthwhile (`ArmedTasks.is_due`).
     """
-    if state.ready_to_run or state.held or chosen.is_full:
+    if state.has_waiting or chosen.is_full:
         return {}
     by_array = Counter(task.array_id for task in chosen.tasks)
     capacity = state.get_workflow_capacity() - by_array.total()
@@ -166,16 +171,16 @@ def tasks_to_arm(state: SwarmState, chosen: Plan) -> dict[SwarmTask, list[SwarmT
 
 def tasks_to_disarm(state: SwarmState, chosen: Plan) -> list[SwarmTask]:
     """Return the most recently armed tasks whose capacity is needed by ready tasks that a plan left behind."""
-    if chosen.is_full or not (state.ready_to_run or state.held):
+    if chosen.is_full or not state.has_waiting:
         return []
     if len(chosen.tasks) >= state.get_workflow_capacity():
-        return state.armed.newest(len(state.ready_to_run) + sum(map(len, state.held.values())))
+        return state.armed.newest(state.get_ready_to_run_count() + state.count_held().total())
     by_array = Counter(task.array_id for task in chosen.tasks)
     return [
         task
-        for array_id, waiting in state.held.items()
+        for array_id, count in state.count_held().items()
         if by_array[array_id] >= state.get_array_capacity(array_id)
-        for task in state.armed.newest(len(waiting), array_id)
+        for task in state.armed.newest(count, array_id)
     ]
 
 
@@ -221,7 +226,7 @@ def remarks_on_adjustment(
 
 def initial_fringe(state: SwarmState) -> list[SwarmTask]:
     """Return the tasks that can be queued from the start, by ID, except those already in the queue."""
-    known = {task.task_id for task in state.ready_to_run}
+    known = {task.task_id for _, lane in state.lanes for task in lane.ready}
     known |= {task.task_id for waiting in state.held.values() for task in waiting}
     ready = (
         task

@@ -169,7 +169,7 @@ def _orchestrate(
 
     async def main() -> OrchestratorResult:
         async with gateway:
-            orchestrator = WorkflowRunOrchestrator(state, gateway, settings, on_change)
+            orchestrator = WorkflowRunOrchestrator(state, gateway, settings, on_change, builder)
             return await orchestrator.run(distributor_alive)
 
     run = _Run(main)

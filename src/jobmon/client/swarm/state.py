@@ -4,9 +4,10 @@
 per array and in total) is updated incrementally, so that a query costs no more than its answer and an update costs in
 proportion to what it changes.
 
-Ready tasks wait in `ready_to_run`. Tasks whose array was full are put aside (`held`), so that planning does not walk
-past them again until their array has room. An entry may be out of date, for example if its task has been finished by
-another client in the meantime; the consumer therefore checks the task.
+Ready tasks wait in lanes, one for each priority; `ready_to_run` is that of priority 0. Tasks whose array was full are
+put aside in their lane (`held`), so that planning does not walk past them again until their array has room. An entry
+may be out of date, for example if its task has been finished by another client in the meantime; the consumer therefore
+checks the task.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from jobmon.client.swarm.arming import ArmedTasks
+from jobmon.client.swarm.task import SwarmTask
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
 from jobmon.core.explain import room
-from jobmon.core.fsm import IN_FLIGHT, PASSING, QUEUEABLE, RUN_ORDER, Machine, is_terminal
+from jobmon.core.fsm import IN_FLIGHT, PASSING, QUEUEABLE, RUN_ORDER, SATISFIED, Machine, is_terminal
 from jobmon.core.wire.swarm import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from jobmon.client.swarm.array import SwarmArray
-    from jobmon.client.swarm.task import SwarmTask
     from jobmon.client.task_resources import TaskResources
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ class StateUpdate:
     notices: Mapping[str, str] | None = None
     #: All held tasks; None: not reported.
     held: frozenset[int] | None = None
+    #: All tasks, and all arrays, whose own priority is not 0; None: not reported.
+    priorities: Mapping[int, int] | None = None
+    array_priorities: Mapping[int, int] | None = None
+    #: Tasks that users edited, with their revisions.
+    edited: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Replace the mappings by read-only copies."""
@@ -98,7 +104,51 @@ class StateUpdate:
             launch_problems=self.launch_problems if other.launch_problems is None else other.launch_problems,
             notices=self.notices if other.notices is None else other.notices,
             held=self.held if other.held is None else other.held,
+            priorities=self.priorities if other.priorities is None else other.priorities,
+            array_priorities=self.array_priorities if other.array_priorities is None else other.array_priorities,
+            edited={**self.edited, **other.edited},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a plan did to the waiting tasks of one priority.
+
+    Args:
+        examined: number of entries at the front of the ready tasks that the plan processed.
+        held: those of them to be put aside because their array is full.
+        released: array -> number of its tasks put aside, from the front, that the plan processed.
+    """
+
+    examined: int
+    held: tuple[SwarmTask, ...] = ()
+    released: Mapping[int, int] = field(default_factory=dict)
+
+
+class Lane:
+    """The waiting tasks of one priority: ready ones in order, and those put aside because their array was full."""
+
+    __slots__ = ("held", "ready")
+
+    def __init__(self, ready: deque[SwarmTask]) -> None:
+        self.ready = ready
+        self.held: dict[int, deque[SwarmTask]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.ready or self.held)
+
+    def take(self, taken: Taken) -> None:
+        """Apply what a plan did."""
+        for _ in range(taken.examined):
+            self.ready.popleft()
+        for array_id, count in taken.released.items():
+            waiting = self.held[array_id]
+            for _ in range(count):
+                waiting.popleft()
+            if not waiting:
+                del self.held[array_id]
+        for task in taken.held:
+            self.held.setdefault(task.array_id, deque()).append(task)
 
 
 class SwarmState:
@@ -128,8 +178,11 @@ class SwarmState:
         self.arrays: dict[int, SwarmArray] = {}
         #: Tasks that were done before this run and are not in `tasks`; they are only counted.
         self.previously_done: frozenset[int] = frozenset()
+        #: Tasks that were skipped before this run and are not in `tasks`.
+        self.previously_skipped: frozenset[int] = frozenset()
+        #: The ready tasks of priority 0.
         self.ready_to_run: deque[SwarmTask] = deque()
-        self._held: dict[int, deque[SwarmTask]] = {}
+        self._lanes: dict[int, Lane] = {0: Lane(self.ready_to_run)}
         self._buckets: dict[TaskStatus, set[SwarmTask]] = {status: set() for status in TaskStatus}
         self._in_flight = 0
         self._in_flight_by_array: Counter[int] = Counter()
@@ -140,6 +193,10 @@ class SwarmState:
         self.resource_errors: dict[int, ResourceError] = {}
         #: Tasks that are not queued until they are released.
         self.on_hold: frozenset[int] = frozenset()
+        self._priorities: Mapping[int, int] = {}
+        self._array_priorities: Mapping[int, int] = {}
+        #: Tasks that users edited, with their revisions, until the new definitions are fetched.
+        self.edited: dict[int, int] = {}
         #: Cluster -> why nothing can be launched on it now.
         self.launch_problems: Mapping[str, str] = {}
         self.notices: Mapping[str, str] = {}
@@ -163,6 +220,43 @@ class SwarmState:
         """Add an array."""
         self.arrays[array.array_id] = array
 
+    def link(self, downstream: Mapping[int, list[int]]) -> None:
+        """Link tasks with the tasks downstream of them, as far as they are in `tasks`.
+
+        Args:
+            downstream: task -> the tasks downstream of it; tasks with equal ones should share one list.
+        """
+        shared = {
+            id(listed): tuple(self.tasks[each] for each in listed if each in self.tasks)
+            for listed in {id(listed): listed for listed in downstream.values()}.values()
+        }
+        counts = Counter(id(listed) for listed in downstream.values())
+        for task_id, listed in downstream.items():
+            self.tasks[task_id].share_downstream(shared[id(listed)])
+        for key, waiting in shared.items():
+            for task in waiting:
+                task.num_upstreams += counts[key]
+
+    def grow(self, tasks: Iterable[SwarmTask], downstream: Mapping[int, list[int]]) -> None:
+        """Add tasks that were done or skipped before the run and are to be run again.
+
+        Args:
+            tasks: the tasks, not linked yet.
+            downstream: for all tasks, these included, as in `link`.
+        """
+        for task in tasks:
+            self.add_task(task)
+            self.arrays[task.array_id].add_task(task)
+            self.previously_done -= {task.task_id}
+            self.previously_skipped -= {task.task_id}
+        for task in self.tasks.values():
+            task.num_upstreams = task.num_upstreams_done = 0
+        self.link(downstream)
+        for task in self.tasks.values():
+            if task.is_propagated:
+                for waiting in task.iter_downstream():
+                    waiting.num_upstreams_done += 1
+
     def get_task(self, task_id: int) -> SwarmTask | None:
         """Return the task with this ID, or None."""
         return self.tasks.get(task_id)
@@ -180,20 +274,25 @@ class SwarmState:
         """Return the number of tasks with each status, including those done before this run."""
         counts = {status: len(tasks) for status, tasks in self._buckets.items()}
         counts[TaskStatus.DONE] += len(self.previously_done)
+        counts[TaskStatus.SKIPPED] += len(self.previously_skipped)
         return counts
 
     @property
     def total_tasks(self) -> int:
         """The number of tasks of the workflow."""
-        return len(self.tasks) + len(self.previously_done)
+        return len(self.tasks) + len(self.previously_done) + len(self.previously_skipped)
 
     def all_tasks_final(self) -> bool:
-        """Return whether every task is done or has failed permanently."""
-        return self.get_done_count() + self.get_failed_count() == self.total_tasks
+        """Return whether every task is done, was skipped, or has failed permanently."""
+        return self.get_done_count() + self.get_skipped_count() + self.get_failed_count() == self.total_tasks
 
     def get_done_count(self) -> int:
         """Return the number of done tasks, including those of earlier runs."""
         return len(self._buckets[TaskStatus.DONE]) + len(self.previously_done)
+
+    def get_skipped_count(self) -> int:
+        """Return the number of skipped tasks, including those skipped before this run."""
+        return len(self._buckets[TaskStatus.SKIPPED]) + len(self.previously_skipped)
 
     def get_failed_count(self) -> int:
         """Return the number of tasks that failed permanently."""
@@ -205,15 +304,16 @@ class SwarmState:
 
     def get_ready_to_run_count(self) -> int:
         """Return the number of tasks that are ready to be queued."""
-        return len(self.ready_to_run)
+        return sum(len(lane.ready) for lane in self._lanes.values())
 
     def get_available_capacity(self) -> int:
         """Return the number of tasks that may still be queued; the same as `get_workflow_capacity`."""
         return self.get_workflow_capacity()
 
     def get_percent_done(self) -> float:
-        """Return the percentage of done tasks, from 0 to 100; 100 for a workflow without tasks."""
-        return 100.0 * self.get_done_count() / self.total_tasks if self.total_tasks else 100.0
+        """Return the percentage of done and skipped tasks, from 0 to 100; 100 for a workflow without tasks."""
+        settled = self.get_done_count() + self.get_skipped_count()
+        return 100.0 * settled / self.total_tasks if self.total_tasks else 100.0
 
     # -- pending work ----------------------------------------------------------------------------------------------
 
@@ -228,7 +328,7 @@ class SwarmState:
         This includes tasks in ADJUSTING_RESOURCES, which will be queued again; armed tasks whose upstream tasks are all
         done, which the server may have queued; and held tasks that wait for nothing but their release.
         """
-        if self._in_flight or self.ready_to_run or self._held:
+        if self._in_flight or self.has_waiting:
             return True
         if any(task.all_upstreams_done for task in self.armed) or any(self.waiting_for_release()):
             return True
@@ -268,8 +368,10 @@ class SwarmState:
         self.armed.expect(queued)
         self._set_limits(update)
         self.resource_errors.update(update.resource_errors)
+        self.edited.update(update.edited)
         if update.held is not None:
             self.on_hold = update.held
+        self._set_priorities(update)
         if update.launch_problems is not None:
             self.launch_problems = update.launch_problems
         if update.notices is not None:
@@ -296,7 +398,7 @@ class SwarmState:
         self._buckets[status].add(task)
         self._count(task, old, status)
         task.status = status
-        if task.is_propagated and status is not TaskStatus.DONE:
+        if task.is_propagated and status not in SATISFIED:
             self._reopen(task)
         if old is TaskStatus.REGISTERING:
             self.armed.moved(task)
@@ -321,6 +423,15 @@ class SwarmState:
             array = self.arrays.get(array_id)
             if array is not None:
                 array.max_concurrently_running = limit
+
+    def _set_priorities(self, update: StateUpdate) -> None:
+        before = (self._priorities, self._array_priorities)
+        if update.priorities is not None:
+            self._priorities = update.priorities
+        if update.array_priorities is not None:
+            self._array_priorities = update.array_priorities
+        if before != (self._priorities, self._array_priorities):
+            self._sort_lanes()
 
     def _is_news(self, told: WorkflowRunStatus) -> bool:
         """Return whether a reported status is later than the known one: responses may arrive out of order."""
@@ -362,40 +473,71 @@ class SwarmState:
 
     # -- the queue of ready tasks ----------------------------------------------------------------------------------
 
+    def priority_of(self, task: SwarmTask) -> int:
+        """Return the priority of a task: its own and that of its array."""
+        return self._priorities.get(task.task_id, 0) + self._array_priorities.get(task.array_id, 0)
+
+    def _lane_of(self, task: SwarmTask) -> Lane:
+        priority = self.priority_of(task) if self._priorities or self._array_priorities else 0
+        lane = self._lanes.get(priority)
+        if lane is None:
+            lane = self._lanes[priority] = Lane(deque())
+        return lane
+
+    def _sort_lanes(self) -> None:
+        """Put all waiting tasks into the lanes of their new priorities, and otherwise keep their order."""
+        lanes = self.lanes
+        waiting = [task for _, lane in lanes for held in lane.held.values() for task in held]
+        waiting += [task for _, lane in lanes for task in lane.ready]
+        for _, lane in lanes:
+            lane.ready.clear()
+            lane.held.clear()
+        for task in waiting:
+            self.enqueue_task(task)
+
+    @property
+    def lanes(self) -> list[tuple[int, Lane]]:
+        """The waiting tasks by priority, the highest first; lanes without tasks are left out."""
+        return sorted(((priority, lane) for priority, lane in self._lanes.items() if lane), reverse=True)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether tasks are ready to be queued, or put aside because their array is full."""
+        return any(self._lanes.values())
+
     def enqueue_task(self, task: SwarmTask, front: bool = False) -> None:
-        """Add a task at the end of the ready queue, or at its front."""
+        """Add a task at the end of the ready queue of its priority, or at its front."""
+        ready = self._lane_of(task).ready
         if front:
-            self.ready_to_run.appendleft(task)
+            ready.appendleft(task)
         else:
-            self.ready_to_run.append(task)
+            ready.append(task)
 
     def dequeue_task(self) -> SwarmTask | None:
         """Remove and return the next ready task, or None."""
-        return self.ready_to_run.popleft() if self.ready_to_run else None
+        return next((lane.ready.popleft() for _, lane in self.lanes if lane.ready), None)
 
     @property
     def held(self) -> Mapping[int, Collection[SwarmTask]]:
         """Ready tasks put aside because their array was full, by array."""
-        return self._held
+        found: dict[int, list[SwarmTask]] = {}
+        for _, lane in self.lanes:
+            for array_id, waiting in lane.held.items():
+                found.setdefault(array_id, []).extend(waiting)
+        return found
 
-    def take_from_queue(self, examined: int, held: Iterable[SwarmTask], released: Mapping[int, int]) -> None:
-        """Apply what a plan did to the queue.
+    def count_held(self) -> Counter[int]:
+        """Return the number of ready tasks put aside because their array was full, by array."""
+        found: Counter[int] = Counter()
+        for _, lane in self.lanes:
+            for array_id, waiting in lane.held.items():
+                found[array_id] += len(waiting)
+        return found
 
-        Args:
-            examined: number of entries at the front of `ready_to_run` that the plan processed.
-            held: those of them to be put aside because their array is full.
-            released: array -> number of its tasks put aside, from the front, that the plan processed.
-        """
-        for _ in range(examined):
-            self.ready_to_run.popleft()
-        for array_id, count in released.items():
-            waiting = self._held[array_id]
-            for _ in range(count):
-                waiting.popleft()
-            if not waiting:
-                del self._held[array_id]
-        for task in held:
-            self._held.setdefault(task.array_id, deque()).append(task)
+    def take_from_queue(self, taken: Mapping[int, Taken]) -> None:
+        """Apply what a plan did to the waiting tasks, by priority."""
+        for priority, each in taken.items():
+            self._lanes[priority].take(each)
 
     # -- resource requests -----------------------------------------------------------------------------------------
 
@@ -419,9 +561,15 @@ class SwarmState:
         problems += self.armed.problems()
         problems += [
             f"task {task.task_id} of array {task.array_id} is held with array {array_id}"
-            for array_id, waiting in self._held.items()
+            for array_id, waiting in self.held.items()
             for task in waiting
             if task.array_id != array_id
+        ]
+        problems += [
+            f"task {task.task_id} of priority {self.priority_of(task)} waits with priority {priority}"
+            for priority, lane in self.lanes
+            for task in (*lane.ready, *(task for waiting in lane.held.values() for task in waiting))
+            if self.priority_of(task) != priority
         ]
         if problems:
             raise WorkflowRunStateError(f"The state of run {self.workflow_run_id} is broken: {'; '.join(problems)}.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobmon.core.packing import problems_with
-from jobmon.core.wire.fields import BigCount, Count, FreeForm, Hash, Id, Name, Text
+from jobmon.core.wire.fields import BigCount, Count, FreeForm, Hash, Id, Name, Priority, Text
 
 TASKS_PER_CHUNK_MAX = 5_000
 EDGES_PER_CHUNK_MAX = 50_000
@@ -46,6 +46,7 @@ class WorkflowRequest:
     working_directory: Text
     umask: Count
     workflow_attributes: dict[Name, Any] = field(default_factory=dict)
+    priority: Priority = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class ArraySpec:
     task_template_version_id: Id
     name: Name
     max_concurrently_running: Count
+    priority: Priority = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +121,9 @@ class ResourcesRequest:
 class TaskColumns:
     """Columns that may be set in tasks of one array at any time, with one entry per task.
 
-    `attributes`: index in the chunk -> {name: value}. `scales`: JSON-able scales {resource: number or list}; scales
-    that cannot be stored (callables) appear as {"resource": null}. Scales and fallback queues are given as an index
-    into the deduplicated lists.
+    `attributes`: index in the chunk -> {name: value}. `priorities`: index -> priority, unless it is 0. `scales`:
+    JSON-able scales {resource: number or list}; scales that cannot be stored (callables) appear as {"resource": null}.
+    Scales and fallback queues are given as an index into the deduplicated lists.
     """
 
     array_id: Id
@@ -135,6 +137,7 @@ class TaskColumns:
     fallback_queues: list[list[Name]]
     fallback_index: list[BigCount]
     attributes: dict[BigCount, dict[Name, Text]] = field(default_factory=dict)
+    priorities: dict[BigCount, Priority] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,12 +165,24 @@ class RedefineRequest(TaskColumns):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SupersededEdit:
+    """An edit of a task by a user that the script's new definition replaced."""
+
+    task_id: int
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TasksResponse:
-    """Columns in the order of the request; `statuses` are the current statuses of the tasks."""
+    """Columns in the order of the request; `statuses` are the current statuses of the tasks.
+
+    `superseded`: users' edits that the request replaced, because the script's own definition has changed.
+    """
 
     task_ids: list[int]
     node_ids: list[int]
     statuses: list[str]
+    superseded: list[SupersededEdit] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

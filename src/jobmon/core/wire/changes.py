@@ -57,7 +57,8 @@ class RecordedTemplate:
 class RanDefinition:
     """The definition that the newest started attempt of a task ran, if the definition of the task has changed since.
 
-    `template_index`: index into the templates of the page. `upstreams`: the hash of its upstream tasks.
+    `template_index`: index into the templates of the page. `upstreams`: the hash of its upstream tasks; "": they are
+    the same as now.
     """
 
     template_index: int
@@ -79,6 +80,14 @@ class RecordedAttempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEdit:
+    """An edit of a task by a user. `command`: what the script defined; None: the command is not edited."""
+
+    user: str
+    command: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionPage:
     """GET /workflows/{workflow_id}/definition?after=&count=: the next tasks by id, as columns.
 
@@ -87,7 +96,7 @@ class DefinitionPage:
     `seconds`: duration of the newest attempt of a done task. `queued` and `ended`: the logical times at which the
     newest started attempt was queued and succeeded, microseconds. By position: `attempts` of tasks not done; `ran`;
     `accepted`, hashes for which results were accepted; `requested`, the tasks of which a rerun was requested; `held`,
-    tasks that are not launched until they are released.
+    tasks that are not launched until they are released; `edits`, those that a user edited.
     """
 
     templates: list[RecordedTemplate]
@@ -107,6 +116,7 @@ class DefinitionPage:
     accepted: dict[int, str] = field(default_factory=dict)
     requested: list[int] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
+    edits: dict[int, RecordedEdit] = field(default_factory=dict)
     is_last: bool = False
 
 

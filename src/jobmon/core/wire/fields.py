@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
+from jobmon.core.constants import PRIORITY_MAX
 from jobmon.core.texts import NAME_CHARACTERS_MAX
 
 HASH_CHARACTERS_MAX: Final = 64
@@ -34,6 +35,8 @@ Id = Annotated[int, Meta(ge=1, le=INT64_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INT32_MAX)]
 #: A count, number or stamp in a column of 64 bits, or one that is not stored.
 BigCount = Annotated[int, Meta(ge=0, le=INT64_MAX)]
+#: A priority: positive numbers go first. 0 is the default.
+Priority = Annotated[int, Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
 #: A number of 64 bits that may be negative, such as an overdrawn capacity.
 Number = Annotated[int, Meta(ge=-INT64_MAX, le=INT64_MAX)]
 Bytes = BigCount

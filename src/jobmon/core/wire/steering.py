@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from jobmon.core.wire.fields import Hash, Id, Name
+from jobmon.core.wire.fields import Count, Hash, Id, Name, Priority, Text
+from jobmon.core.wire.swarm import ResourcesInfo
 
 TASKS_UPDATED_MAX = 10_000
 
@@ -41,9 +42,10 @@ class TaskUpdatePlan:
 class TaskUpdateRequest:
     """POST /workflows/{workflow_id}/task_updates -> `TaskUpdateResponse`. At most `TASKS_UPDATED_MAX` tasks.
 
-    `status` is DONE or REGISTERING. While a run is active, `force` is required. `force` also terminates live attempts
-    (to REGISTERING), else 409 `InvalidRequest`. `accepted_ids`: done downstream tasks that are not to be rerun because
-    of this; `accepted`: for each of them the hash for which its result is accepted.
+    `status` is DONE, REGISTERING or SKIPPED. While a run is active, `force` is required. `force` also terminates live
+    attempts (to REGISTERING), else 409 `InvalidRequest`, as for tasks to be skipped that are done or in progress.
+    `accepted_ids`: done downstream tasks that are not to be rerun because of this; `accepted`: for each of them the
+    hash for which its result is accepted.
     """
 
     task_ids: list[Id]
@@ -88,6 +90,88 @@ class HoldResponse:
     changed: int
     recalled: int = 0
     unchanged: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityRequest:
+    """POST /workflows/{workflow_id}/priorities: set the priority of tasks, a template or the workflow.
+
+    -> `PriorityResponse`. Names at most `TASKS_UPDATED_MAX` tasks, or a `template`; neither means the workflow. The
+    request has to be repeated until the response is complete. `preview`: change nothing, and count what would change.
+    """
+
+    priority: Priority
+    task_ids: list[Id] = field(default_factory=list)
+    template: Name = ""
+    preview: bool = False
+    user: Name = ""
+    any_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityResponse:
+    """How many unfinished tasks have another priority now, and how many of their workflow's attempts were recalled.
+
+    `is_complete`: all queued attempts are in the new order.
+    """
+
+    changed: int
+    recalled: int = 0
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditPlanRequest:
+    """POST /workflows/{workflow_id}/edits/plan: what `EditRequest` refers to. -> `EditPlan`"""
+
+    task_ids: list[Id]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditPlan:
+    """Tasks as columns, in the order of the request. `statuses`: letters.
+
+    `task_resources_ids`: the requests for resources, found in `resources`; None: determined later by the client.
+    `edited`: whether the task differs from what its script defined. `live`: how many have an attempt in progress.
+    """
+
+    names: list[str]
+    statuses: list[str]
+    revisions: list[int]
+    task_resources_ids: list[int | None]
+    edited: list[bool]
+    resources: list[ResourcesInfo]
+    live: int = 0
+    is_active: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditRequest:
+    """POST /workflows/{workflow_id}/edits: change the definition of tasks for their next attempts. -> `EditResponse`
+
+    Names at most `TASKS_UPDATED_MAX` tasks, with the revisions on which the edit is based: 409 `InvalidRequest` if one
+    of them has another one by now. `command`, `max_attempts`: None leaves them as they are. `task_resources_ids`: one
+    for each task; empty leaves them. `reset`: restore what the script defined. `rerun`: reopen done tasks and terminate
+    live attempts; otherwise 409 for done tasks.
+    """
+
+    task_ids: list[Id]
+    revisions: list[Count]
+    command: Text | None = None
+    max_attempts: Count | None = None
+    task_resources_ids: list[Id] = field(default_factory=list)
+    reset: bool = False
+    rerun: bool = False
+    user: Name = ""
+    any_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditResponse:
+    """How many tasks have another definition now, and how many of their attempts were recalled or told to terminate."""
+
+    changed: int
+    recalled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

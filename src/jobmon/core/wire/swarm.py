@@ -84,14 +84,16 @@ class ResourceError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangesResponse:
-    """GET /workflows/{workflow_id}/changes?since=&wait_seconds=&workflow_run_id=
+    """GET /workflows/{workflow_id}/changes?since=&wait_seconds=&workflow_run_id=&steering=
 
     Without `since`: all tasks. With `since`: tasks whose status changed after that stamp. `wait_seconds` (default 0)
     holds the response until a task, the run's status or a limit changed. `time` is the logical stamp of the snapshot.
     Limits are given if they changed after `since`, and always with a full snapshot. `resource_errors`: task -> outcome
     of its newest attempt, for the tasks given as ADJUSTING_RESOURCES. `launch_problems`: cluster -> why nothing of the
     workflow can be launched there now, for all clusters. `notices`: cluster -> what else users should know
-    about jobs there. `held`: all held tasks; None: unchanged.
+    about jobs there. `held`: all held tasks; `priorities`, `array_priorities`: all tasks and arrays whose own priority
+    is not 0; None: unchanged. `edited`: tasks that users edited after `since`, with their revisions. `steering=true`
+    requests these four, and all skipped tasks, as with a full snapshot.
     """
 
     time: datetime
@@ -103,6 +105,9 @@ class ChangesResponse:
     launch_problems: dict[str, str] = field(default_factory=dict)
     notices: dict[str, str] = field(default_factory=dict)
     held: list[int] | None = None
+    priorities: dict[int, int] | None = None
+    array_priorities: dict[int, int] | None = None
+    edited: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

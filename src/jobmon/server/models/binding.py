@@ -6,7 +6,17 @@ from typing import Final
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, Table, UniqueConstraint, false, text
 
-from jobmon.server.models.types import DIALECT, BigId, Hash, Letter, LongText, Name, Time, metadata
+from jobmon.server.models.types import (
+    DIALECT,
+    IS_PRIORITIZED,
+    BigId,
+    Hash,
+    Letter,
+    LongText,
+    Name,
+    Time,
+    metadata,
+)
 
 #: PostgreSQL rejects index entries larger than a third of a page, so it indexes only the beginning of a value.
 VALUE_INDEX_CHARACTERS: Final = 64
@@ -85,7 +95,7 @@ dag_node: Final = Table(
 #: `workflow_args`, a DAG and its tasks. `batch_count` numbers its batches.
 #:
 #: `version` is 1 until the definition changes. From then on the DAG is private; `defined_dag_hash` is the hash of the
-#: definition's DAG (None: that of the DAG).
+#: definition's DAG (None: that of the DAG). `priority` orders workflows; `defined_priority` is that of the script.
 workflow: Final = Table(
     "workflow",
     metadata,
@@ -112,6 +122,8 @@ workflow: Final = Table(
     Column("version", Integer, nullable=False, server_default="1"),
     Column("defined_dag_hash", Hash, nullable=True),
     Column("steered_at", Time, nullable=False, server_default="0"),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("defined_priority", Integer, nullable=False, server_default="0"),
     UniqueConstraint("tool_version_id", "workflow_args_hash"),
 )
 
@@ -125,7 +137,7 @@ workflow_attribute: Final = Table(
     *_value_indexes("ix_workflow_attribute_value"),
 )
 
-#: All tasks of one template version in a workflow.
+#: All tasks of one template version in a workflow. `priority` is added to that of each task.
 task_array: Final = Table(
     "task_array",
     metadata,
@@ -135,6 +147,8 @@ task_array: Final = Table(
     Column("name", Name, nullable=False),
     Column("max_concurrently_running", Integer, nullable=False),
     Column("limit_at", Time, nullable=False),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("defined_priority", Integer, nullable=False, server_default="0"),
     UniqueConstraint("workflow_id", "task_template_version_id"),
     Index("ix_task_array_template", "task_template_version_id", "id"),
 )
@@ -146,6 +160,7 @@ task_array: Final = Table(
 #:
 #: `revision` counts its definitions. `accepted`: hash of the definition for which its result was accepted, at the
 #: logical time `accepted_at`; a rerun was requested at `requested_at`. Both are valid until a later attempt.
+#: `priority` is what counts, `defined_priority` that of the script; see also `task_edit`.
 task: Final = Table(
     "task",
     metadata,
@@ -170,10 +185,13 @@ task: Final = Table(
     Column("accepted_at", Time, nullable=True),
     Column("requested_at", Time, nullable=True),
     Column("held", Boolean, nullable=False, server_default=false()),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("defined_priority", Integer, nullable=False, server_default="0"),
     UniqueConstraint("workflow_id", "node_id"),
     Index("ix_task_page", "workflow_id", "id"),
     Index("ix_task_changes", "workflow_id", "status_at", "status"),
     Index("ix_task_held", "workflow_id", sqlite_where=text("held"), postgresql_where=text("held")),
+    Index("ix_task_priority", "workflow_id", sqlite_where=IS_PRIORITIZED, postgresql_where=IS_PRIORITIZED),
 )
 
 #: Number of tasks of an array with a status; see `server.counting`. It may be 0.
@@ -209,7 +227,22 @@ task_attribute: Final = Table(
     sqlite_with_rowid=False,
 )
 
-#: A superseded definition of a task. `task_args`: values in the order of their names, JSON; `upstreams`: a hash.
+#: What the script defined for a task that a user edited: None for what is not edited. `edited_at` is a logical time.
+task_edit: Final = Table(
+    "task_edit",
+    metadata,
+    Column("task_id", BigId, ForeignKey("task.id"), primary_key=True, autoincrement=False),
+    Column("workflow_id", BigId, ForeignKey("workflow.id"), nullable=False),
+    Column("command", LongText, nullable=True),
+    Column("task_resources_id", BigId, ForeignKey("task_resources.id"), nullable=True),
+    Column("max_attempts", Integer, nullable=True),
+    Column("user_name", Name, nullable=False),
+    Column("edited_at", Time, nullable=False),
+    Index("ix_task_edit_workflow", "workflow_id", "edited_at"),
+)
+
+#: A superseded definition of a task. `task_args`: values in the order of their names, JSON. `upstreams`: a hash; "":
+#: they are the same as those of the next revision.
 task_revision: Final = Table(
     "task_revision",
     metadata,

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, Table, UniqueConstraint, text
 
-from jobmon.server.models.types import BigId, Letter, LongText, Name, Time, metadata
+from jobmon.server.models.types import IS_PRIORITIZED, BigId, Letter, LongText, Name, Time, metadata
 
 #: A start or resume. `bound_at`: when everything was recorded, None if that never happened.
 #: `end_reason`: an `EndReason`, if the status does not tell why the run ended.
@@ -136,7 +136,8 @@ agent: Final = Table(
 #: `agent_id`: the agent that claimed it, by its request `claim_key`; None: it belongs to a distributor, or is not
 #: claimed yet. An agent's attempts have no `report_by`: that of the agent counts.
 #: `revision`: that of the task when it was queued. `queued_stamp`, `ended_stamp`: the logical times at which it was
-#: queued and succeeded; None in attempts that are older than these columns.
+#: queued and succeeded; None in attempts that are older than these columns. `priority`: the sum of those of task and
+#: array when it was queued, and as long as it is queued.
 task_instance: Final = Table(
     "task_instance",
     metadata,
@@ -175,8 +176,15 @@ task_instance: Final = Table(
     Column("revision", Integer, nullable=False, server_default="1"),
     Column("queued_stamp", Time, nullable=True),
     Column("ended_stamp", Time, nullable=True),
+    Column("priority", Integer, nullable=False, server_default="0"),
     UniqueConstraint("task_id", "number"),
     Index("ix_task_instance_launch", "workflow_run_id", "status", "cluster_id", "id"),
+    Index(
+        "ix_task_instance_priority",
+        *("workflow_run_id", "status", "cluster_id", "priority", "id"),
+        sqlite_where=IS_PRIORITIZED,
+        postgresql_where=IS_PRIORITIZED,
+    ),
     Index("ix_task_instance_batch", "batch_id", "array_step_id"),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import BigInteger, Integer, MetaData, String, Text
+from sqlalchemy import BigInteger, Integer, MetaData, String, Text, text
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -37,6 +37,8 @@ Letter: Final = String(1)
 LongText: Final = Text()
 #: Microseconds since 1970 in UTC.
 Time: Final = BigInteger()
+#: The rows that an index of priorities contains; a query must have the same condition, without a parameter, to use it.
+IS_PRIORITIZED: Final = text("priority <> 0")
 
 #: All tables. Constraints have names, so that migrations can change them in every database.
 metadata: Final = MetaData(

@@ -19,6 +19,7 @@ from jobmon.core.wire.changes import (
     DefinitionPage,
     RanDefinition,
     RecordedAttempt,
+    RecordedEdit,
     RecordedTemplate,
     RecordedWorkflow,
     UpstreamsRequest,
@@ -33,6 +34,7 @@ from jobmon.server.models import (
     task,
     task_arg,
     task_array,
+    task_edit,
     task_instance,
     task_revision,
     task_template,
@@ -48,6 +50,7 @@ from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.exporting import args_of, sets_of
 from jobmon.server.queries.presence import require
+from jobmon.server.revisions import EDITABLE
 from jobmon.server.sql import any_of, param, statement, unindexed
 
 if TYPE_CHECKING:
@@ -171,6 +174,8 @@ class _Task:
     accepted_at: int | None
     requested_at: int | None
     held: bool
+    edited_by: str | None
+    edited: tuple[Any, ...]
     attempt: _Attempt | None
 
     @property
@@ -184,16 +189,18 @@ _ATTEMPT: Final = (
 )
 _TASK: Final = (
     *(t.id, t.name, t.status, t.command, t.array_id, t.node_id, t.revision, t.accepted, t.accepted_at),
-    *(t.requested_at, t.held),
+    *(t.requested_at, t.held, task_edit.c.user_name),
 )
+_EDITED: Final = tuple(task_edit.c[name] for name in EDITABLE)
 
 
 @statement
 def _tasks() -> Select[Any]:
     """Select the next tasks with their newest attempts."""
     return (
-        select(*_TASK, *_ATTEMPT)
+        select(*_TASK, *_EDITED, *_ATTEMPT)
         .join_from(task, task_instance, IS_NEWEST_ATTEMPT, isouter=True)
+        .join(task_edit, task_edit.c.task_id == t.id, isouter=True)
         .where(t.workflow_id == param("workflow"), t.id > param("after"))
         .order_by(t.id)
         .limit(param("most"))
@@ -225,7 +232,7 @@ def _templates() -> Select[Any]:
 def _revisions() -> Select[Any]:
     r = task_revision.c
     columns = (r.task_id, r.revision, r.task_template_version_id, r.command, r.task_args, r.upstreams)
-    return select(*columns).where(any_of(r.task_id, "ids"))
+    return select(*columns).where(any_of(r.task_id, "ids")).order_by(r.task_id, r.revision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,8 +266,8 @@ def _fitting(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _task(row: tuple[Any, ...]) -> _Task:
-    attempt = row[len(_TASK) :]
-    values = (*row[: len(_TASK)], None if attempt[0] is None else _Attempt(*attempt))
+    edited, attempt = row[len(_TASK) :][: len(_EDITED)], row[len(_TASK) + len(_EDITED) :]
+    values = (*row[: len(_TASK)], edited, None if attempt[0] is None else _Attempt(*attempt))
     return _Task(*values)
 
 
@@ -317,6 +324,11 @@ def _page(session: Session, workflow_id: int, tasks: list[_Task], *, is_last: bo
             if not each.is_done and each.requested_at is not None and _is_later(each.requested_at, attempt)
         ],
         held=[at for at, each in enumerate(tasks) if each.held],
+        edits={
+            at: RecordedEdit(user=each.edited_by or "", command=each.edited[EDITABLE.index("command")])
+            for at, each in enumerate(tasks)
+            if any(value is not None for value in each.edited)
+        },
         is_last=is_last,
     )
 
@@ -342,7 +354,11 @@ def _superseded(
         if attempt is not None and attempt.revision != each.revision
     }
     rows = session.rows(_revisions, ids=list(ran)) if ran else []
-    return {row[0]: (row[2], row[3], json.loads(row[4]), row[5]) for row in rows if ran[row[0]] == row[1]}
+    upstreams: dict[int, str] = {}
+    for task_id, revision, *_, found in rows:  # the first revision from that on whose upstream tasks are recorded
+        if revision >= ran[task_id] and not upstreams.get(task_id):
+            upstreams[task_id] = found
+    return {row[0]: (row[2], row[3], json.loads(row[4]), upstreams[row[0]]) for row in rows if ran[row[0]] == row[1]}
 
 
 def _ran(

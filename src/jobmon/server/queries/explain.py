@@ -97,7 +97,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
     name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held = row
     waits = status in fsm.QUEUEABLE
     unmet_counts = graph.neighbour_counts(session, workflow_id, node_id, "upstream") if waits else {}
-    unmet_count = sum(count for letter, count in unmet_counts.items() if letter != TaskStatus.DONE)
+    unmet_count = sum(count for letter, count in unmet_counts.items() if letter not in fsm.SETTLED)
     unmet = _unmet(session, workflow_id, node_id) if unmet_count else []
     fatal = _failed_before(session, workflow_id, dag_id, node_id) if unmet_count else []
     situation = explain.Situation(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 
+from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import dag_node, task, upstream_set, upstream_set_member, workflow
@@ -89,6 +90,8 @@ def neighbour_counts(session: Session, workflow_id: int, node_id: int, side: str
 def blocked_sets() -> CTE:
     """Return the sets with a task that failed permanently, and the sets downstream of those, as `set_id`.
 
+    It does not go beyond tasks that are done or skipped: others do not wait for these.
+
     The statement takes the parameters `workflow` and `dag`.
     """
     failed = task.join(upstream_set_member, m.node_id == t.node_id).join(upstream_set, s.id == m.upstream_set_id)
@@ -102,12 +105,16 @@ def blocked_sets() -> CTE:
         )
         .cte("blocked", recursive=True)
     )
+    following = task.alias("following")
+    waiting = following.c
     behind = (
         blocked.join(dag_node, n.upstream_set_id == blocked.c.set_id)
+        .join(following, and_(waiting.workflow_id == param("workflow"), waiting.node_id == n.node_id))
         .join(upstream_set_member, m.node_id == n.node_id)
         .join(upstream_set, s.id == m.upstream_set_id)
     )
-    return blocked.union(select(m.upstream_set_id).select_from(behind).where(s.dag_id == param("dag")))
+    waits = s.dag_id == param("dag"), unindexed(waiting.status).not_in(fsm.SATISFIED)
+    return blocked.union(select(m.upstream_set_id).select_from(behind).where(*waits))
 
 
 def blocked_nodes() -> Select[Any]:

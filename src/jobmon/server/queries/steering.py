@@ -7,16 +7,27 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from jobmon.core.constants import TaskStatus
-from jobmon.core.wire.steering import HistoryEntry, HistoryResponse, TaskUpdatePlan, TaskUpdatePlanRequest
-from jobmon.server.joins import IS_ACTIVE_RUN, has_live_attempt
-from jobmon.server.models import audit, task, workflow, workflow_run
+from jobmon.core.wire.steering import (
+    TASKS_UPDATED_MAX,
+    EditPlan,
+    EditPlanRequest,
+    HistoryEntry,
+    HistoryResponse,
+    TaskUpdatePlan,
+    TaskUpdatePlanRequest,
+)
+from jobmon.server.joins import IS_ACTIVE_RUN, IS_IN_WORKFLOW, has_live_attempt
+from jobmon.server.lookups import require_not_removed
+from jobmon.server.models import audit, task, task_edit, workflow, workflow_run
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import graph
 from jobmon.server.queries.presence import require
+from jobmon.server.queries.swarm import resources_of
+from jobmon.server.revisions import EDITABLE
 from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.transitions import LIVE, settable_status
 
@@ -46,7 +57,7 @@ def _named_tasks() -> Select[Any]:
 def _tasks_of_nodes() -> Select[Any]:
     return (
         select(t.id, t.status, t.node_id)
-        .where(t.workflow_id == param("workflow"), any_of(t.node_id, "nodes"))
+        .where(t.workflow_id == param("workflow"), any_of(t.node_id, "nodes"), IS_IN_WORKFLOW)
         .order_by(t.id)
     )
 
@@ -93,10 +104,12 @@ def plan_update(session: Session, workflow_id: int, request: TaskUpdatePlanReque
         InvalidValue: this status cannot be set.
     """
     target = settable_status(request.status)
-    rows = _named(session, workflow_id, request.task_ids)
+    rows = named = _named(session, workflow_id, request.task_ids)
     if request.recursive:
         rows = _spread(session, workflow_id, [row[2] for row in rows], target)
-    changing = [row for row in rows if row[1] != target]
+    asked = {row[0] for row in named}
+    kept = (target, TaskStatus.SKIPPED)  # a skipped task is changed only if it is named
+    changing = [row for row in rows if row[1] not in kept or (row[1] != target and row[0] in asked)]
     task_ids = [row[0] for row in changing]
     return TaskUpdatePlan(
         task_ids=task_ids,
@@ -113,6 +126,7 @@ def _named(session: Session, workflow_id: int, task_ids: Sequence[int]) -> list[
     missing = sorted(set(task_ids) - {row[0] for row in rows})
     if missing:
         raise NotFound.of(f"task of workflow {workflow_id} with id", ", ".join(map(str, missing[:10])))
+    require_not_removed(workflow_id, rows)
     return [(row[0], row[1], row[2]) for row in rows]
 
 
@@ -124,6 +138,42 @@ def _spread(
     nodes = sorted(graph.beyond(session, dag_id, node_ids, side))
     rows = session.rows(_tasks_of_nodes, nodes=nodes, workflow=workflow_id)
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+@statement
+def _tasks_to_edit() -> Select[Any]:
+    e = task_edit.c
+    is_edited = or_(*(e[name].is_not(None) for name in EDITABLE))
+    return (
+        select(t.id, t.name, t.status, t.revision, t.task_resources_id, is_edited)
+        .join_from(task, task_edit, e.task_id == t.id, isouter=True)
+        .where(any_of(t.id, "ids"))
+    )
+
+
+def plan_edit(session: Session, workflow_id: int, request: EditPlanRequest) -> EditPlan:
+    """Return the definitions of tasks to be edited.
+
+    Raises:
+        NotFound: there is no such workflow, or a task is not in it.
+        InvalidRequest: a task was removed from it.
+        InvalidValue: there are too many tasks.
+    """
+    if len(request.task_ids) > TASKS_UPDATED_MAX:
+        raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
+    _named(session, workflow_id, request.task_ids)
+    found = {row[0]: row[1:] for row in session.rows(_tasks_to_edit, ids=request.task_ids)}
+    rows = [found[task_id] for task_id in request.task_ids]
+    return EditPlan(
+        names=[row[0] for row in rows],
+        statuses=[row[1] for row in rows],
+        revisions=[row[2] for row in rows],
+        task_resources_ids=[row[3] for row in rows],
+        edited=[bool(row[4]) for row in rows],
+        resources=resources_of(session, {row[3] for row in rows if row[3] is not None}),
+        live=session.value(_count_live, ids=request.task_ids, live=LIVE),
+        is_active=session.value(_active_run, workflow=workflow_id) is not None,
+    )
 
 
 def history(session: Session, workflow_id: int, query: HistoryQuery) -> HistoryResponse:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
@@ -33,6 +33,7 @@ from jobmon.core.wire.swarm import (
     TasksPage,
     WorkflowMetadata,
 )
+from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import (
     IS_IN_WORKFLOW,
     RESOURCES_WITH_CLUSTERS,
@@ -46,6 +47,7 @@ from jobmon.server.models import (
     queue,
     task,
     task_array,
+    task_edit,
     task_instance,
     task_resources,
     task_template,
@@ -84,6 +86,7 @@ class ChangesQuery:
     since: datetime | None = None
     wait_seconds: float = 0.0
     workflow_run_id: int | None = None
+    steering: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +135,55 @@ def _held_tasks() -> Select[Any]:
 
 
 @statement
+def _priorities() -> Select[Any]:
+    return select(t.id, t.priority).where(t.workflow_id == param("id"), t.priority != literal_column("0"))
+
+
+@statement
+def _array_priorities() -> Select[Any]:
+    return select(a.id, a.priority).where(a.workflow_id == param("id"), a.priority != literal_column("0"))
+
+
+@statement
+def _edited_tasks() -> Select[Any]:
+    e = task_edit.c
+    edits = task_edit.join(task, t.id == e.task_id)
+    return select(t.id, t.revision).select_from(edits).where(e.workflow_id == param("id"), e.edited_at > param("since"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Steering:
+    """What users changed in tasks, besides their statuses; see `ChangesResponse`."""
+
+    held: list[int] | None = None
+    priorities: dict[int, int] | None = None
+    array_priorities: dict[int, int] | None = None
+    edited: dict[int, int] = field(default_factory=dict)
+
+
+def _steering(session: Session, workflow_id: int, since: int) -> _Steering:
+    return _Steering(
+        held=session.column(_held_tasks, id=workflow_id),
+        priorities=dict(session.rows(_priorities, id=workflow_id)),
+        array_priorities=dict(session.rows(_array_priorities, id=workflow_id)),
+        edited=dict(session.rows(_edited_tasks, id=workflow_id, since=since)),
+    )
+
+
+@statement
+def _skipped_tasks() -> Select[Any]:
+    return select(t.id).where(t.workflow_id == param("id"), t.status == TaskStatus.SKIPPED.value)
+
+
+def _skipped(session: Session, workflow_id: int) -> list[int]:
+    """Return the skipped tasks; without any, the tasks are not read."""
+    counts = counts_by_array(session, workflow_id).values()
+    if not any(found.get(TaskStatus.SKIPPED) for found in counts):
+        return []
+    return session.column(_skipped_tasks, id=workflow_id)
+
+
+@statement
 def _changed_array_limits() -> Select[Any]:
     is_changed = a.limit_at > param("since")
     return select(a.id, a.max_concurrently_running).where(a.workflow_id == param("id"), is_changed)
@@ -156,7 +208,12 @@ def changes(session: Session, workflow_id: int, query: ChangesQuery) -> Changes:
         by_status.setdefault(status, []).append(task_id)
     array_limits = session.rows(_changed_array_limits, id=workflow_id, since=since)
     run_status, run_changed = _run_status(session, workflow_id, query.workflow_run_id, since)
-    limit_changed, holds_changed = limit[1] > since, limit[2] > since
+    limit_changed, is_steered = limit[1] > since, limit[2] > since
+    steering = _Steering()
+    if is_steered or query.steering:
+        steering = _steering(session, workflow_id, -1 if query.steering else since)
+    if query.steering and (skipped := _skipped(session, workflow_id)):
+        by_status[TaskStatus.SKIPPED] = skipped
     problems = launch_problems.of_workflow(session, workflow_id)
     response = ChangesResponse(
         time=to_datetime(stamp),
@@ -167,15 +224,14 @@ def changes(session: Session, workflow_id: int, query: ChangesQuery) -> Changes:
         resource_errors=_resource_errors(session, by_status.get(TaskStatus.ADJUSTING_RESOURCES, [])),
         launch_problems={one.cluster: one.text for one in problems if one.waiting},
         notices={one.cluster: one.text for one in problems if not one.waiting},
-        held=session.column(_held_tasks, id=workflow_id) if holds_changed else None,
+        held=steering.held,
+        priorities=steering.priorities,
+        array_priorities=steering.array_priorities,
+        edited=steering.edited,
     )
     loud = any(status not in fsm.WAITING_TO_START for status in by_status)
     steered = (
-        run_changed
-        or limit_changed
-        or holds_changed
-        or bool(array_limits)
-        or any(one.stamp > since for one in problems)
+        run_changed or limit_changed or is_steered or bool(array_limits) or any(one.stamp > since for one in problems)
     )
     return Changes(response, is_news=query.since is None or loud or steered)
 
@@ -306,7 +362,7 @@ def tasks_page(session: Session, workflow_id: int, query: PageQuery) -> TasksPag
         task_resources_ids=columns[7],
         scales=[json.loads(text) if text else {} for text in columns[8]],
         fallback_queues=[json.loads(text) if text else [] for text in columns[9]],
-        resources=_resources(session, {resources_id for resources_id in columns[7] if resources_id is not None}),
+        resources=resources_of(session, {resources_id for resources_id in columns[7] if resources_id is not None}),
     )
 
 
@@ -321,7 +377,8 @@ def _requests() -> Select[Any]:
     )
 
 
-def _resources(session: Session, ids: Iterable[int]) -> list[ResourcesInfo]:
+def resources_of(session: Session, ids: Iterable[int]) -> list[ResourcesInfo]:
+    """Return recorded requests, by ID."""
     return [
         ResourcesInfo(
             task_resources_id=row[0],

@@ -14,7 +14,7 @@ from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.fsm import Machine
 from jobmon.server.counting import grouped
 from jobmon.server.joins import has_live_attempt
-from jobmon.server.models import task, task_instance, task_resources
+from jobmon.server.models import task, task_array, task_instance, task_resources
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, listed, param, statement, statements, unindexed
 from jobmon.server.transaction import Audience
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 TI = TaskInstanceStatus
 
 t, ti = task.c, task_instance.c
+_PRIORITY_OF_ARRAY: Final = (
+    select(task_array.c.priority).where(task_array.c.id == t.array_id).correlate(task).scalar_subquery()
+)
 
 
 def _queueable() -> list[ColumnElement[bool]]:
@@ -58,6 +61,7 @@ def _add_attempts(*, with_ids: bool) -> Insert:
         "charged": false(),
         "revision": t.revision,
         "queued_stamp": param("stamp", ti.queued_stamp.type),
+        "priority": t.priority + _PRIORITY_OF_ARRAY,
     }
     if with_ids:
         values["id"] = param("first", ti.id.type) + func.row_number().over(order_by=t.id) - 1
@@ -220,7 +224,7 @@ def reset_tasks(
         values["live"] = fsm.LIVE
     sources = set(fsm.sources(Machine.TASK, TaskStatus.REGISTERING, Actor.USER))
     if keep_done:
-        sources.discard(TaskStatus.DONE.value)
+        sources.difference_update(fsm.SATISFIED)
     else:
         tx.run(_request_reruns, **{name: values[name] for name in ("workflow", "after", "last")}, stamp=tx.stamp)
     found = tx.rows(_resettable(keep_running), **values, sources=sources)

@@ -36,7 +36,7 @@ from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
 from jobmon.server.transitions import agent_states, attempt_deadline, attempts_of_agent
 from jobmon.server.usecases import fair_share, launch_problems, queueing
-from jobmon.server.usecases.launching import handed_out_attempts, oldest_queued
+from jobmon.server.usecases.launching import Waiting, handed_out_attempts
 from jobmon.server.usecases.reporting import ended_of, take_reports
 from jobmon.server.usecases.runs import require_run
 
@@ -251,7 +251,7 @@ def _attempts(tx: Transaction, ids: Sequence[int]) -> list[tuple[Any, ...]]:
 
 
 def _claim(tx: Transaction, row: AgentRow, key: int, cores: float) -> list[tuple[Any, ...]]:
-    """Claim the oldest queued attempts until this many cores are used; the last attempt may exceed them."""
+    """Claim the next queued attempts until this many cores are used; the last attempt may exceed them."""
     chosen = _choose(tx, row, cores)
     if not chosen:
         return []
@@ -262,10 +262,10 @@ def _claim(tx: Transaction, row: AgentRow, key: int, cores: float) -> list[tuple
 def _choose(tx: Transaction, row: AgentRow, cores: float) -> list[tuple[Any, ...]]:
     left, room, weights = limits.room(tx, row.run_id), CommandRoom(), _Weights(tx)
     chosen: list[tuple[Any, ...]] = []
-    after, look = 0, max(LOOK_FIRST, int(cores))
+    waiting, look = Waiting(tx, row.run_id, row.cluster_id, left), max(LOOK_FIRST, int(cores))
     while cores > 0 and len(chosen) < LAUNCHES_PER_RESPONSE_MAX:
         look = min(look, LAUNCHES_PER_RESPONSE_MAX - len(chosen))
-        found = oldest_queued(tx, row.run_id, row.cluster_id, after, look, left)
+        found = waiting.next(look)
         weights.learn(one[3] for one in found)
         fitting = []
         for one in found:
@@ -278,7 +278,7 @@ def _choose(tx: Transaction, row: AgentRow, cores: float) -> list[tuple[Any, ...
         chosen += admitted
         if len(admitted) < len(fitting) or len(found) < look:
             break
-        after, look = found[-1][0], 2 * look
+        look *= 2
     return chosen
 
 

@@ -21,6 +21,7 @@ from jobmon.core.wire.binding import (
     EdgesRequest,
     IdsResponse,
     RedefineRequest,
+    SupersededEdit,
     TaskColumns,
     TasksRequest,
     TasksResponse,
@@ -31,7 +32,6 @@ from jobmon.core.wire.changes import StagedDefinitions, StagedTasks
 from jobmon.server.counting import grouped
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import (
-    argument,
     dag,
     dag_node,
     node,
@@ -50,9 +50,11 @@ from jobmon.server.models import (
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import to_json
+from jobmon.server.usecases import fair_share
 from jobmon.server.usecases.attributes import set_task_attributes
 from jobmon.server.usecases.definitions import argument_ids, require_tool_version
 from jobmon.server.usecases.runs import require_workflow
+from jobmon.server.usecases.task_values import DEFINED, defined_values, definitions_of, with_edits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -108,6 +110,9 @@ def find_workflow(tx: Transaction, request: WorkflowRequest) -> WorkflowResponse
     limit = request.max_concurrently_running
     if set_workflow_limit(tx, workflow_id, limit):
         tx.audit(Actor.CLIENT, "concurrency", workflow_id, user=request.user, max_concurrently_running=limit)
+    if tx.run(_redefine_priority(workflow), priority=request.priority, id=workflow_id):
+        tx.audit(Actor.CLIENT, "priority", workflow_id, user=request.user, priority=request.priority)
+        fair_share.divide_again(tx, workflow_id)
     return _workflow(tx, workflow_id, newly_created=False)
 
 
@@ -143,6 +148,8 @@ def _create_workflow(tx: Transaction, request: WorkflowRequest) -> int:
         task_counts=to_json(request.task_counts),
         bound=False,
         max_concurrently_running=request.max_concurrently_running,
+        priority=request.priority,
+        defined_priority=request.priority,
         limit_at=tx.stamp,
         batch_count=0,
         created_at=tx.now,
@@ -191,6 +198,13 @@ def _workflow(tx: Transaction, workflow_id: int, *, newly_created: bool) -> Work
     )
 
 
+@statements
+def _redefine_priority(table: Table) -> Update:
+    """Set a priority that the script has changed; a user's priority remains otherwise."""
+    values = dict.fromkeys(("priority", "defined_priority"), param("priority"))
+    return update(table).values(values).where(table.c.id == param("id"), table.c.defined_priority != param("priority"))
+
+
 @statement
 def _set_workflow_limit() -> Update:
     limit = param("limit")
@@ -206,7 +220,10 @@ def set_workflow_limit(tx: Transaction, workflow_id: int, limit: int) -> bool:
     return is_changed
 
 
-_ARRAY_VALUES: Final = ("workflow_id", "task_template_version_id", "name", "max_concurrently_running", "limit_at")
+_ARRAY_VALUES: Final = (
+    *("workflow_id", "task_template_version_id", "name", "max_concurrently_running", "limit_at"),
+    *("priority", "defined_priority"),
+)
 
 
 @statement
@@ -227,7 +244,10 @@ def find_arrays(tx: Transaction, workflow_id: int, request: ArraysRequest) -> Id
         task_array,
         _ARRAY_VALUES,
         [
-            (workflow_id, spec.task_template_version_id, spec.name, spec.max_concurrently_running, tx.stamp)
+            (
+                *(workflow_id, spec.task_template_version_id, spec.name, spec.max_concurrently_running, tx.stamp),
+                *(spec.priority, spec.priority),
+            )
             for spec in request.arrays
         ],
         ignore=True,
@@ -244,6 +264,8 @@ def find_arrays(tx: Transaction, workflow_id: int, request: ArraysRequest) -> Id
                 max_concurrently_running=spec.max_concurrently_running,
                 array=array_id,
             )
+        if tx.run(_redefine_priority(task_array), priority=spec.priority, id=array_id):
+            tx.audit(Actor.CLIENT, "priority", workflow_id, priority=spec.priority, template=spec.name)
         ids.append(array_id)
     return IdsResponse(ids=ids)
 
@@ -283,6 +305,7 @@ def task_slices(request: _Columns) -> Iterator[_Columns]:
         ("scales_index", request.scales_index, len(request.scales)),
         ("fallback_index", request.fallback_index, len(request.fallback_queues)),
         ("attributes", request.attributes, count),
+        ("priorities", request.priorities, count),
     ):
         if max(indices, default=-1) >= size:
             raise InvalidValue(f"{name}: {max(indices)} is out of range: it refers to {size} entries.")
@@ -305,7 +328,9 @@ def _cut(request: _Columns, start: int, stop: int) -> _Columns:
     cut: dict[str, Any] = {
         name: getattr(request, name)[start:stop] for name in (*_PER_TASK, *_OWN_COLUMNS[type(request)])
     }
-    cut["attributes"] = {index - start: named for index, named in request.attributes.items() if start <= index < stop}
+    for sparse in ("attributes", "priorities"):
+        entries = getattr(request, sparse).items()
+        cut[sparse] = {index - start: value for index, value in entries if start <= index < stop}
     if isinstance(request, TasksRequest):
         for args in ("node_args", "task_args"):
             cut[args] = {name: column[start:stop] for name, column in getattr(request, args).items()}
@@ -334,7 +359,8 @@ def find_tasks(
     node_ids, known = _nodes(tx, request)
     found = _tasks_of(tx, workflow_id, known)
     positions = range(len(node_ids))
-    _update_tasks(tx, workflow_id, request, [(at, found[node_ids[at]]) for at in positions if node_ids[at] in found])
+    known_tasks = [(at, found[node_ids[at]]) for at in positions if node_ids[at] in found]
+    superseded = _update_tasks(tx, workflow_id, request, known_tasks)
     new = [at for at in positions if node_ids[at] not in found]
     if new:
         found |= _insert_tasks(tx, workflow_id, request, node_ids, new, status)
@@ -345,6 +371,7 @@ def find_tasks(
         task_ids=[found[node_id][0] for node_id in node_ids],
         node_ids=node_ids,
         statuses=[found[node_id][1] for node_id in node_ids],
+        superseded=superseded,
     )
 
 
@@ -435,33 +462,10 @@ def _tasks_of(tx: Transaction, workflow_id: int, node_ids: Sequence[int]) -> dic
     return {node_id: (task_id, status) for node_id, task_id, status in rows}
 
 
-def _stored_or_none(values: Sequence[Any]) -> list[str | None]:
-    return [to_json(value) if value else None for value in values]
-
-
-#: Columns of a task that its definition sets.
-DEFINED: Final = ("name", "command", "max_attempts", "task_resources_id", "scales", "fallback_queues", "hash")
 _NEW_TASK: Final = (
     *("workflow_id", "array_id", "node_id", "status", "status_at"),
-    *("num_attempts", "attempt_count", "uncharged_in_a_row", *DEFINED),
+    *("num_attempts", "attempt_count", "uncharged_in_a_row", *DEFINED, "priority"),
 )
-
-
-def definitions_of(request: TaskColumns) -> list[tuple[Any, ...]]:
-    """Return the values of `DEFINED`, per task."""
-    scales, fallbacks = _stored_or_none(request.scales), _stored_or_none(request.fallback_queues)
-    return list(
-        zip(
-            request.names,
-            request.commands,
-            request.max_attempts,
-            request.task_resources_ids,
-            [scales[index] for index in request.scales_index],
-            [fallbacks[index] for index in request.fallback_index],
-            request.task_hashes,
-            strict=True,
-        )
-    )
 
 
 def _insert_tasks(
@@ -479,7 +483,11 @@ def _insert_tasks(
     ids = tx.insert_many(
         task,
         _NEW_TASK,
-        [(workflow_id, request.array_id, node_ids[at], status.value, stamp, 0, 0, 0, *definitions[at]) for at in new],
+        [
+            (workflow_id, request.array_id, node_ids[at], status.value, stamp, 0, 0, 0, *definition, definition[-1])
+            for at in new
+            if (definition := definitions[at])
+        ],
     )
     if ids is None:
         return _tasks_of(tx, workflow_id, [node_ids[at] for at in new])
@@ -499,33 +507,21 @@ def insert_task_args(tx: Transaction, columns: Mapping[str, Sequence[str]], owne
 
 @statement
 def _redefine_task() -> Update:
-    return update(task).values({name: param(name) for name in DEFINED}).where(t.id == param("id"))
+    return update(task).values(defined_values()).where(t.id == param("id"))
 
 
 def _update_tasks(
     tx: Transaction, workflow_id: int, request: TaskColumns, found: Sequence[tuple[int, tuple[int, str]]]
-) -> None:
+) -> list[SupersededEdit]:
+    """Write the definitions of tasks that are not DONE; return the edits that they supersede."""
     if not found:
-        return
+        return []
     definitions = definitions_of(request)
     rows = [(*definitions[at], task_id) for at, (task_id, status) in found if status != TaskStatus.DONE]
+    rows, superseded = with_edits(tx, workflow_id, rows)
     if tx.run_many(_redefine_task, (*DEFINED, "id"), rows):
         tx.audit(Actor.CLIENT, "define tasks again", workflow_id, tasks=len(rows))
-
-
-@statement
-def _named_args() -> Select[Any]:
-    a = task_arg.c
-    named = select(a.task_id, argument.c.name, a.value).join_from(task_arg, argument, argument.c.id == a.argument_id)
-    return named.where(any_of(a.task_id, "ids")).order_by(argument.c.name)
-
-
-def named_args(tx: Transaction, task_ids: Sequence[int]) -> dict[int, dict[str, str]]:
-    """Return the task args of tasks, by task and name."""
-    found: dict[int, dict[str, str]] = {}
-    for task_id, name, value in tx.rows(_named_args, ids=task_ids):
-        found.setdefault(task_id, {})[name] = value
-    return found
+    return superseded
 
 
 @statement
@@ -563,13 +559,17 @@ def redefine_tasks(tx: Transaction, workflow_id: int, request: RedefineRequest) 
     if missing := set(request.task_ids) - found.keys():
         raise NotFound.of(f"task of workflow {workflow_id} with id", min(missing))
     statuses = [found[task_id][1] for task_id in request.task_ids]
-    _update_tasks(tx, workflow_id, request, list(enumerate(zip(request.task_ids, statuses, strict=True))))
+    pairs = list(enumerate(zip(request.task_ids, statuses, strict=True)))
+    superseded = _update_tasks(tx, workflow_id, request, pairs)
     unfinished = [task_id for task_id, (_, status) in found.items() if status != TaskStatus.DONE]
     count_moves_to_array(tx, request.array_id, unfinished)
     tx.run(_move_to_array, array=request.array_id, ids=unfinished)
     set_task_attributes(tx, {request.task_ids[at]: named for at, named in request.attributes.items()})
     return TasksResponse(
-        task_ids=request.task_ids, node_ids=[found[task_id][0] for task_id in request.task_ids], statuses=statuses
+        task_ids=request.task_ids,
+        node_ids=[found[task_id][0] for task_id in request.task_ids],
+        statuses=statuses,
+        superseded=superseded,
     )
 
 

@@ -291,7 +291,7 @@ def _active_workflow_with_work_left() -> Select[Any]:
     return (
         select(t.workflow_id)
         .join_from(workflow_run, task, t.workflow_id == workflow_run.c.workflow_id)
-        .where(IS_ACTIVE_RUN, t.status.not_in(fsm.CONCLUDED), t.task_resources_id.in_(requests))
+        .where(IS_ACTIVE_RUN, t.status.not_in(fsm.FINAL_TASKS), t.task_resources_id.in_(requests))
         .limit(1)
     )
 

@@ -19,7 +19,7 @@ from jobmon.core.wire.launching import SlotsGranted, SlotsWanted
 from jobmon.server import transitions
 from jobmon.server.fair_share import Claim, Holder, grant_with_loans
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW
-from jobmon.server.models import agent, distributor, slot_lease, task_instance, task_resources, workflow_run
+from jobmon.server.models import agent, distributor, slot_lease, task_instance, task_resources, workflow, workflow_run
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.transaction import Audience
@@ -47,12 +47,18 @@ def _is_lease() -> list[ColumnElement[bool]]:
 
 @statement
 def _leases_of_pool() -> Select[Any]:
-    c = slot_lease.c
+    c, w = slot_lease.c, workflow.c
     return (
-        select(c.workflow_id, c.agent_id, c.total, c.granted, c.version, c.held, c.wanted, c.head, c.since)
+        select(c.workflow_id, c.agent_id, c.total, c.granted, c.version, c.held, c.wanted, c.head, c.since, w.priority)
+        .join_from(slot_lease, workflow, w.id == c.workflow_id)
         .where(c.pool == param("pool"))
         .order_by(c.workflow_id, c.agent_id)
     )
+
+
+@statement
+def _priority() -> Select[Any]:
+    return select(workflow.c.priority).where(workflow.c.id == param("workflow"))
 
 
 @statement
@@ -204,12 +210,19 @@ def _close(tx: Transaction, holder: Holder, wanted: SlotsWanted, leases: dict[Ho
 
 def _leases(session: Session, pool: str) -> dict[Holder, _Lease]:
     leases = {}
-    for workflow_id, agent_id, most, granted, version, held, wanted, head, since in session.rows(
+    for workflow_id, agent_id, most, granted, version, held, wanted, head, since, priority in session.rows(
         _leases_of_pool, pool=pool
     ):
         holder = Holder(workflow_id, agent_id)
         claim = Claim(
-            identity=holder, most=most, granted=granted, held=held, wanted=wanted, head=head, since=since / 1e6
+            identity=holder,
+            most=most,
+            granted=granted,
+            held=held,
+            wanted=wanted,
+            head=head,
+            since=since / 1e6,
+            priority=priority,
         )
         leases[holder] = _Lease(holder, claim, version)
     return leases
@@ -225,6 +238,7 @@ def _opened(tx: Transaction, holder: Holder, wanted: SlotsWanted) -> _Lease:
         wanted=wanted.wanted,
         head=wanted.head,
         since=tx.now / 1e6,
+        priority=tx.value(_priority, workflow=holder.workflow_id) or 0,
     )
     version = wanted.version + 1
     tx.run(
@@ -357,6 +371,12 @@ def release(tx: Transaction, workflow_id: int) -> None:
 def release_of_agent(tx: Transaction, holder: Holder) -> None:
     """Release the lease of an agent that is gone."""
     _give_back(tx, [one for one in _held(tx, holder.workflow_id) if one[1] == holder])
+
+
+def divide_again(tx: Transaction, workflow_id: int) -> None:
+    """Divide the pools in which a workflow holds leases: its priority has changed."""
+    for pool in dict.fromkeys(pool for pool, _ in _held(tx, workflow_id)):
+        _divide(tx, pool, _leases(tx, pool))
 
 
 def _held(tx: Transaction, workflow_id: int) -> list[tuple[str, Holder]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, select, update
 
@@ -11,8 +11,10 @@ from jobmon.core.constants import Actor, Cause, TaskInstanceStatus
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, HoldRequest, HoldResponse
 from jobmon.server import transitions
 from jobmon.server.joins import IS_NEWEST_ATTEMPT
+from jobmon.server.lookups import require_not_removed
 from jobmon.server.models import task, task_array, task_instance
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.revisions import TASKS_NAMED_MAX
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import Audience
 from jobmon.server.usecases.resuming import require_owner
@@ -20,12 +22,11 @@ from jobmon.server.usecases.runs import require_workflow
 from jobmon.server.usecases.steering import note_steering
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Select, Update
 
     from jobmon.server.transaction import Transaction
-
-#: Maximum number of tasks listed in one entry of the audit trail.
-_TASKS_NAMED_MAX: Final = 20
 
 t, a, ti = task.c, task_array.c, task_instance.c
 
@@ -34,7 +35,7 @@ t, a, ti = task.c, task_array.c, task_instance.c
 def _named(held: bool) -> Select[Any]:
     """Select tasks by ID, if they are in the workflow, and whether a request changes them."""
     changes = and_(t.held != held, t.status.not_in(fsm.SETTLED))
-    return select(t.id, changes).where(any_of(t.id, "ids"), unindexed(t.workflow_id) == param("workflow"))
+    return select(t.id, t.status, changes).where(any_of(t.id, "ids"), unindexed(t.workflow_id) == param("workflow"))
 
 
 @statements
@@ -88,7 +89,7 @@ def hold(tx: Transaction, workflow_id: int, request: HoldRequest) -> HoldRespons
         return HoldResponse(changed=len(ids), unchanged=unchanged)
     tx.run(_set_held, ids=ids, held=request.held)
     note_steering(tx, workflow_id)
-    recalled = _recall(tx, workflow_id, ids) if request.held else 0
+    recalled = recall_tasks(tx, workflow_id, ids) if request.held else 0
     tx.armed.release(workflow_id, tx.stamp)
     tx.wake(Audience.ORCHESTRATOR, workflow_id)
     tx.audit(
@@ -96,7 +97,7 @@ def hold(tx: Transaction, workflow_id: int, request: HoldRequest) -> HoldRespons
         "hold" if request.held else "release",
         workflow_id,
         user=request.user,
-        tasks=ids[:_TASKS_NAMED_MAX],
+        tasks=ids[:TASKS_NAMED_MAX],
         changed=len(ids),
         **({"template": request.template} if request.template else {}),
         **({"recalled": recalled} if recalled else {}),
@@ -115,13 +116,18 @@ def _chosen(tx: Transaction, workflow_id: int, request: HoldRequest) -> tuple[li
     missing = sorted(set(request.task_ids) - {row[0] for row in rows})
     if missing:
         raise NotFound.of(f"task of workflow {workflow_id} with id", missing[0])
-    ids = sorted(task_id for task_id, changes in rows if changes)
+    require_not_removed(workflow_id, rows)
+    ids = sorted(task_id for task_id, _, changes in rows if changes)
     return ids, len(rows) - len(ids)
 
 
-def _recall(tx: Transaction, workflow_id: int, task_ids: list[int]) -> int:
-    """Recall attempts that have not started, uncharged; return their number."""
-    rows = tx.rows(_unstarted, ids=task_ids, unstarted=fsm.NOT_STARTED)
+def recall_tasks(tx: Transaction, workflow_id: int, task_ids: Sequence[int]) -> int:
+    """Recall the attempts of tasks that have not started, uncharged; return their number."""
+    return recall(tx, workflow_id, tx.rows(_unstarted, ids=task_ids, unstarted=fsm.NOT_STARTED))
+
+
+def recall(tx: Transaction, workflow_id: int, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Recall attempts that have not started, given with their status; return their number."""
     moves = transitions.AttemptMoves(tx, [row[0] for row in rows])
     for attempt_id, status in rows:
         is_queued = status == TaskInstanceStatus.QUEUED

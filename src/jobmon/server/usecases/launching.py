@@ -8,9 +8,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Boolean, and_, func, or_, select, update
+from sqlalchemy import Boolean, and_, func, literal_column, or_, select, update
 
 from jobmon.core import fsm
+from jobmon.core.constants import PRIORITY_MAX, Actor, TaskInstanceStatus
 from jobmon.core.exceptions import StaleRun
 from jobmon.core.wire.launching import (
     LAUNCHES_PER_RESPONSE_MAX,
@@ -44,20 +45,21 @@ from jobmon.server.usecases import launch_problems, packing
 from jobmon.server.usecases.runs import clusters_of, require_run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Select
     from sqlalchemy.sql.dml import ReturningUpdate
 
+    from jobmon.server.sql import Statement
     from jobmon.server.transaction import Transaction
     from jobmon.server.transitions import RunRow
-
-from jobmon.core.constants import Actor, TaskInstanceStatus
 
 #: Number of the newest failed and of the newest other attempts by which hosts are judged.
 HOSTS_JUDGED_BY_MAX: Final = 200
 EXCLUDED_HOSTS_MAX: Final = 50
 _GROUP: Final = itemgetter(2, 3)
+#: Greater than the sum of the priorities of a task and its array.
+_ABOVE_ALL: Final = 2 * PRIORITY_MAX + 1
 
 
 def handed_out_attempts() -> Select[Any]:
@@ -74,19 +76,35 @@ def _attempts_of_batch() -> Select[Any]:
     return handed_out_attempts().where(ti.batch_id == param("batch")).order_by(ti.array_step_id)
 
 
-@statements
-def _oldest_queued(is_limited: bool) -> Select[Any]:
-    """Select the oldest queued attempts of a run; with changed limits, without those of full arrays."""
+def _queued_attempts(is_limited: bool) -> Select[Any]:
+    """Select queued attempts of a run; with changed limits, without those of full arrays."""
     ti = task_instance.c
     found = handed_out_attempts().where(
         ti.workflow_run_id == param("run"),
         ti.status == param("queued"),
         ti.cluster_id == param("cluster"),
-        ti.id > param("after"),
     )
-    if is_limited:
-        found = found.where(none_of(task.c.array_id, "full"))
-    return found.order_by(ti.id).limit(param("capacity"))
+    return (found.where(none_of(task.c.array_id, "full")) if is_limited else found).limit(param("capacity"))
+
+
+@statements
+def _oldest_queued(is_limited: bool) -> Select[Any]:
+    """Select the oldest queued attempts of priority 0."""
+    ti = task_instance.c
+    found = _queued_attempts(is_limited).where(ti.id > param("after"), ti.priority == literal_column("0"))
+    return found.order_by(ti.id)
+
+
+@statements
+def _prioritized(is_limited: bool) -> Select[Any]:
+    """Select the queued attempts of another priority than 0 after one of them, with their priorities."""
+    ti = task_instance.c
+    is_after = or_(
+        ti.priority < param("priority"),
+        and_(ti.priority == param("priority"), ti.id > param("after")),
+    )
+    found = _queued_attempts(is_limited).where(ti.priority != literal_column("0"), is_after)
+    return found.add_columns(ti.priority).order_by(ti.priority.desc(), ti.id)
 
 
 @statement
@@ -305,27 +323,60 @@ def _command_length(row: tuple[Any, ...]) -> int:
 def _queued(
     tx: Transaction, run_id: int, cluster_id: int, capacity: int, left: limits.Room | None
 ) -> list[tuple[Any, ...]]:
-    """Return the oldest queued attempts that the limits allow."""
-    rows = oldest_queued(tx, run_id, cluster_id, 0, capacity, left)
+    """Return the next queued attempts that the limits allow."""
+    rows = Waiting(tx, run_id, cluster_id, left).next(capacity)
     return rows if left is None else [row for row in rows if left.admit(row[2])]
 
 
-def oldest_queued(
-    tx: Transaction, run_id: int, cluster_id: int, after: int, most: int, left: limits.Room | None
-) -> list[tuple[Any, ...]]:
-    """Return the oldest queued attempts after the attempt `after`, without arrays whose limit is reached."""
-    values = {
-        "run": run_id,
-        "queued": TaskInstanceStatus.QUEUED.value,
-        "cluster": cluster_id,
-        "after": after,
-        "capacity": most,
-    }
-    return (
-        tx.rows(_oldest_queued(False), **values)
-        if left is None
-        else tx.rows(_oldest_queued(True), **values, full=left.full)
-    )
+class Waiting:
+    """The queued attempts of a run on a cluster, in the order in which they are to be launched.
+
+    The highest priority comes first, then the oldest. Attempts of another priority than 0 have an index of their own;
+    without any, only one look-up there is added.
+
+    Args:
+        tx: the transaction.
+        run_id: ID of the run.
+        cluster_id: ID of the cluster.
+        left: what the limits allow, if they were changed; arrays whose limit is reached are left out.
+    """
+
+    def __init__(self, tx: Transaction, run_id: int, cluster_id: int, left: limits.Room | None) -> None:
+        self._tx = tx
+        self._values = {"run": run_id, "queued": TaskInstanceStatus.QUEUED.value, "cluster": cluster_id}
+        self._left = left
+        #: Priority and ID of the last prioritized attempt.
+        self._last = (_ABOVE_ALL, 0)
+        self._after = 0
+        self._has_lower = True
+        self._is_in_middle = False
+
+    def next(self, most: int) -> list[tuple[Any, ...]]:
+        """Return the next attempts, at most `most`; fewer only if there are no more."""
+        found: list[tuple[Any, ...]] = []
+        if not self._is_in_middle:
+            found = self._prioritized(most, above=0)
+        if len(found) < most:
+            self._is_in_middle = True
+            rows = self._run(_oldest_queued, most - len(found), after=self._after)
+            self._after = rows[-1][0] if rows else self._after
+            found += rows
+        if len(found) < most and self._has_lower:
+            found += self._prioritized(most - len(found), above=-_ABOVE_ALL)
+        return found
+
+    def _prioritized(self, most: int, above: int) -> list[tuple[Any, ...]]:
+        rows = self._run(_prioritized, most, priority=self._last[0], after=self._last[1])
+        self._has_lower = len(rows) == most or any(row[-1] <= above for row in rows)
+        chosen = [row for row in rows if row[-1] > above]
+        if chosen:
+            self._last = (chosen[-1][-1], chosen[-1][0])
+        return [row[:-1] for row in chosen]
+
+    def _run(self, choose: Callable[[bool], Statement], most: int, **values: Any) -> list[tuple[Any, ...]]:
+        if self._left is None:
+            return self._tx.rows(choose(False), **self._values, **values, capacity=most)
+        return self._tx.rows(choose(True), **self._values, **values, capacity=most, full=self._left.full)
 
 
 def excluded_hosts(tx: Transaction, run_id: int, cluster_id: int) -> list[str]:

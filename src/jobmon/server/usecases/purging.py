@@ -35,6 +35,7 @@ from jobmon.server.models import (
     task_arg,
     task_array,
     task_attribute,
+    task_edit,
     task_instance,
     task_revision,
     upstream_set,
@@ -151,7 +152,7 @@ def purge_tasks(tx: Transaction, workflow_id: int) -> int:
     for _, array_id, status, number in tx.rows(_counts_of, ids=ids):
         tx.counts.add(workflow_id, array_id, status, -number)
     tx.run(_delete_log_tails, ids=ids)
-    for table in (task_instance, task_arg, task_attribute, task_revision):
+    for table in (task_instance, task_arg, task_attribute, task_revision, task_edit):
         tx.run(_delete_of_tasks(table), ids=ids)
     tx.run(_delete_by_id(task), ids=ids)
     return len(ids)

@@ -110,9 +110,8 @@ def _arm(tx: Transaction, run: RunRow, request: QueueRequest, seen: int) -> list
     """Arm the tasks that can still wait for upstream tasks; return them."""
     involved = {one.task_id for one in request.armed} | {each for one in request.armed for each in one.missing}
     by_status = _statuses(tx, run.workflow_id, sorted(involved))
-    waiting, done, failed = (
-        set(by_status.get(status, ())) for status in (TaskStatus.REGISTERING, TaskStatus.DONE, TaskStatus.ERROR_FATAL)
-    )
+    waiting, failed = set(by_status.get(TaskStatus.REGISTERING, ())), set(by_status.get(TaskStatus.ERROR_FATAL, ()))
+    done = {task_id for status in fsm.SATISFIED for task_id in by_status.get(status, ())}
     armed = []
     for one in request.armed:
         missing = set(one.missing) - done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, select, update
 
@@ -12,20 +12,21 @@ from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateRequest, TaskUpdateResponse
 from jobmon.server import transitions
 from jobmon.server.joins import IS_NEWEST_ATTEMPT
+from jobmon.server.lookups import require_not_removed
 from jobmon.server.models import dag_node, task, task_instance, upstream_set, upstream_set_member, workflow
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.revisions import TASKS_NAMED_MAX
 from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.usecases.resuming import active_runs, require_owner
 from jobmon.server.usecases.runs import require_workflow
 from jobmon.server.usecases.versions import accept
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Select, Update
 
     from jobmon.server.transaction import Transaction
-
-#: Maximum number of tasks listed in one entry of the audit trail.
-_TASKS_NAMED_MAX: Final = 20
 
 t, ti = task.c, task_instance.c
 
@@ -61,9 +62,11 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
     target = transitions.settable_status(request.status)
     status = require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
-    rows = _rows(tx, workflow_id, request.task_ids)
-    _rows(tx, workflow_id, request.accepted_ids)
+    rows = task_rows(tx, workflow_id, request.task_ids)
+    task_rows(tx, workflow_id, request.accepted_ids)
     _require_peace(tx, workflow_id, request)
+    if target is TaskStatus.SKIPPED:
+        _require_skippable(rows)
     live = [row[2] for row in rows if row[2] is not None]
     to_kill = _end_attempts(tx, workflow_id, live, target, force=request.force)
     changed = transitions.set_tasks(tx, workflow_id, request.task_ids, target)
@@ -74,12 +77,12 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
             _postpone_dependents(tx, workflow_id, [row[0] for row in rows if row[1] == TaskStatus.DONE])
         tx.audit(
             Actor.USER,
-            "task update",
+            "skip" if target is TaskStatus.SKIPPED else "task update",
             workflow_id,
             user=request.user,
             status=target.value,
             force=request.force,
-            tasks=[row[0] for row in rows if row[1] != target][:_TASKS_NAMED_MAX],
+            tasks=[row[0] for row in rows if row[1] != target][:TASKS_NAMED_MAX],
             changed=changed,
             to_kill=to_kill,
         )
@@ -123,13 +126,35 @@ def _postpone_dependents(tx: Transaction, workflow_id: int, reopened: list[int])
         tx.run(_touch_dependents, ids=reopened, **values)
 
 
-def _rows(tx: Transaction, workflow_id: int, task_ids: list[int]) -> list[tuple[int, str, int | None]]:
-    """Return ID and status of the tasks, with the newest attempt if it is live."""
+def task_rows(tx: Transaction, workflow_id: int, task_ids: list[int]) -> list[tuple[int, str, int | None]]:
+    """Return ID and status of the tasks, with the newest attempt if it is live.
+
+    Raises:
+        NotFound: a task is not in the workflow.
+        InvalidRequest: a task was removed from it.
+    """
     rows = tx.rows(_tasks_with_live_attempts, ids=task_ids, workflow=workflow_id)
     missing = sorted(set(task_ids) - {row[0] for row in rows})
     if missing:
         raise NotFound.of(f"task of workflow {workflow_id} with id", missing[0])
+    require_not_removed(workflow_id, rows)
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _require_skippable(rows: Sequence[tuple[int, str, int | None]]) -> None:
+    """Refuse to skip tasks that are done or in progress.
+
+    Raises:
+        InvalidRequest: one of them is.
+    """
+    for task_id, status, live in rows:
+        if status == TaskStatus.DONE:
+            raise InvalidRequest(f"Task {task_id} is done; only unfinished tasks can be skipped. Nothing was changed.")
+        if live is not None or status in fsm.IN_FLIGHT:
+            raise InvalidRequest(
+                f"Task {task_id} is queued or running. Nothing was changed. Hold it (jobmon task hold {task_id}), and"
+                " skip it once its attempt has ended."
+            )
 
 
 def _require_peace(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) -> None:

@@ -47,11 +47,13 @@ from jobmon.server.models import (
 )
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.revisions import REVISION, named_args
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import to_json
 from jobmon.server.usecases import binding
 from jobmon.server.usecases.resuming import active_runs, require_owner
 from jobmon.server.usecases.runs import require_workflow
+from jobmon.server.usecases.task_values import DEFINED, defined_values, definitions_of, with_edits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -505,7 +507,7 @@ def apply_part(tx: Transaction, workflow_id: int) -> bool:
 
 def _apply(tx: Transaction, workflow_id: int, kind: str, content: str) -> None:
     if kind == "define":
-        _redefine(tx, msgspec.json.decode(content, type=StagedDefinitions))
+        _redefine(tx, workflow_id, msgspec.json.decode(content, type=StagedDefinitions))
     elif kind == "upstreams":
         _move_upstreams(tx, json.loads(content))
     elif kind == StatusChange.ACCEPT:
@@ -513,9 +515,6 @@ def _apply(tx: Transaction, workflow_id: int, kind: str, content: str) -> None:
         accept(tx, accepted["task_ids"], accepted["accepted"])
     else:
         transitions.change_statuses(tx, workflow_id, json.loads(content)["task_ids"], StatusChange(kind))
-
-
-_REVISION: Final = ("task_id", "revision", "task_template_version_id", "command", "task_args", "upstreams")
 
 
 @statement
@@ -526,10 +525,9 @@ def _present_definitions() -> Select[Any]:
 
 @statement
 def _set_definition() -> Update:
-    names = (*binding.DEFINED, "array_id")
     return (
         update(task)
-        .values({"revision": t.revision + 1} | {name: param(name) for name in names})
+        .values({"revision": t.revision + 1, "array_id": param("array_id")} | defined_values())
         .where(t.id == param("id"))
     )
 
@@ -539,24 +537,22 @@ def _delete_task_args() -> Delete:
     return delete(task_arg).where(any_of(task_arg.c.task_id, "ids"))
 
 
-def _redefine(tx: Transaction, request: StagedDefinitions) -> None:
-    """Record the current definitions as superseded ones, and write the new ones."""
+def _redefine(tx: Transaction, workflow_id: int, request: StagedDefinitions) -> None:
+    """Record the current definitions as superseded ones, and write the new ones, with the edits that remain."""
     present = {row[0]: row[1:] for row in tx.rows(_present_definitions, ids=request.task_ids)}
-    args = binding.named_args(tx, request.task_ids)
+    args = named_args(tx, request.task_ids)
     rows = [
         (task_id, *present[task_id][:3], to_json(args.get(task_id, {})), upstreams)
         for task_id, upstreams in zip(request.task_ids, request.upstreams, strict=True)
     ]
-    tx.insert_many(task_revision, _REVISION, rows, ignore=True)
-    definitions = binding.definitions_of(request)
+    tx.insert_many(task_revision, REVISION, rows, ignore=True)
+    wanted = zip(definitions_of(request), request.task_ids, strict=True)
+    definitions, _ = with_edits(tx, workflow_id, [(*definition, task_id) for definition, task_id in wanted])
     binding.count_moves_to_array(tx, request.array_id, request.task_ids)
     tx.run_many(
         _set_definition,
-        (*binding.DEFINED, "array_id", "id"),
-        [
-            (*definition, request.array_id, task_id)
-            for definition, task_id in zip(definitions, request.task_ids, strict=True)
-        ],
+        (*DEFINED, "array_id", "id"),
+        [(*definition[:-1], request.array_id, definition[-1]) for definition in definitions],
     )
     tx.run(_delete_task_args, ids=request.task_ids)
     binding.insert_task_args(tx, request.task_args, list(enumerate(request.task_ids)))

@@ -135,7 +135,7 @@ class Scheduler:
         Returns None if there was nothing to send. If the request fails, its tasks are ready again.
         """
         chosen = plan(self._state)
-        self._state.take_from_queue(chosen.examined, chosen.held, chosen.released)
+        self._state.take_from_queue(chosen.taken)
         try:
             await self._bind(chosen)
             armed, disarm = self._to_arm(chosen), tasks_to_disarm(self._state, chosen)

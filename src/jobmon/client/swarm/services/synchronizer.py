@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from jobmon.client.swarm.gateway import steering_of
 from jobmon.client.swarm.state import StateUpdate
 from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
@@ -78,7 +79,7 @@ class Synchronizer:
     def _armed_supply(self) -> int:
         """Return the number of tasks that the server queues by itself; 0 if polling should not be delayed."""
         state = self._state
-        is_at_rest = not (state.ready_to_run or state.held or state.armed.is_unreliable)
+        is_at_rest = not (state.has_waiting or state.armed.is_unreliable)
         return len(state.armed) if is_at_rest else 0
 
     async def _ask(self, wait_seconds: float | None) -> StateUpdate:
@@ -97,9 +98,8 @@ class Synchronizer:
             resource_errors=answer.resource_errors,
             launch_problems=answer.launch_problems,
             notices=answer.notices,
-            held=None if answer.held is None else frozenset(answer.held),
         )
-        return statuses.merge(limits)
+        return statuses.merge(limits).merge(steering_of(answer))
 
     async def _ask_for_triage(self) -> None:
         if self._state.in_flight and self._now() - self._triaged_at >= TRIAGE_INTERVAL_SECONDS:
