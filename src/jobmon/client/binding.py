@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.client import dag, planning, recorded, records
 from jobmon.client.changing import Change, complete_version
 from jobmon.client.clusters import Clusters, ResourceResolver
+from jobmon.client.folder import working_directory
 from jobmon.core.changes import Action
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.constants import TaskStatus, WorkflowStatus
-from jobmon.core.exceptions import ConfigError, WorkflowAlreadyComplete, WorkflowAlreadyExists
+from jobmon.core.exceptions import WorkflowAlreadyComplete, WorkflowAlreadyExists
 from jobmon.core.redaction import secret_names
 from jobmon.core.wire.binding import (
     EDGES_PER_CHUNK_MAX,
@@ -517,18 +518,6 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def working_directory() -> str:
-    """Return the directory in which tasks will run.
-
-    Raises:
-        ConfigError: it has been removed.
-    """
-    try:
-        return str(Path.cwd())
-    except FileNotFoundError:
-        raise ConfigError("The current directory is gone; change to a directory in which tasks can run.") from None
 
 
 def current_umask() -> int:

@@ -136,6 +136,8 @@ class Tool(HasToolDefaults):
         default_resource_scales: Mapping[str, Any] | None = None,
         yaml_file: str | os.PathLike[str] | None = None,
         max_attempts: int | None = None,
+        inputs: Iterable[str] | Mapping[str, str] | None = None,
+        outputs: Iterable[str] | Mapping[str, str] | None = None,
     ) -> TaskTemplate:
         """Return the template of this name, with this command as its active version.
 
@@ -151,6 +153,12 @@ class Tool(HasToolDefaults):
             default_resource_scales: default resource scales on that cluster; without a cluster name, on every cluster.
             yaml_file: file with a section `task_template_resources` and optionally `task_template_resource_scales`.
             max_attempts: maximum number of attempts of its tasks; None uses the default of the workflow or tool.
+            inputs: files that each task reads, as a list of patterns or as {name: pattern}, such as "in/{sample}.csv".
+                A pattern inserts node args and task args; relative paths start at the working folder; `*` matches at
+                least one file; a trailing "/" means a folder. The tasks that write them become upstream tasks. If one
+                is missing, the task fails without being started. None keeps what was declared before.
+            outputs: files that each task writes, in the same form. If one is missing after the command has succeeded,
+                the attempt fails and is retried.
 
         Returns:
             The template; the same object for the same name.
@@ -160,7 +168,8 @@ class Tool(HasToolDefaults):
                 it.
         """
         template = self.active_tool_version.get_task_template(template_name)
-        template.get_task_template_version(command_template, node_args, task_args, op_args)
+        version = template.get_task_template_version(command_template, node_args, task_args, op_args)
+        version.declare_files(inputs, outputs)
         if default_cluster_name:
             template.set_default_cluster_name(default_cluster_name)
         if yaml_file is not None:
