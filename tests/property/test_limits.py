@@ -49,6 +49,14 @@ COLUMNS = {
         "name": "task_array.name",
         "max_concurrently_running": "task_array.max_concurrently_running",
     },
+    "FilePattern": {"name": "template_files.content", "pattern": "template_files.content"},
+    "FoundFile": {
+        "is_output": "attempt_file.is_output",
+        "path": "attempt_file.path",
+        "matches": "attempt_file.matches",
+        "size_bytes": "attempt_file.size_bytes",
+        "modified": "attempt_file.modified",
+    },
     "ClusterRequest": {"name": "cluster.name", "plugin": "cluster.plugin", "connection": "cluster.connection"},
     "ConcurrencyRequest": {
         "max_concurrently_running": "workflow.max_concurrently_running",
@@ -132,6 +140,7 @@ COLUMNS = {
         "max_rss_bytes": "task_instance.max_rss_bytes",
         "read_bytes": "task_instance.read_bytes",
         "written_bytes": "task_instance.written_bytes",
+        "missing_file": "task_instance.error",
         "of_job": QUESTION,
     },
     "ResetRequest": {

@@ -21,7 +21,7 @@ from jobmon.client import dag, planning, recorded, records
 from jobmon.client.changing import Change, complete_version
 from jobmon.client.clusters import Clusters, ResourceResolver
 from jobmon.client.folder import working_directory
-from jobmon.core.changes import Action
+from jobmon.core.changes import Action, CheckFiles
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import WorkflowAlreadyComplete, WorkflowAlreadyExists
@@ -34,6 +34,7 @@ from jobmon.core.wire.binding import (
     ArraysRequest,
     BoundResponse,
     EdgesRequest,
+    FilePattern,
     IdsResponse,
     RecordedTasks,
     RedefineRequest,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from jobmon.client.task_template_version import TaskTemplateVersion
     from jobmon.client.tool_version import ToolVersion
     from jobmon.client.workflow import Workflow
+    from jobmon.core.files import Pattern
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +174,8 @@ class Binding:
         if response.has_incomplete_version:
             complete_version(self._requester, response.workflow_id)
             return self._find_or_create(request, consent)
-        if response.version > 1 and self._pairing is None:
+        must_look = consent.check_files is not CheckFiles.NONE and response.was_started
+        if (response.version > 1 or must_look) and self._pairing is None:
             found = recorded.find_by_id(self._requester, response.workflow_id)
             self._pairing = planning.pair(self._workflow, found, consent)
         return response
@@ -193,7 +196,7 @@ class Binding:
     def _change(self, pairing: planning.Pairing, plan: Plan) -> None:
         """Record the new definition as a new version."""
         change = Change(self._workflow, plan, pairing.recorded, _columns, _task_columns)
-        summary = [line.strip() for line in planning.difference_lines(plan.comparison)]
+        summary = [line.strip() for line in planning.change_lines(plan)]
         response = change.apply(
             dag_hash=self._edges.dag_hash,
             task_hash=self._task_hash,
@@ -240,6 +243,8 @@ class Binding:
                     task_template_version_id=_id(array.template_version.id),
                     name=array.name,
                     max_concurrently_running=array.max_concurrently_running,
+                    inputs=_patterns(array.template_version.files.inputs),
+                    outputs=_patterns(array.template_version.files.outputs),
                 )
                 for array in arrays
             ]
@@ -501,6 +506,10 @@ def _resources_spec(resources: TaskResources) -> ResourcesSpec:
         kind=resources.kind,
         original=None if resources.original is None else dict(resources.original),
     )
+
+
+def _patterns(declared: Iterable[Pattern]) -> list[FilePattern]:
+    return [FilePattern(name=one.name, pattern=one.text) for one in declared]
 
 
 def _id(value: int | None) -> int:

@@ -368,7 +368,12 @@ class Workflow(HasToolDefaults):
             logger.warning("Outside the limits of its queue. %s", sentence)
         return found
 
-    def plan(self, on_change: str | Mapping[str, str] = "rerun", allow_removal: bool = False) -> Plan:
+    def plan(
+        self,
+        on_change: str | Mapping[str, str] = "rerun",
+        allow_removal: bool = False,
+        check_files: str | None = None,
+    ) -> Plan:
         """Return what a run would do with each task, and why.
 
         Planning changes nothing, also while the workflow is running.
@@ -379,6 +384,7 @@ class Workflow(HasToolDefaults):
                 (as "rerun", and `needs` of the plan reports it). Or a mode for each template: {template name or "*":
                 mode}.
             allow_removal: accept that this definition lacks recorded tasks.
+            check_files: which declared files to look for, as for `run`. None means the setting `run.check_files`.
 
         Returns:
             The plan, with the tasks to run and the reasons.
@@ -389,7 +395,8 @@ class Workflow(HasToolDefaults):
         """
         from jobmon.client import planning
 
-        return planning.plan_workflow(self, on_change, allow_removal=allow_removal)
+        consent = planning.Consent(on_change, allow_removal, planning.checked_files(check_files))
+        return planning.plan_workflow(self, consent)
 
     def run(
         self,
@@ -402,6 +409,7 @@ class Workflow(HasToolDefaults):
         configure_logging: bool = False,
         on_change: str | Mapping[str, str] | None = None,
         allow_removal: bool | None = None,
+        check_files: str | None = None,
     ) -> str:
         """Record the workflow if necessary, run it, and return the status of the run.
 
@@ -420,6 +428,10 @@ class Workflow(HasToolDefaults):
                 the setting `run.on_change`.
             allow_removal: on resume, accept that this definition lacks recorded tasks. They become REMOVED; their
                 record and files are kept. None means the setting `run.allow_removal`.
+            check_files: on resume, which declared files to look for: "none"; "outputs" reruns done tasks with a missing
+                output that no task reads, or that a task reads that will run; "all" also reruns done tasks with an
+                input that no task writes and whose size or time of modification has changed. None means the setting
+                `run.check_files`.
 
         Returns:
             A `WorkflowRunStatus`: DONE ("D"), ERROR ("E") if tasks failed permanently, STOPPED ("S") if another process
@@ -429,7 +441,8 @@ class Workflow(HasToolDefaults):
             WorkflowAlreadyComplete, WorkflowAlreadyExists, WorkflowNotResumable: the workflow cannot be started.
             WorkflowChanged: it is recorded with a different definition; `plan` of the error says what would run.
             WorkflowVersionConflict: another user or process changed the workflow in the meantime.
-            ValueError: `on_change` or `allow_removal` is given without `resume`, or an argument is invalid.
+            ValueError: `on_change`, `allow_removal` or `check_files` is given without `resume`, or an argument is
+                invalid.
             SystemExit: the setting `run.plan` requests the plan instead of a run.
             RuntimeError: the run timed out.
             DistributorInterruptedError: the user stopped the run with Ctrl-C or SIGTERM.
@@ -438,11 +451,12 @@ class Workflow(HasToolDefaults):
         from jobmon.client import planning, running
         from jobmon.core.changes import modes_of
 
-        if not resume and (on_change is not None or allow_removal is not None):
-            given = "on_change" if on_change is not None else "allow_removal"
+        values = {"on_change": on_change, "allow_removal": allow_removal, "check_files": check_files}
+        given = next((name for name, value in values.items() if value is not None), None)
+        if not resume and given is not None:
             raise ValueError(f"{given} controls what a resume may change; pass resume=True with it.")
         is_accepted = resume or planning.form()
-        consent = planning.consent_of(on_change, allow_removal) if is_accepted else planning.Consent()
+        consent = planning.consent_of(on_change, allow_removal, check_files) if is_accepted else planning.Consent()
         if on_change is not None:
             modes_of(on_change, self.arrays)
         options = running.RunOptions(

@@ -14,6 +14,7 @@ import difflib
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from posixpath import join, normpath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 
 #: Maximum number of inputs, and of outputs, of a template.
 PATTERNS_MAX: Final = 100
+FILES_PER_ATTEMPT_MAX: Final = 2 * PATTERNS_MAX
 #: Maximum length of a pattern, and of the path that it gives: that of Linux (PATH_MAX).
 PATH_CHARACTERS_MAX: Final = 4_096
+#: Maximum length of all paths of a task together.
+TASK_CHARACTERS_MAX: Final = 20_000
+#: Number of patterns whose parts are kept; a pattern gives the paths of many tasks.
+PATTERNS_PARSED_MAX: Final = 1_000
 FOLDER: Final = "/"
 _NOTHING: Final[frozenset[int]] = frozenset()
 
@@ -126,6 +132,12 @@ def _check_fields(where: str, text: str, data_args: frozenset[str], op_args: fro
             )
 
 
+@lru_cache(PATTERNS_PARSED_MAX)
+def _parts(pattern: str) -> tuple[tuple[str, str | None], ...]:
+    """Return the texts of a checked pattern, each with the argument that follows it."""
+    return tuple((literal, name) for literal, name, _, _ in string.Formatter().parse(pattern))
+
+
 def path_of(pattern: str, args: Mapping[str, str], folder: str) -> str:
     """Return the absolute path that a checked pattern gives; that of a folder ends with "/".
 
@@ -140,9 +152,7 @@ def path_of(pattern: str, args: Mapping[str, str], folder: str) -> str:
     >>> path_of("out/{name}.csv", {"name": "a"}, "/data"), path_of("/x//{name}/", {"name": ".."}, "/data")
     ('/data/out/a.csv', '/')
     """
-    text = "".join(
-        literal + ("" if name is None else args[name]) for literal, name, _, _ in string.Formatter().parse(pattern)
-    )
+    text = "".join(literal + ("" if name is None else args[name]) for literal, name in _parts(pattern))
     if not text:
         raise ValueError(f"The file pattern {pattern!r} gives an empty path.")
     path = "/" + normpath(join(folder, text)).lstrip("/")
@@ -152,11 +162,22 @@ def path_of(pattern: str, args: Mapping[str, str], folder: str) -> str:
 
 
 def files_of(declaration: Declaration, args: Mapping[str, str], folder: str) -> Files:
-    """Return the files of a task; see `path_of`."""
-    return Files(
+    """Return the files of a task; see `path_of`.
+
+    Raises:
+        ValueError: a path is invalid, or all of them together are too long.
+    """
+    found = Files(
         tuple([path_of(one.text, args, folder) for one in declaration.inputs]),
         tuple([path_of(one.text, args, folder) for one in declaration.outputs]),
     )
+    characters = sum(map(len, found.inputs + found.outputs))
+    if characters > TASK_CHARACTERS_MAX:
+        raise ValueError(
+            f"The paths of the declared files of one task have {characters:,} characters; at most"
+            f" {TASK_CHARACTERS_MAX:,} are allowed. Declare a folder, or use *."
+        )
+    return found
 
 
 # -- dependencies --------------------------------------------------------------------------------------------------

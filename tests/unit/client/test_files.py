@@ -118,12 +118,12 @@ def test_a_task_that_reads_what_it_writes(tool):
     [
         (
             ["in/{fil}"],
-            r"inputs of task template 't': the pattern 'in/{fil}' uses the unknown argument 'fil'; did you mean {file}\?",
+            r"inputs of task template 't': the pattern 'in/{fil}' uses the unknown argument 'fil'; did you mean {file}",
         ),
         (["in/{}"], r"uses the unknown argument ''; its node args and task args are: 'data', 'file'\."),
         (
             ["in/{threads}"],
-            r"uses the op arg 'threads', but op args do not identify data; declare 'threads' in node_args or task_args\.",
+            r"uses the op arg 'threads', but op args do not identify data; declare 'threads' in node_args or",
         ),
         (["in/{file"], r"the pattern 'in/{file' cannot be read: .* Write {{ and }} for braces of a path\."),
         (["in/{file:03d}"], r"formats 'file', but patterns insert the text of an argument as it is: write {file}"),

@@ -26,11 +26,13 @@ from jobmon.server.models.definition import (
     task_resources,
     task_template,
     task_template_version,
+    template_files,
     tool,
     tool_version,
 )
 from jobmon.server.models.run import (
     agent,
+    attempt_file,
     audit,
     batch,
     cluster_watch,
@@ -51,6 +53,7 @@ from jobmon.server.models.types import metadata
 __all__ = [
     "agent",
     "argument",
+    "attempt_file",
     "audit",
     "batch",
     "cluster",
@@ -82,6 +85,7 @@ __all__ = [
     "task_revision",
     "task_template",
     "task_template_version",
+    "template_files",
     "tool",
     "tool_version",
     "upstream_set",

@@ -125,7 +125,7 @@ workflow_attribute: Final = Table(
     *_value_indexes("ix_workflow_attribute_value"),
 )
 
-#: All tasks of one template version in a workflow.
+#: All tasks of one template version in a workflow. `files_id`: the files that they read and write; None: not declared.
 task_array: Final = Table(
     "task_array",
     metadata,
@@ -135,6 +135,7 @@ task_array: Final = Table(
     Column("name", Name, nullable=False),
     Column("max_concurrently_running", Integer, nullable=False),
     Column("limit_at", Time, nullable=False),
+    Column("files_id", BigId, nullable=True),
     UniqueConstraint("workflow_id", "task_template_version_id"),
     Index("ix_task_array_template", "task_template_version_id", "id"),
 )
