@@ -35,24 +35,27 @@ def outputs(
 
     Whether a file exists is looked up on this machine.
     """
-    files = _files(workflow_id, template, inputs=inputs)
-    if only_missing:
-        files = (one for one in files if not one["exists"] and (inputs or one["status"] == TaskStatus.DONE))
+    found = _files(workflow_id, template, inputs=inputs)
+    files = (row for row in found if not only_missing or _is_missing(row, inputs=inputs))
     most = rows_max(limit, output)
     if output != TABLE:
         show_rows(islice(files, most), output)
         return
-    found = list(islice(files, most))
+    rows = list(islice(files, most))
     more = next(files, None)
     kind = "input" if inputs else "output"
-    if found:
-        _show(found)
+    if rows:
+        _show(rows)
     elif only_missing:
         click.echo(f"No {kind} is missing.")
     else:
         click.echo(f"No task declares an {kind}. Declare {kind}s with Tool.get_task_template(..., {kind}s=[...]).")
     if more is not None:
-        click.echo(f"The first {len(found):,} are shown; use -l 0 for all.", err=True)
+        click.echo(f"The first {len(rows):,} are shown; use -l 0 for all.", err=True)
+
+
+def _is_missing(row: dict[str, Any], *, inputs: bool) -> bool:
+    return not row["exists"] and (inputs or row["status"] == TaskStatus.DONE)
 
 
 def _files(workflow_id: int, template: str, *, inputs: bool) -> Iterator[dict[str, Any]]:
@@ -64,13 +67,13 @@ def _files(workflow_id: int, template: str, *, inputs: bool) -> Iterator[dict[st
     while True:
         query = {"after": after, "inputs": inputs, "template": template}
         page = requester.call(f"/workflows/{workflow_id}/files", query, DeclaredFiles, "get")
-        yield from map(_row, page.files)
+        yield from (_row(file, page.folder) for file in page.files)
         if page.is_last:
             return
         after = page.last_task
 
 
-def _row(file: DeclaredFile) -> dict[str, Any]:
+def _row(file: DeclaredFile, folder: str) -> dict[str, Any]:
     from jobmon.agent.files import find
 
     found = file.found
@@ -82,6 +85,7 @@ def _row(file: DeclaredFile) -> dict[str, Any]:
         "status_name": TaskStatus(file.status).name,
         "name": file.name,
         "path": file.path,
+        "folder": folder,
         "exists": not find([file.path]).missing,
         "task_instance_id": None if found is None else found.task_instance_id,
         "matches": None if found is None else found.matches,
@@ -101,7 +105,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
             one["task_id"],
             shortened(one["task_name"], 40),
             one["status_name"],
-            one["path"],
+            one["path"].removeprefix(f"{one['folder']}/"),
             "yes" if one["exists"] else "no",
             rendering.size(one["size_bytes"]),
             modified(one["modified"]),
@@ -110,4 +114,5 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     ]
     columns = ("ID", "NAME", "STATUS", "PATH", "EXISTS", "SIZE", "MODIFIED")
     with paged():
+        click.echo(f"Paths start at {rows[0]['folder']}.")
         rendering.show_table(columns, table, right=("ID", "SIZE"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import string
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -183,14 +184,23 @@ def files_of(declaration: Declaration, args: Mapping[str, str], folder: str) -> 
 # -- dependencies --------------------------------------------------------------------------------------------------
 
 
+def _beginning(name: str) -> str:
+    """Return what precedes the first wildcard of a name."""
+    return name.partition(WILDCARD)[0]
+
+
 @dataclass(slots=True)
 class _Folder:
-    """Outputs by the steps of their paths. `writers`: tasks that write this path; `folder_writers`: as a folder."""
+    """Outputs by the steps of their paths. `writers`: tasks that write this path; `folder_writers`: as a folder.
+
+    Patterns are found by what precedes their first `*`, so that thousands of them in one folder are no problem.
+    """
 
     steps: dict[str, _Folder] = field(default_factory=dict)
-    patterns: list[tuple[str, _Folder]] = field(default_factory=list)
+    patterns: dict[str, list[str]] = field(default_factory=dict)
     writers: list[int] = field(default_factory=list)
     folder_writers: list[int] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
 
     def step(self, name: str) -> _Folder:
         """Return the entry of a name in this folder; add it if necessary."""
@@ -198,17 +208,32 @@ class _Folder:
         if found is None:
             found = self.steps[name] = _Folder()
             if WILDCARD in name:
-                self.patterns.append((name, found))
+                self.patterns.setdefault(_beginning(name), []).append(name)
         return found
 
     def matching(self, name: str) -> Iterator[_Folder]:
         """Yield the entries whose names may match a name or pattern."""
+        beginning = _beginning(name)
         if WILDCARD in name:
-            yield from (entry for other, entry in self.steps.items() if overlap(name, other))
-            return
-        if (same := self.steps.get(name)) is not None:
-            yield same
-        yield from (entry for pattern, entry in self.patterns if overlap(name, pattern))
+            yield from (self.steps[other] for other in self._beginning_with(beginning) if overlap(name, other))
+            shorter = range(len(beginning))
+        else:
+            if (same := self.steps.get(name)) is not None:
+                yield same
+            shorter = range(len(beginning) + 1)
+        for length in shorter if self.patterns else ():
+            for pattern in self.patterns.get(beginning[:length], ()):
+                if overlap(name, pattern):
+                    yield self.steps[pattern]
+
+    def _beginning_with(self, beginning: str) -> Iterator[str]:
+        """Yield the names and patterns in this folder that begin with a text."""
+        if len(self._names) != len(self.steps):
+            self._names = sorted(self.steps)
+        for at in range(bisect_left(self._names, beginning), len(self._names)):
+            if not self._names[at].startswith(beginning):
+                return
+            yield self._names[at]
 
     def below(self) -> Iterator[int]:
         """Yield the tasks that write something in this folder."""

@@ -35,7 +35,7 @@ from jobmon.server.models import (
     workflow,
 )
 from jobmon.server.problems import InvalidValue
-from jobmon.server.sql import any_of, param, statement
+from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.transaction import to_json
 
 if TYPE_CHECKING:
@@ -255,39 +255,38 @@ WRITERS_MAX: Final = 1_000
 
 
 @statement
-def _upstream_tasks() -> Select[Any]:
-    """Select the upstream tasks of a task whose arrays declare files."""
-    mine, w, m, d, s = task.alias("mine").c, workflow.c, upstream_set_member.c, dag_node.c, upstream_set.c
-    return (
-        select(t.id, t.array_id, t.name)
-        .select_from(
-            task.alias("mine")
-            .join(workflow, w.id == mine.workflow_id)
-            .join(dag_node, d.node_id == mine.node_id)
-            .join(upstream_set, (s.id == d.upstream_set_id) & (s.dag_id == w.dag_id))
-            .join(upstream_set_member, m.upstream_set_id == s.id)
-            .join(task, (t.workflow_id == w.id) & (t.node_id == m.node_id))
-            .join(task_array, (a.id == t.array_id) & a.files_id.is_not(None))
-        )
-        .where(mine.id == param("task"))
-        .order_by(t.id)
-        .limit(param("most"))
-    )
+def _place() -> Select[Any]:
+    w = workflow.c
+    found = select(w.id, w.dag_id, w.working_directory, t.node_id).join_from(task, workflow, w.id == t.workflow_id)
+    return found.where(t.id == param("task"))
 
 
 @statement
-def _workflow_and_folder() -> Select[Any]:
+def _upstream_tasks() -> Select[Any]:
+    """Select the tasks directly upstream of a node whose arrays declare files.
+
+    The conditions are nested subqueries: for a join SQLite might start with all tasks of the workflow.
+    """
+    n, s, m = dag_node.c, upstream_set.c, upstream_set_member.c
+    sets = (
+        select(n.upstream_set_id)
+        .join_from(dag_node, upstream_set, s.id == n.upstream_set_id)
+        .where(n.node_id == param("node"), s.dag_id == param("dag"))
+    )
+    nodes = select(m.node_id).where(m.upstream_set_id.in_(sets))
     return (
-        select(workflow.c.id, workflow.c.working_directory)
-        .join_from(task, workflow, workflow.c.id == t.workflow_id)
-        .where(t.id == param("task"))
+        select(t.id, t.array_id, t.name)
+        .join_from(task, task_array, a.id == t.array_id)
+        .where(t.workflow_id == param("workflow"), t.node_id.in_(nodes), unindexed(a.files_id).is_not(None))
+        .order_by(unindexed(t.id))
+        .limit(param("most"))
     )
 
 
 def missing_input(session: Session, task_id: int, path: str) -> str:
     """Return the message on a missing input of a task: which task writes it, and what to do."""
-    workflow_id, folder = session.row(_workflow_and_folder, task=task_id) or (0, "")
-    rows = session.rows(_upstream_tasks, task=task_id, most=WRITERS_MAX)
+    workflow_id, dag_id, folder, node_id = session.row(_place, task=task_id) or (0, 0, "", 0)
+    rows = session.rows(_upstream_tasks, workflow=workflow_id, dag=dag_id, node=node_id, most=WRITERS_MAX)
     names = {row[0]: row[2] for row in rows}
     paths = paths_of(session, (row[:2] for row in rows), declared_of(session, (row[1] for row in rows)))
     ids, writing = list(paths), list[int]()

@@ -73,6 +73,19 @@ def test_a_million_dependencies_are_added_as_one_shared_set(tool):
     assert time.process_time() - began < 2.0
 
 
+def test_thousands_of_patterns_in_one_folder_are_paired_quickly(tool):
+    first = _template(tool, "first", outputs=["out/{file}.*"])
+    second = _template(tool, "second", ["out/{file}.*"], ["then/{file}"])
+    third = _template(tool, "third", ["out/{file}.txt"])
+    ones = [first.create_task(file=f"f{at:05}") for at in range(3_000)]
+    others = [template.create_task(file=f"f{at:05}") for template in (second, third) for at in range(3_000)]
+    workflow = _workflow(tool, *ones, *others)
+    began = time.process_time()
+    dag.check(workflow)
+    assert time.process_time() - began < 3.0
+    assert [task.upstream_tasks for task in others] == [frozenset({one}) for one in ones] * 2
+
+
 def test_files_do_not_change_the_identity_of_a_template(tool):
     plain = _template(tool, "count")
     before = plain.active_task_template_version

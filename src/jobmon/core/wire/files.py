@@ -35,10 +35,11 @@ class DeclaredFile:
 class DeclaredFiles:
     """GET /workflows/{workflow_id}/files?after=&count=&inputs=&template=: files of the next `count` tasks by ID.
 
-    Only tasks that declare files count. `inputs`: their inputs instead of their outputs. `last_task`: where to resume;
-    `is_last`: there are no more.
+    Only tasks that declare files count. `inputs`: their inputs instead of their outputs. `folder`: the working folder
+    of the workflow. `last_task`: where to resume; `is_last`: there are no more.
     """
 
     files: list[DeclaredFile]
+    folder: str = ""
     last_task: int = 0
     is_last: bool = False

@@ -52,10 +52,15 @@ def _tasks(of_template: bool) -> Select[Any]:
     v, p = task_template_version.c, task_template.c
     found = (
         select(t.id, t.array_id, t.name, p.name, t.status)
-        .join_from(task, task_array, unindexed(a.id) == t.array_id)
+        .join_from(task, task_array, a.id == t.array_id)
         .join(task_template_version, v.id == a.task_template_version_id)
         .join(task_template, p.id == v.task_template_id)
-        .where(t.workflow_id == param("workflow"), t.id > param("after"), a.files_id.is_not(None), IS_IN_WORKFLOW)
+        .where(
+            t.workflow_id == param("workflow"),
+            t.id > param("after"),
+            unindexed(a.files_id).is_not(None),
+            IS_IN_WORKFLOW,
+        )
     )
     if of_template:
         found = found.where(p.name == param("template"))
@@ -107,7 +112,8 @@ def declared_files(session: Session, workflow_id: int, query: FilesQuery) -> Dec
         if characters > CHARACTERS_MAX:
             break
     is_last = last == rows[-1][0] and len(rows) < query.count
-    return DeclaredFiles(files=files, last_task=last, is_last=is_last)
+    folder = next((one.folder for one in declared.values()), "")
+    return DeclaredFiles(files=files, folder=folder, last_task=last, is_last=is_last)
 
 
 def _files(
