@@ -397,6 +397,8 @@ COLUMNS = {
 #: Written by the server from its own counters, clock, constants and the ids of rows; ids and foreign keys are, too.
 SERVERS_OWN = {
     "status_count": {"status", "number"},
+    "attempt_file": {"position"},
+    "template_files": {"hash"},
     "agent": {"status", "registered_at", "seen_at", "report_by", "last_key"},
     "audit": {"at", "actor", "action", "principal"},
     "batch": {"reason", "number", "launched_at", "host"},
@@ -417,7 +419,7 @@ SERVERS_OWN = {
         *("num_attempts", "attempt_count", "uncharged_in_a_row", "status", "status_at", "revision", "accepted_at"),
         "requested_at",
     },
-    "task_array": {"limit_at"},
+    "task_array": {"limit_at", "files_id"},
     "task_instance": {
         *("number", "array_step_id", "status", "queued_at", "launched_at", "report_by", "charged", "revision"),
         *("queued_stamp", "ended_stamp", "agent_id"),

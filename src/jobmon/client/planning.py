@@ -126,6 +126,27 @@ def consent_of(on_change: Any, allow_removal: bool | None, check_files: Any = No
     return Consent(value, allow_removal, check)
 
 
+def consent_of_run(workflow: Workflow, values: Mapping[str, Any], *, resume: bool) -> Consent:
+    """Return what a run of a workflow accepts.
+
+    Args:
+        workflow: the workflow.
+        values: the arguments of `Workflow.run` that control what a resume may change.
+        resume: whether the run may resume the workflow.
+
+    Raises:
+        ValueError: an argument is invalid, or is given although the run may not resume the workflow.
+        ConfigError: a setting is invalid.
+    """
+    given = next((name for name, value in values.items() if value is not None), None)
+    if not resume and given is not None:
+        raise ValueError(f"{given} controls what a resume may change; pass resume=True with it.")
+    consent = consent_of(**values) if resume or form() else Consent()
+    if values["on_change"] is not None:
+        changes.modes_of(values["on_change"], workflow.arrays)
+    return consent
+
+
 def checked_files(given: Any) -> CheckFiles:
     """Return which files to look for; None means the setting `run.check_files`.
 

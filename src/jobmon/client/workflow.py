@@ -449,18 +449,10 @@ class Workflow(HasToolDefaults):
             DistributorStartupTimeout, DistributorNotAlive: the distributor did not start, or crashed repeatedly.
         """
         from jobmon.client import planning, running
-        from jobmon.core.changes import modes_of
 
         values = {"on_change": on_change, "allow_removal": allow_removal, "check_files": check_files}
-        given = next((name for name, value in values.items() if value is not None), None)
-        if not resume and given is not None:
-            raise ValueError(f"{given} controls what a resume may change; pass resume=True with it.")
-        is_accepted = resume or planning.form()
-        consent = planning.consent_of(on_change, allow_removal, check_files) if is_accepted else planning.Consent()
-        if on_change is not None:
-            modes_of(on_change, self.arrays)
         options = running.RunOptions(
-            consent=consent,
+            consent=planning.consent_of_run(self, values, resume=resume),
             fail_fast=fail_fast,
             seconds_until_timeout=seconds_until_timeout,
             resume=resume,
