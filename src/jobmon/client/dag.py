@@ -39,7 +39,8 @@ def check(workflow: Workflow) -> None:
     if not workflow.tasks:
         raise EmptyWorkflowError
     tasks = list(workflow.tasks.values())
-    path_between = file_edges.add_upstreams(tasks)
+    declares_files = any(array.template_version.files for array in workflow.arrays.values())
+    path_between = file_edges.add_upstreams(tasks) if declares_files else no_path
     _check_upstreams_present(workflow, tasks)
     _check_downstreams_present(workflow, tasks)
     check_acyclic(tasks, path_between)

@@ -11,7 +11,7 @@ from jobmon.core.files import Files, Upstreams, files_of
 #: Returns a file that the first task writes and the second one reads; None if there is none.
 PathBetween = Callable[[Task, Task], str | None]
 
-_NO_FILES = Files((), ())
+NO_FILES = Files((), ())
 
 
 def no_path(_upstream: Task, _task: Task) -> None:
@@ -20,7 +20,7 @@ def no_path(_upstream: Task, _task: Task) -> None:
 
 
 def add_upstreams(tasks: Sequence[Task]) -> PathBetween:
-    """Make each task depend on the tasks that write its inputs. A second call changes nothing.
+    """Make each task depend on the tasks that write its inputs. A second call changes nothing. Linear.
 
     Args:
         tasks: all tasks of a workflow.
@@ -33,10 +33,8 @@ def add_upstreams(tasks: Sequence[Task]) -> PathBetween:
         CyclicGraphError: a task declares the same path as input and as output.
         ValueError: a pattern gives no valid path.
     """
-    if not any(task.template_version.files for task in tasks):
-        return no_path
     folder = working_directory()
-    files = [_files_of(task, folder) for task in tasks]
+    files = [files_of_task(task, folder) for task in tasks]
     inferred = Upstreams(files, lambda position: tasks[position].name)
     sets = _Sets(tasks)
     for position, task in enumerate(tasks):
@@ -46,9 +44,19 @@ def add_upstreams(tasks: Sequence[Task]) -> PathBetween:
     return lambda upstream, task: inferred.path_between(positions[id(upstream)], positions[id(task)])
 
 
-def _files_of(task: Task, folder: str) -> Files:
-    declared = task.template_version.files
-    return files_of(declared, task.node_args | task.task_args, folder) if declared else _NO_FILES
+def files_of_task(task: Task, folder: str) -> Files:
+    """Return the declared files of a task of a workflow.
+
+    Args:
+        task: the task.
+        folder: the working folder.
+
+    Raises:
+        ValueError: a pattern gives no valid path.
+    """
+    assert task.array is not None, "it is in a workflow"
+    declared = task.array.template_version.files
+    return files_of(declared, task.node_args | task.task_args, folder) if declared else NO_FILES
 
 
 class _Sets:

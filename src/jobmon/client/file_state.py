@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jobmon.agent import files as disk
+from jobmon.client.file_edges import NO_FILES, files_of_task
 from jobmon.client.task import Task
 from jobmon.core.changes import CheckFiles
 from jobmon.core.constants import TaskStatus
-from jobmon.core.files import Files, Writers, files_of
+from jobmon.core.files import Files, Writers
 from jobmon.core.wire.files import FILES_TASKS_MAX, DeclaredFiles
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 #: Number of matching files, size and time of modification; see `agent.files.Found`.
 _Seen = tuple[int, int, int]
-_NO_FILES = Files((), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,7 @@ def _has_result(known: RecordedTask) -> bool:
 
 
 def _files_of(task: Task | RecordedTask, folder: str) -> Files:
-    declared = task.template_version.files if isinstance(task, Task) else None
-    if not declared or not isinstance(task, Task):
-        return _NO_FILES
-    return files_of(declared, task.node_args | task.task_args, folder)
+    return files_of_task(task, folder) if isinstance(task, Task) else NO_FILES
 
 
 def _missing(outputs: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:

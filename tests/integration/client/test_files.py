@@ -176,6 +176,14 @@ def test_the_setting_applies_to_a_resume(args, folder, monkeypatch):
     assert ran(folder) == ["sum"]
 
 
+def test_a_resume_by_id_looks_for_no_files(args, folder):
+    workflow = define(args)
+    workflow.bind()
+    result = CliRunner().invoke(main, ["workflow", "plan", "-w", str(workflow.workflow_id), "--check-files", "outputs"])
+    assert result.exit_code == 2
+    assert "--check-files requires a script" in result.output
+
+
 def test_an_invalid_choice_is_named(args, folder):
     with pytest.raises(ValueError, match="check_files must be one of 'none', 'outputs', 'all', not 'some'"):
         define(args).plan(check_files="some")
