@@ -10,6 +10,15 @@ from __future__ import annotations
 WILDCARD = "*"
 
 
+def shown(path: str, folder: str) -> str:
+    """Return a path for messages: relative if it is in the working folder.
+
+    >>> shown("/data/out/a.csv", "/data"), shown("/ref/a.csv", "/data"), shown("/a.csv", "/")
+    ('out/a.csv', '/ref/a.csv', 'a.csv')
+    """
+    return path.removeprefix(folder if folder.endswith("/") else f"{folder}/")
+
+
 def matches(name: str, pattern: str) -> bool:
     """Return whether a name, without a folder, matches a pattern.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from jobmon.agent import outcome, outputs
 from jobmon.agent.locations import INPUT
+from jobmon.agent.patterns import shown
 
 ERROR_CHARACTERS_MAX = 10_000  # as in `jobmon.core.texts`
 #: Status letters of `jobmon.core.constants`; a test compares them.
@@ -94,10 +95,10 @@ def paths(attempt: Attempt) -> tuple[str, str]:
 def _judge(attempt: Attempt, tail: str, is_killed: bool) -> tuple[str, str | None, str | None]:
     if attempt.not_started is not None:
         if attempt.not_started.step == INPUT:
-            return outcome.of_missing_input(attempt.missing_file)
+            return outcome.of_missing_input(shown(attempt.missing_file, attempt.launch.directory))
         return outcome.ERROR, outcome.NOT_STARTED, f"not started: {attempt.not_started.why}"
     if attempt.missing_file:
-        return outcome.of_missing_output(attempt.missing_file)
+        return outcome.of_missing_output(shown(attempt.missing_file, attempt.launch.directory))
     cause = attempt.cause or (outcome.KILLED if is_killed else None)
     launch = attempt.launch
     limit = int(launch.memory * outcome.GIB) if launch.memory else None

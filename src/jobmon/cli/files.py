@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobmon.agent.patterns import shown
 from jobmon.cli.output import LIMIT, ROWS, TABLE, paged, rows_max, show_rows
 from jobmon.cli.references import WORKFLOW
 from jobmon.core.constants import TaskStatus
@@ -105,7 +106,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
             one["task_id"],
             shortened(one["task_name"], 40),
             one["status_name"],
-            one["path"].removeprefix(f"{one['folder']}/"),
+            shown(one["path"], one["folder"]),
             "yes" if one["exists"] else "no",
             rendering.size(one["size_bytes"]),
             modified(one["modified"]),

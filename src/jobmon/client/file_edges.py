@@ -35,7 +35,7 @@ def add_upstreams(tasks: Sequence[Task]) -> PathBetween:
     """
     folder = working_directory()
     files = [files_of_task(task, folder) for task in tasks]
-    inferred = Upstreams(files, lambda position: tasks[position].name)
+    inferred = Upstreams(files, lambda position: tasks[position].name, folder)
     sets = _Sets(tasks)
     for position, task in enumerate(tasks):
         if members := inferred.of(position):

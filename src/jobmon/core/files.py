@@ -19,7 +19,7 @@ from functools import lru_cache
 from posixpath import join, normpath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from jobmon.agent.patterns import WILDCARD, overlap
+from jobmon.agent.patterns import WILDCARD, overlap, shown
 from jobmon.core.exceptions import CyclicGraphError, DuplicateOutputError
 from jobmon.core.texts import checked_name, checked_text
 
@@ -251,12 +251,13 @@ class Writers:
     Args:
         outputs: the outputs of each task.
         name: returns the name of a task, for messages.
+        folder: the working folder, for messages.
 
     Raises:
         DuplicateOutputError: two tasks declare the same output.
     """
 
-    def __init__(self, outputs: Iterable[Sequence[str]], name: Callable[[int], str]) -> None:
+    def __init__(self, outputs: Iterable[Sequence[str]], name: Callable[[int], str], folder: str = "/") -> None:
         self._writer: dict[str, int] = {}
         self._has_only_files = True
         self._tree: _Folder | None = None
@@ -265,7 +266,9 @@ class Writers:
             for path in paths:
                 other = self._writer.setdefault(path, task)
                 if other != task:
-                    raise DuplicateOutputError(f"Tasks {name(other)!r} and {name(task)!r} both write {path}.")
+                    raise DuplicateOutputError(
+                        f"Tasks {name(other)!r} and {name(task)!r} both write {shown(path, folder)}."
+                    )
                 self._has_only_files = self._has_only_files and _is_file(path)
 
     def of(self, path: str) -> frozenset[int]:
@@ -322,19 +325,21 @@ class Upstreams:
     Args:
         files: the files of each task.
         name: returns the name of a task, for messages.
+        folder: the working folder, for messages.
 
     Raises:
         DuplicateOutputError: two tasks declare the same output.
         CyclicGraphError: a task declares the same path as input and as output.
     """
 
-    def __init__(self, files: Sequence[Files], name: Callable[[int], str]) -> None:
+    def __init__(self, files: Sequence[Files], name: Callable[[int], str], folder: str = "/") -> None:
         self._files = files
-        self._writers = Writers((each.outputs for each in files), name)
+        self._folder = folder
+        self._writers = Writers((each.outputs for each in files), name, folder)
         self._unions: dict[tuple[str, ...], frozenset[int]] = {}
         for task, each in enumerate(files):
             if each.outputs and not set(each.inputs).isdisjoint(each.outputs):
-                path = next(one for one in each.inputs if one in each.outputs)
+                path = shown(next(one for one in each.inputs if one in each.outputs), folder)
                 raise CyclicGraphError(f"Task {name(task)!r} declares {path} both as an input and as an output.")
 
     def of(self, task: int) -> frozenset[int]:
@@ -350,5 +355,6 @@ class Upstreams:
         return found - {task} if task in found else found
 
     def path_between(self, upstream: int, task: int) -> str | None:
-        """Return an input of a task that another task writes; None if there is none."""
-        return next((path for path in self._files[task].inputs if upstream in self._writers.of(path)), None)
+        """Return an input of a task that another task writes, for messages; None if there is none."""
+        found = (path for path in self._files[task].inputs if upstream in self._writers.of(path))
+        return next((shown(path, self._folder) for path in found), None)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import select, update
 
-from jobmon.agent.patterns import WILDCARD
+from jobmon.agent.outcome import of_missing_input
+from jobmon.agent.patterns import shown
 from jobmon.core import files
 from jobmon.core.exceptions import DuplicateOutputError
 from jobmon.core.files import Declaration, Files, Pattern
@@ -293,8 +294,7 @@ def missing_input(session: Session, task_id: int, path: str) -> str:
     with suppress(DuplicateOutputError):  # clients check this
         writers = files.Writers((paths[one].outputs for one in ids), str)
         writing = sorted(ids[at] for at in writers.of(path))
-    shown = path.removeprefix(f"{folder}/")
-    problem = f"Input {shown} {'matches no file' if WILDCARD in shown else 'is missing'}"
+    problem = of_missing_input(shown(path, folder))[2]
     if not writing:
         return (
             f"{problem}; no task of the workflow writes it. Create it, then resume:"

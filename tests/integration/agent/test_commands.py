@@ -455,14 +455,14 @@ def _judged(driver, command, values):
 def test_without_its_input_a_command_is_not_started(apart, tmp_path):
     found = apart(_judged, "echo > ran", {"inputs": [f"{tmp_path}/in"]})
     assert (found["status"], found["cause"]) == ("F", outcome.INPUT_MISSING)
-    assert (found["error"], found["missing_file"]) == (f"Input {tmp_path}/in is missing", f"{tmp_path}/in")
+    assert (found["error"], found["missing_file"]) == ("Input in is missing", f"{tmp_path}/in")
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_command_that_does_not_write_its_output_has_failed(apart, tmp_path):
     found = apart(_judged, "true", {"outputs": [f"{tmp_path}/*.csv"]})
     assert (found["status"], found["cause"], found["exit_code"]) == ("E", outcome.OUTPUT_MISSING, 0)
-    assert found["error"] == f"Output {tmp_path}/*.csv matches no file, although the command exited with code 0"
+    assert found["error"] == "Output *.csv matches no file, although the command exited with code 0"
 
 
 def test_the_outputs_of_a_command_that_failed_are_not_searched_for(apart, tmp_path):

@@ -103,7 +103,7 @@ def test_an_output_that_two_tasks_write(tool):
     template = _template(tool, "count", outputs=["out/x.csv"])
     workflow = _workflow(tool, *(template.create_task(file=at) for at in "ab"))
     with pytest.raises(
-        DuplicateOutputError, match=r"^Tasks 'count_file-a' and 'count_file-b' both write /.*/out/x\.csv\.$"
+        DuplicateOutputError, match=r"^Tasks 'count_file-a' and 'count_file-b' both write out/x\.csv\.$"
     ):
         dag.check(workflow)
 
@@ -116,13 +116,12 @@ def test_a_cycle_through_files_is_explained(tool):
     assert "one_file-x -> two_file-x -> one_file-x." in str(
         caught.value
     ) or "two_file-x -> one_file-x -> two_file-x." in str(caught.value)
-    assert "'two_file-x' reads " in str(caught.value)
-    assert "/a/x, which 'one_file-x' writes." in str(caught.value)
+    assert "'two_file-x' reads a/x, which 'one_file-x' writes." in str(caught.value)
 
 
 def test_a_task_that_reads_what_it_writes(tool):
     task = _template(tool, "one", ["a/{file}"], ["a/{file}"]).create_task(file="x")
-    with pytest.raises(CyclicGraphError, match=r"Task 'one_file-x' declares /.*/a/x both as an input and as an output"):
+    with pytest.raises(CyclicGraphError, match=r"Task 'one_file-x' declares a/x both as an input and as an output"):
         dag.check(_workflow(tool, task))
 
 
