@@ -55,8 +55,11 @@ def files_of_task(task: Task, folder: str) -> Files:
         ValueError: a pattern gives no valid path.
     """
     assert task.array is not None, "it is in a workflow"
-    declared = task.array.template_version.files
-    return files_of(declared, task.node_args | task.task_args, folder) if declared else NO_FILES
+    version = task.array.template_version
+    if not version.files:
+        return NO_FILES
+    names = version.arguments.node_args + version.arguments.task_args
+    return files_of(version.files, dict(zip(names, task.values, strict=True)), folder)
 
 
 class _Sets:

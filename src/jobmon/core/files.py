@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from posixpath import join, normpath
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobmon.agent.patterns import WILDCARD, overlap, shown
@@ -153,13 +153,16 @@ def path_of(pattern: str, args: Mapping[str, str], folder: str) -> str:
     >>> path_of("out/{name}.csv", {"name": "a"}, "/data"), path_of("/x//{name}/", {"name": ".."}, "/data")
     ('/data/out/a.csv', '/')
     """
-    text = "".join(literal + ("" if name is None else args[name]) for literal, name in _parts(pattern))
+    text = "".join([literal if name is None else literal + args[name] for literal, name in _parts(pattern)])
     if not text:
         raise ValueError(f"The file pattern {pattern!r} gives an empty path.")
-    path = "/" + normpath(join(folder, text)).lstrip("/")
+    path = text if text[0] == "/" else f"{folder}/{text}"
+    if "//" in path or "/." in path or path[0] != "/":  # normalizing is slow, and most paths are normal
+        path = "/" + normpath(path).lstrip("/")
+        path = path + FOLDER if text.endswith(FOLDER) and path != FOLDER else path
     if len(path) > PATH_CHARACTERS_MAX:
         raise ValueError(f"The path {path[:40]!r}... is longer than {PATH_CHARACTERS_MAX} characters.")
-    return path + FOLDER if text.endswith(FOLDER) and path != FOLDER else path
+    return path
 
 
 def files_of(declaration: Declaration, args: Mapping[str, str], folder: str) -> Files:
