@@ -156,6 +156,39 @@ def test_a_fixed_command_and_twenty_more_files(home):
 
 
 @pytest.mark.timeout(180)
+def test_declared_files(home):
+    """Split, map and gather without a stated dependency; a lost report brings back what it needs; a book is added."""
+    (code, *_) = FENCE.findall((PROJECT / "docs" / "howto" / "files.md").read_text())
+    script = home.folder / "words.py"
+    script.write_text(code)
+    for book in ("emma", "persuasion", "sanditon"):
+        (home.folder / book).write_text("one two\n" * 1_500)
+
+    def run(**settings):
+        finished = home.python(script, **settings)
+        assert finished.stdout.splitlines()[-1:] == ["D"], finished.stderr
+        return (home.folder / "total.txt").read_text(), home.json("workflow", "status")[0]["attempt_count"]
+
+    assert run() == ("6000\n", 5)
+    listed = home.json("workflow", "outputs", "1")
+    assert [(one["template"], one["exists"], one["matches"]) for one in listed][:2] == [
+        ("total", True, 1),
+        ("count", True, 1),
+    ]
+    (home.folder / "total.txt").unlink()
+    (home.folder / "counts" / "emma.txt").unlink()
+    assert [one["path"].rpartition("/")[2] for one in home.json("workflow", "outputs", "1", "--missing")] == [
+        "total.txt",
+        "emma.txt",
+    ]
+    plan = home.jobmon("workflow", "plan", "--check-files", "outputs", str(script)).stdout
+    assert "2 of 5 tasks would run" in plan
+    assert run(JOBMON__RUN__CHECK_FILES="outputs") == ("6000\n", 7)
+    script.write_text(code.replace('"persuasion"]', '"persuasion", "sanditon"]'))
+    assert run(JOBMON__RUN__ON_CHANGE="rerun") == ("9000\n", 10)
+
+
+@pytest.mark.timeout(180)
 def test_the_scripts_for_users_of_other_tools(home):
     """Each complete script does what the snippet of the other tool does, and running it again runs nothing."""
     text = (PROJECT / "docs" / "howto" / "coming-from-other-tools.md").read_text()

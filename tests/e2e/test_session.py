@@ -159,6 +159,7 @@ def test_every_command(home, wait_until, databases):
     at.both(f"task dependencies -t {after}", "3 upstream tasks", monitoring.DependenciesResponse)
     at.text(f"task logs {bad}", "no such file /data/0")
     at.both(f"workflow logs -w {failed}", "arbeit_作業", list[monitoring.TaskOutput])
+    at.both(f"workflow outputs -w {fine}", "No task declares an output", list[dict[str, Any]])
     at.both(
         f"task explain {after}", "It cannot run, because upstream tasks failed permanently", monitoring.TaskExplanation
     )

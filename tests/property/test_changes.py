@@ -310,3 +310,81 @@ def test_skipped_tasks_are_neither_run_nor_waited_for(seed):
 def test_a_cycle_is_refused():
     with pytest.raises(ValueError, match="cycle"):
         changes.decide([None, None], [[1], [0]], [0, 1], [OnChange.RERUN] * 2)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def decided(world: World, lost: set[int], changed: set[int]) -> dict[int, changes.Decision]:
+    """Plan with these outputs missing, of which each downstream task is a reader, and these inputs changed."""
+    numbers = sorted(world.script)
+    at = {number: position for position, number in enumerate(numbers)}
+    sets = [[at[up] for up in world.script[n][1]] for n in numbers]
+    evidence = [world.evidence(n) for n in numbers]
+    decisions = changes.decide_with_outputs(
+        [
+            known._replace(files=Reason.INPUT_CHANGED) if known is not None and number in changed else known
+            for number, known in zip(numbers, evidence, strict=True)
+        ],
+        sets,
+        [index if members else changes.NO_SET for index, members in enumerate(sets)],
+        [OnChange.RERUN] * len(numbers),
+        {at[n]: [[at[reader] for reader in numbers if n in world.script[reader][1]]] for n in lost},
+    )
+    return dict(zip(numbers, decisions, strict=True))
+
+
+def lose(world: World) -> set[int]:
+    """Delete outputs of tasks that are done."""
+    done = [n for n in world.script if n in world.records and world.records[n].status == TaskStatus.DONE]
+    return {n for n in done if world.random.random() < 0.5}
+
+
+@given(SEEDS)
+def test_what_runs_finds_its_inputs_and_no_final_output_stays_missing(seed):
+    world = played(seed, (OnChange.RERUN,))
+    lost = lose(world)
+    plan = decided(world, lost, set())
+    runs = {n for n, decision in plan.items() if decision.action is Action.RUN}
+    for number in runs:
+        assert not (world.script[number][1] & lost) - runs
+    read = {up for _, upstreams in world.script.values() for up in upstreams}
+    assert lost - read <= runs
+
+
+@given(SEEDS)
+def test_a_missing_output_that_nothing_needs_makes_nothing_run(seed):
+    """Minimal: a task reruns because of its output only if no task reads it, or if one that reads it runs."""
+    world = played(seed, (OnChange.RERUN,))
+    lost = lose(world)
+    plan = decided(world, lost, set())
+    runs = {n for n, decision in plan.items() if decision.action is Action.RUN}
+    without = {n for n, decision in decided(world, set(), set()).items() if decision.action is Action.RUN}
+    assert without <= runs
+    for number in runs - without:
+        readers = {n for n, (_, upstreams) in world.script.items() if number in upstreams}
+        is_needed = number in lost and (not readers or readers & runs)
+        assert is_needed or world.script[number][1] & runs
+        assert (Reason.OUTPUT_MISSING in plan[number].reasons) <= (number in lost)
+
+
+@given(SEEDS)
+def test_a_changed_input_reruns_its_task_and_everything_downstream(seed):
+    world = played(seed, (OnChange.RERUN,))
+    world.resume(whole=True)
+    changed = lose(world)
+    runs = {n for n, decision in decided(world, set(), changed).items() if decision.action is Action.RUN}
+    wanted = set(changed)
+    for number in sorted(world.script):
+        if world.script[number][1] & wanted:
+            wanted.add(number)
+    assert runs == wanted
+
+
+@given(SEEDS)
+def test_deleted_intermediates_of_finished_work_stay_deleted(seed):
+    world = played(seed, (OnChange.RERUN,))
+    world.resume(whole=True)
+    read = {up for _, upstreams in world.script.values() for up in upstreams}
+    plan = decided(world, lose(world) & read, set())
+    assert {decision.action for decision in plan.values()} == {Action.KEEP}

@@ -50,6 +50,14 @@ COLUMNS = {
         "max_concurrently_running": "task_array.max_concurrently_running",
         "priority": "task_array.defined_priority",
     },
+    "FilePattern": {"name": "template_files.content", "pattern": "template_files.content"},
+    "FoundFile": {
+        "is_output": "attempt_file.is_output",
+        "path": "attempt_file.path",
+        "matches": "attempt_file.matches",
+        "size_bytes": "attempt_file.size_bytes",
+        "modified": "attempt_file.modified",
+    },
     "ClusterRequest": {"name": "cluster.name", "plugin": "cluster.plugin", "connection": "cluster.connection"},
     "CompactRequest": {"only_if_useful": QUESTION},
     "ConcurrencyRequest": {
@@ -135,6 +143,7 @@ COLUMNS = {
         "max_rss_bytes": "task_instance.max_rss_bytes",
         "read_bytes": "task_instance.read_bytes",
         "written_bytes": "task_instance.written_bytes",
+        "missing_file": "task_instance.error",
         "of_job": QUESTION,
     },
     "ResetRequest": {
@@ -423,6 +432,8 @@ COLUMNS = {
 #: Written by the server from its own counters, clock, constants and the ids of rows; ids and foreign keys are, too.
 SERVERS_OWN = {
     "status_count": {"status", "number"},
+    "attempt_file": {"position"},
+    "template_files": {"hash"},
     "agent": {"status", "registered_at", "seen_at", "report_by", "last_key"},
     "audit": {"at", "actor", "action", "principal"},
     "batch": {"reason", "number", "launched_at", "host"},
@@ -443,7 +454,7 @@ SERVERS_OWN = {
         *("num_attempts", "attempt_count", "uncharged_in_a_row", "status", "status_at", "revision", "accepted_at"),
         "requested_at",
     },
-    "task_array": {"limit_at", "priority"},
+    "task_array": {"limit_at", "priority", "files_id"},
     "task_edit": {"command", "max_attempts", "edited_at"},
     "task_instance": {
         *("number", "array_step_id", "status", "queued_at", "launched_at", "report_by", "charged", "revision"),

@@ -8,7 +8,7 @@ from jobmon.client import launching as client_launching
 from jobmon.client import waiting
 from jobmon.client.task import NAME_CHARACTERS_MAX
 from jobmon.client.task_template_version import COMMAND_BYTES_MAX
-from jobmon.core import constants, wire
+from jobmon.core import constants, files, wire
 from jobmon.core.texts import ERROR_CHARACTERS_MAX
 from jobmon.core.wire import agents, launching, swarm
 from jobmon.core.wire.binding import REQUEST_BYTES_MAX
@@ -16,6 +16,7 @@ from jobmon.core.wire.credentials import Hello
 from jobmon.core.wire.launching import (
     COMMAND_CHARACTERS_PER_RESPONSE_MAX,
     LAUNCHES_PER_RESPONSE_MAX,
+    FoundFile,
     Report,
     SyncRequest,
     WorkerReportRequest,
@@ -39,6 +40,8 @@ ID_BYTES = 20
 def largest_report():
     """Return a report in which each text is as long as it may be and full of what JSON makes longest."""
     path, worst = "\x01" * PATH_CHARACTERS_MAX, "\x01"
+    declared = worst * (files.TASK_CHARACTERS_MAX // files.FILES_PER_ATTEMPT_MAX)
+    found = FoundFile(is_output=False, path=declared, matches=2**31 - 1, size_bytes=2**63 - 1, modified=-(2**63 - 1))
     return Report(
         task_instance_id=2**63 - 1,
         status="E",
@@ -49,6 +52,8 @@ def largest_report():
         log_tail=worst * constants.LOG_TAIL_BYTES_MAX,
         stdout=path,
         stderr=path,
+        files=[found] * files.FILES_PER_ATTEMPT_MAX,
+        missing_file=path,
     )
 
 

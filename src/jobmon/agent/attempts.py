@@ -2,15 +2,18 @@
 
 | state | started | stop: killed, out of time or memory | command exited | no process remains |
 | --- | --- | --- | --- | --- |
-| AHEAD: waits for its output files | RUNNING, or ENDED: not started | ENDED: not started | - | - |
+| AHEAD: waits for its input and output files | RUNNING, or ENDED: not started | ENDED: not started | - | - |
 | RUNNING | - | STOPPING, with the cause | CLEARING, or ENDED: exec of the command failed | - |
 | STOPPING | - | keeps the first cause; SIGKILL at once if requested | as for RUNNING; same deadline | - |
-| CLEARING: the command has exited, leftovers may be running | - | keeps its deadline | - | ENDED |
+| CLEARING: the command has exited, leftovers may be running | - | keeps its deadline | - | CHECKING, or ENDED |
+| CHECKING: it succeeded, its declared outputs are searched for | - | - | - | - |
 | ENDED | - | - | - | - |
 
 A stopped attempt gets SIGINT (its process group, as from a terminal), SIGTERM after half of the grace period and
 SIGKILL at its end (both to all its processes). Leftovers of a command that exited by itself get SIGTERM and, 2 s later,
 SIGKILL: shells make background processes ignore SIGINT.
+
+An attempt whose command exited with code 0 is CHECKING if outputs are declared, and ENDED once they were searched for.
 
 Uses only a small part of the standard library (`python -I -S`).
 """
@@ -23,7 +26,8 @@ import sys
 
 from jobmon.agent import outcome
 
-AHEAD, RUNNING, STOPPING, CLEARING, ENDED = "ahead", "running", "stopping", "clearing", "ended"
+AHEAD, RUNNING, STOPPING, CLEARING = "ahead", "running", "stopping", "clearing"
+CHECKING, ENDED = "checking", "ended"
 #: Time between SIGTERM and SIGKILL for leftovers of a command that exited by itself.
 LEFT_GRACE_SECONDS = 2.0
 #: Interval at which SIGKILL is repeated while processes remain: new ones may have been started meanwhile.
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from resource import struct_rusage
 
     from jobmon.agent.cgroups import Group
+    from jobmon.agent.files import Found
     from jobmon.agent.starting import Launch, NotStarted
 
 
@@ -53,9 +58,9 @@ class Attempt:
     """
 
     __slots__ = (
-        *("_kill_at", "_signals", "cause", "cpu_seconds", "ended_at", "exit_code", "group", "launch", "not_started"),
-        *("oom_kills", "peak_bytes", "pid", "read_bytes", "seconds", "signal", "started_at", "started_boot", "state"),
-        *("stop_at", "written_bytes"),
+        *("_kill_at", "_signals", "cause", "cpu_seconds", "ended_at", "exit_code", "group", "inputs", "launch"),
+        *("not_started", "oom_kills", "outputs", "peak_bytes", "pid", "read_bytes", "seconds", "signal", "started_at"),
+        *("started_boot", "state", "stop_at", "written_bytes"),
     )
 
     def __init__(self, launch: Launch, group: Group | None = None) -> None:
@@ -79,6 +84,9 @@ class Attempt:
         self.cpu_seconds: float | None = None
         self.read_bytes: int | None = None
         self.written_bytes: int | None = None
+        #: What was found of its declared files; None: not searched for.
+        self.inputs: Found | None = None
+        self.outputs: Found | None = None
         #: The count of OOM kills in this job's control groups when the command started.
         self.oom_kills = 0
         self._signals: list[tuple[float, int]] = []  # time (monotonic) and signal, soonest first
@@ -172,7 +180,23 @@ class Attempt:
     def clear(self) -> None:
         """Record that none of its processes remain."""
         self._require(CLEARING)
-        self.state, self._signals = ENDED, []
+        is_done = self.exit_code == 0 and self.cause is None
+        self.state, self._signals = CHECKING if is_done and self.launch.outputs else ENDED, []
+
+    def check_inputs(self, found: Found) -> None:
+        """Record what was found of its declared inputs."""
+        self._require(AHEAD)
+        self.inputs = found
+
+    def check_outputs(self, found: Found) -> None:
+        """Record what was found of its declared outputs."""
+        self._require(CHECKING)
+        self.state, self.outputs = ENDED, found
+
+    @property
+    def missing_file(self) -> str:
+        """The declared path of a missing file; "": none is missing."""
+        return (self.inputs.missing if self.inputs else "") or (self.outputs.missing if self.outputs else "")
 
     # -- due signals -------------------------------------------------------------------------------------------
 
@@ -213,6 +237,7 @@ class Attempt:
             RUNNING: self.ran and not (self.cause or self._signals or has_exited),
             STOPPING: self.ran and bool(self.cause and self._signals) and not has_exited and self.stop_at is None,
             CLEARING: self.ran and has_exited and self.stop_at is None,
+            CHECKING: self.ran and self.exit_code == 0 and not self.cause and self.due is None,
             ENDED: self.ran == has_exited != (self.not_started is not None) and self.due is None,
         }[self.state]
         if not holds:

@@ -2,7 +2,8 @@
 
 This module decides neither what runs nor when. A program calls `start` and `stop`, waits until the bell rings or
 `next_look` is due, calls `look`, and gets the attempts that have started and ended from `take_started` and
-`take_ended`. An attempt has ended when its command has exited *and* has no leftovers; until then it counts as running.
+`take_ended`. An attempt has ended when its command has exited *and* has no leftovers *and* its declared outputs were
+searched for; until then it counts as running.
 
 Without a subreaper (on systems other than Linux) an attempt consists of its process group.
 
@@ -17,7 +18,9 @@ import time
 from _heapq import heapify, heappop, heappush
 
 from jobmon.agent import outcome, processes
-from jobmon.agent.attempts import AHEAD, CLEARING, Attempt
+from jobmon.agent.attempts import AHEAD, CHECKING, CLEARING, Attempt
+from jobmon.agent.files import FileSearches, Found
+from jobmon.agent.locations import INPUT
 from jobmon.agent.memory import Memory
 from jobmon.agent.starting import CANCELLED, EXIT_NOT_STARTED, NotStarted, Starter
 
@@ -67,6 +70,7 @@ class Commands:
         #: All attempts that have not ended, by ID.
         self.live: dict[int, Attempt] = {}
         self._spared = spared
+        self.searches = FileSearches()
         self._outer = ""
         self._starter = Starter(lambda attempt: self.marks.of(attempt, self._outer))
         self._is_subreaper = processes.become_subreaper()
@@ -94,13 +98,19 @@ class Commands:
     # -- starting ----------------------------------------------------------------------------------------------
 
     def start(self, launch: Launch) -> Attempt:
-        """Start a command; the returned record shows whether it runs, waits for its output files, or has ended."""
+        """Start a command; the returned record shows whether it runs, waits for its files, or has ended."""
         attempt = Attempt(launch, self.memory.new_group(launch.identity, launch.memory))
         self.live[attempt.identity] = attempt
-        outcome_of_start = self._starter.start(launch, attempt.group)
+        if launch.inputs:
+            self.searches.start(attempt.identity, launch.inputs)
+        else:
+            self._start(attempt)
+        return attempt
+
+    def _start(self, attempt: Attempt) -> None:
+        outcome_of_start = self._starter.start(attempt.launch, attempt.group)
         if outcome_of_start is not None:
             self._note_start(attempt, outcome_of_start)
-        return attempt
 
     def _note_start(self, attempt: Attempt, started: int | NotStarted) -> None:
         if isinstance(started, NotStarted):
@@ -133,7 +143,7 @@ class Commands:
         now = time.monotonic()
         stopped = []
         for attempt in [self.live[one] for one in identities if one in self.live]:
-            if attempt.state == AHEAD and self._starter.cancel(attempt.launch):
+            if attempt.state == AHEAD and self._cancel(attempt):
                 self._fail(attempt, NotStarted(CANCELLED))
             elif attempt.state == AHEAD:
                 self._to_stop[attempt.identity] = cause, grace_seconds
@@ -144,6 +154,10 @@ class Commands:
             self._owned()  # records the descendants of their commands before these exit and orphan them
         self.fire_timers()
 
+    def _cancel(self, attempt: Attempt) -> bool:
+        """Cancel a pending start; return False if it is too late for that."""
+        return self.searches.cancel(attempt.identity) or self._starter.cancel(attempt.launch)
+
     def pass_on(self, number: int) -> None:
         """Forward a signal that this program received to all process groups."""
         for pid in self._leaders:
@@ -153,6 +167,7 @@ class Commands:
 
     def look(self) -> None:
         """Process everything that has happened or is due."""
+        self.collect_searches()
         self.collect_starts()
         self.reap()
         self.fire_timers()
@@ -164,6 +179,23 @@ class Commands:
         if self._clearing:
             due.append(self._walk_at)
         return min((at for at in due if at is not None), default=None)
+
+    def collect_searches(self) -> None:
+        """Start the commands whose inputs were found, and end the attempts whose outputs were searched for."""
+        for identity, found in self.searches.collect():
+            attempt = self.live[identity]
+            if attempt.state == CHECKING:
+                attempt.check_outputs(found)
+                self._end(attempt)
+            else:
+                self._note_inputs(attempt, found)
+
+    def _note_inputs(self, attempt: Attempt, found: Found) -> None:
+        attempt.check_inputs(found)
+        if found.missing:
+            self._fail(attempt, NotStarted(outcome.of_missing_input(found.missing)[2], INPUT, None, found.missing))
+        else:
+            self._start(attempt)
 
     def collect_starts(self) -> None:
         """Record the results of slow starts."""
@@ -285,9 +317,12 @@ class Commands:
     def _end(self, attempt: Attempt) -> None:
         if attempt.state == CLEARING:
             attempt.clear()
+            del self._clearing[attempt.identity]
+            if attempt.state == CHECKING:
+                self.searches.start(attempt.identity, attempt.launch.outputs)
+                return
         del self.live[attempt.identity]
         self._to_stop.pop(attempt.identity, None)
-        self._clearing.pop(attempt.identity, None)
         if attempt.group is not None:
             self.memory.remove(attempt.group)
         self._ended.append(attempt)

@@ -16,6 +16,7 @@ from jobmon.agent import processes, recovery
 from jobmon.agent.command_journal import Journal, unlink
 from jobmon.agent.commands import Commands
 from jobmon.agent.environment import SECRETS, for_command
+from jobmon.agent.files import LATENCY_WAIT_SECONDS
 from jobmon.agent.host import descriptors_of
 from jobmon.agent.machine import boot_id
 from jobmon.agent.memory import Memory
@@ -157,6 +158,7 @@ class AgentHost:
         memory = Memory(note_folder=journal.note_folder)
         memory.may_use_groups = bool(self._setup["cgroups"])
         commands = Commands(memory, self._marks, grace_seconds, self._server)
+        commands.searches.latency_wait_seconds = float(self._setup.get("latency_wait_seconds", LATENCY_WAIT_SECONDS))
         environment = for_command(os.environ)
         environment.pop(processes.DATA_VARIABLE, None)
         commands.environment = environment | dict(self._setup["command_environment"])

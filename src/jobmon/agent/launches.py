@@ -59,9 +59,11 @@ class Surroundings:
 def launches_of(columns: dict[str, Any], around: Surroundings) -> list[Launch]:
     """Return the commands in an answer (`AgentLaunches`), in the order of the answer."""
     requested, cores, memory = columns["requested_resources"], columns["cores"], columns["memory_gib"]
+    declared = columns.get("files") or {}
     found = []
     for identity, task_id, name, command, number, index in zip(*(columns[one] for one in _COLUMNS), strict=True):
         asked = requested[index]
+        files = declared.get(str(identity)) or {}
         stdout, stderr = outputs.output_files(asked, name, identity, around.log_folder)
         environment = {
             "JOBMON_TASK_ID": str(task_id),
@@ -87,6 +89,8 @@ def launches_of(columns: dict[str, Any], around: Surroundings) -> list[Launch]:
                 float(memory[index]),
                 asked_of(asked),
                 int(task_id),
+                files.get("inputs", ()),
+                files.get("outputs", ()),
             )
         )
     return found

@@ -13,7 +13,7 @@ RETRIED_SECONDS = 600.0
 PAUSE_SECONDS_FIRST = 1.0
 PAUSE_SECONDS_MAX = 60.0
 RETRIED_VARIABLE = "JOBMON__DISTRIBUTOR__SUBMISSION_RETRY_TIMEOUT"
-DIRECTORY, OUTPUT, COMMAND = "directory", "output", "command"
+DIRECTORY, INPUT, OUTPUT, COMMAND = "directory", "input", "output", "command"
 #: Errors that may be transient whatever was being opened: a resource is exhausted, or a file system is unreachable.
 PASSING_ERRORS = frozenset(
     {
@@ -30,7 +30,7 @@ def is_of_location(step: str, number: int | None, path: str, log_folder: str) ->
     """Return whether the location, and not the task, is the reason why a command could not be started.
 
     Args:
-        step: the step that failed: DIRECTORY, OUTPUT or COMMAND.
+        step: the step that failed: DIRECTORY, INPUT, OUTPUT or COMMAND.
         number: the error number of the system; None: there is none.
         path: path of the folder, file or program.
         log_folder: the log folder of the workflow.

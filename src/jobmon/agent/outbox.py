@@ -10,7 +10,7 @@ import json
 from jobmon.agent import settlement
 
 REPORTS_PER_REQUEST_MAX = 1_000
-#: Upper bound for a report without its paths, error and log tail; host names are short.
+#: Upper bound for a report without its paths, error, log tail and files; host names are short.
 PLAIN_BYTES = 800
 #: A character may become "\\u0000" in JSON.
 BYTES_PER_CHARACTER = 6
@@ -82,6 +82,6 @@ class Outbox:
 
 def _size_of(report: dict[str, Any]) -> int:
     """Return an upper bound for the JSON size of a report, in bytes; encode it only if there is no cheap bound."""
-    if report.get("log_tail") or report.get("error"):
+    if report.get("log_tail") or report.get("error") or report.get("files"):
         return len(json.dumps(report))
     return PLAIN_BYTES + sum(len(report.get(path) or "") for path in ("stdout", "stderr")) * BYTES_PER_CHARACTER

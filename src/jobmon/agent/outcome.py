@@ -6,9 +6,10 @@ Pure; imports nothing because workers load it (`python -I -S`).
 from __future__ import annotations
 
 #: The same values as in `jobmon.core.constants`; a test compares them.
-DONE, ERROR, RESOURCE_ERROR, UNKNOWN_ERROR = "D", "E", "Z", "U"
+DONE, ERROR, ERROR_FATAL, RESOURCE_ERROR, UNKNOWN_ERROR = "D", "E", "F", "Z", "U"
 EXIT_CODE, SIGNAL, NOT_STARTED, KILLED = "exit code", "signal", "command not started", "killed"
 OUT_OF_MEMORY, OUT_OF_TIME = "out of memory", "out of time"
+INPUT_MISSING, OUTPUT_MISSING = "input missing", "output missing"
 WORKER_LOST, SUPERVISOR_LOST, KILLED_ITS_PARENT = "worker lost", "supervisor lost", "killed its parent"
 GIB = 1024.0**3
 
@@ -43,6 +44,20 @@ def judge(
     if cause == OUT_OF_MEMORY:
         return RESOURCE_ERROR, cause, _with(_out_of_memory(words, memory_limit_bytes, peak_bytes), last_line)
     return ERROR, cause, f"{cause}: {words}"
+
+
+def of_missing_input(path: str) -> tuple[str, str, str]:
+    """Return status, cause and message of a command that was not started because a declared input is missing."""
+    return ERROR_FATAL, INPUT_MISSING, f"Input {_missing(path)}"
+
+
+def of_missing_output(path: str) -> tuple[str, str, str]:
+    """Return status, cause and message of a command that exited with 0 without writing a declared output."""
+    return ERROR, OUTPUT_MISSING, f"Output {_missing(path)}, although the command exited with code 0"
+
+
+def _missing(path: str) -> str:
+    return f"{path} {'matches no file' if '*' in path else 'is missing'}"
 
 
 def _with(words: str, last_line: str) -> str:

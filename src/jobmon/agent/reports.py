@@ -6,6 +6,8 @@ Uses only a small part of the standard library (`python -I -S`).
 from __future__ import annotations
 
 from jobmon.agent import outcome, outputs
+from jobmon.agent.locations import INPUT
+from jobmon.agent.patterns import shown
 
 ERROR_CHARACTERS_MAX = 10_000  # as in `jobmon.core.texts`
 #: Status letters of `jobmon.core.constants`; a test compares them.
@@ -63,7 +65,20 @@ def of_end(attempt: Attempt, tail: bytes, host: str, *, is_killed: bool = False)
         "max_rss_bytes": attempt.peak_bytes if attempt.ran else None,
         "read_bytes": attempt.read_bytes,
         "written_bytes": attempt.written_bytes,
+        **_files(attempt),
     }
+
+
+def _files(attempt: Attempt) -> dict[str, Any]:
+    """Return what was found of the declared files; nothing if none are declared."""
+    kinds = ((False, attempt.inputs), (True, attempt.outputs))
+    found = [
+        {"is_output": is_output, "path": clean(path), "matches": count, "size_bytes": size, "modified": modified}
+        for is_output, result in kinds
+        if result is not None
+        for path, count, size, modified in result.seen
+    ]
+    return {"files": found, "missing_file": attempt.missing_file or None} if found or attempt.missing_file else {}
 
 
 def of_unstarted(identity: int, status: str, cause: str, error: str) -> dict[str, Any]:
@@ -79,7 +94,11 @@ def paths(attempt: Attempt) -> tuple[str, str]:
 
 def _judge(attempt: Attempt, tail: str, is_killed: bool) -> tuple[str, str | None, str | None]:
     if attempt.not_started is not None:
+        if attempt.not_started.step == INPUT:
+            return outcome.of_missing_input(shown(attempt.missing_file, attempt.launch.directory))
         return outcome.ERROR, outcome.NOT_STARTED, f"not started: {attempt.not_started.why}"
+    if attempt.missing_file:
+        return outcome.of_missing_output(shown(attempt.missing_file, attempt.launch.directory))
     cause = attempt.cause or (outcome.KILLED if is_killed else None)
     launch = attempt.launch
     limit = int(launch.memory * outcome.GIB) if launch.memory else None

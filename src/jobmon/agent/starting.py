@@ -38,7 +38,7 @@ _READ_NULL = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
 _RESET = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT, _signal.SIGHUP, _signal.SIGTERM, _signal.SIGQUIT)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from jobmon.agent.cgroups import Group
 
@@ -59,11 +59,13 @@ class Launch:
         memory: memory limit, GiB; 0: no limit was requested.
         devices: resource -> number of tokens that the command needs exclusively.
         task_id: ID of its task; 0: not known here.
+        inputs: paths of the files that must exist before it is started.
+        outputs: paths of the files that must exist after it has succeeded.
     """
 
     __slots__ = (
-        *("cores", "devices", "directory", "environment", "identity", "memory", "runtime", "stderr", "stdout"),
-        *("task_id", "umask", "words"),
+        *("cores", "devices", "directory", "environment", "identity", "inputs", "memory", "outputs", "runtime"),
+        *("stderr", "stdout", "task_id", "umask", "words"),
     )
 
     def __init__(
@@ -80,6 +82,8 @@ class Launch:
         memory: float = 0.0,
         devices: Mapping[str, int] | None = None,
         task_id: int = 0,
+        inputs: Sequence[str] = (),
+        outputs: Sequence[str] = (),
     ) -> None:
         self.identity = identity
         self.words = words
@@ -93,6 +97,8 @@ class Launch:
         self.memory = memory
         self.devices = devices or {}
         self.task_id = task_id
+        self.inputs = inputs
+        self.outputs = outputs
 
 
 class NotStarted:
@@ -100,7 +106,7 @@ class NotStarted:
 
     Args:
         why: the reason, for messages.
-        step: the step that failed: DIRECTORY, OUTPUT or COMMAND; "": unknown.
+        step: the step that failed: DIRECTORY, INPUT, OUTPUT or COMMAND; "": unknown.
         number: the error number of the system; None: there is none.
         path: path of the folder, file or program.
     """

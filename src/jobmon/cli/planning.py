@@ -35,6 +35,9 @@ TASKS_DEFAULT: Final = 100
 @workflow_option(help="Plan a resume by ID instead of a script.")
 @click.option("--on-change", metavar="MODE", help="What to do with changed tasks: rerun, rerun-only, keep; or as JSON.")
 @click.option("--allow-removal", is_flag=True, help="Allow recorded tasks to be missing from the script.")
+@click.option(
+    "--check-files", type=click.Choice(["none", "outputs", "all"]), help="Look for the declared files of done tasks."
+)
 @click.option("--tasks", "show_tasks", is_flag=True, help="Show single tasks with their reasons.")
 @click.option("--template", default="", help="Show only tasks of this template; implies --tasks.")
 @click.option(
@@ -54,6 +57,7 @@ def plan(
     workflow_id: int | None,
     on_change: str | None,
     allow_removal: bool,
+    check_files: str | None,
     show_tasks: bool,
     template: str,
     limit: int,
@@ -64,16 +68,19 @@ def plan(
 ) -> None:
     """Show what SCRIPT (with its ARGS) or a resume of a workflow would run, and why. Nothing is changed.
 
-    The script runs up to the first `workflow.run()`, and stops there. The `on_change` and `allow_removal` that it
-    passes itself take precedence over the options. Put -- before arguments of the script that have
-    the names of options here.
+    The script runs up to the first `workflow.run()`, and stops there. The `on_change`, `allow_removal` and
+    `check_files` that it passes itself take precedence over the options. Put -- before arguments of the script that
+    have the names of options here.
     """
     if (script is None) == (workflow_id is None):
         raise click.UsageError("Give either a script or a workflow: jobmon workflow plan words.py, or -w ID.")
+    if workflow_id is not None and check_files is not None:
+        raise click.UsageError("--check-files requires a script: a resume by ID looks for no files.")
     settings = {
         "JOBMON__RUN__PLAN": "table",
         **({"JOBMON__RUN__ON_CHANGE": on_change} if on_change is not None else {}),
         **({"JOBMON__RUN__ALLOW_REMOVAL": "true"} if allow_removal else {}),
+        **({"JOBMON__RUN__CHECK_FILES": check_files} if check_files is not None else {}),
     }
     found = _plan_of_workflow(workflow_id) if script is None else _plan_of_script(script, args, settings)
     if template and template not in found.counts:

@@ -7,7 +7,19 @@ from typing import Final
 
 import click
 
-from jobmon.cli import detached, explain, failures, holding, listing, logs, planning, resources, steering, versions
+from jobmon.cli import (
+    detached,
+    explain,
+    failures,
+    files,
+    holding,
+    listing,
+    logs,
+    planning,
+    resources,
+    steering,
+    versions,
+)
 from jobmon.cli.references import WORKFLOW, option
 from jobmon.cli.rendering import OUTPUT
 
@@ -34,6 +46,7 @@ workflow.add_command(explain.explain_workflow)
 workflow.add_command(listing.status)
 workflow.add_command(listing.tasks)
 workflow.add_command(logs.workflow_logs)
+workflow.add_command(files.outputs)
 workflow.add_command(failures.errors)
 workflow.add_command(planning.plan)
 workflow.add_command(versions.versions)

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.client import api_calls, dag, planning, recorded
 from jobmon.client.changing import Change, complete_version
 from jobmon.client.clusters import Clusters, ResourceResolver
-from jobmon.core.changes import Action
+from jobmon.client.folder import working_directory
+from jobmon.core.changes import Action, CheckFiles
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.constants import TaskStatus, WorkflowStatus
-from jobmon.core.exceptions import ConfigError, WorkflowAlreadyComplete, WorkflowAlreadyExists
+from jobmon.core.exceptions import WorkflowAlreadyComplete, WorkflowAlreadyExists
 from jobmon.core.redaction import secret_names
 from jobmon.core.texts import number_of
 from jobmon.core.wire.binding import (
@@ -34,6 +35,7 @@ from jobmon.core.wire.binding import (
     ArraysRequest,
     BoundResponse,
     EdgesRequest,
+    FilePattern,
     IdsResponse,
     RecordedTasks,
     RedefineRequest,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from jobmon.client.task_template_version import TaskTemplateVersion
     from jobmon.client.tool_version import ToolVersion
     from jobmon.client.workflow import Workflow
+    from jobmon.core.files import Pattern
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +178,8 @@ class Binding:
         if response.has_incomplete_version:
             complete_version(self._requester, response.workflow_id)
             return self._find_or_create(request, consent)
-        if response.version > 1 and self._pairing is None:
+        must_look = consent.check_files is not CheckFiles.NONE and response.was_started
+        if (response.version > 1 or must_look) and self._pairing is None:
             found = recorded.find_by_id(self._requester, response.workflow_id)
             self._pairing = planning.pair(self._workflow, found, consent)
         return response
@@ -196,7 +200,7 @@ class Binding:
     def _change(self, pairing: planning.Pairing, plan: Plan) -> None:
         """Record the new definition as a new version."""
         change = Change(self._workflow, plan, pairing.recorded, _columns, _task_columns)
-        summary = [line.strip() for line in planning.difference_lines(plan.comparison)]
+        summary = [line.strip() for line in planning.change_lines(plan)]
         response = change.apply(
             dag_hash=self._edges.dag_hash,
             task_hash=self._task_hash,
@@ -245,6 +249,8 @@ class Binding:
                     name=array.name,
                     max_concurrently_running=array.max_concurrently_running,
                     priority=array.priority,
+                    inputs=_patterns(array.template_version.files.inputs),
+                    outputs=_patterns(array.template_version.files.outputs),
                 )
                 for array in arrays
             ]
@@ -519,6 +525,10 @@ def resources_spec(resources: TaskResources) -> ResourcesSpec:
     )
 
 
+def _patterns(declared: Iterable[Pattern]) -> list[FilePattern]:
+    return [FilePattern(name=one.name, pattern=one.text) for one in declared]
+
+
 def _id(value: int | None) -> int:
     """Return an ID that an earlier step has set."""
     assert value is not None, "an earlier step of binding sets this id"
@@ -534,18 +544,6 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def working_directory() -> str:
-    """Return the directory in which tasks will run.
-
-    Raises:
-        ConfigError: it has been removed.
-    """
-    try:
-        return str(Path.cwd())
-    except FileNotFoundError:
-        raise ConfigError("The current directory is gone; change to a directory in which tasks can run.") from None
 
 
 def current_umask() -> int:

@@ -6,10 +6,13 @@ thousand tasks that depend on the same thousand tasks cost two thousand steps, n
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from jobmon.client import file_edges
+from jobmon.client.file_edges import PathBetween, no_path
 from jobmon.client.node import digest_of, digest_of_many
 from jobmon.client.task import Task
 from jobmon.core.exceptions import CyclicGraphError, EmptyWorkflowError, NodeDependencyNotExistError
@@ -25,19 +28,22 @@ MISSING_NAMES_MAX: Final = 10
 
 
 def check(workflow: Workflow) -> None:
-    """Check that the workflow's tasks form a DAG.
+    """Add the dependencies that files imply, and check that the workflow's tasks form a DAG.
 
     Raises:
         EmptyWorkflowError: there are no tasks.
+        DuplicateOutputError: two tasks declare the same output.
         NodeDependencyNotExistError: a task in the workflow depends on a task outside of it, or the reverse.
         CyclicGraphError: the dependencies form a cycle; the message names its tasks.
     """
     if not workflow.tasks:
         raise EmptyWorkflowError
     tasks = list(workflow.tasks.values())
+    declares_files = any(array.template_version.files for array in workflow.arrays.values())
+    path_between = file_edges.add_upstreams(tasks) if declares_files else no_path
     _check_upstreams_present(workflow, tasks)
     _check_downstreams_present(workflow, tasks)
-    check_acyclic(tasks)
+    check_acyclic(tasks, path_between)
 
 
 def _check_upstreams_present(workflow: Workflow, tasks: Iterable[Task]) -> None:
@@ -84,8 +90,13 @@ def _followers(tasks: Iterable[Task]) -> list[tuple[Upstreams, list[Task]]]:
     return list(groups.values())
 
 
-def check_acyclic(tasks: Sequence[Task]) -> None:
-    """Raise CyclicGraphError, with the names along the cycle, if the dependencies form a cycle."""
+def check_acyclic(tasks: Sequence[Task], path_between: PathBetween = no_path) -> None:
+    """Raise CyclicGraphError, with the names along the cycle, if the dependencies form a cycle.
+
+    Args:
+        tasks: all tasks.
+        path_between: returns a file that a task writes and another one reads, for the message.
+    """
     groups = _followers(tasks)
     groups_of: dict[int, list[int]] = {}
     for index, (upstreams, _) in enumerate(groups):
@@ -102,10 +113,10 @@ def check_acyclic(tasks: Sequence[Task]) -> None:
             if not waiting[index]:
                 stack.extend(groups[index][1])
     if len(settled) < len(tasks):
-        raise CyclicGraphError(_cycle_text([task for task in tasks if id(task) not in settled], settled))
+        raise CyclicGraphError(_cycle_text([task for task in tasks if id(task) not in settled], settled, path_between))
 
 
-def _cycle_text(unsettled: Sequence[Task], settled: set[int]) -> str:
+def _cycle_text(unsettled: Sequence[Task], settled: set[int], path_between: PathBetween) -> str:
     """Walk upstream among tasks that never became ready: each has such an upstream task, so a task is reached twice."""
     path: list[Task] = []
     place: dict[int, int] = {}
@@ -114,12 +125,20 @@ def _cycle_text(unsettled: Sequence[Task], settled: set[int]) -> str:
         place[id(task)] = len(path)
         path.append(task)
         task = next(upstream for upstream in task.upstream_tasks if id(upstream) not in settled)
-    names = [task.name for task in path[place[id(task)] :]]
-    names = [names[0], *reversed(names)]
+    cycle = path[place[id(task)] :]
+    cycle = [cycle[0], *reversed(cycle)]
+    names = [task.name for task in cycle]
     if len(names) > CYCLE_NAMES_MAX:
         hidden = len(names) - CYCLE_NAMES_MAX
         names = [*names[: CYCLE_NAMES_MAX // 2], f"({hidden} more)", *names[-CYCLE_NAMES_MAX // 2 :]]
-    return f"The dependencies form a cycle: {' -> '.join(names)}."
+    return f"The dependencies form a cycle: {' -> '.join(names)}.{_files_text(cycle, path_between)}"
+
+
+def _files_text(cycle: Sequence[Task], path_between: PathBetween) -> str:
+    """Return sentences that name the files because of which tasks of a cycle depend on each other."""
+    pairs = list(itertools.pairwise(cycle))[:MISSING_NAMES_MAX]
+    found = ((one, other, path_between(one, other)) for one, other in pairs)
+    return "".join(f" {other.name!r} reads {path}, which {one.name!r} writes." for one, other, path in found if path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,7 @@ def _setup(requester: Requester, workflow_id: int, cluster: str) -> dict[str, An
         "journal_prefix": str(_journal_prefix(data, workflow_id, cluster)),
         "shell": str(config.get("worker_node", "shell")),
         "interrupt_seconds": config.get_float("worker_node", "command_interrupt_timeout"),
+        "latency_wait_seconds": config.get_float("files", "latency_wait"),
         "patience_seconds": config.get_float("distributor", "submission_retry_timeout"),
         "cgroups": config.get_boolean("supervisor", "cgroups"),
         "server_environment": server,

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client.comparison import definition_of, template_of
-from jobmon.core.changes import NO_SET, Action, Decision, Definition, Reason
+from jobmon.core.changes import FILE_REASONS, NO_SET, Action, Decision, Definition, Reason
 
 if TYPE_CHECKING:
     from jobmon.client.comparison import Comparison
@@ -102,6 +102,7 @@ class Plan:
         decisions: Sequence[Decision],
         needs: Sequence[str] = (),
         forecast: Estimate | None = None,
+        file_details: Mapping[int, str] | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self.name = name
@@ -110,6 +111,7 @@ class Plan:
         self.comparison = comparison
         self.decisions = decisions
         self._forecast = forecast
+        self._file_details = file_details or {}
 
     def __repr__(self) -> str:
         """Return the name of the workflow and the number of tasks that would run."""
@@ -126,6 +128,11 @@ class Plan:
     def run_count(self) -> int:
         """The number of tasks that would run."""
         return sum(1 for decision in self.decisions if decision.action in (Action.RUN, Action.KILL))
+
+    @cached_property
+    def makes_version(self) -> bool:
+        """Whether a run would make a new version: the definition has changed, or tasks rerun because of files."""
+        return self.comparison.is_changed or any(not FILE_REASONS.isdisjoint(one.reasons) for one in self.decisions)
 
     @cached_property
     def tasks(self) -> list[PlannedTask]:
@@ -197,7 +204,7 @@ class Plan:
     def _subject(self) -> str:
         if self.workflow_id is None or self.base_version is None:
             return f"New workflow {self.name!r}"
-        then = f" -> {self.base_version + 1}" if self.comparison.is_changed else ""
+        then = f" -> {self.base_version + 1}" if self.makes_version else ""
         return f"Workflow {self.workflow_id} {self.name!r}, version {self.base_version}{then}"
 
     @property
@@ -288,18 +295,21 @@ class Plan:
         recorded = self.comparison.recorded[position]
         if recorded is None:
             return ""
+        wanted = self.comparison.tasks[position]
         match reason:
             case Reason.COMMAND:
-                wanted = definition_of(self.comparison.tasks[position])
-                return "\n".join(command_difference(recorded.definition, wanted))
+                text = "\n".join(command_difference(recorded.definition, definition_of(wanted)))
             case Reason.TASK_ARGS:
-                return task_args_difference(recorded.definition, definition_of(self.comparison.tasks[position]))
+                text = task_args_difference(recorded.definition, definition_of(wanted))
             case Reason.UPSTREAMS:
-                return self._upstreams_text(position)
+                text = self._upstreams_text(position)
+            case Reason.INPUT_CHANGED | Reason.OUTPUT_MISSING:
+                text = self._file_details.get(position, "")
             case Reason.FAILED:
-                return recorded.outcome
+                text = recorded.outcome
             case _:
-                return ""
+                text = ""
+        return text
 
     def _upstreams_text(self, position: int) -> str:
         change = self.comparison.upstream_changes[position]

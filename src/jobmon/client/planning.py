@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from jobmon.client import comparison, dag, garbage, plan, recorded
+from jobmon.client import comparison, dag, file_state, garbage, plan, recorded
 from jobmon.client.comparison import Comparison, template_of
 from jobmon.client.plan import Plan
 from jobmon.client.recorded import Recorded
 from jobmon.core import changes, forecast
-from jobmon.core.changes import Action, OnChange, Reason
+from jobmon.core.changes import Action, CheckFiles, OnChange, Reason
 from jobmon.core.cluster import load_plugin
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import DEFAULT_CLUSTER_NAME
@@ -40,25 +40,33 @@ TEMPLATES_SHOWN_MAX: Final = 3
 TASKS_SHOWN_MAX: Final = 5
 
 
-def plan_workflow(workflow: Workflow, on_change: Any, *, allow_removal: bool) -> Plan:
+def plan_workflow(workflow: Workflow, consent: Consent) -> Plan:
     """Return what a run of a workflow would do; see `Workflow.plan`."""
     with garbage.kept():
         dag.check(workflow)
         found = recorded.find(workflow)
         tasks = list(workflow.tasks.values())
         if found is None:
-            compared = comparison.unrecorded(tasks)
+            compared, files = comparison.unrecorded(tasks), file_state.UNCHECKED
         else:
             compared = comparison.compare(tasks, recorded.fetch(workflow.requester, found))
-        return _plan(compared, found, workflow.name or workflow.tool.name, on_change, allow_removal)
+            files = file_state.look(workflow.requester, compared, found, consent.check_files)
+        return _plan(compared, found, workflow.name or workflow.tool.name, consent, files)
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What a run accepts: how to treat changes (see `core.changes.modes_of`), and whether tasks may be removed."""
+    """What a run accepts.
+
+    Args:
+        on_change: how to treat changes; see `core.changes.modes_of`.
+        allow_removal: whether tasks may be removed.
+        check_files: which files to look for, so that tasks rerun because of them.
+    """
 
     on_change: Any = OnChange.ERROR.value
     allow_removal: bool = False
+    check_files: CheckFiles = CheckFiles.NONE
 
     @property
     def accepts_changes(self) -> bool:
@@ -85,33 +93,73 @@ def pair(workflow: Workflow, found: RecordedWorkflow, consent: Consent) -> Pairi
     with garbage.kept():
         fetched = recorded.fetch(workflow.requester, found)
         compared = comparison.compare(list(workflow.tasks.values()), fetched)
-        if not compared.is_changed:
+        files = file_state.look(workflow.requester, compared, found, consent.check_files)
+        if not compared.is_changed and not files.changed and not files.missing:
             return Pairing(fetched, compared, None)
-        name = workflow.name or workflow.tool.name
-        plan = _plan(compared, found, name, consent.on_change, consent.allow_removal)
+        plan = _plan(compared, found, workflow.name or workflow.tool.name, consent, files)
+        if not plan.makes_version:
+            return Pairing(fetched, compared, None)
     if plan.needs:
         raise changed(workflow, plan)
     return Pairing(fetched, compared, plan)
 
 
-def consent_of(on_change: Any, allow_removal: bool | None) -> Consent:
-    """Return what a run accepts: the given values, or the settings `run.on_change` and `run.allow_removal`.
+def consent_of(on_change: Any, allow_removal: bool | None, check_files: Any = None) -> Consent:
+    """Return what a run accepts: the given values, or those of the settings in the section `run`.
 
     Raises:
+        ValueError: `check_files` is invalid.
         ConfigError: a setting is invalid.
     """
     config = JobmonConfig()
     if allow_removal is None:
         allow_removal = config.get_boolean("run", "allow_removal")
+    check = checked_files(check_files)
     if on_change is not None:
-        return Consent(on_change, allow_removal)
+        return Consent(on_change, allow_removal, check)
     text = str(config.get("run", "on_change"))
     try:
         value = json.loads(text) if text.startswith("{") else text
         changes.modes_of(value, value if isinstance(value, dict) else (), "Setting run.on_change")
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    return Consent(value, allow_removal)
+    return Consent(value, allow_removal, check)
+
+
+def consent_of_run(workflow: Workflow, values: Mapping[str, Any], *, resume: bool) -> Consent:
+    """Return what a run of a workflow accepts.
+
+    Args:
+        workflow: the workflow.
+        values: the arguments of `Workflow.run` that control what a resume may change.
+        resume: whether the run may resume the workflow.
+
+    Raises:
+        ValueError: an argument is invalid, or is given although the run may not resume the workflow.
+        ConfigError: a setting is invalid.
+    """
+    given = next((name for name, value in values.items() if value is not None), None)
+    if not resume and given is not None:
+        raise ValueError(f"{given} controls what a resume may change; pass resume=True with it.")
+    consent = consent_of(**values) if resume or form() else Consent()
+    if values["on_change"] is not None:
+        changes.modes_of(values["on_change"], workflow.arrays)
+    return consent
+
+
+def checked_files(given: Any) -> CheckFiles:
+    """Return which files to look for; None means the setting `run.check_files`.
+
+    Raises:
+        ValueError: the value is invalid.
+        ConfigError: the setting is invalid.
+    """
+    if given is not None:
+        return changes.check_files_of(given)
+    try:
+        return changes.check_files_of(JobmonConfig().get("run", "check_files"), "Setting run.check_files")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def plan_recorded(requester: Requester, workflow_id: int) -> Plan:
@@ -122,17 +170,25 @@ def plan_recorded(requester: Requester, workflow_id: int) -> Plan:
     """
     found = recorded.find_by_id(requester, workflow_id)
     compared = comparison.recorded_only(recorded.fetch(requester, found))
-    return _plan(compared, found, found.name or found.tool_name, OnChange.RERUN.value, allow_removal=False)
+    name = found.name or found.tool_name
+    return _plan(compared, found, name, Consent(OnChange.RERUN.value), file_state.UNCHECKED)
 
 
-def _plan(compared: Comparison, found: RecordedWorkflow | None, name: str, on_change: Any, allow_removal: bool) -> Plan:
+def _plan(
+    compared: Comparison, found: RecordedWorkflow | None, name: str, consent: Consent, files: file_state.FileState
+) -> Plan:
     templates = [template_of(task) for task in compared.tasks]
-    modes = changes.modes_of(on_change, templates)
-    decisions = changes.decide(
-        compared.evidence(),
+    modes = changes.modes_of(consent.on_change, templates)
+    evidence = [
+        known._replace(files=Reason.INPUT_CHANGED) if known is not None and position in files.changed else known
+        for position, known in enumerate(compared.evidence())
+    ]
+    decisions = changes.decide_with_outputs(
+        evidence,
         compared.sets,
         compared.set_of,
         [modes[template] for template in templates],
+        files.missing,
     )
     return plan.Plan(
         workflow_id=None if found is None else found.workflow_id,
@@ -140,8 +196,9 @@ def _plan(compared: Comparison, found: RecordedWorkflow | None, name: str, on_ch
         base_version=None if found is None else found.version,
         comparison=compared,
         decisions=decisions,
-        needs=_needs(compared, modes, templates, is_recorded=found is not None, allow_removal=allow_removal),
+        needs=_needs(compared, modes, templates, is_recorded=found is not None, allow_removal=consent.allow_removal),
         forecast=_estimate(compared, decisions),
+        file_details=files.details,
     )
 
 
@@ -196,7 +253,7 @@ def end_with_plan(workflow: Workflow, form: str, consent: Consent) -> NoReturn:
     Raises:
         PlanShown: always.
     """
-    found = plan_workflow(workflow, consent.on_change, allow_removal=consent.allow_removal)
+    found = plan_workflow(workflow, consent)
     show = _show.get()
     if show is not None:
         show(found)
@@ -351,6 +408,23 @@ def _removal(compared: Comparison) -> str:
         f"{count} of {total} recorded tasks {verb} not in this definition"
         f" ({'template' if len(names) == 1 else 'templates'} {templates}). If that is intended: allow_removal=True."
     )
+
+
+def change_lines(found: Plan) -> list[str]:
+    """Return what a new version changes, for its record."""
+    return [*difference_lines(found.comparison), *_file_lines(found)]
+
+
+def _file_lines(found: Plan) -> Iterator[str]:
+    """Yield a line for each template of which tasks rerun because of files."""
+    counts = Counter(
+        (template_of(task), reason)
+        for task, decision in zip(found.comparison.tasks, found.decisions, strict=True)
+        for reason in decision.reasons
+        if reason in changes.FILE_REASONS
+    )
+    for (template, reason), count in counts.items():
+        yield f"  {template}  {reason.value} ({_counted(count, 'task')})"
 
 
 def difference_lines(compared: Comparison) -> list[str]:

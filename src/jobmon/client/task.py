@@ -282,6 +282,16 @@ class Task:
         for upstream in upstreams:
             upstream._note_downstream(followers)
 
+    def take_upstreams(self, upstreams: frozenset[Task], added: frozenset[Task]) -> None:
+        """Replace the upstream tasks by a larger set, which other tasks may share.
+
+        Args:
+            upstreams: all upstream tasks.
+            added: those that are new.
+        """
+        self._upstreams = upstreams
+        self._follow(added)
+
     def withdraw(self) -> None:
         """Unregister from the upstream tasks: only for the task created last, which its caller never receives."""
         for upstream in self.upstream_tasks:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client import node, quoting
 from jobmon.client.arguments import Arguments, mismatch, written_whole
 from jobmon.client.values import check_stable
+from jobmon.core.files import NO_FILES, checked_patterns
 from jobmon.core.texts import SHOWN_CHARACTERS_MAX, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from jobmon.client.task_template import TaskTemplate
 
@@ -55,6 +57,7 @@ class TaskTemplateVersion:
         "arguments",
         "command_template",
         "digest",
+        "files",
         "id",
         "names",
         "template",
@@ -70,6 +73,8 @@ class TaskTemplateVersion:
         # An op arg of which the command uses only an attribute needs no stable text.
         self._told = frozenset({*arguments.node_args, *arguments.task_args, *written_whole(command_template)})
         self.id = version_id
+        #: Declared inputs and outputs; not part of its identity.
+        self.files = NO_FILES
         self._has_quotes = quoting.has_quotes(command_template)
         # Op args are excluded: they are often lists of options that the shell is meant to split.
         self._unquoted = quoting.unquoted(command_template, {*arguments.node_args, *arguments.task_args})
@@ -97,6 +102,27 @@ class TaskTemplateVersion:
     def op_args(self) -> set[str]:
         """Names of the arguments that never count towards identity."""
         return set(self.arguments.op_args)
+
+    def declare_files(
+        self, inputs: Iterable[str] | Mapping[str, str] | None, outputs: Iterable[str] | Mapping[str, str] | None
+    ) -> None:
+        """Declare the files that each task reads and writes; see `Tool.get_task_template`.
+
+        Args:
+            inputs: patterns of files that a task reads; None keeps what was declared before.
+            outputs: patterns of files that a task writes; None keeps what was declared before.
+
+        Raises:
+            ValueError: a pattern is invalid; the message names it.
+        """
+        given = {"inputs": inputs, "outputs": outputs}
+        data_args, op_args = {*self.arguments.node_args, *self.arguments.task_args}, self.arguments.op_args
+        found = {
+            kind: checked_patterns(self.name, kind, patterns, data_args, op_args)
+            for kind, patterns in given.items()
+            if patterns is not None
+        }
+        self.files = replace(self.files, **found)
 
     def command(self, args: Mapping[str, Any]) -> str:
         """Return the command for these arguments.

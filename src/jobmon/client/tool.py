@@ -137,6 +137,8 @@ class Tool(HasToolDefaults):
         yaml_file: str | os.PathLike[str] | None = None,
         max_attempts: int | None = None,
         priority: int = 0,
+        inputs: Iterable[str] | Mapping[str, str] | None = None,
+        outputs: Iterable[str] | Mapping[str, str] | None = None,
     ) -> TaskTemplate:
         """Return the template of this name, with this command as its active version.
 
@@ -153,6 +155,12 @@ class Tool(HasToolDefaults):
             yaml_file: file with a section `task_template_resources` and optionally `task_template_resource_scales`.
             max_attempts: maximum number of attempts of its tasks; None uses the default of the workflow or tool.
             priority: added to the priority of each of its tasks, from -1000 to 1000; see `Task.priority`.
+            inputs: files that each task reads, as a list of patterns or as {name: pattern}, such as "in/{sample}.csv".
+                A pattern inserts node args and task args; relative paths start at the working folder; `*` matches at
+                least one file; a trailing "/" means a folder. The tasks that write them become upstream tasks. If one
+                is missing, the task fails without being started. None keeps what was declared before.
+            outputs: files that each task writes, in the same form. If one is missing after the command has succeeded,
+                the attempt fails and is retried.
 
         Returns:
             The template; the same object for the same name.
@@ -162,7 +170,8 @@ class Tool(HasToolDefaults):
                 it.
         """
         template = self.active_tool_version.get_task_template(template_name)
-        template.get_task_template_version(command_template, node_args, task_args, op_args)
+        version = template.get_task_template_version(command_template, node_args, task_args, op_args)
+        version.declare_files(inputs, outputs)
         if default_cluster_name:
             template.set_default_cluster_name(default_cluster_name)
         if yaml_file is not None:

@@ -20,6 +20,7 @@ from jobmon.client.defaults import (
 )
 from jobmon.client.task import Task, checked_attributes
 from jobmon.client.values import stable_text
+from jobmon.client.workflow_steering import SteersTasks
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 from jobmon.core.exceptions import InvalidResources
 from jobmon.core.texts import checked_text, number_of
@@ -55,7 +56,7 @@ def _checked_words(what: str, value: object) -> str:
     return checked_text(what, stable_text(value or "", lambda: what))
 
 
-class Workflow(HasToolDefaults):
+class Workflow(SteersTasks, HasToolDefaults):
     """The tasks of a tool and their dependencies, identified by `workflow_args`. Created by `Tool.create_workflow`."""
 
     level: ClassVar[str] = "its workflow"
@@ -238,187 +239,6 @@ class Workflow(HasToolDefaults):
             name = self.arrays[task_template_name].name
             api_calls.set_array_limit(self.requester, self.workflow_id, name, limit)
 
-    @property
-    def priority(self) -> int:
-        """The priority among workflows that share the cores of a machine, from -1000 to 1000.
-
-        A workflow of lower priority gets the cores that those of higher priority do not want. Setting it also works
-        while the workflow is running.
-
-        Raises:
-            ValueError: the new priority is not an integer from -1000 to 1000.
-        """
-        return self._priority
-
-    @priority.setter
-    def priority(self, priority: int) -> None:
-        checked = checked_priority(priority)
-        if self.is_bound:
-            self.set_priority(checked)
-        self._priority = checked
-
-    def set_priority(self, priority: int, task_template_name: str = "", tasks: Iterable[Task] = ()) -> int:
-        """Set the priority of tasks, of a template, or of the recorded workflow, also while it is running.
-
-        Of the tasks that are ready, those with the highest sum of their own priority and that of their template run
-        first. Attempts that have not started are put into the new order as well; nothing that runs is stopped.
-
-        Args:
-            priority: from -1000 to 1000; the default is 0.
-            task_template_name: name of a template, whose priority is added to that of its tasks; "" means `tasks`.
-            tasks: the tasks, if no template is named. Without tasks and template, the priority of the workflow is set.
-
-        Returns:
-            The number of unfinished tasks whose priority changed.
-
-        Raises:
-            ValueError: the workflow is not recorded, a task is not part of it, both a template and tasks are given, or
-                the priority is invalid.
-            InvalidRequest: the workflow has no task of this template, or a task was removed from it.
-        """
-        from jobmon.client import steering
-
-        checked = checked_priority(priority)
-        workflow_id, ids = self._ids_to_steer(tasks, "prioritized")
-        if ids and task_template_name:
-            raise ValueError("Specify either a template or the tasks to be prioritized.")
-        return steering.prioritize(self.requester, workflow_id, checked, ids, task_template_name).changed
-
-    def hold(self, task_template_name: str = "", tasks: Iterable[Task] = ()) -> int:
-        """Hold unfinished tasks: they are not launched until they are released.
-
-        Attempts that have not started are recalled and not charged; running attempts finish. This works from any
-        process, also while the workflow is running. `Task.hold` holds a single task.
-
-        Args:
-            task_template_name: name of a template all of whose tasks are held; "" means `tasks`.
-            tasks: the tasks, if no template is named.
-
-        Returns:
-            The number of tasks that were not held before.
-
-        Raises:
-            ValueError: the workflow is not recorded, a task is not part of it, or not exactly one of template and tasks
-                is given.
-            InvalidRequest: the workflow has no task of this template.
-        """
-        return self._hold(task_template_name, tasks, held=True)
-
-    def release(self, task_template_name: str = "", tasks: Iterable[Task] = ()) -> int:
-        """Release held tasks: they are launched as soon as their dependencies and the limits allow.
-
-        Args:
-            task_template_name: name of a template all of whose tasks are released; "" means `tasks`.
-            tasks: the tasks, if no template is named.
-
-        Returns:
-            The number of tasks that were held.
-
-        Raises:
-            ValueError: the workflow is not recorded, a task is not part of it, or not exactly one of template and tasks
-                is given.
-            InvalidRequest: the workflow has no task of this template.
-        """
-        return self._hold(task_template_name, tasks, held=False)
-
-    def _hold(self, task_template_name: str, tasks: Iterable[Task], *, held: bool) -> int:
-        from jobmon.client import steering
-
-        verb = "held" if held else "released"
-        workflow_id, ids = self._ids_to_steer(tasks, verb)
-        if bool(ids) == bool(task_template_name):
-            raise ValueError(f"Specify either a template or the tasks to be {verb}.")
-        return steering.hold(self.requester, workflow_id, ids, task_template_name, held=held).changed
-
-    def edit(
-        self,
-        tasks: Iterable[Task],
-        command: str | None = None,
-        compute_resources: Mapping[str, Any] | None = None,
-        max_attempts: int | None = None,
-        *,
-        reset: bool = False,
-    ) -> int:
-        """Edit what the next attempts of tasks run, also while the workflow is running; see `Task.edit`.
-
-        Args:
-            tasks: the tasks.
-            command: the new command of each of them; None leaves it.
-            compute_resources: resources to change, as in `create_task`, including "queue"; the others are kept.
-            max_attempts: the new maximum number of attempts; None leaves it.
-            reset: restore what the script defined, instead of changing anything.
-
-        Returns:
-            The number of tasks that have another definition now.
-
-        Raises:
-            ValueError: the workflow is not recorded, a task is not part of it, or there is nothing to change.
-            InvalidResources: no queue of the cluster of a task can hold the request; nothing has been changed.
-            InvalidRequest: a task is done or was removed, or somebody else changed it in the meantime; nothing has been
-                changed.
-        """
-        from jobmon.client import editing
-
-        workflow_id, ids = self._ids_to_steer(tasks, "edited")
-        edit = editing.Edit(command, compute_resources or {}, max_attempts, reset=reset)
-        return editing.edit(self.requester, workflow_id, ids, edit).changed
-
-    def skip(self, tasks: Iterable[Task]) -> int:
-        """Skip unfinished tasks: they are not run, and tasks downstream no longer wait for them.
-
-        This also works for tasks that failed permanently. A skipped task remains skipped until `rerun`.
-
-        Args:
-            tasks: the tasks.
-
-        Returns:
-            The number of tasks that were not skipped before.
-
-        Raises:
-            ValueError: the workflow is not recorded, or a task is not part of it.
-            InvalidRequest: a task is done, queued or running; nothing has been changed.
-        """
-        from jobmon.client import steering
-
-        workflow_id, ids = self._ids_to_steer(tasks, "skipped")
-        return steering.skip(self.requester, workflow_id, ids)
-
-    def rerun(self, tasks: Iterable[Task], *, only: bool = False, command: str | None = None) -> int:
-        """Request a rerun of tasks and everything downstream, also while the workflow is running.
-
-        Live attempts of these tasks are terminated and not charged. If the workflow is not running, the tasks are rerun
-        at the next resume.
-
-        Args:
-            tasks: the tasks.
-            only: rerun only these tasks; the results of done tasks downstream are accepted.
-            command: the command that each of the tasks runs from now on, as with `edit`; None leaves it.
-
-        Returns:
-            The number of tasks to be rerun that would not have run otherwise.
-
-        Raises:
-            ValueError: the workflow is not recorded, or a task is not part of it.
-        """
-        from jobmon.client import editing, steering
-
-        workflow_id, ids = self._ids_to_steer(tasks, "rerun")
-        found = steering.plan_rerun(self.requester, workflow_id, ids, only=only)
-        if command is None:
-            return sum(steering.rerun(self.requester, workflow_id, found.task_ids, only=only))
-        editing.edit(self.requester, workflow_id, ids, editing.Edit(command), rerun=True, only=only)
-        steering.rerun(self.requester, workflow_id, found.task_ids, only=only)
-        return len(found.task_ids)
-
-    def _ids_to_steer(self, tasks: Iterable[Task], verb: str) -> tuple[int, list[int]]:
-        if self.workflow_id is None:
-            raise ValueError(f"Only tasks of a recorded workflow can be {verb}: bind() the workflow first.")
-        given = list(tasks)
-        for task in given:
-            if task.workflow is not self:
-                raise ValueError(f"Task {task.name!r} is not in this workflow.")
-        return self.workflow_id, [task.task_id for task in given if task.task_id is not None]
-
     def check_limits(self) -> None:
         """Check that the workflow has tasks of every template for which a limit is set.
 
@@ -477,7 +297,12 @@ class Workflow(HasToolDefaults):
             logger.warning("Outside the limits of its queue. %s", sentence)
         return found
 
-    def plan(self, on_change: str | Mapping[str, str] = "rerun", allow_removal: bool = False) -> Plan:
+    def plan(
+        self,
+        on_change: str | Mapping[str, str] = "rerun",
+        allow_removal: bool = False,
+        check_files: str | None = None,
+    ) -> Plan:
         """Return what a run would do with each task, and why.
 
         Planning changes nothing, also while the workflow is running.
@@ -488,6 +313,7 @@ class Workflow(HasToolDefaults):
                 (as "rerun", and `needs` of the plan reports it). Or a mode for each template: {template name or "*":
                 mode}.
             allow_removal: accept that this definition lacks recorded tasks.
+            check_files: which declared files to look for, as for `run`. None means the setting `run.check_files`.
 
         Returns:
             The plan, with the tasks to run and the reasons.
@@ -498,7 +324,8 @@ class Workflow(HasToolDefaults):
         """
         from jobmon.client import planning
 
-        return planning.plan_workflow(self, on_change, allow_removal=allow_removal)
+        consent = planning.Consent(on_change, allow_removal, planning.checked_files(check_files))
+        return planning.plan_workflow(self, consent)
 
     def run(
         self,
@@ -511,6 +338,7 @@ class Workflow(HasToolDefaults):
         configure_logging: bool = False,
         on_change: str | Mapping[str, str] | None = None,
         allow_removal: bool | None = None,
+        check_files: str | None = None,
     ) -> str:
         """Record the workflow if necessary, run it, and return the status of the run.
 
@@ -529,6 +357,10 @@ class Workflow(HasToolDefaults):
                 the setting `run.on_change`.
             allow_removal: on resume, accept that this definition lacks recorded tasks. They become REMOVED; their
                 record and files are kept. None means the setting `run.allow_removal`.
+            check_files: on resume, which declared files to look for: "none"; "outputs" reruns done tasks with a missing
+                output that no task reads, or that a task reads that will run; "all" also reruns done tasks with an
+                input that no task writes and whose size or time of modification has changed. None means the setting
+                `run.check_files`.
 
         Returns:
             A `WorkflowRunStatus`: DONE ("D"), ERROR ("E") if tasks failed permanently, STOPPED ("S") if another process
@@ -538,7 +370,8 @@ class Workflow(HasToolDefaults):
             WorkflowAlreadyComplete, WorkflowAlreadyExists, WorkflowNotResumable: the workflow cannot be started.
             WorkflowChanged: it is recorded with a different definition; `plan` of the error says what would run.
             WorkflowVersionConflict: another user or process changed the workflow in the meantime.
-            ValueError: `on_change` or `allow_removal` is given without `resume`, or an argument is invalid.
+            ValueError: `on_change`, `allow_removal` or `check_files` is given without `resume`, or an argument is
+                invalid.
             SystemExit: the setting `run.plan` requests the plan instead of a run.
             RuntimeError: the run timed out.
             DistributorInterruptedError: the user stopped the run with Ctrl-C or SIGTERM.
@@ -549,8 +382,7 @@ class Workflow(HasToolDefaults):
         return running.run(
             self,
             self._run_options(
-                on_change,
-                allow_removal,
+                {"on_change": on_change, "allow_removal": allow_removal, "check_files": check_files},
                 fail_fast=fail_fast,
                 seconds_until_timeout=seconds_until_timeout,
                 resume=resume,
@@ -572,6 +404,7 @@ class Workflow(HasToolDefaults):
         configure_logging: bool = False,
         on_change: str | Mapping[str, str] | None = None,
         allow_removal: bool | None = None,
+        check_files: str | None = None,
     ) -> RunHandle:
         """Record the workflow if necessary and start a run that continues without this process.
 
@@ -589,6 +422,7 @@ class Workflow(HasToolDefaults):
             configure_logging: send Jobmon's log to standard error, and to the log of the run.
             on_change: on resume, what to do with changed tasks; see `run`.
             allow_removal: on resume, accept that this definition lacks recorded tasks; see `run`.
+            check_files: on resume, which declared files decide what is rerun; see `run`.
 
         Returns:
             A handle to ask for the status of the run, wait for it and stop it.
@@ -605,8 +439,7 @@ class Workflow(HasToolDefaults):
         return detached.start(
             self,
             self._run_options(
-                on_change,
-                allow_removal,
+                {"on_change": on_change, "allow_removal": allow_removal, "check_files": check_files},
                 fail_fast=fail_fast,
                 seconds_until_timeout=seconds_until_timeout,
                 resume=resume,
@@ -637,22 +470,11 @@ class Workflow(HasToolDefaults):
 
         return waiting.wait_for_workflow(self, timeout)
 
-    def _run_options(
-        self, on_change: str | Mapping[str, str] | None, allow_removal: bool | None, **options: Any
-    ) -> RunOptions:
-        """Check the arguments of `run` and `start`."""
+    def _run_options(self, consent: Mapping[str, Any], **options: Any) -> RunOptions:
+        """Check the arguments of `run` and `start`; `consent` has those that control what a resume may change."""
         from jobmon.client import planning, running
-        from jobmon.core.changes import modes_of
 
-        resume = options["resume"]
-        if not resume and (on_change is not None or allow_removal is not None):
-            given = "on_change" if on_change is not None else "allow_removal"
-            raise ValueError(f"{given} controls what a resume may change; pass resume=True with it.")
-        is_accepted = resume or planning.form()
-        consent = planning.consent_of(on_change, allow_removal) if is_accepted else planning.Consent()
-        if on_change is not None:
-            modes_of(on_change, self.arrays)
-        return running.RunOptions(consent=consent, **options)
+        return running.RunOptions(consent=planning.consent_of_run(self, consent, resume=options["resume"]), **options)
 
     # -- results ------------------------------------------------------------------------------------------------
 

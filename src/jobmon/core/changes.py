@@ -11,6 +11,9 @@ Everything else runs. An *accepted* result (kept by choice, or marked as done by
 upstream task that reruns does not force it to rerun, until its own or an upstream definition changes or it runs.
 Attempt counts, resources and hosts never matter.
 
+Files count only if that is requested. A task with a missing output then reruns if no task reads that output, or if one
+that reads it runs: intermediate results of finished work may be deleted. A changed input is like a requested rerun.
+
 Tasks are positions in a list. Tasks with the same upstream tasks share one set, so time and memory are linear in tasks
 and in distinct sets.
 """
@@ -42,6 +45,14 @@ class OnChange(StrEnum):
     RERUN = "rerun"
     RERUN_ONLY = "rerun-only"
     KEEP = "keep"
+
+
+class CheckFiles(StrEnum):
+    """Which declared files a plan or resume looks for: none, outputs, or also the inputs that no task writes."""
+
+    NONE = "none"
+    OUTPUTS = "outputs"
+    ALL = "all"
 
 
 class VersionState(StrEnum):
@@ -85,6 +96,8 @@ class Reason(StrEnum):
     COMMAND = "command changed"
     TASK_ARGS = "task args changed"
     UPSTREAMS = "upstreams changed"
+    INPUT_CHANGED = "input changed"
+    OUTPUT_MISSING = "output missing"
     REQUESTED = "requested"
     FAILED = "failed"
     STOPPED = "stopped"
@@ -97,6 +110,10 @@ class Reason(StrEnum):
     SKIPPED = "skipped"
     REVERTED = "change reverted"
     REMOVED = "removed"
+
+
+#: Reasons that files give.
+FILE_REASONS: Final = frozenset({Reason.INPUT_CHANGED, Reason.OUTPUT_MISSING})
 
 
 class Definition(NamedTuple):
@@ -148,6 +165,7 @@ class Evidence(NamedTuple):
         accepted: whether the result was accepted, and neither it nor an upstream definition changed since.
         requested: whether a rerun was requested.
         unfinished: why a task that is not done is not done.
+        files: why its files require a rerun; None: they do not.
     """
 
     status: str
@@ -158,6 +176,7 @@ class Evidence(NamedTuple):
     accepted: bool = False
     requested: bool = False
     unfinished: Reason = Reason.NOT_RUN
+    files: Reason | None = None
 
 
 class Decision(NamedTuple):
@@ -226,6 +245,61 @@ def decide(
     return [decision for decision in decisions if decision is not None]
 
 
+def decide_with_outputs(
+    tasks: Sequence[Evidence | None],
+    sets: Sequence[Sequence[int]],
+    set_of: Sequence[int],
+    modes: Sequence[OnChange],
+    missing: Mapping[int, Sequence[Sequence[int]]],
+) -> list[Decision]:
+    """Decide what happens to each task if outputs are missing.
+
+    Args:
+        tasks: as for `decide`, like the following arguments.
+        sets: distinct sets of upstream tasks.
+        set_of: number of the set of each task.
+        modes: what happens to each task on a change.
+        missing: tasks with missing outputs; for each of these outputs, the tasks that read it.
+
+    Returns:
+        A decision for each task.
+
+    Raises:
+        ValueError: the dependencies form a cycle.
+    """
+    decisions = decide(tasks, sets, set_of, modes)
+    if not missing:
+        return decisions
+    evidence = list(tasks)
+    readers_first = [position for position in reversed(list(in_order(sets, set_of))) if position in missing]
+    while needed := _needed(decisions, readers_first, missing):  # each pass makes at least one more task rerun
+        for position in needed:
+            task = evidence[position]
+            assert task is not None, "a new task has no output"
+            evidence[position] = task._replace(files=Reason.OUTPUT_MISSING)
+        decisions = decide(evidence, sets, set_of, modes)
+    return decisions
+
+
+def _needed(
+    decisions: Sequence[Decision], readers_first: Iterable[int], missing: Mapping[int, Sequence[Sequence[int]]]
+) -> list[int]:
+    """Return the tasks whose results are kept although a missing output is needed."""
+    runs = {position for position, decision in enumerate(decisions) if decision.action in _STARTS}
+    needed = []
+    for position in readers_first:
+        is_kept = position not in runs and decisions[position].action in _KEEPS
+        if is_kept and any(not readers or not runs.isdisjoint(readers) for readers in missing[position]):
+            runs.add(position)
+            needed.append(position)
+    return needed
+
+
+#: Actions after which the command of the task is started, and actions after which a result of it is used.
+_STARTS: Final = frozenset({Action.RUN, Action.KILL})
+_KEEPS: Final = frozenset({Action.KEEP, Action.RESTORE})
+
+
 def _upstreams(
     members: Sequence[int], decisions: Sequence[Decision | None], tasks: Sequence[Evidence | None]
 ) -> _Upstreams:
@@ -247,8 +321,8 @@ def _upstreams(
 def _decide(task: Evidence, upstreams: _Upstreams, mode: OnChange) -> Decision:
     if task.status == TaskStatus.SKIPPED:
         return _SKIPPED
-    if task.requested:
-        return Decision(Action.RUN, (*task.changes, Reason.REQUESTED), forces=mode is not OnChange.RERUN_ONLY)
+    if (demand := _demand_for(task)) is not None:
+        return Decision(Action.RUN, (*task.changes, demand), forces=mode is not OnChange.RERUN_ONLY)
     reasons = task.changes or _because_of(task, upstreams)
     if task.status == TaskStatus.DONE:
         return _decide_done(task, upstreams, mode, reasons)
@@ -259,6 +333,14 @@ def _decide(task: Evidence, upstreams: _Upstreams, mode: OnChange) -> Decision:
     if task.succeeded and task.queued is not None and not reasons and not upstreams.runs:
         return _RESTORED
     return Decision(Action.RUN, (*task.changes, task.unfinished), forces)
+
+
+def _demand_for(task: Evidence) -> Reason | None:
+    """Return why a task reruns whatever became of its definition and its upstream tasks."""
+    if task.requested:
+        return Reason.REQUESTED
+    has_result = task.status not in IN_FLIGHT and (task.status == TaskStatus.DONE or task.succeeded)
+    return task.files if has_result else None
 
 
 def _because_of(task: Evidence, upstreams: _Upstreams) -> tuple[Reason, ...]:
@@ -339,6 +421,23 @@ def modes_of(value: Any, templates: Iterable[str], what: str = "on_change") -> d
             raise ValueError(f"{what} names template {name!r}, but the workflow has no tasks of that template{hint}")
     others = modes.get(ALL_TEMPLATES, OnChange.ERROR)
     return {name: modes.get(name, others) for name in names}
+
+
+def check_files_of(value: Any, what: str = "check_files") -> CheckFiles:
+    """Return which declared files to look for.
+
+    Args:
+        value: "none", "outputs" or "all".
+        what: name of the value in error messages.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        return CheckFiles(value)
+    except ValueError:
+        listed = ", ".join(repr(one.value) for one in CheckFiles)
+        raise ValueError(f"{what} must be one of {listed}, not {value!r}.") from None
 
 
 def _mode(value: Any, what: str) -> OnChange:

@@ -85,7 +85,19 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
         "allow_removal": Setting(
             False, "Whether a resume may remove recorded tasks that the script no longer contains."
         ),
+        "check_files": Setting(
+            "none",
+            "Which declared files a resume looks for: `none`; `outputs`: rerun tasks whose outputs are missing and"
+            " needed; `all`: also rerun tasks whose inputs have changed.",
+        ),
         "plan": Setting("", "`table` or `json`: print what a run would do and exit instead of running."),
+    },
+    "files": {
+        "latency_wait": Setting(
+            10,
+            "How long a missing file that a template declares is waited for, seconds. Network file systems show"
+            " new files late.",
+        ),
     },
     "worker_node": {
         "command_interrupt_timeout": Setting(10, "Time from SIGINT to SIGKILL, seconds; SIGTERM is sent halfway."),
@@ -128,7 +140,7 @@ LOCAL_SETTINGS: Final = frozenset(
         *("distributor.poll_interval", "distributor.cluster_calls_per_minute"),
         *("distributor.submission_retry_timeout", "distributor.hand_ahead_expiry"),
         *("worker_node.command_interrupt_timeout", "multiprocess.slots", "reaper.poll_interval_minutes"),
-        *("multiprocess.gpus", "multiprocess.resources"),
+        *("multiprocess.gpus", "multiprocess.resources", "files.latency_wait"),
         *("server.idle_timeout", "server.start_timeout", "server.long_poll"),
         *("supervisor.idle_timeout", "supervisor.cgroups", "run.timeout"),
     }

@@ -124,6 +124,8 @@ class Cause(StrEnum):
     EXIT_CODE = "exit code"
     SIGNAL = "signal"
     COMMAND_NOT_STARTED = "command not started"
+    INPUT_MISSING = "input missing"
+    OUTPUT_MISSING = "output missing"
     OUT_OF_MEMORY = "out of memory"
     OUT_OF_TIME = "out of time"
     NODE_FAILURE = "node failure"

@@ -17,7 +17,7 @@ JobmonError
 │   └── WorkflowChanged                  recorded with a different definition
 ├── WorkflowVersionConflict              another client changed it in the meantime
 ├── WorkflowAlreadyComplete, WorkflowNotResumable, EmptyWorkflowError
-├── NodeDependencyNotExistError, DuplicateNodeArgsError, CyclicGraphError   (ValueError)
+├── NodeDependencyNotExistError, DuplicateNodeArgsError, DuplicateOutputError, CyclicGraphError   (ValueError)
 ├── InvalidMemoryFormat (ValueError)
 │   └── InvalidMemoryUnit
 ├── InvalidResources (ValueError)
@@ -147,6 +147,10 @@ class NodeDependencyNotExistError(JobmonError, ValueError):
 
 class DuplicateNodeArgsError(JobmonError, ValueError):
     """Two tasks of one template have the same node args."""
+
+
+class DuplicateOutputError(JobmonError, ValueError):
+    """Two tasks declare the same output."""
 
 
 class CyclicGraphError(JobmonError, ValueError):

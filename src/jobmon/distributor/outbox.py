@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jobmon.core.wire.launching import Report
 
 #: While this many reports wait, clusters and disks are not polled for more.
-OUTBOX_REPORTS_MAX: Final = 10_000
+OUTBOX_REPORTS_MAX: Final = 5_000
 
 
 class Outbox:

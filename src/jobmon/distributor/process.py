@@ -157,6 +157,7 @@ def worker_environment(requester: Requester, config: JobmonConfig, data: Path) -
         environment_variable("worker_node", "command_interrupt_timeout"): str(
             config.get_float("worker_node", "command_interrupt_timeout")
         ),
+        environment_variable("files", "latency_wait"): str(config.get_float("files", "latency_wait")),
         environment_variable("distributor", "submission_retry_timeout"): str(
             config.get_float("distributor", "submission_retry_timeout")
         ),

@@ -106,7 +106,7 @@ def _queued(prioritized: bool) -> Select[Any]:
     ti, r, q = task_instance.c, task_resources.c, queue.c
     zero: ColumnElement[int] = literal_column("0")
     return (
-        select(ti.id, func.length(task.c.command))
+        select(ti.id, ti.task_id, task.c.array_id, func.length(task.c.command))
         .select_from(
             task_resources.join(queue, q.id == r.queue_id)
             .join(task_instance, ti.cluster_id == q.cluster_id)
@@ -125,11 +125,13 @@ def _queued(prioritized: bool) -> Select[Any]:
     )
 
 
-def queued(session: Session, run_id: int, array_id: int, resources_id: int, count: int) -> list[tuple[int, int]]:
+def queued(
+    session: Session, run_id: int, array_id: int, resources_id: int, count: int
+) -> list[tuple[int, int, int, int]]:
     """Return the next queued attempts of an array and resource request that limits allow to launch, at most `count`.
 
     Returns:
-        Their IDs, each with the number of characters of its command.
+        The IDs of attempt, task and array, and the number of characters of the command.
     """
     left = room(session, run_id)
     if left is not None:

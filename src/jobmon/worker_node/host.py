@@ -9,6 +9,7 @@ import sys
 import time
 
 from jobmon.agent.commands import Commands
+from jobmon.agent.files import latency_wait_seconds
 from jobmon.agent.memory import Memory
 from jobmon.agent.processes import Bell
 from jobmon.agent.requests import PolledConnection
@@ -61,7 +62,9 @@ class JobHost:
         Args:
             grace_seconds: time between SIGINT and SIGKILL for a command that exceeds its runtime.
         """
-        return Commands(Memory(job_width=1), grace_seconds=grace_seconds)
+        commands = Commands(Memory(job_width=1), grace_seconds=grace_seconds)
+        commands.searches.latency_wait_seconds = latency_wait_seconds(self._environment)
+        return commands
 
     def wait(self, connections: Sequence[PolledConnection], seconds: float) -> None:
         """Wait until a command exits, or a signal or an answer arrives, at most `seconds`."""

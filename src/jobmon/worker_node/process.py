@@ -23,6 +23,7 @@ from jobmon.agent import journal, locations, outcome, outputs, settlement
 from jobmon.agent.addresses import InvalidAddress
 from jobmon.agent.attempts import ENDED, Attempt
 from jobmon.agent.commands import INTERRUPT_TIMEOUT_SECONDS, Commands
+from jobmon.agent.files import latency_wait_seconds
 from jobmon.agent.gateway import Gateway, ServerAway, data_folder, own_server_folder
 from jobmon.agent.memory import Memory
 from jobmon.agent.processes import Bell
@@ -121,7 +122,9 @@ class WorkerHost:
             grace_seconds: time between SIGINT and SIGKILL for a command that exceeds its runtime.
         """
         self._bell = Bell()
-        return Commands(Memory(job_width=1), grace_seconds=grace_seconds)
+        commands = Commands(Memory(job_width=1), grace_seconds=grace_seconds)
+        commands.searches.latency_wait_seconds = latency_wait_seconds(os.environ)
+        return commands
 
     def wait(self, seconds: float) -> None:
         """Wait until a command exits or a signal arrives, at most `seconds`."""
@@ -234,7 +237,10 @@ class Worker:
         commands.environment = run.command_environment(self._environment, own_server_folder(self._environment))
         runtime = guarding.runtime(self._environment, run.job["requested_resources"], self._interrupt_timeout)
         place = run.job["working_directory"], run.job["umask"]
-        launch = Launch(run.identity, words, {}, *place, *files, runtime=runtime)
+        declared = run.declared_files
+        launch = Launch(
+            run.identity, words, {}, *place, *files, runtime=runtime, inputs=declared[0], outputs=declared[1]
+        )
         deadline = self._access.monotonic() + self._location_tried
         pause = locations.PAUSE_SECONDS_FIRST
         while True:

@@ -137,6 +137,12 @@ class Run:
         logs = f"{data_folder}/logs/{job['workflow_id']}"
         return outputs.output_files(job["requested_resources"], job["task_name"], self.identity, logs)
 
+    @property
+    def declared_files(self) -> tuple[list[str], list[str]]:
+        """The declared inputs and outputs of the command."""
+        found = self.job.get("files") or {}
+        return list(found.get("inputs", ())), list(found.get("outputs", ()))
+
     def beat(self, pending: str | None = None) -> dict[str, Any]:
         """Return the body of a heartbeat.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from jobmon.agent import outcome, outputs, processes
+from jobmon.agent import outcome, outputs, processes, reports
 from jobmon.agent.attempts import LEFT_GRACE_SECONDS
 from jobmon.agent.commands import STALE_TIMERS_MAX, Commands
 from jobmon.agent.processes import Bell
@@ -426,3 +426,56 @@ def orphaned(driver, command, mark):
         os._exit(0)
     os.waitpid(pid, 0)
     return processes.end_left(pid, "feedfacefeedface", ()) >= 4, living(mark)
+
+
+# -- declared files ----------------------------------------------------------------------------------------------------
+
+
+def _with_late_input(driver):
+    attempt = driver.start(1, "cat in > out", inputs=[f"{driver.folder}/in"], outputs=[f"{driver.folder}/out"])
+    is_waiting = not attempt.ran
+    (driver.folder / "in").write_text("1234")
+    found = driver.finish()[1]
+    return is_waiting, found.exit_code, found.cause, found.missing_file, found.inputs.seen, found.outputs.seen
+
+
+def test_a_command_waits_for_its_inputs(apart, tmp_path):
+    is_waiting, code, cause, missing, inputs, written = apart(_with_late_input)
+    assert (is_waiting, code, cause, missing) == (True, 0, None, "")
+    assert [one[:3] for one in inputs + written] == [(f"{tmp_path}/in", 1, 4), (f"{tmp_path}/out", 1, 4)]
+
+
+def _judged(driver, command, values):
+    driver.commands.searches.latency_wait_seconds = 0.1
+    driver.start(1, command, **values)
+    report = reports.of_end(driver.finish()[1], b"", "host")
+    return {name: report.get(name) for name in ("status", "cause", "error", "missing_file", "files", "exit_code")}
+
+
+def test_without_its_input_a_command_is_not_started(apart, tmp_path):
+    found = apart(_judged, "echo > ran", {"inputs": [f"{tmp_path}/in"]})
+    assert (found["status"], found["cause"]) == ("F", outcome.INPUT_MISSING)
+    assert (found["error"], found["missing_file"]) == ("Input in is missing", f"{tmp_path}/in")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_command_that_does_not_write_its_output_has_failed(apart, tmp_path):
+    found = apart(_judged, "true", {"outputs": [f"{tmp_path}/*.csv"]})
+    assert (found["status"], found["cause"], found["exit_code"]) == ("E", outcome.OUTPUT_MISSING, 0)
+    assert found["error"] == "Output *.csv matches no file, although the command exited with code 0"
+
+
+def test_the_outputs_of_a_command_that_failed_are_not_searched_for(apart, tmp_path):
+    found = apart(_judged, "exit 3", {"outputs": [f"{tmp_path}/*.csv"]})
+    assert (found["status"], found["cause"], found["missing_file"]) == ("E", outcome.EXIT_CODE, None)
+
+
+def _killed_while_waiting(driver):
+    attempt = driver.start(1, "true", inputs=[f"{driver.folder}/never"])
+    driver.commands.stop([1], outcome.KILLED, GRACE_SECONDS)
+    driver.finish()
+    return attempt.not_started.why, attempt.ran
+
+
+def test_a_command_that_waits_for_its_inputs_can_be_cancelled(apart):
+    assert apart(_killed_while_waiting) == (CANCELLED, False)

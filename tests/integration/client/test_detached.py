@@ -26,6 +26,7 @@ from jobmon.core.fsm import CLOSED_RUNS
 
 pytestmark = [pytest.mark.usefixtures("data_directory"), pytest.mark.timeout(180)]
 SECONDS_MAX = 60.0
+WAITING_TURNS_MAX = 4_000
 _numbers = count()
 #: Define a workflow in another process: its args, its commands.
 STARTER = """
@@ -60,8 +61,9 @@ def define(tool, args, *commands, **kwargs):
 
 
 def waiting(folder, name="one"):
-    """Return a command that notes that it runs, and runs until it is told to exit."""
-    return f"echo x >> {folder}/ran-{name}; while ! test -e {folder}/go; do sleep 0.02; done"
+    """Return a command that notes that it runs, and runs until it is told to exit, or until the test has timed out."""
+    until_told = f"n=0; while ! test -e {folder}/go && test $n -lt {WAITING_TURNS_MAX}; do n=$((n+1)); sleep 0.05; done"
+    return f"echo x >> {folder}/ran-{name}; {until_told}"
 
 
 def until(state, what):

@@ -64,7 +64,7 @@ async def test_a_packed_job_takes_listens_reports_and_leaves(world, send):
     numbers = {"ARRAY": pack.bound.array_id, "BATCH": pack.batch.batch_number}
     given = await send("/worker/take", TAKE, **numbers)
     assert len(given["tasks"]["task_instance_ids"]) == 2
-    assert set(given["tasks"]) == {"task_instance_ids", "task_ids", "names", "commands", "attempts"}
+    assert set(given["tasks"]) == {"task_instance_ids", "task_ids", "names", "commands", "attempts", "files"}
     assert await send("/worker/take", TAKE, **numbers) == given  # the answer was lost: it comes again
     heard = await send("/worker/take", LISTEN, **numbers)
     assert (heard["over"], heard["has_work"]) == (False, True)

@@ -12,6 +12,7 @@ from tests import databases
 
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire.binding import TasksResponse
+from jobmon.core.wire.launching import FoundFile
 from jobmon.core.wire.monitoring import ExportPage, WorkflowsResponse
 from jobmon.core.wire.server import CompactRequest, CompactResponse
 from jobmon.core.wire.steering import PurgeRequest, PurgeResponse
@@ -48,6 +49,9 @@ def own(found: dict[str, int]) -> dict[str, int]:
     return {name: found[name] for name in names}
 
 
+FOUND = FoundFile(is_output=True, path="/out", matches=1, size_bytes=1, modified=1)
+
+
 async def ended(world):
     """Return a workflow of three tasks, one of which failed once, whose run is over."""
     bound = await world.bound(3, edges=EDGES)
@@ -58,7 +62,8 @@ async def ended(world):
             await run.queue([task_id])
             (attempt,) = (await run.launched()).task_instance_ids
             await run.sync(report(attempt, TI.RUNNING))
-            await run.sync(report(attempt, status, error="why" if status is TI.ERROR else None, log_tail="said"))
+            error = "why" if status is TI.ERROR else None
+            await run.sync(report(attempt, status, error=error, log_tail="said", files=[FOUND]))
     await run.move(RUN.DONE)
     return bound
 
@@ -73,7 +78,8 @@ async def test_nothing_is_left_of_a_purged_workflow_and_others_are_whole(tmp_pat
         goes = await ended(world)
         before = counts(tmp_path)
         stays = await ended(world)
-        assert counts(tmp_path)["log_tail"] == 2 * before["log_tail"] > 0
+        for table in ("log_tail", "attempt_file"):
+            assert counts(tmp_path)[table] == 2 * before[table] > 0
         assert await purge(world, goes) == 3
         assert counts(tmp_path) == before
         with pytest.raises(Refused, match="404"):

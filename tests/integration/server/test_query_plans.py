@@ -10,14 +10,17 @@ import pytest
 from server_world import TI, open_world, report
 from sqlalchemy import create_engine, literal, select
 
+from jobmon.core.wire.binding import ArraySpec, ArraysRequest, FilePattern, IdsResponse
 from jobmon.core.wire.monitoring import UsageRequest
 from jobmon.core.wire.sizing import SizingRequest
 from jobmon.core.wire.swarm import DownstreamRequest
+from jobmon.server import declared_files
 from jobmon.server.models import metadata, task, workflow
 from jobmon.server.queries import (
     explain,
     exporting,
     failures,
+    files,
     graph,
     monitoring,
     outputs,
@@ -122,6 +125,9 @@ QUERIES = {
     "errors of a task": lambda session, w, t: monitoring.task_errors(session, t, monitoring.ErrorsQuery()),
     "the end of an output": lambda session, w, t: monitoring.log_tail(session, 1),
     "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest()),
+    "declared files": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(template="t")).files,
+    "declared inputs": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(inputs=True)).files,
+    "who writes a file": lambda session, w, t: declared_files.missing_input(session, t + 1, "/tmp/in/3"),
     "usage": lambda session, w, t: usage.template_usage(session, 1, UsageRequest(workflow_ids=[w])),
 }
 
@@ -141,6 +147,16 @@ def failed(tmp_path_factory):
     async def record():
         async with open_world(folder) as world:
             bound = await world.bound(8, max_attempts=1, edges={4: [3], 5: [4], 6: [5], 7: [0]})
+            declared = [FilePattern(name="", pattern="in/{x}")]
+            spec = ArraySpec(
+                task_template_version_id=bound.tasks.task_template_version_id,
+                name="t",
+                max_concurrently_running=1000,
+                inputs=declared,
+                outputs=declared,
+            )
+            arrays = ArraysRequest(arrays=[spec])
+            await world.post(f"/workflows/{bound.workflow_id}/arrays", IdsResponse, arrays)
             run = await bound.start()
             await run.register()
             await run.queue(bound.task_ids[:4])

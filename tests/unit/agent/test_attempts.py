@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jobmon.agent import outcome
 from jobmon.agent.attempts import (
     AHEAD,
+    CHECKING,
     CLEARING,
     ENDED,
     KILL_PAUSE_SECONDS,
@@ -20,6 +21,7 @@ from jobmon.agent.attempts import (
     Attempt,
     InvalidAttempt,
 )
+from jobmon.agent.files import Found
 from jobmon.agent.starting import Launch, NotStarted
 
 USAGE = struct_rusage([0.5, 0.25, 2048, *[0] * 13])
@@ -58,6 +60,28 @@ def test_a_command_that_exits_and_leaves_nothing():
     attempt.validate()
     assert (attempt.state, attempt.exit_code, attempt.ended_at, attempt.cpu_seconds) == (ENDED, 0, 1_003.0, 0.75)
     assert attempt.peak_bytes == 2048 * 1024
+
+
+def test_a_command_that_succeeds_has_ended_once_its_outputs_were_searched_for():
+    attempt = running()
+    attempt.launch.outputs = ["/out"]
+    attempt.exit(WELL, USAGE, 3.0)
+    attempt.clear()
+    attempt.validate()
+    assert attempt.state == CHECKING
+    assert not attempt.stop(outcome.KILLED, 1.0, 104.0)
+    attempt.check_outputs(Found([], "/out"))
+    attempt.validate()
+    assert (attempt.state, attempt.missing_file) == (ENDED, "/out")
+
+
+@pytest.mark.parametrize("status", [256, KILLED])
+def test_the_outputs_of_a_command_that_fails_do_not_matter(status):
+    attempt = running()
+    attempt.launch.outputs = ["/out"]
+    attempt.exit(status, USAGE, 3.0)
+    attempt.clear()
+    assert attempt.state == ENDED
 
 
 def test_one_that_is_not_started():

@@ -56,6 +56,13 @@ def test_each_attempt_becomes_a_command_with_its_own_request():
     assert one.environment["JOBMON_SERVER_IDENTITY"] == "cafe"
 
 
+def test_declared_files_belong_to_their_attempt():
+    files = {"1008": {"inputs": ["/in"], "outputs": ["/out/"]}}
+    one, other = launches_of(COLUMNS | {"files": files}, around())
+    assert (list(one.inputs), list(one.outputs)) == ([], [])
+    assert (other.inputs, other.outputs) == (["/in"], ["/out/"])
+
+
 def test_where_commands_take_the_whole_machine_one_runs_at_a_time():
     assert [one.cores for one in launches_of(COLUMNS, around(is_whole=True, cores=1.0))] == [1.0, 1.0]
 

@@ -63,7 +63,8 @@ def test_the_version_is_also_an_option(invoke):
 )
 def test_a_typing_error_names_the_nearest_command(invoke, words, near):
     result = invoke(*words.split())
-    assert (result.exit_code, f"Did you mean '{near}'?" in result.output) == (2, True)
+    assert result.exit_code == 2
+    assert re.search(f"Did you mean .*'{near}'", result.output)
 
 
 def test_what_people_type_first_and_old_names_are_told_what_to_use(invoke):

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from jobmon.client import comparison, planning
+from jobmon.client import comparison, file_state, planning
 from jobmon.client.api import Tool
 from jobmon.client.plan import duration_text
 from jobmon.client.recorded import Recorded, RecordedTask
@@ -67,7 +67,8 @@ def recorded(workflow, status="D", statuses=None, attempt=None, seconds=2.0):
 
 def plan_of(wanted, known, on_change="rerun", *, allow_removal=False):
     compared = comparison.compare(list(wanted.tasks.values()), known)
-    return planning._plan(compared, WORKFLOW, "words", on_change, allow_removal)
+    consent = planning.Consent(on_change, allow_removal)
+    return planning._plan(compared, WORKFLOW, "words", consent, file_state.UNCHECKED)
 
 
 def actions(plan):
@@ -100,7 +101,7 @@ def test_what_runs_after_a_change(case):
 def test_a_new_workflow_runs_as_a_whole():
     workflow = make()
     compared = comparison.unrecorded(list(workflow.tasks.values()))
-    plan = planning._plan(compared, None, "words", "rerun", allow_removal=False)
+    plan = planning._plan(compared, None, "words", planning.Consent("rerun"), file_state.UNCHECKED)
     assert plan.workflow_id is None
     assert plan.needs == []
     assert str(plan).splitlines()[0] == "New workflow 'words': 4 of 4 tasks would run"

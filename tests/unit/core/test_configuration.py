@@ -155,7 +155,7 @@ def test_the_working_folder_decides_neither_what_runs_nor_where_a_secret_goes(fi
     assert {f"{section}.{key}" for section, keys in SETTINGS.items() for key in keys} - LOCAL_SETTINGS == {
         *("http.service_url", "http.token", "db.sqlalchemy_database_uri", "worker_node.shell", "server.host"),
         "server.ports",
-        *("run.on_change", "run.allow_removal", "run.plan"),
+        *("run.on_change", "run.allow_removal", "run.check_files", "run.plan"),
     }
     file.write_text("http: {service_url: 'http://evil', request_timeout: 5}\nworker_node: {shell: /tmp/evil}\n")
     for _ in range(2):

@@ -3,17 +3,25 @@
 import json
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from jobmon.agent import outcome, outputs, reports
 from jobmon.agent.attempts import Attempt as Record
+from jobmon.agent.files import Found
 from jobmon.agent.shells import shell_words
 from jobmon.agent.starting import Launch, NotStarted
 from jobmon.core import wire
 from jobmon.core.constants import LOG_TAIL_BYTES_MAX, Cause, TaskInstanceStatus
-from jobmon.core.wire.launching import Report, WorkerReportRequest, WorkerStartRequest, WorkerStartResponse
+from jobmon.core.wire.launching import (
+    FoundFile,
+    LaunchFiles,
+    Report,
+    WorkerReportRequest,
+    WorkerStartRequest,
+    WorkerStartResponse,
+)
 from jobmon.worker_node import process
 from jobmon.worker_node.run import Run
 
@@ -50,26 +58,45 @@ def ending(**values):
 
 def test_its_words_are_those_of_the_law():
     statuses = {reports.RUNNING, outcome.DONE, outcome.ERROR, outcome.RESOURCE_ERROR, outcome.UNKNOWN_ERROR}
-    assert statuses == {
+    assert statuses | {outcome.ERROR_FATAL} == {
         *(TaskInstanceStatus.RUNNING, TaskInstanceStatus.DONE, TaskInstanceStatus.ERROR),
+        TaskInstanceStatus.ERROR_FATAL,
         *(TaskInstanceStatus.RESOURCE_ERROR, TaskInstanceStatus.UNKNOWN_ERROR),
     }
     causes = {outcome.EXIT_CODE, outcome.SIGNAL, outcome.NOT_STARTED, outcome.KILLED, outcome.OUT_OF_MEMORY}
     causes |= {outcome.OUT_OF_TIME, outcome.WORKER_LOST, outcome.SUPERVISOR_LOST}
+    causes |= {outcome.INPUT_MISSING, outcome.OUTPUT_MISSING}
     assert causes == {
         *(Cause.EXIT_CODE, Cause.SIGNAL, Cause.COMMAND_NOT_STARTED, Cause.KILLED, Cause.OUT_OF_MEMORY),
         *(Cause.OUT_OF_TIME, Cause.WORKER_LOST, Cause.SUPERVISOR_LOST),
+        *(Cause.INPUT_MISSING, Cause.OUTPUT_MISSING),
     }
     assert outputs.LOG_TAIL_BYTES_MAX == LOG_TAIL_BYTES_MAX
 
 
 def test_its_report_is_the_contracts(started):
     report = started.ended(ending(exit_code=0), b"fine\n", "host")
-    assert set(report) == {field.name for field in fields(Report)} - {"of_job"}
+    assert set(report) == {field.name for field in fields(Report)} - {"of_job", "files", "missing_file"}
     (decoded,) = wire.decode(WorkerReportRequest, json.dumps({"reports": [report]}).encode()).reports
     assert decoded.status == TaskInstanceStatus.DONE
     assert decoded.started_at.timestamp() == 1_700_000_000.25
     assert decoded.distributor_id == "77"
+
+
+def test_the_files_in_its_report_are_the_contracts(started):
+    found = Found([("/a/*", 2, 10, 5)], "")
+    report = started.ended(ending(exit_code=0, inputs=found, outputs=Found([], "/b")), b"", "host")
+    assert set(report) == {field.name for field in fields(Report)} - {"of_job"}
+    (decoded,) = wire.decode(WorkerReportRequest, json.dumps({"reports": [report]}).encode()).reports
+    assert decoded.files == [FoundFile(is_output=False, path="/a/*", matches=2, size_bytes=10, modified=5)]
+    assert (decoded.status, decoded.cause, decoded.missing_file) == ("E", Cause.OUTPUT_MISSING, "/b")
+
+
+def test_it_gets_the_declared_files_of_its_command(started):
+    assert started.declared_files == ([], [])
+    files = LaunchFiles(inputs=["/a"], outputs=["/b"])
+    assert started.answered(200, json.loads(wire.encode(replace(JOB, files=files)))) is None
+    assert started.declared_files == (["/a"], ["/b"])
 
 
 def test_its_heartbeat_is_the_contracts(started):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobmon.core.wire.fields import Cores, Count, Id, Name, ProcessId, Seconds
-from jobmon.core.wire.launching import FromServer, LaunchProblem, Report, SlotsGranted, SlotsWanted
+from jobmon.core.wire.launching import FromServer, LaunchFiles, LaunchProblem, Report, SlotsGranted, SlotsWanted
 
 #: The scope of an agent that runs attempts of any array on its own host.
 SCOPE_HOST = "host"
@@ -72,7 +72,7 @@ class AgentLaunches:
     """Claimed attempts, oldest first; columns per attempt.
 
     `requests`: for each attempt the index of its request in `requested_resources`, `cores` and `memory_gib` (0: no
-    memory was requested).
+    memory was requested). `files`: attempt -> its declared files, if it has any.
     """
 
     task_instance_ids: list[int]
@@ -84,6 +84,7 @@ class AgentLaunches:
     requested_resources: list[dict[str, Any]]
     cores: list[float]
     memory_gib: list[float]
+    files: dict[int, LaunchFiles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

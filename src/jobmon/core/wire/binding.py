@@ -68,18 +68,31 @@ class WorkflowResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FilePattern:
+    """A file that the tasks of an array read or write. `name` is "" if only the pattern was given."""
+
+    name: Name
+    pattern: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
-    """All tasks of one template version in the workflow."""
+    """All tasks of one template version in the workflow.
+
+    `inputs` and `outputs`: the files that its tasks read and write; see `core.files`.
+    """
 
     task_template_version_id: Id
     name: Name
     max_concurrently_running: Count
     priority: Priority = 0
+    inputs: list[FilePattern] = field(default_factory=list)
+    outputs: list[FilePattern] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArraysRequest:
-    """POST /workflows/{workflow_id}/arrays: find or create; limits are updated. -> `IdsResponse`"""
+    """POST /workflows/{workflow_id}/arrays: find or create; limits and files are updated. -> `IdsResponse`"""
 
     arrays: list[ArraySpec]
 

@@ -30,7 +30,8 @@ STAGED_UPSTREAMS_MAX = 50_000
 class RecordedWorkflow:
     """GET /recorded_workflow?tool_name=&tool_version_id=&workflow_args_hash=, or GET /workflows/{id}/recorded.
 
-    `workflow_id` None: nothing is recorded. `dag_hash` and `task_hash`: hashes of the definition.
+    `workflow_id` None: nothing is recorded. `dag_hash` and `task_hash`: hashes of the definition. `working_directory`:
+    the folder in which its commands run.
     """
 
     workflow_id: int | None
@@ -41,6 +42,7 @@ class RecordedWorkflow:
     dag_hash: str = ""
     task_hash: str = ""
     version: int = 1
+    working_directory: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,11 +58,35 @@ class FromServer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchFiles:
+    """The declared files of a task, as absolute paths: `*` is any part of a name, "/" at the end means a folder."""
+
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundFile:
+    """A declared file as an attempt found it: before its command if it is an input, otherwise after it.
+
+    `matches`: the number of files that match the path; `size_bytes`: of all of them; `modified`: when the newest of
+    them was modified, microseconds since the epoch.
+    """
+
+    is_output: bool
+    path: Text
+    matches: Count
+    size_bytes: Bytes
+    modified: Number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The progress or outcome of one attempt. Status is one of `fsm.REPORTS`; unknown values are None.
 
     A short command's RUNNING may be omitted: its final report carries `started_at`. Times are of the executing host.
     `of_job`: reported by the cluster about the job; it concerns the attempt only if a worker of the job was there.
+    `files`: declared files that were found; `missing_file`: the path of one that was not.
     """
 
     task_instance_id: Id
@@ -85,6 +109,8 @@ class Report:
     read_bytes: Bytes | None = None
     written_bytes: Bytes | None = None
     of_job: bool = False
+    files: list[FoundFile] = field(default_factory=list)
+    missing_file: Text | None = None
 
     def __post_init__(self) -> None:
         """Reject times that cannot be stored."""
@@ -389,6 +415,7 @@ class WorkerStartResponse(FromServer):
     umask: int
     heartbeat_interval: float
     report_by_buffer: float
+    files: LaunchFiles | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,13 +472,14 @@ class WorkerTakeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTasks:
-    """Columns per attempt; attempts that are to be started now come first."""
+    """Columns per attempt; attempts that are to be started now come first. `files`: as in `AgentLaunches`."""
 
     task_instance_ids: list[int]
     task_ids: list[int]
     names: list[str]
     commands: list[str]
     attempts: list[int]
+    files: dict[int, LaunchFiles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

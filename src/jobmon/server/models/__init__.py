@@ -27,11 +27,13 @@ from jobmon.server.models.definition import (
     task_resources,
     task_template,
     task_template_version,
+    template_files,
     tool,
     tool_version,
 )
 from jobmon.server.models.run import (
     agent,
+    attempt_file,
     audit,
     batch,
     cluster_watch,
@@ -52,6 +54,7 @@ from jobmon.server.models.types import metadata
 __all__ = [
     "agent",
     "argument",
+    "attempt_file",
     "audit",
     "batch",
     "cluster",
@@ -84,6 +87,7 @@ __all__ = [
     "task_revision",
     "task_template",
     "task_template_version",
+    "template_files",
     "tool",
     "tool_version",
     "upstream_set",

@@ -137,7 +137,8 @@ workflow_attribute: Final = Table(
     *_value_indexes("ix_workflow_attribute_value"),
 )
 
-#: All tasks of one template version in a workflow. `priority` is added to that of each task.
+#: All tasks of one template version in a workflow. `priority` is added to that of each task. `files_id`: the files that
+#: they read and write; None: not declared.
 task_array: Final = Table(
     "task_array",
     metadata,
@@ -149,6 +150,7 @@ task_array: Final = Table(
     Column("limit_at", Time, nullable=False),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("defined_priority", Integer, nullable=False, server_default="0"),
+    Column("files_id", BigId, nullable=True),
     UniqueConstraint("workflow_id", "task_template_version_id"),
     Index("ix_task_array_template", "task_template_version_id", "id"),
 )

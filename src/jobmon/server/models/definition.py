@@ -48,6 +48,15 @@ task_template_version: Final = Table(
     UniqueConstraint("task_template_id", "hash"),
 )
 
+#: Files that a template declares, stored once: JSON, {"inputs": [[name, pattern], ...], "outputs": [...]}.
+template_files: Final = Table(
+    "template_files",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("hash", Hash, unique=True, nullable=False),
+    Column("content", LongText, nullable=False),
+)
+
 #: A named execution environment. `plugin` is its type; `connection` (JSON) is how to reach it.
 cluster: Final = Table(
     "cluster",

@@ -196,6 +196,20 @@ log_tail: Final = Table(
     Column("text", LongText, nullable=False),
 )
 
+#: A declared file as an attempt found it; see `core.wire.launching.FoundFile`. `position`: inputs first.
+attempt_file: Final = Table(
+    "attempt_file",
+    metadata,
+    Column("task_instance_id", BigId, ForeignKey("task_instance.id"), primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("is_output", Boolean, nullable=False),
+    Column("path", LongText, nullable=False),
+    Column("matches", Integer, nullable=False),
+    Column("size_bytes", BigId, nullable=False),
+    Column("modified", BigId, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 #: Actions of users and the reaper. `principal`: whose credential was used (None: in old entries). `details` is JSON.
 audit: Final = Table(
     "audit",

@@ -67,7 +67,7 @@ def _recorded() -> Select[Any]:
     return (
         select(
             *(w.id, tool.c.name, w.name, w.workflow_args, w.status),
-            *(func.coalesce(w.defined_dag_hash, dag.c.hash), w.task_hash, w.version),
+            *(func.coalesce(w.defined_dag_hash, dag.c.hash), w.task_hash, w.version, w.working_directory),
         )
         .join_from(workflow, dag, dag.c.id == w.dag_id)
         .join(tool_version, tool_version.c.id == w.tool_version_id)
@@ -132,6 +132,7 @@ def _recorded_as(row: tuple[Any, ...]) -> RecordedWorkflow:
         dag_hash=row[5],
         task_hash=row[6],
         version=row[7],
+        working_directory=row[8],
     )
 
 

@@ -14,6 +14,7 @@ from jobmon.core.wire import binding as bind
 from jobmon.core.wire import changes, definition, monitoring, run, sizing, steering
 from jobmon.core.wire import credentials as secret
 from jobmon.core.wire import failures as failing
+from jobmon.core.wire import files as filing
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
@@ -26,6 +27,7 @@ from jobmon.server.queries import (
     explain,
     exporting,
     failures,
+    files,
     logs,
     matrix,
     outputs,
@@ -495,6 +497,7 @@ _READING: Final = (
         monitoring.OutputsResponse,
         query=outputs.OutputsQuery,
     ),
+    _get(f"{_WORKFLOW}/files", _read_large(files.declared_files), filing.DeclaredFiles, query=files.FilesQuery),
     _shared(
         _get(
             f"{_WORKFLOW}/failures",

@@ -13,11 +13,12 @@ from sqlalchemy import and_, func, select, update
 
 from jobmon.core import fsm, retry
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus
+from jobmon.core.files import FILES_PER_ATTEMPT_MAX
 from jobmon.core.fsm import Machine, Verdict
 from jobmon.core.texts import ERROR_CHARACTERS_MAX
 from jobmon.core.wire.launching import Report
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS
-from jobmon.server.models import log_tail, packed_batch, task, task_instance, workflow_run
+from jobmon.server.models import attempt_file, log_tail, packed_batch, task, task_instance, workflow_run
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
@@ -68,6 +69,7 @@ def _write_attempt() -> Update:
     return update(task_instance).values(changes).where(ti.id == param("id"), ti.status == param("source"))
 
 
+_FILE_VALUES: Final = ("task_instance_id", "position", "is_output", "path", "matches", "size_bytes", "modified")
 _TASK_VALUES: Final = ("status", "status_at", "num_attempts", "uncharged_in_a_row", "id", "source")
 
 
@@ -147,6 +149,7 @@ class AttemptMoves:
         self._attempt_rows: list[tuple[Any, ...]] = []
         self._task_rows: list[tuple[Any, ...]] = []
         self._log_tails: list[tuple[int, str]] = []
+        self._files: list[tuple[Any, ...]] = []
         self._late_distributor_ids: list[tuple[str, int]] = []
         self._late_usage: list[tuple[Any, ...]] = []
 
@@ -203,6 +206,8 @@ class AttemptMoves:
             self._note_outcomes()
         if self._log_tails:
             self._tx.insert_many(log_tail, ("task_instance_id", "text"), self._log_tails, ignore=True)
+        if self._files:
+            self._tx.insert_many(attempt_file, _FILE_VALUES, self._files, ignore=True)
         if self._late_distributor_ids:
             self._tx.run_many(_write_late_distributor_id, ("distributor_id", "id"), self._late_distributor_ids)
         if self._late_usage:
@@ -244,6 +249,8 @@ class AttemptMoves:
         self._attempt_rows.append(self._row(attempt, source, cause, report, charged=charged))
         if report.log_tail:
             self._log_tails.append((attempt.id, report.log_tail))
+        if report.files:
+            self._files += _file_rows(attempt.id, report)
         if target in fsm.ORDERS:
             self._tx.wake(Audience.DISTRIBUTOR, attempt.workflow_id)
 
@@ -294,6 +301,14 @@ class AttemptMoves:
         if move.status not in fsm.WAITING_TO_START:
             self._tx.wake(Audience.ORCHESTRATOR, attempt.workflow_id)
         return None
+
+
+def _file_rows(attempt_id: int, report: Report) -> list[tuple[Any, ...]]:
+    """Return the rows of the declared files that an attempt found."""
+    return [
+        (attempt_id, at, one.is_output, one.path, one.matches, one.size_bytes, one.modified)
+        for at, one in enumerate(report.files[:FILES_PER_ATTEMPT_MAX])
+    ]
 
 
 def without_worker(report: Report) -> Report:

@@ -29,6 +29,7 @@ from jobmon.core.wire.launching import LAUNCHES_PER_RESPONSE_MAX, REPORTS_PER_RE
 from jobmon.server import limits, transitions
 from jobmon.server.agent_rows import AgentRow, live_agents, require_agent
 from jobmon.server.command_room import CommandRoom
+from jobmon.server.declared_files import FileHandout
 from jobmon.server.lookups import find_cluster
 from jobmon.server.models import agent, task_instance, task_resources, workflow, workflow_run
 from jobmon.server.problems import InvalidValue, NotFound
@@ -164,14 +165,15 @@ def sync(tx: Transaction, agent_id: int, request: AgentSyncRequest) -> AgentSync
         launch_problems.note(tx, row.workflow_id, problems, [row.cluster_id])
     accepts_work = status == AgentStatus.ACTIVE and row.may_claim and request.cores_free + request.cores_ahead > 0
     fired = queueing.fire(tx, row.run_id, moves.due) if moves.due and accepts_work else []
-    launches = _handed_out(tx, row, request) if status == AgentStatus.ACTIVE else []
+    files = FileHandout(tx)
+    launches = _handed_out(tx, row, request, files) if status == AgentStatus.ACTIVE else []
     if not {launch[1] for launch in launches}.issuperset(fired):
         tx.wake(Audience.DISTRIBUTOR, row.workflow_id)
     last_key = max(row.last_key, request.key) if launches else row.last_key
     if last_key != row.last_key or status != row.status or row.seen_at + transitions.SEEN_SECONDS * 1e6 < tx.now:
         transitions.note_request(tx, agent_id, status, last_key)
     return AgentSyncResponse(
-        launches=_columns(tx, launches) if launches else None,
+        launches=_columns(tx, launches, files) if launches else None,
         kill=_to_kill(tx, row, request),
         late=moves.late,
         refused=moves.refused,
@@ -201,7 +203,7 @@ def _slots(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> SlotsGr
 # -- claiming ------------------------------------------------------------------------------------------------------
 
 
-def _handed_out(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[tuple[Any, ...]]:
+def _handed_out(tx: Transaction, row: AgentRow, request: AgentSyncRequest, files: FileHandout) -> list[tuple[Any, ...]]:
     """Return attempts that the agent claimed but did not receive, and those that it claims now, oldest first."""
     missing = _missing(tx, row, request)
     if 0 < request.key <= row.last_key and not missing:
@@ -209,7 +211,7 @@ def _handed_out(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> li
     if missing or not row.may_claim:
         return missing
     cores = request.cores_free + request.cores_ahead
-    return _claim(tx, row, request.key, cores) if cores > 0 else []
+    return _claim(tx, row, request.key, cores, files) if cores > 0 else []
 
 
 def _missing(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[tuple[Any, ...]]:
@@ -250,16 +252,16 @@ def _attempts(tx: Transaction, ids: Sequence[int]) -> list[tuple[Any, ...]]:
     return tx.rows(_attempts_by_id, ids=ids) if ids else []
 
 
-def _claim(tx: Transaction, row: AgentRow, key: int, cores: float) -> list[tuple[Any, ...]]:
+def _claim(tx: Transaction, row: AgentRow, key: int, cores: float, files: FileHandout) -> list[tuple[Any, ...]]:
     """Claim the next queued attempts until this many cores are used; the last attempt may exceed them."""
-    chosen = _choose(tx, row, cores)
+    chosen = _choose(tx, row, cores, files)
     if not chosen:
         return []
     claimed = transitions.claim(tx, row.id, key, [one[0] for one in chosen])
     return [one for one in chosen if one[0] in claimed]
 
 
-def _choose(tx: Transaction, row: AgentRow, cores: float) -> list[tuple[Any, ...]]:
+def _choose(tx: Transaction, row: AgentRow, cores: float, files: FileHandout) -> list[tuple[Any, ...]]:
     left, room, weights = limits.room(tx, row.run_id), CommandRoom(), _Weights(tx)
     chosen: list[tuple[Any, ...]] = []
     waiting, look = Waiting(tx, row.run_id, row.cluster_id, left), max(LOOK_FIRST, int(cores))
@@ -274,16 +276,13 @@ def _choose(tx: Transaction, row: AgentRow, cores: float) -> list[tuple[Any, ...
             if left is None or left.admit(one[2]):
                 cores -= weights.of[one[3]][0]
                 fitting.append(one)
-        admitted = room.admit(fitting, _command_length)
+        files.learn(one[:3] for one in fitting)
+        admitted = room.admit(fitting, lambda one: len(one[5]) + files.characters_of(one[0]))
         chosen += admitted
         if len(admitted) < len(fitting) or len(found) < look:
             break
         look *= 2
     return chosen
-
-
-def _command_length(row: tuple[Any, ...]) -> int:
-    return len(row[5])
 
 
 @statement
@@ -308,7 +307,8 @@ class _Weights:
             self.of[request_id] = weight_of(self.requested[request_id])
 
 
-def _columns(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> AgentLaunches:
+def _columns(tx: Transaction, rows: Sequence[tuple[Any, ...]], files: FileHandout) -> AgentLaunches:
+    files.learn(one[:3] for one in rows)
     weights = _Weights(tx)
     weights.learn(map(itemgetter(3), rows))
     at = {request_id: index for index, request_id in enumerate(weights.requested)}
@@ -323,6 +323,7 @@ def _columns(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> AgentLaunches:
         requested_resources=list(weights.requested.values()),
         cores=[weights.of[one][0] for one in weights.requested],
         memory_gib=[weights.of[one][1] for one in weights.requested],
+        files={one: files.of[one] for one in ids if one in files.of},
     )
 
 

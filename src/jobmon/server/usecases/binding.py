@@ -29,6 +29,7 @@ from jobmon.core.wire.binding import (
     WorkflowResponse,
 )
 from jobmon.core.wire.changes import StagedDefinitions, StagedTasks
+from jobmon.server import declared_files
 from jobmon.server.counting import grouped
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import (
@@ -229,15 +230,16 @@ _ARRAY_VALUES: Final = (
 @statement
 def _arrays_of() -> Select[Any]:
     a = task_array.c
-    return select(a.id, a.task_template_version_id, a.max_concurrently_running).where(
+    return select(a.id, a.task_template_version_id, a.max_concurrently_running, a.files_id).where(
         a.workflow_id == param("workflow")
     )
 
 
 def find_arrays(tx: Transaction, workflow_id: int, request: ArraysRequest) -> IdsResponse:
-    """Find or create the arrays of a workflow, with these limits."""
+    """Find or create the arrays of a workflow, with these limits and files."""
     require_workflow(tx, workflow_id)
-    before = {version_id for _, version_id, _ in tx.rows(_arrays_of, workflow=workflow_id)}
+    files = declared_files.record(tx, request.arrays)
+    before = {version_id for _, version_id, _, _ in tx.rows(_arrays_of, workflow=workflow_id)}
     if new := [spec.name for spec in request.arrays if spec.task_template_version_id not in before]:
         tx.audit_count(Actor.CLIENT, "define arrays", workflow_id, arrays=len(new))
     tx.insert_many(
@@ -253,10 +255,12 @@ def find_arrays(tx: Transaction, workflow_id: int, request: ArraysRequest) -> Id
         ignore=True,
     )
     arrays = tx.rows(_arrays_of, workflow=workflow_id)
-    found = {version_id: (array_id, limit) for array_id, version_id, limit in arrays}
+    found = {version_id: (array_id, limit, files_id) for array_id, version_id, limit, files_id in arrays}
     ids = []
-    for spec in request.arrays:
-        array_id, limit = found[spec.task_template_version_id]
+    for spec, declared in zip(request.arrays, files, strict=True):
+        array_id, limit, files_id = found[spec.task_template_version_id]
+        if files_id != declared:
+            declared_files.set_files(tx, array_id, declared)
         if limit != spec.max_concurrently_running:
             set_array_limit(tx, workflow_id, array_id, spec.max_concurrently_running)
             tx.audit(

@@ -9,7 +9,6 @@ attempts, these are declared lost as well.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select, update
@@ -29,7 +28,7 @@ from jobmon.server.transitions import AttemptMoves
 if TYPE_CHECKING:
     from sqlalchemy import Select, Update
 
-    from jobmon.server.command_room import CommandRoom
+    from jobmon.server.declared_files import AnswerRoom
     from jobmon.server.transaction import Transaction
 
 TI = TaskInstanceStatus
@@ -107,7 +106,7 @@ def _batch_with_id() -> Select[Any]:
 @statement
 def _untaken_steps() -> Select[Any]:
     return (
-        select(ti.id, ti.array_step_id, func.length(task.c.command))
+        select(ti.id, ti.task_id, task.c.array_id, func.length(task.c.command), ti.array_step_id)
         .select_from(ATTEMPTS_WITH_TASKS)
         .where(ti.batch_id == param("batch"), ti.array_step_id >= param("taken"), any_of(ti.status, "untaken"))
         .order_by(ti.array_step_id)
@@ -168,14 +167,14 @@ def record_taken(tx: Transaction, batch: BatchRow) -> None:
     tx.run(_record_taken, size=batch.size, taken=batch.taken, id=batch.id)
 
 
-def next_steps(tx: Transaction, batch: BatchRow, wanted: int, room: CommandRoom | None = None) -> list[int]:
+def next_steps(tx: Transaction, batch: BatchRow, wanted: int, room: AnswerRoom | None = None) -> list[int]:
     """Take the next steps of a batch.
 
     Args:
         tx: the transaction.
         batch: changed in place, and recorded.
         wanted: the maximum number of attempts to take.
-        room: the space left for commands in the response; None: the commands are not sent.
+        room: the space left for commands and files in the response; None: they are not sent.
 
     Returns:
         The IDs of their attempts, in the order of the steps.
@@ -183,10 +182,10 @@ def next_steps(tx: Transaction, batch: BatchRow, wanted: int, room: CommandRoom 
     if batch.taken >= batch.size:
         return []
     found = tx.rows(_untaken_steps, batch=batch.id, taken=batch.taken, untaken=fsm.UNSTARTED, count=wanted)
-    rows = found if room is None else room.admit(found, itemgetter(2))
+    rows = found if room is None else room.admit(found)
     if found and not rows:
         return []
-    batch.taken = rows[-1][1] + 1 if len(rows) == wanted or len(rows) < len(found) else batch.size
+    batch.taken = rows[-1][4] + 1 if len(rows) == wanted or len(rows) < len(found) else batch.size
     record_taken(tx, batch)
     if batch.taken >= batch.size:
         tx.wake(Audience.DISTRIBUTOR, batch.workflow_id)  # there is space for more

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select, update
@@ -25,7 +24,7 @@ from jobmon.core.wire.launching import (
     WorkerTasks,
 )
 from jobmon.server import transitions
-from jobmon.server.command_room import CommandRoom
+from jobmon.server.declared_files import AnswerRoom, FileHandout
 from jobmon.server.joins import ATTEMPTS_WITH_TASKS
 from jobmon.server.lookups import newest_run_of
 from jobmon.server.models import packed_job, task, task_instance, task_resources, workflow
@@ -111,7 +110,7 @@ def _request_and_folder() -> Select[Any]:
 def _tasks_of_attempts() -> Select[Any]:
     t = task.c
     return (
-        select(ti.id, ti.task_id, t.name, t.command, ti.number)
+        select(ti.id, ti.task_id, t.array_id, t.name, t.command, ti.number)
         .select_from(ATTEMPTS_WITH_TASKS)
         .where(any_of(ti.id, "ids"))
     )
@@ -133,15 +132,15 @@ def take(tx: Transaction, request: WorkerTakeRequest) -> WorkerTakeResponse:
     moves = take_reports(tx, request.reports, request.alive)
     note_pending(tx, request.pending)
     if job.ended_at is not None:  # it was found gone, and its attempts were given to others
-        return _answer(tx, batch, [], moves, kill=list(request.alive), over=True)
+        return _answer(tx, batch, [], moves, FileHandout(tx), kill=list(request.alive), over=True)
     if request.leaving:
         end_job(tx, batch, job, EndedJob(distributor_id=job.distributor_id, status=TI.UNKNOWN_ERROR.value))
-        return _answer(tx, batch, [], moves, over=True)
-    ids = _replayed(tx, job, request.key)
+        return _answer(tx, batch, [], moves, FileHandout(tx), over=True)
+    ids, files = _replayed(tx, job, request.key), FileHandout(tx)
     if ids is None:
-        ids = _hand_out(tx, batch, job, request)
+        ids = _hand_out(tx, batch, job, request, AnswerRoom(files))
     kill = to_kill(tx, batch.workflow_id, job.distributor_id, request.alive)
-    return _answer(tx, batch, ids, moves, kill=kill, over=_is_over(tx, batch))
+    return _answer(tx, batch, ids, moves, files, kill=kill, over=_is_over(tx, batch))
 
 
 def _batch_of(tx: Transaction, request: WorkerTakeRequest) -> BatchRow:
@@ -185,19 +184,18 @@ def _number_of(key: str | None) -> float:
     return int(number) if colon and number.isdecimal() else math.inf if key else -math.inf
 
 
-def _hand_out(tx: Transaction, batch: BatchRow, job: JobRow, request: WorkerTakeRequest) -> list[int]:
+def _hand_out(tx: Transaction, batch: BatchRow, job: JobRow, request: WorkerTakeRequest, room: AnswerRoom) -> list[int]:
     now, ahead = max(0, request.capacity), max(0, request.ahead)
     wanted = min(now + ahead, TASKS_PER_TAKE_MAX)
-    chosen = _choose(tx, batch, wanted) if wanted else []
+    chosen = _choose(tx, batch, wanted, room) if wanted else []
     ids = _give(tx, chosen, now, job.distributor_id, request.host) if chosen else []
     if ids or request.key:
         tx.run(_record_answer, key=request.key, answer=to_json(ids), id=job.id)
     return ids
 
 
-def _choose(tx: Transaction, batch: BatchRow, wanted: int) -> list[int]:
+def _choose(tx: Transaction, batch: BatchRow, wanted: int, room: AnswerRoom) -> list[int]:
     """Choose attempts of the batch for a job; a pilot continues with other batches of its kind, then with the queue."""
-    room = CommandRoom()
     ids = next_steps(tx, batch, wanted, room)
     if batch.mode != Mode.PILOT or len(ids) == wanted:
         return ids
@@ -209,13 +207,13 @@ def _choose(tx: Transaction, batch: BatchRow, wanted: int) -> list[int]:
     return ids
 
 
-def _from_queue(tx: Transaction, batch: BatchRow, wanted: int, room: CommandRoom) -> list[int]:
+def _from_queue(tx: Transaction, batch: BatchRow, wanted: int, room: AnswerRoom) -> list[int]:
     """Launch queued attempts that no distributor has launched yet, as additional steps of the batch."""
     run_id, run_status = newest_run_of(tx, batch.workflow_id)
     if run_status not in transitions.QUEUING_RUNS:
         return []
     found = queued(tx, run_id, batch.array_id, batch.task_resources_id, wanted)
-    ids = [row[0] for row in room.admit(found, itemgetter(1))]
+    ids = [row[0] for row in room.admit(found)]
     if not ids:
         return []
     transitions.launch(tx, batch.id, ids, first_step=batch.size)
@@ -263,6 +261,7 @@ def _answer(
     batch: BatchRow,
     ids: Sequence[int],
     moves: AttemptMoves,
+    files: FileHandout,
     *,
     kill: list[int] | None = None,
     over: bool = False,
@@ -281,19 +280,21 @@ def _answer(
         heartbeat_interval=tx.settings.task_instance_interval_seconds,
         report_by_buffer=tx.settings.report_by_buffer,
     )
-    tasks, refused, unknown = _tasks(tx, ids), moves.refused, moves.unknown
+    tasks, refused, unknown = _tasks(tx, ids, files), moves.refused, moves.unknown
     return WorkerTakeResponse(job=job, tasks=tasks, kill=kill or [], refused=refused, unknown=unknown, over=over)
 
 
-def _tasks(tx: Transaction, ids: Sequence[int]) -> WorkerTasks:
+def _tasks(tx: Transaction, ids: Sequence[int], files: FileHandout) -> WorkerTasks:
     rows: Mapping[int, tuple[Any, ...]] = {}
     if ids:
         rows = {row[0]: row for row in tx.rows(_tasks_of_attempts, ids=ids)}
     ordered = [rows[one] for one in ids]
+    files.learn(row[:3] for row in ordered)
     return WorkerTasks(
         task_instance_ids=[row[0] for row in ordered],
         task_ids=[row[1] for row in ordered],
-        names=[row[2] for row in ordered],
-        commands=[row[3] for row in ordered],
-        attempts=[row[4] for row in ordered],
+        names=[row[3] for row in ordered],
+        commands=[row[4] for row in ordered],
+        attempts=[row[5] for row in ordered],
+        files={one: files.of[one] for one in ids if one in files.of},
     )

@@ -18,6 +18,7 @@ from jobmon.server import transitions
 from jobmon.server.counting import grouped
 from jobmon.server.models import (
     agent,
+    attempt_file,
     audit,
     batch,
     dag,
@@ -123,10 +124,10 @@ def _next_tasks() -> Select[Any]:
     return select(task.c.id).where(of_workflow).order_by(task.c.id).limit(_MOST)
 
 
-@statement
-def _delete_log_tails() -> Delete:
+@statements
+def _delete_of_attempts(table: Table) -> Delete:
     attempts = select(task_instance.c.id).where(any_of(task_instance.c.task_id, "ids"))
-    return delete(log_tail).where(log_tail.c.task_instance_id.in_(attempts))
+    return delete(table).where(table.c.task_instance_id.in_(attempts))
 
 
 @statements
@@ -151,7 +152,8 @@ def purge_tasks(tx: Transaction, workflow_id: int) -> int:
         return 0
     for _, array_id, status, number in tx.rows(_counts_of, ids=ids):
         tx.counts.add(workflow_id, array_id, status, -number)
-    tx.run(_delete_log_tails, ids=ids)
+    for table in (log_tail, attempt_file):
+        tx.run(_delete_of_attempts(table), ids=ids)
     for table in (task_instance, task_arg, task_attribute, task_revision, task_edit):
         tx.run(_delete_of_tasks(table), ids=ids)
     tx.run(_delete_by_id(task), ids=ids)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, or_, select, update
 
 from jobmon.core import fsm
-from jobmon.core.constants import TaskInstanceStatus
+from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import AttemptOver, AttemptUnknown, InvalidRequest
 from jobmon.core.wire.launching import (
     REPORTS_PER_REQUEST_MAX,
@@ -22,6 +22,7 @@ from jobmon.core.wire.launching import (
     WorkerStartResponse,
 )
 from jobmon.server import transitions
+from jobmon.server.declared_files import FileHandout, missing_input
 from jobmon.server.joins import ATTEMPTS_WITH_TASKS
 from jobmon.server.leadership import Role, orders, role_of
 from jobmon.server.models import batch, distributor, task, task_array, task_instance, task_resources, workflow
@@ -107,7 +108,7 @@ def _to_start() -> Select[Any]:
     w, r = workflow.c, task_resources.c
     return select(
         *(ti.id, ti.status, t.id, t.name, t.command, t.workflow_id, ti.workflow_run_id, ti.number, r.requested),
-        *(w.working_directory, w.umask, ti.host, ti.pid),
+        *(w.working_directory, w.umask, ti.host, ti.pid, t.array_id),
     ).select_from(
         ATTEMPTS_WITH_TASKS.join(workflow, w.id == t.workflow_id).join(task_resources, r.id == ti.task_resources_id)
     )
@@ -209,11 +210,19 @@ def take_reports(
     """Apply reports, and extend the deadlines of live attempts. `reporter`: see `AttemptMoves.report`."""
     moves = AttemptMoves(tx, [report.task_instance_id for report in reports])
     if reports:
-        moves.report(reports, reporter)
+        moves.report([_with_writer(tx, moves, one) if one.missing_file else one for one in reports], reporter)
         moves.write()
     if alive:
         tx.run(_renew_deadlines, deadline=attempt_deadline(tx), ids=alive)
     return moves
+
+
+def _with_writer(tx: Transaction, moves: AttemptMoves, report: Report) -> Report:
+    """Return a report on a missing input that says which task writes the file, and what to do."""
+    attempt = moves.attempts.get(report.task_instance_id)
+    if report.cause != Cause.INPUT_MISSING or attempt is None:
+        return report
+    return replace(report, error=missing_input(tx, attempt.task_id, report.missing_file or ""))
 
 
 def ended_of(tx: Transaction, alive: Sequence[int]) -> list[int]:
@@ -310,6 +319,8 @@ def _find_start(tx: Transaction, request: WorkerStartRequest) -> tuple[Any, ...]
 
 
 def _start_response(tx: Transaction, row: Sequence[Any]) -> WorkerStartResponse:
+    files = FileHandout(tx)
+    files.learn([(row[0], row[2], row[13])])
     return WorkerStartResponse(
         task_instance_id=row[0],
         task_id=row[2],
@@ -323,4 +334,5 @@ def _start_response(tx: Transaction, row: Sequence[Any]) -> WorkerStartResponse:
         umask=row[10],
         heartbeat_interval=tx.settings.task_instance_interval_seconds,
         report_by_buffer=tx.settings.report_by_buffer,
+        files=files.of.get(row[0]),
     )

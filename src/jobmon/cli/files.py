@@ -1,0 +1,119 @@
+"""`jobmon workflow outputs`: the files that the tasks of a workflow declare, and whether they exist here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobmon.agent.patterns import shown
+from jobmon.cli.output import LIMIT, ROWS, TABLE, paged, rows_max, show_rows
+from jobmon.cli.references import WORKFLOW
+from jobmon.core.constants import TaskStatus
+from jobmon.core.texts import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from jobmon.core.wire.files import DeclaredFile
+
+
+@click.command("outputs", epilog="Example: jobmon workflow outputs 5 --missing")
+@WORKFLOW
+@click.option("-t", "--template", default="", help="Only files of tasks of this template.")
+@click.option(
+    "--missing", "only_missing", is_flag=True, help="Only files that do not exist; of outputs, only of done tasks."
+)
+@click.option("--inputs", is_flag=True, help="List inputs instead of outputs.")
+@LIMIT
+@ROWS
+def outputs(
+    *, workflow_id: int, template: str, only_missing: bool, inputs: bool, limit: int | None, output: str
+) -> None:
+    """List the files that tasks declare as outputs, as their newest attempts found them.
+
+    Whether a file exists is looked up on this machine.
+    """
+    found = _files(workflow_id, template, inputs=inputs)
+    files = (row for row in found if not only_missing or _is_missing(row, inputs=inputs))
+    most = rows_max(limit, output)
+    if output != TABLE:
+        show_rows(islice(files, most), output)
+        return
+    rows = list(islice(files, most))
+    more = next(files, None)
+    kind = "input" if inputs else "output"
+    if rows:
+        _show(rows)
+    elif only_missing:
+        click.echo(f"No {kind} is missing.")
+    else:
+        click.echo(f"No task declares an {kind}. Declare {kind}s with Tool.get_task_template(..., {kind}s=[...]).")
+    if more is not None:
+        click.echo(f"The first {len(rows):,} are shown; use -l 0 for all.", err=True)
+
+
+def _is_missing(row: dict[str, Any], *, inputs: bool) -> bool:
+    return not row["exists"] and (inputs or row["status"] == TaskStatus.DONE)
+
+
+def _files(workflow_id: int, template: str, *, inputs: bool) -> Iterator[dict[str, Any]]:
+    """Yield the declared files of a workflow as they arrive."""
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.files import DeclaredFiles
+
+    requester, after = Requester.from_defaults(), 0
+    while True:
+        query = {"after": after, "inputs": inputs, "template": template}
+        page = requester.call(f"/workflows/{workflow_id}/files", query, DeclaredFiles, "get")
+        yield from (_row(file, page.folder) for file in page.files)
+        if page.is_last:
+            return
+        after = page.last_task
+
+
+def _row(file: DeclaredFile, folder: str) -> dict[str, Any]:
+    from jobmon.agent.files import find
+
+    found = file.found
+    return {
+        "task_id": file.task_id,
+        "task_name": file.task_name,
+        "template": file.template,
+        "status": file.status,
+        "status_name": TaskStatus(file.status).name,
+        "name": file.name,
+        "path": file.path,
+        "folder": folder,
+        "exists": not find([file.path]).missing,
+        "task_instance_id": None if found is None else found.task_instance_id,
+        "matches": None if found is None else found.matches,
+        "size_bytes": None if found is None else found.size_bytes,
+        "modified": None if found is None else datetime.fromtimestamp(found.modified / 1e6, UTC).isoformat(),
+    }
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    from jobmon.cli import rendering
+
+    def modified(text: str | None) -> str:
+        return rendering.local_time(None if text is None else datetime.fromisoformat(text))
+
+    table = [
+        (
+            one["task_id"],
+            shortened(one["task_name"], 40),
+            one["status_name"],
+            shown(one["path"], one["folder"]),
+            "yes" if one["exists"] else "no",
+            rendering.size(one["size_bytes"]),
+            modified(one["modified"]),
+        )
+        for one in rows
+    ]
+    columns = ("ID", "NAME", "STATUS", "PATH", "EXISTS", "SIZE", "MODIFIED")
+    with paged():
+        click.echo(f"Paths start at {rows[0]['folder']}.")
+        rendering.show_table(columns, table, right=("ID", "SIZE"))
