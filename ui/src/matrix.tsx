@@ -4,27 +4,22 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { read } from "./api";
 import { Layout, Tasks } from "./grid";
 import { COSTLY_EVERY } from "./pace";
+import { Section } from "./parts";
 import { address, queryText } from "./query";
-import { type Matrix as Answer, TASK_GROUP, TASK_GROUPS, TASK_STATUS } from "./wire";
+import { hasTask, recorded } from "./recorded";
+import { type Matrix as Answer, REMOVED, TASK_GROUP, TASK_GROUPS, TASK_STATUS } from "./wire";
 import { count, numberOf, plain } from "./words";
 
 /** A square has at most so many pixels; smaller ones than the second have no gap. */
 const SIDE_MAX = 24;
 const GAP_FROM = 4;
 const HEIGHT = 420;
-const REMOVED = "X";
 
 export function Matrix({ id, every }: { id: number; every: number }) {
-  const [isOpen, setOpen] = useState(false);
   return (
-    <section aria-label="All tasks">
-      <details onToggle={(event) => setOpen(event.currentTarget.open)}>
-        <summary>
-          <h2>All tasks</h2>
-        </summary>
-        {isOpen && <Squares id={id} every={every} />}
-      </details>
-    </section>
+    <Section title="All tasks">
+      <Squares id={id} every={every} />
+    </Section>
   );
 }
 
@@ -91,14 +86,14 @@ function Squares({ id, every }: { id: number; every: number }) {
         }}
         onClick={(event) => {
           const place = placeAt(event);
-          if (place !== undefined) location.hash = address(`/tasks/${all.idAt(place)}`);
+          if (place !== undefined && hasTask(all.idAt(place))) location.hash = address(`/tasks/${all.idAt(place)}`);
         }}
       >
         <div style={{ height: `${(layout?.rows ?? 1) * side}px` }}>
           <canvas ref={canvas} role="img" aria-label={summary(all)} />
         </div>
       </div>
-      <p class="quiet under">{plain(under) || "Point at a square to see which task it is; click to open it."}</p>
+      <p class="quiet under">{plain(under) || (recorded ? "Point at a square to see which task it is." : "Point at a square to see which task it is; click to open it.")}</p>
     </>
   );
 }
@@ -131,7 +126,7 @@ function useTasks(id: number, every: number): { value: Tasks } | null {
       try {
         if (!tasks) {
           await readAll();
-        } else if (!document.hidden) {
+        } else if (!document.hidden && !recorded) {
           const changes = await ask({ since: snapshot });
           if (!tasks.change(changes, REMOVED)) await readAll();
           else if (changes.statuses) setFound({ value: tasks });
