@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from jobmon.cli import explain, failures, holding, listing, logs, planning, resources, steering, versions
+from jobmon.cli import explain, failures, holding, listing, logs, planning, report, resources, steering, versions
 from jobmon.cli.references import WORKFLOW, option
 from jobmon.cli.rendering import OUTPUT
 
@@ -33,6 +33,7 @@ workflow.add_command(logs.workflow_logs)
 workflow.add_command(failures.errors)
 workflow.add_command(planning.plan)
 workflow.add_command(versions.versions)
+workflow.add_command(report.report)
 
 
 @workflow.command(epilog="Example: jobmon workflow run montage.json --scale 0.1")
