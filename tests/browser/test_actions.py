@@ -183,7 +183,9 @@ def test_a_running_workflow_is_limited_and_stopped(own_world, page):
     expect(dialog.get_by_role("status")).to_contain_text("was stopped. 1 attempt being terminated.")
     confirm(page, "Close")
     expect(page.get_by_role("heading", level=1)).to_contain_text("STOPPED")
-    expect(page.get_by_role("button", name=f"Copy: jobmon workflow resume {workflow_id}")).to_be_visible()
+    actions = page.get_by_role("group", name="Actions on the workflow")
+    expect(actions.get_by_role("button", name=f"Copy: jobmon workflow resume {workflow_id}")).to_be_visible()
+    expect(actions.get_by_role("button", name="Stop")).to_have_count(0)
     assert client.wait(60) == 0  # the script goes on after its run was stopped
 
 
@@ -191,7 +193,8 @@ def test_a_command_is_copied(own_world, page, context):
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     workflow_id = recorded(own_world, FAILED)
     opened(own_world, page, workflow_id)
-    page.get_by_role("button", name="Copy: jobmon workflow resume").click()
+    reasons = page.get_by_role("region", name="What it is at")
+    reasons.get_by_role("button", name="Copy: jobmon workflow resume").click()
     expect(page.get_by_text("Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == f"jobmon workflow resume {workflow_id}"
 

@@ -19,6 +19,7 @@ GONE = "net::ERR_"
 
 IDLE_SECONDS = 6.0
 DONE, RUNNING = re.compile(r"\d DONE"), re.compile(r"\d RUNNING")
+LEFT = re.compile(r"^\d.* (s|ms|h) left$")
 expect.set_options(timeout=20_000)
 
 
@@ -125,6 +126,8 @@ def test_a_workflow_is_followed_while_it_runs(own_world, page):
     for number in range(4):
         (own_world.folder / f"go-{number}").touch()
         expect(progress.get_by_role("listitem").filter(has_text=DONE)).to_have_text(f"{number + 1} DONE")
+        if number == 1:
+            expect(progress.get_by_role("listitem").filter(has_text=LEFT)).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_contain_text("DONE")
     expect(cells(page, "Tasks", "Status")).to_have_text(["DONE"] * 4)
     assert client.wait(30) == 0

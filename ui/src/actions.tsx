@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { maySteer, userOf } from "./access";
 import { Refused, read, readAgain, send } from "./api";
+import { Command, WithCommands } from "./command";
 import { Choice } from "./parts";
 import { type Action, ACTIONS, heldText, INVERSE, limitText, planTexts, rerunText, type TaskSet, VERB } from "./sets";
 import {
@@ -20,7 +21,6 @@ import {
 import { numberOf, plain } from "./words";
 
 const CONFLICT = 409;
-const COPIED_MILLISECONDS = 2_000;
 const NO_ANSWER = "The server did not answer. The history of the workflow shows whether it acted.";
 const REOPENED = "G";
 
@@ -113,7 +113,9 @@ function Confirm({ title, verb, preview, choices, version = "", onClose }: Confi
           )}
           <ul class="reasons" aria-label="Preview">
             {state.preview.texts.map((text) => (
-              <li key={text}>{plain(text)}</li>
+              <li key={text}>
+                <WithCommands text={text} />
+              </li>
             ))}
           </ul>
         </>
@@ -149,34 +151,6 @@ function Confirm({ title, verb, preview, choices, version = "", onClose }: Confi
         </button>
       </div>
     </dialog>
-  );
-}
-
-/** A command to type, with a button that copies it. */
-export function Command({ text }: { text: string }) {
-  const [isCopied, setCopied] = useState(false);
-  const code = useRef<HTMLElement>(null);
-  useEffect(() => {
-    if (!isCopied) return undefined;
-    const timer = setTimeout(() => setCopied(false), COPIED_MILLISECONDS);
-    return () => clearTimeout(timer);
-  }, [isCopied]);
-
-  async function copy() {
-    try {
-      await navigator.clipboard.writeText(text);
-      setCopied(true);
-    } catch {
-      getSelection()?.selectAllChildren(code.current!); // without https a browser lets nobody write to the clipboard
-    }
-  }
-  return (
-    <span class="command">
-      <code ref={code}>{plain(text)}</code>{" "}
-      <button type="button" aria-label={`Copy: ${text}`} onClick={() => void copy()}>
-        {isCopied ? "Copied" : "Copy"}
-      </button>
-    </span>
   );
 }
 

@@ -2,7 +2,7 @@
 
 import { render } from "preact";
 import { keyOf, maySteer, shareKey, takeKey } from "./access";
-import { Command } from "./actions";
+import { Command } from "./command";
 import { useAwaySince, useIsShutOut } from "./api";
 import { Time, Title } from "./parts";
 import { usePlace } from "./place";

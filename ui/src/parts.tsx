@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import type { Live } from "./api";
+import { WithCommands } from "./command";
 import { address } from "./query";
 import { hasTask, recorded } from "./recorded";
 import { ATTEMPT_STATUS, TASK_GROUP, TASK_GROUPS, TASK_STATUS } from "./wire";
@@ -246,7 +247,9 @@ export function Reasons({ reasons }: { reasons: { kind: string; text: string }[]
   return (
     <ul class="reasons">
       {reasons.map((reason, number) => (
-        <li key={number}>{plain(reason.text)}</li>
+        <li key={number}>
+          <WithCommands text={reason.text} />
+        </li>
       ))}
     </ul>
   );

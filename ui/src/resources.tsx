@@ -1,7 +1,7 @@
 // What attempts asked for and used, by template, and which request would do.
 
 import { useLive } from "./api";
-import { Command } from "./actions";
+import { Command } from "./command";
 import { Section, Shown, Table } from "./parts";
 import type { Figures, SizingResponse, TemplateSizing } from "./wire";
 import { bytes, count, duration, plain, share } from "./words";

@@ -17,7 +17,7 @@ test("a preview of a rerun counts tasks downstream, attempts that are stopped, a
     "1 task will be rerun: 1 DONE.",
     "1 of them is downstream of the selected tasks.",
     "Up to 2 running attempts will be stopped, uncharged.",
-    "The workflow is not running: they run at the next resume, jobmon workflow resume 5.",
+    "The workflow is not running: they run at the next resume: jobmon workflow resume 5.",
   ]);
 });
 

@@ -41,7 +41,7 @@ export function planTexts(action: Action, plan: TaskSetPlan, workflowId: number)
   }
   if (plan.live && action === "rerun") found.push(`Up to ${numberOf(plan.live, "running attempt")} will be stopped, uncharged.`);
   if (action === "rerun" && !plan.is_active) {
-    found.push(`The workflow is not running: they run at the next resume, jobmon workflow resume ${workflowId}.`);
+    found.push(`The workflow is not running: they run at the next resume: jobmon workflow resume ${workflowId}.`);
   }
   return found;
 }

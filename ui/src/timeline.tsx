@@ -54,7 +54,8 @@ function Drawn({ found }: { found: Answer }) {
   return (
     <>
       <p>
-        At most {most} attempts ran at once, around <Time at={timeOf(peak.tile)} />; each step is {duration(tile_seconds)}.
+        At most {most} attempts ran at once, around <Time at={timeOf(peak.tile)} />. Each step is the mean of{" "}
+        {duration(tile_seconds)}.
       </p>
       <svg
         class="chart"

@@ -94,7 +94,7 @@ export function Workflow({ id, query }: { id: number; query: Record<string, stri
       </Shown>
       {hasFigures && <Failures id={id} every={every} />}
       <Matrix id={id} every={whileActive(ACTIVE_EVERY)(summary)} />
-      <Timeline id={id} every={every} />
+      <Timeline id={id} every={RESTING_EVERY} />
       <Resources id={id} every={RESTING_EVERY} />
       <History id={id} every={every} />
       <Tasks id={id} query={query} templates={view.value?.progress.templates ?? []} every={every} />
@@ -251,7 +251,8 @@ function Tasks(props: { id: number; query: Record<string, string>; templates: Te
       </form>
       )}
       {!isKnown && <UnknownStatus status={status} known={STATUSES} />}
-      {isKnown && rows.length > 0 && status !== REMOVED_STATUS && (
+      {/* also without rows: an action may have left none, and its dialog must stay */}
+      {isKnown && status !== REMOVED_STATUS && (
         <SetActions workflowId={id} set={set} of={selectionText(selected.size, isFiltered)} />
       )}
       {isKnown && <Shown live={live}>

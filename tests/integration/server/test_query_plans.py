@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, literal, select
 
 from jobmon.core.wire.monitoring import UsageRequest
 from jobmon.core.wire.sizing import SizingRequest
+from jobmon.core.wire.steering import TaskSetRequest
 from jobmon.core.wire.swarm import DownstreamRequest
 from jobmon.server.models import metadata, task, workflow
 from jobmon.server.queries import (
@@ -26,6 +27,8 @@ from jobmon.server.queries import (
     sizing,
     steering,
     swarm,
+    task_sets,
+    timeline,
     usage,
 )
 from jobmon.server.sql import Session, param, statement
@@ -93,8 +96,8 @@ def test_the_neighbours_of_a_task_are_found_by_index(empty, side):
 
 
 NOW = explaining.Now(time=0, silence_seconds=1.0)
-#: Tables that a query makes itself.
-OWN = {"b", "blocked", "above"}
+#: Tables that a query makes itself, and one that has a single row.
+OWN = {"b", "blocked", "above", "logical_clock"}
 QUERIES = {
     "workflows of a user": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(user=["me"])),
     "workflows by id": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(workflow_id=[w])),
@@ -121,6 +124,11 @@ QUERIES = {
     "errors of a task": lambda session, w, t: monitoring.task_errors(session, t, monitoring.ErrorsQuery()),
     "the end of an output": lambda session, w, t: monitoring.log_tail(session, 1),
     "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest()),
+    "timeline": lambda session, w, t: timeline.timeline(session, w, timeline.TimelineQuery(by="host"), 1),
+    "a set of tasks to rerun": lambda session, w, t: task_sets.plan_set(
+        session, w, TaskSetRequest(action="rerun", status=["F"])
+    ),
+    "tasks to hold": lambda session, w, t: task_sets.plan_set(session, w, TaskSetRequest(action="hold", task_ids=[t])),
     "usage": lambda session, w, t: usage.template_usage(session, 1, UsageRequest(workflow_ids=[w])),
 }
 

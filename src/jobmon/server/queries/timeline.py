@@ -67,18 +67,19 @@ def _per_tile(by: str, *, of_ends: bool) -> Select[Any]:
     """Count starts or ends by series and tile, and add up their offsets from the origin, milliseconds."""
     moment: ColumnElement[Any] = ti.ended_at if of_ends else ti.started_at
     offset = cast(moment, BigInteger) - param("origin", BigInteger)
-    tile = offset // param("tile", BigInteger)
     joined = ATTEMPTS_OF_WORKFLOW
     name: ColumnElement[Any] = func.coalesce(ti.host, "")
     if by == "template":
         joined = joined.join(task, task.c.id == ti.task_id).join(task_array, a.id == task.c.array_id)
         name = a.name
-    return (
-        select(name, tile, func.count(), cast(func.sum(offset // 1_000), BigInteger))
+    found = (
+        select(name.label("name"), (offset // param("tile", BigInteger)).label("tile"), offset.label("shift"))
         .select_from(joined)
         .where(r.workflow_id == param("workflow"), ti.started_at.is_not(None), moment.is_not(None))
-        .group_by(name, tile)
+        .subquery("moments")
     )
+    m = found.c  # a subquery: PostgreSQL does not recognise an expression with parameters as the one it groups by
+    return select(m.name, m.tile, func.count(), cast(func.sum(m.shift // 1_000), BigInteger)).group_by(m.name, m.tile)
 
 
 def timeline(session: Session, workflow_id: int, query: TimelineQuery, now: int) -> Timeline:
