@@ -117,6 +117,7 @@ def _words() -> list[str]:
         ),
         _table("TASK_ENDS", sorted(fsm.TERMINAL[Machine.TASK]), "as string[]"),
         f"export const MAX_CONCURRENTLY_RUNNING = {MAX_CONCURRENTLY_RUNNING};",
+        f"export const TASKS_UPDATED_MAX = {steering.TASKS_UPDATED_MAX};",
         f"export const REMOVED = {json.dumps(TaskStatus.REMOVED.value)};",
         _table("ATTEMPT_ENDS", sorted(fsm.TERMINAL[Machine.TASK_INSTANCE]), "as string[]"),
     ]

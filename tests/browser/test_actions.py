@@ -100,6 +100,31 @@ def test_all_tasks_that_match_the_filter_are_rerun_with_what_is_downstream(own_w
     expect(row(page, "bad")).to_contain_text("ERROR FATAL")
 
 
+def test_squares_are_selected_with_shift_and_opened_by_a_click(own_world, page):
+    workflow_id = recorded(own_world, RESTING)
+    opened(own_world, page, workflow_id)
+    page.get_by_role("region", name="All tasks").get_by_text("All tasks", exact=True).click()
+    squares = page.get_by_role("region", name="Squares")
+    expect(squares.get_by_role("img")).to_have_attribute("aria-label", "3 PENDING, 0 RUNNING, 0 DONE, 0 FATAL")
+    third, second = {"x": 30, "y": 5}, {"x": 18, "y": 5}
+    squares.click(modifiers=["Shift"], position=third)
+    group = page.get_by_role("group", name="Actions on 1 selected square")
+    expect(group).to_be_visible()
+    squares.click(modifiers=["Shift"], position=second)
+    group = page.get_by_role("group", name="Actions on 2 selected squares")
+    group.get_by_role("button", name="Hold").click()
+    expect(preview(page)).to_contain_text("2 tasks will be held")
+    confirm(page, "Hold")
+    expect(page.get_by_role("dialog").get_by_role("status")).to_have_text("2 tasks held.")
+    confirm(page, "Close")
+    for name, is_held in (("rest_0", False), ("rest_1", True), ("rest_2", True)):
+        assert ("is held" in own_world.jobmon("task", "explain", "-w", workflow_id, name)) == is_held
+    page.get_by_role("button", name="Select none").click()
+    expect(group).to_have_count(0)
+    squares.click(position=third)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("rest_2")
+
+
 def test_a_task_is_held_and_rerun_on_its_own_page(own_world, page):
     workflow_id = recorded(own_world, FAILED)
     opened(own_world, page, workflow_id)

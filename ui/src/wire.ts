@@ -414,6 +414,8 @@ export const TASK_ENDS = ["D", "F", "X"] as string[];
 
 export const MAX_CONCURRENTLY_RUNNING = 2147483647;
 
+export const TASKS_UPDATED_MAX = 10000;
+
 export const REMOVED = "X";
 
 export const ATTEMPT_ENDS = ["D", "E", "F", "U", "W", "X", "Z"] as string[];
