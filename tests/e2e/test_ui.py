@@ -74,7 +74,7 @@ def test_the_address_outlives_the_server_and_that_other_hosts_are_let_in(home):
 def test_the_address_without_share_is_exchanged_once_for_a_session_that_steers(home):
     base, _, fragment = home.json("ui", "--no-browser")["address"].partition("#")
     code = dict(urllib.parse.parse_qsl(fragment))["key"]
-    assert ask(f"{base}api/v1/workflows", code) == 403
+    assert (ask(f"{base}api/v1/workflows", code), ask(f"{base}api/v1/tools", code, "POST")) == (200, 403)
     assert [ask(f"{base}api/v1/page/session", code, "POST") for _ in range(2)] == [200, 401]
 
 

@@ -158,7 +158,7 @@ class PageUser:
 
 @dataclass(frozen=True, slots=True)
 class Invited:
-    """Has a code that can be exchanged once for the session of a page.
+    """Has a code that can be exchanged once for the session of a page; until then, it also reads.
 
     Args:
         page_user: the principal of that session.
@@ -181,7 +181,7 @@ _RIGHTS: Final[dict[type[Principal], tuple[Right, ...]]] = {
     Agent: (Right.AGENT,),
     Reader: (Right.ENTER, Right.READ),
     PageUser: (Right.READ, Right.STEER),
-    Invited: (Right.ENTER,),
+    Invited: (Right.ENTER, Right.READ),
 }
 
 
@@ -199,7 +199,7 @@ def may(principal: Principal, right: Right) -> bool:
 
 def sees_secrets(principal: Principal) -> bool:
     """Return whether the values of `env` are shown to a principal: never on the web page."""
-    return not isinstance(principal, Reader | PageUser)
+    return not isinstance(principal, Reader | PageUser | Invited)
 
 
 def new_key() -> bytes:

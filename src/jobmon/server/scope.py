@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import or_, select
 
-from jobmon.core.credentials import Agent, PageUser, Part, Principal, Reader, Right, User, may
+from jobmon.core.credentials import Agent, Invited, PageUser, Part, Principal, Reader, Right, User, may
 from jobmon.server.models import (
     agent,
     batch,
@@ -234,7 +234,7 @@ def _is_of_batch(session: Session, workflow_id: int, number: int, named: Sequenc
 
 def _is_everywhere(principal: Principal, right: Right) -> bool:
     """Return whether a principal has this right for all workflows."""
-    if isinstance(principal, PageUser) and principal.user is None:
+    if isinstance(principal, Invited) or (isinstance(principal, PageUser) and principal.user is None):
         return True
     return (isinstance(principal, User | PageUser) and right is Right.READ) or (
         isinstance(principal, Reader) and principal.workflow_id is None

@@ -267,13 +267,16 @@ async def opened(shared: Shared, caller: Caller) -> Browser:
 HOLD = {"template": "t", "held": True}
 
 
-async def test_a_code_is_exchanged_once_and_good_for_nothing_else(shared):
+async def test_a_code_is_exchanged_once_and_only_reads_until_then(shared):
+    bound, *_ = await shared.running("ada")
     code = (await shared.caller(ADMINISTRATOR).call("POST", "/page/codes", messages.LinkResponse)).key
     browser = Browser(shared, code)
-    assert [await browser.status("GET", route) for route in ("/workflows", "/metrics", "/tokens")] == [403] * 3
+    assert [await browser.status("GET", route) for route in ("/workflows", "/tokens")] == [200, 403]
+    assert await browser.status("POST", f"/workflows/{bound.workflow_id}/holds", HOLD) == 403
     assert await browser.status("POST", "/page/codes") == 403
     exchanged = await asyncio.gather(*(browser.status("POST", "/page/session") for _ in range(5)))
     assert sorted(exchanged) == [200, 401, 401, 401, 401]
+    assert await browser.status("GET", "/workflows") == 401
 
 
 def test_a_code_expires(monkeypatch):
@@ -342,9 +345,11 @@ async def test_a_page_sees_no_value_of_env(shared):
     run = await bound.start()
     await run.register()
     await run.queue()
-    page = await opened(shared, shared.caller(ADMINISTRATOR))
-    status, content = await page.send("GET", f"/tasks/{bound.task_ids[0]}")
-    assert (status, b"hunter2" in content, b"DB_PASSWORD" in content) == (200, False, True)
+    owner = shared.caller(ADMINISTRATOR)
+    code = (await owner.call("POST", "/page/codes", messages.LinkResponse)).key
+    for page in (Browser(shared, code), await opened(shared, owner)):
+        status, content = await page.send("GET", f"/tasks/{bound.task_ids[0]}")
+        assert (status, b"hunter2" in content, b"DB_PASSWORD" in content) == (200, False, True)
 
 
 async def test_a_page_is_closed_with_its_users_token_and_when_links_are_revoked(shared):

@@ -70,7 +70,7 @@ def test_a_reader_is_over_at_its_date() -> None:
         (Reader(100), {Right.OPEN, Right.ENTER, Right.READ}),
         (PageUser(), {Right.OPEN, Right.READ, Right.STEER}),
         (PageUser("ada"), {Right.OPEN, Right.READ, Right.STEER}),
-        (Invited(PageUser(), 100.0), {Right.OPEN, Right.ENTER}),
+        (Invited(PageUser(), 100.0), {Right.OPEN, Right.ENTER, Right.READ}),
     ],
 )
 def test_rights_by_kind_of_principal(principal: Principal, rights: set[Right]) -> None:
