@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "src" / "jobmon" / "server" / "static"
-BYTES_MAX = 60_000
+BYTES_MAX = 80_000
 
 
 def test_a_fresh_build_gives_the_committed_files(tmp_path):

@@ -19,6 +19,7 @@ GONE = "net::ERR_"
 
 IDLE_SECONDS = 6.0
 DONE, RUNNING = re.compile(r"\d DONE"), re.compile(r"\d RUNNING")
+LEFT = re.compile(r"^\d.* (s|ms|h) left$")
 expect.set_options(timeout=20_000)
 
 
@@ -70,7 +71,7 @@ def test_what_went_wrong_leads_to_what_a_task_wrote(world, page):
     expect(wrong).to_contain_text("4 × 100%")
     expect(wrong).to_contain_text("estimate: exit code 3")
     expect(page.get_by_role("region", name="What it is at")).to_contain_text("can run only after a fix and a resume")
-    wrong.get_by_role("link").click()
+    wrong.get_by_role("link", name=re.compile("estimate_")).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("ERROR FATAL")
     expect(page.get_by_role("region", name="Output of attempt 1")).to_contain_text("cannot open table")
     attempts = page.get_by_role("region", name="Attempts")
@@ -125,6 +126,8 @@ def test_a_workflow_is_followed_while_it_runs(own_world, page):
     for number in range(4):
         (own_world.folder / f"go-{number}").touch()
         expect(progress.get_by_role("listitem").filter(has_text=DONE)).to_have_text(f"{number + 1} DONE")
+        if number == 1:
+            expect(progress.get_by_role("listitem").filter(has_text=LEFT)).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_contain_text("DONE")
     expect(cells(page, "Tasks", "Status")).to_have_text(["DONE"] * 4)
     assert client.wait(30) == 0
@@ -215,7 +218,7 @@ def test_the_page_keeps_its_figures_without_its_server_and_asks_for_a_new_link_t
     (own_world.folder / "go-0").touch()
     for process in stopped:
         process.resume()
-    expect(page.get_by_role("status")).to_contain_text("Open the page anew with jobmon ui")
+    expect(page.get_by_role("status")).to_contain_text("Open the page again with jobmon ui")
     expect(done).to_have_text("0 DONE")
     page.goto(own_world.address())
     page.get_by_role("link", name="busy").click()
@@ -227,7 +230,7 @@ def test_without_the_key_a_sentence_says_how_to_get_it(world, page, expected, fr
     expected.allow(REFUSED)
     page.goto(base_of(world.address()) + fragment)
     expect(page.get_by_role("alert").first).to_contain_text(
-        "no key to this server, or a wrong one. Open it with the command jobmon ui."
+        "no key to this server, or one that was already used or has expired. Open it with the command jobmon ui."
     )
     assert "wrong" not in page.url
 

@@ -180,6 +180,8 @@ def test_every_command(home, wait_until, databases):
     at.text(f"db export -w {fine} --format wfformat -f {document}", "Wrote")
     assert len(parse_recording(document.read_bytes()).tasks) == 2
     at.text(f"db export -w {failed}", '^{"kind": "workflow"')
+    at.text(f"workflow report -w {failed} -o {document}.html", "Wrote")
+    at.text(f"workflow report -w {failed} --format csv", "^task_id,task,template,")
     ran = at.both(f"workflow run {document} --scale 0", "THIS RUN", dict[str, Any])
     assert ran["done"] == 2
 

@@ -38,7 +38,7 @@ def browser(home):
 
 
 def test_a_browser_is_shown_a_private_file_that_leads_to_the_page(home, browser):
-    shown = home.json("ui")
+    shown = home.json("ui", "--share")
     assert shown["opened"]
     (argument,) = browser.read_text().splitlines()
     assert argument.startswith("file://")
@@ -58,7 +58,7 @@ def test_a_browser_is_shown_a_private_file_that_leads_to_the_page(home, browser)
 
 @pytest.mark.sqlite_only(reason="restarts the embedded server")
 def test_the_address_outlives_the_server_and_that_other_hosts_are_let_in(home):
-    first = home.json("ui", "--no-browser")
+    first = home.json("ui", "--no-browser", "--days", "1")
     token = json.loads(Path(home.environment["JOBMON_DATA_DIR"], "server.json").read_text())["token"]
     assert ask(f"{first['address'].partition('#')[0]}api/v1/server/open_to_other_hosts", token, "POST") == 200
     assert not home.json("server", "status")["address"].startswith("http://127.")
@@ -69,6 +69,13 @@ def test_the_address_outlives_the_server_and_that_other_hosts_are_let_in(home):
     assert ask(f"{base}api/v1/workflows", key) == 200
     assert home.jobmon("ui", "--revoke").returncode == 0
     assert ask(f"{base}api/v1/workflows", key) == 401
+
+
+def test_the_address_without_share_is_exchanged_once_for_a_session_that_steers(home):
+    base, _, fragment = home.json("ui", "--no-browser")["address"].partition("#")
+    code = dict(urllib.parse.parse_qsl(fragment))["key"]
+    assert (ask(f"{base}api/v1/workflows", code), ask(f"{base}api/v1/tools", code, "POST")) == (200, 403)
+    assert [ask(f"{base}api/v1/page/session", code, "POST") for _ in range(2)] == [200, 401]
 
 
 def test_without_a_server_there_is_no_page(home):

@@ -63,6 +63,7 @@ COLUMNS = {
     "ConcurrencyRequest": {
         "max_concurrently_running": "workflow.max_concurrently_running",
         "user": "audit.details",
+        "expected": QUESTION,
     },
     "DistributorRequest": {
         "host": "distributor.host",
@@ -258,7 +259,7 @@ COLUMNS = {
         "gained": QUESTION,
         "lost": QUESTION,
     },
-    "StopRequest": {"user": "audit.details", "kill": QUESTION, "any_owner": QUESTION},
+    "StopRequest": {"user": "audit.details", "kill": QUESTION, "any_owner": QUESTION, "workflow_run_id": QUESTION},
     "SubmittedBatch": {"batch_number": QUESTION, "distributor_ids": "packed_job.distributor_id"},
     "SyncRequest": {
         "epoch": QUESTION,
@@ -293,6 +294,14 @@ COLUMNS = {
         "preview": QUESTION,
         "user": "audit.details",
         "any_owner": QUESTION,
+        "unchanged_since": QUESTION,
+    },
+    "TaskSetRequest": {
+        "action": QUESTION,
+        "task_ids": QUESTION,
+        "status": QUESTION,
+        "array": QUESTION,
+        "name": QUESTION,
     },
     "PriorityRequest": {
         "priority": "task.priority",
@@ -322,6 +331,7 @@ COLUMNS = {
         "any_owner": QUESTION,
         "accepted_ids": QUESTION,
         "accepted": "task.accepted",
+        "unchanged_since": QUESTION,
     },
     "TaskAttributesRequest": {"attributes": "task_attribute.value"},
     "TasksRequest": {

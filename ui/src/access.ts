@@ -1,11 +1,13 @@
-// The key of this page: that of the link, in the address's fragment, is sent once and exchanged for one that ends with the
-// server's process; whoever takes the server's port afterwards learns nothing of use. It is kept for this tab only.
+// The key of this page: the code or key in the address's fragment is sent once, in exchange for one that expires with the
+// server's process; a program that takes the server's port afterwards learns nothing of use. It is kept for this tab only.
 
+import { recorded } from "./recorded";
 import type { PageSession } from "./wire";
 
 export const ROOT = "/api/v1";
 const KEY = "jobmon.key";
 const USER = "jobmon.user";
+const STEERS = "jobmon.steers";
 const CHANNEL = "jobmon.key";
 /** Other tabs of this page have answered after this long, milliseconds. */
 const OTHERS_MILLISECONDS = 150;
@@ -13,6 +15,8 @@ const OTHERS_MILLISECONDS = 150;
 /** Whether this tab was told how to get in; a server without a token needs no key, which is then empty. */
 const isTold = (): boolean => sessionStorage.getItem(KEY) !== null;
 export const keyOf = (): string => sessionStorage.getItem(KEY) ?? "";
+/** Whether the server lets this page change workflows; a shared link only reads. */
+export const maySteer = (): boolean => !recorded && sessionStorage.getItem(STEERS) === "yes";
 export const userOf = (): string => sessionStorage.getItem(USER) ?? "";
 
 /** Take key and user out of the address bar, whenever they are there; leaves the place that is to be shown. */
@@ -22,17 +26,23 @@ export async function takeKey(): Promise<void> {
   if (key === null) return;
   history.replaceState(null, "", `#${given.get("go") ?? "/"}`);
   sessionStorage.setItem(USER, given.get("user") ?? "");
-  sessionStorage.setItem(KEY, key && (await exchanged(key)));
+  const session = key ? await exchanged(key) : null;
+  keep(session?.key ?? "", session?.can_steer ?? false);
 }
 
-/** Return the key of a session in exchange for that of the link; "" if the server does not take it. */
-async function exchanged(key: string): Promise<string> {
+function keep(key: string, steers: boolean): void {
+  sessionStorage.setItem(KEY, key);
+  sessionStorage.setItem(STEERS, steers ? "yes" : "no");
+}
+
+/** Return a session in exchange for the code or key of the link; null if the server does not accept it. */
+async function exchanged(key: string): Promise<PageSession | null> {
   const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/json" };
   try {
     const response = await fetch(`${ROOT}/page/session`, { method: "POST", headers, body: "{}", cache: "no-store" });
-    return response.ok ? ((await response.json()) as PageSession).key : "";
+    return response.ok ? ((await response.json()) as PageSession) : null;
   } catch {
-    return "";
+    return null;
   }
 }
 
@@ -40,11 +50,11 @@ async function exchanged(key: string): Promise<string> {
 export async function shareKey(): Promise<void> {
   const channel = new BroadcastChannel(CHANNEL);
   await new Promise<void>((resolve) => {
-    channel.onmessage = ({ data }: MessageEvent<{ key?: string; user?: string }>) => {
+    channel.onmessage = ({ data }: MessageEvent<{ key?: string; user?: string; steers?: boolean }>) => {
       if (data.key === undefined) {
-        if (isTold()) channel.postMessage({ key: keyOf(), user: userOf() });
+        if (isTold()) channel.postMessage({ key: keyOf(), user: userOf(), steers: maySteer() });
       } else if (!isTold()) {
-        sessionStorage.setItem(KEY, data.key);
+        keep(data.key, data.steers ?? false);
         sessionStorage.setItem(USER, data.user ?? "");
         resolve();
       }

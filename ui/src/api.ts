@@ -1,9 +1,10 @@
-// Reading from the server: one request, and what goes on being read while it is shown.
+// Requests to the server: single ones, and those that are repeated while their answer is shown.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ROOT, keyOf } from "./access";
 import { FIRST_PAUSE, type Every, nextPause, pauseAfter } from "./pace";
 import { type Query, queryText } from "./query";
+import { recorded } from "./recorded";
 import type { Problem } from "./wire";
 
 const REQUEST_MILLISECONDS_MAX = 30_000;
@@ -11,12 +12,15 @@ const REQUEST_MILLISECONDS_MAX = 30_000;
 const AWAY = [502, 503, 504];
 const UNAUTHORIZED = 401;
 const NOT_MODIFIED = 304;
+const NOT_FOUND = 404;
 /** All pages that show a workflow share an answer for a second. */
 const ACCEPTED_AGE = "max-age=1";
+/** So long after a change no shared answer from before is accepted. */
+const FRESH_MILLISECONDS = 2_000;
 /** Whether the server ever let us in. */
 let hasRead = false;
 
-/** The server answered, and said no. */
+/** The server answered with an error. */
 export class Refused extends Error {
   constructor(
     readonly status: number,
@@ -36,11 +40,55 @@ interface Fetched<T> {
 }
 
 /** Read a route once. */
-export async function read<T>(path: string, signal: AbortSignal): Promise<T> {
+export async function read<T>(path: string, signal: AbortSignal = new AbortController().signal): Promise<T> {
   return (await fetched<T>(path, signal, "")).value!;
 }
 
-async function fetched<T>(path: string, signal: AbortSignal, tag: string): Promise<Fetched<T>> {
+/** Send a message once, and return the answer. */
+export async function send<T>(method: "POST" | "PUT", path: string, message: object): Promise<T> {
+  const init = { method, body: JSON.stringify(message), headers: { "Content-Type": "application/json" } };
+  return (await answered(path, init, new AbortController().signal)).body as T;
+}
+
+/** Until then nothing older is accepted (`performance.now()`). */
+let freshUntil = 0;
+
+/** Read everything again that is shown, now: something was changed. */
+export function readAgain(): void {
+  freshUntil = performance.now() + FRESH_MILLISECONDS;
+  for (const wake of [...wakers]) wake();
+}
+
+async function fetched<T>(path: string, signal: AbortSignal, tag: string, message?: object): Promise<Fetched<T>> {
+  if (recorded) return { value: fromReport(path) as T, tag: "" };
+  const { response, body } = await answered(
+    path,
+    {
+      ...(message && { method: "POST", body: JSON.stringify(message) }),
+      headers: {
+        ...(message && { "Content-Type": "application/json" }),
+        ...(tag && { "If-None-Match": tag }),
+        ...(performance.now() >= freshUntil && { "Cache-Control": ACCEPTED_AGE }),
+      },
+    },
+    signal,
+  );
+  if (response.status === NOT_MODIFIED) return { value: undefined, tag };
+  return { value: body as T, tag: response.headers.get("ETag") ?? "" };
+}
+
+function fromReport(path: string): unknown {
+  const answer = recorded!.answers[path.split("?", 1)[0]!];
+  if (answer === undefined) throw new Refused(NOT_FOUND, "This report does not contain that.");
+  return answer;
+}
+
+interface Answered {
+  response: Response;
+  body: unknown;
+}
+
+async function answered(path: string, init: RequestInit, signal: AbortSignal): Promise<Answered> {
   const key = keyOf();
   const ending = new AbortController();
   const end = () => ending.abort();
@@ -50,15 +98,12 @@ async function fetched<T>(path: string, signal: AbortSignal, tag: string): Promi
   let body: unknown;
   try {
     response = await fetch(ROOT + path, {
-      headers: {
-        ...(key && { Authorization: `Bearer ${key}` }),
-        ...(tag && { "If-None-Match": tag }),
-        "Cache-Control": ACCEPTED_AGE,
-      },
+      ...init,
+      headers: { ...init.headers, ...(key && { Authorization: `Bearer ${key}` }) },
       signal: ending.signal,
       cache: "no-store",
     });
-    if (response.status === NOT_MODIFIED) return { value: undefined, tag };
+    if (response.status === NOT_MODIFIED) return { response, body: undefined };
     body = await response.json();
   } catch {
     throw new Away();
@@ -71,7 +116,7 @@ async function fetched<T>(path: string, signal: AbortSignal, tag: string): Promi
     const problem = body as Partial<Problem>;
     throw new Refused(response.status, problem.message ?? `The server answered ${response.status}.`);
   }
-  return { value: body as T, tag: response.headers.get("ETag") ?? "" };
+  return { response, body };
 }
 
 // --- whether the server is there -------------------------------------------------------------------------------------
@@ -155,9 +200,10 @@ export interface Live<T> {
 /**
  * Read a route again and again while the component is shown.
  *
- * `path` null: not now. `every`: milliseconds until the next time, from the answer; null: that was all.
+ * `path` null: not now. `every`: milliseconds until the next time, from the answer; null: that was all. `message`: for
+ * routes that read by POST; always the same for a path.
  */
-export function useLive<T>(path: string | null, query: Query, every: Every<T>): Live<T> {
+export function useLive<T>(path: string | null, query: Query, every: Every<T>, message?: object): Live<T> {
   const question = path === null ? null : path + queryText(query);
   const newestEvery = useRef(every);
   newestEvery.current = every;
@@ -173,7 +219,7 @@ export function useLive<T>(path: string | null, query: Query, every: Every<T>): 
         const began = performance.now();
         let wait: number | null;
         try {
-          const answer: Fetched<T> = await fetched<T>(asked, signal, last?.tag ?? "");
+          const answer: Fetched<T> = await fetched<T>(asked, signal, last?.tag ?? "", message);
           if (signal.aborted) return;
           const value: T = answer.value ?? last!.value!;
           setAway(null);
@@ -181,7 +227,8 @@ export function useLive<T>(path: string | null, query: Query, every: Every<T>): 
           failed = FIRST_PAUSE;
           if (answer.value !== undefined || last === null) setFound({ question: asked, value });
           last = { value, tag: answer.tag };
-          wait = pauseAfter(newestEvery.current(value), performance.now() - began, document.hidden);
+          const every = recorded ? null : newestEvery.current(value);
+          wait = pauseAfter(every, performance.now() - began, document.hidden);
         } catch (error) {
           if (signal.aborted) return;
           if (error instanceof Refused) {

@@ -1,8 +1,9 @@
 // What went wrong in a workflow, brought together by what failures have in common.
 
 import { useLive } from "./api";
-import { Part, Shown, Time } from "./parts";
+import { Part, Shown, TaskLink, Time } from "./parts";
 import { address } from "./query";
+import { recorded } from "./recorded";
 import type { FailureConcentration, FailureGroup, FailuresResponse } from "./wire";
 import { count, numberOf, plain, share } from "./words";
 
@@ -19,7 +20,7 @@ export function Failures({ id, every }: { id: number; every: number }) {
   return (
     <Part title="What went wrong" note={live.value?.failures ? noteOf(live.value) : ""}>
       <Shown live={live}>
-        {(found) => (found.failures ? <Groups found={found} /> : <p class="quiet">No attempt has failed.</p>)}
+        {(found) => (found.failures ? <Groups id={id} found={found} /> : <p class="quiet">No attempt has failed.</p>)}
       </Shown>
     </Part>
   );
@@ -30,7 +31,7 @@ function noteOf(found: FailuresResponse): string {
   return `${found.is_cut ? "the newest " : ""}${attempts} in ${numberOf(found.group_count, "group")}`;
 }
 
-function Groups({ found }: { found: FailuresResponse }) {
+function Groups({ id, found }: { id: number; found: FailuresResponse }) {
   const more = found.group_count - found.groups.length;
   return (
     <>
@@ -43,7 +44,7 @@ function Groups({ found }: { found: FailuresResponse }) {
       )}
       <ol class="groups">
         {found.groups.map((group) => (
-          <Group key={`${group.template} ${group.ending} ${group.cause} ${group.message}`} group={group} />
+          <Group key={`${group.template} ${group.ending} ${group.cause} ${group.message}`} id={id} group={group} />
         ))}
       </ol>
       {more > 0 && <p class="quiet">{numberOf(more, "smaller group")} not shown; jobmon workflow errors shows all.</p>}
@@ -63,7 +64,7 @@ function concentrationText(found: FailureConcentration): string {
   );
 }
 
-function Group({ group }: { group: FailureGroup }) {
+function Group({ id, group }: { id: number; group: FailureGroup }) {
   const cause = group.cause && !PLAIN_CAUSES.includes(group.cause) ? ` (${group.cause})` : "";
   const hosts = Object.entries(group.hosts).slice(0, HOSTS_MAX);
   const example = group.example.trimEnd().slice(0, EXAMPLE_CHARACTERS_MAX);
@@ -90,7 +91,15 @@ function Group({ group }: { group: FailureGroup }) {
       </div>
       <p class="message">{plain(group.message) || "no message"}</p>
       <p>
-        Such as <a href={address(`/tasks/${group.task_id}`)}>{plain(group.task_name)}</a>
+        Such as <TaskLink id={group.task_id} name={group.task_name} />
+        {!recorded && (
+          <>
+            {" · "}
+            <a href={address(`/workflows/${id}`, { status: "FATAL", template: group.template })}>
+              failed tasks of this template
+            </a>
+          </>
+        )}
       </p>
       {example && example !== group.message && (
         <details>

@@ -1,11 +1,13 @@
 // The page: which view is shown, and whether the server is there.
 
 import { render } from "preact";
-import { shareKey, takeKey } from "./access";
+import { keyOf, maySteer, shareKey, takeKey } from "./access";
+import { Command } from "./command";
 import { useAwaySince, useIsShutOut } from "./api";
-import { Title } from "./parts";
+import { Time, Title } from "./parts";
 import { usePlace } from "./place";
 import { address } from "./query";
+import { recorded } from "./recorded";
 import { Task } from "./task";
 import { localTime, utcTime } from "./words";
 import { Workflow } from "./workflow";
@@ -18,7 +20,16 @@ function Page() {
         <a class="name" href={address("/")}>
           Jobmon
         </a>
-        <Away />
+        {recorded ? (
+          <small>
+            Report of <Time at={recorded.made_at} />, Jobmon {recorded.version}
+          </small>
+        ) : (
+          <>
+            {keyOf() && !maySteer() && <small>read-only</small>}
+            <Away />
+          </>
+        )}
       </header>
       <main>
         <View />
@@ -34,14 +45,15 @@ function Away() {
     <p role="status" class="away">
       {isShutOut && (
         <>
-          The server was started again, or the link was revoked: what is shown stays as it is. Open the page anew with{" "}
-          <code>jobmon ui</code>.
+          The server was restarted, or the link was revoked: the figures stay as they are. Open the page again with{" "}
+          <Command text="jobmon ui" />
         </>
       )}
       {since && !isShutOut && (
         <>
-          Server away since <time title={utcTime(since)}>{localTime(since)}</time>; what is shown may be old. This page
-          goes on by itself when it is back. If it ended for want of work, <code>jobmon ui</code> starts it again.
+          Server away since <time title={utcTime(since)}>{localTime(since)}</time>; the figures may be old. The page
+          recovers when the server is back. If it exited because it was idle, this restarts it:{" "}
+          <Command text="jobmon ui" />
         </>
       )}
     </p>
@@ -52,6 +64,7 @@ function View() {
   const { path, query } = usePlace();
   const [kind, number] = path;
   const id = number !== undefined && /^\d{1,15}$/.test(number) ? Number(number) : null;
+  if (kind === undefined && recorded) return <Workflow id={recorded.workflow_id} query={query} />;
   if (kind === undefined) return <Workflows query={query} />;
   if (kind === "workflows" && id !== null) return <Workflow key={id} id={id} query={query} />;
   if (kind === "tasks" && id !== null) return <Task key={id} id={id} />;
@@ -65,9 +78,11 @@ function View() {
   );
 }
 
-await takeKey();
-window.addEventListener("hashchange", () => {
-  if (location.hash.startsWith("#key=")) void takeKey().then(() => location.reload());
-});
-await shareKey();
+if (!recorded) {
+  await takeKey();
+  window.addEventListener("hashchange", () => {
+    if (location.hash.startsWith("#key=")) void takeKey().then(() => location.reload());
+  });
+  await shareKey();
+}
 render(<Page />, document.body);

@@ -1,30 +1,30 @@
 // Every task of a workflow as a square, by template: bad nodes and bad arguments stand out.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { maySteer } from "./access";
+import { SetActions } from "./actions";
 import { read } from "./api";
 import { Layout, Tasks } from "./grid";
 import { COSTLY_EVERY } from "./pace";
+import { Section } from "./parts";
 import { address, queryText } from "./query";
-import { type Matrix as Answer, TASK_GROUP, TASK_GROUPS, TASK_STATUS } from "./wire";
+import { hasTask, recorded } from "./recorded";
+import { type Matrix as Answer, REMOVED, TASK_GROUP, TASK_GROUPS, TASK_STATUS, TASKS_UPDATED_MAX } from "./wire";
 import { count, numberOf, plain } from "./words";
 
 /** A square has at most so many pixels; smaller ones than the second have no gap. */
 const SIDE_MAX = 24;
 const GAP_FROM = 4;
 const HEIGHT = 420;
-const REMOVED = "X";
+/** Opacity, the highest byte of a pixel, of squares that are not selected. */
+const PALE = 0x50 << 24;
+const COLOUR_BITS = 0x00ffffff;
 
 export function Matrix({ id, every }: { id: number; every: number }) {
-  const [isOpen, setOpen] = useState(false);
   return (
-    <section aria-label="All tasks">
-      <details onToggle={(event) => setOpen(event.currentTarget.open)}>
-        <summary>
-          <h2>All tasks</h2>
-        </summary>
-        {isOpen && <Squares id={id} every={every} />}
-      </details>
-    </section>
+    <Section title="All tasks">
+      <Squares id={id} every={every} />
+    </Section>
   );
 }
 
@@ -32,6 +32,7 @@ function Squares({ id, every }: { id: number; every: number }) {
   const tasks = useTasks(id, every);
   const [zoom, setZoom] = useState(0);
   const [under, setUnder] = useState("");
+  const [range, setRange] = useState<Range | null>(null);
   const scroller = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
   const [width, setWidth] = useState(0);
@@ -47,7 +48,7 @@ function Squares({ id, every }: { id: number; every: number }) {
   const layout = all && width ? new Layout(all.blocks, Math.max(1, Math.floor(width / side))) : null;
   const draw = () => {
     if (all && layout && canvas.current && scroller.current) {
-      paint(canvas.current, all, layout, side, width, scroller.current.scrollTop);
+      paint(canvas.current, all, layout, { side, width, scrolled: scroller.current.scrollTop, range });
     }
   };
   useEffect(draw);
@@ -62,6 +63,8 @@ function Squares({ id, every }: { id: number; every: number }) {
     return row && column >= 0 && column < row.count ? row.start + column : undefined;
   }
   const templateAt = (place: number) => all.blocks.findLast((block) => block.start <= place)!.template;
+  const [first, last] = range ? sorted(range) : [0, -1];
+  const selected = last - first + 1;
   const statusAt = (place: number) => TASK_STATUS[String.fromCharCode(all.statuses[place]!)] ?? "?";
   return (
     <>
@@ -76,6 +79,24 @@ function Squares({ id, every }: { id: number; every: number }) {
           {numberOf(all.count, "task")} of {numberOf(all.blocks.length, "template")}, by template and ID
         </small>
       </div>
+      {range && (
+        <div class="actions">
+          <button type="button" onClick={() => setRange(null)}>
+            Select none
+          </button>
+          {selected > TASKS_UPDATED_MAX ? (
+            <small>
+              {numberOf(selected, "square")} selected; actions apply to at most {count(TASKS_UPDATED_MAX)} at once.
+            </small>
+          ) : (
+            <SetActions
+              workflowId={id}
+              set={{ task_ids: Array.from({ length: selected }, (_, number) => all.idAt(first + number)) }}
+              of={numberOf(selected, "selected square")}
+            />
+          )}
+        </div>
+      )}
       <div
         ref={scroller}
         class="matrix"
@@ -91,17 +112,34 @@ function Squares({ id, every }: { id: number; every: number }) {
         }}
         onClick={(event) => {
           const place = placeAt(event);
-          if (place !== undefined) location.hash = address(`/tasks/${all.idAt(place)}`);
+          if (place !== undefined && event.shiftKey && maySteer()) {
+            setRange({ anchor: range?.anchor ?? place, end: place });
+            return;
+          }
+          if (place !== undefined && hasTask(all.idAt(place))) location.hash = address(`/tasks/${all.idAt(place)}`);
         }}
       >
         <div style={{ height: `${(layout?.rows ?? 1) * side}px` }}>
           <canvas ref={canvas} role="img" aria-label={summary(all)} />
         </div>
       </div>
-      <p class="quiet under">{plain(under) || "Point at a square to see which task it is; click to open it."}</p>
+      <p class="quiet under">{plain(under) || hint()}</p>
     </>
   );
 }
+
+function hint(): string {
+  const select = maySteer() ? " Click with Shift held down on the first and the last of several to select them." : "";
+  return `Point at a square to see which task it is${recorded ? "" : "; click to open it"}.${select}`;
+}
+
+/** The places from a square to another one, in either direction. */
+interface Range {
+  anchor: number;
+  end: number;
+}
+
+const sorted = ({ anchor, end }: Range): [number, number] => [Math.min(anchor, end), Math.max(anchor, end)];
 
 /** All tasks, kept up to date; a new object after each change. */
 function useTasks(id: number, every: number): { value: Tasks } | null {
@@ -131,7 +169,7 @@ function useTasks(id: number, every: number): { value: Tasks } | null {
       try {
         if (!tasks) {
           await readAll();
-        } else if (!document.hidden) {
+        } else if (!document.hidden && !recorded) {
           const changes = await ask({ since: snapshot });
           if (!tasks.change(changes, REMOVED)) await readAll();
           else if (changes.statuses) setFound({ value: tasks });
@@ -163,15 +201,17 @@ function summary(tasks: Tasks): string {
   return TASK_GROUPS.map((group) => `${count(groups[group]!)} ${group}`).join(", ");
 }
 
-/** Draw the rows that are in view. */
-function paint(
-  canvas: HTMLCanvasElement,
-  tasks: Tasks,
-  layout: Layout,
-  side: number,
-  width: number,
-  scrolled: number,
-): void {
+interface View {
+  side: number;
+  width: number;
+  scrolled: number;
+  range: Range | null;
+}
+
+/** Draw the rows that are in view; if some squares are selected, the others are paler. */
+function paint(canvas: HTMLCanvasElement, tasks: Tasks, layout: Layout, view: View): void {
+  const { side, width, scrolled, range } = view;
+  const [first, last] = range ? sorted(range) : [0, tasks.count];
   const height = Math.min(HEIGHT, layout.rows * side);
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   const context = canvas.getContext("2d");
@@ -187,7 +227,9 @@ function paint(
     for (let y = Math.max(0, top); y < Math.min(height, top + drawn); y += 1) {
       for (let column = 0; column < row.count; column += 1) {
         const from = y * width + column * side;
-        pixels.fill(colours[tasks.statuses[row.start + column]!]!, from, from + drawn);
+        const place = row.start + column;
+        const colour = colours[tasks.statuses[place]!]!;
+        pixels.fill(place >= first && place <= last ? colour : (colour & COLOUR_BITS) | PALE, from, from + drawn);
       }
     }
   }

@@ -3,10 +3,14 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import type { Live } from "./api";
+import { WithCommands } from "./command";
+import { address } from "./query";
+import { hasTask, recorded } from "./recorded";
 import { ATTEMPT_STATUS, TASK_GROUP, TASK_GROUPS, TASK_STATUS } from "./wire";
 import { count, type Groups, localTime, plain, share, utcTime } from "./words";
 
-const NO_ACCESS = "This page has no key to this server, or a wrong one. Open it with the command jobmon ui.";
+const NO_ACCESS =
+  "This page has no key to this server, or one that was already used or has expired. Open it with the command jobmon ui.";
 const TYPING_MILLISECONDS = 300;
 
 /** The head of a view: the document's title, and where the keyboard goes after a link was followed. */
@@ -33,6 +37,26 @@ export function Part({ title, note, children }: { title: string; note?: string; 
       {children}
     </section>
   );
+}
+
+/** A section that reads its data only while it is open. */
+export function Section({ title, children }: { title: string; children: ComponentChildren }) {
+  const [isOpen, setOpen] = useState(recorded !== null);
+  return (
+    <section aria-label={title}>
+      <details open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
+        <summary>
+          <h2>{title}</h2>
+        </summary>
+        {isOpen && children}
+      </details>
+    </section>
+  );
+}
+
+/** A link to a task, where there is a view of it. */
+export function TaskLink({ id, name }: { id: number; name: string }) {
+  return hasTask(id) ? <a href={address(`/tasks/${id}`)}>{plain(name)}</a> : <>{plain(name)}</>;
 }
 
 /** What is read, or why it is not there. */
@@ -66,6 +90,11 @@ function Badge({ kind, name }: { kind: string; name: string }) {
 
 export function TaskBadge({ status }: { status: string }) {
   return <Badge kind={TASK_GROUP[status] ?? "PENDING"} name={TASK_STATUS[status] ?? status} />;
+}
+
+/** Shown beside the status of a task that is not launched until it is released. */
+export function HeldBadge() {
+  return <Badge kind="held" name="HELD" />;
 }
 
 export function WorkflowBadge({ name }: { name: string }) {
@@ -218,7 +247,9 @@ export function Reasons({ reasons }: { reasons: { kind: string; text: string }[]
   return (
     <ul class="reasons">
       {reasons.map((reason, number) => (
-        <li key={number}>{plain(reason.text)}</li>
+        <li key={number}>
+          <WithCommands text={reason.text} />
+        </li>
       ))}
     </ul>
   );

@@ -4,12 +4,14 @@ import { useState } from "preact/hooks";
 import { useLive } from "./api";
 import { Log } from "./log";
 import { ACTIVE_EVERY, COSTLY_EVERY, RESTING_EVERY } from "./pace";
-import { AttemptBadge, Pairs, Part, Reasons, Shown, TaskBadge, Time, Title } from "./parts";
+import { SetActions } from "./actions";
+import { AttemptBadge, HeldBadge, Pairs, Part, Reasons, Shown, TaskBadge, TaskLink, Time, Title } from "./parts";
 import { address } from "./query";
 import {
   type AttemptDetail,
   type DependenciesResponse,
   type Neighbour,
+  REMOVED,
   TASK_ENDS,
   TASK_STATUS,
   type TaskDetail,
@@ -28,7 +30,9 @@ export function Task({ id }: { id: number }) {
   const task = detail.value?.task;
   return (
     <>
-      <Title text={task?.name ?? `Task ${id}`}>{task && <TaskBadge status={task.status} />}</Title>
+      <Title text={task?.name ?? `Task ${id}`}>
+        {task && <TaskBadge status={task.status} />} {task?.held && <HeldBadge />}
+      </Title>
       <Shown live={detail}>
         {({ task, workflow_id, attempts }) => (
           <>
@@ -37,6 +41,11 @@ export function Task({ id }: { id: number }) {
               {plain(task.array_name)} · {task.num_attempts} of {task.max_attempts} attempts used ·{" "}
               {statusWord(task.status)} since <Time at={task.status_at} />
             </p>
+            {task.status === REMOVED ? (
+              <p>A later version of the workflow removed this task. It is not run, and no count includes it.</p>
+            ) : (
+              <SetActions workflowId={workflow_id} set={{ task_ids: [id] }} of={`task ${id}`} />
+            )}
             <Part title="Command">
               <pre>{plain(task.command)}</pre>
             </Part>
@@ -191,7 +200,7 @@ function Side({ title, tasks, counts }: { title: string; tasks: Neighbour[]; cou
       <ul class="neighbours">
         {tasks.map((one) => (
           <li key={one.task_id}>
-            <TaskBadge status={one.status} /> <a href={address(`/tasks/${one.task_id}`)}>{plain(one.name)}</a>
+            <TaskBadge status={one.status} /> <TaskLink id={one.task_id} name={one.name} />
           </li>
         ))}
       </ul>

@@ -11,6 +11,7 @@ export interface Problem {
 /** POST /page/session: the key that a page sends instead of its link's key. Expires with the server's process. */
 export interface PageSession {
   key: string;
+  can_steer: boolean;
 }
 
 /** One workflow with its counts. `counts`: task status letter -> number of tasks. */
@@ -36,7 +37,7 @@ export interface WorkflowsResponse {
   total: number | null;
 }
 
-/** One task with its newest attempt. */
+/** One task with its newest attempt. `held`: it is not launched until it is released. */
 export interface TaskSummary {
   task_id: number;
   name: string;
@@ -47,6 +48,7 @@ export interface TaskSummary {
   array_name: string;
   status_at: string;
   node_args: Record<string, string>;
+  held: boolean;
 }
 
 /** GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=&args=&total=: by id. */
@@ -193,6 +195,7 @@ export interface ProgressResponse {
   left_to: number | null;
   unknown: number;
   blocked: number;
+  removed: number;
 }
 
 /** GET /workflows/{workflow_id}/view: progress and explanation at the same logical time, `snapshot`. */
@@ -256,6 +259,139 @@ export interface FailuresResponse {
   uncharged: Record<string, number>;
 }
 
+/** The tasks that the action would change, at the logical time `snapshot`, and their counts by status. */
+export interface TaskSetPlan {
+  snapshot: number;
+  task_ids: number[];
+  counts: Record<string, number>;
+  selected: number;
+  unchanged: number;
+  added: number;
+  live: number;
+  is_active: boolean;
+}
+
+/** How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change. */
+export interface HoldResponse {
+  changed: number;
+  recalled: number;
+  unchanged: number;
+}
+
+/** How many tasks changed, how many attempts were told to terminate (their tasks follow), the workflow status. */
+export interface TaskUpdateResponse {
+  changed: number;
+  to_kill: number;
+  workflow_status: string;
+}
+
+/** An action of a user or component. `actor`: user, client, server or reaper; `user`: as the client stated. */
+export interface HistoryEntry {
+  at: string;
+  actor: string;
+  action: string;
+  user: string;
+  details: Record<string, unknown>;
+  principal: string;
+}
+
+/** GET /workflows/{workflow_id}/history?limit=: newest first. */
+export interface HistoryResponse {
+  entries: HistoryEntry[];
+}
+
+/** A run that is not final, with what is needed to find out whether its client is alive. */
+export interface ActiveRun {
+  workflow_run_id: number;
+  status: string;
+  user: string;
+  host: string;
+  pid: number;
+  pid_start_time: number;
+  heartbeat_overdue: boolean;
+}
+
+/** GET /workflows/{workflow_id}/active_runs */
+export interface ActiveRunsResponse {
+  workflow_id: number;
+  workflow_status: string;
+  runs: ActiveRun[];
+}
+
+/** Runs that were stopped; attempts that ended at once, that were told to terminate, and that may finish. */
+export interface StopResponse {
+  workflow_status: string;
+  run_ids: number[];
+  ended: number;
+  to_kill: number;
+  left_running: number;
+}
+
+/** GET or PUT of the same routes. */
+export interface ConcurrencyResponse {
+  max_concurrently_running: number;
+}
+
+/** Statistics of the requested or used amount of a resource; GiB, cores or seconds. */
+export interface Figures {
+  count: number;
+  minimum: number;
+  mean: number;
+  median: number;
+  p95: number;
+  maximum: number;
+}
+
+/** Resource-hours that attempts held, and how much of it was wasted, by cause. */
+export interface Waste {
+  held: number;
+  over_request: number;
+  failed: number;
+  killed: number;
+}
+
+/** One template's tasks in a workflow. `proposed` is a request; empty if nothing was measured. */
+export interface TemplateSizing {
+  template_name: string;
+  task_template_version_id: number;
+  tool_name: string;
+  queues: Record<string, string>;
+  attempts: number;
+  measured: number;
+  memory_requested: Figures | null;
+  memory_used: Figures | null;
+  cores_requested: Figures | null;
+  cores_used: Figures | null;
+  runtime_requested: Figures | null;
+  runtime_used: Figures | null;
+  core_hours: Waste;
+  gib_hours: Waste;
+  proposed: Record<string, number | string>;
+  saved_core_hours: number;
+  saved_gib_hours: number;
+  would_kill: number;
+}
+
+/** The templates of a workflow whose tasks have run. */
+export interface SizingResponse {
+  workflow_id: number;
+  templates: TemplateSizing[];
+}
+
+/** The attempts of one template or host. In each tile: `running`, the mean number that ran; how many `ended`. */
+export interface TimelineSeries {
+  name: string;
+  running: number[];
+  ended: number[];
+}
+
+/** GET /workflows/{workflow_id}/timeline?by=&width=: tiles from `start` on, `tile_seconds` each; null: nothing ran. */
+export interface Timeline {
+  start: string | null;
+  tile_seconds: number;
+  series: TimelineSeries[];
+}
+
 export const TASK_GROUPS = ["PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED"] as const;
 
 export type Group = (typeof TASK_GROUPS)[number];
@@ -272,6 +408,14 @@ export const WORKFLOW_OUTCOMES = ["STOPPED", "TIMED OUT", "INTERRUPTED"] as stri
 
 export const WORKFLOW_ENDS = ["A", "D", "F", "H"] as string[];
 
+export const WORKFLOW_UNDER_WAY = ["I", "O", "Q", "R"] as string[];
+
 export const TASK_ENDS = ["D", "F", "S", "X"] as string[];
+
+export const MAX_CONCURRENTLY_RUNNING = 2147483647;
+
+export const TASKS_UPDATED_MAX = 10000;
+
+export const REMOVED = "X";
 
 export const ATTEMPT_ENDS = ["D", "E", "F", "U", "W", "X", "Z"] as string[];

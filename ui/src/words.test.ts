@@ -2,7 +2,7 @@ import { deepStrictEqual as same, ok } from "node:assert";
 import { test } from "node:test";
 import { nextPause, pauseAfter, PAUSE_MAX, HIDDEN_EVERY, SLOWEST_EVERY } from "./pace";
 import { address, parsed } from "./query";
-import { added, bytes, duration, grouped, localTime, plain, Rate, rateText, total, utcTime, wanted } from "./words";
+import { added, bytes, duration, grouped, localTime, plain, Rate, rateText, splitAtCommands, total, utcTime, wanted } from "./words";
 
 test("durations and sizes have units", () => {
   same([0.0123, 12.34, 3725, 90_061, null].map(duration), ["12 ms", "12.3 s", "1:02:05 h", "1 d 1:01:01", "–"]);
@@ -25,6 +25,18 @@ test("counts by status become counts by group, and none is lost", () => {
 
 test("what steers a terminal or turns text around is made visible", () => {
   same(plain("a\x1b[31m\tb\nc\u202ed\x9f"), "a␛[31m\tb\nc\ufffdd\ufffd");
+});
+
+test("commands in sentences can be copied if nobody else chose a part of them", () => {
+  same(splitAtCommands("It is held. To release it: jobmon task release 17"), [
+    "It is held. To release it: ",
+    "jobmon task release 17",
+    "",
+  ]);
+  same(splitAtCommands("Stop it (first: jobmon workflow stop 5)."), ["Stop it (first: ", "jobmon workflow stop 5", ")."]);
+  for (const text of ["To release: jobmon task release ID", "to continue: jobmon workflow concurrency --template x;rm 5", "x"]) {
+    same(splitAtCommands(text), [text]);
+  }
 });
 
 test("a search is for part of a name", () => {

@@ -79,6 +79,13 @@ export function plain(text: string): string {
   });
 }
 
+/**
+ * Split a sentence so that every second part is a command to type.
+ *
+ * Only commands that end with an ID: others have a placeholder, or a name that somebody else may have chosen.
+ */
+export const splitAtCommands = (text: string): string[] => text.split(/(?<=: )(jobmon(?: [a-z]+)+ \d+)(?=[.)]|$)/);
+
 /** What a search box holds, as the server takes it: part of a name, unless it says where anything may stand. */
 export const wanted = (text: string): string => (text === "" || text.includes("*") ? text : `*${text}*`);
 

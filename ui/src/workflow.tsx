@@ -1,32 +1,43 @@
-// One workflow: how it stands, why, what went wrong, and its tasks.
+// One workflow: progress, reasons, failures, its tasks, and what can be done with them.
 
-import { useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { useLive } from "./api";
 import { ACTIVE_EVERY, COSTLY_EVERY, RESTING_EVERY } from "./pace";
 import {
   Bar,
   Choice,
+  type Column,
   doneShare,
+  HeldBadge,
   Part,
   Reasons,
   Search,
   Shown,
   Table,
   TaskBadge,
+  TaskLink,
   Time,
   Title,
   UnknownStatus,
   WorkflowBadge,
 } from "./parts";
+import { maySteer } from "./access";
+import { selectionText, SetActions, WorkflowActions } from "./actions";
 import { Failures } from "./failures";
+import { History } from "./history";
 import { Matrix } from "./matrix";
 import { queryNow, replacePlace } from "./place";
 import { address, type Query } from "./query";
+import { recorded } from "./recorded";
+import { Resources } from "./resources";
+import { Timeline } from "./timeline";
 import {
   type ProgressResponse,
+  REMOVED,
   TASK_GROUP,
   TASK_GROUPS,
   type TaskSummariesResponse,
+  type TaskSummary,
   type TemplateProgress,
   WORKFLOW_ENDS,
   type WorkflowExplanation,
@@ -67,6 +78,12 @@ export function Workflow({ id, query }: { id: number; query: Record<string, stri
         <WorkflowBadge name={summary.status_name} />
       </Title>
       <About summary={summary} />
+      <WorkflowActions
+        id={id}
+        status={summary.status}
+        running={running(view.value)}
+        templates={view.value?.progress.templates.map((one) => one.name) ?? []}
+      />
       <Shown live={view}>
         {({ progress, explanation }) => (
           <>
@@ -77,10 +94,16 @@ export function Workflow({ id, query }: { id: number; query: Record<string, stri
       </Shown>
       {hasFigures && <Failures id={id} every={every} />}
       <Matrix id={id} every={whileActive(ACTIVE_EVERY)(summary)} />
+      <Timeline id={id} every={RESTING_EVERY} />
+      <Resources id={id} every={RESTING_EVERY} />
+      <History id={id} every={every} />
       <Tasks id={id} query={query} templates={view.value?.progress.templates ?? []} every={every} />
     </>
   );
 }
+
+const running = (view: WorkflowView | undefined): number =>
+  grouped(added((view?.progress.templates ?? []).map((template) => template.counts))).RUNNING;
 
 function About({ summary }: { summary: WorkflowSummary }) {
   return (
@@ -108,6 +131,7 @@ function Progress({ now }: { now: ProgressResponse }) {
   const perSecond = rate.add(performance.now() / 1000, groups.DONE + groups.FATAL);
   const left = isActive ? leftText(now) : "";
   const blocked = now.blocked ? `; ${numberOf(now.blocked, "task")} will never run` : "";
+  const removed = now.removed ? `; ${numberOf(now.removed, "task")} removed by later versions` : "";
   return (
     <Part title="Progress">
       <ul class="figures">
@@ -118,6 +142,7 @@ function Progress({ now }: { now: ProgressResponse }) {
         ))}
         <li>
           <b>{doneShare(groups, of)}</b> done{blocked}
+          {removed}
         </li>
         {isActive && perSecond !== undefined && perSecond > 0 && (
           <li title={`Tasks that ended within the last ${RATE_SECONDS} s that this page was open`}>
@@ -159,29 +184,62 @@ function Why({ found }: { found: WorkflowExplanation }) {
   );
 }
 
-const statusesOf = (group: string): string[] =>
-  Object.entries(TASK_GROUP).flatMap(([letter, of]) => (of === group ? [letter] : []));
+const REMOVED_STATUS = "REMOVED";
+/** What tasks are filtered by. Removed tasks are shown only if they are asked for. */
+const STATUSES: readonly string[] = [...TASK_GROUPS, REMOVED_STATUS];
+
+/** A column of boxes that select tasks. */
+function selection(selected: ReadonlySet<number>, select: (id: number) => void): Column<TaskSummary> {
+  return {
+    head: "Select",
+    cell: (row) => (
+      <input
+        type="checkbox"
+        aria-label={`Select ${plain(row.name)}`}
+        checked={selected.has(row.task_id)}
+        onChange={() => select(row.task_id)}
+      />
+    ),
+  };
+}
+
+const statusesOf = (name: string): string[] =>
+  name === REMOVED_STATUS
+    ? [REMOVED]
+    : Object.entries(TASK_GROUP).flatMap(([letter, group]) => (group === name ? [letter] : []));
 
 function Tasks(props: { id: number; query: Record<string, string>; templates: TemplateProgress[]; every: number }) {
   const { id, query, templates, every } = props;
   const { status = "", template = "", name = "", after = "" } = query;
   const path = `/workflows/${id}`;
-  const isKnown = status === "" || (TASK_GROUPS as readonly string[]).includes(status);
+  const isKnown = status === "" || STATUSES.includes(status);
+  const filter = { status: statusesOf(status), array: template, name: wanted(name) };
+  const [selected, setSelected] = useState<ReadonlySet<number>>(new Set());
+  useEffect(() => setSelected(new Set()), [status, template, name]);
   const live = useLive<TaskSummariesResponse>(
     isKnown ? `${path}/task_summaries` : null,
-    { status: statusesOf(status), array: template, name: wanted(name), after, limit: ROWS_MAX + 1 },
+    { ...filter, after, limit: ROWS_MAX + 1 },
     () => every,
   );
   const change = (changed: Query) => replacePlace(path, { ...queryNow(), after: null, ...changed });
-  const rows = live.value?.tasks.slice(0, ROWS_MAX) ?? [];
+  const rows = live.value?.tasks.slice(0, recorded ? undefined : ROWS_MAX) ?? [];
+  const isFiltered = Boolean(status || template || name);
+  const select = (taskId: number) => {
+    const now = new Set(selected);
+    if (!now.delete(taskId)) now.add(taskId);
+    setSelected(now);
+  };
+  const set = selected.size ? { task_ids: [...selected] } : filter;
+  const note = recorded && live.value ? `${count(rows.length)} of ${count(live.value.total ?? rows.length)}, failed ones first` : "";
   return (
-    <Part title="Tasks">
+    <Part title="Tasks" note={note}>
+      {!recorded && (
       <form class="filters" onSubmit={(event) => event.preventDefault()}>
         <Search label="Task name" text={name} onText={(text) => change({ name: text })} />
         <Choice
           label="Task status"
           value={status}
-          choices={[["", "any"], ...TASK_GROUPS.map((group): [string, string] => [group, group.toLowerCase()])]}
+          choices={[["", "any"], ...STATUSES.map((one): [string, string] => [one, one.toLowerCase()])]}
           onValue={(value) => change({ status: value })}
         />
         <Choice
@@ -191,7 +249,12 @@ function Tasks(props: { id: number; query: Record<string, string>; templates: Te
           onValue={(value) => change({ template: value })}
         />
       </form>
-      {!isKnown && <UnknownStatus status={status} known={TASK_GROUPS} />}
+      )}
+      {!isKnown && <UnknownStatus status={status} known={STATUSES} />}
+      {/* also without rows: an action may have left none, and its dialog must stay */}
+      {isKnown && status !== REMOVED_STATUS && (
+        <SetActions workflowId={id} set={set} of={selectionText(selected.size, isFiltered)} />
+      )}
       {isKnown && <Shown live={live}>
         {(found) =>
           rows.length ? (
@@ -201,9 +264,17 @@ function Tasks(props: { id: number; query: Record<string, string>; templates: Te
                 rows={rows}
                 id={(row) => row.task_id}
                 columns={[
+                  ...(maySteer() && status !== REMOVED_STATUS ? [selection(selected, select)] : []),
                   { head: "ID", cell: (row) => row.task_id, isNumber: true },
-                  { head: "Task", cell: (row) => <a href={address(`/tasks/${row.task_id}`)}>{plain(row.name)}</a> },
-                  { head: "Status", cell: (row) => <TaskBadge status={row.status} /> },
+                  { head: "Task", cell: (row) => <TaskLink id={row.task_id} name={row.name} /> },
+                  {
+                    head: "Status",
+                    cell: (row) => (
+                      <>
+                        <TaskBadge status={row.status} /> {row.held && <HeldBadge />}
+                      </>
+                    ),
+                  },
                   { head: "Template", cell: (row) => plain(row.array_name) },
                   { head: "Attempts", cell: (row) => `${row.num_attempts} of ${row.max_attempts}`, isNumber: true },
                   { head: "Since", cell: (row) => <Time at={row.status_at} /> },
@@ -211,7 +282,7 @@ function Tasks(props: { id: number; query: Record<string, string>; templates: Te
               />
               <nav class="pages" aria-label="Pages of tasks">
                 {after && <a href={address(path, { ...query, after: null })}>First tasks</a>}
-                {found.tasks.length > ROWS_MAX && (
+                {!recorded && found.tasks.length > ROWS_MAX && (
                   <a href={address(path, { ...query, after: rows.at(-1)?.task_id })}>More tasks</a>
                 )}
               </nav>

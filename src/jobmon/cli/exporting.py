@@ -14,7 +14,7 @@ from jobmon.cli.references import WORKFLOW, option
 from jobmon.core.terminal import DIRECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import ExportPage, WorkflowSummary
@@ -53,15 +53,24 @@ def export(workflow_id: int, kind: str, path: Path | None) -> None:
 
     requester = Requester.from_defaults()
     summary = workflow_summary(requester, workflow_id)
-    pages = _pages(requester, workflow_id)
-    lines: Iterable[dict[str, Any]] = _lines(summary, pages) if kind == "jsonl" else _wfformat(summary, pages)
+    found = pages(requester, workflow_id)
+    lines: Iterable[dict[str, Any]] = _lines(summary, found) if kind == "jsonl" else _wfformat(summary, found)
     if path is None:
         _write(lines, sys.stdout)
         return
+    write_file(path, lambda file: _write(lines, file))
+
+
+def write_file(path: Path, write: Callable[[TextIO], object]) -> None:
+    """Write a file completely or not at all, and say so.
+
+    Raises:
+        NotWritable: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            _write(lines, file)
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            write(file)
         temporary.replace(path)
     except OSError as error:
         raise NotWritable(path, error) from None
@@ -75,7 +84,8 @@ def _write(lines: Iterable[Any], file: TextIO) -> None:
         file.write(json.dumps(line, ensure_ascii=False).translate(_ESCAPED) + "\n")
 
 
-def _pages(requester: Requester, workflow_id: int) -> Iterator[ExportPage]:
+def pages(requester: Requester, workflow_id: int) -> Iterator[ExportPage]:
+    """Yield everything recorded about the tasks of a workflow, a page at a time."""
     from jobmon.core.wire.monitoring import ExportPage
 
     after = 0

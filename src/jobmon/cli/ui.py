@@ -1,8 +1,9 @@
 """`jobmon ui`: open the server's web page in a browser, without typing a password.
 
-The address ends with a key that grants only read access, for a limited time, until all such keys are revoked. The key
-is after `#`, which browsers do not send; the page exchanges it for one that expires with the server's process. The
-browser does not get it on its command line, which all users of this host can see, but in a private file that redirects.
+The address ends with a code that the page exchanges once for a session: it reads and steers workflows, and expires with
+the server's process. With `--share` the address ends with a key instead, which grants only read access, for a limited
+time, until all such keys are revoked. Both are after `#`, which browsers do not send. The browser does not get them on
+its command line, which all users of this host can see, but in a private file that redirects.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jobmon.core.requester import Requester
+    from jobmon.core.wire.credentials import LinkResponse
 
 START_FILE_NAME: Final = "open-page.html"
 PROBE_SECONDS_MAX: Final = 2.0
@@ -36,28 +38,38 @@ _START_FILE: Final = """<!doctype html>
 
 @click.command(epilog="Example: jobmon ui -w 5")
 @workflow_option(help="Show this workflow first.")
-@click.option("--only", is_flag=True, help="Restrict the address to that workflow.")
+@click.option(
+    "--share", is_flag=True, help="Print an address to hand on: it is read-only and can be opened repeatedly."
+)
+@click.option("--only", is_flag=True, help="Restrict a shared address to that workflow.")
 @click.option(
     "--days",
     type=click.FloatRange(0, LINK_DAYS_MAX, min_open=True),
-    default=LINK_DAYS,
-    show_default=True,
-    help="How long the address is valid, days.",
+    help=f"How long a shared address is valid, days. Default: {LINK_DAYS:g}.",
 )
 @click.option("--revoke", is_flag=True, help="Invalidate all addresses printed so far.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 @OUTPUT
-def ui(workflow_id: int | None, only: bool, days: float, revoke: bool, no_browser: bool, output: str) -> None:
-    """Open the web page: workflows, their progress, what went wrong.
+def ui(
+    *,
+    workflow_id: int | None,
+    share: bool,
+    only: bool,
+    days: float | None,
+    revoke: bool,
+    no_browser: bool,
+    output: str,
+) -> None:
+    """Open the web page: workflows, their progress, failures, and buttons to steer them.
 
-    Anyone who has the printed address can read everything there, except values of env; it cannot change anything.
+    The printed address can be opened once, within an hour. To let others read along, use --share: anyone who has that
+    address can read everything there, except values of env, and change nothing. --only and --days imply --share.
     """
     if only and workflow_id is None:
         raise click.UsageError("--only needs a workflow: -w ID.")
     from jobmon.cli import rendering
     from jobmon.client.api_calls import workflow_summary
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.credentials import LinkRequest, LinkResponse
     from jobmon.core.wire.server import ServerTime
 
     requester = Requester.from_defaults()
@@ -70,9 +82,7 @@ def ui(workflow_id: int | None, only: bool, days: float, revoke: bool, no_browse
     else:
         workflow_summary(requester, workflow_id)
     base = _base(requester)
-    link = requester.call(
-        "/page/links", LinkRequest(workflow_id=workflow_id if only else None, days=days), LinkResponse
-    )
+    link = _link(requester, workflow_id if only else None, days, is_shared=share or only or days is not None)
     address = _address(base, link.key, workflow_id)
     is_opened = not no_browser and _open(address)
     tunnel = _tunnel(base)
@@ -87,6 +97,16 @@ def ui(workflow_id: int | None, only: bool, days: float, revoke: bool, no_browse
         click.echo("No browser is available here; open this address in one.", err=True)
     if tunnel:
         click.echo(f"From another machine: {tunnel}, and open the same address there.", err=True)
+
+
+def _link(requester: Requester, workflow_id: int | None, days: float | None, *, is_shared: bool) -> LinkResponse:
+    """Return the key of a shared address, or a code for one page of our own."""
+    from jobmon.core.wire.credentials import LinkRequest, LinkResponse
+
+    if not is_shared:
+        return requester.call("/page/codes", {}, LinkResponse)
+    request = LinkRequest(workflow_id=workflow_id, days=LINK_DAYS if days is None else days)
+    return requester.call("/page/links", request, LinkResponse)
 
 
 def _base(requester: Requester) -> str:

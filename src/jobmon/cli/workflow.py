@@ -16,6 +16,7 @@ from jobmon.cli import (
     listing,
     logs,
     planning,
+    report,
     resources,
     steering,
     versions,
@@ -50,6 +51,7 @@ workflow.add_command(files.outputs)
 workflow.add_command(failures.errors)
 workflow.add_command(planning.plan)
 workflow.add_command(versions.versions)
+workflow.add_command(report.report)
 
 
 @workflow.command(epilog="Example: jobmon workflow run montage.json --scale 0.1")

@@ -149,6 +149,14 @@ class MaxConcurrentlyRunning:
     MAXCONCURRENTLYRUNNING: Final = MAX_CONCURRENTLY_RUNNING
 
 
+class SetAction(StrEnum):
+    """What can be done with a set of tasks."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    RERUN = "rerun"
+
+
 class EndReason(StrEnum):
     """Why a run ended before its workflow was complete, if its status does not tell. Stored with the run."""
 

@@ -8,7 +8,9 @@ The server derives a principal from the connection and its credential, never fro
 | the token that a shared server was configured with | `OWNER` | it is configured with another one |
 | personal token of a shared server | `User` | it expires or is revoked |
 | token of an agent: workers, packed jobs, host agents | `Agent` | the workflow has ended, or the agent is closed |
-| key of a link to the web page | `Reader` | it expires, or all links are revoked |
+| key of a shared link to the web page | `Reader` | it expires, or all links are revoked |
+| code in the address that `jobmon ui` prints | `Invited` | it is exchanged, or expires |
+| key of a page's session, in exchange for a code | `PageUser` | it expires, or the server process exits |
 
 Tokens of agents and readers are not stored: they name their scope and carry a MAC under a key in the database, so they
 survive a restart and a takeover of the server. Form: "jobmon-agent.WORKFLOW.SCOPE.MAC", "jobmon-page.SCOPE.UNTIL.MAC".
@@ -28,6 +30,10 @@ KEY_BYTES: Final = 32
 LINK_DAYS: Final = 7.0
 LINK_DAYS_MAX: Final = 3_650.0
 DAY_SECONDS: Final = 86_400
+#: How long the session of a page is valid, days.
+SESSION_DAYS: Final = 7.0
+#: How long the code in the address that `jobmon ui` prints is valid, seconds.
+CODE_SECONDS: Final = 3_600
 #: Default validity of a personal token, days.
 TOKEN_DAYS: Final = 90.0
 _AGENT: Final = f"{NAMED_PREFIX}agent"
@@ -39,16 +45,19 @@ _NUMBER_DIGITS_MAX: Final = 19
 class Right(IntEnum):
     """What a route requires.
 
-    OPEN: nothing. READ: to read, within a reader's scope. AGENT: to run the commands of a workflow and to report on
-    them. WRITE: to define and control workflows, only the user's own if the route names a workflow. ADMINISTER: to
-    change what all workflows of a server share.
+    OPEN: nothing. ENTER: to exchange the credential of a link to the web page for a session. READ: to read, within a
+    reader's scope. AGENT: to run the commands of a workflow and to report on them. STEER: to control recorded
+    workflows without changing what they run. WRITE: to define and control workflows. Both only one's own, if the route
+    names a workflow. ADMINISTER: to change what all workflows of a server share.
     """
 
     OPEN = 0
-    READ = 1
-    AGENT = 2
-    WRITE = 3
-    ADMINISTER = 4
+    ENTER = 1
+    READ = 2
+    AGENT = 3
+    STEER = 4
+    WRITE = 5
+    ADMINISTER = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +140,49 @@ class Reader:
         return "reader"
 
 
-Principal = Owner | User | Agent | Reader
+@dataclass(frozen=True, slots=True)
+class PageUser:
+    """A person at the web page: reads and steers what the person may, but runs no command and sees no secrets.
+
+    Args:
+        user: the user of a shared server; None: the owner.
+    """
+
+    user: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in the audit trail."""
+        return f"{OWNER.name if self.user is None else User(self.user).name} (page)"
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """Has a code that can be exchanged once for the session of a page; until then, it also reads.
+
+    Args:
+        page_user: the principal of that session.
+        until: when the code expires, seconds since 1970.
+    """
+
+    page_user: PageUser
+    until: float
+
+    @property
+    def name(self) -> str:
+        """Name in the audit trail."""
+        return "page code"
+
+
+Principal = Owner | User | Agent | Reader | PageUser | Invited
 OWNER: Final = Owner()
+#: The rights of principals that have few.
+_RIGHTS: Final[dict[type[Principal], tuple[Right, ...]]] = {
+    Agent: (Right.AGENT,),
+    Reader: (Right.ENTER, Right.READ),
+    PageUser: (Right.READ, Right.STEER),
+    Invited: (Right.ENTER, Right.READ),
+}
 
 
 def may(principal: Principal, right: Right) -> bool:
@@ -144,14 +194,12 @@ def may(principal: Principal, right: Right) -> bool:
         return True
     if isinstance(principal, User):
         return right is not Right.ADMINISTER
-    if isinstance(principal, Agent):
-        return right is Right.AGENT
-    return right is Right.READ
+    return right in _RIGHTS[type(principal)]
 
 
 def sees_secrets(principal: Principal) -> bool:
-    """Return whether the values of `env` are shown to a principal."""
-    return not isinstance(principal, Reader)
+    """Return whether the values of `env` are shown to a principal: never on the web page."""
+    return not isinstance(principal, Reader | PageUser | Invited)
 
 
 def new_key() -> bytes:
@@ -219,7 +267,7 @@ def is_over(principal: Principal, now: float) -> bool:
         principal: the principal, as its credential names it.
         now: current time, seconds since 1970.
     """
-    return isinstance(principal, Reader) and now >= principal.until
+    return isinstance(principal, Reader | Invited) and now >= principal.until
 
 
 def _number(text: str) -> int | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from jobmon.agent import handshake
 from jobmon.agent.handshake import Verifier
 from jobmon.core import credentials
-from jobmon.core.credentials import OWNER, Agent, Principal, Reader, User
+from jobmon.core.credentials import OWNER, Agent, Invited, PageUser, Principal, Reader, User
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 PAGE_SESSIONS_MAX: Final = 1_000
 #: Maximum number of bearer tokens that are remembered as genuine.
 GENUINE_MAX: Final = 10_000
+#: Maximum number of codes for pages that were not opened yet; one more invalidates the oldest.
+PAGE_CODES_MAX: Final = 1_000
 #: A shorter token chosen by a person can be guessed.
 TOKEN_CHARACTERS_MIN: Final = 16
+
+
+_Kept = TypeVar("_Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,9 @@ class Authority:
         self._genuine: set[bytes] = set()  # digests
         #: Counts changes of the stored credentials; requests that were admitted before have to be checked again.
         self.generation = 0
-        self._sessions: OrderedDict[str, Reader] = OrderedDict()
+        #: Sessions of pages by key, and when they expire, seconds since 1970.
+        self._sessions: OrderedDict[str, tuple[Reader | PageUser, float]] = OrderedDict()
+        self._codes: OrderedDict[str, Invited] = OrderedDict()
 
     def know(self, stored: Stored) -> None:
         """Replace the known credentials by those in the database."""
@@ -112,9 +119,13 @@ class Authority:
             return self._stored.tokens[credentials.token_id(identity) or 0].verifier
         return self._owner if principal is OWNER else None
 
-    def _page(self, session: str) -> Reader | None:
-        reader = self._sessions.get(session)
-        return None if reader is None or credentials.is_over(reader, self._now()) else reader
+    def _page(self, token: str) -> Reader | PageUser | Invited | None:
+        """Return the principal of the key of a page's session, or of a code for one."""
+        invited = self._codes.get(token)
+        if invited is not None:
+            return None if credentials.is_over(invited, self._now()) else invited
+        principal, until = self._sessions.get(token, (None, 0.0))
+        return principal if self._now() < until else None
 
     # -- issuing -----------------------------------------------------------------------------------------------
 
@@ -127,14 +138,45 @@ class Authority:
         until = int(self._now() + days * credentials.DAY_SECONDS)
         return credentials.reader_token(Reader(until, workflow_id), self._stored.link_key), until
 
-    def open_page(self, reader: Reader) -> str:
-        """Return the key of a page's session. It is useless to another process that takes over this process's port."""
+    def page_code(self, page_user: PageUser) -> tuple[str, int]:
+        """Return a code that can be exchanged once for a page's session, and when it expires, seconds since 1970."""
+        code, until = credentials.new_secret(), int(self._now()) + credentials.CODE_SECONDS
+        _keep(self._codes, code, Invited(page_user, until), PAGE_CODES_MAX)
+        return code, until
+
+    def open_page(self, principal: Reader | Invited) -> str | None:
+        """Return the key of a page's session, or None if the code was already exchanged.
+
+        The key is useless to another process that takes over this process's port.
+        """
+        if isinstance(principal, Reader):
+            return self._session(principal, principal.until)
+        code = next((code for code, invited in self._codes.items() if invited is principal), None)
+        if code is None:
+            return None
+        del self._codes[code]
+        return self._session(principal.page_user, self._now() + credentials.SESSION_DAYS * credentials.DAY_SECONDS)
+
+    def _session(self, principal: Reader | PageUser, until: float) -> str:
         key = credentials.new_secret()
-        self._sessions[key] = reader
-        if len(self._sessions) > PAGE_SESSIONS_MAX:
-            self._sessions.popitem(last=False)
+        _keep(self._sessions, key, (principal, until), PAGE_SESSIONS_MAX)
         return key
 
-    def close_pages(self) -> None:
-        """Close all sessions of web pages."""
-        self._sessions.clear()
+    def close_pages(self, user: str | None = None) -> None:
+        """Close the sessions of web pages, and invalidate the codes for new ones; of one user, or all of them."""
+        if user is None:
+            self._sessions.clear()
+            self._codes.clear()
+            return
+        theirs = PageUser(user)
+        for key in [key for key, (principal, _) in self._sessions.items() if principal == theirs]:
+            del self._sessions[key]
+        for code in [code for code, invited in self._codes.items() if invited.page_user == theirs]:
+            del self._codes[code]
+
+
+def _keep(kept: OrderedDict[str, _Kept], key: str, value: _Kept, most: int) -> None:
+    """Add an entry, and remove the oldest one if there are too many."""
+    kept[key] = value
+    if len(kept) > most:
+        kept.popitem(last=False)

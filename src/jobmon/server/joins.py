@@ -88,6 +88,11 @@ def newest_run(workflow_id: ColumnElement[Any]) -> ScalarSelect[Any]:
     return found.correlate_except(newest).scalar_subquery()
 
 
+def changes_hold(*, held: bool) -> ColumnElement[bool]:
+    """Return whether a request to hold or release a task changes it."""
+    return and_(task.c.held != held, task.c.status.not_in(fsm.SETTLED))
+
+
 def has_live_attempt(statuses: str) -> ColumnElement[bool]:
     """Return whether the newest attempt of a task has one of the states in the list parameter of that name."""
     return (

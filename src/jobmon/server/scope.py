@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import or_, select
 
-from jobmon.core.credentials import Agent, Part, Principal, Reader, Right, User, may
+from jobmon.core.credentials import Agent, Invited, PageUser, Part, Principal, Reader, Right, User, may
 from jobmon.server.models import (
     agent,
     batch,
@@ -182,7 +182,7 @@ async def require_own(
     Raises:
         Forbidden: it concerns another user's workflow, or one outside the scope of the credential.
     """
-    if right is Right.OPEN or _is_everywhere(principal, right):
+    if right in (Right.OPEN, Right.ENTER) or _is_everywhere(principal, right):
         return
     found = await services.readers.glance(_workflows, [*ids.items(), *_named(message)])
     if isinstance(principal, Agent | Reader):
@@ -190,7 +190,7 @@ async def require_own(
             raise Forbidden(f"This credential is for workflow {principal.workflow_id} only.")
         if isinstance(principal, Agent) and principal.scope:
             await _require_part(services, principal, [*ids.items(), *_named(message)])
-    elif isinstance(principal, User):
+    elif isinstance(principal, User | PageUser):
         for workflow_id, owner in found:
             if owner != principal.user:
                 raise Forbidden(f"Workflow {workflow_id} belongs to {owner}, not to {principal.user}.")
@@ -234,7 +234,9 @@ def _is_of_batch(session: Session, workflow_id: int, number: int, named: Sequenc
 
 def _is_everywhere(principal: Principal, right: Right) -> bool:
     """Return whether a principal has this right for all workflows."""
-    return (isinstance(principal, User) and right is Right.READ) or (
+    if isinstance(principal, Invited) or (isinstance(principal, PageUser) and principal.user is None):
+        return True
+    return (isinstance(principal, User | PageUser) and right is Right.READ) or (
         isinstance(principal, Reader) and principal.workflow_id is None
     )
 
@@ -273,7 +275,9 @@ def require_own_name(principal: Principal, right: Right, message: Any) -> None:
         Forbidden: it names another user.
     """
     named = getattr(message, "user", "")
-    if isinstance(principal, User) and right > Right.READ and named not in ("", principal.user):
+    if not isinstance(principal, User | PageUser) or principal.user is None:
+        return
+    if right > Right.READ and named not in ("", principal.user):
         raise Forbidden(
             f"user: this credential belongs to {principal.user} and cannot act for {named}. Use a token of {named}"
             " (jobmon login), or omit the user."

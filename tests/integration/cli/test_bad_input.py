@@ -32,6 +32,7 @@ READING = (
     "workflow efficiency -w W",
     "workflow resources yaml -w W",
     "db export -w W",
+    "workflow report -w W --format csv",
     "task status -t T",
     "task dependencies -t T",
     "task explain T",

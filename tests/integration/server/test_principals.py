@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import re
 import typing
 from dataclasses import replace
 
@@ -16,9 +17,9 @@ from sqlalchemy import text
 from test_sockets import served
 
 from jobmon.agent import handshake
-from jobmon.core import wire
+from jobmon.core import credentials, wire
 from jobmon.core.clock import SystemClock
-from jobmon.core.credentials import Agent, Part, Reader, Right
+from jobmon.core.credentials import Agent, PageUser, Part, Reader, Right
 from jobmon.core.exceptions import InvalidRequest, JobmonError
 from jobmon.core.http import HttpSession
 from jobmon.core.requester import Requester, Target
@@ -31,6 +32,7 @@ from jobmon.core.wire.launching import Report, WorkerReportRequest
 from jobmon.core.wire.steering import HistoryResponse
 from jobmon.server import scope
 from jobmon.server.app import create_app
+from jobmon.server.authority import Authority
 from jobmon.server.database import open_engine
 from jobmon.server.routes.table import ENDPOINTS
 from jobmon.server.settings import Settings
@@ -131,7 +133,7 @@ def test_every_id_in_a_path_or_message_is_known_to_belong_to_a_workflow_or_to_al
     for endpoint in ENDPOINTS:
         names = {part.partition(":")[0].strip("{}") for part in endpoint.path.split("/") if part.startswith("{")}
         assert names <= known, endpoint.path
-        if endpoint.right in (Right.WRITE, Right.AGENT) and endpoint.body is not None:
+        if endpoint.right in (Right.STEER, Right.WRITE, Right.AGENT) and endpoint.body is not None:
             assert ids_of(endpoint.body) <= known, endpoint.path
 
 
@@ -230,6 +232,136 @@ async def test_a_link_shows_no_value_of_env(shared):
     assert b"hunter2" in (await owner.send("GET", route))[1]
     status, content = await shared.caller(link.key).send("GET", route)
     assert (status, b"hunter2" in content, b"DB_PASSWORD" in content) == (200, False, True)
+
+
+# --- the session of a page --------------------------------------------------------------------------------------------
+
+
+class Browser:
+    """Sends requests as a browser does: with an origin and a bearer token."""
+
+    def __init__(self, shared: Shared, token: str, origin: str | None = None) -> None:
+        self.shared, self.token, self.origin = shared, token, shared.address if origin is None else origin
+
+    async def send(self, method: str, route: str, message: object = None) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", "Origin": self.origin}
+        async with httpx.AsyncClient(base_url=f"{self.shared.address}/api/v1") as http:
+            content = None if method == "GET" else wire.encode({} if message is None else message)
+            answer = await http.request(method, route, headers=headers, content=content)
+            return answer.status_code, answer.content
+
+    async def status(self, method: str, route: str, message: object = None) -> int:
+        return (await self.send(method, route, message))[0]
+
+
+async def opened(shared: Shared, caller: Caller) -> Browser:
+    """Return the session of a page, in exchange for a code."""
+    code = (await caller.call("POST", "/page/codes", messages.LinkResponse)).key
+    status, content = await Browser(shared, code).send("POST", "/page/session")
+    assert status == 200, content
+    session = wire.decode(messages.PageSession, content)
+    assert session.can_steer
+    return Browser(shared, session.key)
+
+
+HOLD = {"template": "t", "held": True}
+
+
+async def test_a_code_is_exchanged_once_and_only_reads_until_then(shared):
+    bound, *_ = await shared.running("ada")
+    code = (await shared.caller(ADMINISTRATOR).call("POST", "/page/codes", messages.LinkResponse)).key
+    browser = Browser(shared, code)
+    assert [await browser.status("GET", route) for route in ("/workflows", "/tokens")] == [200, 403]
+    assert await browser.status("POST", f"/workflows/{bound.workflow_id}/holds", HOLD) == 403
+    assert await browser.status("POST", "/page/codes") == 403
+    exchanged = await asyncio.gather(*(browser.status("POST", "/page/session") for _ in range(5)))
+    assert sorted(exchanged) == [200, 401, 401, 401, 401]
+    assert await browser.status("GET", "/workflows") == 401
+
+
+def test_a_code_expires(monkeypatch):
+    monkeypatch.setattr(credentials, "CODE_SECONDS", -1)
+    authority = Authority("a" * 32, lambda: 1_000.0)
+    code, _ = authority.page_code(PageUser())
+    assert authority.bearer(code) is None
+
+
+async def test_a_page_steers_but_defines_runs_and_administers_nothing(shared):
+    bound, *_ = await shared.running("ada")
+    page = await opened(shared, shared.caller(ADMINISTRATOR))
+    of_workflow = f"/workflows/{bound.workflow_id}"
+    assert await page.status("GET", f"{of_workflow}/view") == 200
+    assert await page.status("POST", f"{of_workflow}/holds", HOLD) == 200
+    assert await page.status("PUT", f"{of_workflow}/concurrency", {"max_concurrently_running": 3}) == 200
+    for endpoint in ENDPOINTS:
+        if endpoint.right in (Right.AGENT, Right.WRITE, Right.ADMINISTER):
+            route = re.sub(r"\{[^}]*\}", "1", endpoint.path)
+            assert await page.status(endpoint.method, route) == 403, endpoint.path
+    found = await shared.caller(ADMINISTRATOR).call("GET", f"{of_workflow}/history", HistoryResponse)
+    by_page = {(entry.action, entry.principal) for entry in found.entries if entry.action in ("hold", "concurrency")}
+    assert by_page == {("hold", "owner (page)"), ("concurrency", "owner (page)")}
+
+
+async def test_the_page_of_a_user_steers_only_that_users_workflows_and_only_in_that_name(shared):
+    hers, *_ = await shared.running("ada")
+    his, *_ = await shared.running("bob")
+    page = await opened(shared, await shared.user("ada"))
+    assert await page.status("GET", f"/workflows/{his.workflow_id}/progress") == 200
+    for action, message in (("holds", HOLD), ("stop", {"user": ""}), ("stop", {"user": "", "any_owner": True})):
+        assert await page.status("POST", f"/workflows/{his.workflow_id}/{action}", message) == 403
+    message = {"task_ids": [his.task_ids[0]], "held": True}
+    assert await page.status("POST", f"/workflows/{hers.workflow_id}/holds", message) == 403
+    assert await page.status("POST", f"/workflows/{hers.workflow_id}/holds", {**HOLD, "user": "bob"}) == 403
+    assert await page.status("POST", f"/workflows/{hers.workflow_id}/holds", {**HOLD, "user": "ada"}) == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
+async def test_a_foreign_origin_steers_nothing_even_with_the_key(shared, origin):
+    bound, *_ = await shared.running("ada")
+    page = await opened(shared, shared.caller(ADMINISTRATOR))
+    foreign = Browser(shared, page.token, origin)
+    assert await foreign.status("POST", f"/workflows/{bound.workflow_id}/holds", HOLD) == 403
+    assert await foreign.status("POST", "/page/session") == 403
+    assert shared.world.rows("SELECT COUNT(*) FROM task WHERE held") == [(0,)]
+
+
+async def test_a_shared_link_stays_read_only(shared):
+    bound, *_ = await shared.running("ada")
+    for request in (messages.LinkRequest(), messages.LinkRequest(workflow_id=bound.workflow_id)):
+        link = await shared.caller(ADMINISTRATOR).call("POST", "/page/links", messages.LinkResponse, request)
+        status, content = await Browser(shared, link.key).send("POST", "/page/session")
+        session = wire.decode(messages.PageSession, content)
+        assert (status, session.can_steer) == (200, False)
+        reader = Browser(shared, session.key)
+        assert await reader.status("GET", f"/workflows/{bound.workflow_id}/view") == 200
+        assert await reader.status("POST", f"/workflows/{bound.workflow_id}/holds", HOLD) == 403
+        assert await reader.status("POST", f"/workflows/{bound.workflow_id}/stop", {"user": ""}) == 403
+        assert await reader.status("POST", "/page/codes") == 403
+
+
+async def test_a_page_sees_no_value_of_env(shared):
+    bound = await shared.world.bound(1)
+    execute(shared.world, """UPDATE task_resources SET requested = '{"cores": 1, "env": {"DB_PASSWORD": "hunter2"}}'""")
+    run = await bound.start()
+    await run.register()
+    await run.queue()
+    owner = shared.caller(ADMINISTRATOR)
+    code = (await owner.call("POST", "/page/codes", messages.LinkResponse)).key
+    for page in (Browser(shared, code), await opened(shared, owner)):
+        status, content = await page.send("GET", f"/tasks/{bound.task_ids[0]}")
+        assert (status, b"hunter2" in content, b"DB_PASSWORD" in content) == (200, False, True)
+
+
+async def test_a_page_is_closed_with_its_users_token_and_when_links_are_revoked(shared):
+    ada, owner = await shared.user("ada"), shared.caller(ADMINISTRATOR)
+    hers, other = await opened(shared, ada), await opened(shared, owner)
+    (token,) = (await ada.call("GET", "/tokens", messages.TokensResponse)).tokens
+    assert await owner.status("DELETE", f"/tokens/{token.id}") == 204
+    assert (await hers.status("GET", "/workflows"), await other.status("GET", "/workflows")) == (401, 200)
+    code = (await owner.call("POST", "/page/codes", messages.LinkResponse)).key
+    assert await owner.status("DELETE", "/page/links") == 204
+    assert await other.status("GET", "/workflows") == 401
+    assert await Browser(shared, code).status("POST", "/page/session") == 401
 
 
 # --- whose workflow it is ---------------------------------------------------------------------------------------------

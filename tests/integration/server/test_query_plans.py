@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, literal, select
 from jobmon.core.wire.binding import ArraySpec, ArraysRequest, FilePattern, IdsResponse
 from jobmon.core.wire.monitoring import UsageRequest
 from jobmon.core.wire.sizing import SizingRequest
+from jobmon.core.wire.steering import TaskSetRequest
 from jobmon.core.wire.swarm import DownstreamRequest
 from jobmon.server import declared_files
 from jobmon.server.models import metadata, task, workflow
@@ -29,6 +30,8 @@ from jobmon.server.queries import (
     sizing,
     steering,
     swarm,
+    task_sets,
+    timeline,
     usage,
 )
 from jobmon.server.sql import Session, param, statement
@@ -97,8 +100,8 @@ def test_the_neighbours_of_a_task_are_found_by_index(empty, side):
 
 
 NOW = explain.Now(time=0, silence_seconds=1.0)
-#: Tables that a query makes itself.
-OWN = {"b", "blocked", "above"}
+#: Tables that a query makes itself, and one that has a single row.
+OWN = {"b", "blocked", "above", "logical_clock"}
 QUERIES = {
     "workflows of a user": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(user=["me"])),
     "workflows by id": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(workflow_id=[w])),
@@ -128,6 +131,11 @@ QUERIES = {
     "declared files": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(template="t")).files,
     "declared inputs": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(inputs=True)).files,
     "who writes a file": lambda session, w, t: declared_files.missing_input(session, t + 1, "/tmp/in/3"),
+    "timeline": lambda session, w, t: timeline.timeline(session, w, timeline.TimelineQuery(by="host"), 1),
+    "a set of tasks to rerun": lambda session, w, t: task_sets.plan_set(
+        session, w, TaskSetRequest(action="rerun", status=["F"])
+    ),
+    "tasks to hold": lambda session, w, t: task_sets.plan_set(session, w, TaskSetRequest(action="hold", task_ids=[t])),
     "usage": lambda session, w, t: usage.template_usage(session, 1, UsageRequest(workflow_ids=[w])),
 }
 

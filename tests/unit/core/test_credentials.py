@@ -6,7 +6,7 @@ import pytest
 
 from jobmon.agent.handshake import has_token, identity_of
 from jobmon.core import credentials
-from jobmon.core.credentials import OWNER, Agent, Principal, Reader, Right, User
+from jobmon.core.credentials import OWNER, Agent, Invited, PageUser, Principal, Reader, Right, User
 
 KEY = b"k" * 32
 OTHER_KEY = b"l" * 32
@@ -65,9 +65,12 @@ def test_a_reader_is_over_at_its_date() -> None:
     ("principal", "rights"),
     [
         (OWNER, set(Right)),
-        (User("ada"), {Right.OPEN, Right.READ, Right.AGENT, Right.WRITE}),
+        (User("ada"), set(Right) - {Right.ADMINISTER}),
         (Agent(7), {Right.OPEN, Right.AGENT}),
-        (Reader(100), {Right.OPEN, Right.READ}),
+        (Reader(100), {Right.OPEN, Right.ENTER, Right.READ}),
+        (PageUser(), {Right.OPEN, Right.READ, Right.STEER}),
+        (PageUser("ada"), {Right.OPEN, Right.READ, Right.STEER}),
+        (Invited(PageUser(), 100.0), {Right.OPEN, Right.ENTER, Right.READ}),
     ],
 )
 def test_rights_by_kind_of_principal(principal: Principal, rights: set[Right]) -> None:
@@ -77,5 +80,7 @@ def test_rights_by_kind_of_principal(principal: Principal, rights: set[Right]) -
 
 def test_names_in_the_audit_trail_tell_principals_apart() -> None:
     """And contain no secret."""
-    names = [principal.name for principal in (OWNER, User("ada"), Agent(7), Agent(7, "a1"), Reader(1))]
-    assert names == ["owner", "user ada", "agent 7", "agent 7/a1", "reader"]
+    principals = OWNER, User("ada"), Agent(7), Agent(7, "a1"), Reader(1), PageUser(), PageUser("ada")
+    assert [principal.name for principal in principals] == [
+        *("owner", "user ada", "agent 7", "agent 7/a1", "reader", "owner (page)", "user ada (page)")
+    ]

@@ -80,7 +80,7 @@ class LinkRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkResponse:
-    """The key, and when it expires."""
+    """The key, and when it expires. The key of POST /page/codes can be exchanged once, for a session that steers."""
 
     key: str
     expires_at: datetime
@@ -88,6 +88,10 @@ class LinkResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSession:
-    """POST /page/session: the key that a page sends instead of its link's key. Expires with the server's process."""
+    """POST /page/session: the key that a page sends instead of its link's key. Expires with the server's process.
+
+    `can_steer`: whether it may also change workflows.
+    """
 
     key: str
+    can_steer: bool = False

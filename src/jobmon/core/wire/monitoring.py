@@ -45,7 +45,7 @@ class WorkflowsResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSummary:
-    """One task with its newest attempt."""
+    """One task with its newest attempt. `held`: it is not launched until it is released."""
 
     task_id: int
     name: str
@@ -56,6 +56,7 @@ class TaskSummary:
     array_name: str
     status_at: datetime
     node_args: dict[str, str] = field(default_factory=dict)
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,7 +378,8 @@ class ProgressResponse:
     """GET /workflows/{workflow_id}/progress: progress by template, in the order of their arrays, and the time left.
 
     `left_from` and `left_to`: seconds; None if there is no estimate yet. The estimate excludes `unknown` tasks, which
-    belong to templates of which no task has ended. `blocked` tasks will never run.
+    belong to templates of which no task has ended. `blocked` tasks will never run. `removed`: tasks of earlier
+    versions, which no count includes.
     """
 
     workflow_id: int
@@ -387,3 +389,4 @@ class ProgressResponse:
     left_to: float | None
     unknown: int
     blocked: int
+    removed: int = 0

@@ -206,11 +206,13 @@ class StopRequest:
     """POST /workflows/{workflow_id}/stop: a person stops the workflow. -> `StopResponse`
 
     Active runs become STOPPED and launch nothing more. `kill`: terminate their attempts; otherwise they may finish.
+    `workflow_run_id`: 409 `WorkflowVersionConflict` if another run is active, or none.
     """
 
     user: Name
     kill: bool = True
     any_owner: bool = False
+    workflow_run_id: Id | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,11 +238,12 @@ class ConcurrencyRequest:
     """PUT /workflows/{workflow_id}/concurrency, PUT /arrays/{array_id}/concurrency,
     PUT /workflows/{workflow_id}/arrays/{name}/concurrency. -> `ConcurrencyResponse`
 
-    `user`: the person who requests it.
+    `user`: the person who requests it. `expected`: 409 `WorkflowVersionConflict` if the limit is a different one now.
     """
 
     max_concurrently_running: Count
     user: Name = ""
+    expected: Count | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

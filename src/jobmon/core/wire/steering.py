@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from jobmon.core.wire.fields import Count, Hash, Id, Name, Priority, Text
+from jobmon.core.wire.fields import Count, Hash, Id, Name, Priority, Stamp, Text
 from jobmon.core.wire.swarm import ResourcesInfo
 
 TASKS_UPDATED_MAX = 10_000
@@ -46,6 +46,7 @@ class TaskUpdateRequest:
     attempts (to REGISTERING), else 409 `InvalidRequest`, as for tasks to be skipped that are done or in progress.
     `accepted_ids`: done downstream tasks that are not to be rerun because of this; `accepted`: for each of them the
     hash for which its result is accepted.
+    `unchanged_since`: as for `HoldRequest`; a task whose status changed counts, too.
     """
 
     task_ids: list[Id]
@@ -55,6 +56,7 @@ class TaskUpdateRequest:
     any_owner: bool = False
     accepted_ids: list[Id] = field(default_factory=list)
     accepted: list[Hash] = field(default_factory=list)
+    unchanged_since: Stamp = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,8 @@ class HoldRequest:
 
     Names at most `TASKS_UPDATED_MAX` tasks, or a `template`, which selects its tasks. In the latter case at most this
     many change per request, and the request has to be repeated until none changes. Done tasks are not changed.
-    `preview`: change nothing, and count what would change.
+    `preview`: change nothing, and count what would change. `unchanged_since`: the `snapshot` of a `TaskSetPlan`; 409
+    `WorkflowVersionConflict` if tasks of the workflow were held, released or reopened since then. 0: do not check.
     """
 
     task_ids: list[Id] = field(default_factory=list)
@@ -81,6 +84,7 @@ class HoldRequest:
     preview: bool = False
     user: Name = ""
     any_owner: bool = False
+    unchanged_since: Stamp = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +176,40 @@ class EditResponse:
 
     changed: int
     recalled: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSetRequest:
+    """POST /workflows/{workflow_id}/task_sets/plan: what an action on a set of tasks would do. -> `TaskSetPlan`
+
+    `action`: hold, release or rerun. The set: `task_ids`, or, without any, all tasks that match `status` (repeatable),
+    `array` and `name`, as for `TaskSummariesResponse`. At most `TASKS_UPDATED_MAX` tasks.
+    """
+
+    action: Name
+    task_ids: list[Id] = field(default_factory=list)
+    status: list[Name] = field(default_factory=list)
+    array: Name = ""
+    name: Name = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSetPlan:
+    """The tasks that the action would change, at the logical time `snapshot`, and their counts by status.
+
+    `selected`: tasks in the set; `unchanged`: how many of them would not change; `added`: tasks downstream of the set
+    that would change with it. `live`: how many of the changing tasks have an attempt that may be running. `is_active`:
+    whether a run is active.
+    """
+
+    snapshot: int
+    task_ids: list[int]
+    counts: dict[str, int]
+    selected: int
+    unchanged: int
+    added: int
+    live: int
+    is_active: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -243,7 +243,7 @@ def _tasks() -> Select[Any]:
     a = task_array.c
     return select(
         *(t.id, t.name, t.status, t.num_attempts, t.max_attempts, t.command, a.name, t.status_at, t.workflow_id),
-        t.node_id,
+        *(t.node_id, t.held),
     ).join_from(task, task_array, a.id == t.array_id)
 
 
@@ -258,6 +258,7 @@ def _task(row: Sequence[Any], node_args: dict[str, str] | None = None) -> TaskSu
         array_name=row[6],
         status_at=to_datetime(row[7]),
         node_args=node_args or {},
+        held=bool(row[10]),
     )
 
 
@@ -274,6 +275,18 @@ def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement
 
 def _tasks_of(workflow_id: int, query: TasksQuery) -> Select[Any]:
     return _tasks().where(*_tasks_that_match(workflow_id, query)).order_by(t.id).limit(_checked(query.limit))
+
+
+def matching_ids(session: Session, workflow_id: int, query: TasksQuery, most: int) -> list[int]:
+    """Return the IDs of the first tasks that match a query."""
+    found = (
+        select(t.id)
+        .join_from(task, task_array, task_array.c.id == t.array_id)
+        .where(*_tasks_that_match(workflow_id, query))
+        .order_by(t.id)
+        .limit(most)
+    )
+    return list(session.column(found, statuses=query.status))
 
 
 @statement

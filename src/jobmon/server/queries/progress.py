@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, cast, func, select
 
 from jobmon.core import forecast, fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
@@ -15,6 +15,7 @@ from jobmon.server.joins import TASKS_WITH_NEWEST_ATTEMPTS
 from jobmon.server.models import (
     dag_node,
     slot_lease,
+    status_count,
     task,
     task_array,
     task_instance,
@@ -55,6 +56,13 @@ def _workflow() -> Select[Any]:
 def _names() -> Select[Any]:
     a = task_array.c
     return select(a.id, a.name).where(a.workflow_id == param("id"))
+
+
+@statement
+def _removed() -> Select[Any]:
+    c = status_count.c
+    of_removed = c.workflow_id == param("workflow"), c.status == TaskStatus.REMOVED.value
+    return select(cast(func.sum(c.number), BigInteger)).where(*of_removed)
 
 
 def progress(session: Session, workflow_id: int) -> ProgressResponse:
@@ -99,6 +107,7 @@ def progress(session: Session, workflow_id: int) -> ProgressResponse:
         left_to=None if expected is None else expected.high,
         unknown=0 if expected is None else expected.unknown,
         blocked=sum(blocked.values()),
+        removed=session.value(_removed, workflow=workflow_id) or 0,
     )
 
 

@@ -109,15 +109,29 @@ def plan_update(session: Session, workflow_id: int, request: TaskUpdatePlanReque
         rows = _spread(session, workflow_id, [row[2] for row in rows], target)
     asked = {row[0] for row in named}
     kept = (target, TaskStatus.SKIPPED)  # a skipped task is changed only if it is named
-    changing = [row for row in rows if row[1] not in kept or (row[1] != target and row[0] in asked)]
+    changing = [
+        row
+        for row in rows
+        if row[1] != TaskStatus.REMOVED and (row[1] not in kept or (row[1] != target and row[0] in asked))
+    ]
     task_ids = [row[0] for row in changing]
     return TaskUpdatePlan(
         task_ids=task_ids,
         counts=dict(Counter(row[1] for row in changing)),
         unchanged=len(rows) - len(changing),
-        live=session.value(_count_live, ids=task_ids, live=LIVE),
-        is_active=session.value(_active_run, workflow=workflow_id) is not None,
+        live=count_live(session, task_ids),
+        is_active=is_active(session, workflow_id),
     )
+
+
+def count_live(session: Session, task_ids: Sequence[int]) -> int:
+    """Return how many of some tasks have an attempt that may be running."""
+    return int(session.value(_count_live, ids=task_ids, live=LIVE))
+
+
+def is_active(session: Session, workflow_id: int) -> bool:
+    """Return whether a workflow has an active run."""
+    return session.value(_active_run, workflow=workflow_id) is not None
 
 
 def _named(session: Session, workflow_id: int, task_ids: Sequence[int]) -> list[tuple[int, str, int]]:

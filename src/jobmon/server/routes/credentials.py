@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jobmon.core.credentials import Reader, User
+from jobmon.core.credentials import Invited, PageUser, Reader, User
 from jobmon.core.wire.credentials import LinkResponse, PageSession
 from jobmon.server.models.types import to_datetime
-from jobmon.server.problems import Forbidden
+from jobmon.server.problems import Forbidden, Unauthorized
 from jobmon.server.usecases import credentials
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ async def list_tokens(call: Call) -> TokensResponse:
 async def revoke_token(call: Call) -> None:
     """DELETE /tokens/{token_id}."""
     (token_id,) = call.ids
-    call.services.authority.know(await call.write(credentials.revoke_token, token_id, _user(call)))
+    stored, owner = await call.write(credentials.revoke_token, token_id, _user(call))
+    call.services.authority.know(stored)
+    call.services.authority.close_pages(owner)
 
 
 async def create_link(call: Call) -> LinkResponse:
@@ -49,6 +51,12 @@ async def create_link(call: Call) -> LinkResponse:
     return LinkResponse(key=key, expires_at=to_datetime(until * _MICROSECONDS))
 
 
+async def create_code(call: Call) -> LinkResponse:
+    """POST /page/codes."""
+    code, until = call.services.authority.page_code(PageUser(_user(call)))
+    return LinkResponse(key=code, expires_at=to_datetime(until * _MICROSECONDS))
+
+
 async def revoke_links(call: Call) -> None:
     """DELETE /page/links."""
     call.services.authority.know(await call.write(credentials.revoke_links))
@@ -56,7 +64,11 @@ async def revoke_links(call: Call) -> None:
 
 
 async def open_page(call: Call) -> PageSession:
-    """POST /page/session: exchange the key of a link for one that expires with this process."""
-    if not isinstance(call.principal, Reader):
+    """POST /page/session: exchange the credential of a link for one that expires with this process."""
+    principal = call.principal
+    if not isinstance(principal, Reader | Invited):
         raise Forbidden("Open the page by the address that 'jobmon ui' prints.")
-    return PageSession(key=call.services.authority.open_page(call.principal))
+    key = call.services.authority.open_page(principal)
+    if key is None:
+        raise Unauthorized
+    return PageSession(key=key, can_steer=isinstance(principal, Invited))

@@ -18,6 +18,7 @@ from jobmon.core.wire import files as filing
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
+from jobmon.core.wire import timeline as times
 from jobmon.core.wire import watching as looking
 from jobmon.core.wire.fields import INT64_MAX
 from jobmon.server.migrations import upgrading
@@ -33,6 +34,8 @@ from jobmon.server.queries import (
     outputs,
     progress,
     recorded,
+    task_sets,
+    timeline,
     usage,
     viewing,
 )
@@ -74,8 +77,10 @@ if TYPE_CHECKING:
 
 
 OPEN: Final = Right.OPEN
+ENTER: Final = Right.ENTER
 READ: Final = Right.READ
 AGENT: Final = Right.AGENT
+STEER: Final = Right.STEER
 WRITE: Final = Right.WRITE
 ADMINISTER: Final = Right.ADMINISTER
 
@@ -138,6 +143,11 @@ def _explain(query: Callable[..., Any]) -> Handler:
         return await services.readers.run(query, *call.ids, now)
 
     return handle
+
+
+async def _timeline(call: Call) -> times.Timeline:
+    now = to_microseconds(call.services.clock.now())
+    return await call.services.readers.run_large(timeline.timeline, *call.ids, call.message, now)
 
 
 async def _health(call: Call) -> about.Health:
@@ -306,7 +316,7 @@ def _limit(path: str, read: Callable[..., Any], write: Callable[..., Any]) -> tu
     return (
         _get(path, _glance(read), run.ConcurrencyResponse),
         Endpoint(
-            right=WRITE,
+            right=STEER,
             method="PUT",
             path=path,
             handle=_write(write),
@@ -377,7 +387,7 @@ _RUNS: Final = (
     _get(f"{_WORKFLOW}/active_runs", _write(resuming.active_runs_response), run.ActiveRunsResponse),
     _post(WRITE, f"{_WORKFLOW}/resume", _write(resuming.resume), run.ResumeRequest, run.ResumeResponse),
     _get(f"{_WORKFLOW}/resume", _write(resuming.resume_state), run.ResumeResponse),
-    _post(WRITE, f"{_WORKFLOW}/stop", _write(resuming.stop), run.StopRequest, run.StopResponse),
+    _post(STEER, f"{_WORKFLOW}/stop", _write(resuming.stop), run.StopRequest, run.StopResponse),
     _post(WRITE, f"{_WORKFLOW}/force_cleanup", _write(resuming.force_cleanup), None, run.ForceCleanupResponse),
     _post(WRITE, f"{_WORKFLOW}/reset_tasks", _reset_tasks, run.ResetRequest, None),
     _post(WRITE, f"{_TASK}/attributes", _write(attributes.add_task_attributes), run.TaskAttributesRequest, None),
@@ -406,15 +416,22 @@ _STEERING: Final = (
         steering.TaskUpdatePlan,
     ),
     _post(
-        WRITE,
+        READ,
+        f"{_WORKFLOW}/task_sets/plan",
+        _read_large(task_sets.plan_set),
+        steering.TaskSetRequest,
+        steering.TaskSetPlan,
+    ),
+    _post(
+        STEER,
         f"{_WORKFLOW}/task_updates",
         _write(update_tasks),
         steering.TaskUpdateRequest,
         steering.TaskUpdateResponse,
     ),
-    _post(WRITE, f"{_WORKFLOW}/holds", _write(holding.hold), steering.HoldRequest, steering.HoldResponse),
+    _post(STEER, f"{_WORKFLOW}/holds", _write(holding.hold), steering.HoldRequest, steering.HoldResponse),
     _post(
-        WRITE,
+        STEER,
         f"{_WORKFLOW}/priorities",
         _write(prioritizing.set_priority),
         steering.PriorityRequest,
@@ -512,6 +529,7 @@ _READING: Final = (
         _TIMED_SECONDS,
     ),
     _shared(_get(f"{_WORKFLOW}/matrix", _read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)),
+    _shared(_get(f"{_WORKFLOW}/timeline", _timeline, times.Timeline, query=timeline.TimelineQuery), _TIMED_SECONDS),
     _shared(_get(f"{_WORKFLOW}/view", _explain(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS),
     _post(
         READ,
@@ -561,7 +579,8 @@ _CREDENTIALS: Final = (
     _delete(WRITE, "/tokens/{token_id:id}", credentials.revoke_token),
     _post(WRITE, "/page/links", credentials.create_link, secret.LinkRequest, secret.LinkResponse),
     _delete(ADMINISTER, "/page/links", credentials.revoke_links),
-    _post(READ, "/page/session", credentials.open_page, None, secret.PageSession),
+    _post(WRITE, "/page/codes", credentials.create_code, None, secret.LinkResponse),
+    _post(ENTER, "/page/session", credentials.open_page, None, secret.PageSession),
 )
 
 ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_VERSIONS, *_STEERING, *_READING, *_CREDENTIALS)

@@ -112,8 +112,8 @@ def list_tokens(session: Session, user: str | None) -> TokensResponse:
     return TokensResponse(tokens=[_token(row) for row in session.rows(_tokens) if user is None or row[1] == user])
 
 
-def revoke_token(tx: Transaction, identity: int, user: str | None) -> Stored:
-    """Revoke a token of this user; None: of any user. Idempotent.
+def revoke_token(tx: Transaction, identity: int, user: str | None) -> tuple[Stored, str]:
+    """Revoke a token of this user; None: of any user. Idempotent. Also return whose it was.
 
     Raises:
         NotFound: there is no such token.
@@ -126,7 +126,7 @@ def revoke_token(tx: Transaction, identity: int, user: str | None) -> Stored:
         raise Forbidden(f"Token {identity} belongs to another user.")
     if tx.run(_revoke, now=tx.now, id=identity):
         tx.audit(Actor.USER, "revoke token", None, user=owners[identity], token=identity)
-    return load(tx)
+    return load(tx), owners[identity]
 
 
 def revoke_links(tx: Transaction) -> Stored:

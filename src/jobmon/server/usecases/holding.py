@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import select, update
 
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, Cause, TaskInstanceStatus
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, HoldRequest, HoldResponse
 from jobmon.server import transitions
-from jobmon.server.joins import IS_NEWEST_ATTEMPT
+from jobmon.server.joins import IS_NEWEST_ATTEMPT, changes_hold
 from jobmon.server.lookups import require_not_removed
 from jobmon.server.models import task, task_array, task_instance
 from jobmon.server.problems import InvalidValue, NotFound
@@ -19,7 +19,7 @@ from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import Audience
 from jobmon.server.usecases.resuming import require_owner
 from jobmon.server.usecases.runs import require_workflow
-from jobmon.server.usecases.steering import note_steering
+from jobmon.server.usecases.steering import note_steering, require_unsteered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ t, a, ti = task.c, task_array.c, task_instance.c
 @statements
 def _named(held: bool) -> Select[Any]:
     """Select tasks by ID, if they are in the workflow, and whether a request changes them."""
-    changes = and_(t.held != held, t.status.not_in(fsm.SETTLED))
+    changes = changes_hold(held=held)
     return select(t.id, t.status, changes).where(any_of(t.id, "ids"), unindexed(t.workflow_id) == param("workflow"))
 
 
@@ -44,7 +44,7 @@ def _of_template(held: bool) -> Select[Any]:
     arrays = select(a.id).where(a.workflow_id == param("workflow"), a.name == param("template"))
     return (
         select(t.id)
-        .where(t.workflow_id == param("workflow"), t.array_id.in_(arrays), t.held != held, t.status.not_in(fsm.SETTLED))
+        .where(t.workflow_id == param("workflow"), t.array_id.in_(arrays), changes_hold(held=held))
         .order_by(t.id)
         .limit(param("most"))
     )
@@ -77,6 +77,7 @@ def hold(tx: Transaction, workflow_id: int, request: HoldRequest) -> HoldRespons
         NotFound: there is no such workflow or template, or a task is not in the workflow.
         InvalidValue: there are too many tasks, or neither tasks nor a template.
         InvalidRequest: the workflow belongs to another user.
+        WorkflowVersionConflict: it was steered after the preview.
     """
     if len(request.task_ids) > TASKS_UPDATED_MAX:
         raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
@@ -84,6 +85,7 @@ def hold(tx: Transaction, workflow_id: int, request: HoldRequest) -> HoldRespons
         raise InvalidValue("task_ids, template: specify either tasks or a template.")
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
+    require_unsteered(tx, workflow_id, request.unchanged_since)
     ids, unchanged = _chosen(tx, workflow_id, request)
     if not ids or request.preview:
         return HoldResponse(changed=len(ids), unchanged=unchanged)

@@ -8,7 +8,12 @@ from sqlalchemy import func, select
 
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, Cause, EndReason, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
-from jobmon.core.exceptions import InvalidRequest, WorkflowAlreadyComplete, WorkflowNotResumable
+from jobmon.core.exceptions import (
+    InvalidRequest,
+    WorkflowAlreadyComplete,
+    WorkflowNotResumable,
+    WorkflowVersionConflict,
+)
 from jobmon.core.texts import number_of
 from jobmon.core.wire.run import (
     ActiveRun,
@@ -233,11 +238,17 @@ def stop(tx: Transaction, workflow_id: int, request: StopRequest) -> StopRespons
 
     Raises:
         InvalidRequest: it belongs to another user.
+        WorkflowVersionConflict: the run to stop is not the active one.
     """
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
-    ended = transitions.end_queued(tx, workflow_id, Cause.KILLED)
     stopped = [run for run in active_runs(tx, workflow_id) if run.status not in fsm.MAKING_ROOM]
+    expected = request.workflow_run_id
+    if expected is not None and [run.workflow_run_id for run in stopped] != [expected]:
+        raise WorkflowVersionConflict(
+            f"Run {expected} of workflow {workflow_id} is no longer active. Nothing was stopped."
+        )
+    ended = transitions.end_queued(tx, workflow_id, Cause.KILLED)
     for run in stopped:
         transitions.move_run(tx, require_run(tx, run.workflow_run_id), WorkflowRunStatus.STOPPED, Actor.USER)
     to_kill = transitions.kill_taken(tx, workflow_id, Cause.KILLED) if request.kill else 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, func, select, update
 
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, Cause, TaskInstanceStatus, TaskStatus, WorkflowStatus
-from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.exceptions import InvalidRequest, WorkflowVersionConflict
+from jobmon.core.texts import number_of
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateRequest, TaskUpdateResponse
 from jobmon.server import transitions
 from jobmon.server.joins import IS_NEWEST_ATTEMPT
@@ -54,6 +55,7 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
         NotFound: there is no such workflow, or a task is not in it.
         InvalidValue: there are too many tasks, or the status cannot be set.
         InvalidRequest: the workflow belongs to another user, or a run or attempts are active.
+        WorkflowVersionConflict: the tasks, or what steers the workflow, changed after the preview.
     """
     if max(len(request.task_ids), len(request.accepted_ids)) > TASKS_UPDATED_MAX:
         raise InvalidValue(f"task_ids, accepted_ids: at most {TASKS_UPDATED_MAX} in one request.")
@@ -64,6 +66,7 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     rows = task_rows(tx, workflow_id, request.task_ids)
     task_rows(tx, workflow_id, request.accepted_ids)
+    _require_unchanged(tx, workflow_id, request)
     _require_peace(tx, workflow_id, request)
     if target is TaskStatus.SKIPPED:
         _require_skippable(rows)
@@ -117,6 +120,47 @@ def _note_steering() -> Update:
 def note_steering(tx: Transaction, workflow_id: int) -> None:
     """Note that tasks of a workflow were held, released, or are to be rerun."""
     tx.run(_note_steering, workflow=workflow_id, stamp=tx.stamp)
+
+
+@statement
+def _steered_at() -> Select[Any]:
+    return select(workflow.c.steered_at).where(workflow.c.id == param("workflow"))
+
+
+@statement
+def _count_changed() -> Select[Any]:
+    """Select the number of tasks whose status changed after a logical time."""
+    return select(func.count()).where(any_of(t.id, "ids"), unindexed(t.status_at) > param("since"))
+
+
+def require_unsteered(tx: Transaction, workflow_id: int, since: int) -> None:
+    """Reject a request that is based on a preview older than the last steering of the workflow.
+
+    Args:
+        tx: the transaction.
+        workflow_id: ID of the workflow.
+        since: logical time of the preview; 0: there was none.
+
+    Raises:
+        WorkflowVersionConflict: tasks were held, released or reopened in the meantime.
+    """
+    if since and tx.value(_steered_at, workflow=workflow_id) > since:
+        raise WorkflowVersionConflict(
+            f"Tasks of workflow {workflow_id} were held, released or reopened since the preview. Nothing was changed"
+            " now: check the new preview."
+        )
+
+
+def _require_unchanged(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) -> None:
+    if not request.unchanged_since:
+        return
+    require_unsteered(tx, workflow_id, request.unchanged_since)
+    changed = tx.value(_count_changed, ids=request.task_ids, since=request.unchanged_since)
+    if changed:
+        raise WorkflowVersionConflict(
+            f"The status of {number_of(changed, 'task')} changed since the preview. Nothing was changed now: check the"
+            " new preview."
+        )
 
 
 def _postpone_dependents(tx: Transaction, workflow_id: int, reopened: list[int]) -> None:

@@ -1,0 +1,27 @@
+"""When the attempts of a workflow ran, as tiles of equal duration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineSeries:
+    """The attempts of one template or host. In each tile: `running`, the mean number that ran; how many `ended`."""
+
+    name: str
+    running: list[float]
+    ended: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """GET /workflows/{workflow_id}/timeline?by=&width=: tiles from `start` on, `tile_seconds` each; null: nothing ran.
+
+    `by`: template or host. The series with the most running time first; the last ones are combined as "others".
+    """
+
+    start: datetime | None
+    tile_seconds: float
+    series: list[TimelineSeries]

@@ -1,0 +1,112 @@
+"""Preview an action on a set of tasks: which tasks it would change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+
+from jobmon.core.constants import SetAction, TaskStatus
+from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskSetPlan, TaskSetRequest, TaskUpdatePlanRequest
+from jobmon.server.joins import changes_hold
+from jobmon.server.models import task
+from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.queries.monitoring import TasksQuery, matching_ids
+from jobmon.server.queries.presence import require
+from jobmon.server.queries.steering import count_live, is_active, plan_update
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.transaction import last_stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Select
+
+    from jobmon.server.sql import Session
+
+_TOO_MANY: Final = (
+    f"The filter selects more than {TASKS_UPDATED_MAX:,} tasks, the most that an action on the page applies to. Narrow"
+    " it, or use the command line: jobmon workflow hold -t TEMPLATE."
+)
+
+t = task.c
+
+
+@statement
+def _statuses() -> Select[Any]:
+    return select(t.id, t.status).where(any_of(t.id, "ids"), unindexed(t.workflow_id) == param("workflow"))
+
+
+@statements
+def _held_or_not(*, held: bool) -> Select[Any]:
+    """Select those of some tasks that a request to hold or release them changes."""
+    return select(t.id, t.status).where(any_of(t.id, "ids"), changes_hold(held=held)).order_by(t.id)
+
+
+def plan_set(session: Session, workflow_id: int, request: TaskSetRequest) -> TaskSetPlan:
+    """Return which tasks an action would change.
+
+    Raises:
+        NotFound: there is no such workflow, or a task is not in it.
+        InvalidValue: the action is unknown, or there are too many tasks.
+    """
+    if request.action not in list(SetAction):
+        raise InvalidValue(f"action: must be one of {', '.join(SetAction)}, not {request.action!r}.")
+    require(session, "workflow", workflow_id)
+    snapshot = session.value(last_stamp)
+    ids = _selected(session, workflow_id, request)
+    if request.action == SetAction.RERUN:
+        changing, counts = _to_rerun(session, workflow_id, ids)
+    else:
+        rows = session.rows(_held_or_not(held=request.action == SetAction.HOLD), ids=ids)
+        changing, counts = [row[0] for row in rows], Counter(row[1] for row in rows)
+    of_set = len(set(ids).intersection(changing))
+    return TaskSetPlan(
+        snapshot=snapshot,
+        task_ids=changing,
+        counts=dict(counts),
+        selected=len(ids),
+        unchanged=len(ids) - of_set,
+        added=len(changing) - of_set,
+        live=count_live(session, changing),
+        is_active=is_active(session, workflow_id),
+    )
+
+
+def _selected(session: Session, workflow_id: int, request: TaskSetRequest) -> Sequence[int]:
+    """Return the IDs of the tasks in the set; removed ones are not part of the workflow."""
+    if not request.task_ids:
+        query = TasksQuery(status=request.status, array=request.array, name=request.name)
+        ids = matching_ids(session, workflow_id, query, TASKS_UPDATED_MAX + 1)
+        if len(ids) > TASKS_UPDATED_MAX:
+            raise InvalidValue(_TOO_MANY)
+        if TaskStatus.REMOVED.value not in request.status:
+            return ids
+    elif len(request.task_ids) > TASKS_UPDATED_MAX:
+        raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
+    else:
+        ids = sorted(set(request.task_ids))
+    statuses = dict(session.rows(_statuses, ids=ids, workflow=workflow_id))
+    missing = [task_id for task_id in ids if task_id not in statuses]
+    if missing:
+        raise NotFound.of(f"task of workflow {workflow_id} with id", missing[0])
+    return [task_id for task_id in ids if statuses[task_id] != TaskStatus.REMOVED]
+
+
+def _to_rerun(session: Session, workflow_id: int, ids: Sequence[int]) -> tuple[list[int], Counter[str]]:
+    """Return the tasks that a rerun changes: also all tasks downstream.
+
+    Raises:
+        InvalidValue: there are too many.
+    """
+    if not ids:
+        return [], Counter()
+    question = TaskUpdatePlanRequest(task_ids=list(ids), status=TaskStatus.REGISTERING.value, recursive=True)
+    plan = plan_update(session, workflow_id, question)
+    if len(plan.task_ids) > TASKS_UPDATED_MAX:
+        raise InvalidValue(
+            f"With all tasks downstream, {len(plan.task_ids):,} tasks would be rerun; an action on the page applies to"
+            f" at most {TASKS_UPDATED_MAX:,}. Use the command line: jobmon task rerun."
+        )
+    return plan.task_ids, Counter(plan.counts)

@@ -1,0 +1,188 @@
+"""Actions on sets of tasks: what a preview says, and that an action based on an outdated preview changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+from server_world import TI, Refused, report
+from tests.databases import change
+
+from jobmon.core.constants import TaskStatus
+from jobmon.core.wire.run import ActiveRunsResponse, ConcurrencyRequest, ConcurrencyResponse, StopRequest, StopResponse
+from jobmon.core.wire.steering import (
+    HoldRequest,
+    HoldResponse,
+    TaskSetPlan,
+    TaskSetRequest,
+    TaskUpdateRequest,
+    TaskUpdateResponse,
+)
+from jobmon.server.queries import task_sets
+
+CONFLICT = 409, "WorkflowVersionConflict"
+
+
+async def plan(flow, action, **wanted) -> TaskSetPlan:
+    request = TaskSetRequest(action=action, **wanted)
+    return await flow.world.post(f"/workflows/{flow.workflow_id}/task_sets/plan", TaskSetPlan, request)
+
+
+async def hold(flow, found, *, held=True):
+    request = HoldRequest(task_ids=found.task_ids, held=held, user="me", unchanged_since=found.snapshot)
+    return await flow.world.post(f"/workflows/{flow.workflow_id}/holds", HoldResponse, request)
+
+
+async def rerun(flow, found):
+    request = TaskUpdateRequest(
+        task_ids=found.task_ids, status="G", user="me", force=True, unchanged_since=found.snapshot
+    )
+    return await flow.world.post(f"/workflows/{flow.workflow_id}/task_updates", TaskUpdateResponse, request)
+
+
+async def running(world, count=4, **options):
+    """Return a workflow whose first task is done, whose second one runs, and whose last ones are not queued."""
+    flow = await world.bound(count, **options)
+    run = await flow.start()
+    await run.register()
+    await run.queue(flow.task_ids[:2])
+    attempts = (await run.launched()).task_instance_ids
+    await run.sync(report(attempts[0], TI.DONE), report(attempts[1], TI.RUNNING))
+    return flow, run, attempts
+
+
+async def test_a_filter_selects_tasks_and_the_preview_says_which_of_them_change(world):
+    flow, *_ = await running(world)
+    _, second, third, fourth = flow.task_ids
+    found = await plan(flow, "hold")
+    assert (found.task_ids, found.selected, found.unchanged, found.added) == ([second, third, fourth], 4, 1, 0)
+    assert (found.counts, found.live, found.is_active) == ({"G": 2, "R": 1}, 1, True)
+    assert (await plan(flow, "hold", name="t_2")).task_ids == [third]
+    assert (await plan(flow, "hold", status=["R"], array="t")).task_ids == [second]
+    assert (await plan(flow, "hold", array="other")).selected == 0
+    assert (await plan(flow, "release", task_ids=[third])).task_ids == []
+    assert (await hold(flow, found)).changed == 3
+    assert (await plan(flow, "release", task_ids=[third])).task_ids == [third]
+
+
+async def test_a_rerun_includes_what_is_downstream(world):
+    flow, *_ = await running(world, edges={0: [], 1: [], 2: [0], 3: [2]})
+    found = await plan(flow, "rerun", task_ids=[flow.task_ids[0]])
+    # tasks downstream that have not run yet will run anyway
+    assert (found.task_ids, found.selected, found.added) == ([flow.task_ids[0]], 1, 0)
+    change(world.database_uri, f"UPDATE task SET status = 'F' WHERE id = {flow.task_ids[3]}")
+    change(world.database_uri, "UPDATE status_count SET number = number - 1 WHERE status = 'G'")
+    change(
+        world.database_uri,
+        "INSERT INTO status_count SELECT workflow_id, array_id, 'F', 1 FROM status_count WHERE status = 'G'",
+    )
+    found = await plan(flow, "rerun", task_ids=[flow.task_ids[0]])
+    assert (found.task_ids, found.counts, found.added) == ([flow.task_ids[0], flow.task_ids[3]], {"D": 1, "F": 1}, 1)
+
+
+async def test_a_set_of_nothing_changes_nothing(world):
+    flow = await world.bound(2)
+    for action in ("hold", "release", "rerun"):
+        found = await plan(flow, action, name="nothing like it")
+        assert (found.task_ids, found.selected, found.counts) == ([], 0, {})
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "words"),
+    [
+        ({"action": "delete"}, 422, "action: must be one of hold, release, rerun, not 'delete'"),
+        ({"action": "hold", "task_ids": [4711]}, 404, "4711"),
+    ],
+)
+async def test_what_cannot_be_previewed_is_named(world, message, status, words):
+    flow = await world.bound(1)
+    with pytest.raises(Refused) as refused:
+        await plan(flow, **message)
+    assert (refused.value.status, words in refused.value.message) == (status, True)
+
+
+async def test_more_tasks_than_an_action_takes_are_refused_with_a_remedy(world, monkeypatch):
+    flow = await world.bound(3)
+    monkeypatch.setattr(task_sets, "TASKS_UPDATED_MAX", 2)
+    for wanted in ({}, {"task_ids": flow.task_ids}):
+        with pytest.raises(Refused) as refused:
+            await plan(flow, "hold", **wanted)
+        assert refused.value.status == 422
+    assert (await plan(flow, "hold", task_ids=flow.task_ids[:2])).selected == 2
+
+
+async def test_removed_tasks_are_not_part_of_a_set(world):
+    flow = await world.bound(2)
+    first, second = flow.task_ids
+    change(world.database_uri, f"UPDATE task SET status = 'X' WHERE id = {second}")
+    change(world.database_uri, "UPDATE status_count SET number = 1")
+    change(world.database_uri, "INSERT INTO status_count SELECT workflow_id, array_id, 'X', 1 FROM status_count")
+    for wanted in ({}, {"task_ids": [first, second]}):
+        assert (await plan(flow, "hold", **wanted)).task_ids == [first]
+    for action in ("hold", "rerun"):
+        assert (await plan(flow, action, status=["X"])).selected == 0
+
+
+async def test_a_hold_after_somebody_else_steered_changes_nothing(world):
+    flow = await world.bound(3)
+    mine, theirs = await plan(flow, "hold"), await plan(flow, "hold", task_ids=flow.task_ids[:1])
+    assert (await hold(flow, theirs)).changed == 1
+    with pytest.raises(Refused) as refused:
+        await hold(flow, mine)
+    assert (refused.value.status, refused.value.kind) == CONFLICT
+    assert "Nothing was changed now" in refused.value.message
+    assert (await plan(flow, "release")).task_ids == flow.task_ids[:1]
+    assert (await hold(flow, await plan(flow, "hold"))).changed == 2
+
+
+async def test_a_hold_is_not_hindered_by_tasks_that_go_on_meanwhile(world):
+    flow, run, attempts = await running(world)
+    found = await plan(flow, "hold")
+    await run.sync(report(attempts[1], TI.DONE))
+    assert (await hold(flow, found)).changed == 2
+
+
+async def test_a_rerun_of_tasks_whose_status_changed_meanwhile_changes_nothing(world):
+    flow, run, attempts = await running(world)
+    found = await plan(flow, "rerun", task_ids=flow.task_ids[:2])
+    assert (found.counts, found.live) == ({"D": 1, "R": 1}, 1)
+    await run.sync(report(attempts[1], TI.DONE))
+    with pytest.raises(Refused) as refused:
+        await rerun(flow, found)
+    assert (refused.value.status, refused.value.kind) == CONFLICT
+    assert "The status of 1 task changed since the preview" in refused.value.message
+    assert (await flow.statuses())[flow.task_ids[0]] == TaskStatus.DONE
+    found = await plan(flow, "rerun", task_ids=flow.task_ids[:2])
+    assert (await rerun(flow, found)).changed == 2
+
+
+async def test_only_the_run_of_the_preview_is_stopped(world):
+    flow, run, _ = await running(world)
+    route = f"/workflows/{flow.workflow_id}"
+    (active,) = (await world.get(f"{route}/active_runs", ActiveRunsResponse)).runs
+    assert active.workflow_run_id == run.id
+    with pytest.raises(Refused) as refused:
+        await world.post(f"{route}/stop", StopResponse, StopRequest(user="me", workflow_run_id=run.id + 1))
+    assert (refused.value.status, refused.value.kind) == CONFLICT
+    stopped = await world.post(
+        f"{route}/stop", StopResponse, StopRequest(user="me", kill=False, workflow_run_id=run.id)
+    )
+    assert (stopped.run_ids, stopped.left_running) == ([run.id], 1)
+    with pytest.raises(Refused):
+        await world.post(f"{route}/stop", StopResponse, StopRequest(user="me", workflow_run_id=run.id))
+
+
+@pytest.mark.parametrize("part", ["", "/arrays/t"])
+async def test_a_limit_is_changed_only_from_the_one_of_the_preview(world, part):
+    flow = await world.bound(1)
+    route = f"/workflows/{flow.workflow_id}{part}/concurrency"
+    now = (await world.get(route, ConcurrencyResponse)).max_concurrently_running
+
+    async def limit(to, expected):
+        request = ConcurrencyRequest(max_concurrently_running=to, user="me", expected=expected)
+        return (await world.call("PUT", route, ConcurrencyResponse, request)).max_concurrently_running
+
+    assert await limit(5, now) == 5
+    with pytest.raises(Refused) as refused:
+        await limit(7, now)
+    assert (refused.value.status, refused.value.kind) == CONFLICT
+    assert f"from {now} to 5" in refused.value.message
+    assert (await world.get(route, ConcurrencyResponse)).max_concurrently_running == 5

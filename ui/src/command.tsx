@@ -1,0 +1,41 @@
+// Commands that the page names, with a button that copies them.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { plain, splitAtCommands } from "./words";
+
+const COPIED_MILLISECONDS = 2_000;
+
+/** A command to type, with a button that copies it. */
+export function Command({ text }: { text: string }) {
+  const [isCopied, setCopied] = useState(false);
+  const code = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (!isCopied) return undefined;
+    const timer = setTimeout(() => setCopied(false), COPIED_MILLISECONDS);
+    return () => clearTimeout(timer);
+  }, [isCopied]);
+
+  async function copy() {
+    try {
+      await navigator.clipboard.writeText(text);
+      setCopied(true);
+    } catch {
+      getSelection()?.selectAllChildren(code.current!); // without https a browser lets nobody write to the clipboard
+    }
+  }
+  return (
+    <span class="command">
+      <code ref={code}>{plain(text)}</code>{" "}
+      <button type="button" aria-label={`Copy: ${text}`} onClick={() => void copy()}>
+        {isCopied ? "Copied" : "Copy"}
+      </button>
+    </span>
+  );
+}
+
+/** A sentence; commands in it that can be typed as they are can be copied. */
+export function WithCommands({ text }: { text: string }) {
+  return (
+    <>{splitAtCommands(text).map((part, number) => (number % 2 ? <Command key={number} text={part} /> : plain(part)))}</>
+  );
+}

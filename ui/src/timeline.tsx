@@ -1,0 +1,101 @@
+// When attempts ran: how many at once, by template or host.
+
+import { useState } from "preact/hooks";
+import { useLive } from "./api";
+import { Choice, Section, Shown, Table, Time } from "./parts";
+import { recorded } from "./recorded";
+import { type Timeline as Answer, type TimelineSeries } from "./wire";
+import { areas, peakOf } from "./stack";
+import { count, duration, plain } from "./words";
+
+const TILES = 120;
+const HEIGHT = 200;
+const WIDTH = 1000;
+
+export function Timeline({ id, every }: { id: number; every: number }) {
+  return (
+    <Section title="Timeline">
+      <Chart id={id} every={every} />
+    </Section>
+  );
+}
+
+function Chart({ id, every }: { id: number; every: number }) {
+  const [by, setBy] = useState("template");
+  const live = useLive<Answer>(`/workflows/${id}/timeline`, { by, width: TILES }, () => every);
+  return (
+    <>
+      {!recorded && (
+        <div class="filters">
+          <Choice
+            label="By"
+            value={by}
+            choices={[
+              ["template", "template"],
+              ["host", "host"],
+            ]}
+            onValue={setBy}
+          />
+        </div>
+      )}
+      <Shown live={live}>
+        {(found) => (found.start === null ? <p class="quiet">No attempt has started yet.</p> : <Drawn found={found} />)}
+      </Shown>
+    </>
+  );
+}
+
+function Drawn({ found }: { found: Answer }) {
+  const { series, tile_seconds } = found;
+  const peak = peakOf(series);
+  const tiles = series[0]?.running.length ?? 0;
+  const timeOf = (tile: number) => new Date(Date.parse(found.start!) + tile * tile_seconds * 1000).toISOString();
+  const most = peak.number.toFixed(peak.number < 10 ? 1 : 0);
+  return (
+    <>
+      <p>
+        At most {most} attempts ran at once, around <Time at={timeOf(peak.tile)} />. Each step is the mean of{" "}
+        {duration(tile_seconds)}.
+      </p>
+      <svg
+        class="chart"
+        role="img"
+        aria-label={`Running attempts over time: at most ${most}`}
+        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+        preserveAspectRatio="none"
+      >
+        {areas(series, WIDTH, HEIGHT).map((points, number) => (
+          <polygon key={series[number]!.name} class={`series-${number}`} points={points}>
+            <title>{plain(series[number]!.name || "unknown host")}</title>
+          </polygon>
+        ))}
+      </svg>
+      <p class="axis quiet">
+        <Time at={timeOf(0)} />
+        <Time at={timeOf(tiles)} />
+      </p>
+      <Table<TimelineSeries>
+        label="Running attempts"
+        rows={series}
+        id={(row) => row.name}
+        columns={[
+          {
+            head: "Name",
+            cell: (row) => (
+              <>
+                <i class={`key series-${series.indexOf(row)}`} /> {plain(row.name || "unknown host")}
+              </>
+            ),
+          },
+          { head: "Most at once", cell: (row) => peakOf([row]).number.toFixed(1), isNumber: true },
+          { head: "Ended", cell: (row) => count(row.ended.reduce((sum, one) => sum + one, 0)), isNumber: true },
+          {
+            head: "Time in all",
+            cell: (row) => duration(row.running.reduce((sum, one) => sum + one, 0) * tile_seconds),
+            isNumber: true,
+          },
+        ]}
+      />
+    </>
+  );
+}
