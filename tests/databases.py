@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from sqlalchemy import text
 
 from jobmon.server.database import open_engine
 from jobmon.server.migrations import upgrade
+from jobmon.server.migrations.upgrading import random_identity
 
 SQLITE: Final = "sqlite"
 POSTGRESQL: Final = "postgresql"
@@ -158,6 +159,22 @@ def uri_of(address: str, name: str) -> str:
     return f"postgresql://{_USER}@/{name}?host={address}&port={_PORT}"
 
 
+@cache
+def _sqlite_template() -> tuple[bytes, bytes]:
+    """Return the content of a new database, which takes a hundred times longer to create than to write, and its word.
+
+    The word is the server's identity.
+    """
+    with tempfile.TemporaryDirectory(prefix="jobmon-template-") as folder:
+        engine = open_engine(f"sqlite:///{folder}/template.sqlite")
+        upgrade(engine)
+        ((word,),) = rows(f"sqlite:///{folder}/template.sqlite", "SELECT word FROM server_identity")
+        engine.dispose()
+        content = Path(folder, "template.sqlite").read_bytes()
+    assert content.count(word.encode()) == 1
+    return content, word.encode()
+
+
 class Databases:
     """The databases of a test session. One name in one folder is one database, so a restart finds it again."""
 
@@ -171,7 +188,12 @@ class Databases:
             name: which of the folder's databases.
             empty: without a schema. Otherwise it may already have that of the models.
         """
-        return f"sqlite:///{folder}/{name}.sqlite"
+        path = Path(folder, f"{name}.sqlite")
+        if not empty and path.parent.is_dir() and not path.exists():
+            content, word = _sqlite_template()
+            path.touch(mode=0o600)
+            path.write_bytes(content.replace(word, random_identity().encode()))  # every server's identity is its own
+        return f"sqlite:///{path}"
 
     def copy(self, uri: str, folder: Path | str) -> str:
         """Copy a database that nobody uses; return the URI of the copy."""
@@ -214,7 +236,7 @@ class PostgreSQLDatabases(Databases):
         administer(self.address, f"CREATE DATABASE {key} TEMPLATE {template}")
         self._created.append(key)
         if template == _TEMPLATE:  # every server's identity is its own
-            change(uri_of(self.address, key), "UPDATE server_identity SET word = :word", word=secrets.token_hex(5))
+            change(uri_of(self.address, key), "UPDATE server_identity SET word = :word", word=random_identity())
 
     def copy(self, uri: str, folder: Path | str) -> str:
         """See `Databases`."""

@@ -177,8 +177,9 @@ class DistributorService:
             abandoned.cancel()
 
     def validate(self) -> None:
-        """See `DistributorState.validate`."""
-        self._state.validate()
+        """See `DistributorState.validate`; before the registration there is no state yet."""
+        if self._is_built:
+            self._state.validate()
 
     def drain(self) -> None:
         """Handle the exit of the client: launch nothing more, monitor running attempts, then exit."""
