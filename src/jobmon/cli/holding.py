@@ -80,7 +80,7 @@ def _hold(
 ) -> None:
     from jobmon.cli import rendering
     from jobmon.client import steering
-    from jobmon.client.binding import user_name
+    from jobmon.core.places import user_name
     from jobmon.core.requester import Requester
     from jobmon.core.wire.steering import TASKS_UPDATED_MAX, HoldRequest, HoldResponse
 

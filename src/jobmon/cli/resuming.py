@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from jobmon.cli.main import EXIT_FAILED
-from jobmon.client.binding import user_name
 from jobmon.client.resuming import resume_workflow
 from jobmon.client.workflow_run import WorkflowRunFactory
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.descriptors import is_terminal
 from jobmon.core.exceptions import JobmonError, WorkflowAlreadyComplete
+from jobmon.core.places import user_name
 from jobmon.core.requester import Requester
 from jobmon.core.texts import number_of
 from jobmon.core.wire.run import StopRequest, StopResponse

@@ -80,7 +80,7 @@ def concurrency(workflow_id: int, limit: int, template: str, yes: bool, output: 
     from urllib.parse import quote
 
     from jobmon.cli import rendering
-    from jobmon.client.binding import user_name
+    from jobmon.core.places import user_name
     from jobmon.core.requester import Requester
     from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 
@@ -119,7 +119,7 @@ def reset(workflow_id: int, partial: bool, keep_resources: bool, yes: bool, any_
     This runs nothing; `jobmon workflow resume` does. Stop a running workflow first.
     """
     from jobmon.cli import rendering
-    from jobmon.client.binding import user_name
+    from jobmon.core.places import user_name
     from jobmon.core.requester import Requester
     from jobmon.core.wire.run import ResetRequest
 

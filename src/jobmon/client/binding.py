@@ -6,7 +6,6 @@ checked on the client has been checked. Time and memory are linear in tasks and 
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import socket
@@ -24,6 +23,7 @@ from jobmon.core.changes import Action
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import ConfigError, WorkflowAlreadyComplete, WorkflowAlreadyExists
+from jobmon.core.places import user_name
 from jobmon.core.redaction import secret_names
 from jobmon.core.wire.binding import (
     EDGES_PER_CHUNK_MAX,
@@ -509,14 +509,6 @@ def _id(value: int | None) -> int:
 
 
 # -- the environment that is recorded with the workflow ---------------------------------------------------------
-
-
-def user_name() -> str:
-    """Return the user's name, or the numeric ID if the system has no name for it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def working_directory() -> str:
