@@ -60,7 +60,6 @@ def test_tutorial(home):
     assert "2021\n2022\n2023\nAll as expected.\n" in fixed.stdout
 
 
-@pytest.mark.timeout(180)
 def test_census(home):
     """The demo with a few packages: some 70 tasks, a retry, a report and its picture. `make demo` runs it with all."""
     pytest.importorskip("matplotlib")
@@ -77,7 +76,6 @@ def test_census(home):
     assert error["exit_code"] == 75
 
 
-@pytest.mark.timeout(180)
 def test_resources(home):
     """What was too little is raised, only what was missing; the next run asks for the right amount at once."""
     finished = home.python(PROJECT / "examples" / "resources.py")
@@ -113,7 +111,6 @@ def test_resources(home):
 NAMES = ("hungry", "slow", "again hungry", "again slow")
 
 
-@pytest.mark.timeout(180)
 def test_a_fixed_command_and_twenty_more_files(home):
     """The plan says what the run does: only what changed or is new, with everything downstream."""
     data = home.folder / "data"
@@ -148,7 +145,6 @@ def test_a_fixed_command_and_twenty_more_files(home):
     assert workflow["attempt_count"] == 4 + 4 + 21
 
 
-@pytest.mark.timeout(180)
 def test_the_scripts_for_users_of_other_tools(home):
     """Each complete script does what the snippet of the other tool does, and running it again runs nothing."""
     text = (PROJECT / "docs" / "howto" / "coming-from-other-tools.md").read_text()

@@ -122,7 +122,6 @@ class Terminal:
 
 
 @pytest.mark.sqlite_only(reason="the command looks at this machine, not at http.service_url")
-@pytest.mark.timeout(240)
 def test_every_command(home, wait_until, databases):
     home.environment["COLUMNS"] = "100"  # where the table of workflows need not fold the names
     at = Terminal(home)
