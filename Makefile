@@ -6,12 +6,14 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test check fix lint types bench docs test-services test-schedulers test-postgresql test-security fuzz audit
-.PHONY: simulate ui
+.PHONY: simulate thorough ui
 
 VENV := .venv
 PY := $(VENV)/bin/python
-#: Processes that run tests side by side, and options for pytest, e.g. `make test PYTEST_ARGS="-k resume -x"`.
-WORKERS ?= 2
+#: Processes that run tests side by side, one more than cores because many tests wait; and options for pytest, e.g.
+#: `make test PYTEST_ARGS="-k resume -x"`. Tests of one module stay together, so that they share its server.
+WORKERS ?= 3
+PYTEST := -m pytest -q -n $(WORKERS) --dist worksteal
 PYTEST_ARGS ?=
 #: `make bench QUICK=1 CASE=chain`
 QUICK ?=
@@ -40,7 +42,7 @@ demo: $(VENV)/.demo  ## run the example workflow on real input with a server tha
 	$(PY) examples/stdlib_census.py
 
 test: $(VENV)/.dev  ## run the unit, property, simulation, integration and end-to-end tests
-	$(PY) -m pytest -q -n $(WORKERS) $(TIERS) $(PYTEST_ARGS)
+	$(PY) $(PYTEST) $(TIERS) $(PYTEST_ARGS)
 
 check: lint types docs-check test  ## everything that must hold before a change is merged
 
@@ -61,6 +63,10 @@ bench: $(VENV)/.dev  ## the benchmarks, as ratios measured side by side (QUICK=1
 
 simulate: $(VENV)/.dev  ## the whole system on virtual time with faults, from seeds (SEEDS=1000)
 	$(PY) -m tests.simulation --seeds $(SEEDS) --workers $(WORKERS)
+
+thorough: $(VENV)/.dev  ## what takes too long for every change: ten times the examples of hypothesis, 1,000 seeds, the demo
+	$(PY) $(PYTEST) --hypothesis-profile=thorough -o timeout=1800 tests/unit tests/property tests/integration/server $(PYTEST_ARGS)
+	$(MAKE) simulate SEEDS=1000 demo
 
 ui: ui/node_modules/.installed $(VENV)/.browser  ## type-check, build and test the web page (needs Node.js, npm and Chromium)
 	cd ui && npm run --silent types && npm run --silent test
@@ -89,7 +95,7 @@ ON_POSTGRESQL := tests/integration/server tests/property/test_server_model.py te
 
 test-postgresql: $(VENV)/.dev  ## the tests of the server on a PostgreSQL that they start (Debian: apt-get install postgresql)
 	@start=$$(date +%s); \
-	$(PY) -m pytest -q -n $(WORKERS) --database postgresql $(ON_POSTGRESQL) $(PYTEST_ARGS); status=$$?; \
+	$(PY) $(PYTEST) --database postgresql $(ON_POSTGRESQL) $(PYTEST_ARGS); status=$$?; \
 	echo "test-postgresql: $$(($$(date +%s) - start)) s"; exit $$status
 
 test-services: $(VENV)/.dev  ## the tests that need a real Slurm; brings up what is not up (root, Debian)
@@ -99,7 +105,7 @@ test-schedulers: $(VENV)/.dev  ## the tests that need a real Grid Engine; brings
 	$(PY) -m pytest -q tests/services/test_gridengine.py $(PYTEST_ARGS)
 
 test-security: $(VENV)/.dev  ## attacks between two Unix users, who are created for it (root); lists them
-	$(PY) -m pytest -q -n $(WORKERS) tests/security $(PYTEST_ARGS)
+	$(PY) $(PYTEST) tests/security $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.dev  ## feed every decoder, header parser, journal reader and log reader with damaged input (MINUTES=5)
 	$(PY) -m tests.fuzz --minutes $(MINUTES)

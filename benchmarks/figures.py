@@ -26,7 +26,7 @@ BASELINE = HERE / "baseline.json"
 GUARD_FACTOR = 2.0
 #: Number of tries of a case that seems worse; one try as good as the recorded one is enough.
 GUARD_TRIES = 3
-LIBRARIES = ("aiohttp", "fastapi", "msgspec", "sqlalchemy", "uvicorn", "uvloop")
+LIBRARIES = ("aiohttp", "msgspec", "sqlalchemy", "starlette", "uvicorn", "uvloop")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,6 @@ GROUPS = {
     "server/": "routes",
     "uvicorn/": "HTTP of the server",
     "starlette/": "framework",
-    "fastapi/": "framework",
     "core/http.py": "HTTP of the client's side",
     "core/requester.py": "HTTP of the client's side",
     "asyncio/streams.py": "HTTP of the client's side",

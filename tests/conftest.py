@@ -1,13 +1,12 @@
 """Fixtures and options for all tiers.
 
-The depth of hypothesis is set by HYPOTHESIS_PROFILE; `deep` is for manual proofs. Machines are shared and at times very
-busy, so no test may fail because it is slow.
+The depth of hypothesis is set by its option `--hypothesis-profile`; `make thorough` uses `thorough`. Machines are
+shared and at times very busy, so no test may fail because it is slow.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -22,8 +21,8 @@ from tests.databases import POSTGRESQL, SQLITE, NotInstalled, PostgreSQL, Postgr
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 SERVER = pytest.StashKey[PostgreSQL]()
 settings.register_profile("local", UNHURRIED, max_examples=100)
-settings.register_profile("deep", UNHURRIED, max_examples=1000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
+settings.register_profile("thorough", UNHURRIED, max_examples=1000)
+settings.load_profile("local")
 
 
 def pytest_addoption(parser):

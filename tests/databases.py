@@ -6,27 +6,33 @@ and reads it back with `rows` and `change`, so it never knows which of the two i
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
 import pwd
-import secrets
+import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
-
-from sqlalchemy import text
+from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.server.database import open_engine
 from jobmon.server.migrations import upgrade
+from jobmon.server.migrations.upgrading import random_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SQLITE: Final = "sqlite"
 POSTGRESQL: Final = "postgresql"
 START_SECONDS_MAX: Final = 60.0
+LOCKED_SECONDS_MAX: Final = 30.0
 CONNECTIONS_MAX: Final = 300
 _USER: Final = "jobmon"
 _PORT: Final = 5432  # part of the socket's name only: nothing listens on the network
@@ -154,16 +160,36 @@ class PostgreSQL:
 
 def administer(address: str, *statements: str) -> None:
     """Run statements about databases, each in a transaction of its own."""
+    with _connected(address) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def _connected(address: str) -> Any:
     import psycopg
 
-    with psycopg.connect(host=address, port=_PORT, user=_USER, dbname="postgres", autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
+    return psycopg.connect(host=address, port=_PORT, user=_USER, dbname="postgres", autocommit=True)
 
 
 def uri_of(address: str, name: str) -> str:
     """Return the URI of a database, as users write it in `db.sqlalchemy_database_uri`."""
     return f"postgresql://{_USER}@/{name}?host={address}&port={_PORT}"
+
+
+@cache
+def _sqlite_template() -> tuple[bytes, bytes]:
+    """Return the content of a new database, which takes a hundred times longer to create than to write, and its word.
+
+    The word is the server's identity.
+    """
+    with tempfile.TemporaryDirectory(prefix="jobmon-template-") as folder:
+        engine = open_engine(f"sqlite:///{folder}/template.sqlite")
+        upgrade(engine)
+        ((word,),) = rows(f"sqlite:///{folder}/template.sqlite", "SELECT word FROM server_identity")
+        engine.dispose()
+        content = Path(folder, "template.sqlite").read_bytes()
+    assert content.count(word.encode()) == 1
+    return content, word.encode()
 
 
 class Databases:
@@ -179,7 +205,12 @@ class Databases:
             name: which of the folder's databases.
             empty: without a schema. Otherwise it may already have that of the models.
         """
-        return f"sqlite:///{folder}/{name}.sqlite"
+        path = Path(folder, f"{name}.sqlite")
+        if not empty and path.parent.is_dir() and not path.exists():
+            content, word = _sqlite_template()
+            path.touch(mode=0o600)
+            path.write_bytes(content.replace(word, random_identity().encode()))  # every server's identity is its own
+        return f"sqlite:///{path}"
 
     def copy(self, uri: str, folder: Path | str) -> str:
         """Copy a database that is not in use; return the URI of the copy."""
@@ -203,6 +234,7 @@ class PostgreSQLDatabases(Databases):
     def __init__(self, address: str) -> None:
         self.address = address
         self._created: list[str] = []
+        self._line: Any = None
 
     def make_template(self) -> None:
         """Create the template: once per server, before any test."""
@@ -219,10 +251,10 @@ class PostgreSQLDatabases(Databases):
         return uri_of(self.address, key)
 
     def _create(self, key: str, template: str) -> None:
-        administer(self.address, f"CREATE DATABASE {key} TEMPLATE {template}")
+        self._administer(f"CREATE DATABASE {key} TEMPLATE {template}")
         self._created.append(key)
         if template == _TEMPLATE:  # every server's identity is its own
-            change(uri_of(self.address, key), "UPDATE server_identity SET word = :word", word=secrets.token_hex(5))
+            change(uri_of(self.address, key), "UPDATE server_identity SET word = :word", word=random_identity())
 
     def copy(self, uri: str, folder: Path | str) -> str:
         """See `Databases`."""
@@ -238,7 +270,15 @@ class PostgreSQLDatabases(Databases):
         """See `Databases`."""
         gone, self._created[mark:] = self._created[mark:], []
         if gone:
-            administer(self.address, *(f"DROP DATABASE {key} WITH (FORCE)" for key in gone))
+            self._administer(*(f"DROP DATABASE {key} WITH (FORCE)" for key in gone))
+
+    def _administer(self, *statements: str) -> None:
+        """Run statements as `administer` does, over a connection that is kept until this process exits."""
+        if self._line is None:
+            self._line = _connected(self.address)
+            atexit.register(self._line.close)
+        for statement in statements:
+            self._line.execute(statement)
 
 
 _current = Databases()
@@ -256,23 +296,35 @@ def use(chosen: Databases) -> None:
 
 
 def rows(uri: str, sql: str, **values: Any) -> list[tuple[Any, ...]]:
-    """Return all rows of a query that both databases understand."""
-    with _connection(uri) as connection:
-        return [tuple(row) for row in connection.execute(text(sql), values)]
+    """Return all rows of a query that both databases understand. Values are named `:name` in it."""
+    with _cursor(uri) as cursor:
+        _execute(cursor, sql, values)
+        return [tuple(row) for row in cursor.fetchall()]
 
 
 def change(uri: str, sql: str, **values: Any) -> None:
     """Run and commit one statement that both databases understand."""
-    with _connection(uri) as connection:
-        connection.execute(text(sql), values)
-        connection.commit()
+    with _cursor(uri) as cursor:
+        _execute(cursor, sql, values)
+        cursor.connection.commit()
 
 
 @contextlib.contextmanager
-def _connection(uri: str):
-    engine = open_engine(uri)
-    try:
-        with engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()
+def _cursor(uri: str) -> Iterator[Any]:
+    """Yield a cursor of the driver itself: SQLAlchemy asks a new database several questions before the first one."""
+    if uri.startswith("sqlite:///"):
+        connection: Any = sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=LOCKED_SECONDS_MAX)
+    else:
+        import psycopg
+
+        connection = psycopg.connect(uri)
+    with contextlib.closing(connection):
+        yield connection.cursor()
+
+
+def _execute(cursor: Any, sql: str, values: dict[str, Any]) -> None:
+    if not isinstance(cursor, sqlite3.Cursor):
+        sql = re.sub(
+            r"(?<!:):(\w+)", lambda found: f"%({found[1]})s" if found[1] in values else found[0], sql.replace("%", "%%")
+        )
+    cursor.execute(sql, values)

@@ -7,6 +7,7 @@ done and no task run to completion twice, except for commands that ran while the
 
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.chaos import ledger
 from tests.chaos.world import HERE, SETTINGS, World, wait_for
@@ -95,10 +96,12 @@ def run_points(part, shape, points, say=print):
 
 
 def run_some(say=print):
-    """Try a few points, as part of every test run; return whether all trials succeeded."""
+    """Try a few points at the same time, as part of every test run; return whether all trials succeeded."""
     problems = []
-    for part, shape, points in SOME:
-        tried, found = run_points(part, shape, points, say)
+    with ThreadPoolExecutor(len(SOME)) as pool:
+        trials = [pool.submit(run_points, part, shape, points, say) for part, shape, points in SOME]
+    for (part, shape, points), trial in zip(SOME, trials, strict=True):
+        tried, found = trial.result()
         problems += found
         if tried < len(points):
             problems.append(f"{part}, {shape}: there were only {tried} of the points {points}")

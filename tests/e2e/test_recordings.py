@@ -124,5 +124,7 @@ def test_wrong_use_is_told_in_a_line(home, arguments, message):
 def test_real_recordings(home, name):
     if not RECORDINGS.is_dir():
         pytest.skip("the recordings are not beside this checkout")
-    found = home.json("workflow", "run", str(RECORDINGS / name), "--scale", "0.001")
+    finished = home.jobmon("workflow", "run", str(RECORDINGS / name), "--scale", "0.001", "-o", "json")
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
     assert (found["done"], found["failed"]) == (found["tasks"], 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 
-TASKS = 24
+TASKS = 12
 SCRIPT = """
 import sys
 from jobmon.client.api import Tool
@@ -13,7 +13,7 @@ from jobmon.client.api import Tool
 tool = Tool(name="resume")
 work = tool.get_task_template(
     "work",
-    command_template="echo start >> {number}.log; sleep 0.3; echo end >> {number}.log",
+    command_template="echo start >> {number}.log; sleep 0.2; echo end >> {number}.log",
     node_args=["number"],
 )
 workflow = tool.create_workflow(name="resume", workflow_args="once")
@@ -31,7 +31,7 @@ def test_what_was_done_is_not_done_again(home, wait_until):
         return sum("end" in path.read_text() for path in home.folder.glob("*.log"))
 
     running = home.start(script(resume=False))
-    wait_until(lambda: ended() >= 6)
+    wait_until(lambda: ended() >= 3)
     running.send_signal(signal.SIGKILL)
     running.wait()
 

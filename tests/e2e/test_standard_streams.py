@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,12 @@ STARTS = {
     "none at all": "0<&- 1>&- 2>&-",
     "a full device": "2> /dev/full",
 }
+
+
+@pytest.fixture
+def home(shared_home, tmp_path):
+    """All runs of this module use one server."""
+    return replace(shared_home, folder=tmp_path)
 
 
 def _command(home, argument="leave"):

@@ -11,7 +11,9 @@ from jobmon.client.api import Tool
 
 tool = Tool(name="suspended")
 work = tool.get_task_template(
-    "work", command_template="echo start >> {number}.log; sleep 2; echo end >> {number}.log", node_args=["number"]
+    "work",
+    command_template="echo start >> {number}.log; until test -e go; do sleep 0.05; done; echo end >> {number}.log",
+    node_args=["number"],
 )
 workflow = tool.create_workflow(name="suspended", workflow_args="once")
 workflow.add_tasks(work.create_tasks(number=[1, 2]))
@@ -35,6 +37,7 @@ def test_it_is_done_if_all_its_tasks_are(home, wait_until):
     client = home.start(SCRIPT)
     wait_until(lambda: len(list(home.folder.glob("*.log"))) == 2)
     client.send_signal(signal.SIGSTOP)
+    (home.folder / "go").touch()
 
     def statuses():
         return [one["status"] for one in home.json("workflow", "status")]

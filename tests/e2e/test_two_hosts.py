@@ -21,7 +21,7 @@ from jobmon.client.api import Tool
 tool = Tool(name="two hosts")
 work = tool.get_task_template(
     "work",
-    command_template="seconds=$(cat seconds); echo start >> {number}.log; sleep $seconds; echo end >> {number}.log",
+    command_template="echo start >> {number}.log; until test -e go; do sleep 0.05; done; echo end >> {number}.log",
     node_args=["number"],
 )
 workflow = tool.create_workflow(name="two hosts", workflow_args="once")
@@ -95,11 +95,11 @@ def logs(home):
 
 @pytest.mark.sqlite_only(reason="it starts a server of its own")
 def test_a_hot_resume_from_another_host_runs_nothing_twice(home, host, wait_until):
-    (home.folder / "seconds").write_text("3")
     first = host("first", script())
     wait_until(lambda: sum(map(len, words(home))) >= min(2, len(os.sched_getaffinity(0))))
     second = host("second", script("resume=True, reset_running_jobs=False"))
     assert first.communicate(timeout=60)[0].split()[-1] == "T"
+    (home.folder / "go").touch()
     told = second.communicate(timeout=60)[0]
     assert told.split()[-1] == "D", told
     assert words(home) == [["start", "end"]] * TASKS
@@ -107,12 +107,11 @@ def test_a_hot_resume_from_another_host_runs_nothing_twice(home, host, wait_unti
 
 @pytest.mark.sqlite_only(reason="it starts a server of its own")
 def test_a_cold_resume_from_another_host_ends_what_runs_before_it_begins(home, host, wait_until):
-    (home.folder / "seconds").write_text("600")
     first = host("first", script())
     wait_until(lambda: any(words(home)))
-    (home.folder / "seconds").write_text("0")
     second = host("second", script("resume=True"))
     assert first.communicate(timeout=60)[0].split()[-1] == "T"
+    (home.folder / "go").touch()
     told = second.communicate(timeout=60)[0]
     assert "WorkflowAlreadyExists" not in told
     assert told.split()[-1] == "D", told

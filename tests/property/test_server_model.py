@@ -587,8 +587,8 @@ class PackMachine(ServerMachine):
         self.start_a_pack(jobs)
 
 
-#: An example needs a database of its own, and a statement a message to another process.
-EXAMPLES = settings.default.max_examples if databases.current().dialect == databases.SQLITE else 30
+#: An example needs a database of its own, and on PostgreSQL a statement needs a message to another process.
+EXAMPLES = settings.default.max_examples // (2 if databases.current().dialect == databases.SQLITE else 5)
 TestServerAgainstModel = ServerMachine.TestCase
 TestPacksAgainstModel = PackMachine.TestCase
 TestPacksAgainstModel.settings = settings(stateful_step_count=20, max_examples=EXAMPLES)

@@ -8,20 +8,25 @@ import sys
 from dataclasses import fields
 
 import pytest
-from tests.simulation.__main__ import summarize, told
+from tests.simulation.__main__ import Summary, summarize, told
 from tests.simulation.system.scenario import FAULTS, GRID_FAULTS, PACKED_FAULTS, WATCH_FAULTS, Lies
 from tests.simulation.system.world import simulate
 
-BLOCK = 10
+BLOCK = 5
 #: Seeds that together covered all faults when they were chosen; the test is fast while they still do.
-SEEDS_WITH_ALL_FAULTS = (87, 24, 77, 152, 20, 13, 138, 103, 147, 94, 161, 27, 131, 5, 170)
-#: This test tier has a time budget; `make simulate SEEDS=1000` runs more seeds.
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "50"))
+SEEDS_WITH_ALL_FAULTS = (103, 147, 13, 77, 20, 27, 24, 94, 161, 131, 170, 87, 16)
+#: If they do not any more, further seeds are tried.
+FURTHER_SEEDS_MAX = 80
+#: Number of the first seeds that are also simulated; `make simulate SEEDS=1000` runs more.
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "20"))
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_nothing_is_violated(first):
-    summary = summarize(map(simulate, range(first, first + BLOCK)))
+    check(summarize(map(simulate, range(first, first + BLOCK))))
+
+
+def check(summary):
     assert not summary.violating, "\n".join(line for verdict in summary.violating for line in told(verdict))
 
 
@@ -44,11 +49,15 @@ def test_a_seed_replays_exactly_in_another_process():
 CAPABILITIES = ("has_arrays", "continues_arrays")
 
 
-def test_faults_and_lies_of_every_kind_happen():
+def test_faults_and_lies_of_every_kind_happen_and_nothing_is_violated():
     lies = {f"grid {each.name.replace('_', ' ')}" for each in fields(Lies) if each.name not in CAPABILITIES}
     missing = {*FAULTS, *GRID_FAULTS, *PACKED_FAULTS, *WATCH_FAULTS, *lies}
-    for seed in (*SEEDS_WITH_ALL_FAULTS, *range(60)):
-        missing -= set(simulate(seed).faults)
+    summary = Summary()
+    for seed in (*SEEDS_WITH_ALL_FAULTS, *range(SEEDS, FURTHER_SEEDS_MAX)):
+        verdict = simulate(seed)
+        summary.add(verdict)
+        missing -= set(verdict.faults)
         if not missing:
-            return
-    raise AssertionError(f"never seen: {sorted(missing)}")
+            break
+    check(summary)
+    assert not missing, f"never seen: {sorted(missing)}"

@@ -104,7 +104,7 @@ def _requester() -> Requester | None:
 
 
 def _newest(requester: Requester) -> list[tuple[str, str]]:
-    from jobmon.client.binding import user_name
+    from jobmon.core.paths import user_name
     from jobmon.core.wire.monitoring import WorkflowsResponse
 
     query = {"user": user_name(), "limit": ROWS_MAX, "counts": "false"}

@@ -32,6 +32,8 @@ LATENCY_REQUESTS: Final = 10
 LATENCY_SECONDS_MAX: Final = 0.25
 CLOCK_SECONDS_MAX: Final = 5.0
 WORKER_SECONDS_MAX: Final = 1.0
+#: How many starts are measured if the earlier ones were slow: a busy machine is not a slow file system.
+WORKER_STARTS_MAX: Final = 5
 WORKER_TIMEOUT_SECONDS: Final = 30.0
 SERVER_TRIES: Final = 2
 LOGIND_FILE: Final = Path("/etc/systemd/logind.conf")
@@ -203,17 +205,21 @@ def worker() -> Finding:
     import jobmon.worker_node
 
     source = str(Path(jobmon.worker_node.__file__ or "").parents[2])
-    began = time.monotonic()
+    seconds = WORKER_TIMEOUT_SECONDS
     try:
-        subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _IMPORT_WORKER, source],
-            check=True,
-            capture_output=True,
-            timeout=WORKER_TIMEOUT_SECONDS,
-        )
+        for _ in range(WORKER_STARTS_MAX):
+            began = time.monotonic()
+            subprocess.run(
+                [sys.executable, "-I", "-S", "-c", _IMPORT_WORKER, source],
+                check=True,
+                capture_output=True,
+                timeout=WORKER_TIMEOUT_SECONDS,
+            )
+            seconds = min(seconds, time.monotonic() - began)
+            if seconds <= WORKER_SECONDS_MAX:
+                break
     except (OSError, subprocess.SubprocessError) as error:
         return Finding("worker", f"does not start: {error}", f"Reinstall Jobmon for {sys.executable}.")
-    seconds = time.monotonic() - began
     advice = "" if seconds <= WORKER_SECONDS_MAX else "Slow; install Python and Jobmon on a faster file system."
     return Finding("worker", f"starts in {seconds * 1000:.0f} ms", advice)
 

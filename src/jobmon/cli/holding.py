@@ -81,7 +81,7 @@ def _hold(
 ) -> None:
     from jobmon.cli import rendering
     from jobmon.client import steering
-    from jobmon.client.binding import user_name
+    from jobmon.core.paths import user_name
     from jobmon.core.requester import Requester
     from jobmon.core.wire.steering import TASKS_UPDATED_MAX, HoldRequest, HoldResponse
 
@@ -167,7 +167,7 @@ def _prioritize(
 ) -> None:
     from jobmon.cli import rendering
     from jobmon.client import steering
-    from jobmon.client.binding import user_name
+    from jobmon.core.paths import user_name
     from jobmon.core.requester import Requester
     from jobmon.core.wire.steering import TASKS_UPDATED_MAX, PriorityRequest, PriorityResponse
 

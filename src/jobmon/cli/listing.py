@@ -79,7 +79,7 @@ def status(
     from jobmon.core.requester import Requester
 
     if not (workflow_ids or users or all_users):
-        from jobmon.client.binding import user_name
+        from jobmon.core.paths import user_name
 
         users = (user_name(),)
     requester = Requester.from_defaults()

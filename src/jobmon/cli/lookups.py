@@ -41,7 +41,7 @@ def newest_workflow(requester: Requester) -> int:
     Raises:
         InvalidRequest: the user has no workflow.
     """
-    from jobmon.client.binding import user_name
+    from jobmon.core.paths import user_name
     from jobmon.core.wire.monitoring import WorkflowsResponse
 
     query = {"user": [user_name()], "limit": 1, "counts": "false"}

@@ -191,8 +191,8 @@ def _chosen(
 ) -> list[WorkflowSummary]:
     from datetime import UTC, datetime, timedelta
 
-    from jobmon.client.binding import user_name
     from jobmon.core.exceptions import InvalidRequest
+    from jobmon.core.paths import user_name
     from jobmon.core.wire.monitoring import WorkflowsResponse
 
     since = None if older_than is None else (datetime.now(UTC) - timedelta(seconds=older_than)).isoformat()
@@ -228,8 +228,8 @@ def _ask(found: Sequence[WorkflowSummary], *, is_sure: bool) -> None:
 
 
 def _purge(requester: Requester, summary: WorkflowSummary, *, any_owner: bool) -> dict[str, Any]:
-    from jobmon.client.binding import user_name
     from jobmon.core.exceptions import InvalidRequest
+    from jobmon.core.paths import user_name
     from jobmon.core.wire.steering import PurgeRequest, PurgeResponse
 
     number = summary.workflow_id

@@ -80,7 +80,7 @@ def concurrency(workflow_id: int, limit: int, template: str, yes: bool, output: 
     from urllib.parse import quote
 
     from jobmon.cli import rendering
-    from jobmon.client.binding import user_name
+    from jobmon.core.paths import user_name
     from jobmon.core.requester import Requester
     from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 
@@ -120,7 +120,7 @@ def reset(workflow_id: int, partial: bool, keep_resources: bool, yes: bool, any_
     """
     from jobmon.cli import rendering
     from jobmon.client.api_calls import workflow_summary
-    from jobmon.client.binding import user_name
+    from jobmon.core.paths import user_name
     from jobmon.core.requester import Requester
     from jobmon.core.wire.run import ResetRequest
 

@@ -140,7 +140,7 @@ def _process_at(address: str, token: str) -> int | None:
 
 def _address(base: str, key: str, workflow_id: int | None) -> str:
     """Return the address with the key and with what to show."""
-    from jobmon.client.binding import user_name
+    from jobmon.core.paths import user_name
 
     place = "/" if workflow_id is None else f"/workflows/{workflow_id}"
     words = {"key": key, "user": user_name(), "go": place}

@@ -20,7 +20,7 @@ def version(components: bool) -> None:
         click.echo(f"server {_version_of_server()}")
         click.echo(f"plug-ins {', '.join(plugin_names())}")
         click.echo(f"python {platform.python_version()}")
-        for name in ("aiohttp", "alembic", "click", "fastapi", "msgspec", "rich", "SQLAlchemy", "uvicorn"):
+        for name in ("aiohttp", "alembic", "click", "msgspec", "rich", "SQLAlchemy", "starlette", "uvicorn"):
             click.echo(f"{name} {metadata.version(name)}")
 
 

@@ -20,7 +20,7 @@ from jobmon.core.texts import number_of
 @OUTPUT
 def versions(*, workflow_id: int, number: int | None, drop: bool, yes: bool, any_owner: bool, output: str) -> None:
     """List the versions of a workflow: what changed, when, by whom, and which runs used it."""
-    from jobmon.client.binding import user_name
+    from jobmon.core.paths import user_name
     from jobmon.core.requester import Requester
     from jobmon.core.wire.changes import DropRequest, VersionsResponse
 

@@ -6,7 +6,6 @@ checked on the client has been checked. Time and memory are linear in tasks and 
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import socket
@@ -25,6 +24,7 @@ from jobmon.core.changes import Action, CheckFiles
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import WorkflowAlreadyComplete, WorkflowAlreadyExists
+from jobmon.core.paths import user_name
 from jobmon.core.redaction import secret_names
 from jobmon.core.texts import number_of
 from jobmon.core.wire.binding import (
@@ -536,14 +536,6 @@ def _id(value: int | None) -> int:
 
 
 # -- the environment that is recorded with the workflow ---------------------------------------------------------
-
-
-def user_name() -> str:
-    """Return the user's name, or the numeric ID if the system has no name for it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def current_umask() -> int:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.client.binding import resources_spec, user_name
+from jobmon.client.binding import resources_spec
 from jobmon.client.clusters import Clusters
 from jobmon.client.defaults import checked_max_attempts, checked_resources
 from jobmon.client.task_resources import TaskResources
 from jobmon.client.task_template_version import check_command
 from jobmon.core.constants import ResourceType, TaskStatus
 from jobmon.core.exceptions import InvalidRequest, InvalidResources
+from jobmon.core.paths import user_name
 from jobmon.core.resources import is_auto
 from jobmon.core.texts import checked_text
 from jobmon.core.wire.binding import RESOURCES_PER_CHUNK_MAX, IdsResponse, ResourcesRequest

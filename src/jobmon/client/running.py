@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from jobmon.client import garbage, planning, succession, tracebacks, watched
-from jobmon.client.binding import Binding, user_name
+from jobmon.client.binding import Binding
 from jobmon.client.displays import Display, SteadyDisplay, configure_logging, default_display
 from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
 from jobmon.client.local_agents import runners_of
@@ -32,6 +32,7 @@ from jobmon.core.exceptions import (
     WorkflowAlreadyExists,
     WorkflowNotResumable,
 )
+from jobmon.core.paths import user_name
 from jobmon.core.wire.run import ActiveRunsResponse, TerminateResponse
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateRequest, TaskUpdateResponse
 

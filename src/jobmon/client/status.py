@@ -36,7 +36,7 @@ def workflow_status(
     Raises:
         ValueError: a workflow ID is not an integer.
     """
-    from jobmon.client.binding import user_name
+    from jobmon.core.paths import user_name
     from jobmon.core.wire.monitoring import WorkflowsResponse
 
     ids = _whole_numbers(workflow_id, "workflow_id")

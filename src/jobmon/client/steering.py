@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from jobmon.client.binding import user_name
 from jobmon.core.constants import TaskStatus
+from jobmon.core.paths import user_name
 from jobmon.core.wire.steering import (
     TASKS_UPDATED_MAX,
     HoldRequest,

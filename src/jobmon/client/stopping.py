@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from jobmon.client.binding import user_name
 from jobmon.client.workflow_run import WorkflowRunFactory
 from jobmon.core.exceptions import WorkflowAlreadyComplete
+from jobmon.core.paths import user_name
 from jobmon.core.wire.run import StopRequest, StopResponse
 
 if TYPE_CHECKING:

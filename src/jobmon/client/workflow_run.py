@@ -10,12 +10,11 @@ import uuid
 from typing import TYPE_CHECKING, Final, Protocol
 
 from jobmon.client import watched
-from jobmon.client.binding import user_name
 from jobmon.client.interrupts import RECORD_STOP_SECONDS_MAX
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import JobmonError, ResumeSet, WorkflowAlreadyComplete, WorkflowNotResumable
 from jobmon.core.fsm import Machine, is_terminal
-from jobmon.core.paths import is_process_alive, process_start_time
+from jobmon.core.paths import is_process_alive, process_start_time, user_name
 from jobmon.core.texts import number_of
 from jobmon.core.wire.run import (
     ActiveRun,

@@ -1,8 +1,9 @@
-"""File locations on this host, and process identity. See "Runtime files" in `docs/explanation/reliability.md`."""
+"""File locations on this host, processes and users. See "Runtime files" in `docs/explanation/reliability.md`."""
 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import os
 import secrets
@@ -61,6 +62,14 @@ def trusting() -> Iterator[None]:
         yield
     except trust.Untrusted as error:
         raise UntrustedFile(str(error)) from None
+
+
+def user_name() -> str:
+    """Return the user's name, or the numeric ID if the system has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def make_private(folder: Path, remedy: str = OTHER_DATA_FOLDER) -> Path:

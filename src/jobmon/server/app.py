@@ -9,7 +9,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
@@ -77,7 +77,7 @@ def create_app(
     token: str | None = None,
     is_embedded: bool = False,
     on_activity: Callable[[], None] | None = None,
-) -> FastAPI:
+) -> Starlette:
     """Return the application; its database is open for the duration of the lifespan.
 
     During the lifespan, `app.state` has `services`. It always has `begin_stop()` (answers all open polls; call it when
@@ -101,19 +101,14 @@ def create_app(
     server = _Server(settings, database, clock, executor or ThreadExecutor(), feed, requests.counted, authority)
     server.output_files = OutputFiles(data_directory()) if is_embedded else None
     app = _App(
-        title="Jobmon",
-        version=VERSION,
         lifespan=server.lifespan,
-        openapi_url=f"{wire.API_ROOT}/openapi.json",
-        docs_url=None,  # it would load scripts from other sites
-        redoc_url=None,
         routes=[
             *(Route(wire.API_ROOT + endpoint.path, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS),
+            Route(f"{wire.API_ROOT}/openapi.json", _document, methods=["GET"]),
             *page.ROUTES,
         ],
         exception_handlers={HTTPException: _unknown_route},
     )
-    app.openapi = lambda: describe(ENDPOINTS, VERSION)  # type: ignore[method-assign]
     app.front = Gate(Shortcut(app.beyond, HOT), authority, on_activity=requests.note)
     app.state.begin_stop = feed.close
 
@@ -135,8 +130,8 @@ def create_app(
     return app
 
 
-class _App(FastAPI):
-    """FastAPI behind our own gate: requests of the hot routes never pass through its middleware."""
+class _App(Starlette):
+    """Starlette behind our own gate: requests of the hot routes never pass through its middleware."""
 
     front: ASGIApp
 
@@ -190,7 +185,7 @@ class _Server:
         self._feed = feed
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         settings, clock = self._settings, self._clock
         database = self._database or open_database(settings)
         started_at = clock.now()
@@ -229,6 +224,11 @@ class _Server:
             await writer.stop()
             readers.close()
             database.close()
+
+
+async def _document(request: Request) -> Response:
+    """Answer with the OpenAPI document."""
+    return Response(wire.encode(describe(ENDPOINTS, VERSION)), media_type="application/json")
 
 
 async def _unknown_route(request: Request, error: Any) -> Response:

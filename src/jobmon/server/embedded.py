@@ -42,8 +42,9 @@ from jobmon.server.settings import DATABASE_NAME, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from types import FrameType
 
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 IDLE_LOOK_SECONDS: Final = 5.0
 #: How often to check that socket and access file still exist.
@@ -73,10 +74,26 @@ class Listening:
 class _Server(uvicorn.Server):
     """uvicorn's server, which also reports when it is ready and answers open polls before it waits for connections."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, on_ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette, on_ready: Callable[[], None] = lambda: None) -> None:
         super().__init__(config)
         self._app = app
         self._on_ready = on_ready
+        self._is_told_to_exit = asyncio.Event()
+
+    def exit(self) -> None:
+        """Shut down in order, soon."""
+        self.should_exit = True
+        self._is_told_to_exit.set()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Shut down because of a signal; at once on a second one."""
+        super().handle_exit(sig, frame)
+        self._is_told_to_exit.set()
+
+    async def main_loop(self) -> None:
+        """Wait until told to exit; uvicorn's own loop would look ten times a second."""
+        await self.on_tick(0)
+        await self._is_told_to_exit.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -162,7 +179,7 @@ class _Embedded:
             try:
                 if self._is_replaced():
                     logger.warning("a server on another host has taken over; exiting")
-                    self._server.should_exit = True
+                    self._server.exit()
                     return
                 await self._restore()
                 self._last_error = ""
@@ -285,7 +302,7 @@ def _serve_data_folder(data: Path, folder: Path, config: JobmonConfig, *, take_o
 
 
 async def _serve_embedded(
-    app: FastAPI,
+    app: Starlette,
     listening: Listening,
     data: Path,
     record: AccessFile,
@@ -327,7 +344,7 @@ async def _serve_embedded(
             embedded.remove_socket()
 
 
-async def _end_when_unused(server: uvicorn.Server, app: FastAPI, idle_timeout: float, retire: asyncio.Event) -> None:
+async def _end_when_unused(server: _Server, app: Starlette, idle_timeout: float, retire: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     used_at = loop.time()
     while not server.should_exit:
@@ -341,10 +358,10 @@ async def _end_when_unused(server: uvicorn.Server, app: FastAPI, idle_timeout: f
             used_at = loop.time()
         elif loop.time() - used_at >= idle_timeout:
             logger.info("unused for %g s: exiting", idle_timeout)
-            server.should_exit = True
+            server.exit()
 
 
-def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
+def _uvicorn_config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", partial(BoundedProtocol, process_limits())),

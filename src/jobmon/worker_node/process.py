@@ -212,12 +212,22 @@ class Worker:
                 if refusal is None or is_last_word(status, content):
                     return refusal
                 self._note_refusal(status)
-            pause, asked = pauses.next(), settlement.asked_pause(self._gateway.retry_after)
-            if self._access.monotonic() + max(pause, asked) >= deadline:
+            if not self._pause(pauses, deadline):
                 tried = f"tried for {self._start_tried:.0f} s at {self._gateway.where}: {self._gateway.failure}"
                 self.start_error = f"the server cannot be reached from {self._host} ({tried})"
                 return self.start_error
+
+    def _pause(self, pauses: settlement.Pauses, deadline: float) -> bool:
+        """Wait before the next try, the last of which is at the deadline; return False if there is none."""
+        pause, asked = pauses.next(), settlement.asked_pause(self._gateway.retry_after)
+        left = deadline - self._access.monotonic()
+        if left <= 0 or asked >= left:
+            return False
+        if max(pause, asked) >= left:
+            self._access.pause(left, left)
+        else:
             self._access.pause(pause, asked)
+        return True
 
     def _note_refusal(self, status: int) -> None:
         """Look up server and token again before the next retry; report once that the token is rejected."""
@@ -376,9 +386,8 @@ class Worker:
             is_refused = path is not None and verdict in (settlement.UNKNOWN, settlement.FAULTY)
             if is_refused and self._undelivered.set_aside(str(path), verdict, why):
                 return self._set_aside(verdict, why)
-            pause, asked = pauses.next(), settlement.asked_pause(self._gateway.retry_after)
             tried = self._report_tried if path is not None else max(self._report_tried, self._unwritten_tried)
-            if self._access.monotonic() + max(pause, asked) >= began_at + tried:
+            if not self._pause(pauses, began_at + tried):
                 return (
                     0
                     if path is not None
@@ -386,7 +395,6 @@ class Worker:
                         "the report is lost: the server cannot be reached, and nothing can be written"
                     )
                 )
-            self._access.pause(pause, asked)
 
     def _set_aside(self, verdict: str, why: str) -> int:
         """Return the exit code for a report that was set aside; unless the attempt is unknown, record the reason."""

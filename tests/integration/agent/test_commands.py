@@ -21,7 +21,7 @@ from jobmon.agent import outcome, outputs, processes, reports
 from jobmon.agent.attempts import LEFT_GRACE_SECONDS
 from jobmon.agent.commands import STALE_TIMERS_MAX, Commands
 from jobmon.agent.processes import Bell
-from jobmon.agent.starting import CANCELLED, START_SECONDS_MAX, Launch
+from jobmon.agent.starting import CANCELLED, Launch
 
 pytestmark = pytest.mark.timeout(60)
 GRACE_SECONDS = 0.3
@@ -265,21 +265,19 @@ def hang_until(path):
 
 
 def test_a_log_folder_that_hangs_holds_up_neither_the_loop_nor_a_kill(apart, tmp_path):
-    assert apart(hangs) == (True, CANCELLED, 0)
+    assert apart(hangs) == (CANCELLED, 0)
     assert not (tmp_path / "ran").exists()
 
 
 def hangs(driver):
     hang_until(driver.folder / "go")
-    begun = time.monotonic()
     driver.start(1, f"touch {driver.folder}/ran")
     driver.start(2, "exit 0")
-    driver.commands.look()
-    is_quick = time.monotonic() - begun < START_SECONDS_MAX + 1.0
+    driver.commands.look()  # a loop that waits for the folder never comes here
     driver.commands.stop([1], outcome.KILLED, 1.0)
     (driver.folder / "go").touch()
     driver.finish()
-    return is_quick, driver.ended[1].not_started.why, driver.ended[2].exit_code
+    return driver.ended[1].not_started.why, driver.ended[2].exit_code
 
 
 def test_a_command_that_starts_late_is_reaped_even_if_it_exits_before_that_is_known(apart):

@@ -17,11 +17,12 @@ from jobmon.server.migrations.upgrading import HEAD
 TOKEN = "a-secret-word"
 
 
-@pytest.fixture
-def institute(session, tmp_path, institute_server):
+@pytest.fixture(scope="module")
+def institute(session, tmp_path_factory, institute_server):
     """Start a shared server; return its address."""
+    folder = tmp_path_factory.mktemp("institute")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
-    with institute_server(tmp_path, TOKEN, environment | {"HOME": str(tmp_path)}) as address:
+    with institute_server(folder, TOKEN, environment | {"HOME": str(folder)}) as address:
         yield address
 
 

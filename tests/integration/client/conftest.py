@@ -13,5 +13,6 @@ def data_directory(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JOBMON_DATA_DIR", str(folder))
         patch.delenv("JOBMON_CONFIG_FILE", raising=False)
+        patch.setenv("JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT", "2")  # half of it until SIGTERM
         yield folder
         stop_server(data=folder)

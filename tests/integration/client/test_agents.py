@@ -16,9 +16,9 @@ import pytest
 
 from jobmon.agent.host import FAREWELL_SECONDS_MAX
 from jobmon.client.api import Tool, WorkflowRunStatus
-from jobmon.client.binding import user_name
 from jobmon.core import access
 from jobmon.core.constants import Cause, TaskInstanceStatus
+from jobmon.core.paths import user_name
 from jobmon.core.requester import Requester
 from jobmon.core.wire.credentials import TokenRequest, TokenResponse
 from jobmon.core.wire.monitoring import TaskDetail

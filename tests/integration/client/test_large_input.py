@@ -13,9 +13,9 @@ from jobmon.core.requester import Requester
 from jobmon.core.wire.binding import REQUEST_BYTES_MAX
 from jobmon.core.wire.swarm import TasksPage
 
-#: A hundred million edges; one by one they took 16 s and 800 MB to define alone.
-SIDE = 10_000
-CPU_SECONDS_MAX = 10.0
+#: 25 million edges; one by one, four times as many took 16 s and 800 MB to define alone.
+SIDE = 5_000
+CPU_SECONDS_MAX = 5.0
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def workflow_of(tool, name, tasks, **options):
     return workflow
 
 
-def test_ten_thousand_upstreams_on_each_of_ten_thousand_tasks(tool, template):
+def test_thousands_of_upstreams_on_each_of_thousands_of_tasks(tool, template):
     before = time.process_time()
     first = template.create_tasks(number=list(range(SIDE)))
     then = template.create_tasks(number=list(range(SIDE, 2 * SIDE)), upstream_tasks=first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import shutil
@@ -13,8 +14,10 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from benchmarks.runs import OpenRun
@@ -28,6 +31,7 @@ from jobmon.core.exceptions import ConfigError, InvalidRequest, ServerUnavailabl
 from jobmon.core.requester import FINDER_NAME, Requester
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
 from jobmon.core.wire.server import Health, OpenRequest, ServerAddress
+from jobmon.core.wire.swarm import ChangesResponse
 
 WAIT_SECONDS_MAX = 20
 
@@ -121,22 +125,24 @@ def test_an_access_file_whose_pid_belongs_to_somebody_else_is_stale(data):
 
 
 def test_sigterm_answers_an_open_poll_and_ends(data):
-    found = access.ensure_server()
-    requester = Requester(found.address, token=found.token, retries_attempts=1)
-    answers = []
-
-    def poll():
-        query = {"wait_seconds": 30, "workflow_run_id": 0}
-        answers.append(requester.send_request("/workflows/1/changes", query, "get", tenacious=False))
-
-    thread = threading.Thread(target=poll)
-    thread.start()
-    start = time.monotonic()
-    assert access.stop_server(timeout=WAIT_SECONDS_MAX)
-    thread.join(WAIT_SECONDS_MAX)
-    assert time.monotonic() - start < 10
+    requester = Requester.from_defaults()
+    found = access.find_server()
+    run = OpenRun(requester, "polled", 1)
+    changes = f"/workflows/{run.workflow_id}/changes"
+    now = requester.call(changes, {"workflow_run_id": run.run_id}, ChangesResponse, "get").time
+    query = urlencode({"since": now.isoformat(), "wait_seconds": 30, "workflow_run_id": run.run_id})
+    with closing(http.client.HTTPConnection("localhost")) as line:
+        line.sock = socket.socket(socket.AF_UNIX)
+        line.sock.connect(found.socket)
+        line.request("GET", f"/api/v1{changes}?{query}")
+        assert requester.call("/health", None, Health, "get").pid == found.pid  # so it has the poll, which came earlier
+        start = time.monotonic()
+        assert access.stop_server(timeout=WAIT_SECONDS_MAX)
+        assert line.getresponse().status == 200
+    assert time.monotonic() - start < WAIT_SECONDS_MAX
     assert not Path(found.socket).exists()
     assert access.stop_server() is False
+    requester.close()
 
 
 def test_unused_it_ends_by_itself(data, monkeypatch):
@@ -220,32 +226,19 @@ def test_an_idle_server_of_an_older_version_is_replaced(data):
 
 def test_a_busy_server_of_an_older_version_is_used_until_it_is_idle(data, monkeypatch, caplog):
     monkeypatch.setattr(access, "RETIRE_SECONDS_MAX", 0.3)
-    old = access.ensure_server()
+    requester = Requester.from_defaults()
+    run = OpenRun(requester, "busy", 1)
+    old = access.find_server()
     _pretend_to_be_older(old)
-    busy = threading.Event()
-    done = threading.Event()
-
-    def keep_busy():
-        requester = Requester(old.address, token=old.token)
-        while not done.is_set():
-            requester.call("/tools", ToolRequest(name="t"), ToolResponse)
-            busy.set()
-        requester.close()
-
-    thread = threading.Thread(target=keep_busy)
-    thread.start()
-    busy.wait(WAIT_SECONDS_MAX)
-    try:
-        assert access.ensure_server().pid == old.pid
-        assert "it stays in use" in caplog.text
-        assert access.read_access_file().retiring
-        _pretend_to_be_older(old, message_version=0, retiring=True)
-        with pytest.raises(ServerUnavailable, match="is busy, and cannot communicate with"):
-            access.ensure_server()
-    finally:
-        done.set()
-        thread.join()
+    assert access.ensure_server().pid == old.pid
+    assert "it stays in use" in caplog.text
+    assert access.read_access_file().retiring
+    _pretend_to_be_older(old, message_version=0, retiring=True)
+    with pytest.raises(ServerUnavailable, match="is busy, and cannot communicate with"):
+        access.ensure_server()
+    run.post(f"{run.route}/status", {"status": "E"})
     wait_until(lambda: not paths.is_process_alive(old.pid, old.pid_start_time))
+    requester.close()
 
 
 def test_a_newer_server_that_speaks_otherwise_is_refused(data):

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
@@ -49,11 +48,9 @@ async def test_a_hundred_short_ones_need_few_requests(start):
 
 async def test_work_that_comes_later_is_taken_at_once(start):
     gateway = start.gateway()
-    async with start.running(gateway):
+    async with start.running(gateway, long_poll=600.0):  # work that does not end a poll would wait for the next one
         for _ in range(5):
-            begin = time.monotonic()
             await gateway.until_ended(*gateway.queue("true"))
-            assert time.monotonic() - begin < 1.0
 
 
 async def test_work_is_taken_after_a_full_window_ran_empty(start):

@@ -95,12 +95,14 @@ class TestMultiprocess(LocalContract):
             login.mkdir()
             monkeypatch.setenv("XDG_RUNTIME_DIR", str(login))
             with self.direct(tmp_path) as adapter:
-                adapter.spawn([self.launch(tmp_path, 1, f"echo once >> {tmp_path}/ran; sleep 3; exit 3")])
+                waits = f"while ! test -e {tmp_path}/go; do sleep 0.05; done"
+                adapter.spawn([self.launch(tmp_path, 1, f"echo once >> {tmp_path}/ran; {waits}; exit 3")])
                 _until((tmp_path / "ran").exists)
                 assert adapter.paths.socket.is_relative_to(login)
                 shutil.rmtree(login)
             with self.direct(tmp_path) as successor:
                 assert not successor.paths.socket.is_relative_to(login)
+                (tmp_path / "go").touch()
                 assert self.endings(successor, 1)[1].exit_code == 3
                 successor.acknowledge([1])
             assert (tmp_path / "ran").read_text() == "once\n"

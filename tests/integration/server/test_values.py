@@ -142,6 +142,7 @@ async def ask(world, endpoint, path, body=None, query=""):
     return answer.status_code
 
 
+EXAMPLES = settings.default.max_examples // 15
 EVERY_ROUTE = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: f"{one.method} {one.path}")
 
 
@@ -160,7 +161,7 @@ async def test_no_extreme_value_is_a_failure_of_the_server(endpoint, full_world)
 
 
 @EVERY_ROUTE
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 async def test_no_combination_of_extreme_values_is_a_failure_of_the_server(endpoint, data, full_world):
     body = None

@@ -7,12 +7,14 @@ import logging
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
+import jobmon.cli.main
 from jobmon.cli.main import _INSTEAD, COMMANDS, main
 
 
@@ -32,6 +34,13 @@ def invoke(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(main, arguments)
+
+
+def test_no_command_loads_what_records_workflows():
+    """It takes longer to load than all else that a reading command needs."""
+    sources = sorted(Path(jobmon.cli.main.__file__).parent.rglob("*.py"))
+    assert len(sources) > len(COMMANDS)
+    assert [path.name for path in sources if "jobmon.client.binding" in path.read_text()] == []
 
 
 def test_help_names_all_groups_without_loading_them():

@@ -179,7 +179,7 @@ def test_without_failures_there_is_no_warning(caplog):
     assert caplog.messages == []
 
 
-def test_lines_go_to_standard_error_where_nobody_set_logging_up(capsys, monkeypatch):
+def test_lines_go_to_standard_error_where_nobody_set_logging_up(root_logger, monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     display = default_display()
     assert type(display) is LineDisplay
@@ -263,6 +263,7 @@ def root_logger():
     root = logging.getLogger("jobmon")
     before = (list(root.handlers), root.level)
     root.handlers.clear()  # a command that an earlier test ran in this process may have set logging up
+    root.setLevel(logging.NOTSET)
     yield root
     root.handlers[:] = before[0]
     root.setLevel(before[1])

@@ -7,10 +7,10 @@ import os
 import pytest
 
 from jobmon.client import running
-from jobmon.client.binding import user_name
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory, host_name, own_start_time
 from jobmon.core.constants import WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowAlreadyExists, WorkflowNotResumable
+from jobmon.core.paths import user_name
 from jobmon.core.wire.run import ActiveRun, Distributor, ResetRequest, ResumeRequest, RunRequest
 
 GONE_PID = 2**22 + 1  # above the largest pid of Linux
