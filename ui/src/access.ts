@@ -3,7 +3,8 @@
 
 import type { PageSession } from "./wire";
 
-export const ROOT = "/api/v1";
+/** Relative to the page, which a proxy may serve below a path. */
+export const ROOT = "api/v1";
 const KEY = "jobmon.key";
 const USER = "jobmon.user";
 const CHANNEL = "jobmon.key";
