@@ -10,6 +10,7 @@ from jobmon.server.answers import Answers
 from jobmon.server.authority import Authority
 from jobmon.server.changes import ChangeFeed
 from jobmon.server.held import HeldSyncs
+from jobmon.server.notifier import Notifier
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.readers import Readers
 from jobmon.server.settings import Settings
@@ -52,3 +53,4 @@ class Services:
     authority: Authority
     answers: Answers
     output_files: OutputFiles | None
+    notifier: Notifier | None

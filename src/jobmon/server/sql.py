@@ -423,10 +423,10 @@ class Session:
         """Whether the highest IDs are reused after their rows were deleted."""
         return self.dialect == "sqlite"
 
-    def database_bytes(self) -> int | None:
-        """Return the size of the database in bytes; None unless it is an SQLite database."""
+    def database_bytes(self) -> int:
+        """Return the size of the database in bytes."""
         if self.dialect != "sqlite":
-            return None
+            return int(self._cursor.execute("SELECT pg_database_size(current_database())").fetchone()[0])
         pages, size = (self._cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         return int(pages * size)
 

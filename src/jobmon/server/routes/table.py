@@ -17,6 +17,8 @@ from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import watching as looking
+from jobmon.server import exposition, retention
+from jobmon.server.database import meaning
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import (
@@ -48,7 +50,6 @@ from jobmon.server.usecases import (
     definitions,
     holding,
     launching,
-    purging,
     reporting,
     resuming,
     runs,
@@ -60,6 +61,8 @@ from jobmon.server.usecases.steering import update_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from jobmon.server.services import Services
 
     Handler = Callable[[Call], Awaitable[Any]]
 
@@ -140,7 +143,17 @@ async def _health(call: Call) -> about.Health:
 
 async def _metrics(call: Call) -> about.Metrics:
     services = call.services
-    found = await services.readers.run(activity.activity, to_microseconds(services.clock.now()))
+    found = await services.readers.run(activity.load, to_microseconds(services.clock.now()))
+    return replace(
+        _counts_of_process(services),
+        active_runs=sum(found.runs.values()),
+        active_attempts=found.attempts,
+        database_bytes=found.database_bytes,
+    )
+
+
+def _counts_of_process(services: Services) -> about.Metrics:
+    """Return what this process counts by itself."""
     ignored = services.writer.ignored.items()
     return about.Metrics(
         started_at=services.health.started_at,
@@ -154,9 +167,27 @@ async def _metrics(call: Call) -> about.Metrics:
         ],
         now=services.clock.now().isoformat(),
         migration=upgrading.HEAD,
-        active_runs=found.runs,
-        active_attempts=found.attempts,
-        database_bytes=found.database_bytes,
+    )
+
+
+async def _exposition(call: Call) -> str:
+    """Return the metrics for Prometheus, also while the database does not respond."""
+    services = call.services
+    load = None
+    try:
+        load = await services.readers.run(activity.load, to_microseconds(services.clock.now()))
+    except Exception as error:
+        if meaning(error) is None:
+            raise
+    return exposition.exposition(
+        exposition.Measured(
+            version=services.health.version,
+            dialect=services.health.database,
+            metrics=_counts_of_process(services),
+            writer=services.writer.work,
+            load=load,
+            notifications={} if services.notifier is None else services.notifier.counts,
+        )
     )
 
 
@@ -236,14 +267,7 @@ async def _apply_version(call: Call) -> changes.VersionResponse:
 
 async def _purge(call: Call) -> steering.PurgeResponse:
     (workflow_id,) = call.ids
-    await call.write(purging.start_purge, workflow_id, call.message)
-    count = 0
-    while gone := await call.write(purging.purge_tasks, workflow_id):
-        count += gone
-    await call.write(purging.purge_rest, workflow_id, call.message)
-    while await call.write(purging.purge_dags):
-        pass
-    return steering.PurgeResponse(tasks=count)
+    return steering.PurgeResponse(tasks=await retention.purge(call.write, workflow_id, call.message))
 
 
 async def _reset_tasks(call: Call) -> None:
@@ -392,6 +416,14 @@ _READING: Final = (
     _post(ADMINISTER, "/server/open_to_other_hosts", _open_to_other_hosts, about.OpenRequest, about.ServerAddress),
     _get("/health", _health, about.Health, right=OPEN),
     _get("/metrics", _metrics, about.Metrics),
+    Endpoint(
+        right=READ,
+        method="GET",
+        path="/metrics",
+        handle=_exposition,
+        media_type=exposition.MEDIA_TYPE,
+        root="",
+    ),
     _get("/server/users", _users, about.UsersResponse),
     _get(f"{_WORKFLOW}/metadata", _glance(reading.metadata), orchestrator.WorkflowMetadata),
     _get(f"{_WORKFLOW}/arrays", _glance(reading.arrays), orchestrator.ArraysResponse),
