@@ -104,7 +104,7 @@ def test_asked_for_everything_without_a_credential(port):
         for headers in ({}, {"Authorization": "Bearer guessed"}, {"Authorization": f"Basic {TOKEN}"}):
             if _send(port, endpoint.method, route, b"{}", content_type="application/json", **headers) not in (401, 405):
                 open_routes.add(endpoint.path)
-    assert open_routes == {"/health"}
+    assert open_routes == {"/health", "/ready"}
 
 
 def test_asked_who_the_server_is(port):

@@ -107,6 +107,15 @@ def show_pairs(values: Mapping[str, object]) -> None:
         click.echo(f"{name:<{width}}  {_cell(value)}")
 
 
+def without_password(uri: str) -> str:
+    """Return a URI with asterisks instead of its password.
+
+    >>> without_password("postgresql://jobmon:secret@db/jobmon")
+    'postgresql://jobmon:***@db/jobmon'
+    """
+    return _PASSWORD.sub(r"\1:***@", uri)
+
+
 def hide_secret(sections: Mapping[str, dict[str, Any]], key: str) -> None:
     """Replace a token, the password in a URI, or everything in the addresses of receivers with asterisks."""
     for settings in sections.values():
@@ -115,7 +124,7 @@ def hide_secret(sections: Mapping[str, dict[str, Any]], key: str) -> None:
             continue
         value = str(settings.get(key) or "")
         if value:
-            settings[key] = _PASSWORD.sub(r"\1:***@", value) if "://" in value else "***"
+            settings[key] = without_password(value) if "://" in value else "***"
 
 
 def _hide_urls(settings: dict[str, Any]) -> None:

@@ -142,10 +142,18 @@ def _living_users(found: AccessFile) -> list[User]:
 @OUTPUT
 @click.pass_context
 def status(context: click.Context, output: str) -> None:
-    """Show whether the server is running, and where. Exit code 3 if it is not."""
+    """Show the server in use: yours, or the shared one of http.service_url. Exit code 3 if it is not running."""
     from jobmon.cli import rendering
     from jobmon.core import access
+    from jobmon.core.configuration import JobmonConfig
 
+    if JobmonConfig().get("http", "service_url"):
+        shown = _shared_server()
+        if output == "json":
+            rendering.show_json(shown)
+        else:
+            rendering.show_pairs(shown)
+        return
     found = access.find_server()
     if found is None:
         if output == "json":
@@ -215,6 +223,28 @@ def _print_new(stream: BinaryIO) -> None:
         time.sleep(FOLLOW_INTERVAL_SECONDS)
 
 
+def _shared_server() -> dict[str, Any]:
+    """Return what the server of `http.service_url` says about itself."""
+    import contextlib
+
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.server import Health, Metrics
+
+    with contextlib.closing(Requester.from_defaults()) as requester:
+        health = requester.call("/health", None, Health, "get", tenacious=False)
+        metrics = requester.call("/metrics", None, Metrics, "get", tenacious=False)
+        return {
+            "running": True,
+            "address": requester.url,
+            "version": health.version,
+            "started_at": health.started_at,
+            "database": health.database,
+            "active_runs": metrics.active_runs,
+            "active_attempts": metrics.active_attempts,
+            "database_bytes": metrics.database_bytes,
+        }
+
+
 def _described(found: AccessFile) -> str:
     return f"process {found.pid} on {found.host}, {found.address}"
 
@@ -240,7 +270,8 @@ def _activity() -> dict[str, Any]:
 
 
 def _shown(found: AccessFile) -> dict[str, Any]:
-    """Return everything except the token."""
+    """Return everything except the token and the database's password."""
+    from jobmon.cli import rendering
     from jobmon.core.configuration import data_directory
 
     return {
@@ -251,6 +282,6 @@ def _shown(found: AccessFile) -> dict[str, Any]:
         "socket": found.socket,
         "version": found.version,
         "started_at": found.started_at,
-        "database": found.database,
+        "database": rendering.without_password(found.database),
         "data_directory": str(data_directory()),
     }

@@ -2,7 +2,7 @@
 
 A principal is derived, in this order, from: our own UID at the other end of the Unix socket; the handshake on the
 connection and the MAC of the request (`agent.handshake`); the header of a trusted proxy (`roles`); a bearer token. The
-files of the web page, the health check and the handshake need no credential.
+files of the web page, the health checks and the handshake need no credential.
 
 Requests that a browser sends on behalf of another site are rejected: they name another host or origin, or write with a
 content type other than JSON.
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     #: By lower-case name.
     Headers = Mapping[bytes, bytes]
 
-HEALTH_PATH: Final = f"{wire.API_ROOT}/health"
+OPEN_PATHS: Final = (f"{wire.API_ROOT}/health", f"{wire.API_ROOT}/ready", "/")
 HANDSHAKE_PATH: Final = wire.API_ROOT + handshake.ROUTE
-PAGE_PATH: Final = "/"
+PAGE_PATH: Final = OPEN_PATHS[-1]
 STATIC_ROOT: Final = "/static/"
 #: The key of the principal in a request's scope.
 PRINCIPAL_KEY: Final = "jobmon.principal"
@@ -188,7 +188,7 @@ def _stays(principal: Principal) -> bool:
 
 
 def _is_open(path: str) -> bool:
-    return path in (HEALTH_PATH, PAGE_PATH) or path.startswith(STATIC_ROOT)
+    return path in OPEN_PATHS or path.startswith(STATIC_ROOT)
 
 
 def _is_on_loopback(scope: Scope) -> bool:

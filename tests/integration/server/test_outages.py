@@ -70,7 +70,9 @@ async def test_while_the_database_is_gone_requests_are_refused_with_a_reason(own
             answer = await world.http.get(f"/api/v1/workflows/{bound.workflow_id}/progress")
             assert (answer.status_code, "does not respond" in answer.text) == (503, True)
             assert (await world.http.get("/api/v1/health")).status_code == 200
+            assert (await world.http.get("/api/v1/ready")).status_code == 503
         own_postgresql.start()
+        assert (await world.http.get("/api/v1/ready")).status_code == 200
         await finish(run, bound, attempts)
 
 

@@ -212,3 +212,15 @@ def test_the_example_of_the_settings_is_complete(tmp_path):
     found = Settings.from_config(JobmonConfig(path), database_uri="sqlite://")
     assert found.retention_days == 365
     assert found.notifying.urls[0].startswith("mailto://")
+
+
+def test_the_status_is_that_of_the_server_in_use(tmp_path, databases):
+    with service(tmp_path, **settings(tmp_path, databases)) as (_, log):
+        _, environment = command(tmp_path, **settings(tmp_path, databases))
+        environment |= {"JOBMON__HTTP__SERVICE_URL": address_in(log), "JOBMON__HTTP__TOKEN": TOKEN}
+        words = [sys.executable, "-P", "-m", "jobmon", "server", "status", "-o", "json"]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        shown = json.loads(done.stdout)
+        assert (shown["address"], shown["database"]) == (address_in(log), databases.dialect)
+        assert shown["database_bytes"] > 10_000
+        assert TOKEN not in done.stdout

@@ -12,6 +12,7 @@ from jobmon.core.wire.server import User, UsersResponse
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
 from jobmon.server.models import agent, batch, distributor, status_count, task_instance, workflow_run
 from jobmon.server.sql import any_of, param, statement
+from jobmon.server.transaction import last_stamp
 from jobmon.server.transitions import LIVE_AGENTS, TAKEN
 
 if TYPE_CHECKING:
@@ -123,6 +124,11 @@ class Load:
     tasks: dict[str, int]
     attempts: int
     database_bytes: int
+
+
+def responds(session: Session) -> bool:
+    """Return whether the database responds; if not, an exception says so."""
+    return session.value(last_stamp) is not None
 
 
 def load(session: Session, now: int) -> Load:

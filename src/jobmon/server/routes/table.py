@@ -141,6 +141,12 @@ async def _health(call: Call) -> about.Health:
     return about.Health(message_version=health.message_version) if call.principal is STRANGER else health
 
 
+async def _ready(call: Call) -> about.Health:
+    """Answer like `_health`, but only while the database responds."""
+    await call.services.readers.run(activity.responds)
+    return await _health(call)
+
+
 async def _metrics(call: Call) -> about.Metrics:
     services = call.services
     found = await services.readers.run(activity.load, to_microseconds(services.clock.now()))
@@ -415,6 +421,7 @@ _READING: Final = (
     _get("/time", _time, about.ServerTime),
     _post(ADMINISTER, "/server/open_to_other_hosts", _open_to_other_hosts, about.OpenRequest, about.ServerAddress),
     _get("/health", _health, about.Health, right=OPEN),
+    _get("/ready", _ready, about.Health, right=OPEN),
     _get("/metrics", _metrics, about.Metrics),
     Endpoint(
         right=READ,
