@@ -96,7 +96,7 @@ def send(url: str, message: Message) -> str:
     try:
         # not by `Apprise.notify`, which sends in threads of a pool that nothing stops
         sender = apprise.Apprise.instantiate(url, suppress_exceptions=False)
-        body = convert_between(text, sender.notify_format, content=message.body)
+        body = convert_between(text, sender.notify_format, content=message.body)  # type: ignore[no-untyped-call]
         is_sent = sender.notify(title=message.title, body=body, notify_type=kind, body_format=text)
     except Exception as error:
         return without_secrets(f"{type(error).__name__}: {error}", url)
