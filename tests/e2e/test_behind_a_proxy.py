@@ -17,6 +17,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "shared-server"
 TOKEN = "token-of-the-institute"
+PROXY_SECRET = "secret-of-the-proxy"
 SECONDS_MAX = 30.0
 WORKFLOW = """
 from jobmon.client.api import Tool
@@ -65,6 +66,22 @@ def nginx(folder: Path, backend: str, port: int) -> list[str]:
     return ["nginx", "-p", str(folder), "-e", f"{folder}/error.log", "-c", str(path)]
 
 
+def nginx_with_login(folder: Path, backend: str, port: int) -> list[str]:
+    """Let nginx authenticate users, and pass them on as the documentation says; requests with a token pass."""
+    words = nginx(folder, backend, port)
+    hashed = subprocess.run(["openssl", "passwd", "-apr1", "pw"], check=True, capture_output=True, text=True).stdout
+    (folder / "users").write_text("".join(f"{user}:{hashed.strip()}\n" for user in ("ada", "root")))
+    (folder / "users").chmod(0o644)
+    named = f"""auth_basic $realm; auth_basic_user_file {folder}/users;
+        proxy_set_header X-Remote-User $remote_user;
+        proxy_set_header X-Jobmon-Proxy-Secret "{PROXY_SECRET}";
+        proxy_set_header X-Request-ID"""
+    realm = 'map $http_authorization $realm { default "Jobmon"; "~^Bearer " off; }\nserver {'
+    path = folder / "nginx.conf"
+    path.write_text(path.read_text().replace("proxy_set_header X-Request-ID", named).replace("server {", realm))
+    return words
+
+
 def caddy(folder: Path, backend: str, port: int) -> list[str]:
     text = (EXAMPLES / "Caddyfile").read_text(encoding="utf-8")
     tls = f"https://localhost:{port} {{\n\ttls {folder}/fullchain.pem {folder}/privkey.pem"
@@ -101,10 +118,14 @@ def proxy(words: list[str], folder: Path, port: int) -> Any:
             process.terminate()
 
 
-@pytest.mark.parametrize(("program", "write", "prefix"), [("nginx", nginx, "/jobmon"), ("caddy", caddy, "")])
-def test_everything_works_through_a_proxy(program, write, prefix, home, institute_server):
+def require(program: str) -> None:
     if shutil.which(program) is None and not Path(f"/usr/sbin/{program}").exists():
         pytest.skip(f"needs {program}")
+
+
+@pytest.mark.parametrize(("program", "write", "prefix"), [("nginx", nginx, "/jobmon"), ("caddy", caddy, "")])
+def test_everything_works_through_a_proxy(program, write, prefix, home, institute_server):
+    require(program)
     folder = Path(home.folder) / program
     folder.mkdir()
     certificate(folder)
@@ -140,3 +161,39 @@ def test_everything_works_through_a_proxy(program, write, prefix, home, institut
             foreign = origin | {"Origin": "https://evil.example"}
             assert http.post(f"{address}/api/v1/page/session", headers=reader | foreign).status_code == 403
             assert "jobmon_requests_total" in http.get(f"{address}/metrics", headers=reader).text
+
+
+def test_a_proxy_that_authenticates_users_gives_them_their_roles(home, institute_server):
+    require("nginx")
+    folder = Path(home.folder) / "login"
+    folder.mkdir()
+    certificate(folder)
+    port = free_port()
+    roles = {
+        "JOBMON__AUTH__ADMINISTRATORS": "root",
+        "JOBMON__AUTH__PROXY_HEADER": "X-Remote-User",
+        "JOBMON__AUTH__PROXY_SECRET": PROXY_SECRET,
+    }
+    json = {"Content-Type": "application/json"}
+    with (
+        institute_server(folder, TOKEN, home.environment | roles) as backend,
+        proxy(nginx_with_login(folder, backend, port), folder, port),
+        httpx.Client(
+            verify=ssl.create_default_context(cafile=str(folder / "fullchain.pem")),
+            base_url=f"https://localhost:{port}/jobmon/api/v1",
+            headers=json,
+        ) as http,
+    ):
+        assert http.get("/workflows").status_code == 401
+        assert http.get("/workflows", auth=("ada", "wrong")).status_code == 401
+        assert http.get("/workflows", auth=("ada", "pw")).status_code == 200
+        chosen = {"X-Remote-User": "root", "X-Jobmon-Proxy-Secret": PROXY_SECRET}
+        for headers in ({}, chosen):
+            assert http.delete("/page/links", auth=("ada", "pw"), headers=headers).status_code == 403
+        assert http.delete("/page/links", auth=("root", "pw")).status_code == 204
+        made = http.post("/tokens", auth=("ada", "pw"), content=b'{"user": "", "label": "cli", "days": 1}')
+        mine = {"Authorization": f"Bearer {made.json()['secret']}"}
+        assert http.get("/tokens", headers=mine).json()["tokens"][0]["user"] == "ada"
+        assert http.get("/workflows", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        beside = httpx.get(f"{backend}/api/v1/workflows", headers={"X-Remote-User": "root"})
+        assert beside.status_code == 400, "whoever reaches the server without the proxy names nobody"
