@@ -155,6 +155,8 @@ def test_every_command(home, wait_until, databases):
     if is_embedded:
         at.text("server start", "is already running")
         at.text("server logs -n 5", "ready at")
+        at.text("server run", "Specify the database", code=1)
+        at.text("server test-notifications", "Nobody is notified: set notify.urls", code=2)
     at.both("doctor", "ok   server", list[dict[str, Any]])
     at.text("config show --section http", "request_timeout: 20  # default")
     at.text("config set http.request_timeout 21", "Wrote")
@@ -170,6 +172,10 @@ def test_every_command(home, wait_until, databases):
     assert (shown["opened"], shown["tunnel"].split()[:2]) == (False, ["ssh", "-L"])
     at.both("db revision", "up to date", dict[str, Any])
     at.text("db upgrade", "nothing to do")
+    if is_embedded:
+        at.text("db backup copy.sqlite", r"Copied \S+/jobmon\.sqlite to copy\.sqlite")
+    else:
+        at.text("db backup copy.sqlite", "pg_dump", code=2)
 
     # statuses
     states = at.both("workflow status", "gescheitert ✗ +FAILED", WORKFLOWS)

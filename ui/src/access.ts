@@ -4,7 +4,8 @@
 import { recorded } from "./recorded";
 import type { PageSession } from "./wire";
 
-export const ROOT = "/api/v1";
+/** Relative to the page, which a proxy may serve below a path. */
+export const ROOT = "api/v1";
 const KEY = "jobmon.key";
 const USER = "jobmon.user";
 const STEERS = "jobmon.steers";

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Variables that commands must not see.
-SECRETS = frozenset({"JOBMON_TOKEN", "JOBMON__HTTP__TOKEN"})
+SECRETS = frozenset({"JOBMON_TOKEN", "JOBMON__HTTP__TOKEN", "JOBMON__AUTH__PROXY_SECRET", "JOBMON__NOTIFY__URLS"})
 #: Prefix of the settings of one call of `run()`, which must not apply to a workflow that a command runs itself.
 RUN_SETTINGS = "JOBMON__RUN__"
 

@@ -1,11 +1,13 @@
-"""`jobmon db`: manage the database: revision, upgrade, purge, compact, export.
+"""`jobmon db`: manage the database: revision, upgrade, backup, purge, compact, export.
 
-Upgrade and revision open the database of `db.sqlalchemy_database_uri`. Without it, revision asks the server of
-`http.service_url`, and without that, both open the database of the data folder. The others use the server.
+Upgrade, revision and backup open the database of `db.sqlalchemy_database_uri`. Without it, revision asks the server of
+`http.service_url`, and without that, they open the database of the data folder. The others use the server.
 """
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,8 +20,6 @@ from jobmon.core.exceptions import ConfigError
 from jobmon.core.installing import how_to_install
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Engine
 
 _STATES: Final = {
@@ -32,7 +32,7 @@ _STATES: Final = {
 
 @click.group()
 def db() -> None:
-    """Manage the database: upgrade it, delete old workflows, export workflows."""
+    """Manage the database: upgrade it, back it up, delete old workflows, export workflows."""
 
 
 db.add_command(purging.purge)
@@ -161,6 +161,27 @@ def upgrade(yes: bool) -> None:
     click.echo(f"{found['database']} is at revision {found['newest']}.")
     if copy is not None:
         click.echo(f"Copy of the previous database: {copy}")
+
+
+@db.command(epilog="Example: jobmon db backup /backup/jobmon.sqlite")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def backup(file: Path) -> None:
+    """Copy an SQLite database to FILE while its server is running. FILE is replaced once the copy is complete."""
+    from jobmon.server.database_copy import write_copy
+
+    uri, path = _place()
+    if not uri.startswith("sqlite"):
+        raise ConfigError(f"{_shown(uri)} is not an SQLite database: back it up with pg_dump --format=custom.")
+    source = path or Path(uri.partition("///")[2])
+    if not source.is_file():
+        raise ConfigError(f"There is no database at {source}.")
+    if file.exists() and file.samefile(source):
+        raise click.UsageError("FILE is the database itself.")
+    try:
+        write_copy(source, file.absolute())
+    except (OSError, sqlite3.Error) as error:
+        raise click.ClickException(f"{source} cannot be copied to {file}: {error}") from None
+    click.echo(f"Copied {source} to {file}.")
 
 
 def _what_happens(found: dict[str, Any]) -> str:

@@ -97,6 +97,7 @@ def examined() -> Iterator[Finding]:
     yield worker()
     yield memory(config)
     yield logout()
+    yield from notifications(config)
     yield from _server(config)
 
 
@@ -248,6 +249,29 @@ def logout(file: Path = LOGIND_FILE) -> Finding:
         advice = "To let runs survive it: loginctl enable-linger, and start them with systemd-run --user --scope."
         return Finding("logout", "terminates the processes of users here", advice)
     return Finding("logout", "leaves your processes running")
+
+
+def notifications(config: JobmonConfig) -> Iterator[Finding]:
+    """Check the addresses in `notify.urls`, without sending anything."""
+    from jobmon.core.exceptions import ConfigError
+    from jobmon.core.texts import number_of
+    from jobmon.server.notifications import events_of, urls_of
+
+    try:
+        urls = urls_of(config.get("notify", "urls"))
+        events_of(config.get("notify", "events"))
+    except ConfigError as error:
+        yield Finding("notifications", str(error), "Correct it: jobmon config set notify.events 'done failed'")
+        return
+    if not urls:
+        return
+    from jobmon.server.notifier import check
+
+    wrong = check(urls)
+    for sentence in wrong:
+        yield Finding("notifications", sentence, "Test them: jobmon server test-notifications")
+    if not wrong:
+        yield Finding("notifications", f"{number_of(len(urls), 'receiver')} configured")
 
 
 def _server(config: JobmonConfig) -> Iterator[Finding]:

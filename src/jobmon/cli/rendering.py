@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.core.redaction import redacted_url
 from jobmon.core.terminal import plain, unguarded
 
 if TYPE_CHECKING:
@@ -106,12 +107,31 @@ def show_pairs(values: Mapping[str, object]) -> None:
         click.echo(f"{name:<{width}}  {_cell(value)}")
 
 
+def without_password(uri: str) -> str:
+    """Return a URI with asterisks instead of its password.
+
+    >>> without_password("postgresql://jobmon:secret@db/jobmon")
+    'postgresql://jobmon:***@db/jobmon'
+    """
+    return _PASSWORD.sub(r"\1:***@", uri)
+
+
 def hide_secret(sections: Mapping[str, dict[str, Any]], key: str) -> None:
-    """Replace a token, or the password in a URI, with asterisks."""
+    """Replace a token, the password in a URI, or everything in the addresses of receivers with asterisks."""
     for settings in sections.values():
+        if key == "urls":
+            _hide_urls(settings)
+            continue
         value = str(settings.get(key) or "")
         if value:
-            settings[key] = _PASSWORD.sub(r"\1:***@", value) if "://" in value else "***"
+            settings[key] = without_password(value) if "://" in value else "***"
+
+
+def _hide_urls(settings: dict[str, Any]) -> None:
+    found = settings.get("urls") or []
+    if found:
+        given = found.split() if isinstance(found, str) else found if isinstance(found, list) else [found]
+        settings["urls"] = [redacted_url(str(one)) for one in given]
 
 
 def local_time(moment: datetime | None) -> str:

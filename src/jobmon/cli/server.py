@@ -1,19 +1,20 @@
-"""`jobmon server`: the embedded server of the data folder; `status` also describes a shared server."""
+"""`jobmon server`: the embedded server of the data folder, and a shared server; `status` describes the one in use."""
 
 from __future__ import annotations
 
 import collections
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
-from jobmon.cli.main import EXIT_NO_SERVER
+from jobmon.cli.main import EXIT_FAILED, EXIT_NO_SERVER
 from jobmon.cli.rendering import OUTPUT
+from jobmon.core.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from jobmon.core.requester import Requester
     from jobmon.core.wire.server import AccessFile, Metrics, User
 
@@ -25,6 +26,31 @@ USERS_SECONDS_MAX: Final = 3.0
 @click.group()
 def server() -> None:
     """Manage your local server. It starts automatically, and stops when it is no longer used."""
+
+
+@server.command(epilog="Example: jobmon server run --config /etc/jobmon/jobmon.yaml")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Configuration file of the server. Default: the file in use.",
+)
+def run(config_file: Path | None) -> None:
+    """Run a shared server in the foreground, as a service does; `docs/howto/shared-server.md` explains it.
+
+    Its settings are `db.sqlalchemy_database_uri`, `http.token` and those of the sections `server`, `auth` and `notify`.
+    """
+    import gc
+    import os
+
+    from jobmon.core.configuration import FILE_VARIABLES
+
+    if config_file is not None:
+        os.environ[FILE_VARIABLES[0]] = str(config_file.absolute())
+    gc.disable()  # until everything is loaded (`loops.run_process`), because none of it becomes garbage
+    from jobmon.server.process import main
+
+    sys.exit(main([]))
 
 
 @server.command(epilog="Example: jobmon server start")
@@ -183,6 +209,30 @@ def logs(lines: int, follow: bool) -> None:
     _print_log(path, lines, follow)
 
 
+@server.command("test-notifications", epilog="Example: jobmon server test-notifications")
+def test_notifications() -> None:
+    """Send a test message to each address in notify.urls, from here. Exit code 1 if one was not accepted."""
+    from jobmon.core.configuration import JobmonConfig
+    from jobmon.core.paths import user_name
+    from jobmon.server.notifications import Message, place_of, url_for, urls_of
+    from jobmon.server.notifier import require_apprise, send
+
+    urls = urls_of(JobmonConfig().get("notify", "urls"))
+    if not urls:
+        raise ConfigError("Nobody is notified: set notify.urls.")
+    require_apprise()
+    user = user_name()
+    message = Message(user=user, title="Jobmon: test", body="Notifications from Jobmon arrive here.")
+    failed = 0
+    for number, url in enumerate(urls):
+        full = url_for(url, user)
+        reason = f"there is no address for user {user!r}" if full is None else send(full, message)
+        failed += bool(reason)
+        click.echo(f"{'FAIL' if reason else 'ok  '} {place_of(number, url)}{reason and ': '}{reason}")
+    if failed:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
 def _print_log(path: Path, lines: int, follow: bool) -> None:
     with path.open("rb") as stream:
         for line in collections.deque(stream, maxlen=lines):
@@ -228,7 +278,8 @@ def _activity_of(metrics: Metrics) -> dict[str, Any]:
 
 
 def _shown(found: AccessFile) -> dict[str, Any]:
-    """Return everything except the token."""
+    """Return everything except the token and the database's password."""
+    from jobmon.cli import rendering
     from jobmon.core.configuration import data_directory
 
     return {
@@ -239,6 +290,6 @@ def _shown(found: AccessFile) -> dict[str, Any]:
         "socket": found.socket,
         "version": found.version,
         "started_at": found.started_at,
-        "database": found.database,
+        "database": rendering.without_password(found.database),
         "data_directory": str(data_directory()),
     }

@@ -117,10 +117,43 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
         "long_poll": Setting(30, "Duration of a long poll, seconds."),
         "host": Setting(
             "127.0.0.1",
-            "Address on which the embedded server listens besides its Unix socket; for remote jobs, it also listens on"
-            " the host's addresses.",
+            "Address on which the server listens; the embedded one also has a Unix socket and, for remote jobs, listens"
+            " on the host's addresses.",
         ),
-        "ports": Setting("", "Ports on which the embedded server may listen, such as 40000-40100; empty: any."),
+        "ports": Setting("", "Ports on which the server may listen, such as 8070 or 40000-40100; empty: any."),
+        "socket": Setting("", "Path of a Unix socket on which a shared server also listens, for a proxy."),
+        "socket_group": Setting("", "Group that may connect to `server.socket`; empty: the server's."),
+        "tls_certificate": Setting(
+            "", "File with a shared server's certificate and its chain; empty: a proxy encrypts. SIGHUP reloads it."
+        ),
+        "tls_key": Setting("", "File with the key of `server.tls_certificate`."),
+        "retention_days": Setting(
+            0, "A server deletes workflows that have not changed for so many days; 0: it keeps everything."
+        ),
+        "public_url": Setting("", "Address of a shared server's web page, for links in notifications."),
+        "log_format": Setting("text", "Format of the server's log: `text`, or `json` for one JSON object per line."),
+    },
+    "auth": {
+        "administrators": Setting("", "Users and @groups who may do everything on a shared server."),
+        "users": Setting("", "Users and @groups who may run workflows; empty: everybody except `auth.readers`."),
+        "readers": Setting("", "Users and @groups who may only read."),
+        "proxy_header": Setting(
+            "", "Header in which the proxy in front of a shared server names the user, such as X-Remote-User."
+        ),
+        "proxy_groups_header": Setting("", "Header in which it names the user's groups, separated by commas."),
+        "proxy_secret": Setting(
+            "", "What it sends as X-Jobmon-Proxy-Secret; empty: it must connect to `server.socket`."
+        ),
+    },
+    "notify": {
+        "urls": Setting("", "Apprise addresses to notify, as a list; `{user}` stands for the workflow's owner."),
+        "events": Setting(
+            "done failed first-failure stalled",
+            "What to notify about: `done`, `failed`, `stopped`, `first-failure`, `stalled`.",
+        ),
+        "stalled_after": Setting(
+            21600, "A run is stalled if no task was running and nothing changed for this long, seconds; 0: never."
+        ),
     },
     "supervisor": {
         "idle_timeout": Setting(60, "An idle supervisor without connections exits after this time, seconds."),
@@ -314,7 +347,9 @@ def environment_variable(section: str, key: str) -> str:
 
 
 def _expanded(value: Any) -> Any:
-    """Replace `$NAME` and `${NAME}` in a text by the environment variable; unset ones are left unchanged."""
+    """Replace `$NAME` and `${NAME}` in texts by the environment variable; unset ones are left unchanged."""
+    if isinstance(value, list):
+        return [_expanded(one) for one in value]
     return os.path.expandvars(value) if isinstance(value, str) else value
 
 
@@ -347,8 +382,11 @@ def _replace(path: str, text: str, sections: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _holds_token(sections: Mapping[str, Any]) -> bool:
-    http = sections.get("http")
-    return isinstance(http, Mapping) and bool(http.get("token"))
+    """Return whether a file contains a token, or addresses of receivers, which contain tokens and passwords."""
+    return any(
+        isinstance(settings := sections.get(section), Mapping) and bool(settings.get(key))
+        for section, key in (("http", "token"), ("auth", "proxy_secret"), ("notify", "urls"))
+    )
 
 
 def _read_settings(path: Path) -> dict[tuple[str, str], Any]:

@@ -6,7 +6,8 @@ The server derives a principal from the connection and its credential, never fro
 | --- | --- | --- |
 | peer's uid on the Unix socket; the token in the access file | `OWNER` | the server process exits |
 | the token that a shared server was configured with | `OWNER` | it is configured with another one |
-| personal token of a shared server | `User` | it expires or is revoked |
+| personal token of a shared server | by role (`server.roles`) | it expires or is revoked |
+| header of the proxy in front of a shared server | by role | of this request |
 | token of an agent: workers, packed jobs, host agents | `Agent` | the workflow has ended, or the agent is closed |
 | key of a shared link to the web page | `Reader` | it expires, or all links are revoked |
 | code in the address that `jobmon ui` prints | `Invited` | it is exchanged, or expires |
@@ -62,12 +63,18 @@ class Right(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The user of an embedded server, or the administrator of a shared one. May do everything."""
+    """The user of an embedded server, or an administrator of a shared one. May do everything.
+
+    Args:
+        user: the administrator, if known.
+    """
+
+    user: str = ""
 
     @property
     def name(self) -> str:
         """Name in the audit trail."""
-        return "owner"
+        return f"administrator {self.user}" if self.user else "owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +181,8 @@ class Invited:
         return "page code"
 
 
+#: How long a principal is a reader that has this right by role.
+FOREVER: Final = 2**62
 Principal = Owner | User | Agent | Reader | PageUser | Invited
 OWNER: Final = Owner()
 #: The rights of principals that have few.

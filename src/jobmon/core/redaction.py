@@ -27,6 +27,16 @@ def secret_names(requested: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in env if is_secret_name(str(name))) if isinstance(env, Mapping) else []
 
 
+def redacted_url(url: str) -> str:
+    """Return only the scheme of an address whose every part may be secret, such as that of a chat's webhook.
+
+    >>> redacted_url("slack://TokenA/TokenB/TokenC")
+    'slack://***'
+    """
+    scheme, separator, _ = url.partition("://")
+    return f"{scheme}://{HIDDEN}" if separator else HIDDEN
+
+
 def redacted(value: Any) -> Any:
     """Return plain JSON without values that a reader must not see. Names are kept."""
     if isinstance(value, list):

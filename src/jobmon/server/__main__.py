@@ -7,6 +7,6 @@ import sys
 
 if __name__ == "__main__":
     gc.disable()  # until everything is loaded (`loops.run_process`), because none of it becomes garbage
-    from jobmon.server.embedded import main
+    from jobmon.server.process import main
 
     sys.exit(main())

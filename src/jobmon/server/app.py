@@ -27,10 +27,12 @@ from jobmon.server.database import Database, explained, open_engine
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.models.types import to_microseconds
+from jobmon.server.notifier import open_notifier
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
 from jobmon.server.reaper import Reaper
+from jobmon.server.retention import Retention
 from jobmon.server.routes import page
 from jobmon.server.routes.document import describe
 from jobmon.server.routes.shortcut import Shortcut
@@ -97,13 +99,15 @@ def create_app(
     feed = ChangeFeed()
     requests = _Requests(on_activity)
     clock = clock or SystemClock()
-    authority = Authority(token, lambda: clock.now().timestamp(), is_strict=is_embedded)
+    authority = Authority(
+        token, lambda: clock.now().timestamp(), is_strict=is_embedded, roles=settings.roles, proxy=settings.proxy
+    )
     server = _Server(settings, database, clock, executor or ThreadExecutor(), feed, requests.counted, authority)
     server.output_files = OutputFiles(data_directory()) if is_embedded else None
     app = _App(
         lifespan=server.lifespan,
         routes=[
-            *(Route(wire.API_ROOT + endpoint.path, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS),
+            *(Route(endpoint.address, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS),
             Route(f"{wire.API_ROOT}/openapi.json", _document, methods=["GET"]),
             *page.ROUTES,
         ],
@@ -117,6 +121,8 @@ def create_app(
         if requests.take() or feed.open_polls:
             return False
         services: Services = app.state.services
+        if services.notifier is not None and services.notifier.pending:
+            return False
         return not await services.readers.run(activity.is_anything_alive, to_microseconds(services.clock.now()))
 
     async def is_needed_elsewhere(runs: set[int] | None) -> bool:
@@ -190,8 +196,10 @@ class _Server:
         database = self._database or open_database(settings)
         started_at = clock.now()
         open_transaction = partial(database.open_transaction, Surroundings(settings, to_microseconds(started_at)))
-        writer = Writer(open_transaction, self._executor, clock, self._feed, settings.writes_waiting_max)
         readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
+        notifier = open_notifier(settings.notifying, readers, clock)
+        listener = (lambda effects: None) if notifier is None else notifier.note
+        writer = Writer(open_transaction, self._executor, clock, self._feed, settings.writes_waiting_max, listener)
         app.state.services = Services(
             settings=settings,
             database=database,
@@ -203,6 +211,7 @@ class _Server:
             requests=self._requests,
             authority=self._authority,
             output_files=self.output_files,
+            notifier=notifier,
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),
             health=Health(
@@ -215,13 +224,24 @@ class _Server:
         )
         writer.start()
         self._authority.know(await writer.run(credentials.load))
-        reaper = asyncio.create_task(Reaper(writer, readers, settings, clock).run())
+        beside = [asyncio.create_task(Reaper(writer, readers, settings, clock).run())]
+        if notifier is not None:
+            notifying = asyncio.create_task(notifier.run())
+        if settings.retention_days > 0:
+            beside.append(
+                asyncio.create_task(Retention(database, writer, readers, clock, settings.retention_days).run())
+            )
         try:
             yield
         finally:
-            reaper.cancel()
+            for task in beside:
+                task.cancel()
             self._feed.close()
             await writer.stop()
+            if notifier is not None:
+                await notifier.stop()
+                notifying.cancel()
+                await asyncio.gather(notifying, return_exceptions=True)
             readers.close()
             database.close()
 

@@ -1,8 +1,8 @@
 """Authenticate every request before it reaches a route. Its principal's rights are declared in `routes.table`.
 
 A principal is derived, in this order, from: our own UID at the other end of the Unix socket; the handshake on the
-connection and the MAC of the request (`agent.handshake`); a bearer token. The files of the web page, the health check
-and the handshake need no credential.
+connection and the MAC of the request (`agent.handshake`); the header of a trusted proxy (`roles`); a bearer token. The
+files of the web page, the health checks and the handshake need no credential.
 
 Requests that a browser sends on behalf of another site are rejected: they name another host or origin, or write with a
 content type other than JSON.
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.agent import handshake
 from jobmon.core import paths, wire
-from jobmon.core.credentials import OWNER, Agent, Owner, Principal
+from jobmon.core.credentials import OWNER, Agent, Principal
 from jobmon.core.wire.credentials import Hello, HelloReply
 from jobmon.server.connections import HEAD_SECONDS_MAX, STATE_KEY, Connection
-from jobmon.server.problems import ForeignOrigin, Malformed, Misdirected, NotJson, Unauthorized, problem_of
+from jobmon.server.problems import Forbidden, ForeignOrigin, Malformed, Misdirected, NotJson, Unauthorized, problem_of
+from jobmon.server.roles import UntrustedProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     #: By lower-case name.
     Headers = Mapping[bytes, bytes]
 
-HEALTH_PATH: Final = f"{wire.API_ROOT}/health"
+OPEN_PATHS: Final = (f"{wire.API_ROOT}/health", f"{wire.API_ROOT}/ready", "/")
 HANDSHAKE_PATH: Final = wire.API_ROOT + handshake.ROUTE
-PAGE_PATH: Final = "/"
+PAGE_PATH: Final = OPEN_PATHS[-1]
 STATIC_ROOT: Final = "/static/"
 #: The key of the principal in a request's scope.
 PRINCIPAL_KEY: Final = "jobmon.principal"
@@ -115,6 +116,8 @@ class Gate:
 
         Raises:
             Unauthorized: the MAC is wrong.
+            UntrustedProxy: a header that only the proxy may send comes from elsewhere.
+            Forbidden: the proxy names a user without a role.
             Misdirected, ForeignOrigin, NotJson: a browser sent the request on behalf of another site.
         """
         headers = dict(reversed(scope["headers"]))  # of several headers with one name, the first counts
@@ -122,8 +125,16 @@ class Gate:
         if connection is not None and (sealed := headers.get(_MAC)):
             receive, send, identity = _sealed(scope, headers, receive, send, connection, sealed)
             return receive, send, self._authority.principal(identity)
+        proxy = self._authority.proxy
+        if proxy.user_header and sum(name == proxy.user_header for name, _ in scope["headers"]) > 1:
+            raise UntrustedProxy(f"{proxy.user_header.decode()}: the proxy must replace this header, not add another.")
+        named = proxy.user_of(headers, is_local=connection is not None and connection.is_local)
+        if named is not None:
+            if (by_role := self._authority.roles.principal(*named)) is None:
+                raise Forbidden(f"{named[0]} has no role on this server. Ask its administrator.")
+            return receive, send, by_role
         principal = self._shown(headers, connection)
-        if connection is not None and isinstance(principal, Owner | Agent):  # credentials of other principals expire
+        if connection is not None and principal is not None and _stays(principal):
             connection.let_in = self._look(scope), principal
         return receive, send, principal
 
@@ -171,8 +182,13 @@ class Gate:
         return address == f"{server[0]}:{server[1]}"
 
 
+def _stays(principal: Principal) -> bool:
+    """Return whether a credential is valid as long as `Authority.generation` stays the same; others expire."""
+    return principal == OWNER or isinstance(principal, Agent)
+
+
 def _is_open(path: str) -> bool:
-    return path in (HEALTH_PATH, PAGE_PATH) or path.startswith(STATIC_ROOT)
+    return path in OPEN_PATHS or path.startswith(STATIC_ROOT)
 
 
 def _is_on_loopback(scope: Scope) -> bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from jobmon.agent import handshake
 from jobmon.agent.handshake import Verifier
 from jobmon.core import credentials
-from jobmon.core.credentials import OWNER, Agent, Invited, PageUser, Principal, Reader, User
+from jobmon.core.credentials import OWNER, Agent, Invited, PageUser, Principal, Reader
+from jobmon.server.roles import Proxy, Roles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,9 +56,21 @@ class Authority:
         is_strict: whether a handshake must be meant for the exact address at which it arrives. This holds for an
             embedded server, whose clients know that address; a shared one may have other names, or a proxy in front of
             it.
+        roles: of the users of a shared server.
+        proxy: how a proxy in front of the server names the users that it has authenticated.
     """
 
-    def __init__(self, token: str | None, now: Callable[[], float], *, is_strict: bool = False) -> None:
+    def __init__(
+        self,
+        token: str | None,
+        now: Callable[[], float],
+        *,
+        is_strict: bool = False,
+        roles: Roles | None = None,
+        proxy: Proxy | None = None,
+    ) -> None:
+        self.roles = roles or Roles()
+        self.proxy = proxy or Proxy()
         self.is_open = token is None
         self.is_strict = is_strict
         self._owner = None if token is None else handshake.verifier_of(token)
@@ -103,21 +116,27 @@ class Authority:
         if identity == handshake.OWNER:
             return OWNER
         if (number := credentials.token_id(identity)) is not None:
-            personal = self._stored.tokens.get(number)
-            return None if personal is None or self._now() >= personal.expires_at else User(personal.user)
+            personal = self._personal(number)
+            return None if personal is None else self.roles.principal(personal.user)
         principal = credentials.signed_principal(identity)
         return None if principal is None or credentials.is_over(principal, self._now()) else principal
 
     def verifier(self, identity: str) -> Verifier | None:
         """Return what proves that a client has the credential of this identity, and that we are its server."""
+        if (number := credentials.token_id(identity)) is not None:
+            personal = self._personal(number)
+            return None if personal is None else personal.verifier
         principal = self.principal(identity)
         if isinstance(principal, Agent):
             return credentials.signed_verifier(identity, self._stored.agent_key)
         if isinstance(principal, Reader):
             return credentials.signed_verifier(identity, self._stored.link_key)
-        if isinstance(principal, User):
-            return self._stored.tokens[credentials.token_id(identity) or 0].verifier
-        return self._owner if principal is OWNER else None
+        return self._owner if identity == handshake.OWNER else None
+
+    def _personal(self, number: int) -> PersonalToken | None:
+        """Return a personal token that is valid now."""
+        personal = self._stored.tokens.get(number)
+        return None if personal is None or self._now() >= personal.expires_at else personal
 
     def _page(self, token: str) -> Reader | PageUser | Invited | None:
         """Return the principal of the key of a page's session, or of a code for one."""

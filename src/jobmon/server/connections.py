@@ -47,7 +47,7 @@ class Connection:
         ends: addresses of both ends over TCP, the client's first.
     """
 
-    __slots__ = ("_ends", "_is_our_users", "_strangers", "close", "handshake", "is_ours", "let_in")
+    __slots__ = ("_ends", "_is_our_users", "_strangers", "close", "handshake", "is_local", "is_ours", "let_in")
 
     def __init__(
         self,
@@ -57,6 +57,8 @@ class Connection:
         ends: tuple[loopback.End, loopback.End] | None,
     ) -> None:
         self.is_ours = is_ours
+        #: Whether it came through a Unix socket.
+        self.is_local = is_ours
         self.close = close
         self._strangers = strangers
         self._ends = ends
@@ -90,9 +92,11 @@ class Connections:
 
     Args:
         descriptors: maximum number of open files of the process.
+        knows_own_user: whether our own user needs no credential on a Unix socket: not if a proxy may be there.
     """
 
-    def __init__(self, descriptors: int) -> None:
+    def __init__(self, descriptors: int, *, knows_own_user: bool = True) -> None:
+        self._knows_own_user = knows_own_user
         self._tcp_max = max(1, descriptors - DESCRIPTORS_RESERVED)
         self._strangers: dict[Connection, None] = {}  # oldest first
         self._tcp: set[Connection] = set()
@@ -103,7 +107,9 @@ class Connections:
         name, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         is_local = isinstance(name, (str, bytes))
         ends = None if is_local or not name or not peer else (peer[:2], name[:2])
-        connection = Connection(is_local and line is not None and peers.is_ours(line), close, self._strangers, ends)
+        is_ours = self._knows_own_user and is_local and line is not None and peers.is_ours(line)
+        connection = Connection(is_ours, close, self._strangers, ends)
+        connection.is_local = is_local
         if not connection.is_ours:
             self._strangers[connection] = None
         if not is_local:
@@ -146,7 +152,7 @@ class OncePerMinute(logging.Filter):
         return record.levelno >= logging.ERROR or self._said.is_due(record.msg, self._clock())
 
 
-def process_limits() -> Connections:
-    """Prepare this process for unauthenticated clients, and return its connections."""
+def process_limits(*, knows_own_user: bool = True) -> Connections:
+    """Prepare this process for unauthenticated clients, and return its connections; see `Connections`."""
     logging.getLogger("uvicorn.error").addFilter(OncePerMinute())
-    return Connections(raise_descriptor_limit())
+    return Connections(raise_descriptor_limit(), knows_own_user=knows_own_user)

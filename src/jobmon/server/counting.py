@@ -70,6 +70,14 @@ class StatusCounts:
         for workflow_id, array_id, source, number in found:
             self.move(workflow_id, array_id, source, target, number)
 
+    def failing(self) -> list[int]:
+        """Return the workflows of which more tasks have failed after this transaction than before it."""
+        more: dict[int, int] = {}
+        for (workflow_id, _, status), number in self._differences.items():
+            if status == TaskStatus.ERROR_FATAL:
+                more[workflow_id] = more.get(workflow_id, 0) + number
+        return [workflow_id for workflow_id, number in more.items() if number > 0]
+
     def write(self, session: Session) -> None:
         """Add the differences to the stored counts."""
         if not self._differences:

@@ -166,22 +166,31 @@ class DatabaseCopy:
         return found
 
     def _write(self) -> None:
-        """Write the copy next to the old one, then replace the old one atomically."""
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        write_copy(self._database, self._path)
+
+
+def write_copy(database: Path, path: Path) -> None:
+    """Copy a database that its server may be writing; replace an older copy atomically.
+
+    Raises:
+        OSError: the copy cannot be written.
+        sqlite3.Error: the database cannot be read.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with paths.trusting():
+        os.close(trust.open_file(str(temporary), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    try:
+        # no other process opens the copy; locks and journals do not work on every network file system
+        with (
+            contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as source,
+            contextlib.closing(sqlite3.connect(f"{temporary.as_uri()}?nolock=1", uri=True)) as target,
+        ):
+            target.execute("PRAGMA journal_mode=OFF")
+            target.execute("PRAGMA synchronous=OFF")
+            source.backup(target)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
         temporary.unlink(missing_ok=True)
-        with paths.trusting():
-            os.close(trust.open_file(str(temporary), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        try:
-            # no other process opens the file; locks and journals do not work on every network file system
-            with (
-                contextlib.closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as source,
-                contextlib.closing(sqlite3.connect(f"file:{temporary}?nolock=1", uri=True)) as target,
-            ):
-                target.execute("PRAGMA journal_mode=OFF")
-                target.execute("PRAGMA synchronous=OFF")
-                source.backup(target)
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(self._path)
-        finally:
-            temporary.unlink(missing_ok=True)

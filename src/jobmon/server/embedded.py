@@ -1,13 +1,11 @@
-"""Run the server as a process: sockets, lock, access file, and exit when idle.
+"""Run an embedded server as a process: sockets, lock, access file, and exit when idle.
 
 An embedded server belongs to one data folder. It holds `server.lock` as long as it runs, listens at the port of its
 predecessor if that is free, and exits after `server.idle_timeout` seconds without work. Its token is new.
-A shared server is the same program with `--db` and `--host`, without lock, access file and idle timeout.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -15,25 +13,22 @@ import os
 import signal
 import socket
 import stat
-import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
 from jobmon.agent import addresses
 from jobmon.core import access, credentials, locks, loops, paths
-from jobmon.core.configuration import JobmonConfig, data_directory
+from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import MESSAGE_VERSION
-from jobmon.core.descriptors import open_standard
 from jobmon.core.exceptions import ConfigError, JobmonError, UntrustedFile
 from jobmon.core.wire.server import AccessFile
-from jobmon.server import database_copy, loopback
+from jobmon.server import database_copy
 from jobmon.server.app import create_app, open_database
-from jobmon.server.authority import TOKEN_CHARACTERS_MIN
 from jobmon.server.connections import process_limits
 from jobmon.server.database_copy import DatabaseCopy
 from jobmon.server.door import UNNEEDED_SECONDS, Door
@@ -71,7 +66,7 @@ class Listening:
     addresses: list[str]
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's server, which also reports when it is ready and answers open polls before it waits for connections."""
 
     def __init__(self, config: uvicorn.Config, app: Starlette, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -141,7 +136,7 @@ class _Server(uvicorn.Server):
 class _Embedded:
     """An embedded server's entry in the access file, and its listening for other hosts on request."""
 
-    def __init__(self, server: _Server, record: AccessFile, data: Path, door: Door, own_address: str) -> None:
+    def __init__(self, server: Server, record: AccessFile, data: Path, door: Door, own_address: str) -> None:
         self._server = server
         self._record = record
         self._data = data
@@ -192,7 +187,7 @@ class _Embedded:
         if self._record.socket and _identity(self._record.socket) != self._socket_identity:
             path = paths.socket_path(self._data, "server")
             if path is not None:
-                await self._server.listen_instead(self._record.socket, _unix_socket(path))
+                await self._server.listen_instead(self._record.socket, unix_socket(path))
                 logger.warning("socket %s was removed; now listening at %s", self._record.socket, path)
                 self._record = replace(self._record, socket=str(path))
                 self._socket_identity = _identity(str(path))
@@ -239,34 +234,8 @@ class _Embedded:
                 logger.info("no other host needs this server any more: no longer listening at %s", ", ".join(hosts))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a server until it is told to exit or, if embedded, until it is idle."""
-    options = _parser().parse_args(arguments)
-    open_standard()
-    os.umask(0o077)  # everything it creates is accessible only to its user
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    try:
-        if options.embedded:
-            data = Path(options.data_dir) if options.data_dir else data_directory()
-            return _run_embedded(data, take_over=options.take_over)
-        return _run_institute(options)
-    except JobmonError as error:
-        sys.stderr.write(f"jobmon server: {error}\n")
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobmon.server", description=__doc__)
-    parser.add_argument("--embedded", action="store_true", help="serve one user's data folder; exit when unused")
-    parser.add_argument("--data-dir", default="", help="data folder of an embedded server")
-    parser.add_argument("--take-over", action="store_true", help="replace a server whose host is gone")
-    parser.add_argument("--db", default="", help="SQLAlchemy URI of the database, for a shared server")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0: any")
-    return parser
-
-
-def _run_embedded(data: Path, *, take_over: bool) -> int:
+def run(data: Path, *, take_over: bool) -> int:
+    """Run the server of a data folder until it is told to exit, or idle."""
     config = JobmonConfig()
     paths.make_private(data)
     folder = paths.make_private(paths.database_directory(data))
@@ -321,7 +290,7 @@ async def _serve_embedded(
             embedded.write(retiring=True)
         retire.set()
 
-    server = _Server(_uvicorn_config(app), app, ready)
+    server = Server(uvicorn_config(app), app, ready)
     is_closed = record.address == listening.first_address
     door = Door(min(UNNEEDED_SECONDS, idle_timeout), is_inherited=not is_closed)
     embedded = _Embedded(server, record, data, door, listening.first_address)
@@ -344,7 +313,7 @@ async def _serve_embedded(
             embedded.remove_socket()
 
 
-async def _end_when_unused(server: _Server, app: Starlette, idle_timeout: float, retire: asyncio.Event) -> None:
+async def _end_when_unused(server: Server, app: Starlette, idle_timeout: float, retire: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     used_at = loop.time()
     while not server.should_exit:
@@ -361,10 +330,17 @@ async def _end_when_unused(server: _Server, app: Starlette, idle_timeout: float,
             server.exit()
 
 
-def _uvicorn_config(app: Starlette) -> uvicorn.Config:
+def uvicorn_config(app: Starlette, *, knows_own_user: bool = True, **more: Any) -> uvicorn.Config:
+    """Return how uvicorn serves the app.
+
+    Args:
+        app: the application.
+        knows_own_user: whether our own user needs no credential on the Unix socket.
+        more: further options of uvicorn.
+    """
     return uvicorn.Config(
         app,
-        http=cast("type[asyncio.Protocol]", partial(BoundedProtocol, process_limits())),
+        http=cast("type[asyncio.Protocol]", partial(BoundedProtocol, process_limits(knows_own_user=knows_own_user))),
         lifespan="on",
         access_log=False,
         log_config=None,
@@ -374,6 +350,7 @@ def _uvicorn_config(app: Starlette) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
+        **more,
     )
 
 
@@ -420,7 +397,7 @@ def ports_of(text: str) -> Sequence[int]:
 def _listen(data: Path, former: AccessFile | None, host: str, ports: Sequence[int] = ()) -> Listening:
     """Listen where the former server did. What was open to other hosts stays open: jobs may be running there."""
     former_host, _, port = former.address.removeprefix("http://").rpartition(":") if former is not None else ("", "", 0)
-    sockets = [_tcp_socket(host, int(port), ports)]
+    sockets = [tcp_socket(host, int(port), ports)]
     port = sockets[0].getsockname()[1] if ports else port
     if paths.is_loopback(host) and former_host and not paths.is_loopback(former_host):
         try:
@@ -436,7 +413,7 @@ def _listen(data: Path, former: AccessFile | None, host: str, ports: Sequence[in
         path = None
     if path is None:
         return Listening(_address_of(sockets[0]), sockets, "", address, found)
-    return Listening(_address_of(sockets[0]), [_unix_socket(path), *sockets], str(path), address, found)
+    return Listening(_address_of(sockets[0]), [unix_socket(path), *sockets], str(path), address, found)
 
 
 def _place_of(address: str) -> tuple[str, int]:
@@ -463,17 +440,17 @@ def _host_sockets(port: int) -> list[socket.socket]:
         ConfigError: the likeliest address cannot be used.
     """
     likeliest, *others = paths.host_addresses()
-    sockets = [_tcp_socket(likeliest, port)]
+    sockets = [tcp_socket(likeliest, port)]
     port = int(sockets[0].getsockname()[1])
     for host in others:
         try:
-            sockets.append(_tcp_socket(host, port))
+            sockets.append(tcp_socket(host, port))
         except ConfigError as error:
             logger.warning("other hosts cannot reach this server at %s: %s", host, error)
     return sockets
 
 
-def _tcp_socket(host: str, port: int, ports: Sequence[int] = ()) -> socket.socket:
+def tcp_socket(host: str, port: int, ports: Sequence[int] = ()) -> socket.socket:
     """Bind to the former port if it is still free, otherwise to any allowed port.
 
     Args:
@@ -502,7 +479,7 @@ def _tcp_socket(host: str, port: int, ports: Sequence[int] = ()) -> socket.socke
     raise AssertionError("the last port either binds or raises")
 
 
-def _unix_socket(path: Path) -> socket.socket:
+def unix_socket(path: Path) -> socket.socket:
     """Bind to the path; an existing file there belonged to a dead server, because we hold the lock."""
     if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
         raise ConfigError(f"{path} exists and is not the server's socket; remove it.")
@@ -531,32 +508,3 @@ def _host_of(listening: socket.socket) -> str:
 def _path_of(listening: socket.socket) -> str:
     """Return the path of a Unix socket, "" for other sockets."""
     return str(listening.getsockname()) if listening.family == socket.AF_UNIX else ""
-
-
-def _run_institute(options: argparse.Namespace) -> int:
-    config = JobmonConfig()
-    uri = options.db or str(config.get("db", "sqlalchemy_database_uri") or "")
-    token = str(config.get("http", "token") or "")
-    if not uri:
-        raise ConfigError("Specify the database: --db URI (or the setting db.sqlalchemy_database_uri).")
-    if not token and options.host not in ("127.0.0.1", "localhost", "::1"):
-        raise ConfigError("A server that others can reach needs a token: set JOBMON__HTTP__TOKEN.")
-    if not token and not loopback.is_known():
-        raise ConfigError(
-            "This system does not identify the users that connect, so a server needs a token: set JOBMON__HTTP__TOKEN."
-        )
-    settings = Settings.from_config(config, database_uri=uri)
-    database = open_database(settings)
-    _warn_of_token(token)
-    app = create_app(settings, database=database, token=token or None)
-    tcp = _tcp_socket(options.host, options.port)
-    logger.info("listening on http://%s:%d", options.host, tcp.getsockname()[1])
-    loops.run_process(_Server(_uvicorn_config(app), app).serve([tcp]))
-    return 0
-
-
-def _warn_of_token(token: str) -> None:
-    if not token:
-        logger.warning("no token is set: only programs of this user on this host are admitted")
-    elif len(token) < TOKEN_CHARACTERS_MIN:
-        logger.warning("the token has fewer than %d characters and can be guessed", TOKEN_CHARACTERS_MIN)

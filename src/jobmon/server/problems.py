@@ -7,6 +7,7 @@ from typing import Any, Final
 from jobmon.core import exceptions
 from jobmon.core.wire.server import Problem
 from jobmon.server.database import first_line, is_value_refused, meaning, refers_to_nothing
+from jobmon.server.roles import UntrustedProxy
 
 
 class NotFound(exceptions.InvalidRequest):
@@ -61,6 +62,7 @@ _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
     (exceptions.AttemptUnknown, 404, None),
     (NotFound, 404, "NotFound"),
     (Malformed, 400, "ValidationError"),
+    (UntrustedProxy, 400, "Unauthorized"),
     (InvalidValue, 422, "ValidationError"),
     (TooLarge, 413, "InvalidRequest"),
     (Unauthorized, 401, "Unauthorized"),

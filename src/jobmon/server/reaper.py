@@ -93,7 +93,7 @@ class Reaper:
         candidates = await self._readers.run(reaping.look, now, since)
         reaped = await self._writer.run(reaping.reap, self._holder, candidates, is_gone)
         for run_id in reaped.runs:
-            logger.warning("closed workflow run %d: its client is lost", run_id)
+            logger.warning("closed workflow run %d: its client is lost", run_id, extra={"workflow_run_id": run_id})
         if reaped.attempts:
             logger.warning("closed %d attempts that no distributor monitors", reaped.attempts)
         return reaped

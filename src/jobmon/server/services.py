@@ -11,6 +11,7 @@ from jobmon.server.authority import Authority
 from jobmon.server.database import Database
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
+from jobmon.server.notifier import Notifier
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.readers import Readers
 from jobmon.server.settings import Settings
@@ -54,3 +55,4 @@ class Services:
     authority: Authority
     answers: Answers
     output_files: OutputFiles | None
+    notifier: Notifier | None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core.wire.binding import REQUEST_BYTES_MAX
 from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
+from jobmon.server.notifications import Notifying, events_of, urls_of
+from jobmon.server.roles import Members, Proxy, Roles
 
 if TYPE_CHECKING:
     from jobmon.core.configuration import JobmonConfig
@@ -33,6 +35,11 @@ class Settings:
     database_startup_seconds: float = 10.0
     #: Maximum number of use cases that wait for the writer; further ones are answered with 503.
     writes_waiting_max: int = 10_000
+    notifying: Notifying = field(default_factory=Notifying)
+    roles: Roles = field(default_factory=Roles)
+    proxy: Proxy = field(default_factory=Proxy)
+    #: How long workflows are kept after their last change of status, days; 0: for ever.
+    retention_days: float = 0.0
 
     @classmethod
     def from_config(cls, config: JobmonConfig, *, database_uri: str) -> Settings:
@@ -46,6 +53,18 @@ class Settings:
             task_instance_interval_seconds=config.get_float("heartbeat", "task_instance_interval"),
             report_by_buffer=config.get_float("heartbeat", "report_by_buffer"),
             reaper_interval_seconds=config.get_float("reaper", "poll_interval_minutes") * 60,
+            roles=Roles(
+                administrators=Members.of(config.get("auth", "administrators")),
+                users=Members.of(config.get("auth", "users")),
+                readers=Members.of(config.get("auth", "readers")),
+            ),
+            retention_days=config.get_float("server", "retention_days"),
+            notifying=Notifying(
+                urls=urls_of(config.get("notify", "urls")),
+                events=events_of(config.get("notify", "events")),
+                stalled_seconds=config.get_float("notify", "stalled_after"),
+                public_url=str(config.get("server", "public_url") or ""),
+            ),
         )
 
     @property

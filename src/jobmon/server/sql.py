@@ -435,9 +435,11 @@ class Session:
         """Whether the highest IDs are reused after their rows were deleted."""
         return self.dialect == "sqlite"
 
-    def database_bytes(self) -> int | None:
-        """Return the size of the database in bytes; None unless it is an SQLite database."""
-        return None if self.dialect != "sqlite" else self._pages("page_count")
+    def database_bytes(self) -> int:
+        """Return the size of the database in bytes."""
+        if self.dialect != "sqlite":
+            return int(self._cursor.execute("SELECT pg_database_size(current_database())").fetchone()[0])
+        return self._pages("page_count")
 
     def free_bytes(self) -> int | None:
         """Return how much of the database's file is unused, in bytes; None unless it is an SQLite database."""

@@ -59,10 +59,15 @@ class Surroundings:
 
 @dataclass(slots=True)
 class Effects:
-    """The effects of a transaction besides its rows: which topics to wake, and which late changes were ignored."""
+    """The effects of a transaction besides its rows: which topics to wake, and which late changes were ignored.
+
+    `ended_runs`: runs that ended, with their final status. `failing`: workflows of which more tasks have failed.
+    """
 
     topics: set[Topic] = field(default_factory=set)
     ignored: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    ended_runs: dict[int, str] = field(default_factory=dict)
+    failing: list[int] = field(default_factory=list)
 
 
 @statement
@@ -160,6 +165,7 @@ class Transaction(Session):
 
     def commit(self) -> None:
         """Make everything durable, including the status counts."""
+        self.effects.failing = self.counts.failing()
         self.counts.write(self)
         super().commit()
         self.counts.settle()

@@ -60,6 +60,25 @@ class Job:
     effects: Effects = field(default_factory=Effects)
 
 
+@dataclass(slots=True)
+class WriterCounts:
+    """What the writer has done so far, for monitoring.
+
+    Args:
+        use_cases: number of use cases whose transaction was committed.
+        seconds: time spent in committed transactions.
+        retries: transactions that were rerun because of a conflict or a lost connection.
+        reconnections: times that it reconnected to the database.
+        refused: use cases that were refused because too many were waiting.
+    """
+
+    use_cases: int = 0
+    seconds: float = 0.0
+    retries: int = 0
+    reconnections: int = 0
+    refused: int = 0
+
+
 class WriterExecutor(Protocol):
     """Where the writer runs."""
 
@@ -141,7 +160,9 @@ class Writer:
         clock: Clock,
         feed: ChangeFeed,
         waiting_max: int,
+        listener: Callable[[Effects], None] = lambda effects: None,
     ) -> None:
+        self._listener = listener
         self._open = open_transaction
         self._transaction: Transaction | None = open_transaction()
         self._executor = executor
@@ -157,6 +178,7 @@ class Writer:
         #: (machine, from, to) -> number of late changes that were ignored.
         self.ignored: Counter[tuple[str, str, str]] = Counter()
         self.transactions = 0
+        self.work = WriterCounts()
 
     @property
     def waiting(self) -> int:
@@ -209,6 +231,7 @@ class Writer:
 
     def _submit(self, *calls: tuple[Any, ...], is_alone: bool = False) -> list[asyncio.Future[Any]]:
         if self._loop is None or self._waiting + len(calls) > self._waiting_max:
+            self.work.refused += len(calls)
             raise ServerUnavailable("The server is overloaded with writes; retry.")
         jobs = [Job(use_case, arguments, self._loop.create_future(), is_alone) for use_case, *arguments in calls]
         self._waiting += len(jobs)
@@ -257,6 +280,7 @@ class Writer:
                     self._close()
                 if not tries_left or not (is_lost(error) or is_conflict(error)):
                     raise
+                self.work.retries += 1
                 logger.warning("retrying a transaction of %d requests: %s", len(jobs), first_line(error))
             else:
                 return
@@ -272,9 +296,10 @@ class Writer:
         transaction = self._transaction
         if transaction is None:
             transaction = self._transaction = self._open()
+            self.work.reconnections += 1
             logger.warning("reconnected to the database")
-        now = self._clock.now()
-        offset = now.timestamp() - self._clock.monotonic()
+        now, began = self._clock.now(), self._clock.monotonic()
+        offset = now.timestamp() - began
         if jobs[0].is_alone:
             jobs[0].answer = jobs[0].use_case(transaction, *jobs[0].arguments)
             self.transactions += 1  # what was answered before may have changed
@@ -296,6 +321,8 @@ class Writer:
         self._offset, self._failing_since = offset, None
         jobs[-1].effects = transaction.effects
         self.transactions += 1
+        self.work.use_cases += len(jobs)
+        self.work.seconds += self._clock.monotonic() - began
 
     def _deliver(self, jobs: list[Job]) -> None:
         assert self._loop is not None
@@ -310,6 +337,8 @@ class Writer:
         for job in jobs:
             if job.effects.ignored:
                 self.ignored.update(job.effects.ignored)
+            if job.effects.ended_runs or job.effects.failing:
+                self._listener(job.effects)
             if job.future.done():  # the client disconnected
                 continue
             if job.error is None:

@@ -37,7 +37,7 @@ async def test_the_page_holds_all_that_it_refers_to(http):
     text = (await http.get("/")).text
     found = re.findall(r'(?:href|src)="([^"]+)"', text)
     assert found
-    assert {name.removeprefix("/static/") for name in found} <= set(page.TYPES)
+    assert {name.removeprefix("static/") for name in found} <= set(page.TYPES)
 
 
 async def test_browsers_are_told_to_run_nothing_but_the_page_itself(http):

@@ -116,7 +116,7 @@ async def shared(tmp_path, databases):
 def test_every_route_names_the_right_it_requires():
     assert all(isinstance(endpoint.right, Right) for endpoint in ENDPOINTS)
     open_routes = [endpoint.path for endpoint in ENDPOINTS if endpoint.right is Right.OPEN]
-    assert open_routes == ["/health"]
+    assert open_routes == ["/health", "/ready"]
 
 
 def test_nothing_is_changed_by_the_right_to_read():

@@ -18,8 +18,8 @@ from jobmon.server.settings import Settings
 
 
 @contextlib.asynccontextmanager
-async def served(app, **address):
-    kind = partial(BoundedProtocol, Connections(DESCRIPTORS_MAX))
+async def served(app, *, knows_own_user=True, **address):
+    kind = partial(BoundedProtocol, Connections(DESCRIPTORS_MAX, knows_own_user=knows_own_user))
     config = uvicorn.Config(
         app, http=kind, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=2, **address
     )

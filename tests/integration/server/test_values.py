@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server_world import CLUSTER, Refused, open_world
 
-from jobmon.core import wire
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
 from jobmon.core.wire.fields import JSON_BYTES_MAX, JSON_DEPTH_MAX
 from jobmon.server.routes.table import ENDPOINTS
@@ -136,7 +135,7 @@ async def full_world(tmp_path):
 
 async def ask(world, endpoint, path, body=None, query=""):
     content = None if body is None else json.dumps(body).encode()
-    url = f"{wire.API_ROOT}{path}{query and f'?{query}'}"
+    url = f"{endpoint.root}{path}{query and f'?{query}'}"
     answer = await world.http.request(endpoint.method, url, content=content)
     assert answer.status_code < 500, (endpoint.method, path[:200], query[:200], str(body)[:2000], answer.text)
     return answer.status_code

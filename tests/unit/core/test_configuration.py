@@ -154,7 +154,11 @@ def test_a_file_in_the_working_folder_adds_to_that_of_the_user(home_file):
 def test_the_working_folder_decides_neither_what_runs_nor_where_a_secret_goes(file, home_file, caplog):
     assert {f"{section}.{key}" for section, keys in SETTINGS.items() for key in keys} - LOCAL_SETTINGS == {
         *("http.service_url", "http.token", "db.sqlalchemy_database_uri", "worker_node.shell", "server.host"),
-        "server.ports",
+        *("server.ports", "server.socket", "server.socket_group", "server.tls_certificate", "server.tls_key"),
+        *("server.public_url", "server.log_format", "server.retention_days"),
+        *("notify.urls", "notify.events", "notify.stalled_after"),
+        *("auth.administrators", "auth.users", "auth.readers"),
+        *("auth.proxy_header", "auth.proxy_groups_header", "auth.proxy_secret"),
         *("run.on_change", "run.allow_removal", "run.check_files", "run.plan"),
     }
     file.write_text("http: {service_url: 'http://evil', request_timeout: 5}\nworker_node: {shell: /tmp/evil}\n")

@@ -28,7 +28,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """GET /health: identifies the server. Without a credential, only that it is one, and its `message_version`."""
+    """GET /health: identifies the server. Without a credential, only that it is one, and its `message_version`.
+
+    GET /ready gives the same answer while the database responds, else 503.
+    """
 
     message_version: int
     version: str = ""

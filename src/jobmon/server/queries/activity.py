@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
+from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.server import User, UsersResponse
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
-from jobmon.server.models import agent, batch, distributor, task_instance, workflow_run
+from jobmon.server.models import agent, batch, distributor, status_count, task_instance, workflow_run
 from jobmon.server.sql import any_of, param, statement
+from jobmon.server.transaction import last_stamp
 from jobmon.server.transitions import LIVE_AGENTS, TAKEN
 
 if TYPE_CHECKING:
@@ -26,15 +28,6 @@ USERS_SHOWN_MAX: Final = 100
 SILENT_MICROSECONDS: Final = 90 * 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """Active runs, live attempts and the size of the database (None: unknown)."""
-
-    runs: int
-    attempts: int
-    database_bytes: int | None
-
-
 r, ti, d, a = workflow_run.c, task_instance.c, distributor.c, agent.c
 _IS_HEARD: Final = (IS_ACTIVE_RUN, r.report_by > param("now"))
 #: An agent's attempts share its deadline.
@@ -43,14 +36,22 @@ _ATTEMPTS: Final = ATTEMPTS_OF_WORKFLOW.outerjoin(agent, a.id == ti.agent_id)
 
 
 @statement
-def _count_runs() -> Select[Any]:
-    return select(func.count()).select_from(workflow_run).where(*_IS_HEARD)
-
-
-@statement
 def _count_attempts() -> Select[Any]:
     """Select the number of live attempts of active runs."""
     return select(func.count()).select_from(_ATTEMPTS).where(IS_ACTIVE_RUN, *_IS_TAKEN)
+
+
+@statement
+def _count_runs_by_status() -> Select[Any]:
+    return select(r.status, func.count()).where(*_IS_HEARD).group_by(r.status)
+
+
+@statement
+def _count_tasks_by_status() -> Select[Any]:
+    """Add up the stored counts of the workflows of active runs; see `server.counting`."""
+    c, is_part = status_count.c, status_count.c.status != TaskStatus.REMOVED.value
+    running = select(r.workflow_id).where(*_IS_HEARD)
+    return select(c.status, func.sum(c.number)).where(c.workflow_id.in_(running), is_part).group_by(c.status)
 
 
 @statement
@@ -115,10 +116,26 @@ def _agents() -> Select[Any]:
     )
 
 
-def activity(session: Session, now: int) -> Activity:
-    """Count runs and attempts that are not overdue, and return the size of the database."""
-    return Activity(
-        runs=session.value(_count_runs, now=now),
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Active runs by status, tasks of their workflows by status, live attempts, and the size of the database."""
+
+    runs: dict[str, int]
+    tasks: dict[str, int]
+    attempts: int
+    database_bytes: int
+
+
+def responds(session: Session) -> bool:
+    """Return whether the database responds; if not, an exception says so."""
+    return session.value(last_stamp) is not None
+
+
+def load(session: Session, now: int) -> Load:
+    """Return what the server is working on. The cost depends on the number of arrays and attempts, not of tasks."""
+    return Load(
+        runs={status: int(count) for status, count in session.rows(_count_runs_by_status, now=now)},
+        tasks={status: int(count) for status, count in session.rows(_count_tasks_by_status, now=now)},
         attempts=session.value(_count_attempts, now=now),
         database_bytes=session.database_bytes(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jobmon.core.credentials import Invited, PageUser, Reader, User
+from jobmon.core.credentials import Invited, Owner, PageUser, Reader, User
 from jobmon.core.wire.credentials import LinkResponse, PageSession
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import Forbidden, Unauthorized
@@ -24,7 +24,8 @@ def _user(call: Call) -> str | None:
 
 async def create_token(call: Call) -> TokenResponse:
     """POST /tokens."""
-    request = replace(call.message, user=_user(call) or call.message.user)
+    own = call.principal.user if isinstance(call.principal, Owner) else ""
+    request = replace(call.message, user=_user(call) or call.message.user or own)
     response: TokenResponse
     response, stored = await call.write(credentials.create_token, request)
     call.services.authority.know(stored)

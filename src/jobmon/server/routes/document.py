@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from jobmon.core import wire
 from jobmon.core.wire.fields import INT64_MAX
 from jobmon.core.wire.server import Problem
-from jobmon.server.routes.endpoint import HTTP_NO_CONTENT
+from jobmon.server.routes.endpoint import HTTP_NO_CONTENT, JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +29,7 @@ def describe(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
     schema_of = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
-        path = wire.API_ROOT + _PARAMETER.sub(r"{\1}", endpoint.path)
+        path = _PARAMETER.sub(r"{\1}", endpoint.address)
         paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint, schema_of, components)
     return {
         "openapi": "3.1.0",
@@ -60,16 +59,20 @@ def _operation(endpoint: Endpoint, schema_of: dict[type, Any], components: dict[
 def _answer(endpoint: Endpoint, schema_of: dict[type, Any]) -> dict[str, Any]:
     if endpoint.status == HTTP_NO_CONTENT:
         return {"description": "Done."}
+    if endpoint.media_type != JSON:
+        return {"description": "The answer.", "content": {endpoint.media_type: {"schema": {"type": "string"}}}}
     return _content("The answer.", schema_of[endpoint.reply] if endpoint.reply else {})
 
 
 def _operation_id(endpoint: Endpoint) -> str:
     words = re.findall(r"\w+", _PARAMETER.sub(r"by_\1", endpoint.path))
+    if endpoint.media_type != JSON:
+        words.append("text")
     return "_".join([endpoint.method.lower(), *words])
 
 
 def _content(description: str, schema: Any) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+    return {"description": description, "content": {JSON: {"schema": schema}}}
 
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:

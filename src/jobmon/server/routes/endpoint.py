@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +20,7 @@ from jobmon.core.wire.launching import FromServer
 from jobmon.server import scope
 from jobmon.server.answers import Answer, age_seconds_of
 from jobmon.server.auth import PRINCIPAL_KEY
+from jobmon.server.log_format import RECORD_FIELDS
 from jobmon.server.problems import InvalidValue, Malformed, TooLarge, problem_of
 from jobmon.server.routes import values
 from jobmon.server.services import Name, Services
@@ -26,6 +29,8 @@ from jobmon.server.transaction import acting_for
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from jobmon.core.wire.server import Problem
+
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +38,17 @@ logger = logging.getLogger(__name__)
 BODYLESS_BYTES_MAX: Final = 1_024
 #: The principal of a request to an open route without a credential.
 STRANGER: Final = Reader(until=0)
+#: Media type of all answers except those of `Endpoint.media_type`.
+JSON: Final = "application/json"
 HTTP_NO_CONTENT: Final = 204
 HTTP_NOT_MODIFIED: Final = 304
 HTTP_UNAVAILABLE: Final = 503
 RETRY_AFTER_SECONDS: Final = 1
-_JSON: Final = (b"content-type", b"application/json")
+HTTP_FAILED: Final = 500
+_REQUEST_ID: Final = b"x-request-id"
+#: What a proxy may send as the ID of a request; anything else is replaced.
+_REQUEST_ID_FORM: Final = re.compile(rb"[\w.:-]{1,64}", re.ASCII)
+_JSON: Final = (b"content-type", JSON.encode())
 _RETRY_AFTER: Final = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
 
 
@@ -82,7 +93,7 @@ class Endpoint:
 
     `right`: the right that it requires. If the path or the message names a workflow, the principal must be allowed to
     access it (`scope`). `unchanged_seconds`: how long an answer stays valid while nothing is written; 0: answers are
-    not shared.
+    not shared. `media_type`: of the reply; if it is not JSON, `handle` returns text. `root`: precedes the path.
     """
 
     right: Right
@@ -94,26 +105,50 @@ class Endpoint:
     reply: type | None = None
     status: int = 200
     unchanged_seconds: float = 0.0
+    media_type: str = JSON
+    root: str = wire.API_ROOT
+
+    @property
+    def address(self) -> str:
+        """The whole path."""
+        return self.root + self.path
 
     async def __call__(self, given: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         request = _Request(given, receive)
         more: list[tuple[bytes, bytes]] = []
+        kind = _JSON if self.media_type == JSON else (b"content-type", self.media_type.encode())
         try:
             status, content, more = await self._answer(request)
         except ClientDisconnect:
             return  # nothing would read the answer
         except Exception as error:
             status, problem = problem_of(error)
-            if status == 500:
-                logger.exception("%s %s failed", self.method, given["path"])
+            if status == HTTP_FAILED:
+                problem, more = self._logged(given, problem)
             name: Name = request.app.state.services.name
             content = wire.encode(replace(problem, server_identity=name.identity))
-        headers = [_JSON, (b"content-length", b"%d" % len(content)), *more] if content else more
+            kind = _JSON
+        headers = [kind, (b"content-length", b"%d" % len(content)), *more] if content else more
         if status == HTTP_UNAVAILABLE:
             headers.append(_RETRY_AFTER)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
+
+    def _logged(self, given: Scope, problem: Problem) -> tuple[Problem, list[tuple[bytes, bytes]]]:
+        """Log the exception of a request; return the problem and a header with the ID by which the log names it."""
+        found = dict(given["headers"]).get(_REQUEST_ID, b"")
+        request_id = found.decode() if _REQUEST_ID_FORM.fullmatch(found) else os.urandom(8).hex()
+        principal: Principal | None = given.get(PRINCIPAL_KEY)
+        about = {
+            **given.get("path_params", {}),
+            **{"method": self.method, "path": given["path"], "request_id": request_id},
+            "principal": None if principal is None else principal.name,
+        }
+        about = {f"about_{key}" if key in RECORD_FIELDS else key: value for key, value in about.items()}
+        logger.exception("%s %s failed (request %s)", self.method, given["path"], request_id, extra=about)
+        details = {**problem.details, "request_id": request_id}
+        return replace(problem, details=details), [(_REQUEST_ID, request_id.encode())]
 
     async def _answer(self, request: Request) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         """Return the status, the content and headers besides those that every answer has."""
@@ -147,6 +182,8 @@ class Endpoint:
             return b""
         if isinstance(reply, FromServer):
             reply.name_server(call.services.name.identity, call.services.name.incarnation)
+        if self.media_type != JSON:
+            return str(reply).encode()
         if reply is None:
             return b"{}"
         if not sees_secrets(call.principal) and values.has_free_form(type(reply)):

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import compile_path
 
-from jobmon.core import wire
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -24,7 +22,7 @@ class Shortcut:
         self._routes: dict[tuple[str, str], list[tuple[Any, Endpoint]]] = {}
         for endpoint in endpoints:
             routes = self._routes.setdefault((endpoint.method, _last_word(endpoint.path)), [])
-            routes.append((compile_path(wire.API_ROOT + endpoint.path), endpoint))
+            routes.append((compile_path(endpoint.address), endpoint))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it on."""

@@ -21,6 +21,8 @@ from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import timeline as times
 from jobmon.core.wire import watching as looking
 from jobmon.core.wire.fields import INT64_MAX
+from jobmon.server import exposition, retention
+from jobmon.server.database import meaning
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import (
@@ -58,7 +60,6 @@ from jobmon.server.usecases import (
     holding,
     launching,
     prioritizing,
-    purging,
     reporting,
     resuming,
     runs,
@@ -155,9 +156,25 @@ async def _health(call: Call) -> about.Health:
     return about.Health(message_version=health.message_version) if call.principal is STRANGER else health
 
 
+async def _ready(call: Call) -> about.Health:
+    """Answer like `_health`, but only while the database responds."""
+    await call.services.readers.run(activity.responds)
+    return await _health(call)
+
+
 async def _metrics(call: Call) -> about.Metrics:
     services = call.services
-    found = await services.readers.run(activity.activity, to_microseconds(services.clock.now()))
+    found = await services.readers.run(activity.load, to_microseconds(services.clock.now()))
+    return replace(
+        _counts_of_process(services),
+        active_runs=sum(found.runs.values()),
+        active_attempts=found.attempts,
+        database_bytes=found.database_bytes,
+    )
+
+
+def _counts_of_process(services: Services) -> about.Metrics:
+    """Return what this process counts by itself."""
     ignored = services.writer.ignored.items()
     return about.Metrics(
         started_at=services.health.started_at,
@@ -171,9 +188,27 @@ async def _metrics(call: Call) -> about.Metrics:
         ],
         now=services.clock.now().isoformat(),
         migration=upgrading.HEAD,
-        active_runs=found.runs,
-        active_attempts=found.attempts,
-        database_bytes=found.database_bytes,
+    )
+
+
+async def _exposition(call: Call) -> str:
+    """Return the metrics for Prometheus, also while the database does not respond."""
+    services = call.services
+    load = None
+    try:
+        load = await services.readers.run(activity.load, to_microseconds(services.clock.now()))
+    except Exception as error:
+        if meaning(error) is None:
+            raise
+    return exposition.exposition(
+        exposition.Measured(
+            version=services.health.version,
+            dialect=services.health.database,
+            metrics=_counts_of_process(services),
+            writer=services.writer.work,
+            load=load,
+            notifications={} if services.notifier is None else services.notifier.counts,
+        )
     )
 
 
@@ -253,29 +288,15 @@ async def _apply_version(call: Call) -> changes.VersionResponse:
 
 async def _purge(call: Call) -> steering.PurgeResponse:
     (workflow_id,) = call.ids
-    nodes = await call.write(purging.start_purge, workflow_id, call.message)
-    count = 0
-    while gone := await call.write(purging.purge_tasks, workflow_id):
-        count += gone
-    await call.write(purging.purge_rest, workflow_id, call.message)
-    while await call.write(purging.purge_dags):
-        pass
-    if nodes is not None:
-        await _delete_unused_nodes(call.services, *nodes)
+    services = call.services
+    count = await retention.purge(services.database, services.writer, call.write, workflow_id, call.message)
     return steering.PurgeResponse(tasks=count)
-
-
-async def _delete_unused_nodes(services: Services, first: int, last: int) -> None:
-    async with services.database.nodes_indexed():
-        after: int | None = first
-        while after is not None:
-            after = await services.writer.run_alone(purging.delete_unused_nodes, after, last)
 
 
 async def _compact(call: Call) -> about.CompactResponse:
     services = call.services
     if not call.message.only_if_useful:
-        await _delete_unused_nodes(services, 0, INT64_MAX)
+        await retention.delete_unused_nodes(services.database, services.writer, 0, INT64_MAX)
     is_anything_alive = partial(activity.is_anything_alive, now=to_microseconds(services.clock.now()))
     response = await services.writer.run_alone(
         compacting.compact, call.message, services.database.path, is_anything_alive
@@ -453,7 +474,16 @@ _READING: Final = (
     _post(ADMINISTER, "/database/compact", _compact, about.CompactRequest, about.CompactResponse),
     _post(ADMINISTER, "/server/open_to_other_hosts", _open_to_other_hosts, about.OpenRequest, about.ServerAddress),
     _get("/health", _health, about.Health, right=OPEN),
+    _get("/ready", _ready, about.Health, right=OPEN),
     _get("/metrics", _metrics, about.Metrics),
+    Endpoint(
+        right=READ,
+        method="GET",
+        path="/metrics",
+        handle=_exposition,
+        media_type=exposition.MEDIA_TYPE,
+        root="",
+    ),
     _get("/server/users", _users, about.UsersResponse),
     _get(f"{_WORKFLOW}/metadata", _glance(reading.metadata), orchestrator.WorkflowMetadata),
     _get(f"{_WORKFLOW}/arrays", _glance(reading.arrays), orchestrator.ArraysResponse),

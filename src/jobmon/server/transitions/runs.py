@@ -134,6 +134,8 @@ def move_run(tx: Transaction, run: RunRow, target: str, actor: Actor, reason: En
     )
     if reason is not None:
         tx.run(_set_end_reason, reason=reason.value, id=run.id)
+    if target in fsm.FINAL_RUNS:
+        tx.effects.ended_runs[run.id] = target
     if target not in fsm.QUEUING_RUNS:
         tx.armed.forget(run.workflow_id, run.id)
     for consequence in _CONSEQUENCES.get(WorkflowRunStatus(target), ()):
