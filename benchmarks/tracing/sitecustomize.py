@@ -41,8 +41,8 @@ def around(owner, name, point, counts=lambda found: True):
     setattr(owner, name, noted)
 
 
-def _line(module):
-    exchange = module.Session.exchange
+def _http(module):
+    exchange = module.HttpSession.exchange
 
     async def noted(self, method, path, body, *more):
         what = path.partition("?")[0].rpartition("/")[2]
@@ -54,7 +54,7 @@ def _line(module):
         finally:
             points.append((now(), f"{what} answered"))
 
-    module.Session.exchange = noted
+    module.HttpSession.exchange = noted
 
 
 def _endpoint(module):
@@ -81,17 +81,11 @@ def _transaction(module):
     around(module.Transaction, "commit", "commit")
 
 
-def _cluster(module):
-    around(module.LocalDistributor, "spawn", "launch")
-    around(module.LocalDistributor, "collect_exits", "ending", bool)
-
-
 PATCHES = {
-    "jobmon.core.http": _line,
+    "jobmon.core.http": _http,
     "jobmon.server.routes.endpoint": _endpoint,
     "jobmon.server.writer": _writer,
     "jobmon.server.transaction": _transaction,
-    "jobmon.plugins.local.cluster": _cluster,
 }
 
 

@@ -132,7 +132,6 @@ def home(databases: Databases, institute_server: Callable[..., AbstractContextMa
     environment |= {
         "HOME": str(folder),
         "JOBMON_DATA_DIR": str(folder / "data"),
-        "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1",
         "NO_COLOR": "1",
         "PYTHONWARNINGS": "default",
     }

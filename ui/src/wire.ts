@@ -56,7 +56,7 @@ export interface TaskSummariesResponse {
 }
 
 /** One attempt with everything that was recorded. */
-export interface AttemptDetail {
+export interface Attempt {
   task_instance_id: number;
   task_id: number;
   workflow_run_id: number;
@@ -92,7 +92,7 @@ export interface AttemptDetail {
 export interface TaskDetail {
   task: TaskSummary;
   workflow_id: number;
-  attempts: AttemptDetail[];
+  attempts: Attempt[];
 }
 
 /** GET /task_instances/{task_instance_id}/log_tail: the last 10 KiB of output, as recorded. */

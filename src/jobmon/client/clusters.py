@@ -16,6 +16,7 @@ from jobmon.core.constants import ResourceType
 from jobmon.core.exceptions import InvalidResources, JobmonError, PluginError, ServerUnavailable
 from jobmon.core.resources import UNITS, is_auto, normalized, problems_with_scales, unknown_keys
 from jobmon.core.wire.definition import Cluster, ClusterRequest, ClustersResponse, QueueSpec
+from jobmon.core.wire.launching import ClusterInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -119,6 +120,16 @@ class Clusters:
                 recorded[name] = self._record(name)
             self._known[name] = KnownCluster(recorded[name], self._find_more)
         return self._known[name]
+
+    def info(self, name: str) -> ClusterInfo:
+        """Return what the processes that serve a cluster must know about it.
+
+        Raises:
+            InvalidResources: there is no cluster of that name.
+        """
+        self.get(name)
+        found = self._all()[name]
+        return ClusterInfo(cluster_id=found.cluster_id, name=name, plugin=found.plugin, connection=found.connection)
 
     def _find_more(self, cluster: Cluster, queue_name: str) -> Cluster | None:
         """Record a queue, or a group of queues, that the plug-in has by now; return None if it has none."""

@@ -111,7 +111,6 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
         "ports": Setting("", "Ports on which the embedded server may listen, such as 40000-40100; empty: any."),
     },
     "supervisor": {
-        "idle_timeout": Setting(60, "An idle supervisor without connections exits after this time, seconds."),
         "cgroups": Setting(
             True, "Enforce the memory request of local commands with cgroups if possible; otherwise by measuring."
         ),
@@ -130,7 +129,7 @@ LOCAL_SETTINGS: Final = frozenset(
         *("worker_node.command_interrupt_timeout", "multiprocess.slots", "reaper.poll_interval_minutes"),
         *("multiprocess.gpus", "multiprocess.resources"),
         *("server.idle_timeout", "server.start_timeout", "server.long_poll"),
-        *("supervisor.idle_timeout", "supervisor.cgroups", "run.timeout"),
+        *("supervisor.cgroups", "run.timeout"),
     }
 )
 

@@ -21,12 +21,12 @@ SERVER = """
 import sys
 from pathlib import Path
 
-from jobmon.core import places
+from jobmon.core import paths
 from jobmon.server import database_copy, embedded
 
 host, local, data, *options = sys.argv[1:]
-places.database_directory = lambda data, mounted=None: Path(local)
-places.boot_id = places.machine_id = lambda: host
+paths.database_directory = lambda data, mounted=None: Path(local)
+paths.boot_id = paths.machine_id = lambda: host
 embedded.FILES_LOOK_SECONDS = database_copy.COPY_INTERVAL_SECONDS = 0.1
 sys.exit(embedded.main(["--embedded", "--data-dir", data, *options]))
 """
