@@ -20,20 +20,15 @@ HERE = Path(__file__).parent
 RUN_SECONDS_MAX = 600
 #: The points that a dependency passes, in order, and what happens before each.
 ROUTE = (
-    ("distributor: ending begins", ""),
-    ("distributor: ending ends", "distributor reads the ending"),
-    ("distributor: report sent", "distributor makes its report"),
-    ("server: sync seen", "report travels, is parsed"),
+    ("command ended", ""),
+    ("server: sync seen", "the agent notices, reports; the request travels, is parsed"),
     ("server: hand-over ends", "decoded, handed to the writer's thread"),
     ("server: transaction begins", "the thread wakes"),
-    ("server: commit begins", "statements: attempt and task done; the next, armed, queued and launched"),
+    ("server: commit begins", "statements: attempt and task done; the next, armed, queued and claimed"),
     ("server: commit ends", "commit"),
     ("server: sync done", "the loop wakes, the report is answered"),
-    ("distributor: report answered", "answer travels, is parsed"),
-    ("distributor: launch ends", "launch made, sent to the supervisor"),
-    ("command started", "supervisor starts the shell"),
+    ("command started", "answer travels; the agent starts the shell"),
     ("command ended", "the shell runs"),
-    ("distributor: ending begins", "supervisor records and tells, distributor wakes"),
 )
 
 

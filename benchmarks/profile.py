@@ -25,7 +25,6 @@ ROLES = {
     "jobmon.server": "server",
     "jobmon.distributor": "distributor",
     "agent/start.py": "agent",
-    "supervisor.py": "supervisor",
 }
 #: The group of a sample is that of the first word found in the file of its innermost frame.
 GROUPS = {
@@ -49,11 +48,10 @@ GROUPS = {
     "client/task": "definition",
     "client/": "other code of the client",
     "distributor/": "distributor: state, launches, reports",
-    "local/link.py": "line to the supervisor",
-    "local/cluster.py": "line to the supervisor",
-    "local/starting.py": "starting commands",
-    "local/supervisor.py": "supervisor: loop, line to the distributor",
-    "local/": "supervisor: endings, journal",
+    "agent/starting.py": "agent: starting commands",
+    "agent/requests.py": "HTTP of the agent",
+    "agent/http.py": "HTTP of the agent",
+    "agent/": "agent: loop, endings, journal",
     "asyncio/": "loop",
     "core/loops.py": "loop",
 }

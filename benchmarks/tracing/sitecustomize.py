@@ -81,17 +81,11 @@ def _transaction(module):
     around(module.Transaction, "commit", "commit")
 
 
-def _cluster(module):
-    around(module.LocalDistributor, "spawn", "launch")
-    around(module.LocalDistributor, "collect_exits", "ending", bool)
-
-
 PATCHES = {
     "jobmon.core.http": _http,
     "jobmon.server.routes.endpoint": _endpoint,
     "jobmon.server.writer": _writer,
     "jobmon.server.transaction": _transaction,
-    "jobmon.plugins.local.cluster": _cluster,
 }
 
 

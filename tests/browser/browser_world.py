@@ -99,7 +99,6 @@ class World:
         self.environment |= {
             "HOME": str(self.folder),
             "JOBMON_DATA_DIR": str(self.folder / "data"),
-            "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1",
             "NO_COLOR": "1",
         }
         self._started = []

@@ -36,7 +36,7 @@ class Trial:
         self.world = World(CALM, CHAOS_POINT=point, CHAOS_MARK="mark")
         self.world.environment["CHAOS_MARK"] = str(self.world.folder / "mark")
         if part != "server":
-            self.world.environment["CHAOS_FIRST_RUNNER"] = str(HERE / "doomed.py")
+            self.world.environment |= {"CHAOS_FIRST_RUNNER": str(HERE / "doomed.py"), "CHAOS_PART": part}
         self._part, self._shape = part, shape
         #: Whether the crash point was reached; valid after `run`.
         self.has_died = False

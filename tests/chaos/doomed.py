@@ -46,13 +46,11 @@ def server():
 
 def distributor():
     from jobmon.core.cluster import load_plugin
-    from jobmon.plugins.local.cluster import LocalDistributor
 
     def doom(kind, name):
         plain = getattr(kind, name)
         setattr(kind, name, lambda self, *arguments: passing(plain, self, *arguments))
 
-    doom(LocalDistributor, "spawn")
     doom(load_plugin("shed").get_cluster_distributor_class(), "submit_to_batch_distributor")
     sys.argv = ["jobmon.distributor", *sys.argv[2:]]
     runpy.run_module("jobmon.distributor", run_name="__main__")

@@ -13,17 +13,14 @@ KILLED = ("killed for resume", "killed")
 
 @dataclass(frozen=True)
 class Struck:
-    """Kills: of a supervisor, of a host agent (or its suspension), of the stand-alone workers of some attempts."""
+    """Kills: of a host agent (or its suspension), and of the stand-alone workers of some attempts."""
 
-    supervisor: bool = False
     agent: bool = False
     attempts: frozenset = frozenset()
 
     def window(self, attempt):
         """Return why the completion of an attempt could go unrecorded; None: it should have been recorded."""
-        if attempt["cause"] in ("supervisor lost", "killed its parent") and self.supervisor:
-            return "after a killed supervisor"
-        if attempt["cause"] == "worker lost" and self.agent:
+        if attempt["cause"] in ("worker lost", "killed its parent") and self.agent:
             return "after a killed or suspended agent"
         if attempt["id"] in self.attempts:
             return "after a killed worker"

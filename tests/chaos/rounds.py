@@ -14,7 +14,7 @@ from tests.chaos.world import FILES, World, wait_for
 #: Shape of the workflow -> targets of faults. Rounds cycle through the shapes. "takeover": another client resumes while
 #: this one is alive ("stop": while this one is suspended).
 PARTS = {
-    "mixed": ("server", "client", "distributor", "supervisor", "worker", "takeover"),
+    "mixed": ("server", "client", "distributor", "agent", "worker", "takeover"),
     "local": ("server", "client", "agent", "takeover"),
 }
 FAULTS_PER_ROUND = 6
@@ -211,7 +211,6 @@ class Round:
         total, where = self._total, self.world.folder.name
         total.orphans += [f"{where}: {one}" for one in self.world.orphans()]
         struck = ledger.Struck(
-            supervisor="supervisor" in self._struck_parts,
             agent="agent" in self._struck_parts,
             attempts=frozenset(self._struck_attempts),
         )

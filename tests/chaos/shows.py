@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from tests.chaos import ledger
 from tests.chaos.world import World, wait_for
 
-#: The default settings of a user, except for the number of slots and the supervisor's timeout.
-ORDINARY = {"JOBMON__MULTIPROCESS__SLOTS": "16", "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "5"}
+#: The default settings of a user, except for the number of slots.
+ORDINARY = {"JOBMON__MULTIPROCESS__SLOTS": "16"}
 ROUGH_TASKS = 2_000
 ROUGH_SECONDS_MAX = 300.0
 ROUGH_VICTIMS = ("server", "agent", "server", "client", "server", "agent")

@@ -70,10 +70,12 @@ def main(argv):
     from jobmon.client.api import Tool
     from jobmon.core.exceptions import WorkflowAlreadyComplete
 
-    if first := os.environ.get("CHAOS_FIRST_RUNNER"):
+    first = os.environ.get("CHAOS_FIRST_RUNNER")
+    if first and os.environ["CHAOS_PART"] == "distributor":
         launching.distributor_command = lambda run_id: [
             sys.executable, first, "distributor", "--workflow-run-id", str(run_id),
         ]  # fmt: skip
+    elif first:
         program = local_agents.AGENT_COMMAND[-1]
         source = os.path.dirname(os.path.dirname(os.path.dirname(program)))
         local_agents.AGENT_COMMAND = (*local_agents.AGENT_COMMAND[:-1], first, "agent", source)

@@ -23,7 +23,6 @@ SETTINGS = {
     "JOBMON__REAPER__POLL_INTERVAL_MINUTES": "0.005",
     "JOBMON__SERVER__LONG_POLL": "1",
     "JOBMON__HTTP__REQUEST_TIMEOUT": "5",
-    "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1",
     "JOBMON__MULTIPROCESS__SLOTS": "4",
 }
 #: Part -> words of its command line.
@@ -32,7 +31,6 @@ PARTS = {
     "client": ("workload.py",),
     "distributor": ("jobmon.distributor", "doomed.py distributor"),
     "agent": ("agent/start.py", "doomed.py agent"),
-    "supervisor": ("local/supervisor.py",),
     "worker": ("worker_node/process.py",),
 }
 CLIENT_NAME = "workload.py"

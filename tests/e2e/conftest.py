@@ -160,7 +160,6 @@ def _opened(databases: Databases, institute_server: Callable[..., AbstractContex
     environment |= {
         "HOME": str(folder),
         "JOBMON_DATA_DIR": str(folder / "data"),
-        "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "0.2",
         "NO_COLOR": "1",
         "PYTHONWARNINGS": "default",
     }

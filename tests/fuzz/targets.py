@@ -202,7 +202,7 @@ TARGETS = (
     Target("kept reports", _in_file(_kept_report), (ValueError,), (_REPORT,)),
     Target("names of kept reports", _text(journal.entry_of), (), (b"7-cafe.report.unknown-1", b"8.report")),
     Target(
-        "journals of supervisors",
+        "journals of agents",
         _in_file(read_journal),
         (),
         (b'["b",1,"boot"]\n["s",7,42,0,1.5]\n["e",7,0,0]\n{}\n', b'["g","/sys"]\n[]\n["s"]'),

@@ -86,7 +86,7 @@ def made_world(people):
         os.chown(home, uid, gid)
         environment = {
             **{"HOME": str(home), "USER": name, "TMPDIR": str(temporary), "PATH": f"{python.parent}:/usr/bin:/bin"},
-            **{"LANG": "C.UTF-8", "NO_COLOR": "1", "COLUMNS": "200", "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1"},
+            **{"LANG": "C.UTF-8", "NO_COLOR": "1", "COLUMNS": "200"},
             **{"JOBMON__HTTP__REQUEST_TIMEOUT": "3", "JOBMON__HTTP__RETRIES_TIMEOUT": "5"},
         }
         return users.User(name, uid, gid, home, python, environment)

@@ -185,3 +185,40 @@ def test_two_thousand_tasks_go_to_a_group_of_partitions_as_one_array_and_few_cal
 
     [(calls, kinds)] = until(figures, "the distributor to end")
     assert int(calls) <= 24, kinds
+
+
+MIXED = """
+import sys
+from jobmon.client.api import Tool
+
+tool = Tool("mixed")
+template = tool.get_task_template("note", "{command} > {label}", node_args=["label"], op_args=["command"])
+workflow = tool.create_workflow(name="mixed", default_cluster_name="slurm")
+where = {"slurm": {"queue": "short", "cores": 1, "memory": 0.0625, "runtime": 60.0}, "multiprocess": {"gpus": 1}}
+before = []
+for layer, cluster in enumerate(["multiprocess", "slurm", "multiprocess"]):
+    before = [
+        template.create_task(
+            label=f"{cluster}-{layer}-{number}",
+            command="echo $(hostname) ${CUDA_VISIBLE_DEVICES:-none} $(ps -ww -o args= -p $PPID)",
+            cluster_name=cluster,
+            compute_resources=where[cluster],
+            upstream_tasks=before,
+        )
+        for number in range(3)
+    ]
+    workflow.add_tasks(before)
+print(workflow.run())
+"""
+
+
+def test_local_tasks_of_a_slurm_workflow_run_under_an_agent_and_use_a_gpu_of_this_machine(home):
+    home.environment["JOBMON__MULTIPROCESS__GPUS"] = "4"
+    done = home.python(home.script(MIXED))
+    assert done.stdout.split()[-1:] == ["D"], done.stderr
+    told = {path.name: path.read_text() for path in home.folder.iterdir() if "-" in path.name}
+    assert len(told) == 9
+    for name, text in told.items():
+        is_local = name.startswith("multiprocess")
+        assert ("jobmon/agent/start.py" in text) == is_local, (name, text)
+        assert (text.split()[1] == "4") == is_local, (name, text)

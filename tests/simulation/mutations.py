@@ -155,26 +155,6 @@ MUTATIONS = {
             ),
         ),
     ),
-    "retirement": Mutation(
-        "a distributor that is replaced from another host abandons its commands",
-        (
-            (
-                "server/leadership.py",
-                "is_retired = host is not None and has_to_stay(session, workflow_id, run_id, epoch, host)",
-                "is_retired = False",
-            ),
-        ),
-    ),
-    "other-hosts": Mutation(
-        "a distributor reports the outcome of commands on another host",
-        (
-            (
-                "server/usecases/launching.py",
-                'or_(b.host == param("host"), and_(b.host.is_(None), param("leads", Boolean)))',
-                'or_(b.host == param("host"), param("leads", Boolean))',
-            ),
-        ),
-    ),
     "pause": Mutation(
         "queued attempts are handed out although the workflow is paused",
         (("server/usecases/launching.py", "    left, room = limits.room(tx, run_id), ", "    left, room = None, "),),

@@ -1,6 +1,6 @@
-"""The journal of commands that are running or have ended, and the messages about them to the distributor.
+"""The journal of a program's commands that are running or have ended.
 
-Part of the supervisor program: apart from `jobmon.agent` it imports only a little of the standard library.
+Uses only a small part of the standard library (`python -I -S`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import os
 import sys
 import time
 
-from jobmon.agent import outcome
 from jobmon.agent.machine import boot_id
-from jobmon.agent.memory import GIB
 
 JOURNAL_BYTES_MAX = 4 * 1024 * 1024
 #: Intervals at which a failed write is retried, and at which the failure is logged.
@@ -39,35 +37,6 @@ def task_line(launch: Launch, *, is_suspect: bool) -> str:
     return f'["t",{launch.identity},{launch.task_id},{int(is_suspect)}]\n'
 
 
-def start_told(attempt: Attempt) -> str:
-    """Return the message to the distributor about a command that was started."""
-    return f"[{attempt.identity},{attempt.pid},{attempt.started_at}]"
-
-
-def ending(attempt: Attempt) -> str:
-    """Return an attempt's outcome as JSON for the journal and the distributor; hand-encoded because it is hot."""
-    if (why := attempt.not_started) is not None:
-        fault = [why.step, why.number, why.path] if why.step else None
-        return (
-            f"[{attempt.identity},0,null,null,{encode(why.why)},false,{attempt.started_at},{attempt.ended_at}"
-            f",null,null,null,null,false,null,{encode(fault)}]"
-        )
-    result = f"{attempt.exit_code},null" if attempt.signal is None else f"null,{attempt.signal}"
-    is_out_of_time = attempt.cause == outcome.OUT_OF_TIME
-    limit = int(attempt.launch.memory * GIB) if attempt.cause == outcome.OUT_OF_MEMORY else "null"
-    return (
-        f"[{attempt.identity},{attempt.pid},{result},null,{'true' if is_out_of_time else 'false'},"
-        f"{attempt.started_at},{attempt.ended_at},{attempt.cpu_seconds:.6f},{attempt.peak_bytes},"
-        f"{attempt.read_bytes},{attempt.written_bytes},"
-        f"{'true' if is_out_of_time or attempt.cause == outcome.KILLED else 'false'},{limit}]"
-    )
-
-
-def journal_line(told: str) -> str:
-    """Return the journal line of an outcome."""
-    return f'["e",{told[1:]}\n'
-
-
 class Journal:
     """A log of starts and outcomes on disk. A full disk does not stop the program: failed writes are retried.
 
@@ -75,12 +44,10 @@ class Journal:
         path: path of the file.
         root: the root of our commands' marks.
         started: when this program started, in ticks since boot; 0: unknown.
-        name: the name of this program in log messages.
     """
 
-    def __init__(self, path: str, root: str = "", started: int = 0, name: str = "supervisor") -> None:
+    def __init__(self, path: str, root: str = "", started: int = 0) -> None:
         self._path = path
-        self._name = name
         self._head = encode(["b", os.getpid(), boot_id(), root, started]) + "\n"
         self._unwritten = ""
         self._descriptor = -1
@@ -133,7 +100,7 @@ class Journal:
         self._retry_at = now + RETRY_SECONDS if failure and self._unwritten else None
         if failure and now >= self._say_at:
             self._say_at = now + SAID_SECONDS
-            sys.stderr.write(f"jobmon {self._name}: the journal {self._path} cannot be written: {failure}. Retrying.\n")
+            sys.stderr.write(f"jobmon agent: the journal {self._path} cannot be written: {failure}. Retrying.\n")
 
     def note_folder(self, folder: str) -> None:
         """Record the folder in which cgroups are created."""
@@ -172,10 +139,6 @@ class Journal:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor, self.size, self._unwritten = descriptor, len(data), ""
-
-    def move(self, path: str) -> None:
-        """Write to another path, starting with the next `rewrite`."""
-        self._path = path
 
     def remove(self) -> None:
         """Remove the journal because nothing in it is needed any longer."""

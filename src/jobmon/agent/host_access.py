@@ -166,7 +166,7 @@ class AgentHost:
 
     def journal(self) -> Journal:
         """Return this agent's journal."""
-        return Journal(f"{self._prefix}{os.getpid()}{SUFFIX}", self._marks.root, self._started, "agent")
+        return Journal(f"{self._prefix}{os.getpid()}{SUFFIX}", self._marks.root, self._started)
 
     @property
     def _prefix(self) -> str:

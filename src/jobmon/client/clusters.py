@@ -16,6 +16,7 @@ from jobmon.core.constants import ResourceType
 from jobmon.core.exceptions import InvalidResources, JobmonError, PluginError, ServerUnavailable
 from jobmon.core.resources import UNITS, is_auto, normalized, problems_with_scales, unknown_keys
 from jobmon.core.wire.definition import Cluster, ClusterRequest, ClustersResponse, QueueSpec
+from jobmon.core.wire.launching import ClusterInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -123,6 +124,16 @@ class Clusters:
     def knows(self, name: str, queue_name: str) -> bool:
         """Return whether `get` and its queue need no request."""
         return name in self._known and queue_name in self._known[name].queues
+
+    def info(self, name: str) -> ClusterInfo:
+        """Return what the processes that serve a cluster must know about it.
+
+        Raises:
+            InvalidResources: there is no cluster of that name.
+        """
+        self.get(name)
+        found = self._all()[name]
+        return ClusterInfo(cluster_id=found.cluster_id, name=name, plugin=found.plugin, connection=found.connection)
 
     def _find_more(self, cluster: Cluster, queue_name: str) -> Cluster | None:
         """Record a queue, or a group of queues, that the plug-in has by now; return None if it has none."""

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Final
 
 from jobmon.core import paths
 from jobmon.core.constants import LOG_TAIL_BYTES_MAX
@@ -32,8 +32,6 @@ RESTART_PAUSE_SECONDS: Final = 0.2
 #: The exit code of a distributor for which a restart is useless (`distributor/process.py`; a test compares them).
 EXIT_CANNOT_WORK: Final = 4
 STARTUP_TIMEOUT_SECONDS: Final = 180.0
-#: Maximum time that `DistributorContext` waits for its distributor to exit.
-CONTEXT_STOP_SECONDS: Final = 10.0
 #: Maximum time for the monitoring thread to notice that a distributor has exited.
 _JOIN_SECONDS: Final = 5.0
 
@@ -242,52 +240,6 @@ class DistributorProcess:
             self._process.kill()
         if self._watcher is not None:
             self._watcher.join(_JOIN_SECONDS)
-
-
-class DistributorContext:
-    """The distributor of a run, for scripts that orchestrate a run themselves with `jobmon.client.swarm.run_workflow`.
-
-    `Workflow.run` starts and stops the distributor automatically. Source: the seeds' example of `run_workflow`.
-
-        with DistributorContext("slurm", workflow_run_id, 180) as distributor:
-            result = run_workflow(workflow, workflow_run_id, distributor.alive)
-
-    Args:
-        cluster_name: a cluster of the workflow; the distributor serves all clusters of the run.
-        workflow_run_id: ID of the run, which must be bound.
-        timeout: maximum time for the distributor to start, in seconds.
-    """
-
-    def __init__(self, cluster_name: str, workflow_run_id: int, timeout: float = STARTUP_TIMEOUT_SECONDS) -> None:
-        self.cluster_name = cluster_name
-        self.workflow_run_id = workflow_run_id
-        self._process = DistributorProcess(workflow_run_id, timeout)
-
-    def __enter__(self) -> Self:
-        """Start the distributor and wait until it is ready.
-
-        Returns:
-            The context itself.
-
-        Raises:
-            DistributorStartupTimeout: it is not ready in time.
-            DistributorNotAlive: it cannot be started.
-        """
-        self._process.start()
-        try:
-            self._process.wait_until_up()
-        except BaseException:
-            self._process.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let the distributor finish the running commands and exit; wait for at most 10 s."""
-        self._process.stop(CONTEXT_STOP_SECONDS)
-
-    def alive(self) -> bool:
-        """Return whether the distributor is running or being restarted."""
-        return self._process.alive()
 
 
 def _close(pipe: IO[bytes] | None) -> None:

@@ -1,4 +1,4 @@
-"""Start the processes that run commands: host agents if all clusters of a run are local, otherwise a distributor."""
+"""Start the host agents that run commands on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from jobmon.agent import processes
 from jobmon.agent import start as agent_program
@@ -16,14 +16,13 @@ from jobmon.client.launching import STARTUP_TIMEOUT_SECONDS, DistributorProcess
 from jobmon.core import access, paths
 from jobmon.core.cluster import load_plugin
 from jobmon.core.configuration import JobmonConfig, data_directory
-from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout, PluginError
+from jobmon.core.exceptions import PluginError
 from jobmon.core.texts import NAME_CHARACTERS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from jobmon.client.workflow_run import WorkflowRun
     from jobmon.core.cluster_protocol import AgentOffer
     from jobmon.core.requester import Requester
     from jobmon.core.wire.agents import AgentProcess
@@ -33,67 +32,32 @@ if TYPE_CHECKING:
 AGENT_COMMAND: Final = (sys.executable, "-I", "-S", "-B", str(agent_program.__file__))
 
 
-class Runners:
-    """The processes that run the commands of a run.
-
-    Args:
-        processes: one distributor, or one agent for each cluster.
-    """
-
-    def __init__(self, processes: Sequence[DistributorProcess]) -> None:
-        self._processes = list(processes)
-
-    def start(self) -> None:
-        """Start all processes, without waiting until they are up."""
-        for process in self._processes:
-            process.start()
-
-    def alive(self) -> bool:
-        """Return whether all processes are running, starting or being restarted."""
-        alive = [process.alive() for process in self._processes]  # all are called: each checks its own deadline
-        return all(alive)
-
-    def note_progress(self) -> None:
-        """Reset the count of restarts, because tasks make progress."""
-        for process in self._processes:
-            process.note_progress()
-
-    def stop(self, wait_seconds: float = 0.0) -> None:
-        """Notify all processes that the client is done, and wait for a limited time until they exit."""
-        for process in self._processes:
-            process.stop(0.0)
-        for process in self._processes:
-            process.stop(wait_seconds)
+class RunToServe(Protocol):
+    """What must be known about a run to start the processes that run its commands."""
 
     @property
-    def pid(self) -> int | None:
-        """The ID of the first process."""
-        return next((process.pid for process in self._processes), None)
+    def workflow_id(self) -> int:
+        """The ID of its workflow."""
 
     @property
-    def failure(self) -> DistributorStartupTimeout | DistributorNotAlive | None:
-        """Why one of the processes is no longer restarted, or None."""
-        return next((process.failure for process in self._processes if process.failure is not None), None)
+    def workflow_run_id(self) -> int:
+        """The ID of the run."""
+
+    @property
+    def requester(self) -> Requester:
+        """Sends requests to its server."""
+
+    @property
+    def clusters(self) -> Sequence[ClusterInfo]:
+        """All clusters that its tasks and live attempts request."""
+
+    @property
+    def has_attempts_of_distributors(self) -> bool:
+        """Whether attempts of earlier runs are alive that only a distributor can handle."""
 
 
-def runners_of(run: WorkflowRun, startup_timeout: float) -> Runners:
-    """Return the processes that run the commands of a run."""
-    offers = _offers(run)
-    if offers is None:
-        return Runners([DistributorProcess(run.workflow_run_id, startup_timeout)])
-    return Runners([_agent(run, name, offer, startup_timeout) for name, offer in offers.items()])
-
-
-def _offers(run: WorkflowRun) -> dict[str, AgentOffer] | None:
-    """Return cluster -> what its agent may use; None if a distributor is required."""
-    if run.has_attempts_of_distributors or not run.clusters:
-        return None
-    found = {info.name: _offer(info, run.workflow_id) for info in run.clusters}
-    offers = {name: offer for name, offer in found.items() if offer is not None}
-    return offers if len(offers) == len(found) else None
-
-
-def _offer(info: ClusterInfo, workflow_id: int) -> AgentOffer | None:
+def offer_of(info: ClusterInfo, workflow_id: int) -> AgentOffer | None:
+    """Return what a host agent may use to run the commands of a cluster; None: a distributor serves the cluster."""
     try:
         kind = load_plugin(info.plugin).get_cluster_distributor_class()
     except PluginError:
@@ -106,7 +70,8 @@ def _offer(info: ClusterInfo, workflow_id: int) -> AgentOffer | None:
     return offer
 
 
-def _agent(run: WorkflowRun, cluster: str, offer: AgentOffer, startup_timeout: float) -> DistributorProcess:
+def agent_of(run: RunToServe, cluster: str, offer: AgentOffer, startup_timeout: float) -> DistributorProcess:
+    """Return the agent that runs the commands of a cluster for a run."""
     common = _setup(run.requester, run.workflow_id, cluster) | {
         "workflow_run_id": run.workflow_run_id,
         "cluster": cluster,

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from jobmon.client import garbage, planning, succession, tracebacks, watched
 from jobmon.client.binding import Binding
+from jobmon.client.clusters import Clusters
 from jobmon.client.displays import Display, SteadyDisplay, configure_logging, default_display
 from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
-from jobmon.client.local_agents import runners_of
 from jobmon.client.progress import Observer, time_text
+from jobmon.client.runners import runners_of
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
 from jobmon.core.changes import Action
 from jobmon.core.configuration import JobmonConfig
@@ -195,7 +196,21 @@ def _create_run(factory: WorkflowRunFactory, workflow: Workflow, options: RunOpt
         run = factory.create_workflow_run()
     workflow.was_started = True
     workflow.last_workflow_run_id = run.workflow_run_id
+    _add_clusters_of_callables(run, workflow)
     return run
+
+
+def _add_clusters_of_callables(run: WorkflowRun, workflow: Workflow) -> None:
+    """Add the clusters of tasks whose request is not recorded yet: the server does not know where they will run.
+
+    A server of an earlier version names no clusters. Then all are added, so that agents say that it does not know them.
+    """
+    is_told = bool(run.clusters)
+    tasks = workflow.tasks.values()
+    later = {task.cluster_name for task in tasks if not is_told or task.compute_resources_callable is not None}
+    missing = later - {info.name for info in run.clusters}
+    clusters = Clusters(workflow.requester)
+    run.clusters += [clusters.info(name) for name in sorted(missing)]
 
 
 def _id_of(workflow: Workflow) -> int:

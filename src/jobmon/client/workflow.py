@@ -46,7 +46,7 @@ TASK_ERRORS_MAX: Final = 1_000
 def __getattr__(name: str) -> Any:
     """Import `DistributorContext` on first use, because few scripts need it."""
     if name == "DistributorContext":
-        from jobmon.client.launching import DistributorContext
+        from jobmon.client.runners import DistributorContext
 
         return DistributorContext
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -237,12 +237,15 @@ class WorkflowRunFactory:
             self._ask_for_room()
         elif response.kill_self and force_cleanup:
             self.force_cleanup_kill_self()
-        elif response.kill_self and not self._settle_agents(response) and not self._is_seen_to(response):
-            self._settle_run(response.newest_run_id)
-            self._judge_orphans(response.newest_run_id)
+        elif response.kill_self:
+            self._settle_agents(response)
+            is_of_distributors = response.kill_self > response.kill_self_of_agents
+            if is_of_distributors and not any(map(self._may_settle, response.distributors)):
+                self._settle_run(response.newest_run_id)
+                self._judge_orphans(response.newest_run_id)
 
-    def _settle_agents(self, response: ResumeResponse) -> bool:
-        """Terminate and record what dead agents of this host left behind; return whether that is in progress."""
+    def _settle_agents(self, response: ResumeResponse) -> None:
+        """Terminate and record what dead agents of this host left behind."""
         gone = [one for one in response.agents if self._host.is_gone(one)]
         run_id = response.newest_run_id
         if gone and run_id is not None and not self._is_settling_agents:
@@ -253,7 +256,6 @@ class WorkflowRunFactory:
             )
             self._is_settling_agents = True
             self._settling[-1] = self._settle_gone(gone, self.workflow_id, run_id, self.requester)
-        return bool(gone)
 
     def _settle_run(self, run_id: int | None) -> None:
         """Start a distributor to terminate what any run left behind; for the newest run, as older ones are fenced."""
@@ -368,21 +370,11 @@ class WorkflowRunFactory:
     def _route(self, what: str) -> str:
         return f"/workflows/{self.workflow_id}/{what}"
 
-    def _is_seen_to(self, response: ResumeResponse) -> bool:
-        """Return whether a distributor or agent may still carry out the pending kills."""
-        seen: list[_SeenProcess] = [*response.distributors, *response.agents]
-        return any(map(self._may_settle, seen))
-
-    def _may_settle(self, process: _SeenProcess) -> bool:
-        """Return whether this distributor or agent may still carry out the pending kills."""
+    def _may_settle(self, process: Distributor) -> bool:
+        """Return whether this distributor may still carry out the pending kills."""
         if process.host == self._host.name:
             return not self._host.is_gone(process)
         return process.seen_seconds_ago < DISTRIBUTOR_SILENT_SECONDS
-
-
-class _SeenProcess(_Process, Protocol):
-    @property
-    def seen_seconds_ago(self) -> float: ...
 
 
 def _where(distributors: Iterable[Distributor]) -> str:

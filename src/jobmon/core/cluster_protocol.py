@@ -208,7 +208,7 @@ class ClusterDistributor(ABC):
     def agent_offer(self) -> AgentOffer | None:
         """Return what a host agent that runs this cluster's commands may use; None: agents do not run them.
 
-        Called by the client, on an adapter that is not started.
+        Called on an adapter that is not started. The distributor starts such an adapter, but gives it no commands.
         """
         return None
 
@@ -390,22 +390,6 @@ class Launch:
     requested_resources: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class StartFault:
-    """The step at which a command failed to start, to distinguish a fault of the location from one of the task.
-
-    Args:
-        step: "directory": the working folder could not be entered; "output": an output file could not be opened;
-            "command": the program could not be started.
-        errno: the system's error number.
-        path: path of the folder, file or program.
-    """
-
-    step: str
-    errno: int
-    path: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
     """How a command exited. Exactly one of exit_code, signal, not_started and lost is set.
@@ -418,9 +402,7 @@ class Exit:
     exit_code: int | None = None
     signal: int | None = None
     not_started: str | None = None  # why the command could not be started
-    start_fault: StartFault | None = None  # at which step, if known
     lost: str | None = None
-    recalled: bool = False  # lost before it started, because it was no longer to be started
     timed_out: bool = False
     killed: bool = False  # it was interrupted while running: even exit code 0 does not mean that it finished
     started_at: float = 0.0
@@ -462,30 +444,9 @@ class DirectClusterDistributor(ClusterDistributor):
     def spawn(self, launches: Sequence[Launch]) -> dict[int, str]:
         """Start these commands; return task_instance_id -> distributor id."""
 
-    def pool(self) -> str | None:
-        """Return the name of the slots on this host that several workflows share; None: the slots are not shared.
-
-        `limit` sets how many of its slots a sharing cluster may use.
-        """
-        return None
-
-    def limit(self, cores: float) -> None:
-        """Start commands only while the total of all running commands fits into this many cores."""
-
-    def limit_in_force(self) -> float:
-        """Return the highest limit that may still be in effect, cores: a previous one may apply for a moment longer."""
-        return self.slots()
-
-    def lookahead(self) -> int:
-        """Return how many one-core launches beyond its slots it accepts; it starts them in order as they fit."""
-        return 0
-
     def collect_starts(self) -> dict[int, float] | None:
         """Return what was started since the last call, with the time; None: everything spawned starts at once."""
         return None
-
-    def recall(self) -> None:
-        """Start none of the waiting commands; each dropped one is reported as an `Exit` that is lost."""
 
     @abstractmethod
     def collect_exits(self) -> list[Exit]:

@@ -156,7 +156,6 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
         ),
     },
     "supervisor": {
-        "idle_timeout": Setting(60, "An idle supervisor without connections exits after this time, seconds."),
         "cgroups": Setting(
             True, "Enforce the memory request of local commands with cgroups if possible; otherwise by measuring."
         ),
@@ -175,7 +174,7 @@ LOCAL_SETTINGS: Final = frozenset(
         *("worker_node.command_interrupt_timeout", "multiprocess.slots", "reaper.poll_interval_minutes"),
         *("multiprocess.gpus", "multiprocess.resources", "files.latency_wait"),
         *("server.idle_timeout", "server.start_timeout", "server.long_poll"),
-        *("supervisor.idle_timeout", "supervisor.cgroups", "run.timeout"),
+        *("supervisor.cgroups", "run.timeout"),
     }
 )
 

@@ -31,8 +31,6 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 SOCKET_PATH_BYTES_MAX: Final = 107
 #: The remedy if the data folder cannot be used.
 OTHER_DATA_FOLDER: Final = "Set JOBMON_DATA_DIR to a folder that you may write to"
-#: Parents of a private folder whose path is short enough for sockets, regardless of TMPDIR.
-SHORT_FOLDERS: Final = ("/tmp", "/var/tmp")
 #: Parent of the database folder if the data folder is on a network file system.
 LOCAL_FOLDER: Final = Path("/var/tmp")
 #: File in the data folder with the name of the folder below `LOCAL_FOLDER`, if the usual name is taken.
@@ -262,30 +260,6 @@ def _beside_database() -> Path:
 
 
 _RUNTIME_CANDIDATES: Final = (_of_login, temporary_runtime_directory, _beside_database)
-
-
-def socket_directory(longest_name: str) -> Path:
-    """Return a private local folder in which sockets fit: the runtime folder, else a short one in /tmp or /var/tmp.
-
-    Args:
-        longest_name: the longest name of a socket that is to be created there.
-
-    Raises:
-        ConfigError: none of them can be created, or each belongs to a different user.
-    """
-    usual = runtime_directory()
-    if _fits(usual / longest_name):
-        return usual
-    problem = ConfigError(
-        f"The path of folder {usual} is too long for sockets. Set TMPDIR to a folder with a shorter path."
-    )
-    for parent in SHORT_FOLDERS:
-        folder = Path(parent) / f"jobmon-{os.getuid()}"
-        try:
-            return make_private(folder)
-        except ConfigError as error:
-            problem = error
-    raise problem
 
 
 def _fits(path: Path) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from jobmon.agent import outcome, outputs, suspects
+from jobmon.agent import outcome, outputs
 from jobmon.agent.shells import shell_words
 from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit, weight_of
 from jobmon.core.constants import Cause, TaskInstanceStatus
@@ -186,7 +186,7 @@ def _verdict(ending: Exit, tail: str, kill_cause: Cause | None) -> _Verdict:
 
 def _unstarted(ending: Exit) -> tuple[TaskInstanceStatus, Cause]:
     if ending.lost is not None:
-        return TaskInstanceStatus.UNKNOWN_ERROR, Cause.WORKER_LOST if ending.recalled else Cause.SUPERVISOR_LOST
+        return TaskInstanceStatus.UNKNOWN_ERROR, Cause.SUPERVISOR_LOST
     return TaskInstanceStatus.ERROR, Cause.COMMAND_NOT_STARTED
 
 
@@ -205,25 +205,6 @@ def killed_report(task_instance_id: int, cause: Cause) -> Report:
     """Return the report on an attempt that was cancelled before its command started."""
     error = f"{cause.value}: cancelled before it started"
     return Report(task_instance_id=task_instance_id, status=TaskInstanceStatus.ERROR, cause=cause, error=error)
-
-
-def of_location(report: Report, *, is_known: bool) -> Report:
-    """Return the report on an attempt that could not start because of a location fault.
-
-    Args:
-        report: the report as it would be if the task itself were at fault.
-        is_known: True if the attempt was retried here for as long as allowed: its task then fails. False if an
-            earlier distributor launched it: it is queued again without being charged.
-    """
-    if is_known:
-        return replace(report, status=TaskInstanceStatus.ERROR_FATAL)
-    return lost_report(report.task_instance_id, Cause.WORKER_LOST, report.error or UNSTARTED)
-
-
-def of_culprit(report: Report) -> Report:
-    """Return the report on an attempt whose command killed the process that ran it."""
-    cause = Cause.KILLED_ITS_PARENT
-    return replace(report, status=TaskInstanceStatus.ERROR, cause=cause, error=suspects.ERROR)
 
 
 def remote_report(

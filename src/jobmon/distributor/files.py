@@ -35,10 +35,6 @@ class OutputFiles:
                         os.makedirs(folder, exist_ok=True)
                         self._made.add(folder)
 
-    def forget(self) -> None:
-        """Forget which folders exist; check them again before the next use."""
-        self._made.clear()
-
     def tail(self, launch: Launch | None, task_instance_id: int) -> str:
         """Return the last part of an attempt's output; of two files, stderr unless it is empty."""
         if launch is None:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from jobmon.agent.suspects import Suspects
 from jobmon.core.cluster_protocol import Exit, Launch
 from jobmon.core.constants import Cause
 from jobmon.core.wire.launching import LaunchBatch
 from jobmon.distributor.batch import ReceivedAttempt
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: Cores' worth of attempts that a direct cluster is sent, including running ones, per slot.
 HAND_AHEAD_FACTOR: Final = 8
@@ -39,8 +35,6 @@ class ClusterLimits:
     direct: bool
     slots: float = 0.0
     memory: float | None = None
-    lookahead: int = 0
-    lookahead_factor: float = 0.0  # launches per slot, if the slots are granted and change
 
     def window_cores(self, mean_seconds: float) -> float:
         """Return how many cores' worth of attempts a direct cluster may be sent if commands take this long."""
@@ -78,9 +72,6 @@ class ClusterAttempts:
     memory: float = 0.0
     mean_seconds: float = HAND_AHEAD_SECONDS
     mean_cores: float = CORES_OF_ONE  # of the attempts received last
-    launches_max: int | None = None  # how many may be launched until this changes; None: all that fit
-    suspects: Suspects = field(default_factory=Suspects)
-    runs_alone: bool = False  # whether the running attempt excludes others
 
     def learn(self, seconds: float) -> None:
         """Update the mean duration with the duration of a command."""
@@ -107,26 +98,14 @@ class ClusterAttempts:
         return self.handed_cores() * 2 >= self.limits.window_cores(self.mean_seconds)
 
     def fits(self, attempt: ReceivedAttempt) -> bool:
-        """Return whether the attempt can start now. One that exceeds the cluster, or a suspect, runs alone."""
+        """Return whether the attempt can start now. One that exceeds the cluster runs alone."""
         if self.cores <= _FRACTION:
-            self.runs_alone = attempt.task_id in self.suspects
             return True
-        if self.runs_alone or attempt.task_id in self.suspects:
+        if self.cores + attempt.cores > self.limits.slots + _FRACTION:
             return False
-        if self.cores + attempt.cores > self.limits.slots + self.limits.lookahead + _FRACTION:
-            return False
-        if self.limits.memory is None or self.limits.lookahead or not attempt.memory:
-            return True  # a cluster with lookahead checks its memory itself
+        if self.limits.memory is None or not attempt.memory:
+            return True
         return self.memory + attempt.memory <= self.limits.memory + _FRACTION
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """The cores of a cluster: in use, usable now, and needed by the next waiting command (0 if none waits)."""
-
-    in_use: float
-    wanted: float
-    head: float
 
 
 @dataclass(slots=True)
@@ -138,32 +117,7 @@ class InFlight:
     cores: float = 0.0
     memory: float = 0.0
     launch: Launch | None = None
-    attempt: ReceivedAttempt | None = None
-    started_at: float | None = None
     told_running: bool = False
-
-    @property
-    def has_started(self) -> bool:
-        """Whether the attempt is believed to be running; without a launch, it was adopted and is running."""
-        return self.started_at is not None or self.launch is None
-
-
-def may_have_run(lost: Sequence[tuple[ReceivedAttempt, bool]], slots: float) -> list[ReceivedAttempt]:
-    """Return which attempts may have been running when the process that runs them died.
-
-    Attempts reported as started were running. Of the others, the first ones may have started just then.
-
-    Args:
-        lost: attempts in launch order, each with whether it is known to have started.
-        slots: how many cores' worth of commands run at once.
-    """
-    ran = [attempt for attempt, has_started in lost if has_started]
-    cores = 0.0
-    for attempt, has_started in lost:
-        if not has_started and cores < slots:
-            cores += attempt.cores
-            ran.append(attempt)
-    return ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +127,6 @@ class Ended:
     ending: Exit
     launch: Launch | None
     kill_cause: Cause | None
-    has_killed_parent: bool = False
 
 
 def narrowed(given: LaunchBatch, wanted: set[int]) -> LaunchBatch:

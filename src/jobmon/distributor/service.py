@@ -50,7 +50,6 @@ logger = logging.getLogger(__name__)
 ASK_INTERVAL_SECONDS: Final = 0.05
 #: How long reports are collected while the clusters have enough work.
 GATHER_SECONDS: Final = 0.025
-FAREWELL_SECONDS: Final = 2.0
 #: How long a distributor whose client has exited tries to register.
 ABANDONED_SECONDS: Final = 30.0
 #: How often the server is asked for ended attempts when these are needed soon.
@@ -187,7 +186,6 @@ class DistributorService:
         self._abandoned.set()
         if self._is_built:
             self._state.drain()
-            self._direct.recall()
         self._wake.set()
 
     def _registration_request(self) -> DistributorRequest:
@@ -197,10 +195,13 @@ class DistributorService:
         )
 
     def _build(self, response: DistributorResponse) -> None:
-        made = [self._setting.make_cluster(info, response) for info in response.clusters]
+        found = [self._setting.make_cluster(info, response) for info in response.clusters]
+        made = [one for one in found if one.agent_offer() is None]
+        for adapter in found:
+            if adapter not in made:
+                adapter.start()  # agents run its commands; it may have to end what an earlier version left
         direct = {one.cluster_name: one for one in made if isinstance(one, DirectClusterDistributor)}
-        patience = self._timings.submission_retry
-        self._direct = DirectClusters(direct, self._identity.host, self._clock, self._wake, patience)
+        self._direct = DirectClusters(direct, self._identity.host, self._clock, self._wake)
         self._remote = [one for one in made if one.cluster_name not in direct]
         for adapter in self._remote:
             adapter.start()
@@ -249,7 +250,6 @@ class DistributorService:
 
     async def _leave(self) -> None:
         await self._requests.hang_up()
-        await self._return_leases()
         self._leave_classic()
         await asyncio.gather(*self._dropped, return_exceptions=True)
         self._direct.leave()
@@ -271,17 +271,6 @@ class DistributorService:
         self._is_retired = True
         self._leave_classic()
         self._state.retire()
-        self._direct.recall()
-
-    async def _return_leases(self) -> None:
-        """Return shared cores, so that others need not wait for the lease to expire; a final run's are returned."""
-        is_taken_back = self._state.is_run_final and not self._is_retired
-        slots = self._direct.slots_returned()
-        if self._outcome is not Outcome.DONE or is_taken_back or not slots:
-            return
-        with contextlib.suppress(JobmonError, OSError):
-            async with asyncio.timeout(FAREWELL_SECONDS):
-                await self._gateway.sync(SyncRequest(epoch=self._epoch, key=secrets.token_hex(8), slots=slots))
 
     # -- one iteration -----------------------------------------------------------------------------------------
 
@@ -335,9 +324,6 @@ class DistributorService:
     def _note_launch_problems(self) -> None:
         """Record why launches are impossible, to be sent with the next reports."""
         found = {name: problem for name, one in self._classic.items() if (problem := one.problem()) is not None}
-        found |= self._direct.problems()
-        if (retry_at := self._direct.retry_at) is not None:
-            self._due.append(retry_at)
         self._state.launch_problems.note(found, self._clock.monotonic())
 
     def _note_running(self) -> None:
@@ -361,7 +347,6 @@ class DistributorService:
             self._has_expired = True
             logger.warning("The server has not responded for too long: no longer starting prefetched attempts.")
             self._state.drop_waiting()
-            self._direct.recall()
             self._begin_anew("the server has not responded for too long")
 
     def _terminate(self, distributor_ids: Mapping[str, list[str]]) -> None:
@@ -445,7 +430,6 @@ class DistributorService:
             self._retire()
         was_final = self._state.is_run_final
         self._state.set_run_status(response.workflow_run_status)
-        self._direct.hear_slots(response.slots)
         self._state.take(response.launches)
         self._hear_endings(response)
         self._hear_of_workers(response)
@@ -504,7 +488,6 @@ class DistributorService:
         if not self._requests.is_reporting and (
             self._is_report_due()
             or self._is_heartbeat_due()
-            or self._direct.must_tell_slots
             or self._must_ask_for_endings()
             or self._must_ask_who_spoke()
         ):
@@ -599,7 +582,6 @@ class DistributorService:
             known_status=self._state.run_status,
             key=secrets.token_hex(8),
             wait_seconds=wait_seconds,
-            slots=self._direct.slots_wanted(),
             ended_since=self._ended_since if self._classic else None,
             packing=list(self._classic),
             packed=self._state.packed.untaken_numbers,
@@ -615,6 +597,5 @@ class DistributorService:
 
 def _limits_of(adapter: ClusterDistributor) -> ClusterLimits:
     if isinstance(adapter, DirectClusterDistributor):
-        slots, lookahead = adapter.slots(), adapter.lookahead()
-        return ClusterLimits(True, slots, adapter.memory_gib(), lookahead, lookahead / slots if slots else 0.0)
+        return ClusterLimits(True, adapter.slots(), adapter.memory_gib())
     return ClusterLimits(False)

@@ -8,13 +8,11 @@ position until enough cores are free.
 On a classic cluster a submission may be unconfirmed (a `Doubt`): its outcome is unknown. It is looked up by its token
 before anything else is done with it. Its worker reports the outcome to the server, which notifies the distributor
 (`classic_over`); outcomes that no worker reported are derived from the cluster's information.
-tells us (`classic_over`); what no worker told we say from what the cluster knows.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import fsm
@@ -22,22 +20,13 @@ from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, PackedBatch, Report, SyncResponse
 from jobmon.distributor import batch as translate
-from jobmon.distributor.inflight import (
-    ClusterAttempts,
-    ClusterLimits,
-    Demand,
-    Doubt,
-    Ended,
-    InFlight,
-    may_have_run,
-    narrowed,
-)
+from jobmon.distributor.inflight import ClusterAttempts, ClusterLimits, Doubt, Ended, InFlight, narrowed
 from jobmon.distributor.launch_problems import LaunchProblems
 from jobmon.distributor.outbox import Outbox, is_ending
 from jobmon.distributor.packed import PackedBatches, is_job
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jobmon.distributor.batch import ReceivedAttempt, Surroundings
 
@@ -182,31 +171,6 @@ class DistributorState:
             return {}
         return {name: max(0, one.room() - self.packed.untaken(name)) for name, one in self._clusters.items()}
 
-    def set_slots(self, cluster_name: str, slots: float) -> None:
-        """Set how many of its slots a cluster may use from now on."""
-        cluster = self._clusters[cluster_name]
-        lookahead = int(slots * cluster.limits.lookahead_factor)
-        cluster.limits = replace(cluster.limits, slots=slots, lookahead=lookahead)
-
-    def demand(self, cluster_name: str, total: float) -> Demand:
-        """Return the cores that a cluster of `total` slots uses and could use, at most `total`."""
-        in_use = head = wanted = 0.0
-        for cores, runs in self._cores_of(cluster_name):
-            counted = min(cores, total)
-            in_use += counted if runs else 0.0
-            head = head or (0.0 if runs else counted)
-            wanted += counted
-            if wanted >= total and head:
-                break
-        return Demand(min(in_use, total), min(wanted, total), head)
-
-    def _cores_of(self, cluster_name: str) -> Iterator[tuple[float, bool]]:
-        """Yield the cores of all attempts: running ones first, then the others in launch order."""
-        held = [one for one in self._held.values() if one.cluster_name == cluster_name]
-        yield from ((one.cores, True) for one in held if one.has_started)
-        yield from ((one.cores, False) for one in held if not one.has_started)
-        yield from ((one.cores, False) for one in self._clusters[cluster_name].waiting)
-
     @property
     def is_well_supplied(self) -> bool:
         """Whether every direct cluster has half of what it may be sent, so that reports may be delayed briefly."""
@@ -221,9 +185,7 @@ class DistributorState:
         if self._given_up:
             return result
         for name, cluster in self._clusters.items():
-            while cluster.waiting and cluster.launches_max != 0 and cluster.fits(cluster.waiting[0]):
-                if cluster.launches_max is not None:
-                    cluster.launches_max -= 1
+            while cluster.waiting and cluster.fits(cluster.waiting[0]):
                 result.setdefault(name, []).append(self._hand_over(name, cluster, cluster.waiting.popleft()))
         return result
 
@@ -231,33 +193,8 @@ class DistributorState:
         launch = translate.launch_of(attempt, self._around)
         identity = attempt.task_instance_id
         self._forget_waiting(identity)
-        self._hold(identity, InFlight(name, str(identity), attempt.cores, attempt.memory, launch, attempt))
+        self._hold(identity, InFlight(name, str(identity), attempt.cores, attempt.memory, launch))
         return launch
-
-    def limit_launches(self, cluster_name: str, count: int | None) -> None:
-        """Limit launches on a direct cluster until the next call; None: launch all that fit."""
-        self._clusters[cluster_name].launches_max = count
-
-    def waiting_count(self, cluster_name: str) -> int:
-        """Return how many attempts wait here for a direct cluster."""
-        return len(self._clusters[cluster_name].waiting)
-
-    def put_back(self, identity: int) -> bool:
-        """Requeue an attempt that could not start through no fault of its own; return False if it is not retried."""
-        held = self._held.get(identity)
-        if held is None:
-            return identity in self._waiting_ids  # reported again, from a supervisor's journal
-        if held.attempt is None or identity in self._killing:
-            return False
-        self._release(identity)
-        if self.draining or self.is_run_final:
-            self._give_back(identity)
-            return True
-        cluster = self._clusters[held.cluster_name]
-        cluster.waiting.append(held.attempt)
-        cluster.count += 1
-        self._waiting_ids[identity] = held.cluster_name
-        return True
 
     def submittable(self) -> dict[str, list[LaunchBatch]]:
         """Remove and return the batches for classic clusters; call `submitted` or `refused` for each attempt."""
@@ -354,7 +291,6 @@ class DistributorState:
         for identity, started_at in times.items():
             held = self._held.get(identity)
             if held is not None and not held.told_running:
-                held.started_at = started_at
                 self._started[identity] = started_at
 
     def report_running(self, now: float, host: str) -> float | None:
@@ -379,38 +315,15 @@ class DistributorState:
 
     def ended(self, endings: Iterable[Exit]) -> list[Ended]:
         """Process exits; return the data for their reports. The caller creates these and passes them to `say`."""
-        some = list(endings)
-        culprits = self._find_culprits(some)
-        return [self._ended(ending, has_killed_parent=ending.task_instance_id in culprits) for ending in some]
+        return [self._ended(ending) for ending in endings]
 
-    def _find_culprits(self, endings: Sequence[Exit]) -> set[int]:
-        """Return the attempts that killed their supervisor; update which tasks are suspected of it."""
-        lost: dict[str, dict[int, tuple[ReceivedAttempt, bool]]] = {}
-        for ending in endings:
-            held = self._held.get(ending.task_instance_id)
-            if held is None or held.attempt is None:
-                continue
-            if ending.lost is None:
-                self._clusters[held.cluster_name].suspects.ended(held.attempt.task_id)
-            elif not ending.recalled:
-                lost.setdefault(held.cluster_name, {})[ending.task_instance_id] = held.attempt, held.has_started
-        culprits = set()
-        for name, some in lost.items():
-            cluster = self._clusters[name]
-            suspected = may_have_run([some[identity] for identity in sorted(some)], cluster.limits.slots)
-            ran = {one.task_id: one.task_instance_id for one in suspected}
-            task_id = cluster.suspects.lost(ran)
-            if task_id is not None:
-                culprits.add(ran[task_id])
-        return culprits
-
-    def _ended(self, ending: Exit, *, has_killed_parent: bool) -> Ended:
+    def _ended(self, ending: Exit) -> Ended:
         held = self._release(ending.task_instance_id)
         cause = self._killing.pop(ending.task_instance_id, None)
         if held is not None and ending.lost is None:
             self._clusters[held.cluster_name].learn(ending.ended_at - ending.started_at)
         inherited = self._inherited.pop(ending.task_instance_id, None)
-        return Ended(ending, held.launch if held is not None else inherited, cause, has_killed_parent)
+        return Ended(ending, held.launch if held is not None else inherited, cause)
 
     def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str]) -> list[str]:
         """Record submitted attempts; return the ids of those that were cancelled in the meantime."""

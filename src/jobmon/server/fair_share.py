@@ -25,10 +25,10 @@ _FRACTION: Final = 1e-9
 
 
 class Holder(NamedTuple):
-    """The holder of a lease: an agent of a workflow, or its distributor (`agent_id` 0)."""
+    """The holder of a lease: an agent of a workflow."""
 
     workflow_id: int
-    agent_id: int = 0
+    agent_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

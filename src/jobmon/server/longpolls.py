@@ -16,7 +16,7 @@ from starlette.requests import Request
 from jobmon.server.feed import Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +26,7 @@ class OpenPoll:
     Args:
         call: the use case that answers it, with its arguments.
         takes_work: whether it takes attempts.
+        cluster_id: the cluster whose attempts an agent takes; None: a distributor's poll.
         request: the HTTP request.
         waiter: wakes it.
         answer: the answer, if another request is already computing it.
@@ -34,6 +35,7 @@ class OpenPoll:
 
     call: tuple[Callable[..., Any], int, Any]
     takes_work: bool
+    cluster_id: int | None
     request: Request
     waiter: Waiter
     answer: asyncio.Future[Any] | None = None
@@ -68,6 +70,9 @@ class OpenPolls:
             if not others:
                 self._by_run.pop(run_id, None)
 
-    def wanting(self, run_id: int) -> OpenPoll | None:
-        """Return the oldest poll of a run that takes work, or None."""
-        return next((held for held in self._by_run.get(run_id, ()) if held.wants_work), None)
+    def wanting(self, run_id: int, cluster_ids: Collection[int]) -> OpenPoll | None:
+        """Return the oldest poll of a run that takes attempts of these clusters, or None; an agent's comes first."""
+        found = [held for held in self._by_run.get(run_id, ()) if held.wants_work]
+        of_agents = (held for held in found if held.cluster_id in cluster_ids)
+        of_distributor = (held for held in found if held.cluster_id is None)
+        return next(of_agents, None) or next(of_distributor, None)

@@ -1,30 +1,25 @@
 """Real commands: no process of an attempt survives its end, however it tried to escape.
 
-Each test runs in its own process, because a process that runs commands becomes the parent of all orphans below it.
+Each test runs its commands in its own process (`driver.py`), because that becomes the parent of all orphans below it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import select
-import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import pytest
+from tests.integration.agent.driver import GRACE_SECONDS, Driver
 
 from jobmon.agent import outcome, outputs, processes, reports
 from jobmon.agent.attempts import LEFT_GRACE_SECONDS
-from jobmon.agent.commands import STALE_TIMERS_MAX, Commands
-from jobmon.agent.processes import Bell
+from jobmon.agent.commands import STALE_TIMERS_MAX
 from jobmon.agent.starting import CANCELLED, Launch
 
 pytestmark = pytest.mark.timeout(60)
-GRACE_SECONDS = 0.3
 #: How a process gets away from its attempt's process group; {} is a command that lasts.
 ESCAPES = {
     "plain": "{}",
@@ -54,54 +49,6 @@ LEFT = {
 }
 
 
-class Driver:
-    """Runs commands until all have ended."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.bell = Bell()
-        self.commands = Commands(grace_seconds=GRACE_SECONDS)
-        self.commands.environment = {"PATH": os.environ["PATH"]}
-        self.ended = {}
-
-    def start(self, identity, command, **values):
-        given = {
-            "directory": str(self.folder),
-            "umask": 0o022,
-            "stdout": str(self.folder / f"{identity}.log"),
-            **values,
-        }
-        attempt = self.commands.start(Launch(identity, ["/bin/sh", "-c", command], {}, **given))
-        attempt.validate()
-        return attempt
-
-    def look(self):
-        due = self.commands.next_look()
-        seconds = 1.0 if due is None else min(1.0, max(0.0, due - time.monotonic()))
-        select.select([self.bell], [], [], seconds)
-        self.bell.silence()
-        self.commands.look()
-        self._take()
-
-    def _take(self):
-        for attempt in self.commands.live.values():
-            attempt.validate()
-        for attempt in self.commands.take_ended():
-            attempt.validate()
-            self.ended[attempt.identity] = attempt
-
-    def until(self, is_so):
-        deadline = time.monotonic() + 30.0
-        while not is_so():
-            assert time.monotonic() < deadline
-            self.look()
-
-    def finish(self):
-        self.until(lambda: not self.commands.live)
-        self._take()
-        return self.ended
-
-
 def living(mark):
     """Return the processes that have a word in their command line."""
     found = []
@@ -113,34 +60,6 @@ def living(mark):
         if mark.encode() in words:
             found.append(words)
     return found
-
-
-@pytest.fixture
-def apart(tmp_path):
-    """Return what calls a function with a driver, in a process of its own, and returns its value."""
-
-    def call(function, *arguments):
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                signal.set_wakeup_fd(-1)
-                try:
-                    result = (True, function(Driver(tmp_path), *arguments))
-                except BaseException:
-                    result = (False, traceback.format_exc())
-                with os.fdopen(writer, "wb") as file:
-                    pickle.dump(result, file)
-            finally:
-                os._exit(0)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as file:
-            is_well, value = pickle.load(file)
-        os.waitpid(pid, 0)
-        assert is_well, value
-        return value
-
-    return call
 
 
 def lasting(tmp_path, number=0):

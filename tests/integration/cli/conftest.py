@@ -140,7 +140,6 @@ def session(databases: Databases, institute_server: Callable[..., AbstractContex
     environment |= {
         "HOME": str(folder),
         "JOBMON_DATA_DIR": str(folder / "data"),
-        "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1",
         "JOBMON__MULTIPROCESS__SLOTS": "2",
         "NO_COLOR": "1",
         "COLUMNS": "120",

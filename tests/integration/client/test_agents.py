@@ -138,6 +138,16 @@ def test_a_local_run_starts_no_distributor_and_leaves_nothing_behind(args, tmp_p
     until(lambda: not agents_below(os.getpid()), "the end of the agent")
 
 
+def test_tasks_that_decide_their_request_later_run_under_an_agent_too(args, tmp_path):
+    tool = Tool("agents")
+    template = tool.get_task_template("run", "{command}", node_args=["command"])
+    workflow = tool.create_workflow(args, default_cluster_name="multiprocess")
+    command = f"ps -ww -o args= -p $PPID > {tmp_path}/parent"
+    workflow.add_task(template.create_task(command=command, compute_resources_callable=lambda *_, **__: {"cores": 1}))
+    assert workflow.run(seconds_until_timeout=SECONDS_MAX) == WorkflowRunStatus.DONE
+    assert "jobmon/agent/start.py" in (tmp_path / "parent").read_text()
+
+
 def started_script(args, *commands, attempts="1"):
     command = [sys.executable, "-c", SCRIPT, args, attempts, *commands]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -122,12 +122,12 @@ def test_what_cannot_be_started_says_so(tmp_path):
 
 
 def test_one_that_cannot_work_is_not_started_again_and_its_last_line_is_the_reason(tmp_path):
-    code = "import sys; sys.stderr.write('Traceback\\nThe supervisor died at its start.\\n'); sys.exit(4)"
+    code = "import sys; sys.stderr.write('Traceback\\nThe plug-in cannot be used.\\n'); sys.exit(4)"
     process = _process(tmp_path, code)
     process.start()
     _until(lambda: not process.alive())
     assert isinstance(process.failure, DistributorNotAlive)
-    assert "cannot run: The supervisor died at its start." in str(process.failure)
+    assert "cannot run: The plug-in cannot be used." in str(process.failure)
     assert len(process.log_tail().splitlines()) == 2, "once"
 
 

@@ -1,13 +1,16 @@
-"""A distributor on this machine, against an in-memory server."""
+"""A distributor on this machine, against an in-memory server. Its direct cluster is a foreign plug-in, `workshop`."""
 
 import asyncio
 import contextlib
 import os
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 from tests.distributor_states import states_are_valid
 
+import jobmon.plugins
 from jobmon.core.clock import SystemClock
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.wire.launching import ClusterInfo
@@ -16,22 +19,27 @@ from jobmon.distributor.service import DistributorService, Identity, Setting, Ti
 from jobmon.testing.gateways import FakeDistributorGateway
 
 __all__ = ["states_are_valid"]
+FOREIGN = Path(__file__).parent / "plugins"
 
 
 @pytest.fixture
 def config():
-    return JobmonConfig(
-        dict_config={
-            "multiprocess": {"slots": 2},
-            "worker_node": {"command_interrupt_timeout": 0.3},
-            "supervisor": {"idle_timeout": 0.5},
-        }
-    )
+    return JobmonConfig(dict_config={"worker_node": {"command_interrupt_timeout": 0.3}})
+
+
+@pytest.fixture
+def foreign(monkeypatch):
+    """The folder of somebody else's plug-ins is on the path, as with PYTHONPATH."""
+    monkeypatch.syspath_prepend(str(FOREIGN))
+    monkeypatch.setattr(jobmon.plugins, "__path__", [*jobmon.plugins.__path__, str(FOREIGN / "jobmon" / "plugins")])
+    yield
+    for name in ("backyard", "workshop"):
+        sys.modules.pop(f"jobmon.plugins.{name}", None)
 
 
 @pytest.fixture
 def private_folders(tmp_path, monkeypatch):
-    """Put sockets and journals of supervisors below the test's folder, with a short path because of sockets."""
+    """Put the runtime folder and the data folder below folders of this test."""
     runtime = f"/tmp/jt-{os.getpid()}-{abs(hash(str(tmp_path))) % 100000}"
     os.makedirs(runtime, mode=0o700, exist_ok=True)
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
@@ -43,7 +51,7 @@ def private_folders(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def start(private_folders, config):
+def start(private_folders, config, foreign):
     """Return a function that creates a gateway and runs services against it."""
     return Lab(private_folders, config)
 
@@ -53,7 +61,7 @@ class Lab:
         self.folder = folder
         self.config = config
 
-    def gateway(self, plugin="multiprocess", **kwargs):
+    def gateway(self, plugin="workshop", **kwargs):
         return FakeDistributorGateway(
             [ClusterInfo(cluster_id=1, name=plugin, plugin=plugin, connection={})], str(self.folder), **kwargs
         )

@@ -1,26 +1,13 @@
-"""The third-party plug-in fulfils the contract for clusters with their own queue."""
+"""Third-party plug-ins fulfil the contract: a cluster with its own queue, and a direct one."""
 
 import contextlib
-import sys
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-import jobmon.plugins
 from jobmon.testing.cluster_contract import ClusterContract
 
-FOREIGN = Path(__file__).parent / "plugins"
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(autouse=True)
-def foreign(monkeypatch):
-    """Put the folder of a third-party plug-in on the path, as PYTHONPATH does."""
-    monkeypatch.syspath_prepend(str(FOREIGN))
-    monkeypatch.setattr(jobmon.plugins, "__path__", [*jobmon.plugins.__path__, str(FOREIGN / "jobmon" / "plugins")])
-    yield
-    sys.modules.pop("jobmon.plugins.backyard", None)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("foreign")]
 
 
 class TestBackyard(ClusterContract):
@@ -46,3 +33,7 @@ class TestBackyard(ClusterContract):
 class TestBackyardWithoutArrays(TestBackyard):
     def distributor_arguments(self, folder):
         return ClusterContract.distributor_arguments(self, folder)
+
+
+class TestWorkshop(ClusterContract):
+    plugin = "workshop"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from jobmon.core.wire.run import RunRequest, RunResponse, RunStatusRequest, RunS
 from jobmon.core.wire.swarm import ChangesResponse, QueueBatch, QueueRequest, QueueResponse
 from jobmon.distributor.process import EXIT_CANNOT_WORK
 
+FOREIGN = Path(__file__).parent / "plugins"
+
 
 @pytest.fixture(scope="module")
 def requester():
@@ -25,8 +28,7 @@ def requester():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JOBMON_DATA_DIR", f"{folder}/data")
         patch.setenv("XDG_RUNTIME_DIR", folder)
-        patch.setenv("JOBMON__MULTIPROCESS__SLOTS", "2")
-        patch.setenv("JOBMON__SUPERVISOR__IDLE_TIMEOUT", "1")
+        patch.setenv("PYTHONPATH", str(FOREIGN))
         found = Requester.from_defaults()
         yield found
         found.close()
@@ -37,7 +39,7 @@ def requester():
 class Run:
     """A workflow of some commands, bound and queued."""
 
-    def __init__(self, requester, name, commands, cluster="multiprocess"):
+    def __init__(self, requester, name, commands, cluster="workshop"):
         self.requester = requester
         tool = self.call("/tools", definition.ToolRequest(name="tool"), definition.ToolResponse)
         template = definition.TemplateSpec(name="t", command_template="{c}", node_args=["c"], task_args=[], op_args=[])
@@ -211,9 +213,11 @@ def test_of_two_distributors_of_a_run_the_older_leaves_and_everything_runs_once(
 def test_one_that_cannot_work_says_why_in_its_last_line_and_with_its_exit_code(requester):
     run = Run(requester, "cannot", ["true"])
     words = [sys.executable, "-m", "jobmon.distributor", "--workflow-run-id", str(run.id)]
-    environment = {**os.environ, "JOBMON__MULTIPROCESS__SLOTS": "many"}
+    environment = {**os.environ, "JOBMON__DISTRIBUTOR__POLL_INTERVAL": "often"}
     pipe = subprocess.PIPE
     with subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.wait(60) == EXIT_CANNOT_WORK
-        assert "Setting multiprocess.slots must be a number, not 'many'" in process.stderr.read().splitlines()[-1]
+        assert (
+            "Setting distributor.poll_interval must be a number, not 'often'" in process.stderr.read().splitlines()[-1]
+        )
     run.move("E")

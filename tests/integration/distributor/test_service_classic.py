@@ -1,32 +1,19 @@
 """A cluster with its own queue, with a third-party plug-in and real workers."""
 
 import asyncio
-import sys
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-import jobmon.plugins
 from jobmon.core import wire
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import ClusterInfo, WorkerReportRequest, WorkerStartRequest
 from jobmon.testing.gateways import FakeDistributorGateway
 
-FOREIGN = Path(__file__).parent / "plugins"
-
 
 @pytest.fixture
-def foreign(monkeypatch):
-    """Put the folder of a third-party plug-in on the path, as PYTHONPATH does."""
-    monkeypatch.syspath_prepend(str(FOREIGN))
-    monkeypatch.setattr(jobmon.plugins, "__path__", [*jobmon.plugins.__path__, str(FOREIGN / "jobmon" / "plugins")])
-    yield
-    sys.modules.pop("jobmon.plugins.backyard", None)
-
-
-@pytest.fixture
-async def backyard(start, foreign):
+async def backyard(start):
     """Return a function that makes a gateway whose workers can reach it by HTTP."""
     runners = []
 

@@ -28,7 +28,7 @@ class Gateway(FakeDistributorGateway):
     """Takes reports of attempts from FIRST on without knowing them; `objection(request)` may refuse a request."""
 
     def __init__(self, folder):
-        super().__init__([ClusterInfo(cluster_id=1, name="multiprocess", plugin="multiprocess", connection={})], folder)
+        super().__init__([ClusterInfo(cluster_id=1, name="workshop", plugin="workshop", connection={})], folder)
         self.objection = lambda request: None
         self.change = lambda response: response
         self.registration = lambda: None

@@ -13,8 +13,10 @@ from jobmon.core.wire.monitoring import TaskDetail, WorkflowExplanation
 from jobmon.core.wire.run import (
     ConcurrencyRequest,
     ConcurrencyResponse,
+    HeartbeatRequest,
     ResumeRequest,
     ResumeResponse,
+    RunStatusResponse,
     TerminateResponse,
 )
 from jobmon.core.wire.swarm import QueueRequest, QueueResponse, TaskToArm
@@ -272,7 +274,7 @@ async def test_a_cold_resume_orders_the_owner_and_waits_for_it(world):
     ids = await agent.claim(1.0)
     message = ResumeRequest(reset_running_jobs=True, gone_run_ids=[run.id])
     answer = await world.post(f"/workflows/{bound.workflow_id}/resume", ResumeResponse, message)
-    assert (answer.is_resumable, answer.kill_self) == (False, 1)
+    assert (answer.is_resumable, answer.kill_self, answer.kill_self_of_agents) == (False, 1, 1)
     assert [one.agent_id for one in answer.agents] == [agent.id]
     heard = await agent.sync(running=ids, unstarted=[], drain=True)
     assert (heard.kill, heard.over) == (ids, True)
@@ -394,9 +396,36 @@ async def test_a_problem_is_shown_until_the_agent_says_that_it_is_over(world):
     assert world.rows("SELECT text FROM launch_problem") == []
 
 
+async def test_a_distributor_of_the_same_workflow_does_not_touch_the_problems_of_agents(world):
+    _, run, agent = await started(world)
+    problem = LaunchProblem(text="no folder", since_seconds=5.0, tried_seconds=1.0, next_seconds=2.0, waiting=1)
+    await agent.sync(launch_problem=problem, has_problem=True)
+    await run.register()
+    await run.sync(launch_problems={})
+    assert world.rows("SELECT text FROM launch_problem") == [("no folder",)]
+    await agent.sync(has_problem=True)
+    await run.sync(launch_problems={CLUSTER: problem})
+    await agent.sync(leaving=True)
+    assert world.rows("SELECT text FROM launch_problem") == []
+
+
 async def test_a_workflow_whose_agent_is_seen_is_not_said_to_have_no_distributor(world):
     bound, _, agent = await started(world)
     await agent.sync()
+    found = await world.get(f"/workflows/{bound.workflow_id}/explanation", WorkflowExplanation)
+    assert not [reason for reason in found.reasons if "distributor" in reason.text]
+
+
+async def test_a_silent_distributor_is_noticed_though_an_agent_of_the_run_is_seen(world):
+    bound, run, agent = await started(world)
+    await run.register()
+    beat = HeartbeatRequest(status=RUN.RUNNING.value, next_report_increment=2 * LONG_SECONDS)
+    await world.post(f"/workflow_runs/{run.id}/heartbeat", RunStatusResponse, beat)
+    world.clock.seconds += LONG_SECONDS
+    await agent.sync()
+    found = await world.get(f"/workflows/{bound.workflow_id}/explanation", WorkflowExplanation)
+    assert [reason for reason in found.reasons if "distributor" in reason.text]
+    await run.sync()
     found = await world.get(f"/workflows/{bound.workflow_id}/explanation", WorkflowExplanation)
     assert not [reason for reason in found.reasons if "distributor" in reason.text]
 

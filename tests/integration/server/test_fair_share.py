@@ -2,9 +2,10 @@
 
 import asyncio
 
+from agent_world import Agent
 from server_world import RUN, TI, report
 
-from jobmon.core.wire.launching import SlotsWanted
+from jobmon.core.wire.launching import SlotsGranted, SlotsWanted
 from jobmon.core.wire.monitoring import WorkflowExplanation
 from jobmon.server.fair_share import TURN_SECONDS
 from jobmon.server.usecases.fair_share import LEASE_SECONDS
@@ -13,24 +14,23 @@ TOTAL = 2.0
 
 
 class Sharer:
-    """A distributor of a workflow that shares the pool."""
+    """An agent that shares the pool."""
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, agent):
+        self.agent = agent
+        self.run = agent.run
         self.version = 0
         self.granted = 0.0
 
     @classmethod
     async def join(cls, world, tasks=3):
         bound = await world.bound(tasks)
-        run = await bound.start()
-        await run.register()
-        return cls(run)
+        return cls(await Agent.register(await bound.start()))
 
     async def ask(self, *reports, held=None, wanted=TOTAL, head=1.0, total=TOTAL, hears=True, **message):
         held = self.granted if held is None else held
         slots = SlotsWanted(pool="host:cluster", total=total, version=self.version, held=held, wanted=wanted, head=head)
-        granted = (await self.run.sync(*reports, slots={"here": slots}, **message)).slots["here"]
+        granted = (await self.agent.sync(*reports, slots=slots, **message)).slots
         if hears:
             self.granted, self.version = granted.cores, granted.version
         return granted.cores
@@ -69,19 +69,27 @@ async def test_a_request_that_was_sent_before_the_grant_was_heard_gives_nothing_
     assert await second.ask() == 0
 
 
-async def test_cores_of_a_silent_distributor_count_until_its_attempts_end(world):
+async def test_cores_of_a_silent_agent_count_until_its_attempts_end(world):
     first, second = await Sharer.join(world, tasks=1), await Sharer.join(world)
     await first.run.queue()
-    batch = await first.run.launched()
-    await first.ask(report(batch.task_instance_ids[0], TI.RUNNING))
+    (attempt,) = await first.agent.claim()
+    await first.ask(report(attempt, TI.RUNNING))
     world.clock.seconds += LEASE_SECONDS + 1
     assert await second.ask() == 1  # one of two still runs its only attempt
-    successor = Sharer(first.run)
-    await first.run.register()
-    ended = report(batch.task_instance_ids[0], TI.DONE, exit_code=0)
+    ended = report(attempt, TI.DONE, exit_code=0)
     for reports in ([ended], []):  # what it holds is believed once it has heard of the newest grant
-        assert await successor.ask(*reports, held=0, head=0, wanted=0) == 0
+        assert await first.ask(*reports, held=0, head=0, wanted=0) == 0
     assert await second.ask() == 2
+
+
+async def test_a_distributor_of_an_earlier_version_has_all_cores_to_itself(world):
+    agent = await Sharer.join(world)
+    assert await agent.ask() == 2
+    bound = await world.bound(1)
+    run = await bound.start()
+    await run.register()
+    wanted = SlotsWanted(pool="host:cluster", total=TOTAL, version=4, held=0.0, wanted=1.0, head=1.0)
+    assert (await run.sync(slots={"here": wanted})).slots == {"here": SlotsGranted(cores=TOTAL, version=5)}
 
 
 async def test_who_leaves_gives_its_cores_back(world):
@@ -108,13 +116,10 @@ async def nested(world, *, tasks=2, **message):
     """Return a workflow one of whose commands runs, and one that this command runs."""
     outer = await Sharer.join(world, tasks=tasks)
     await outer.run.queue()
-    attempt = (await outer.run.launched()).task_instance_ids[0]
-    registered = await outer.run.register()
+    attempt = (await outer.agent.claim())[0]
     bound = await world.bound(1)
-    named = {"parent_task_instance_id": attempt, "parent_server_identity": registered.server_identity}
-    run = await bound.start(**named | message)
-    await run.register()
-    return outer, attempt, Sharer(run)
+    named = {"parent_task_instance_id": attempt, "parent_server_identity": outer.agent.answer.server_identity}
+    return outer, attempt, Sharer(await Agent.register(await bound.start(**named | message)))
 
 
 async def test_the_cores_of_a_command_are_lent_to_the_workflow_that_it_runs(world):

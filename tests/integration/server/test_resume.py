@@ -52,7 +52,7 @@ async def test_cold_resume_from_a_living_client(world):
     bound, old, running, taken = await half_way(world)
     answer = await resume(bound)
     assert [run.status for run in answer.active_runs] == [RUN.COLD_RESUME]
-    assert (answer.is_resumable, answer.kill_self) == (False, 2)
+    assert (answer.is_resumable, answer.kill_self, answer.kill_self_of_agents) == (False, 2, 0)
     assert await resume(bound) == answer
     with pytest.raises(Refused, match=r"409.*StaleRun"):
         await old.queue()

@@ -163,7 +163,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A separate home, whose server is stopped after the test."""
     data = tmp_path / "d"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
-    yield kept | {"JOBMON_DATA_DIR": str(data), "JOBMON__SUPERVISOR__IDLE_TIMEOUT": "1"}
+    yield kept | {"JOBMON_DATA_DIR": str(data)}
     stop_server(data=data)
 
 

@@ -80,7 +80,7 @@ class GridDistributor(ClusterDistributor):
         if full is not None and not fits:
             raise full
         token = requested.get(SUBMISSION_TOKEN)
-        ids = grid.submit(command, token, self._part.name, range(first, first + fits), requested.get("runtime"))
+        ids = grid.submit(command, token, range(first, first + fits), requested.get("runtime"))
         self._take_time(CALL_SECONDS_MAX)
         if grid.errs("refuses_what_it_took"):
             raise RuntimeError("the answer to the submission was lost")

@@ -79,7 +79,6 @@ class AgentProcess(Process):
         self.here: AgentHost = around.agent_hosts[host]
         self.children: dict[int, NodeChild] = {}
         self.here.children[self.pid] = self.children
-        self.launched_by = self.name
         self.has_been_away = self.is_drained = False
         self.bell = asyncio.Event()
         self.bridge = Bridge()
@@ -118,7 +117,7 @@ class AgentProcess(Process):
             "pid": self.pid,
             "pid_start_time": 0.0,
             "key": around.dice.randbytes(8).hex(),
-            "pool": f"{self.host}:farm",
+            "pool": self.host,
             "cores": float(around.scenario.slots),
             "memory_gib": MEMORY_GIB,
             "is_whole": False,
@@ -161,6 +160,15 @@ class AgentProcess(Process):
         if self.is_alive:
             self._die()
             self._task.cancel()
+
+    def kill_something(self) -> bool:
+        """Kill a running command, as the kernel does if memory is short."""
+        if not self.children:
+            return False
+        child = self.children[self.around.dice.choice(sorted(self.children))]
+        self.ground.fates.unlucky.add(child.command.index)
+        child.finish(signal_number=9)
+        return True
 
     def pause(self, seconds: float) -> None:
         """Freeze it for a time."""

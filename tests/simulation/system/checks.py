@@ -6,7 +6,7 @@ import sqlite3
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation.system.scenario import FARM, GRID
+from tests.simulation.system.scenario import GRID
 
 from jobmon.core import fsm, wire
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus, WorkflowStatus
@@ -74,18 +74,10 @@ class Commands:
     running concurrently with its successor. It must end once it can reach the server again.
     """
 
-    def __init__(
-        self,
-        record: Record,
-        scenario: Scenario,
-        violated: Callable[[str], None],
-        epoch_of: Callable[[str], int],
-    ) -> None:
+    def __init__(self, record: Record, scenario: Scenario, violated: Callable[[str], None]) -> None:
         self._record = record
         self._scenario = scenario
         self._violated = violated
-        self._epoch_of = epoch_of
-        self._newest_epochs: dict[str, int] = defaultdict(int)
         self._running: dict[int, Command] = {}
         self._started: set[int] = set()
         self._finished: list[Command] = []
@@ -133,7 +125,6 @@ class Commands:
         if any(not self._is_given_up(other) for other in others) and not self._is_given_up(command):
             self._violated(f"{who} was started while another attempt of the task runs")
         self._running[command.attempt] = command
-        self._check_launcher(who, command)
         self._check_upstreams(who, command)
         self._check_limits()
 
@@ -145,16 +136,6 @@ class Commands:
     def _has_ended(self, command: Command) -> bool:
         found = self._record.rows("SELECT status FROM task_instance WHERE id = ?", command.attempt)
         return fsm.is_terminal(fsm.Machine.TASK_INSTANCE, found[0][0])
-
-    def _check_launcher(self, who: str, command: Command) -> None:
-        """Check that a farm starts commands of one distributor, then only of its successors."""
-        if self._scenario.plan(command.index).cluster != FARM:
-            return
-        epoch = self._epoch_of(command.launched_by)
-        newest = self._newest_epochs[command.host]
-        if epoch < newest:
-            self._violated(f"{who} was launched by distributor {epoch} after {newest} had launched")
-        self._newest_epochs[command.host] = max(newest, epoch)
 
     def sweep(self, seconds: float) -> None:
         """Check for attempts that were declared lost but keep running.

@@ -25,9 +25,8 @@ def _always() -> bool:
 class Command:
     """A running command.
 
-    `launched_by`: the distributor that launched it. `may_be_given_up`: returns whether a fault of its executor allows
-    the server to declare it lost. `is_in_touch`: returns whether its executor can reach the server now. `host`: the
-    host of the farm that runs it.
+    `may_be_given_up`: returns whether a fault of its executor allows
+    the server to declare it lost. `is_in_touch`: returns whether its executor can reach the server now.
     """
 
     attempt: int
@@ -36,8 +35,6 @@ class Command:
     index: int
     outcome: Outcome
     started_at: float
-    launched_by: str = ""
-    host: str = ""
     may_be_given_up: Callable[[], bool] = _never
     is_in_touch: Callable[[], bool] = _always
     end: asyncio.TimerHandle | None = None

@@ -61,7 +61,6 @@ class Job:
     step: int
     command: str
     token: str | None
-    launched_by: str
     ready_at: float
     runtime: float | None = None
     is_stuck: bool = False
@@ -164,7 +163,6 @@ class Grid:
         self,
         command: str,
         token: str | None,
-        launched_by: str,
         steps: range,
         runtime: float | None = None,
     ) -> dict[int, str]:
@@ -173,7 +171,7 @@ class Grid:
         ids = {}
         for step in steps:
             ids[step] = f"{number}_{step}"
-            self._take(Job(ids[step], step, command, token, launched_by, self._loop.time(), runtime))
+            self._take(Job(ids[step], step, command, token, self._loop.time(), runtime))
         self._start_jobs()
         return ids
 
@@ -207,7 +205,6 @@ class Grid:
             self.ground,
             words,
             variables,
-            job.launched_by,
             on_end=lambda code: self._worker_ended(job, code),
             on_out_of_time=lambda: self._out_of_time(job),
         )

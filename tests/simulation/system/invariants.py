@@ -164,8 +164,6 @@ class Invariants:
         self._ended: dict[int, str] = {}
         #: Attempts that the reaper ended.
         self.reaped: set[int] = set()
-        #: Distributor process -> the epoch with which it last registered.
-        self.epochs: dict[int, int] = {}
         self._watched: dict[Any, Callable[..., None]] = {
             reporting.sync: self._synced,
             agents.sync: self._agent_synced,
@@ -197,7 +195,6 @@ class Invariants:
             self.reaped.update(identity for (identity,) in ended if identity not in self._ended)
 
     def _registered(self, run_id: int, request: DistributorRequest, answer: Any) -> None:
-        self.epochs[request.pid] = max(answer.epoch, self.epochs.get(request.pid, 0))
         if self._keys.setdefault(request.key, answer.epoch) != answer.epoch:
             self._violated(f"one registration got the epochs {self._keys[request.key]} and {answer.epoch}")
         _, _, newest_epoch, newest = self._record.rows(_STANDING, run_id)[0]

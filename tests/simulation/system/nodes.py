@@ -67,7 +67,6 @@ class Node:
         ground: the environment that all nodes share.
         words: command line of the worker, without the program.
         variables: variables that the cluster adds to the worker's environment.
-        launched_by: the distributor that submitted its job.
         on_end: called with the worker's exit code (a signal is negative) unless the node was lost.
         on_out_of_time: called when the only command of a worker exceeds its runtime.
     """
@@ -77,14 +76,12 @@ class Node:
         ground: Ground,
         words: list[str],
         variables: Mapping[str, str],
-        launched_by: str,
         on_end: Callable[[int], None],
         on_out_of_time: Callable[[], None],
     ) -> None:
         self.ground = ground
         self.pid = next(ground.pids)
         self.part = Part(f"worker {self.pid}")
-        self.launched_by = launched_by
         #: The running commands, by attempt.
         self.children: dict[int, NodeChild] = {}
         self.has_been_away = False
@@ -415,7 +412,6 @@ class NodeChild:
             index=index,
             outcome=ground.fates.next_of(index),
             started_at=self.started_at,
-            launched_by=node.launched_by,
             may_be_given_up=node.may_be_given_up,
             is_in_touch=node.is_in_touch,
         )

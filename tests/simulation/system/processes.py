@@ -13,7 +13,6 @@ from tests.simulation.system.adapter import GridDistributor, WatchingGridDistrib
 from tests.simulation.system.agents import AgentHost, AgentProcess
 from tests.simulation.system.bridge import Bridge
 from tests.simulation.system.clocks import PartClock
-from tests.simulation.system.farm import Farm, FarmDistributor
 from tests.simulation.system.grid import Grid
 from tests.simulation.system.loop import SimulationLoop
 from tests.simulation.system.network import Network, Part, SimulatedRequester
@@ -25,18 +24,21 @@ from jobmon.client import running
 from jobmon.client.displays import LogDisplay
 from jobmon.client.launching import RESTART_PAUSE_SECONDS, RESTARTS_MAX, STARTUP_TIMEOUT_SECONDS
 from jobmon.client.progress import Observer
+from jobmon.client.runners import Runners
 from jobmon.client.swarm.builder import SwarmBuilder
 from jobmon.client.swarm.orchestrator import OrchestratorConfig, OrchestratorResult, WorkflowRunOrchestrator
 from jobmon.client.tool import Tool
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
+from jobmon.core.cluster_protocol import AgentOffer
 from jobmon.core.constants import WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.gateway import ServerGateway
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
+from jobmon.plugins.dummy import DummyDistributor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.simulation.system.scenario import TaskPlan
 
@@ -59,7 +61,6 @@ class Surrounding:
     loop: SimulationLoop
     dice: random.Random
     network: Network
-    farms: dict[str, Farm]
     grid: Grid
     clocks: dict[str, PartClock]
     scenario: Scenario
@@ -75,8 +76,6 @@ class Surrounding:
     agent_hosts: dict[str, AgentHost]
     #: Returns whether a violation was found.
     has_failed: Callable[[], bool]
-    #: Run, distributor, host -> whether the host has, or will have, a successor of that distributor.
-    has_successor: Callable[[int, int, str], bool]
 
     def requester(self, part: Part, bridge: Bridge | None = None) -> SimulatedRequester:
         """Return a requester for a part."""
@@ -110,7 +109,6 @@ class DistributorProcess(Process):
         self.ended = asyncio.Event()
         self._is_told_to_drain = False
         self._service: DistributorService | None = None
-        self._adapters: list[FarmDistributor] = []
         around.distributors.append(self)
         self._task = around.loop.spawn(self.name, self._live())
 
@@ -127,7 +125,6 @@ class DistributorProcess(Process):
                 self._service.drain()
             outcome = await self._service.run(self.is_up.set)
             around.note(f"{self.name} of run {self.run_id} ended: {outcome.value}")
-            self._check_nothing_is_left()
         except asyncio.CancelledError:
             if not self.part.is_dead:
                 raise
@@ -147,20 +144,11 @@ class DistributorProcess(Process):
             except AssertionError as error:
                 self.around.violated(f"{self.name} of run {self.run_id} has attempts in two states: {error}")
 
-    def _check_nothing_is_left(self) -> None:
-        """Check that a distributor that exits by itself leaves no running commands unless it has a successor."""
-        farm, scenario = self.around.farms[self.host], self.around.scenario
-        running = sorted(one for one, command in farm.running.items() if scenario.owns(command.index))
-        if self.is_up.is_set() and running and not self.around.has_successor(self.run_id, self.pid, self.host):
-            self.around.violated(f"{self.name} left though its commands {running} run on {self.host}")
-
     def _make_cluster(self, info: Any, response: Any) -> ClusterDistributor:
         if info.name == GRID:
             kind = WatchingGridDistributor if self.around.scenario.shares_watch else GridDistributor
             return kind(info.name, self.around.grid, self.part)
-        adapter = FarmDistributor(info.name, self.around.farms[self.host], self.part)
-        self._adapters.append(adapter)
-        return adapter
+        return FarmDistributor(info.name)
 
     def _surroundings(self, response: Any) -> Surroundings:
         return Surroundings(
@@ -187,17 +175,34 @@ class DistributorProcess(Process):
         """SIGKILL."""
         if self.is_alive:
             self._die()
-            for adapter in self._adapters:
-                adapter.hang_up()
             self._task.cancel()
 
 
-class Keeper:
-    """Keep the distributor of a run alive, by the rules of `client.launching.DistributorProcess`."""
+class FarmDistributor(DummyDistributor):
+    """The adapter of the cluster whose commands host agents run; a distributor must give it no commands."""
 
-    def __init__(self, client: ClientProcess, run_id: int, restarts_max: int = RESTARTS_MAX) -> None:
+    def agent_offer(self) -> AgentOffer:
+        """Offer anything: the simulation sets up agents itself."""
+        return AgentOffer(cores=1.0, memory_gib=1.0, pool="")
+
+    def spawn(self, launches: Sequence[Any]) -> dict[int, str]:
+        """Fail."""
+        raise AssertionError("a distributor launched a command that belongs to agents")
+
+
+class Keeper:
+    """Keep a process of a run alive, by the rules of `client.launching.DistributorProcess`."""
+
+    def __init__(
+        self,
+        client: ClientProcess,
+        run_id: int,
+        kind: type[DistributorProcess | AgentProcess],
+        restarts_max: int = RESTARTS_MAX,
+    ) -> None:
         self._client = client
         self._run_id = run_id
+        self._kind = kind
         self._restarts_max = restarts_max
         self._restarts = 0
         self._is_stopping = False
@@ -208,12 +213,7 @@ class Keeper:
 
     def _start(self) -> None:
         self._deadline = self._loop.time() + STARTUP_TIMEOUT_SECONDS
-        around, host = self._client.around, self._client.host
-        self._process: DistributorProcess | AgentProcess
-        if around.scenario.has_agents:
-            self._process = AgentProcess(around, self._run_id, host)
-        else:
-            self._process = DistributorProcess(around, self._run_id, host)
+        self._process = self._kind(self._client.around, self._run_id, self._client.host)
 
     async def _watch(self) -> None:
         while True:
@@ -233,7 +233,7 @@ class Keeper:
         return not (self._is_stopping or self._client.part.is_dead)
 
     def alive(self) -> bool:
-        """Return whether the distributor is running or being started."""
+        """Return whether the process is running or being started."""
         if not self._process.is_up.is_set() and self._process.is_alive and self._loop.time() > self._deadline:
             self._has_failed = True
             self._process.kill()
@@ -244,7 +244,7 @@ class Keeper:
         self._restarts = 0
 
     def stop(self, wait_seconds: float = 0.0) -> None:
-        """Stop keeping the distributor alive, because the client no longer needs it."""
+        """Stop keeping the process alive, because the client no longer needs it."""
         self._is_stopping = True
         self._process.drain()
 
@@ -341,13 +341,21 @@ class ClientProcess(Process):
         workflow, run_id = await self._bridge.carry(self._prepare)
         self.run_id = run_id
         self.around.note(f"{self.name} has run {run_id}")
-        keeper = Keeper(self, run_id)
-        self._keepers.append(keeper)
+        keepers = [Keeper(self, run_id, kind) for kind in self._kinds()]
+        self._keepers += keepers
         try:
             builder = await self._bridge.carry(lambda: self._build(workflow))
-            return await self._orchestrate(builder, keeper)
+            return await self._orchestrate(builder, Runners(keepers))  # type: ignore[arg-type]  # as far as used
         finally:
-            keeper.stop()
+            for keeper in keepers:
+                keeper.stop()
+
+    def _kinds(self) -> Iterator[type[DistributorProcess | AgentProcess]]:
+        """Return which processes the run needs, as `client.runners` decides."""
+        if self.around.scenario.has_grid:
+            yield DistributorProcess
+        if self.around.scenario.has_farm:
+            yield AgentProcess
 
     def _prepare(self) -> tuple[Workflow | None, int]:
         """Record the workflow, stop an earlier run, and create the run; in the thread of the bridge."""
@@ -380,7 +388,7 @@ class ClientProcess(Process):
 
     def _settle(self, run_id: int) -> Keeper:
         async def start() -> Keeper:
-            return Keeper(self, run_id, restarts_max=0)
+            return Keeper(self, run_id, DistributorProcess, restarts_max=0)
 
         keeper = self._bridge.wait_for(start())
         self._keepers.append(keeper)
@@ -410,7 +418,7 @@ class ClientProcess(Process):
             builder.build_from_workflow(workflow)
         return builder
 
-    async def _orchestrate(self, builder: SwarmBuilder, keeper: Keeper) -> OrchestratorResult:
+    async def _orchestrate(self, builder: SwarmBuilder, runners: Runners) -> OrchestratorResult:
         state, gateway = builder.state, builder.gateway
         assert state is not None
         assert gateway is not None
@@ -420,10 +428,10 @@ class ClientProcess(Process):
             timeout=RUN_SECONDS_MAX,
             fail_fast=self.around.scenario.fail_fast,
         )
-        observer = Observer("", LogDisplay(), lambda _: [], keeper.note_progress, monotonic=self.around.loop.time)
+        observer = Observer("", LogDisplay(), lambda _: [], runners.note_progress, monotonic=self.around.loop.time)
         async with gateway:
             orchestrator = WorkflowRunOrchestrator(state, gateway, config, observer.on_change, builder)
-            self._orchestration = asyncio.create_task(orchestrator.run(keeper.alive))
+            self._orchestration = asyncio.create_task(orchestrator.run(runners.alive))
             result = await self._orchestration
         if not self.part.is_dead:
             self._check(state)

@@ -37,8 +37,8 @@ FAULTS: Final = {
     "distributor pauses": 3,
     "distributor is cut off": 3,
     "client is cut off": 2,
-    "supervisor dies": 2,
-    "supervisor pauses": 2,
+    "agent dies": 2,
+    "agent pauses": 2,
     "server restarts": 4,
     "server is away": 2,
     "server pauses": 2,
@@ -59,8 +59,8 @@ GRID_FAULTS: Final = {
 PACKED_FAULTS: Final = {"job is preempted": 4, "job is cancelled": 4}
 WATCH_FAULTS: Final = {"watcher dies": 4, "watcher pauses": 4, "watcher is cut off": 4}
 #: Parts with their own clock for the time of day.
-CLOCKS: Final = ("server", "client", "distributor", "supervisor", "worker")
-#: The cluster that runs commands itself, and the batch system with stand-alone workers.
+CLOCKS: Final = ("server", "client", "distributor", "worker")
+#: The cluster whose commands host agents run, and the batch system with stand-alone workers.
 FARM: Final = "multiprocess"
 GRID: Final = "grid"
 ONLY_FARM_SHARE: Final = 0.5
@@ -81,8 +81,6 @@ PACKED_RUNTIME_SECONDS_LEAST: Final = 60
 #: The number of the second workflow's first task.
 NEIGHBOUR_FIRST: Final = 1000
 NEIGHBOUR_TASKS_MAX: Final = 8
-#: Share of seeds without a grid that have host agents.
-AGENTS_SHARE: Final = 0.5
 #: Share of all seeds in which the user holds and releases tasks and changes priorities, and how often on average.
 STEERED_SHARE: Final = 0.4
 STEPS_OF_STEERING: Final = 12
@@ -189,8 +187,11 @@ class Scenario:
     first: int = 0
     #: Whether runs queue nothing more once a task has failed permanently.
     fail_fast: bool = False
-    #: Whether host agents run the commands of the farm, and no distributor does.
-    has_agents: bool = False
+
+    @property
+    def has_farm(self) -> bool:
+        """Whether host agents run any task."""
+        return any(task.cluster == FARM for task in self.tasks)
 
     @property
     def has_grid(self) -> bool:
@@ -242,9 +243,7 @@ def draw(seed: int) -> Scenario:
         fail_fast=random.Random(f"{seed} fail fast").random() < FAIL_FAST_SHARE,
         lies=_lies(*(random.Random(f"{seed} {which} lies".replace("  ", " ")) for which in ("", "later", "last"))),
     )
-    if scenario.has_grid:
-        return _with_neighbour(_packed(scenario))
-    return replace(scenario, has_agents=random.Random(f"{seed} agents").random() < AGENTS_SHARE)
+    return _with_neighbour(_packed(scenario)) if scenario.has_grid else scenario
 
 
 def _packed(scenario: Scenario) -> Scenario:

@@ -31,8 +31,7 @@ FORCE_SHARE: Final = 0.1
 THINKING_SECONDS_MAX: Final = 120.0
 CLIENTS_MAX: Final = 3
 REQUESTS_MAX: Final = 200_000
-#: Host -> its farm.
-HOSTS: Final = {"here": "farm", "there": "farm there"}
+HOSTS: Final = ("here", "there")
 #: Outcomes that a run may have when other parts die.
 _EXPECTED: Final = (
     asyncio.CancelledError,

@@ -18,7 +18,6 @@ from tests.simulation.system import checks
 from tests.simulation.system.agents import AgentHost, AgentProcess
 from tests.simulation.system.clocks import PartClock
 from tests.simulation.system.commands import Command, Fates
-from tests.simulation.system.farm import Farm
 from tests.simulation.system.grid import CANCELLED, PREEMPTED, Grid
 from tests.simulation.system.invariants import Invariants
 from tests.simulation.system.loop import SimulationLoop
@@ -57,14 +56,6 @@ IDLE_SECONDS_MAX: Final = 300.0
 UNSEEN_SECONDS_MAX: Final = 1800.0
 #: If a larger share of messages is lost, parts are excused for not reacting to the server.
 SOUND_LOSSES_MAX: Final = 0.1
-_NEWER_RUN: Final = """
-SELECT 1 FROM workflow_run WHERE id > ?1 AND host = ?2
-AND workflow_id = (SELECT workflow_id FROM workflow_run WHERE id = ?1)
-"""
-_NEWER_DISTRIBUTOR: Final = """
-SELECT 1 FROM distributor d JOIN distributor own ON own.workflow_id = d.workflow_id
-WHERE d.host = ?1 AND own.id = (SELECT MAX(id) FROM distributor WHERE pid = ?2) AND d.id > own.id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +159,6 @@ class _World:
         while True:
             was_up = self._is_server_heard()
             await asyncio.sleep(SWEEP_SECONDS)
-            for farm in self._farms.values():
-                farm.look()
             if was_up and self._is_server_heard():
                 for user in self._users:
                     user.commands.sweep(SWEEP_SECONDS)
@@ -191,7 +180,8 @@ class _World:
         now = self._loop.time()
         if not self._grid.is_busy or now < self._grid.silent_until:
             return False
-        living = [each for each in self._surrounding.distributors if each.is_alive]
+        distributors = [each for each in self._surrounding.distributors if isinstance(each, DistributorProcess)]
+        living = [each for each in distributors if each.is_alive]
         return bool(living) and not any(
             self._loop.is_frozen(each.name) or now < each.part.cut_off_until for each in living
         )
@@ -221,12 +211,6 @@ class _World:
         self._answers = checks.Answers(self._violated)
         self._network = Network(loop, random.Random(f"{seed} network"), self._server.serve, self._answers.observe)
         self._fates = Fates(self._scenario)
-        self._farms = {
-            host: Farm(
-                host, loop, random.Random(f"{seed} {farm}"), self._clocks["supervisor"], self._fates, self._observe
-            )
-            for host, farm in HOSTS.items()
-        }
         pids = itertools.count(1)
         ground = Ground(
             loop=loop,
@@ -244,7 +228,6 @@ class _World:
             loop=loop,
             dice=random.Random(f"{seed} parts"),
             network=self._network,
-            farms=self._farms,
             grid=self._grid,
             clocks=self._clocks,
             scenario=self._scenario,
@@ -257,7 +240,6 @@ class _World:
             distributors=[],
             ground=ground,
             agent_hosts={host: AgentHost() for host in HOSTS},
-            has_successor=self._has_successor,
         )
         self._users = [self._user(self._surrounding, self._dice)]
         if self._scenario.neighbour is not None:
@@ -268,7 +250,7 @@ class _World:
         self._network.weather = self._scenario.weather
 
     def _user(self, around: Surrounding, dice: random.Random) -> User:
-        commands = checks.Commands(self._record, around.scenario, self._violated, self._epoch_of)
+        commands = checks.Commands(self._record, around.scenario, self._violated)
         return User(around, dice, self._record, commands)
 
     async def _add_grid(self) -> None:
@@ -302,17 +284,11 @@ class _World:
         next(user for user in self._users if user.scenario.owns(command.index)).commands.observe(what, command)
         self._note(f"{what} {command.name} (attempt {command.attempt})")
 
-    def _has_successor(self, run_id: int, pid: int, host: str) -> bool:
-        return bool(self._record.rows(_NEWER_RUN, run_id, host) or self._record.rows(_NEWER_DISTRIBUTOR, host, pid))
-
     def _note_force(self, workflow_id: int) -> None:
         found = self._record.rows("SELECT workflow_args FROM workflow WHERE id = ?", workflow_id)
         for user in self._users:
             if found and found[0][0] == user.scenario.title:
                 user.commands.note_force()
-
-    def _epoch_of(self, distributor: str) -> int:
-        return self._invariants.epochs.get(int(distributor.rpartition(" ")[2]), 0)
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -321,24 +297,21 @@ class _World:
         deadline = self._loop.time() + AFTERMATH_SECONDS + self._scenario.chaos_seconds
         while True:
             living = [each.name for each in self._surrounding.distributors if each.is_alive]
-            running = {identity: farm for farm in self._farms.values() for identity in farm.running}
-            bereft = [farm.host for farm in self._farms.values() if farm.is_bereft]
-            agents = [one for one in self._surrounding.distributors if isinstance(one, AgentProcess)]
-            bereft += [one.name for one in agents if one.part.is_dead]
-            if not living and not running and not self._grid.is_busy and not (bereft and self._are_attempts_left()):
+            bereft = [one.name for one in self._agents if one.part.is_dead]
+            if not living and not self._grid.is_busy and not (bereft and self._are_attempts_left()):
                 return
             if self._loop.time() > deadline:
                 jobs = ", jobs of the grid" if self._grid.is_busy else ""
-                self._violated(f"left over: {living}, commands {sorted(running)}{jobs}, bereft: {bereft}")
-                return
-            orphans = sorted(identity for identity, farm in running.items() if not farm.is_bereft)
-            if not living and orphans:
-                self._violated(f"orphans: commands {orphans} run without a responsible process")
+                self._violated(f"left over: {living}{jobs}, bereft: {bereft}")
                 return
             await asyncio.sleep(10.0)
 
+    @property
+    def _agents(self) -> list[AgentProcess]:
+        return [one for one in self._surrounding.distributors if isinstance(one, AgentProcess)]
+
     def _are_attempts_left(self) -> bool:
-        """Return whether attempts have not ended. The server declares those of abandoned hosts lost after a time."""
+        """Return whether attempts have not ended. The server declares those of dead agents lost after a time."""
         return bool(self._record.rows("SELECT 1 FROM task_instance WHERE ended_at IS NULL LIMIT 1"))
 
     # -- faults ------------------------------------------------------------------------------------------------
@@ -447,19 +420,15 @@ class _World:
             client.cut_off(seconds)
         return f"{client.name} for {seconds} s" if client is not None else ""
 
-    async def kill_supervisor(self) -> str:
-        farm = self._some_farm()
-        farm.die()
-        return f"dead {farm.host}"
+    async def kill_agent(self) -> str:
+        return self._kill(self._some_agent())
 
-    async def pause_supervisor(self) -> str:
-        seconds = self._seconds(100.0)
-        farm = self._some_farm()
-        farm.pause(seconds)
-        return f"{farm.host} for {seconds} s"
+    async def pause_agent(self) -> str:
+        return self._pause(self._some_agent())
 
-    def _some_farm(self) -> Farm:
-        return self._dice.choice([farm for farm in self._farms.values() if farm.running] or [*self._farms.values()])
+    def _some_agent(self) -> AgentProcess | None:
+        living = [one for one in self._agents if one.is_alive]
+        return self._dice.choice([one for one in living if one.children] or living) if living else None
 
     async def restart_server(self) -> str:
         return await self._down(self._seconds(5.0))
@@ -482,7 +451,8 @@ class _World:
         return f"for {seconds} s"
 
     async def kill_command(self) -> str:
-        return "by the kernel" if self._some_farm().kill_something() else ""
+        agent = self._some_agent()
+        return "by the kernel" if agent is not None and agent.kill_something() else ""
 
     async def jump(self) -> str:
         name = self._dice.choice(sorted(self._clocks))
@@ -593,8 +563,8 @@ _FAULTS: Final[dict[str, Callable[[_World], Awaitable[str]]]] = {
     "distributor pauses": _World.pause_distributor,
     "distributor is cut off": _World.cut_off_distributor,
     "client is cut off": _World.cut_off_client,
-    "supervisor dies": _World.kill_supervisor,
-    "supervisor pauses": _World.pause_supervisor,
+    "agent dies": _World.kill_agent,
+    "agent pauses": _World.pause_agent,
     "server restarts": _World.restart_server,
     "server is away": _World.take_server_away,
     "server pauses": _World.pause_server,

@@ -13,7 +13,7 @@ from jobmon.client.api import Tool, Workflow
 from jobmon.core import wire
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import WorkflowAlreadyExists, WorkflowNotResumable
-from jobmon.core.wire import binding, definition, monitoring, run, sizing, swarm
+from jobmon.core.wire import binding, definition, launching, monitoring, run, sizing, swarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,7 @@ class RecordedWorkflow:
     task_hashes: dict[str, str] = field(default_factory=dict)  # node hash -> hash of the task
     active: list[run.ActiveRun] = field(default_factory=list)
     kill_self: int = 0
+    kill_self_of_agents: int = 0
     distributors: list[run.Distributor] = field(default_factory=list)
 
 
@@ -215,7 +216,11 @@ class FakeServer:
                 heartbeat_overdue=False,
             )
         )
-        return run.RunResponse(workflow_run_id=run_id, status=WorkflowRunStatus.REGISTERED.value)
+        clusters = [
+            launching.ClusterInfo(cluster_id=one.cluster_id, name=name, plugin=one.plugin, connection={})
+            for name, one in self.clusters.items()
+        ]
+        return run.RunResponse(workflow_run_id=run_id, status=WorkflowRunStatus.REGISTERED.value, clusters=clusters)
 
     def post_workflow_runs_status(self, run_id: int, message: run.RunStatusRequest) -> run.RunStatusResponse:
         for known in self.workflows.values():
@@ -239,6 +244,7 @@ class FakeServer:
             workflow_status=known.status,
             active_runs=known.active,
             kill_self=known.kill_self,
+            kill_self_of_agents=known.kill_self_of_agents,
             distributors=known.distributors,
             newest_run_id=NEWEST_RUN_ID,
         )

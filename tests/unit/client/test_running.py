@@ -201,6 +201,17 @@ def test_a_living_distributor_settles_itself(recorded, factory, settling):
     assert settling.runs == []
 
 
+def test_no_distributor_is_started_for_what_agents_are_terminating(recorded, factory, settling):
+    recorded.kill_self, recorded.kill_self_of_agents, recorded.distributors = 2, 2, [_distributor(GONE_PID)]
+    with pytest.raises(WorkflowNotResumable):
+        factory.set_workflow_resume(resume_timeout=5)
+    assert settling.runs == []
+    recorded.kill_self = 3
+    with pytest.raises(WorkflowNotResumable):
+        factory.set_workflow_resume(resume_timeout=5)
+    assert settling.runs == [9], "the third belongs to a distributor"
+
+
 def test_force_cleanup_closes_stuck_attempts(recorded, factory):
     recorded.kill_self = 2
     factory.set_workflow_resume(resume_timeout=5, force_cleanup=True)

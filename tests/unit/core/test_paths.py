@@ -149,20 +149,3 @@ def test_a_process_is_known_by_pid_and_start_time():
     assert paths.process_start_time(ended.pid) is None
     ended.wait()
     assert paths.process_start_time(ended.pid) is None
-
-
-def test_sockets_have_a_short_private_folder_where_the_usual_one_has_a_long_path(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    name = "supervisor-0123456789abcdef.sock"
-    usual = paths.socket_directory(name)
-    assert usual == paths.runtime_directory() or len(str(usual / name)) <= paths.SOCKET_PATH_BYTES_MAX
-    long = tmp_path / ("x" * 60) / ("y" * 60)
-    long.mkdir(parents=True)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
-    monkeypatch.setattr(paths, "SHORT_FOLDERS", ("/dev/null", "/tmp"))
-    short = paths.socket_directory(name)
-    assert short == Path(f"/tmp/jobmon-{os.getuid()}")
-    assert short.stat().st_mode & 0o777 == 0o700
-    monkeypatch.setattr(paths, "SHORT_FOLDERS", ())
-    with pytest.raises(ConfigError, match="Set TMPDIR to a folder with a shorter path"):
-        paths.socket_directory(name)

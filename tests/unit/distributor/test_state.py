@@ -24,8 +24,8 @@ from jobmon.distributor.state import DistributorState
 AROUND = Surroundings(1, 2, "/work", 0o022, "/logs/1", "/bin/sh")
 
 
-def make(slots=2.0, memory=None, lookahead=0):
-    limits = {"here": ClusterLimits(True, slots, memory, lookahead), "far": ClusterLimits(False)}
+def make(slots=2.0, memory=None):
+    limits = {"here": ClusterLimits(True, slots, memory), "far": ClusterLimits(False)}
     return DistributorState(limits, AROUND)
 
 
@@ -113,12 +113,6 @@ def test_fractions_of_cores_and_memory():
     assert spawned(state) == [9, 10]
 
 
-def test_a_cluster_that_looks_ahead_is_given_more():
-    state = make(memory=1.0, lookahead=2)
-    state.take([batch(1, 2, 3, 4, 5, memory=1.0)])
-    assert spawned(state) == [1, 2, 3, 4]
-
-
 def test_capacity_counts_what_waits_and_runs():
     state = make()
     window = state.capacity()
@@ -166,44 +160,6 @@ def lost(identity, **values):
 
 def retried(identity, task_id):
     return replace(batch(identity), task_ids=[task_id])
-
-
-def test_what_ran_when_its_parent_died_runs_alone_until_one_that_did_it_alone_is_found():
-    state = make(lookahead=48)
-    state.take([batch(1, 2, 3)])
-    assert spawned(state) == [1, 2, 3]
-    state.started({1: 1.0, 2: 1.0})
-    assert [one.has_killed_parent for one in state.ended([lost(1), lost(2), lost(3, recalled=True)])] == [False] * 3
-    state.take([batch(4, 5), retried(11, 1), retried(12, 2), batch(6)])
-    assert spawned(state) == [4, 5], "suspects wait until nothing runs"
-    state.ended([done(4), done(5)])
-    assert spawned(state) == [11]
-    assert spawned(state) == [], "and nothing runs beside one"
-    (ended,) = state.ended([lost(11)])
-    assert ended.has_killed_parent
-    assert spawned(state) == [12]
-    state.ended([done(12)])
-    assert spawned(state) == [6]
-    state.take([retried(13, 2), batch(7), retried(14, 1)])
-    assert spawned(state) == [13, 7], "the innocent one is cleared, the other is not"
-
-
-def test_whoever_is_not_known_to_have_started_may_have_done_it_if_its_turn_had_come():
-    state = make(lookahead=48)
-    state.take([batch(1, 2, 3, 4)])
-    spawned(state)
-    state.started({1: 1.0})
-    state.ended([lost(one) for one in (1, 2, 3, 4)])
-    state.take([retried(14, 4), retried(13, 3)])
-    assert spawned(state) == [14], "the fourth could not have been started: there are two slots"
-
-
-def test_a_parent_that_dies_once_with_one_command_charges_nobody():
-    state = make()
-    state.take([batch(1)])
-    spawned(state)
-    (ended,) = state.ended([lost(1)])
-    assert not ended.has_killed_parent
 
 
 def test_short_commands_widen_the_window_up_to_a_bound():
@@ -484,45 +440,6 @@ def test_one_that_retires_keeps_what_runs_here_and_forgets_what_others_can_see()
     assert state.is_idle
 
 
-def test_what_could_not_be_started_waits_again_and_is_not_reported():
-    state = make()
-    state.take([batch(1, 2, 3)])
-    assert spawned(state) == [1, 2]
-    assert state.put_back(1)
-    assert said(state) == {}
-    assert state.waiting_count("here") == 2
-    assert spawned(state) == [3]
-    state.ended([done(2), done(3)])
-    assert spawned(state) == [1]
-    assert not state.put_back(99)
-
-
-def test_what_could_not_be_started_and_is_to_be_killed_does_not_wait_again():
-    state = make()
-    state.take([batch(1)])
-    spawned(state)
-    state.kill([1])
-    assert not state.put_back(1)
-    state = make()
-    state.take([batch(1)])
-    spawned(state)
-    state.drain()
-    assert state.put_back(1)
-    assert said(state) == {1: ("U", Cause.WORKER_LOST)}
-
-
-def test_launches_can_be_limited_for_a_while():
-    state = make()
-    state.take([batch(1, 2, 3)])
-    state.limit_launches("here", 0)
-    assert spawned(state) == []
-    state.limit_launches("here", 1)
-    assert spawned(state) == [1]
-    assert spawned(state) == []
-    state.limit_launches("here", None)
-    assert spawned(state) == [2]
-
-
 def test_killing_what_waits_walks_the_queue_once():
     """Whatever their number: each is compared with the queue as a whole, not the queue with each."""
 
@@ -540,7 +457,7 @@ def test_killing_what_waits_walks_the_queue_once():
     state.kill(range(1, 501))
     assert Counted.walks == 1
     assert len(said(state)) == 100
-    assert state.waiting_count("here") == 0
+    assert not cluster.waiting
 
 
 def test_why_nothing_can_be_launched_is_told_when_it_changes_and_again_where_it_may_be_lost():

@@ -205,7 +205,7 @@ class DistributorResponse(FromServer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotsWanted:
-    """A direct cluster whose cores several workflows share: what this workflow holds and wants.
+    """A machine whose cores several agents share: what this agent holds and wants.
 
     `pool` identifies host, data folder and cluster. It has `total` cores (0: nothing more will be started). `version`
     is that of the last grant received (0: none), `held` the cores that may be in use until the next request, `wanted`
@@ -270,8 +270,8 @@ class SyncRequest:
     `capacity`: cluster name -> how many more attempts this request takes. `alive`: attempts whose heartbeat this is.
     `known_to_kill` / `known_to_triage`: received before and still in progress; a poll does not return for these again.
     `key` is random and the same when the request is repeated: if its response was lost, its launches are sent again.
-    `slots`: cluster name -> what this request renews of its lease; a poll returns when the grant differs from the known
-    one. `ended_since`: sent by a distributor with attempts on classic clusters, whose workers report their outcomes to
+    `slots`: sent only by distributors of earlier versions, which leased the cores of local clusters; they get them all.
+    `ended_since`: sent by a distributor with attempts on classic clusters, whose workers report their outcomes to
     the server; asks which ended after this logical time. `pending`: attempt -> why it is waiting on its cluster.
     `packing`: clusters whose batches may be packed. `packed`: batches with live jobs, as far as the distributor knows.
     `live_jobs`: sent with a heartbeat, the jobs of these batches; extends the deadlines of attempts waiting for them.
@@ -349,8 +349,7 @@ class SyncResponse(FromServer):
     A fenced distributor gets `fenced=True` and no launches, and leaves. A distributor that was replaced from another
     host while its commands are running gets `retired=True` and no launches: it only monitors these commands until they
     have exited. `refused`: attempt -> why, for reports that the state machine rules out. `unknown`: those among them
-    whose attempt does not exist on this server. `slots`: the grant for each cluster that the request named; a cluster
-    that is left out is not shared.
+    whose attempt does not exist on this server. `slots`: all cores of each cluster that the request named.
     `ended`: attempts that ended after `ended_since`; `ended_until` is the next request's `ended_since`.
     `untaken`: for each batch in `packed`, how many attempts no job has taken. `over`: batches without live attempts,
     now or later; their `unstarted` jobs are to be terminated.

@@ -32,7 +32,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResponse:
-    """The created run.
+    """A run: the response to its creation, and to GET /workflow_runs/{workflow_run_id}.
 
     `clusters`: all clusters that tasks and live attempts of the workflow request. `has_attempts_of_distributors`:
     whether earlier runs have live attempts that only a distributor can handle.
@@ -40,6 +40,7 @@ class RunResponse:
 
     workflow_run_id: int
     status: str
+    workflow_id: int = 0
     clusters: list[ClusterInfo] = field(default_factory=list)
     has_attempts_of_distributors: bool = False
 
@@ -148,8 +149,9 @@ class ResumeRequest:
 class ResumeResponse:
     """GET /workflows/{workflow_id}/resume, and the response to `ResumeRequest`: whether a new run may start.
 
-    `kill_self`: number of attempts still in KILL_SELF; `distributors`, `agents`: those that may still settle them. A
-    new distributor that is to settle them registers for `newest_run_id`: those of older runs are fenced.
+    `kill_self`: number of attempts still in KILL_SELF; `kill_self_of_agents`: how many of them belong to agents.
+    `distributors`, `agents`: those that may still settle them. A new distributor that is to settle them registers for
+    `newest_run_id`: those of older runs are fenced.
     """
 
     is_resumable: bool
@@ -159,6 +161,7 @@ class ResumeResponse:
     distributors: list[Distributor]
     newest_run_id: int | None = None
     agents: list[AgentProcess] = field(default_factory=list)
+    kill_self_of_agents: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

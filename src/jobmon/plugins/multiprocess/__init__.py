@@ -17,8 +17,8 @@ class MultiprocessDistributor(LocalDistributor):
     """Run as many commands in parallel as cores allow, across all workflows of one data folder on one host."""
 
     def pool(self) -> str:
-        """Return the pool, named after cluster and data folder."""
-        return f"{self.cluster_name}:{folder_digest(self.data_folder)}"
+        """Return the name of the slots, which all workflows of the data folder share."""
+        return f"{self.cluster_name}:{folder_digest(self._data_folder)}"
 
 
 class MultiprocessWorkerNode(LocalWorkerNode):

@@ -9,7 +9,7 @@ from jobmon.plugins.local.cluster import LocalDistributor, LocalQueue, LocalWork
 from jobmon.plugins.local.machine import usable_cpus
 
 if TYPE_CHECKING:
-    from jobmon.core.cluster_protocol import AgentOffer, Launch
+    from jobmon.core.cluster_protocol import AgentOffer
 
 
 class SequentialQueue(LocalQueue):
@@ -23,14 +23,9 @@ class SequentialDistributor(LocalDistributor):
         """Return 1."""
         return 1.0
 
-    def agent_offer(self) -> AgentOffer | None:
+    def agent_offer(self) -> AgentOffer:
         """Offer the only slot, which every command takes."""
-        offer = super().agent_offer()
-        return None if offer is None else replace(offer, is_whole=True)
-
-    def weight(self, launch: Launch) -> tuple[float, float]:
-        """Return the weight of a command: it takes the only slot, regardless of the cores it requests."""
-        return 1.0, super().weight(launch)[1]
+        return replace(super().agent_offer(), is_whole=True)
 
 
 class SequentialWorkerNode(LocalWorkerNode):

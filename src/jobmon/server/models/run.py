@@ -234,7 +234,7 @@ lease: Final = Table(
 
 #: Cores of a shared pool that one holder may use; see `server.fair_share`. A row changes only when the share does.
 #:
-#: The holder is an agent of the workflow, or its distributor (`agent_id` 0).
+#: The holder is an agent of the workflow.
 #: `version` counts the grants; `held` is what the holder may be using until it confirms a smaller grant. `wanted` and
 #: `head` are its latest request; `since` is when it last received enough, or began to wait for it.
 slot_lease: Final = Table(

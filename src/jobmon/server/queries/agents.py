@@ -22,7 +22,7 @@ def has_news(session: Session, agent_id: int, request: AgentSyncRequest) -> bool
         (row.is_over and not request.drain)
         or _has_work(session, row, request)
         or _has_orders(session, row, request)
-        or (request.slots is not None and has_other_grant(session, row.holder, [request.slots]))
+        or (request.slots is not None and has_other_grant(session, row.holder, request.slots))
     )
 
 

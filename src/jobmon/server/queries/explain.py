@@ -46,7 +46,7 @@ from jobmon.server.transitions import QUEUING_RUNS, TAKEN
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Select
+    from sqlalchemy import CompoundSelect, Select
 
     from jobmon.server.sql import Session
 
@@ -197,12 +197,22 @@ def _active_run() -> Select[Any]:
 
 
 @statement
-def _distributor_seen_at() -> Select[Any]:
-    """Select when the process that launches attempts of a workflow, its distributor or an agent, was last seen."""
-    seen = union_all(
-        *(select(one.c.seen_at).where(one.c.workflow_id == param("id")) for one in (distributor, agent))
-    ).subquery("seen")
-    return select(func.max(seen.c.seen_at))
+def _launchers_seen_at() -> CompoundSelect[Any]:
+    """Select, by run, when distributors and when agents of a workflow were last seen."""
+    kinds = [
+        select(one.c.workflow_run_id, func.max(one.c.seen_at))
+        .where(one.c.workflow_id == param("id"))
+        .group_by(one.c.workflow_run_id)
+        for one in (distributor, agent)
+    ]
+    return union_all(*kinds)
+
+
+def _launcher_seen_at(session: Session, workflow_id: int) -> int | None:
+    """Return when the processes that launch attempts were last all seen: of the newest run that had any."""
+    rows = session.rows(_launchers_seen_at, id=workflow_id)
+    newest = max((run_id for run_id, _ in rows), default=0)
+    return min((seen_at for run_id, seen_at in rows if run_id == newest), default=None)
 
 
 def _run(session: Session, workflow_id: int, now: Now) -> explain.Run:
@@ -210,7 +220,7 @@ def _run(session: Session, workflow_id: int, now: Now) -> explain.Run:
     row = session.row(_active_run, id=workflow_id)
     if row is None:
         return explain.Run(workflow_id=workflow_id, workflow_status=status)
-    seen_at = session.value(_distributor_seen_at, id=workflow_id)
+    seen_at = _launcher_seen_at(session, workflow_id)
     silent = None if seen_at is None else (now.time - seen_at) / 1e6
     return explain.Run(
         workflow_id=workflow_id,

@@ -10,8 +10,6 @@ from jobmon.server.models import slot_lease
 from jobmon.server.sql import param, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sqlalchemy import Select
 
     from jobmon.core.wire.launching import SlotsWanted
@@ -34,20 +32,14 @@ def _leases_of_pool() -> Select[Any]:
     return select(*columns).where(c.pool == param("pool"))
 
 
-def has_other_grant(session: Session, holder: Holder, wanted: Iterable[SlotsWanted]) -> bool:
+def has_other_grant(session: Session, holder: Holder, wanted: SlotsWanted) -> bool:
     """Return whether a holder has not received its newest grant."""
     workflow_id, agent_id = holder
-    return any(
-        one.version != session.value(_version, pool=one.pool, workflow=workflow_id, agent=agent_id) for one in wanted
-    )
+    return bool(wanted.version != session.value(_version, pool=wanted.pool, workflow=workflow_id, agent=agent_id))
 
 
-def is_renewal_due(session: Session, holder: Holder, wanted: Iterable[SlotsWanted]) -> bool:
-    """Return whether the recorded leases are outdated; if a holder is alone in a pool, only the grant matters."""
-    return any(_is_due(session, holder, one) for one in wanted)
-
-
-def _is_due(session: Session, holder: Holder, wanted: SlotsWanted) -> bool:
+def is_renewal_due(session: Session, holder: Holder, wanted: SlotsWanted) -> bool:
+    """Return whether a recorded lease is outdated; if its holder is alone in the pool, only the grant matters."""
     rows = session.rows(_leases_of_pool, pool=wanted.pool)
     leases = {row[:2]: row[2:] for row in rows}
     if holder not in leases:

@@ -8,11 +8,9 @@ from sqlalchemy import false, func, select
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.server import limits
-from jobmon.server.fair_share import Holder
 from jobmon.server.leadership import Role, orders, role_of
 from jobmon.server.models import batch, cluster, packed_batch, task, task_instance, workflow, workflow_run
 from jobmon.server.problems import NotFound
-from jobmon.server.queries.fair_share import has_other_grant
 from jobmon.server.sql import any_of, none_of, param, statement, statements
 from jobmon.server.transitions import QUEUING_RUNS
 
@@ -90,7 +88,6 @@ def has_news(session: Session, run_id: int, request: SyncRequest) -> bool:
     return (
         _has_work(session, run_id, now.run_status, request)
         or _has_orders(session, now, request)
-        or has_other_grant(session, Holder(now.workflow_id), request.slots.values())
         or _is_batch_taken(session, now.workflow_id, request.packed)
     )
 

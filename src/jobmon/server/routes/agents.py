@@ -25,15 +25,18 @@ async def sync(call: Call) -> AgentSyncResponse:
         return await services.writer.run(agents.sync, agent_id, request)
     row = await services.readers.glance(require_agent, agent_id)
     _, is_limited = await services.readers.glance(launching.place_of_run, row.run_id)
-    wanted = () if request.slots is None else (request.slots,)
     without_work = replace(request, cores_free=0.0, cores_ahead=0.0)
-    if request.running is not None or await services.readers.glance(fair_share.is_renewal_due, row.holder, wanted):
+    if request.running is not None or (
+        request.slots is not None
+        and await services.readers.glance(fair_share.is_renewal_due, row.holder, request.slots)
+    ):
         await services.writer.run(agents.sync, agent_id, without_work)
     asks = LongPoll(
         call=(agents.sync, agent_id, request),
         looks=(reading.has_news, agent_id, request),
         is_news=partial(_is_news, request),
         takes_work=request.cores_free + request.cores_ahead > 0 and not request.drain,
+        cluster_id=row.cluster_id,
         until=until_of(services, min(request.wait_seconds, HELD_BACK_SECONDS) if is_limited else request.wait_seconds),
     )
     found: AgentSyncResponse | None = await hold(call, (Audience.DISTRIBUTOR, row.workflow_id), row.run_id, asks)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.server.fair_share import Holder
 from jobmon.server.longpolls import OpenPoll
-from jobmon.server.queries import fair_share, launching, swarm
+from jobmon.server.queries import launching, swarm
 from jobmon.server.transaction import Audience, Topic
 from jobmon.server.usecases import queueing, reporting
 
@@ -47,9 +46,7 @@ async def sync(call: Call) -> SyncResponse:
     if request.reports or request.wait_seconds <= 0:
         return await services.writer.run(reporting.sync, run_id, request)
     workflow_id, is_limited = await services.readers.glance(launching.place_of_run, run_id)
-    if request.alive or await services.readers.glance(
-        fair_share.is_renewal_due, Holder(workflow_id), request.slots.values()
-    ):
+    if request.alive:
         await services.writer.run(reporting.sync, run_id, replace(request, capacity={}))
     until = until_of(services, min(request.wait_seconds, HELD_BACK_SECONDS) if is_limited else request.wait_seconds)
     topic = (Audience.DISTRIBUTOR, workflow_id)
@@ -76,6 +73,7 @@ class LongPoll:
         is_news: returns whether an answer is worth returning.
         takes_work: whether it takes attempts.
         until: when to stop waiting, monotonic seconds.
+        cluster_id: the cluster of the agent that asks; None: a distributor asks.
     """
 
     call: tuple[Callable[..., Any], int, Any]
@@ -83,6 +81,7 @@ class LongPoll:
     is_news: Callable[[Any], bool]
     takes_work: bool
     until: float
+    cluster_id: int | None = None
 
 
 async def hold(call: Call, topic: Topic, run_id: int, asks: LongPoll) -> Any:
@@ -90,7 +89,7 @@ async def hold(call: Call, topic: Topic, run_id: int, asks: LongPoll) -> Any:
     services = call.services
     with (
         services.feed.waiter(topic) as waiter,
-        services.held.hold(run_id, OpenPoll(asks.call, asks.takes_work, call.request, waiter)) as held,
+        services.held.hold(run_id, OpenPoll(asks.call, asks.takes_work, asks.cluster_id, call.request, waiter)) as held,
     ):
         while held.answer is not None or not await call.request.is_disconnected():  # an answer would be lost
             for look in (_given, _found):
@@ -127,8 +126,8 @@ async def _found(services: Services, held: OpenPoll, asks: LongPoll) -> Any:
 async def queue(call: Call) -> QueueResponse:
     """POST /workflow_runs/{workflow_run_id}/queue. A waiting distributor receives the work in the same transaction."""
     (run_id,), services = call.ids, call.services
-    held = services.held.wanting(run_id) if call.message.batches else None
-    if held is None or await held.request.is_disconnected() or not held.wants_work:
+    held = services.held.wanting(run_id, {batch.cluster_id for batch in call.message.batches})
+    if not call.message.batches or held is None or await held.request.is_disconnected() or not held.wants_work:
         return await services.writer.run(queueing.queue, run_id, call.message)
     queued, held.answer = services.writer.run_together((queueing.queue, run_id, call.message), held.call)
     held.answer.add_done_callback(held.wake)
@@ -143,7 +142,6 @@ def _is_news(request: SyncRequest, response: SyncResponse) -> bool:
         or request.known_status not in (None, response.workflow_run_status)
         or not set(response.kill) <= set(request.known_to_kill)
         or not set(response.triage) <= set(request.known_to_triage)
-        or any(granted.version != request.slots[name].version for name, granted in response.slots.items())
         or not all(response.untaken.values())
     )
 

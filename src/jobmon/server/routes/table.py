@@ -401,6 +401,7 @@ _RUNS: Final = (
     _post(WRITE, "/agents", _register_agent, serving.AgentRequest, serving.AgentResponse),
     _post(WRITE, f"{_WORKFLOW}/runs", _write(runs.create_run), run.RunRequest, run.RunResponse),
     _post(WRITE, f"{_RUN}/lead", _write(runs.lead_run), run.LeadRequest, run.RunResponse),
+    _get(_RUN, _write(runs.find_run), run.RunResponse),
     _post(WRITE, f"{_RUN}/status", _write(runs.set_run_status), run.RunStatusRequest, run.RunStatusResponse),
     _post(WRITE, f"{_RUN}/terminate_task_instances", _write(resuming.terminate), None, run.TerminateResponse),
     _post(WRITE, f"{_RUN}/triage", _write(triaging.triage), None, run.TriageResponse),

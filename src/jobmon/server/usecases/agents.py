@@ -197,7 +197,7 @@ def _to_kill(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[
 
 
 def _slots(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> SlotsGranted | None:
-    return None if request.slots is None else fair_share.renew_one(tx, row.holder, request.slots)
+    return None if request.slots is None else fair_share.renew(tx, row.holder, request.slots)
 
 
 # -- claiming ------------------------------------------------------------------------------------------------------

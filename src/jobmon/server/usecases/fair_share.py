@@ -1,9 +1,8 @@
-"""Lease cores that several holders share; `server.fair_share` decides how many each holder gets.
+"""Lease cores that several agents share; `server.fair_share` decides how many each agent gets.
 
-A holder is an agent, or the distributor of a workflow. Every sync renews its lease. That costs one look-up as long as
-it is the only holder in the pool. When the division changes, the open polls of the others are woken. A holder that was
-silent for `LEASE_SECONDS`, or since before this server started, gets no more cores; the cores of its attempts remain
-counted until the attempts end.
+Every sync renews the lease of its agent. That costs one look-up as long as it is the only holder in the pool. When the
+division changes, the open polls of the others are woken. A holder that was silent for `LEASE_SECONDS`, or since before
+this server started, gets no more cores; the cores of its attempts remain counted until the attempts end.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from jobmon.core.wire.launching import SlotsGranted, SlotsWanted
 from jobmon.server import transitions
 from jobmon.server.fair_share import Claim, Holder, grant_with_loans
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW
-from jobmon.server.models import agent, distributor, slot_lease, task_instance, task_resources, workflow, workflow_run
+from jobmon.server.models import agent, slot_lease, task_instance, task_resources, workflow, workflow_run
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.transaction import Audience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from sqlalchemy import ColumnElement, Delete, Insert, Select, Update
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 #: Longer than an open poll and the transfer of its response take together.
 LEASE_SECONDS: Final = 60.0
-POOLS_PER_REQUEST_MAX: Final = 100
 POOL_CHARACTERS_MAX: Final = 255
 CORES_MAX: Final = 1e6
 _FRACTION: Final = 1e-9
@@ -86,17 +84,6 @@ def _delete_lease() -> Delete:
 
 
 @statement
-def _hosts_last_seen() -> Select[Any]:
-    """Select when the distributors of workflows were last seen, by host."""
-    d = distributor.c
-    return (
-        select(d.workflow_id, d.host, func.max(d.seen_at))
-        .where(any_of(d.workflow_id, "ids"))
-        .group_by(d.workflow_id, d.host)
-    )
-
-
-@statement
 def _agents_last_seen() -> Select[Any]:
     """Select when live agents were last seen."""
     a = agent.c
@@ -113,7 +100,7 @@ def _requests_taken() -> Select[Any]:
         .where(
             workflow_run.c.workflow_id == param("workflow"),
             any_of(ti.status, "taken"),
-            func.coalesce(ti.agent_id, 0) == param("agent"),
+            ti.agent_id == param("agent"),
         )
         .group_by(r.requested)
     )
@@ -129,9 +116,9 @@ def _waiting_parents() -> Select[Any]:
         inner.c.parent_task_instance_id.is_not(None),
     )
     return (
-        select(workflow_run.c.workflow_id, func.coalesce(ti.agent_id, 0), tr.requested)
+        select(workflow_run.c.workflow_id, ti.agent_id, tr.requested)
         .select_from(ATTEMPTS_OF_WORKFLOW.join(task_resources, tr.id == ti.task_resources_id))
-        .where(ti.id.in_(parents), any_of(unindexed(ti.status), "taken"))
+        .where(ti.id.in_(parents), any_of(unindexed(ti.status), "taken"), ti.agent_id.is_not(None))
     )
 
 
@@ -144,33 +131,8 @@ class _Lease:
         self.version = version
 
 
-def renew(
-    tx: Transaction, workflow_id: int, wanted: Mapping[str, SlotsWanted], *, is_over: bool
-) -> dict[str, SlotsGranted]:
-    """Renew the leases of a workflow's distributor.
-
-    Args:
-        tx: the transaction.
-        workflow_id: the workflow that holds the leases.
-        wanted: cluster name -> the cores that the workflow holds and wants there.
-        is_over: whether the workflow starts nothing more, so that a lease without attempts is released.
-
-    Returns:
-        cluster name -> the cores that the workflow may use there.
-
-    Raises:
-        InvalidValue: there are too many clusters, or a value is out of range.
-    """
-    if len(wanted) > POOLS_PER_REQUEST_MAX:
-        raise InvalidValue(f"slots: at most {POOLS_PER_REQUEST_MAX} clusters.")
-    granted = {name: renew_one(tx, Holder(workflow_id), one) for name, one in wanted.items()}
-    if is_over and wanted:
-        release(tx, workflow_id)
-    return granted
-
-
-def renew_one(tx: Transaction, holder: Holder, wanted: SlotsWanted) -> SlotsGranted:
-    """Renew one lease; return the cores that its holder may use.
+def renew(tx: Transaction, holder: Holder, wanted: SlotsWanted) -> SlotsGranted:
+    """Renew a lease; return the cores that its holder may use.
 
     Raises:
         InvalidValue: a value is out of range.
@@ -318,10 +280,11 @@ def _lent(session: Session, leases: Iterable[Holder]) -> dict[Holder, float]:
 def _lapse(tx: Transaction, pool: str, leases: dict[Holder, _Lease]) -> None:
     """Reduce the leases of silent holders to the cores of their attempts that may still be running.
 
-    A pool is named after its host. A distributor on another host that replaced this one does not count as contact here.
     A holder that has not been seen since this server started may have left while no server was running.
     """
-    seen = _last_seen(tx, pool, leases)
+    ids = {holder.agent_id for holder in leases}
+    rows = tx.rows(_agents_last_seen, ids=ids, live=transitions.LIVE_AGENTS)
+    seen = {Holder(workflow_id, agent_id): seen_at for workflow_id, agent_id, seen_at in rows}
     silent_before = max(tx.now - int(LEASE_SECONDS * 1e6), tx.started_at - int(transitions.SEEN_SECONDS * 1e6))
     for holder, lease in list(leases.items()):
         if seen.get(holder, 0) >= silent_before:
@@ -333,19 +296,6 @@ def _lapse(tx: Transaction, pool: str, leases: dict[Holder, _Lease]) -> None:
         else:
             claim = replace(lease.claim, granted=0.0, held=held, wanted=0.0, head=0.0)
             _take(tx, pool, lease, claim, lease.version + bool(lease.claim.granted))
-
-
-def _last_seen(tx: Transaction, pool: str, leases: Iterable[Holder]) -> dict[Holder, int]:
-    workflows = {holder.workflow_id for holder in leases if not holder.agent_id}
-    agents = {holder.agent_id for holder in leases if holder.agent_id}
-    seen = {}
-    if workflows:
-        rows = tx.rows(_hosts_last_seen, ids=workflows)
-        seen = {Holder(workflow_id): seen_at for workflow_id, host, seen_at in rows if pool.startswith(f"{host}:")}
-    if agents:
-        rows = tx.rows(_agents_last_seen, ids=agents, live=transitions.LIVE_AGENTS)
-        seen |= {Holder(workflow_id, agent_id): seen_at for workflow_id, agent_id, seen_at in rows}
-    return seen
 
 
 def _cores_taken(session: Session, holder: Holder) -> float:

@@ -1,4 +1,4 @@
-"""Why a distributor cannot launch on a cluster now, as reported by the distributor; kept until it launches again."""
+"""Why a distributor or agent cannot launch on a cluster now, as it reported; kept until it launches again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, select, update
 
 from jobmon.server.lookups import find_clusters
-from jobmon.server.models import launch_problem
+from jobmon.server.models import agent, launch_problem
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
+from jobmon.server.transitions import LIVE_AGENTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -34,13 +35,16 @@ def _known() -> Select[Any]:
 
 
 @statement
-def _delete() -> Delete:
-    return delete(launch_problem).where(p.workflow_id == param("workflow"), any_of(p.cluster_id, "clusters"))
+def _known_to_distributor() -> Select[Any]:
+    """Select the clusters with problems that have no live agent, which reports its own."""
+    a = agent.c
+    served = select(a.cluster_id).where(a.workflow_id == param("workflow"), any_of(a.status, "live"))
+    return select(p.cluster_id).where(p.workflow_id == param("workflow"), p.cluster_id.not_in(served))
 
 
 @statement
-def _delete_all() -> Delete:
-    return delete(launch_problem).where(p.workflow_id == param("workflow"))
+def _delete() -> Delete:
+    return delete(launch_problem).where(p.workflow_id == param("workflow"), any_of(p.cluster_id, "clusters"))
 
 
 @statement
@@ -65,15 +69,17 @@ def note(
         tx: the transaction.
         workflow_id: ID of the workflow.
         problems: all current problems, by name of the cluster; None: unchanged.
-        clusters: IDs of the clusters whose problems only this reporter knows; None: all clusters.
+        clusters: IDs of the clusters that the reporting agent serves; None: a distributor reports, which serves all
+            clusters without an agent.
     """
     if problems is None:
         return
     if len(problems) > PROBLEMS_MAX:
         raise InvalidValue(f"launch_problems: at most {PROBLEMS_MAX} in one request.")
-    known = set(tx.column(_known, workflow=workflow_id))
-    if clusters is not None:
-        known &= set(clusters)
+    if clusters is None:
+        known = _of_distributor(tx, workflow_id)
+    else:
+        known = set(clusters).intersection(tx.column(_known, workflow=workflow_id))
     ids = find_clusters(tx, problems)
     gone, new = known.difference(ids.values()), set(ids.values()) - known
     if gone:
@@ -103,5 +109,10 @@ def _values(tx: Transaction, found: LaunchProblem) -> dict[str, Any]:
 
 
 def forget(tx: Transaction, workflow_id: int) -> None:
-    """Delete all problems of a workflow: the next distributor reports its own."""
-    tx.run(_delete_all, workflow=workflow_id)
+    """Delete the problems that a workflow's distributor reported: the next distributor reports its own."""
+    if clusters := _of_distributor(tx, workflow_id):
+        tx.run(_delete, workflow=workflow_id, clusters=clusters)
+
+
+def _of_distributor(tx: Transaction, workflow_id: int) -> set[int]:
+    return set(tx.column(_known_to_distributor, workflow=workflow_id, live=LIVE_AGENTS))

@@ -14,6 +14,8 @@ from jobmon.core.exceptions import AttemptOver, AttemptUnknown, InvalidRequest
 from jobmon.core.wire.launching import (
     REPORTS_PER_REQUEST_MAX,
     Report,
+    SlotsGranted,
+    SlotsWanted,
     SyncRequest,
     SyncResponse,
     WorkerReportRequest,
@@ -30,7 +32,7 @@ from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
 from jobmon.server.transitions import AttemptMoves, attempt_deadline
-from jobmon.server.usecases import fair_share, launch_problems, packing, queueing
+from jobmon.server.usecases import launch_problems, packing, queueing
 from jobmon.server.usecases.launching import launch
 
 if TYPE_CHECKING:
@@ -160,7 +162,7 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
         late=moves.late,
         refused=moves.refused,
         unknown=moves.unknown,
-        slots=fair_share.renew(tx, now.workflow_id, request.slots, is_over=_is_over(now)),
+        slots={name: _all_slots(wanted) for name, wanted in request.slots.items()},
     )
     if now.is_retired:
         return response
@@ -170,9 +172,9 @@ def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     return response
 
 
-def _is_over(now: Role) -> bool:
-    """Return whether the workflow will start nothing more, which only the leading distributor can tell."""
-    return now.leads and now.run_status in transitions.FINAL_RUNS
+def _all_slots(wanted: SlotsWanted) -> SlotsGranted:
+    """Grant a distributor of an earlier version, which leased cores, all of them: only agents share cores."""
+    return SlotsGranted(cores=wanted.total, version=wanted.version + 1)
 
 
 def _with_work(

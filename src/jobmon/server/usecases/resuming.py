@@ -28,7 +28,7 @@ from jobmon.core.wire.run import (
     TerminateResponse,
 )
 from jobmon.server import transitions
-from jobmon.server.joins import ATTEMPTS_WITH_TASKS, IS_ACTIVE_RUN
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, IS_ACTIVE_RUN
 from jobmon.server.lookups import find_newest_run
 from jobmon.server.models import agent, distributor, task, task_instance, workflow, workflow_run
 from jobmon.server.sql import any_of, param, statement
@@ -71,6 +71,20 @@ def _newest_distributors() -> Select[Any]:
         .where(d.workflow_id == param("workflow"))
         .order_by(d.epoch.desc())
         .limit(param("most"))
+    )
+
+
+@statement
+def _to_kill_by_agents() -> Select[Any]:
+    """Select how many attempts of a workflow an agent was told to terminate."""
+    return (
+        select(func.count())
+        .select_from(ATTEMPTS_OF_WORKFLOW)
+        .where(
+            r.workflow_id == param("workflow"),
+            ti.status == TaskInstanceStatus.KILL_SELF.value,
+            ti.agent_id.is_not(None),
+        )
     )
 
 
@@ -192,6 +206,7 @@ def resume_state(tx: Transaction, workflow_id: int) -> ResumeResponse:
         workflow_status=status,
         active_runs=runs,
         kill_self=kill_self,
+        kill_self_of_agents=tx.value(_to_kill_by_agents, workflow=workflow_id) if kill_self else 0,
         distributors=_distributors(tx, workflow_id),
         agents=agent_processes(tx, workflow_id),
         newest_run_id=None if newest is None else newest[0],

@@ -232,6 +232,16 @@ def create_run(tx: Transaction, workflow_id: int, request: RunRequest) -> RunRes
     return _response(tx, workflow_id, run_id, initial)
 
 
+def find_run(tx: Transaction, run_id: int) -> RunResponse:
+    """Return a run with the clusters that it needs.
+
+    Raises:
+        NotFound: there is no run with this ID.
+    """
+    run = require_run(tx, run_id)
+    return _response(tx, run.workflow_id, run.id, run.status)
+
+
 def _parent(tx: Transaction, request: RunRequest) -> int | None:
     if request.parent_task_instance_id is None:
         return None
@@ -250,6 +260,7 @@ def _response(tx: Transaction, workflow_id: int, run_id: int, status: str) -> Ru
     return RunResponse(
         workflow_run_id=run_id,
         status=status,
+        workflow_id=workflow_id,
         clusters=clusters_of(tx, workflow_id),
         has_attempts_of_distributors=left is not None,
     )
