@@ -34,14 +34,14 @@ def die():
 
 
 def server():
-    from jobmon.server import database, embedded
+    from jobmon.server import database, process
 
     class DoomedTransaction(database.Transaction):
         def commit(self):
             passing(super().commit)
 
     database.Transaction = DoomedTransaction
-    sys.exit(embedded.main(["--embedded", "--data-dir", os.environ["JOBMON_DATA_DIR"]]))
+    sys.exit(process.main(["--embedded", "--data-dir", os.environ["JOBMON_DATA_DIR"]]))
 
 
 def distributor():

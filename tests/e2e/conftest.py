@@ -72,6 +72,12 @@ class Home:
         assert finished.exit_code == 0, finished.output
         return json.loads(finished.stdout)
 
+    def json_of_process(self, *arguments: str) -> Any:
+        """Do the same in a process: what it starts inherits its folder and environment."""
+        finished = self.jobmon(*arguments, "-o", "json")
+        assert finished.returncode == 0, finished.stderr
+        return json.loads(finished.stdout)
+
     def start(self, script: str | Path) -> subprocess.Popen[bytes]:
         """Start a script and return at once."""
         return subprocess.Popen(

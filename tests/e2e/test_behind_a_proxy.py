@@ -160,7 +160,8 @@ def test_everything_works_through_a_proxy(program, write, prefix, home, institut
             assert session.status_code == 200, session.text
             foreign = origin | {"Origin": "https://evil.example"}
             assert http.post(f"{address}/api/v1/page/session", headers=reader | foreign).status_code == 403
-            assert "jobmon_requests_total" in http.get(f"{address}/metrics", headers=reader).text
+            page_user = {"Authorization": f"Bearer {session.json()['key']}"}
+            assert "jobmon_requests_total" in http.get(f"{address}/metrics", headers=page_user).text
 
 
 def test_a_proxy_that_authenticates_users_gives_them_their_roles(home, institute_server):

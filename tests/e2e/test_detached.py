@@ -50,7 +50,7 @@ def lines(path):
 
 
 def test_a_killed_script_is_run_again_and_continues(home, script, wait_until):
-    started = home.json("workflow", "start", str(script), "2026-10", "--limit")
+    started = home.json_of_process("workflow", "start", str(script), "2026-10", "--limit")
     wait_until(lambda: lines(home.folder / "waits") and lines(home.folder / "fails"))
     (first, second) = sorted(one["workflow_id"] for one in home.json("workflow", "status"))
     wait_until(lambda: home.json("workflow", "errors", "--list", "-w", str(second)))
@@ -96,7 +96,7 @@ def test_scripts_that_start_no_workflow_are_errors_that_show_their_output(home):
 
 
 def test_ctrl_c_detaches_and_a_lost_terminal_changes_nothing(home, script, wait_until):
-    home.json("workflow", "start", str(script), "2026-10")
+    home.json_of_process("workflow", "start", str(script), "2026-10")
     wait_until(lambda: lines(home.folder / "waits"))
     number = str(max(one["workflow_id"] for one in home.json("workflow", "status")))
     for send, code in ((signal.SIGINT, 130), (signal.SIGHUP, -signal.SIGHUP)):
@@ -152,7 +152,7 @@ def test_a_script_may_start_what_it_does_not_wait_for(home, wait_until):
         "workflow.add_task(template.create_task(command='while ! test -e go; do sleep 0.05; done'))\n"
         "print(workflow.start())\n"
     )
-    started = home.json("workflow", "start", str(path))
+    started = home.json_of_process("workflow", "start", str(path))
     number = str(started["workflow_id"])
     wait_until(lambda: "exited with code 0" in Path(started["log_path"]).read_text())
     assert home.jobmon("workflow", "wait", number, "--timeout", "0").returncode == 124

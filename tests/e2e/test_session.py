@@ -110,7 +110,7 @@ class Terminal:
     def text(self, line: str, pattern: str, *, code: int = 0) -> str:
         """Run a command; what it prints must match."""
         words = line.split()
-        is_process = words[0] not in self.groups or any(tuple(words[: len(one)]) == one for one in ALWAYS_PROCESSES)
+        is_process = words[0] not in self.groups or self._is_process(words)
         self.groups.add(words[0])
         self.used |= {path for path in self.known if tuple(words[: len(path)]) == path}
         returned, stdout, stderr = self._as_process(words) if is_process else self._here(words)
@@ -119,6 +119,9 @@ class Terminal:
         assert "Traceback" not in shown
         assert re.search(pattern, shown), (line, shown)
         return stdout
+
+    def _is_process(self, words: list[str]) -> bool:
+        return any(tuple(words[: len(one)]) == one for one in ALWAYS_PROCESSES)
 
     def _as_process(self, words: list[str]) -> tuple[int, str, str]:
         finished = self.home.jobmon(*words)
@@ -134,8 +137,9 @@ class Terminal:
         return self.json(line, schema, code=code)
 
     def json(self, line: str, schema: Any, *, code: int = 0) -> Any:
-        """Run a command with `-o json` in this process."""
-        returned, stdout, stderr = self._here([*line.split(), "-o", "json"])
+        """Run a command with `-o json`."""
+        words = [*line.split(), "-o", "json"]
+        returned, stdout, stderr = self._as_process(words) if self._is_process(words) else self._here(words)
         assert returned == code, (line, stdout, stderr)
         return msgspec.convert(json.loads(stdout), schema)
 
@@ -236,7 +240,7 @@ def test_every_command(home, wait_until, databases):
     # without a terminal
     script = home.script(DETACHED)
     at.text(f"workflow start {script} two", r"Workflow \d+ runs in the background \(run \d+\)")
-    started = home.json("workflow", "start", str(script), "one")  # in the folder of the home
+    started = home.json_of_process("workflow", "start", str(script), "one")
     detached = started["workflow_id"]
     at.text(f"workflow wait {detached} --timeout 0", "is still running after 0 s; it continues", code=124)
     (home.folder / "one").touch()

@@ -197,8 +197,8 @@ MUTATIONS = {
             ("server/packed.py", "    if not alive:\n        return told\n", "    if True:\n        return told\n"),
             (
                 "server/usecases/packed_jobs.py",
-                "[], moves, kill=list(request.alive), over=True)",
-                "[], moves, over=True)",
+                "[], moves, FileHandout(tx), kill=list(request.alive), over=True)",
+                "[], moves, FileHandout(tx), over=True)",
             ),
         ),
     ),

@@ -166,7 +166,14 @@ class OneAnswer(PolledConnection):
 
 def answer_to_a_dry_job():
     columns = ("task_instance_ids", "task_ids", "names", "commands", "attempts")
-    job = {"width": 1, "heartbeat_interval": 90.0, "workflow_id": 1, "requested_resources": {}, "runtime_seconds": None}
+    job = {
+        "width": 1,
+        "heartbeat_interval": 90.0,
+        "report_by_buffer": 3.1,
+        "workflow_id": 1,
+        "requested_resources": {},
+        "runtime_seconds": None,
+    }
     return {"job": job, "tasks": {name: [] for name in columns}, "kill": [], "over": False}
 
 

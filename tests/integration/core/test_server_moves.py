@@ -22,13 +22,13 @@ import sys
 from pathlib import Path
 
 from jobmon.core import paths
-from jobmon.server import database_copy, embedded
+from jobmon.server import database_copy, embedded, process
 
 host, local, data, *options = sys.argv[1:]
 paths.database_directory = lambda data, mounted=None: Path(local)
 paths.boot_id = paths.machine_id = lambda: host
 embedded.FILES_LOOK_SECONDS = database_copy.COPY_INTERVAL_SECONDS = 0.1
-sys.exit(embedded.main(["--embedded", "--data-dir", data, *options]))
+sys.exit(process.main(["--embedded", "--data-dir", data, *options]))
 """
 
 
