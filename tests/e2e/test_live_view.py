@@ -68,12 +68,13 @@ class Window:
 
 
 @pytest.fixture
-def windows(home) -> Iterator[tuple[Window, Window]]:
+def windows(home, wait_until) -> Iterator[tuple[Window, Window]]:
     own = Window(home, "own", f"{sys.executable} {home.script(SCRIPT)}")
     begun = f"until {JOBMON} workflow status | grep -q RUNNING; do sleep 0.1; done"
     yield own, Window(home, "watch", f"{begun}; {JOBMON} workflow status --watch")
     for gate in ("one", "two"):
         (home.folder / gate).touch()
+    wait_until(lambda: "0 running  9 done  1 failed" in own.text(), 60)  # a lost terminal would not end the run
     own.close_all()
 
 
