@@ -177,9 +177,9 @@ def test_every_command(home, wait_until, databases):
     at.both("db revision", "up to date", dict[str, Any])
     at.text("db upgrade", "nothing to do")
     if is_embedded:
-        at.text("db backup copy.sqlite", r"Copied \S+/jobmon\.sqlite to copy\.sqlite")
+        at.text(f"db backup {home.folder}/copy.sqlite", r"Copied \S+/jobmon\.sqlite to \S+/copy\.sqlite")
     else:
-        at.text("db backup copy.sqlite", "pg_dump", code=2)
+        at.text(f"db backup {home.folder}/copy.sqlite", "pg_dump", code=2)
 
     # statuses
     states = at.both("workflow status", "gescheitert ✗ +FAILED", WORKFLOWS)
