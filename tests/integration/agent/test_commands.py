@@ -351,9 +351,9 @@ def orphaned(driver, command, mark):
 def _with_late_input(driver):
     attempt = driver.start(1, "cat in > out", inputs=[f"{driver.folder}/in"], outputs=[f"{driver.folder}/out"])
     is_waiting = not attempt.ran
-    late = (driver.folder / "in").with_name("late")
+    late = driver.folder / "late"
     late.write_text("1234")
-    late.rename((driver.folder / "in"))  # at once with all its content
+    late.rename(driver.folder / "in")  # at once with all its content
     found = driver.finish()[1]
     return is_waiting, found.exit_code, found.cause, found.missing_file, found.inputs.seen, found.outputs.seen
 
