@@ -13,8 +13,8 @@ const CHANNEL = "jobmon.key";
 /** Other tabs of this page have answered after this long, milliseconds. */
 const OTHERS_MILLISECONDS = 150;
 
-/** Whether this tab was told how to get in; a server without a token needs no key, which is then empty. */
-const isTold = (): boolean => sessionStorage.getItem(KEY) !== null;
+/** Whether this tab has a key, or knows that none is needed, which is then empty. */
+const hasKey = (): boolean => sessionStorage.getItem(KEY) !== null;
 export const keyOf = (): string => sessionStorage.getItem(KEY) ?? "";
 /** Whether the server lets this page change workflows; a shared link only reads. */
 export const maySteer = (): boolean => !recorded && sessionStorage.getItem(STEERS) === "yes";
@@ -36,9 +36,11 @@ function keep(key: string, steers: boolean): void {
   sessionStorage.setItem(STEERS, steers ? "yes" : "no");
 }
 
-/** Return a session in exchange for the code or key of the link; null if the server does not accept it. */
+/** Return a session in exchange for the code or key of the link, or "" behind a proxy that authenticates the user; null if
+ * the server accepts neither. */
 async function exchanged(key: string): Promise<PageSession | null> {
-  const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/json" };
+  const shown: Record<string, string> = key ? { Authorization: `Bearer ${key}` } : {};
+  const headers = { ...shown, "Content-Type": "application/json" };
   try {
     const response = await fetch(`${ROOT}/page/session`, { method: "POST", headers, body: "{}", cache: "no-store" });
     return response.ok ? ((await response.json()) as PageSession) : null;
@@ -53,18 +55,21 @@ export async function shareKey(): Promise<void> {
   await new Promise<void>((resolve) => {
     channel.onmessage = ({ data }: MessageEvent<{ key?: string; user?: string; steers?: boolean }>) => {
       if (data.key === undefined) {
-        if (isTold()) channel.postMessage({ key: keyOf(), user: userOf(), steers: maySteer() });
-      } else if (!isTold()) {
+        if (hasKey()) channel.postMessage({ key: keyOf(), user: userOf(), steers: maySteer() });
+      } else if (!hasKey()) {
         keep(data.key, data.steers ?? false);
         sessionStorage.setItem(USER, data.user ?? "");
         resolve();
       }
     };
-    if (isTold()) {
+    if (hasKey()) {
       resolve();
     } else {
       channel.postMessage({});
       setTimeout(resolve, OTHERS_MILLISECONDS);
     }
   });
+  if (hasKey()) return;
+  const session = await exchanged("");
+  if (session !== null) keep(session.key, session.can_steer ?? false);
 }

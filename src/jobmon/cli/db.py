@@ -169,6 +169,7 @@ def backup(file: Path) -> None:
     """Copy an SQLite database to FILE while its server is running. FILE is replaced once the copy is complete."""
     from jobmon.server.database_copy import write_copy
 
+    _require_own_database()
     uri, path = _place()
     if not uri.startswith("sqlite"):
         raise ConfigError(f"{_shown(uri)} is not an SQLite database: back it up with pg_dump --format=custom.")
@@ -182,6 +183,18 @@ def backup(file: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         raise click.ClickException(f"{source} cannot be copied to {file}: {error}") from None
     click.echo(f"Copied {source} to {file}.")
+
+
+def _require_own_database() -> None:
+    from jobmon.core.configuration import JobmonConfig
+
+    config = JobmonConfig()
+    url = config.get("http", "service_url")
+    if url and not config.get("db", "sqlalchemy_database_uri"):
+        raise ConfigError(
+            f"The database is that of the server at {url}: back it up on its host, PostgreSQL with pg_dump"
+            " --format=custom."
+        )
 
 
 def _what_happens(found: dict[str, Any]) -> str:

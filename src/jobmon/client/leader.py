@@ -95,6 +95,7 @@ def _lead(requester: Requester, options: argparse.Namespace) -> OrchestratorResu
         require_unfinished(requester, workflow_id, predecessor)
         succeeding = ResumeOptions(
             timeout_seconds=options.resume_timeout,
+            startup_timeout_seconds=options.distributor_startup_timeout,
             execution_timeout_seconds=seconds,
             keep_resources=True,
             fail_fast=options.fail_fast,

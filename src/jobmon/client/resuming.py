@@ -31,12 +31,13 @@ class ResumeOptions:
     """Options of a resume by ID.
 
     `cluster_name` is the cluster of tasks that name none; a recorded task names one. `timeout_seconds` limits the start
-    of the distributor, and the wait for what an earlier run left behind.
+    of the distributor, unless `startup_timeout_seconds` does, and the wait for what an earlier run left behind.
     """
 
     cluster_name: str = ""
     reset_running_jobs: bool = False
     timeout_seconds: int = STARTUP_TIMEOUT_SECONDS
+    startup_timeout_seconds: int | None = None
     execution_timeout_seconds: float | None = None  # None: the setting run.timeout
     keep_resources: bool = False
     force_cleanup: bool = False
@@ -80,7 +81,7 @@ def resume_workflow(
             seconds_until_timeout=options.execution_timeout_seconds,
             resume=True,
             reset_running_jobs=options.reset_running_jobs,
-            distributor_startup_timeout=options.timeout_seconds,
+            distributor_startup_timeout=options.startup_timeout_seconds or options.timeout_seconds,
             resume_timeout=options.timeout_seconds,
             force_cleanup=options.force_cleanup,
             keep_resources=options.keep_resources,

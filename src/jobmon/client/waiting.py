@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobmon.client import api_calls, recorded
 from jobmon.core import outcomes
-from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
+from jobmon.core.constants import TaskStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import WorkflowRunStateError
 from jobmon.core.fsm import CONCLUDED, Machine, is_terminal
 from jobmon.core.wire.run import ActiveRunsResponse
@@ -169,6 +169,7 @@ def _recorded_result(requester: Requester, workflow_id: int, run_id: int, status
         task_final_statuses={task_id: letter for letter, ids in found.items() for task_id in ids},
         done_task_ids=done,
         failed_task_ids=failed,
+        skipped_task_ids=frozenset(found.get(TaskStatus.SKIPPED, [])),
     )
 
 

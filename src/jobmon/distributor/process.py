@@ -177,7 +177,6 @@ def remote_environment(requester: Requester, config: JobmonConfig, run_id: int) 
 
     Raises:
         JobmonError: the server cannot be opened.
-        JobmonError: it cannot be opened.
     """
     if url := str(config.get("http", "service_url") or ""):
         if paths.is_loopback(addresses.parse(url).host):

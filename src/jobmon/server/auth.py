@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.agent import handshake
 from jobmon.core import paths, wire
-from jobmon.core.credentials import OWNER, Agent, Principal
+from jobmon.core.credentials import OWNER, Agent, PageUser, Principal
 from jobmon.core.wire.credentials import Hello, HelloReply
 from jobmon.server.connections import HEAD_SECONDS_MAX, STATE_KEY, Connection
 from jobmon.server.problems import Forbidden, ForeignOrigin, Malformed, Misdirected, NotJson, Unauthorized, problem_of
@@ -126,13 +126,15 @@ class Gate:
             receive, send, identity = _sealed(scope, headers, receive, send, connection, sealed)
             return receive, send, self._authority.principal(identity)
         proxy = self._authority.proxy
-        if proxy.user_header and sum(name == proxy.user_header for name, _ in scope["headers"]) > 1:
-            raise UntrustedProxy(f"{proxy.user_header.decode()}: the proxy must replace this header, not add another.")
+        for one in filter(None, (proxy.user_header, proxy.groups_header)):
+            if sum(name == one for name, _ in scope["headers"]) > 1:
+                raise UntrustedProxy(f"{one.decode()}: the proxy must replace this header, not add another.")
         named = proxy.user_of(headers, is_local=connection is not None and connection.is_local)
         if named is not None:
             if (by_role := self._authority.roles.principal(*named)) is None:
                 raise Forbidden(f"{named[0]} has no role on this server. Ask its administrator.")
-            return receive, send, by_role
+            shown = self._shown(headers, connection)
+            return receive, send, shown if isinstance(shown, PageUser) else by_role
         principal = self._shown(headers, connection)
         if connection is not None and principal is not None and _stays(principal):
             connection.let_in = self._look(scope), principal

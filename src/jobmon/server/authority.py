@@ -169,12 +169,17 @@ class Authority:
         The key is useless to another process that takes over this process's port.
         """
         if isinstance(principal, Reader):
-            return self._session(principal, principal.until)
+            longest = self._now() + credentials.SESSION_DAYS * credentials.DAY_SECONDS
+            return self._session(principal, longest if principal.until == credentials.FOREVER else principal.until)
         code = next((code for code, invited in self._codes.items() if invited is principal), None)
         if code is None:
             return None
         del self._codes[code]
         return self._session(principal.page_user, self._now() + credentials.SESSION_DAYS * credentials.DAY_SECONDS)
+
+    def page_session(self, page_user: PageUser) -> str:
+        """Return the key of a session for a user whom the proxy has authenticated."""
+        return self._session(page_user, self._now() + credentials.SESSION_DAYS * credentials.DAY_SECONDS)
 
     def _session(self, principal: Reader | PageUser, until: float) -> str:
         key = credentials.new_secret()

@@ -184,8 +184,9 @@ def _heading(event: Event, run: RunSummary) -> str:
 
 def _progress(counts: Mapping[str, int]) -> str:
     total, done = sum(counts.values()), counts.get(TaskStatus.DONE, 0)
-    failed = counts.get(TaskStatus.ERROR_FATAL, 0)
+    skipped, failed = counts.get(TaskStatus.SKIPPED, 0), counts.get(TaskStatus.ERROR_FATAL, 0)
     text = f"{done:,} of {number_of(total, 'task')} done"
+    text = f"{text}, {skipped:,} skipped" if skipped else text
     return f"{text}, {failed:,} failed" if failed else text
 
 

@@ -54,7 +54,7 @@ _DROPPED: Final = "dropped"
 logger = logging.getLogger("jobmon.server")
 
 
-class _Sayings(logging.Handler):
+class _Warnings(logging.Handler):
     """Collects what Apprise logs in this thread. It is shown without the parts of the address, and never logged."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ def send(url: str, message: Message) -> str:
     kinds = {None: apprise.NotifyType.INFO, Event.DONE: apprise.NotifyType.SUCCESS}
     kinds[Event.FAILED] = apprise.NotifyType.FAILURE
     kind = kinds.get(message.event, apprise.NotifyType.WARNING)
-    sayings = _Sayings()
+    sayings = _Warnings()
     log = logging.getLogger("apprise")
     log.addHandler(sayings)
     text = apprise.NotifyFormat.TEXT
@@ -227,7 +227,7 @@ class Notifier:
         return dict(total)
 
     def note(self, effects: Effects) -> None:
-        """Note what a committed transaction brought."""
+        """Queue notifications for the changes of a committed transaction."""
         for run_id, status in effects.ended_runs.items():
             event = EVENT_OF_RUN.get(status)
             if event is not None and event in self._settings.events:

@@ -1,4 +1,4 @@
-"""Delete workflows, and do so by itself for those that have not changed for `server.retention_days`."""
+"""Delete workflows: on request, and automatically after `server.retention_days` without a change."""
 
 from __future__ import annotations
 

@@ -185,8 +185,8 @@ def plan_edit(session: Session, workflow_id: int, request: EditPlanRequest) -> E
         task_resources_ids=[row[3] for row in rows],
         edited=[bool(row[4]) for row in rows],
         resources=resources_of(session, {row[3] for row in rows if row[3] is not None}),
-        live=session.value(_count_live, ids=request.task_ids, live=LIVE),
-        is_active=session.value(_active_run, workflow=workflow_id) is not None,
+        live=count_live(session, request.task_ids),
+        is_active=is_active(session, workflow_id),
     )
 
 

@@ -42,7 +42,8 @@ async def revoke_token(call: Call) -> None:
     (token_id,) = call.ids
     stored, owner = await call.write(credentials.revoke_token, token_id, _user(call))
     call.services.authority.know(stored)
-    call.services.authority.close_pages(owner)
+    authority = call.services.authority
+    authority.close_pages(owner if isinstance(authority.roles.principal(owner), User) else None)
 
 
 async def create_link(call: Call) -> LinkResponse:
@@ -66,10 +67,13 @@ async def revoke_links(call: Call) -> None:
 
 async def open_page(call: Call) -> PageSession:
     """POST /page/session: exchange the credential of a link for one that expires with this process."""
-    principal = call.principal
+    principal, authority = call.principal, call.services.authority
+    if isinstance(principal, User | Owner) and authority.proxy.user_header:
+        user = principal.user if isinstance(principal, User) else None
+        return PageSession(key=authority.page_session(PageUser(user)), can_steer=True)
     if not isinstance(principal, Reader | Invited):
         raise Forbidden("Open the page by the address that 'jobmon ui' prints.")
-    key = call.services.authority.open_page(principal)
+    key = authority.open_page(principal)
     if key is None:
         raise Unauthorized
     return PageSession(key=key, can_steer=isinstance(principal, Invited))

@@ -182,8 +182,7 @@ def require_owner(tx: Transaction, workflow_id: int, user: str, *, any_owner: bo
     owner = tx.value(_owner, workflow=workflow_id)
     if user and user != owner and not any_owner:
         raise InvalidRequest(
-            f"Workflow {workflow_id} belongs to {owner}, not to {user}. To act on it anyway, use"
-            " `jobmon workflow resume` or `jobmon workflow stop` with --any-owner."
+            f"Workflow {workflow_id} belongs to {owner}, not to {user}. To act on it anyway, add --any-owner."
         )
 
 

@@ -1,4 +1,4 @@
-"""Set the status of tasks at a user's request: done, or to be rerun."""
+"""Set the status of tasks at a user's request: done, skipped, or to be rerun."""
 
 from __future__ import annotations
 
