@@ -9,8 +9,8 @@ import { COSTLY_EVERY } from "./pace";
 import { Section } from "./parts";
 import { address, queryText } from "./query";
 import { hasTask, recorded } from "./recorded";
-import { type Matrix as Answer, REMOVED, TASK_GROUP, TASK_GROUPS, TASK_STATUS, TASKS_UPDATED_MAX } from "./wire";
-import { count, numberOf, plain } from "./words";
+import { type Matrix as Answer, REMOVED, TASK_GROUP, TASK_STATUS, TASKS_UPDATED_MAX } from "./wire";
+import { count, grouped, groupsText, numberOf, plain } from "./words";
 
 /** A square has at most so many pixels; smaller ones than the second have no gap. */
 const SIDE_MAX = 24;
@@ -196,9 +196,12 @@ function sideOf(tasks: number, width: number, zoom: number): number {
 }
 
 function summary(tasks: Tasks): string {
-  const groups = Object.fromEntries(TASK_GROUPS.map((group) => [group, 0]));
-  for (const letter of tasks.statuses) groups[TASK_GROUP[String.fromCharCode(letter)] ?? "PENDING"]! += 1;
-  return TASK_GROUPS.map((group) => `${count(groups[group]!)} ${group}`).join(", ");
+  const counts: Record<string, number> = {};
+  for (const letter of tasks.statuses) {
+    const status = String.fromCharCode(letter);
+    counts[status] = (counts[status] ?? 0) + 1;
+  }
+  return groupsText(grouped(counts));
 }
 
 interface View {

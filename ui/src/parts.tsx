@@ -6,8 +6,8 @@ import type { Live } from "./api";
 import { WithCommands } from "./command";
 import { address } from "./query";
 import { hasTask, recorded } from "./recorded";
-import { ATTEMPT_STATUS, TASK_GROUP, TASK_GROUPS, TASK_STATUS } from "./wire";
-import { count, type Groups, localTime, plain, share, utcTime } from "./words";
+import { ATTEMPT_STATUS, TASK_GROUP, TASK_STATUS } from "./wire";
+import { count, type Groups, groupsText, localTime, plain, share, utcTime } from "./words";
 
 const NO_ACCESS =
   "This page has no key to this server, or one that was already used or has expired. Open it with the command jobmon ui.";
@@ -112,7 +112,7 @@ export function AttemptBadge({ status }: { status: string }) {
 /** A bar by what people want to know; says in words what it shows. */
 export function Bar({ groups, of }: { groups: Groups; of: number }) {
   const shown = (["DONE", "SKIPPED", "RUNNING", "FATAL"] as const).filter((group) => groups[group]);
-  const text = TASK_GROUPS.map((group) => `${count(groups[group])} ${group}`).join(", ");
+  const text = groupsText(groups);
   return (
     <div class="bar" role="img" aria-label={`${text} of ${count(of)}`} title={text}>
       {shown.map((group) => (

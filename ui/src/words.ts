@@ -60,6 +60,12 @@ export function grouped(counts: Record<string, number>): Groups {
   return found;
 }
 
+/** "3 PENDING, 0 RUNNING, ...": all groups, but skipped tasks only where there are any. */
+export const groupsText = (groups: Groups): string =>
+  TASK_GROUPS.filter((group) => group !== "SKIPPED" || groups.SKIPPED)
+    .map((group) => `${count(groups[group])} ${group}`)
+    .join(", ");
+
 export const total = (counts: Record<string, number>): number => Object.values(counts).reduce((a, b) => a + b, 0);
 
 /** Counts of several, added up. */
