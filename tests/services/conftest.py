@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -142,8 +143,12 @@ class GridEngineForTests:
     def stop_master(self) -> None:
         """Stop the master; `gridengine-up.sh` starts it again. It keeps its state."""
         pid = int((GRIDENGINE_BASE / "qmaster.pid").read_text())
-        os.kill(pid, 15)
-        until(lambda: not Path(f"/proc/{pid}/cmdline").exists(), "the master to stop")
+        os.kill(pid, signal.SIGTERM)
+        try:
+            until(lambda: not Path(f"/proc/{pid}/cmdline").exists(), "the master to stop", 20)
+        except AssertionError:  # it sometimes hangs while it exits
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: not Path(f"/proc/{pid}/cmdline").exists(), "the master to be killed")
 
 
 @contextmanager

@@ -58,8 +58,8 @@ def _as_yaml(settings: JobmonConfig, shown: dict[str, dict[str, Any]]) -> str:
     for section, entries in shown.items():
         lines.append(f"{section}:")
         for key, value in entries.items():
-            text = yaml.safe_dump({key: value}, allow_unicode=True, width=10_000).rstrip()
-            lines.append(f"  {text}  # {settings.origin(section, key)[1]}")
+            first, *others = yaml.safe_dump({key: value}, allow_unicode=True, width=10_000).rstrip().splitlines()
+            lines += [f"  {first}  # {settings.origin(section, key)[1]}", *(f"  {other}" for other in others)]
     return "\n".join(lines) + "\n"
 
 

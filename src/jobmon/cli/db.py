@@ -176,10 +176,13 @@ def backup(file: Path) -> None:
     source = path or Path(uri.partition("///")[2])
     if not source.is_file():
         raise ConfigError(f"There is no database at {source}.")
+    target = exporting.target_of(file)
+    if target.exists() and not target.is_file():
+        raise click.UsageError(f"{file} is not a regular file.")
     if file.exists() and file.samefile(source):
         raise click.UsageError("FILE is the database itself.")
     try:
-        write_copy(source, file.absolute())
+        write_copy(source, target.absolute())
     except (OSError, sqlite3.Error) as error:
         raise click.ClickException(f"{source} cannot be copied to {file}: {error}") from None
     click.echo(f"Copied {source} to {file}.")

@@ -99,6 +99,19 @@ def _check(edit: Edit) -> None:
     has_changes = edit.command is not None or edit.max_attempts is not None or bool(edit.compute_resources)
     if has_changes == edit.reset:
         raise click.UsageError("Specify what to change (--command, --set, --max-attempts, --queue), or --reset.")
+    check(edit)
+
+
+def check(edit: Edit) -> None:
+    """Reject invalid values before anything is asked.
+
+    Raises:
+        UsageError: a value is invalid.
+    """
+    try:
+        edit.check()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _question(workflow_id: int, plan: EditPlan, edit: Edit) -> str:
@@ -121,6 +134,8 @@ def _how_to_run(workflow_id: int, task_ids: Sequence[int], plan: EditPlan) -> st
     failed = [
         task_id for task_id, status in zip(task_ids, plan.statuses, strict=True) if status == TaskStatus.ERROR_FATAL
     ]
+    if skipped := [one for one, status in zip(task_ids, plan.statuses, strict=True) if status == TaskStatus.SKIPPED]:
+        return f" To run what is skipped: jobmon task rerun {' '.join(map(str, skipped))}"
     if plan.is_active and failed:
         return f" To run: jobmon task rerun {' '.join(map(str, failed))}"
     return "" if plan.is_active else f" To run: jobmon workflow resume {workflow_id}"

@@ -61,17 +61,40 @@ def export(workflow_id: int, kind: str, path: Path | None) -> None:
     write_file(path, lambda file: _write(lines, file))
 
 
-def write_file(path: Path, write: Callable[[TextIO], object]) -> None:
-    """Write a file completely or not at all, and say so.
+def target_of(path: Path) -> Path:
+    """Return the file that a path leads to, past symbolic links.
 
     Raises:
+        UsageError: the path names no file.
+    """
+    if not path.name or path.is_dir():
+        raise click.UsageError(f"{str(path)!r} is not the name of a file.")
+    return path.resolve() if path.is_symlink() else path
+
+
+def write_file(path: Path, write: Callable[[TextIO], object]) -> None:
+    """Write a file completely or not at all, and say so. A device or pipe is written directly; "-" is standard output.
+
+    Raises:
+        UsageError: the path names no file.
         NotWritable: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    if str(path) == "-":
+        write(sys.stdout)
+        return
+    target = target_of(path)
+    try:
+        if target.exists() and not target.is_file():
+            with target.open("w", encoding="utf-8", newline="") as file:
+                write(file)
+            return
+    except OSError as error:
+        raise NotWritable(path, error) from None
+    temporary = target.with_name(f".{target.name}.part")
     try:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             write(file)
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         raise NotWritable(path, error) from None
     finally:

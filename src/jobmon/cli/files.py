@@ -12,6 +12,7 @@ from jobmon.agent.patterns import shown
 from jobmon.cli.output import LIMIT, ROWS, TABLE, paged, rows_max, show_rows
 from jobmon.cli.references import WORKFLOW
 from jobmon.core.constants import TaskStatus
+from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.texts import shortened
 
 if TYPE_CHECKING:
@@ -47,12 +48,22 @@ def outputs(
     kind = "input" if inputs else "output"
     if rows:
         _show(rows)
+    elif template and template not in (names := _templates(workflow_id)):
+        raise InvalidRequest(f"There is no template of workflow {workflow_id} called {template!r}; it has {names}.")
     elif only_missing:
         click.echo(f"No {kind} is missing.")
     else:
         click.echo(f"No task declares an {kind}. Declare {kind}s with Tool.get_task_template(..., {kind}s=[...]).")
     if more is not None:
         click.echo(f"The first {len(rows):,} are shown; use -l 0 for all.", err=True)
+
+
+def _templates(workflow_id: int) -> list[str]:
+    from jobmon.core.requester import Requester
+    from jobmon.core.wire.swarm import ArraysResponse
+
+    found = Requester.from_defaults().call(f"/workflows/{workflow_id}/arrays", None, ArraysResponse, "get")
+    return sorted({array.name for array in found.arrays})
 
 
 def _is_missing(row: dict[str, Any], *, inputs: bool) -> bool:

@@ -251,9 +251,13 @@ def rerun(
     tasks are rerun at the next resume.
     """
     from jobmon.cli import rendering
+    from jobmon.cli.editing import check
     from jobmon.client import editing, steering
     from jobmon.core.requester import Requester
 
+    new = None if command is None else editing.Edit(command)
+    if new is not None:
+        check(new)
     requester = Requester.from_defaults()
     workflow_id = workflow_of(requester, workflow_id, task_ids)
     plan = steering.plan_rerun(requester, workflow_id, task_ids, only=only)
@@ -262,8 +266,7 @@ def rerun(
     edited = f" {number_of(len(task_ids), 'task')} will get the new command." if command is not None else ""
     is_sure = yes or not (plan.task_ids or edited)
     make_sure(f"Workflow {workflow_id}: {what} will be rerun.{live}{edited}", is_sure=is_sure)
-    if command is not None:
-        new = editing.Edit(command)
+    if new is not None:
         editing.edit(requester, workflow_id, task_ids, new, rerun=True, only=only, any_owner=any_owner)
     changed, to_kill = steering.rerun(requester, workflow_id, plan.task_ids, only=only, any_owner=any_owner)
     count = changed + to_kill if command is None else len(plan.task_ids)

@@ -6,6 +6,7 @@ The decorators add parameters to a command and pass IDs to it.
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -28,6 +29,17 @@ if TYPE_CHECKING:
 ID_MAX: Final = 2**63 - 1
 #: Maximum number of tasks that are listed if a name is ambiguous.
 NAMESAKES_MAX: Final = 10
+
+
+class Number(click.FloatRange):
+    """A number in a range, but neither infinite nor "not a number"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 class Id(click.ParamType[int]):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from jobmon.cli.main import EXIT_FAILED, EXIT_NO_SERVER
+from jobmon.cli.references import Number
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.exceptions import ConfigError
 
@@ -96,7 +97,12 @@ def _take_over() -> None:
 
 @server.command(epilog="Example: jobmon server stop")
 @click.option(
-    "-t", "--timeout", type=float, default=30.0, show_default=True, help="Longest wait for it to stop, in seconds."
+    "-t",
+    "--timeout",
+    type=Number(min=0),
+    default=30.0,
+    show_default=True,
+    help="Longest wait for it to stop, in seconds.",
 )
 def stop(timeout: float) -> None:
     """Stop the server. Scripts that still use it are named; they start it again."""
@@ -214,10 +220,11 @@ def test_notifications() -> None:
     """Send a test message to each address in notify.urls, from here. Exit code 1 if one was not accepted."""
     from jobmon.core.configuration import JobmonConfig
     from jobmon.core.paths import user_name
-    from jobmon.server.notifications import Message, place_of, url_for, urls_of
+    from jobmon.server.notifications import Message, events_of, place_of, url_for, urls_of
     from jobmon.server.notifier import require_apprise, send
 
     urls = urls_of(JobmonConfig().get("notify", "urls"))
+    events_of(JobmonConfig().get("notify", "events"))  # with invalid ones, the server would not start
     if not urls:
         raise ConfigError("Nobody is notified: set notify.urls.")
     require_apprise()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobmon.cli.references import Number
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.credentials import LINK_DAYS_MAX, TOKEN_DAYS
 
@@ -25,7 +26,7 @@ def token() -> None:
 @click.option("--label", default="", help="Purpose of the token, such as the name of a machine.")
 @click.option(
     "--days",
-    type=click.FloatRange(0, LINK_DAYS_MAX, min_open=True),
+    type=Number(0, LINK_DAYS_MAX, min_open=True),
     default=TOKEN_DAYS,
     show_default=True,
     help="How long it is valid, days.",

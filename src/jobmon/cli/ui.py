@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import click
 
-from jobmon.cli.references import workflow_option
+from jobmon.cli.references import Number, workflow_option
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.credentials import LINK_DAYS, LINK_DAYS_MAX
 
@@ -44,7 +44,7 @@ _START_FILE: Final = """<!doctype html>
 @click.option("--only", is_flag=True, help="Restrict a shared address to that workflow.")
 @click.option(
     "--days",
-    type=click.FloatRange(0, LINK_DAYS_MAX, min_open=True),
+    type=Number(0, LINK_DAYS_MAX, min_open=True),
     help=f"How long a shared address is valid, days. Default: {LINK_DAYS:g}.",
 )
 @click.option("--revoke", is_flag=True, help="Invalidate all addresses printed so far.")

@@ -209,6 +209,7 @@ class Binding:
             summary=summary,
         )
         self._workflow.dag_id = response.dag_id
+        _tell_superseded(response.superseded)
 
     # -- rows ---------------------------------------------------------------------------------------------------
 

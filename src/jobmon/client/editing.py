@@ -44,6 +44,8 @@ class Edit:
         Raises:
             ValueError: there is nothing to change, or a value is invalid.
         """
+        if not isinstance(self.compute_resources, Mapping):
+            raise ValueError(f"compute_resources of an edit must be a dict, not {self.compute_resources!r}.")
         has_changes = self.command is not None or self.max_attempts is not None or bool(self.compute_resources)
         if has_changes == self.reset:
             raise ValueError(

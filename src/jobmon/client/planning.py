@@ -386,14 +386,15 @@ def _command() -> str:
 
 def _accepting(compared: Comparison) -> list[str]:
     """Return lines that say how to accept the change."""
-    script = f"JOBMON__RUN__ON_CHANGE=rerun python {running_script()}" if running_script() else ""
+    removal, variable = (", allow_removal=True", " JOBMON__RUN__ALLOW_REMOVAL=true") if compared.removed else ("", "")
+    script = f"JOBMON__RUN__ON_CHANGE=rerun{variable} python {running_script()}" if running_script() else ""
     changed_templates = [
         template_of(compared.tasks[position]) for position, each in enumerate(compared.changes) if each
     ]
     example = dict.fromkeys(changed_templates[:1], "keep") | {"*": "rerun"}
     keep = f'  keep results  on_change="keep", or per template: on_change={example}'
     return [
-        f'  accept        workflow.run(resume=True, on_change="rerun"){f"   or   {script}" if script else ""}',
+        f'  accept        workflow.run(resume=True, on_change="rerun"{removal}){f"   or   {script}" if script else ""}',
         *([keep] if changed_templates else []),
     ]
 

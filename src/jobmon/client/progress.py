@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from jobmon.core.constants import TaskStatus
 from jobmon.core.descriptors import replace_closed_streams
 from jobmon.core.exceptions import JobmonError
-from jobmon.core.terminal import plain
+from jobmon.core.terminal import plain, plain_line
 from jobmon.core.texts import number_of, shortened
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def first_line(text: str) -> str:
 def error_line(error: TaskError) -> str:
     """Return an error of a task as one line that names the task by its ID."""
     name = shortened(error.task_name, NAME_CHARACTERS_MAX)
-    return plain(f"task {error.task_id} {name}: {first_line(error.error)}")
+    return plain_line(f"task {error.task_id} {name}: {first_line(error.error)}")
 
 
 def last_lines(snapshot: Snapshot) -> list[str]:
@@ -180,7 +180,7 @@ def line_of(snapshot: Snapshot) -> str:
     counts = ", ".join(f"{number} {word}" for word, number in snapshot.counts.items() if number)
     elapsed = time_text(snapshot.elapsed_seconds)
     left = f", {snapshot.left}" if snapshot.left else ""
-    title = plain(snapshot.title)
+    title = plain_line(snapshot.title)
     return f"{title}: {counts or 'nothing yet'} of {snapshot.total}; {snapshot.rate:.1f}/s, {elapsed}{left}"
 
 
@@ -200,7 +200,7 @@ def drawn(snapshot: Snapshot) -> RenderableType:
     done = snapshot.counts.get("done", 0)
     head = Table.grid(padding=(0, 1))
     head.add_row(
-        Text(plain(snapshot.title), style="bold"),
+        Text(plain_line(snapshot.title), style="bold"),
         ProgressBar(total=max(snapshot.total, 1), completed=_ended(snapshot.counts), width=30),
         f"{done}/{snapshot.total}",
         f"{snapshot.rate:.1f}/s",
@@ -238,7 +238,7 @@ class _Templates:
         for line in self._lines[:TEMPLATES_SHOWN_MAX]:
             counts = [Text(str(line.counts.get(word, 0)), style=_COLOURS[word]) for word in groups]
             took = "" if line.seconds is None else f"{line.seconds:.3g} s"
-            table.add_row(Text(plain(shortened(line.name, name_characters))), *counts, took)
+            table.add_row(Text(plain_line(shortened(line.name, name_characters))), *counts, took)
         yield table
         more = len(self._lines) - TEMPLATES_SHOWN_MAX
         if more > 0:

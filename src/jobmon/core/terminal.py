@@ -30,6 +30,15 @@ def plain(text: str) -> str:
     return text if text.isascii() and text.isprintable() else text.translate(_VISIBLE)
 
 
+def plain_line(text: str) -> str:
+    r"""Return a plain text of a single line: tabs and line ends are visible symbols as well.
+
+    >>> plain_line("a\nb")
+    'a␊b'
+    """
+    return plain(text).replace("\t", "␉").replace("\n", "␊")
+
+
 class PlainStream:
     """A text stream that lets only plain text through. It has no `buffer`, which would bypass the filter.
 

@@ -96,6 +96,8 @@ def send(url: str, message: Message) -> str:
     try:
         # not by `Apprise.notify`, which sends in threads of a pool that nothing stops
         sender = apprise.Apprise.instantiate(url, suppress_exceptions=False)
+        if sender is None:
+            return "it is not an address that Apprise knows"
         body = convert_between(text, sender.notify_format, content=message.body)  # type: ignore[no-untyped-call]
         is_sent = sender.notify(title=message.title, body=body, notify_type=kind, body_format=text)
     except Exception as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import stat
 from datetime import datetime
 
 from jobmon.cli import report
@@ -61,3 +63,21 @@ def test_no_name_is_a_formula_or_steers_a_terminal():
     assert [report._cell(value) for value in ("=1+1", "@x", "-5", "a\x1b[31m\u202e", "a=b", -5, None, True)] == [
         *("'=1+1", "'@x", "'-5", "a␛[31m\ufffd", "a=b", -5, None, "true")
     ]
+
+
+def test_links_are_followed_pipes_are_written_and_nothing_else_is_replaced(session, tmp_path):
+    number, target, pipe = session.workflows["failed"], tmp_path / "real.csv", tmp_path / "pipe"
+    (tmp_path / "link.csv").symlink_to(target)
+    session.invoke("workflow", "report", number, "--format", "csv", "-o", tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert rows(target.read_text())[0]["task"]
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # a pipe holds 64 KiB
+    session.invoke("workflow", "report", number, "--format", "csv", "-o", pipe)
+    assert os.read(reader, 5) == b"task_"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    for words in (("workflow", "report", number, "-o"), ("db", "export", number, "--file"), ("db", "backup")):
+        for path in ("", tmp_path):
+            assert "is not the name of a file" in session.invoke(*words, path, code=2) or path
+    assert "is not a regular file" in session.invoke("db", "backup", pipe, code=2)

@@ -189,3 +189,10 @@ def test_a_done_task_is_rerun_with_another_command(session):
     session.invoke("task", "edit", task, "--reset", "-y")
     assert session.json("task", "status", task)[0]["task"]["command"] == before
     session.invoke("task", "update", task, "-s", "DONE", "-y")
+
+
+def test_invalid_edits_are_refused_before_anything_is_asked(session):
+    task = session.json("workflow", "tasks", session.workflows["resting"])[0]["task_id"]
+    for words in (("task", "edit", task, "--command", " "), ("task", "rerun", task, "--command", "")):
+        assert "command must be a non-empty text" in session.invoke(*words, code=2)
+    assert "max_attempts must be an integer" in session.invoke("task", "edit", task, "--max-attempts", 99999999, code=2)

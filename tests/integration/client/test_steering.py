@@ -6,6 +6,7 @@ import time
 import pytest
 
 from jobmon.client.api import Tool
+from jobmon.core.paths import user_name
 from jobmon.core.wire.monitoring import TaskDetail
 
 pytestmark = pytest.mark.usefixtures("data_directory")
@@ -414,3 +415,20 @@ def test_a_task_that_is_skipped_between_bind_and_run_satisfies_its_dependents_ev
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
     result = workflow.last_result
     assert (result.done_count, result.failed_count, result.skipped_task_ids) == (1, 1, {skipped.task_id})
+
+
+def test_an_edit_that_a_changed_command_supersedes_is_named(tmp_path, caplog):
+    def define(word):
+        tool = Tool("steering")
+        template = tool.get_task_template("say", f"echo {word} >> {{folder}}/said; false", node_args=["folder"])
+        workflow = tool.create_workflow(tmp_path.name, default_cluster_name="multiprocess", default_max_attempts=1)
+        workflow.add_task(template.create_task(folder=str(tmp_path)))
+        return workflow
+
+    workflow = define("first")
+    assert workflow.run(seconds_until_timeout=60) == "E"
+    (task,) = workflow.tasks.values()
+    assert task.edit(f"echo user >> {tmp_path}/said")
+    assert define("second").run(resume=True, on_change="rerun", seconds_until_timeout=60) == "E"
+    assert f"The edit of task {task.task_id} by {user_name()} is superseded by the script." in caplog.text
+    assert (tmp_path / "said").read_text() == "first\nsecond\n"

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from jobmon.core.wire.binding import RedefineRequest, TasksRequest
+from jobmon.core.wire.binding import RedefineRequest, SupersededEdit, TasksRequest
 from jobmon.core.wire.fields import BigCount, Count, Hash, Id, Name, Text
 
 DEFINITION_TASKS_MAX = 2_000
@@ -165,10 +165,14 @@ class VersionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionResponse:
-    """The version that was begun, or that is in force after `SealRequest`. `dag_id`: the DAG of the workflow."""
+    """The version that was begun, or that is in force after `SealRequest`. `dag_id`: the DAG of the workflow.
+
+    `superseded`: the edits of users that the version replaced.
+    """
 
     number: int
     dag_id: int
+    superseded: list[SupersededEdit] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -279,11 +279,12 @@ async def _seal_version(call: Call) -> changes.VersionResponse:
 
 async def _apply_version(call: Call) -> changes.VersionResponse:
     """Apply a sealed version, each part in its own transaction."""
-    workflow_id = call.ids[0]
-    while await call.write(versions.apply_part, workflow_id):
-        pass
+    workflow_id, is_left, superseded = call.ids[0], True, []
+    while is_left:
+        is_left, replaced = await call.write(versions.apply_part, workflow_id)
+        superseded += replaced
     present: changes.VersionResponse = await call.write(versions.present_version, workflow_id)
-    return present
+    return replace(present, superseded=superseded)
 
 
 async def _purge(call: Call) -> steering.PurgeResponse:

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Delete, Insert, Select, Table, Update
 
-    from jobmon.core.wire.binding import TasksResponse
+    from jobmon.core.wire.binding import SupersededEdit, TasksResponse
     from jobmon.server.transaction import Transaction
 
 #: Number of sets of upstream nodes that one transaction copies.
@@ -490,31 +490,32 @@ def _count_applied() -> Update:
     return update(workflow_version).values(applied=param("applied")).where(*is_this)
 
 
-def apply_part(tx: Transaction, workflow_id: int) -> bool:
-    """Apply the next part of a sealed version; return whether more is left to do."""
+def apply_part(tx: Transaction, workflow_id: int) -> tuple[bool, list[SupersededEdit]]:
+    """Apply the next part of a sealed version; return whether more is left to do, and the edits that it replaced."""
     row = tx.row(_open_version, workflow=workflow_id)
     if row is None or row[1] != VersionState.SEALED:
-        return False
+        return False, []
     number, _, parts, applied = row
     if applied < parts:
         kind, content = tx.row(_part, workflow=workflow_id, number=number, position=applied) or ("", "{}")
-        _apply(tx, workflow_id, kind, content)
+        superseded = _apply(tx, workflow_id, kind, content)
         tx.run(_count_applied, applied=applied + 1, workflow=workflow_id, number=number)
-        return True
+        return True, superseded
     _finish(tx, workflow_id, number)
-    return False
+    return False, []
 
 
-def _apply(tx: Transaction, workflow_id: int, kind: str, content: str) -> None:
+def _apply(tx: Transaction, workflow_id: int, kind: str, content: str) -> list[SupersededEdit]:
     if kind == "define":
-        _redefine(tx, workflow_id, msgspec.json.decode(content, type=StagedDefinitions))
-    elif kind == "upstreams":
+        return _redefine(tx, workflow_id, msgspec.json.decode(content, type=StagedDefinitions))
+    if kind == "upstreams":
         _move_upstreams(tx, json.loads(content))
     elif kind == StatusChange.ACCEPT:
         accepted = json.loads(content)
         accept(tx, accepted["task_ids"], accepted["accepted"])
     else:
         transitions.change_statuses(tx, workflow_id, json.loads(content)["task_ids"], StatusChange(kind))
+    return []
 
 
 @statement
@@ -537,8 +538,12 @@ def _delete_task_args() -> Delete:
     return delete(task_arg).where(any_of(task_arg.c.task_id, "ids"))
 
 
-def _redefine(tx: Transaction, workflow_id: int, request: StagedDefinitions) -> None:
-    """Record the current definitions as superseded ones, and write the new ones, with the edits that remain."""
+def _redefine(tx: Transaction, workflow_id: int, request: StagedDefinitions) -> list[SupersededEdit]:
+    """Record the current definitions as superseded ones, and write the new ones, with the edits that remain.
+
+    Returns:
+        The edits that do not remain.
+    """
     present = {row[0]: row[1:] for row in tx.rows(_present_definitions, ids=request.task_ids)}
     args = named_args(tx, request.task_ids)
     rows = [
@@ -547,7 +552,7 @@ def _redefine(tx: Transaction, workflow_id: int, request: StagedDefinitions) -> 
     ]
     tx.insert_many(task_revision, REVISION, rows, ignore=True)
     wanted = zip(definitions_of(request), request.task_ids, strict=True)
-    definitions, _ = with_edits(tx, workflow_id, [(*definition, task_id) for definition, task_id in wanted])
+    definitions, superseded = with_edits(tx, workflow_id, [(*definition, task_id) for definition, task_id in wanted])
     binding.count_moves_to_array(tx, request.array_id, request.task_ids)
     tx.run_many(
         _set_definition,
@@ -556,6 +561,7 @@ def _redefine(tx: Transaction, workflow_id: int, request: StagedDefinitions) -> 
     )
     tx.run(_delete_task_args, ids=request.task_ids)
     binding.insert_task_args(tx, request.task_args, list(enumerate(request.task_ids)))
+    return superseded
 
 
 @statement
