@@ -56,7 +56,8 @@ def test_a_task_is_one_job_whose_ranks_are_on_two_nodes(launcher, program, home,
     (detail,) = home.json("task", "status", "-t", str(task["task_id"]))
     (attempt,) = detail["attempts"]
     job = ("-X", "-j", attempt["distributor_id"])
-    assert slurm.run("sacct", "--noheader", "--parsable2", "--format=NNodes,State", *job).split() == ["2|COMPLETED"]
+    words = ("sacct", "--noheader", "--parsable2", "--format=NNodes,State", *job)
+    until(lambda: slurm.run(*words).split() == ["2|COMPLETED"], "the accounting of a job on two nodes")
 
 
 def test_a_rank_that_fails_fails_the_task_and_nothing_of_the_job_is_left(program, home, slurm):
