@@ -169,6 +169,9 @@ def backup(file: Path) -> None:
     """Copy an SQLite database to FILE while its server is running. FILE is replaced once the copy is complete."""
     from jobmon.server.database_copy import write_copy
 
+    target = exporting.target_of(file)
+    if target.exists() and not target.is_file():
+        raise click.UsageError(f"{file} is not a regular file.")
     _require_own_database()
     uri, path = _place()
     if not uri.startswith("sqlite"):
@@ -176,9 +179,6 @@ def backup(file: Path) -> None:
     source = path or Path(uri.partition("///")[2])
     if not source.is_file():
         raise ConfigError(f"There is no database at {source}.")
-    target = exporting.target_of(file)
-    if target.exists() and not target.is_file():
-        raise click.UsageError(f"{file} is not a regular file.")
     if file.exists() and file.samefile(source):
         raise click.UsageError("FILE is the database itself.")
     try:

@@ -163,6 +163,8 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
 }
 #: Key for a section of a file that does not exist in the settings; its content is kept unchanged.
 WHOLE_SECTION: Final = ""
+#: Scripts may still set these. In a file, any unknown setting is ignored with a warning.
+REMOVED_SETTINGS: Final = frozenset({("supervisor", "idle_timeout")})
 #: What `./jobmon.yaml` may set: nothing that selects a program, an address or a credential, or determines what is done.
 LOCAL_SETTINGS: Final = frozenset(
     {
@@ -224,6 +226,9 @@ class JobmonConfig:
         is_named = filepath or any(map(os.environ.get, FILE_VARIABLES))
         self._local = {} if is_named else _read_local(Path(LOCAL_FILE_NAME))
         self._code = _flattened(dict_config or {}, "dict_config")
+        for section, key in REMOVED_SETTINGS & self._code.keys():
+            _warn_once(f"Setting {section}.{key} no longer exists; it is ignored.")
+            del self._code[section, key]
         for section, key in self._code:
             _setting(section, key)
 

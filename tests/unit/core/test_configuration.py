@@ -248,3 +248,17 @@ def test_a_token_is_for_the_server_that_its_file_names(file, monkeypatch):
         JobmonConfig(file).token()
     monkeypatch.setenv("JOBMON__HTTP__TOKEN", "of-the-other")
     assert JobmonConfig(file).token() == "of-the-other"
+
+
+def test_a_setting_that_was_removed_is_ignored_with_a_warning(caplog):
+    config = JobmonConfig(dict_config={"supervisor": {"idle_timeout": 2}, "http": {"request_timeout": 3}})
+    assert config.get("http", "request_timeout") == 3
+    assert "Setting supervisor.idle_timeout no longer exists; it is ignored." in caplog.text
+    with pytest.raises(ConfigError, match=r"There is no setting http\.nothing"):
+        JobmonConfig(dict_config={"http": {"nothing": 2}})
+
+
+def test_plugins_find_the_paths_by_their_former_name():
+    from jobmon.core import paths, places
+
+    assert places is paths
