@@ -260,6 +260,15 @@ def tired(record: Record) -> set[int]:
     return {int(name.rpartition("_")[2]) for (name,) in found}
 
 
+def suspected(record: Record) -> set[int]:
+    """Return the numbers of tasks that ran so often when their agent died that they count as its killers."""
+    found = record.rows(
+        "SELECT DISTINCT t.name FROM task_instance ti JOIN task t ON t.id = ti.task_id WHERE ti.cause = ?",
+        Cause.KILLED_ITS_PARENT,
+    )
+    return {int(name.rpartition("_")[2]) for (name,) in found}
+
+
 def problems(
     record: Record, scenario: Scenario, acknowledged: dict[int, str], excused: Collection[int]
 ) -> Iterator[str]:

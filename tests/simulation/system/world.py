@@ -137,6 +137,7 @@ class _World:
         """Check the final state of a user's workflow."""
         record, scenario = self._record, user.scenario
         excused = self._fates.unlucky | checks.tired(record) | checks.failed_by_grid(record, scenario)
+        excused |= checks.suspected(record)
         for problem in checks.problems(record, scenario, self._answers.acknowledged, excused):
             self._violated(problem)
         for problem in user.commands.unrecorded(self._invariants.reaped):
