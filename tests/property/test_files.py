@@ -107,7 +107,7 @@ def test_a_pattern_is_rejected_or_gives_a_normal_path(pattern, a, b):
     try:
         [found] = checked_patterns("t", "inputs", [pattern], ["a", "b"])
         assert found == Pattern("", pattern)
-        path = path_of(found.text, {"a": a, "b": b}, "/work")
+        path = path_of(found.text, {"a": a, "b": b}, "/project")
     except ValueError as error:
         problem = str(error)
     assert not problem or "inputs of task template 't'" in problem or "gives an empty path" in problem
@@ -119,4 +119,4 @@ def test_a_pattern_is_rejected_or_gives_a_normal_path(pattern, a, b):
 @given(st.text(alphabet="ab", min_size=1, max_size=4), st.text(alphabet="ab", min_size=1, max_size=4))
 def test_arguments_are_inserted_as_they_are(a, b):
     [found] = checked_patterns("t", "outputs", ["{{{a}}}/x{b}.csv"], ["a", "b"])
-    assert path_of(found.text, {"a": a, "b": b}, "/work/../w") == f"/w/{{{a}}}/x{b}.csv"
+    assert path_of(found.text, {"a": a, "b": b}, "/project/../w") == f"/w/{{{a}}}/x{b}.csv"
