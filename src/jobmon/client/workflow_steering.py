@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from jobmon.client.defaults import checked_priority
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from jobmon.core.requester import Requester
 
 
-class SteersTasks:
+class SteersTasks(ABC):
     """What `Workflow` offers to steer a recorded workflow, from any process and also while it is running."""
 
     workflow_id: int | None
@@ -21,9 +22,9 @@ class SteersTasks:
     _priority: int
 
     @property
+    @abstractmethod
     def requester(self) -> Requester:
         """Sends requests to the server."""
-        raise NotImplementedError
 
     @property
     def priority(self) -> int:
