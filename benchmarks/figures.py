@@ -49,7 +49,7 @@ class Figure:
     relative: float | None = None
 
     def reaches(self, aim: float | None) -> bool | None:
-        """Return whether the figure is at least as good as an aim; None if there is no aim."""
+        """Return whether the figure meets a target; None if there is no target."""
         if aim is None:
             return None
         return self.value >= aim if self.at_least else self.value <= aim
