@@ -5,6 +5,9 @@ in one transaction, commits, then answers all of them and wakes long polls. If o
 each is rerun in its own transaction, so that only the faulty one fails. That is cheaper than a savepoint before each:
 failures are rare, and a use case leaves nothing behind but rows and `Transaction.effects`.
 
+Requests of a joint use case, which takes a list of requests and returns a list of answers, are processed together with
+the first of them: many small requests then need as few statements as one large one.
+
 A transaction that lost its connection, or a conflict with another one, is rerun. That is safe at any point, even if it
 had been committed: every request may arrive twice. While the database does not respond, all waiting requests are
 refused. Afterwards all deadlines are prolonged by that time, because no report could be recorded.
@@ -43,6 +46,7 @@ TRANSACTION_TRIES: Final = 3
 
 logger = logging.getLogger(__name__)
 
+_Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 _Next = TypeVar("_Next")
 
@@ -55,6 +59,7 @@ class Job:
     arguments: Sequence[Any]
     future: asyncio.Future[Any]
     is_alone: bool = False
+    is_joint: bool = False
     answer: Any = None
     error: Exception | None = None
     effects: Effects = field(default_factory=Effects)
@@ -208,6 +213,16 @@ class Writer:
         answer: _Answer = await future
         return answer
 
+    async def run_jointly(self, use_case: Callable[[Any, list[_Request]], list[_Answer]], request: _Request) -> _Answer:
+        """Run a joint use case on this request and others; return the answer to this one once it is durable.
+
+        Raises:
+            ServerUnavailable: too many use cases are waiting.
+        """
+        (future,) = self._submit((use_case, request), is_joint=True)
+        answer: _Answer = await future
+        return answer
+
     async def run_alone(self, function: Callable[..., _Answer], *arguments: Any) -> _Answer:
         """Run a function that begins and commits its own transactions, between those of the writer.
 
@@ -229,11 +244,14 @@ class Writer:
         one, other = self._submit(first, second)
         return one, other
 
-    def _submit(self, *calls: tuple[Any, ...], is_alone: bool = False) -> list[asyncio.Future[Any]]:
+    def _submit(
+        self, *calls: tuple[Any, ...], is_alone: bool = False, is_joint: bool = False
+    ) -> list[asyncio.Future[Any]]:
         if self._loop is None or self._waiting + len(calls) > self._waiting_max:
             self.work.refused += len(calls)
             raise ServerUnavailable("The server is overloaded with writes; retry.")
-        jobs = [Job(use_case, arguments, self._loop.create_future(), is_alone) for use_case, *arguments in calls]
+        loop = self._loop
+        jobs = [Job(use_case, arguments, loop.create_future(), is_alone, is_joint) for use_case, *arguments in calls]
         self._waiting += len(jobs)
         for job in jobs:
             job.future.add_done_callback(self._note_done)
@@ -311,8 +329,7 @@ class Writer:
             if self._failing_since is not None:
                 seconds = self._clock.monotonic() - self._failing_since
                 timekeeping.prolong(transaction, seconds, "the database did not respond")
-            for job in jobs:
-                job.answer = job.use_case(transaction, *job.arguments)
+            _execute(transaction, jobs)
             transaction.commit()
         except BaseException:
             with contextlib.suppress(Exception):  # a lost connection has nothing left to roll back
@@ -345,3 +362,18 @@ class Writer:
                 job.future.set_result(job.answer)
             else:
                 job.future.set_exception(job.error)
+
+
+def _execute(transaction: Transaction, jobs: Sequence[Job]) -> None:
+    """Run jobs in order, but those of a joint use case together with the first of them."""
+    joint: dict[Callable[..., Any], list[Job]] = {}
+    for job in jobs:
+        if job.is_joint:
+            joint.setdefault(job.use_case, []).append(job)
+    for job in jobs:
+        if not job.is_joint:
+            job.answer = job.use_case(transaction, *job.arguments)
+        elif together := joint.pop(job.use_case, None):
+            answers = job.use_case(transaction, [one.arguments[0] for one in together])
+            for one, answer in zip(together, answers, strict=True):
+                one.answer = answer

@@ -18,7 +18,7 @@ from jobmon.core.wire.launching import (
 from jobmon.core.wire.monitoring import TaskDetail, TaskExplanation, WorkflowExplanation
 from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
 from jobmon.server.usecases import timekeeping
-from jobmon.server.usecases.reporting import sync, worker_report
+from jobmon.server.usecases.reporting import sync, worker_reports
 from jobmon.server.usecases.watching import PAUSE_SECONDS_MAX
 
 
@@ -276,9 +276,9 @@ async def test_what_ends_after_the_question_in_its_transaction_is_heard_the_next
     question = SyncRequest(epoch=registered.epoch, ended_since=registered.stamp, key="between")
 
     def together(tx):
-        worker_report(tx, first)
+        worker_reports(tx, [first])
         answer = sync(tx, run.id, question)
-        worker_report(tx, second)
+        worker_reports(tx, [second])
         return answer
 
     heard = await world.app.state.services.writer.run(together)

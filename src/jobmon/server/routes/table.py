@@ -99,6 +99,15 @@ def _write(use_case: Callable[..., Any]) -> Handler:
     return handle
 
 
+def _write_jointly(use_case: Callable[..., Any]) -> Handler:
+    """Return a handler that runs a joint use case of the writer, which records nothing in the audit trail."""
+
+    async def handle(call: Call) -> Any:
+        return await call.services.writer.run_jointly(use_case, call.message)
+
+    return handle
+
+
 def _read(query: Callable[..., Any]) -> Handler:
     """Return a handler for a query of any size."""
 
@@ -357,7 +366,13 @@ HOT: Final = (
     _post(WRITE, f"{_RUN}/sync", polls.sync, hot.SyncRequest, hot.SyncResponse),
     _post(WRITE, f"{_RUN}/queue", polls.queue, orchestrator.QueueRequest, orchestrator.QueueResponse),
     _get(f"{_WORKFLOW}/changes", polls.changes, orchestrator.ChangesResponse, query=reading.ChangesQuery),
-    _post(AGENT, "/worker/report", _write(reporting.worker_report), hot.WorkerReportRequest, hot.WorkerReportResponse),
+    _post(
+        AGENT,
+        "/worker/report",
+        _write_jointly(reporting.worker_reports),
+        hot.WorkerReportRequest,
+        hot.WorkerReportResponse,
+    ),
     _post(AGENT, "/worker/take", taking.take, hot.WorkerTakeRequest, hot.WorkerTakeResponse),
     _post(AGENT, "/worker/start", _write(reporting.worker_start), hot.WorkerStartRequest, hot.WorkerStartResponse),
     _post(AGENT, "/agents/{agent_id:id}/sync", agent_polls.sync, serving.AgentSyncRequest, serving.AgentSyncResponse),

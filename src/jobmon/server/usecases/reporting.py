@@ -96,13 +96,9 @@ def _set_seen_at() -> Update:
 
 @statement
 def _to_kill() -> Select[Any]:
-    """Select those of a worker's attempts that were told to stop, or have ended although it is still running them."""
-    return select(ti.id).where(
-        or_(
-            and_(any_of(ti.id, "ids"), ti.status == TI.KILL_SELF.value),
-            and_(any_of(ti.id, "alive"), ti.status.not_in(transitions.LIVE)),
-        )
-    )
+    """Select those of the attempts that workers are running which were told to stop, or have ended nevertheless."""
+    stops = or_(ti.status == TI.KILL_SELF.value, ti.status.not_in(transitions.LIVE))
+    return select(ti.id).where(any_of(ti.id, "alive"), stops)
 
 
 def _to_start() -> Select[Any]:
@@ -215,7 +211,7 @@ def take_reports(
         moves.report([_with_writer(tx, moves, one) if one.missing_file else one for one in reports], reporter)
         moves.write()
     if alive:
-        tx.run(_renew_deadlines, deadline=attempt_deadline(tx), ids=alive)
+        _renew(tx, alive)
     return moves
 
 
@@ -257,18 +253,52 @@ def _note_seen(tx: Transaction, workflow_id: int, epoch: int) -> None:
     )
 
 
-def worker_report(tx: Transaction, request: WorkerReportRequest) -> WorkerReportResponse:
-    """Process the reports of a stand-alone worker; return which of its attempts must stop.
+def worker_reports(tx: Transaction, requests: Sequence[WorkerReportRequest]) -> list[WorkerReportResponse]:
+    """Process what stand-alone workers report; return to each which of its attempts must stop.
 
     These include attempts that were already declared lost, whose task may have been retried.
     """
-    ids = sorted({report.task_instance_id for report in request.reports} | set(request.alive))
+    ids = [_ids_of(request) for request in requests]
+    answers: list[WorkerReportResponse] = []
+    first, size = 0, 0
+    for after, some in enumerate(ids, start=1):
+        size += len(some)
+        if size >= REPORTS_PER_REQUEST_MAX or after == len(ids):
+            answers += _worker_reports(tx, requests[first:after])
+            first, size = after, 0
+    return answers
+
+
+def _ids_of(request: WorkerReportRequest) -> set[int]:
+    ids = {report.task_instance_id for report in request.reports}.union(request.alive)
     if len(ids) > REPORTS_PER_REQUEST_MAX:
         raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
-    moves = take_reports(tx, request.reports, request.alive)
-    note_pending(tx, request.pending)
-    kill = tx.column(_to_kill, ids=ids, alive=request.alive)
-    return WorkerReportResponse(kill=kill, refused=moves.refused, unknown=moves.unknown)
+    return ids
+
+
+def _worker_reports(tx: Transaction, requests: Sequence[WorkerReportRequest]) -> list[WorkerReportResponse]:
+    moves = AttemptMoves(tx, [report.task_instance_id for request in requests for report in request.reports])
+    answers = []
+    for request in requests:
+        moves.refused, moves.unknown = {}, []
+        moves.report([_with_writer(tx, moves, one) if one.missing_file else one for one in request.reports])
+        told = (moves.attempts.get(report.task_instance_id) for report in request.reports)
+        kill = {attempt.id for attempt in told if attempt is not None and attempt.status == TI.KILL_SELF}
+        answers.append(WorkerReportResponse(kill=sorted(kill), refused=moves.refused, unknown=moves.unknown))
+    moves.write()
+    for request in requests:
+        note_pending(tx, request.pending)
+    if alive := [attempt_id for request in requests for attempt_id in request.alive]:
+        _renew(tx, alive)
+        kill = set(tx.column(_to_kill, alive=alive))
+        for request, answer in zip(requests, answers, strict=True):
+            answer.kill.extend(one for one in request.alive if one in kill and one not in answer.kill)
+    return answers
+
+
+def _renew(tx: Transaction, alive: Sequence[int]) -> None:
+    """Extend the deadlines of live attempts."""
+    tx.run(_renew_deadlines, deadline=attempt_deadline(tx), ids=alive)
 
 
 def worker_start(tx: Transaction, request: WorkerStartRequest) -> WorkerStartResponse:
