@@ -26,7 +26,7 @@ from jobmon.agent.work import FRACTION, Work, ahead_expiry
 REQUEST_TIMEOUT_SECONDS = 20.0
 LONG_POLL_SECONDS = 18.0  # so that it is answered well before prefetched work expires
 #: How long reports are collected into one request while enough attempts wait here.
-GATHER_SECONDS = 0.008
+GATHER_SECONDS = 0.025
 LISTEN_PAUSE_SECONDS = 1.0
 #: How long an agent whose client has exited tries to register.
 ABANDONED_SECONDS = 30.0

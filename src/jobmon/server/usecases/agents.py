@@ -165,15 +165,15 @@ def sync(tx: Transaction, agent_id: int, request: AgentSyncRequest) -> AgentSync
         launch_problems.note(tx, row.workflow_id, problems, [row.cluster_id])
     accepts_work = status == AgentStatus.ACTIVE and row.may_claim and request.cores_free + request.cores_ahead > 0
     fired = queueing.fire(tx, row.run_id, moves.due) if moves.due and accepts_work else []
-    files = FileHandout(tx)
-    launches = _handed_out(tx, row, request, files) if status == AgentStatus.ACTIVE else []
+    files, weights = FileHandout(tx), _Weights(tx)
+    launches = _handed_out(tx, row, request, files, weights) if status == AgentStatus.ACTIVE else []
     if not {launch[1] for launch in launches}.issuperset(fired):
         tx.wake(Audience.DISTRIBUTOR, row.workflow_id)
     last_key = max(row.last_key, request.key) if launches else row.last_key
     if last_key != row.last_key or status != row.status or row.seen_at + transitions.SEEN_SECONDS * 1e6 < tx.now:
         transitions.note_request(tx, agent_id, status, last_key)
     return AgentSyncResponse(
-        launches=_columns(tx, launches, files) if launches else None,
+        launches=_columns(launches, files, weights) if launches else None,
         kill=_to_kill(tx, row, request),
         late=moves.late,
         refused=moves.refused,
@@ -203,7 +203,9 @@ def _slots(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> SlotsGr
 # -- claiming ------------------------------------------------------------------------------------------------------
 
 
-def _handed_out(tx: Transaction, row: AgentRow, request: AgentSyncRequest, files: FileHandout) -> list[tuple[Any, ...]]:
+def _handed_out(
+    tx: Transaction, row: AgentRow, request: AgentSyncRequest, files: FileHandout, weights: _Weights
+) -> list[tuple[Any, ...]]:
     """Return attempts that the agent claimed but did not receive, and those that it claims now, oldest first."""
     missing = _missing(tx, row, request)
     if 0 < request.key <= row.last_key and not missing:
@@ -211,7 +213,7 @@ def _handed_out(tx: Transaction, row: AgentRow, request: AgentSyncRequest, files
     if missing or not row.may_claim:
         return missing
     cores = request.cores_free + request.cores_ahead
-    return _claim(tx, row, request.key, cores, files) if cores > 0 else []
+    return _claim(tx, row, request.key, _choose(tx, row, cores, files, weights)) if cores > 0 else []
 
 
 def _missing(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[tuple[Any, ...]]:
@@ -252,17 +254,19 @@ def _attempts(tx: Transaction, ids: Sequence[int]) -> list[tuple[Any, ...]]:
     return tx.rows(_attempts_by_id, ids=ids) if ids else []
 
 
-def _claim(tx: Transaction, row: AgentRow, key: int, cores: float, files: FileHandout) -> list[tuple[Any, ...]]:
-    """Claim the next queued attempts until this many cores are used; the last attempt may exceed them."""
-    chosen = _choose(tx, row, cores, files)
+def _claim(tx: Transaction, row: AgentRow, key: int, chosen: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Claim these queued attempts; return those that were still queued."""
     if not chosen:
         return []
     claimed = transitions.claim(tx, row.id, key, [one[0] for one in chosen])
     return [one for one in chosen if one[0] in claimed]
 
 
-def _choose(tx: Transaction, row: AgentRow, cores: float, files: FileHandout) -> list[tuple[Any, ...]]:
-    left, room, weights = limits.room(tx, row.run_id), CommandRoom(), _Weights(tx)
+def _choose(
+    tx: Transaction, row: AgentRow, cores: float, files: FileHandout, weights: _Weights
+) -> list[tuple[Any, ...]]:
+    """Return the next queued attempts, until this many cores are used; the last attempt may exceed them."""
+    left, room = limits.room(tx, row.run_id), CommandRoom()
     chosen: list[tuple[Any, ...]] = []
     waiting, look = Waiting(tx, row.run_id, row.cluster_id, left), max(LOOK_FIRST, int(cores))
     while cores > 0 and len(chosen) < LAUNCHES_PER_RESPONSE_MAX:
@@ -307,11 +311,10 @@ class _Weights:
             self.of[request_id] = weight_of(self.requested[request_id])
 
 
-def _columns(tx: Transaction, rows: Sequence[tuple[Any, ...]], files: FileHandout) -> AgentLaunches:
+def _columns(rows: Sequence[tuple[Any, ...]], files: FileHandout, weights: _Weights) -> AgentLaunches:
     files.learn(one[:3] for one in rows)
-    weights = _Weights(tx)
     weights.learn(map(itemgetter(3), rows))
-    at = {request_id: index for index, request_id in enumerate(weights.requested)}
+    at = {request_id: index for index, request_id in enumerate(dict.fromkeys(map(itemgetter(3), rows)))}
     ids, task_ids, _, requests, names, commands, numbers = (list(column) for column in zip(*rows, strict=True))
     return AgentLaunches(
         task_instance_ids=ids,
@@ -320,9 +323,9 @@ def _columns(tx: Transaction, rows: Sequence[tuple[Any, ...]], files: FileHandou
         commands=commands,
         attempts=numbers,
         requests=[at[one] for one in requests],
-        requested_resources=list(weights.requested.values()),
-        cores=[weights.of[one][0] for one in weights.requested],
-        memory_gib=[weights.of[one][1] for one in weights.requested],
+        requested_resources=[weights.requested[one] for one in at],
+        cores=[weights.of[one][0] for one in at],
+        memory_gib=[weights.of[one][1] for one in at],
         files={one: files.of[one] for one in ids if one in files.of},
     )
 
