@@ -419,6 +419,7 @@ COLUMNS = {
         "user": "personal_token.user_name",
         "label": "personal_token.label",
         "days": QUESTION,
+        "groups": "user_group.group_name",
     },
     "WorkflowRequest": {
         "tool_version_id": "workflow.tool_version_id",
@@ -473,6 +474,7 @@ SERVERS_OWN = {
     "task_resources": {"hash"},
     "task_revision": {"revision", "command", "task_args"},
     "task_template_version": {"hash", "node_args", "task_args", "op_args"},
+    "user_group": {"user_name"},
     "workflow": {"bound", "limit_at", "steered_at", "batch_count", "created_at", "status", "status_at", "priority"},
     "workflow_change": {"number", "content"},
     "workflow_run": {"created_at", "bound_at", "status", "status_at"},

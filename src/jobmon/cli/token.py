@@ -31,14 +31,22 @@ def token() -> None:
     show_default=True,
     help="How long it is valid, days.",
 )
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    help="Group of the user from now on, for all tokens of the user; may be repeated. Default: the known groups."
+    " Requires administrator rights.",
+)
 @OUTPUT
-def create(user: str, label: str, days: float, output: str) -> None:
+def create(user: str, label: str, days: float, groups: tuple[str, ...], output: str) -> None:
     """Create a token and print it. It is not stored, so it cannot be shown again."""
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
     from jobmon.core.wire.credentials import TokenRequest, TokenResponse
 
-    request = TokenRequest(user=user, label=label, days=days)
+    named = [group.removeprefix("@") for group in groups]
+    request = TokenRequest(user=user, label=label, days=days, groups=named or None)
     created = Requester.from_defaults().call("/tokens", request, TokenResponse)
     if output == "json":
         rendering.show_json(created)
@@ -65,6 +73,7 @@ def list_(output: str) -> None:
         (
             str(one.id),
             one.user,
+            ", ".join(one.groups) or "-",
             one.label or "-",
             rendering.local_time(one.created_at),
             rendering.local_time(one.expires_at),
@@ -72,7 +81,7 @@ def list_(output: str) -> None:
         )
         for one in found
     ]
-    rendering.show_table(("ID", "USER", "LABEL", "CREATED", "EXPIRES", "REVOKED"), rows)
+    rendering.show_table(("ID", "USER", "GROUPS", "LABEL", "CREATED", "EXPIRES", "REVOKED"), rows)
 
 
 @token.command(epilog="Example: jobmon token revoke 3")

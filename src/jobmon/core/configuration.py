@@ -136,7 +136,16 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
     "auth": {
         "administrators": Setting("", "Users and @groups who may do everything on a shared server."),
         "users": Setting("", "Users and @groups who may run workflows; empty: everybody except `auth.readers`."),
-        "readers": Setting("", "Users and @groups who may only read."),
+        "readers": Setting("", "Users and @groups who may only read: everything, except values of `env`."),
+        "visibility": Setting(
+            "all",
+            "Whose workflows a user may read: `all`; `group`: those of users who share a group; `own`: only the user's"
+            " own.",
+        ),
+        "sharing_groups": Setting(
+            "",
+            "With `auth.visibility: group`, @groups whose members read each other's workflows; empty: every group.",
+        ),
         "proxy_header": Setting(
             "", "Header in which the proxy in front of a shared server names the user, such as X-Remote-User."
         ),

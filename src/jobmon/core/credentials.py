@@ -20,7 +20,7 @@ survive a restart and a takeover of the server. Form: "jobmon-agent.WORKFLOW.SCO
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -46,10 +46,10 @@ _NUMBER_DIGITS_MAX: Final = 19
 class Right(IntEnum):
     """What a route requires.
 
-    OPEN: nothing. ENTER: to exchange the credential of a link to the web page for a session. READ: to read, within a
-    reader's scope. AGENT: to run the commands of a workflow and to report on them. STEER: to control recorded
-    workflows without changing what they run. WRITE: to define and control workflows. Both only one's own, if the route
-    names a workflow. ADMINISTER: to change what all workflows of a server share.
+    OPEN: nothing. ENTER: to open the web page: to get a code for it, and to exchange a code or the key of a link for a
+    session. READ: to read, within a reader's scope. AGENT: to run the commands of a workflow and to report on them.
+    STEER: to control recorded workflows without changing what they run. WRITE: to define and control workflows. Both
+    only one's own, if the route names a workflow. ADMINISTER: to change what all workflows of a server share.
     """
 
     OPEN = 0
@@ -79,9 +79,15 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user of a shared server. Reads everything and changes only what it owns."""
+    """A user of a shared server. Changes only what it owns; what it reads, the setting `auth.visibility` decides.
+
+    Args:
+        user: the name.
+        groups: the user's groups, as far as they are known. They do not distinguish principals.
+    """
 
     user: str
+    groups: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def name(self) -> str:
@@ -136,15 +142,17 @@ class Reader:
     Args:
         until: when this right expires, seconds since 1970.
         workflow_id: the workflow that it may read; None: all.
+        user: the user who has this right by role; "": whoever has the link.
     """
 
     until: int
     workflow_id: int | None = None
+    user: str = ""
 
     @property
     def name(self) -> str:
         """Name in the audit trail."""
-        return "reader"
+        return f"reader {self.user}" if self.user else "reader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +161,11 @@ class PageUser:
 
     Args:
         user: the user of a shared server; None: the owner.
+        groups: as those of `User`.
     """
 
     user: str | None = None
+    groups: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def name(self) -> str:
@@ -172,7 +182,7 @@ class Invited:
         until: when the code expires, seconds since 1970.
     """
 
-    page_user: PageUser
+    page_user: PageUser | Reader
     until: float
 
     @property

@@ -100,7 +100,12 @@ def create_app(
     requests = _Requests(on_activity)
     clock = clock or SystemClock()
     authority = Authority(
-        token, lambda: clock.now().timestamp(), is_strict=is_embedded, roles=settings.roles, proxy=settings.proxy
+        token,
+        lambda: clock.now().timestamp(),
+        is_strict=is_embedded,
+        roles=settings.roles,
+        proxy=settings.proxy,
+        sharing=settings.sharing,
     )
     server = _Server(settings, database, clock, executor or ThreadExecutor(), feed, requests.counted, authority)
     server.output_files = OutputFiles(data_directory()) if is_embedded else None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from jobmon.agent import handshake
 from jobmon.agent.handshake import Verifier
 from jobmon.core import credentials
-from jobmon.core.credentials import OWNER, Agent, Invited, PageUser, Principal, Reader
-from jobmon.server.roles import Proxy, Roles
+from jobmon.core.credentials import OWNER, Agent, Invited, PageUser, Principal, Reader, User
+from jobmon.server.roles import Proxy, Roles, Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PAGE_SESSIONS_MAX: Final = 1_000
 #: Maximum number of bearer tokens that are remembered as genuine.
 GENUINE_MAX: Final = 10_000
+#: Maximum number of users for whom it is remembered whose workflows they may read.
+READABLE_MAX: Final = 10_000
 #: Maximum number of codes for pages that were not opened yet; one more invalidates the oldest.
 PAGE_CODES_MAX: Final = 1_000
 #: A shorter token chosen by a person can be guessed.
@@ -40,11 +42,12 @@ class PersonalToken:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The credentials in the database: the keys that sign credentials, and personal tokens by ID."""
+    """The credentials in the database: the keys that sign them, personal tokens by ID, and groups by user."""
 
     agent_key: bytes
     link_key: bytes
     tokens: dict[int, PersonalToken] = field(default_factory=dict)
+    groups: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 class Authority:
@@ -58,6 +61,7 @@ class Authority:
             it.
         roles: of the users of a shared server.
         proxy: how a proxy in front of the server names the users that it has authenticated.
+        sharing: whose workflows the users of a shared server may read.
     """
 
     def __init__(
@@ -68,9 +72,12 @@ class Authority:
         is_strict: bool = False,
         roles: Roles | None = None,
         proxy: Proxy | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.roles = roles or Roles()
         self.proxy = proxy or Proxy()
+        self._sharing = sharing or Sharing()
+        self._readable: dict[tuple[str, frozenset[str]], frozenset[str] | None] = {}
         self.is_open = token is None
         self.is_strict = is_strict
         self._owner = None if token is None else handshake.verifier_of(token)
@@ -87,7 +94,24 @@ class Authority:
         """Replace the known credentials by those in the database."""
         self._stored = stored
         self._genuine.clear()
+        self._readable.clear()
         self.generation += 1
+
+    def groups_of(self, user: str) -> frozenset[str]:
+        """Return the known groups of a user."""
+        return self._stored.groups.get(user, frozenset())
+
+    def readable_users(self, principal: Principal) -> frozenset[str] | None:
+        """Return the users whose workflows a principal may read; None: this does not depend on the user."""
+        person = principal.page_user if isinstance(principal, Invited) else principal
+        if not isinstance(person, User | PageUser) or person.user is None:
+            return None
+        key = person.user, person.groups
+        if key not in self._readable:
+            if len(self._readable) >= READABLE_MAX:
+                self._readable.clear()
+            self._readable[key] = self._sharing.readable_users(person.user, person.groups, self._stored.groups)
+        return self._readable[key]
 
     # -- verifying ---------------------------------------------------------------------------------------------
 
@@ -117,9 +141,13 @@ class Authority:
             return OWNER
         if (number := credentials.token_id(identity)) is not None:
             personal = self._personal(number)
-            return None if personal is None else self.roles.principal(personal.user)
+            return None if personal is None else self.role_of(personal.user)
         principal = credentials.signed_principal(identity)
         return None if principal is None or credentials.is_over(principal, self._now()) else principal
+
+    def role_of(self, user: str) -> Principal | None:
+        """Return the principal of a user with the groups that are known; None: the user has no role here."""
+        return self.roles.principal(user, self.groups_of(user))
 
     def verifier(self, identity: str) -> Verifier | None:
         """Return what proves that a client has the credential of this identity, and that we are its server."""
@@ -157,7 +185,7 @@ class Authority:
         until = int(self._now() + days * credentials.DAY_SECONDS)
         return credentials.reader_token(Reader(until, workflow_id), self._stored.link_key), until
 
-    def page_code(self, page_user: PageUser) -> tuple[str, int]:
+    def page_code(self, page_user: PageUser | Reader) -> tuple[str, int]:
         """Return a code that can be exchanged once for a page's session, and when it expires, seconds since 1970."""
         code, until = credentials.new_secret(), int(self._now()) + credentials.CODE_SECONDS
         _keep(self._codes, code, Invited(page_user, until), PAGE_CODES_MAX)
@@ -177,8 +205,8 @@ class Authority:
         del self._codes[code]
         return self._session(principal.page_user, self._now() + credentials.SESSION_DAYS * credentials.DAY_SECONDS)
 
-    def page_session(self, page_user: PageUser) -> str:
-        """Return the key of a session for a user whom the proxy has authenticated."""
+    def page_session(self, page_user: PageUser | Reader) -> str:
+        """Return the key of a session for a user who is authenticated by other means than a code or a link."""
         return self._session(page_user, self._now() + credentials.SESSION_DAYS * credentials.DAY_SECONDS)
 
     def _session(self, principal: Reader | PageUser, until: float) -> str:
@@ -192,10 +220,9 @@ class Authority:
             self._sessions.clear()
             self._codes.clear()
             return
-        theirs = PageUser(user)
-        for key in [key for key, (principal, _) in self._sessions.items() if principal == theirs]:
+        for key in [key for key, (principal, _) in self._sessions.items() if principal.user == user]:
             del self._sessions[key]
-        for code in [code for code, invited in self._codes.items() if invited.page_user == theirs]:
+        for code in [code for code, invited in self._codes.items() if invited.page_user.user == user]:
             del self._codes[code]
 
 

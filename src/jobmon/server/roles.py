@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.agent.handshake import is_same
@@ -73,10 +74,67 @@ class Roles:
         if self.administrators.has(user, groups):
             return Owner(user)
         if self.users.has(user, groups):
-            return User(user)
+            return User(user, groups)
         if self.readers.has(user, groups):
-            return Reader(FOREVER)
-        return None if self.users else User(user)
+            return Reader(FOREVER, user=user)
+        return None if self.users else User(user, groups)
+
+
+class Visibility(StrEnum):
+    """Whose workflows a user of a shared server may read."""
+
+    ALL = "all"
+    GROUP = "group"
+    OWN = "own"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """What users see of each other. Administrators and readers see everything.
+
+    Args:
+        visibility: whose workflows a user may read, besides the user's own.
+        groups: with `Visibility.GROUP`, the groups whose members see each other's workflows; empty: every group.
+    """
+
+    visibility: Visibility = Visibility.ALL
+    groups: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, visibility: str, groups: Any) -> Sharing:
+        """Parse the settings.
+
+        Raises:
+            ConfigError: one is invalid.
+        """
+        try:
+            parsed = Visibility(visibility)
+        except ValueError:
+            names = ", ".join(Visibility)
+            raise ConfigError(f"Setting auth.visibility: {visibility!r} is not one of {names}.") from None
+        members = Members.of(groups)
+        if members.users:
+            raise ConfigError(
+                f"Setting auth.sharing_groups: {min(members.users)!r} is not a group; groups begin with {GROUP_PREFIX}."
+            )
+        return cls(visibility=parsed, groups=members.groups)
+
+    def readable_users(
+        self, user: str, groups: frozenset[str], groups_by_user: Mapping[str, frozenset[str]]
+    ) -> frozenset[str] | None:
+        """Return the users whose workflows a user may read; None: everybody's.
+
+        Args:
+            user: the reading user.
+            groups: the groups of that user.
+            groups_by_user: the known groups of all users.
+        """
+        if self.visibility is Visibility.ALL:
+            return None
+        shared = groups & self.groups if self.groups else groups
+        if self.visibility is Visibility.OWN or not shared:
+            return frozenset({user})
+        return frozenset({user, *(other for other, theirs in groups_by_user.items() if theirs & shared)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

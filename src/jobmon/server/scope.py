@@ -124,6 +124,7 @@ def _of_arguments() -> Select[Any]:
 #: Names of IDs in paths and messages, with the statement that finds their workflows.
 OWNED: Final[Mapping[str, Statement]] = {
     "workflow_id": _of_workflows,
+    "workflow_ids": _of_workflows,
     "workflow_run_id": _of_runs,
     "gone_run_ids": _of_runs,
     "array_id": _of_arrays,
@@ -182,18 +183,51 @@ async def require_own(
     Raises:
         Forbidden: it concerns another user's workflow, or one outside the scope of the credential.
     """
-    if right in (Right.OPEN, Right.ENTER) or _is_everywhere(principal, right):
+    if right in (Right.OPEN, Right.ENTER):
         return
-    found = await services.readers.glance(_workflows, [*ids.items(), *_named(message)])
+    readable = services.authority.readable_users(principal) if right is Right.READ else None
+    if readable is None and _is_everywhere(principal, right):
+        return
+    named = [*ids.items(), *_named(message)]
+    found = await services.readers.glance(_workflows, named)
     if isinstance(principal, Agent | Reader):
-        if not found or any(workflow_id != principal.workflow_id for workflow_id, _ in found):
-            raise Forbidden(f"This credential is for workflow {principal.workflow_id} only.")
-        if isinstance(principal, Agent) and principal.scope:
-            await _require_part(services, principal, [*ids.items(), *_named(message)])
+        await _require_scope(services, principal, found, named)
+    elif readable is not None:
+        _require_readable(found, readable)
     elif isinstance(principal, User | PageUser):
-        for workflow_id, owner in found:
-            if owner != principal.user:
-                raise Forbidden(f"Workflow {workflow_id} belongs to {owner}, not to {principal.user}.")
+        _require_owner(found, principal)
+
+
+async def _require_scope(
+    services: Services, principal: Agent | Reader, found: Sequence[tuple[int, str]], named: Sequence[tuple[str, Any]]
+) -> None:
+    if not found or any(workflow_id != principal.workflow_id for workflow_id, _ in found):
+        raise Forbidden(f"This credential is for workflow {principal.workflow_id} only.")
+    if isinstance(principal, Agent) and principal.scope:
+        await _require_part(services, principal, named)
+
+
+def _require_owner(found: Iterable[tuple[int, str]], principal: User | PageUser) -> None:
+    for workflow_id, owner in found:
+        if owner != principal.user:
+            raise Forbidden(f"Workflow {workflow_id} belongs to {owner}, not to {principal.user}.")
+
+
+async def require_readable(services: Services, principal: Principal, workflow_id: int) -> None:
+    """Reject a request that turned out to be about a workflow that its principal may not read.
+
+    Raises:
+        Forbidden: it belongs to a user whose workflows this one may not read.
+    """
+    readable = services.authority.readable_users(principal)
+    if readable is not None:
+        _require_readable(await services.readers.glance(_workflows, [("workflow_id", workflow_id)]), readable)
+
+
+def _require_readable(found: Iterable[tuple[int, str]], readable: frozenset[str]) -> None:
+    for workflow_id, owner in found:
+        if owner not in readable:
+            raise Forbidden(f"Workflow {workflow_id} belongs to a user whose workflows you may not read.")
 
 
 async def _require_part(services: Services, principal: Agent, named: Sequence[tuple[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from jobmon.core.wire.binding import REQUEST_BYTES_MAX
 from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
 from jobmon.server.notifications import Notifying, events_of, urls_of
-from jobmon.server.roles import Members, Proxy, Roles
+from jobmon.server.roles import Members, Proxy, Roles, Sharing
 
 if TYPE_CHECKING:
     from jobmon.core.configuration import JobmonConfig
@@ -38,6 +38,7 @@ class Settings:
     notifying: Notifying = field(default_factory=Notifying)
     roles: Roles = field(default_factory=Roles)
     proxy: Proxy = field(default_factory=Proxy)
+    sharing: Sharing = field(default_factory=Sharing)
     #: How long workflows are kept after their last change of status, days; 0: for ever.
     retention_days: float = 0.0
 
@@ -58,6 +59,7 @@ class Settings:
                 users=Members.of(config.get("auth", "users")),
                 readers=Members.of(config.get("auth", "readers")),
             ),
+            sharing=Sharing.of(str(config.get("auth", "visibility") or "all"), config.get("auth", "sharing_groups")),
             retention_days=config.get_float("server", "retention_days"),
             notifying=Notifying(
                 urls=urls_of(config.get("notify", "urls")),

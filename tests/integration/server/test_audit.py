@@ -17,7 +17,7 @@ RECORDED_ELSEWHERE = {
     **{"/workflow_runs/{workflow_run_id:id}/sync": "attempts", "/workflow_runs/{workflow_run_id:id}/queue": "attempts"},
     **{"/workflow_runs/{workflow_run_id:id}/heartbeat": "runs", "/workflow_runs/{workflow_run_id:id}/status": "runs"},
     **{"/clusters/{name}/watch": "views of clusters", "/clusters/{name}/view": "views of clusters"},
-    **{"/page/codes": "nothing is written", "/page/links": "nothing is written"},
+    **{"/page/links": "nothing is written"},
     **{"/server/open_to_other_hosts": "the server's log"},
     "/workflows/{workflow_id:id}/complete_version": "its seal",
 }

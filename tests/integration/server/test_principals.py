@@ -124,7 +124,7 @@ def test_nothing_is_changed_by_the_right_to_read():
         endpoint.path for endpoint in ENDPOINTS if endpoint.right <= Right.READ and endpoint.method != "GET"
     }
     assert {path.rpartition("/")[2] for path in reading_by_post} == {
-        *("plan", "upstreams", "downstream", "resource_usage", "sizing", "session")
+        *("plan", "upstreams", "downstream", "resource_usage", "sizing", "session", "codes")
     }
 
 

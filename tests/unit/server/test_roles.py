@@ -6,7 +6,7 @@ import pytest
 
 from jobmon.core.credentials import Owner, Reader, User
 from jobmon.core.exceptions import ConfigError
-from jobmon.server.roles import Members, Proxy, Roles, UntrustedProxy
+from jobmon.server.roles import Members, Proxy, Roles, Sharing, UntrustedProxy
 
 SECRET = "a-secret-of-the-proxy"
 ROLES = Roles(
@@ -86,3 +86,34 @@ def test_a_server_without_a_proxy_ignores_the_header():
 def test_settings_that_are_not_safe_are_refused(settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
         Proxy.of(*settings, has_socket=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "readable"),
+    [
+        (("all", ""), None),
+        (("own", ""), {"ada"}),
+        (("group", ""), {"ada", "bob", "eve"}),
+        (("group", "@biology, @x"), {"ada", "bob"}),
+        (("group", ["@y"]), {"ada"}),
+    ],
+)
+def test_users_read_the_workflows_of_those_who_share_a_group(settings, readable):
+    groups = {"bob": frozenset({"biology"}), "eve": frozenset({"staff", "physics"}), "kim": frozenset({"physics"})}
+    assert Sharing.of(*settings).readable_users("ada", frozenset({"biology", "staff"}), groups) == readable
+
+
+def test_without_a_group_nobody_is_in_the_same_one():
+    assert Sharing.of("group", "").readable_users("ada", frozenset(), {"bob": frozenset()}) == {"ada"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (("team", ""), "auth.visibility: 'team' is not one of all, group, own"),
+        (("group", "biology"), "auth.sharing_groups: 'biology' is not a group; groups begin with @"),
+    ],
+)
+def test_settings_of_visibility_that_are_wrong_are_refused(settings, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        Sharing.of(*settings)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
 
@@ -13,6 +13,8 @@ from jobmon.core.wire.fields import Id, Name
 
 #: Shorter than its database column, because the audit trail prefixes it with the kind of the principal.
 UserName = Annotated[str, Meta(max_length=240)]
+#: Maximum number of groups of one user.
+GROUPS_MAX: Final = 500
 #: Period of validity, days.
 Days = Annotated[float, Meta(gt=0.0, le=LINK_DAYS_MAX)]
 
@@ -36,16 +38,20 @@ class HelloReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """POST /tokens: create a personal token. `user`: its user; "": the caller. `label`: what it is for."""
+    """POST /tokens: create a personal token. `user`: its user; "": the caller. `label`: what it is for.
+
+    `groups`: the groups of the user from now on, which only an administrator may set; None: those that are known.
+    """
 
     label: Name
     user: UserName = ""
     days: Days = TOKEN_DAYS
+    groups: list[Name] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A personal token, without its secret. `revoked_at` is None until it is revoked."""
+    """A personal token, without its secret. `revoked_at` is None until it is revoked. `groups`: those of its user."""
 
     id: int
     user: str
@@ -53,6 +59,7 @@ class Token:
     created_at: datetime
     expires_at: datetime
     revoked_at: datetime | None
+    groups: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from jobmon.server.models.binding import (
     workflow_change,
     workflow_version,
 )
-from jobmon.server.models.credentials import personal_token, signing_key
+from jobmon.server.models.credentials import personal_token, signing_key, user_group
 from jobmon.server.models.definition import (
     argument,
     cluster,
@@ -92,6 +92,7 @@ __all__ = [
     "tool_version",
     "upstream_set",
     "upstream_set_member",
+    "user_group",
     "workflow",
     "workflow_attribute",
     "workflow_change",

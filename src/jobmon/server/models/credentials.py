@@ -1,4 +1,4 @@
-"""Tables of credentials: the keys that sign them, and the personal tokens of a shared server."""
+"""Tables of credentials: the keys that sign them, the personal tokens of a shared server, and its users' groups."""
 
 from __future__ import annotations
 
@@ -28,4 +28,13 @@ personal_token: Final = Table(
     Column("created_at", Time, nullable=False),
     Column("expires_at", Time, nullable=False),
     Column("revoked_at", Time, nullable=True),
+)
+
+#: The groups of a user, as the newest login or the administrator named them. They hold for all tokens of the user.
+user_group: Final = Table(
+    "user_group",
+    metadata,
+    Column("user_name", Name, primary_key=True),
+    Column("group_name", Name, primary_key=True),
+    sqlite_with_rowid=False,
 )

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.server import User, UsersResponse
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
-from jobmon.server.models import agent, batch, distributor, status_count, task_instance, workflow_run
+from jobmon.server.models import agent, batch, distributor, status_count, task_instance, workflow, workflow_run
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import last_stamp
 from jobmon.server.transitions import LIVE_AGENTS, TAKEN
@@ -154,14 +154,29 @@ def is_needed_elsewhere(session: Session, now: int, runs: set[int] | None) -> bo
     return some_run is not None or session.value(_some_attempt_elsewhere, now=now) is not None
 
 
-def users(session: Session, now: int) -> UsersResponse:
-    """Return the clients of active runs, and the distributors and agents that registered last."""
+@statement
+def _owners() -> Select[Any]:
+    return select(workflow.c.id, workflow.c.user_name).where(any_of(workflow.c.id, "ids"))
+
+
+def users(session: Session, now: int, readable: frozenset[str] | None = None) -> UsersResponse:
+    """Return the clients of active runs, and the distributors and agents that registered last.
+
+    Args:
+        session: reads the database.
+        now: the time.
+        readable: the users whose workflows the reader may see; None: everybody's.
+    """
     clients = session.rows(_clients, most=USERS_SHOWN_MAX)
     distributors = session.rows(_distributors, most=USERS_SHOWN_MAX)
     found = [_user("client", row, row[5] < now) for row in clients]
     found += [_user("distributor", row, row[5] + SILENT_MICROSECONDS < now) for row in distributors]
     agents = session.rows(_agents, most=USERS_SHOWN_MAX)
-    return UsersResponse(users=found + [_user("agent", row, row[5] + SILENT_MICROSECONDS < now) for row in agents])
+    found += [_user("agent", row, row[5] + SILENT_MICROSECONDS < now) for row in agents]
+    if readable is not None:
+        owners = dict(session.rows(_owners, ids={one.workflow_id for one in found}))
+        found = [one for one in found if owners.get(one.workflow_id) in readable]
+    return UsersResponse(users=found)
 
 
 def _user(part: str, row: Sequence[Any], is_silent: bool) -> User:

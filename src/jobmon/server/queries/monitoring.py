@@ -137,7 +137,7 @@ def _time(stored: int | None) -> datetime | None:
 _LISTED: Final = WORKFLOWS_WITH_TOOLS.outerjoin(workflow_run, r.id == newest_run(w.id))
 
 
-def _that_match(query: WorkflowsQuery) -> list[ColumnElement[bool]]:
+def _that_match(query: WorkflowsQuery, *, is_limited: bool) -> list[ColumnElement[bool]]:
     conditions = [w.id > 0, name_matches(w.name, query.name)]  # the first makes SQLite read by ID, from the newest
     if query.args:
         conditions.append(name_matches(w.workflow_args, query.args))
@@ -147,6 +147,8 @@ def _that_match(query: WorkflowsQuery) -> list[ColumnElement[bool]]:
         conditions.append(any_of(w.user_name, "users"))
     if query.status:
         conditions.append(or_(any_of(w.status, "statuses"), *_outcomes(query.status)))
+    if is_limited:
+        conditions.append(any_of(w.user_name, "readable"))
     if query.before is not None:
         conditions.append(w.id < query.before)
     if query.unchanged_since:
@@ -154,14 +156,14 @@ def _that_match(query: WorkflowsQuery) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _workflows(query: WorkflowsQuery) -> Select[Any]:
+def _workflows(query: WorkflowsQuery, *, is_limited: bool) -> Select[Any]:
     return (
         select(
             *(w.id, w.name, w.workflow_args, tool.c.name, w.user_name, w.status, w.created_at, w.status_at),
             *(w.task_count, r.id, r.status, r.end_reason),
         )
         .select_from(_LISTED)
-        .where(*_that_match(query))
+        .where(*_that_match(query, is_limited=is_limited))
         .order_by(w.id.desc())
         .limit(_checked(query.limit))
     )
@@ -180,17 +182,23 @@ def _outcomes(names: Sequence[str]) -> list[ColumnElement[bool]]:
     ]
 
 
-def workflows(session: Session, query: WorkflowsQuery) -> WorkflowsResponse:
+def workflows(session: Session, query: WorkflowsQuery, readable: frozenset[str] | None = None) -> WorkflowsResponse:
     """Return the newest workflows with their counts.
+
+    Args:
+        session: reads the database.
+        query: which workflows to return.
+        readable: the users whose workflows the reader may see; None: everybody's.
 
     Raises:
         InvalidValue: the limit is out of range.
     """
-    values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status}
-    rows = session.rows(_workflows(query), **values)
+    is_limited = readable is not None
+    values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status, "readable": readable or ()}
+    rows = session.rows(_workflows(query, is_limited=is_limited), **values)
     counts, attempts = _counts(session, [row[0] for row in rows] if query.counts else [])
     found = [_workflow(row, counts[row[0]], attempts[row[0]]) for row in rows]
-    counted = select(func.count()).select_from(_LISTED).where(*_that_match(query))
+    counted = select(func.count()).select_from(_LISTED).where(*_that_match(query, is_limited=is_limited))
     return WorkflowsResponse(workflows=found, total=session.value(counted, **values) if query.total else None)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jobmon.core.credentials import Invited, Owner, PageUser, Reader, User
+from jobmon.core.credentials import Invited, Owner, PageUser, Principal, Reader, User
 from jobmon.core.wire.credentials import LinkResponse, PageSession
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import Forbidden, Unauthorized
 from jobmon.server.usecases import credentials
 
 if TYPE_CHECKING:
-    from jobmon.core.wire.credentials import LinkRequest, TokenResponse, TokensResponse
+    from jobmon.core.wire.credentials import LinkRequest, TokenRequest, TokenResponse, TokensResponse
     from jobmon.server.routes.endpoint import Call
 
 _MICROSECONDS = 1_000_000
@@ -22,12 +22,40 @@ def _user(call: Call) -> str | None:
     return call.principal.user if isinstance(call.principal, User) else None
 
 
+def at_page(principal: Principal) -> PageUser | Reader:
+    """Return the principal at the web page of an owner, a user, or a reader by role.
+
+    Raises:
+        Forbidden: this credential opens no page of its own.
+    """
+    if isinstance(principal, Owner):
+        return PageUser()
+    if isinstance(principal, User):
+        return PageUser(principal.user, principal.groups)
+    if isinstance(principal, Reader) and principal.user:
+        return principal
+    raise Forbidden(f"This credential ({principal.name}) does not allow that.")
+
+
+def _groups_by_proxy(call: Call) -> frozenset[str] | None:
+    """Return the groups of a user whom a proxy may have named; None: no proxy names groups."""
+    if isinstance(call.principal, User) and call.services.authority.proxy.groups_header:
+        return call.principal.groups
+    return None
+
+
 async def create_token(call: Call) -> TokenResponse:
     """POST /tokens."""
     own = call.principal.user if isinstance(call.principal, Owner) else ""
-    request = replace(call.message, user=_user(call) or call.message.user or own)
+    request: TokenRequest = replace(call.message, user=_user(call) or call.message.user or own)
+    if request.groups is None:
+        groups = _groups_by_proxy(call)
+    elif isinstance(call.principal, Owner):
+        groups = frozenset(request.groups)
+    else:
+        raise Forbidden("groups: only an administrator may name the groups of a user.")
     response: TokenResponse
-    response, stored = await call.write(credentials.create_token, request)
+    response, stored = await call.write(credentials.create_token, request, groups)
     call.services.authority.know(stored)
     return response
 
@@ -41,21 +69,27 @@ async def revoke_token(call: Call) -> None:
     """DELETE /tokens/{token_id}."""
     (token_id,) = call.ids
     stored, owner = await call.write(credentials.revoke_token, token_id, _user(call))
-    call.services.authority.know(stored)
     authority = call.services.authority
-    authority.close_pages(owner if isinstance(authority.roles.principal(owner), User) else None)
+    authority.know(stored)
+    authority.close_pages(owner if isinstance(authority.role_of(owner), User | Reader) else None)
 
 
 async def create_link(call: Call) -> LinkResponse:
     """POST /page/links."""
     request: LinkRequest = call.message
-    key, until = call.services.authority.link_key(request.days, request.workflow_id)
+    authority = call.services.authority
+    if request.workflow_id is None and authority.readable_users(call.principal) is not None:
+        raise Forbidden(
+            "workflow_id: on this server you do not read everybody's workflows, so a link has to name one of yours:"
+            " jobmon ui --only -w ID."
+        )
+    key, until = authority.link_key(request.days, request.workflow_id)
     return LinkResponse(key=key, expires_at=to_datetime(until * _MICROSECONDS))
 
 
 async def create_code(call: Call) -> LinkResponse:
     """POST /page/codes."""
-    code, until = call.services.authority.page_code(PageUser(_user(call)))
+    code, until = call.services.authority.page_code(at_page(call.principal))
     return LinkResponse(key=code, expires_at=to_datetime(until * _MICROSECONDS))
 
 
@@ -69,11 +103,13 @@ async def open_page(call: Call) -> PageSession:
     """POST /page/session: exchange the credential of a link for one that expires with this process."""
     principal, authority = call.principal, call.services.authority
     if isinstance(principal, User | Owner) and authority.proxy.user_header:
-        user = principal.user if isinstance(principal, User) else None
-        return PageSession(key=authority.page_session(PageUser(user)), can_steer=True)
+        groups = _groups_by_proxy(call)
+        if isinstance(principal, User) and groups is not None and groups != authority.groups_of(principal.user):
+            authority.know(await call.write(credentials.set_groups, principal.user, groups))
+        return PageSession(key=authority.page_session(at_page(principal)), can_steer=True)
     if not isinstance(principal, Reader | Invited):
         raise Forbidden("Open the page by the address that 'jobmon ui' prints.")
     key = authority.open_page(principal)
     if key is None:
         raise Unauthorized
-    return PageSession(key=key, can_steer=isinstance(principal, Invited))
+    return PageSession(key=key, can_steer=isinstance(principal, Invited) and isinstance(principal.page_user, PageUser))

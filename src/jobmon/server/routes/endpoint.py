@@ -168,12 +168,16 @@ class Endpoint:
             return self.status, await self._content(call), []
         headers = dict(request.scope["headers"])
         answer = await services.answers.answer(
-            (self.path, ids, request.scope["query_string"], sees_secrets(principal)),
+            (self.path, ids, request.scope["query_string"], sees_secrets(principal), self._readable(call)),
             lambda: self._content(call),
             age_seconds=age_seconds_of(headers.get(b"cache-control", b"")),
             unchanged_seconds=self.unchanged_seconds,
         )
         return self._shared(answer, headers)
+
+    def _readable(self, call: Call) -> frozenset[str] | None:
+        """Return the users whose workflows a list may contain, which distinguishes answers; None: no matter."""
+        return None if call.ids else call.services.authority.readable_users(call.principal)
 
     async def _content(self, call: Call) -> bytes:
         """Handle a request and encode the reply."""

@@ -21,7 +21,7 @@ from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import timeline as times
 from jobmon.core.wire import watching as looking
 from jobmon.core.wire.fields import INT64_MAX
-from jobmon.server import exposition, retention
+from jobmon.server import exposition, retention, scope
 from jobmon.server.database import meaning
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
@@ -155,6 +155,19 @@ def _explain(query: Callable[..., Any]) -> Handler:
     return handle
 
 
+async def _workflows(call: Call) -> monitoring.WorkflowsResponse:
+    services = call.services
+    readable = services.authority.readable_users(call.principal)
+    return await services.readers.run(people.workflows, call.message, readable)
+
+
+async def _recorded_workflow(call: Call) -> changes.RecordedWorkflow:
+    found = await call.services.readers.glance(described.recorded_workflow, call.message)
+    if found.workflow_id is not None:
+        await scope.require_readable(call.services, call.principal, found.workflow_id)
+    return found
+
+
 async def _timeline(call: Call) -> times.Timeline:
     now = to_microseconds(call.services.clock.now())
     return await call.services.readers.run_large(timeline.timeline, *call.ids, call.message, now)
@@ -227,7 +240,8 @@ async def _time(call: Call) -> about.ServerTime:
 
 async def _users(call: Call) -> about.UsersResponse:
     services = call.services
-    return await services.readers.run(activity.users, to_microseconds(services.clock.now()))
+    readable = services.authority.readable_users(call.principal)
+    return await services.readers.run(activity.users, to_microseconds(services.clock.now()), readable)
 
 
 async def _open_to_other_hosts(call: Call) -> about.ServerAddress:
@@ -513,7 +527,7 @@ _READING: Final = (
     ),
     _get(
         "/recorded_workflow",
-        _glance(described.recorded_workflow),
+        _recorded_workflow,
         changes.RecordedWorkflow,
         query=described.RecordedWorkflowQuery,
     ),
@@ -538,7 +552,7 @@ _READING: Final = (
     _get(
         "/tasks/{task_id:id}/errors", _read(people.task_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery
     ),
-    _shared(_get("/workflows", _read(people.workflows), monitoring.WorkflowsResponse, query=people.WorkflowsQuery)),
+    _shared(_get("/workflows", _workflows, monitoring.WorkflowsResponse, query=people.WorkflowsQuery)),
     _shared(
         _get(
             f"{_WORKFLOW}/task_summaries",
@@ -626,7 +640,7 @@ _CREDENTIALS: Final = (
     _delete(WRITE, "/tokens/{token_id:id}", credentials.revoke_token),
     _post(WRITE, "/page/links", credentials.create_link, secret.LinkRequest, secret.LinkResponse),
     _delete(ADMINISTER, "/page/links", credentials.revoke_links),
-    _post(WRITE, "/page/codes", credentials.create_code, None, secret.LinkResponse),
+    _post(ENTER, "/page/codes", credentials.create_code, None, secret.LinkResponse),
     _post(ENTER, "/page/session", credentials.open_page, None, secret.PageSession),
 )
 

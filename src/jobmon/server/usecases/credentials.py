@@ -1,26 +1,27 @@
-"""Keys and personal tokens in the database. Each change returns the credentials that `Authority` needs from then on."""
+"""Keys, personal tokens and groups in the database. Changes return the credentials that `Authority` then needs."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from jobmon.agent import handshake
 from jobmon.agent.handshake import Verifier
 from jobmon.core import credentials
 from jobmon.core.constants import Actor
-from jobmon.core.wire.credentials import Token, TokenResponse, TokensResponse
+from jobmon.core.wire.credentials import GROUPS_MAX, Token, TokenResponse, TokensResponse
 from jobmon.server.authority import PersonalToken, Stored
-from jobmon.server.models import personal_token, signing_key
+from jobmon.server.models import personal_token, signing_key, user_group
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import Forbidden, InvalidValue, NotFound
 from jobmon.server.sql import param, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Select, Update
+    from sqlalchemy import Delete, Select, Update
 
     from jobmon.core.wire.credentials import TokenRequest
     from jobmon.server.sql import Session
@@ -32,7 +33,7 @@ LINK_KEY: Final = "link"
 TOKENS_PER_USER_MAX: Final = 100
 _MICROSECONDS: Final = 1_000_000
 
-p = personal_token.c
+p, ug = personal_token.c, user_group.c
 
 
 @statement
@@ -63,6 +64,21 @@ def _revoke() -> Update:
     return update(personal_token).values(revoked_at=param("now")).where(p.id == param("id"), p.revoked_at.is_(None))
 
 
+@statement
+def _groups() -> Select[Any]:
+    return select(ug.user_name, ug.group_name)
+
+
+@statement
+def _groups_of() -> Select[Any]:
+    return select(ug.group_name).where(ug.user_name == param("user"))
+
+
+@statement
+def _delete_groups() -> Delete:
+    return delete(user_group).where(ug.user_name == param("user"))
+
+
 def load(tx: Transaction) -> Stored:
     """Return the credentials in the database; create missing keys."""
     keys = dict(tx.rows(_keys))
@@ -75,11 +91,40 @@ def load(tx: Transaction) -> Stored:
         for row in tx.rows(_tokens)
         if row[5] is None
     }
-    return Stored(bytes.fromhex(keys[AGENT_KEY]), bytes.fromhex(keys[LINK_KEY]), tokens)
+    return Stored(bytes.fromhex(keys[AGENT_KEY]), bytes.fromhex(keys[LINK_KEY]), tokens, _groups_by_user(tx))
 
 
-def create_token(tx: Transaction, request: TokenRequest) -> tuple[TokenResponse, Stored]:
+def _groups_by_user(session: Session) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for user, group in session.rows(_groups):
+        found[user].add(group)
+    return {user: frozenset(groups) for user, groups in found.items()}
+
+
+def set_groups(tx: Transaction, user: str, groups: frozenset[str]) -> Stored:
+    """Replace the groups of a user. Idempotent.
+
+    Raises:
+        InvalidValue: there are too many.
+    """
+    if len(groups) > GROUPS_MAX:
+        raise InvalidValue(f"groups: {user} would have {len(groups)} groups; at most {GROUPS_MAX} are possible.")
+    if frozenset(tx.column(_groups_of, user=user)) != groups:
+        tx.run(_delete_groups, user=user)
+        tx.insert_many(user_group, ("user_name", "group_name"), [(user, group) for group in sorted(groups)])
+        tx.audit(Actor.USER, "set groups", None, user=user, groups=sorted(groups))
+    return load(tx)
+
+
+def create_token(
+    tx: Transaction, request: TokenRequest, groups: frozenset[str] | None = None
+) -> tuple[TokenResponse, Stored]:
     """Create a personal token.
+
+    Args:
+        tx: the transaction.
+        request: describes the token.
+        groups: the groups of its user from now on; None: those that are known.
 
     Raises:
         InvalidValue: it names no user, or the user has too many tokens.
@@ -103,13 +148,18 @@ def create_token(tx: Transaction, request: TokenRequest) -> tuple[TokenResponse,
     verifier = handshake.verifier_of(secret)
     tx.run(_set_keys, stored=verifier.stored_key.hex(), server=verifier.server_key.hex(), id=identity)
     tx.audit(Actor.USER, "create token", None, user=request.user, token=identity, label=request.label)
+    if groups is not None:
+        set_groups(tx, request.user, groups)
+    stored = load(tx)
     row = (identity, request.user, request.label, tx.now, expires_at, None)
-    return TokenResponse(token=_token(row), secret=secret), load(tx)
+    return TokenResponse(token=_token(row, stored.groups), secret=secret), stored
 
 
 def list_tokens(session: Session, user: str | None) -> TokensResponse:
     """Return the tokens of a user; None: of all users."""
-    return TokensResponse(tokens=[_token(row) for row in session.rows(_tokens) if user is None or row[1] == user])
+    groups = _groups_by_user(session)
+    rows = session.rows(_tokens)
+    return TokensResponse(tokens=[_token(row, groups) for row in rows if user is None or row[1] == user])
 
 
 def revoke_token(tx: Transaction, identity: int, user: str | None) -> tuple[Stored, str]:
@@ -136,7 +186,7 @@ def revoke_links(tx: Transaction) -> Stored:
     return load(tx)
 
 
-def _token(row: Sequence[Any]) -> Token:
+def _token(row: Sequence[Any], groups: Mapping[str, frozenset[str]]) -> Token:
     return Token(
         id=row[0],
         user=row[1],
@@ -144,4 +194,5 @@ def _token(row: Sequence[Any]) -> Token:
         created_at=to_datetime(row[3]),
         expires_at=to_datetime(row[4]),
         revoked_at=None if row[5] is None else to_datetime(row[5]),
+        groups=sorted(groups.get(row[1], ())),
     )
