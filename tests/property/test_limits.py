@@ -415,6 +415,10 @@ COLUMNS = {
         "known_to_kill": QUESTION,
         "leaving": QUESTION,
     },
+    "LoginRequest": dict.fromkeys(("purpose", "challenge"), QUESTION),
+    "PageLogin": dict.fromkeys(("state", "code", "secret"), QUESTION),
+    "TokenLogin": {**dict.fromkeys(("state", "code", "secret"), QUESTION), "label": "personal_token.label"},
+    "DeviceLogin": {"handle": QUESTION, "label": "personal_token.label"},
     "TokenRequest": {
         "user": "personal_token.user_name",
         "label": "personal_token.label",

@@ -33,7 +33,7 @@ def show(section: str | None, key: str | None, origins: bool, output: str) -> No
         shown = {section: {key: settings.get(section, key)}}
     else:
         shown = {name: settings.get_section(name) for name in ([section] if section else SETTINGS)}
-    for name in ("token", "proxy_secret", "sqlalchemy_database_uri", "urls"):
+    for name in ("token", "proxy_secret", "oidc_client_secret", "sqlalchemy_database_uri", "urls"):
         rendering.hide_secret(shown, name)
     if output == "yaml":
         click.echo(_as_yaml(settings, shown), nl=False)

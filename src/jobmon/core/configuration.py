@@ -146,6 +146,19 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
             "",
             "With `auth.visibility: group`, @groups whose members read each other's workflows; empty: every group.",
         ),
+        "oidc_issuer": Setting(
+            "",
+            "Exact name of a shared server's OpenID Connect provider, such as https://login.example.org; empty: none.",
+        ),
+        "oidc_client_id": Setting("", "Name of this server at the provider."),
+        "oidc_client_secret": Setting("", "What it proves itself with to the provider; empty: it is a public client."),
+        "oidc_user_claim": Setting(
+            "preferred_username",
+            "Claim that names the user. It must be unique and never given to another person; `sub` always is.",
+        ),
+        "oidc_groups_claim": Setting("groups", "Claim that lists the groups of the user; empty: none."),
+        "oidc_scopes": Setting("openid profile", "Scopes to request; many providers have one for groups."),
+        "oidc_token_days": Setting(30, "Validity of the personal tokens that `jobmon login` gets from a login, days."),
         "proxy_header": Setting(
             "", "Header in which the proxy in front of a shared server names the user, such as X-Remote-User."
         ),
@@ -398,7 +411,12 @@ def _holds_token(sections: Mapping[str, Any]) -> bool:
     """Return whether a file contains a token, or addresses of receivers, which contain tokens and passwords."""
     return any(
         isinstance(settings := sections.get(section), Mapping) and bool(settings.get(key))
-        for section, key in (("http", "token"), ("auth", "proxy_secret"), ("notify", "urls"))
+        for section, key in (
+            ("http", "token"),
+            ("auth", "proxy_secret"),
+            ("auth", "oidc_client_secret"),
+            ("notify", "urls"),
+        )
     )
 
 

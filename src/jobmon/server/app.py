@@ -18,6 +18,7 @@ from jobmon.core import wire
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.configuration import data_directory
 from jobmon.core.constants import MESSAGE_VERSION
+from jobmon.core.wire.login import OIDC
 from jobmon.core.wire.server import Health, Problem
 from jobmon.server import migrations
 from jobmon.server.answers import Answers
@@ -28,6 +29,7 @@ from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.notifier import open_notifier
+from jobmon.server.oidc import Provider
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
@@ -106,6 +108,7 @@ def create_app(
         roles=settings.roles,
         proxy=settings.proxy,
         sharing=settings.sharing,
+        has_login=bool(settings.oidc.issuer),
     )
     server = _Server(settings, database, clock, executor or ThreadExecutor(), feed, requests.counted, authority)
     server.output_files = OutputFiles(data_directory()) if is_embedded else None
@@ -203,6 +206,9 @@ class _Server:
         open_transaction = partial(database.open_transaction, Surroundings(settings, to_microseconds(started_at)))
         readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
         notifier = open_notifier(settings.notifying, readers, clock)
+        provider = (
+            Provider(settings.oidc, lambda: clock.now().timestamp(), clock.monotonic) if settings.oidc.issuer else None
+        )
         listener = (lambda effects: None) if notifier is None else notifier.note
         writer = Writer(open_transaction, self._executor, clock, self._feed, settings.writes_waiting_max, listener)
         app.state.services = Services(
@@ -217,6 +223,7 @@ class _Server:
             authority=self._authority,
             output_files=self.output_files,
             notifier=notifier,
+            provider=provider,
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),
             health=Health(
@@ -225,6 +232,7 @@ class _Server:
                 pid=os.getpid(),
                 started_at=started_at.isoformat(),
                 database=database.dialect,
+                login="" if provider is None else OIDC,
             ),
         )
         writer.start()

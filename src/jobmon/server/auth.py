@@ -2,7 +2,7 @@
 
 A principal is derived, in this order, from: our own UID at the other end of the Unix socket; the handshake on the
 connection and the MAC of the request (`agent.handshake`); the header of a trusted proxy (`roles`); a bearer token. The
-files of the web page, the health checks and the handshake need no credential.
+files of the web page, the health checks, logins through a provider and the handshake need no credential.
 
 Requests that a browser sends on behalf of another site are rejected: they name another host or origin, or write with a
 content type other than JSON.
@@ -37,6 +37,8 @@ OPEN_PATHS: Final = (f"{wire.API_ROOT}/health", f"{wire.API_ROOT}/ready", "/")
 HANDSHAKE_PATH: Final = wire.API_ROOT + handshake.ROUTE
 PAGE_PATH: Final = OPEN_PATHS[-1]
 STATIC_ROOT: Final = "/static/"
+#: Open if there is a login provider.
+LOGIN_ROOT: Final = f"{wire.API_ROOT}/login/"
 #: The key of the principal in a request's scope.
 PRINCIPAL_KEY: Final = "jobmon.principal"
 HELLO_BYTES_MAX: Final = 4_096
@@ -87,7 +89,7 @@ class Gate:
                     return
                 if principal is not None and connection is not None:
                     connection.recognise()
-            is_open = _is_open(scope["path"])
+            is_open = self._is_open(scope["path"])
             if principal is None and not is_open:
                 await _refuse(send, Unauthorized(_NO_TOKEN if self._authority.is_open else None))
                 return
@@ -177,6 +179,12 @@ class Gate:
         connection.handshake = handshake.Server(hello.identity, verifier, hello.address, hello.nonce)
         await _answer(send, 200, wire.encode(HelloReply(**connection.handshake.reply)))
 
+    def _is_open(self, path: str) -> bool:
+        """Return whether a path needs no credential."""
+        if path.startswith(LOGIN_ROOT):
+            return self._authority.has_login
+        return path in OPEN_PATHS or path.startswith(STATIC_ROOT)
+
     def _is_meant(self, scope: Scope, address: str) -> bool:
         server = scope.get("server")
         if not self._authority.is_strict or server is None or server[1] is None:
@@ -187,10 +195,6 @@ class Gate:
 def _stays(principal: Principal) -> bool:
     """Return whether a credential is valid as long as `Authority.generation` stays the same; others expire."""
     return principal == OWNER or isinstance(principal, Agent)
-
-
-def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(STATIC_ROOT)
 
 
 def _is_on_loopback(scope: Scope) -> bool:

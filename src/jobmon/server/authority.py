@@ -62,6 +62,7 @@ class Authority:
         roles: of the users of a shared server.
         proxy: how a proxy in front of the server names the users that it has authenticated.
         sharing: whose workflows the users of a shared server may read.
+        has_login: whether people may log in through a provider.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class Authority:
         roles: Roles | None = None,
         proxy: Proxy | None = None,
         sharing: Sharing | None = None,
+        has_login: bool = False,
     ) -> None:
         self.roles = roles or Roles()
         self.proxy = proxy or Proxy()
+        self.has_login = has_login
         self._sharing = sharing or Sharing()
         self._readable: dict[tuple[str, frozenset[str]], frozenset[str] | None] = {}
         self.is_open = token is None
@@ -96,6 +99,11 @@ class Authority:
         self._genuine.clear()
         self._readable.clear()
         self.generation += 1
+
+    @property
+    def login_key(self) -> bytes:
+        """The key that signs logins in progress; revoking the links to the page replaces it."""
+        return handshake.mac(self._stored.link_key, "login")
 
     def groups_of(self, user: str) -> frozenset[str]:
         """Return the known groups of a user."""

@@ -7,6 +7,8 @@ from typing import Any, Final
 from jobmon.core import exceptions
 from jobmon.core.wire.server import Problem
 from jobmon.server.database import first_line, is_value_refused, meaning, refers_to_nothing
+from jobmon.server.login import LoginRefused
+from jobmon.server.oidc import ProviderFailed, ProviderUnavailable
 from jobmon.server.roles import UntrustedProxy
 
 
@@ -67,6 +69,9 @@ _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
     (TooLarge, 413, "InvalidRequest"),
     (Unauthorized, 401, "Unauthorized"),
     (Forbidden, 403, "Forbidden"),
+    (LoginRefused, 403, "Forbidden"),
+    (ProviderFailed, 502, "ServerUnavailable"),
+    (ProviderUnavailable, 503, "ServerUnavailable"),
     (ForeignOrigin, 403, "Forbidden"),
     (NotJson, 415, "InvalidRequest"),
     (Misdirected, 421, "InvalidRequest"),

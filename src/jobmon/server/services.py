@@ -12,6 +12,7 @@ from jobmon.server.database import Database
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.notifier import Notifier
+from jobmon.server.oidc import Provider
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.readers import Readers
 from jobmon.server.settings import Settings
@@ -56,3 +57,4 @@ class Services:
     answers: Answers
     output_files: OutputFiles | None
     notifier: Notifier | None
+    provider: Provider | None

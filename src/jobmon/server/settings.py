@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from jobmon.core.wire.binding import REQUEST_BYTES_MAX
 from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
 from jobmon.server.notifications import Notifying, events_of, urls_of
+from jobmon.server.oidc import OidcSettings
 from jobmon.server.roles import Members, Proxy, Roles, Sharing
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Settings:
     roles: Roles = field(default_factory=Roles)
     proxy: Proxy = field(default_factory=Proxy)
     sharing: Sharing = field(default_factory=Sharing)
+    oidc: OidcSettings = field(default_factory=OidcSettings)
     #: How long workflows are kept after their last change of status, days; 0: for ever.
     retention_days: float = 0.0
 

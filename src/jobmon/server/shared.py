@@ -24,6 +24,7 @@ from jobmon.server import loopback
 from jobmon.server.app import create_app, open_database
 from jobmon.server.authority import TOKEN_CHARACTERS_MIN
 from jobmon.server.embedded import Server, ports_of, tcp_socket, unix_socket, uvicorn_config
+from jobmon.server.oidc import OidcSettings
 from jobmon.server.roles import Proxy
 from jobmon.server.settings import Settings
 
@@ -64,7 +65,7 @@ def run(config: JobmonConfig, *, uri: str = "", host: str = "", port: int = 0) -
         *(_text(config, "auth", key) for key in ("proxy_header", "proxy_groups_header", "proxy_secret")),
         has_socket=bool(path),
     )
-    settings = replace(Settings.from_config(config, database_uri=uri), proxy=proxy)
+    settings = replace(Settings.from_config(config, database_uri=uri), proxy=proxy, oidc=OidcSettings.of(config))
     sockets = [tcp_socket(host, port, () if port else ports_of(_text(config, "server", "ports")))]
     database = open_database(settings)
     try:

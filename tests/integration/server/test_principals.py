@@ -116,7 +116,8 @@ async def shared(tmp_path, databases):
 def test_every_route_names_the_right_it_requires():
     assert all(isinstance(endpoint.right, Right) for endpoint in ENDPOINTS)
     open_routes = [endpoint.path for endpoint in ENDPOINTS if endpoint.right is Right.OPEN]
-    assert open_routes == ["/health", "/ready"]
+    logins = [f"/login/{name}" for name in ("start", "page", "token", "device", "device/token")]
+    assert open_routes == ["/health", "/ready", *logins], "each of them checks by itself who may go on"
 
 
 def test_nothing_is_changed_by_the_right_to_read():
@@ -124,7 +125,8 @@ def test_nothing_is_changed_by_the_right_to_read():
         endpoint.path for endpoint in ENDPOINTS if endpoint.right <= Right.READ and endpoint.method != "GET"
     }
     assert {path.rpartition("/")[2] for path in reading_by_post} == {
-        *("plan", "upstreams", "downstream", "resource_usage", "sizing", "session", "codes")
+        *("plan", "upstreams", "downstream", "resource_usage", "sizing", "session", "codes"),
+        *("start", "page", "token", "device"),
     }
 
 

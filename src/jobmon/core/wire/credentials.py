@@ -12,7 +12,8 @@ from jobmon.core.credentials import LINK_DAYS, LINK_DAYS_MAX, TOKEN_DAYS
 from jobmon.core.wire.fields import Id, Name
 
 #: Shorter than its database column, because the audit trail prefixes it with the kind of the principal.
-UserName = Annotated[str, Meta(max_length=240)]
+USER_CHARACTERS_MAX: Final = 240
+UserName = Annotated[str, Meta(max_length=USER_CHARACTERS_MAX)]
 #: Maximum number of groups of one user.
 GROUPS_MAX: Final = 500
 #: Period of validity, days.
@@ -97,8 +98,9 @@ class LinkResponse:
 class PageSession:
     """POST /page/session: the key that a page sends instead of its link's key. Expires with the server's process.
 
-    `can_steer`: whether it may also change workflows.
+    `can_steer`: whether it may also change workflows. `user`: who has logged in; "" for a link or the owner.
     """
 
     key: str
     can_steer: bool = False
+    user: str = ""

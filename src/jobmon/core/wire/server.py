@@ -28,7 +28,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """GET /health: identifies the server. Without a credential, only that it is one, and its `message_version`.
+    """GET /health: identifies the server. Without a credential, only its `message_version` and `login`.
 
     GET /ready gives the same answer while the database responds, else 503.
     """
@@ -38,6 +38,7 @@ class Health:
     pid: int = 0
     started_at: str = ""
     database: str = ""  # "sqlite" or "postgresql"
+    login: str = ""  # "oidc": people log in through a provider; see `wire.login`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

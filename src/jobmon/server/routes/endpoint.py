@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -17,9 +18,11 @@ from jobmon.core import wire
 from jobmon.core.credentials import Owner, Principal, Reader, Right, sees_secrets
 from jobmon.core.redaction import redacted
 from jobmon.core.wire.launching import FromServer
+from jobmon.core.wire.login import LOGIN_BYTES_MAX
 from jobmon.server import scope
 from jobmon.server.answers import Answer, age_seconds_of
 from jobmon.server.auth import PRINCIPAL_KEY
+from jobmon.server.connections import HEAD_SECONDS_MAX
 from jobmon.server.log_format import RECORD_FIELDS
 from jobmon.server.problems import InvalidValue, Malformed, TooLarge, problem_of
 from jobmon.server.routes import values
@@ -208,7 +211,11 @@ class Endpoint:
             return _decode_query(self.query, request.scope["query_string"])
         if self.method == "GET":
             return None
-        content = await _content(request.receive, BODYLESS_BYTES_MAX if self.body is None else bytes_max)
+        if self.right is Right.OPEN:
+            async with asyncio.timeout(HEAD_SECONDS_MAX):
+                content = await _content(request.receive, LOGIN_BYTES_MAX)
+        else:
+            content = await _content(request.receive, BODYLESS_BYTES_MAX if self.body is None else bytes_max)
         return None if self.body is None else _decode_body(self.body, content)
 
 

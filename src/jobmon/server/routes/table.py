@@ -16,6 +16,7 @@ from jobmon.core.wire import credentials as secret
 from jobmon.core.wire import failures as failing
 from jobmon.core.wire import files as filing
 from jobmon.core.wire import launching as hot
+from jobmon.core.wire import login as entering
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
 from jobmon.core.wire import timeline as times
@@ -47,7 +48,7 @@ from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
 from jobmon.server.queries import swarm as reading
 from jobmon.server.routes import agents as agent_polls
-from jobmon.server.routes import credentials, polls, taking
+from jobmon.server.routes import credentials, login, polls, taking
 from jobmon.server.routes.endpoint import STRANGER, Call, Endpoint
 from jobmon.server.usecases import (
     agents,
@@ -175,7 +176,9 @@ async def _timeline(call: Call) -> times.Timeline:
 
 async def _health(call: Call) -> about.Health:
     health = call.services.health
-    return about.Health(message_version=health.message_version) if call.principal is STRANGER else health
+    if call.principal is not STRANGER:
+        return health
+    return about.Health(message_version=health.message_version, login=health.login)
 
 
 async def _ready(call: Call) -> about.Health:
@@ -644,4 +647,12 @@ _CREDENTIALS: Final = (
     _post(ENTER, "/page/session", credentials.open_page, None, secret.PageSession),
 )
 
-ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_VERSIONS, *_STEERING, *_READING, *_CREDENTIALS)
+_LOGIN: Final = (
+    _post(OPEN, "/login/start", login.start, entering.LoginRequest, entering.LoginStart),
+    _post(OPEN, "/login/page", login.finish_at_page, entering.PageLogin, secret.PageSession),
+    _post(OPEN, "/login/token", login.finish_with_token, entering.TokenLogin, secret.TokenResponse),
+    _post(OPEN, "/login/device", login.start_device, None, entering.DeviceStart),
+    _post(OPEN, "/login/device/token", login.finish_device, entering.DeviceLogin, entering.DeviceReply),
+)
+
+ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_VERSIONS, *_STEERING, *_READING, *_CREDENTIALS, *_LOGIN)
