@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import stat
+import subprocess
+import sys
 from importlib import metadata
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 import yaml
+from starlette.responses import HTMLResponse
 from tests.databases import current
+from tests.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
 
 from jobmon.server import migrations
 from jobmon.server.migrations.upgrading import HEAD
@@ -120,3 +127,106 @@ def test_the_database_of_a_shared_server_of_another_version_is_not_upgraded_from
     assert session.json("db", "revision", code=1, env=place)["state"] == "older"
     refused = session.invoke("db", "upgrade", "-y", code=2, env=place)
     assert f"The server at {institute} upgrades its database" in refused
+
+
+# --- a login provider -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["device flow", "code"])
+def provided(session, tmp_path_factory, institute_server, request):
+    """Start a login provider and a shared server that uses it; yield the address of the server, and the provider."""
+    folder = tmp_path_factory.mktemp("provided")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
+    with OidcProvider({"ada": ["biology"], "eve": []}).serving() as provider:
+        provider.redirect_uri = "http://127.0.0.1:8070/"
+        provider.has_device_flow = request.param == "device flow"
+        environment |= {
+            "HOME": str(folder),
+            "JOBMON__AUTH__OIDC_ISSUER": provider.issuer,
+            "JOBMON__AUTH__OIDC_CLIENT_ID": CLIENT_ID,
+            "JOBMON__AUTH__OIDC_CLIENT_SECRET": CLIENT_SECRET,
+            "JOBMON__AUTH__USERS": "@biology",
+            "JOBMON__SERVER__PUBLIC_URL": "http://127.0.0.1:8070",
+        }
+        with institute_server(folder, TOKEN, environment) as address:
+            yield address, provider
+
+
+class Login:
+    """A `jobmon login` whose user reads what it prints, and types."""
+
+    def __init__(self, address, home, *options):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
+        self.file = home / ".jobmon.yaml"
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", "from jobmon.cli.main import main; main()", "login", address, *options],
+            **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE),
+            env=environment | {"HOME": str(home), "NO_COLOR": "1"},
+            text=True,
+        )
+        self.said = []
+        self.type("")  # no token
+
+    def type(self, text):
+        self.process.stdin.write(f"{text}\n")
+        self.process.stdin.flush()
+
+    def address(self):
+        """Return the address that it prints."""
+        for line in self.process.stderr:
+            self.said.append(line)
+            if line.startswith("  http"):
+                return line.strip()
+        raise AssertionError(self.said)
+
+    def use_browser(self, provider, user):
+        """Log in as the command says, and paste the code that the page would show, if it is not the device flow."""
+        back = httpx.get(f"{self.address()}&user={user}").headers.get("location", "")
+        if not provider.has_device_flow:
+            self.type(parse_qs(urlsplit(back).query).get("code", ["declined"])[0])
+
+    def ended(self):
+        """Return exit code and output."""
+        out, errors = self.process.communicate(timeout=60)
+        return self.process.returncode, out + "".join(self.said) + errors
+
+    def saved(self):
+        return yaml.safe_load(self.file.read_text())["http"]
+
+
+def test_a_login_in_a_browser_ends_in_a_saved_token(session, provided, home):
+    address, provider = provided
+    login = Login(address, home)
+    login.use_browser(provider, "ada")
+    code, said = login.ended()
+    assert code == 0, said
+    assert "Logged in as ada, until " in said
+    saved = login.saved()
+    assert (saved["service_url"], stat.S_IMODE(login.file.stat().st_mode)) == (address, 0o600)
+    assert saved["token"] not in said
+    (token,) = session.json("token", "list", env={"HOME": str(home)})
+    assert (token["user"], token["groups"], token["label"]) == ("ada", ["biology"], socket.gethostname())
+
+
+def test_a_login_that_fails_saves_nothing(provided, home):
+    address, provider = provided
+    for user, sentence in (("", "rejects this login"), ("eve", "eve has no role on this server")):
+        login = Login(address, home)
+        login.use_browser(provider, user)
+        code, said = login.ended()
+        assert (code, sentence in said) == (2, True), said
+    provider.faults = dict.fromkeys(("/device_authorization", "/token"), HTMLResponse("<h1>Maintenance"))
+    login = Login(address, home)
+    if not provider.has_device_flow:
+        login.use_browser(provider, "ada")
+    code, said = login.ended()
+    provider.faults = {}
+    assert (code, f"The login provider {provider.issuer} does not answer with a JSON object" in said) == (3, True), said
+    assert not (home / ".jobmon.yaml").exists()
+
+
+def test_a_token_is_still_accepted(session, provided, home):
+    address, _ = provided
+    place = {"HOME": str(home)}
+    assert f"{address} (version " in session.invoke("login", address, input=f"{TOKEN}\n", env=place)
+    assert "token" in session.invoke("login", address, "--with-token", code=2, input="\n", env=place)
