@@ -15,11 +15,13 @@ from jobmon.core import fsm
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.fsm import Machine
 from jobmon.core.outcomes import OUTCOMES
-from jobmon.core.wire import credentials, failures, monitoring, run, server, sizing, steering, timeline
+from jobmon.core.wire import credentials, failures, login, monitoring, run, server, sizing, steering, timeline
 
 MESSAGES: Final = (
     server.Problem,
+    server.Health,
     credentials.PageSession,
+    login.LoginStart,
     monitoring.WorkflowSummary,
     monitoring.WorkflowsResponse,
     monitoring.TaskSummary,

@@ -31,6 +31,12 @@ export async function takeKey(): Promise<void> {
   keep(session?.key ?? "", session?.can_steer ?? false);
 }
 
+/** Keep the session of somebody who has logged in. */
+export function keepSession(session: PageSession): void {
+  sessionStorage.setItem(USER, session.user ?? "");
+  keep(session.key, session.can_steer ?? false);
+}
+
 function keep(key: string, steers: boolean): void {
   sessionStorage.setItem(KEY, key);
   sessionStorage.setItem(STEERS, steers ? "yes" : "no");

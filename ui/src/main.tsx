@@ -1,8 +1,10 @@
 // The page: which view is shown, and whether the server is there.
 
 import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
 import { keyOf, maySteer, shareKey, takeKey } from "./access";
 import { Command } from "./command";
+import { type Arrival, Arrived, finishLogin, Login } from "./login";
 import { useAwaySince, useIsShutOut } from "./api";
 import { Time, Title } from "./parts";
 import { usePlace } from "./place";
@@ -13,7 +15,13 @@ import { localTime, utcTime } from "./words";
 import { Workflow } from "./workflow";
 import { Workflows } from "./workflows";
 
-function Page() {
+function Page({ arrival }: { arrival: Arrival | null }) {
+  const [isArriving, setArriving] = useState(arrival !== null && arrival.kind !== "page");
+  useEffect(() => {
+    const leave = () => setArriving(false);
+    window.addEventListener("hashchange", leave);
+    return () => window.removeEventListener("hashchange", leave);
+  }, []);
   return (
     <>
       <header>
@@ -32,7 +40,7 @@ function Page() {
         )}
       </header>
       <main>
-        <View />
+        {isArriving ? <Arrived arrival={arrival!} /> : <View />}
       </main>
     </>
   );
@@ -46,7 +54,7 @@ function Away() {
       {isShutOut && (
         <>
           The server was restarted, or the link was revoked: the figures stay as they are. Open the page again with{" "}
-          <Command text="jobmon ui" />
+          <Command text="jobmon ui" /> <Login otherwise="" />
         </>
       )}
       {since && !isShutOut && (
@@ -78,11 +86,13 @@ function View() {
   );
 }
 
+let arrival: Arrival | null = null;
 if (!recorded) {
+  arrival = await finishLogin();
   await takeKey();
   window.addEventListener("hashchange", () => {
     if (location.hash.startsWith("#key=")) void takeKey().then(() => location.reload());
   });
   await shareKey();
 }
-render(<Page />, document.body);
+render(<Page arrival={arrival} />, document.body);

@@ -7,6 +7,7 @@ import { WithCommands } from "./command";
 import { address } from "./query";
 import { hasTask, recorded } from "./recorded";
 import { ATTEMPT_STATUS, TASK_GROUP, TASK_STATUS } from "./wire";
+import { Login } from "./login";
 import { count, type Groups, groupsText, localTime, plain, share, utcTime } from "./words";
 
 const NO_ACCESS =
@@ -64,7 +65,7 @@ export function Shown<T>({ live, children }: { live: Live<T>; children: (value: 
   if (live.refused) {
     return (
       <p class="problem" role="alert">
-        {live.refused.status === 401 ? NO_ACCESS : plain(live.refused.message)}
+        {live.refused.status === 401 ? <Login otherwise={NO_ACCESS} /> : plain(live.refused.message)}
       </p>
     );
   }

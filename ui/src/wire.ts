@@ -8,10 +8,27 @@ export interface Problem {
   server_identity: string;
 }
 
+/** GET /health: identifies the server. Without a credential, only its `message_version` and `login`. */
+export interface Health {
+  message_version: number;
+  version: string;
+  pid: number;
+  started_at: string;
+  database: string;
+  login: string;
+}
+
 /** POST /page/session: the key that a page sends instead of its link's key. Expires with the server's process. */
 export interface PageSession {
   key: string;
   can_steer: boolean;
+  user: string;
+}
+
+/** The address of the provider at which to log in. It leads back to the page, with a code and `state`. */
+export interface LoginStart {
+  url: string;
+  state: string;
 }
 
 /** One workflow with its counts. `counts`: task status letter -> number of tasks. */
