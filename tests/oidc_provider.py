@@ -3,7 +3,7 @@
 It has the authorization code flow with PKCE, the device flow, discovery, rotating keys and userinfo. Its pages have a
 button for each user. Tests make it misbehave through its attributes.
 
-    python -m tests.oidc_provider 8091 ada=biology,staff root=admins
+    python -m tests.oidc_provider 9400 ada=biology,staff root=admins
 """
 
 from __future__ import annotations
@@ -213,9 +213,10 @@ class OidcProvider:
 
 
 def main(port: str, *users: str) -> None:
-    """Serve until interrupted; the client is `CLIENT_ID` with `CLIENT_SECRET`, and any redirect address is accepted."""
-    provider = OidcProvider({user.partition("=")[0]: user.partition("=")[2].split(",") for user in users})
+    """Serve until interrupted; any redirect address is accepted. Users: `name=group,group`."""
+    provider = OidcProvider({name: groups.split(",") for name, _, groups in (user.partition("=") for user in users)})
     provider.issuer = f"http://127.0.0.1:{port}"
+    print(f"oidc_issuer: {provider.issuer}\noidc_client_id: {CLIENT_ID}\noidc_client_secret: {CLIENT_SECRET!r}", flush=True)
     uvicorn.run(provider, host="127.0.0.1", port=int(port), log_level="warning")
 
 

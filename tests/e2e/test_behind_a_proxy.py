@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from tests.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "shared-server"
 TOKEN = "token-of-the-institute"
@@ -198,3 +202,62 @@ def test_a_proxy_that_authenticates_users_gives_them_their_roles(home, institute
         assert http.get("/workflows", headers={"Authorization": "Bearer wrong"}).status_code == 401
         beside = httpx.get(f"{backend}/api/v1/workflows", headers={"X-Remote-User": "root"})
         assert beside.status_code == 400, "whoever reaches the server without the proxy names nobody"
+
+
+def test_people_log_in_through_a_proxy_below_a_path(home, institute_server):
+    """With TLS by nginx, the server's own OpenID Connect, and nothing in nginx that knows of it."""
+    require("nginx")
+    folder = Path(home.folder) / "oidc"
+    folder.mkdir()
+    certificate(folder)
+    port = free_port()
+    address = f"https://localhost:{port}/jobmon"
+    with OidcProvider({"ada": ["biology"], "bob": ["biology"], "eve": []}).serving() as provider:
+        provider.redirect_uri = f"{address}/"
+        settings = {
+            "AUTH__OIDC_ISSUER": provider.issuer,
+            "AUTH__OIDC_CLIENT_ID": CLIENT_ID,
+            "AUTH__OIDC_CLIENT_SECRET": CLIENT_SECRET,
+            "AUTH__USERS": "@biology",
+            "SERVER__PUBLIC_URL": address,
+        }
+        environment = home.environment | {f"JOBMON__{name}": value for name, value in settings.items()}
+        with (
+            institute_server(folder, TOKEN, environment) as backend,
+            proxy(nginx(folder, backend, port), folder, port),
+            httpx.Client(
+                verify=ssl.create_default_context(cafile=str(folder / "fullchain.pem")), base_url=f"{address}/api/v1"
+            ) as http,
+        ):
+            origin = {"Origin": f"https://localhost:{port}"}
+            secret = "of this tab"
+            challenge = hashlib.sha256(secret.encode()).hexdigest()
+            for user, status in (("ada", 200), ("eve", 403)):
+                message = {"purpose": "page", "challenge": challenge}
+                started = http.post("/login/start", json=message, headers=origin).json()
+                back = httpx.get(f"{started['url']}&user={user}").headers["location"]
+                assert back.startswith(f"{address}/?")
+                code = parse_qs(urlsplit(back).query)["code"][0]
+                finish = {"state": started["state"], "code": code, "secret": secret}
+                answer = http.post("/login/page", json=finish, headers=origin)
+                assert answer.status_code == status, answer.text
+                if status == 200:
+                    session = {"Authorization": f"Bearer {answer.json()['key']}"}
+                    assert http.get("/workflows", headers=session).status_code == 200
+            home.environment["SSL_CERT_FILE"] = str(folder / "fullchain.pem")
+            for name in ("JOBMON__HTTP__SERVICE_URL", "JOBMON__HTTP__TOKEN"):
+                home.environment.pop(name, None)
+            command = [str(Path(sys.executable).with_name("jobmon")), "login", address]
+            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            with subprocess.Popen(command, env=home.environment, cwd=home.folder, text=True, **streams) as login:
+                shown = next(line for line in login.stderr if line.startswith("  http"))
+                httpx.get(f"{shown.strip()}&user=bob")
+                _, errors = login.communicate(timeout=SECONDS_MAX)
+            assert (login.returncode, "Logged in as bob" in errors) == (0, True), errors
+            home.environment["LOGNAME"] = "bob"
+            done = home.python(WORKFLOW)
+            assert (done.stdout.split()[-1:], done.returncode) == (["D"], 0), done.stderr
+            (found,) = http.get("/workflows", headers=session).json()["workflows"]
+            assert (found["user"], found["status"]) == ("bob", "D")
+            hold = f"/workflows/{found['workflow_id']}/holds"
+            assert http.post(hold, json={"template": "t", "held": True}, headers=session).status_code == 403
