@@ -216,7 +216,10 @@ def main(port: str, *users: str) -> None:
     """Serve until interrupted; any redirect address is accepted. Users: `name=group,group`."""
     provider = OidcProvider({name: groups.split(",") for name, _, groups in (user.partition("=") for user in users)})
     provider.issuer = f"http://127.0.0.1:{port}"
-    print(f"oidc_issuer: {provider.issuer}\noidc_client_id: {CLIENT_ID}\noidc_client_secret: {CLIENT_SECRET!r}", flush=True)
+    print(
+        f"oidc_issuer: {provider.issuer}\noidc_client_id: {CLIENT_ID}\noidc_client_secret: {CLIENT_SECRET!r}",
+        flush=True,
+    )
     uvicorn.run(provider, host="127.0.0.1", port=int(port), log_level="warning")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.agent import handshake
 from jobmon.core import paths, wire
-from jobmon.core.credentials import OWNER, Agent, PageUser, Principal
+from jobmon.core.credentials import OWNER, PageUser, Principal
 from jobmon.core.wire.credentials import Hello, HelloReply
 from jobmon.server.connections import HEAD_SECONDS_MAX, STATE_KEY, Connection
 from jobmon.server.problems import Forbidden, ForeignOrigin, Malformed, Misdirected, NotJson, Unauthorized, problem_of
@@ -103,7 +103,8 @@ class Gate:
         if connection.is_ours:
             return OWNER
         if connection.let_in is not None and connection.let_in[0] == self._look(scope):
-            return connection.let_in[1]
+            _, principal, until = connection.let_in
+            return principal if self._authority.now() < until else None
         return None
 
     def _look(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]], int]:
@@ -138,14 +139,15 @@ class Gate:
             shown = self._shown(headers, connection)
             return receive, send, shown if isinstance(shown, PageUser) else by_role
         principal = self._shown(headers, connection)
-        if connection is not None and principal is not None and _stays(principal):
-            connection.let_in = self._look(scope), principal
+        if connection is not None and principal is not None:
+            until = self._authority.valid_until(principal, _bearer(headers))
+            connection.let_in = (self._look(scope), principal, until) if until else None
         return receive, send, principal
 
     def _shown(self, headers: Headers, connection: Connection | None) -> Principal | None:
         """Return the principal of a request's bearer token; on a server without a token, our own user needs none."""
-        scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        found = self._authority.bearer(token.strip()) if scheme.lower() == _BEARER else None
+        token = _bearer(headers)
+        found = self._authority.bearer(token) if token else None
         if found is None and self._authority.is_open and (connection is None or connection.is_our_users):
             return OWNER
         return found
@@ -192,9 +194,10 @@ class Gate:
         return address == f"{server[0]}:{server[1]}"
 
 
-def _stays(principal: Principal) -> bool:
-    """Return whether a credential is valid as long as `Authority.generation` stays the same; others expire."""
-    return principal == OWNER or isinstance(principal, Agent)
+def _bearer(headers: Headers) -> str:
+    """Return the token that a request shows; "": none."""
+    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return token.strip() if scheme.lower() == _BEARER else ""
 
 
 def _is_on_loopback(scope: Scope) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -152,6 +153,21 @@ class Authority:
             return None if personal is None else self.role_of(personal.user)
         principal = credentials.signed_principal(identity)
         return None if principal is None or credentials.is_over(principal, self._now()) else principal
+
+    def now(self) -> float:
+        """Return the time, seconds since 1970."""
+        return self._now()
+
+    def valid_until(self, principal: Principal, token: str) -> float:
+        """Return until when a principal with this token need not be checked again, seconds since 1970; 0: always check.
+
+        Whatever is revoked or changed before then increases `generation`.
+        """
+        if principal == OWNER or isinstance(principal, Agent):
+            return math.inf
+        number = credentials.token_id(handshake.identity_of(token))
+        personal = None if number is None else self._personal(number)
+        return 0.0 if personal is None else personal.expires_at
 
     def role_of(self, user: str) -> Principal | None:
         """Return the principal of a user with the groups that are known; None: the user has no role here."""

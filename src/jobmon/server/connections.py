@@ -65,8 +65,9 @@ class Connection:
         self._is_our_users: bool | None = None
         #: The newest handshake on this connection.
         self.handshake: handshake.Server | None = None
-        #: Appearance (`Gate._look`) and principal of the newest request that was admitted by its headers alone.
-        self.let_in: tuple[object, Principal] | None = None
+        #: Appearance (`Gate._look`) and principal of the newest request that was admitted by its headers alone, and the
+        #: time until which its credential is valid, seconds since 1970.
+        self.let_in: tuple[object, Principal, float] | None = None
 
     @property
     def is_known(self) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import time
 import typing
 from dataclasses import replace
 
@@ -163,6 +164,19 @@ async def test_a_personal_token_names_its_user_until_it_is_revoked(shared):
     assert await ada.status("DELETE", f"/tokens/{found.tokens[0].id}") == 204
     assert await ada.status("GET", "/tokens") == 401
     assert await other.status("GET", "/tokens") == 200
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+async def test_a_token_that_a_connection_has_shown_is_refused_from_its_end_on(shared, monkeypatch, end):
+    headers = {"Authorization": f"Bearer {(await shared.user('ada')).target.token}"}
+    limits = httpx.Limits(max_connections=1)
+    async with httpx.AsyncClient(base_url=f"{shared.address}/api/v1", limits=limits, headers=headers) as http:
+        assert [(await http.get("/tokens")).status_code for _ in range(3)] == [200] * 3
+        if end == "revoked":
+            assert await shared.caller(ADMINISTRATOR).status("DELETE", "/tokens/1") == 204
+        else:
+            monkeypatch.setattr(shared.app.state.services.authority, "_now", lambda: time.time() + 86_400)
+        assert (await http.get("/tokens")).status_code == 401
 
 
 async def test_what_is_stored_of_a_token_is_not_enough_to_use_it(shared):
