@@ -138,3 +138,5 @@ def test_the_page_shows_the_code_of_a_login_of_the_command_line(shared, person):
     expect(page.get_by_role("heading", name="Logged in")).to_be_visible()
     expect(page.get_by_role("button", name="Copy")).to_be_visible()
     assert "code=" not in page.url
+    page.goto(f"{shared}/?state=token.1&code=reboot%20%26")
+    expect(page.get_by_role("alert")).to_contain_text("not a code")

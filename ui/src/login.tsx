@@ -22,6 +22,8 @@ const SECRET_BYTES = 32;
 const OIDC = "oidc";
 /** The state of a login that `jobmon login` started begins with it. */
 const FOR_COMMAND_LINE = "token.";
+/** Anything else in an address, which anybody may have written, is not shown as something to paste into a terminal. */
+const CODE = /^[\w.~+/=-]{8,4096}$/;
 const ELSEWHERE = "This login was started in another tab, or at another address of this server. Log in again here.";
 
 const hex = (bytes: Uint8Array): string => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -63,7 +65,9 @@ export async function finishLogin(): Promise<Arrival | null> {
   const isOurs = pending !== null && (pending.state === state || state === null);
   history.replaceState(null, "", location.pathname + (isOurs ? pending.place : "#/"));
   if (code === null || state === null) return { kind: "failed", message: given.get("error_description") ?? error ?? "There is no code." };
-  if (state.startsWith(FOR_COMMAND_LINE)) return { kind: "code", code };
+  if (state.startsWith(FOR_COMMAND_LINE)) {
+    return CODE.test(code) ? { kind: "code", code } : { kind: "failed", message: "This is not a code of a login." };
+  }
   if (!isOurs) return { kind: "failed", message: ELSEWHERE };
   sessionStorage.removeItem(PENDING);
   try {
