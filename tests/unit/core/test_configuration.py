@@ -157,7 +157,9 @@ def test_the_working_folder_decides_neither_what_runs_nor_where_a_secret_goes(fi
         *("server.ports", "server.socket", "server.socket_group", "server.tls_certificate", "server.tls_key"),
         *("server.public_url", "server.log_format", "server.retention_days"),
         *("notify.urls", "notify.events", "notify.stalled_after"),
-        *("auth.administrators", "auth.users", "auth.readers"),
+        *("auth.administrators", "auth.users", "auth.readers", "auth.visibility", "auth.sharing_groups"),
+        *("auth.oidc_issuer", "auth.oidc_client_id", "auth.oidc_client_secret", "auth.oidc_user_claim"),
+        *("auth.oidc_groups_claim", "auth.oidc_scopes", "auth.oidc_token_days"),
         *("auth.proxy_header", "auth.proxy_groups_header", "auth.proxy_secret"),
         *("run.on_change", "run.allow_removal", "run.check_files", "run.plan"),
     }
