@@ -169,7 +169,7 @@ class Invariants:
             agents.sync: self._agent_synced,
             queueing.queue: self._queued,
             launching.register: self._registered,
-            reporting.worker_report: self._worker_reported,
+            reporting.worker_reports: self._worker_reported,
             packed_jobs.take: self._took,
             watching.watch: self._watched_grid,
             watching.view: self._viewed,

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from jobmon.core import wire
 from jobmon.core.credentials import Owner, Principal, Reader, Right, sees_secrets
 from jobmon.core.redaction import redacted
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import FromServer
 from jobmon.server import scope
 from jobmon.server.answers import Answer, age_seconds_of
