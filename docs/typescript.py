@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import inspect
 import json
@@ -80,7 +79,7 @@ def wire() -> str:
 
 def _interface(message: type) -> str:
     hints = typing.get_type_hints(message)
-    lines = [f"  {field.name}: {_type(hints[field.name])};" for field in dataclasses.fields(message)]
+    lines = [f"  {name}: {_type(hints[name])};" for name in message.__struct_fields__]
     doc = (inspect.getdoc(message) or "").splitlines()[0]
     return "\n".join([f"/** {doc} */", f"export interface {message.__name__} {{", *lines, "}"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import inspect
 import pkgutil
 import tempfile
@@ -157,8 +156,8 @@ def wire_message(module: str, name: str) -> Any:
 def _messages() -> list[Any]:
     found = []
     for module in pkgutil.iter_modules(wire.__path__, "jobmon.core.wire."):
-        for _, kind in inspect.getmembers(import_module(module.name), dataclasses.is_dataclass):
-            if kind.__module__ == module.name:
+        for _, kind in inspect.getmembers(import_module(module.name), inspect.isclass):
+            if issubclass(kind, wire.Message) and kind.__module__ == module.name:
                 found.append(kind)
     return found
 

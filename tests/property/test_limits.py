@@ -5,7 +5,6 @@ A new field or column without an entry in these tables fails the test: add one t
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from datetime import datetime
@@ -13,6 +12,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import BigInteger, Boolean, Double, Float, Integer, String, Text
 
+from jobmon.core import wire
 from jobmon.core.wire import fields
 from jobmon.server.models import metadata
 from jobmon.server.models.types import Time
@@ -491,7 +491,7 @@ SERVERS_OWN = {
 
 def parts(hint):
     """Return the message classes in the type of a field."""
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and issubclass(hint, wire.Message):
         return [hint]
     if typing.get_origin(hint) is typing.Annotated:
         return []

@@ -8,7 +8,7 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from jobmon.core import fsm, retry
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import InvalidRequest, WorkflowNotResumable
 from jobmon.core.fsm import Machine, Verdict
+from jobmon.core.wire import replace
 from jobmon.core.wire.binding import ArraySpec, ArraysRequest, ResourcesRequest, ResourcesSpec, TasksRequest
 from jobmon.core.wire.binding import WorkflowRequest as Workflow
 from jobmon.core.wire.definition import ClusterRequest, QueueSpec, TemplateSpec, TemplatesRequest, ToolRequest

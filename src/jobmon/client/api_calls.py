@@ -260,7 +260,7 @@ def _error_entry(error: TaskError) -> dict[str, Any]:
     return {
         "error_time": error.time,
         "description": error.error,
-        **{name: getattr(error, name) for name in error.__slots__},
+        **{name: getattr(error, name) for name in error.__struct_fields__},
         "recovered": error.task_status == TaskStatus.DONE,
     }
 

@@ -11,7 +11,6 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +26,7 @@ from jobmon.core.exceptions import WorkflowAlreadyComplete, WorkflowAlreadyExist
 from jobmon.core.paths import user_name
 from jobmon.core.redaction import secret_names
 from jobmon.core.texts import number_of
+from jobmon.core.wire import replace
 from jobmon.core.wire.binding import (
     EDGES_PER_CHUNK_MAX,
     RESOURCES_PER_CHUNK_MAX,

@@ -171,11 +171,10 @@ class Clusters:
         return self._requester.call("/clusters", request, Cluster)
 
     def _queues_of_plugin(self, name: str) -> list[QueueSpec]:
-        from jobmon.core.cluster import default_queues, plugin_names
+        from jobmon.core.cluster import default_queues, is_plugin, plugin_names
 
-        names = plugin_names()
-        if name not in names:
-            raise InvalidResources(f"There is no cluster {name!r}{name_hint(name, {*self._all(), *names})}")
+        if not is_plugin(name):
+            raise InvalidResources(f"There is no cluster {name!r}{name_hint(name, {*self._all(), *plugin_names()})}")
         try:
             queues = default_queues(name)
         except PluginError as error:

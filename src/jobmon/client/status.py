@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import asdict
 
 from jobmon.client.defaults import whole
 from jobmon.client.task import checked_attributes

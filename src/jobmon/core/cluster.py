@@ -23,19 +23,24 @@ _OFFERS: Final = {
 
 
 def plugin_names() -> list[str]:
-    """Return the sorted names of all plug-ins that can be found here."""
+    """Return the sorted names of all plug-ins that can be found here; imports every module that may be one."""
     names = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
-    for path in _namespace_path():
-        names |= {module.name for module in pkgutil.iter_modules([path]) if _is_plugin(module.name)}
-    return sorted(names)
+    return sorted(names | set(filter(_is_module_of_plugin, _module_names())))
 
 
-def _namespace_path() -> list[str]:
-    """Return our plug-in folder and those of other distributions, which the package finds when it is imported."""
-    return list(importlib.import_module(ENTRY_POINT_GROUP).__path__)
+def is_plugin(name: str) -> bool:
+    """Return whether there is a plug-in of that name; imports no other."""
+    if importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=name):
+        return True
+    return name in _module_names() and _is_module_of_plugin(name)
 
 
-def _is_plugin(name: str) -> bool:
+def _module_names() -> set[str]:
+    """Return the modules in our plug-in folder and those of other distributions."""
+    return {module.name for module in pkgutil.iter_modules(importlib.import_module(ENTRY_POINT_GROUP).__path__)}
+
+
+def _is_module_of_plugin(name: str) -> bool:
     try:
         module = importlib.import_module(f"{ENTRY_POINT_GROUP}.{name}")
     except ImportError:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -647,7 +647,7 @@ def _request_of(route: str, message: object, method: str) -> tuple[str, bytes | 
     path = wire.API_ROOT + route
     if method.lower() != "get":
         return path, wire.encode({} if message is None else message)
-    query = msgspec.to_builtins(message) if is_dataclass(message) else message
+    query = msgspec.to_builtins(message) if isinstance(message, wire.Message) else message
     if isinstance(query, Mapping) and query:
         given = {key: value for key, value in query.items() if value is not None}
         path += "?" + urlencode(given, doseq=True)
@@ -682,7 +682,7 @@ def _problem_of(route: str, status: int, content: bytes) -> JobmonError:
         error.answer = status, None
     else:
         error = _named(route, status, problem)
-        error.answer = status, asdict(problem)
+        error.answer = status, msgspec.structs.asdict(problem)
     return error
 
 

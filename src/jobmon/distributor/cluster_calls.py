@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.core import wire
 from jobmon.core.cluster_protocol import (
     EXCLUDED_HOSTS,
     FIRST_STEP,
@@ -283,7 +284,7 @@ class ClusterCalls:
             logger.warning(
                 "Cluster %s rejects a request that excludes hosts; retrying without exclusions: %s", self._name, error
             )
-            result.untried.append(replace(rest, batch=replace(rest.batch, excluded_hosts=[])))
+            result.untried.append(replace(rest, batch=wire.replace(rest.batch, excluded_hosts=[])))
         elif outcome is Outcome.REJECTED:
             logger.error("Cluster %s rejects %d attempts: %s", self._name, len(wanted), error)
             result.refused.append((rest.batch.task_instance_ids, _text(error)))
@@ -304,7 +305,7 @@ class ClusterCalls:
         """Submit jobs that claim the batch's tasks from the server; a part of the planned jobs is sufficient."""
         batch = given.batch
         token = self._around.batch_token(batch.batch_number)
-        jobs = replace(batch, requested_resources=packing.job_request(batch, plan))
+        jobs = wire.replace(batch, requested_resources=packing.job_request(batch, plan))
         ids: list[str] = []
         error: Exception | None = None
         try:

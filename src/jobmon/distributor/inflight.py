@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from jobmon.core.cluster_protocol import Exit, Launch
 from jobmon.core.constants import Cause
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import LaunchBatch
 from jobmon.distributor.batch import ReceivedAttempt
 

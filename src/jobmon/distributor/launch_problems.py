@@ -6,8 +6,9 @@ forgotten them (after another registration).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from jobmon.core.wire import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import fsm
+from jobmon.core.wire import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,13 +11,14 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.agent import settlement
 from jobmon.core.cluster_protocol import ClusterDistributor, DirectClusterDistributor
 from jobmon.core.exceptions import JobmonError, StaleRun
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import (
     ClusterInfo,
     DistributorRequest,

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from jobmon.core import wire
 from jobmon.core.wire.launching import LaunchBatch
 from jobmon.distributor.backoff import Backoff
 from jobmon.distributor.inflight import NO_ARRAY, narrowed
@@ -104,7 +105,7 @@ class Submission:
             return None
         if self.is_array and self.first_step + len(mine.task_instance_ids) != other.first_step:
             return None
-        joined = replace(
+        joined = wire.replace(
             mine,
             task_instance_ids=mine.task_instance_ids + theirs.task_instance_ids,
             task_ids=mine.task_ids + theirs.task_ids,
@@ -122,7 +123,7 @@ def key_of(batch: LaunchBatch) -> str:
 
 
 def _sliced(given: LaunchBatch, start: int, end: int) -> LaunchBatch:
-    return replace(
+    return wire.replace(
         given,
         task_instance_ids=given.task_instance_ids[start:end],
         task_ids=given.task_ids[start:end],

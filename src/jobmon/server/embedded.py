@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from jobmon.core import access, credentials, locks, loops, paths
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.exceptions import ConfigError, JobmonError, UntrustedFile
+from jobmon.core.wire import replace
 from jobmon.core.wire.server import AccessFile
 from jobmon.server import database_copy
 from jobmon.server.app import create_app, open_database

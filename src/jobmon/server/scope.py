@@ -6,12 +6,12 @@ whose meaning is not declared here. The owner may access everything, so nothing 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import or_, select
 
 from jobmon.core.credentials import Agent, Invited, PageUser, Part, Principal, Reader, Right, User, may
+from jobmon.core.wire import Message
 from jobmon.server.models import (
     agent,
     batch,
@@ -289,17 +289,17 @@ def _workflows(session: Session, named: Iterable[tuple[str, Any]]) -> list[tuple
 
 def _named(message: Any) -> Iterator[tuple[str, Any]]:
     """Yield the named values of a message, including those of nested messages."""
-    if not dataclasses.is_dataclass(message):
+    if not isinstance(message, Message):
         return
-    for field in dataclasses.fields(message):
-        value = getattr(message, field.name)
-        if field.name == "workflow_args_hash":
-            yield field.name, (message.tool_version_id, value)  # type: ignore[union-attr]
-        elif isinstance(value, list) and value and dataclasses.is_dataclass(value[0]):
+    for name in message.__struct_fields__:
+        value = getattr(message, name)
+        if name == "workflow_args_hash":
+            yield name, (message.tool_version_id, value)  # type: ignore[attr-defined]
+        elif isinstance(value, list) and value and isinstance(value[0], Message):
             for one in value:
                 yield from _named(one)
         else:
-            yield field.name, value
+            yield name, value
 
 
 def require_own_name(principal: Principal, right: Right, message: Any) -> None:

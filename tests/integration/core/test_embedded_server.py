@@ -15,7 +15,6 @@ import tempfile
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -29,6 +28,7 @@ from jobmon.cli.main import main
 from jobmon.core import access, paths
 from jobmon.core.exceptions import ConfigError, InvalidRequest, ServerUnavailable
 from jobmon.core.requester import FINDER_NAME, Requester
+from jobmon.core.wire import replace
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
 from jobmon.core.wire.server import Health, OpenRequest, ServerAddress
 from jobmon.core.wire.swarm import ChangesResponse

@@ -1,7 +1,6 @@
 """A distributor whose reports are rejected, or answered by another program, keeps running and loses no report."""
 
 import asyncio
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,7 @@ class Gateway(FakeDistributorGateway):
             if (error := self.objection(request)) is not None:
                 raise error
         ours = [one for one in request.reports if one.task_instance_id < FIRST]
-        response = self.change(await super().sync(dataclasses.replace(request, reports=ours)))
+        response = self.change(await super().sync(wire.replace(request, reports=ours)))
         if response.server_identity == "fake":
             self.recorded += [one for one in request.reports if one.task_instance_id >= FIRST]
         return response
@@ -179,10 +178,10 @@ async def test_the_identity_of_a_server_of_an_earlier_version_is_not_compared(st
     register = gateway.register
 
     async def as_before(request):
-        return dataclasses.replace(await register(request), server_incarnation="")
+        return wire.replace(await register(request), server_incarnation="")
 
     gateway.register = as_before
-    gateway.change = lambda response: dataclasses.replace(response, server_identity="", server_incarnation="")
+    gateway.change = lambda response: wire.replace(response, server_identity="", server_incarnation="")
     (identity,) = gateway.queue("true")
     async with start.running(gateway):
         await gateway.until_ended(identity)
@@ -208,7 +207,7 @@ async def test_an_unknown_attempt_is_reported_again_when_the_server_has_started_
 
     def changed(response):
         unknown = [FIRST] if incarnation == "1" and gateway.sizes and not gateway.recorded else []
-        return dataclasses.replace(response, server_incarnation=incarnation, unknown=unknown)
+        return wire.replace(response, server_incarnation=incarnation, unknown=unknown)
 
     gateway.change = changed
     say(service, 1)

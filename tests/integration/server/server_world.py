@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from tests import databases
 
 from jobmon.core import wire
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, TaskInstanceStatus, WorkflowRunStatus
+from jobmon.core.wire import replace
 from jobmon.core.wire.binding import (
     ArraySpec,
     ArraysRequest,

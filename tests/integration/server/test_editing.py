@@ -40,7 +40,7 @@ async def resources(world, cluster="here", **requested):
 
 async def bind_again(bound, **changes):
     """Record the tasks again, as a script that is run again does."""
-    from dataclasses import replace
+    from jobmon.core.wire import replace
 
     request = replace(bound.tasks, **changes)
     return await bound.world.post(f"/workflows/{bound.workflow_id}/tasks", TasksResponse, request)

@@ -1,12 +1,11 @@
 """Failed attempts and their tasks; late, stale and impossible reports; fencing."""
 
-from dataclasses import replace
-
 import pytest
 from server_world import CLUSTER, RUN, TI, Refused, report
 
 from jobmon.core.constants import Cause, TaskStatus
 from jobmon.core.retry import UNCHARGED_IN_A_ROW_MAX
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import DistributorRequest, DistributorResponse
 from jobmon.core.wire.monitoring import TaskDetail
 from jobmon.core.wire.run import TriageResponse

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 
 import httpx
 import pytest
+from msgspec import structs
 from test_principals import HOLD, Browser, Shared
 from test_sockets import served
 
@@ -130,11 +130,7 @@ MESSAGES = {"task_ids": [1], "set_ids": [1], "status": "D", "action": "hold", "d
 
 def required(kind):
     """Return the names of a message's fields without a default."""
-    return [
-        field.name
-        for field in (dataclasses.fields(kind) if kind else ())
-        if field.default is field.default_factory is dataclasses.MISSING
-    ]
+    return [field.name for field in (structs.fields(kind) if kind else ()) if field.required]
 
 
 async def test_the_page_shows_what_its_user_may_read(tmp_path, databases):

@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-from dataclasses import replace
 
 import pytest
 from server_world import CLUSTER, RUN, TI, Refused, edges_request, open_world, report, tasks_request, workflow_request
 from tests.databases import change
 
 from jobmon.core.constants import Cause, TaskStatus, WorkflowStatus
+from jobmon.core.wire import replace
 from jobmon.core.wire.binding import TasksResponse, WorkflowResponse
 from jobmon.core.wire.definition import ClustersResponse, TemplateVersionsResponse, ToolRequest, ToolResponse
 from jobmon.core.wire.launching import WorkerStartRequest, WorkerStartResponse

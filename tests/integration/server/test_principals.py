@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import re
 import time
 import typing
-from dataclasses import replace
 
 import httpx
 import pytest
@@ -25,6 +23,7 @@ from jobmon.core.exceptions import InvalidRequest, JobmonError
 from jobmon.core.http import HttpSession
 from jobmon.core.requester import Requester, Target
 from jobmon.core.wire import credentials as messages
+from jobmon.core.wire import replace
 from jobmon.core.wire.agents import AgentRequest, AgentResponse, AgentSyncRequest, AgentSyncResponse
 from jobmon.core.wire.binding import WorkflowResponse
 from jobmon.core.wire.changes import StagedStatuses, VersionRequest
@@ -147,7 +146,7 @@ def ids_of(kind: type) -> set[str]:
         for part in (hint, *typing.get_args(hint)):
             if part == Id or any(inner == Id for inner in typing.get_args(part)):
                 found.add(name)
-            if dataclasses.is_dataclass(part):
+            if isinstance(part, type) and issubclass(part, wire.Message):
                 found |= ids_of(part)
     return found
 

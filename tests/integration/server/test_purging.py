@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from server_world import RUN, TI, Refused, open_world, report
@@ -11,6 +10,7 @@ from sqlalchemy import inspect, text
 from tests import databases
 
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.wire import replace
 from jobmon.core.wire.binding import TasksResponse
 from jobmon.core.wire.launching import FoundFile
 from jobmon.core.wire.monitoring import ExportPage, WorkflowsResponse

@@ -1,10 +1,10 @@
 """Tasks are recorded in the same way whether or not their nodes are known."""
 
-from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 
+from jobmon.core.wire import replace
 from jobmon.core.wire.binding import RecordedTasks, TasksResponse
 from jobmon.server.sql import ROWS_PER_INSERT
 

@@ -1,7 +1,5 @@
 """Jobs that run although no worker reaches the server, and packed jobs that their user cancels."""
 
-from dataclasses import replace
-
 import pytest
 from pack_world import make_pack
 from server_world import CLUSTER, TI, report
@@ -9,6 +7,7 @@ from test_watching import PROBLEM, explained, start_worker
 from tests.databases import change
 
 from jobmon.core.constants import Cause, TaskStatus
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import EndedJob
 
 

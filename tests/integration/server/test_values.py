@@ -4,7 +4,6 @@ Each field of each message takes each extreme value once, in a request that is o
 database; then hypothesis combines them.
 """
 
-import dataclasses
 import json
 import re
 import types
@@ -17,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server_world import CLUSTER, Refused, open_world
 
+from jobmon.core import wire
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
 from jobmon.core.wire.fields import JSON_BYTES_MAX, JSON_DEPTH_MAX
 from jobmon.server.routes.table import ENDPOINTS
@@ -79,7 +79,7 @@ def right(hint, name=""):
         return [right(arguments[0], name)]
     if origin is dict:
         return {key_of(right(arguments[0])): right(arguments[1], name)}
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and issubclass(hint, wire.Message):
         return {field: right(inner, field) for field, inner in typing.get_type_hints(hint, include_extras=True).items()}
     return {int: 1, float: 1.0, str: "x", datetime: "2026-01-01T00:00:00Z", bool: False, typing.Any: 1}[hint]
 
@@ -104,7 +104,7 @@ def variants(hint, value, name=""):
         key, inner = key_of(right(arguments[0])), right(arguments[1], name)
         yield from ({key: one} for one in variants(arguments[1], inner, name))
         yield from ({key_of(one): inner} for one in variants(arguments[0], right(arguments[0])))
-    elif dataclasses.is_dataclass(hint):
+    elif isinstance(hint, type) and issubclass(hint, wire.Message):
         for field, inner in typing.get_type_hints(hint, include_extras=True).items():
             yield from (value | {field: one} for one in variants(inner, value[field], field))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from hashlib import sha256
 
 import pytest
+from msgspec import structs
 from server_world import Refused
 from tests.databases import change
 
@@ -64,7 +64,7 @@ class Changer:
 
     async def stage(self):
         tasks, ids = self.bound.tasks, self.bound.task_ids
-        common = {field.name: getattr(tasks, field.name) for field in fields(tasks)}
+        common = structs.asdict(tasks)
         one = {name: values[:1] if isinstance(values, list) else values for name, values in common.items()}
         new = one | {
             "names": ["new"],
@@ -77,9 +77,7 @@ class Changer:
         }
         found = await self.send("tasks", StagedTasks, TasksResponse, **new)
         self.added = found.task_ids[0]
-        changed = {
-            name: value for name, value in one.items() if name in {each.name for each in fields(StagedDefinitions)}
-        }
+        changed = {name: value for name, value in one.items() if name in StagedDefinitions.__struct_fields__}
         changed |= {"commands": ["echo changed"], "task_args": {"y": ["other"]}, "attributes": {}}
         await self.send("definitions", StagedDefinitions, **changed, task_ids=ids[:1], upstreams=[upstreams_hash(())])
         await self.send("upstreams", StagedUpstreams, set_numbers=[1], members=[[ids[0], self.added]])

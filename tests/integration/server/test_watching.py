@@ -1,12 +1,12 @@
 """Clusters whose jobs run elsewhere: which distributor polls, the rights of workers, and their messages."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from server_world import CLUSTER, RUN, TI, Refused, report
 
 from jobmon.core.constants import Cause
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import (
     LaunchProblem,
     SyncRequest,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.core import fsm
 from jobmon.core.constants import AgentStatus, TaskInstanceStatus, TaskStatus, WorkflowRunStatus
 from jobmon.distributor.watching import unpacked
+from jobmon.server.transaction import acting_for
 from jobmon.server.usecases import (
     agents,
     launching,
@@ -169,7 +170,7 @@ class Invariants:
             agents.sync: self._agent_synced,
             queueing.queue: self._queued,
             launching.register: self._registered,
-            reporting.worker_report: self._worker_reported,
+            reporting.worker_reports: self._worker_reported,
             packed_jobs.take: self._took,
             watching.watch: self._watched_grid,
             watching.view: self._viewed,
@@ -181,12 +182,15 @@ class Invariants:
         """Check the invariants after a use case was committed or failed."""
         for array_id, status, kept, number in self._record.rows(_MISCOUNTED):
             self._violated(f"array {array_id} has {number} tasks in status {status}, {kept} are counted")
-        if job.use_case in (prioritizing.set_priority, queueing.queue):
+        use_case, arguments = job.use_case, job.arguments
+        if use_case is acting_for:
+            _, use_case, *arguments = arguments
+        if use_case in (prioritizing.set_priority, queueing.queue):
             for attempt, priority, wanted in self._record.rows(_OUT_OF_ORDER):
                 self._violated(f"attempt {attempt} is queued with priority {priority}, its task has {wanted}")
-        watch = self._watched.get(job.use_case)
+        watch = self._watched.get(use_case)
         if watch is not None and job.error is None:
-            watch(*job.arguments, job.answer)
+            watch(*arguments, job.answer)
 
     def _reaped(self, *values: Any) -> None:
         """Record the attempts that the reaper ended, of which no report gave the outcome."""

@@ -1,7 +1,6 @@
 """Launches from the server become commands; the messages of both sides have the same fields."""
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from jobmon.agent import reports
@@ -27,7 +26,7 @@ def around(**values):
     return Surroundings(**default | values)
 
 
-COLUMNS = dataclasses.asdict(
+COLUMNS = msgspec.structs.asdict(
     AgentLaunches(
         task_instance_ids=[7, 1008],
         task_ids=[5, 6],
@@ -92,5 +91,5 @@ def test_the_words_of_both_sides_agree():
     assert reports.RUNNING == TaskInstanceStatus.RUNNING
     assert reports.ERROR_FATAL == TaskInstanceStatus.ERROR_FATAL
     assert reports.ERROR_CHARACTERS_MAX == texts.ERROR_CHARACTERS_MAX
-    fields = {field.name for field in dataclasses.fields(Report)}
+    fields = set(Report.__struct_fields__)
     assert set(reports.of_unstarted(1, "E", "killed", "why")) <= fields

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import replace
 
 import pytest
 
 from jobmon.core import access, paths
 from jobmon.core.exceptions import ServerUnavailable, UntrustedFile
 from jobmon.core.locks import FileLock
+from jobmon.core.wire import replace
 from jobmon.core.wire.server import AccessFile
 
 DEAD = 2**22 + 1  # no process has this id

@@ -602,7 +602,7 @@ async def test_what_waits_when_nothing_more_is_launched_is_given_back(lab):
 
 
 async def test_a_pack_waits_whole_and_some_jobs_of_it_will_do(lab):
-    from dataclasses import replace
+    from jobmon.core.wire import replace
 
     lab.yard.trouble = SubmissionDeferred("disk")
     lab.state.take([replace(batch(*range(1, 9)), plan=JobPlan(mode="pilot", jobs=4))])
@@ -628,7 +628,7 @@ def test_a_plug_in_says_whether_it_has_arrays_or_has_the_method(lab):
 
 
 async def test_hosts_that_are_left_out_are_not_what_a_rejection_is_for(lab):
-    from dataclasses import replace
+    from jobmon.core.wire import replace
 
     def answer(ids):
         raise SubmissionRejected("Requested node configuration is not available")

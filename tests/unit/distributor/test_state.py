@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from jobmon.core import wire
 from jobmon.core.cluster_protocol import Exit, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LaunchProblem, LiveAttempt, Report
@@ -159,7 +160,7 @@ def lost(identity, **values):
 
 
 def retried(identity, task_id):
-    return replace(batch(identity), task_ids=[task_id])
+    return wire.replace(batch(identity), task_ids=[task_id])
 
 
 def test_short_commands_widen_the_window_up_to_a_bound():
@@ -365,7 +366,7 @@ def test_a_job_of_which_its_cluster_knows_no_reason_for_its_end_is_not_charged_t
 def test_what_an_earlier_distributor_may_have_submitted_is_looked_up_by_its_tokens():
     around = replace(AROUND, server_identity="cafe")
     state = DistributorState({"far": ClusterLimits(False)}, around)
-    attempts = [replace(live(one, "I", cluster="far"), batch_number=4, array_step_id=one - 1) for one in (1, 2, 3)]
+    attempts = [wire.replace(live(one, "I", cluster="far"), batch_number=4, array_step_id=one - 1) for one in (1, 2, 3)]
     assert state.adopt([*attempts, live(4, "K", cluster="far")], {}) == {}
     assert state.doubtful() == {"far": [Doubt(one, "jm-cafe-1-4", one - 1, f"jm-cafe-1-a{one}") for one in (1, 2, 3)]}
     assert state.doubtful() == {}
@@ -472,7 +473,7 @@ def test_why_nothing_can_be_launched_is_told_when_it_changes_and_again_where_it_
     state.restore_reports()
     assert told.take(12.0) is not None
     state.confirm_reports()
-    told.note({"far": replace(problem, since_seconds=3.0, next_seconds=3.0)}, 12.0)
+    told.note({"far": wire.replace(problem, since_seconds=3.0, next_seconds=3.0)}, 12.0)
     assert not state.has_reports, "nothing is new"
     told.note({}, 13.0)
     assert told.take(13.0) == {}

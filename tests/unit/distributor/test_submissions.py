@@ -180,8 +180,7 @@ def test_why_attempts_wait_is_told_with_the_next_try():
 
 def test_what_is_not_wanted_any_more_is_dropped_but_never_a_part_of_a_pack():
     packed = batch(5, 6, number=5, array=5)
-    from dataclasses import replace
-
+    from jobmon.core.wire import replace
     from jobmon.core.wire.launching import JobPlan
 
     packed = replace(packed, plan=JobPlan(mode="pilot", jobs=1))

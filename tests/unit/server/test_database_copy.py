@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
 from jobmon.core import access, paths
 from jobmon.core.exceptions import ConfigError
+from jobmon.core.wire import replace
 from jobmon.core.wire.server import AccessFile
 from jobmon.server.database_copy import DatabaseCopy, claim
 from jobmon.server.settings import DATABASE_NAME

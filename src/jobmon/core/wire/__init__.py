@@ -1,4 +1,4 @@
-"""All messages between components, one module per conversation: frozen dataclasses, sent as JSON (`encode`, `decode`).
+"""All messages between components, one module per conversation: frozen structs, sent as JSON (`encode`, `decode`).
 
 All routes are below `/api/v1`; the docstring of each message class names its route. Messages about many items are
 columnar: one list per field, all of equal length and in the same order. Times are aware UTC datetimes. An error
@@ -16,8 +16,18 @@ import msgspec
 API_ROOT = "/api/v1"
 
 _Message = TypeVar("_Message")
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _encoder = msgspec.json.Encoder()
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of all messages. Struct classes are created 30 times as fast as dataclasses, and there are some 200."""
+
+
+def replace(message: _Struct, **changes: Any) -> _Struct:
+    """Return a copy of a message with some fields changed."""
+    return msgspec.structs.replace(message, **changes)
 
 
 def encode(message: object) -> bytes:

@@ -8,9 +8,11 @@ a different grant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import field
+
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import Cores, Count, Id, Name, ProcessId, Seconds
 from jobmon.core.wire.launching import FromServer, LaunchFiles, LaunchProblem, Report, SlotsGranted, SlotsWanted
 
@@ -20,8 +22,7 @@ SCOPE_HOST = "host"
 ATTEMPTS_PER_REQUEST_MAX = 200_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentRequest:
+class AgentRequest(Message, frozen=True, kw_only=True):
     """POST /agents: an agent registers. -> `AgentResponse`
 
     `key` is random; the same key gets the same response. 409 `StaleRun` if the run is over or is not the newest.
@@ -37,8 +38,7 @@ class AgentRequest:
     key: Name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentProcess:
+class AgentProcess(Message, frozen=True, kw_only=True):
     """A registered agent, with the process that runs or ran it. `seen_seconds_ago`: since its last request."""
 
     agent_id: int
@@ -49,8 +49,7 @@ class AgentProcess:
     seen_seconds_ago: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentResponse(FromServer):
+class AgentResponse(FromServer, frozen=True, kw_only=True):
     """`token`: the agent's own credential; "": it needs none.
 
     `predecessors`: agents of the workflow on the same host that have not left. If the process of such an agent is gone,
@@ -67,8 +66,7 @@ class AgentResponse(FromServer):
     predecessors: list[AgentProcess]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentLaunches:
+class AgentLaunches(Message, frozen=True, kw_only=True):
     """Claimed attempts, oldest first; columns per attempt.
 
     `requests`: for each attempt the index of its request in `requested_resources`, `cores` and `memory_gib` (0: no
@@ -87,8 +85,7 @@ class AgentLaunches:
     files: dict[int, LaunchFiles] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentSyncRequest:
+class AgentSyncRequest(Message, frozen=True, kw_only=True):
     """POST /agents/{agent_id}/sync: reports, one heartbeat for all attempts of the agent, and a claim.
     -> `AgentSyncResponse`
 
@@ -118,8 +115,7 @@ class AgentSyncRequest:
     leaving: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentSyncResponse(FromServer):
+class AgentSyncResponse(FromServer, frozen=True, kw_only=True):
     """`kill`: attempts to terminate, either in KILL_SELF or running although the server has declared them lost.
 
     `late`, `refused`, `unknown`: as in `SyncResponse`. `slots`: the grant, if the request named a pool. `over`: nothing

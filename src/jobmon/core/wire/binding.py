@@ -10,10 +10,12 @@ Identity hashes are the first 32 bytes of SHA-256 as lower-case hex (64 characte
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import field
+
 from jobmon.core.packing import problems_with
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import BigCount, Count, FreeForm, Hash, Id, Name, Priority, Text
 
 TASKS_PER_CHUNK_MAX = 5_000
@@ -22,8 +24,7 @@ RESOURCES_PER_CHUNK_MAX = 1_000
 REQUEST_BYTES_MAX = 32 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowRequest:
+class WorkflowRequest(Message, frozen=True, kw_only=True):
     """POST /workflows: find or create a workflow.
 
     Found by `tool_version_id` and `workflow_args_hash`. If the `dag_hash` or `task_hash` of the found workflow differs,
@@ -49,8 +50,7 @@ class WorkflowRequest:
     priority: Priority = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowResponse:
+class WorkflowResponse(Message, frozen=True, kw_only=True):
     """`newly_created`: by this request. `is_bound`: completely recorded. `was_started`: a run reached BOUND.
 
     `has_incomplete_version`: a version is sealed and must be completed before anything else.
@@ -67,16 +67,14 @@ class WorkflowResponse:
     has_incomplete_version: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilePattern:
+class FilePattern(Message, frozen=True, kw_only=True):
     """A file that the tasks of an array read or write. `name` is "" if only the pattern was given."""
 
     name: Name
     pattern: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArraySpec:
+class ArraySpec(Message, frozen=True, kw_only=True):
     """All tasks of one template version in the workflow.
 
     `inputs` and `outputs`: the files that its tasks read and write; see `core.files`.
@@ -90,22 +88,19 @@ class ArraySpec:
     outputs: list[FilePattern] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArraysRequest:
+class ArraysRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/arrays: find or create; limits and files are updated. -> `IdsResponse`"""
 
     arrays: list[ArraySpec]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdsResponse:
+class IdsResponse(Message, frozen=True, kw_only=True):
     """Ids in the order of the request."""
 
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourcesSpec:
+class ResourcesSpec(Message, frozen=True, kw_only=True):
     """A request for a queue. `requested` is plain JSON. `kind` is a `ResourceType`.
 
     `original`: what the user originally requested, if that differs.
@@ -123,15 +118,13 @@ class ResourcesSpec:
             raise ValueError(f"{'; '.join(problems)}.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourcesRequest:
+class ResourcesRequest(Message, frozen=True, kw_only=True):
     """POST /task_resources: find or create by content; unknown cluster or queue is 422. -> `IdsResponse`"""
 
     resources: list[ResourcesSpec]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskColumns:
+class TaskColumns(Message, frozen=True, kw_only=True):
     """Columns that may be set in tasks of one array at any time, with one entry per task.
 
     `attributes`: index in the chunk -> {name: value}. `priorities`: index -> priority, unless it is 0. `scales`:
@@ -153,8 +146,7 @@ class TaskColumns:
     priorities: dict[BigCount, Priority] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TasksRequest(TaskColumns):
+class TasksRequest(TaskColumns, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/tasks: create (or find, by node) tasks of one array. -> `TasksResponse`
 
     `node_args` and `task_args`: argument name -> column of strings. A found task that is not DONE gets the new name,
@@ -167,8 +159,7 @@ class TasksRequest(TaskColumns):
     task_args: dict[Name, list[Text]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedefineRequest(TaskColumns):
+class RedefineRequest(TaskColumns, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/redefined_tasks: set these columns in tasks that are not DONE -> `TasksResponse`.
 
     The tasks move to the array. For DONE tasks only the attributes are set.
@@ -177,16 +168,14 @@ class RedefineRequest(TaskColumns):
     task_ids: list[Id]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupersededEdit:
+class SupersededEdit(Message, frozen=True, kw_only=True):
     """An edit of a task by a user that the script's new definition replaced."""
 
     task_id: int
     user: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TasksResponse:
+class TasksResponse(Message, frozen=True, kw_only=True):
     """Columns in the order of the request; `statuses` are the current statuses of the tasks.
 
     `superseded`: users' edits that the request replaced, because the script's own definition has changed.
@@ -198,8 +187,7 @@ class TasksResponse:
     superseded: list[SupersededEdit] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedTasks:
+class RecordedTasks(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/recorded_tasks?after_id=&count=: recorded tasks, ordered by id.
 
     `hash`: SHA-256 of the concatenated `task_hashes`. If the client's next tasks have the same hash, they are the
@@ -212,8 +200,7 @@ class RecordedTasks:
     hash: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdgesRequest:
+class EdgesRequest(Message, frozen=True, kw_only=True):
     """POST /dags/{dag_id}/edges: sets of upstream nodes, and the set of each node. -> `{}`
 
     Equal sets are sent once: `set_numbers[i]` is the caller's number of the set `upstream_nodes[i]`. A set larger
@@ -230,8 +217,7 @@ class EdgesRequest:
     key: Name = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundResponse:
+class BoundResponse(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/bound."""
 
     workflow_id: int

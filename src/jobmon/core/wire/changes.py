@@ -12,9 +12,11 @@ messages about a version carry the `key` with which it was begun.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import field
+
+from jobmon.core.wire import Message
 from jobmon.core.wire.binding import RedefineRequest, SupersededEdit, TasksRequest
 from jobmon.core.wire.fields import BigCount, Count, Hash, Id, Name, Text
 
@@ -26,8 +28,7 @@ STAGED_TASKS_MAX = 2_500
 STAGED_UPSTREAMS_MAX = 50_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedWorkflow:
+class RecordedWorkflow(Message, frozen=True, kw_only=True):
     """GET /recorded_workflow?tool_name=&tool_version_id=&workflow_args_hash=, or GET /workflows/{id}/recorded.
 
     `workflow_id` None: nothing is recorded. `dag_hash` and `task_hash`: hashes of the definition. `working_directory`:
@@ -45,8 +46,7 @@ class RecordedWorkflow:
     working_directory: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedTemplate:
+class RecordedTemplate(Message, frozen=True, kw_only=True):
     """A template version. `node_args` and `task_args`: names, in the order of the values of its tasks."""
 
     name: str
@@ -55,8 +55,7 @@ class RecordedTemplate:
     task_args: list[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RanDefinition:
+class RanDefinition(Message, frozen=True, kw_only=True):
     """The definition that the newest started attempt of a task ran, if the definition of the task has changed since.
 
     `template_index`: index into the templates of the page. `upstreams`: the hash of its upstream tasks; "": they are
@@ -69,8 +68,7 @@ class RanDefinition:
     upstreams: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedAttempt:
+class RecordedAttempt(Message, frozen=True, kw_only=True):
     """The newest attempt of a task that is not done. `is_success`: whether the newest started attempt succeeded."""
 
     status: str
@@ -81,16 +79,14 @@ class RecordedAttempt:
     signal: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedEdit:
+class RecordedEdit(Message, frozen=True, kw_only=True):
     """An edit of a task by a user. `command`: what the script defined; None: the command is not edited."""
 
     user: str
     command: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefinitionPage:
+class DefinitionPage(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/definition?after=&count=: the next tasks by id, as columns.
 
     Contains fewer tasks than requested if commands are long; `is_last`: there are no more.
@@ -122,8 +118,7 @@ class DefinitionPage:
     is_last: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamsRequest:
+class UpstreamsRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/upstreams: the tasks in sets of upstream nodes -> `UpstreamsResponse`.
 
     `after_task`: from the first set, only tasks with higher ids.
@@ -133,8 +128,7 @@ class UpstreamsRequest:
     after_task: BigCount = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamsResponse:
+class UpstreamsResponse(Message, frozen=True, kw_only=True):
     """The tasks of as many of the sets as fit into a response, in the order of the request.
 
     `last_task`: where to resume in the last of these sets; 0: that set is complete.
@@ -144,8 +138,7 @@ class UpstreamsResponse:
     last_task: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionRequest:
+class VersionRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/versions: begin a version -> `VersionResponse`.
 
     409 `WorkflowVersionConflict` if `base` is not the current version. `summary`: human-readable changes. `key` is
@@ -163,8 +156,7 @@ class VersionRequest:
     summary: list[Text]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionResponse:
+class VersionResponse(Message, frozen=True, kw_only=True):
     """The version that was begun, or that is in force after `SealRequest`. `dag_id`: the DAG of the workflow.
 
     `superseded`: the edits of users that the version replaced.
@@ -175,16 +167,14 @@ class VersionResponse:
     superseded: list[SupersededEdit] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedTasks(TasksRequest):
+class StagedTasks(TasksRequest, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/versions/{number}/tasks: tasks to add -> `TasksResponse`."""
 
     key: Name
     position: Count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedDefinitions(RedefineRequest):
+class StagedDefinitions(RedefineRequest, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/versions/{number}/definitions: tasks whose definition or upstream tasks change.
 
     `upstreams`: the hash of the upstream tasks that each task had before. -> `{}`
@@ -196,8 +186,7 @@ class StagedDefinitions(RedefineRequest):
     upstreams: list[Hash]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedUpstreams:
+class StagedUpstreams(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/versions/{number}/upstreams: sets of upstream tasks, and each task's set -> `{}`.
 
     `set_numbers[i]` is the client's number of the set with the tasks `members[i]`; a large set is sent in parts under
@@ -216,8 +205,7 @@ class StagedUpstreams:
     lost: list[list[Id]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedStatuses:
+class StagedStatuses(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/versions/{number}/statuses: changes of task statuses -> `{}`.
 
     `change`: a `core.changes.StatusChange`. `accepted`: for "accept", the hash for which each result is accepted.
@@ -230,8 +218,7 @@ class StagedStatuses:
     accepted: list[Hash] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealRequest:
+class SealRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/versions/{number}/seal: apply all `parts` parts that have been sent.
 
     409 `WorkflowVersionConflict` if the workflow was changed or run in the meantime. -> `VersionResponse`
@@ -241,16 +228,14 @@ class SealRequest:
     parts: Count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropRequest:
+class DropRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/drop_version: drop a version of which no part is in force yet -> `{}`."""
 
     user: Name = ""
     any_owner: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class Version(Message, frozen=True, kw_only=True):
     """A version of a workflow. `summary`: what changed, in lines. `workflow_run_ids`: the runs of this version.
 
     `task_count` None: no longer known.
@@ -266,8 +251,7 @@ class Version:
     workflow_run_ids: list[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionsResponse:
+class VersionsResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/versions: oldest first."""
 
     workflow_id: int

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from jobmon.core.credentials import LINK_DAYS, LINK_DAYS_MAX, TOKEN_DAYS
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import Id, Name
 
 #: Shorter than its database column, because the audit trail prefixes it with the kind of the principal.
@@ -20,8 +20,7 @@ GROUPS_MAX: Final = 500
 Days = Annotated[float, Meta(gt=0.0, le=LINK_DAYS_MAX)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
+class Hello(Message, frozen=True, kw_only=True):
     """POST /handshake: a client requests the server's proof of identity; see `handshake.Client`."""
 
     identity: Name
@@ -29,16 +28,14 @@ class Hello:
     nonce: Name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HelloReply:
+class HelloReply(Message, frozen=True, kw_only=True):
     """The server's nonce and its proof, in hexadecimal digits."""
 
     nonce: str
     proof: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRequest:
+class TokenRequest(Message, frozen=True, kw_only=True):
     """POST /tokens: create a personal token. `user`: its user; "": the caller. `label`: what it is for.
 
     `groups`: the groups of the user from now on, which only an administrator may set; None: those that are known.
@@ -50,8 +47,7 @@ class TokenRequest:
     groups: list[Name] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
+class Token(Message, frozen=True, kw_only=True):
     """A personal token, without its secret. `revoked_at` is None until it is revoked. `groups`: those of its user."""
 
     id: int
@@ -63,39 +59,34 @@ class Token:
     groups: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenResponse:
+class TokenResponse(Message, frozen=True, kw_only=True):
     """The new token. `secret` is the credential to send; it is not stored, so this response is the only one with it."""
 
     token: Token
     secret: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokensResponse:
+class TokensResponse(Message, frozen=True, kw_only=True):
     """GET /tokens: the caller's tokens; for an administrator: all tokens."""
 
     tokens: list[Token]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkRequest:
+class LinkRequest(Message, frozen=True, kw_only=True):
     """POST /page/links: create a key that grants a browser read access to everything or to one workflow."""
 
     workflow_id: Id | None = None
     days: Days = LINK_DAYS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkResponse:
+class LinkResponse(Message, frozen=True, kw_only=True):
     """The key, and when it expires. The key of POST /page/codes can be exchanged once, for a session that steers."""
 
     key: str
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageSession:
+class PageSession(Message, frozen=True, kw_only=True):
     """POST /page/session: the key that a page sends instead of its link's key. Expires with the server's process.
 
     `can_steer`: whether it may also change workflows. `user`: who has logged in; "" for a link or the owner.

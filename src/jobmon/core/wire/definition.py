@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import field
+
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import FreeForm, Name, Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolRequest:
+class ToolRequest(Message, frozen=True, kw_only=True):
     """POST /tools: find or create a tool by name; a new tool gets a first version. -> `ToolResponse`"""
 
     name: Name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolResponse:
+class ToolResponse(Message, frozen=True, kw_only=True):
     """A tool with all its versions, oldest first."""
 
     tool_id: int
@@ -24,8 +24,7 @@ class ToolResponse:
     tool_version_ids: list[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateSpec:
+class TemplateSpec(Message, frozen=True, kw_only=True):
     """A command template and the kinds of its arguments. Argument names are sorted."""
 
     name: Name
@@ -35,8 +34,7 @@ class TemplateSpec:
     op_args: list[Name]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplatesRequest:
+class TemplatesRequest(Message, frozen=True, kw_only=True):
     """POST /tool_versions/{tool_version_id}/task_templates: find or create templates and their versions.
 
     POST /tools/{tool_id}/versions with `{}` creates a new tool version and returns `ToolResponse`.
@@ -45,47 +43,41 @@ class TemplatesRequest:
     templates: list[TemplateSpec]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplatesResponse:
+class TemplatesResponse(Message, frozen=True, kw_only=True):
     """Ids in the order of the request."""
 
     task_template_ids: list[int]
     task_template_version_ids: list[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateVersion:
+class TemplateVersion(Message, frozen=True, kw_only=True):
     """One known version of a template."""
 
     task_template_version_id: int
     template: TemplateSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateVersionsResponse:
+class TemplateVersionsResponse(Message, frozen=True, kw_only=True):
     """GET /tool_versions/{tool_version_id}/task_templates/{name}/versions: oldest first."""
 
     task_template_id: int
     versions: list[TemplateVersion]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolTemplatesResponse:
+class ToolTemplatesResponse(Message, frozen=True, kw_only=True):
     """GET /tool_versions/{tool_version_id}/task_templates: the templates of a tool version, oldest first."""
 
     templates: list[TemplateVersionsResponse]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueSpec:
+class QueueSpec(Message, frozen=True, kw_only=True):
     """A queue with its limits. `parameters`: as read by the plug-in's `ClusterQueue`."""
 
     queue_name: Name
     parameters: FreeForm = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterRequest:
+class ClusterRequest(Message, frozen=True, kw_only=True):
     """POST /clusters: create or update a cluster; the first queue is its default. -> `Cluster`"""
 
     name: Name
@@ -94,8 +86,7 @@ class ClusterRequest:
     connection: FreeForm = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
+class Queue(Message, frozen=True, kw_only=True):
     """A queue as recorded."""
 
     queue_id: int
@@ -103,8 +94,7 @@ class Queue:
     parameters: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class Cluster(Message, frozen=True, kw_only=True):
     """A cluster as recorded; `queues[0]` is the default queue."""
 
     cluster_id: int
@@ -114,8 +104,7 @@ class Cluster:
     queues: list[Queue]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClustersResponse:
+class ClustersResponse(Message, frozen=True, kw_only=True):
     """GET /clusters. DELETE /clusters/{name} returns 204."""
 
     clusters: list[Cluster]

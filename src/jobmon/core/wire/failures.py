@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import field
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureGroup:
+from jobmon.core.wire import Message
+
+
+class FailureGroup(Message, frozen=True, kw_only=True):
     """Failed attempts that are alike: same template, outcome, and message without numbers and paths.
 
     `hosts`: the hosts with most of them -> number of attempts. The example is the newest.
@@ -28,8 +30,7 @@ class FailureGroup:
     example: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureConcentration:
+class FailureConcentration(Message, frozen=True, kw_only=True):
     """`failed` of all `failures` have this value, which `count` of `total` have. `chance`: corrected for all tried.
 
     `what` is "host" (attempts are counted) or the name of an argument (tasks are counted).
@@ -44,8 +45,7 @@ class FailureConcentration:
     chance: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailuresResponse:
+class FailuresResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/failures?limit=: groups of failed attempts, the largest first, at most `limit`.
 
     `failures`: number of failures examined, which are the newest ones if `is_cut`, otherwise all. `uncharged`: how many

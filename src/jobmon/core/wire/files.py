@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from jobmon.core.wire import Message
 
 #: Maximum number of tasks in one response.
 FILES_TASKS_MAX = 1_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenFile:
+class SeenFile(Message, frozen=True, kw_only=True):
     """How the newest attempt that found a file found it; see `launching.FoundFile`."""
 
     task_instance_id: int
@@ -18,8 +17,7 @@ class SeenFile:
     modified: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredFile:
+class DeclaredFile(Message, frozen=True, kw_only=True):
     """A file that a task reads or writes. `name`: as declared, or "". `found` None: no attempt has found it yet."""
 
     task_id: int
@@ -31,8 +29,7 @@ class DeclaredFile:
     found: SeenFile | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredFiles:
+class DeclaredFiles(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/files?after=&count=&inputs=&template=: files of the next `count` tasks by ID.
 
     Only tasks that declare files count. `inputs`: their inputs instead of their outputs. `folder`: the working folder

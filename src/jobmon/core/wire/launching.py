@@ -12,9 +12,12 @@ distributor handles only these jobs, never the attempts in them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import field
+from msgspec.structs import force_setattr
+
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import (
     Bytes,
     Cores,
@@ -39,8 +42,7 @@ LAUNCHES_PER_RESPONSE_MAX = 10_000
 COMMAND_CHARACTERS_PER_RESPONSE_MAX = 5_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FromServer:
+class FromServer(Message, frozen=True, kw_only=True):
     """Fields that identify the server in every response to a reporter, so that no other response is mistaken for one.
 
     `server_identity` belongs to the server's database. `server_incarnation` changes when a server starts: an attempt
@@ -53,20 +55,18 @@ class FromServer:
 
     def name_server(self, identity: str, incarnation: str) -> None:
         """Fill in the server in a response before it is sent. A copy would cost a tenth of a small request."""
-        object.__setattr__(self, "server_identity", identity)
-        object.__setattr__(self, "server_incarnation", incarnation)
+        force_setattr(self, "server_identity", identity)
+        force_setattr(self, "server_incarnation", incarnation)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchFiles:
+class LaunchFiles(Message, frozen=True, kw_only=True):
     """The declared files of a task, as absolute paths: `*` is any part of a name, "/" at the end means a folder."""
 
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundFile:
+class FoundFile(Message, frozen=True, kw_only=True):
     """A declared file as an attempt found it: before its command if it is an input, otherwise after it.
 
     `matches`: the number of files that match the path; `size_bytes`: of all of them; `modified`: when the newest of
@@ -80,8 +80,7 @@ class FoundFile:
     modified: Number
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Message, frozen=True, kw_only=True):
     """The progress or outcome of one attempt. Status is one of `fsm.REPORTS`; unknown values are None.
 
     A short command's RUNNING may be omitted: its final report carries `started_at`. Times are of the executing host.
@@ -119,8 +118,7 @@ class Report:
             check_time("ended_at", self.ended_at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistributorRequest:
+class DistributorRequest(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/distributors: a distributor registers. -> `DistributorResponse`
 
     The newest registration of a workflow wins: older distributors are fenced at their next sync, after their reports
@@ -137,8 +135,7 @@ class DistributorRequest:
     epoch: Count = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveAttempt:
+class LiveAttempt(Message, frozen=True, kw_only=True):
     """An attempt that an earlier distributor took and that has not ended, to be adopted."""
 
     task_instance_id: int
@@ -155,8 +152,7 @@ class LiveAttempt:
     packed: bool = False  # its batch was packed: the job that runs it takes it from the server
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterInfo:
+class ClusterInfo(Message, frozen=True, kw_only=True):
     """What a distributor needs to build the adapter of a cluster."""
 
     cluster_id: int
@@ -165,8 +161,7 @@ class ClusterInfo:
     connection: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackedBatch:
+class PackedBatch(Message, frozen=True, kw_only=True):
     """A packed batch with live attempts. `distributor_ids`: its known jobs that are not known to have ended.
 
     `submitted`: whether the submission was reported to the server.
@@ -179,8 +174,7 @@ class PackedBatch:
     distributor_ids: list[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistributorResponse(FromServer):
+class DistributorResponse(FromServer, frozen=True, kw_only=True):
     """`epoch` is sent with every sync. `clusters`: all clusters that tasks of the workflow request.
 
     `server_identity` is part of the tokens by which submissions are looked up. `stamp`: the server's logical time.
@@ -203,8 +197,7 @@ class DistributorResponse(FromServer):
     agent_token: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotsWanted:
+class SlotsWanted(Message, frozen=True, kw_only=True):
     """A machine whose cores several agents share: what this agent holds and wants.
 
     `pool` identifies host, data folder and cluster. It has `total` cores (0: nothing more will be started). `version`
@@ -220,24 +213,21 @@ class SlotsWanted:
     head: Cores = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotsGranted:
+class SlotsGranted(Message, frozen=True, kw_only=True):
     """The number of cores that may be used from now on. Grants are numbered; the highest number counts."""
 
     cores: float
     version: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmittedBatch:
+class SubmittedBatch(Message, frozen=True, kw_only=True):
     """The jobs submitted for a packed batch. No jobs: it was not submitted, and its attempts are queued again."""
 
     batch_number: Count
     distributor_ids: list[Name]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedJob:
+class EndedJob(Message, frozen=True, kw_only=True):
     """A job of a packed batch that has ended. Its status and cause, as in a `Report`, settle what ran in it."""
 
     distributor_id: Name
@@ -248,8 +238,7 @@ class EndedJob:
     host: Name | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchProblem:
+class LaunchProblem(Message, frozen=True, kw_only=True):
     """Why a distributor cannot launch on a cluster now, in the wording of the cluster or the system.
 
     `since_seconds`, `tried_seconds`: how long ago it began, and the last try was; `next_seconds`: time to the next try.
@@ -263,8 +252,7 @@ class LaunchProblem:
     waiting: Count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncRequest:
+class SyncRequest(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/sync -> `SyncResponse`
 
     `capacity`: cluster name -> how many more attempts this request takes. `alive`: attempts whose heartbeat this is.
@@ -306,8 +294,7 @@ class SyncRequest:
     unheard_jobs: list[Name] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobPlan:
+class JobPlan(Message, frozen=True, kw_only=True):
     """How to submit a packed batch: `jobs` jobs with space for `width` concurrent tasks each (see `core.packing`).
 
     No jobs (0) if live pilots already handle it.
@@ -319,8 +306,7 @@ class JobPlan:
     runtime_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchBatch:
+class LaunchBatch(Message, frozen=True, kw_only=True):
     """Attempts of one array with one request for one cluster, taken together (Q -> I). Columns per attempt.
 
     `batch_number` is unique in the workflow; the `array_step_id` of the i-th attempt is i. `plan`: set if the batch is
@@ -342,8 +328,7 @@ class LaunchBatch:
     plan: JobPlan | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncResponse(FromServer):
+class SyncResponse(FromServer, frozen=True, kw_only=True):
     """`late`: reports that were too late or repeated (ids), for the log.
 
     A fenced distributor gets `fenced=True` and no launches, and leaves. A distributor that was replaced from another
@@ -376,8 +361,7 @@ class SyncResponse(FromServer):
     heard_jobs: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStartRequest:
+class WorkerStartRequest(Message, frozen=True, kw_only=True):
     """POST /worker/start: a stand-alone worker requests its attempt, by id or by array, batch and step.
 
     -> `WorkerStartResponse`; marks the attempt RUNNING. 409 `AttemptOver` if the attempt is to be terminated or has
@@ -398,8 +382,7 @@ class WorkerStartRequest:
         check_time("started_at", self.started_at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStartResponse(FromServer):
+class WorkerStartResponse(FromServer, frozen=True, kw_only=True):
     """Everything that is needed to run the command."""
 
     task_instance_id: int
@@ -417,8 +400,7 @@ class WorkerStartResponse(FromServer):
     files: LaunchFiles | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerReportRequest:
+class WorkerReportRequest(Message, frozen=True, kw_only=True):
     """POST /worker/report: reports and heartbeats of a worker. -> `WorkerReportResponse`
 
     `pending`: attempt -> why its command is not running yet although its worker is; "": it is running.
@@ -429,8 +411,7 @@ class WorkerReportRequest:
     pending: dict[Id, Text] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerReportResponse(FromServer):
+class WorkerReportResponse(FromServer, frozen=True, kw_only=True):
     """`kill`: reported or alive attempts that are in KILL_SELF, and alive attempts that were declared lost.
 
     `refused`, `unknown`: as in `SyncResponse`.
@@ -441,8 +422,7 @@ class WorkerReportResponse(FromServer):
     unknown: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerTakeRequest:
+class WorkerTakeRequest(Message, frozen=True, kw_only=True):
     """POST /worker/take: a job of a packed batch reports, sends heartbeats, and takes work. -> `WorkerTakeResponse`
 
     `capacity` tasks are to be started now (they become RUNNING), `ahead` more soon (LAUNCHED under this job). `alive`:
@@ -469,8 +449,7 @@ class WorkerTakeRequest:
     leaving: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerTasks:
+class WorkerTasks(Message, frozen=True, kw_only=True):
     """Columns per attempt; attempts that are to be started now come first. `files`: as in `AgentLaunches`."""
 
     task_instance_ids: list[int]
@@ -481,8 +460,7 @@ class WorkerTasks:
     files: dict[int, LaunchFiles] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackedJob:
+class PackedJob(Message, frozen=True, kw_only=True):
     """What the tasks of a packed job have in common."""
 
     mode: str
@@ -497,8 +475,7 @@ class PackedJob:
     report_by_buffer: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerTakeResponse(FromServer):
+class WorkerTakeResponse(FromServer, frozen=True, kw_only=True):
     """`over`: no more work will come. `has_work`: work can be taken. Other fields as in `WorkerReportResponse`.
 
     The response to a request that was held has neither job nor tasks.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
 
 from msgspec import Meta
 
+from jobmon.core.wire import Message
 from jobmon.core.wire.credentials import TokenResponse
 from jobmon.core.wire.fields import Hash, Name
 
@@ -28,8 +28,7 @@ class Purpose(StrEnum):
     TOKEN = "token"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginRequest:
+class LoginRequest(Message, frozen=True, kw_only=True):
     """POST /login/start -> `LoginStart`
 
     `challenge`: SHA-256, in hexadecimal digits, of a secret of the caller, who alone can finish this login.
@@ -39,16 +38,14 @@ class LoginRequest:
     challenge: Hash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginStart:
+class LoginStart(Message, frozen=True, kw_only=True):
     """The address of the provider at which to log in. It leads back to the page, with a code and `state`."""
 
     url: str
     state: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageLogin:
+class PageLogin(Message, frozen=True, kw_only=True):
     """POST /login/page: exchange the provider's code for a session -> `PageSession`"""
 
     state: Code
@@ -56,8 +53,7 @@ class PageLogin:
     secret: Hash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLogin:
+class TokenLogin(Message, frozen=True, kw_only=True):
     """POST /login/token: exchange the provider's code for a personal token -> `TokenResponse`"""
 
     state: Code
@@ -66,8 +62,7 @@ class TokenLogin:
     label: Name = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceStart:
+class DeviceStart(Message, frozen=True, kw_only=True):
     """POST /login/device: start a login in a browser on any device.
 
     `handle`: for POST /login/device/token; "": the provider has no device flow. `verification_uri_complete` includes
@@ -82,16 +77,14 @@ class DeviceStart:
     expires_in_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceLogin:
+class DeviceLogin(Message, frozen=True, kw_only=True):
     """POST /login/device/token -> `DeviceReply`"""
 
     handle: Code
     label: Name = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceReply:
+class DeviceReply(Message, frozen=True, kw_only=True):
     """The personal token, or None as long as the user has not logged in; `slow_down`: ask less often from now on."""
 
     token: TokenResponse | None = None

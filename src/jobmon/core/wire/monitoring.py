@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from msgspec import field
+
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import Id, Name, Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowSummary:
+class WorkflowSummary(Message, frozen=True, kw_only=True):
     """One workflow with its counts. `counts`: task status letter -> number of tasks.
 
     `status_name`: the displayed status: the name of the status, or STOPPED, TIMED OUT, INTERRUPTED (`core.outcomes`).
@@ -31,8 +32,7 @@ class WorkflowSummary:
     status_name: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowsResponse:
+class WorkflowsResponse(Message, frozen=True, kw_only=True):
     """GET /workflows?workflow_id=&user=&status=&name=&args=&before=&unchanged_since=&limit=&counts=&total=: newest.
 
     The first three are repeatable; `*` in name and args matches anything; `before`: only lower ids; `counts=false`
@@ -43,8 +43,7 @@ class WorkflowsResponse:
     total: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSummary:
+class TaskSummary(Message, frozen=True, kw_only=True):
     """One task with its newest attempt. `held`: it is not launched until it is released."""
 
     task_id: int
@@ -59,8 +58,7 @@ class TaskSummary:
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSummariesResponse:
+class TaskSummariesResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=&args=&total=: by id.
 
     Only ids above `after`. The status is repeatable; `*` in the names matches anything. `args=true` adds the node args.
@@ -71,8 +69,7 @@ class TaskSummariesResponse:
     total: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptDetail:
+class AttemptDetail(Message, frozen=True, kw_only=True):
     """One attempt with everything that was recorded.
 
     `request_kind` is a `ResourceType`; `original_resources`: what the user originally requested, if that differs.
@@ -109,8 +106,7 @@ class AttemptDetail:
     written_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskDetail:
+class TaskDetail(Message, frozen=True, kw_only=True):
     """GET /tasks/{task_id}: the task and all its attempts, oldest first."""
 
     task: TaskSummary
@@ -118,8 +114,7 @@ class TaskDetail:
     attempts: list[AttemptDetail]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogTail:
+class LogTail(Message, frozen=True, kw_only=True):
     """GET /task_instances/{task_instance_id}/log_tail: the last 10 KiB of output, as recorded."""
 
     task_instance_id: int
@@ -128,8 +123,7 @@ class LogTail:
     stderr: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogPart:
+class LogPart(Message, frozen=True, kw_only=True):
     """GET /task_instances/{task_instance_id}/log?stream=&start=&most=: a range of an output file.
 
     `start` and `end`: the range in bytes; `size`: current size of the file. `problem`: why there is no text, or "".
@@ -143,16 +137,14 @@ class LogPart:
     problem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogMatch:
+class LogMatch(Message, frozen=True, kw_only=True):
     """The position of a match in an output file, in bytes, and the text around it."""
 
     at: int
     line: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogMatches:
+class LogMatches(Message, frozen=True, kw_only=True):
     """GET /task_instances/{task_instance_id}/log_search?stream=&word=&start=: at most 200, in order.
 
     `next`: where to continue the search; null: end of the file. `problem`: why the file cannot be searched, or "".
@@ -164,8 +156,7 @@ class LogMatches:
     problem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageRequest:
+class UsageRequest(Message, frozen=True, kw_only=True):
     """POST /task_template_versions/{task_template_version_id}/resource_usage -> `UsageResponse`
 
     POST /workflows/{workflow_id}/resource_usage and /tools/{tool_id}/resource_usage -> `TemplateUsages`.
@@ -181,8 +172,7 @@ class UsageRequest:
     percentiles: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageResponse:
+class UsageResponse(Message, frozen=True, kw_only=True):
     """What tasks used: memory in GiB, runtime in seconds, average number of busy cores. None if nothing was measured.
 
     Percentiles are in the order of the request, and empty if nothing was measured.
@@ -204,23 +194,20 @@ class UsageResponse:
     percentiles_cores: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateUsages:
+class TemplateUsages(Message, frozen=True, kw_only=True):
     """What the tasks of a workflow or of a tool used, by template name, all versions together."""
 
     templates: dict[str, UsageResponse]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class Reason(Message, frozen=True, kw_only=True):
     """Why something does not run. `kind`: a value of `core.explain.Kind`, for programs; `text`: a sentence."""
 
     kind: str
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
+class Neighbour(Message, frozen=True, kw_only=True):
     """A direct upstream or downstream task, or an upstream task at any distance."""
 
     task_id: int
@@ -228,8 +215,7 @@ class Neighbour:
     status: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskExplanation:
+class TaskExplanation(Message, frozen=True, kw_only=True):
     """GET /tasks/{task_id}/explanation: why a task does not run, the most important reason first.
 
     `unmet`: some of its direct upstream tasks that are not done; `fatal`: some tasks upstream of it, at any distance,
@@ -249,8 +235,7 @@ class TaskExplanation:
     fatal_count: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowExplanation:
+class WorkflowExplanation(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/explanation: why a workflow makes no progress, the most important reason first.
 
     `blocked`: tasks that will never run because an upstream task failed permanently.
@@ -264,8 +249,7 @@ class WorkflowExplanation:
     reasons: list[Reason]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DependenciesResponse:
+class DependenciesResponse(Message, frozen=True, kw_only=True):
     """GET /tasks/{task_id}/dependencies?limit=: the direct upstream and downstream tasks, by id.
 
     The lists hold at most `limit` tasks each; the counts, by status, cover all tasks.
@@ -281,8 +265,7 @@ class DependenciesResponse:
     downstream_counts: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOutput:
+class TaskOutput(Message, frozen=True, kw_only=True):
     """Where the output of a task's newest attempt is; None: not written yet."""
 
     task_id: int
@@ -295,15 +278,13 @@ class TaskOutput:
     stderr: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputsResponse:
+class OutputsResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/outputs?array=&job=&limit=: by task id; `*` in the names matches anything."""
 
     outputs: list[TaskOutput]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedTask:
+class ExportedTask(Message, frozen=True, kw_only=True):
     """A task with everything recorded about it. It depends on the tasks in `upstream_sets`."""
 
     task_id: int
@@ -321,8 +302,7 @@ class ExportedTask:
     attempts: list[AttemptDetail]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportPage:
+class ExportPage(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/export?after=&limit=: tasks with ids above `after`, by id; none: there are no more.
 
     `sets`: the task ids in each set that a task of the page depends on.
@@ -332,8 +312,7 @@ class ExportPage:
     sets: dict[int, list[int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateProgress:
+class TemplateProgress(Message, frozen=True, kw_only=True):
     """The progress of a template's tasks. `counts`: status letter -> number; `seconds`: median duration of a task."""
 
     name: str
@@ -341,8 +320,7 @@ class TemplateProgress:
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRun:
+class TaskRun(Message, frozen=True, kw_only=True):
     """Tasks of one template with consecutive ids."""
 
     template: str
@@ -350,8 +328,7 @@ class TaskRun:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matrix:
+class Matrix(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/matrix?after=&since=: statuses of tasks, one letter each, in the order of `runs`.
 
     By id, at most 100,000 from `after` on; or, with `since`, tasks that changed after that snapshot. `is_cut`: there
@@ -364,8 +341,7 @@ class Matrix:
     is_cut: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowView:
+class WorkflowView(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/view: progress and explanation at the same logical time, `snapshot`."""
 
     snapshot: int
@@ -373,8 +349,7 @@ class WorkflowView:
     explanation: WorkflowExplanation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressResponse:
+class ProgressResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/progress: progress by template, in the order of their arrays, and the time left.
 
     `left_from` and `left_to`: seconds; None if there is no estimate yet. The estimate excludes `unknown` tasks, which

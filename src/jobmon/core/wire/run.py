@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import field
 
+from jobmon.core.wire import Message
 from jobmon.core.wire.agents import AgentProcess
 from jobmon.core.wire.fields import Count, Id, Name, ProcessId, Seconds, Text
 from jobmon.core.wire.launching import ClusterInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
+class RunRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/runs: create a run, REGISTERED. -> `RunResponse`
 
     409 `WorkflowNotResumable` while another run of it is active; 409 `WorkflowAlreadyComplete` if it is DONE.
@@ -30,8 +30,7 @@ class RunRequest:
     parent_server_identity: Name = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResponse:
+class RunResponse(Message, frozen=True, kw_only=True):
     """A run: the response to its creation, and to GET /workflow_runs/{workflow_run_id}.
 
     `clusters`: all clusters that tasks and live attempts of the workflow request. `has_attempts_of_distributors`:
@@ -45,8 +44,7 @@ class RunResponse:
     has_attempts_of_distributors: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeadRequest:
+class LeadRequest(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/lead: lead a BOUND run that another process created. -> `RunResponse`
 
     `former_pid`, `former_pid_start_time`: the process that leads it now, on the same host. The request may be repeated.
@@ -61,16 +59,14 @@ class LeadRequest:
     next_report_increment: Seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeartbeatRequest:
+class HeartbeatRequest(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/heartbeat -> `RunStatusResponse`"""
 
     status: Name
     next_report_increment: Seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStatusRequest:
+class RunStatusRequest(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/status -> `RunStatusResponse`
 
     A LATE change is answered with the current status; an ILLEGAL one with 409 `InvalidStateTransition`.
@@ -81,15 +77,13 @@ class RunStatusRequest:
     reason: Name | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStatusResponse:
+class RunStatusResponse(Message, frozen=True, kw_only=True):
     """The current status."""
 
     status: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TerminateResponse:
+class TerminateResponse(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/terminate_task_instances with `{}`.
 
     QUEUED attempts ended at once; the other live attempts went to KILL_SELF.
@@ -99,16 +93,14 @@ class TerminateResponse:
     to_kill: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TriageResponse:
+class TriageResponse(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/triage with `{}`: overdue attempts were sent to triage or closed."""
 
     triaging: int
     no_heartbeat: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveRun:
+class ActiveRun(Message, frozen=True, kw_only=True):
     """A run that is not final, with what is needed to find out whether its client is alive."""
 
     workflow_run_id: int
@@ -120,8 +112,7 @@ class ActiveRun:
     heartbeat_overdue: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveRunsResponse:
+class ActiveRunsResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/active_runs"""
 
     workflow_id: int
@@ -129,8 +120,7 @@ class ActiveRunsResponse:
     runs: list[ActiveRun]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeRequest:
+class ResumeRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/resume: request to take over. May be repeated. -> `ResumeResponse`
 
     `gone_run_ids`: runs whose client the caller, on the recorded host, found to be gone. Such runs and overdue ones are
@@ -145,8 +135,7 @@ class ResumeRequest:
     any_owner: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeResponse:
+class ResumeResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/resume, and the response to `ResumeRequest`: whether a new run may start.
 
     `kill_self`: number of attempts still in KILL_SELF; `kill_self_of_agents`: how many of them belong to agents.
@@ -164,8 +153,7 @@ class ResumeResponse:
     kill_self_of_agents: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distributor:
+class Distributor(Message, frozen=True, kw_only=True):
     """A distributor as it registered; `seen_seconds_ago`: time since its last request."""
 
     workflow_run_id: int
@@ -175,8 +163,7 @@ class Distributor:
     seen_seconds_ago: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForceCleanupResponse:
+class ForceCleanupResponse(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/force_cleanup with `{}`: attempts in KILL_SELF that were closed.
 
     `perhaps_alive`: those that showed signs of life recently, and where they run, as sentences for people.
@@ -186,8 +173,7 @@ class ForceCleanupResponse:
     perhaps_alive: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResetRequest:
+class ResetRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/reset_tasks: reset tasks that are not DONE to REGISTERING with no attempts used.
 
     Without `keep_done`, DONE tasks are reset too. `user`: the person who requests it, if any.
@@ -204,8 +190,7 @@ class ResetRequest:
     any_owner: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequest:
+class StopRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/stop: a person stops the workflow. -> `StopResponse`
 
     Active runs become STOPPED and launch nothing more. `kill`: terminate their attempts; otherwise they may finish.
@@ -218,8 +203,7 @@ class StopRequest:
     workflow_run_id: Id | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopResponse:
+class StopResponse(Message, frozen=True, kw_only=True):
     """Runs that were stopped; attempts that ended at once, that were told to terminate, and that may finish."""
 
     workflow_status: str
@@ -229,15 +213,13 @@ class StopResponse:
     left_running: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskAttributesRequest:
+class TaskAttributesRequest(Message, frozen=True, kw_only=True):
     """POST /tasks/{task_id}/attributes -> {}. Set these attributes of a task; its other attributes are kept."""
 
     attributes: dict[Name, Text]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConcurrencyRequest:
+class ConcurrencyRequest(Message, frozen=True, kw_only=True):
     """PUT /workflows/{workflow_id}/concurrency, PUT /arrays/{array_id}/concurrency,
     PUT /workflows/{workflow_id}/arrays/{name}/concurrency. -> `ConcurrencyResponse`
 
@@ -249,8 +231,7 @@ class ConcurrencyRequest:
     expected: Count | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConcurrencyResponse:
+class ConcurrencyResponse(Message, frozen=True, kw_only=True):
     """GET or PUT of the same routes."""
 
     max_concurrently_running: int

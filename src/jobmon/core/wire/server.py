@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import field
+
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import Id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(Message, frozen=True, kw_only=True):
     """Body of every response that is not 2xx.
 
     `kind` is the name of a class in `jobmon.core.exceptions` (or "ValidationError", "NotFound", "Unauthorized",
@@ -26,8 +27,7 @@ class Problem:
     server_identity: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(Message, frozen=True, kw_only=True):
     """GET /health: identifies the server. Without a credential, only its `message_version` and `login`.
 
     GET /ready gives the same answer while the database responds, else 503.
@@ -41,8 +41,7 @@ class Health:
     login: str = ""  # "oidc": people log in through a provider; see `wire.login`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IgnoredChanges:
+class IgnoredChanges(Message, frozen=True, kw_only=True):
     """How many changes of this kind were ignored because they were late or repeated. Statuses are letters."""
 
     machine: str
@@ -51,8 +50,7 @@ class IgnoredChanges:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
+class Metrics(Message, frozen=True, kw_only=True):
     """GET /metrics: what this server process did since it started, and its current state.
 
     `active_runs` and `active_attempts` are not final and show signs of life.
@@ -71,8 +69,7 @@ class Metrics:
     database_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(Message, frozen=True, kw_only=True):
     """A client or distributor. `part`: which of the two; `is_silent`: no recent sign of life."""
 
     part: str
@@ -84,15 +81,13 @@ class User:
     is_silent: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsersResponse:
+class UsersResponse(Message, frozen=True, kw_only=True):
     """GET /server/users: processes that may still need the server, newest first. Only their hosts know if they live."""
 
     users: list[User]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessFile:
+class AccessFile(Message, frozen=True, kw_only=True):
     """`server.json` in the data folder, mode 0600: the address of the embedded server and its credentials.
 
     The file is kept when the server exits, so that the next one takes the same socket, port and token; `running` is
@@ -118,8 +113,7 @@ class AccessFile:
     addresses: list[str] = field(default_factory=list)  # where other hosts may reach it, the most likely first
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenRequest:
+class OpenRequest(Message, frozen=True, kw_only=True):
     """POST /server/open_to_other_hosts: have the embedded server listen on its host's address. -> `ServerAddress`
 
     `workflow_run_id`: the run that starts jobs on other hosts; None: not given. The server stops listening there when
@@ -129,8 +123,7 @@ class OpenRequest:
     workflow_run_id: Id | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompactRequest:
+class CompactRequest(Message, frozen=True, kw_only=True):
     """POST /database/compact: give the space of deleted rows back to the file system. -> `CompactResponse`
 
     409 `InvalidRequest` while anything is running, if there is no space for the copy, or if it takes too long.
@@ -139,8 +132,7 @@ class CompactRequest:
     only_if_useful: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompactResponse:
+class CompactResponse(Message, frozen=True, kw_only=True):
     """The kind of database, and its size before and after; None unless it is an SQLite database."""
 
     database: str
@@ -148,16 +140,14 @@ class CompactResponse:
     bytes_after: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerAddress:
+class ServerAddress(Message, frozen=True, kw_only=True):
     """The addresses at which other hosts reach the embedded server; `address` is the most likely one."""
 
     address: str
     addresses: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerTime:
+class ServerTime(Message, frozen=True, kw_only=True):
     """GET /time: the server's current time, ISO 8601. Not a cursor of the change feed."""
 
     time: str

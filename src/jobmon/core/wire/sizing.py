@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import field
 
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import Id, Name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SizingRequest:
+class SizingRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/sizing -> `SizingResponse`
 
     Strategies: avg, min, max or a quantile such as q95 of what finished attempts used. `task_id`: only this task.
@@ -20,8 +20,7 @@ class SizingRequest:
     task_id: Id | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Figures(Message, frozen=True, kw_only=True):
     """Statistics of the requested or used amount of a resource; GiB, cores or seconds."""
 
     count: int
@@ -32,8 +31,7 @@ class Figures:
     maximum: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waste:
+class Waste(Message, frozen=True, kw_only=True):
     """Resource-hours that attempts held, and how much of it was wasted, by cause.
 
     `over_request`: finished attempts held more than they used. `killed`: attempts that were terminated (for memory, for
@@ -46,8 +44,7 @@ class Waste:
     killed: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateSizing:
+class TemplateSizing(Message, frozen=True, kw_only=True):
     """One template's tasks in a workflow. `proposed` is a request; empty if nothing was measured.
 
     `saved_*`: resource-hours that the proposal would have saved. `would_kill`: how many of the `measured` finished
@@ -74,16 +71,14 @@ class TemplateSizing:
     would_kill: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SizingResponse:
+class SizingResponse(Message, frozen=True, kw_only=True):
     """The templates of a workflow whose tasks have run."""
 
     workflow_id: int
     templates: list[TemplateSizing]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryResponse:
+class HistoryResponse(Message, frozen=True, kw_only=True):
     """GET /task_template_versions/{task_template_version_id}/history: what its newest finished tasks used, as columns.
 
     `node_args`: name -> value of each task.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from msgspec import field
+
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import Count, Hash, Id, Name, Priority, Stamp, Text
 from jobmon.core.wire.swarm import ResourcesInfo
 
 TASKS_UPDATED_MAX = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskUpdatePlanRequest:
+class TaskUpdatePlanRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/task_updates/plan: what `TaskUpdateRequest` would change. -> `TaskUpdatePlan`
 
     `recursive`: to DONE, include all upstream tasks; to REGISTERING, include all downstream tasks.
@@ -24,8 +25,7 @@ class TaskUpdatePlanRequest:
     recursive: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskUpdatePlan:
+class TaskUpdatePlan(Message, frozen=True, kw_only=True):
     """Tasks that would change, their counts by status, how many have the status already, and whether a run is active.
 
     `live`: how many of the tasks have an attempt that may be running.
@@ -38,8 +38,7 @@ class TaskUpdatePlan:
     is_active: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskUpdateRequest:
+class TaskUpdateRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/task_updates -> `TaskUpdateResponse`. At most `TASKS_UPDATED_MAX` tasks.
 
     `status` is DONE, REGISTERING or SKIPPED. While a run is active, `force` is required. `force` also terminates live
@@ -59,8 +58,7 @@ class TaskUpdateRequest:
     unchanged_since: Stamp = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskUpdateResponse:
+class TaskUpdateResponse(Message, frozen=True, kw_only=True):
     """How many tasks changed, how many attempts were told to terminate (their tasks follow), the workflow status."""
 
     changed: int
@@ -68,8 +66,7 @@ class TaskUpdateResponse:
     workflow_status: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldRequest:
+class HoldRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/holds: hold tasks, or release them (`held` false). -> `HoldResponse`
 
     Names at most `TASKS_UPDATED_MAX` tasks, or a `template`, which selects its tasks. In the latter case at most this
@@ -87,8 +84,7 @@ class HoldRequest:
     unchanged_since: Stamp = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldResponse:
+class HoldResponse(Message, frozen=True, kw_only=True):
     """How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change."""
 
     changed: int
@@ -96,8 +92,7 @@ class HoldResponse:
     unchanged: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriorityRequest:
+class PriorityRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/priorities: set the priority of tasks, a template or the workflow.
 
     -> `PriorityResponse`. Names at most `TASKS_UPDATED_MAX` tasks, or a `template`; neither means the workflow. The
@@ -112,8 +107,7 @@ class PriorityRequest:
     any_owner: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriorityResponse:
+class PriorityResponse(Message, frozen=True, kw_only=True):
     """How many unfinished tasks have another priority now, and how many of their workflow's attempts were recalled.
 
     `is_complete`: all queued attempts are in the new order.
@@ -124,15 +118,13 @@ class PriorityResponse:
     is_complete: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditPlanRequest:
+class EditPlanRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/edits/plan: what `EditRequest` refers to. -> `EditPlan`"""
 
     task_ids: list[Id]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditPlan:
+class EditPlan(Message, frozen=True, kw_only=True):
     """Tasks as columns, in the order of the request. `statuses`: letters.
 
     `task_resources_ids`: the requests for resources, found in `resources`; None: determined later by the client.
@@ -149,8 +141,7 @@ class EditPlan:
     is_active: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditRequest:
+class EditRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/edits: change the definition of tasks for their next attempts. -> `EditResponse`
 
     Names at most `TASKS_UPDATED_MAX` tasks, with the revisions on which the edit is based: 409 `InvalidRequest` if one
@@ -170,16 +161,14 @@ class EditRequest:
     any_owner: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditResponse:
+class EditResponse(Message, frozen=True, kw_only=True):
     """How many tasks have another definition now, and how many of their attempts were recalled or told to terminate."""
 
     changed: int
     recalled: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSetRequest:
+class TaskSetRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/task_sets/plan: what an action on a set of tasks would do. -> `TaskSetPlan`
 
     `action`: hold, release or rerun. The set: `task_ids`, or, without any, all tasks that match `status` (repeatable),
@@ -193,8 +182,7 @@ class TaskSetRequest:
     name: Name = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSetPlan:
+class TaskSetPlan(Message, frozen=True, kw_only=True):
     """The tasks that the action would change, at the logical time `snapshot`, and their counts by status.
 
     `selected`: tasks in the set; `unchanged`: how many of them would not change; `added`: tasks downstream of the set
@@ -212,8 +200,7 @@ class TaskSetPlan:
     is_active: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
+class HistoryEntry(Message, frozen=True, kw_only=True):
     """An action of a user or component. `actor`: user, client, server or reaper; `user`: as the client stated.
 
     `principal`: the owner of the credential, as determined by the server; "" in entries older than credentials.
@@ -227,15 +214,13 @@ class HistoryEntry:
     principal: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryResponse:
+class HistoryResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/history?limit=: newest first."""
 
     entries: list[HistoryEntry]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PurgeRequest:
+class PurgeRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/purge: delete a workflow with its tasks and attempts. -> `PurgeResponse`
 
     409 `InvalidRequest` while a run or an attempt of it is active, or if it belongs to a different user.
@@ -245,8 +230,7 @@ class PurgeRequest:
     any_owner: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PurgeResponse:
+class PurgeResponse(Message, frozen=True, kw_only=True):
     """How many tasks were deleted."""
 
     tasks: int

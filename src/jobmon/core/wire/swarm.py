@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from msgspec import field
+
 from jobmon.core.constants import ResourceType
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import Id, Time
 
 QUEUE_BATCH_MAX = 10_000
@@ -16,8 +18,7 @@ ARMED_TASKS_MAX = 256
 MISSING_UPSTREAMS_MAX = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueBatch:
+class QueueBatch(Message, frozen=True, kw_only=True):
     """Tasks of one array with one request, for one cluster."""
 
     array_id: Id
@@ -26,8 +27,7 @@ class QueueBatch:
     cluster_id: Id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskToArm:
+class TaskToArm(Message, frozen=True, kw_only=True):
     """A task that the server may queue by itself once its missing upstream tasks are DONE.
 
     At most `MISSING_UPSTREAMS_MAX` are missing; all other upstream tasks are DONE.
@@ -39,8 +39,7 @@ class TaskToArm:
     missing: list[Id]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueRequest:
+class QueueRequest(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/queue: G or A -> Q, one new attempt each. -> `QueueResponse`
 
     At most `QUEUE_BATCH_MAX` tasks in all batches together. Tasks that may not be queued are left unchanged.
@@ -61,8 +60,7 @@ class QueueRequest:
     fail_fast: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueResponse:
+class QueueResponse(Message, frozen=True, kw_only=True):
     """Every task of the request by its current status.
 
     `armed`, `held`: tasks of the request that are armed, and those that are held and therefore not queued.
@@ -73,8 +71,7 @@ class QueueResponse:
     held: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceError:
+class ResourceError(Message, frozen=True, kw_only=True):
     """The outcome and usage of the newest attempt of a task that is waiting for a larger request."""
 
     cause: str | None = None
@@ -82,8 +79,7 @@ class ResourceError:
     wallclock_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangesResponse:
+class ChangesResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/changes?since=&wait_seconds=&workflow_run_id=&steering=
 
     Without `since`: all tasks. With `since`: tasks whose status changed after that stamp. `wait_seconds` (default 0)
@@ -110,8 +106,7 @@ class ChangesResponse:
     edited: dict[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowMetadata:
+class WorkflowMetadata(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/metadata"""
 
     workflow_id: int
@@ -125,8 +120,7 @@ class WorkflowMetadata:
     tool_version_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArrayInfo:
+class ArrayInfo(Message, frozen=True, kw_only=True):
     """One array of a workflow."""
 
     array_id: int
@@ -134,15 +128,13 @@ class ArrayInfo:
     max_concurrently_running: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArraysResponse:
+class ArraysResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/arrays"""
 
     arrays: list[ArrayInfo]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourcesInfo:
+class ResourcesInfo(Message, frozen=True, kw_only=True):
     """A recorded request, as referenced by tasks."""
 
     task_resources_id: int
@@ -155,8 +147,7 @@ class ResourcesInfo:
     original: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TasksPage:
+class TasksPage(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/tasks?max_task_id=&chunk_size=: tasks that are not DONE, by id, columnar.
 
     Empty when there are no more. `resources` holds each request that the page refers to once. `num_attempts` counts
@@ -176,16 +167,14 @@ class TasksPage:
     resources: list[ResourcesInfo]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownstreamRequest:
+class DownstreamRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/downstream -> `DownstreamResponse`"""
 
     task_ids: list[Id]
     dag_id: Id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownstreamResponse:
+class DownstreamResponse(Message, frozen=True, kw_only=True):
     """For each task (in order) its node and the index in `sets` of its downstream *task ids*. Sets are unique."""
 
     node_ids: list[int]
@@ -193,8 +182,7 @@ class DownstreamResponse:
     sets: list[list[int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskError:
+class TaskError(Message, frozen=True, kw_only=True):
     """A failed attempt. `task_status`: the current letter of its task, ERROR_FATAL if it failed permanently."""
 
     task_id: int
@@ -209,8 +197,7 @@ class TaskError:
     task_status: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorsResponse:
+class ErrorsResponse(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/errors?limit=1000&tasks=&permanent= and GET /tasks/{task_id}/errors?limit=1000
 
     Newest first. `limit` counts attempts; `tasks`: only the attempts of this many tasks, those that failed last;

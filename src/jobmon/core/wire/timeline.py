@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from jobmon.core.wire import Message
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimelineSeries:
+
+class TimelineSeries(Message, frozen=True, kw_only=True):
     """The attempts of one template or host. In each tile: `running`, the mean number that ran; how many `ended`."""
 
     name: str
@@ -15,8 +15,7 @@ class TimelineSeries:
     ended: list[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeline:
+class Timeline(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/timeline?by=&width=: tiles from `start` on, `tile_seconds` each; null: nothing ran.
 
     `by`: template or host. The series with the most running time first; the last ones are combined as "others".

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import BigCount, Moment, Name, Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchRequest:
+class WatchRequest(Message, frozen=True, kw_only=True):
     """POST /clusters/{name}/watch: a distributor requests a current view of the cluster. -> `WatchResponse`
 
     `holder`: the requesting distributor. `interval`: the age up to which a view is recent enough, seconds. `silence`:
@@ -25,8 +23,7 @@ class WatchRequest:
     scope: Name = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchResponse:
+class WatchResponse(Message, frozen=True, kw_only=True):
     """`look`: poll now, including jobs that ended from `since` on, and report the result. Otherwise `view`, if newer.
 
     `age`: how long ago the poll began that produced the view, seconds. `is_shared`: whether others need the view.
@@ -43,8 +40,7 @@ class WatchResponse:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewRequest:
+class ViewRequest(Message, frozen=True, kw_only=True):
     """POST /clusters/{name}/view: the result of a poll, sent by the distributor that was told to poll.
 
     `view`: JSON, compressed by zlib, as base64; None if no other distributor needs it. `problem`: why there is none.
@@ -60,8 +56,7 @@ class ViewRequest:
     after: BigCount | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewResponse:
+class ViewResponse(Message, frozen=True, kw_only=True):
     """The view's number."""
 
     number: int

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from jobmon.core.wire import replace
 from jobmon.server.agent_rows import require_agent
 from jobmon.server.queries import agents as reading
 from jobmon.server.queries import fair_share, launching

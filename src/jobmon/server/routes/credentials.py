@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jobmon.core.credentials import Invited, Owner, PageUser, Principal, Reader, User
+from jobmon.core.wire import replace
 from jobmon.core.wire.credentials import LinkResponse, PageSession
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import Forbidden, Unauthorized

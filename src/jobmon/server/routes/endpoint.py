@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from jobmon.core import wire
 from jobmon.core.credentials import Owner, Principal, Reader, Right, sees_secrets
 from jobmon.core.redaction import redacted
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import FromServer
 from jobmon.core.wire.login import LOGIN_BYTES_MAX
 from jobmon.server import scope

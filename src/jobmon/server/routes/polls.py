@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.core.wire import replace
 from jobmon.server.longpolls import OpenPoll
 from jobmon.server.queries import launching, swarm
 from jobmon.server.transaction import Audience, Topic

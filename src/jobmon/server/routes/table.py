@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.core import wire
 from jobmon.core.credentials import Agent, Owner, Part, Right
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire import agents as serving
@@ -190,7 +191,7 @@ async def _ready(call: Call) -> about.Health:
 async def _metrics(call: Call) -> about.Metrics:
     services = call.services
     found = await services.readers.run(activity.load, to_microseconds(services.clock.now()))
-    return replace(
+    return wire.replace(
         _counts_of_process(services),
         active_runs=sum(found.runs.values()),
         active_attempts=found.attempts,
@@ -259,14 +260,14 @@ async def _open_to_other_hosts(call: Call) -> about.ServerAddress:
 async def _register(call: Call) -> hot.DistributorResponse:
     """Register a distributor, and add the credential of the workers that it is going to start."""
     response: hot.DistributorResponse = await call.write(launching.register, *_arguments(call))
-    return replace(response, agent_token=call.services.authority.agent_token(Agent(response.workflow_id)))
+    return wire.replace(response, agent_token=call.services.authority.agent_token(Agent(response.workflow_id)))
 
 
 async def _register_agent(call: Call) -> serving.AgentResponse:
     """Register an agent with its own credential; after the agent is closed, that only reveals that it is over."""
     response: serving.AgentResponse = await call.write(agents.register, *_arguments(call))
     principal = Agent.of(Part.AGENT, response.workflow_id, response.agent_id)
-    return replace(response, token=call.services.authority.agent_token(principal))
+    return wire.replace(response, token=call.services.authority.agent_token(principal))
 
 
 async def _bind_tasks(call: Call) -> bind.TasksResponse:
@@ -310,7 +311,7 @@ async def _apply_version(call: Call) -> changes.VersionResponse:
         is_left, replaced = await call.write(versions.apply_part, workflow_id)
         superseded += replaced
     present: changes.VersionResponse = await call.write(versions.present_version, workflow_id)
-    return replace(present, superseded=superseded)
+    return wire.replace(present, superseded=superseded)
 
 
 async def _purge(call: Call) -> steering.PurgeResponse:

@@ -7,7 +7,6 @@ too large.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import types
@@ -19,6 +18,7 @@ from typing import Any, Final
 from starlette.convertors import Convertor, register_url_convertor
 
 from jobmon.core.texts import NAME_CHARACTERS_MAX
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import INT64_MAX, check_free_form
 from jobmon.server.problems import InvalidValue
 
@@ -171,6 +171,6 @@ def _finders(name: str, hint: Any) -> list[tuple[str, _Finder]]:
             for argument in arguments
             for inner, find in _finders(name, argument)
         ]
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and issubclass(hint, Message):
         return list(_free_form(hint))
     return []

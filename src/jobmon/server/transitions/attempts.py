@@ -6,7 +6,7 @@ its newest, then writes everything in a few guarded statements. An outdated atte
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, func, select, update
@@ -16,6 +16,7 @@ from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus
 from jobmon.core.files import FILES_PER_ATTEMPT_MAX
 from jobmon.core.fsm import Machine, Verdict
 from jobmon.core.texts import ERROR_CHARACTERS_MAX
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import Report
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS
 from jobmon.server.models import attempt_file, log_tail, packed_batch, task, task_instance, workflow_run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import delete, func, select, true, update
@@ -13,6 +12,7 @@ from jobmon.core.changes import VersionState
 from jobmon.core.constants import Actor, TaskStatus
 from jobmon.core.exceptions import InvalidRequest, WorkflowAlreadyExists
 from jobmon.core.fsm import Machine
+from jobmon.core.wire import replace
 from jobmon.core.wire.binding import (
     EDGES_PER_CHUNK_MAX,
     TASKS_PER_CHUNK_MAX,
@@ -344,7 +344,7 @@ def _cut(request: _Columns, start: int, stop: int) -> _Columns:
 def join_tasks(parts: Sequence[TasksResponse]) -> TasksResponse:
     """Combine the responses to slices."""
     return TasksResponse(
-        **{part.name: [item for one in parts for item in getattr(one, part.name)] for part in fields(TasksResponse)}
+        **{name: [item for one in parts for item in getattr(one, name)] for name in TasksResponse.__struct_fields__}
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ from sqlalchemy import Boolean, and_, func, literal_column, or_, select, update
 from jobmon.core import fsm
 from jobmon.core.constants import PRIORITY_MAX, Actor, TaskInstanceStatus
 from jobmon.core.exceptions import StaleRun
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import (
     LAUNCHES_PER_RESPONSE_MAX,
     DistributorRequest,

@@ -8,7 +8,7 @@ attempts, these are declared lost as well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select, update
@@ -16,6 +16,7 @@ from sqlalchemy import func, select, update
 from jobmon.core import fsm, retry
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.packing import Mode
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import EndedJob, Report
 from jobmon.server import transitions
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, PACKED_BATCHES

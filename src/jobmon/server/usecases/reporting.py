@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, or_, select, update
@@ -11,6 +10,7 @@ from sqlalchemy import and_, or_, select, update
 from jobmon.core import fsm
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import AttemptOver, AttemptUnknown, InvalidRequest
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import (
     REPORTS_PER_REQUEST_MAX,
     Report,
