@@ -100,6 +100,7 @@ AUDITED = {
             "holds",
             "priorities",
             "edits",
+            "adjustments",
             "arrays/{name}/concurrency",
             "versions/{number:id}/seal",
         )

@@ -50,6 +50,7 @@ from jobmon.server.routes import agents as agent_polls
 from jobmon.server.routes import credentials, polls, taking
 from jobmon.server.routes.endpoint import STRANGER, Call, Endpoint
 from jobmon.server.usecases import (
+    adjusting,
     agents,
     attributes,
     binding,
@@ -483,6 +484,7 @@ _STEERING: Final = (
         steering.EditPlan,
     ),
     _post(WRITE, f"{_WORKFLOW}/edits", _write(editing.edit), steering.EditRequest, steering.EditResponse),
+    _post(STEER, f"{_WORKFLOW}/adjustments", _write(adjusting.adjust), steering.AdjustRequest, steering.EditResponse),
     _post(WRITE, f"{_WORKFLOW}/purge", _purge, steering.PurgeRequest, steering.PurgeResponse),
     _get(f"{_WORKFLOW}/history", _read(planning.history), steering.HistoryResponse, query=planning.HistoryQuery),
 )
