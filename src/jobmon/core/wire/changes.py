@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from jobmon.core.wire.binding import RedefineRequest, SupersededEdit, TasksRequest
 from jobmon.core.wire.fields import BigCount, Count, Hash, Id, Name, Text
@@ -272,3 +273,42 @@ class VersionsResponse:
 
     workflow_id: int
     versions: list[Version]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditedTask:
+    """A task that differs from its script. `was`, `now`: "command", "resources", "max_attempts", if edited."""
+
+    task_id: int
+    name: str
+    user: str
+    edited_at: datetime
+    was: dict[str, Any]
+    now: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditsResponse:
+    """GET /workflows/{workflow_id}/edited_tasks: the tasks that users edited, the newest edit first."""
+
+    edits: list[EditedTask]
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRevision:
+    """A definition of a task. `attempts`: the numbers of the attempts that ran it."""
+
+    number: int
+    command: str
+    task_args: dict[str, str]
+    attempts: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionsResponse:
+    """GET /tasks/{task_id}/revisions: the definitions of a task, the current one first. `edited_by`: who edited it."""
+
+    revisions: list[TaskRevision]
+    edited_by: str = ""
+    edited_at: datetime | None = None

@@ -206,7 +206,8 @@ class TaskSetRequest:
     """POST /workflows/{workflow_id}/task_sets/plan: what an action on a set of tasks would do. -> `TaskSetPlan`
 
     `action`: a `SetAction`; `priority`: the new one, for that action. The set: `task_ids`, or, without
-    any, all tasks that match `status` (repeatable), `array` and `name`, as for `TaskSummariesResponse`. At most `TASKS_UPDATED_MAX` tasks.
+    any, all tasks that match `status` (repeatable), `array` and `name`, as for `TaskSummariesResponse`. At most
+    `TASKS_UPDATED_MAX` tasks.
     """
 
     action: Name

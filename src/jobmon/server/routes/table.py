@@ -15,6 +15,7 @@ from jobmon.core.wire import changes, definition, monitoring, run, sizing, steer
 from jobmon.core.wire import credentials as secret
 from jobmon.core.wire import failures as failing
 from jobmon.core.wire import files as filing
+from jobmon.core.wire import graph as drawn
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
@@ -27,10 +28,13 @@ from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import (
     activity,
+    critical,
+    edited,
     explain,
     exporting,
     failures,
     files,
+    graphs,
     logs,
     matrix,
     outputs,
@@ -438,6 +442,8 @@ _VERSION: Final = f"{_WORKFLOW}/versions/{{number:id}}"
 _VERSIONS: Final = (
     _post(WRITE, f"{_WORKFLOW}/versions", _start_version, changes.VersionRequest, changes.VersionResponse),
     _get(f"{_WORKFLOW}/versions", _read(described.versions), changes.VersionsResponse),
+    _get(f"{_WORKFLOW}/edited_tasks", _read(edited.edits), changes.EditsResponse),
+    _get(f"{_TASK}/revisions", _read(edited.revisions), changes.RevisionsResponse),
     _post(WRITE, f"{_WORKFLOW}/complete_version", _apply_version, None, changes.VersionResponse),
     _post(WRITE, f"{_WORKFLOW}/drop_version", _write(versions.drop_version), changes.DropRequest, None),
     _post(WRITE, f"{_VERSION}/tasks", _write(versions.stage_tasks), changes.StagedTasks, bind.TasksResponse),
@@ -579,6 +585,9 @@ _READING: Final = (
     ),
     _shared(_get(f"{_WORKFLOW}/matrix", _read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)),
     _shared(_get(f"{_WORKFLOW}/timeline", _timeline, times.Timeline, query=timeline.TimelineQuery), _TIMED_SECONDS),
+    _shared(_get(f"{_WORKFLOW}/template_graph", _read_large(graphs.template_graph), drawn.TemplateGraph)),
+    _shared(_get(f"{_WORKFLOW}/critical_path", _read_large(critical.critical_path), drawn.CriticalPath)),
+    _shared(_get(f"{_TASK}/graph", _read(graphs.task_graph), drawn.TaskGraph, query=graphs.TaskGraphQuery)),
     _shared(_get(f"{_WORKFLOW}/view", _explain(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS),
     _post(
         READ,
