@@ -66,6 +66,7 @@ MESSAGES: Final = (
     run.ActiveRun,
     run.ActiveRunsResponse,
     run.StopResponse,
+    run.BackgroundResumeResponse,
     run.ConcurrencyResponse,
     sizing.Figures,
     sizing.Waste,

@@ -304,6 +304,7 @@ COLUMNS = {
         "name": QUESTION,
         "priority": QUESTION,
     },
+    "BackgroundResumeRequest": {"user": "audit.details", "any_owner": QUESTION},
     "AdjustRequest": {
         "task_ids": QUESTION,
         "memory": QUESTION,

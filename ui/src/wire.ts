@@ -12,6 +12,7 @@ export interface Problem {
 export interface PageSession {
   key: string;
   can_steer: boolean;
+  can_resume: boolean;
 }
 
 /** One workflow with its counts. `counts`: task status letter -> number of tasks. */
@@ -343,6 +344,12 @@ export interface StopResponse {
   left_running: number;
 }
 
+/** Whether the new run has begun, and what the client said that started it. */
+export interface BackgroundResumeResponse {
+  is_running: boolean;
+  message: string;
+}
+
 /** GET or PUT of the same routes. */
 export interface ConcurrencyResponse {
   max_concurrently_running: number;
@@ -479,7 +486,7 @@ export interface DeclaredFile {
   found: SeenFile | null;
 }
 
-/** GET /workflows/{workflow_id}/files?after=&count=&inputs=&template=: files of the next `count` tasks by ID. */
+/** GET /workflows/{workflow_id}/files?after=&count=&inputs=&template=&task_id=: of the next `count` tasks. */
 export interface DeclaredFiles {
   files: DeclaredFile[];
   folder: string;

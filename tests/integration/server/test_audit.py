@@ -101,6 +101,7 @@ AUDITED = {
             "priorities",
             "edits",
             "adjustments",
+            "background_resume",
             "arrays/{name}/concurrency",
             "versions/{number:id}/seal",
         )

@@ -205,6 +205,26 @@ class ResetRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundResumeRequest:
+    """POST /workflows/{workflow_id}/background_resume: the embedded server starts a run that nobody has to attend.
+
+    -> `BackgroundResumeResponse`. 409 `WorkflowVersionConflict` while a run is active, `InvalidRequest` on a shared
+    server.
+    """
+
+    user: Name
+    any_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundResumeResponse:
+    """Whether the new run has begun, and what the client said that started it."""
+
+    is_running: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequest:
     """POST /workflows/{workflow_id}/stop: a person stops the workflow. -> `StopResponse`
 

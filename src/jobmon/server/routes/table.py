@@ -301,6 +301,17 @@ async def _apply_version(call: Call) -> changes.VersionResponse:
     return replace(present, superseded=superseded)
 
 
+async def _background_resume(call: Call) -> run.BackgroundResumeResponse:
+    (workflow_id,) = call.ids
+    resumer = call.services.resumer
+    if resumer is None:
+        raise InvalidRequest(
+            f"This server cannot start runs. Resume the workflow in a terminal: jobmon workflow resume {workflow_id}"
+        )
+    await call.write(resuming.order_resume, *_arguments(call))
+    return await resumer.resume(workflow_id)
+
+
 async def _purge(call: Call) -> steering.PurgeResponse:
     (workflow_id,) = call.ids
     services = call.services
@@ -430,6 +441,13 @@ _RUNS: Final = (
     _get(f"{_WORKFLOW}/active_runs", _write(resuming.active_runs_response), run.ActiveRunsResponse),
     _post(WRITE, f"{_WORKFLOW}/resume", _write(resuming.resume), run.ResumeRequest, run.ResumeResponse),
     _get(f"{_WORKFLOW}/resume", _write(resuming.resume_state), run.ResumeResponse),
+    _post(
+        STEER,
+        f"{_WORKFLOW}/background_resume",
+        _background_resume,
+        run.BackgroundResumeRequest,
+        run.BackgroundResumeResponse,
+    ),
     _post(STEER, f"{_WORKFLOW}/stop", _write(resuming.stop), run.StopRequest, run.StopResponse),
     _post(WRITE, f"{_WORKFLOW}/force_cleanup", _write(resuming.force_cleanup), None, run.ForceCleanupResponse),
     _post(WRITE, f"{_WORKFLOW}/reset_tasks", _reset_tasks, run.ResetRequest, None),
