@@ -164,7 +164,7 @@ def test_a_failed_workflow_is_resumed_from_the_page(own_world, page):
     confirm(page, "Close")
     expect(page.get_by_role("heading", level=1)).to_contain_text("DONE", timeout=60_000)
     expect(actions.get_by_role("button", name="Resume", exact=True)).to_have_count(0)
-    history = own_world.jobmon("workflow", "history", "-w", workflow_id)
+    history = own_world.jobmon("workflow", "history", "-w", workflow_id, "-o", "json")
     assert "resume in the background" in history
 
 
@@ -176,7 +176,7 @@ def test_a_workflow_that_runs_meanwhile_is_not_resumed_again(own_world, page, ex
     page.get_by_role("button", name="Resume", exact=True).click()
     expect(preview(page)).to_contain_text("with 4 unfinished tasks")
     own_world.start(BUSY)
-    wait_until(lambda: "RUNNING" in own_world.jobmon("workflow", "status", "-w", workflow_id))
+    wait_until(lambda: '"R"' in own_world.jobmon("workflow", "status", "-w", workflow_id, "-o", "json"))
     confirm(page, "Resume")
     expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("Nothing was changed now")
     expect(preview(page)).to_contain_text("Nothing to resume: run")

@@ -74,6 +74,10 @@ function curve([fromX, fromY]: [number, number], [toX, toY]: [number, number]): 
   return `M${x} ${y}C${x + bend} ${y} ${toX - bend} ${toY + HEIGHT / 2} ${toX} ${toY + HEIGHT / 2}`;
 }
 
+/** What is visible, for those who name it aloud, and the whole name. */
+const nameOf = ({ name, note }: Node): string =>
+  name === shortened(name) ? `${name}: ${note}` : `${shortened(name)} ${note} (${name})`;
+
 function Box({ node, at: [x, y] }: { node: Node; at: [number, number] }) {
   let left = 0;
   const inside = (
@@ -82,7 +86,7 @@ function Box({ node, at: [x, y] }: { node: Node; at: [number, number] }) {
       <rect class="box" width={WIDTH - 2} height={HEIGHT - 2} rx="6" />
       <text x="10" y="21">
         {plain(shortened(node.name))}
-      </text>
+      </text>{" "}
       <text class="note" x="10" y="39">
         {plain(node.note)}
       </text>
@@ -96,7 +100,7 @@ function Box({ node, at: [x, y] }: { node: Node; at: [number, number] }) {
     </g>
   );
   return node.href === null ? inside : (
-    <a href={node.href} aria-label={plain(`${node.name}: ${node.note}`)}>
+    <a href={node.href} aria-label={plain(nameOf(node))}>
       {inside}
     </a>
   );

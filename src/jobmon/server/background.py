@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.texts import number_of
 from jobmon.core.wire.run import BackgroundResumeResponse
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ class Resumer:
         starting = self._starting.get(workflow_id)
         if starting is None:
             if len(self._starting) >= RESUMES_MAX:
-                raise InvalidRequest(f"{RESUMES_MAX} workflows are being resumed. Try again when one of them runs.")
+                raise InvalidRequest(
+                    f"{number_of(RESUMES_MAX, 'other workflow')} being resumed, as many as possible. Try again when one"
+                    " of them runs."
+                )
             starting = self._starting[workflow_id] = asyncio.create_task(self._run(workflow_id))
             starting.add_done_callback(lambda _: self._starting.pop(workflow_id, None))
         done, _ = await asyncio.wait({starting}, timeout=RESUME_SECONDS_MAX)
