@@ -50,8 +50,8 @@ function Drawn({ found, start, end, seriesOf }: { found: Path } & Omit<Props, "i
     <>
       <p>
         {text}
-        {is_cut && "; its beginning is not shown"}. Each task is the one that ended last of those that the next one depends
-        on: only if one of them is faster is the workflow over sooner.
+        {is_cut && "; the beginning is not shown"}. Each task is the upstream task of the next one that ended last. Faster
+        tasks end the workflow sooner only if they are on this path.
       </p>
       <svg
         class="chart path-chart"

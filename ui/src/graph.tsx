@@ -1,7 +1,7 @@
 // What depends on what: the templates of a workflow, and the neighbourhood of a task.
 
 import { useLive } from "./api";
-import { type Edge, layersOf, rowsOf } from "./layout";
+import { type Edge, layersOf, routed } from "./layout";
 import { Part, Section, Shown } from "./parts";
 import { address } from "./query";
 import { hasTask } from "./recorded";
@@ -15,6 +15,9 @@ const WIDTH = 190;
 const HEIGHT = 58;
 const ACROSS = 60;
 const DOWN = 14;
+/** The height of a place where a long edge passes between nodes, and the length of an arrow's head. */
+const LANE = 22;
+const HEAD = 8;
 const NAME_CHARACTERS = 24;
 const BAR_GROUPS = ["DONE", "SKIPPED", "RUNNING", "FATAL"] as const;
 
@@ -40,24 +43,37 @@ interface Drawn {
 const shortened = (name: string): string =>
   name.length > NAME_CHARACTERS ? `${name.slice(0, NAME_CHARACTERS - 1)}…` : name;
 
-function Picture({ label, nodes, edges, layers, about }: Drawn) {
-  const rows = rowsOf(layers, edges);
-  const tallest = Math.max(...rows.map((row) => row.length));
-  const height = tallest * (HEIGHT + DOWN);
-  const at = new Map<number, [x: number, y: number]>();
+type Point = [x: number, y: number];
+
+/** The upper left corners of nodes and of the places where edges pass, and the size of it all. */
+function placed(rows: number[][], nodes: number): { at: Map<number, Point>; width: number; height: number } {
+  const room = (node: number) => (node < nodes ? HEIGHT + DOWN : LANE);
+  const heights = rows.map((row) => row.reduce((sum, node) => sum + room(node), 0));
+  const height = Math.max(...heights);
+  const at = new Map<number, Point>();
   rows.forEach((row, layer) => {
-    const top = (height - row.length * (HEIGHT + DOWN)) / 2;
-    row.forEach((node, index) => at.set(node, [layer * (WIDTH + ACROSS) + 1, top + index * (HEIGHT + DOWN) + 1]));
+    let y = (height - heights[layer]!) / 2 + 1;
+    for (const node of row) {
+      at.set(node, [layer * (WIDTH + ACROSS) + 1, y]);
+      y += room(node);
+    }
   });
-  const width = rows.length * (WIDTH + ACROSS) - ACROSS + 2;
+  return { at, width: rows.length * (WIDTH + ACROSS) - ACROSS + 2, height };
+}
+
+function Picture({ label, nodes, edges, layers, about }: Drawn) {
+  const { rows, chains } = routed(layers, edges);
+  const { at, width, height } = placed(rows, nodes.length);
   return (
     <div class="graph" role="region" aria-label={label} tabIndex={0}>
       <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="group" aria-label={label}>
-        {edges.map(([from, to], number) =>
-          from === to ? null : (
-            <path key={number} class={about[number]!.isLit ? "edge lit" : "edge"} d={curve(at.get(from)!, at.get(to)!)}>
+        {chains.map((chain, number) =>
+          chain[0] === chain.at(-1) ? null : (
+            <g key={number} class={about[number]!.isLit ? "edge lit" : "edge"}>
               <title>{plain(about[number]!.text)}</title>
-            </path>
+              <path class="line" d={line(chain, at, nodes.length)} />
+              <path class="head" d={head(at.get(chain.at(-1)!)!)} />
+            </g>
           ),
         )}
         {nodes.map((node, number) => (
@@ -68,11 +84,22 @@ function Picture({ label, nodes, edges, layers, about }: Drawn) {
   );
 }
 
-function curve([fromX, fromY]: [number, number], [toX, toY]: [number, number]): string {
-  const [x, y] = [fromX + WIDTH, fromY + HEIGHT / 2];
-  const bend = Math.max(ACROSS / 2, Math.abs(toX - x) / 2);
-  return `M${x} ${y}C${x + bend} ${y} ${toX - bend} ${toY + HEIGHT / 2} ${toX} ${toY + HEIGHT / 2}`;
+/** From the right side of the first node to the left side of the last one, straight through the places in between. */
+function line(chain: number[], at: Map<number, Point>, nodes: number): string {
+  const middle = (node: number) => at.get(node)![1] + (node < nodes ? HEIGHT : LANE) / 2;
+  let [x, y] = [at.get(chain[0]!)![0] + WIDTH, middle(chain[0]!)];
+  let path = `M${x} ${y}`;
+  chain.slice(1).forEach((node, step) => {
+    const [toX, toY] = [at.get(node)![0] - (step === chain.length - 2 ? HEAD : 0), middle(node)];
+    const bend = Math.max(ACROSS / 2, Math.abs(toX - x) / 2);
+    path += `C${x + bend} ${y} ${toX - bend} ${toY} ${toX} ${toY}`;
+    [x, y] = [toX + WIDTH, toY];
+    if (step < chain.length - 2) path += `H${x}`;
+  });
+  return path;
 }
+
+const head = ([x, y]: Point): string => `M${x} ${y + HEIGHT / 2}l${-HEAD} -4v8z`;
 
 /** What is visible, for those who name it aloud, and the whole name. */
 const nameOf = ({ name, note }: Node): string =>

@@ -1,6 +1,6 @@
 import { deepStrictEqual as same, ok } from "node:assert";
 import { test } from "node:test";
-import { acyclic, type Edge, layersOf, rowsOf } from "./layout";
+import { acyclic, type Edge, layersOf, routed, rowsOf } from "./layout";
 
 test("each node is in a layer after all that it depends on", () => {
   same(layersOf(5, [[0, 1], [1, 2], [0, 2], [3, 2]]), [0, 1, 2, 0, 0]);
@@ -33,4 +33,14 @@ test("neighbours are put near each other", () => {
 
 test("negative layers come first", () => {
   same(rowsOf([0, -1, 1], [[1, 0], [0, 2]]), [[1], [0], [2]]);
+});
+
+test("an edge over several layers has a place in each of them", () => {
+  const { rows, chains } = routed([0, 1, 2, 3], [[0, 1], [1, 2], [2, 3], [0, 3]]);
+  same(chains, [[0, 1], [1, 2], [2, 3], [0, 4, 5, 3]]);
+  same(rows.map((row) => [...row].sort()), [[0], [1, 4], [2, 5], [3]]);
+});
+
+test("an edge backwards or within a layer has no places", () => {
+  same(routed([0, 1, 1], [[1, 0], [1, 2], [0, 0]]).chains, [[1, 0], [1, 2], [0, 0]]);
 });

@@ -79,3 +79,27 @@ export function rowsOf(layers: readonly number[], edges: readonly Edge[]): numbe
   }
   return rows;
 }
+
+/** With more places on the way than this, long edges go straight. */
+const PLACES_MAX = 2_000;
+
+export interface Routed {
+  /** Nodes by layer; numbers from `layers.length` on are places where a long edge passes through a layer. */
+  rows: number[][];
+  /** Of each edge: its nodes, and the places in between. */
+  chains: number[][];
+}
+
+/** Order the nodes, and lead edges over several layers around the nodes in between. */
+export function routed(layers: readonly number[], edges: readonly Edge[]): Routed {
+  const span = ([from, to]: Edge) => layers[to]! - layers[from]!;
+  const places = edges.reduce((sum, edge) => sum + Math.max(0, span(edge) - 1), 0);
+  if (places > PLACES_MAX) return { rows: rowsOf(layers, edges), chains: edges.map((edge) => [...edge]) };
+  const all = [...layers];
+  const chains = edges.map((edge) => {
+    const between = Array.from({ length: Math.max(0, span(edge) - 1) }, (_, step) => all.push(layers[edge[0]]! + step + 1) - 1);
+    return [edge[0], ...between, edge[1]];
+  });
+  const steps = chains.flatMap((chain) => chain.slice(1).map((to, step): Edge => [chain[step]!, to]));
+  return { rows: rowsOf(all, steps), chains };
+}
