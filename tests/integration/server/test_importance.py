@@ -39,13 +39,14 @@ async def test_failed_held_running_and_waiting_tasks_come_before_done_ones(world
     assert (found.total, found.rank) == (8, Rank.SKIPPED)
 
 
+@pytest.mark.parametrize("name", ["", "t_*"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
-async def test_pages_join_without_a_gap_or_an_overlap(world, limit):
+async def test_pages_join_without_a_gap_or_an_overlap(world, limit, name):
     flow = await mixed(world)
     whole = [one.task_id for one in (await page(flow)).tasks]
     seen, rank, after = [], 0, 0
     for _ in range(len(whole)):
-        part = await page(flow, limit=limit, rank=rank, after=after)
+        part = await page(flow, limit=limit, rank=rank, after=after, name=name)
         if not part.tasks:
             break
         assert part.total == len(whole)

@@ -1,7 +1,7 @@
 """The order in which people look at tasks: failed ones first, then held, running, waiting, done and skipped ones.
 
 Each rank is a query of its own with a limit, so that a page of a large workflow reads few rows; ranks without tasks,
-which the counts tell, are not queried.
+which the counts tell, are not queried. A filter by name reads all tasks, once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, not_
+from sqlalchemy import and_, case, literal, not_
 
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
@@ -66,6 +66,11 @@ def is_of(rank: Rank) -> ColumnElement[bool]:
     if rank is Rank.HELD:
         return and_(t.held, of_status)
     return and_(not_(t.held), of_status) if rank in (Rank.RUNNING, Rank.WAITING) else of_status
+
+
+def rank_column() -> ColumnElement[int]:
+    """Return the rank as an expression, for a filter that reads all tasks anyway."""
+    return case(*((is_of(rank), literal(int(rank))) for rank in Rank), else_=literal(int(Rank.WAITING)))
 
 
 def present(statuses: Collection[str], wanted: Collection[str], first: int) -> list[Rank]:

@@ -320,13 +320,19 @@ def task_summaries(session: Session, workflow_id: int, query: TasksQuery) -> Tas
         node_args[node_id][name] = value
     return TaskSummariesResponse(
         tasks=[_task(row, node_args.get(row[9])) for row in rows],
-        total=_total(session, workflow_id, query) if query.total else None,
+        total=_total(session, workflow_id, query, len(rows)) if query.total else None,
         rank=importance.rank_of(rows[-1][2], held=bool(rows[-1][10])) if rows else query.rank,
     )
 
 
 def _most_important(session: Session, workflow_id: int, query: TasksQuery) -> list[tuple[Any, ...]]:
     limit = _checked(query.limit)
+    if query.name:
+        rank_of = importance.rank_column()
+        beyond = or_(rank_of > query.rank, and_(rank_of == query.rank, t.id > query.after))
+        matching = _tasks_that_match(workflow_id, replace(query, after=0))
+        found = _tasks().where(*matching, beyond).order_by(rank_of, unindexed(t.id)).limit(limit)
+        return session.rows(found, statuses=query.status)
     statuses = {status for counts in counts_by_array(session, workflow_id).values() for status in counts}
     rows: list[tuple[Any, ...]] = []
     for rank in importance.present(statuses, query.status, query.rank):
@@ -344,8 +350,10 @@ def _most_important(session: Session, workflow_id: int, query: TasksQuery) -> li
     return rows
 
 
-def _total(session: Session, workflow_id: int, query: TasksQuery) -> int:
-    """Count the tasks that match a query beyond this page, too; those of a status or template are counted already."""
+def _total(session: Session, workflow_id: int, query: TasksQuery, shown: int) -> int:
+    """Count the tasks that match a query beyond this page, too; those of a status are counted already."""
+    if shown < query.limit and not (query.after or query.rank):
+        return shown
     every = replace(query, after=0) if query.order == "importance" else query
     if every.after or query.name or query.array or TaskStatus.REMOVED.value in query.status:
         matching = (
