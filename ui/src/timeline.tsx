@@ -107,9 +107,9 @@ function Drawn({ found }: { found: Answer }) {
           {
             head: "Name",
             cell: (row) => (
-              <>
+              <span>
                 <i class={`key series-${series.indexOf(row)}`} /> {plain(row.name || "unknown host")}
-              </>
+              </span>
             ),
           },
           { head: "Most at once", cell: (row) => peakOf([row]).number.toFixed(1), isNumber: true },
