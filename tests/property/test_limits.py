@@ -302,6 +302,19 @@ COLUMNS = {
         "status": QUESTION,
         "array": QUESTION,
         "name": QUESTION,
+        "priority": QUESTION,
+    },
+    "BackgroundResumeRequest": {"user": "audit.details", "any_owner": QUESTION},
+    "AdjustRequest": {
+        "task_ids": QUESTION,
+        "memory": QUESTION,
+        "runtime": QUESTION,
+        "cores": QUESTION,
+        "max_attempts": "task.max_attempts",
+        "reset": QUESTION,
+        "user": "task_edit.user_name",
+        "any_owner": QUESTION,
+        "unchanged_since": QUESTION,
     },
     "PriorityRequest": {
         "priority": "task.priority",
@@ -310,6 +323,7 @@ COLUMNS = {
         "preview": QUESTION,
         "user": "audit.details",
         "any_owner": QUESTION,
+        "unchanged_since": QUESTION,
     },
     "EditPlanRequest": {"task_ids": QUESTION},
     "EditRequest": {

@@ -12,6 +12,7 @@ export interface Problem {
 export interface PageSession {
   key: string;
   can_steer: boolean;
+  can_resume: boolean;
 }
 
 /** One workflow with its counts. `counts`: task status letter -> number of tasks. */
@@ -49,12 +50,14 @@ export interface TaskSummary {
   status_at: string;
   node_args: Record<string, string>;
   held: boolean;
+  priority: number;
 }
 
-/** GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=&args=&total=: by id. */
+/** GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&order=&rank=&after=&limit=&args=&total=. */
 export interface TaskSummariesResponse {
   tasks: TaskSummary[];
   total: number | null;
+  rank: number;
 }
 
 /** One attempt with everything that was recorded. */
@@ -269,6 +272,7 @@ export interface TaskSetPlan {
   added: number;
   live: number;
   is_active: boolean;
+  priority: number | null;
 }
 
 /** How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change. */
@@ -283,6 +287,19 @@ export interface TaskUpdateResponse {
   changed: number;
   to_kill: number;
   workflow_status: string;
+}
+
+/** How many unfinished tasks have another priority now, and how many of their workflow's attempts were recalled. */
+export interface PriorityResponse {
+  changed: number;
+  recalled: number;
+  is_complete: boolean;
+}
+
+/** How many tasks have another definition now, and how many of their attempts were recalled or told to terminate. */
+export interface EditResponse {
+  changed: number;
+  recalled: number;
 }
 
 /** An action of a user or component. `actor`: user, client, server or reaper; `user`: as the client stated. */
@@ -325,6 +342,12 @@ export interface StopResponse {
   ended: number;
   to_kill: number;
   left_running: number;
+}
+
+/** Whether the new run has begun, and what the client said that started it. */
+export interface BackgroundResumeResponse {
+  is_running: boolean;
+  message: string;
 }
 
 /** GET or PUT of the same routes. */
@@ -392,6 +415,134 @@ export interface Timeline {
   series: TimelineSeries[];
 }
 
+/** `tasks` tasks of the template `downstream` depend directly on tasks of the template `upstream`. */
+export interface TemplateEdge {
+  upstream: string;
+  downstream: string;
+  tasks: number;
+}
+
+/** GET /workflows/{workflow_id}/template_graph: templates in the order of their arrays, and their dependencies. */
+export interface TemplateGraph {
+  templates: string[];
+  edges: TemplateEdge[];
+}
+
+/** A task of a neighbourhood. `step`: its distance; negative upstream. `more`: neighbours that are not shown. */
+export interface GraphTask {
+  task_id: number;
+  name: string;
+  status: string;
+  step: number;
+  more: number;
+}
+
+/** The task `downstream` depends directly on the task `upstream`. */
+export interface TaskEdge {
+  upstream: number;
+  downstream: number;
+}
+
+/** GET /tasks/{task_id}/graph?steps=: everything upstream and downstream of a task, up to a number of steps. */
+export interface TaskGraph {
+  task_id: number;
+  tasks: GraphTask[];
+  edges: TaskEdge[];
+}
+
+/** A task on the critical path, with the times of its newest attempt. `waited_seconds`: since the upstream task. */
+export interface CriticalTask {
+  task_id: number;
+  name: string;
+  template: string;
+  status: string;
+  started_at: string;
+  ended_at: string | null;
+  waited_seconds: number;
+}
+
+/** GET /workflows/{workflow_id}/critical_path: the chain of tasks that determined when the workflow was over. */
+export interface CriticalPath {
+  tasks: CriticalTask[];
+  is_cut: boolean;
+}
+
+/** How the newest attempt that found a file found it; see `launching.FoundFile`. */
+export interface SeenFile {
+  task_instance_id: number;
+  matches: number;
+  size_bytes: number;
+  modified: number;
+}
+
+/** A file that a task reads or writes. `name`: as declared, or "". `found` None: no attempt has found it yet. */
+export interface DeclaredFile {
+  task_id: number;
+  task_name: string;
+  template: string;
+  status: string;
+  name: string;
+  path: string;
+  found: SeenFile | null;
+}
+
+/** GET /workflows/{workflow_id}/files?after=&count=&inputs=&template=&task_id=: of the next `count` tasks. */
+export interface DeclaredFiles {
+  files: DeclaredFile[];
+  folder: string;
+  last_task: number;
+  is_last: boolean;
+}
+
+/** A version of a workflow. `summary`: what changed, in lines. `workflow_run_ids`: the runs of this version. */
+export interface Version {
+  number: number;
+  state: string;
+  created_at: string;
+  user: string;
+  host: string;
+  task_count: number | null;
+  summary: string[];
+  workflow_run_ids: number[];
+}
+
+/** GET /workflows/{workflow_id}/versions: oldest first. */
+export interface VersionsResponse {
+  workflow_id: number;
+  versions: Version[];
+}
+
+/** A task that differs from its script. `was`, `now`: "command", "resources", "max_attempts", if edited. */
+export interface EditedTask {
+  task_id: number;
+  name: string;
+  user: string;
+  edited_at: string;
+  was: Record<string, unknown>;
+  now: Record<string, unknown>;
+}
+
+/** GET /workflows/{workflow_id}/edited_tasks: the tasks that users edited, the newest edit first. */
+export interface EditsResponse {
+  edits: EditedTask[];
+  is_cut: boolean;
+}
+
+/** A definition of a task. `attempts`: the numbers of the attempts that ran it. */
+export interface TaskRevision {
+  number: number;
+  command: string;
+  task_args: Record<string, string>;
+  attempts: number[];
+}
+
+/** GET /tasks/{task_id}/revisions: the definitions of a task, the current one first. `edited_by`: who edited it. */
+export interface RevisionsResponse {
+  revisions: TaskRevision[];
+  edited_by: string;
+  edited_at: string | null;
+}
+
 export const TASK_GROUPS = ["PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED"] as const;
 
 export type Group = (typeof TASK_GROUPS)[number];
@@ -413,6 +564,10 @@ export const WORKFLOW_UNDER_WAY = ["I", "O", "Q", "R"] as string[];
 export const TASK_ENDS = ["D", "F", "S", "X"] as string[];
 
 export const MAX_CONCURRENTLY_RUNNING = 2147483647;
+
+export const PRIORITY_MAX = 1000;
+
+export const STARTER_BYTES_MAX = 20971520;
 
 export const TASKS_UPDATED_MAX = 10000;
 

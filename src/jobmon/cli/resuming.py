@@ -36,6 +36,17 @@ def resume(workflow_id: int, options: ResumeOptions) -> int:
     return _exit_code(result)
 
 
+def resume_in_background(workflow_id: int, options: ResumeOptions) -> None:
+    """Hand a new run of a workflow to a process that outlives this one."""
+    from jobmon.client import detached
+
+    handle = detached.resume(workflow_id, options, Requester.from_defaults())
+    click.echo(
+        f"Workflow {workflow_id} runs in the background (run {handle.workflow_run_id}). Its output: {handle.log_path}\n"
+        f"To follow it: jobmon workflow attach {workflow_id}"
+    )
+
+
 def _exit_code(result: OrchestratorResult) -> int:
     if isinstance(result.error, JobmonError):
         raise result.error

@@ -23,6 +23,7 @@ from jobmon.server import migrations
 from jobmon.server.answers import Answers
 from jobmon.server.auth import Gate
 from jobmon.server.authority import Authority
+from jobmon.server.background import Resumer
 from jobmon.server.database import Database, explained, open_engine
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
@@ -103,7 +104,9 @@ def create_app(
         token, lambda: clock.now().timestamp(), is_strict=is_embedded, roles=settings.roles, proxy=settings.proxy
     )
     server = _Server(settings, database, clock, executor or ThreadExecutor(), feed, requests.counted, authority)
-    server.output_files = OutputFiles(data_directory()) if is_embedded else None
+    if is_embedded:
+        server.output_files = OutputFiles(data_directory())
+        server.resumer = Resumer(data_directory())
     app = _App(
         lifespan=server.lifespan,
         routes=[
@@ -183,6 +186,7 @@ class _Server:
     ) -> None:
         self._authority = authority
         self.output_files: OutputFiles | None = None
+        self.resumer: Resumer | None = None
         self._database = database
         self._requests = requests
         self._settings = settings
@@ -211,6 +215,7 @@ class _Server:
             requests=self._requests,
             authority=self._authority,
             output_files=self.output_files,
+            resumer=self.resumer,
             notifier=notifier,
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),

@@ -8,6 +8,7 @@ from jobmon.core.clock import Clock
 from jobmon.core.wire.server import Health
 from jobmon.server.answers import Answers
 from jobmon.server.authority import Authority
+from jobmon.server.background import Resumer
 from jobmon.server.database import Database
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
@@ -55,4 +56,5 @@ class Services:
     authority: Authority
     answers: Answers
     output_files: OutputFiles | None
+    resumer: Resumer | None
     notifier: Notifier | None

@@ -81,8 +81,9 @@ class LinkResponse(Message, frozen=True, kw_only=True):
 class PageSession(Message, frozen=True, kw_only=True):
     """POST /page/session: the key that a page sends instead of its link's key. Expires with the server's process.
 
-    `can_steer`: whether it may also change workflows.
+    `can_steer`: whether it may also change workflows; `can_resume`: whether this server can start runs.
     """
 
     key: str
     can_steer: bool = False
+    can_resume: bool = False

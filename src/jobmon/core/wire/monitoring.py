@@ -44,7 +44,10 @@ class WorkflowsResponse(Message, frozen=True, kw_only=True):
 
 
 class TaskSummary(Message, frozen=True, kw_only=True):
-    """One task with its newest attempt. `held`: it is not launched until it is released."""
+    """One task with its newest attempt. `held`: it is not launched until it is released.
+
+    `priority`: its own plus that of its template.
+    """
 
     task_id: int
     name: str
@@ -56,17 +59,21 @@ class TaskSummary(Message, frozen=True, kw_only=True):
     status_at: datetime
     node_args: dict[str, str] = field(default_factory=dict)
     held: bool = False
+    priority: int = 0
 
 
 class TaskSummariesResponse(Message, frozen=True, kw_only=True):
-    """GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=&args=&total=: by id.
+    """GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&order=&rank=&after=&limit=&args=&total=.
 
     Only ids above `after`. The status is repeatable; `*` in the names matches anything. `args=true` adds the node args.
-    `total`: the total number of matches, if requested.
+    `order=importance`: failed tasks first, then held, running, waiting, done and skipped ones, each by id; `rank` in
+    the query and in the response, that of the last task, says with `after` where to resume. `total`: the total number
+    of matches, if requested.
     """
 
     tasks: list[TaskSummary]
     total: int | None = None
+    rank: int = 0
 
 
 class AttemptDetail(Message, frozen=True, kw_only=True):

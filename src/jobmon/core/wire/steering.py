@@ -72,7 +72,8 @@ class HoldRequest(Message, frozen=True, kw_only=True):
     Names at most `TASKS_UPDATED_MAX` tasks, or a `template`, which selects its tasks. In the latter case at most this
     many change per request, and the request has to be repeated until none changes. Done tasks are not changed.
     `preview`: change nothing, and count what would change. `unchanged_since`: the `snapshot` of a `TaskSetPlan`; 409
-    `WorkflowVersionConflict` if tasks of the workflow were held, released or reopened since then. 0: do not check.
+    `WorkflowVersionConflict` if somebody held, released, edited, reopened or reprioritized tasks of the workflow since
+    then. 0: do not check.
     """
 
     task_ids: list[Id] = field(default_factory=list)
@@ -97,6 +98,7 @@ class PriorityRequest(Message, frozen=True, kw_only=True):
 
     -> `PriorityResponse`. Names at most `TASKS_UPDATED_MAX` tasks, or a `template`; neither means the workflow. The
     request has to be repeated until the response is complete. `preview`: change nothing, and count what would change.
+    `unchanged_since`: as for `HoldRequest`.
     """
 
     priority: Priority
@@ -105,6 +107,7 @@ class PriorityRequest(Message, frozen=True, kw_only=True):
     preview: bool = False
     user: Name = ""
     any_owner: bool = False
+    unchanged_since: Stamp = 0
 
 
 class PriorityResponse(Message, frozen=True, kw_only=True):
@@ -168,11 +171,31 @@ class EditResponse(Message, frozen=True, kw_only=True):
     recalled: int = 0
 
 
+class AdjustRequest(Message, frozen=True, kw_only=True):
+    """POST /workflows/{workflow_id}/adjustments: edit what tasks request, not what they run. -> `EditResponse`
+
+    As `EditRequest`, but the server merges the resources with those that each task requests now, within the limits of
+    its queue. `memory`, `runtime`, `cores`: as in a script, such as "8G", "2h", "2"; "" leaves them. `reset`: restore
+    what the script defined, also the command. `unchanged_since`: as for `HoldRequest`.
+    """
+
+    task_ids: list[Id]
+    memory: Name = ""
+    runtime: Name = ""
+    cores: Name = ""
+    max_attempts: Count | None = None
+    reset: bool = False
+    user: Name = ""
+    any_owner: bool = False
+    unchanged_since: Stamp = 0
+
+
 class TaskSetRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/task_sets/plan: what an action on a set of tasks would do. -> `TaskSetPlan`
 
-    `action`: hold, release or rerun. The set: `task_ids`, or, without any, all tasks that match `status` (repeatable),
-    `array` and `name`, as for `TaskSummariesResponse`. At most `TASKS_UPDATED_MAX` tasks.
+    `action`: a `SetAction`; `priority`: the new one, for that action. The set: `task_ids`, or, without
+    any, all tasks that match `status` (repeatable), `array` and `name`, as for `TaskSummariesResponse`. At most
+    `TASKS_UPDATED_MAX` tasks.
     """
 
     action: Name
@@ -180,6 +203,7 @@ class TaskSetRequest(Message, frozen=True, kw_only=True):
     status: list[Name] = field(default_factory=list)
     array: Name = ""
     name: Name = ""
+    priority: Priority = 0
 
 
 class TaskSetPlan(Message, frozen=True, kw_only=True):
@@ -187,7 +211,7 @@ class TaskSetPlan(Message, frozen=True, kw_only=True):
 
     `selected`: tasks in the set; `unchanged`: how many of them would not change; `added`: tasks downstream of the set
     that would change with it. `live`: how many of the changing tasks have an attempt that may be running. `is_active`:
-    whether a run is active.
+    whether a run is active. `priority`: the own priority that all changing tasks have now; None: they differ.
     """
 
     snapshot: int
@@ -198,6 +222,7 @@ class TaskSetPlan(Message, frozen=True, kw_only=True):
     added: int
     live: int
     is_active: bool
+    priority: int | None = None
 
 
 class HistoryEntry(Message, frozen=True, kw_only=True):

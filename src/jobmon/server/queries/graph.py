@@ -45,6 +45,11 @@ def _beside(side: str) -> list[ColumnElement[bool]]:
     return [t.workflow_id == param("workflow"), t.node_id.in_(nodes), IS_IN_WORKFLOW]
 
 
+def tasks_upstream() -> list[ColumnElement[bool]]:
+    """Return the conditions for the tasks directly upstream of a node; parameters: `workflow` and `node`."""
+    return _beside("upstream")
+
+
 @statements
 def _neighbours(side: str, *, by_status: bool) -> Select[Any]:
     conditions = _beside(side)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 
+from jobmon.core import fsm
 from jobmon.core.constants import SetAction, TaskStatus
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskSetPlan, TaskSetRequest, TaskUpdatePlanRequest
-from jobmon.server.joins import changes_hold
+from jobmon.server.joins import changes_hold, has_live_attempt
 from jobmon.server.models import task
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries.monitoring import TasksQuery, matching_ids
@@ -17,11 +18,12 @@ from jobmon.server.queries.presence import require
 from jobmon.server.queries.steering import count_live, is_active, plan_update
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import last_stamp
+from jobmon.server.transitions import LIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Select
+    from sqlalchemy import ColumnElement, Select
 
     from jobmon.server.sql import Session
 
@@ -38,10 +40,22 @@ def _statuses() -> Select[Any]:
     return select(t.id, t.status).where(any_of(t.id, "ids"), unindexed(t.workflow_id) == param("workflow"))
 
 
+_IN_PROGRESS: Final = or_(t.status.in_(fsm.IN_FLIGHT), has_live_attempt("live"))
+#: What an action other than a rerun requires of the tasks that it changes.
+_CHANGES: Final[Mapping[SetAction, ColumnElement[bool]]] = {
+    SetAction.HOLD: changes_hold(held=True),
+    SetAction.RELEASE: changes_hold(held=False),
+    SetAction.SKIP: and_(t.status.not_in(fsm.SETTLED), ~_IN_PROGRESS),
+    SetAction.MARK_DONE: and_(t.status != TaskStatus.DONE.value, ~_IN_PROGRESS),
+    SetAction.PRIORITY: and_(t.status.not_in(fsm.SETTLED), t.priority != param("priority")),
+    SetAction.EDIT: t.status != TaskStatus.DONE.value,
+}
+
+
 @statements
-def _held_or_not(*, held: bool) -> Select[Any]:
-    """Select those of some tasks that a request to hold or release them changes."""
-    return select(t.id, t.status).where(any_of(t.id, "ids"), changes_hold(held=held)).order_by(t.id)
+def _changing(action: SetAction) -> Select[Any]:
+    """Select those of some tasks that an action changes."""
+    return select(t.id, t.status, t.priority).where(any_of(t.id, "ids"), _CHANGES[action]).order_by(t.id)
 
 
 def plan_set(session: Session, workflow_id: int, request: TaskSetRequest) -> TaskSetPlan:
@@ -56,11 +70,15 @@ def plan_set(session: Session, workflow_id: int, request: TaskSetRequest) -> Tas
     require(session, "workflow", workflow_id)
     snapshot = session.value(last_stamp)
     ids = _selected(session, workflow_id, request)
-    if request.action == SetAction.RERUN:
+    action, priorities = SetAction(request.action), set[int]()
+    if action is SetAction.RERUN:
         changing, counts = _to_rerun(session, workflow_id, ids)
     else:
-        rows = session.rows(_held_or_not(held=request.action == SetAction.HOLD), ids=ids)
+        values: dict[str, Any] = {"live": LIVE} if action in (SetAction.SKIP, SetAction.MARK_DONE) else {}
+        values |= {"priority": request.priority} if action is SetAction.PRIORITY else {}
+        rows = session.rows(_changing(action), ids=ids, **values)
         changing, counts = [row[0] for row in rows], Counter(row[1] for row in rows)
+        priorities = {row[2] for row in rows}
     of_set = len(set(ids).intersection(changing))
     return TaskSetPlan(
         snapshot=snapshot,
@@ -71,6 +89,7 @@ def plan_set(session: Session, workflow_id: int, request: TaskSetRequest) -> Tas
         added=len(changing) - of_set,
         live=count_live(session, changing),
         is_active=is_active(session, workflow_id),
+        priority=priorities.pop() if len(priorities) == 1 else None,
     )
 
 

@@ -76,4 +76,5 @@ async def open_page(call: Call) -> PageSession:
     key = authority.open_page(principal)
     if key is None:
         raise Unauthorized
-    return PageSession(key=key, can_steer=isinstance(principal, Invited))
+    can_steer = isinstance(principal, Invited)
+    return PageSession(key=key, can_steer=can_steer, can_resume=can_steer and call.services.resumer is not None)

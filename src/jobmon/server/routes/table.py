@@ -16,6 +16,7 @@ from jobmon.core.wire import changes, definition, monitoring, run, sizing, steer
 from jobmon.core.wire import credentials as secret
 from jobmon.core.wire import failures as failing
 from jobmon.core.wire import files as filing
+from jobmon.core.wire import graph as drawn
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
 from jobmon.core.wire import swarm as orchestrator
@@ -28,10 +29,13 @@ from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import (
     activity,
+    critical,
+    edited,
     explain,
     exporting,
     failures,
     files,
+    graphs,
     logs,
     matrix,
     outputs,
@@ -51,6 +55,7 @@ from jobmon.server.routes import agents as agent_polls
 from jobmon.server.routes import credentials, polls, taking
 from jobmon.server.routes.endpoint import STRANGER, Call, Endpoint
 from jobmon.server.usecases import (
+    adjusting,
     agents,
     attributes,
     binding,
@@ -297,6 +302,17 @@ async def _apply_version(call: Call) -> changes.VersionResponse:
     return wire.replace(present, superseded=superseded)
 
 
+async def _background_resume(call: Call) -> run.BackgroundResumeResponse:
+    (workflow_id,) = call.ids
+    resumer = call.services.resumer
+    if resumer is None:
+        raise InvalidRequest(
+            f"This server cannot start runs. Resume the workflow in a terminal: jobmon workflow resume {workflow_id}"
+        )
+    await call.write(resuming.order_resume, *_arguments(call))
+    return await resumer.resume(workflow_id)
+
+
 async def _purge(call: Call) -> steering.PurgeResponse:
     (workflow_id,) = call.ids
     services = call.services
@@ -426,6 +442,13 @@ _RUNS: Final = (
     _get(f"{_WORKFLOW}/active_runs", _write(resuming.active_runs_response), run.ActiveRunsResponse),
     _post(WRITE, f"{_WORKFLOW}/resume", _write(resuming.resume), run.ResumeRequest, run.ResumeResponse),
     _get(f"{_WORKFLOW}/resume", _write(resuming.resume_state), run.ResumeResponse),
+    _post(
+        STEER,
+        f"{_WORKFLOW}/background_resume",
+        _background_resume,
+        run.BackgroundResumeRequest,
+        run.BackgroundResumeResponse,
+    ),
     _post(STEER, f"{_WORKFLOW}/stop", _write(resuming.stop), run.StopRequest, run.StopResponse),
     _post(WRITE, f"{_WORKFLOW}/force_cleanup", _write(resuming.force_cleanup), None, run.ForceCleanupResponse),
     _post(WRITE, f"{_WORKFLOW}/reset_tasks", _reset_tasks, run.ResetRequest, None),
@@ -438,6 +461,8 @@ _VERSION: Final = f"{_WORKFLOW}/versions/{{number:id}}"
 _VERSIONS: Final = (
     _post(WRITE, f"{_WORKFLOW}/versions", _start_version, changes.VersionRequest, changes.VersionResponse),
     _get(f"{_WORKFLOW}/versions", _read(described.versions), changes.VersionsResponse),
+    _get(f"{_WORKFLOW}/edited_tasks", _read(edited.edits), changes.EditsResponse),
+    _get(f"{_TASK}/revisions", _read(edited.revisions), changes.RevisionsResponse),
     _post(WRITE, f"{_WORKFLOW}/complete_version", _apply_version, None, changes.VersionResponse),
     _post(WRITE, f"{_WORKFLOW}/drop_version", _write(versions.drop_version), changes.DropRequest, None),
     _post(WRITE, f"{_VERSION}/tasks", _write(versions.stage_tasks), changes.StagedTasks, bind.TasksResponse),
@@ -484,6 +509,7 @@ _STEERING: Final = (
         steering.EditPlan,
     ),
     _post(WRITE, f"{_WORKFLOW}/edits", _write(editing.edit), steering.EditRequest, steering.EditResponse),
+    _post(STEER, f"{_WORKFLOW}/adjustments", _write(adjusting.adjust), steering.AdjustRequest, steering.EditResponse),
     _post(WRITE, f"{_WORKFLOW}/purge", _purge, steering.PurgeRequest, steering.PurgeResponse),
     _get(f"{_WORKFLOW}/history", _read(planning.history), steering.HistoryResponse, query=planning.HistoryQuery),
 )
@@ -578,6 +604,9 @@ _READING: Final = (
     ),
     _shared(_get(f"{_WORKFLOW}/matrix", _read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)),
     _shared(_get(f"{_WORKFLOW}/timeline", _timeline, times.Timeline, query=timeline.TimelineQuery), _TIMED_SECONDS),
+    _shared(_get(f"{_WORKFLOW}/template_graph", _read_large(graphs.template_graph), drawn.TemplateGraph)),
+    _shared(_get(f"{_WORKFLOW}/critical_path", _read_large(critical.critical_path), drawn.CriticalPath)),
+    _shared(_get(f"{_TASK}/graph", _read(graphs.task_graph), drawn.TaskGraph, query=graphs.TaskGraphQuery)),
     _shared(_get(f"{_WORKFLOW}/view", _explain(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS),
     _post(
         READ,

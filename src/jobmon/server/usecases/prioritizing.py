@@ -26,7 +26,7 @@ from jobmon.server.usecases import fair_share
 from jobmon.server.usecases.holding import recall
 from jobmon.server.usecases.resuming import require_owner
 from jobmon.server.usecases.runs import require_workflow
-from jobmon.server.usecases.steering import note_steering, task_rows
+from jobmon.server.usecases.steering import note_steering, require_unsteered, task_rows
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select, Update
@@ -47,6 +47,7 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
         NotFound: there is no such workflow or template, or a task is not in the workflow.
         InvalidValue: there are too many tasks, or both tasks and a template.
         InvalidRequest: the workflow belongs to another user, or a task was removed from it.
+        WorkflowVersionConflict: somebody else steered the workflow after the preview.
     """
     if len(request.task_ids) > TASKS_UPDATED_MAX:
         raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
@@ -54,6 +55,7 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
         raise InvalidValue("task_ids, template: specify tasks or a template, not both.")
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
+    require_unsteered(tx, workflow_id, request.unchanged_since)
     if not request.task_ids and not request.template:
         return _of_workflow(tx, workflow_id, request)
     found = _arrays(tx, workflow_id, request.template) if request.template else {}

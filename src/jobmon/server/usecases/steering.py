@@ -142,12 +142,12 @@ def require_unsteered(tx: Transaction, workflow_id: int, since: int) -> None:
         since: logical time of the preview; 0: there was none.
 
     Raises:
-        WorkflowVersionConflict: tasks were held, released or reopened in the meantime.
+        WorkflowVersionConflict: tasks were steered in the meantime.
     """
     if since and tx.value(_steered_at, workflow=workflow_id) > since:
         raise WorkflowVersionConflict(
-            f"Tasks of workflow {workflow_id} were held, released or reopened since the preview. Nothing was changed"
-            " now: check the new preview."
+            f"Tasks of workflow {workflow_id} were held, released, edited, reopened or given another priority since the"
+            " preview. Nothing was changed now: check the new preview."
         )
 
 
