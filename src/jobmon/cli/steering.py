@@ -1,7 +1,7 @@
 """Control a workflow: concurrency, reset, the status of tasks; and show the history of such actions.
 
-Each command shows what it will change, asks for confirmation on a terminal unless `--yes` is given, and is recorded in
-the audit trail.
+Each command shows what it will change, asks for confirmation unless `--yes` is given, and is recorded in the audit
+trail.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HISTORY_MAX: Final = 10_000
 
 
-YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 ANY_OWNER: Final = click.option("--any-owner", is_flag=True, help="Act on it even if it belongs to another user.")
 
 
@@ -52,10 +52,17 @@ def workflow_of(requester: Requester, workflow_id: int | None, task_ids: Sequenc
 
 
 def make_sure(what: str, *, is_sure: bool) -> None:
-    """Show what will change, and ask for confirmation on a terminal."""
+    """Show what will change, and ask for confirmation.
+
+    Raises:
+        UsageError: there is no terminal on which to ask.
+    """
     click.echo(what, err=True)
-    if not is_sure and is_terminal(sys.stdin):
-        click.confirm("Continue?", abort=True, err=True)
+    if is_sure:
+        return
+    if not is_terminal(sys.stdin):
+        raise click.UsageError("Nothing was changed: there is no terminal on which to ask. To confirm: --yes")
+    click.confirm("Continue?", abort=True, err=True)
 
 
 @click.command(epilog="Example: jobmon workflow concurrency 5 -m 20")

@@ -26,7 +26,7 @@ from jobmon.server.usecases import fair_share
 from jobmon.server.usecases.holding import recall
 from jobmon.server.usecases.resuming import require_owner
 from jobmon.server.usecases.runs import require_workflow
-from jobmon.server.usecases.steering import note_steering, task_rows
+from jobmon.server.usecases.steering import note_steering, settled_ids, task_rows
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select, Update
@@ -58,10 +58,11 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
         return _of_workflow(tx, workflow_id, request)
     found = _arrays(tx, workflow_id, request.template) if request.template else {}
     arrays = [array_id for array_id, priority in found.items() if priority != request.priority]
-    ids = _ids_that_change(tx, workflow_id, request)
+    finished = settled_ids(task_rows(tx, workflow_id, request.task_ids)) if request.task_ids else []
+    ids = tx.column(_other_priority, ids=request.task_ids, priority=request.priority) if request.task_ids else []
     changed = _unfinished(tx, workflow_id, arrays) if found else len(ids)
     if request.preview:
-        return PriorityResponse(changed=changed)
+        return PriorityResponse(changed=changed, finished=finished)
     if arrays or ids:
         change, chosen = (_set_of_arrays, arrays) if found else (_set_of_tasks, ids)
         tx.run(change, priority=request.priority, ids=chosen)
@@ -71,7 +72,7 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
         tx.wake(Audience.ORCHESTRATOR, workflow_id)
     is_complete = _move_queued(tx, workflow_id, list(found), request.task_ids) < ATTEMPTS_PER_REQUEST_MAX
     recalled = _make_way(tx, workflow_id, list(found), request.task_ids) if is_complete else 0
-    return PriorityResponse(changed=changed, recalled=recalled, is_complete=is_complete)
+    return PriorityResponse(changed=changed, recalled=recalled, is_complete=is_complete, finished=finished)
 
 
 def _note(tx: Transaction, workflow_id: int, request: PriorityRequest, changed: int, **what: Any) -> None:
@@ -94,10 +95,16 @@ def _set_of_workflow() -> Update:
     return update(workflow).values(priority=priority).where(w.id == param("id"), w.priority != priority)
 
 
+@statement
+def _priority_of_workflow() -> Select[Any]:
+    return select(w.priority).where(w.id == param("id"))
+
+
 def _of_workflow(tx: Transaction, workflow_id: int, request: PriorityRequest) -> PriorityResponse:
     changed = _unfinished(tx, workflow_id)
     if request.preview:
-        return PriorityResponse(changed=changed)
+        is_same = tx.value(_priority_of_workflow, id=workflow_id) == request.priority
+        return PriorityResponse(changed=0 if is_same else changed)
     if not tx.run(_set_of_workflow, priority=request.priority, id=workflow_id):
         return PriorityResponse(changed=0)
     _note(tx, workflow_id, request, changed)
@@ -139,13 +146,6 @@ def _arrays(tx: Transaction, workflow_id: int, template: str) -> dict[int, int]:
 def _other_priority() -> Select[Any]:
     is_open = unindexed(t.status).not_in(fsm.SETTLED)
     return select(t.id).where(any_of(t.id, "ids"), t.priority != param("priority"), is_open).order_by(t.id)
-
-
-def _ids_that_change(tx: Transaction, workflow_id: int, request: PriorityRequest) -> list[int]:
-    if not request.task_ids:
-        return []
-    task_rows(tx, workflow_id, request.task_ids)
-    return tx.column(_other_priority, ids=request.task_ids, priority=request.priority)
 
 
 @statement
