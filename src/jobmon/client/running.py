@@ -85,6 +85,7 @@ def bind(workflow: Workflow) -> None:
     """Record a workflow; see `Workflow.bind`."""
     if workflow.is_bound:
         return
+    JobmonConfig().check()
     binding = Binding(workflow)
     with garbage.kept():
         response = binding.record_workflow()
