@@ -29,6 +29,7 @@ export interface WorkflowSummary {
   attempt_count: number;
   last_workflow_run_id: number | null;
   status_name: string;
+  last_run_seconds: number | null;
 }
 
 /** GET /workflows?workflow_id=&user=&status=&name=&args=&before=&unchanged_since=&limit=&counts=&total=: newest. */

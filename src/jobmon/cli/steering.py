@@ -16,6 +16,7 @@ from jobmon.cli.references import TASKS, WORKFLOW, option
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 from jobmon.core.descriptors import is_terminal
+from jobmon.core.terminal import plain_line
 from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
@@ -178,15 +179,19 @@ def history(workflow_id: int, limit: int | None, output: str) -> None:
     elif not entries:
         click.echo(f"No actions are recorded for workflow {workflow_id}.")
     else:
-        rows = [(entry.at, entry.user or entry.actor, entry.action, _details_text(entry)) for entry in shown]
+        rows = [
+            (entry.at, plain_line(entry.user or entry.actor), entry.action, _details_text(entry)) for entry in shown
+        ]
         with paged():
             rendering.show_table(("WHEN", "WHO", "WHAT", "DETAILS"), rows)
         note_limit(len(shown), len(entries), "event")
 
 
 def _details_text(entry: HistoryEntry) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {_value_text(value)}" for name, value in entry.details.items() if value != []
+    return plain_line(
+        ", ".join(
+            f"{name.replace('_', ' ')} {_value_text(value)}" for name, value in entry.details.items() if value != []
+        )
     )
 
 

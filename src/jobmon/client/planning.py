@@ -23,6 +23,7 @@ from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import DEFAULT_CLUSTER_NAME
 from jobmon.core.exceptions import WorkflowChanged
 from jobmon.core.resources import Limits
+from jobmon.core.terminal import plain_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -424,7 +425,8 @@ def difference_lines(compared: Comparison) -> list[str]:
         lines.append(f"  {name:<{width}}  {first}")
         lines += [f"  {'':<{width}}  {detail}" for detail in details]
     more = len(parts) - TEMPLATES_SHOWN_MAX
-    return [*lines, *([f"  {_counted(more, 'more template')}"] if more > 0 else [])]
+    lines += [f"  {_counted(more, 'more template')}"] if more > 0 else []
+    return list(map(plain_line, lines))  # values of arguments may contain line ends
 
 
 def _parts(compared: Comparison) -> dict[str, list[str]]:

@@ -179,6 +179,16 @@ def test_tasks_are_edited_and_reset(session):
     assert [one["action"] for one in session.json("workflow", "history", "-w", number)][:2] == ["edit", "edit"]
 
 
+def test_the_history_has_a_line_for_each_action(session):
+    number, task = session.workflows["resting"], session.tasks["first"]
+    before = len(session.invoke("workflow", "history", number, "-l", 0).splitlines())
+    session.invoke("task", "edit", task, "--command", "echo a\necho b\n", "-y")
+    shown = session.invoke("workflow", "history", number, "-l", 0)
+    assert "command echo a␊echo b␊" in shown
+    session.invoke("task", "edit", task, "--reset", "-y")
+    assert len(session.invoke("workflow", "history", number, "-l", 0).splitlines()) == before + 2
+
+
 def test_bad_edits_are_refused_by_name(session):
     task, done = session.tasks["first"], session.tasks["fine_0"]
     assert "Specify what to change" in session.invoke("task", "edit", task, code=2)

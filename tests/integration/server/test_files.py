@@ -142,6 +142,23 @@ async def test_the_message_names_the_task_that_writes_a_missing_input(world):
     assert error == f"Input out/0.csv is missing; task t_0 ({writer}) writes it: jobmon task rerun {writer}"
 
 
+async def test_the_message_names_all_tasks_that_write_a_missing_input(world):
+    bound = await world.bound(3, edges={2: [0, 1]})
+    await declare(bound, [], ["out/{x}.csv"])
+    run = await bound.start()
+    first, second, last = bound.task_ids
+    await run.queue([first, second])
+    agent = await Agent.register(run)
+    for attempt in await agent.claim():
+        await agent.sync(report(attempt, TI.DONE))
+    await run.queue([last])
+    error, _ = await failed(world, bound, run, "/tmp/out/*.csv")
+    assert error == (
+        f"Input out/*.csv matches no file; tasks t_0 ({first}), t_1 ({second}) write it: jobmon task rerun {first}"
+        f" {second}"
+    )
+
+
 async def test_the_message_says_that_no_task_writes_a_missing_input(world):
     bound, run = await started(world, 1)
     error, _ = await failed(world, bound, run, "/ref/*.txt")

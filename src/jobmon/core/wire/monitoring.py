@@ -15,6 +15,7 @@ class WorkflowSummary(Message, frozen=True, kw_only=True):
     """One workflow with its counts. `counts`: task status letter -> number of tasks.
 
     `status_name`: the displayed status: the name of the status, or STOPPED, TIMED OUT, INTERRUPTED (`core.outcomes`).
+    `last_run_seconds`: how long the newest run took; None while it is active.
     """
 
     workflow_id: int
@@ -30,6 +31,7 @@ class WorkflowSummary(Message, frozen=True, kw_only=True):
     attempt_count: int
     last_workflow_run_id: int | None
     status_name: str = ""
+    last_run_seconds: float | None = None
 
 
 class WorkflowsResponse(Message, frozen=True, kw_only=True):
