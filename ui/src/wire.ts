@@ -30,6 +30,7 @@ export interface WorkflowSummary {
   last_workflow_run_id: number | null;
   status_name: string;
   last_run_seconds: number | null;
+  priority: number;
 }
 
 /** GET /workflows?workflow_id=&user=&status=&name=&args=&before=&unchanged_since=&limit=&counts=&total=: newest. */
@@ -50,6 +51,7 @@ export interface TaskSummary {
   status_at: string;
   node_args: Record<string, string>;
   held: boolean;
+  priority: number;
 }
 
 /** GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=&args=&total=: by id. */
@@ -156,6 +158,7 @@ export interface TaskExplanation {
   unmet_count: number;
   fatal: Neighbour[];
   fatal_count: number;
+  priority: number;
 }
 
 /** GET /workflows/{workflow_id}/explanation: why a workflow makes no progress, the most important reason first. */
@@ -166,6 +169,7 @@ export interface WorkflowExplanation {
   counts: Record<string, number>;
   blocked: number;
   reasons: Reason[];
+  priority: number;
 }
 
 /** GET /tasks/{task_id}/dependencies?limit=: the direct upstream and downstream tasks, by id. */

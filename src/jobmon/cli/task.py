@@ -98,7 +98,8 @@ def _show(detail: TaskDetail) -> None:
 
     found = detail.task
     name = found.name
-    click.echo(f"Task {found.task_id} {name}: {TaskStatus(found.status).name}, workflow {detail.workflow_id}")
+    status = f"{TaskStatus(found.status).name}{f', priority {found.priority}' if found.priority else ''}"
+    click.echo(f"Task {found.task_id} {name}: {status}, workflow {detail.workflow_id}")
     click.echo(f"  {found.command}")
     rendering.show_table(
         ("ATTEMPT", "STATUS", "STARTED", "REQUESTED", "TIME", "CPU", "MEMORY", "OUTCOME"),

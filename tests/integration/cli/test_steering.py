@@ -154,16 +154,26 @@ def test_priorities_are_set_for_tasks_templates_and_the_workflow(session):
     shown = session.both("task", "priority", limited, "-p", 7, "-y")
     assert f"Workflow {busy}: 1 unfinished task will get priority 7." in shown
     assert f"Priority 7: 1 task of workflow {busy} changed." in shown
+    assert "REGISTERING, priority 7, workflow" in session.invoke("task", "status", limited)
+    assert "Its priority is 7." in session.invoke("task", "explain", limited)
+    assert "PRIORITY" in session.invoke("workflow", "tasks", busy)
+    assert {one["task_id"]: one["priority"] for one in session.json("workflow", "tasks", busy)}[limited] == 7
     found = session.json("workflow", "priority", "-w", busy, "-t", "step", "-p", -2, "-y")
+    assert "REGISTERING, priority 5, workflow" in session.invoke("task", "status", limited)
     assert (found["workflow_id"], found["changed"] > 1) == (busy, True)
     assert "the workflow will get priority 3" in session.both("workflow", "priority", "-w", busy, "-p", 3, "-y")
+    assert "PRIORITY" in session.invoke("workflow", "status", "-w", busy)
+    assert session.json("workflow", "status", "-w", busy)[0]["priority"] == 3
+    assert "Its priority is 3." in session.invoke("workflow", "explain", "-w", busy)
     actions = [one["details"]["priority"] for one in session.json("workflow", "history", "-w", busy)[:3]]
     assert actions == [3, -2, 7]
     assert "1001 is not in the range" in session.invoke("task", "priority", limited, "-p", 1001, code=2)
     for wrong in (("task", "priority", 999_999), ("workflow", "priority", "-w", busy, "-t", "no such")):
         assert "no" in session.invoke(*wrong, "-p", 1, "-y", code=2)
-    for undo in (("task", "priority", limited), ("workflow", "priority", "-w", busy, "-t", "step")):
+    of_workflow = ("workflow", "priority", "-w", busy)
+    for undo in (("task", "priority", limited), (*of_workflow, "-t", "step"), of_workflow):
         session.invoke(*undo, "-p", 0, "-y")
+    assert "PRIORITY" not in session.invoke("workflow", "status", "-w", busy)
 
 
 def test_tasks_are_edited_and_reset(session):

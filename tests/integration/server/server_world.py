@@ -283,7 +283,9 @@ class Run:
         self.epoch = answer.epoch
         return answer
 
-    async def queue(self, task_ids: list[int] | None = None, seen: datetime | None = None) -> dict[str, list[int]]:
+    async def queue(
+        self, task_ids: list[int] | None = None, seen: datetime | None = None, **message: Any
+    ) -> dict[str, list[int]]:
         batch = QueueBatch(
             array_id=self.bound.array_id,
             task_ids=self.bound.task_ids if task_ids is None else task_ids,
@@ -291,8 +293,8 @@ class Run:
             cluster_id=self.bound.cluster_id,
         )
         route = f"/workflow_runs/{self.id}/queue"
-        message = QueueRequest(batches=[batch], seen=seen)
-        return (await self.bound.world.post(route, QueueResponse, message)).tasks_by_status
+        request = QueueRequest(batches=[batch], seen=seen, **message)
+        return (await self.bound.world.post(route, QueueResponse, request)).tasks_by_status
 
     async def sync(self, *reports: Report, **message: Any) -> SyncResponse:
         request = SyncRequest(epoch=message.pop("epoch", self.epoch), reports=list(reports), **message)

@@ -158,7 +158,7 @@ def _workflows(query: WorkflowsQuery) -> Select[Any]:
     return (
         select(
             *(w.id, w.name, w.workflow_args, tool.c.name, w.user_name, w.status, w.created_at, w.status_at),
-            *(w.task_count, r.id, r.status, r.end_reason, r.created_at, r.status_at),
+            *(w.task_count, r.id, r.status, r.end_reason, r.created_at, r.status_at, w.priority),
         )
         .select_from(_LISTED)
         .where(*_that_match(query))
@@ -237,6 +237,7 @@ def _workflow(row: Sequence[Any], counts: dict[str, int], attempt_count: int) ->
         last_workflow_run_id=row[9],
         status_name=status_name(row[5], row[10], row[11]),
         last_run_seconds=_seconds_of_run(*row[10:14]),
+        priority=row[14],
     )
 
 
@@ -250,7 +251,7 @@ def _tasks() -> Select[Any]:
     a = task_array.c
     return select(
         *(t.id, t.name, t.status, t.num_attempts, t.max_attempts, t.command, a.name, t.status_at, t.workflow_id),
-        *(t.node_id, t.held),
+        *(t.node_id, t.held, t.priority + a.priority),
     ).join_from(task, task_array, a.id == t.array_id)
 
 
@@ -266,6 +267,7 @@ def _task(row: Sequence[Any], node_args: dict[str, str] | None = None) -> TaskSu
         status_at=to_datetime(row[7]),
         node_args=node_args or {},
         held=bool(row[10]),
+        priority=row[11],
     )
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from jobmon.core import fsm
-from jobmon.core.constants import Actor, Cause, TaskInstanceStatus
+from jobmon.core.constants import Actor
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, HoldRequest, HoldResponse
-from jobmon.server import transitions
 from jobmon.server.joins import IS_NEWEST_ATTEMPT, changes_hold
 from jobmon.server.lookups import require_not_removed
 from jobmon.server.models import task, task_array, task_instance
@@ -17,6 +16,7 @@ from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.revisions import TASKS_NAMED_MAX
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import Audience
+from jobmon.server.usecases.precedence import recall
 from jobmon.server.usecases.resuming import require_owner
 from jobmon.server.usecases.runs import require_workflow
 from jobmon.server.usecases.steering import note_steering, require_unsteered, settled_ids
@@ -126,15 +126,3 @@ def _chosen(tx: Transaction, workflow_id: int, request: HoldRequest) -> tuple[li
 def recall_tasks(tx: Transaction, workflow_id: int, task_ids: Sequence[int]) -> int:
     """Recall the attempts of tasks that have not started, uncharged; return their number."""
     return recall(tx, workflow_id, tx.rows(_unstarted, ids=task_ids, unstarted=fsm.NOT_STARTED))
-
-
-def recall(tx: Transaction, workflow_id: int, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Recall attempts that have not started, given with their status; return their number."""
-    moves = transitions.AttemptMoves(tx, [row[0] for row in rows])
-    for attempt_id, status in rows:
-        is_queued = status == TaskInstanceStatus.QUEUED
-        target = TaskInstanceStatus.ERROR if is_queued else TaskInstanceStatus.KILL_SELF
-        moves.move(attempt_id, target, cause=Cause.KILLED)
-    recalled = moves.write()
-    transitions.end_untaken(tx, workflow_id, Cause.KILLED)
-    return recalled
