@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.lookups import task_detail
 from jobmon.cli.output import LIMIT, ROWS, TABLE, named, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import TASKS, WORKFLOW, option
 from jobmon.cli.rendering import OUTPUT
@@ -45,11 +46,7 @@ def complete_templates(context: click.Context, parameter: click.Parameter, incom
 
 def workflow_of(requester: Requester, workflow_id: int | None, task_ids: Sequence[int]) -> int:
     """Return the workflow given, or that of the first task."""
-    from jobmon.core.wire.monitoring import TaskDetail
-
-    if workflow_id is not None:
-        return workflow_id
-    return requester.call(f"/tasks/{task_ids[0]}", {}, TaskDetail, "get").workflow_id
+    return task_detail(requester, task_ids[0]).workflow_id if workflow_id is None else workflow_id
 
 
 def make_sure(what: str, *, is_sure: bool) -> None:

@@ -8,13 +8,13 @@ import click
 
 from jobmon.cli import editing, explain, holding, logs, steering
 from jobmon.cli.formatting import TaskStates
+from jobmon.cli.lookups import task_detail
 from jobmon.cli.output import CSV, JSON, LIMIT, ROWS, named, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import TaskDetail
 
 
@@ -59,7 +59,7 @@ def status(
 
     requester = Requester.from_defaults()
     wanted = {letter for letters in groups for letter in letters}
-    every = (_detail(requester, task_id) for task_id in task_ids)
+    every = (task_detail(requester, task_id) for task_id in task_ids)
     found = [detail for detail in every if not wanted or detail.task.status in wanted]
     shown = found[: rows_max(limit, output)]
     if output == JSON:
@@ -84,12 +84,6 @@ def _named(detail: TaskDetail) -> dict[str, Any]:
     attempts = list(named(detail.attempts, {"status": TaskInstanceStatus}))
     found: dict[str, Any] = msgspec.to_builtins(detail)
     return {**found, "task": task, "attempts": attempts}
-
-
-def _detail(requester: Requester, task_id: int) -> TaskDetail:
-    from jobmon.core.wire.monitoring import TaskDetail
-
-    return requester.call(f"/tasks/{task_id}", {}, TaskDetail, "get")
 
 
 def _show(detail: TaskDetail) -> None:

@@ -44,6 +44,7 @@ from jobmon.core.wire.launching import (
     SyncRequest,
     SyncResponse,
 )
+from jobmon.core.wire.monitoring import WorkflowsResponse
 from jobmon.core.wire.run import RunRequest, RunResponse, RunStatusRequest, RunStatusResponse
 from jobmon.core.wire.server import Problem
 from jobmon.core.wire.swarm import ChangesResponse, QueueBatch, QueueRequest, QueueResponse
@@ -261,6 +262,10 @@ class Bound:
     async def statuses(self) -> dict[int, str]:
         found = (await self.changes()).tasks_by_status
         return {task_id: status for status, ids in found.items() for task_id in ids}
+
+    async def workflow_status(self) -> str:
+        shown = await self.world.get("/workflows", WorkflowsResponse, workflow_id=self.workflow_id)
+        return shown.workflows[0].status
 
 
 @dataclass

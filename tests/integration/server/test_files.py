@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from agent_world import Agent
 from pack_world import make_pack
-from server_world import TI, Refused, open_world, report
+from server_world import TI, Refused, report
 
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, Cause
 from jobmon.core.wire.binding import ArraySpec, ArraysRequest, FilePattern, IdsResponse
@@ -14,12 +14,6 @@ from jobmon.core.wire.files import DeclaredFiles, SeenFile
 from jobmon.core.wire.launching import FoundFile, LaunchFiles, WorkerStartRequest, WorkerStartResponse
 from jobmon.core.wire.monitoring import TaskDetail
 from jobmon.server import command_room
-
-
-@pytest.fixture
-async def world(tmp_path):
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 def patterns(*texts):
