@@ -106,7 +106,7 @@ def purge(
 @click.command(epilog="Example: jobmon db compact")
 @OUTPUT
 def compact(output: str) -> None:
-    """Give the space of deleted rows back: rewrite an SQLite database without it. Nothing may be running.
+    """Return the space of deleted rows to the file system: rewrite an SQLite database. Nothing may be running.
 
     It takes about 10 s per GiB and needs twice the size of the new file meanwhile. PostgreSQL does this by itself.
     """

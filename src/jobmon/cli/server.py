@@ -105,7 +105,7 @@ def _take_over() -> None:
     help="Longest wait for it to stop, in seconds.",
 )
 def stop(timeout: float) -> None:
-    """Stop the server. Scripts that still use it are named; they start it again."""
+    """Stop the server. Lists the scripts that still use it; they start it again."""
     from jobmon.core import access
 
     found = access.find_server()

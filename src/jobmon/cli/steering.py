@@ -34,7 +34,7 @@ HISTORY_MAX: Final = 10_000
 
 
 YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
-ANY_OWNER: Final = click.option("--any-owner", is_flag=True, help="Act on it even if it belongs to another user.")
+ANY_OWNER: Final = click.option("--any-owner", is_flag=True, help="Act even if it belongs to another user.")
 
 
 def complete_templates(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
