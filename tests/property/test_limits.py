@@ -107,7 +107,7 @@ COLUMNS = {
         "task_resources_id": "task_instance.task_resources_id",
         "cluster_id": "task_instance.cluster_id",
     },
-    "QueueRequest": {"seen": QUESTION, "disarm": QUESTION, "fail_fast": QUESTION},
+    "QueueRequest": {"seen": QUESTION, "disarm": QUESTION, "fail_fast": QUESTION, "may_overtake": QUESTION},
     "QueueSpec": {"queue_name": "queue.name", "parameters": "queue.parameters"},
     "RedefineRequest": {
         "array_id": "task.array_id",

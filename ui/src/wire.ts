@@ -30,6 +30,8 @@ export interface WorkflowSummary {
   attempt_count: number;
   last_workflow_run_id: number | null;
   status_name: string;
+  last_run_seconds: number | null;
+  priority: number;
 }
 
 /** GET /workflows?workflow_id=&user=&status=&name=&args=&before=&unchanged_since=&limit=&counts=&total=: newest. */
@@ -158,6 +160,7 @@ export interface TaskExplanation {
   unmet_count: number;
   fatal: Neighbour[];
   fatal_count: number;
+  priority: number;
 }
 
 /** GET /workflows/{workflow_id}/explanation: why a workflow makes no progress, the most important reason first. */
@@ -168,6 +171,7 @@ export interface WorkflowExplanation {
   counts: Record<string, number>;
   blocked: number;
   reasons: Reason[];
+  priority: number;
 }
 
 /** GET /tasks/{task_id}/dependencies?limit=: the direct upstream and downstream tasks, by id. */
@@ -280,6 +284,7 @@ export interface HoldResponse {
   changed: number;
   recalled: number;
   unchanged: number;
+  finished: number[];
 }
 
 /** How many tasks changed, how many attempts were told to terminate (their tasks follow), the workflow status. */
@@ -294,6 +299,7 @@ export interface PriorityResponse {
   changed: number;
   recalled: number;
   is_complete: boolean;
+  finished: number[];
 }
 
 /** How many tasks have another definition now, and how many of their attempts were recalled or told to terminate. */

@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("jobmon").setLevel(logging.INFO)
     try:
         config = JobmonConfig()
+        config.check()
         loops.run_process(_serve(arguments.workflow_run_id, _requester(arguments.service_url, config), config, early))
     except (ClusterUnusable, ConfigError, PluginError) as error:
         logger.error("The distributor cannot run: %s", error)

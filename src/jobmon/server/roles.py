@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jobmon.agent.handshake import is_same
 from jobmon.core.credentials import FOREVER, Owner, Principal, Reader, User
@@ -17,7 +17,7 @@ from jobmon.core.exceptions import ConfigError, InvalidRequest
 from jobmon.core.texts import NAME_CHARACTERS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 #: Lower-case name of the header in which the proxy proves itself.
 SECRET_HEADER: Final = b"x-jobmon-proxy-secret"
@@ -39,9 +39,9 @@ class Members:
     groups: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, value: Any) -> Members:
-        """Parse a setting: a list, or a text separated by white space or commas; groups begin with `@`."""
-        names = [str(one) for one in value] if isinstance(value, list) else _words(str(value or ""))
+    def of(cls, names: Iterable[str]) -> Members:
+        """Return the members that a setting names; groups begin with `@`."""
+        names = list(names)
         groups = frozenset(name.removeprefix(GROUP_PREFIX) for name in names if name.startswith(GROUP_PREFIX))
         return cls(frozenset(name for name in names if not name.startswith(GROUP_PREFIX)), groups)
 

@@ -23,7 +23,7 @@ from jobmon.core.exceptions import ConfigError
 from jobmon.server import loopback
 from jobmon.server.app import create_app, open_database
 from jobmon.server.authority import TOKEN_CHARACTERS_MIN
-from jobmon.server.embedded import Server, ports_of, tcp_socket, unix_socket, uvicorn_config
+from jobmon.server.embedded import Server, tcp_socket, unix_socket, uvicorn_config
 from jobmon.server.roles import Proxy
 from jobmon.server.settings import Settings
 
@@ -65,7 +65,7 @@ def run(config: JobmonConfig, *, uri: str = "", host: str = "", port: int = 0) -
         has_socket=bool(path),
     )
     settings = replace(Settings.from_config(config, database_uri=uri), proxy=proxy)
-    sockets = [tcp_socket(host, port, () if port else ports_of(_text(config, "server", "ports")))]
+    sockets = [tcp_socket(host, port, () if port else config.parsed("server", "ports"))]
     database = open_database(settings)
     try:
         if path:

@@ -115,10 +115,14 @@ def test_a_broken_file_is_refused(file, content):
 )
 def test_a_value_of_the_wrong_kind_is_named_with_its_origin(getter, value, monkeypatch):
     config = JobmonConfig(dict_config={"http": {"request_timeout": value}})
-    with pytest.raises(ConfigError, match=rf"http\.request_timeout must be .*, not {value!r}\.$"):
+    with pytest.raises(
+        ConfigError, match=rf"http\.request_timeout must be .*, not {value!r} \(set in code\)\. Correct it"
+    ):
         getattr(config, getter)("http", "request_timeout")
     monkeypatch.setenv("JOBMON__HTTP__REQUEST_TIMEOUT", "x")
-    with pytest.raises(ConfigError, match=r"http\.request_timeout must be .*, not 'x' \(from environment\)\.$"):
+    with pytest.raises(
+        ConfigError, match=r"http\.request_timeout must be .*, not 'x' \(env.*unset JOBMON__HTTP__REQUEST_TIMEOUT$"
+    ):
         getattr(JobmonConfig(), getter)("http", "request_timeout")
 
 

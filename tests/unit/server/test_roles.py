@@ -10,7 +10,9 @@ from jobmon.server.roles import Members, Proxy, Roles, UntrustedProxy
 
 SECRET = "a-secret-of-the-proxy"
 ROLES = Roles(
-    administrators=Members.of("root, @admins"), users=Members.of(["ada", "@biology"]), readers=Members.of("@auditors")
+    administrators=Members.of(["root", "@admins"]),
+    users=Members.of(["ada", "@biology"]),
+    readers=Members.of(["@auditors"]),
 )
 PROXY = Proxy.of("X-Remote-User", "X-Remote-Groups", SECRET, has_socket=False)
 
@@ -30,7 +32,7 @@ def test_the_strongest_role_counts():
 
 
 def test_without_users_everybody_but_readers_is_one():
-    roles = Roles(readers=Members.of("guest"))
+    roles = Roles(readers=Members.of(["guest"]))
     assert role("ada", roles=roles) == User("ada")
     assert isinstance(role("guest", roles=roles), Reader)
 

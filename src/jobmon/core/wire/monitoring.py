@@ -15,6 +15,7 @@ class WorkflowSummary(Message, frozen=True, kw_only=True):
     """One workflow with its counts. `counts`: task status letter -> number of tasks.
 
     `status_name`: the displayed status: the name of the status, or STOPPED, TIMED OUT, INTERRUPTED (`core.outcomes`).
+    `last_run_seconds`: how long the newest run took; None while it is active. `priority`: among workflows.
     """
 
     workflow_id: int
@@ -30,6 +31,8 @@ class WorkflowSummary(Message, frozen=True, kw_only=True):
     attempt_count: int
     last_workflow_run_id: int | None
     status_name: str = ""
+    last_run_seconds: float | None = None
+    priority: int = 0
 
 
 class WorkflowsResponse(Message, frozen=True, kw_only=True):
@@ -46,7 +49,7 @@ class WorkflowsResponse(Message, frozen=True, kw_only=True):
 class TaskSummary(Message, frozen=True, kw_only=True):
     """One task with its newest attempt. `held`: it is not launched until it is released.
 
-    `priority`: its own plus that of its template.
+    `priority`: the sum of its own and its template's.
     """
 
     task_id: int
@@ -226,7 +229,7 @@ class TaskExplanation(Message, frozen=True, kw_only=True):
     """GET /tasks/{task_id}/explanation: why a task does not run, the most important reason first.
 
     `unmet`: some of its direct upstream tasks that are not done; `fatal`: some tasks upstream of it, at any distance,
-    that failed permanently. Each has a count of all such tasks.
+    that failed permanently. Each has a count of all such tasks. `priority`: as in `TaskSummary`.
     """
 
     task_id: int
@@ -240,6 +243,7 @@ class TaskExplanation(Message, frozen=True, kw_only=True):
     unmet_count: int = 0
     fatal: list[Neighbour] = field(default_factory=list)
     fatal_count: int = 0
+    priority: int = 0
 
 
 class WorkflowExplanation(Message, frozen=True, kw_only=True):
@@ -254,6 +258,7 @@ class WorkflowExplanation(Message, frozen=True, kw_only=True):
     counts: dict[str, int]
     blocked: int
     reasons: list[Reason]
+    priority: int = 0
 
 
 class DependenciesResponse(Message, frozen=True, kw_only=True):

@@ -86,11 +86,15 @@ class HoldRequest(Message, frozen=True, kw_only=True):
 
 
 class HoldResponse(Message, frozen=True, kw_only=True):
-    """How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change."""
+    """How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change.
+
+    `finished`: those of the named tasks that did not change because they are done or skipped.
+    """
 
     changed: int
     recalled: int = 0
     unchanged: int = 0
+    finished: list[int] = field(default_factory=list)
 
 
 class PriorityRequest(Message, frozen=True, kw_only=True):
@@ -113,12 +117,13 @@ class PriorityRequest(Message, frozen=True, kw_only=True):
 class PriorityResponse(Message, frozen=True, kw_only=True):
     """How many unfinished tasks have another priority now, and how many of their workflow's attempts were recalled.
 
-    `is_complete`: all queued attempts are in the new order.
+    `is_complete`: all queued attempts are in the new order. `finished`: as in `HoldResponse`.
     """
 
     changed: int
     recalled: int = 0
     is_complete: bool = True
+    finished: list[int] = field(default_factory=list)
 
 
 class EditPlanRequest(Message, frozen=True, kw_only=True):

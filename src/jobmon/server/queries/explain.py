@@ -78,11 +78,9 @@ class DependenciesQuery:
 
 @statement
 def _task() -> Select[Any]:
-    return (
-        select(t.name, t.status, t.num_attempts, t.max_attempts, t.workflow_id, t.node_id, t.array_id, w.dag_id, t.held)
-        .join_from(task, workflow, w.id == t.workflow_id)
-        .where(t.id == param("id"))
-    )
+    what = t.name, t.status, t.num_attempts, t.max_attempts, t.workflow_id, t.node_id, t.array_id, w.dag_id, t.held
+    found = task.join(workflow, w.id == t.workflow_id).join(task_array, task_array.c.id == t.array_id)
+    return select(*what, t.priority + task_array.c.priority).select_from(found).where(t.id == param("id"))
 
 
 def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
@@ -94,7 +92,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
     row = session.row(_task, id=task_id)
     if row is None:
         raise NotFound.of("task", task_id)
-    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held = row
+    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held, priority = row
     waits = status in fsm.QUEUEABLE
     unmet_counts = graph.neighbour_counts(session, workflow_id, node_id, "upstream") if waits else {}
     unmet_count = sum(count for letter, count in unmet_counts.items() if letter not in fsm.SETTLED)
@@ -127,6 +125,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
         unmet_count=unmet_count,
         fatal=fatal[: explain.UPSTREAMS_NAMED_MAX],
         fatal_count=len(fatal),
+        priority=priority,
     )
 
 
@@ -408,7 +407,7 @@ def _cores(session: Session, workflow_id: int) -> explain.Cores | None:
 
 @statement
 def _workflow() -> Select[Any]:
-    return select(w.name, w.status, w.dag_id, w.max_concurrently_running).where(w.id == param("id"))
+    return select(w.name, w.status, w.dag_id, w.max_concurrently_running, w.priority).where(w.id == param("id"))
 
 
 def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowExplanation:
@@ -420,7 +419,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
     row = session.row(_workflow, id=workflow_id)
     if row is None:
         raise NotFound.of("workflow", workflow_id)
-    name, status, dag_id, limit = row
+    name, status, dag_id, limit, priority = row
     by_array = counts_by_array(session, workflow_id)
     counts: dict[str, int] = dict(sum(map(Counter, by_array.values()), Counter()))
     blocked = _blocked(session, workflow_id, dag_id) if counts.get(TaskStatus.ERROR_FATAL.value) else 0
@@ -442,6 +441,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
         counts=counts,
         blocked=blocked,
         reasons=_reasons(explain.why_workflow(progress)),
+        priority=priority,
     )
 
 

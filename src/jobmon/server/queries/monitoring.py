@@ -164,7 +164,7 @@ def _workflows(query: WorkflowsQuery) -> Select[Any]:
     return (
         select(
             *(w.id, w.name, w.workflow_args, tool.c.name, w.user_name, w.status, w.created_at, w.status_at),
-            *(w.task_count, r.id, r.status, r.end_reason),
+            *(w.task_count, r.id, r.status, r.end_reason, r.created_at, r.status_at, w.priority),
         )
         .select_from(_LISTED)
         .where(*_that_match(query))
@@ -242,7 +242,15 @@ def _workflow(row: Sequence[Any], counts: dict[str, int], attempt_count: int) ->
         attempt_count=attempt_count,
         last_workflow_run_id=row[9],
         status_name=status_name(row[5], row[10], row[11]),
+        last_run_seconds=_seconds_of_run(*row[10:14]),
+        priority=row[14],
     )
+
+
+def _seconds_of_run(status: str | None, _end_reason: str | None, began: Any, ended: Any) -> float | None:
+    if status is None or not fsm.is_terminal(fsm.Machine.WORKFLOW_RUN, status):
+        return None
+    return (to_datetime(ended) - to_datetime(began)).total_seconds()
 
 
 def _tasks() -> Select[Any]:

@@ -23,7 +23,7 @@ from jobmon.server.usecases.runs import require_workflow
 from jobmon.server.usecases.versions import accept
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Select, Update
 
@@ -183,6 +183,11 @@ def task_rows(tx: Transaction, workflow_id: int, task_ids: list[int]) -> list[tu
         raise NotFound.of(f"task of workflow {workflow_id} with id", missing[0])
     require_not_removed(workflow_id, rows)
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+def settled_ids(rows: Iterable[Sequence[Any]]) -> list[int]:
+    """Return the IDs of tasks that are done or skipped, of rows that begin with ID and status."""
+    return sorted(row[0] for row in rows if row[1] in fsm.SETTLED)
 
 
 def _require_skippable(rows: Sequence[tuple[int, str, int | None]]) -> None:
