@@ -32,6 +32,7 @@ from jobmon.server.output_files import OutputFiles
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
 from jobmon.server.reaper import Reaper
+from jobmon.server.recent import Recent
 from jobmon.server.retention import Retention
 from jobmon.server.routes import page
 from jobmon.server.routes.document import describe
@@ -212,6 +213,7 @@ class _Server:
             authority=self._authority,
             output_files=self.output_files,
             notifier=notifier,
+            recent=Recent(clock.monotonic),
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),
             health=Health(

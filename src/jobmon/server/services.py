@@ -14,6 +14,7 @@ from jobmon.server.longpolls import OpenPolls
 from jobmon.server.notifier import Notifier
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.readers import Readers
+from jobmon.server.recent import Recent
 from jobmon.server.settings import Settings
 from jobmon.server.writer import Writer
 
@@ -54,5 +55,6 @@ class Services:
     name: Name
     authority: Authority
     answers: Answers
+    recent: Recent
     output_files: OutputFiles | None
     notifier: Notifier | None

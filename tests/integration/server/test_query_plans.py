@@ -34,6 +34,7 @@ from jobmon.server.queries import (
     timeline,
     usage,
 )
+from jobmon.server.recent import Recent
 from jobmon.server.sql import Session, param, statement
 from jobmon.server.usecases import purging
 
@@ -111,12 +112,12 @@ QUERIES = {
     "errors of tasks": lambda session, w, t: monitoring.workflow_errors(
         session, w, monitoring.ErrorsQuery(tasks=2, permanent=True)
     ),
-    "failures": lambda session, w, t: failures.workflow_failures(session, w, failures.FailuresQuery()),
+    "failures": lambda session, w, t: failures.workflow_failures(session, w, failures.FailuresQuery(), Recent()),
     "outputs": lambda session, w, t: outputs.task_outputs(session, w, outputs.OutputsQuery(job="t*")),
     "why a task": lambda session, w, t: explain.explain_task(session, t + 1, NOW),
-    "why a workflow": lambda session, w, t: explain.explain_workflow(session, w, NOW),
+    "why a workflow": lambda session, w, t: explain.explain_workflow(session, w, NOW, Recent()),
     "neighbours": lambda session, w, t: explain.dependencies(session, t, explain.DependenciesQuery()),
-    "progress": lambda session, w, t: progress.progress(session, w),
+    "progress": lambda session, w, t: progress.progress(session, w, Recent()),
     "export": lambda session, w, t: exporting.export_page(session, w, exporting.ExportQuery()),
     "history": lambda session, w, t: steering.history(session, w, steering.HistoryQuery()),
     "changes": lambda session, w, t: swarm.changes(session, w, swarm.ChangesQuery(workflow_run_id=1)),

@@ -186,6 +186,12 @@ task_instance: Final = Table(
         postgresql_where=IS_PRIORITIZED,
     ),
     Index("ix_task_instance_batch", "batch_id", "array_step_id"),
+    Index(
+        "ix_task_instance_charged",
+        *("workflow_run_id", "id", "status"),
+        sqlite_where=text("charged"),
+        postgresql_where=text("charged"),
+    ),
 )
 
 #: The end of an attempt's output, if there was any.

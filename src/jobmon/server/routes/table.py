@@ -144,13 +144,34 @@ def _read_files(query: Callable[..., Any]) -> Handler:
     return handle
 
 
+def _now(services: Services) -> explain.Now:
+    return explain.Now(time=to_microseconds(services.clock.now()), silence_seconds=services.settings.silence_seconds)
+
+
 def _explain(query: Callable[..., Any]) -> Handler:
     """Return a handler for a query that needs the time."""
 
     async def handle(call: Call) -> Any:
-        services = call.services
-        now = explain.Now(time=to_microseconds(services.clock.now()), silence_seconds=services.settings.silence_seconds)
-        return await services.readers.run(query, *call.ids, now)
+        return await call.services.readers.run(query, *call.ids, _now(call.services))
+
+    return handle
+
+
+def _recall(query: Callable[..., Any], *, large: bool = False) -> Handler:
+    """Return a handler for a query that reuses what others have computed recently."""
+
+    async def handle(call: Call) -> Any:
+        read = call.services.readers.run_large if large else call.services.readers.run
+        return await read(query, *_arguments(call), call.services.recent)
+
+    return handle
+
+
+def _explain_workflow(query: Callable[..., Any]) -> Handler:
+    """Return a handler for a query about a workflow that needs the time and reuses recent results."""
+
+    async def handle(call: Call) -> Any:
+        return await call.services.readers.run(query, *call.ids, _now(call.services), call.services.recent)
 
     return handle
 
@@ -565,19 +586,21 @@ _READING: Final = (
     _shared(
         _get(
             f"{_WORKFLOW}/failures",
-            _read_large(failures.workflow_failures),
+            _recall(failures.workflow_failures, large=True),
             failing.FailuresResponse,
             query=failures.FailuresQuery,
         )
     ),
-    _shared(_get(f"{_WORKFLOW}/progress", _read(progress.progress), monitoring.ProgressResponse)),
+    _shared(_get(f"{_WORKFLOW}/progress", _recall(progress.progress), monitoring.ProgressResponse)),
     _shared(
-        _get(f"{_WORKFLOW}/explanation", _explain(explain.explain_workflow), monitoring.WorkflowExplanation),
+        _get(f"{_WORKFLOW}/explanation", _explain_workflow(explain.explain_workflow), monitoring.WorkflowExplanation),
         _TIMED_SECONDS,
     ),
     _shared(_get(f"{_WORKFLOW}/matrix", _read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)),
     _shared(_get(f"{_WORKFLOW}/timeline", _timeline, times.Timeline, query=timeline.TimelineQuery), _TIMED_SECONDS),
-    _shared(_get(f"{_WORKFLOW}/view", _explain(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS),
+    _shared(
+        _get(f"{_WORKFLOW}/view", _explain_workflow(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS
+    ),
     _post(
         READ,
         "/task_template_versions/{task_template_version_id:id}/resource_usage",
