@@ -47,7 +47,7 @@ from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
 from jobmon.server.queries import swarm as reading
 from jobmon.server.routes import agents as agent_polls
-from jobmon.server.routes import credentials, polls, taking
+from jobmon.server.routes import credentials, polls, streaming, taking
 from jobmon.server.routes.endpoint import STRANGER, Call, Endpoint
 from jobmon.server.usecases import (
     agents,
@@ -507,6 +507,29 @@ _STEERING: Final = (
     _post(WRITE, f"{_WORKFLOW}/purge", _purge, steering.PurgeRequest, steering.PurgeResponse),
     _get(f"{_WORKFLOW}/history", _read(planning.history), steering.HistoryResponse, query=planning.HistoryQuery),
 )
+_WORKFLOWS: Final = _shared(
+    _get("/workflows", _read(people.workflows), monitoring.WorkflowsResponse, query=people.WorkflowsQuery)
+)
+_VIEW: Final = _shared(
+    _get(f"{_WORKFLOW}/view", _explain_workflow(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS
+)
+_STREAM: Final = streaming.stream(
+    f"{_WORKFLOW}/stream",
+    {
+        "workflow": streaming.Part(
+            endpoint=_WORKFLOWS,
+            ids=lambda workflow_id: (),
+            message=lambda workflow_id: people.WorkflowsQuery(workflow_id=[workflow_id], counts=False),
+            query_string=lambda workflow_id: b"workflow_id=%d&counts=false" % workflow_id,
+        ),
+        "view": streaming.Part(
+            endpoint=_VIEW,
+            ids=lambda workflow_id: (workflow_id,),
+            message=lambda workflow_id: None,
+            query_string=lambda workflow_id: b"",
+        ),
+    },
+)
 _READING: Final = (
     _get("/time", _time, about.ServerTime),
     _post(ADMINISTER, "/database/compact", _compact, about.CompactRequest, about.CompactResponse),
@@ -559,7 +582,7 @@ _READING: Final = (
     _get(
         "/tasks/{task_id:id}/errors", _read(people.task_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery
     ),
-    _shared(_get("/workflows", _read(people.workflows), monitoring.WorkflowsResponse, query=people.WorkflowsQuery)),
+    _WORKFLOWS,
     _shared(
         _get(
             f"{_WORKFLOW}/task_summaries",
@@ -598,9 +621,8 @@ _READING: Final = (
     ),
     _shared(_get(f"{_WORKFLOW}/matrix", _read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)),
     _shared(_get(f"{_WORKFLOW}/timeline", _timeline, times.Timeline, query=timeline.TimelineQuery), _TIMED_SECONDS),
-    _shared(
-        _get(f"{_WORKFLOW}/view", _explain_workflow(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS
-    ),
+    _VIEW,
+    _STREAM,
     _post(
         READ,
         "/task_template_versions/{task_template_version_id:id}/resource_usage",
