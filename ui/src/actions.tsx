@@ -4,13 +4,13 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { maySteer, userOf } from "./access";
 import { Refused, read, readAgain, send } from "./api";
+import { holdInChunks } from "./chunks";
 import { Command, WithCommands } from "./command";
 import { Choice } from "./parts";
 import { type Action, ACTIONS, heldText, INVERSE, limitText, planTexts, rerunText, type TaskSet, VERB } from "./sets";
 import {
   type ActiveRunsResponse,
   type ConcurrencyResponse,
-  type HoldResponse,
   MAX_CONCURRENTLY_RUNNING,
   type StopResponse,
   type TaskSetPlan,
@@ -173,7 +173,7 @@ async function applyToSet(workflowId: number, action: Action, plan: TaskSetPlan)
     const command = plan.is_active ? undefined : `jobmon workflow resume ${workflowId}`;
     return { text: rerunText(answer), ...(command && { command }) };
   }
-  const answer = await send<HoldResponse>("POST", `${route}/holds`, { ...message, held: action === "hold" });
+  const answer = await holdInChunks(`${route}/holds`, { ...message, held: action === "hold" });
   const back = INVERSE[action]!;
   return {
     text: heldText(action, plan.task_ids.length, answer),

@@ -276,6 +276,7 @@ export interface HoldResponse {
   changed: number;
   recalled: number;
   unchanged: number;
+  snapshot: number;
 }
 
 /** How many tasks changed, how many attempts were told to terminate (their tasks follow), the workflow status. */

@@ -10,6 +10,8 @@ from jobmon.core.wire.fields import Count, Hash, Id, Name, Priority, Stamp, Text
 from jobmon.core.wire.swarm import ResourcesInfo
 
 TASKS_UPDATED_MAX = 10_000
+#: Maximum number of tasks in a plan to hold or release: they are held in requests of `TASKS_UPDATED_MAX`.
+TASKS_PLANNED_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +91,16 @@ class HoldRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldResponse:
-    """How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change."""
+    """How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change.
+
+    `snapshot`: for the next of several requests with one preview, its `unchanged_since`: this request changed the
+    workflow, too.
+    """
 
     changed: int
     recalled: int = 0
     unchanged: int = 0
+    snapshot: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +190,8 @@ class TaskSetRequest:
     """POST /workflows/{workflow_id}/task_sets/plan: what an action on a set of tasks would do. -> `TaskSetPlan`
 
     `action`: hold, release or rerun. The set: `task_ids`, or, without any, all tasks that match `status` (repeatable),
-    `array` and `name`, as for `TaskSummariesResponse`. At most `TASKS_UPDATED_MAX` tasks.
+    `array` and `name`, as for `TaskSummariesResponse`. At most `TASKS_UPDATED_MAX` tasks to rerun, and at most
+    `TASKS_PLANNED_MAX` to hold or release.
     """
 
     action: Name
