@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Boolean, and_, func, literal_column, or_, select
 
 from jobmon.core import fsm
-from jobmon.core.constants import TaskStatus
+from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 from jobmon.server.models import (
     batch,
     cluster,
@@ -42,8 +42,11 @@ IS_NEWEST_ATTEMPT: Final[ColumnElement[bool]] = and_(
 IS_IN_WORKFLOW: Final[ColumnElement[bool]] = task.c.status != TaskStatus.REMOVED.value
 #: Whether a task failed permanently. The status is no parameter, so that SQLite uses the index of failed tasks.
 IS_FATAL: Final[ColumnElement[bool]] = task.c.status == literal_column(f"'{TaskStatus.ERROR_FATAL.value}'")
-#: Whether an attempt is charged to its task, in the words of the index of charged attempts.
-IS_CHARGED: Final[ColumnElement[bool]] = literal_column("task_instance.charged", Boolean())
+#: Whether an attempt failed and is charged to its task, in the words of the index of failed attempts.
+IS_FAILURE: Final[ColumnElement[bool]] = and_(
+    literal_column("task_instance.charged", Boolean()),
+    task_instance.c.status != literal_column(f"'{TaskInstanceStatus.DONE.value}'"),
+)
 #: Whether a run is active: its status is not final.
 IS_ACTIVE_RUN: Final[ColumnElement[bool]] = workflow_run.c.status.not_in(fsm.FINAL_RUNS)
 #: Tasks with their newest attempts; tasks without an attempt are left out.

@@ -15,7 +15,7 @@ from jobmon.core.constants import TaskStatus
 from jobmon.core.outcomes import uncharged_text
 from jobmon.core.wire.failures import FailureConcentration, FailureGroup, FailuresResponse
 from jobmon.server.counting import counts_by_array
-from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, IS_CHARGED, IS_FATAL
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, IS_FAILURE, IS_FATAL
 from jobmon.server.models import argument, node_arg, task, task_arg, task_array, task_instance, workflow_run
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue
@@ -52,7 +52,7 @@ def _newest_failed() -> Select[Any]:
     return (
         select(ti.id)
         .select_from(ATTEMPTS_OF_WORKFLOW)
-        .where(workflow_run.c.workflow_id == param("workflow"), IS_CHARGED, unindexed(ti.status).in_(fsm.FAILED))
+        .where(workflow_run.c.workflow_id == param("workflow"), IS_FAILURE, unindexed(ti.status).in_(fsm.FAILED))
         .order_by(ti.id.desc())
         .limit(param("most"))
     )

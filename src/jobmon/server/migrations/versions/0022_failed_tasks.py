@@ -1,4 +1,4 @@
-"""Index failed tasks and charged attempts, so that a page about failures does not read all tasks."""
+"""Index failed tasks and failed attempts, so that a page about failures does not read all tasks."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 _INDEXES = (
     ("ix_task_fatal", "task", ["workflow_id", "id"], "status = 'F'"),
-    ("ix_task_instance_charged", "task_instance", ["workflow_run_id", "id", "status"], "charged"),
+    ("ix_task_instance_failed", "task_instance", ["workflow_run_id", "id", "status"], "charged AND status <> 'D'"),
 )
 
 
