@@ -24,7 +24,7 @@ RESULTS_MAX: Final = 64
 CHEAP_SECONDS: Final = 0.005
 #: At most this share of the time of a thread is spent on one result.
 SHARE_MAX: Final = 0.005
-#: A result is never older than this, whatever it cost.
+#: A result is never older than this, whatever it cost, unless its reader accepts an older one.
 AGE_SECONDS_MAX: Final = 10.0
 #: A result for which something has changed since is never older than this.
 CHANGED_SECONDS_MAX: Final = 2.0
@@ -65,10 +65,10 @@ class Recent:
         kept = self._found(key)
         return None if kept is None or self._monotonic() - kept.at >= age_seconds else kept.result
 
-    def paced(self, key: Hashable, compute: Callable[[], _Result]) -> _Result:
+    def paced(self, key: Hashable, compute: Callable[[], _Result], age_seconds_max: float = AGE_SECONDS_MAX) -> _Result:
         """Return a result that may be outdated: recomputed only if that takes a small share of the time."""
         kept = self._found(key)
-        if kept is not None and self._monotonic() - kept.at < kept.outdated_seconds_max(AGE_SECONDS_MAX):
+        if kept is not None and self._monotonic() - kept.at < kept.outdated_seconds_max(age_seconds_max):
             result: _Result = kept.result
             return result
         return self._computed(key, None, compute)

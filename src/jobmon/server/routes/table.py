@@ -177,8 +177,9 @@ def _explain_workflow(query: Callable[..., Any]) -> Handler:
 
 
 async def _timeline(call: Call) -> times.Timeline:
-    now = to_microseconds(call.services.clock.now())
-    return await call.services.readers.run_large(timeline.timeline, *call.ids, call.message, now)
+    services = call.services
+    now = to_microseconds(services.clock.now())
+    return await services.readers.run_large(timeline.timeline, *call.ids, call.message, now, services.recent)
 
 
 async def _health(call: Call) -> about.Health:
