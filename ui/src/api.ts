@@ -6,7 +6,7 @@ import { FIRST_PAUSE, type Every, nextPause, pauseAfter, STREAMED_EVERY } from "
 import { type Query, queryText } from "./query";
 import { recorded } from "./recorded";
 import { follow } from "./stream";
-import type { Problem } from "./wire";
+import type { Answers, Problem } from "./wire";
 
 const REQUEST_MILLISECONDS_MAX = 30_000;
 /** Statuses that say: not now. */
@@ -206,13 +206,18 @@ export interface Live<T> {
   refused: Refused | undefined;
 }
 
+/** The paths that answer with T: any other does not compile. */
+export type PathTo<T> = {
+  [Path in keyof Answers]: [Answers[Path], T] extends [T, Answers[Path]] ? Path : never;
+}[keyof Answers];
+
 /**
  * Read a route again and again while the component is shown.
  *
  * `path` null: not now. `every`: milliseconds until the next time, from the answer; null: that was all. `message`: for
  * routes that read by POST; always the same for a path.
  */
-export function useLive<T>(path: string | null, query: Query, every: Every<T>, message?: object): Live<T> {
+export function useLive<T>(path: PathTo<T> | null, query: Query, every: Every<T>, message?: object): Live<T> {
   const question = path === null ? null : path + queryText(query);
   const newestEvery = useRef(every);
   newestEvery.current = every;

@@ -393,6 +393,31 @@ export interface Timeline {
   series: TimelineSeries[];
 }
 
+/** The answers that are read, by path. */
+export interface Answers {
+  "/workflows": WorkflowsResponse;
+  [path: `/arrays/${number}/concurrency`]: ConcurrencyResponse;
+  [path: `/task_instances/${number}/log_search`]: LogMatches;
+  [path: `/task_instances/${number}/log_tail`]: LogTail;
+  [path: `/task_instances/${number}/log`]: LogPart;
+  [path: `/tasks/${number}/dependencies`]: DependenciesResponse;
+  [path: `/tasks/${number}/explanation`]: TaskExplanation;
+  [path: `/tasks/${number}`]: TaskDetail;
+  [path: `/workflows/${number}/active_runs`]: ActiveRunsResponse;
+  [path: `/workflows/${number}/arrays/${string}/concurrency`]: ConcurrencyResponse;
+  [path: `/workflows/${number}/concurrency`]: ConcurrencyResponse;
+  [path: `/workflows/${number}/explanation`]: WorkflowExplanation;
+  [path: `/workflows/${number}/failures`]: FailuresResponse;
+  [path: `/workflows/${number}/history`]: HistoryResponse;
+  [path: `/workflows/${number}/matrix`]: Matrix;
+  [path: `/workflows/${number}/progress`]: ProgressResponse;
+  [path: `/workflows/${number}/sizing`]: SizingResponse;
+  [path: `/workflows/${number}/task_sets/plan`]: TaskSetPlan;
+  [path: `/workflows/${number}/task_summaries`]: TaskSummariesResponse;
+  [path: `/workflows/${number}/timeline`]: Timeline;
+  [path: `/workflows/${number}/view`]: WorkflowView;
+}
+
 export const TASK_GROUPS = ["PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED"] as const;
 
 export type Group = (typeof TASK_GROUPS)[number];

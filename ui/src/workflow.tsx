@@ -211,7 +211,7 @@ const statusesOf = (name: string): string[] =>
 function Tasks(props: { id: number; query: Record<string, string>; templates: TemplateProgress[]; every: number }) {
   const { id, query, templates, every } = props;
   const { status = "", template = "", name = "", after = "" } = query;
-  const path = `/workflows/${id}`;
+  const path = `/workflows/${id}` as const;
   const isKnown = status === "" || STATUSES.includes(status);
   const filter = { status: statusesOf(status), array: template, name: wanted(name) };
   const [selected, setSelected] = useState<ReadonlySet<number>>(new Set());
