@@ -84,10 +84,6 @@ class Recent:
                 return result
         return self._computed(key, depends_on, compute)
 
-    def kept(self, key: Hashable, compute: Callable[[], _Result]) -> _Result:
-        """Return a new result, and keep it for `last`."""
-        return self._computed(key, None, compute)
-
     def _found(self, key: Hashable) -> _Kept | None:
         with self._lock:
             kept = self._kept.get(key)

@@ -64,7 +64,7 @@ def test_a_result_holds_while_nothing_that_it_depends_on_changes():
 def test_the_last_result_is_kept_for_a_reader_that_builds_on_it():
     work = Work(0.0)
     assert work.recent.last("a") is None
-    assert work.recent.kept("a", work.compute) == 1
+    assert work.recent.paced("a", work.compute) == 1
     assert work.recent.last("a") == 1
     work.now = recent.AGE_SECONDS_MAX
     assert work.recent.last("a") is None

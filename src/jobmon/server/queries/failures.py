@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -191,16 +190,15 @@ def _uncharged_counts(session: Session, workflow_id: int) -> dict[str, int]:
 
 
 def _failures(session: Session, workflow_id: int, recent: Recent) -> list[judging.Failure]:
-    """Return the newest failures of a workflow; those that were read before are not read again."""
+    """Return the newest failures of a workflow; those that were read a moment ago are not read again."""
     ids = session.column(_newest_failed, workflow=workflow_id, most=FAILURES_MAX)
-    known: dict[int, judging.Failure] = recent.last(("failed", workflow_id), math.inf) or {}
+    known = recent.paced(("failed", workflow_id), lambda: _read_failures(session, ids))
+    found = known | _read_failures(session, [number for number in ids if number not in known])
+    return [found[number] for number in ids]
 
-    def read() -> dict[int, judging.Failure]:
-        rows = session.rows(_described, ids=[number for number in ids if number not in known])
-        found = known | {row[0]: _failure(row) for row in rows}
-        return {number: found[number] for number in ids}
 
-    return list(recent.kept(("failed", workflow_id), read).values())
+def _read_failures(session: Session, ids: Sequence[int]) -> dict[int, judging.Failure]:
+    return {row[0]: _failure(row) for row in (session.rows(_described, ids=ids) if ids else ())}
 
 
 def _failure(row: Sequence[Any]) -> judging.Failure:

@@ -152,14 +152,19 @@ def _samples(session: Session, workflow_id: int, counts: Mapping[int, Mapping[st
     """
     rows = session.rows(_completed(of_array=False), workflow=workflow_id, most=SAMPLES_MAX)
     seen = {row[0] for row in rows}
+    kept: dict[int, Sequence[_Sample]] = {}
     for number, found in counts.items():
-        if number not in seen and number not in before and found.get(TaskStatus.DONE.value) and _left(found):
+        if number in seen or not found.get(TaskStatus.DONE.value) or not _left(found):
+            continue
+        if number in before:
+            kept[number] = before[number]
+        else:
             of_array = _completed(of_array=True)
             rows += session.rows(of_array, workflow=workflow_id, array=number, most=TEMPLATE_SAMPLES_MAX)
     samples: dict[int, list[_Sample]] = defaultdict(list)
     for number, started_at, seconds in rows:
         samples[number].append((started_at / MICROSECONDS, float(seconds)))
-    return {**before, **samples}
+    return kept | samples
 
 
 def _median(samples: Sequence[_Sample]) -> float | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -107,7 +107,7 @@ class Stream(Endpoint):
                 return
         await send({"type": "http.response.body", "body": b""})
 
-    async def _events(self, call: Call) -> AsyncIterator[bytes]:
+    async def _events(self, call: Call) -> AsyncGenerator[bytes, None]:
         """Yield events and comments until the stream is to end."""
         services, clock = call.services, call.services.clock
         sent = self._known(dict(call.request.scope["headers"]).get(b"last-event-id", b""))
