@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FAILURES_MAX: Final = 10_000
 ATTEMPTS_MAX: Final = 100_000
 GROUPS_MAX: Final = 1_000
+#: Maximum age of what is reused in a large workflow: texts of known failures, and what failures share.
+REUSED_SECONDS_MAX: Final = 60.0
 ERROR_CHARACTERS: Final = 1_000
 #: Number of argument values, those with the most failures, that are compared with all tasks.
 VALUES_MAX: Final = 10
@@ -176,10 +178,14 @@ def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery, 
         is_cut=len(failures) == FAILURES_MAX,
         group_count=len(groups),
         groups=[_group(group, len(failures)) for group in groups[: query.limit]],
-        concentrations=recent.paced(("concentrations", workflow_id), lambda: _concentrations(session, workflow_id))
+        concentrations=recent.paced(
+            ("concentrations", workflow_id), lambda: _concentrations(session, workflow_id), REUSED_SECONDS_MAX
+        )
         if len(failures) >= FAILED_MIN
         else [],
-        uncharged=recent.paced(("uncharged", workflow_id), lambda: _uncharged_counts(session, workflow_id)),
+        uncharged=recent.paced(
+            ("uncharged", workflow_id), lambda: _uncharged_counts(session, workflow_id), REUSED_SECONDS_MAX
+        ),
     )
 
 
@@ -190,9 +196,9 @@ def _uncharged_counts(session: Session, workflow_id: int) -> dict[str, int]:
 
 
 def _failures(session: Session, workflow_id: int, recent: Recent) -> list[judging.Failure]:
-    """Return the newest failures of a workflow; those that were read a moment ago are not read again."""
+    """Return the newest failures of a workflow; those that were read a short time ago are not read again."""
     ids = session.column(_newest_failed, workflow=workflow_id, most=FAILURES_MAX)
-    known = recent.paced(("failed", workflow_id), lambda: _read_failures(session, ids))
+    known = recent.paced(("failed", workflow_id), lambda: _read_failures(session, ids), REUSED_SECONDS_MAX)
     found = known | _read_failures(session, [number for number in ids if number not in known])
     return [found[number] for number in ids]
 
