@@ -10,7 +10,7 @@ const MICROSECONDS_PER_MILLISECOND = 1_000;
 
 /** Nothing where a task declares no files; a report does not contain them. */
 export function Files({ id, workflowId, every }: { id: number; workflowId: number; every: number }) {
-  const path = recorded ? null : `/workflows/${workflowId}/files`;
+  const path = recorded ? null : (`/workflows/${workflowId}/files` as const);
   const query = { task_id: id };
   const inputs = useLive<DeclaredFiles>(path, { ...query, inputs: true }, () => every);
   const outputs = useLive<DeclaredFiles>(path, { ...query, inputs: false }, () => every);

@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import { maySteer, userOf } from "./access";
 import { send } from "./api";
+import { holdInChunks } from "./chunks";
 import { Command } from "./command";
 import { Confirm, type Outcome, type Preview } from "./confirm";
 import {
@@ -22,7 +23,6 @@ import {
 } from "./sets";
 import {
   type EditResponse,
-  type HoldResponse,
   PRIORITY_MAX,
   type PriorityResponse,
   type TaskSetPlan,
@@ -57,7 +57,7 @@ async function applyToSet(workflowId: number, action: Action, plan: TaskSetPlan,
     preview: () => previewSet(workflowId, inverse, { task_ids: plan.task_ids }, how),
   });
   if (action === "hold" || action === "release") {
-    const answer = await send<HoldResponse>("POST", `${route}/holds`, { ...message, held: action === "hold" });
+    const answer = await holdInChunks(`${route}/holds`, { ...message, held: action === "hold" });
     const inverse = INVERSE[action]!;
     return { text: heldText(action, plan.task_ids.length, answer), inverse: back(inverse, `${VERB[inverse]} again`) };
   }

@@ -44,7 +44,7 @@ function selection(selected: ReadonlySet<number>, select: (id: number) => void):
 export function Tasks(props: { id: number; query: Record<string, string>; templates: TemplateProgress[]; every: number }) {
   const { id, query, templates, every } = props;
   const { status = "", template = "", name = "", after = "", rank = "" } = query;
-  const path = `/workflows/${id}`;
+  const path = `/workflows/${id}` as const;
   const isKnown = status === "" || STATUSES.includes(status);
   const filter = { status: statusesOf(status), array: template, name: wanted(name) };
   const [selected, setSelected] = useState<ReadonlySet<number>>(new Set());

@@ -285,6 +285,7 @@ export interface HoldResponse {
   recalled: number;
   unchanged: number;
   finished: number[];
+  snapshot: number;
 }
 
 /** How many tasks changed, how many attempts were told to terminate (their tasks follow), the workflow status. */
@@ -547,6 +548,38 @@ export interface RevisionsResponse {
   revisions: TaskRevision[];
   edited_by: string;
   edited_at: string | null;
+}
+
+/** The answers that are read, by path. */
+export interface Answers {
+  "/workflows": WorkflowsResponse;
+  [path: `/arrays/${number}/concurrency`]: ConcurrencyResponse;
+  [path: `/task_instances/${number}/log_search`]: LogMatches;
+  [path: `/task_instances/${number}/log_tail`]: LogTail;
+  [path: `/task_instances/${number}/log`]: LogPart;
+  [path: `/tasks/${number}/dependencies`]: DependenciesResponse;
+  [path: `/tasks/${number}/explanation`]: TaskExplanation;
+  [path: `/tasks/${number}/graph`]: TaskGraph;
+  [path: `/tasks/${number}/revisions`]: RevisionsResponse;
+  [path: `/tasks/${number}`]: TaskDetail;
+  [path: `/workflows/${number}/active_runs`]: ActiveRunsResponse;
+  [path: `/workflows/${number}/arrays/${string}/concurrency`]: ConcurrencyResponse;
+  [path: `/workflows/${number}/concurrency`]: ConcurrencyResponse;
+  [path: `/workflows/${number}/critical_path`]: CriticalPath;
+  [path: `/workflows/${number}/edited_tasks`]: EditsResponse;
+  [path: `/workflows/${number}/explanation`]: WorkflowExplanation;
+  [path: `/workflows/${number}/failures`]: FailuresResponse;
+  [path: `/workflows/${number}/files`]: DeclaredFiles;
+  [path: `/workflows/${number}/history`]: HistoryResponse;
+  [path: `/workflows/${number}/matrix`]: Matrix;
+  [path: `/workflows/${number}/progress`]: ProgressResponse;
+  [path: `/workflows/${number}/sizing`]: SizingResponse;
+  [path: `/workflows/${number}/task_sets/plan`]: TaskSetPlan;
+  [path: `/workflows/${number}/task_summaries`]: TaskSummariesResponse;
+  [path: `/workflows/${number}/template_graph`]: TemplateGraph;
+  [path: `/workflows/${number}/timeline`]: Timeline;
+  [path: `/workflows/${number}/versions`]: VersionsResponse;
+  [path: `/workflows/${number}/view`]: WorkflowView;
 }
 
 export const TASK_GROUPS = ["PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED"] as const;

@@ -33,12 +33,13 @@ from jobmon.server.output_files import OutputFiles
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
 from jobmon.server.reaper import Reaper
+from jobmon.server.recent import Recent
 from jobmon.server.retention import Retention
 from jobmon.server.routes import page
 from jobmon.server.routes.document import describe
 from jobmon.server.routes.shortcut import Shortcut
 from jobmon.server.routes.table import ENDPOINTS, HOT
-from jobmon.server.services import Name, Requests, Services
+from jobmon.server.services import Name, Requests, Services, Streams
 from jobmon.server.transaction import Surroundings
 from jobmon.server.usecases import credentials
 from jobmon.server.writer import InlineExecutor, ThreadExecutor, Writer, WriterExecutor
@@ -217,6 +218,8 @@ class _Server:
             output_files=self.output_files,
             resumer=self.resumer,
             notifier=notifier,
+            recent=Recent(clock.monotonic),
+            streams=Streams(),
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),
             health=Health(

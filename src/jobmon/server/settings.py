@@ -25,6 +25,8 @@ class Settings:
 
     database_uri: str
     long_poll_seconds_max: float = LONG_POLL_SECONDS_MAX
+    #: A stream ends after this long; its reader connects anew, and is authenticated anew.
+    stream_seconds_max: float = 300.0
     workflow_run_interval_seconds: float = 30.0
     task_instance_interval_seconds: float = 90.0
     report_by_buffer: float = 3.1

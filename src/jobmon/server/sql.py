@@ -25,7 +25,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, cast
 
 import msgspec
-from sqlalchemy import ARRAY, BigInteger, Boolean, Text, bindparam, column, insert, select
+from sqlalchemy import ARRAY, BigInteger, Boolean, Text, bindparam, column, insert, literal, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
 from sqlalchemy.dialects.postgresql import psycopg
@@ -155,6 +155,24 @@ def _unindexed_in_postgresql(of: str) -> str:
     return of
 
 
+class _Like(FunctionElement[bool]):
+    """Whether a text matches a pattern, in any case of ASCII letters; `!` escapes."""
+
+    name = "like_any_case"
+    type = Boolean()
+    inherit_cache = True
+
+
+@_in("sqlite", _Like)
+def _like_in_sqlite(text: str, pattern: str) -> str:
+    return f"{text} LIKE {pattern} ESCAPE '!'"  # ignores the case by itself; lower() would double the cost
+
+
+@_in("postgresql", _Like)
+def _like_in_postgresql(text: str, pattern: str) -> str:
+    return f"{text} ILIKE {pattern} ESCAPE '!'"
+
+
 def _list(name: str, type_: Any) -> BindParameter[Any]:
     """Return a parameter that holds a list. Strings are text: a cast to VARCHAR(n) would cut them silently."""
     return bindparam(name, None, type_=ARRAY(Text() if isinstance(type_, String) else type_))
@@ -163,6 +181,11 @@ def _list(name: str, type_: Any) -> BindParameter[Any]:
 def any_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """Return whether a value is in the list parameter of that name (any iterable, of any length)."""
     return _AnyOf(value, _list(name, value.type))
+
+
+def like(text: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+    """Return whether a text matches a pattern, in any case of ASCII letters; `!` escapes."""
+    return _Like(text, literal(pattern, Text()))
 
 
 def none_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:

@@ -37,6 +37,7 @@ from jobmon.server.queries import (
     timeline,
     usage,
 )
+from jobmon.server.recent import Recent
 from jobmon.server.sql import Session, param, statement
 from jobmon.server.usecases import purging
 
@@ -117,12 +118,12 @@ QUERIES = {
     "errors of tasks": lambda session, w, t: monitoring.workflow_errors(
         session, w, monitoring.ErrorsQuery(tasks=2, permanent=True)
     ),
-    "failures": lambda session, w, t: failures.workflow_failures(session, w, failures.FailuresQuery()),
+    "failures": lambda session, w, t: failures.workflow_failures(session, w, failures.FailuresQuery(), Recent()),
     "outputs": lambda session, w, t: outputs.task_outputs(session, w, outputs.OutputsQuery(job="t*")),
     "why a task": lambda session, w, t: explain.explain_task(session, t + 1, NOW),
-    "why a workflow": lambda session, w, t: explain.explain_workflow(session, w, NOW),
+    "why a workflow": lambda session, w, t: explain.explain_workflow(session, w, NOW, Recent()),
     "neighbours": lambda session, w, t: explain.dependencies(session, t, explain.DependenciesQuery()),
-    "progress": lambda session, w, t: progress.progress(session, w),
+    "progress": lambda session, w, t: progress.progress(session, w, Recent()),
     "export": lambda session, w, t: exporting.export_page(session, w, exporting.ExportQuery()),
     "history": lambda session, w, t: steering.history(session, w, steering.HistoryQuery()),
     "changes": lambda session, w, t: swarm.changes(session, w, swarm.ChangesQuery(workflow_run_id=1)),
@@ -137,7 +138,7 @@ QUERIES = {
     "declared files": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(template="t")).files,
     "declared inputs": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(inputs=True)).files,
     "who writes a file": lambda session, w, t: declared_files.missing_input(session, t + 1, "/tmp/in/3"),
-    "timeline": lambda session, w, t: timeline.timeline(session, w, timeline.TimelineQuery(by="host"), 1),
+    "timeline": lambda session, w, t: timeline.timeline(session, w, timeline.TimelineQuery(by="host"), 1, Recent()),
     "critical path": lambda session, w, t: critical.critical_path(session, w),
     "template graph": lambda session, w, t: graphs.template_graph(session, w),
     "neighbourhood": lambda session, w, t: graphs.task_graph(session, t, graphs.TaskGraphQuery()),

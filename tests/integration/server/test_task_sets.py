@@ -113,11 +113,12 @@ async def test_what_cannot_be_previewed_is_named(world, message, status, words):
 
 async def test_more_tasks_than_an_action_takes_are_refused_with_a_remedy(world, monkeypatch):
     flow = await world.bound(3)
-    monkeypatch.setattr(task_sets, "TASKS_UPDATED_MAX", 2)
+    monkeypatch.setitem(task_sets.TASKS_MAX, SetAction.HOLD, 2)
     for wanted in ({}, {"task_ids": flow.task_ids}):
         with pytest.raises(Refused) as refused:
             await plan(flow, "hold", **wanted)
         assert refused.value.status == 422
+    assert (await plan(flow, "release")).selected == 3
     assert (await plan(flow, "hold", task_ids=flow.task_ids[:2])).selected == 2
 
 
@@ -131,6 +132,24 @@ async def test_removed_tasks_are_not_part_of_a_set(world):
         assert (await plan(flow, "hold", **wanted)).task_ids == [first]
     for action in ("hold", "rerun"):
         assert (await plan(flow, action, status=["X"])).selected == 0
+
+
+async def test_one_preview_is_held_in_several_requests_unless_somebody_else_steers_in_between(world):
+    flow = await world.bound(6)
+    found = await plan(flow, "hold")
+    first = await hold(flow, replace(found, task_ids=flow.task_ids[:2]))
+    assert (first.changed, first.snapshot > found.snapshot) == (2, True)
+    with pytest.raises(Refused):
+        await hold(flow, replace(found, task_ids=flow.task_ids[2:4]))  # not the next one of the first
+    second = await hold(flow, replace(found, task_ids=flow.task_ids[2:4], snapshot=first.snapshot))
+    assert second.changed == 2
+    again = await hold(flow, replace(found, task_ids=flow.task_ids[2:4], snapshot=second.snapshot))
+    assert (again.changed, again.unchanged, again.snapshot) == (0, 2, second.snapshot)
+    await hold(flow, await plan(flow, "release", task_ids=flow.task_ids[:1]), held=False)
+    with pytest.raises(Refused) as refused:
+        await hold(flow, replace(found, task_ids=flow.task_ids[4:], snapshot=again.snapshot))
+    assert (refused.value.status, refused.value.kind) == CONFLICT
+    assert (await plan(flow, "release")).task_ids == flow.task_ids[1:4]
 
 
 async def test_a_hold_after_somebody_else_steered_changes_nothing(world):

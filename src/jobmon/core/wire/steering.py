@@ -12,6 +12,8 @@ from jobmon.core.wire.fields import Count, Hash, Id, Name, Priority, Stamp, Text
 from jobmon.core.wire.swarm import ResourcesInfo
 
 TASKS_UPDATED_MAX = 10_000
+#: Maximum number of tasks in a plan to hold or release: they are held in requests of `TASKS_UPDATED_MAX`.
+TASKS_PLANNED_MAX = 1_000_000
 
 
 class TaskUpdatePlanRequest(Message, frozen=True, kw_only=True):
@@ -89,12 +91,15 @@ class HoldResponse(Message, frozen=True, kw_only=True):
     """How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change.
 
     `finished`: those of the named tasks that did not change because they are done or skipped.
+    `snapshot`: for the next of several requests with one preview, its `unchanged_since`: this request changed the
+    workflow, too.
     """
 
     changed: int
     recalled: int = 0
     unchanged: int = 0
     finished: list[int] = field(default_factory=list)
+    snapshot: int = 0
 
 
 class PriorityRequest(Message, frozen=True, kw_only=True):
@@ -198,9 +203,9 @@ class AdjustRequest(Message, frozen=True, kw_only=True):
 class TaskSetRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/task_sets/plan: what an action on a set of tasks would do. -> `TaskSetPlan`
 
-    `action`: a `SetAction`; `priority`: the new one, for that action. The set: `task_ids`, or, without
-    any, all tasks that match `status` (repeatable), `array` and `name`, as for `TaskSummariesResponse`. At most
-    `TASKS_UPDATED_MAX` tasks.
+    `action`: a `SetAction`; `priority`: the new one, for that action. The set: `task_ids`, or, without any, all tasks
+    that match `status` (repeatable), `array` and `name`, as for `TaskSummariesResponse`. At most `TASKS_PLANNED_MAX`
+    tasks to hold or release, and at most `TASKS_UPDATED_MAX` for every other action.
     """
 
     action: Name

@@ -19,7 +19,7 @@ from jobmon.core.wire.monitoring import (
     WorkflowExplanation,
 )
 from jobmon.server.counting import counts_by_array
-from jobmon.server.joins import IS_ACTIVE_RUN
+from jobmon.server.joins import IS_ACTIVE_RUN, IS_FATAL
 from jobmon.server.models import (
     agent,
     batch,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import CompoundSelect, Select
 
+    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 NEIGHBOURS_MAX: Final = 10_000
@@ -168,7 +169,7 @@ def _failed_upstream() -> Select[Any]:
         select(t.id, t.name, t.status)
         .where(
             t.workflow_id == param("workflow"),
-            t.status == TaskStatus.ERROR_FATAL.value,
+            IS_FATAL,
             t.node_id.in_(nodes),
         )
         .order_by(unindexed(t.id))
@@ -410,7 +411,7 @@ def _workflow() -> Select[Any]:
     return select(w.name, w.status, w.dag_id, w.max_concurrently_running, w.priority).where(w.id == param("id"))
 
 
-def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowExplanation:
+def explain_workflow(session: Session, workflow_id: int, now: Now, recent: Recent) -> WorkflowExplanation:
     """Explain why a workflow does not progress.
 
     Raises:
@@ -422,7 +423,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
     name, status, dag_id, limit, priority = row
     by_array = counts_by_array(session, workflow_id)
     counts: dict[str, int] = dict(sum(map(Counter, by_array.values()), Counter()))
-    blocked = _blocked(session, workflow_id, dag_id) if counts.get(TaskStatus.ERROR_FATAL.value) else 0
+    blocked = sum(graph.blocked_by_array(session, workflow_id, dag_id, by_array, recent).values())
     progress = explain.Progress(
         counts=counts,
         blocked=blocked,
@@ -443,23 +444,6 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
         reasons=_reasons(explain.why_workflow(progress)),
         priority=priority,
     )
-
-
-@statement
-def _blocked_count() -> Select[Any]:
-    return (
-        select(func.count())
-        .select_from(task)
-        .where(
-            t.workflow_id == param("workflow"),
-            t.status.not_in([*fsm.SETTLED, TaskStatus.ERROR_FATAL.value]),
-            t.node_id.in_(graph.blocked_nodes()),
-        )
-    )
-
-
-def _blocked(session: Session, workflow_id: int, dag_id: int) -> int:
-    return int(session.value(_blocked_count, workflow=workflow_id, dag=dag_id))
 
 
 @statement

@@ -27,6 +27,7 @@ from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import (
     ATTEMPTS_OF_WORKFLOW,
     ATTEMPTS_WITH_TASKS,
+    IS_FATAL,
     IS_IN_WORKFLOW,
     WORKFLOWS_WITH_TOOLS,
     newest_run,
@@ -285,6 +286,8 @@ def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement
         name_matches(t.name, query.name),
     ]
     conditions.append(any_of(t.status, "statuses") if query.status else IS_IN_WORKFLOW)
+    if query.status == [TaskStatus.ERROR_FATAL]:
+        conditions.append(IS_FATAL)
     return conditions
 
 

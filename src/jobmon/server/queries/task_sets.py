@@ -9,7 +9,13 @@ from sqlalchemy import and_, or_, select
 
 from jobmon.core import fsm
 from jobmon.core.constants import SetAction, TaskStatus
-from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskSetPlan, TaskSetRequest, TaskUpdatePlanRequest
+from jobmon.core.wire.steering import (
+    TASKS_PLANNED_MAX,
+    TASKS_UPDATED_MAX,
+    TaskSetPlan,
+    TaskSetRequest,
+    TaskUpdatePlanRequest,
+)
 from jobmon.server.joins import changes_hold, has_live_attempt
 from jobmon.server.models import task
 from jobmon.server.problems import InvalidValue, NotFound
@@ -27,10 +33,18 @@ if TYPE_CHECKING:
 
     from jobmon.server.sql import Session
 
-_TOO_MANY: Final = (
-    f"The filter selects more than {TASKS_UPDATED_MAX:,} tasks, the most that an action on the page applies to. Narrow"
-    " it, or use the command line: jobmon workflow hold -t TEMPLATE."
-)
+#: Maximum number of tasks to which an action other than holding and releasing applies: these are changed in one
+#: transaction. A task that is done must not stay so while the tasks upstream of it are rerun.
+TASKS_MAX: Final = {SetAction.HOLD: TASKS_PLANNED_MAX, SetAction.RELEASE: TASKS_PLANNED_MAX}
+_COMMANDS: Final = {
+    SetAction.HOLD: "jobmon workflow hold -t TEMPLATE",
+    SetAction.RELEASE: "jobmon workflow release -t TEMPLATE",
+    SetAction.RERUN: "jobmon task rerun",
+    SetAction.SKIP: "jobmon task skip",
+    SetAction.MARK_DONE: "jobmon task update",
+    SetAction.PRIORITY: "jobmon workflow priority -t TEMPLATE",
+    SetAction.EDIT: "jobmon task edit",
+}
 
 t = task.c
 
@@ -95,15 +109,19 @@ def plan_set(session: Session, workflow_id: int, request: TaskSetRequest) -> Tas
 
 def _selected(session: Session, workflow_id: int, request: TaskSetRequest) -> Sequence[int]:
     """Return the IDs of the tasks in the set; removed ones are not part of the workflow."""
+    most = TASKS_MAX.get(SetAction(request.action), TASKS_UPDATED_MAX)
     if not request.task_ids:
         query = TasksQuery(status=request.status, array=request.array, name=request.name)
-        ids = matching_ids(session, workflow_id, query, TASKS_UPDATED_MAX + 1)
-        if len(ids) > TASKS_UPDATED_MAX:
-            raise InvalidValue(_TOO_MANY)
+        ids = matching_ids(session, workflow_id, query, most + 1)
+        if len(ids) > most:
+            raise InvalidValue(
+                f"The filter selects more than {most:,} tasks, the most to which {request.action} on the page applies."
+                f" Narrow it, or use the command line: {_COMMANDS[SetAction(request.action)]}."
+            )
         if TaskStatus.REMOVED.value not in request.status:
             return ids
-    elif len(request.task_ids) > TASKS_UPDATED_MAX:
-        raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
+    elif len(request.task_ids) > most:
+        raise InvalidValue(f"task_ids: at most {most:,} to {request.action}.")
     else:
         ids = sorted(set(request.task_ids))
     statuses = dict(session.rows(_statuses, ids=ids, workflow=workflow_id))

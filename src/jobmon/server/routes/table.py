@@ -52,7 +52,7 @@ from jobmon.server.queries import sizing as judging
 from jobmon.server.queries import steering as planning
 from jobmon.server.queries import swarm as reading
 from jobmon.server.routes import agents as agent_polls
-from jobmon.server.routes import credentials, polls, taking
+from jobmon.server.routes import credentials, polls, streaming, taking
 from jobmon.server.routes.endpoint import STRANGER, Call, Endpoint
 from jobmon.server.usecases import (
     adjusting,
@@ -150,20 +150,42 @@ def _read_files(query: Callable[..., Any]) -> Handler:
     return handle
 
 
+def _now(services: Services) -> explain.Now:
+    return explain.Now(time=to_microseconds(services.clock.now()), silence_seconds=services.settings.silence_seconds)
+
+
 def _explain(query: Callable[..., Any]) -> Handler:
     """Return a handler for a query that needs the time."""
 
     async def handle(call: Call) -> Any:
-        services = call.services
-        now = explain.Now(time=to_microseconds(services.clock.now()), silence_seconds=services.settings.silence_seconds)
-        return await services.readers.run(query, *call.ids, now)
+        return await call.services.readers.run(query, *call.ids, _now(call.services))
+
+    return handle
+
+
+def _recall(query: Callable[..., Any], *, large: bool = False) -> Handler:
+    """Return a handler for a query that reuses what others have computed recently."""
+
+    async def handle(call: Call) -> Any:
+        read = call.services.readers.run_large if large else call.services.readers.run
+        return await read(query, *_arguments(call), call.services.recent)
+
+    return handle
+
+
+def _explain_workflow(query: Callable[..., Any]) -> Handler:
+    """Return a handler for a query about a workflow that needs the time and reuses recent results."""
+
+    async def handle(call: Call) -> Any:
+        return await call.services.readers.run(query, *call.ids, _now(call.services), call.services.recent)
 
     return handle
 
 
 async def _timeline(call: Call) -> times.Timeline:
-    now = to_microseconds(call.services.clock.now())
-    return await call.services.readers.run_large(timeline.timeline, *call.ids, call.message, now)
+    services = call.services
+    now = to_microseconds(services.clock.now())
+    return await services.readers.run_large(timeline.timeline, *call.ids, call.message, now, services.recent)
 
 
 async def _health(call: Call) -> about.Health:
@@ -513,6 +535,29 @@ _STEERING: Final = (
     _post(WRITE, f"{_WORKFLOW}/purge", _purge, steering.PurgeRequest, steering.PurgeResponse),
     _get(f"{_WORKFLOW}/history", _read(planning.history), steering.HistoryResponse, query=planning.HistoryQuery),
 )
+_WORKFLOWS: Final = _shared(
+    _get("/workflows", _read(people.workflows), monitoring.WorkflowsResponse, query=people.WorkflowsQuery)
+)
+_VIEW: Final = _shared(
+    _get(f"{_WORKFLOW}/view", _explain_workflow(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS
+)
+_STREAM: Final = streaming.stream(
+    f"{_WORKFLOW}/stream",
+    {
+        "workflow": streaming.Part(
+            endpoint=_WORKFLOWS,
+            ids=lambda workflow_id: (),
+            message=lambda workflow_id: people.WorkflowsQuery(workflow_id=[workflow_id], counts=False),
+            query_string=lambda workflow_id: b"workflow_id=%d&counts=false" % workflow_id,
+        ),
+        "view": streaming.Part(
+            endpoint=_VIEW,
+            ids=lambda workflow_id: (workflow_id,),
+            message=lambda workflow_id: None,
+            query_string=lambda workflow_id: b"",
+        ),
+    },
+)
 _READING: Final = (
     _get("/time", _time, about.ServerTime),
     _post(ADMINISTER, "/database/compact", _compact, about.CompactRequest, about.CompactResponse),
@@ -565,7 +610,7 @@ _READING: Final = (
     _get(
         "/tasks/{task_id:id}/errors", _read(people.task_errors), orchestrator.ErrorsResponse, query=people.ErrorsQuery
     ),
-    _shared(_get("/workflows", _read(people.workflows), monitoring.WorkflowsResponse, query=people.WorkflowsQuery)),
+    _WORKFLOWS,
     _shared(
         _get(
             f"{_WORKFLOW}/task_summaries",
@@ -592,14 +637,14 @@ _READING: Final = (
     _shared(
         _get(
             f"{_WORKFLOW}/failures",
-            _read_large(failures.workflow_failures),
+            _recall(failures.workflow_failures, large=True),
             failing.FailuresResponse,
             query=failures.FailuresQuery,
         )
     ),
-    _shared(_get(f"{_WORKFLOW}/progress", _read(progress.progress), monitoring.ProgressResponse)),
+    _shared(_get(f"{_WORKFLOW}/progress", _recall(progress.progress), monitoring.ProgressResponse)),
     _shared(
-        _get(f"{_WORKFLOW}/explanation", _explain(explain.explain_workflow), monitoring.WorkflowExplanation),
+        _get(f"{_WORKFLOW}/explanation", _explain_workflow(explain.explain_workflow), monitoring.WorkflowExplanation),
         _TIMED_SECONDS,
     ),
     _shared(_get(f"{_WORKFLOW}/matrix", _read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)),
@@ -607,7 +652,8 @@ _READING: Final = (
     _shared(_get(f"{_WORKFLOW}/template_graph", _read_large(graphs.template_graph), drawn.TemplateGraph)),
     _shared(_get(f"{_WORKFLOW}/critical_path", _read_large(critical.critical_path), drawn.CriticalPath)),
     _shared(_get(f"{_TASK}/graph", _read(graphs.task_graph), drawn.TaskGraph, query=graphs.TaskGraphQuery)),
-    _shared(_get(f"{_WORKFLOW}/view", _explain(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS),
+    _VIEW,
+    _STREAM,
     _post(
         READ,
         "/task_template_versions/{task_template_version_id:id}/resource_usage",

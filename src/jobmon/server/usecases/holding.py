@@ -88,7 +88,7 @@ def hold(tx: Transaction, workflow_id: int, request: HoldRequest) -> HoldRespons
     require_unsteered(tx, workflow_id, request.unchanged_since)
     ids, unchanged, finished = _chosen(tx, workflow_id, request)
     if not ids or request.preview:
-        return HoldResponse(changed=len(ids), unchanged=unchanged, finished=finished)
+        return HoldResponse(changed=len(ids), unchanged=unchanged, finished=finished, snapshot=request.unchanged_since)
     tx.run(_set_held, ids=ids, held=request.held)
     note_steering(tx, workflow_id)
     recalled = recall_tasks(tx, workflow_id, ids) if request.held else 0
@@ -104,7 +104,7 @@ def hold(tx: Transaction, workflow_id: int, request: HoldRequest) -> HoldRespons
         **({"template": request.template} if request.template else {}),
         **({"recalled": recalled} if recalled else {}),
     )
-    return HoldResponse(changed=len(ids), recalled=recalled, unchanged=unchanged, finished=finished)
+    return HoldResponse(changed=len(ids), recalled=recalled, unchanged=unchanged, finished=finished, snapshot=tx.stamp)
 
 
 def _chosen(tx: Transaction, workflow_id: int, request: HoldRequest) -> tuple[list[int], int, list[int]]:
