@@ -63,13 +63,10 @@ class DirectClusters:
         return all(adapter.is_connected() for adapter in self._adapters.values())
 
     def _say_endings(self, endings: Sequence[Exit]) -> None:
-        for ended in self._state.ended(endings):
-            ending = ended.ending
-            tail = self._files.tail(ended.launch, ending.task_instance_id)
-            report = batch.report_of(
-                ending, host=self._host, launch=ended.launch, tail=tail, kill_cause=ended.kill_cause
-            )
-            self._state.say(report)
+        for ending, record in zip(endings, self._state.ended(endings), strict=True):
+            launch, cause = record.launch, record.kill_cause
+            tail = self._files.tail(launch, record.identity)
+            self._state.say(batch.report_of(ending, host=self._host, launch=launch, tail=tail, kill_cause=cause))
 
     def _watch(self, name: str, descriptor: int) -> None:
         """Wake the loop when the cluster has data; its descriptor changes when the cluster reconnects."""
