@@ -354,7 +354,8 @@ class DistributorState:
         Returns None if the outcome of the attempt itself is known already: there is nothing to report.
         """
         known = self.records.get(identity)
-        if known is not None and (known.state is ENDED or known.is_reported):
+        is_ended = identity in self._cancelled_before_launch  # in a packed batch, which is kept whole
+        if is_ended or (known is not None and (known.state is ENDED or known.is_reported)):
             self.records.remove(identity)
             return None
         return self.records.remove(identity) or AttemptRecord(identity)
