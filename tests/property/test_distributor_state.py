@@ -138,11 +138,8 @@ class Distributor(RuleBasedStateMachine):
             self.state.submitted("far", {one: f"j{one}" for one in given.task_instance_ids}, 1.0)
             return
         self.by_jobs.update(one for one in given.task_instance_ids if one in self.state.alive())
-        if is_found:
-            self.state.packed_submitted(given, [f"p{given.batch_number}"], 1.0)
-        else:
-            self.state.packed_doubted(given)
-            self.state.packed_found(given.batch_number, [])
+        self.state.packed_handed_over(given)
+        self.state.packed_found(given.batch_number, [f"p{given.batch_number}"] if is_found else [], 1.0)
 
     @precondition(lambda self: self.submitting)
     @rule(which=ANY)

@@ -400,10 +400,9 @@ class ClassicCluster:
     def _take_packed(self, result: Result, now: float) -> None:
         for batch, ids in result.packed:
             self._attempts += len(batch.task_instance_ids)
-            if batch.batch_number in result.packed_doubts:
-                self._state.packed_doubted(batch)
-            else:
-                self._state.packed_submitted(batch, ids, now)
+            self._state.packed_handed_over(batch)
+            if batch.batch_number not in result.packed_doubts:
+                self._state.packed_found(batch.batch_number, ids, now)
                 self._pace.hurry(PACKED_SECONDS)
         self._packed_lost.update(result.packed_lost)
         for number, ids in result.packed_found.items():

@@ -20,28 +20,31 @@ class DirectClusters:
     """Manage all direct clusters of a distributor.
 
     Args:
-        adapters: cluster name -> adapter.
+        adapters: cluster name -> adapter, started.
+        state: the distributor's state.
+        files: output files of the attempts.
         host: name of this machine.
         clock: source of time.
         wake: event that is set when a cluster has something to report.
     """
 
     def __init__(
-        self, adapters: Mapping[str, DirectClusterDistributor], host: str, clock: Clock, wake: asyncio.Event
+        self,
+        adapters: Mapping[str, DirectClusterDistributor],
+        state: DistributorState,
+        files: OutputFiles,
+        host: str,
+        clock: Clock,
+        wake: asyncio.Event,
     ) -> None:
         self._adapters = dict(adapters)
+        self._state = state
+        self._files = files
         self._host = host
         self._clock = clock
         self._wake = wake
         self._watched: dict[str, int] = {}
         self._tells_starts: set[str] = set()
-        for adapter in self._adapters.values():
-            adapter.start()
-
-    def serve(self, state: DistributorState, files: OutputFiles) -> None:
-        """Set the state and output files of the distributor's workflow."""
-        self._state = state
-        self._files = files
 
     @property
     def names(self) -> list[str]:

@@ -103,11 +103,7 @@ class AttemptRecord:
     is_closed: bool = False  # the server has closed it, but it runs
 
     def validate(self) -> None:
-        """Check that the record's contents fit its state.
-
-        Raises:
-            AssertionError: a check failed; the message contains the record.
-        """
+        """Check that the record's contents fit its state; see `Records.validate`."""
         has_id, is_known = bool(self.distributor_id), bool(self.cluster_name)
         holds = {
             AttemptState.WAITING: is_known and not (has_id or self.kill_cause or self.is_reported or self.is_closed),

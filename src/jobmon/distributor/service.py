@@ -194,20 +194,17 @@ class DistributorService:
     def _build(self, response: DistributorResponse) -> None:
         found = [self._setting.make_cluster(info, response) for info in response.clusters]
         made = [one for one in found if one.agent_offer() is None]
-        for adapter in found:
-            if adapter not in made:
-                adapter.start()  # agents run its commands; it may have to end what an earlier version left
-        direct = {one.cluster_name: one for one in made if isinstance(one, DirectClusterDistributor)}
-        self._direct = DirectClusters(direct, self._identity.host, self._clock, self._wake)
-        self._remote = [one for one in made if one.cluster_name not in direct]
-        for adapter in self._remote:
+        for adapter in found:  # if agents run its commands, it may have to end what an earlier version left
             adapter.start()
+        direct = {one.cluster_name: one for one in made if isinstance(one, DirectClusterDistributor)}
+        self._remote = [one for one in made if one.cluster_name not in direct]
         around = self._setting.surroundings(response)
         self._server.begin(response)
         self._undelivered = UndeliveredReports(around.log_folder, response.server_identity)
         self._state = DistributorState({one.cluster_name: _limits_of(one) for one in made}, around)
         self._outgoing = Outgoing(self._state, self._undelivered, self._server, self._clock)
-        self._direct.serve(self._state, OutputFiles(around.log_folder))
+        files = OutputFiles(around.log_folder)
+        self._direct = DirectClusters(direct, self._state, files, self._identity.host, self._clock, self._wake)
         self._classic = {one.cluster_name: self._classic_cluster(one, around) for one in self._remote}
         self._heartbeat_interval = response.attempt_heartbeat_interval
         self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval

@@ -6,7 +6,7 @@ There is one `AttemptRecord` for each attempt that is here, and for each packed 
 | --- | --- | --- |
 | - | `take`: received from the server | WAITING |
 | - | `adopt`, `inherit`: it may be with its cluster | UNCONFIRMED |
-| - | `adopt`, `packed_submitted`, `packed_found`: it is with its cluster | WITH_CLUSTER |
+| - | `adopt`, `packed_found`: it is with its cluster | WITH_CLUSTER |
 | WAITING | `spawnable`: a direct cluster has space | WITH_CLUSTER |
 | WAITING | `submittable`: its submission to a classic cluster begins | UNCONFIRMED |
 | WAITING | `kill`, `drop_waiting` | ENDED |
@@ -360,19 +360,14 @@ class DistributorState:
             return None
         return self.records.remove(identity) or AttemptRecord(identity)
 
-    def packed_submitted(self, batch: LaunchBatch, distributor_ids: Iterable[str], now: float = 0.0) -> None:
-        """Record the jobs as which a packed batch was submitted."""
-        self.packed_doubted(batch)
-        self.packed_found(batch.batch_number, distributor_ids, now)
-
-    def packed_doubted(self, batch: LaunchBatch) -> None:
-        """Record a packed batch whose submission is unconfirmed; call `packed_found` once it is looked up."""
+    def packed_handed_over(self, batch: LaunchBatch) -> None:
+        """Record that a packed batch was submitted, or may have been; call `packed_found` once that is known."""
         for identity in batch.task_instance_ids:
             self._concluded(identity)
         self.packed.open(batch.batch_number, batch.cluster_name, len(batch.task_instance_ids))
 
     def packed_found(self, number: int, distributor_ids: Iterable[str], now: float = 0.0) -> None:
-        """Record the jobs of a packed batch, as its cluster reports them; none: it was never submitted."""
+        """Record the jobs of a packed batch and report them; none: it was never submitted, or pilots run it."""
         cluster_name, ids = self.packed.cluster_of(number), list(distributor_ids)
         if cluster_name is not None:
             self._hold_jobs(number, cluster_name, ids, now)

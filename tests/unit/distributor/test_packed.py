@@ -38,7 +38,8 @@ def state(*launches):
 def submitted(*ids):
     one = state(batch())
     (given,) = one.submittable()["c"]
-    one.packed_submitted(given, ids)
+    one.packed_handed_over(given)
+    one.packed_found(given.batch_number, ids)
     return one
 
 
@@ -100,7 +101,8 @@ def test_a_batch_that_is_over_is_forgotten_and_its_jobs_that_did_not_begin_are_c
 def test_a_batch_that_pilots_see_to_has_no_jobs_of_its_own():
     one = state(batch(jobs=0))
     (given,) = one.submittable()["c"]
-    one.packed_submitted(given, [])
+    one.packed_handed_over(given)
+    one.packed_found(given.batch_number, [])
     assert one.outbox.take_changes().submitted[0].distributor_ids == []
     assert one.packed.numbers == [1]
     assert not one.is_idle
@@ -138,7 +140,8 @@ def test_registering_anew_doubts_nothing_that_is_being_submitted_here():
     assert one.adopt_packed([known]) == {}
     (given,) = one.submittable()["c"]
     assert one.adopt_packed([known]) == {}
-    one.packed_submitted(given, ["7_0"])
+    one.packed_handed_over(given)
+    one.packed_found(given.batch_number, ["7_0"])
     one.take([batch()])
     assert one.submittable() == {}, "it came twice"
 

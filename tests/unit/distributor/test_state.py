@@ -482,7 +482,8 @@ def test_a_packed_batch_stays_whole_if_some_of_its_attempts_are_cancelled():
     (given,) = state.submittable()["far"]
     assert (given.batch_number, given.task_instance_ids) == (1, [1, 2])
     state.validate()
-    state.packed_submitted(given, ["j1"])
+    state.packed_handed_over(given)
+    state.packed_found(given.batch_number, ["j1"])
     assert said(state) == {1: ("E", Cause.KILLED_FOR_RESUME)}
     assert state.outbox.is_empty is False, "the server is told its jobs"
 
