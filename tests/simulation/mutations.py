@@ -125,7 +125,6 @@ MUTATIONS = {
         "an armed task is queued after a limit has changed that its orchestrator does not know yet",
         (("server/usecases/queueing.py", " and one.seen >= run.limits_changed_at", ""),),
         tests=(f"{SERVER}/test_armed.py::test_a_limit_that_the_orchestrator_does_not_know_holds_back_what_it_armed",),
-        seed=68,
     ),
     "armed-failure": Mutation(
         "an armed task of a run with fail_fast is queued after a task has failed",
@@ -412,6 +411,8 @@ def main():
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of parallel simulations")
     options = parser.parse_args()
     begins = tuple(options.names or [""])
+    if unknown := [one for one in begins if not any(name.startswith(one) for name in MUTATIONS)]:
+        parser.error(f"no mutation begins with {', '.join(unknown)}; there are {', '.join(MUTATIONS)}")
     unnoticed = []
     for name, mutation in MUTATIONS.items():
         if name.startswith(begins):
