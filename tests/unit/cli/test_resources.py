@@ -19,7 +19,8 @@ def test_memory_below_the_size_of_the_starting_program_is_an_upper_bound():
         max_runtime=2.0,
     )
     rows = _usage_rows(used)
-    assert [row[1] for row in rows] == ["at most 0.0107", "0.0195", "at most 0.01", "0.25", "0.5", "1", "2", "2", "2", "2"]
+    memory = ["at most 0.0107", "0.0195", "at most 0.01", "0.25", "0.5", "1", "2", "2", "2", "2"]
+    assert [row[1] for row in rows] == memory
     assert [row[2] for row in rows] == ["0.001", "1", *["-"] * 7, "2"]
 
 
