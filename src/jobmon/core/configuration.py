@@ -42,7 +42,11 @@ class Setting:
 #: Every setting that exists. The reference page is generated from this.
 SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
     "http": {
-        "service_url": Setting("", "Address of a shared server; empty: your local embedded server."),
+        "service_url": Setting(
+            "",
+            "Address of a shared server; empty: your local embedded server. If it has a standby, the addresses of both,"
+            " separated by spaces.",
+        ),
         "request_timeout": Setting(20, "Longest wait for one response, seconds."),
         "retries_attempts": Setting(10, "How many times a request is attempted."),
         "retries_timeout": Setting(300, "How long a request is retried, seconds."),
@@ -122,6 +126,11 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
         ),
         "ports": Setting("", "Ports on which the server may listen, such as 8070 or 40000-40100; empty: any."),
         "socket": Setting("", "Path of a Unix socket on which a shared server also listens, for a proxy."),
+        "standby": Setting(
+            False,
+            "Whether a shared server waits while another one is active on its PostgreSQL database, and then takes over;"
+            " otherwise it exits with an error.",
+        ),
         "socket_group": Setting("", "Group that may connect to `server.socket`; empty: the server's."),
         "tls_certificate": Setting(
             "", "File with a shared server's certificate and its chain; empty: a proxy encrypts. SIGHUP reloads it."

@@ -188,7 +188,7 @@ def unindexed(of: ColumnElement[Any]) -> ColumnElement[Any]:
 class _Compiled:
     """The text of a statement for one database, and how its parameters are passed."""
 
-    __slots__ = ("_constants", "_lists", "_orders", "names", "text")
+    __slots__ = ("_constants", "_lists", "_orders", "is_writing", "names", "text")
 
     def __init__(self, construct: Executable, dialect: str, names: Sequence[str] | None) -> None:
         compiled: Any = construct.compile(  # type: ignore[attr-defined]
@@ -198,6 +198,7 @@ class _Compiled:
         )
         self.text: str = compiled.text if hasattr(compiled, "text") else str(compiled)
         self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
+        self.is_writing: bool = construct.is_dml
         given = {name for name, bind in compiled.binds.items() if not bind.unique}
         self._constants = {name: compiled.params[name] for name in self.names if name not in given}
         #: PostgreSQL takes a list like any other parameter, but does not accept a set or a tuple.
@@ -314,6 +315,8 @@ class Session:
         self._connection = connection
         self._cursor = connection.cursor()
         self._encode: Callable[[Iterable[Any]], Any] = _as_json if dialect == "sqlite" else list
+        #: Whether the current transaction may have changed rows.
+        self._has_written = False
         self.dialect = dialect
 
     def _run(self, statement: Statement | Executable, values: dict[str, Any]) -> Any:
@@ -321,6 +324,7 @@ class Session:
             compiled = statement.compiled(self.dialect)
         else:
             compiled = _Compiled(statement, self.dialect, None)
+        self._has_written = self._has_written or compiled.is_writing
         self._cursor.execute(compiled.text, compiled.values(values, self._encode))
         return self._cursor
 
@@ -330,6 +334,7 @@ class Session:
         A writing transaction takes SQLite's lock at once, so that it never has to be given up later. A reading one sees
         a single state of the database from its first statement to its last.
         """
+        self._has_written = False
         self._cursor.execute(_BEGIN[self.dialect, writing])
 
     def commit(self) -> None:
@@ -375,6 +380,7 @@ class Session:
         given = list(rows if order is None else map(order, rows))
         if not given:
             return 0
+        self._has_written = True
         self._cursor.executemany(compiled.text, given)
         return int(self._cursor.rowcount)
 
@@ -401,6 +407,7 @@ class Session:
         """
         if not rows:
             return None
+        self._has_written = True
         if (first := self.first_id(table)) is not None:
             names, rows = ("id", *names), [(first + index, *row) for index, row in enumerate(rows)]
         if self.dialect != "sqlite":
@@ -459,10 +466,10 @@ class Session:
         if self.dialect == "sqlite":
             self._cursor.execute("PRAGMA foreign_keys=OFF")
         try:
-            self._cursor.execute(_BEGIN[self.dialect, True])
+            self.begin(writing=True)
             try:
                 yield
-                self._cursor.execute("COMMIT")
+                self.commit()
             except BaseException:
                 self._connection.rollback()
                 raise

@@ -1,0 +1,198 @@
+"""Two servers on one PostgreSQL database: one is active, the other a standby that takes over."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+import yaml
+from tests.databases import change, rows
+
+from jobmon.core.clock import SystemClock
+from jobmon.core.wire.definition import ToolRequest
+from jobmon.server.app import open_database
+from jobmon.server.models.types import to_microseconds
+from jobmon.server.settings import Settings
+from jobmon.server.transaction import Deposed, Surroundings
+from jobmon.server.usecases import definitions
+
+TOKEN = "administrator-token"
+SECONDS_MAX = 30.0
+#: The promise of docs/explanation/reliability.md.
+TAKEOVER_SECONDS_MAX = 3.0
+
+
+@pytest.fixture(autouse=True)
+def _needs_postgresql(databases):
+    if databases.dialect != "postgresql":
+        pytest.skip("needs --database postgresql")
+
+
+class Running:
+    """A server process."""
+
+    def __init__(self, folder, uri, name):
+        self.folder = folder / name
+        self.folder.mkdir()
+        settings = self.folder / "jobmon.yaml"
+        content = {
+            "db": {"sqlalchemy_database_uri": uri},
+            "http": {"token": TOKEN},
+            "server": {"log_format": "json", "standby": True},
+        }
+        settings.write_text(yaml.safe_dump(content))
+        settings.chmod(0o600)
+        self.log = self.folder / "log"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBMON")}
+        with self.log.open("w") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "jobmon", "server", "run", "--config", str(settings)],
+                stderr=stream,
+                cwd=self.folder,
+                env=environment,
+            )
+
+    @property
+    def messages(self):
+        return [json.loads(line)["message"] for line in self.log.read_text().splitlines()]
+
+    @property
+    def address(self):
+        """The newest one: it may have started anew."""
+        found = [line[1] for one in self.messages if (line := re.fullmatch(r"listening on (http\S+)", one))]
+        return found[-1] if found else None
+
+    def get(self, route):
+        return self.request("GET", route)
+
+    def post(self, route, client=httpx, **message):
+        return self.request("POST", route, client, json=message)
+
+    def request(self, method, route, client=httpx, **more):
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return client.request(method, f"{self.address}/api/v1{route}", headers=headers, timeout=SECONDS_MAX, **more)
+
+    def status(self, route="/ready"):
+        """Return the status of an answer, None if there is none."""
+        if self.address is None:
+            return None
+        try:
+            return self.get(route).status_code
+        except httpx.TransportError:
+            return None
+
+    def wait_for(self, status):
+        deadline = time.monotonic() + SECONDS_MAX
+        while self.status() != status:
+            assert time.monotonic() < deadline, (status, self.log.read_text())
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def uri(tmp_path, databases):
+    return databases.uri(tmp_path)
+
+
+@pytest.fixture
+def start(tmp_path, uri):
+    """Return a function that starts a server and waits until it answers with a status."""
+    started = []
+
+    def start_one(name, status):
+        one = Running(tmp_path, uri, name)
+        started.append(one)
+        one.wait_for(status)
+        return one
+
+    yield start_one
+    for one in started:
+        one.process.send_signal(signal.SIGCONT)
+        one.process.terminate()
+        assert one.process.wait(timeout=SECONDS_MAX) in (0, -signal.SIGKILL), one.log.read_text()
+
+
+def tools(uri):
+    return [name for (name,) in rows(uri, "SELECT name FROM tool ORDER BY name")]
+
+
+def end_session_of(server, uri):
+    """End the database sessions of a server, as a restart of the database or a broken connection would."""
+    name = f"jobmon server % process {server.process.pid}"
+    found = rows(
+        uri, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE :name", name=name
+    )
+    assert found
+
+
+def test_a_standby_says_so_and_takes_over_when_the_active_server_is_killed(start, uri):
+    active = start("one", 200)
+    standby = start("two", 503)
+    assert standby.get("/health").status_code == 200
+    refused = standby.post("/tools", name="refused")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert "standby" in refused.json()["message"]
+    assert active.post("/tools", name="first").status_code == 200
+    began = time.monotonic()
+    active.process.kill()
+    standby.wait_for(200)
+    assert time.monotonic() - began < TAKEOVER_SECONDS_MAX
+    assert standby.post("/tools", name="second").status_code == 200
+    assert tools(uri) == ["first", "second"]
+
+
+def test_a_server_that_lost_its_session_while_suspended_writes_nothing_more(start, uri):
+    former = start("one", 200)
+    standby = start("two", 503)
+    with httpx.Client(timeout=SECONDS_MAX) as client, ThreadPoolExecutor(1) as thread:
+        assert former.post("/tools", client, name="first").status_code == 200
+        former.process.send_signal(signal.SIGSTOP)
+        late = thread.submit(former.post, "/tools", client, name="of the former one")
+        end_session_of(former, uri)
+        standby.wait_for(200)
+        assert standby.post("/tools", name="of the new one").status_code == 200
+        former.process.send_signal(signal.SIGCONT)
+        assert late.result().status_code == 503
+    former.wait_for(503)
+    assert tools(uri) == ["first", "of the new one"]
+    standby.process.kill()
+    former.wait_for(200)
+    assert former.post("/tools", name="of the former one").status_code == 200
+
+
+def test_a_server_whose_session_was_ended_is_active_again_if_no_other_took_over(start, uri):
+    only = start("one", 200)
+    end_session_of(only, uri)
+    only.wait_for(200)
+    assert only.post("/tools", name="a").status_code == 200
+    assert rows(uri, "SELECT epoch FROM logical_clock") == [(1,)]
+
+
+def test_a_session_that_survived_its_lock_cannot_commit(uri):
+    settings = Settings(database_uri=uri)
+    database = open_database(settings)
+    tx = database.open_transaction(Surroundings(settings, 0))
+    try:
+        tx.start(to_microseconds(SystemClock().now()))
+        definitions.find_tool(tx, ToolRequest(name="kept"))
+        tx.commit()
+        tx.start(to_microseconds(SystemClock().now()))
+        definitions.find_tool(tx, ToolRequest(name="lost"))
+        change(uri, "UPDATE logical_clock SET epoch = epoch + 1")
+        with pytest.raises(Deposed):
+            tx.commit()
+        tx.rollback()
+        tx.start(to_microseconds(SystemClock().now()))
+        assert tools(uri) == ["kept"]
+        tx.commit()  # has written nothing
+    finally:
+        tx.close()
+        database.close()
