@@ -273,7 +273,14 @@ class PostgreSQLDatabases(Databases):
             self._administer(*(f"DROP DATABASE {key} WITH (FORCE)" for key in gone))
 
     def _administer(self, *statements: str) -> None:
-        """Run statements as `administer` does, over a connection that is kept until this process exits."""
+        """Run statements as `administer` does, over a connection that is kept while the server runs."""
+        import psycopg
+
+        if self._line is not None:
+            try:
+                self._line.execute("SELECT 1")
+            except psycopg.OperationalError:  # the server was restarted
+                self._line = None
         if self._line is None:
             self._line = _connected(self.address)
             atexit.register(self._line.close)

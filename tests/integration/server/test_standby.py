@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -16,8 +17,13 @@ import pytest
 import yaml
 from tests.databases import change, rows
 
+from jobmon.agent.gateway import Gateway
+from jobmon.agent.requests import PolledConnection
+from jobmon.core import loops
 from jobmon.core.clock import SystemClock
-from jobmon.core.wire.definition import ToolRequest
+from jobmon.core.requester import Requester
+from jobmon.core.wire.definition import ToolRequest, ToolResponse
+from jobmon.core.wire.server import Health
 from jobmon.server.app import open_database
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.settings import Settings
@@ -174,6 +180,44 @@ def test_a_server_whose_session_was_ended_is_active_again_if_no_other_took_over(
     only.wait_for(200)
     assert only.post("/tools", name="a").status_code == 200
     assert rows(uri, "SELECT epoch FROM logical_clock") == [(1,)]
+
+
+def test_clients_and_workers_with_several_addresses_follow_the_active_server(start, uri):
+    active, standby = start("one", 200), start("two", 503)
+    both = f"{standby.address}, {active.address}/"
+    requester = Requester(both, retries_timeout=SECONDS_MAX, retries_attempts=None, token=TOKEN)
+    environment = {"JOBMON_SERVICE_URL": both, "JOBMON_TOKEN": TOKEN}
+    worker, polled = Gateway(environment), PolledConnection(environment)
+
+    def ask_each():
+        yield requester.call("/tools", ToolRequest(name="blocking"), ToolResponse).tool_id
+        yield loops.run(ask_asynchronously())
+        yield worker.post("/tools", {"name": "worker"}, SECONDS_MAX)[1]["tool_id"]
+        polled.send("/tools", {"name": "agent"}, SECONDS_MAX)
+        yield answer_of(polled)[1]["tool_id"]
+
+    async def ask_asynchronously():
+        async with requester.open_session() as session:
+            return (await requester.call_async(session, "/tools", ToolRequest(name="other"), ToolResponse)).tool_id
+
+    before = list(ask_each())
+    assert requester.addresses == f"{active.address} {standby.address}"
+    active.process.kill()
+    standby.wait_for(200)
+    assert list(ask_each()) == before
+    assert requester.call("/health", None, Health, "get", tenacious=False).pid == standby.process.pid
+    assert len(tools(uri)) == 4
+    requester.close()
+    worker.close()
+    polled.close()
+
+
+def answer_of(polled):
+    deadline = time.monotonic() + SECONDS_MAX
+    while (answer := polled.answer()) is None:
+        assert time.monotonic() < deadline
+        select.select([polled.watched()[0]], [], [], 0.1)
+    return answer
 
 
 def test_a_session_that_survived_its_lock_cannot_commit(uri):
