@@ -18,6 +18,8 @@ PARTS = {
     "local": ("server", "client", "agent", "takeover"),
 }
 FAULTS_PER_ROUND = 6
+#: While a database restarts or a standby takes over, clients are asked to pause for a second.
+PATIENT = {"JOBMON__HEARTBEAT__TASK_INSTANCE_INTERVAL": "1.5"}
 #: Of four rounds on PostgreSQL, those with two shared servers instead of an embedded one.
 STANDBY_ROUNDS = (1, 2)
 TASKS = 300
@@ -83,7 +85,7 @@ class Round:
         engine=None,
         has_standby=False,
     ):
-        self.world = World(databases=databases, has_standby=has_standby)
+        self.world = World(databases=databases, has_standby=has_standby, **({} if engine is None else PATIENT))
         self._has_standby = has_standby
         self._engine = engine
         self._shape = shape

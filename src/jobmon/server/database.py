@@ -115,7 +115,8 @@ def open_engine(uri: str) -> Engine:
     named = {"application_name": f"jobmon server {socket.gethostname()} process {os.getpid()}"}
     options = {key: value for key, value in {**_POSTGRESQL_OPTIONS, **named}.items() if key not in url.query}
     try:
-        return create_engine(url, poolclass=NullPool, connect_args=options)
+        # the driver ends the transaction of a closed connection; a rollback of a lost one would only log a traceback
+        return create_engine(url, poolclass=NullPool, connect_args=options, pool_reset_on_return=None)
     except ImportError as error:
         raise ConfigError(_DRIVER_MISSING.format(error=error, install=how_to_install("postgres"))) from error
 
