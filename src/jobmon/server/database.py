@@ -58,6 +58,10 @@ _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _DRIVER_MISSING: Final = "The driver for PostgreSQL is missing ({error}). Install it, {install}"
 
 ACTIVATION_PAUSE_SECONDS: Final = 0.2
+#: After so many executions on a connection, a statement is prepared: to plan it costs more than to execute it.
+PREPARE_AFTER: Final = 2
+#: Number of prepared statements of a connection: more than a server has.
+PREPARED_MAX: Final = 1_000
 #: The key of the PostgreSQL advisory lock that the active server holds; such locks belong to one database.
 _ADVISORY_LOCK: Final = int.from_bytes(b"server", "big")
 #: A connection to a database whose host vanished counts as lost after about 25 s.
@@ -305,7 +309,10 @@ class Database:
     def _connect(self) -> Any:
         connection = self.engine.raw_connection()
         if self.dialect == "postgresql":
-            connection.driver_connection.autocommit = True  # type: ignore[union-attr]  # sessions send BEGIN themselves
+            driver: Any = connection.driver_connection
+            driver.autocommit = True  # sessions send BEGIN themselves
+            driver.prepare_threshold = PREPARE_AFTER
+            driver.prepared_max = PREPARED_MAX
         return connection
 
     def _lock_on_postgresql(self) -> str | None:
