@@ -25,7 +25,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, cast
 
 import msgspec
-from sqlalchemy import ARRAY, BigInteger, BindParameter, Boolean, Text, Update, bindparam, column, insert, select
+from sqlalchemy import ARRAY, BigInteger, BindParameter, Boolean, Text, Update, bindparam, column, func, insert, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
 from sqlalchemy.dialects.postgresql import psycopg
@@ -300,6 +300,13 @@ def _columns_in_postgresql(*lists: str) -> str:
     return f"unnest({', '.join(lists)})"
 
 
+@statement
+def _reserve_ids() -> Executable:
+    """Advance the sequence of a table's IDs by a number of rows; only the writer uses it."""
+    sequence = func.pg_get_serial_sequence(param("table", Text()), "id")
+    return select(func.setval(sequence, func.nextval(sequence) + param("count", BigInteger()) - 1))
+
+
 def _rows_of_lists(names: Sequence[str], types: Sequence[Any]) -> TableValuedAlias:
     """Return several list parameters of the same length as the columns of a table."""
     lists = _Columns(*(_list(name, type_) for name, type_ in zip(names, types, strict=True)))
@@ -451,13 +458,24 @@ class Session:
         if (first := self.first_id(table)) is not None:
             names, rows = ("id", *names), [(first + index, *row) for index, row in enumerate(rows)]
         if self.dialect != "sqlite":
-            columns = zip(names, map(list, zip(*rows, strict=True)), strict=True)
-            self.run(_insert_listed(table, names, ignore=ignore), **dict(columns))
-            return None
+            return self._insert_in_postgresql(table, names, rows, ignore=ignore)
         if self._insert_in_sqlite(table, names, rows, ignore=ignore) != len(rows):
             return None
         last = self._cursor.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
+
+    def _insert_in_postgresql(
+        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
+    ) -> range | None:
+        """Insert rows with IDs that are reserved first: nothing says in which order `RETURNING` would return them."""
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        if table.autoincrement_column is None or "id" in columns:
+            self.run(_insert_listed(table, names, ignore=ignore), **columns)
+            return None
+        last = self.value(_reserve_ids, table=table.name, count=len(rows))
+        ids = range(last - len(rows) + 1, last + 1)
+        changed = self.run(_insert_listed(table, ("id", *names), ignore=ignore), id=ids, **columns)
+        return ids if changed == len(rows) else None
 
     def _insert_in_sqlite(
         self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
