@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psutil
-from tests.databases import Databases, PostgreSQL, PostgreSQLDatabases
+from tests.databases import DURABLE, Databases, PostgreSQL, PostgreSQLDatabases
 
 from benchmarks.timed_server import MARK
 from jobmon.core import loops, wire
@@ -70,8 +70,6 @@ START_SECONDS_MAX: Final = 60.0
 RUN_SECONDS_MAX: Final = 3_600.0
 #: Workflows that are recorded at the same time.
 BINDING_MAX: Final = 8
-#: Durable, unlike the database of most tests.
-DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 MIB: Final = 2**20
 #: The statuses of a run on its way to RUNNING.
 _UNDER_WAY: Final = (

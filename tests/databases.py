@@ -45,6 +45,8 @@ _SETTINGS: Final = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
 }
+#: For measurements: what a production database does.
+DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 #: For tests in which PostgreSQL crashes: a commit that it acknowledged is in the operating system's hands.
 CRASH_SAFE: Final = {"synchronous_commit": "on"}
 
