@@ -158,6 +158,8 @@ class World:
             with contextlib.suppress(psutil.Error):
                 found.append(" ".join(process.cmdline())[:200])
                 process.kill()
+        for process in filter(None, self._servers.values()):
+            process.wait()
         return found
 
     def remove(self):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from tests.chaos import ledger
+from tests.chaos.rounds import PATIENT
+from tests.chaos.world import World, free_ports, wait_for
 from tests.databases import change, rows
 
 from jobmon.agent.gateway import Gateway
@@ -30,8 +36,10 @@ from jobmon.server.settings import Settings
 from jobmon.server.transaction import Deposed, Surroundings
 from jobmon.server.usecases import definitions
 
+HOWTO = Path(__file__).resolve().parents[3] / "docs" / "howto" / "shared-server.md"
 TOKEN = "administrator-token"
 SECONDS_MAX = 30.0
+RUN_SECONDS_MAX = 90.0
 #: The promise of docs/explanation/reliability.md.
 TAKEOVER_SECONDS_MAX = 3.0
 
@@ -240,3 +248,52 @@ def test_a_session_that_survived_its_lock_cannot_commit(uri):
     finally:
         tx.close()
         database.close()
+
+
+def test_a_run_loses_and_repeats_nothing_when_the_active_server_is_killed(databases):
+    world = World(databases=databases, has_standby=True, **PATIENT)
+    world.tend_servers()
+    active = wait_for(world.active_server)
+    client = world.client("takeover", "local", 60, 0.1)
+    assert wait_for(lambda: ledger.done_count(world) >= 5, RUN_SECONDS_MAX)
+    active.kill()
+    assert client.wait(timeout=RUN_SECONDS_MAX) == 0
+    assert wait_for(world.active_server).pid != active.pid
+    assert world.orphans() == []
+    found = ledger.count(world)
+    assert (found.tasks, found.lost, found.repeated) == (60, [], [])
+    world.remove()
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
+def test_a_proxy_as_the_documentation_describes_it_follows_the_active_server(start, uri, tmp_path):
+    active, standby = start("one", 200), start("two", 503)
+    (port,) = free_ports(1)
+    text = next(one for one in HOWTO.read_text(encoding="utf-8").split("```") if one.startswith("nginx\nupstream"))
+    text = text.removeprefix("nginx\n").replace("server {", f"server {{ listen 127.0.0.1:{port};")
+    for documented, server in (("one.internal:8070", active), ("two.internal:8070", standby)):
+        text = text.replace(documented, server.address.removeprefix("http://"))
+    temporary = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi"))
+    settings = tmp_path / "nginx.conf"
+    settings.write_text(
+        f"daemon off; pid {tmp_path}/pid; {'user root;' if os.getuid() == 0 else ''} events {{}}\n"
+        f"http {{ access_log off; {temporary} scgi_temp_path {tmp_path}/scgi;\n{text}}}\n"
+    )
+    proxy = subprocess.Popen(["nginx", "-p", tmp_path, "-e", tmp_path / "error.log", "-c", settings])
+
+    def posted(name):
+        with contextlib.suppress(httpx.TransportError):
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            url = f"http://127.0.0.1:{port}/api/v1/tools"
+            return httpx.post(url, json={"name": name}, headers=headers, timeout=SECONDS_MAX).status_code == 200
+        return False
+
+    try:
+        assert wait_for(lambda: posted("first"), SECONDS_MAX)
+        assert all(posted(f"t{number}") for number in range(6))
+        active.process.kill()
+        assert wait_for(lambda: posted("last"), SECONDS_MAX)
+    finally:
+        proxy.terminate()
+        proxy.wait(timeout=SECONDS_MAX)
+    assert len(tools(uri)) == 8
