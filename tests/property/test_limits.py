@@ -466,7 +466,7 @@ SERVERS_OWN = {
     "distributor": {"epoch", "registered_at", "seen_at"},
     "launch_problem": {"stamp"},
     "lease": {"name", "holder", "expires_at"},
-    "logical_clock": {"stamp"},
+    "logical_clock": {"stamp", "epoch"},
     "packed_batch": {"mode", "jobs", "width", "runtime_seconds", "size", "taken", "submitted"},
     "packed_job": {"started_at", "ended_at", "handed_out"},
     "personal_token": {"stored_key", "server_key", "created_at", "expires_at", "revoked_at"},

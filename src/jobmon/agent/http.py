@@ -16,6 +16,7 @@ _MAC = handshake.MAC_HEADER.lower().encode()
 _NO_CONTENT = (204, 304)
 HTTP_OK = 200
 HTTP_UNAUTHORIZED = 401
+HTTP_UNAVAILABLE = 503
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

@@ -59,6 +59,9 @@ class Setting:
 _HOUR: Final = 3_600
 _WEEK: Final = 7 * 24 * _HOUR
 _YEARS: Final = 10 * 365 * 24 * _HOUR
+_URLS: Final = Text(
+    "addresses that begin with http:// or https://, separated by spaces, or empty", r"\s*(https?://\S+(\s+|$))*"
+)
 _URL: Final = Text("an address that begins with http:// or https://, or empty", r"\s*|\s*https?://\S+\s*")
 _MEMBERS: Final = Names("users and @groups, as a list or separated by commas", r"@?[^\s@,]+")
 _HEADER: Final = Text("the name of a header, or empty", r"[A-Za-z0-9-]*")
@@ -70,7 +73,12 @@ _EVENTS: Final = Names(
 #: Every setting that exists. The reference page is generated from this.
 SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
     "http": {
-        "service_url": Setting("", "Address of a shared server; empty: your local embedded server.", _URL),
+        "service_url": Setting(
+            "",
+            "Address of a shared server; empty: your local embedded server. If it has a standby, the addresses of both,"
+            " separated by spaces.",
+            _URLS,
+        ),
         "request_timeout": Setting(20, "Longest wait for one response, seconds.", Number(0, _HOUR, is_above=True)),
         "retries_attempts": Setting(10, "How many times a request is attempted.", Number(1, 1_000, is_whole=True)),
         "retries_timeout": Setting(300, "How long a request is retried, seconds.", Number(0, _WEEK)),
@@ -196,6 +204,12 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
         ),
         "ports": Setting("", "Ports on which the server may listen, such as 8070 or 40000-40100; empty: any.", Ports()),
         "socket": Setting("", "Path of a Unix socket on which a shared server also listens, for a proxy.", Text()),
+        "standby": Setting(
+            False,
+            "Whether a shared server waits while another one is active on its PostgreSQL database, and then takes over;"
+            " otherwise it exits with an error.",
+            Flag(),
+        ),
         "socket_group": Setting("", "Group that may connect to `server.socket`; empty: the server's.", Text()),
         "tls_certificate": Setting(
             "",

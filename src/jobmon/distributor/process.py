@@ -165,7 +165,7 @@ def worker_environment(requester: Requester, config: JobmonConfig, data: Path) -
         ),
     }
     if config.get("http", "service_url"):
-        found.update(JOBMON_SERVICE_URL=requester.target.address)
+        found.update(JOBMON_SERVICE_URL=requester.addresses)
     return found
 
 
@@ -181,7 +181,7 @@ def remote_environment(requester: Requester, config: JobmonConfig, run_id: int) 
         JobmonError: the server cannot be opened.
     """
     if url := str(config.get("http", "service_url") or ""):
-        if paths.is_loopback(addresses.parse(url).host):
+        if any(paths.is_loopback(addresses.parse(one).host) for one in addresses.split(url)):
             logger.warning("Hosts of the cluster cannot reach the server at %s (http.service_url).", url)
         return {}
     request = OpenRequest(workflow_run_id=run_id)

@@ -18,13 +18,14 @@ from jobmon.core import wire
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.configuration import data_directory
 from jobmon.core.constants import MESSAGE_VERSION
+from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.wire.server import Health, Problem
 from jobmon.server import migrations
 from jobmon.server.answers import Answers
 from jobmon.server.auth import Gate
 from jobmon.server.authority import Authority
 from jobmon.server.background import Resumer
-from jobmon.server.database import Database, explained, open_engine
+from jobmon.server.database import Database, explained, meaning, open_engine
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.models.types import to_microseconds
@@ -53,10 +54,18 @@ if TYPE_CHECKING:
     from jobmon.server.settings import Settings
 
 VERSION: Final = importlib.metadata.version("jobmon")
+#: How often the active server looks whether it still has the lock of its database.
+LOCK_LOOK_SECONDS: Final = 0.5
+#: The same while the database does not respond: each look then writes to the log.
+LOCK_RETRY_SECONDS: Final = 5.0
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: Settings, *, stand_by: bool = False) -> Database:
     """Open the database as its only active server and upgrade its schema.
+
+    Args:
+        settings: see `Settings`.
+        stand_by: whether another server may be active; then the schema is not upgraded.
 
     Raises:
         ConfigError: it cannot be opened, was written by a newer version, or has another active server.
@@ -64,8 +73,9 @@ def open_database(settings: Settings) -> Database:
     with explained(settings.database_uri):
         database = Database(open_engine(settings.database_uri))
         try:
-            database.activate(settings.database_startup_seconds)
-            migrations.upgrade(database.engine)
+            database.activate(settings.database_startup_seconds, stand_by=stand_by)
+            if not stand_by:
+                migrations.upgrade(database.engine)
         except BaseException:
             database.close()
             raise
@@ -86,7 +96,9 @@ def create_app(
 
     During the lifespan, `app.state` has `services`. It always has `begin_stop()` (answers all open polls; call it when
     the process is told to exit), `await is_idle()` (nothing needs this server now, and no request arrived since the
-    last call), and `await is_needed_elsewhere(runs)` (something on another host needs it).
+    last call), and `await is_needed_elsewhere(runs)` (something on another host needs it). Set `on_deposed` before the
+    lifespan to be notified when another server has become the active one of the database; the
+    application must not be used any more then.
 
     Args:
         settings: see `Settings`.
@@ -119,6 +131,7 @@ def create_app(
     )
     app.front = Gate(Shortcut(app.beyond, HOT), authority, on_activity=requests.note)
     app.state.begin_stop = feed.close
+    app.state.on_deposed = lambda: None
 
     async def is_idle() -> bool:
         """Whether there is no open request, live run or live attempt, and no request arrived since the last call."""
@@ -204,7 +217,15 @@ class _Server:
         readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
         notifier = open_notifier(settings.notifying, readers, clock)
         listener = (lambda effects: None) if notifier is None else notifier.note
-        writer = Writer(open_transaction, self._executor, clock, self._feed, settings.writes_waiting_max, listener)
+        writer = Writer(
+            open_transaction,
+            self._executor,
+            clock,
+            self._feed,
+            settings.writes_waiting_max,
+            listener,
+            app.state.on_deposed,
+        )
         app.state.services = Services(
             settings=settings,
             database=database,
@@ -233,6 +254,8 @@ class _Server:
         writer.start()
         self._authority.know(await writer.run(credentials.load))
         beside = [asyncio.create_task(Reaper(writer, readers, settings, clock).run())]
+        if database.dialect == "postgresql":
+            beside.append(asyncio.create_task(_watch_lock(database, writer)))
         if notifier is not None:
             notifying = asyncio.create_task(notifier.run())
         if settings.retention_days > 0:
@@ -252,6 +275,24 @@ class _Server:
                 await asyncio.gather(notifying, return_exceptions=True)
             readers.close()
             database.close()
+
+
+async def _watch_lock(database: Database, writer: Writer) -> None:
+    """Reconnect soon after the lock is lost, or learn that another server has taken it; until cancelled.
+
+    Otherwise an idle server would notice only at the next write, and its long polls would wait in vain meanwhile.
+    """
+    pause = LOCK_LOOK_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        pause = LOCK_LOOK_SECONDS
+        if database.has_lost_lock():
+            try:
+                await writer.run(lambda tx: None)
+            except Exception as error:
+                if meaning(error) is None and not isinstance(error, ServerUnavailable):
+                    raise
+                pause = LOCK_RETRY_SECONDS
 
 
 async def _document(request: Request) -> Response:

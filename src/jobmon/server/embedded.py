@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from jobmon.server.standby import Standby
+
 IDLE_LOOK_SECONDS: Final = 5.0
 #: How often to check that socket and access file still exist.
 FILES_LOOK_SECONDS: Final = 2.0
@@ -68,7 +70,9 @@ class Listening:
 class Server(uvicorn.Server):
     """uvicorn's server, which also reports when it is ready and answers open polls before it waits for connections."""
 
-    def __init__(self, config: uvicorn.Config, app: Starlette, on_ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: Starlette | Standby, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._on_ready = on_ready
@@ -294,6 +298,7 @@ async def _serve_embedded(
     door = Door(min(UNNEEDED_SECONDS, idle_timeout), is_inherited=not is_closed)
     embedded = _Embedded(server, record, data, door, listening.first_address)
     app.state.open_to_other_hosts = embedded.open_to_other_hosts
+    app.state.on_deposed = server.exit  # the next program that needs a server starts one
     asyncio.get_running_loop().add_signal_handler(access.RETIRE_SIGNAL, ask_to_retire)
     beside = [
         asyncio.create_task(_end_when_unused(server, app, idle_timeout, retire)),
@@ -329,7 +334,7 @@ async def _end_when_unused(server: Server, app: Starlette, idle_timeout: float, 
             server.exit()
 
 
-def uvicorn_config(app: Starlette, *, knows_own_user: bool = True, **more: Any) -> uvicorn.Config:
+def uvicorn_config(app: Starlette | Standby, *, knows_own_user: bool = True, **more: Any) -> uvicorn.Config:
     """Return how uvicorn serves the app.
 
     Args:

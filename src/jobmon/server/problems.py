@@ -8,6 +8,7 @@ from jobmon.core import exceptions
 from jobmon.core.wire.server import Problem
 from jobmon.server.database import first_line, is_value_refused, meaning, refers_to_nothing
 from jobmon.server.roles import UntrustedProxy
+from jobmon.server.transaction import Deposed
 
 
 class NotFound(exceptions.InvalidRequest):
@@ -70,6 +71,7 @@ _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
     (ForeignOrigin, 403, "Forbidden"),
     (NotJson, 415, "InvalidRequest"),
     (Misdirected, 421, "InvalidRequest"),
+    (Deposed, 503, "ServerUnavailable"),
     (exceptions.ServerUnavailable, 503, None),
     (exceptions.StaleRun, 409, None),
     (exceptions.AttemptOver, 409, None),

@@ -17,10 +17,11 @@ from test_sockets import served
 from jobmon.agent import handshake
 from jobmon.core import credentials, wire
 from jobmon.core.clock import SystemClock
+from jobmon.core.connections import Target
 from jobmon.core.credentials import Agent, PageUser, Part, Reader, Right
 from jobmon.core.exceptions import InvalidRequest, JobmonError
 from jobmon.core.http import HttpSession
-from jobmon.core.requester import Requester, Target
+from jobmon.core.requester import Requester
 from jobmon.core.wire import credentials as messages
 from jobmon.core.wire import replace
 from jobmon.core.wire.agents import AgentRequest, AgentResponse, AgentSyncRequest, AgentSyncResponse

@@ -165,6 +165,10 @@ WRONG = {
     "unknown format": ({"server": {"log_format": "xml"}}, "must be 'text' or 'json', not 'xml'"),
     "unproven proxy": ({"auth": {"proxy_header": "X-User"}}, "trusted only with auth.proxy_secret"),
     "unknown event": ({"notify": {"events": "finished"}}, "first-failure, stalled, not 'finished'"),
+    "standby of a file": (
+        {"db": {"sqlalchemy_database_uri": "sqlite:///jobmon.sqlite"}, "server": {"standby": True}},
+        "only a PostgreSQL database can have a standby",
+    ),
     "bad age": ({"server": {"retention_days": "old"}}, "must be a number"),
 }
 

@@ -159,7 +159,7 @@ def test_the_working_folder_decides_neither_what_runs_nor_where_a_secret_goes(fi
     assert {f"{section}.{key}" for section, keys in SETTINGS.items() for key in keys} - LOCAL_SETTINGS == {
         *("http.service_url", "http.token", "db.sqlalchemy_database_uri", "worker_node.shell", "server.host"),
         *("server.ports", "server.socket", "server.socket_group", "server.tls_certificate", "server.tls_key"),
-        *("server.public_url", "server.log_format", "server.retention_days"),
+        *("server.public_url", "server.log_format", "server.retention_days", "server.standby"),
         *("notify.urls", "notify.events", "notify.stalled_after"),
         *("auth.administrators", "auth.users", "auth.readers"),
         *("auth.proxy_header", "auth.proxy_groups_header", "auth.proxy_secret"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, Table, UniqueConstraint, text
+from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, Table, UniqueConstraint, text
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.server.models.types import IS_PRIORITIZED, BigId, Letter, LongText, Name, Time, metadata
@@ -312,10 +312,12 @@ server_identity: Final = Table(
     Column("word", Name, nullable=False),
 )
 
-#: One row: the last stamp that was assigned to a change.
+#: One row: the last stamp that was assigned to a change, and how many times a server process has become the active one
+#: of this database (PostgreSQL only). They share a row, so that a process that assigns a stamp also checks the epoch.
 logical_clock: Final = Table(
     "logical_clock",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=False),
     Column("stamp", Time, nullable=False),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
 )
