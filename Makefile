@@ -6,7 +6,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test check fix lint types bench docs test-services test-schedulers test-postgresql test-security fuzz audit
-.PHONY: simulate thorough ui
+.PHONY: simulate mutations thorough ui
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -20,6 +20,9 @@ QUICK ?=
 CASE ?=
 #: `make simulate SEEDS=1000`
 SEEDS ?= 300
+#: `make mutations NAMES=armed- SECONDS=300`: names begin with these; the longest time for each
+NAMES ?=
+SECONDS ?=
 
 #: `make fuzz MINUTES=60`
 MINUTES ?= 5
@@ -63,6 +66,9 @@ bench: $(VENV)/.dev  ## the benchmarks, as ratios measured side by side (QUICK=1
 
 simulate: $(VENV)/.dev  ## the whole system on virtual time with faults, from seeds (SEEDS=1000)
 	$(PY) -m tests.simulation --seeds $(SEEDS) --workers $(WORKERS)
+
+mutations: $(VENV)/.dev  ## break the code on purpose and see whether simulation and tests notice (NAMES="armed- charge", SECONDS=900)
+	$(PY) -m tests.simulation.mutations $(NAMES) $(if $(SECONDS),--seconds $(SECONDS)) --workers $(WORKERS)
 
 thorough: $(VENV)/.dev  ## what takes too long for every change: ten times the examples of hypothesis, 1,000 seeds, the demo
 	$(PY) $(PYTEST) --hypothesis-profile=thorough -o timeout=1800 tests/unit tests/property tests/integration/server $(PYTEST_ARGS)

@@ -30,9 +30,10 @@ print(time.process_time() - start)
 
 @dataclass
 class Bench:
-    """Runs workloads. `runs` has the figures of each of them."""
+    """Runs workloads. `runs` has the figures of each of them; `database_uri` their database, "" for SQLite."""
 
     quick: bool
+    database_uri: str = ""
     runs: list[dict[str, Any]] = field(default_factory=list)
 
     def size(self, full: int, quick: int) -> int:
@@ -44,7 +45,7 @@ class Bench:
         with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
             command = [sys.executable, "-m", "benchmarks.workload", shape, "--count", str(count), *more]
             start = time.perf_counter()
-            found = json_of(command, data or f"{folder}/data")
+            found = json_of(command, data or f"{folder}/data", self.database_uri)
             found |= {"whole_seconds": time.perf_counter() - start, "shape": shape, "count": count, "options": more}
         self.runs.append(found)
         return found
@@ -52,7 +53,9 @@ class Bench:
     def script(self, name: str, *arguments: str) -> dict[str, Any]:
         """Run another script of this folder, in its own data folder."""
         with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
-            found = json_of([sys.executable, "-m", f"benchmarks.{name}", *arguments], f"{folder}/data")
+            found = json_of(
+                [sys.executable, "-m", f"benchmarks.{name}", *arguments], f"{folder}/data", self.database_uri
+            )
         self.runs.append({"script": name, "arguments": arguments, **found})
         return found
 
@@ -79,9 +82,11 @@ class Bench:
         return min(float(one.stdout) for one in tries)
 
 
-def json_of(command: list[str], data: str) -> dict[str, Any]:
-    """Run a command with this data folder; return the JSON of its last line."""
+def json_of(command: list[str], data: str, database_uri: str = "") -> dict[str, Any]:
+    """Run a command with this data folder and database; return the JSON of its last line."""
     environment = {**ENVIRONMENT, "JOBMON_DATA_DIR": data}
+    if database_uri:
+        environment["JOBMON__DB__SQLALCHEMY_DATABASE_URI"] = database_uri
     done = subprocess.run(
         command, env=environment, cwd=HERE.parent, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False
     )

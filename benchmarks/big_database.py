@@ -283,7 +283,7 @@ def _attempt(rows: Rows, task_id: int, number: int, at: int, status: TaskInstanc
             at if ended else None,
             None if ended else rows.now + 10_000 * HOUR,
             Cause.EXIT_CODE.value if failed else None,
-            failed,
+            ended,
             host if begun else None,
             4711 if begun else None,
             1 if failed else 0 if ended else None,

@@ -12,8 +12,9 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import small
+from benchmarks import engines, small
 from benchmarks.figures import Figure
+from benchmarks.page_case import page
 from benchmarks.slurm import slurm
 
 if TYPE_CHECKING:
@@ -228,6 +229,12 @@ CASES: dict[str, Case] = {
     "start": small.p14_start,
 }
 #: Run only if requested by name.
-ON_REQUEST: dict[str, Case] = {"million": million, "slurm": slurm}
+ON_REQUEST: dict[str, Case] = {
+    "million": million,
+    "slurm": slurm,
+    "page": page,
+    "postgresql": engines.p15_postgresql,
+    "institute": engines.institute,
+}
 #: The number in the design by which the figures of a case are known.
 CASE_NUMBERS = {name: str(case.__name__).partition("_")[0].upper() for name, case in CASES.items()}

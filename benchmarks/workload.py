@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import resource
-import sqlite3
 import sys
 import threading
 import time
@@ -102,10 +101,11 @@ def cpu_seconds(process):
 
 def times_of_attempts(uri):
     """Return when the attempts of the newest run were queued, and when they ended: seconds since the epoch, sorted."""
-    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
-        newest = "WHERE workflow_run_id = (SELECT MAX(id) FROM workflow_run)"
-        columns = zip(*database.execute(f"SELECT queued_at, ended_at FROM task_instance {newest}"), strict=True)
-        return [sorted(one / 1e6 for one in column if one is not None) for column in columns]
+    from tests.databases import rows  # not before everything is measured
+
+    newest = "WHERE workflow_run_id = (SELECT MAX(id) FROM workflow_run)"
+    columns = zip(*rows(uri, f"SELECT queued_at, ended_at FROM task_instance {newest}"), strict=True)
+    return [sorted(one / 1e6 for one in column if one is not None) for column in columns]
 
 
 def requests_so_far():

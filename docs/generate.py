@@ -208,7 +208,7 @@ def settings() -> str | None:
         return None
     sections = (
         f"## {section}\n\n"
-        + _table(["setting", "default", "environment variable", "in ./jobmon.yaml", "meaning"], rows)
+        + _table(["setting", "default", "values", "environment variable", "in ./jobmon.yaml", "meaning"], rows)
         for section, rows in _setting_rows(configuration).items()
     )
     return _page("Settings", inspect.getdoc(configuration) or "", *sections)
@@ -220,6 +220,7 @@ def _setting_rows(configuration: ModuleType) -> dict[str, list[list[str]]]:
             [
                 f"`{section}.{key}`",
                 f"`{setting.default!r}`",
+                setting.values.wanted.replace("|", "\\|"),
                 f"`{configuration.environment_variable(section, key)}`",
                 "yes" if f"{section}.{key}" in configuration.LOCAL_SETTINGS else "no",
                 setting.meaning,

@@ -45,6 +45,8 @@ _SETTINGS: Final = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
 }
+#: For measurements: what a production database does.
+DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 #: For tests in which PostgreSQL crashes: a commit that it acknowledged is in the operating system's hands.
 CRASH_SAFE: Final = {"synchronous_commit": "on"}
 
@@ -273,7 +275,14 @@ class PostgreSQLDatabases(Databases):
             self._administer(*(f"DROP DATABASE {key} WITH (FORCE)" for key in gone))
 
     def _administer(self, *statements: str) -> None:
-        """Run statements as `administer` does, over a connection that is kept until this process exits."""
+        """Run statements as `administer` does, over a connection that is kept while the server runs."""
+        import psycopg
+
+        if self._line is not None:
+            try:
+                self._line.execute("SELECT 1")
+            except psycopg.OperationalError:  # the server was restarted
+                self._line = None
         if self._line is None:
             self._line = _connected(self.address)
             atexit.register(self._line.close)

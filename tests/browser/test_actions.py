@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 
 import pytest
+from benchmarks.big_database import build
 from browser_world import BUSY, DEFINE, HOSTILE, RESTING, wait_until
 from playwright.sync_api import expect
 
@@ -52,6 +54,27 @@ def preview(page):
 
 def confirm(page, verb):
     page.get_by_role("dialog").get_by_role("button", name=verb, exact=True).click()
+
+
+def test_more_tasks_than_a_request_takes_are_held_and_released_at_once(own_world, page):
+    (own_world.folder / "data").mkdir(mode=0o700)
+    build(own_world.folder / "data" / "jobmon.sqlite", 40_000)
+    requests = []
+    page.on("request", lambda request: requests.append(request.url.rpartition("/")[2]))
+    opened(own_world, page, 1)
+    group = page.get_by_role("group", name="Actions on all tasks")
+    group.get_by_role("button", name="Hold").click()
+    expect(preview(page)).to_contain_text(re.compile(r"1\d,\d{3} tasks will be held: .*REGISTERING"), timeout=60_000)
+    (number,) = re.findall(r"1\d,\d{3}", preview(page).inner_text().partition(" tasks will")[0])
+    confirm(page, "Hold")
+    done = page.get_by_role("dialog").get_by_role("status")
+    expect(done).to_contain_text(f"{number} tasks held.", timeout=60_000)
+    assert requests.count("holds") == 2
+    assert "is held" in own_world.jobmon("task", "explain", "-w", 1, "final_0_0")
+    confirm(page, "Release again")
+    expect(preview(page)).to_contain_text(f"{number} tasks will be released", timeout=60_000)
+    confirm(page, "Release again")
+    expect(done).to_contain_text(f"{number} tasks released.", timeout=60_000)
 
 
 def test_selected_tasks_are_held_and_released_again(own_world, page):

@@ -18,6 +18,10 @@ PARTS = {
     "local": ("server", "client", "agent", "takeover"),
 }
 FAULTS_PER_ROUND = 6
+#: While a database restarts or a standby takes over, clients are asked to pause for a second.
+PATIENT = {"JOBMON__HEARTBEAT__TASK_INSTANCE_INTERVAL": "1.5"}
+#: Of four rounds on PostgreSQL, those with two shared servers instead of an embedded one.
+STANDBY_ROUNDS = (1, 2)
 TASKS = 300
 TASK_SECONDS = 0.1
 #: The range extends beyond the heartbeat deadlines here (3.1 x 0.5 s and 3.1 x 0.4 s).
@@ -69,8 +73,20 @@ def plan(dice, parts):
 class Round:
     """One workflow from start to completion, with faults."""
 
-    def __init__(self, shape, faults, dice, total, tasks=TASKS, say=lambda text: None, databases=FILES, engine=None):
-        self.world = World(databases=databases)
+    def __init__(
+        self,
+        shape,
+        faults,
+        dice,
+        total,
+        tasks=TASKS,
+        say=lambda text: None,
+        databases=FILES,
+        engine=None,
+        has_standby=False,
+    ):
+        self.world = World(databases=databases, has_standby=has_standby, **({} if engine is None else PATIENT))
+        self._has_standby = has_standby
         self._engine = engine
         self._shape = shape
         self._faults, self._dice, self._total, self._tasks, self._say = faults, dice, total, tasks, say
@@ -87,6 +103,9 @@ class Round:
         self._begun = time.monotonic()
         self._deadline = time.monotonic() + ROUND_SECONDS_MAX
         self._start_client()
+        if self._has_standby:  # two servers take longer to start than a plan of faults
+            while not ledger.done_count(self.world) and self._pass(0.05):
+                pass
         for fault in self._faults:
             if not self._pass(fault.after_seconds):
                 break
@@ -122,6 +141,7 @@ class Round:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._wake()
+            self.world.tend_servers()
             if not self._tend() or time.monotonic() > self._deadline:
                 return False
             time.sleep(0.02)
@@ -148,7 +168,7 @@ class Round:
         if fault.part == "database":
             self._strike_database(fault)
             return
-        victims = wait_for(lambda: self.world.of_part(fault.part), 1.0)
+        victims = wait_for(lambda: self._victims(fault.part), 1.0)
         if not victims:
             self._total.injected[f"{fault.part}: no such process"] += 1
             return
@@ -164,6 +184,11 @@ class Round:
                 victim.send_signal(signal.SIGKILL if fault.kind == "kill" else signal.SIGTERM)
                 self._note_struck(fault.part, words)
             self._total.injected[f"{fault.part}: {fault.kind}"] += 1
+
+    def _victims(self, part):
+        if part == "active server":
+            return list(filter(None, [self.world.active_server()]))
+        return self.world.of_part(part)
 
     def _take_over(self, fault):
         self._tell(fault)
@@ -237,12 +262,15 @@ def run(rounds, seed, databases=FILES, engine=None, say=print):
     for number in range(rounds):
         dice = random.Random(f"{seed}/{number}")
         shape = sorted(PARTS)[number % len(PARTS)]
-        faults = plan(dice, PARTS[shape] if engine is None else (*PARTS[shape], "database"))
+        has_standby = engine is not None and number % 4 in STANDBY_ROUNDS
+        more = () if engine is None else ("database", *(("active server",) * 2 if has_standby else ()))
+        faults = plan(dice, (*PARTS[shape], *more))
         begin = time.monotonic()
-        one = Round(shape, faults, dice, total, say=say, databases=databases, engine=engine)
+        one = Round(shape, faults, dice, total, say=say, databases=databases, engine=engine, has_standby=has_standby)
         is_clean = one.run()
         verdict = "clean" if is_clean else f"NOT CLEAN, see {one.world.folder}"
-        say(f"round {number + 1} of {rounds} ({shape}, seed {seed}): {time.monotonic() - begin:.1f} s, {verdict}")
+        kind = f"{shape}, standby" if has_standby else shape
+        say(f"round {number + 1} of {rounds} ({kind}, seed {seed}): {time.monotonic() - begin:.1f} s, {verdict}")
     return total
 
 

@@ -1,8 +1,10 @@
 """The folder, environment and processes of one workflow of the chaos tests."""
 
 import contextlib
+import http.client
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,19 +29,30 @@ SETTINGS = {
 }
 #: Part -> words of its command line.
 PARTS = {
-    "server": ("jobmon.server", "doomed.py server"),
+    "server": ("jobmon.server", "doomed.py server", "jobmon server run"),
     "client": ("workload.py",),
     "distributor": ("jobmon.distributor", "doomed.py distributor"),
     "agent": ("agent/start.py", "doomed.py agent"),
     "worker": ("worker_node/process.py",),
 }
 CLIENT_NAME = "workload.py"
+TOKEN = "a-token-of-the-chaos-tests"
+HOST = "127.0.0.1"
 #: Each world has its database in its data folder.
 FILES = Databases()
 
 
 class World:
-    def __init__(self, settings=SETTINGS, databases=FILES, **environment):
+    """The folder, environment and processes of one workflow.
+
+    Args:
+        settings: settings of all programs, as environment variables.
+        databases: where the database is created.
+        has_standby: whether there are two shared servers, one of them active, instead of an embedded one.
+        environment: more environment variables.
+    """
+
+    def __init__(self, settings=SETTINGS, databases=FILES, *, has_standby=False, **environment):
         self.folder = Path(tempfile.mkdtemp(prefix="jc-"))
         (self.folder / "data").mkdir(mode=0o700)
         self.uri = databases.uri(self.folder / "data")
@@ -56,6 +69,14 @@ class World:
             **settings,
             **environment,
         }
+        self._servers = {}  # port -> process
+        if has_standby:
+            self._servers = dict.fromkeys(free_ports(2))
+            self.environment |= {
+                "JOBMON__HTTP__SERVICE_URL": " ".join(f"http://{HOST}:{port}" for port in self._servers),
+                "JOBMON__HTTP__TOKEN": TOKEN,
+                "JOBMON__SERVER__STANDBY": "true",
+            }
 
     def has_database(self):
         """Whether somebody has created the database: to look for rows would create SQLite's file."""
@@ -70,6 +91,24 @@ class World:
 
     def client(self, *arguments):
         return self.start([str(HERE / CLIENT_NAME), *map(str, arguments)], "client.log")
+
+    def tend_servers(self):
+        """Start each of the shared servers that is not running, as a service manager would."""
+        for port, process in self._servers.items():
+            if process is None or process.poll() is not None:
+                words = ["-P", "-m", "jobmon", "server", "run"]
+                self._servers[port] = self.start(words, f"server-{port}.log", JOBMON__SERVER__PORTS=str(port))
+
+    def active_server(self):
+        """The process that answers that it is ready, None if none does."""
+        for port, process in self._servers.items():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                line = http.client.HTTPConnection(HOST, port, timeout=0.5)
+                with contextlib.closing(line):
+                    line.request("GET", "/api/v1/ready")
+                    if line.getresponse().status == http.client.OK:
+                        return psutil.Process(process.pid)
+        return None
 
     def start(self, arguments, log, **environment):
         with (self.folder / log).open("ab") as output:
@@ -119,10 +158,18 @@ class World:
             with contextlib.suppress(psutil.Error):
                 found.append(" ".join(process.cmdline())[:200])
                 process.kill()
+        for process in filter(None, self._servers.values()):
+            process.wait()
         return found
 
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        lines = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+        return [line.getsockname()[1] for line in lines]
 
 
 def wait_for(condition, seconds=30.0, pause=0.02):

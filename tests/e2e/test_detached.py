@@ -175,3 +175,25 @@ def test_the_module_that_runs_scripts_needs_no_current_directory(home):
         command, capture_output=True, text=True, cwd=home.folder, env=home.environment, check=False
     )
     assert (finished.returncode, finished.stdout) == (0, "[42] ['-x', 'y z']\n"), finished.stderr
+
+
+def test_a_failed_workflow_is_resumed_in_the_background(home):
+    """The run continues after the command has returned, and nothing of the script is needed."""
+    path = home.script(
+        "from jobmon.client.api import Tool\n"
+        "tool = Tool(name='later')\n"
+        "template = tool.get_task_template('run', '{command}', node_args=['command'])\n"
+        "workflow = tool.create_workflow(name='later', workflow_args='x', default_max_attempts=1)\n"
+        "workflow.add_task(template.create_task(command='test -e go'))\n"
+        "print(workflow.run())\n"
+    )
+    subprocess.run([sys.executable, str(path)], cwd=home.folder, env=home.environment, check=True, capture_output=True)
+    (number,) = [str(one["workflow_id"]) for one in home.json("workflow", "status")]
+    path.unlink()
+    (home.folder / "go").touch()
+    resumed = home.jobmon("workflow", "resume", number, "--background")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"Workflow {number} runs in the background (run 2)." in resumed.stdout
+    assert home.jobmon("workflow", "wait", number).returncode == 0
+    again = home.jobmon("workflow", "resume", number, "--background")
+    assert (again.returncode != 0, "Traceback" in again.stderr) == (True, False)

@@ -171,7 +171,7 @@ def test_every_command(home, wait_until, databases):
     at.text("completion bash", "_jobmon_completion")
     at.both("cluster list", "multiprocess", list[definition.Cluster])
     at.both("cluster add other --plugin sequential --yes", "Added cluster other", definition.Cluster)
-    at.text("cluster remove other", "Removed cluster other")
+    at.text("cluster remove other --yes", "Removed cluster other")
     shown = at.both("ui --no-browser", r"^http://127\.0\.0\.1:\d+/#key=[\w.-]+&", dict[str, Any])
     assert (shown["opened"], shown["tunnel"].split()[:2]) == (False, ["ssh", "-L"])
     at.both("db revision", "up to date", dict[str, Any])

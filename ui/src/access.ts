@@ -9,6 +9,7 @@ export const ROOT = "api/v1";
 const KEY = "jobmon.key";
 const USER = "jobmon.user";
 const STEERS = "jobmon.steers";
+const RESUMES = "jobmon.resumes";
 const CHANNEL = "jobmon.key";
 /** Other tabs of this page have answered after this long, milliseconds. */
 const OTHERS_MILLISECONDS = 150;
@@ -18,6 +19,8 @@ const hasKey = (): boolean => sessionStorage.getItem(KEY) !== null;
 export const keyOf = (): string => sessionStorage.getItem(KEY) ?? "";
 /** Whether the server lets this page change workflows; a shared link only reads. */
 export const maySteer = (): boolean => !recorded && sessionStorage.getItem(STEERS) === "yes";
+/** Whether the server can start runs: only one that runs as its user. */
+export const mayResume = (): boolean => maySteer() && sessionStorage.getItem(RESUMES) === "yes";
 export const userOf = (): string => sessionStorage.getItem(USER) ?? "";
 
 /** Take key and user out of the address bar, whenever they are there; leaves the place that is to be shown. */
@@ -28,17 +31,18 @@ export async function takeKey(): Promise<void> {
   history.replaceState(null, "", `#${given.get("go") ?? "/"}`);
   sessionStorage.setItem(USER, given.get("user") ?? "");
   const session = key ? await exchanged(key) : null;
-  keep(session?.key ?? "", session?.can_steer ?? false);
+  keep(session?.key ?? "", session?.can_steer ?? false, session?.can_resume ?? false);
 }
 
 /** Keep the session of somebody who has logged in. */
 export function keepSession(session: PageSession): void {
   sessionStorage.setItem(USER, session.user ?? "");
-  keep(session.key, session.can_steer ?? false);
+  keep(session.key, session.can_steer ?? false, session.can_resume ?? false);
 }
 
-function keep(key: string, steers: boolean): void {
+function keep(key: string, steers: boolean, resumes: boolean): void {
   sessionStorage.setItem(KEY, key);
+  sessionStorage.setItem(RESUMES, resumes ? "yes" : "no");
   sessionStorage.setItem(STEERS, steers ? "yes" : "no");
 }
 
@@ -59,11 +63,11 @@ async function exchanged(key: string): Promise<PageSession | null> {
 export async function shareKey(): Promise<void> {
   const channel = new BroadcastChannel(CHANNEL);
   await new Promise<void>((resolve) => {
-    channel.onmessage = ({ data }: MessageEvent<{ key?: string; user?: string; steers?: boolean }>) => {
+    channel.onmessage = ({ data }: MessageEvent<{ key?: string; user?: string; steers?: boolean; resumes?: boolean }>) => {
       if (data.key === undefined) {
-        if (hasKey()) channel.postMessage({ key: keyOf(), user: userOf(), steers: maySteer() });
+        if (hasKey()) channel.postMessage({ key: keyOf(), user: userOf(), steers: maySteer(), resumes: mayResume() });
       } else if (!hasKey()) {
-        keep(data.key, data.steers ?? false);
+        keep(data.key, data.steers ?? false, data.resumes ?? false);
         sessionStorage.setItem(USER, data.user ?? "");
         resolve();
       }
@@ -77,5 +81,5 @@ export async function shareKey(): Promise<void> {
   });
   if (hasKey()) return;
   const session = await exchanged("");
-  if (session !== null) keep(session.key, session.can_steer ?? false);
+  if (session !== null) keep(session.key, session.can_steer ?? false, session.can_resume ?? false);
 }

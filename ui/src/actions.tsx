@@ -1,216 +1,33 @@
-// Actions on a workflow and on sets of its tasks: a preview, a confirmation, and what it did.
+// Actions on a workflow: a preview, a confirmation, and what it did.
 
-import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
-import { maySteer, userOf } from "./access";
-import { Refused, read, readAgain, send } from "./api";
-import { Command, WithCommands } from "./command";
+import { useState } from "preact/hooks";
+import { mayResume, maySteer, userOf } from "./access";
+import { read, send } from "./api";
+import { Command } from "./command";
+import { Confirm, type Preview } from "./confirm";
 import { Choice } from "./parts";
-import { type Action, ACTIONS, heldText, INVERSE, limitText, planTexts, rerunText, type TaskSet, VERB } from "./sets";
+import { limitText } from "./sets";
 import {
   type ActiveRunsResponse,
+  type BackgroundResumeResponse,
   type ConcurrencyResponse,
-  type HoldResponse,
   MAX_CONCURRENTLY_RUNNING,
   type StopResponse,
-  type TaskSetPlan,
-  type TaskUpdateResponse,
   WORKFLOW_STATUS,
   WORKFLOW_UNDER_WAY,
 } from "./wire";
-import { numberOf, plain } from "./words";
-
-const CONFLICT = 409;
-const NO_ANSWER = "The server did not answer. The history of the workflow shows whether it acted.";
-const REOPENED = "G";
-
-/** What an action would do; `apply` null: nothing. */
-interface Preview {
-  texts: string[];
-  apply: (() => Promise<Outcome>) | null;
-}
-
-/** What it did, and what takes it back. */
-interface Outcome {
-  text: string;
-  command?: string;
-  inverse?: { label: string; preview: () => Promise<Preview> };
-}
-
-type State =
-  | { kind: "reading" }
-  | { kind: "asking"; preview: Preview; conflict: string; version: string }
-  | { kind: "applying" }
-  | { kind: "done"; outcome: Outcome }
-  | { kind: "failed"; message: string };
-
-const messageOf = (error: unknown): string => (error instanceof Refused ? error.message : NO_ANSWER);
-
-interface ConfirmProps {
-  title: string;
-  /** The word on the button that acts. */
-  verb: string;
-  preview: () => Promise<Preview>;
-  /** Choices that the preview depends on; `version` changes with them. */
-  choices?: ComponentChildren;
-  version?: string;
-  onClose: () => void;
-}
-
-/** A dialog that shows what would change, and changes it only if that is confirmed. */
-function Confirm({ title, verb, preview, choices, version = "", onClose }: ConfirmProps) {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const [state, setState] = useState<State>({ kind: "reading" });
-  const [shown, setShown] = useState({ verb, preview, isBack: false });
-  /** Counts the previews: only the newest is shown. */
-  const turn = useRef(0);
-
-  async function look(from: () => Promise<Preview>, conflict = "") {
-    turn.current += 1;
-    const mine = turn.current;
-    try {
-      const found = await from();
-      if (mine === turn.current) setState({ kind: "asking", preview: found, conflict, version });
-    } catch (error) {
-      if (mine === turn.current) setState({ kind: "failed", message: messageOf(error) });
-    }
-  }
-
-  async function apply(act: () => Promise<Outcome>) {
-    turn.current += 1;
-    setState({ kind: "applying" });
-    try {
-      setState({ kind: "done", outcome: await act() });
-    } catch (error) {
-      if (error instanceof Refused && error.status === CONFLICT) await look(shown.preview, error.message);
-      else setState({ kind: "failed", message: messageOf(error) });
-    }
-    readAgain();
-  }
-
-  useEffect(() => dialog.current?.showModal(), []);
-  useEffect(() => {
-    setShown({ verb, preview, isBack: false });
-    void look(preview);
-  }, [version]);
-  return (
-    <dialog ref={dialog} aria-label={title} onClose={onClose}>
-      <h2>{plain(title)}</h2>
-      {state.kind !== "done" && state.kind !== "applying" && !shown.isBack && choices}
-      {state.kind === "reading" && <p class="quiet">Reading …</p>}
-      {state.kind === "applying" && <p class="quiet">Working …</p>}
-      {state.kind === "failed" && (
-        <p class="problem" role="alert">
-          {plain(state.message)}
-        </p>
-      )}
-      {state.kind === "asking" && (
-        <>
-          {state.conflict && (
-            <p class="problem" role="alert">
-              {plain(state.conflict)}
-            </p>
-          )}
-          <ul class="reasons" aria-label="Preview">
-            {state.preview.texts.map((text) => (
-              <li key={text}>
-                <WithCommands text={text} />
-              </li>
-            ))}
-          </ul>
-        </>
-      )}
-      {state.kind === "done" && (
-        <>
-          <p role="status">{plain(state.outcome.text)}</p>
-          {state.outcome.command && <Command text={state.outcome.command} />}
-        </>
-      )}
-      <div class="actions">
-        {/* not with the preview of an earlier choice */}
-        {state.kind === "asking" && state.version === version && state.preview.apply && (
-          <button type="button" class="act" onClick={() => void apply(state.preview.apply!)}>
-            {shown.verb}
-          </button>
-        )}
-        {state.kind === "done" && state.outcome.inverse && (
-          <button
-            type="button"
-            onClick={() => {
-              const { label, preview: back } = state.outcome.inverse!;
-              setShown({ verb: label, preview: back, isBack: true });
-              setState({ kind: "reading" });
-              void look(back);
-            }}
-          >
-            {state.outcome.inverse.label}
-          </button>
-        )}
-        <button type="button" onClick={() => dialog.current?.close()} disabled={state.kind === "applying"}>
-          {state.kind === "done" ? "Close" : "Cancel"}
-        </button>
-      </div>
-    </dialog>
-  );
-}
-
-// --- sets of tasks -----------------------------------------------------------------------------------------------------
-
-async function previewSet(workflowId: number, action: Action, set: TaskSet): Promise<Preview> {
-  const plan = await send<TaskSetPlan>("POST", `/workflows/${workflowId}/task_sets/plan`, { action, ...set });
-  return {
-    texts: planTexts(action, plan, workflowId),
-    apply: plan.task_ids.length ? () => applyToSet(workflowId, action, plan) : null,
-  };
-}
-
-async function applyToSet(workflowId: number, action: Action, plan: TaskSetPlan): Promise<Outcome> {
-  const message = { task_ids: plan.task_ids, user: userOf(), unchanged_since: plan.snapshot };
-  const route = `/workflows/${workflowId}`;
-  if (action === "rerun") {
-    const update = { ...message, status: REOPENED, force: true };
-    const answer = await send<TaskUpdateResponse>("POST", `${route}/task_updates`, update);
-    const command = plan.is_active ? undefined : `jobmon workflow resume ${workflowId}`;
-    return { text: rerunText(answer), ...(command && { command }) };
-  }
-  const answer = await send<HoldResponse>("POST", `${route}/holds`, { ...message, held: action === "hold" });
-  const back = INVERSE[action]!;
-  return {
-    text: heldText(action, plan.task_ids.length, answer),
-    inverse: { label: `${VERB[back]} again`, preview: () => previewSet(workflowId, back, { task_ids: plan.task_ids }) },
-  };
-}
-
-/** Buttons for what can be done with a set of tasks; `of` says which tasks these are. */
-export function SetActions({ workflowId, set, of }: { workflowId: number; set: TaskSet; of: string }) {
-  const [open, setOpen] = useState<Action | null>(null);
-  if (!maySteer()) return null;
-  return (
-    <div class="actions" role="group" aria-label={`Actions on ${of}`}>
-      {ACTIONS.map((action) => (
-        <button key={action} type="button" onClick={() => setOpen(action)}>
-          {VERB[action]}
-        </button>
-      ))}
-      <small>{plain(of)}</small>
-      {open && (
-        <Confirm
-          title={`${VERB[open]} ${of}`}
-          verb={VERB[open]}
-          preview={() => previewSet(workflowId, open, set)}
-          onClose={() => setOpen(null)}
-        />
-      )}
-    </div>
-  );
-}
-
-// --- the workflow ------------------------------------------------------------------------------------------------------
+import { numberOf } from "./words";
 
 /** Stop, limit, and the command that resumes it. */
-export function WorkflowActions(props: { id: number; status: string; running: number; templates: string[] }) {
-  const { id, status, running, templates } = props;
-  const [open, setOpen] = useState<"stop" | "limit" | null>(null);
+export function WorkflowActions(props: {
+  id: number;
+  status: string;
+  running: number;
+  unfinished: number;
+  templates: string[];
+}) {
+  const { id, status, running, unfinished, templates } = props;
+  const [open, setOpen] = useState<"stop" | "limit" | "resume" | null>(null);
   const isUnderWay = WORKFLOW_UNDER_WAY.includes(status);
   const close = () => setOpen(null);
   if (!maySteer()) return null;
@@ -224,11 +41,38 @@ export function WorkflowActions(props: { id: number; status: string; running: nu
       <button type="button" onClick={() => setOpen("limit")}>
         Limit
       </button>
+      {!isUnderWay && WORKFLOW_STATUS[status] !== "DONE" && mayResume() && (
+        <button type="button" onClick={() => setOpen("resume")}>
+          Resume
+        </button>
+      )}
       {!isUnderWay && WORKFLOW_STATUS[status] !== "DONE" && <Command text={`jobmon workflow resume ${id}`} />}
       {open === "stop" && <Stop id={id} running={running} onClose={close} />}
+      {open === "resume" && <Resume id={id} unfinished={unfinished} onClose={close} />}
       {open === "limit" && <Limit id={id} templates={templates} onClose={close} />}
     </div>
   );
+}
+
+function Resume({ id, unfinished, onClose }: { id: number; unfinished: number; onClose: () => void }) {
+  async function preview(): Promise<Preview> {
+    const { runs } = await read<ActiveRunsResponse>(`/workflows/${id}/active_runs`);
+    const run = runs.at(-1);
+    if (run) return { texts: [`Nothing to resume: run ${run.workflow_run_id} of ${run.user} on ${run.host} is active.`], apply: null };
+    return {
+      texts: [
+        `A new run will start in the background, with ${numberOf(unfinished, "unfinished task")}; failed ones are retried.`,
+        "Commands get the environment with which your local server was started. To use that of a terminal, resume there" +
+          `: jobmon workflow resume ${id}.`,
+      ],
+      apply: async () => {
+        const message = { user: userOf() };
+        const answer = await send<BackgroundResumeResponse>("POST", `/workflows/${id}/background_resume`, message);
+        return { text: answer.message, command: `jobmon workflow attach ${id}` };
+      },
+    };
+  }
+  return <Confirm title={`Resume workflow ${id}`} verb="Resume" preview={preview} onClose={onClose} />;
 }
 
 function Stop({ id, running, onClose }: { id: number; running: number; onClose: () => void }) {
@@ -326,10 +170,4 @@ function Limit({ id, templates, onClose }: { id: number; templates: string[]; on
       }
     />
   );
-}
-
-/** Which tasks an action applies to, in words. */
-export function selectionText(selected: number, isFiltered: boolean): string {
-  if (selected) return numberOf(selected, "selected task");
-  return isFiltered ? "all tasks that match the filter" : "all tasks";
 }

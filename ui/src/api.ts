@@ -2,10 +2,11 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ROOT, keyOf } from "./access";
-import { FIRST_PAUSE, type Every, nextPause, pauseAfter } from "./pace";
+import { FIRST_PAUSE, type Every, nextPause, pauseAfter, STREAMED_EVERY } from "./pace";
 import { type Query, queryText } from "./query";
 import { recorded } from "./recorded";
-import type { Problem } from "./wire";
+import { follow } from "./stream";
+import type { Answers, Problem } from "./wire";
 
 const REQUEST_MILLISECONDS_MAX = 30_000;
 /** Statuses that say: not now. */
@@ -173,7 +174,8 @@ function shutOut(): void {
   for (const watcher of watchers) watcher();
 }
 
-function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+/** `waking` is told how to end this pause alone. */
+function pause(milliseconds: number, signal: AbortSignal, waking: { current: () => void }): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);
@@ -183,11 +185,18 @@ function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
     };
     const timer = setTimeout(end, milliseconds);
     wakers.add(end);
+    waking.current = end;
     signal.addEventListener("abort", end);
   });
 }
 
 // --- what goes on being read -----------------------------------------------------------------------------------------
+
+/** Whether an answer shows an earlier moment than another one: readers share answers for half a second. */
+function isOlder(value: unknown, than: unknown): boolean {
+  const [mine, other] = [value, than].map((one) => (one as { snapshot?: number } | undefined)?.snapshot);
+  return mine !== undefined && other !== undefined && mine < other;
+}
 
 export interface Live<T> {
   /** The newest answer; while another question is asked, still that to the last one. */
@@ -197,38 +206,69 @@ export interface Live<T> {
   refused: Refused | undefined;
 }
 
+/** The paths that answer with T: any other does not compile. */
+export type PathTo<T> = {
+  [Path in keyof Answers]: [Answers[Path], T] extends [T, Answers[Path]] ? Path : never;
+}[keyof Answers];
+
 /**
  * Read a route again and again while the component is shown.
  *
  * `path` null: not now. `every`: milliseconds until the next time, from the answer; null: that was all. `message`: for
  * routes that read by POST; always the same for a path.
  */
-export function useLive<T>(path: string | null, query: Query, every: Every<T>, message?: object): Live<T> {
+export function useLive<T>(path: PathTo<T> | null, query: Query, every: Every<T>, message?: object): Live<T> {
   const question = path === null ? null : path + queryText(query);
   const newestEvery = useRef(every);
   newestEvery.current = every;
+  const wakeOne = useRef(() => {});
   const [found, setFound] = useState<{ question: string; value?: T; refused?: Refused } | null>(null);
   useEffect(() => {
     if (question === null) return undefined;
     const ending = new AbortController();
     const { signal } = ending;
+    let last: Fetched<T> | null = null;
+    /** Whether a stream brings the answers. */
+    let isStreamed = false;
+    const leave = follow(question, {
+      take: (value) => {
+        isStreamed = true;
+        if (isOlder(value, last?.value)) return;
+        last = { value: value as T, tag: "" };
+        setAway(null);
+        hasRead = true;
+        setFound({ question, value: value as T });
+      },
+      resumed: () => {
+        isStreamed = true;
+      },
+      lost: () => {
+        if (!isStreamed) return;
+        isStreamed = false;
+        wakeOne.current();
+      },
+    });
     async function read(asked: string): Promise<void> {
       let failed = FIRST_PAUSE;
-      let last: Fetched<T> | null = null;
       while (!signal.aborted) {
         const began = performance.now();
         let wait: number | null;
         try {
-          const answer: Fetched<T> = await fetched<T>(asked, signal, last?.tag ?? "", message);
+          const known = last;
+          const answer: Fetched<T> = await fetched<T>(asked, signal, known?.tag ?? "", message);
           if (signal.aborted) return;
-          const value: T = answer.value ?? last!.value!;
+          const value: T = answer.value ?? known!.value!;
           setAway(null);
           hasRead = true;
           failed = FIRST_PAUSE;
-          if (answer.value !== undefined || last === null) setFound({ question: asked, value });
-          last = { value, tag: answer.tag };
+          if (last === known) {
+            // otherwise the stream was faster
+            if (answer.value !== undefined || known === null) setFound({ question: asked, value });
+            last = { value, tag: answer.tag };
+          }
           const every = recorded ? null : newestEvery.current(value);
           wait = pauseAfter(every, performance.now() - began, document.hidden);
+          if (wait !== null && isStreamed) wait = Math.max(wait, STREAMED_EVERY);
         } catch (error) {
           if (signal.aborted) return;
           if (error instanceof Refused) {
@@ -238,7 +278,10 @@ export function useLive<T>(path: string | null, query: Query, every: Every<T>, m
               return;
             }
             setFound({ question: asked, refused: error });
-            if (error.status < 500) return;
+            if (error.status < 500) {
+              leave?.();
+              return;
+            }
           } else if (error instanceof Away) {
             setAway(awaySince ?? new Date());
           } else {
@@ -247,11 +290,14 @@ export function useLive<T>(path: string | null, query: Query, every: Every<T>, m
           wait = failed = nextPause(failed);
         }
         if (wait === null) return;
-        await pause(wait, signal);
+        await pause(wait, signal, wakeOne);
       }
     }
     void read(question);
-    return () => ending.abort();
+    return () => {
+      leave?.();
+      ending.abort();
+    };
   }, [question]);
   return {
     value: found?.value,

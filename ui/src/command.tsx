@@ -5,10 +5,9 @@ import { plain, splitAtCommands } from "./words";
 
 const COPIED_MILLISECONDS = 2_000;
 
-/** A command to type, with a button that copies it. */
-export function Command({ text }: { text: string }) {
+/** A button that copies a text; where a browser forbids that, `select` marks what to copy. */
+export function CopyButton({ text, label, select }: { text: string; label: string; select?: () => void }) {
   const [isCopied, setCopied] = useState(false);
-  const code = useRef<HTMLElement>(null);
   useEffect(() => {
     if (!isCopied) return undefined;
     const timer = setTimeout(() => setCopied(false), COPIED_MILLISECONDS);
@@ -20,15 +19,27 @@ export function Command({ text }: { text: string }) {
       await navigator.clipboard.writeText(text);
       setCopied(true);
     } catch {
-      getSelection()?.selectAllChildren(code.current!); // without https a browser lets nobody write to the clipboard
+      select?.(); // without https a browser lets nobody write to the clipboard
     }
   }
   return (
+    <button type="button" class="copy" aria-label={label} onClick={() => void copy()}>
+      {isCopied ? "Copied" : "Copy"}
+    </button>
+  );
+}
+
+/** A command to type, with a button that copies it. */
+export function Command({ text }: { text: string }) {
+  const code = useRef<HTMLElement>(null);
+  return (
     <span class="command">
       <code ref={code}>{plain(text)}</code>{" "}
-      <button type="button" aria-label={`Copy: ${text}`} onClick={() => void copy()}>
-        {isCopied ? "Copied" : "Copy"}
-      </button>
+      <CopyButton
+        text={text}
+        label={`Copy: ${text}`}
+        select={() => getSelection()?.selectAllChildren(code.current!)}
+      />
     </span>
   );
 }

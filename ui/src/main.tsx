@@ -72,7 +72,7 @@ function View() {
   const { path, query } = usePlace();
   const [kind, number] = path;
   const id = number !== undefined && /^\d{1,15}$/.test(number) ? Number(number) : null;
-  if (kind === undefined && recorded) return <Workflow id={recorded.workflow_id} query={query} />;
+  if (kind === undefined && recorded) return <Workflow key={recorded.workflow_id} id={recorded.workflow_id} query={query} />;
   if (kind === undefined) return <Workflows query={query} />;
   if (kind === "workflows" && id !== null) return <Workflow key={id} id={id} query={query} />;
   if (kind === "tasks" && id !== null) return <Task key={id} id={id} />;

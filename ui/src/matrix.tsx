@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { maySteer } from "./access";
-import { SetActions } from "./actions";
+import { SetActions } from "./set_actions";
 import { read } from "./api";
 import { Layout, Tasks } from "./grid";
 import { COSTLY_EVERY } from "./pace";

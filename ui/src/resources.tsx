@@ -4,7 +4,7 @@ import { useLive } from "./api";
 import { Command } from "./command";
 import { Section, Shown, Table } from "./parts";
 import type { Figures, SizingResponse, TemplateSizing } from "./wire";
-import { bytes, count, duration, plain, share } from "./words";
+import { bytes, count, duration, peak, plain, share } from "./words";
 
 const GIB = 2 ** 30;
 
@@ -32,7 +32,7 @@ function Usage({ id, every }: { id: number; every: number }) {
               columns={[
                 { head: "Template", cell: (row) => plain(row.template_name) },
                 { head: "Attempts", cell: (row) => count(row.attempts), isNumber: true },
-                { head: "Memory", cell: (row) => <Used asked={row.memory_requested} used={row.memory_used} text={gib} /> },
+                { head: "Memory", cell: (row) => <Used asked={row.memory_requested} used={row.memory_used} text={gib} usedText={usedGib} /> },
                 { head: "Cores", cell: (row) => <Used asked={row.cores_requested} used={row.cores_used} text={cores} /> },
                 { head: "Time", cell: (row) => <Used asked={row.runtime_requested} used={row.runtime_used} text={duration} /> },
                 {
@@ -54,22 +54,29 @@ function Usage({ id, every }: { id: number; every: number }) {
 }
 
 const gib = (value: number): string => bytes(Math.round(value * GIB));
+const usedGib = (value: number): string => peak(Math.round(value * GIB));
 const cores = (value: number): string => value.toFixed(2);
 
 /** The largest use and the median, with a bar for its share of the request. */
-function Used({ asked, used, text }: { asked: Figures | null; used: Figures | null; text: (value: number) => string }) {
+function Used(props: {
+  asked: Figures | null;
+  used: Figures | null;
+  text: (value: number) => string;
+  usedText?: (value: number) => string;
+}) {
+  const { asked, used, text, usedText = text } = props;
   if (!used) return <>{asked ? `asked for ${text(asked.maximum)}; not measured` : "–"}</>;
   const part = asked && asked.maximum > 0 ? used.maximum / asked.maximum : null;
   return (
     <>
-      {text(used.maximum)}
+      {usedText(used.maximum)}
       {asked ? ` of ${text(asked.maximum)}` : ""}
       {part !== null && (
         <span class="bar" role="img" aria-label={`${share(Math.min(part, 9.99))} of the request`}>
           <i class={part > 1 ? "tone-fatal" : "tone-running"} style={{ width: `${Math.min(100, 100 * part)}%` }} />
         </span>
       )}
-      <small>median {text(used.median)}</small>
+      <small>median {usedText(used.median)}</small>
     </>
   );
 }

@@ -2,11 +2,15 @@
 
 import { useState } from "preact/hooks";
 import { useLive } from "./api";
+import { CopyButton } from "./command";
+import { Files } from "./files";
+import { Neighbourhood } from "./graph";
 import { Log } from "./log";
 import { ACTIVE_EVERY, COSTLY_EVERY, RESTING_EVERY } from "./pace";
-import { SetActions } from "./actions";
+import { SetActions } from "./set_actions";
 import { AttemptBadge, HeldBadge, Pairs, Part, Reasons, Shown, TaskBadge, TaskLink, Time, Title } from "./parts";
 import { address } from "./query";
+import { Revisions } from "./versions";
 import {
   type AttemptDetail,
   type DependenciesResponse,
@@ -17,7 +21,7 @@ import {
   type TaskDetail,
   type TaskExplanation,
 } from "./wire";
-import { between, bytes, count, duration, plain, total } from "./words";
+import { between, bytes, count, duration, peak, plain, total } from "./words";
 
 const NEIGHBOURS_MAX = 20;
 const ATTEMPTS_MAX = 20;
@@ -39,6 +43,7 @@ export function Task({ id }: { id: number }) {
             <p class="about">
               Task {id} of <a href={address(`/workflows/${workflow_id}`)}>workflow {workflow_id}</a> · template{" "}
               {plain(task.array_name)} · {task.num_attempts} of {task.max_attempts} attempts used ·{" "}
+              {task.priority !== 0 && `priority ${task.priority} · `}
               {statusWord(task.status)} since <Time at={task.status_at} />
             </p>
             {task.status === REMOVED ? (
@@ -48,9 +53,13 @@ export function Task({ id }: { id: number }) {
             )}
             <Part title="Command">
               <pre>{plain(task.command)}</pre>
+              <CopyButton text={task.command} label="Copy the command" />
+              <Revisions id={id} every={everyOf(task.status)} />
             </Part>
             <Why id={id} status={task.status} />
             <Attempts attempts={attempts} />
+            <Files id={id} workflowId={workflow_id} every={everyOf(task.status)} />
+            <Neighbourhood id={id} every={everyOf(task.status)} />
             <Neighbours id={id} status={task.status} />
           </>
         )}
@@ -137,7 +146,7 @@ function AttemptDetail({ attempt }: { attempt: AttemptDetail }) {
         />
         <Pairs
           values={[
-            ["Memory", `${bytes(attempt.max_rss_bytes)}${ofMemory(asked["memory"])}`],
+            ["Memory", `${peak(attempt.max_rss_bytes)}${ofMemory(asked["memory"])}`],
             ["Time", `${duration(attempt.wallclock_seconds)}${ofTime(asked["runtime"])}`],
             ["Cores busy", cores === undefined ? "–" : `${cores.toFixed(2)}${ofCores(asked["cores"])}`],
             ["Read", bytes(attempt.read_bytes)],

@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { useLive } from "./api";
+import { CriticalPath } from "./critical";
 import { Choice, Section, Shown, Table, Time } from "./parts";
 import { recorded } from "./recorded";
 import { type Timeline as Answer, type TimelineSeries } from "./wire";
@@ -39,10 +40,34 @@ function Chart({ id, every }: { id: number; every: number }) {
         </div>
       )}
       <Shown live={live}>
-        {(found) => (found.start === null ? <p class="quiet">No attempt has started yet.</p> : <Drawn found={found} />)}
+        {(found) =>
+          found.start === null ? (
+            <p class="quiet">No attempt has started yet.</p>
+          ) : (
+            <>
+              <Drawn found={found} />
+              <CriticalPath
+                id={id}
+                every={every}
+                start={Date.parse(found.start)}
+                end={endOf(found)}
+                seriesOf={(template) => (by === "template" ? seriesOf(found, template) : 0)}
+              />
+            </>
+          )
+        }
       </Shown>
     </>
   );
+}
+
+const endOf = ({ start, series, tile_seconds }: Answer): number =>
+  Date.parse(start!) + (series[0]?.running.length ?? 0) * tile_seconds * 1000;
+
+/** The series of a template; those that ran least are combined in the last one. */
+function seriesOf({ series }: Answer, template: string): number {
+  const number = series.findIndex((one) => one.name === template);
+  return number < 0 ? series.length - 1 : number;
 }
 
 function Drawn({ found }: { found: Answer }) {
@@ -82,9 +107,9 @@ function Drawn({ found }: { found: Answer }) {
           {
             head: "Name",
             cell: (row) => (
-              <>
+              <span>
                 <i class={`key series-${series.indexOf(row)}`} /> {plain(row.name || "unknown host")}
-              </>
+              </span>
             ),
           },
           { head: "Most at once", cell: (row) => peakOf([row]).number.toFixed(1), isNumber: true },

@@ -22,6 +22,7 @@ export interface Health {
 export interface PageSession {
   key: string;
   can_steer: boolean;
+  can_resume: boolean;
   user: string;
 }
 
@@ -46,6 +47,8 @@ export interface WorkflowSummary {
   attempt_count: number;
   last_workflow_run_id: number | null;
   status_name: string;
+  last_run_seconds: number | null;
+  priority: number;
 }
 
 /** GET /workflows?workflow_id=&user=&status=&name=&args=&before=&unchanged_since=&limit=&counts=&total=: newest. */
@@ -66,12 +69,14 @@ export interface TaskSummary {
   status_at: string;
   node_args: Record<string, string>;
   held: boolean;
+  priority: number;
 }
 
-/** GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=&args=&total=: by id. */
+/** GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&order=&rank=&after=&limit=&args=&total=. */
 export interface TaskSummariesResponse {
   tasks: TaskSummary[];
   total: number | null;
+  rank: number;
 }
 
 /** One attempt with everything that was recorded. */
@@ -172,6 +177,7 @@ export interface TaskExplanation {
   unmet_count: number;
   fatal: Neighbour[];
   fatal_count: number;
+  priority: number;
 }
 
 /** GET /workflows/{workflow_id}/explanation: why a workflow makes no progress, the most important reason first. */
@@ -182,6 +188,7 @@ export interface WorkflowExplanation {
   counts: Record<string, number>;
   blocked: number;
   reasons: Reason[];
+  priority: number;
 }
 
 /** GET /tasks/{task_id}/dependencies?limit=: the direct upstream and downstream tasks, by id. */
@@ -286,6 +293,7 @@ export interface TaskSetPlan {
   added: number;
   live: number;
   is_active: boolean;
+  priority: number | null;
 }
 
 /** How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change. */
@@ -293,6 +301,8 @@ export interface HoldResponse {
   changed: number;
   recalled: number;
   unchanged: number;
+  finished: number[];
+  snapshot: number;
 }
 
 /** How many tasks changed, how many attempts were told to terminate (their tasks follow), the workflow status. */
@@ -300,6 +310,20 @@ export interface TaskUpdateResponse {
   changed: number;
   to_kill: number;
   workflow_status: string;
+}
+
+/** How many unfinished tasks have another priority now, and how many of their workflow's attempts were recalled. */
+export interface PriorityResponse {
+  changed: number;
+  recalled: number;
+  is_complete: boolean;
+  finished: number[];
+}
+
+/** How many tasks have another definition now, and how many of their attempts were recalled or told to terminate. */
+export interface EditResponse {
+  changed: number;
+  recalled: number;
 }
 
 /** An action of a user or component. `actor`: user, client, server or reaper; `user`: as the client stated. */
@@ -342,6 +366,12 @@ export interface StopResponse {
   ended: number;
   to_kill: number;
   left_running: number;
+}
+
+/** Whether the new run has begun, and what the client said that started it. */
+export interface BackgroundResumeResponse {
+  is_running: boolean;
+  message: string;
 }
 
 /** GET or PUT of the same routes. */
@@ -409,6 +439,168 @@ export interface Timeline {
   series: TimelineSeries[];
 }
 
+/** `tasks` tasks of the template `downstream` depend directly on tasks of the template `upstream`. */
+export interface TemplateEdge {
+  upstream: string;
+  downstream: string;
+  tasks: number;
+}
+
+/** GET /workflows/{workflow_id}/template_graph: templates in the order of their arrays, and their dependencies. */
+export interface TemplateGraph {
+  templates: string[];
+  edges: TemplateEdge[];
+}
+
+/** A task of a neighbourhood. `step`: its distance; negative upstream. `more`: neighbours that are not shown. */
+export interface GraphTask {
+  task_id: number;
+  name: string;
+  status: string;
+  step: number;
+  more: number;
+}
+
+/** The task `downstream` depends directly on the task `upstream`. */
+export interface TaskEdge {
+  upstream: number;
+  downstream: number;
+}
+
+/** GET /tasks/{task_id}/graph?steps=: everything upstream and downstream of a task, up to a number of steps. */
+export interface TaskGraph {
+  task_id: number;
+  tasks: GraphTask[];
+  edges: TaskEdge[];
+}
+
+/** A task on the critical path, with the times of its newest attempt. `waited_seconds`: since the upstream task. */
+export interface CriticalTask {
+  task_id: number;
+  name: string;
+  template: string;
+  status: string;
+  started_at: string;
+  ended_at: string | null;
+  waited_seconds: number;
+}
+
+/** GET /workflows/{workflow_id}/critical_path: the chain of tasks that determined when the workflow was over. */
+export interface CriticalPath {
+  tasks: CriticalTask[];
+  is_cut: boolean;
+}
+
+/** How the newest attempt that found a file found it; see `launching.FoundFile`. */
+export interface SeenFile {
+  task_instance_id: number;
+  matches: number;
+  size_bytes: number;
+  modified: number;
+}
+
+/** A file that a task reads or writes. `name`: as declared, or "". `found` None: no attempt has found it yet. */
+export interface DeclaredFile {
+  task_id: number;
+  task_name: string;
+  template: string;
+  status: string;
+  name: string;
+  path: string;
+  found: SeenFile | null;
+}
+
+/** GET /workflows/{workflow_id}/files?after=&count=&inputs=&template=&task_id=: of the next `count` tasks. */
+export interface DeclaredFiles {
+  files: DeclaredFile[];
+  folder: string;
+  last_task: number;
+  is_last: boolean;
+}
+
+/** A version of a workflow. `summary`: what changed, in lines. `workflow_run_ids`: the runs of this version. */
+export interface Version {
+  number: number;
+  state: string;
+  created_at: string;
+  user: string;
+  host: string;
+  task_count: number | null;
+  summary: string[];
+  workflow_run_ids: number[];
+}
+
+/** GET /workflows/{workflow_id}/versions: oldest first. */
+export interface VersionsResponse {
+  workflow_id: number;
+  versions: Version[];
+}
+
+/** A task that differs from its script. `was`, `now`: "command", "resources", "max_attempts", if edited. */
+export interface EditedTask {
+  task_id: number;
+  name: string;
+  user: string;
+  edited_at: string;
+  was: Record<string, unknown>;
+  now: Record<string, unknown>;
+}
+
+/** GET /workflows/{workflow_id}/edited_tasks: the tasks that users edited, the newest edit first. */
+export interface EditsResponse {
+  edits: EditedTask[];
+  is_cut: boolean;
+}
+
+/** A definition of a task. `attempts`: the numbers of the attempts that ran it. */
+export interface TaskRevision {
+  number: number;
+  command: string;
+  task_args: Record<string, string>;
+  attempts: number[];
+}
+
+/** GET /tasks/{task_id}/revisions: the definitions of a task, the current one first. `edited_by`: who edited it. */
+export interface RevisionsResponse {
+  revisions: TaskRevision[];
+  edited_by: string;
+  edited_at: string | null;
+}
+
+/** The answers that are read, by path. */
+export interface Answers {
+  "/health": Health;
+  "/ready": Health;
+  "/workflows": WorkflowsResponse;
+  [path: `/arrays/${number}/concurrency`]: ConcurrencyResponse;
+  [path: `/task_instances/${number}/log_search`]: LogMatches;
+  [path: `/task_instances/${number}/log_tail`]: LogTail;
+  [path: `/task_instances/${number}/log`]: LogPart;
+  [path: `/tasks/${number}/dependencies`]: DependenciesResponse;
+  [path: `/tasks/${number}/explanation`]: TaskExplanation;
+  [path: `/tasks/${number}/graph`]: TaskGraph;
+  [path: `/tasks/${number}/revisions`]: RevisionsResponse;
+  [path: `/tasks/${number}`]: TaskDetail;
+  [path: `/workflows/${number}/active_runs`]: ActiveRunsResponse;
+  [path: `/workflows/${number}/arrays/${string}/concurrency`]: ConcurrencyResponse;
+  [path: `/workflows/${number}/concurrency`]: ConcurrencyResponse;
+  [path: `/workflows/${number}/critical_path`]: CriticalPath;
+  [path: `/workflows/${number}/edited_tasks`]: EditsResponse;
+  [path: `/workflows/${number}/explanation`]: WorkflowExplanation;
+  [path: `/workflows/${number}/failures`]: FailuresResponse;
+  [path: `/workflows/${number}/files`]: DeclaredFiles;
+  [path: `/workflows/${number}/history`]: HistoryResponse;
+  [path: `/workflows/${number}/matrix`]: Matrix;
+  [path: `/workflows/${number}/progress`]: ProgressResponse;
+  [path: `/workflows/${number}/sizing`]: SizingResponse;
+  [path: `/workflows/${number}/task_sets/plan`]: TaskSetPlan;
+  [path: `/workflows/${number}/task_summaries`]: TaskSummariesResponse;
+  [path: `/workflows/${number}/template_graph`]: TemplateGraph;
+  [path: `/workflows/${number}/timeline`]: Timeline;
+  [path: `/workflows/${number}/versions`]: VersionsResponse;
+  [path: `/workflows/${number}/view`]: WorkflowView;
+}
+
 export const TASK_GROUPS = ["PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED"] as const;
 
 export type Group = (typeof TASK_GROUPS)[number];
@@ -430,6 +622,10 @@ export const WORKFLOW_UNDER_WAY = ["I", "O", "Q", "R"] as string[];
 export const TASK_ENDS = ["D", "F", "S", "X"] as string[];
 
 export const MAX_CONCURRENTLY_RUNNING = 2147483647;
+
+export const PRIORITY_MAX = 1000;
+
+export const STARTER_BYTES_MAX = 20971520;
 
 export const TASKS_UPDATED_MAX = 10000;
 

@@ -1,6 +1,6 @@
 // Numbers, times and names as people read them.
 
-import { TASK_GROUP, TASK_GROUPS, type Group } from "./wire";
+import { STARTER_BYTES_MAX, TASK_GROUP, TASK_GROUPS, type Group } from "./wire";
 
 const numbers = new Intl.NumberFormat("en-US");
 const shares = new Intl.NumberFormat("en-US", { style: "percent", maximumFractionDigits: 1 });
@@ -34,6 +34,10 @@ export function bytes(value: number | null | undefined): string {
   }
   return `${unit ? size.toFixed(1) : size} ${UNITS[unit]}`;
 }
+
+/** The peak memory of a command: of little ones only an upper bound is known, the size of what started them. */
+export const peak = (value: number | null | undefined): string =>
+  typeof value === "number" && value < STARTER_BYTES_MAX ? `at most ${bytes(value)}` : bytes(value);
 
 /** The time of day if it was today, else the date too. */
 export function localTime(moment: Date, now: Date = new Date()): string {

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 PORTS = {"http": 80, "https": 443}
 PORT_MAX = 65_535
+#: Maximum number of addresses of one server and its standbys.
+ADDRESSES_MAX = 8
 _EXAMPLES = "such as http://host:8070 or https://host/jobmon"
 _HEX = frozenset("0123456789abcdefABCDEF:.")
 _NOT_IN_HOSTS = frozenset("/\\?#@[]<>^`{|}%\"',;&=+$!*()~:")
@@ -55,6 +57,18 @@ class Address:
         """The whole address."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+
+def split(text: str) -> list[str]:
+    """Return the addresses in a text in which spaces or commas separate them.
+
+    Raises:
+        InvalidAddress: there are too many.
+    """
+    found = [one.rstrip("/") for one in text.replace(",", " ").split()]
+    if len(found) > ADDRESSES_MAX:
+        raise InvalidAddress(f"{len(found)} server addresses are too many. Give at most {ADDRESSES_MAX}.")
+    return found
 
 
 def parse(url: str) -> Address:

@@ -1,10 +1,11 @@
 """The worker's connection to the server: a few HTTP/1.1 requests over a blocking socket (`requests.py` never blocks).
 
-`JOBMON_SERVICE_URL` gives the server's address; without it, the access file in the data folder does. That file is
-reread before every connection, because an embedded server may have been restarted. A host that cannot read it uses the
-address at submission (`JOBMON_SERVER_ADDRESS`). `JOBMON_TOKEN` is the job's own credential. A server's host may have
-several addresses. Some may be unreachable from here, and some may belong to another host (such as that of a bridge).
-The first address at which the server proves its identity is used.
+`JOBMON_SERVICE_URL` gives the server's address, or those of a server and its standbys; without it, the access file in
+the data folder does. That file is reread before every connection, because an embedded server may have been restarted. A
+host that cannot read it uses the address at submission (`JOBMON_SERVER_ADDRESS`). `JOBMON_TOKEN` is the job's own
+credential. A server's host may have several addresses. Some may be unreachable from here, and some may belong to
+another host (such as that of a bridge). The first address at which the server proves its identity is used, unless it
+answers that it is unavailable.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ import time
 from _socket import AF_UNIX, SOCK_STREAM, socket
 
 from jobmon.agent import addresses, fastjson, machine, peers, trust
-from jobmon.agent.addresses import Address, InvalidAddress
-from jobmon.agent.http import HTTP_UNAUTHORIZED, Answer, Conversation, Reader
+from jobmon.agent.addresses import ADDRESSES_MAX, Address, InvalidAddress
+from jobmon.agent.http import HTTP_UNAUTHORIZED, HTTP_UNAVAILABLE, Answer, Conversation, Reader
 
 ACCESS_FILE = "server.json"
 RECEIVE_BYTES = 262_144
-#: Maximum number of addresses of one server that are tried.
-ADDRESSES_MAX = 8
 #: How long each address but the last is tried at first; doubles, up to the maximum, each time that all fail.
 PATIENCE_SECONDS_FIRST = 2.0
 PATIENCE_SECONDS_MAX = 16.0
@@ -69,8 +68,8 @@ def find_servers(environment: Mapping[str, str]) -> list[Place]:
         InvalidAddress: the address in the environment cannot be used.
     """
     token = environment.get("JOBMON_TOKEN", "")
-    if url := environment.get("JOBMON_SERVICE_URL"):
-        return [_place(url, "", token)]
+    if urls := addresses.split(environment.get("JOBMON_SERVICE_URL", "")):
+        return [_place(url, "", token) for url in urls]
     try:
         content = trust.read_file(os.path.join(data_folder(environment), ACCESS_FILE), is_secret=True)
         access = fastjson.loads(content.decode())
@@ -94,15 +93,22 @@ class Choice:
 
     def __init__(self) -> None:
         self._best = ""
+        self._worst = ""
         self._patience = PATIENCE_SECONDS_FIRST
 
     def ordered(self, places: list[Place]) -> list[Place]:
-        """Return the locations with the one that was reached last in front."""
-        return sorted(places, key=lambda place: place.address.url != self._best)
+        """Return the locations with the one that was reached last in front, and one that was unavailable at the end."""
+        return sorted(places, key=lambda place: (place.address.url == self._worst, place.address.url != self._best))
 
     def reached(self, place: Place) -> None:
         """Record that the server proved its identity at a location."""
         self._best, self._patience = place.address.url, PATIENCE_SECONDS_FIRST
+
+    def answered(self, place: Place | None, status: int) -> bool:
+        """Record the status of an answer; return False if other locations, such as a standby, should be tried first."""
+        is_available = status != HTTP_UNAVAILABLE
+        self._worst = "" if is_available or place is None else place.address.url
+        return is_available
 
     def deadline(self, now: float, until: float, *, is_last: bool) -> float:
         """Return until when to try one location.
@@ -137,6 +143,7 @@ class Gateway:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._choice = Choice()
+        self._place: Place | None = None
         self._line: socket | None = None
         self._conversation: Conversation | None = None
 
@@ -182,7 +189,7 @@ class Gateway:
         answer = _read_answer(line, deadline)
         conversation.check(answer)
         self.retry_after = answer.retry_after
-        if not answer.keeps_open:
+        if not self._choice.answered(self._place, answer.status) or not answer.keeps_open:
             self.close()
         return answer.status, answer.content
 
@@ -204,6 +211,7 @@ class Gateway:
                 failure = error
             else:
                 if refusal is None:
+                    self._place = place
                     self._choice.reached(place)
                     return None
             self.close()

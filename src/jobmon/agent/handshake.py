@@ -47,8 +47,6 @@ OWNER = "owner"
 #: Prefix of tokens that name their credential: "jobmon-agent.7.a3.MAC", "jobmon-user.7.SECRET".
 NAMED_PREFIX = "jobmon-"
 NONCE_BYTES = 16
-#: Maximum length of an identity; longer ones are invalid.
-IDENTITY_CHARACTERS_MAX = 255
 _BLOCK_BYTES = 64
 _INNER = bytes(one ^ 0x36 for one in range(256))
 _OUTER = bytes(one ^ 0x5C for one in range(256))

@@ -16,6 +16,7 @@ _MAC = handshake.MAC_HEADER.lower().encode()
 _NO_CONTENT = (204, 304)
 HTTP_OK = 200
 HTTP_UNAUTHORIZED = 401
+HTTP_UNAVAILABLE = 503
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -109,9 +110,10 @@ def decoded(content: bytes) -> Any:
 
 
 class Reader:
-    """An incremental parser of one answer."""
+    """An incremental parser of one answer, of at most `bytes_max` bytes without its head."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = ANSWER_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
         self._rest = b""
         self._parts: list[bytes] = []
         self._size = 0
@@ -183,8 +185,8 @@ class Reader:
 
     def _keep(self, taken: bytes) -> None:
         self._size += len(taken)
-        if self._size > ANSWER_BYTES_MAX or (self._left or 0) > ANSWER_BYTES_MAX:
-            raise ValueError(f"the response has more than {ANSWER_BYTES_MAX} bytes")
+        if self._size > self._bytes_max or (self._left or 0) > self._bytes_max:
+            raise ValueError(f"the response has more than {self._bytes_max} bytes")
         self._parts.append(taken)
 
     def _take_chunks(self) -> bool:

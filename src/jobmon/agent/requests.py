@@ -114,7 +114,7 @@ class PolledConnection:
         if is_refused and self._places:
             self._broken(ConnectionError("the server there has a different token"))
             return None
-        if is_refused or not found.keeps_open:
+        if not self._choice.answered(self._place, found.status) or is_refused or not found.keeps_open:
             self.close()
         return (HTTP_UNAUTHORIZED, None) if is_refused else (found.status, found.content)
 

@@ -30,10 +30,10 @@ def show(section: str | None, key: str | None, origins: bool, output: str) -> No
         raise click.UsageError("--key needs --section.")
     settings = JobmonConfig()
     if section and key:
-        shown = {section: {key: settings.get(section, key)}}
+        shown = {section: {key: settings.origin(section, key)[0]}}
     else:
         shown = {name: settings.get_section(name) for name in ([section] if section else SETTINGS)}
-    for name in ("token", "proxy_secret", "oidc_client_secret", "sqlalchemy_database_uri", "urls"):
+    for name in {key for entries in SETTINGS.values() for key, setting in entries.items() if setting.is_secret}:
         rendering.hide_secret(shown, name)
     if output == "yaml":
         click.echo(_as_yaml(settings, shown), nl=False)
@@ -96,16 +96,16 @@ def _typed(section: str, key: str, value: str) -> Any:
     """Convert the value to the type of the setting: a number, a boolean, or text.
 
     Raises:
-        ConfigError: there is no such setting, or the value does not have its type.
+        ConfigError: there is no such setting.
+        click.BadParameter: the value is invalid.
     """
-    from jobmon.core.configuration import SETTINGS, JobmonConfig
+    from jobmon.core.configuration import setting_of
 
-    tried = JobmonConfig()
-    tried.set(section, key, value)
-    default = SETTINGS[section][key].default
-    if isinstance(default, bool):
-        return tried.get_boolean(section, key)
-    if isinstance(default, int | float):
-        number = tried.get_float(section, key)
-        return int(number) if number.is_integer() else number
-    return value
+    values = setting_of(section, key).values
+    try:
+        parsed = values.parse(value)
+    except (ValueError, TypeError, OverflowError):
+        raise click.BadParameter(f"{section}.{key} must be {values.wanted}.", param_hint="VALUE") from None
+    if isinstance(parsed, float) and parsed.is_integer():
+        return int(parsed)
+    return parsed if isinstance(parsed, int | float) else value

@@ -89,7 +89,7 @@ def examined() -> Iterator[Finding]:
         config = JobmonConfig()
         yield settings(config)
     except ConfigError as error:
-        yield Finding("settings", str(error), "Correct it; jobmon config show lists all settings.")
+        yield Finding("settings", str(error), "All settings: jobmon config show")
         return
     yield shell(config)
     yield from data_folder(data_directory())
@@ -109,14 +109,10 @@ def settings(config: JobmonConfig) -> Finding:
     """
     from jobmon.core.configuration import SETTINGS
 
-    changed = 0
-    for section, entries in SETTINGS.items():
-        for key, setting in entries.items():
-            changed += config.origin(section, key)[1] != "default"
-            if isinstance(setting.default, bool):
-                config.get_boolean(section, key)
-            elif isinstance(setting.default, int | float):
-                config.get_float(section, key)
+    config.check()
+    changed = sum(
+        config.origin(section, key)[1] != "default" for section, entries in SETTINGS.items() for key in entries
+    )
     file = config.filepath or "no file"
     return Finding("settings", f"{changed} differ from their defaults ({file})")
 
@@ -253,16 +249,9 @@ def logout(file: Path = LOGIND_FILE) -> Finding:
 
 def notifications(config: JobmonConfig) -> Iterator[Finding]:
     """Check the addresses in `notify.urls`, without sending anything."""
-    from jobmon.core.exceptions import ConfigError
     from jobmon.core.texts import number_of
-    from jobmon.server.notifications import events_of, urls_of
 
-    try:
-        urls = urls_of(config.get("notify", "urls"))
-        events_of(config.get("notify", "events"))
-    except ConfigError as error:
-        yield Finding("notifications", str(error), "Correct it: jobmon config set notify.events 'done failed'")
-        return
+    urls = config.parsed("notify", "urls")
     if not urls:
         return
     from jobmon.server.notifier import check

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,10 +14,12 @@ from jobmon.cli.steering import ANY_OWNER, YES, make_sure, workflow_of
 from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from jobmon.client.editing import Edit
     from jobmon.core.wire.steering import EditPlan
+
+    Function = Callable[..., Any]
 
 
 def _settings(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
@@ -37,20 +40,48 @@ def _value(text: str) -> Any:
         return text
 
 
+EDITS: Final = (
+    click.option("--command", metavar="TEXT", help="The new command."),
+    click.option(
+        "--set",
+        "resources",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=_settings,
+        help="A resource to change, such as memory=8G or runtime=2h. Repeatable; other resources are kept.",
+    ),
+    click.option("--max-attempts", type=click.IntRange(min=1), metavar="N", help="The new maximum number of attempts."),
+    click.option("--queue", metavar="NAME", help="Another queue of the same cluster."),
+    click.option("--reset", is_flag=True, help="Restore what the script defined, instead of changing anything."),
+)
+
+
+def EDIT(function: Function) -> Function:
+    """Add the options that say what to change in tasks. Passed on as `change`."""
+
+    @functools.wraps(function)
+    def run(
+        *,
+        command: str | None,
+        resources: dict[str, Any],
+        max_attempts: int | None,
+        queue: str | None,
+        reset: bool,
+        **values: Any,
+    ) -> Any:
+        from jobmon.client import editing
+
+        changes = resources | ({editing.QUEUE: queue} if queue else {})
+        return function(change=editing.Edit(command, changes, max_attempts, reset=reset), **values)
+
+    for add in reversed(EDITS):
+        run = add(run)
+    return run
+
+
 @click.command(epilog="Example: jobmon task edit 17 --set memory=8G")
 @TASKS
-@click.option("--command", metavar="TEXT", help="The new command.")
-@click.option(
-    "--set",
-    "resources",
-    metavar="NAME=VALUE",
-    multiple=True,
-    callback=_settings,
-    help="A resource to change, such as memory=8G or runtime=2h. Repeatable; other resources are kept.",
-)
-@click.option("--max-attempts", type=click.IntRange(min=1), metavar="N", help="The new maximum number of attempts.")
-@click.option("--queue", metavar="NAME", help="Another queue of the same cluster.")
-@click.option("--reset", is_flag=True, help="Restore what the script defined, instead of changing anything.")
+@EDIT
 @YES
 @ANY_OWNER
 @OUTPUT
@@ -58,11 +89,7 @@ def edit(
     *,
     task_ids: list[int],
     workflow_id: int | None,
-    command: str | None,
-    resources: dict[str, Any],
-    max_attempts: int | None,
-    queue: str | None,
-    reset: bool,
+    change: Edit,
     yes: bool,
     any_owner: bool,
     output: str,
@@ -76,18 +103,19 @@ def edit(
     from jobmon.client import editing
     from jobmon.core.requester import Requester
 
-    changes = resources | ({editing.QUEUE: queue} if queue else {})
-    edit = editing.Edit(command, changes, max_attempts, reset=reset)
-    _check(edit)
+    if not change.options:
+        raise click.UsageError("Specify what to change (--command, --set, --max-attempts, --queue), or --reset.")
+    check(change)
     requester = Requester.from_defaults()
     workflow_id = workflow_of(requester, workflow_id, task_ids)
     plan = editing.plan_edit(requester, workflow_id, task_ids)
-    make_sure(_question(workflow_id, plan, edit), is_sure=yes)
-    answer = editing.edit(requester, workflow_id, task_ids, edit, any_owner=any_owner, plan=plan)
+    editing.require_unfinished(task_ids, plan, change)
+    make_sure(_question(workflow_id, plan, change), is_sure=yes)
+    answer = editing.edit(requester, workflow_id, task_ids, change, any_owner=any_owner, plan=plan)
     if output == "json":
         rendering.show_json({"workflow_id": workflow_id, "changed": answer.changed, "recalled": answer.recalled})
     elif not answer.changed:
-        what = "as the script defined them" if reset else "like that already"
+        what = "as the script defined them" if change.reset else "like that already"
         click.echo(f"Nothing to do: {number_of(len(task_ids), 'task')} of workflow {workflow_id}, {what}.")
     else:
         recalled = f"; {number_of(answer.recalled, 'attempt')} recalled" if answer.recalled else ""
@@ -95,34 +123,34 @@ def edit(
         click.echo(f"Edited: {number_of(answer.changed, 'task')} of workflow {workflow_id}{recalled}.{hint}")
 
 
-def _check(edit: Edit) -> None:
-    has_changes = edit.command is not None or edit.max_attempts is not None or bool(edit.compute_resources)
-    if has_changes == edit.reset:
-        raise click.UsageError("Specify what to change (--command, --set, --max-attempts, --queue), or --reset.")
-    check(edit)
-
-
-def check(edit: Edit) -> None:
+def check(change: Edit) -> None:
     """Reject invalid values before anything is asked.
 
     Raises:
-        UsageError: a value is invalid.
+        UsageError: a value is invalid, or a reset is combined with a change.
     """
+    if change.reset and len(change.options) > 1:
+        raise click.UsageError("Specify what to change (--command, --set, --max-attempts, --queue), or --reset.")
     try:
-        edit.check()
+        change.check()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
 
-def _question(workflow_id: int, plan: EditPlan, edit: Edit) -> str:
+def what_changes(change: Edit) -> str:
+    """Return what an edit changes: "command, memory"."""
     names = {
-        "command": edit.command is not None,
-        **dict.fromkeys(edit.compute_resources, True),
-        "maximum number of attempts": edit.max_attempts is not None,
-        "everything that was edited": edit.reset,
+        "command": change.command is not None,
+        **dict.fromkeys(change.compute_resources, True),
+        "maximum number of attempts": change.max_attempts is not None,
+        "everything that was edited": change.reset,
     }
-    what = ", ".join(name for name, is_changed in names.items() if is_changed)
-    verb = "reset" if edit.reset else "edited"
+    return ", ".join(name for name, is_changed in names.items() if is_changed)
+
+
+def _question(workflow_id: int, plan: EditPlan, change: Edit) -> str:
+    what = what_changes(change)
+    verb = "reset" if change.reset else "edited"
     live = f" Attempts in progress: {plan.live:,}; those that run finish as they are." if plan.live else ""
     return f"Workflow {workflow_id}: {number_of(len(plan.statuses), 'task')} will be {verb} ({what}).{live}"
 

@@ -37,6 +37,7 @@ def explain_task(task_id: int, output: str) -> None:
     _show_task(task_id, found)
     _show_reasons(found.reasons)
     if found.status not in CONCLUDED:
+        _show_priority(found.priority)
         click.echo(f"  {found.num_attempts} of {number_of(found.max_attempts, 'attempt')} used.")
 
 
@@ -62,6 +63,12 @@ def explain_workflow(workflow_id: int, output: str) -> None:
     if gone := _dead_client(requester, workflow_id):
         click.echo(f"  {gone}")
     _show_reasons(found.reasons)
+    _show_priority(found.priority)
+
+
+def _show_priority(priority: int) -> None:
+    if priority:
+        click.echo(f"  Its priority is {priority}.")
 
 
 def _dead_client(requester: Requester, workflow_id: int) -> str:

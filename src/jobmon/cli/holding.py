@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from jobmon.cli.editing import EDIT, check, what_changes
 from jobmon.cli.references import TASKS, WORKFLOW
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import ANY_OWNER, YES, complete_templates, make_sure, workflow_of
 from jobmon.core.constants import PRIORITY_MAX
+from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
+
+    from jobmon.client.editing import Edit
+    from jobmon.core.wire.steering import HoldResponse, PriorityResponse
+
+#: Maximum number of tasks that a sentence names.
+NAMED_MAX: Final = 10
 
 TEMPLATE = click.option(
     "-t",
@@ -79,34 +90,29 @@ def _hold(
     any_owner: bool,
     output: str,
 ) -> None:
-    from jobmon.cli import rendering
     from jobmon.client import steering
-    from jobmon.core.paths import user_name
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.steering import TASKS_UPDATED_MAX, HoldRequest, HoldResponse
 
     requester = Requester.from_defaults()
     workflow_id = workflow_of(requester, workflow_id, task_ids)
-    question = HoldRequest(
-        task_ids=list(task_ids[:TASKS_UPDATED_MAX]),
-        template=template,
-        held=held,
-        preview=True,
-        user=user_name(),
-        any_owner=any_owner,
-    )
-    affected = requester.call(f"/workflows/{workflow_id}/holds", question, HoldResponse).changed
+    options = {"held": held, "any_owner": any_owner}
+    send = functools.partial(steering.hold, requester, workflow_id, task_ids, template, **options)
     verb = "held" if held else "released"
-    more = "at least " if affected == TASKS_UPDATED_MAX else ""
-    make_sure(
-        f"Workflow {workflow_id}: {more}{number_of(affected, 'task')} will be {verb}.", is_sure=is_sure or not affected
+    _carry_out(
+        send,
+        _Wording(
+            workflow_id=workflow_id,
+            task_ids=task_ids,
+            template=template,
+            will=f"{{tasks}} will be {verb}",
+            did=f"{verb.capitalize()}: {{tasks}} of workflow {workflow_id}",
+            can=f"be {verb}",
+            already="{are} held already" if held else "{are} not held",
+            other="is not held yet" if held else "is held",
+        ),
+        is_sure=is_sure,
+        output=output,
     )
-    answer = steering.hold(requester, workflow_id, task_ids, template, held=held, any_owner=any_owner)
-    if output == "json":
-        rendering.show_json({"workflow_id": workflow_id, "changed": answer.changed, "recalled": answer.recalled})
-    else:
-        recalled = f"; {number_of(answer.recalled, 'attempt')} recalled" if answer.recalled else ""
-        click.echo(f"{verb.capitalize()}: {number_of(answer.changed, 'task')} of workflow {workflow_id}{recalled}.")
 
 
 PRIORITY = click.option(
@@ -165,36 +171,106 @@ def _prioritize(
     any_owner: bool,
     output: str,
 ) -> None:
-    from jobmon.cli import rendering
     from jobmon.client import steering
-    from jobmon.core.paths import user_name
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.steering import TASKS_UPDATED_MAX, PriorityRequest, PriorityResponse
 
     requester = Requester.from_defaults()
     workflow_id = workflow_of(requester, workflow_id, task_ids)
-    question = PriorityRequest(
-        priority=priority,
-        task_ids=list(task_ids[:TASKS_UPDATED_MAX]),
-        template=template,
-        preview=True,
-        user=user_name(),
-        any_owner=any_owner,
+    send = functools.partial(
+        steering.prioritize, requester, workflow_id, priority, task_ids, template, any_owner=any_owner
     )
-    affected = requester.call(f"/workflows/{workflow_id}/priorities", question, PriorityResponse).changed
-    more = "at least " if affected == TASKS_UPDATED_MAX else ""
-    what = f"{more}{number_of(affected, 'unfinished task')}"
-    will = f"the workflow will get priority {priority} ({what})"
-    if task_ids or template:
-        will = f"{what} will get priority {priority}"
-    make_sure(f"Workflow {workflow_id}: {will}.", is_sure=is_sure or not affected)
-    answer = steering.prioritize(requester, workflow_id, priority, task_ids, template, any_owner=any_owner)
+    is_of_tasks = bool(task_ids or template)
+    _carry_out(
+        send,
+        _Wording(
+            workflow_id=workflow_id,
+            task_ids=task_ids,
+            template=template,
+            unit="unfinished task",
+            will=f"{{tasks}} will get priority {priority}"
+            if is_of_tasks
+            else f"the workflow will get priority {priority} ({{tasks}})",
+            did=f"Priority {priority}: {{tasks}} of workflow {workflow_id} changed",
+            can="get another priority",
+            already=f"{{have}} priority {priority} already",
+            other=f"has another priority than {priority}",
+        ),
+        is_sure=is_sure,
+        output=output,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wording:
+    """The tasks that a command changes, and what it says about them.
+
+    `will`, `did`: what happens to {tasks}. `can`: what only unfinished tasks can. `already`: what tasks {are} or {have}
+    that do not change; `other`: what those are or have that do.
+    """
+
+    workflow_id: int
+    task_ids: Sequence[int]
+    template: str
+    unit: str = "task"
+    will: str
+    did: str
+    can: str
+    already: str
+    other: str
+
+    def nothing(self, finished: Sequence[int]) -> str:
+        """Return why nothing changes."""
+        unchanged = sorted(set(self.task_ids) - set(finished))
+        if unchanged:
+            are, have = ("is", "has") if len(unchanged) == 1 else ("are", "have")
+            return f"Nothing to do: {_named(unchanged)} {self.already.format(are=are, have=have)}."
+        where = f"template {self.template!r}" if self.template else f"workflow {self.workflow_id}"
+        return f"Nothing to do: no unfinished task of {where} {self.other}."
+
+
+def _named(task_ids: Sequence[int]) -> str:
+    """Return tasks by ID: "task 17", "tasks 17, 18"."""
+    shown = ", ".join(map(str, task_ids[:NAMED_MAX]))
+    more = f" and {len(task_ids) - NAMED_MAX:,} more" if len(task_ids) > NAMED_MAX else ""
+    return f"{'task' if len(task_ids) == 1 else 'tasks'} {shown}{more}"
+
+
+def _are_finished(task_ids: Sequence[int]) -> str:
+    named = _named(task_ids)
+    return f"{named[0].upper()}{named[1:]} {'is' if len(task_ids) == 1 else 'are'} done or skipped"
+
+
+def _carry_out(
+    send: Callable[..., HoldResponse | PriorityResponse], wording: _Wording, *, is_sure: bool, output: str
+) -> None:
+    """Change tasks after confirmation, and say which of them did not change and why.
+
+    Raises:
+        InvalidRequest: none of the tasks named is unfinished.
+    """
+    from jobmon.cli import rendering
+    from jobmon.core.wire.steering import TASKS_UPDATED_MAX
+
+    found = send(preview=True)
+    if found.finished and set(found.finished) == set(wording.task_ids):
+        raise InvalidRequest(
+            f"{_are_finished(found.finished)}; only unfinished tasks can {wording.can}. Nothing was changed."
+        )
+    more = "at least " if wording.template and found.changed == TASKS_UPDATED_MAX else ""
+    will = wording.will.format(tasks=f"{more}{number_of(found.changed, wording.unit)}")
+    make_sure(f"Workflow {wording.workflow_id}: {will}.", is_sure=is_sure or not found.changed)
+    answer = send()
     if output == "json":
-        rendering.show_json({"workflow_id": workflow_id, "changed": answer.changed, "recalled": answer.recalled})
-    else:
-        recalled = f"; {number_of(answer.recalled, 'attempt')} recalled" if answer.recalled else ""
-        tasks = number_of(answer.changed, "task")
-        click.echo(f"Priority {priority}: {tasks} of workflow {workflow_id} changed{recalled}.")
+        numbers = {"changed": answer.changed, "recalled": answer.recalled, "finished": answer.finished}
+        rendering.show_json({"workflow_id": wording.workflow_id, **numbers})
+        return
+    finished = f" {_are_finished(answer.finished)}." if answer.finished else ""
+    if not answer.changed:
+        click.echo(f"{wording.nothing(answer.finished)}{finished}")
+        return
+    recalled = f"; {number_of(answer.recalled, 'attempt')} recalled" if answer.recalled else ""
+    did = wording.did.format(tasks=number_of(answer.changed, "task"))
+    click.echo(f"{did}{recalled}.{finished and f'{finished[:-1]}, and unchanged.'}")
 
 
 @click.command("skip", epilog="Example: jobmon task skip 17 18")
@@ -222,13 +298,16 @@ def skip(*, task_ids: list[int], workflow_id: int | None, yes: bool, any_owner: 
     changed = steering.skip(requester, workflow_id, task_ids, any_owner=any_owner)
     if output == "json":
         rendering.show_json({"workflow_id": workflow_id, "changed": changed, "is_running": plan.is_active})
+    elif not changed:
+        are = "is" if len(task_ids) == 1 else "are"
+        click.echo(f"Nothing to do: {_named(task_ids)} {are} skipped already.")
     else:
         click.echo(f"Skipped: {number_of(changed, 'task')} of workflow {workflow_id}.")
 
 
 @click.command(epilog="Example: jobmon task rerun 17 18")
 @TASKS
-@click.option("--command", metavar="TEXT", help="The command to run from now on; see jobmon task edit.")
+@EDIT
 @click.option(
     "--only", is_flag=True, help="Do not rerun downstream tasks: the results of those that are done are accepted."
 )
@@ -239,37 +318,37 @@ def rerun(
     *,
     task_ids: list[int],
     workflow_id: int | None,
-    command: str | None,
+    change: Edit,
     only: bool,
     yes: bool,
     any_owner: bool,
     output: str,
 ) -> None:
-    """Rerun tasks and everything downstream, also while the workflow runs.
+    """Rerun tasks and everything downstream, also while the workflow runs; with options, edit the tasks before.
 
     Attempts of these tasks that are queued or running are stopped and not charged. If the workflow is not running, the
-    tasks are rerun at the next resume.
+    tasks are rerun at the next resume. For the edits see `jobmon task edit`.
     """
     from jobmon.cli import rendering
-    from jobmon.cli.editing import check
     from jobmon.client import editing, steering
     from jobmon.core.requester import Requester
 
-    new = None if command is None else editing.Edit(command)
-    if new is not None:
-        check(new)
+    is_edit = bool(change.options)
+    if is_edit:
+        check(change)
     requester = Requester.from_defaults()
     workflow_id = workflow_of(requester, workflow_id, task_ids)
     plan = steering.plan_rerun(requester, workflow_id, task_ids, only=only)
     what = number_of(len(plan.task_ids), "task")
     live = f" {number_of(plan.live, 'attempt')} will be stopped." if plan.live else ""
-    edited = f" {number_of(len(task_ids), 'task')} will get the new command." if command is not None else ""
+    verb = "reset" if change.reset else "edited"
+    edited = f" {number_of(len(task_ids), 'task')} will be {verb} ({what_changes(change)})." if is_edit else ""
     is_sure = yes or not (plan.task_ids or edited)
     make_sure(f"Workflow {workflow_id}: {what} will be rerun.{live}{edited}", is_sure=is_sure)
-    if new is not None:
-        editing.edit(requester, workflow_id, task_ids, new, rerun=True, only=only, any_owner=any_owner)
+    if is_edit:
+        editing.edit(requester, workflow_id, task_ids, change, rerun=True, only=only, any_owner=any_owner)
     changed, to_kill = steering.rerun(requester, workflow_id, plan.task_ids, only=only, any_owner=any_owner)
-    count = changed + to_kill if command is None else len(plan.task_ids)
+    count = len(plan.task_ids) if is_edit else changed + to_kill
     if output == "json":
         found = {"workflow_id": workflow_id, "changed": changed, "to_kill": to_kill, "is_running": plan.is_active}
         rendering.show_json(found)

@@ -112,9 +112,13 @@ def _show(found: Sequence[WorkflowSummary]) -> None:
 
     counted = [_by_group(summary) for summary in found]
     groups = [name for name in TASK_GROUPS if name not in _RARE_GROUPS or any(counts[name] for counts in counted)]
-    columns = ("ID", "NAME", "ARGS", "STATUS", "TASKS", *groups, "SINCE")
-    rows = [_row(summary, [counts[name] for name in groups]) for summary, counts in zip(found, counted, strict=True)]
-    rendering.show_table(columns, rows, right=("ID", "TASKS", *groups))
+    priority = ["PRIORITY"] if any(summary.priority for summary in found) else []
+    columns = ("ID", "NAME", "ARGS", "STATUS", *priority, "TASKS", *groups, "SINCE")
+    rows = [
+        _row(summary, [summary.priority] if priority else [], [counts[name] for name in groups])
+        for summary, counts in zip(found, counted, strict=True)
+    ]
+    rendering.show_table(columns, rows, right=("ID", "PRIORITY", "TASKS", *groups))
 
 
 def _by_group(summary: WorkflowSummary) -> dict[str, int]:
@@ -124,10 +128,11 @@ def _by_group(summary: WorkflowSummary) -> dict[str, int]:
     return counts
 
 
-def _row(summary: WorkflowSummary, counts: Sequence[int]) -> tuple[object, ...]:
+def _row(summary: WorkflowSummary, priority: Sequence[int], counts: Sequence[int]) -> tuple[object, ...]:
     name = shortened(summary.name or "-", NAME_CHARACTERS_MAX)
     args = shortened(summary.workflow_args, NAME_CHARACTERS_MAX)
-    return (summary.workflow_id, name, args, name_of(summary), summary.task_count, *counts, summary.status_at)
+    status = name_of(summary), *priority
+    return (summary.workflow_id, name, args, *status, summary.task_count, *counts, summary.status_at)
 
 
 def name_of(summary: WorkflowSummary) -> str:
@@ -392,12 +397,14 @@ def _show_tasks(found: Sequence[TaskSummary]) -> None:
 
     arguments = argument_columns([task.node_args for task in found], ARGUMENT_COLUMNS_MAX)
     has_names = arguments is None or any(not task.name.startswith(task.array_name) for task in found)
-    columns = ["ID", *(["NAME"] if has_names else []), "TEMPLATE", *(arguments or ()), "STATUS", "ATTEMPTS", "SINCE"]
+    priority = ["PRIORITY"] if any(task.priority for task in found) else []
+    columns = ["ID", *(["NAME"] if has_names else []), "TEMPLATE", *(arguments or ()), "STATUS", *priority]
+    columns += ["ATTEMPTS", "SINCE"]
     rows = []
     for task in found:
         name = [shortened(task.name, NAME_CHARACTERS_MAX)] if has_names else []
         values = [shortened(task.node_args.get(each, "-"), NAME_CHARACTERS_MAX) for each in arguments or ()]
         attempts = f"{task.num_attempts}/{task.max_attempts}"
-        row = [task.task_id, *name, task.array_name, *values, TaskStatus(task.status).name, attempts, task.status_at]
-        rows.append(row)
-    rendering.show_table(columns, rows, right=("ID",))
+        status = TaskStatus(task.status).name, *([task.priority] if priority else [])
+        rows.append([task.task_id, *name, task.array_name, *values, *status, attempts, task.status_at])
+    rendering.show_table(columns, rows, right=("ID", "PRIORITY"))

@@ -228,8 +228,8 @@ def _warn(address: str, path: Path) -> None:
     in_force = config_file()
     if in_force is not None and in_force.resolve() != path.resolve():
         click.echo(f"It has no effect here: {in_force} takes precedence.", err=True)
-    parts = addresses.parse(address)
-    if not parts.is_secure and parts.host not in _LOCAL:
+    every = [addresses.parse(one) for one in addresses.split(address)]
+    if any(not one.is_secure and one.host not in _LOCAL for one in every):
         click.echo(
             "The connection is not encrypted: everything except the token can be read on the network. Use https.",
             err=True,

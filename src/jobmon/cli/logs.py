@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Final, TextIO
 
 import click
 
+from jobmon.cli.lookups import task_detail
 from jobmon.cli.output import LIMIT, ROWS, TABLE, named, paged, rows_max, show_rows
 from jobmon.cli.references import TASK, WORKFLOW, option
 from jobmon.core.descriptors import is_terminal
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobmon.core.requester import Requester
-    from jobmon.core.wire.monitoring import AttemptDetail, TaskDetail, TaskOutput
+    from jobmon.core.wire.monitoring import AttemptDetail, TaskOutput
 
 LOOK_SECONDS: Final = 0.2
 ASK_SECONDS: Final = 1.0
@@ -71,7 +72,7 @@ def task_logs(
 def _attempt(requester: Requester, task_id: int, number: int | None, *, wait: bool) -> AttemptDetail:
     """Return an attempt; with `wait`, wait until it has started."""
     while True:
-        attempts = _detail(requester, task_id).attempts
+        attempts = task_detail(requester, task_id).attempts
         chosen = next((one for one in reversed(attempts) if number in (None, one.number)), None)
         if chosen is not None and (not wait or chosen.stdout or chosen.ended_at):
             return chosen
@@ -81,12 +82,6 @@ def _attempt(requester: Requester, task_id: int, number: int | None, *, wait: bo
             made = number_of(len(attempts), "attempt")
             raise InvalidRequest(f"Task {task_id} has no attempt {number}; it has {made} so far.")
         time.sleep(ASK_SECONDS)
-
-
-def _detail(requester: Requester, task_id: int) -> TaskDetail:
-    from jobmon.core.wire.monitoring import TaskDetail
-
-    return requester.call(f"/tasks/{task_id}", {}, TaskDetail, "get")
 
 
 def _opened(path: str | None) -> IO[bytes] | None:
@@ -145,7 +140,7 @@ def _copy_for(file: IO[bytes], out: TextIO, seconds: float, sleep: Callable[[flo
 
 
 def _is_ended(requester: Requester, attempt: AttemptDetail) -> bool:
-    attempts = _detail(requester, attempt.task_id).attempts
+    attempts = task_detail(requester, attempt.task_id).attempts
     return next(one for one in attempts if one.number == attempt.number).ended_at is not None
 
 

@@ -8,6 +8,7 @@ from jobmon.core.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
     from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import TaskDetail
     from jobmon.core.wire.server import Health, Metrics
 
 #: How long commands that describe a shared server wait for it, seconds.
@@ -49,3 +50,10 @@ def newest_workflow(requester: Requester) -> int:
     if not found:
         raise InvalidRequest(f"There is no workflow of {user_name()}; specify one with -w.")
     return found[0].workflow_id
+
+
+def task_detail(requester: Requester, task_id: int) -> TaskDetail:
+    """Return a task with its attempts."""
+    from jobmon.core.wire.monitoring import TaskDetail
+
+    return requester.call(f"/tasks/{task_id}", {}, TaskDetail, "get")

@@ -113,6 +113,7 @@ def _plan_of_script(script: Path, args: tuple[str, ...], settings: dict[str, str
     """
     from jobmon.client.planning import shown_by
     from jobmon.client.script import as_main, own_frames
+    from jobmon.client.tracebacks import is_deliberate, message
 
     found: list[Plan] = []
     with shown_by(found.append), _environment(settings), as_main(script, args):
@@ -124,7 +125,10 @@ def _plan_of_script(script: Path, args: tuple[str, ...], settings: dict[str, str
         except JobmonError:
             raise
         except Exception as error:
-            traceback.print_exception(error.with_traceback(own_frames(error, __file__)))
+            frames = own_frames(error, __file__)
+            if is_deliberate(error, frames):
+                raise click.ClickException(message(error, frames)) from error
+            traceback.print_exception(error.with_traceback(frames))
             raise click.ClickException(f"{script} failed before it ran a workflow; nothing was planned.") from error
     if not found:
         raise click.ClickException(f"{script} exited without running a workflow: there is nothing to plan.")

@@ -15,7 +15,7 @@ from jobmon.cli.formatting import WorkflowStates
 from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.references import WORKFLOWS
 from jobmon.cli.rendering import OUTPUT
-from jobmon.cli.steering import ANY_OWNER, YES
+from jobmon.cli.steering import ANY_OWNER, YES, make_sure
 from jobmon.core.descriptors import is_terminal
 from jobmon.core.texts import number_of
 
@@ -106,7 +106,7 @@ def purge(
 @click.command(epilog="Example: jobmon db compact")
 @OUTPUT
 def compact(output: str) -> None:
-    """Give the space of deleted rows back: rewrite an SQLite database without it. Nothing may be running.
+    """Return the space of deleted rows to the file system: rewrite an SQLite database. Nothing may be running.
 
     It takes about 10 s per GiB and needs twice the size of the new file meanwhile. PostgreSQL does this by itself.
     """
@@ -211,7 +211,7 @@ def _chosen(
 
 
 def _ask(found: Sequence[WorkflowSummary], *, is_sure: bool) -> None:
-    """Show what will be deleted, and ask for confirmation; without a terminal, --yes is required."""
+    """Show what will be deleted, and ask for confirmation."""
     from jobmon.cli.listing import name_of
 
     for one in found[:SHOWN_MAX]:
@@ -220,11 +220,7 @@ def _ask(found: Sequence[WorkflowSummary], *, is_sure: bool) -> None:
         click.echo(f"  {one.workflow_id} {name} of {one.user}: {name_of(one)}, {what}", err=True)
     if len(found) > SHOWN_MAX:
         click.echo(f"  and {len(found) - SHOWN_MAX} more", err=True)
-    if is_sure:
-        return
-    if not is_terminal(sys.stdin):
-        raise click.UsageError(f"{number_of(len(found), 'workflow')} would be deleted; confirm with --yes.")
-    click.confirm(f"Delete {number_of(len(found), 'workflow')}?", abort=True, err=True)
+    make_sure(f"{number_of(len(found), 'workflow')} will be deleted.", is_sure=is_sure)
 
 
 def _purge(requester: Requester, summary: WorkflowSummary, *, any_owner: bool) -> dict[str, Any]:

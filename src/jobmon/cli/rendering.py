@@ -179,8 +179,12 @@ def peak(count: float | None) -> str:
     >>> peak(11 * 1024**2), peak(1024**3), peak(None)
     ('at most 11.0 MiB', '1.0 GiB', '-')
     """
-    is_bound = count is not None and count < STARTER_BYTES_MAX
-    return f"at most {size(count)}" if is_bound else size(count)
+    return bounded(size(count), count)
+
+
+def bounded(text: str, peak_bytes: float | None) -> str:
+    """Mark a formatted peak memory as an upper bound where it is one; see `peak`."""
+    return f"at most {text}" if peak_bytes is not None and peak_bytes < STARTER_BYTES_MAX else text
 
 
 def share(value: float | None) -> str:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from jobmon.core.requester import Requester
 
 HTML, CSV = "html", "csv"
-#: Maximum number of tasks that a report lists; failed ones come first.
+#: Maximum number of tasks that a report lists; the most important ones.
 TASKS_MAX: Final = 2_000
-#: Maximum number of tasks whose attempts, with the end of their output, are part of a report; failed ones come first.
+#: Maximum number of tasks whose attempts, with the end of their output, are part of a report; the most important ones.
 DETAILED_MAX: Final = 100
 #: Maximum number of attempts of one task that are part of a report; the newest ones.
 ATTEMPTS_MAX: Final = 5
@@ -30,6 +30,8 @@ PAGE_TASKS: Final = 1_000
 NEIGHBOURS_MAX: Final = 20
 GROUPS_MAX: Final = 50
 HISTORY_MAX: Final = 200
+#: Parts of the page that are one answer each, without a query.
+_WHOLE: Final = ("template_graph", "critical_path", "versions", "edited_tasks")
 
 
 @click.command(epilog="Example: jobmon workflow report 5 -o five.html")
@@ -75,7 +77,6 @@ def report(workflow_id: int, path: Path | None, kind: str) -> None:
 
 def _answers(requester: Requester, workflow_id: int) -> dict[str, Any]:
     """Return the answers that the page shows, by path. Values of `env` are removed, as from every page."""
-    from jobmon.core.constants import TaskStatus
     from jobmon.core.redaction import redacted
 
     route = f"/workflows/{workflow_id}"
@@ -91,15 +92,11 @@ def _answers(requester: Requester, workflow_id: int) -> dict[str, Any]:
         f"{route}/timeline": ask(f"{route}/timeline"),
         f"{route}/sizing": ask(f"{route}/sizing", {}, "post"),
         f"{route}/history": ask(f"{route}/history", {"limit": HISTORY_MAX}),
+        **{f"{route}/{name}": ask(f"{route}/{name}") for name in _WHOLE},
     }
-    failed = ask(
-        f"{route}/task_summaries", {"status": [TaskStatus.ERROR_FATAL.value], "limit": TASKS_MAX, "total": True}
-    )
-    every = ask(f"{route}/task_summaries", {"limit": TASKS_MAX, "total": True})
-    known = {task["task_id"] for task in failed["tasks"]}
-    tasks = [*failed["tasks"], *(task for task in every["tasks"] if task["task_id"] not in known)][:TASKS_MAX]
-    found[f"{route}/task_summaries"] = {"tasks": tasks, "total": every["total"]}
-    for task in tasks[:DETAILED_MAX]:
+    tasks = ask(f"{route}/task_summaries", {"order": "importance", "limit": TASKS_MAX, "total": True})
+    found[f"{route}/task_summaries"] = tasks
+    for task in tasks["tasks"][:DETAILED_MAX]:
         found.update(_task(ask, task["task_id"]))
     return {path: redacted(answer) for path, answer in found.items()}
 
@@ -127,6 +124,8 @@ def _task(ask: Callable[..., Any], task_id: int) -> dict[str, Any]:
     found = {
         route: detail,
         f"{route}/explanation": ask(f"{route}/explanation"),
+        f"{route}/graph": ask(f"{route}/graph"),
+        f"{route}/revisions": ask(f"{route}/revisions"),
         f"{route}/dependencies": ask(f"{route}/dependencies", {"limit": NEIGHBOURS_MAX}),
     }
     for attempt in detail["attempts"]:

@@ -101,7 +101,7 @@ def _usage_rows(found: UsageResponse) -> list[tuple[str, ...]]:
         found.max_runtime,
     )
     names = ("minimum", "mean", *(f"{each} % used at most" for each in PERCENTILES), "maximum")
-    return [(name, _number(one), _number(other)) for name, one, other in zip(names, memory, time, strict=True)]
+    return [(name, _memory(one), _number(other)) for name, one, other in zip(names, memory, time, strict=True)]
 
 
 @resources.command(epilog="Example: jobmon workflow resources yaml 5 --file requests.yaml")
@@ -257,7 +257,7 @@ def _figures_row(what: str, asked: Figures | None, used: Figures | None) -> tupl
     else:
         request = f"{_number(asked.minimum)} to {_number(asked.maximum)}"
     figures = (None, None, None) if used is None else (used.median, used.p95, used.maximum)
-    return (what, request, *map(_number, figures))
+    return (what, request, *map(_memory if what.startswith("memory") else _number, figures))
 
 
 def _waste_row(what: str, waste: Waste) -> tuple[str, ...]:
@@ -275,6 +275,12 @@ def _advice(template: TemplateSizing) -> str:
     saved = " and ".join(f"{'save' if saved >= 0 else 'cost'} {_number(abs(saved))} {what}" for saved, what in hours)
     killed = f"{template.would_kill:,} of {number_of(template.measured, 'task')}"
     return f"Request {request}: that would {saved}, and would have killed {killed}.\n"
+
+
+def _memory(gib: float | None) -> str:
+    from jobmon.cli import rendering
+
+    return rendering.bounded(_number(gib), None if gib is None else gib * 1024**3)
 
 
 def _number(value: float | None) -> str:

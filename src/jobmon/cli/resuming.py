@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.rendering import show_json
+from jobmon.cli.steering import make_sure
 from jobmon.client.resuming import resume_workflow
 from jobmon.client.stopping import stop_workflow
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
-from jobmon.core.descriptors import is_terminal
 from jobmon.core.exceptions import JobmonError
 from jobmon.core.requester import Requester
 from jobmon.core.texts import number_of
@@ -36,6 +35,17 @@ def resume(workflow_id: int, options: ResumeOptions) -> int:
     return _exit_code(result)
 
 
+def resume_in_background(workflow_id: int, options: ResumeOptions) -> None:
+    """Hand a new run of a workflow to a process that outlives this one."""
+    from jobmon.client import detached
+
+    handle = detached.resume(workflow_id, options, Requester.from_defaults())
+    click.echo(
+        f"Workflow {workflow_id} runs in the background (run {handle.workflow_run_id}). Its output: {handle.log_path}\n"
+        f"To follow it: jobmon workflow attach {workflow_id}"
+    )
+
+
 def _exit_code(result: OrchestratorResult) -> int:
     if isinstance(result.error, JobmonError):
         raise result.error
@@ -55,10 +65,9 @@ def stop(workflow_id: int, *, kill: bool, is_sure: bool, timeout_seconds: int, a
             as_json=as_json,
         )
         return
-    if not is_sure and is_terminal(sys.stdin):
-        what = "stop its running tasks" if kill else "let its running tasks finish"
-        name = metadata.name or metadata.tool_name
-        click.confirm(f"Stop workflow {workflow_id} ({name}) and {what}?", abort=True, err=True)
+    tasks = "its running tasks will be stopped" if kill else "its running tasks will finish"
+    name = metadata.name or metadata.tool_name
+    make_sure(f"Workflow {workflow_id} ({name}) will be stopped; {tasks}.", is_sure=is_sure)
     answer = stop_workflow(requester, workflow_id, kill=kill, timeout_seconds=timeout_seconds, any_owner=any_owner)
     _show(answer, _told(workflow_id, answer), as_json=as_json)
 

@@ -105,7 +105,7 @@ def _take_over() -> None:
     help="Longest wait for it to stop, in seconds.",
 )
 def stop(timeout: float) -> None:
-    """Stop the server. Scripts that still use it are named; they start it again."""
+    """Stop the server. Lists the scripts that still use it; they start it again."""
     from jobmon.core import access
 
     found = access.find_server()
@@ -220,11 +220,12 @@ def test_notifications() -> None:
     """Send a test message to each address in notify.urls, from here. Exit code 1 if one was not accepted."""
     from jobmon.core.configuration import JobmonConfig
     from jobmon.core.paths import user_name
-    from jobmon.server.notifications import Message, events_of, place_of, url_for, urls_of
+    from jobmon.server.notifications import Message, place_of, url_for
     from jobmon.server.notifier import require_apprise, send
 
-    urls = urls_of(JobmonConfig().get("notify", "urls"))
-    events_of(JobmonConfig().get("notify", "events"))  # with invalid ones, the server would not start
+    config = JobmonConfig()
+    urls = config.parsed("notify", "urls")
+    config.parsed("notify", "events")  # with invalid ones, the server would not start
     if not urls:
         raise ConfigError("Nobody is notified: set notify.urls.")
     require_apprise()

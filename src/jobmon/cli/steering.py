@@ -1,7 +1,7 @@
 """Control a workflow: concurrency, reset, the status of tasks; and show the history of such actions.
 
-Each command shows what it will change, asks for confirmation on a terminal unless `--yes` is given, and is recorded in
-the audit trail.
+Each command shows what it will change, asks for confirmation unless `--yes` is given, and is recorded in the audit
+trail.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.lookups import task_detail
 from jobmon.cli.output import LIMIT, ROWS, TABLE, named, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import TASKS, WORKFLOW, option
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 from jobmon.core.descriptors import is_terminal
+from jobmon.core.terminal import plain_line
 from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 HISTORY_MAX: Final = 10_000
 
 
-YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-ANY_OWNER: Final = click.option("--any-owner", is_flag=True, help="Act on it even if it belongs to another user.")
+YES: Final = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
+ANY_OWNER: Final = click.option("--any-owner", is_flag=True, help="Act even if it belongs to another user.")
 
 
 def complete_templates(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -44,18 +46,21 @@ def complete_templates(context: click.Context, parameter: click.Parameter, incom
 
 def workflow_of(requester: Requester, workflow_id: int | None, task_ids: Sequence[int]) -> int:
     """Return the workflow given, or that of the first task."""
-    from jobmon.core.wire.monitoring import TaskDetail
-
-    if workflow_id is not None:
-        return workflow_id
-    return requester.call(f"/tasks/{task_ids[0]}", {}, TaskDetail, "get").workflow_id
+    return task_detail(requester, task_ids[0]).workflow_id if workflow_id is None else workflow_id
 
 
 def make_sure(what: str, *, is_sure: bool) -> None:
-    """Show what will change, and ask for confirmation on a terminal."""
+    """Show what will change, and ask for confirmation.
+
+    Raises:
+        UsageError: there is no terminal on which to ask.
+    """
     click.echo(what, err=True)
-    if not is_sure and is_terminal(sys.stdin):
-        click.confirm("Continue?", abort=True, err=True)
+    if is_sure:
+        return
+    if not is_terminal(sys.stdin):
+        raise click.UsageError("Nothing was changed: there is no terminal on which to ask. To confirm: --yes")
+    click.confirm("Continue?", abort=True, err=True)
 
 
 @click.command(epilog="Example: jobmon workflow concurrency 5 -m 20")
@@ -171,15 +176,19 @@ def history(workflow_id: int, limit: int | None, output: str) -> None:
     elif not entries:
         click.echo(f"No actions are recorded for workflow {workflow_id}.")
     else:
-        rows = [(entry.at, entry.user or entry.actor, entry.action, _details_text(entry)) for entry in shown]
+        rows = [
+            (entry.at, plain_line(entry.user or entry.actor), entry.action, _details_text(entry)) for entry in shown
+        ]
         with paged():
             rendering.show_table(("WHEN", "WHO", "WHAT", "DETAILS"), rows)
         note_limit(len(shown), len(entries), "event")
 
 
 def _details_text(entry: HistoryEntry) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {_value_text(value)}" for name, value in entry.details.items() if value != []
+    return plain_line(
+        ", ".join(
+            f"{name.replace('_', ' ')} {_value_text(value)}" for name, value in entry.details.items() if value != []
+        )
     )
 
 

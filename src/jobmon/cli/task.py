@@ -8,13 +8,13 @@ import click
 
 from jobmon.cli import editing, explain, holding, logs, steering
 from jobmon.cli.formatting import TaskStates
+from jobmon.cli.lookups import task_detail
 from jobmon.cli.output import CSV, JSON, LIMIT, ROWS, named, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import TaskDetail
 
 
@@ -59,7 +59,7 @@ def status(
 
     requester = Requester.from_defaults()
     wanted = {letter for letters in groups for letter in letters}
-    every = (_detail(requester, task_id) for task_id in task_ids)
+    every = (task_detail(requester, task_id) for task_id in task_ids)
     found = [detail for detail in every if not wanted or detail.task.status in wanted]
     shown = found[: rows_max(limit, output)]
     if output == JSON:
@@ -86,19 +86,14 @@ def _named(detail: TaskDetail) -> dict[str, Any]:
     return {**found, "task": task, "attempts": attempts}
 
 
-def _detail(requester: Requester, task_id: int) -> TaskDetail:
-    from jobmon.core.wire.monitoring import TaskDetail
-
-    return requester.call(f"/tasks/{task_id}", {}, TaskDetail, "get")
-
-
 def _show(detail: TaskDetail) -> None:
     from jobmon.cli import rendering
     from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 
     found = detail.task
     name = found.name
-    click.echo(f"Task {found.task_id} {name}: {TaskStatus(found.status).name}, workflow {detail.workflow_id}")
+    status = f"{TaskStatus(found.status).name}{f', priority {found.priority}' if found.priority else ''}"
+    click.echo(f"Task {found.task_id} {name}: {status}, workflow {detail.workflow_id}")
     click.echo(f"  {found.command}")
     rendering.show_table(
         ("ATTEMPT", "STATUS", "STARTED", "REQUESTED", "TIME", "CPU", "MEMORY", "OUTCOME"),

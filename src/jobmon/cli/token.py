@@ -87,7 +87,7 @@ def list_(output: str) -> None:
 @token.command(epilog="Example: jobmon token revoke 3")
 @click.argument("token_id", type=click.IntRange(1))
 def revoke(token_id: int) -> None:
-    """Revoke a token immediately. Programs that use it wait, rereading the settings, until there is another one."""
+    """Revoke a token immediately. Programs that use it wait, rereading the settings, until they find another one."""
     from jobmon.core.requester import Requester
 
     Requester.from_defaults().call(f"/tokens/{token_id}", None, dict, "delete")

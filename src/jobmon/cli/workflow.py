@@ -127,7 +127,8 @@ def run(
 @click.option("--execution-timeout", type=click.IntRange(min=1), metavar="SECONDS", help=_TIMEOUT)
 @click.option("--keep-resources", is_flag=True, help="Keep the requests of the last attempts, which may be raised.")
 @click.option("--force-cleanup", is_flag=True, help="Close attempts that were told to stop but no longer report.")
-@click.option("--any-owner", is_flag=True, help="Act on it even if it belongs to another user.")
+@click.option("--any-owner", is_flag=True, help="Act even if it belongs to another user.")
+@click.option("--background", is_flag=True, help="Return once it runs; it continues when the terminal is closed.")
 def resume(
     *,
     workflow_id: int,
@@ -138,6 +139,7 @@ def resume(
     keep_resources: bool,
     force_cleanup: bool,
     any_owner: bool,
+    background: bool,
 ) -> None:
     """Resume a workflow from its record, without its script: run all tasks that are not done."""
     from jobmon.cli import resuming
@@ -152,7 +154,10 @@ def resume(
         force_cleanup=force_cleanup,
         any_owner=any_owner,
     )
-    raise click.exceptions.Exit(resuming.resume(workflow_id, options))
+    if background:
+        resuming.resume_in_background(workflow_id, options)
+    else:
+        raise click.exceptions.Exit(resuming.resume(workflow_id, options))
 
 
 @workflow.command(epilog="Example: jobmon workflow stop 5 --drain")
@@ -168,7 +173,7 @@ def resume(
     metavar="SECONDS",
     help="Longest wait for running tasks to stop.",
 )
-@click.option("--any-owner", is_flag=True, help="Act on it even if it belongs to another user.")
+@click.option("--any-owner", is_flag=True, help="Act even if it belongs to another user.")
 @OUTPUT
 def stop(*, workflow_id: int, kill: bool, yes: bool, timeout: int, any_owner: bool, output: str) -> None:
     """Stop a workflow: no more tasks are launched. It can be resumed."""

@@ -7,6 +7,10 @@ Definitions (`tool`, `task_template`, `task`, `workflow`) are values. `binding.p
 
 from typing import Any
 
+from jobmon.client import tracebacks
+
+tracebacks.install()
+
 
 def __getattr__(name: str) -> Any:
     """Look up the version only on access, because reading the package metadata is slow."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.agent import trust
 from jobmon.agent import watcher as watcher_program
 from jobmon.client import api_calls, running, succession, watched
+from jobmon.client.resuming import created_run
 from jobmon.client.run_handle import RunHandle
 from jobmon.core import paths
 from jobmon.core.configuration import data_directory
@@ -31,10 +32,12 @@ from jobmon.core.exceptions import InvalidResources, WorkflowAlreadyComplete, Wo
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jobmon.client.resuming import ResumeOptions
     from jobmon.client.running import RunOptions
     from jobmon.client.task import Task
     from jobmon.client.workflow import Workflow
     from jobmon.client.workflow_run import WorkflowRun
+    from jobmon.core.requester import Requester
 
 #: Maximum time until a leader reports that it leads its run.
 LEADER_SECONDS_MAX: Final = 60.0
@@ -54,6 +57,19 @@ def start(workflow: Workflow, options: RunOptions) -> RunHandle:
         return _handle_of_complete(workflow)
     except succession.Concluded:
         return _handle_of_complete(workflow)
+    handle = _handed_over(run, options)
+    workflow.last_workflow_run_id = handle.workflow_run_id
+    return handle
+
+
+def resume(workflow_id: int, options: ResumeOptions, requester: Requester) -> RunHandle:
+    """Resume a recorded workflow in a run that outlives this process; see `resuming.resume_workflow`."""
+    run, run_options = created_run(workflow_id, options, requester)
+    return _handed_over(run, run_options)
+
+
+def _handed_over(run: WorkflowRun, options: RunOptions) -> RunHandle:
+    """Start a leader for a run, and wait until it leads it."""
     log = watched.log_path(run.workflow_id, run.workflow_run_id)
     try:
         report = launch(_leader_command(run, options), log, LEADER_SECONDS_MAX)
@@ -63,8 +79,7 @@ def start(workflow: Workflow, options: RunOptions) -> RunHandle:
         is_stopped = isinstance(error, KeyboardInterrupt)
         run.end(WorkflowRunStatus.STOPPED if is_stopped else WorkflowRunStatus.ERROR)
         raise
-    workflow.last_workflow_run_id = report["run"]
-    return RunHandle(workflow.requester, run.workflow_id, report["run"], log)
+    return RunHandle(run.requester, run.workflow_id, report["run"], log)
 
 
 def require_no_functions(workflow: Workflow) -> None:

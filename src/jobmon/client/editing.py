@@ -15,7 +15,7 @@ from jobmon.core.constants import ResourceType, TaskStatus
 from jobmon.core.exceptions import InvalidRequest, InvalidResources
 from jobmon.core.paths import user_name
 from jobmon.core.resources import is_auto
-from jobmon.core.texts import checked_text
+from jobmon.core.texts import checked_text, rerun_with_edit
 from jobmon.core.wire.binding import RESOURCES_PER_CHUNK_MAX, IdsResponse, ResourcesRequest
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, EditPlan, EditPlanRequest, EditRequest, EditResponse
 
@@ -37,6 +37,18 @@ class Edit:
     compute_resources: Mapping[str, Any] = field(default_factory=dict)
     max_attempts: int | None = None
     reset: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """The options of `jobmon task edit` and `jobmon task rerun` that make this change."""
+        is_given = {
+            "command": self.command is not None,
+            "set": bool(self.compute_resources.keys() - {QUEUE}),
+            "max-attempts": self.max_attempts is not None,
+            "queue": QUEUE in self.compute_resources,
+            "reset": self.reset,
+        }
+        return [name for name, given in is_given.items() if given]
 
     def check(self) -> None:
         """Check what does not depend on the tasks.
@@ -106,7 +118,7 @@ def edit(
         return EditResponse(changed=0)
     plan = plan or plan_edit(requester, workflow_id, ids)
     if not rerun:
-        _require_unfinished(ids, plan)
+        require_unfinished(ids, plan, change)
     resources_ids = _record_requests(requester, ids, plan, change.compute_resources) if change.compute_resources else []
     request = EditRequest(
         task_ids=ids,
@@ -126,12 +138,20 @@ def edit(
     return requester.call(f"/workflows/{workflow_id}/edits", request, EditResponse)
 
 
-def _require_unfinished(ids: Sequence[int], plan: EditPlan) -> None:
+def require_unfinished(ids: Sequence[int], plan: EditPlan, change: Edit) -> None:
+    """Refuse to edit done tasks.
+
+    Args:
+        ids: the tasks, in the order of the plan.
+        plan: their definitions and statuses.
+        change: the edit.
+
+    Raises:
+        InvalidRequest: a task is done; the text says how to run it with the edit.
+    """
     for task_id, status in zip(ids, plan.statuses, strict=True):
         if status == TaskStatus.DONE:
-            raise InvalidRequest(
-                f"Task {task_id} is done. To run it with this edit: jobmon task rerun {task_id} --command ..."
-            )
+            raise InvalidRequest(rerun_with_edit(task_id, *change.options))
 
 
 def _record_requests(requester: Requester, ids: Sequence[int], plan: EditPlan, changes: Mapping[str, Any]) -> list[int]:

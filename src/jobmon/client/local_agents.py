@@ -130,9 +130,9 @@ def _setup(requester: Requester, workflow_id: int, cluster: str) -> dict[str, An
     is_own_server = not config.get("http", "service_url")
     server = {"JOBMON_DATA_DIR": str(data)}
     if not is_own_server:
-        server |= {"JOBMON_SERVICE_URL": requester.target.address, "JOBMON_TOKEN": requester.target.token}
+        server |= {"JOBMON_SERVICE_URL": requester.addresses, "JOBMON_TOKEN": requester.target.token}
     command = {"JOBMON_DATA_DIR": str(data)} | (
-        {processes.DATA_VARIABLE: str(data)} if is_own_server else {"JOBMON_SERVICE_URL": requester.target.address}
+        {processes.DATA_VARIABLE: str(data)} if is_own_server else {"JOBMON_SERVICE_URL": requester.addresses}
     )
     return {
         "host": socket.gethostname(),

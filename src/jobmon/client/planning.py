@@ -21,8 +21,9 @@ from jobmon.core.changes import Action, CheckFiles, OnChange, Reason
 from jobmon.core.cluster import load_plugin
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import DEFAULT_CLUSTER_NAME
-from jobmon.core.exceptions import ConfigError, WorkflowChanged
+from jobmon.core.exceptions import WorkflowChanged
 from jobmon.core.resources import Limits
+from jobmon.core.terminal import plain_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from jobmon.core.requester import Requester
     from jobmon.core.wire.changes import RecordedWorkflow
 
-#: Values of the setting `run.plan` that request a plan.
-FORMS: Final = ("table", "json")
 #: Maximum number of durations of a template from which the time is estimated.
 SAMPLES_MAX: Final = 2_000
 TEMPLATES_SHOWN_MAX: Final = 3
@@ -117,13 +116,7 @@ def consent_of(on_change: Any, allow_removal: bool | None, check_files: Any = No
     check = checked_files(check_files)
     if on_change is not None:
         return Consent(on_change, allow_removal, check)
-    text = str(config.get("run", "on_change"))
-    try:
-        value = json.loads(text) if text.startswith("{") else text
-        changes.modes_of(value, value if isinstance(value, dict) else (), "Setting run.on_change")
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    return Consent(value, allow_removal, check)
+    return Consent(config.parsed("run", "on_change"), allow_removal, check)
 
 
 def consent_of_run(workflow: Workflow, values: Mapping[str, Any], *, resume: bool) -> Consent:
@@ -156,10 +149,7 @@ def checked_files(given: Any) -> CheckFiles:
     """
     if given is not None:
         return changes.check_files_of(given)
-    try:
-        return changes.check_files_of(JobmonConfig().get("run", "check_files"), "Setting run.check_files")
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    return CheckFiles(JobmonConfig().parsed("run", "check_files"))
 
 
 def plan_recorded(requester: Requester, workflow_id: int) -> Plan:
@@ -241,10 +231,7 @@ def form() -> str:
     Raises:
         ConfigError: the setting `run.plan` has another value.
     """
-    value = str(JobmonConfig().get("run", "plan"))
-    if value and value not in FORMS:
-        raise ConfigError(f"Setting run.plan must be {' or '.join(map(repr, FORMS))} or empty, not {value!r}.")
-    return value
+    return str(JobmonConfig().parsed("run", "plan"))
 
 
 def end_with_plan(workflow: Workflow, form: str, consent: Consent) -> NoReturn:
@@ -438,7 +425,8 @@ def difference_lines(compared: Comparison) -> list[str]:
         lines.append(f"  {name:<{width}}  {first}")
         lines += [f"  {'':<{width}}  {detail}" for detail in details]
     more = len(parts) - TEMPLATES_SHOWN_MAX
-    return [*lines, *([f"  {_counted(more, 'more template')}"] if more > 0 else [])]
+    lines += [f"  {_counted(more, 'more template')}"] if more > 0 else []
+    return list(map(plain_line, lines))  # values of arguments may contain line ends
 
 
 def _parts(compared: Comparison) -> dict[str, list[str]]:

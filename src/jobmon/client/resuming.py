@@ -11,7 +11,7 @@ from jobmon.client.changing import complete_version
 from jobmon.client.clusters import Clusters
 from jobmon.client.displays import SteadyDisplay, default_display
 from jobmon.client.interrupts import ask_on_terminal, on_terminal
-from jobmon.client.workflow_run import WorkflowRunFactory
+from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
 from jobmon.core.exceptions import WorkflowNotResumable
 from jobmon.core.wire.swarm import WorkflowMetadata
 
@@ -74,6 +74,17 @@ def resume_workflow(
         InvalidResources: there is no such cluster.
     """
     metadata = requester.call(f"/workflows/{workflow_id}/metadata", None, WorkflowMetadata, "get")
+    run, run_options = created_run(workflow_id, options, requester)
+    if ask is None and on_terminal():
+        ask = ask_on_terminal
+    subject = recorded_subject(metadata, requester)
+    return running.Execution(subject, run, run_options, SteadyDisplay(display), ask).carry_out()
+
+
+def created_run(
+    workflow_id: int, options: ResumeOptions, requester: Requester
+) -> tuple[WorkflowRun, running.RunOptions]:
+    """Make room for a new run of a recorded workflow, reset its tasks, and create the run; see `resume_workflow`."""
     if options.cluster_name:
         Clusters(requester).get(options.cluster_name)
     run_options = running.with_timeout(
@@ -98,10 +109,7 @@ def resume_workflow(
     except WorkflowNotResumable:
         running.make_room(factory, run_options)
         run = factory.create_workflow_run()
-    if ask is None and on_terminal():
-        ask = ask_on_terminal
-    subject = recorded_subject(metadata, requester)
-    return running.Execution(subject, run, run_options, SteadyDisplay(display), ask).carry_out()
+    return run, run_options
 
 
 def recorded_subject(metadata: WorkflowMetadata, requester: Requester) -> running.Subject:

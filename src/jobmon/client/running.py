@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from jobmon.client import garbage, planning, succession, tracebacks, watched
+from jobmon.client import garbage, planning, succession, watched
 from jobmon.client.binding import Binding
 from jobmon.client.clusters import Clusters
 from jobmon.client.displays import Display, SteadyDisplay, configure_logging, default_display
@@ -83,9 +83,9 @@ class RunOptions:
 
 def bind(workflow: Workflow) -> None:
     """Record a workflow; see `Workflow.bind`."""
-    tracebacks.install()
     if workflow.is_bound:
         return
+    JobmonConfig().check()
     binding = Binding(workflow)
     with garbage.kept():
         response = binding.record_workflow()
@@ -265,7 +265,6 @@ def begin(workflow: Workflow, options: RunOptions) -> RunOptions:
         SystemExit: the setting `run.plan` requests the plan instead of a run.
         ValueError: the timeout is invalid.
     """
-    tracebacks.install()
     replace_closed_streams()
     if options.configure_logging:
         configure_logging()

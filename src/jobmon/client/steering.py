@@ -36,8 +36,9 @@ def hold(
     *,
     held: bool = True,
     any_owner: bool = False,
+    preview: bool = False,
 ) -> HoldResponse:
-    """Hold tasks, or release them; return the total number of changed tasks.
+    """Hold tasks, or release them; return the totals.
 
     Args:
         requester: sends the requests.
@@ -46,16 +47,21 @@ def hold(
         template: name of a template; "" means the tasks in `task_ids`.
         held: True to hold the tasks, False to release them.
         any_owner: also allow a workflow of another user.
+        preview: change nothing; return what would change, of a template at most `TASKS_UPDATED_MAX` tasks.
     """
     changed = recalled = unchanged = 0
+    finished: list[int] = []
     for chunk in _chunks(task_ids):
-        request = HoldRequest(task_ids=chunk, template=template, held=held, user=user_name(), any_owner=any_owner)
+        request = HoldRequest(
+            task_ids=chunk, template=template, held=held, preview=preview, user=user_name(), any_owner=any_owner
+        )
         answer = requester.call(f"/workflows/{workflow_id}/holds", request, HoldResponse)
         changed, recalled = changed + answer.changed, recalled + answer.recalled
         unchanged += answer.unchanged
-        if template and not answer.changed:
+        finished += answer.finished
+        if template and (preview or not answer.changed):
             break
-    return HoldResponse(changed=changed, recalled=recalled, unchanged=unchanged)
+    return HoldResponse(changed=changed, recalled=recalled, unchanged=unchanged, finished=finished)
 
 
 def _chunks(task_ids: Sequence[int]) -> Iterator[list[int]]:
@@ -137,6 +143,7 @@ def prioritize(
     template: str = "",
     *,
     any_owner: bool = False,
+    preview: bool = False,
 ) -> PriorityResponse:
     """Set the priority of tasks, of a template, or of the workflow if neither is given.
 
@@ -147,13 +154,16 @@ def prioritize(
         task_ids: IDs of its tasks.
         template: name of a template; "" means the tasks in `task_ids`.
         any_owner: also allow a workflow of another user.
+        preview: change nothing; return what would change.
     """
     changed = recalled = 0
+    finished: list[int] = []
     for start in range(0, max(1, len(task_ids)), TASKS_UPDATED_MAX):
         request = PriorityRequest(
             priority=priority,
             task_ids=list(task_ids[start : start + TASKS_UPDATED_MAX]),
             template=template,
+            preview=preview,
             user=user_name(),
             any_owner=any_owner,
         )
@@ -162,7 +172,8 @@ def prioritize(
             changed, recalled = changed + answer.changed, recalled + answer.recalled
             if answer.is_complete:
                 break
-    return PriorityResponse(changed=changed, recalled=recalled)
+        finished += answer.finished
+    return PriorityResponse(changed=changed, recalled=recalled, finished=finished)
 
 
 def plan_rerun(

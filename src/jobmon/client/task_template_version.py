@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client import node, quoting
 from jobmon.client.arguments import Arguments, mismatch, written_whole
-from jobmon.client.values import check_stable
+from jobmon.client.values import PLAIN, check_stable, text_of, with_sorted_sets
 from jobmon.core.files import NO_FILES, checked_patterns
 from jobmon.core.texts import SHOWN_CHARACTERS_MAX, shortened
 
@@ -136,8 +136,12 @@ class TaskTemplateVersion:
         """
         if args.keys() != self.names:
             raise ValueError(mismatch(self.name, self.names, args))
+        rebuilt = {}
         for name in self._told:
-            check_stable(args[name], partial(self._naming, name))
+            if type(args[name]) not in PLAIN:
+                check_stable(args[name], partial(self._naming, name))
+                rebuilt[name] = with_sorted_sets(args[name])
+        args = {**args, **rebuilt} if rebuilt else args
         try:
             if self._has_quotes:
                 command = quoting.formatted(self.command_template, args)
@@ -178,8 +182,8 @@ class TaskTemplateVersion:
             args: a value for each placeholder, by name.
         """
         return (
-            tuple([str(args[name]) for name in self.arguments.node_args]),
-            tuple([str(args[name]) for name in self.arguments.task_args]),
+            tuple([text_of(args[name]) for name in self.arguments.node_args]),
+            tuple([text_of(args[name]) for name in self.arguments.task_args]),
         )
 
     def identity(self, node_values: tuple[str, ...], task_values: tuple[str, ...]) -> bytes:

@@ -1,6 +1,7 @@
 """Show an error that Jobmon raises on purpose as one message: its traceback adds nothing.
 
-`JOBMON_TRACEBACK=1` shows the traceback. Errors of the script, and bugs in Jobmon, keep theirs.
+`JOBMON_TRACEBACK=1` shows the traceback. Errors of the script, and bugs in Jobmon, keep theirs. Importing
+`jobmon.client` installs this, because every call of the public API may raise such an error.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from opcode import opmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,18 +20,38 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "JOBMON_TRACEBACK"
 _PACKAGE: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+#: What Jobmon raises for invalid arguments, besides its own errors.
+_OF_ARGUMENTS: Final = (ValueError, TypeError)
+_RAISE: Final = opmap["RAISE_VARARGS"]
 
 
 def install() -> None:
-    """Show Jobmon errors that end the script or a notebook cell as one message. A second call changes nothing."""
-    if os.environ.get(VARIABLE, "") not in ("", "0"):
-        return
+    """Show deliberate errors that end the script or a notebook cell as one message. A second call changes nothing."""
     if not isinstance(sys.excepthook, _Hook):
         sys.excepthook = _Hook(sys.excepthook)
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if shell is not None:
-        shell.set_custom_exc((JobmonError,), _show_in_notebook)
+        shell.set_custom_exc((JobmonError, *_OF_ARGUMENTS), _show_in_notebook)
+
+
+def is_deliberate(error: BaseException, trace: TracebackType | None) -> bool:
+    """Return whether an error is shown as one message.
+
+    Args:
+        error: any exception.
+        trace: its traceback. A ValueError or TypeError is deliberate if a `raise` statement of Jobmon raised it.
+    """
+    if os.environ.get(VARIABLE, "") not in ("", "0"):
+        return False
+    if isinstance(error, JobmonError):
+        return True
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not isinstance(error, _OF_ARGUMENTS):
+        return False
+    code = trace.tb_frame.f_code
+    return code.co_filename.startswith(_PACKAGE) and code.co_code[trace.tb_lasti] == _RAISE
 
 
 class _Hook:
@@ -39,7 +61,7 @@ class _Hook:
         self._former = former
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, JobmonError):
+        if is_deliberate(error, trace):
             sys.stderr.write(f"{message(error, trace)}\n")
         else:
             self._former(kind, error, trace)
@@ -59,4 +81,7 @@ def _show_in_notebook(
     trace: TracebackType | None,
     tb_offset: int | None = None,
 ) -> None:
-    shell._showtraceback(kind, error, [f"{kind.__name__}: {error}"])
+    if is_deliberate(error, trace):
+        shell._showtraceback(kind, error, [f"{kind.__name__}: {error}"])
+    else:
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobmon.client.swarm.orchestrator import OrchestratorResult
     from jobmon.client.workflow import Workflow
     from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import WorkflowSummary
 
 #: Maximum time until a workflow without an active run gets another one from a process that takes it over.
 SUCCESSION_SECONDS_MAX: Final = 30.0
@@ -146,22 +147,21 @@ def wait_for_workflow(workflow: Workflow, timeout: float | None) -> str:
     summary = api_calls.workflow_summary(workflow.requester, workflow_id, counts=False)
     workflow.last_workflow_run_id = summary.last_workflow_run_id
     if summary.last_workflow_run_id is not None:
-        workflow.last_result = _recorded_result(workflow.requester, workflow_id, summary.last_workflow_run_id, status)
+        workflow.last_result = _recorded_result(workflow.requester, summary, summary.last_workflow_run_id, status)
     return status
 
 
-def _recorded_result(requester: Requester, workflow_id: int, run_id: int, status: str) -> OrchestratorResult:
+def _recorded_result(requester: Requester, summary: WorkflowSummary, run_id: int, status: str) -> OrchestratorResult:
     """Return the result of the newest run of a workflow, from the record."""
     from jobmon.client.swarm import OrchestratorResult
     from jobmon.client.swarm.gateway import ServerGateway
 
-    began = time.monotonic()
-    gateway = ServerGateway(requester, workflow_id, run_id)
+    gateway = ServerGateway(requester, summary.workflow_id, run_id)
     found = gateway.get_task_status_updates_sync().tasks_by_status
     done, failed = (frozenset(found.get(one, [])) for one in CONCLUDED)
     return OrchestratorResult(
         final_status=status,
-        elapsed_time=time.monotonic() - began,
+        elapsed_time=summary.last_run_seconds or 0.0,
         total_tasks=sum(map(len, found.values())),
         done_count=len(done),
         failed_count=len(failed),

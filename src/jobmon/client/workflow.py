@@ -377,21 +377,10 @@ class Workflow(SteersTasks, HasToolDefaults):
             DistributorInterruptedError: the user stopped the run with Ctrl-C or SIGTERM.
             DistributorStartupTimeout, DistributorNotAlive: the distributor did not start, or crashed repeatedly.
         """
+        options = self._run_options(locals())
         from jobmon.client import running
 
-        return running.run(
-            self,
-            self._run_options(
-                {"on_change": on_change, "allow_removal": allow_removal, "check_files": check_files},
-                fail_fast=fail_fast,
-                seconds_until_timeout=seconds_until_timeout,
-                resume=resume,
-                reset_running_jobs=reset_running_jobs,
-                distributor_startup_timeout=distributor_startup_timeout,
-                resume_timeout=resume_timeout,
-                configure_logging=configure_logging,
-            ),
-        )
+        return running.run(self, options)
 
     def start(
         self,
@@ -434,21 +423,10 @@ class Workflow(SteersTasks, HasToolDefaults):
             WorkflowAlreadyComplete, WorkflowAlreadyExists, WorkflowNotResumable, WorkflowChanged,
             WorkflowVersionConflict, ValueError: as for `run`.
         """
+        options = self._run_options(locals())
         from jobmon.client import detached
 
-        return detached.start(
-            self,
-            self._run_options(
-                {"on_change": on_change, "allow_removal": allow_removal, "check_files": check_files},
-                fail_fast=fail_fast,
-                seconds_until_timeout=seconds_until_timeout,
-                resume=resume,
-                reset_running_jobs=reset_running_jobs,
-                distributor_startup_timeout=distributor_startup_timeout,
-                resume_timeout=resume_timeout,
-                configure_logging=configure_logging,
-            ),
-        )
+        return detached.start(self, options)
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the workflow has no active run any more, whichever process leads it.
@@ -470,10 +448,12 @@ class Workflow(SteersTasks, HasToolDefaults):
 
         return waiting.wait_for_workflow(self, timeout)
 
-    def _run_options(self, consent: Mapping[str, Any], **options: Any) -> RunOptions:
-        """Check the arguments of `run` and `start`; `consent` has those that control what a resume may change."""
+    def _run_options(self, given: Mapping[str, Any]) -> RunOptions:
+        """Check the arguments of `run` and `start`, which have the same; `given` also contains the workflow."""
         from jobmon.client import planning, running
 
+        consent = {name: given[name] for name in ("on_change", "allow_removal", "check_files")}
+        options = {name: value for name, value in given.items() if name not in consent and value is not self}
         return running.RunOptions(consent=planning.consent_of_run(self, consent, resume=options["resume"]), **options)
 
     # -- results ------------------------------------------------------------------------------------------------

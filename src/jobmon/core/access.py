@@ -265,7 +265,7 @@ def ensure_server(data: Path | None = None, config: JobmonConfig | None = None) 
     Raises:
         ServerUnavailable: it did not start (the message ends with its log), or it is busy and its version is
             incompatible with this one, or, inside an attempt, no other process started it.
-        ConfigError: the data folder cannot be used.
+        ConfigError: the data folder cannot be used, or a setting is invalid.
     """
     data = data or data_directory()
     if (found := find_server(data)) and (found := _as_new_as_we(found)):
@@ -274,6 +274,7 @@ def ensure_server(data: Path | None = None, config: JobmonConfig | None = None) 
 
 
 def _start(data: Path, config: JobmonConfig, *options: str) -> AccessFile:
+    config.check()  # the server would not start with invalid ones
     timeout_seconds = config.get_float("server", "start_timeout")
     if _runs_this_attempt(data):
         return _awaited(data, timeout_seconds)

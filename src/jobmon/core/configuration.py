@@ -11,14 +11,30 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from jobmon.agent import trust
+from jobmon.core.credentials import LINK_DAYS_MAX
 from jobmon.core.exceptions import ConfigError, UntrustedFile
 from jobmon.core.keywords import also_named
+from jobmon.core.setting_values import (
+    DESTINATIONS_MAX,
+    Consent,
+    Devices,
+    Flag,
+    Gpus,
+    Names,
+    Number,
+    Ports,
+    Text,
+    Values,
+    Word,
+)
+from jobmon.core.texts import SHOWN_CHARACTERS_MAX, shortened
 
 ENVIRONMENT_PREFIX: Final = "JOBMON__"
 #: Variables that name the configuration file; the first one that is set counts.
@@ -33,153 +49,268 @@ _warnings: Final[set[str]] = set()
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its default and what it means (units last)."""
+    """One setting: its default, what it means (units last), its values, and whether messages may show them."""
 
     default: Any
     meaning: str
+    values: Values
+    is_secret: bool = False
+
+
+_HOUR: Final = 3_600
+_WEEK: Final = 7 * 24 * _HOUR
+_YEARS: Final = 10 * 365 * 24 * _HOUR
+_URLS: Final = Text(
+    "addresses that begin with http:// or https://, separated by spaces, or empty", r"\s*(https?://\S+(\s+|$))*"
+)
+_URL: Final = Text("an address that begins with http:// or https://, or empty", r"\s*|\s*https?://\S+\s*")
+_MEMBERS: Final = Names("users and @groups, as a list or separated by commas", r"@?[^\s@,]+")
+_HEADER: Final = Text("the name of a header, or empty", r"[A-Za-z0-9-]*")
+_EVENTS: Final = Names(
+    "some of done, failed, stopped, first-failure, stalled", "done|failed|stopped|first-failure|stalled"
+)
 
 
 #: Every setting that exists. The reference page is generated from this.
 SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
     "http": {
-        "service_url": Setting("", "Address of a shared server; empty: your local embedded server."),
-        "request_timeout": Setting(20, "Longest wait for one response, seconds."),
-        "retries_attempts": Setting(10, "How many times a request is attempted."),
-        "retries_timeout": Setting(300, "How long a request is retried, seconds."),
-        "token": Setting("", "Bearer token for `http.service_url`."),
+        "service_url": Setting(
+            "",
+            "Address of a shared server; empty: your local embedded server. If it has a standby, the addresses of both,"
+            " separated by spaces.",
+            _URLS,
+        ),
+        "request_timeout": Setting(20, "Longest wait for one response, seconds.", Number(0, _HOUR, is_above=True)),
+        "retries_attempts": Setting(10, "How many times a request is attempted.", Number(1, 1_000, is_whole=True)),
+        "retries_timeout": Setting(300, "How long a request is retried, seconds.", Number(0, _WEEK)),
+        "token": Setting("", "Bearer token for `http.service_url`.", Text(), is_secret=True),
     },
     "db": {
-        "sqlalchemy_database_uri": Setting("", "Database of the server; empty: SQLite in the data folder."),
-        "startup_timeout": Setting(10, "How long a server waits for its database at startup, seconds."),
-        "pool.size": Setting(5, "Maximum number of database connections: one writes, the others read."),
-        "pool.max_overflow": Setting(
-            10, "Accepted but has no effect: there are never more than `db.pool.size` connections."
+        "sqlalchemy_database_uri": Setting(
+            "",
+            "Database of the server; empty: SQLite in the data folder.",
+            Text("the URI of a database, such as postgresql://host/name, or empty", "|[^:]+:.*"),
+            is_secret=True,
         ),
-        "pool.recycle": Setting(-1, "Accepted but has no effect: a lost connection is replaced."),
-        "pool.pre_ping": Setting(False, "Accepted but has no effect: a lost connection is replaced."),
+        "startup_timeout": Setting(
+            10, "How long a server waits for its database at startup, seconds.", Number(0, _HOUR)
+        ),
+        "pool.size": Setting(
+            5, "Maximum number of database connections: one writes, the others read.", Number(1, 1_000, is_whole=True)
+        ),
+        "pool.max_overflow": Setting(
+            10,
+            "Accepted but has no effect: there are never more than `db.pool.size` connections.",
+            Number(-1, 1_000_000),
+        ),
+        "pool.recycle": Setting(-1, "Accepted but has no effect: a lost connection is replaced.", Number(-1, _YEARS)),
+        "pool.pre_ping": Setting(False, "Accepted but has no effect: a lost connection is replaced.", Flag()),
     },
     "heartbeat": {
-        "workflow_run_interval": Setting(30, "Interval between heartbeats of a run, seconds."),
-        "task_instance_interval": Setting(90, "Interval between heartbeats of an attempt, seconds."),
-        "report_by_buffer": Setting(3.1, "Number of intervals after which a heartbeat is overdue."),
+        "workflow_run_interval": Setting(
+            30, "Interval between heartbeats of a run, seconds.", Number(0, _HOUR, is_above=True)
+        ),
+        "task_instance_interval": Setting(
+            90, "Interval between heartbeats of an attempt, seconds.", Number(0, _HOUR, is_above=True)
+        ),
+        "report_by_buffer": Setting(3.1, "Number of intervals after which a heartbeat is overdue.", Number(1, 1_000)),
     },
     "distributor": {
-        "poll_interval": Setting(10, "Longest interval between two polls of a cluster, seconds."),
-        "cluster_calls_per_minute": Setting(60, "Maximum number of calls of a cluster's commands for polling."),
+        "poll_interval": Setting(
+            10, "Longest interval between two polls of a cluster, seconds.", Number(0, _HOUR, is_above=True)
+        ),
+        "cluster_calls_per_minute": Setting(
+            60, "Maximum number of calls of a cluster's commands for polling.", Number(0, 60_000, is_above=True)
+        ),
         "submission_retry_timeout": Setting(
             600,
             "How long a submission that fails for an unknown reason, or a command whose folder is unusable, is retried"
             " before it fails, seconds.",
+            Number(0, _WEEK),
         ),
         "hand_ahead_expiry": Setting(
-            30, "Prefetched work may start this long after the last response of the server, seconds."
+            30,
+            "Prefetched work may start this long after the last response of the server, seconds.",
+            Number(0, _HOUR, is_above=True),
         ),
     },
     "run": {
-        "timeout": Setting(0, "Timeout of a run, seconds; 0: none. Running tasks finish."),
+        "timeout": Setting(0, "Timeout of a run, seconds; 0: none. Running tasks finish.", Number(0, _YEARS)),
         "on_change": Setting(
             "error",
             "What a resume does with tasks whose definition changed: `error`, `rerun`, `rerun-only`, `keep`, or one of"
             ' these for each template as JSON, such as `{"sum": "keep", "*": "rerun"}`.',
+            Consent("error", "rerun", "rerun-only", "keep"),
         ),
         "allow_removal": Setting(
-            False, "Whether a resume may remove recorded tasks that the script no longer contains."
+            False, "Whether a resume may remove recorded tasks that the script no longer contains.", Flag()
         ),
         "check_files": Setting(
             "none",
             "Which declared files a resume looks for: `none`; `outputs`: rerun tasks whose outputs are missing and"
             " needed; `all`: also rerun tasks whose inputs have changed.",
+            Word(("none", "outputs", "all")),
         ),
-        "plan": Setting("", "`table` or `json`: print what a run would do and exit instead of running."),
+        "plan": Setting(
+            "", "`table` or `json`: print what a run would do and exit instead of running.", Word(("", "table", "json"))
+        ),
     },
     "files": {
         "latency_wait": Setting(
             10,
             "How long a missing file that a template declares is waited for, seconds. Network file systems show"
             " new files late.",
+            Number(0, _HOUR),
         ),
     },
     "worker_node": {
-        "command_interrupt_timeout": Setting(10, "Time from SIGINT to SIGKILL, seconds; SIGTERM is sent halfway."),
-        "shell": Setting("/bin/sh", "Shell that runs the commands, with its options, such as `bash -euo pipefail`."),
+        "command_interrupt_timeout": Setting(
+            10, "Time from SIGINT to SIGKILL, seconds; SIGTERM is sent halfway.", Number(0, _HOUR)
+        ),
+        "shell": Setting(
+            "/bin/sh",
+            "Shell that runs the commands, with its options, such as `bash -euo pipefail`.",
+            Text("a program with its options, such as bash -euo pipefail", r".*\S.*"),
+        ),
     },
     "multiprocess": {
-        "slots": Setting(0, "Number of cores for commands on this machine; 0: all CPUs available to the process."),
-        "gpus": Setting("", "Indices of this machine's GPUs, such as 0,1; 'none'; or empty: those that are detected."),
-        "resources": Setting("", "Other countable resources of this machine, such as licence=3,scratch=2."),
+        "slots": Setting(
+            0,
+            "Number of cores for commands on this machine; 0: all CPUs available to the process.",
+            Number(0, 1_000_000),
+        ),
+        "gpus": Setting(
+            "", "Indices of this machine's GPUs, such as 0,1; 'none'; or empty: those that are detected.", Gpus()
+        ),
+        "resources": Setting("", "Other countable resources of this machine, such as licence=3,scratch=2.", Devices()),
     },
     "reaper": {
-        "poll_interval_minutes": Setting(5, "Interval between two passes of the reaper, minutes."),
+        "poll_interval_minutes": Setting(
+            5, "Interval between two passes of the reaper, minutes.", Number(0, 1_440, is_above=True)
+        ),
     },
     "server": {
-        "idle_timeout": Setting(900, "An idle embedded server exits after this time, seconds."),
-        "start_timeout": Setting(60, "Longest wait for the embedded server to start, seconds."),
-        "long_poll": Setting(30, "Duration of a long poll, seconds."),
+        "idle_timeout": Setting(
+            900, "An idle embedded server exits after this time, seconds.", Number(0, _YEARS, is_above=True)
+        ),
+        "start_timeout": Setting(
+            60, "Longest wait for the embedded server to start, seconds.", Number(0, _HOUR, is_above=True)
+        ),
+        "long_poll": Setting(30, "Duration of a long poll, seconds.", Number(0, _HOUR, is_above=True)),
         "host": Setting(
             "127.0.0.1",
             "Address on which the server listens; the embedded one also has a Unix socket and, for remote jobs, listens"
             " on the host's addresses.",
+            Text("an address or a host name", r"\S+"),
         ),
-        "ports": Setting("", "Ports on which the server may listen, such as 8070 or 40000-40100; empty: any."),
-        "socket": Setting("", "Path of a Unix socket on which a shared server also listens, for a proxy."),
-        "socket_group": Setting("", "Group that may connect to `server.socket`; empty: the server's."),
+        "ports": Setting("", "Ports on which the server may listen, such as 8070 or 40000-40100; empty: any.", Ports()),
+        "socket": Setting("", "Path of a Unix socket on which a shared server also listens, for a proxy.", Text()),
+        "standby": Setting(
+            False,
+            "Whether a shared server waits while another one is active on its PostgreSQL database, and then takes over;"
+            " otherwise it exits with an error.",
+            Flag(),
+        ),
+        "socket_group": Setting("", "Group that may connect to `server.socket`; empty: the server's.", Text()),
         "tls_certificate": Setting(
-            "", "File with a shared server's certificate and its chain; empty: a proxy encrypts. SIGHUP reloads it."
+            "",
+            "File with a shared server's certificate and its chain; empty: a proxy encrypts. SIGHUP reloads it.",
+            Text(),
         ),
-        "tls_key": Setting("", "File with the key of `server.tls_certificate`."),
+        "tls_key": Setting("", "File with the key of `server.tls_certificate`.", Text()),
         "retention_days": Setting(
-            0, "A server deletes workflows that have not changed for so many days; 0: it keeps everything."
+            0,
+            "A server deletes workflows that have not changed for so many days; 0: it keeps everything.",
+            Number(0, 36_500),
         ),
-        "public_url": Setting("", "Address of a shared server's web page, for links in notifications."),
-        "log_format": Setting("text", "Format of the server's log: `text`, or `json` for one JSON object per line."),
+        "public_url": Setting("", "Address of a shared server's web page, for links in notifications.", _URL),
+        "log_format": Setting(
+            "text",
+            "Format of the server's log: `text`, or `json` for one JSON object per line.",
+            Word(("text", "json")),
+        ),
     },
     "auth": {
-        "administrators": Setting("", "Users and @groups who may do everything on a shared server."),
-        "users": Setting("", "Users and @groups who may run workflows; empty: everybody except `auth.readers`."),
-        "readers": Setting("", "Users and @groups who may only read: everything, except values of `env`."),
+        "administrators": Setting("", "Users and @groups who may do everything on a shared server.", _MEMBERS),
+        "users": Setting(
+            "", "Users and @groups who may run workflows; empty: everybody except `auth.readers`.", _MEMBERS
+        ),
+        "readers": Setting("", "Users and @groups who may only read: everything, except values of `env`.", _MEMBERS),
         "visibility": Setting(
             "all",
             "Whose workflows a user may read: `all`; `group`: those of users who share a group; `own`: only the user's"
             " own.",
+            Word(("all", "group", "own")),
         ),
         "sharing_groups": Setting(
             "",
             "With `auth.visibility: group`, @groups whose members read each other's workflows; empty: every group.",
+            Names("@groups, as a list or separated by commas", r"@[^\s@,]+"),
         ),
         "oidc_issuer": Setting(
             "",
             "Exact name of a shared server's OpenID Connect provider, such as https://login.example.org; empty: none.",
+            Text("an address that begins with https://, or on this host with http://, or empty", r"(https?://\S+)?"),
         ),
-        "oidc_client_id": Setting("", "Name of this server at the provider."),
-        "oidc_client_secret": Setting("", "What it proves itself with to the provider; empty: it is a public client."),
+        "oidc_client_id": Setting("", "Name of this server at the provider.", Text()),
+        "oidc_client_secret": Setting(
+            "", "What it proves itself with to the provider; empty: it is a public client.", Text(), is_secret=True
+        ),
         "oidc_user_claim": Setting(
             "preferred_username",
             "Claim that names the user. It must be unique and never given to another person; `sub` always is.",
+            Text("the name of a claim", ".+"),
         ),
-        "oidc_groups_claim": Setting("groups", "Claim that lists the groups of the user; empty: none."),
-        "oidc_scopes": Setting("openid profile", "Scopes to request; many providers have one for groups."),
-        "oidc_token_days": Setting(30, "Validity of the personal tokens that `jobmon login` gets from a login, days."),
+        "oidc_groups_claim": Setting("groups", "Claim that lists the groups of the user; empty: none.", Text()),
+        "oidc_scopes": Setting(
+            "openid profile",
+            "Scopes to request; many providers have one for groups.",
+            Names("names of scopes, as a list or separated by spaces", r"[!#-\[\]-~]+"),
+        ),
+        "oidc_token_days": Setting(
+            30,
+            "Validity of the personal tokens that `jobmon login` gets from a login, days.",
+            Number(0, LINK_DAYS_MAX, is_above=True),
+        ),
         "proxy_header": Setting(
-            "", "Header in which the proxy in front of a shared server names the user, such as X-Remote-User."
+            "", "Header in which the proxy in front of a shared server names the user, such as X-Remote-User.", _HEADER
         ),
-        "proxy_groups_header": Setting("", "Header in which it names the user's groups, separated by commas."),
+        "proxy_groups_header": Setting("", "Header in which it names the user's groups, separated by commas.", _HEADER),
         "proxy_secret": Setting(
-            "", "What it sends as X-Jobmon-Proxy-Secret; empty: it must connect to `server.socket`."
+            "",
+            "What it sends as X-Jobmon-Proxy-Secret; empty: it must connect to `server.socket`.",
+            Text(),
+            is_secret=True,
         ),
     },
     "notify": {
-        "urls": Setting("", "Apprise addresses to notify, as a list; `{user}` stands for the workflow's owner."),
+        "urls": Setting(
+            "",
+            "Apprise addresses to notify, as a list; `{user}` stands for the workflow's owner.",
+            Names(
+                f"at most {DESTINATIONS_MAX} addresses such as mailto://host, as a list or separated by white space",
+                r"[^:\s]+://.*",
+                r"\s+",
+                DESTINATIONS_MAX,
+            ),
+            is_secret=True,
+        ),
         "events": Setting(
             "done failed first-failure stalled",
             "What to notify about: `done`, `failed`, `stopped`, `first-failure`, `stalled`.",
+            _EVENTS,
         ),
         "stalled_after": Setting(
-            21600, "A run is stalled if no task was running and nothing changed for this long, seconds; 0: never."
+            21600,
+            "A run is stalled if no task was running and nothing changed for this long, seconds; 0: never.",
+            Number(0, _YEARS),
         ),
     },
     "supervisor": {
         "cgroups": Setting(
-            True, "Enforce the memory request of local commands with cgroups if possible; otherwise by measuring."
+            True,
+            "Enforce the memory request of local commands with cgroups if possible; otherwise by measuring.",
+            Flag(),
         ),
     },
 }
@@ -252,19 +383,43 @@ class JobmonConfig:
             _warn_once(f"Setting {section}.{key} no longer exists; it is ignored.")
             del self._code[section, key]
         for section, key in self._code:
-            _setting(section, key)
+            setting_of(section, key)
 
     def get(self, section: str, key: str) -> Any:
-        """Return the value of the setting `key` of a `section`; text from the environment is not converted.
+        """Return the value of the setting `key` of a `section` as it is written; text is not converted.
 
         Raises:
-            ConfigError: there is no such setting.
+            ConfigError: there is no such setting, or its value is invalid.
         """
+        self.parsed(section, key)
         return self.origin(section, key)[0]
+
+    def parsed(self, section: str, key: str) -> Any:
+        """Return the value of the setting `key` of a `section` in its own type.
+
+        Raises:
+            ConfigError: there is no such setting, or its value is invalid.
+        """
+        value, origin = self.origin(section, key)
+        setting = SETTINGS[section][key]
+        try:
+            return setting.values.parse(value)
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            raise self._invalid(section, key, setting.values.wanted, value, origin) from None
+
+    def check(self) -> None:
+        """Check all settings, so that an invalid one is named before anything is done.
+
+        Raises:
+            ConfigError: the value of a setting is invalid.
+        """
+        for section, settings in SETTINGS.items():
+            for key in settings:
+                self.parsed(section, key)
 
     def origin(self, section: str, key: str) -> tuple[Any, str]:
         """Return a setting's value and where it comes from: "code", "environment", a file's path, or "default"."""
-        setting = _setting(section, key)
+        setting = setting_of(section, key)
         if (section, key) in self._code:
             return self._code[section, key], "code"
         variable = environment_variable(section, key)
@@ -296,26 +451,23 @@ class JobmonConfig:
         """Return the setting `key` of a `section` as an integer.
 
         Raises:
-            ConfigError: the value is not an integer.
+            ConfigError: the value is invalid, or not an integer.
         """
         number = self.get_float(section, key)
         if not number.is_integer():
-            raise self._unreadable(section, key, "a whole number")
+            raise self._invalid(section, key, "a whole number", *self.origin(section, key))
         return int(number)
 
     def get_float(self, section: str, key: str) -> float:
         """Return the setting `key` of a `section` as a number.
 
         Raises:
-            ConfigError: the value is not a number.
+            ConfigError: the value is invalid, or not a number.
         """
-        value = self.get(section, key)
-        try:
-            if isinstance(value, bool):
-                raise TypeError
-            return float(value)
-        except (TypeError, ValueError):
-            raise self._unreadable(section, key, "a number") from None
+        value = self.parsed(section, key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._invalid(section, key, "a number", *self.origin(section, key))
+        return float(value)
 
     def get_boolean(self, section: str, key: str) -> bool:
         """Return the setting `key` of a `section` as a boolean: true, yes, on, 1 or false, no, off, 0.
@@ -323,25 +475,23 @@ class JobmonConfig:
         Raises:
             ConfigError: the value is none of these.
         """
-        value = str(self.get(section, key)).strip().lower()
-        if value in ("true", "yes", "on", "1"):
-            return True
-        if value in ("false", "no", "off", "0", ""):
-            return False
-        raise self._unreadable(section, key, "true or false")
+        value = self.parsed(section, key)
+        if not isinstance(value, bool):
+            raise self._invalid(section, key, "true or false", *self.origin(section, key))
+        return value
 
     def get_section(self, section: str) -> dict[str, Any]:
-        """Return all settings of a section by key.
+        """Return all settings of a section by key, as they are written, even if they are invalid.
 
         Raises:
             ConfigError: there is no such section.
         """
-        return {key: self.get(section, key) for key in _section(section)}
+        return {key: self.origin(section, key)[0] for key in _section(section)}
 
     @also_named(val="value")
     def set(self, section: str, key: str, value: Any) -> None:
         """Set `key` of a `section` to a `value` in this object; `write` saves it."""
-        _setting(section, key)
+        setting_of(section, key)
         self._code[section, key] = value
 
     def write(self, filepath: str | Path = "") -> Path:
@@ -361,10 +511,20 @@ class JobmonConfig:
             raise UntrustedFile(str(error)) from None
         return path
 
-    def _unreadable(self, section: str, key: str, wanted: str) -> ConfigError:
-        value, origin = self.origin(section, key)
-        where = "" if origin == "code" else f" (from {origin})"
-        return ConfigError(f"Setting {section}.{key} must be {wanted}, not {value!r}{where}.")
+    def _invalid(self, section: str, key: str, wanted: str, value: Any, origin: str) -> ConfigError:
+        setting = SETTINGS[section][key]
+        shown = "this value" if setting.is_secret else shortened(repr(value), SHOWN_CHARACTERS_MAX)
+        variable, default = environment_variable(section, key), setting.default
+        where, remedy = {
+            "code": ("set in code", f"Correct it there; the default is {default!r}."),
+            "environment": (f"environment variable {variable}", f"Correct it, or: unset {variable}"),
+            LOCAL_FILE_NAME: (f"./{LOCAL_FILE_NAME}", f"Correct it there; the default is {default!r}."),
+        }.get(origin, (origin, self._command_to_set(section, key, str(default))))
+        return ConfigError(f"Setting {section}.{key} must be {wanted}, not {shown} ({where}). {remedy}")
+
+    def _command_to_set(self, section: str, key: str, value: str) -> str:
+        file = "" if self.filepath == config_file() else f" --config-file {shlex.quote(str(self.filepath))}"
+        return f"To set the default: jobmon config set {section}.{key} {shlex.quote(value)}{file}"
 
 
 def environment_variable(section: str, key: str) -> str:
@@ -385,7 +545,12 @@ def _section(section: str) -> Mapping[str, Setting]:
     return SETTINGS[section]
 
 
-def _setting(section: str, key: str) -> Setting:
+def setting_of(section: str, key: str) -> Setting:
+    """Return a setting.
+
+    Raises:
+        ConfigError: there is no such setting.
+    """
     settings = _section(section)
     if key not in settings:
         raise ConfigError(f"There is no setting {section}.{key}{_nearest(key, settings)}")
@@ -468,7 +633,7 @@ def _warn_of_unknown(settings: Iterable[tuple[str, str]], path: Path) -> set[tup
     unknown = set()
     for section, key in settings:
         try:
-            _setting(section, key)
+            setting_of(section, key)
         except ConfigError as error:
             unknown.add((section, key))
             _warn_once(f"{path.absolute()}: {error} It is ignored.")

@@ -155,6 +155,10 @@ class SetAction(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     RERUN = "rerun"
+    SKIP = "skip"
+    MARK_DONE = "mark done"
+    PRIORITY = "priority"
+    EDIT = "edit"
 
 
 class EndReason(StrEnum):

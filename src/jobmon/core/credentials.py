@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from jobmon.agent.handshake import NAMED_PREFIX, Verifier, is_same, mac, verifier_of
+from jobmon.agent.handshake import NAMED_PREFIX, Verifier, mac, verifier_of
 
 KEY_BYTES: Final = 32
 #: Default validity of a link to the web page, days.
@@ -271,12 +271,6 @@ def token_id(identity: str) -> int | None:
 def signed_verifier(identity: str, key: bytes) -> Verifier:
     """Return the verifier of the token that was issued for an identity of `signed_principal`."""
     return verifier_of(_signed(identity, key))
-
-
-def is_signed(token: str, key: bytes) -> bool:
-    """Return whether this token was issued with this key."""
-    payload, _, signature = token.rpartition(".")
-    return is_same(signature.encode(), mac(key, payload).hex().encode())
 
 
 def is_over(principal: Principal, now: float) -> bool:

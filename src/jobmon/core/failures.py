@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 CHANCE_MAX: Final = 0.01
 MESSAGE_CHARACTERS_MAX: Final = 300
 HOSTS_NAMED_MAX: Final = 5
+#: Number of messages whose normalized form is remembered: the failures of a workflow are grouped again and again.
+NORMALIZED_MAX: Final = 20_000
 _PATH: Final = re.compile(r"(?<![\w/])(?:~|\.{1,2})?(?:/[\w.+@%=,-]+)+/?|\b[A-Za-z]:\\\S+")
 _HEX: Final = re.compile(
     r"\b0[xX][0-9a-fA-F]+\b|\b(?=[0-9a-fA-F-]*\d)(?=[0-9a-fA-F-]*[a-fA-F])[0-9a-fA-F]{4,}(?:-?[0-9a-fA-F]{4,})+\b"
@@ -29,6 +32,7 @@ _NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*(?:[eE][+-]?\d+)?")
 _SPACE: Final = re.compile(r"\s+")
 
 
+@lru_cache(maxsize=NORMALIZED_MAX)
 def normalized(message: str) -> str:
     """Return a message without the parts that differ from task to task.
 

@@ -229,6 +229,8 @@ STARTED: Final = (_TI.DONE, _TI.RUNNING)
 IN_FLIGHT: Final = (_T.QUEUED, _T.INSTANTIATING, _T.LAUNCHED, _T.RUNNING)
 #: Tasks whose attempt is waiting to be started. A change to one of these does not wake the orchestrator.
 WAITING_TO_START: Final = (_T.QUEUED, _T.INSTANTIATING, _T.LAUNCHED)
+#: Tasks whose attempt was handed to its cluster.
+LAUNCHED_TASKS: Final = (_T.LAUNCHED, _T.RUNNING)
 #: Tasks that may be queued once their dependencies are met.
 QUEUEABLE: Final = (_T.REGISTERING, _T.ADJUSTING_RESOURCES)
 #: Statuses that a task leaves without an external event.

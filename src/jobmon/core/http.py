@@ -1,30 +1,30 @@
 """The asynchronous HTTP client: HTTP/1.1 over kept-alive connections, one request at a time on each.
 
-It understands only what the server and a proxy in front of it send: responses with a length, in chunks, or up to the
-end of the connection. Every failure is an `OSError`; the requester decides how to handle it. Decision 14 explains why
-Jobmon has its own client.
+It parses responses as workers and agents do (`jobmon.agent.http`). Every failure is an `OSError`; the requester decides
+how to handle it. Decision 14 explains why Jobmon has its own client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from jobmon.agent import addresses, handshake, peers
+from jobmon.agent.http import Reader
 from jobmon.core import wire
 from jobmon.core.hello import JSON, Refused, accept
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from jobmon.agent.http import Answer
+
 CONNECTIONS_MAX: Final = 8
-#: Longest head of a response, and how much of a body is buffered.
+#: How much of a response is read at once.
 BUFFER_BYTES: Final = 1024 * 1024
-_NO_CONTENT: Final = (204, 304)
-_MAC: Final = handshake.MAC_HEADER.lower().encode()
-_LINE_END: Final = b"\r\n"
+#: Longest response without its head.
+ANSWER_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 
 class HttpSession:
@@ -90,17 +90,17 @@ class HttpSession:
                 sealed = connection.seal(method, path, content)
                 answer = await connection.exchange(self._request(method, path, headers | sealed, content))
                 connection.check(answer)
-            except (EOFError, ValueError, asyncio.LimitOverrunError) as error:
+            except ValueError as error:
                 connection.close()
-                raise ConnectionError(str(error) or "The server closed the connection.") from error
+                raise ConnectionError(str(error)) from error
             except BaseException:
                 connection.close()
                 raise
-        if answer.may_go_on and not self.closed:
+        if answer.keeps_open and not self.closed:
             self._idle.append(connection)
         else:
             connection.close()
-        return answer.status, answer.content
+        return answer.status, answer.body
 
     async def _connection(self) -> _Connection:
         if self.closed:
@@ -136,21 +136,13 @@ class HttpSession:
         client = handshake.Client(self._token, self._address.endpoint)
         request = self._request("POST", wire.API_ROOT + handshake.ROUTE, JSON, wire.encode(client.hello))
         answer = await connection.exchange(request)
-        accept(client, answer.status, answer.content)
+        accept(client, answer.status, answer.body)
         connection.client = client
 
     def _request(self, method: str, path: str, headers: dict[str, str], content: bytes) -> bytes:
         given = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._host_line}{given}content-length: {len(content)}"
         return f"{head}\r\n\r\n".encode("latin-1") + content
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    content: bytes
-    may_go_on: bool
-    sealed: str
 
 
 class _Connection:
@@ -169,10 +161,10 @@ class _Connection:
         """Return the headers that protect the next request."""
         return {} if self.client is None else self.client.seal(method, path, content)
 
-    def check(self, answer: _Answer) -> None:
+    def check(self, answer: Answer) -> None:
         """Check that the server wrote a response; raises `Unproven`."""
         if self.client is not None:
-            self.client.check(answer.status, answer.sealed, answer.content)
+            self.client.check(answer.status, answer.sealed, answer.body)
 
     @property
     def is_open(self) -> bool:
@@ -183,44 +175,10 @@ class _Connection:
         """Close the connection."""
         self._writer.close()
 
-    async def exchange(self, request: bytes) -> _Answer:
+    async def exchange(self, request: bytes) -> Answer:
         """Send a request and wait for its response."""
         self._writer.write(request)
-        status = 0
-        while status < 200:  # skip informational responses, which precede the response itself
-            version, status, headers = _read_head(await self._reader.readuntil(_LINE_END * 2))
-        is_last = headers.get(b"connection", b"").lower() == b"close" or version != b"HTTP/1.1"
-        sealed = headers.get(_MAC, b"").decode("latin-1")
-        if status in _NO_CONTENT:
-            return _Answer(status, b"", not is_last, sealed)
-        if b"chunked" in headers.get(b"transfer-encoding", b"").lower():
-            return _Answer(status, await self._chunks(), not is_last, sealed)
-        length = headers.get(b"content-length")
-        if length is None:
-            return _Answer(status, await self._reader.read(), False, sealed)
-        return _Answer(status, await self._reader.readexactly(int(length)), not is_last, sealed)
-
-    async def _chunks(self) -> bytes:
-        parts: list[bytes] = []
-        while size := int((await self._reader.readuntil(_LINE_END)).partition(b";")[0], 16):
-            parts.append((await self._reader.readexactly(size + len(_LINE_END)))[:size])
-        while await self._reader.readuntil(_LINE_END) != _LINE_END:
-            pass  # a trailer
-        return b"".join(parts)
-
-
-def _read_head(head: bytes) -> tuple[bytes, int, dict[bytes, bytes]]:
-    """Return version, status and headers.
-
-    Raises:
-        ValueError: it is not HTTP.
-    """
-    first, *lines = head[: -2 * len(_LINE_END)].split(_LINE_END)
-    version, _, rest = first.partition(b" ")
-    if not version.startswith(b"HTTP/1."):
-        raise ValueError(f"The response is not HTTP: {first[:80]!r}")
-    headers = {}
-    for line in lines:
-        name, _, value = line.partition(b":")
-        headers[name.strip().lower()] = value.strip()
-    return version, int(rest[:3]), headers
+        parser = Reader(ANSWER_BYTES_MAX)
+        while (answer := parser.feed(await self._reader.read(BUFFER_BYTES))) is None:
+            pass
+        return answer

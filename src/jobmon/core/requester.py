@@ -1,8 +1,10 @@
 """HTTP requests to the server: a synchronous and an asynchronous interface over the same retry rules.
 
 If `http.service_url` is not set, the server is the embedded one: `core.access` finds or starts it, requests use its
-Unix socket if there is one, and it is started again if it is found dead. Every request may safely be repeated, so every
-failure to get a response is retried, with growing pauses and jitter.
+Unix socket if there is one, and it is started again if it is found dead. If `http.service_url` has the addresses of a
+server and its standbys, the next one is used whenever one does not respond or is not active.
+
+Every request may safely be repeated, so every failure to get a response is retried, with growing pauses and jitter.
 
 The token is sent over https only. On the Unix socket both sides compare user ids, and over plain HTTP the server has to
 prove that it knows the token (decision 23).
@@ -13,22 +15,23 @@ from __future__ import annotations
 import http.client
 import logging
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
-from jobmon.agent import addresses, handshake, peers
+from jobmon.agent import addresses
+from jobmon.agent.http import HTTP_UNAVAILABLE
 from jobmon.core import exceptions, wire
+from jobmon.core.connections import Connection, Target, connection_to
 from jobmon.core.descriptors import open_standard
 from jobmon.core.exceptions import InvalidRequest, InvalidResponse, JobmonError, ServerUnavailable
-from jobmon.core.hello import HTTP_UNAUTHORIZED, JSON, Refused, accept
+from jobmon.core.hello import HTTP_UNAUTHORIZED, Refused
 from jobmon.core.wire.server import Problem
 
 logger = logging.getLogger(__name__)
@@ -62,100 +65,12 @@ FINDER_NAME: Final = "jobmon-find-server"
 FOREVER: Final = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where the server is: an address, optionally a Unix socket on this host, optionally a token."""
-
-    address: str
-    socket: str = ""
-    token: str = ""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of every request. They include the token if a certificate proves the server's identity."""
-        headers = {"content-type": "application/json"}
-        if self.token and not self.socket and not self.must_prove_itself:
-            headers["authorization"] = f"Bearer {self.token}"
-        return headers
-
-    @property
-    def must_prove_itself(self) -> bool:
-        """Whether the server has to prove that it knows the token, which is then not sent to it."""
-        return bool(self.token) and not self.socket and self.address.lower().startswith("http://")
-
-
-class _Connection(http.client.HTTPConnection):
-    """A connection that is kept per thread and closed with it, which is intended and not a leak to warn about."""
-
-    #: Precedes every path: the prefix under which a proxy serves the server.
-    prefix = ""
-
-    def __del__(self) -> None:
-        self.close()
-
-    def begin(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> None:
-        """Send a request."""
-        self.request(method, self.prefix + path, body=body, headers=dict(headers))
-
-    def finish(self) -> tuple[int, bytes]:
-        """Return status and content of the response."""
-        response = self.getresponse()
-        return response.status, response.read()
-
-
-class _TlsConnection(_Connection, http.client.HTTPSConnection):
-    pass
-
-
-class _ProvenConnection(_Connection):
-    """A connection on which the server first proves its identity; afterwards every message has a MAC."""
-
-    def __init__(self, address: addresses.Address, token: str, timeout: float) -> None:
-        super().__init__(address.host, address.port, timeout=timeout)
-        self._address = address
-        self._token = token
-
-    def connect(self) -> None:
-        super().connect()
-        self._client = handshake.Client(self._token, self._address.endpoint)
-        try:
-            super().begin("POST", wire.API_ROOT + handshake.ROUTE, wire.encode(self._client.hello), JSON)
-            accept(self._client, *super().finish())
-        except BaseException:
-            self.close()
-            raise
-
-    def begin(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> None:
-        if self.sock is None:
-            self.connect()
-        super().begin(method, path, body, {**headers, **self._client.seal(method, path, body or b"")})
-
-    def finish(self) -> tuple[int, bytes]:
-        response = self.getresponse()
-        content = response.read()
-        self._client.check(response.status, response.getheader(handshake.MAC_HEADER, ""), content)
-        return response.status, content
-
-
-class _UnixConnection(_Connection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-        if not peers.is_ours(self.sock):
-            self.close()
-            raise handshake.Unproven(f"{self._path} belongs to another user")
-
-
 class Requester:
     """Sends requests to one server.
 
     Args:
-        service_url: the server's address, such as "http://host:port".
+        service_url: the server's address, such as "http://host:port", or those of a server and its standbys, separated
+            by spaces.
         retries_timeout: how long a request is retried, seconds; None: without limit.
         retries_attempts: how many times a request is attempted; None: without limit.
         request_timeout: longest wait for one response, seconds.
@@ -174,9 +89,8 @@ class Requester:
         embedded: bool = False,
     ) -> None:
         open_standard()
-        if not embedded:
-            _check(service_url, token)
-        self._target = Target(service_url.strip().rstrip("/"), token=token)
+        self._addresses = [] if embedded else _checked(service_url, token)
+        self._target = Target(next(iter(self._addresses), ""), token=token)
         self._embedded = embedded
         #: Whether address and token come from the settings, so that they can be read again.
         self._is_configured = False
@@ -223,6 +137,11 @@ class Requester:
         copy.retries_timeout = seconds / 2
         copy.request_timeout = min(self.request_timeout, seconds / 2)
         return copy
+
+    @property
+    def addresses(self) -> str:
+        """All addresses, for other programs; the one that responded last comes first."""
+        return " ".join(sorted(self._addresses, key=lambda one: one != self.url))
 
     @property
     def url(self) -> str:
@@ -292,7 +211,7 @@ class Requester:
 
         The next large request is created while the server processes the previous one, so that both sides work at once.
         """
-        overlap = _Overlap(lambda: _connection_to(self._target, self.request_timeout))
+        overlap = _Overlap(lambda: connection_to(self._target, self.request_timeout))
         last: Callable[[], _Reply] | None = None
         try:
             for route, message in requests:
@@ -346,11 +265,13 @@ class Requester:
             if pause:
                 warnings_due.consider(failure)
                 time.sleep(pause)
+            used = self._target
             try:
                 status, content = self._exchange(path, body, method.upper(), timeout)
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 failure = error
+                self._turn_from(used)
                 if self._embedded:
                     self._found_again().wait(self.retries_timeout)
                 continue
@@ -361,6 +282,8 @@ class Requester:
                 self.close()
                 if self._embedded:
                     self._found_again().wait(self.retries_timeout)
+            else:
+                self._turn_from(used)
         raise self._unavailable(route, failure)
 
     def _is_last(self, status: int, tenacious: bool) -> bool:
@@ -369,7 +292,7 @@ class Requester:
         A rejected credential does not end a run: it may be replaced, so it is read again.
         """
         if not tenacious:
-            return True
+            return status != HTTP_UNAVAILABLE or len(self._addresses) < 2
         if status == HTTP_UNAUTHORIZED and not self._embedded:
             return not self._has_new_token() and self.retries_timeout is not None
         return status not in _RETRIED_STATUSES and not (self._embedded and status in _MOVED_STATUSES)
@@ -386,7 +309,7 @@ class Requester:
         except JobmonError as error:  # another process may be writing the file
             logger.debug("The settings cannot be read: %s", error)
             return False
-        is_same_server = str(config.get("http", "service_url") or "").strip().rstrip("/") == self._target.address
+        is_same_server = addresses.split(str(config.get("http", "service_url") or "")) == self._addresses
         if not is_same_server or token in ("", self._target.token):
             return False
         self._target = replace(self._target, token=token)
@@ -400,10 +323,14 @@ class Requester:
             return refused.status, refused.content
         return connection.finish()
 
-    def _connection(self, timeout: float) -> _Connection:
-        connection: _Connection | None = getattr(self._local, "connection", None)
+    def _connection(self, timeout: float) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and self._local.address != self._target.address:
+            self.close()
+            connection = None
         if connection is None:
-            connection = self._local.connection = _connection_to(self._target, timeout)
+            connection = self._local.connection = connection_to(self._target, timeout)
+            self._local.address = self._target.address
         connection.timeout = timeout
         if connection.sock is not None:
             connection.sock.settimeout(timeout)
@@ -432,7 +359,6 @@ class Requester:
         import asyncio
 
         path, body = _request_of(route, message, method)
-        exchange = self._exchange_of(session)
         failure: Exception | None = None
         warnings_due = _Warnings(self.url)
         try:
@@ -440,12 +366,14 @@ class Requester:
                 if pause:
                     warnings_due.consider(failure)
                     await asyncio.sleep(pause)
+                used, exchange = self._target, self._exchange_of(session)
                 try:
-                    status, content = await exchange(method.upper(), path, body, self._target.headers, timeout)
+                    status, content = await exchange(method.upper(), path, body, used.headers, timeout)
                 except OSError as error:
                     if session.closed:
                         raise
                     failure = error
+                    self._turn_from(used)
                     await self._look_again()
                     self._aim(session)
                     continue
@@ -454,7 +382,9 @@ class Requester:
                 failure = _problem_of(route, status, content)
                 if status in _MOVED_STATUSES:
                     await self._look_again()
-                    self._aim(session)
+                else:
+                    self._turn_from(used)
+                self._aim(session)
         except asyncio.CancelledError as cancelled:  # the caller that cancels learns why there was no response
             raise cancelled from failure
         raise self._unavailable(route, failure)
@@ -477,15 +407,22 @@ class Requester:
     def _pauses(self, tenacious: bool) -> Iterator[float]:
         """Yield the pause before each try, seconds: none at first, then growing pauses with jitter."""
         yield 0.0
-        attempts = 1 if not tenacious else self.retries_attempts
+        several = max(1, len(self._addresses))
+        attempts = several if not tenacious else self.retries_attempts
         deadline = time.monotonic() + (FOREVER if self.retries_timeout is None else self.retries_timeout)
         tried, pause = 1, PAUSE_SECONDS_FIRST
         while (attempts is None or tried < attempts) and time.monotonic() < deadline:
-            # the first retry is immediate: the server may just have closed a kept-alive connection
+            # the first retry is immediate: the server may just have closed a kept-alive connection, or have a standby
             left = max(0.0, deadline - time.monotonic())
-            yield 0.0 if tried == 1 else min(pause * random.uniform(0.5, 1.0), left)
+            yield 0.0 if tried <= several else min(pause * random.uniform(0.5, 1.0), left)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
             tried += 1
+
+    def _turn_from(self, used: Target) -> None:
+        """Use the next address, unless another request has turned from this one already."""
+        if len(self._addresses) > 1 and self._target.address == used.address:
+            place = self._addresses.index(used.address) + 1
+            self._target = replace(self._target, address=self._addresses[place % len(self._addresses)])
 
     def _find(self) -> None:
         from jobmon.core import access
@@ -549,9 +486,9 @@ class Requester:
 class _Overlap:
     """A separate connection with one request in flight, so that the caller can do something else meanwhile."""
 
-    def __init__(self, connect: Callable[[], _Connection]) -> None:
+    def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
 
     def begin(self, path: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a request. If that fails, `finish` returns None."""
@@ -616,8 +553,8 @@ class _Warnings:
             logger.warning("Still waiting for the Jobmon server at %s: %s", self._url, failure or "no answer")
 
 
-def _check(url: str, token: str) -> None:
-    """Reject settings that can never work.
+def _checked(text: str, token: str) -> list[str]:
+    """Return the addresses in a text; reject settings that can never work.
 
     Raises:
         ConfigError: it names the setting and the remedy.
@@ -625,22 +562,12 @@ def _check(url: str, token: str) -> None:
     if not all(32 < ord(one) < 127 for one in token):
         raise exceptions.ConfigError("http.token contains spaces or characters outside ASCII. Copy the token again.")
     try:
-        addresses.parse(url)
+        found = addresses.split(text) or [text]
+        for one in found:
+            addresses.parse(one)
     except addresses.InvalidAddress as error:
         raise exceptions.ConfigError(f"http.service_url: {error}") from None
-
-
-def _connection_to(target: Target, timeout: float) -> _Connection:
-    if target.socket:
-        return _UnixConnection(target.socket, timeout)
-    address = addresses.parse(target.address)
-    if target.must_prove_itself:
-        connection: _Connection = _ProvenConnection(address, target.token, timeout)
-    else:
-        kind = _TlsConnection if address.is_secure else _Connection
-        connection = kind(address.host, address.port, timeout=timeout)
-    connection.prefix = address.path
-    return connection
+    return found
 
 
 def _request_of(route: str, message: object, method: str) -> tuple[str, bytes | None]:

@@ -42,8 +42,6 @@ AUTO: Final = "auto"
 WORDS: Final[Mapping[str, str]] = {"memory": "node", "runtime": "unlimited"}
 
 Resources = dict[str, Any]
-#: A factor (0.5 = +50 %), the next values, or a function old value -> new value.
-Scale = float | Callable[[float], float] | Iterable[float]
 
 _MEMORY = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*$")
 _MEMORY_POWERS: Final = {"": 3, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}

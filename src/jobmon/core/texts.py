@@ -76,6 +76,17 @@ def number_of(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def rerun_with_edit(task_id: int, *options: str) -> str:
+    """Return why a done task is not edited, and what to type instead.
+
+    Args:
+        task_id: the task.
+        options: those of `jobmon task rerun` that make the edit.
+    """
+    words = " ".join(f"--{option}" if option == "reset" else f"--{option} ..." for option in options)
+    return f"Task {task_id} is done. To run it with this edit: jobmon task rerun {task_id} {words}"
+
+
 def shortened(text: str, characters_max: int) -> str:
     """Return a text with its middle omitted if it is too long, because names often differ only at their end.
 

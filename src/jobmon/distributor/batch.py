@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,7 +12,8 @@ from jobmon.agent.shells import shell_words
 from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit, weight_of
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.texts import storable
-from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, Report
+from jobmon.core.wire import replace
+from jobmon.core.wire.launching import EndedJob, LaunchBatch, LiveAttempt, Report
 
 TOKEN_PREFIX: Final = "jm"
 UNSTARTED: Final = "Its distributor exited before it started."
@@ -69,6 +70,22 @@ def attempts_of(batch: LaunchBatch) -> list[ReceivedAttempt]:
         ReceivedAttempt(instance, task, batch.cluster_name, name, command, number, batch.requested_resources)
         for instance, task, name, command, number in columns
     ]
+
+
+#: The fields of a batch that have a value for each attempt.
+_COLUMNS: Final = ("task_instance_ids", "task_ids", "names", "commands", "attempts")
+
+
+def picked(given: LaunchBatch, indices: Sequence[int]) -> LaunchBatch:
+    """Return the batch with only the attempts at these indices."""
+    columns: dict[str, Any] = {one: [getattr(given, one)[index] for index in indices] for one in _COLUMNS}
+    return replace(given, **columns)
+
+
+def joined(given: LaunchBatch, other: LaunchBatch) -> LaunchBatch:
+    """Return the batch followed by the attempts of another."""
+    columns: dict[str, Any] = {one: getattr(given, one) + getattr(other, one) for one in _COLUMNS}
+    return replace(given, **columns)
 
 
 def attempt_of(adopted: LiveAttempt) -> ReceivedAttempt:
@@ -242,6 +259,18 @@ def remote_report(
     )
 
 
+def ended_job(distributor_id: str, ending: RemoteExit) -> EndedJob:
+    """Return the report on a packed job that has ended."""
+    return EndedJob(
+        distributor_id=distributor_id,
+        status=ending.status.value,
+        cause=None if ending.cause is None else ending.cause.value,
+        error=storable(ending.message) if ending.message else None,
+        exit_code=ending.exit_code,
+        host=ending.host,
+    )
+
+
 def lost_report(task_instance_id: int, cause: Cause, error: str) -> Report:
     """Return the report on an attempt whose outcome is unknown; its task is not charged."""
     status = TaskInstanceStatus.UNKNOWN_ERROR
@@ -259,3 +288,9 @@ def unsubmitted_report(task_instance_id: int) -> Report:
         cause=Cause.WORKER_LOST,
         error=UNSTARTED,
     )
+
+
+def unstarted_report(task_instance_id: int) -> Report:
+    """Return the report on an attempt that was received, and neither started nor submitted; its task is not charged."""
+    error = "It was prefetched by the distributor but not started in time."
+    return lost_report(task_instance_id, Cause.WORKER_LOST, error)

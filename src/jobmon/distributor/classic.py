@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
-from jobmon.core.wire.launching import LaunchProblem, Report
+from jobmon.core.wire.launching import LaunchProblem
 from jobmon.distributor.backoff import SUBMITTED_SECONDS, Backoff, PollingInterval
 from jobmon.distributor.cluster_calls import Call, ClusterCalls, Result
 from jobmon.distributor.incidents import UNHEARD_SECONDS, Incidents
+from jobmon.distributor.inflight import Triage
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.submissions import PATIENCE_SECONDS, Submission, SubmissionQueue
 from jobmon.distributor.watching import InThread, Sight, Watch
@@ -123,8 +124,6 @@ class ClassicCluster:
         self._packed_doubts: list[int] = []
         self._packed_lost: dict[int, tuple[Submission, str]] = {}
         self._kill: list[str] = []
-        self._triage: set[int] = set()
-        self._submitted_at: dict[int, float] = {}
         self._unsettled = _Unsettled()
         self._from_disk: set[int] = set()
         self._round: asyncio.Task[Result] | None = None
@@ -134,7 +133,6 @@ class ClassicCluster:
         self._asked: Sight | None = None
         self._look_at = 0.0
         self._covered_until: float | None = None
-        self._told_pending: dict[int, str] = {}
         self._pending_at = 0.0
         self._problem_since: float | None = None
         self._told_hold_up = ""
@@ -159,13 +157,8 @@ class ClassicCluster:
         self._kill += distributor_ids
         self._pace.hurry()
 
-    def triage(self, attempts: Iterable[int]) -> None:
-        """Determine the status of attempts whose heartbeat is overdue."""
-        self._triage.update(attempts)
-        self._pace.urge()
-
-    def adopted(self) -> None:
-        """Poll soon after attempts were adopted, because their status is unknown."""
+    def urge(self) -> None:
+        """Poll soon if the cluster has any attempts, because the status of some is unknown."""
         if self._state.classic(self.name):
             self._pace.urge()
 
@@ -182,9 +175,6 @@ class ClassicCluster:
         self._incidents.forget(ended)
         for identity in ended:
             self._unsettled.forget(identity)
-            self._triage.discard(identity)
-            self._submitted_at.pop(identity, None)
-            self._told_pending.pop(identity, None)
 
     def alive(self) -> list[int]:
         """Return the attempts believed to be alive; while a cluster does not respond, all that were alive."""
@@ -204,19 +194,16 @@ class ClassicCluster:
 
     # -- workers that have not been heard from -----------------------------------------------------------------
 
-    def unheard(self) -> list[int]:
-        """Return running attempts and packed jobs whose worker has not been heard from, if it is time to ask."""
-        return self._incidents.unheard(self._clock.monotonic())
-
     @property
     def ask_unheard_at(self) -> float | None:
         """When to ask the server about such jobs (monotonic seconds); None if there are none."""
         return self._incidents.due()
 
-    def ask_unheard(self, asked: Sequence[int]) -> None:
-        """Record that the server is being asked about these attempts and packed jobs."""
-        self._unheard = list(asked)
-        self._incidents.asked(self._clock.monotonic())
+    def ask_unheard(self) -> list[int]:
+        """Return running attempts and packed jobs to ask the server about: their worker has not been heard from."""
+        if asked := self._incidents.ask(self._clock.monotonic()):
+            self._unheard = asked
+        return asked
 
     def take_heard(self, attempts: Iterable[int], jobs: Iterable[str]) -> None:
         """Process the server's answer: the attempts and jobs whose worker has contacted it."""
@@ -224,7 +211,7 @@ class ClassicCluster:
         heard = [*attempts, *(held[one] for one in jobs if one in held)]
         silent = self._incidents.answered(self._unheard, heard, self._clock.monotonic())
         self._unheard = []
-        self._state.note_pending({one: why for one, why in silent.items() if not is_job(one)})
+        self._state.outbox.changes.pending.update({one: why for one, why in silent.items() if not is_job(one)})
 
     # -- life cycle --------------------------------------------------------------------------------------------
 
@@ -267,7 +254,7 @@ class ClassicCluster:
 
     def _wanted_since(self) -> float:
         """Return since when exits are needed: since the last view, or since the oldest adopted attempt was launched."""
-        adopted = self._state.adopted_since(self.name)
+        adopted = self._state.records.clusters[self.name].adopted_since
         since = self._covered_until or min(adopted or self._clock.now().timestamp(), self._clock.now().timestamp())
         return max(0.0, since - OVERLAP_SECONDS)
 
@@ -307,12 +294,7 @@ class ClassicCluster:
             call.view = self._asked.view
         else:
             return
-        call.ask = self._known_at(self._asked.began_at, held)
-
-    def _known_at(self, at: float, held: Mapping[str, int]) -> dict[str, int]:
-        """Return the jobs submitted before a poll began; a view cannot contain later ones."""
-        submitted_at = self._submitted_at
-        return {one: identity for one, identity in held.items() if submitted_at.get(identity, 0.0) <= at}
+        call.ask = self._state.submitted_until(self.name, self._asked.began_at)
 
     async def _run(self, call: Call) -> Result:
         return await self._in_thread(self._calls.work, call)
@@ -391,8 +373,7 @@ class ClassicCluster:
         self._queue.accepted(result.accepted, now)
         if result.submitted:
             self._attempts += len(result.submitted)
-            self._submitted_at.update(dict.fromkeys(result.submitted, now))
-            self._kill += self._state.submitted(self.name, result.submitted)
+            self._kill += self._state.submitted(self.name, result.submitted, now)
             self._pace.hurry(SUBMITTED_SECONDS)
         self._take_packed(result, now)
         for identities, reason in result.refused:
@@ -419,10 +400,9 @@ class ClassicCluster:
     def _take_packed(self, result: Result, now: float) -> None:
         for batch, ids in result.packed:
             self._attempts += len(batch.task_instance_ids)
-            if batch.batch_number in result.packed_doubts:
-                self._state.packed_doubted(batch)
-            else:
-                self._state.packed_submitted(batch, ids)
+            self._state.packed_handed_over(batch)
+            if batch.batch_number not in result.packed_doubts:
+                self._state.packed_found(batch.batch_number, ids, now)
                 self._pace.hurry(PACKED_SECONDS)
         self._packed_lost.update(result.packed_lost)
         for number, ids in result.packed_found.items():
@@ -431,8 +411,6 @@ class ClassicCluster:
                 self._state.refused(submission.batch.task_instance_ids, reason)
             self._state.packed_found(number, ids)
         self._packed_doubts += result.packed_doubts
-        jobs = self._state.classic(self.name)
-        self._submitted_at.update({jobs[one]: now for _, ids in result.packed for one in ids if one in jobs})
 
     def _take_failures(self, result: Result, now: float) -> None:
         """Keep failed actions; the next round performs them first."""
@@ -464,16 +442,15 @@ class ClassicCluster:
             self._unsettled.forget(identity)
         for identity, ending in result.gone.items():
             self._settle(identity, ending, now)
-        for identity in self._triage.intersection(result.alive):
-            self._state.say(Report(task_instance_id=identity, status=TaskInstanceStatus.RUNNING))
-        self._triage.difference_update(result.alive)
+        self._state.classic_alive(result.alive)
         self._tell_pending(result.pending, now)
 
     def _settle(self, identity: int, ending: RemoteExit | None, now: float) -> None:
         """Report the outcome of an attempt that the cluster no longer lists, unless a better source may still do so."""
-        if self._state.is_being_killed(identity):
+        record = self._state.records.with_cluster(identity)
+        if record is not None and record.kill_cause is not None:
             self._settle_killed(identity, ending, now)
-        elif ending is None and identity in self._triage:
+        elif ending is None and record is not None and record.triage is Triage.ASKED:
             self._lose(identity, "its outcome is unknown")  # its heartbeat has been overdue for long
         elif ending is None:
             self._wait_for(self._unsettled.missing, identity, now, EXIT_UNKNOWN_SECONDS, "its outcome is unknown")
@@ -507,18 +484,14 @@ class ClassicCluster:
         )
 
     def _end(self, identity: int, ending: RemoteExit) -> None:
-        if not self._state.is_being_killed(identity):
-            self._incidents.cancelled(self._state.distributor_id_of(identity), ending, self._clock.monotonic())
+        record = self._state.records.with_cluster(identity)
+        if record is not None and record.kill_cause is None:
+            self._incidents.cancelled(record.distributor_id, ending, self._clock.monotonic())
         self.forget([identity])
         self._state.classic_ended(identity, ending)
 
     def _tell_pending(self, reasons: Mapping[int, str], now: float) -> None:
         if now < self._pending_at:
             return
-        told = self._told_pending
-        all_changed = [(one, why) for one, why in reasons.items() if told.get(one) != why and not is_job(one)]
-        changed = all_changed[:PENDING_MAX]
-        if changed:
+        if self._state.note_pending(reasons, PENDING_MAX):
             self._pending_at = now + PENDING_SECONDS
-            told.update(changed)
-            self._state.note_pending(dict(changed))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.core import wire
+from jobmon.core import packing, wire
 from jobmon.core.cluster_protocol import (
     EXCLUDED_HOSTS,
     FIRST_STEP,
@@ -31,7 +31,6 @@ from jobmon.core.exceptions import (
     SubmissionDeferred,
 )
 from jobmon.core.wire.launching import LaunchBatch, Report
-from jobmon.distributor import packing
 from jobmon.distributor.inflight import Doubt
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.submissions import FAILED_KEYS_MAX, Setback, Submission
@@ -305,15 +304,15 @@ class ClusterCalls:
         """Submit jobs that claim the batch's tasks from the server; a part of the planned jobs is sufficient."""
         batch = given.batch
         token = self._around.batch_token(batch.batch_number)
-        jobs = wire.replace(batch, requested_resources=packing.job_request(batch, plan))
+        job_request = packing.job_request(batch.requested_resources, plan.width, plan.runtime_seconds)
+        jobs = wire.replace(batch, requested_resources=job_request)
         ids: list[str] = []
         error: Exception | None = None
         try:
             worker = self._adapter.build_worker_node_command(array_id=batch.array_id, batch_number=batch.batch_number)
             if plan.jobs:
-                ids, error = self._submit_jobs(
-                    packing.job_command(worker), batch.array_name, _request(jobs, token), plan.jobs
-                )
+                command = f"{worker} --packed yes"
+                ids, error = self._submit_jobs(command, batch.array_name, _request(jobs, token), plan.jobs)
         except Exception as raised:
             error = raised
         if ids or not plan.jobs:

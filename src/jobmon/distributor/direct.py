@@ -20,28 +20,31 @@ class DirectClusters:
     """Manage all direct clusters of a distributor.
 
     Args:
-        adapters: cluster name -> adapter.
+        adapters: cluster name -> adapter, started.
+        state: the distributor's state.
+        files: output files of the attempts.
         host: name of this machine.
         clock: source of time.
         wake: event that is set when a cluster has something to report.
     """
 
     def __init__(
-        self, adapters: Mapping[str, DirectClusterDistributor], host: str, clock: Clock, wake: asyncio.Event
+        self,
+        adapters: Mapping[str, DirectClusterDistributor],
+        state: DistributorState,
+        files: OutputFiles,
+        host: str,
+        clock: Clock,
+        wake: asyncio.Event,
     ) -> None:
         self._adapters = dict(adapters)
+        self._state = state
+        self._files = files
         self._host = host
         self._clock = clock
         self._wake = wake
         self._watched: dict[str, int] = {}
         self._tells_starts: set[str] = set()
-        for adapter in self._adapters.values():
-            adapter.start()
-
-    def serve(self, state: DistributorState, files: OutputFiles) -> None:
-        """Set the state and output files of the distributor's workflow."""
-        self._state = state
-        self._files = files
 
     @property
     def names(self) -> list[str]:
@@ -63,13 +66,10 @@ class DirectClusters:
         return all(adapter.is_connected() for adapter in self._adapters.values())
 
     def _say_endings(self, endings: Sequence[Exit]) -> None:
-        for ended in self._state.ended(endings):
-            ending = ended.ending
-            tail = self._files.tail(ended.launch, ending.task_instance_id)
-            report = batch.report_of(
-                ending, host=self._host, launch=ended.launch, tail=tail, kill_cause=ended.kill_cause
-            )
-            self._state.say(report)
+        for ending, record in zip(endings, self._state.ended(endings), strict=True):
+            launch, cause = record.launch, record.kill_cause
+            tail = self._files.tail(launch, record.identity)
+            self._state.say(batch.report_of(ending, host=self._host, launch=launch, tail=tail, kill_cause=cause))
 
     def _watch(self, name: str, descriptor: int) -> None:
         """Wake the loop when the cluster has data; its descriptor changes when the cluster reconnects."""

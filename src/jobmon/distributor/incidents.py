@@ -75,11 +75,13 @@ class Incidents:
             self._running.pop(identity, None)
             self._heard.discard(identity)
 
-    def unheard(self, now: float) -> list[int]:
-        """Return the jobs about which to ask the server now."""
+    def ask(self, now: float) -> list[int]:
+        """Return the jobs about which the server is asked now; none while it is too soon to ask again."""
         if now < self._asked_at + ASK_SECONDS:
             return []
-        return [one for one, found in self._running.items() if found.since + self._unheard_seconds <= now][:ASKED_MAX]
+        asked = [one for one, found in self._running.items() if found.since + self._unheard_seconds <= now][:ASKED_MAX]
+        self._asked_at = now if asked else self._asked_at
+        return asked
 
     def due(self) -> float | None:
         """Return when to ask the server next (monotonic seconds); None if there is nothing to ask."""
@@ -87,10 +89,6 @@ class Incidents:
             return None
         first = min(found.since for found in self._running.values())
         return max(self._asked_at + ASK_SECONDS, first + self._unheard_seconds)
-
-    def asked(self, now: float) -> None:
-        """Record that the server is being asked."""
-        self._asked_at = now
 
     def answered(self, asked: Iterable[int], heard: Iterable[int], now: float) -> dict[int, str]:
         """Process the server's answer; return newly silent job -> why it does not run its command.

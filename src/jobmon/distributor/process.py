@@ -27,6 +27,7 @@ from jobmon.core.exceptions import ClusterUnusable, ConfigError, PluginError
 from jobmon.core.requester import Requester
 from jobmon.core.wire.server import OpenRequest, ServerAddress
 from jobmon.distributor.batch import Surroundings
+from jobmon.distributor.classic import Watching
 from jobmon.distributor.gateway import ServerGateway
 from jobmon.distributor.incidents import UNHEARD_SECONDS
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("jobmon").setLevel(logging.INFO)
     try:
         config = JobmonConfig()
+        config.check()
         loops.run_process(_serve(arguments.workflow_run_id, _requester(arguments.service_url, config), config, early))
     except (ClusterUnusable, ConfigError, PluginError) as error:
         logger.error("The distributor cannot run: %s", error)
@@ -163,7 +165,7 @@ def worker_environment(requester: Requester, config: JobmonConfig, data: Path) -
         ),
     }
     if config.get("http", "service_url"):
-        found.update(JOBMON_SERVICE_URL=requester.target.address)
+        found.update(JOBMON_SERVICE_URL=requester.addresses)
     return found
 
 
@@ -179,7 +181,7 @@ def remote_environment(requester: Requester, config: JobmonConfig, run_id: int) 
         JobmonError: the server cannot be opened.
     """
     if url := str(config.get("http", "service_url") or ""):
-        if paths.is_loopback(addresses.parse(url).host):
+        if any(paths.is_loopback(addresses.parse(one).host) for one in addresses.split(url)):
             logger.warning("Hosts of the cluster cannot reach the server at %s (http.service_url).", url)
         return {}
     request = OpenRequest(workflow_run_id=run_id)
@@ -192,10 +194,12 @@ def timings_of(config: JobmonConfig) -> Timings:
     return Timings(
         long_poll=config.get_float("server", "long_poll"),
         hand_ahead_expiry=config.get_float("distributor", "hand_ahead_expiry"),
-        cluster_poll=config.get_float("distributor", "poll_interval"),
-        cluster_calls_per_minute=config.get_float("distributor", "cluster_calls_per_minute"),
-        submission_retry=config.get_float("distributor", "submission_retry_timeout"),
-        unheard=float(os.environ.get("JOBMON_UNHEARD_SECONDS", UNHEARD_SECONDS)),
+        watching=Watching(
+            interval=config.get_float("distributor", "poll_interval"),
+            calls_per_minute=config.get_float("distributor", "cluster_calls_per_minute"),
+            patience=config.get_float("distributor", "submission_retry_timeout"),
+            unheard=float(os.environ.get("JOBMON_UNHEARD_SECONDS", UNHEARD_SECONDS)),
+        ),
     )
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,13 +33,11 @@ from jobmon.distributor.classic import ClassicCluster, Watching
 from jobmon.distributor.cluster_calls import ClusterCalls
 from jobmon.distributor.direct import DirectClusters
 from jobmon.distributor.files import OutputFiles
-from jobmon.distributor.incidents import UNHEARD_SECONDS
 from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.reports import Outgoing, Server
 from jobmon.distributor.requests import OpenRequests
 from jobmon.distributor.state import DistributorState
-from jobmon.distributor.submissions import PATIENCE_SECONDS
 from jobmon.distributor.undelivered import StartErrors, UndeliveredReports
 from jobmon.distributor.watching import InThread
 
@@ -72,10 +71,7 @@ class Timings:
 
     long_poll: float = 30.0
     hand_ahead_expiry: float = 30.0
-    cluster_poll: float = 10.0
-    cluster_calls_per_minute: float = 60.0
-    submission_retry: float = PATIENCE_SECONDS
-    unheard: float = UNHEARD_SECONDS
+    watching: Watching = field(default_factory=Watching)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,33 +194,27 @@ class DistributorService:
     def _build(self, response: DistributorResponse) -> None:
         found = [self._setting.make_cluster(info, response) for info in response.clusters]
         made = [one for one in found if one.agent_offer() is None]
-        for adapter in found:
-            if adapter not in made:
-                adapter.start()  # agents run its commands; it may have to end what an earlier version left
-        direct = {one.cluster_name: one for one in made if isinstance(one, DirectClusterDistributor)}
-        self._direct = DirectClusters(direct, self._identity.host, self._clock, self._wake)
-        self._remote = [one for one in made if one.cluster_name not in direct]
-        for adapter in self._remote:
+        for adapter in found:  # if agents run its commands, it may have to end what an earlier version left
             adapter.start()
+        direct = {one.cluster_name: one for one in made if isinstance(one, DirectClusterDistributor)}
+        self._remote = [one for one in made if one.cluster_name not in direct]
         around = self._setting.surroundings(response)
         self._server.begin(response)
         self._undelivered = UndeliveredReports(around.log_folder, response.server_identity)
         self._state = DistributorState({one.cluster_name: _limits_of(one) for one in made}, around)
         self._outgoing = Outgoing(self._state, self._undelivered, self._server, self._clock)
-        self._direct.serve(self._state, OutputFiles(around.log_folder))
+        files = OutputFiles(around.log_folder)
+        self._direct = DirectClusters(direct, self._state, files, self._identity.host, self._clock, self._wake)
         self._classic = {one.cluster_name: self._classic_cluster(one, around) for one in self._remote}
         self._heartbeat_interval = response.attempt_heartbeat_interval
         self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
         self._is_built = True
 
     def _classic_cluster(self, adapter: ClusterDistributor, around: batch.Surroundings) -> ClassicCluster:
-        me, name, timings = self._identity, adapter.cluster_name, self._timings
+        me, name = self._identity, adapter.cluster_name
         undelivered, start_errors = self._undelivered, StartErrors(self._setting.data_folder, name)
-        watching = Watching(
-            interval=timings.cluster_poll,
-            calls_per_minute=timings.cluster_calls_per_minute,
-            patience=timings.submission_retry,
-            unheard=timings.unheard,
+        watching = dataclasses.replace(
+            self._timings.watching,
             server=self._setting.server_address(),
             holder=f"{me.host}:{me.pid}:{me.pid_start_time:.2f}:{around.workflow_run_id}",
         )
@@ -247,7 +237,7 @@ class DistributorService:
         for name, numbers in self._state.adopt_packed(response.packed).items():
             self._classic[name].find_packed(numbers)
         for cluster in self._classic.values():
-            cluster.adopted()
+            cluster.urge()
 
     async def _leave(self) -> None:
         await self._requests.hang_up()
@@ -333,7 +323,7 @@ class DistributorService:
         due = self._state.report_running(now, self._identity.host)
         if due is not None:
             self._due.append(self._clock.monotonic() + due - now)
-        if self._state.held_count and self._direct.must_be_asked:
+        if self._direct.must_be_asked and self._state.held_count:
             self._due.append(self._clock.monotonic() + ASK_INTERVAL_SECONDS)
 
     def _expire(self) -> None:
@@ -341,10 +331,7 @@ class DistributorService:
 
         The server may also have declared running attempts lost, so first ask which attempts it believes are here.
         """
-        expires_at = self._answered_at + self._timings.hand_ahead_expiry
-        if self._clock.monotonic() < expires_at:
-            self._due.append(expires_at)
-        elif not self._has_expired:
+        if self._is_due(self._answered_at + self._timings.hand_ahead_expiry) and not self._has_expired:
             self._has_expired = True
             logger.warning("The server has not responded for too long: no longer starting prefetched attempts.")
             self._state.drop_waiting()
@@ -438,8 +425,8 @@ class DistributorService:
             self._endings_at = 0.0  # ask about running attempts at once
         self._terminate(self._state.kill(response.kill))
         self._terminate(self._state.hear_packed(response))
-        for name, attempts in self._state.triage(response.triage).items():
-            self._classic[name].triage(attempts)
+        for name in self._state.triage(response.triage):
+            self._classic[name].urge()
 
     def _hear_endings(self, response: SyncResponse) -> None:
         """Process the outcomes that workers of classic clusters reported to the server."""
@@ -488,7 +475,7 @@ class DistributorService:
             return
         if not self._requests.is_reporting and (
             self._is_report_due()
-            or self._is_heartbeat_due()
+            or self._is_due(self._heartbeat_at)
             or self._must_ask_for_endings()
             or self._must_ask_who_spoke()
         ):
@@ -498,40 +485,27 @@ class DistributorService:
             wait = min(self._timings.long_poll, self._timings.hand_ahead_expiry * _POLL_SHARE_OF_EXPIRY)
             self._requests.poll(self._request(unasked, wait_seconds=wait))
 
+    def _is_due(self, at: float) -> bool:
+        """Return whether a moment (monotonic seconds) has come; if not, wake up then."""
+        if self._clock.monotonic() >= at:
+            return True
+        self._due.append(at)
+        return False
+
     def _is_report_due(self) -> bool:
         """Return whether reports are due: at once, unless the clusters have enough work to collect more first."""
-        if not self._state.has_reports:
+        if not (self._state.has_reports and self._is_due(self._outgoing.due_at)):
             return False
-        if self._clock.monotonic() < self._outgoing.due_at:
-            self._due.append(self._outgoing.due_at)
-            return False
-        gathered_at = self._reported_at + GATHER_SECONDS
-        if self._state.is_well_supplied and self._clock.monotonic() < gathered_at:
-            self._due.append(gathered_at)
-            return False
-        return True
+        return not self._state.is_well_supplied or self._is_due(self._reported_at + GATHER_SECONDS)
 
     def _must_ask_for_endings(self) -> bool:
-        if not (self._state.wants_endings or any(cluster.wants_endings for cluster in self._classic.values())):
-            return False
-        if self._clock.monotonic() >= self._endings_at:
-            return True
-        self._due.append(self._endings_at)
-        return False
+        is_wanted = self._state.wants_endings or any(cluster.wants_endings for cluster in self._classic.values())
+        return is_wanted and self._is_due(self._endings_at)
 
     def _must_ask_who_spoke(self) -> bool:
         """Return whether to ask the server about running jobs whose worker has not been heard from."""
         moments = [at for cluster in self._classic.values() if (at := cluster.ask_unheard_at) is not None]
-        if moments and self._clock.monotonic() >= min(moments):
-            return True
-        self._due += moments
-        return False
-
-    def _is_heartbeat_due(self) -> bool:
-        if self._clock.monotonic() >= self._heartbeat_at:
-            return True
-        self._due.append(self._heartbeat_at)
-        return False
+        return bool(moments) and self._is_due(min(moments))
 
     def _unasked(self) -> dict[str, int]:
         """Return the capacity that no open poll requests."""
@@ -541,7 +515,7 @@ class DistributorService:
         self._reported_at = self._clock.monotonic()
         self._endings_at = self._reported_at + ENDINGS_SECONDS
         alive: list[int] = []
-        is_heartbeat = self._is_heartbeat_due()
+        is_heartbeat = self._is_due(self._heartbeat_at)
         if is_heartbeat:
             self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
             alive = self._state.alive()
@@ -556,14 +530,12 @@ class DistributorService:
             return
         unheard: list[int] = []
         for cluster in self._classic.values():
-            if asked := cluster.unheard():
-                cluster.ask_unheard(asked)
-                unheard += asked
-        changes = self._state.packed.take_changes()
+            unheard += cluster.ask_unheard()
+        changes = self._state.outbox.take_changes()
         self._requests.report(
             replace(
                 request,
-                pending=self._state.take_pending(),
+                pending=changes.pending,
                 launch_problems=self._state.launch_problems.take(self._clock.monotonic()),
                 packed=self._state.packed.numbers,
                 live_jobs=self._state.live_jobs(alive) if is_heartbeat else None,

@@ -1,32 +1,56 @@
 """The distributor's decisions: input from server and clusters -> what to spawn, submit, kill and report. Pure.
 
-An attempt is *waiting* (prefetched from the server), then *with its cluster* (spawned or submitted), then gone. Each
-report about it is put into the *outbox* at once and stays there until the server has it. For a direct cluster, running
-attempts count against its slots. The oldest attempts start first; a wide attempt at the head of the queue keeps its
-position until enough cores are free.
+There is one `AttemptRecord` for each attempt that is here, and for each packed job. Its state changes only as follows:
 
-On a classic cluster a submission may be unconfirmed (a `Doubt`): its outcome is unknown. It is looked up by its token
-before anything else is done with it. Its worker reports the outcome to the server, which notifies the distributor
-(`classic_over`); outcomes that no worker reported are derived from the cluster's information.
+| from | event | to |
+| --- | --- | --- |
+| - | `take`: received from the server | WAITING |
+| - | `adopt`, `inherit`: it may be with its cluster | UNCONFIRMED |
+| - | `adopt`, `packed_found`: it is with its cluster | WITH_CLUSTER |
+| WAITING | `spawnable`: a direct cluster has space | WITH_CLUSTER |
+| WAITING | `submittable`: its submission to a classic cluster begins | UNCONFIRMED |
+| WAITING | `kill`, `drop_waiting` | ENDED |
+| UNCONFIRMED | `submitted`, `adopt`: its cluster has it | WITH_CLUSTER |
+| UNCONFIRMED | `refused`, `unsubmitted`, `withdrawn`, `adopt`: its cluster does not have it | ENDED |
+| UNCONFIRMED | the same, and its worker already reported its outcome; it became part of a packed job | - |
+| WITH_CLUSTER | `ended`, `classic_ended`, `classic_told`, `classic_stuck` | ENDED; a packed job: - |
+| WITH_CLUSTER | `classic_over`, `hear_packed`: the server knows its outcome | - |
+| ENDED | `confirm_reports` | - |
+
+For a direct cluster, running attempts count against its slots. The oldest attempts start first; a wide attempt at the
+head of the queue keeps its position until enough cores are free.
+
+An unconfirmed submission (a `Doubt`) is looked up by its token before anything else is done with it. The worker of an
+attempt reports the outcome to the server, which notifies the distributor (`classic_over`); outcomes that no worker
+reported are derived from the cluster's information.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import itertools
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import fsm
 from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
-from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, PackedBatch, Report, SyncResponse
+from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, PackedBatch, Report, SubmittedBatch, SyncResponse
 from jobmon.distributor import batch as translate
-from jobmon.distributor.inflight import ClusterAttempts, ClusterLimits, Doubt, Ended, InFlight, narrowed
+from jobmon.distributor.inflight import (
+    AttemptRecord,
+    AttemptState,
+    ClusterAttempts,
+    ClusterLimits,
+    Doubt,
+    Records,
+    Triage,
+    narrowed,
+)
 from jobmon.distributor.launch_problems import LaunchProblems
 from jobmon.distributor.outbox import Outbox, is_ending
 from jobmon.distributor.packed import PackedBatches, is_job
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from jobmon.distributor.batch import ReceivedAttempt, Surroundings
 
@@ -34,6 +58,7 @@ if TYPE_CHECKING:
 RUNNING_REPORT_DELAY_SECONDS: Final = 0.1
 #: Maximum number of remembered attempts that were cancelled before they were received.
 CANCELLED_BEFORE_LAUNCH_MAX: Final = 100_000
+WAITING, UNCONFIRMED, WITH_CLUSTER, ENDED = AttemptState
 
 
 class DistributorState:
@@ -45,22 +70,13 @@ class DistributorState:
     """
 
     def __init__(self, clusters: Mapping[str, ClusterLimits], around: Surroundings) -> None:
-        self._clusters = {name: ClusterAttempts(limits) for name, limits in clusters.items()}
+        self.records = Records(clusters)
+        self._clusters = self.records.clusters
         self._around = around
-        self._held: dict[int, InFlight] = {}
-        self._waiting_ids: dict[int, str] = {}
-        self._submitting: set[int] = set()  # being submitted: they can no longer be returned
-        self._killing: dict[int, Cause] = {}
+        self._starting: list[AttemptRecord] = []  # started, and not yet reported as running
         self._cancelled_before_launch: dict[int, None] = {}
+        self._job_identities = itertools.count(-1, -1)
         self.outbox = Outbox()
-        self._triaging: set[int] = set()
-        self._telling: set[int] = set()  # attempts whose outcome is not yet confirmed by the server
-        self._given_up: set[int] = set()  # attempts that run although the server has closed them
-        self._inherited: dict[int, Launch] = {}
-        self._started: dict[int, float] = {}
-        self._over_early: set[int] = set()  # attempts that ended before their submission was confirmed
-        self._pending: dict[int, str] = {}
-        self._pending_in_flight: dict[int, str] = {}
         self.packed = PackedBatches()
         self.launch_problems = LaunchProblems()
         self.run_status: str = WorkflowRunStatus.LAUNCHED
@@ -77,31 +93,35 @@ class DistributorState:
             attempts = [one for one in translate.attempts_of(given) if self._is_wanted(one, cluster)]
             if cluster is None or not attempts:
                 continue
+            records = [self._received(one, cluster) for one in attempts]
             if cluster.limits.direct:
-                cluster.waiting.extend(attempts)
-                cluster.mean_cores = sum(one.cores for one in attempts) / len(attempts)
-            elif given.plan is not None:  # kept whole: the server assigns tasks to its jobs
-                cluster.batches.append(given)
-                self.packed.await_submission(given.batch_number)
+                cluster.waiting.extend(records)
+                cluster.mean_cores = sum(one.cores for one in records) / len(records)
             else:
-                cluster.batches.append(narrowed(given, {one.task_instance_id for one in attempts}))
-            self._waiting_ids.update((one.task_instance_id, given.cluster_name) for one in attempts)
-            cluster.count += len(attempts)
+                cluster.batches.append(given)
+                if given.plan is not None:
+                    self.packed.await_submission(given.batch_number)
 
     def _is_wanted(self, attempt: ReceivedAttempt, cluster: ClusterAttempts | None) -> bool:
         identity = attempt.task_instance_id
-        if identity in self._cancelled_before_launch or identity in self._waiting_ids or identity in self._held:
+        if identity in self._cancelled_before_launch or identity in self.records:
             return False
         if cluster is None:
             error = f"This distributor has no cluster {attempt.cluster_name!r}."
             self.say(translate.lost_report(identity, Cause.WORKER_LOST, error))
-        elif self.draining or self.is_run_final:
-            self._give_back(identity)
-        return cluster is not None and not (self.draining or self.is_run_final)
+        elif self.is_finishing:
+            self.say(translate.unstarted_report(identity))
+        return cluster is not None and not self.is_finishing
 
-    def _give_back(self, identity: int) -> None:
-        error = "It was prefetched by the distributor but not started in time."
-        self.say(translate.lost_report(identity, Cause.WORKER_LOST, error))
+    def _received(
+        self, attempt: ReceivedAttempt, cluster: ClusterAttempts, state: AttemptState = WAITING
+    ) -> AttemptRecord:
+        record = AttemptRecord(attempt.task_instance_id, state, attempt.cluster_name)
+        if cluster.limits.direct:
+            record.cores, record.memory = attempt.cores, attempt.memory
+            record.launch = translate.launch_of(attempt, self._around)
+        self.records.add(record)
+        return record
 
     def set_run_status(self, status: str) -> None:
         """Set the run's status. Return waiting attempts to the server if it is final."""
@@ -115,6 +135,11 @@ class DistributorState:
         return fsm.is_terminal(fsm.Machine.WORKFLOW_RUN, self.run_status)
 
     @property
+    def is_finishing(self) -> bool:
+        """Whether nothing more is launched."""
+        return self.draining or self.is_run_final
+
+    @property
     def kill_cause(self) -> Cause:
         """The cause of kills that the server currently requests."""
         return Cause.KILLED if self.run_status in fsm.STOPPED_RUNS else Cause.KILLED_FOR_RESUME
@@ -122,54 +147,44 @@ class DistributorState:
     def kill(self, identities: Iterable[int]) -> dict[str, list[str]]:
         """Process kill requests; return cluster -> distributor ids to terminate. Others are reported at once."""
         terminate: dict[str, list[str]] = {}
-        cancelled: list[int] = []
         for identity in identities:
-            if identity in self._killing or identity in self._telling:
-                continue
-            held = self._held.get(identity)
-            if held is not None:
-                self._killing[identity] = self.kill_cause
-                terminate.setdefault(held.cluster_name, []).append(held.distributor_id)
-            elif identity in self._submitting:
-                self._killing[identity] = self.kill_cause  # terminated as soon as it has an id
-            else:
-                cancelled.append(identity)
-        self._cancel_before_launch(dict.fromkeys(cancelled))
+            record = self.records.get(identity)
+            if record is None or record.state is WAITING:  # it is in transit to the distributor, or ended long ago
+                self._end_unstarted(identity, self.kill_cause)
+            elif record.state is not ENDED and record.kill_cause is None:
+                record.kill_cause = self.kill_cause
+                if record.state is WITH_CLUSTER:  # otherwise it is terminated as soon as it has an id
+                    terminate.setdefault(record.cluster_name, []).append(record.distributor_id)
         return terminate
 
-    def _cancel_before_launch(self, identities: Collection[int]) -> None:
-        """Cancel attempts that do not run: they wait here, are in transit to the distributor, or ended long ago."""
-        self._remove_waiting(set(identities))
+    def triage(self, identities: Iterable[int]) -> set[str]:
+        """Check attempts that the server asks about; return the classic clusters that must be polled for it."""
+        clusters = set()
         for identity in identities:
-            self._end_unstarted(identity, self.kill_cause)
-
-    def triage(self, identities: Iterable[int]) -> dict[str, dict[int, str]]:
-        """Check attempts that the server asks about; return cluster -> {id: distributor id} of those to look up."""
-        ask: dict[str, dict[int, str]] = {}
-        for identity in identities:
-            held = self._held.get(identity)
-            self._triaging.add(identity)
-            if held is None:
-                self._triage_unknown(identity)
-            elif self._clusters[held.cluster_name].limits.direct:
+            record = self.records.get(identity)
+            if record is None:
+                all_direct = all(one.limits.direct for one in self._clusters.values())
+                cause = Cause.SUPERVISOR_LOST if all_direct else Cause.WORKER_LOST
+                record = self._end(translate.lost_report(identity, cause, "No trace of it was found."))
+            record.triage = Triage.ASKED
+            if record.state is WITH_CLUSTER and self.records.is_direct(record):
                 self.say(Report(task_instance_id=identity, status=TaskInstanceStatus.RUNNING))
-            else:
-                ask.setdefault(held.cluster_name, {})[identity] = held.distributor_id
-        return ask
-
-    def _triage_unknown(self, identity: int) -> None:
-        if not self._is_being_told(identity) and identity not in self._waiting_ids:
-            all_direct = all(one.limits.direct for one in self._clusters.values())
-            cause = Cause.SUPERVISOR_LOST if all_direct else Cause.WORKER_LOST
-            self.say(translate.lost_report(identity, cause, "No trace of it was found."))
+            elif record.state is WITH_CLUSTER:
+                clusters.add(record.cluster_name)
+        return clusters
 
     # -- actions to perform ------------------------------------------------------------------------------------
 
     def capacity(self) -> dict[str, int]:
         """Return cluster -> how many more attempts may be received, over all open requests."""
-        if self.draining or self.is_run_final or self._given_up:
+        if self.is_finishing or self._runs_closed:
             return {}
         return {name: max(0, one.room() - self.packed.untaken(name)) for name, one in self._clusters.items()}
+
+    @property
+    def _runs_closed(self) -> bool:
+        """Whether an attempt that the server has closed still runs: its retry may be among those waiting."""
+        return any(one.closed for one in self._clusters.values())
 
     @property
     def is_well_supplied(self) -> bool:
@@ -177,33 +192,29 @@ class DistributorState:
         return all(one.is_well_supplied for one in self._clusters.values() if one.limits.direct)
 
     def spawnable(self) -> dict[str, list[Launch]]:
-        """Move waiting attempts that fit to their clusters; return cluster -> launches, oldest first.
-
-        Returns nothing while an attempt that the server has closed still runs: its retry may be among those waiting.
-        """
+        """Move waiting attempts that fit to their clusters; return cluster -> launches, oldest first."""
         result: dict[str, list[Launch]] = {}
-        if self._given_up:
+        if self._runs_closed:
             return result
         for name, cluster in self._clusters.items():
-            while cluster.waiting and cluster.fits(cluster.waiting[0]):
-                result.setdefault(name, []).append(self._hand_over(name, cluster, cluster.waiting.popleft()))
+            while (record := cluster.next_waiting()) is not None and cluster.fits(record) and record.launch is not None:
+                self.records.move(record, WITH_CLUSTER, str(record.identity))
+                result.setdefault(name, []).append(record.launch)
         return result
-
-    def _hand_over(self, name: str, cluster: ClusterAttempts, attempt: ReceivedAttempt) -> Launch:
-        launch = translate.launch_of(attempt, self._around)
-        identity = attempt.task_instance_id
-        self._forget_waiting(identity)
-        self._hold(identity, InFlight(name, str(identity), attempt.cores, attempt.memory, launch))
-        return launch
 
     def submittable(self) -> dict[str, list[LaunchBatch]]:
         """Remove and return the batches for classic clusters; call `submitted` or `refused` for each attempt."""
         result: dict[str, list[LaunchBatch]] = {}
         for name, cluster in self._clusters.items():
-            if cluster.batches:
-                result[name] = list(cluster.batches)
-                cluster.batches.clear()
-                self._submitting.update(*(one.task_instance_ids for one in result[name]))
+            for batch in cluster.batches:
+                records = [self.records.get(one) for one in batch.task_instance_ids]
+                waiting = {one.identity: one for one in records if one is not None and one.state is WAITING}
+                for record in waiting.values():
+                    self.records.move(record, UNCONFIRMED)
+                if waiting:  # a packed batch is kept whole: the server assigns tasks to its jobs
+                    kept = batch if batch.plan is not None else narrowed(batch, set(waiting))
+                    result.setdefault(name, []).append(kept)
+            cluster.batches.clear()
         return result
 
     def unwanted(self, identities: Iterable[int]) -> list[int]:
@@ -211,21 +222,14 @@ class DistributorState:
 
         They were cancelled, or nothing more is launched.
         """
-        is_over = self.draining or self.is_run_final
-        if not (is_over or self._killing):
-            return []
-        return [identity for identity in identities if is_over or identity in self._killing]
+        if self.is_finishing:
+            return list(identities)
+        found = (self.records.get(one) for one in identities)
+        return [one.identity for one in found if one is not None and one.kill_cause is not None]
 
     def withdrawn(self, identities: Iterable[int]) -> None:
         """Report attempts that were withdrawn before they were submitted."""
-        for identity in identities:
-            if self._is_over_after_submission(identity):
-                continue
-            cause = self._killing.pop(identity, None)
-            if cause is not None:
-                self._end_unstarted(identity, cause)
-            else:
-                self._give_back(identity)
+        self._end_unsubmitted(identities, translate.unstarted_report)
 
     def doubtful(self) -> dict[str, list[Doubt]]:
         """Remove and return the attempts to look up; call `submitted` or `unsubmitted` for each attempt."""
@@ -236,10 +240,11 @@ class DistributorState:
 
     def drop_waiting(self) -> None:
         """Return prefetched attempts that are not yet with a cluster to the server."""
-        identities = self._waiting_ids.keys() - self._submitting
-        self._remove_waiting(identities)
-        for identity in sorted(identities):
-            self._give_back(identity)
+        for cluster in self._clusters.values():
+            cluster.waiting.clear()
+            cluster.batches.clear()
+        for identity in sorted(one.identity for one in self.records.in_state(WAITING)):
+            self.say(translate.unstarted_report(identity))
 
     def drain(self) -> None:
         """Stop launching."""
@@ -248,155 +253,133 @@ class DistributorState:
 
     def retire(self) -> None:
         """Stop launching, and forget what other hosts can handle as well: everything on classic clusters."""
-        classic = {name for name, one in self._clusters.items() if not one.limits.direct}
-        theirs = {identity for identity, name in self._waiting_ids.items() if name in classic}
-        theirs.update(identity for identity, held in self._held.items() if held.cluster_name in classic)
-        for identity in theirs:
-            self._forget_waiting(identity)
-            self._release(identity)
-            self._killing.pop(identity, None)
-        for name in classic:
-            self._clusters[name].batches.clear()
-            self._clusters[name].doubts.clear()
-        self._submitting.clear()
-        self._over_early.clear()
-        self._pending.clear()
+        for record in self.records.in_state(WAITING, UNCONFIRMED, WITH_CLUSTER):
+            if not self.records.is_direct(record):
+                self.records.remove(record.identity)
+        for cluster in self._clusters.values():
+            cluster.doubts.clear()
+        self.outbox.changes.pending.clear()
         self.packed = PackedBatches()
         self.drain()
-
-    def _remove_waiting(self, identities: set[int]) -> None:
-        touched = {self._forget_waiting(identity) for identity in identities}
-        for name in touched - {None}:
-            cluster = self._clusters[str(name)]
-            cluster.waiting = deque(one for one in cluster.waiting if one.task_instance_id not in identities)
-            rest = (narrowed(one, set(one.task_instance_ids) - identities) for one in cluster.batches)
-            cluster.batches = deque(one for one in rest if one.task_instance_ids)
-
-    def _forget_waiting(self, identity: int) -> str | None:
-        name = self._waiting_ids.pop(identity, None)
-        if name is not None:
-            self._clusters[name].count -= 1
-        return name
 
     # -- input from the clusters -------------------------------------------------------------------------------
 
     def spawned(self, distributor_ids: Mapping[int, str]) -> None:
         """Store the ids that a direct cluster assigned."""
         for identity, distributor_id in distributor_ids.items():
-            if identity in self._held:
-                self._held[identity].distributor_id = distributor_id
+            if (record := self.records.with_cluster(identity)) is not None:
+                record.distributor_id = distributor_id
 
     def started(self, times: Mapping[int, float]) -> None:
         """Record when attempts started, so that long-running ones are reported as running."""
         for identity, started_at in times.items():
-            held = self._held.get(identity)
-            if held is not None and not held.told_running:
-                self._started[identity] = started_at
+            record = self.records.with_cluster(identity)
+            if record is not None and not record.started_at:
+                record.started_at = started_at
+                self._starting.append(record)
 
     def report_running(self, now: float, host: str) -> float | None:
         """Report attempts that have run long enough; return when the next one will have (seconds since the epoch)."""
-        due = [one for one, at in self._started.items() if at + RUNNING_REPORT_DELAY_SECONDS <= now]
-        for identity in due:
-            held = self._held[identity]
-            held.told_running = True
-            started_at = translate.moment(self._started.pop(identity))
+        running = [one for one in self._starting if one.state is WITH_CLUSTER]
+        is_due = {one: one.started_at + RUNNING_REPORT_DELAY_SECONDS <= now for one in running}
+        self._starting = [one for one in running if not is_due[one]]
+        for record in filter(is_due.get, running):
             self.say(
                 Report(
-                    task_instance_id=identity,
+                    task_instance_id=record.identity,
                     status=TaskInstanceStatus.RUNNING,
-                    distributor_id=held.distributor_id,
+                    distributor_id=record.distributor_id,
                     host=host,
-                    started_at=started_at,
-                    stdout=held.launch.stdout if held.launch else None,
-                    stderr=held.launch.stderr if held.launch else None,
+                    started_at=translate.moment(record.started_at),
+                    stdout=record.launch.stdout if record.launch else None,
+                    stderr=record.launch.stderr if record.launch else None,
                 )
             )
-        return min(self._started.values()) + RUNNING_REPORT_DELAY_SECONDS if self._started else None
+        return min((one.started_at + RUNNING_REPORT_DELAY_SECONDS for one in self._starting), default=None)
 
-    def ended(self, endings: Iterable[Exit]) -> list[Ended]:
-        """Process exits; return the data for their reports. The caller creates these and passes them to `say`."""
-        return [self._ended(ending) for ending in endings]
+    def ended(self, endings: Iterable[Exit]) -> list[AttemptRecord]:
+        """Process exits; return their records. The caller creates the reports and passes them to `say`."""
+        records = []
+        for ending in endings:
+            record = self.records.remove(ending.task_instance_id) or AttemptRecord(ending.task_instance_id)
+            if record.distributor_id and ending.lost is None:
+                self._clusters[record.cluster_name].learn(ending.ended_at - ending.started_at)
+            records.append(record)
+        return records
 
-    def _ended(self, ending: Exit) -> Ended:
-        held = self._release(ending.task_instance_id)
-        cause = self._killing.pop(ending.task_instance_id, None)
-        if held is not None and ending.lost is None:
-            self._clusters[held.cluster_name].learn(ending.ended_at - ending.started_at)
-        inherited = self._inherited.pop(ending.task_instance_id, None)
-        return Ended(ending, held.launch if held is not None else inherited, cause)
+    def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str], now: float = 0.0) -> list[str]:
+        """Record submitted attempts; return the ids of those that were cancelled in the meantime.
 
-    def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str]) -> list[str]:
-        """Record submitted attempts; return the ids of those that were cancelled in the meantime."""
+        Args:
+            cluster_name: their cluster.
+            distributor_ids: attempt -> the cluster's id for it.
+            now: the time of the submission, monotonic seconds.
+        """
+        cancelled = []
         for identity, distributor_id in distributor_ids.items():
-            if self._is_over_after_submission(identity):
+            record = self._concluded(identity)
+            if record is None:
                 continue
-            self._hold(identity, InFlight(cluster_name, distributor_id))
-            self.say(
-                Report(task_instance_id=identity, status=TaskInstanceStatus.LAUNCHED, distributor_id=distributor_id)
-            )
-        return [distributor_id for identity, distributor_id in distributor_ids.items() if identity in self._killing]
+            record.cluster_name, record.distributor_id, record.submitted_at = cluster_name, distributor_id, now
+            record.state = WITH_CLUSTER
+            self.records.add(record)
+            launched = TaskInstanceStatus.LAUNCHED
+            self.say(Report(task_instance_id=identity, status=launched, distributor_id=distributor_id))
+            if record.kill_cause is not None:
+                cancelled.append(distributor_id)
+        return cancelled
 
     def refused(self, identities: Iterable[int], reason: str) -> None:
         """Report attempts that a classic cluster rejected."""
         for identity in identities:
-            if self._is_over_after_submission(identity):
-                continue
-            self._killing.pop(identity, None)
-            self.say(
-                Report(
-                    task_instance_id=identity,
-                    status=TaskInstanceStatus.NO_DISTRIBUTOR_ID,
-                    cause=Cause.SUBMISSION_FAILED,
-                    error=reason,
-                )
-            )
+            if self._concluded(identity) is not None:
+                status, cause = TaskInstanceStatus.NO_DISTRIBUTOR_ID, Cause.SUBMISSION_FAILED
+                self.say(Report(task_instance_id=identity, status=status, cause=cause, error=reason))
 
     def unsubmitted(self, identities: Iterable[int]) -> None:
         """Report attempts that never reached a classic cluster: they are queued again, not charged."""
+        self._end_unsubmitted(identities, translate.unsubmitted_report)
+
+    def _end_unsubmitted(self, identities: Iterable[int], report: Callable[[int], Report]) -> None:
         for identity in identities:
-            if self._is_over_after_submission(identity):
-                continue
-            cause = self._killing.pop(identity, None)
-            if cause is not None:
-                self._end_unstarted(identity, cause)
-            else:
-                self.say(translate.unsubmitted_report(identity))
+            record = self._concluded(identity)
+            if record is not None and record.kill_cause is not None:
+                self._end_unstarted(identity, record.kill_cause)
+            elif record is not None:
+                self.say(report(identity))
 
-    def _is_over_after_submission(self, identity: int) -> bool:
-        """End an attempt's submission; return whether its worker already reported its outcome to the server."""
-        self._forget_waiting(identity)
-        self._submitting.discard(identity)
-        if identity not in self._over_early:
-            return False
-        self._over_early.discard(identity)
-        self._killing.pop(identity, None)
-        return True
+    def _concluded(self, identity: int) -> AttemptRecord | None:
+        """Remove and return the record of an attempt whose submission has an outcome.
 
-    def packed_submitted(self, batch: LaunchBatch, distributor_ids: Iterable[str]) -> None:
-        """Record the jobs as which a packed batch was submitted."""
+        Returns None if the outcome of the attempt itself is known already: there is nothing to report.
+        """
+        known = self.records.get(identity)
+        is_ended = identity in self._cancelled_before_launch  # in a packed batch, which is kept whole
+        if is_ended or (known is not None and (known.state is ENDED or known.is_reported)):
+            self.records.remove(identity)
+            return None
+        return self.records.remove(identity) or AttemptRecord(identity)
+
+    def packed_handed_over(self, batch: LaunchBatch) -> None:
+        """Record that a packed batch was submitted, or may have been; call `packed_found` once that is known."""
         for identity in batch.task_instance_ids:
-            self._is_over_after_submission(identity)
-        ids = list(distributor_ids)
-        self.packed.open(batch.batch_number, batch.cluster_name, len(batch.task_instance_ids))
-        self._hold_jobs(batch.batch_number, batch.cluster_name, ids)
-        self.packed.submitted(batch.batch_number, ids)
-
-    def packed_doubted(self, batch: LaunchBatch) -> None:
-        """Record a packed batch whose submission is unconfirmed; call `packed_found` once it is looked up."""
-        for identity in batch.task_instance_ids:
-            self._is_over_after_submission(identity)
+            self._concluded(identity)
         self.packed.open(batch.batch_number, batch.cluster_name, len(batch.task_instance_ids))
 
-    def packed_found(self, number: int, distributor_ids: Iterable[str]) -> None:
-        """Resolve an unconfirmed submission: the ids the cluster reports, or none if it was never submitted."""
+    def packed_found(self, number: int, distributor_ids: Iterable[str], now: float = 0.0) -> None:
+        """Record the jobs of a packed batch and report them; none: it was never submitted, or pilots run it."""
         cluster_name, ids = self.packed.cluster_of(number), list(distributor_ids)
         if cluster_name is not None:
-            self._hold_jobs(number, cluster_name, ids)
-            self.packed.submitted(number, ids)
+            self._hold_jobs(number, cluster_name, ids, now)
+            self.outbox.changes.submitted.append(SubmittedBatch(batch_number=number, distributor_ids=ids))
 
-    def _hold_jobs(self, number: int, cluster_name: str, distributor_ids: Iterable[str]) -> None:
-        for identity, distributor_id in self.packed.add(number, distributor_ids).items():
-            self._hold(identity, InFlight(cluster_name, distributor_id))
+    def _hold_jobs(self, number: int, cluster_name: str, distributor_ids: Iterable[str], now: float = 0.0) -> None:
+        known = {one.distributor_id for one in self.records.of_batch(number)}
+        for distributor_id in distributor_ids:
+            if distributor_id not in known:
+                job = AttemptRecord(next(self._job_identities), WITH_CLUSTER, cluster_name, distributor_id)
+                job.batch_number, job.submitted_at = number, now
+                self.records.add(job)
 
     def adopt_packed(self, batches: Iterable[PackedBatch]) -> dict[str, list[int]]:
         """Adopt packed batches and their jobs; return cluster -> batches whose submission is unconfirmed."""
@@ -416,116 +399,115 @@ class DistributorState:
         terminate: dict[str, list[str]] = {}
         unstarted = set(response.unstarted)
         for number in response.over:
-            cluster_name = self.packed.cluster_of(number)
-            for identity, distributor_id in self.packed.close(number).items():
-                self._release(identity)
-                if cluster_name is not None and distributor_id in unstarted:
-                    terminate.setdefault(cluster_name, []).append(distributor_id)
+            self.packed.close(number)
+            for job in self.records.of_batch(number):
+                self.records.remove(job.identity)
+                if job.distributor_id in unstarted:
+                    terminate.setdefault(job.cluster_name, []).append(job.distributor_id)
         return terminate
 
     def live_jobs(self, identities: Iterable[int]) -> list[str]:
         """Return the distributor ids of the packed jobs among these identities."""
-        return [self._held[one].distributor_id for one in identities if is_job(one) and one in self._held]
-
-    def distributor_id_of(self, identity: int) -> str:
-        """Return the distributor id of an attempt or packed job; "" if it is not with a cluster."""
-        held = self._held.get(identity)
-        return "" if held is None else held.distributor_id
+        return [self.records[one].distributor_id for one in identities if is_job(one) and one in self.records]
 
     def classic(self, cluster_name: str) -> Mapping[str, int]:
         """Return distributor id -> attempt of everything a classic cluster holds."""
         return self._clusters[cluster_name].jobs
 
-    def adopted_since(self, cluster_name: str) -> float | None:
-        """Return when the oldest adopted attempt of a classic cluster was launched; None if none was adopted."""
-        return self._clusters[cluster_name].adopted_since
+    def submitted_until(self, cluster_name: str, at: float) -> dict[str, int]:
+        """Return what `classic` does, without later submissions: a poll that began then cannot contain these.
 
-    def is_being_killed(self, identity: int) -> bool:
-        """Return whether termination of this attempt was requested."""
-        return identity in self._killing
+        Args:
+            cluster_name: the classic cluster.
+            at: monotonic seconds.
+        """
+        jobs = self._clusters[cluster_name].jobs
+        return {
+            job: one
+            for job, one in jobs.items()
+            if (held := self.records.with_cluster(one)) and held.submitted_at <= at
+        }
 
     def classic_ended(self, identity: int, ending: RemoteExit) -> None:
         """Report the outcome of an attempt or job that a classic cluster no longer holds and no worker will report."""
-        held = self._release(identity)
-        cause = self._killing.pop(identity, None)
-        if held is not None and is_job(identity):
-            self.packed.ended(identity, held.distributor_id, ending)
-        elif held is not None:
-            self.say(translate.remote_report(identity, held.distributor_id, ending, cause))
+        record = self.records.with_cluster(identity)
+        if record is None:
+            return
+        if is_job(identity):
+            self.records.remove(identity)
+            self.outbox.changes.ended.append(translate.ended_job(record.distributor_id, ending))
+        else:
+            self.say(translate.remote_report(identity, record.distributor_id, ending, record.kill_cause))
 
     def classic_over(self, identities: Iterable[int]) -> list[int]:
         """Drop attempts whose outcome the server knows; return those that a classic cluster held until now."""
-        ended = list(identities)
-        self._over_early.update(self._submitting.intersection(ended))
-        over = [one for one in ended if one in self._held and not self._clusters[self._name_of(one)].limits.direct]
-        for identity in over:
-            self._release(identity)
-            self._killing.pop(identity, None)
+        over = []
+        for identity in identities:
+            record = self.records.get(identity)
+            if record is None or record.state is ENDED or self.records.is_direct(record):
+                continue
+            if record.state is UNCONFIRMED:
+                record.is_reported = True
+            elif record.state is WITH_CLUSTER:
+                self.records.remove(identity)
+                over.append(identity)
         return over
 
-    def _name_of(self, identity: int) -> str:
-        return self._held[identity].cluster_name
+    def classic_alive(self, identities: Iterable[int]) -> None:
+        """Report attempts that a classic cluster still has, where the server has asked about them."""
+        for identity in identities:
+            record = self.records.with_cluster(identity)
+            if record is not None and record.triage is Triage.ASKED:
+                self.say(Report(task_instance_id=identity, status=TaskInstanceStatus.RUNNING))
+
+    def note_pending(self, reasons: Mapping[int, str], count_max: int) -> bool:
+        """Report why attempts wait on their classic clusters, if that has changed; return whether it has for any."""
+        new = [
+            (held, why)
+            for one, why in reasons.items()
+            if (held := self.records.with_cluster(one)) and held.pending_reason != why
+        ]
+        told = [(held, why) for held, why in new if not is_job(held.identity)][:count_max]
+        for record, why in told:
+            record.pending_reason = self.outbox.changes.pending[record.identity] = why
+        return bool(told)
 
     @property
     def wants_endings(self) -> bool:
         """Whether ended attempts of classic clusters must be known soon: to finish, or to receive more."""
-        is_over = self.draining or self.is_run_final
-        return (is_over and bool(self.packed.numbers)) or any(
-            one.jobs and (is_over or one.is_well_supplied) for one in self._clusters.values()
+        return (self.is_finishing and bool(self.packed.numbers)) or any(
+            one.jobs and (self.is_finishing or one.is_well_supplied) for one in self._clusters.values()
         )
 
     def classic_told(self, report: Report) -> None:
         """Process an outcome that a worker left on disk."""
-        self._killing.pop(report.task_instance_id, None)
-        if self._release(report.task_instance_id) is not None:
+        if self.records.with_cluster(report.task_instance_id) is not None:
             self.say(report)
 
     def packed_told(self, report: Report) -> None:
         """Process an outcome that a packed job left on disk."""
-        if not self._is_being_told(report.task_instance_id):
+        if report.task_instance_id not in self.records:
             self.say(report)
 
     def classic_stuck(self, identity: int, reason: str) -> None:
         """Report an attempt that, according to its cluster, will never start; it has been terminated there."""
-        self._killing.pop(identity, None)
-        held = self._release(identity)
-        if held is not None and is_job(identity):
-            failed = RemoteExit(status=TaskInstanceStatus.ERROR, cause=Cause.SUBMISSION_FAILED, message=reason)
-            self.packed.ended(identity, held.distributor_id, failed)
-        elif held is not None:
-            error, cause = TaskInstanceStatus.ERROR, Cause.SUBMISSION_FAILED
+        error, cause = TaskInstanceStatus.ERROR, Cause.SUBMISSION_FAILED
+        if is_job(identity):
+            self.classic_ended(identity, RemoteExit(status=error, cause=cause, message=reason))
+        elif self.records.with_cluster(identity) is not None:
             self.say(Report(task_instance_id=identity, status=error, cause=cause, error=reason))
-
-    def _hold(self, identity: int, held: InFlight) -> None:
-        self._held[identity] = held
-        cluster = self._clusters[held.cluster_name]
-        if not cluster.limits.direct:
-            cluster.jobs[held.distributor_id] = identity
-        cluster.count += 1
-        cluster.cores += held.cores
-        cluster.memory += held.memory
-
-    def _release(self, identity: int) -> InFlight | None:
-        held = self._held.pop(identity, None)
-        self._started.pop(identity, None)
-        self._given_up.discard(identity)
-        if held is not None:
-            cluster = self._clusters[held.cluster_name]
-            cluster.jobs.pop(held.distributor_id, None)
-            cluster.count -= 1
-            cluster.cores -= held.cores
-            cluster.memory -= held.memory
-        return held
 
     # -- an earlier distributor's attempts ---------------------------------------------------------------------
 
     def inherit(self, attempts: Iterable[LiveAttempt]) -> None:
-        """Record the output files of an earlier distributor's attempts, before any of their exits arrive."""
-        self._inherited = {
-            attempt.task_instance_id: translate.launch_of(translate.attempt_of(attempt), self._around)
-            for attempt in attempts
-            if attempt.name and attempt.task_instance_id not in self._held
-        }
+        """Add an earlier distributor's attempts of direct clusters, before any of their exits arrive."""
+        for attempt in attempts:
+            cluster = self._clusters.get(attempt.cluster_name)
+            if cluster is None or not cluster.limits.direct or attempt.task_instance_id in self.records:
+                continue
+            record = self._received(translate.attempt_of(attempt), cluster, UNCONFIRMED)
+            if not attempt.name:  # unknown, so its files are unknown too
+                record.launch = None
 
     def adopt(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> dict[str, list[str]]:
         """Adopt or report attempts that the server believes alive; return cluster -> distributor ids to terminate.
@@ -536,63 +518,65 @@ class DistributorState:
             attempts: the attempts that the server believes are alive.
             living: direct cluster -> {attempt: distributor id} of what is actually running there.
         """
+        self.inherit(attempts)
         to_kill = []
         for attempt in attempts:
             identity = attempt.task_instance_id
-            if self._is_being_told(identity) or (attempt.packed and identity not in self._waiting_ids):
+            record = self.records.get(identity)
+            if (record is None and attempt.packed) or (record is not None and record.state is ENDED):
                 continue  # for packed attempts, their jobs are adopted
-            alive = identity in self._held or identity in self._waiting_ids or self._take_over(attempt, living)
-            if not alive:
+            record = self._adopted(attempt, record, living.get(attempt.cluster_name, {}))
+            if record is None:
                 self._settle(attempt)
             elif attempt.status == TaskInstanceStatus.KILL_SELF:
-                self._killing.pop(identity, None)
+                record.kill_cause = None
                 to_kill.append(identity)
-        return self.kill([*to_kill, *self._find_given_up(attempts, living)])
+        return self.kill([*to_kill, *self._find_closed(attempts, living)])
 
-    def _find_given_up(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> list[int]:
+    def _find_closed(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> list[int]:
         """Return attempts to kill: they run although the server closed them while no distributor could be asked."""
         listed = {attempt.task_instance_id for attempt in attempts}
         for name, ids in living.items():
             for identity, distributor_id in ids.items():
-                if identity not in listed and identity not in self._held and not self._is_being_told(identity):
-                    self._hold(identity, InFlight(name, distributor_id, cores=1.0))
-        self._given_up = {
-            identity
-            for identity, held in self._held.items()
-            if identity not in listed and self._clusters[held.cluster_name].limits.direct
-        }
-        return [identity for identity in self._held if identity not in listed and not is_job(identity)]
+                if identity not in listed and identity not in self.records:
+                    self.records.add(AttemptRecord(identity, WITH_CLUSTER, name, distributor_id, cores=1.0))
+        held = self.records.in_state(WITH_CLUSTER)
+        unlisted = [one for one in held if one.identity not in listed and not is_job(one.identity)]
+        for record in unlisted:
+            if self.records.is_direct(record) and not record.is_closed:
+                record.is_closed = True
+                self._clusters[record.cluster_name].closed += 1
+        return [one.identity for one in unlisted]
 
-    def _take_over(self, attempt: LiveAttempt, living: Mapping[str, Mapping[int, str]]) -> bool:
-        cluster = self._clusters.get(attempt.cluster_name)
+    def _adopted(
+        self, attempt: LiveAttempt, record: AttemptRecord | None, living: Mapping[int, str]
+    ) -> AttemptRecord | None:
+        """Return the record of an attempt that is alive, or may be; otherwise None."""
+        if record is None:
+            return self._adopted_classic(attempt)
+        if record.state is UNCONFIRMED and self.records.is_direct(record):
+            if record.identity not in living:
+                return None
+            self.records.move(record, WITH_CLUSTER, living[record.identity])
+        return record
+
+    def _adopted_classic(self, attempt: LiveAttempt) -> AttemptRecord | None:
+        """Add an attempt that has an id; look it up if it has none but may have been submitted."""
+        identity, cluster = attempt.task_instance_id, self._clusters.get(attempt.cluster_name)
         if cluster is None:
-            return False
-        identity = attempt.task_instance_id
-        if not cluster.limits.direct:
-            return self._take_over_classic(attempt, cluster)
-        if identity not in living.get(attempt.cluster_name, {}):
-            return False
-        known, launch = translate.attempt_of(attempt), self._inherited.get(identity)
-        distributor_id = living[attempt.cluster_name][identity]
-        self._hold(identity, InFlight(attempt.cluster_name, distributor_id, known.cores, known.memory, launch))
-        return True
-
-    def _take_over_classic(self, attempt: LiveAttempt, cluster: ClusterAttempts) -> bool:
-        """Hold an attempt that has an id; look it up if it has none but may have been submitted."""
-        identity = attempt.task_instance_id
+            return None
+        record = AttemptRecord(identity, UNCONFIRMED, attempt.cluster_name)
         if attempt.distributor_id is not None:
-            self._hold(identity, InFlight(attempt.cluster_name, attempt.distributor_id))
+            record.state, record.distributor_id = WITH_CLUSTER, attempt.distributor_id
             cluster.adopted_since = min(cluster.adopted_since or attempt.launched_at, attempt.launched_at)
-            return True
-        if attempt.status not in fsm.MAYBE_SUBMITTED:
-            return False
-        around = self._around
-        batch_token, own_token = around.batch_token(attempt.batch_number), around.attempt_token(identity)
-        cluster.doubts.append(Doubt(identity, batch_token, attempt.array_step_id, own_token))
-        self._waiting_ids[identity] = attempt.cluster_name
-        self._submitting.add(identity)
-        cluster.count += 1
-        return True
+        elif attempt.status in fsm.MAYBE_SUBMITTED:
+            around = self._around
+            batch_token, own_token = around.batch_token(attempt.batch_number), around.attempt_token(identity)
+            cluster.doubts.append(Doubt(identity, batch_token, attempt.array_step_id, own_token))
+        else:
+            return None
+        self.records.add(record)
+        return record
 
     def _settle(self, attempt: LiveAttempt) -> None:
         """Report an attempt that is no longer alive."""
@@ -608,15 +592,23 @@ class DistributorState:
         self._cancelled_before_launch[identity] = None
         while len(self._cancelled_before_launch) > CANCELLED_BEFORE_LAUNCH_MAX:
             del self._cancelled_before_launch[next(iter(self._cancelled_before_launch))]
-        self.say(translate.killed_report(identity, cause))
+        self._end(translate.killed_report(identity, cause)).kill_cause = cause
 
     # -- the outbox --------------------------------------------------------------------------------------------
 
     def say(self, report: Report) -> None:
-        """Put a report into the outbox."""
-        self.outbox.add(report)
+        """Put a report into the outbox; the report of its outcome ends an attempt, whether or not it was here."""
         if is_ending(report):
-            self._telling.add(report.task_instance_id)
+            self._end(report)
+            return
+        self.outbox.add(report)
+        record = self.records.get(report.task_instance_id)
+        if record is not None and record.triage is Triage.ASKED:
+            record.triage = Triage.ANSWERED
+
+    def _end(self, report: Report) -> AttemptRecord:
+        self.outbox.add(report)
+        return self.records.end(report.task_instance_id)
 
     def take_reports(self, count_max: int) -> list[Report]:
         """Return reports to send; they stay unconfirmed until `confirm_reports` or `restore_reports`."""
@@ -624,96 +616,54 @@ class DistributorState:
 
     def confirm_reports(self) -> list[int]:
         """Remove reports that the server has; return the attempts whose outcome was among them."""
-        confirmed = self.outbox.confirm()
-        ended = [one.task_instance_id for one in confirmed if is_ending(one)]
-        self._triaging.difference_update(one.task_instance_id for one in confirmed)
-        self._pending_in_flight = {}
-        self._telling.difference_update(ended)
-        self.packed.confirm()
+        ended = []
+        for report in self.outbox.confirm():
+            identity = report.task_instance_id
+            record = self.records.get(identity)
+            if is_ending(report):
+                ended.append(identity)
+                self.records.confirm(identity)
+            elif record is not None and record.triage is Triage.ANSWERED:
+                record.triage = Triage.NOT_ASKED
         self.launch_problems.confirm()
         return ended
 
     def restore_reports(self) -> None:
         """Put reports that the server may not have back into the queue, first."""
         self.outbox.restore()
-        self.packed.restore()
         self.launch_problems.restore()
-        self._pending = {**self._pending_in_flight, **self._pending}
-        self._pending_in_flight = {}
-
-    def note_pending(self, reasons: Mapping[int, str]) -> None:
-        """Record why attempts wait on their clusters, to be sent with the next reports."""
-        self._pending.update(reasons)
-
-    def take_pending(self) -> dict[int, str]:
-        """Return the pending reasons to send; they stay unconfirmed as reports do."""
-        self._pending_in_flight, self._pending = self._pending, {}
-        return self._pending_in_flight
-
-    def _is_being_told(self, identity: int) -> bool:
-        return identity in self._telling
 
     @property
     def has_reports(self) -> bool:
         """Whether anything is waiting to be sent."""
-        return bool(self.outbox or self._pending or self.packed.has_changes or self.launch_problems.has_changes)
+        return self.outbox.is_due or self.launch_problems.has_changes
 
     def alive(self) -> list[int]:
         """Return the attempts that are here or with a direct cluster; classic clusters must be polled."""
-        held = (identity for identity, one in self._held.items() if self._clusters[one.cluster_name].limits.direct)
-        return [*held, *self._waiting_ids]
+        here = self.records.in_state(WAITING, UNCONFIRMED, WITH_CLUSTER)
+        return [one.identity for one in here if one.state is not WITH_CLUSTER or self.records.is_direct(one)]
 
     @property
     def known_to_kill(self) -> list[int]:
         """Attempts with a kill request whose outcome the server does not know yet."""
-        return [*self._killing, *(one for one in self._telling if one in self._cancelled_before_launch)]
+        return [one.identity for one in self.records.values() if one.kill_cause is not None]
 
     @property
     def known_to_triage(self) -> list[int]:
         """Attempts that the server asked about and whose answer it does not have yet."""
-        return list(self._triaging)
+        return [one.identity for one in self.records.values() if one.triage is not Triage.NOT_ASKED]
 
     def validate(self) -> None:
-        """Check that every attempt is in exactly one state, and that the clusters' counts are correct. Called by tests.
-
-        Raises:
-            AssertionError: a check failed; the message names the attempts.
-        """
-        held, waiting = self._held.keys(), self._waiting_ids.keys()
-        wrong = {
-            "with a cluster and waiting": held & waiting,
-            "with a cluster and reported as ended": held & self._telling,
-            "waiting and reported as ended": waiting & self._telling,
-            "being submitted and not waiting": self._submitting - waiting,
-            "started and not with a cluster": self._started.keys() - held,
-            "declared lost and not with a cluster": self._given_up - held,
-            "ended during submission and not being submitted": self._over_early - self._submitting,
-            "to be killed and not here": self._killing.keys() - held - self._submitting,
-        }
-        for name, cluster in self._clusters.items():
-            jobs = {one for one in held if self._name_of(one) == name and not cluster.limits.direct}
-            queued = {identity for identity, cluster_name in self._waiting_ids.items() if cluster_name == name}
-            wrong |= {
-                f"in the queue of {name} and not waiting": {one.task_instance_id for one in cluster.waiting} - queued,
-                f"in a batch of {name} and not waiting": set().union(
-                    *(one.task_instance_ids for one in cluster.batches)
-                )
-                - queued,
-                f"jobs of {name} and not with it, or the other way round": set(cluster.jobs.values()) ^ jobs,
-            }
-        assert not any(wrong.values()), {what: sorted(which) for what, which in wrong.items() if which}
-        for name, cluster in self._clusters.items():
-            mine = [one for one in self._held.values() if one.cluster_name == name]
-            count, cores = len(mine) + list(self._waiting_ids.values()).count(name), sum(one.cores for one in mine)
-            assert cluster.count == count, f"{name} counts {cluster.count}, not {count}"
-            assert abs(cluster.cores - cores) < 1e-6, f"{name} uses {cluster.cores} cores, not {cores}"
+        """Check every record, and that queues, totals and outbox agree with the records. Called by tests."""
+        reports = (*self.outbox, *self.outbox.in_flight)
+        self.records.validate({one.task_instance_id for one in reports if is_ending(one)})
 
     @property
     def held_count(self) -> int:
         """The number of attempts with clusters."""
-        return len(self._held)
+        return len(self.records.in_state(WITH_CLUSTER))
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is waiting, running, or left to report."""
-        return self.packed.is_idle and self.outbox.is_empty and not (self._held or self._waiting_ids)
+        return self.outbox.is_empty and not (self.records or self.packed.numbers)

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from jobmon.core import wire
 from jobmon.core.wire.launching import LaunchBatch
+from jobmon.distributor import batch as translate
 from jobmon.distributor.backoff import Backoff
 from jobmon.distributor.inflight import NO_ARRAY, narrowed
 
@@ -85,7 +85,10 @@ class Submission:
             return replace(self, most=None)
         if as_array and self.is_array and wanted == set(ids[first:]):
             return replace(
-                self, batch=_sliced(self.batch, first, len(ids)), first_step=self.first_step + first, most=None
+                self,
+                batch=translate.picked(self.batch, range(first, len(ids))),
+                first_step=self.first_step + first,
+                most=None,
             )
         return Submission(narrowed(self.batch, wanted), added_at=self.added_at, key=self.key)
 
@@ -94,8 +97,13 @@ class Submission:
         ids = self.batch.task_instance_ids
         if len(ids) <= count:
             return replace(self, most=None), None
-        head = replace(self, batch=_sliced(self.batch, 0, count), most=None)
-        tail = replace(self, batch=_sliced(self.batch, count, len(ids)), first_step=self.first_step + count, most=None)
+        head = replace(self, batch=translate.picked(self.batch, range(count)), most=None)
+        tail = replace(
+            self,
+            batch=translate.picked(self.batch, range(count, len(ids))),
+            first_step=self.first_step + count,
+            most=None,
+        )
         return head, tail
 
     def followed_by(self, other: Submission) -> Submission | None:
@@ -105,32 +113,13 @@ class Submission:
             return None
         if self.is_array and self.first_step + len(mine.task_instance_ids) != other.first_step:
             return None
-        joined = wire.replace(
-            mine,
-            task_instance_ids=mine.task_instance_ids + theirs.task_instance_ids,
-            task_ids=mine.task_ids + theirs.task_ids,
-            names=mine.names + theirs.names,
-            commands=mine.commands + theirs.commands,
-            attempts=mine.attempts + theirs.attempts,
-        )
-        return replace(self, batch=joined, added_at=min(self.added_at, other.added_at))
+        return replace(self, batch=translate.joined(mine, theirs), added_at=min(self.added_at, other.added_at))
 
 
 def key_of(batch: LaunchBatch) -> str:
     """Return the key of attempts that a cluster accepts or rejects alike: template and request."""
     asked = json.dumps(batch.requested_resources, sort_keys=True, default=str)
     return f"{batch.array_id} {batch.queue_name} {asked}"
-
-
-def _sliced(given: LaunchBatch, start: int, end: int) -> LaunchBatch:
-    return wire.replace(
-        given,
-        task_instance_ids=given.task_instance_ids[start:end],
-        task_ids=given.task_ids[start:end],
-        names=given.names[start:end],
-        commands=given.commands[start:end],
-        attempts=given.attempts[start:end],
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,28 +18,31 @@ from jobmon.core import wire
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.configuration import data_directory
 from jobmon.core.constants import MESSAGE_VERSION
+from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.wire.login import OIDC
 from jobmon.core.wire.server import Health, Problem
 from jobmon.server import migrations
 from jobmon.server.answers import Answers
 from jobmon.server.auth import Gate
 from jobmon.server.authority import Authority
-from jobmon.server.database import Database, explained, open_engine
+from jobmon.server.background import Resumer
+from jobmon.server.database import Database, explained, meaning, open_engine
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.notifier import open_notifier
-from jobmon.server.oidc import Provider
+from jobmon.server.oidc import open_provider
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
 from jobmon.server.reaper import Reaper
+from jobmon.server.recent import Recent
 from jobmon.server.retention import Retention
 from jobmon.server.routes import page
 from jobmon.server.routes.document import describe
 from jobmon.server.routes.shortcut import Shortcut
 from jobmon.server.routes.table import ENDPOINTS, HOT
-from jobmon.server.services import Name, Requests, Services
+from jobmon.server.services import Name, Requests, Services, Streams
 from jobmon.server.transaction import Surroundings
 from jobmon.server.usecases import credentials
 from jobmon.server.writer import InlineExecutor, ThreadExecutor, Writer, WriterExecutor
@@ -53,10 +56,18 @@ if TYPE_CHECKING:
     from jobmon.server.settings import Settings
 
 VERSION: Final = importlib.metadata.version("jobmon")
+#: How often the active server looks whether it still has the lock of its database.
+LOCK_LOOK_SECONDS: Final = 0.5
+#: The same while the database does not respond: each look then writes to the log.
+LOCK_RETRY_SECONDS: Final = 5.0
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: Settings, *, stand_by: bool = False) -> Database:
     """Open the database as its only active server and upgrade its schema.
+
+    Args:
+        settings: see `Settings`.
+        stand_by: whether another server may be active; then the schema is not upgraded.
 
     Raises:
         ConfigError: it cannot be opened, was written by a newer version, or has another active server.
@@ -64,8 +75,9 @@ def open_database(settings: Settings) -> Database:
     with explained(settings.database_uri):
         database = Database(open_engine(settings.database_uri))
         try:
-            database.activate(settings.database_startup_seconds)
-            migrations.upgrade(database.engine)
+            database.activate(settings.database_startup_seconds, stand_by=stand_by)
+            if not stand_by:
+                migrations.upgrade(database.engine)
         except BaseException:
             database.close()
             raise
@@ -86,7 +98,9 @@ def create_app(
 
     During the lifespan, `app.state` has `services`. It always has `begin_stop()` (answers all open polls; call it when
     the process is told to exit), `await is_idle()` (nothing needs this server now, and no request arrived since the
-    last call), and `await is_needed_elsewhere(runs)` (something on another host needs it).
+    last call), and `await is_needed_elsewhere(runs)` (something on another host needs it). Set `on_deposed` before the
+    lifespan to be notified when another server has become the active one of the database; the
+    application must not be used any more then.
 
     Args:
         settings: see `Settings`.
@@ -101,17 +115,11 @@ def create_app(
     feed = ChangeFeed()
     requests = _Requests(on_activity)
     clock = clock or SystemClock()
-    authority = Authority(
-        token,
-        lambda: clock.now().timestamp(),
-        is_strict=is_embedded,
-        roles=settings.roles,
-        proxy=settings.proxy,
-        sharing=settings.sharing,
-        has_login=bool(settings.oidc.issuer),
-    )
+    authority = _authority(settings, clock, token, is_strict=is_embedded)
     server = _Server(settings, database, clock, executor or ThreadExecutor(), feed, requests.counted, authority)
-    server.output_files = OutputFiles(data_directory()) if is_embedded else None
+    if is_embedded:
+        server.output_files = OutputFiles(data_directory())
+        server.resumer = Resumer(data_directory())
     app = _App(
         lifespan=server.lifespan,
         routes=[
@@ -123,6 +131,7 @@ def create_app(
     )
     app.front = Gate(Shortcut(app.beyond, HOT), authority, on_activity=requests.note)
     app.state.begin_stop = feed.close
+    app.state.on_deposed = lambda: None
 
     async def is_idle() -> bool:
         """Whether there is no open request, live run or live attempt, and no request arrived since the last call."""
@@ -142,6 +151,18 @@ def create_app(
     app.state.is_idle = is_idle
     app.state.is_needed_elsewhere = is_needed_elsewhere
     return app
+
+
+def _authority(settings: Settings, clock: Clock, token: str | None, *, is_strict: bool) -> Authority:
+    return Authority(
+        token,
+        lambda: clock.now().timestamp(),
+        is_strict=is_strict,
+        roles=settings.roles,
+        proxy=settings.proxy,
+        sharing=settings.sharing,
+        has_login=bool(settings.oidc.issuer),
+    )
 
 
 class _App(Starlette):
@@ -191,6 +212,7 @@ class _Server:
     ) -> None:
         self._authority = authority
         self.output_files: OutputFiles | None = None
+        self.resumer: Resumer | None = None
         self._database = database
         self._requests = requests
         self._settings = settings
@@ -206,11 +228,17 @@ class _Server:
         open_transaction = partial(database.open_transaction, Surroundings(settings, to_microseconds(started_at)))
         readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
         notifier = open_notifier(settings.notifying, readers, clock)
-        provider = (
-            Provider(settings.oidc, lambda: clock.now().timestamp(), clock.monotonic) if settings.oidc.issuer else None
-        )
+        provider = open_provider(settings.oidc, clock)
         listener = (lambda effects: None) if notifier is None else notifier.note
-        writer = Writer(open_transaction, self._executor, clock, self._feed, settings.writes_waiting_max, listener)
+        writer = Writer(
+            open_transaction,
+            self._executor,
+            clock,
+            self._feed,
+            settings.writes_waiting_max,
+            listener,
+            app.state.on_deposed,
+        )
         app.state.services = Services(
             settings=settings,
             database=database,
@@ -222,8 +250,11 @@ class _Server:
             requests=self._requests,
             authority=self._authority,
             output_files=self.output_files,
+            resumer=self.resumer,
             notifier=notifier,
             provider=provider,
+            recent=Recent(clock.monotonic),
+            streams=Streams(),
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),
             health=Health(
@@ -238,6 +269,8 @@ class _Server:
         writer.start()
         self._authority.know(await writer.run(credentials.load))
         beside = [asyncio.create_task(Reaper(writer, readers, settings, clock).run())]
+        if database.dialect == "postgresql":
+            beside.append(asyncio.create_task(_watch_lock(database, writer)))
         if notifier is not None:
             notifying = asyncio.create_task(notifier.run())
         if settings.retention_days > 0:
@@ -257,6 +290,24 @@ class _Server:
                 await asyncio.gather(notifying, return_exceptions=True)
             readers.close()
             database.close()
+
+
+async def _watch_lock(database: Database, writer: Writer) -> None:
+    """Reconnect soon after the lock is lost, or learn that another server has taken it; until cancelled.
+
+    Otherwise an idle server would notice only at the next write, and its long polls would wait in vain meanwhile.
+    """
+    pause = LOCK_LOOK_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        pause = LOCK_LOOK_SECONDS
+        if database.has_lost_lock():
+            try:
+                await writer.run(lambda tx: None)
+            except Exception as error:
+                if meaning(error) is None and not isinstance(error, ServerUnavailable):
+                    raise
+                pause = LOCK_RETRY_SECONDS
 
 
 async def _document(request: Request) -> Response:

@@ -32,6 +32,7 @@ class ArmedTask:
     cluster_id: int
     seen: int
     fail_fast: bool = False
+    may_overtake: bool = False
 
 
 @dataclass(slots=True)

@@ -3,6 +3,10 @@
 A database has one active server at a time, because the single writer of that server isolates transactions from each
 other. On PostgreSQL the writer's own connection holds an advisory lock. A server that loses this connection also loses
 the lock, and cannot write until it has both again. On SQLite the lock is a file next to the database.
+
+Each activation on PostgreSQL increments `logical_clock.epoch`, and every transaction that writes checks it
+(`Transaction.stamp`). A server that finds a later epoch has been deposed: what it has in memory is outdated (decision
+45).
 """
 
 from __future__ import annotations
@@ -10,28 +14,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select as selecting
 import socket
 import sqlite3
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import create_engine, event, make_url, select
+from sqlalchemy import create_engine, event, make_url, select, update
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from jobmon.core import locks
-from jobmon.core.exceptions import ConfigError, ServerUnavailable
+from jobmon.core.exceptions import ConfigError
 from jobmon.core.installing import how_to_install
-from jobmon.server.models import server_identity
+from jobmon.server.models import logical_clock, server_identity
 from jobmon.server.sql import Session, statement
-from jobmon.server.transaction import Surroundings, Transaction
+from jobmon.server.transaction import Deposed, Surroundings, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import ModuleType
 
-    from sqlalchemy import URL, Engine, Select
+    from sqlalchemy import URL, Engine, Select, Update
 
 SQLITE_BUSY_SECONDS: Final = 30.0
 SQLITE_CACHE_KIBIBYTES: Final = 32 * 1024
@@ -53,9 +58,13 @@ _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _DRIVER_MISSING: Final = "The driver for PostgreSQL is missing ({error}). Install it, {install}"
 
 ACTIVATION_PAUSE_SECONDS: Final = 0.2
+#: After so many executions on a connection, a statement is prepared: to plan it costs more than to execute it.
+PREPARE_AFTER: Final = 2
+#: Number of prepared statements of a connection: more than a server has.
+PREPARED_MAX: Final = 1_000
 #: The key of the PostgreSQL advisory lock that the active server holds; such locks belong to one database.
 _ADVISORY_LOCK: Final = int.from_bytes(b"server", "big")
-#: A connection to a host that vanished counts as lost after about 25 s, and then no longer holds the lock.
+#: A connection to a database whose host vanished counts as lost after about 25 s.
 _POSTGRESQL_OPTIONS: Final = {
     "connect_timeout": "5",
     "keepalives_idle": "10",
@@ -63,6 +72,12 @@ _POSTGRESQL_OPTIONS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+#: If the host of the active server vanishes, PostgreSQL ends its session, and with it the lock, after about 15 s; by
+#: default after two hours. They have no effect on a Unix socket.
+_LOCK_OPTIONS: Final = """
+SELECT set_config('tcp_keepalives_idle', '6', false), set_config('tcp_keepalives_interval', '3', false),
+set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '15000', false)
+"""
 _HOLDER: Final = """
 SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted
@@ -104,7 +119,8 @@ def open_engine(uri: str) -> Engine:
     named = {"application_name": f"jobmon server {socket.gethostname()} process {os.getpid()}"}
     options = {key: value for key, value in {**_POSTGRESQL_OPTIONS, **named}.items() if key not in url.query}
     try:
-        return create_engine(url, poolclass=NullPool, connect_args=options)
+        # the driver ends the transaction of a closed connection; a rollback of a lost one would only log a traceback
+        return create_engine(url, poolclass=NullPool, connect_args=options, pool_reset_on_return=None)
     except ImportError as error:
         raise ConfigError(_DRIVER_MISSING.format(error=error, install=how_to_install("postgres"))) from error
 
@@ -135,6 +151,16 @@ def _identity() -> Select[Any]:
     return select(server_identity.c.word)
 
 
+@statement
+def _epoch() -> Select[Any]:
+    return select(logical_clock.c.epoch)
+
+
+@statement
+def _next_epoch() -> Update:
+    return update(logical_clock).values(epoch=logical_clock.c.epoch + 1)
+
+
 class Database:
     """The database of one server process.
 
@@ -148,13 +174,20 @@ class Database:
         self._lock_file: locks.FileLock | None = None
         #: The connection that holds the PostgreSQL lock, until the writer takes it over.
         self._locked: Any = None
+        #: The connection that asks for the PostgreSQL lock again.
+        self._asking: Any = None
+        #: The writer's connection.
+        self._writing: Any = None
+        #: Which activation of a server on this database is ours; 0: none yet.
+        self._epoch = 0
 
-    def activate(self, wait_seconds: float) -> None:
+    def activate(self, wait_seconds: float, *, stand_by: bool = False) -> None:
         """Become the active server of this database.
 
         Args:
             wait_seconds: how long to wait for a database that does not respond yet, or for another server to release
                 it.
+            stand_by: whether to return as soon as the database responds, even if another server is active.
 
         Raises:
             ConfigError: another server is active and does not release it.
@@ -164,12 +197,12 @@ class Database:
         while True:
             is_last = time.monotonic() >= deadline
             try:
-                holder = self._take_lock()
+                holder = self.try_to_activate()
             except Exception as error:
                 if not is_lost(error) or is_refusal(error) or is_last:
                     raise
             else:
-                if holder is None:
+                if holder is None or stand_by:
                     return
                 if is_last:
                     raise ConfigError(
@@ -177,6 +210,10 @@ class Database:
                         " db.sqlalchemy_database_uri to another database."
                     )
             time.sleep(ACTIVATION_PAUSE_SECONDS)
+
+    def try_to_activate(self) -> str | None:
+        """Become the active server of this database if there is none; otherwise return the active one."""
+        return self._lock_on_postgresql() if self.dialect == "postgresql" else self._lock_beside_file()
 
     def identity(self) -> str:
         """Return the unique identity of the server's database."""
@@ -224,18 +261,46 @@ class Database:
         """Open the writer's session on the connection that holds the lock.
 
         Raises:
-            ServerUnavailable: another server is active on this database now.
+            Deposed: another server is active on this database, or was since the last session.
         """
-        if self.dialect == "postgresql" and self._locked is None and (holder := self._take_lock()) is not None:
-            raise ServerUnavailable(f"Another server is active on this database now ({holder}).")
-        connection, self._locked = self._locked or self._connect(), None
-        return Transaction(connection, self.dialect, surroundings)
+        if self.dialect != "postgresql":
+            return Transaction(self._connect(), self.dialect, surroundings)
+        if self._locked is None and (holder := self.try_to_activate()) is not None:
+            raise Deposed(f"Another server is active on this database now ({holder}).")
+        self._writing, self._locked = self._locked, None
+        transaction = Transaction(self._writing, self.dialect, surroundings)
+        try:
+            self._join_epoch(transaction)
+        except BaseException:
+            transaction.close()
+            raise
+        return transaction
+
+    def _join_epoch(self, transaction: Transaction) -> None:
+        """Begin an epoch, or check that the last one is still ours."""
+        if not self._epoch:
+            transaction.run(_next_epoch)
+        found = transaction.value(_epoch)
+        if self._epoch not in (0, found):
+            raise Deposed("Another server was active on this database meanwhile.")
+        self._epoch = transaction.epoch = found
+
+    def has_lost_lock(self) -> bool:
+        """Return whether the connection that holds the PostgreSQL lock is closed; may be called from any thread."""
+        if self.dialect != "postgresql" or self._locked is not None:
+            return False
+        poll = selecting.poll()
+        try:  # a session that was ended has sent an error message, so the end of the stream cannot be read
+            poll.register(self._writing.fileno(), getattr(selecting, "POLLRDHUP", 0))
+        except Exception:  # the driver's: it is closed
+            return True
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Release the lock."""
-        if self._locked is not None:
-            self._locked.close()
-            self._locked = None
+        for connection in filter(None, (self._locked, self._asking)):
+            connection.close()
+        self._locked = self._asking = None
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
@@ -244,22 +309,29 @@ class Database:
     def _connect(self) -> Any:
         connection = self.engine.raw_connection()
         if self.dialect == "postgresql":
-            connection.driver_connection.autocommit = True  # type: ignore[union-attr]  # sessions send BEGIN themselves
+            driver: Any = connection.driver_connection
+            driver.autocommit = True  # sessions send BEGIN themselves
+            driver.prepare_threshold = PREPARE_AFTER
+            driver.prepared_max = PREPARED_MAX
         return connection
 
-    def _take_lock(self) -> str | None:
-        """Take the lock; return its holder if it is taken, else None."""
-        return self._lock_on_postgresql() if self.dialect == "postgresql" else self._lock_beside_file()
-
     def _lock_on_postgresql(self) -> str | None:
-        connection = self._connect()
-        cursor = connection.cursor()
-        if cursor.execute("SELECT pg_try_advisory_lock(%s)", (_ADVISORY_LOCK,)).fetchone()[0]:
-            cursor.close()
-            self._locked = connection
+        """Take the lock, or ask for its holder. No statement waits for it: its snapshot would hold up every vacuum."""
+        if self._locked is not None:
             return None
-        found = cursor.execute(_HOLDER, (_ADVISORY_LOCK,)).fetchone()
-        connection.close()
+        connection, self._asking = self._asking or self._connect(), None
+        try:
+            cursor = connection.cursor()
+            if cursor.execute("SELECT pg_try_advisory_lock(%s)", (_ADVISORY_LOCK,)).fetchone()[0]:
+                cursor.execute(_LOCK_OPTIONS)
+                cursor.close()
+                self._locked = connection
+                return None
+            found = cursor.execute(_HOLDER, (_ADVISORY_LOCK,)).fetchone()
+        except BaseException:
+            connection.close()
+            raise
+        self._asking = connection
         return str(found[0]) if found else "unknown"
 
     def _lock_beside_file(self) -> str | None:

@@ -253,6 +253,8 @@ class AnswerRoom:
 
 #: Maximum number of upstream tasks among which the writer of a missing file is looked for.
 WRITERS_MAX: Final = 1_000
+#: Maximum number of tasks that a message names.
+WRITERS_NAMED_MAX: Final = 5
 
 
 @statement
@@ -300,6 +302,11 @@ def missing_input(session: Session, task_id: int, path: str) -> str:
             f"{problem}; no task of the workflow writes it. Create it, then resume:"
             f" jobmon workflow resume -w {workflow_id}"
         )
-    first = writing[0]
-    more = f" and {len(writing) - 1} more" if len(writing) > 1 else ""
-    return f"{problem}; task {names[first]} ({first}){more} writes it: jobmon task rerun {first}"
+    is_one = len(writing) == 1
+    named = ", ".join(f"{names[one]} ({one})" for one in writing[:WRITERS_NAMED_MAX])
+    more = f" and {len(writing) - WRITERS_NAMED_MAX:,} more" if len(writing) > WRITERS_NAMED_MAX else ""
+    listed = " ".join(map(str, writing[:WRITERS_NAMED_MAX]))
+    return (
+        f"{problem}; {'task' if is_one else 'tasks'} {named}{more} {'writes' if is_one else 'write'} it: jobmon task"
+        f" rerun {listed}"
+    )

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
-from jobmon.agent import addresses
 from jobmon.core import access, credentials, locks, loops, paths
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import MESSAGE_VERSION
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from jobmon.server.standby import Standby
+
 IDLE_LOOK_SECONDS: Final = 5.0
 #: How often to check that socket and access file still exist.
 FILES_LOOK_SECONDS: Final = 2.0
@@ -51,7 +52,6 @@ KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 ALL_ADDRESSES: Final = "0.0.0.0"
 #: Lower ports are reserved for the system.
-PORT_MIN: Final = 1024
 
 logger = logging.getLogger("jobmon.server")
 
@@ -70,7 +70,9 @@ class Listening:
 class Server(uvicorn.Server):
     """uvicorn's server, which also reports when it is ready and answers open polls before it waits for connections."""
 
-    def __init__(self, config: uvicorn.Config, app: Starlette, on_ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: Starlette | Standby, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._on_ready = on_ready
@@ -258,7 +260,7 @@ def _serve_data_folder(data: Path, folder: Path, config: JobmonConfig, *, take_o
     incarnation = database_copy.claim(data, data if chosen else folder, former, take_over=take_over)
     if former is not None and former.running:  # we hold its lock, so it is dead: no program needs to look for it
         access.write_access_file(replace(former, running=False), data)
-    ports = ports_of(str(config.get("server", "ports") or ""))
+    ports = config.parsed("server", "ports")
     listening = _listen(data, former, str(config.get("server", "host")), ports)
     token = credentials.new_secret()  # each process has its own; tokens of former processes are invalid
     settings = Settings.from_config(config, database_uri=uri)
@@ -296,6 +298,7 @@ async def _serve_embedded(
     door = Door(min(UNNEEDED_SECONDS, idle_timeout), is_inherited=not is_closed)
     embedded = _Embedded(server, record, data, door, listening.first_address)
     app.state.open_to_other_hosts = embedded.open_to_other_hosts
+    app.state.on_deposed = server.exit  # the next program that needs a server starts one
     asyncio.get_running_loop().add_signal_handler(access.RETIRE_SIGNAL, ask_to_retire)
     beside = [
         asyncio.create_task(_end_when_unused(server, app, idle_timeout, retire)),
@@ -331,7 +334,7 @@ async def _end_when_unused(server: Server, app: Starlette, idle_timeout: float, 
             server.exit()
 
 
-def uvicorn_config(app: Starlette, *, knows_own_user: bool = True, **more: Any) -> uvicorn.Config:
+def uvicorn_config(app: Starlette | Standby, *, knows_own_user: bool = True, **more: Any) -> uvicorn.Config:
     """Return how uvicorn serves the app.
 
     Args:
@@ -375,24 +378,6 @@ def _record(listening: Listening, token: str, uri: str) -> AccessFile:
         started_at=datetime.now(UTC).isoformat(),
         database=uri,
     )
-
-
-def ports_of(text: str) -> Sequence[int]:
-    """Parse the setting `server.ports`: a port, or the first and last port of a range; empty: any free port.
-
-    Raises:
-        ConfigError: it is neither a port nor a range.
-    """
-    first, _, last = text.replace(" ", "").partition("-")
-    if not first and not last:
-        return ()
-    bounds = [int(one) if one.isascii() and one.isdecimal() and len(one) <= 5 else 0 for one in (first, last or first)]
-    if not PORT_MIN <= bounds[0] <= bounds[1] <= addresses.PORT_MAX:
-        raise ConfigError(
-            f"Setting server.ports: {text!r} is neither a port nor a range such as 40000-40100 (from {PORT_MIN} to"
-            f" {addresses.PORT_MAX})."
-        )
-    return range(bounds[0], bounds[1] + 1)
 
 
 def _listen(data: Path, former: AccessFile | None, host: str, ports: Sequence[int] = ()) -> Listening:

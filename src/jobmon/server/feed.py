@@ -7,6 +7,7 @@ event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class ChangeFeed:
         #: Dicts used as ordered sets: the oldest waiter is woken first.
         self._waiting: dict[Topic, dict[Waiter, None]] = {}
         self._closed = False
+        self._closing = asyncio.Event()
 
     @property
     def open_polls(self) -> int:
@@ -54,9 +56,16 @@ class ChangeFeed:
             for waiter in self._waiting.get(topic, ()):
                 waiter.event.set()
 
+    async def pause(self, seconds: float) -> None:
+        """Wait for this long, or until the server shuts down."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+
     def close(self) -> None:
         """Wake all waiters permanently, because the server is shutting down."""
         self._closed = True
+        self._closing.set()
         self.wake(list(self._waiting))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Boolean, and_, func, literal_column, or_, select
 
 from jobmon.core import fsm
-from jobmon.core.constants import TaskStatus
+from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 from jobmon.server.models import (
     batch,
     cluster,
@@ -40,6 +40,13 @@ IS_NEWEST_ATTEMPT: Final[ColumnElement[bool]] = and_(
 )
 #: Whether a task belongs to the current version of its workflow. Totals and neighbours do not include removed tasks.
 IS_IN_WORKFLOW: Final[ColumnElement[bool]] = task.c.status != TaskStatus.REMOVED.value
+#: Whether a task failed permanently. The status is no parameter, so that SQLite uses the index of failed tasks.
+IS_FATAL: Final[ColumnElement[bool]] = task.c.status == literal_column(f"'{TaskStatus.ERROR_FATAL.value}'")
+#: Whether an attempt failed and is charged to its task, in the words of the index of failed attempts.
+IS_FAILURE: Final[ColumnElement[bool]] = and_(
+    literal_column("task_instance.charged", Boolean()),
+    task_instance.c.status != literal_column(f"'{TaskInstanceStatus.DONE.value}'"),
+)
 #: Whether a run is active: its status is not final.
 IS_ACTIVE_RUN: Final[ColumnElement[bool]] = workflow_run.c.status.not_in(fsm.FINAL_RUNS)
 #: Tasks with their newest attempts; tasks without an attempt are left out.

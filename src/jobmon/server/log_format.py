@@ -12,8 +12,6 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
-from jobmon.core.exceptions import ConfigError
-
 #: Maximum length of a field, characters.
 FIELD_CHARACTERS_MAX: Final = 10_000
 #: Beginning of the names of the threads that send notifications.
@@ -59,13 +57,7 @@ def _shortened(value: Any) -> Any:
 
 
 def formatter_of(name: str) -> logging.Formatter:
-    """Return the formatter for a value of the setting `server.log_format`.
-
-    Raises:
-        ConfigError: there is no such format.
-    """
-    if name not in tuple(LogFormat):
-        raise ConfigError(f"Setting server.log_format: {name!r} is neither {' nor '.join(LogFormat)}.")
+    """Return the formatter for a value of the setting `server.log_format`."""
     return JsonFormatter() if name == LogFormat.JSON else logging.Formatter(_TEXT)
 
 
@@ -78,11 +70,7 @@ def _is_harmless(record: logging.LogRecord) -> bool:
 
 
 def handler_of(name: str, stream: TextIO | None = None) -> logging.Handler:
-    """Return what writes the server's log, by default to standard error.
-
-    Raises:
-        ConfigError: there is no such format.
-    """
+    """Return what writes the server's log, by default to standard error."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter_of(name))
     handler.addFilter(_is_harmless)
@@ -90,10 +78,6 @@ def handler_of(name: str, stream: TextIO | None = None) -> logging.Handler:
 
 
 def set_up(name: str) -> None:
-    """Log to standard error in this format.
-
-    Raises:
-        ConfigError: there is no such format.
-    """
+    """Log to standard error in this format."""
     handler = handler_of(name)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, unquote
 
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
-from jobmon.core.exceptions import ConfigError
 from jobmon.core.outcomes import status_name
 from jobmon.core.redaction import redacted_url
 from jobmon.core.terminal import plain
 from jobmon.core.texts import number_of
 
-DESTINATIONS_MAX: Final = 20
 USER_PLACEHOLDER: Final = "{user}"
 #: A user's name as part of an address; others could change the meaning of the address.
 _USER: Final = re.compile(r"[\w.@+-]{1,64}", re.ASCII)
@@ -86,39 +84,6 @@ class Notifying:
     events: frozenset[Event] = frozenset()
     stalled_seconds: float = 0.0
     public_url: str = ""
-
-
-def urls_of(value: Any) -> tuple[str, ...]:
-    """Parse the setting `notify.urls`: a list, or a text separated by white space.
-
-    Raises:
-        ConfigError: it is neither, or there are too many.
-    """
-    found = value.split() if isinstance(value, str) else value
-    if found is None:
-        return ()
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise ConfigError("Setting notify.urls must be a list of addresses.")
-    if len(found) > DESTINATIONS_MAX:
-        raise ConfigError(f"Setting notify.urls has {len(found)} addresses; at most {DESTINATIONS_MAX} are allowed.")
-    for number, url in enumerate(found):
-        if "://" not in url:
-            raise ConfigError(f"Setting notify.urls: address {number + 1} has no scheme such as mailto://.")
-    return tuple(found)
-
-
-def events_of(value: Any) -> frozenset[Event]:
-    """Parse the setting `notify.events`: a list, or a text separated by white space or commas.
-
-    Raises:
-        ConfigError: there is no such event.
-    """
-    names: Iterable[Any] = value.replace(",", " ").split() if isinstance(value, str) else value or ()
-    known = tuple(Event)
-    wrong = [name for name in names if name not in known]
-    if wrong:
-        raise ConfigError(f"Setting notify.events: {wrong[0]!r} is none of {', '.join(known)}.")
-    return frozenset(map(Event, names))
 
 
 def url_for(url: str, user: str) -> str | None:

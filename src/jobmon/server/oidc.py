@@ -27,6 +27,7 @@ from jobmon.server.login import LoginRefused
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from jobmon.core.clock import Clock
     from jobmon.core.configuration import JobmonConfig
     from jobmon.server.login import Pending
 
@@ -91,16 +92,12 @@ class OidcSettings:
         Raises:
             ConfigError: they are incomplete or not safe, or the library is missing.
         """
-        texts = {key: str(config.get("auth", f"oidc_{key}") or "") for key in ("issuer", "client_id", "client_secret")}
-        if not texts["issuer"]:
+        if not config.parsed("auth", "oidc_issuer"):
             return cls()
-        public_url = str(config.get("server", "public_url") or "")
+        public_url = config.parsed("server", "public_url").strip()
+        names = ("issuer", "client_id", "client_secret", "user_claim", "groups_claim", "scopes", "token_days")
         settings = cls(
-            **texts,
-            user_claim=str(config.get("auth", "oidc_user_claim") or "preferred_username"),
-            groups_claim=str(config.get("auth", "oidc_groups_claim") or ""),
-            scopes=tuple(str(config.get("auth", "oidc_scopes") or "").replace(",", " ").split()),
-            token_days=config.get_float("auth", "oidc_token_days"),
+            **{name: config.parsed("auth", f"oidc_{name}") for name in names},
             redirect_uri=f"{public_url.rstrip('/')}/",
         )
         _require_secure("auth.oidc_issuer", settings.issuer, ConfigError)
@@ -111,8 +108,6 @@ class OidcSettings:
         _require_secure("server.public_url", public_url, ConfigError)
         if "openid" not in settings.scopes:
             raise ConfigError("auth.oidc_scopes must contain openid.")
-        if settings.token_days <= 0:
-            raise ConfigError("auth.oidc_token_days must be greater than 0.")
         _require_library()
         return settings
 
@@ -427,6 +422,13 @@ class Provider:
     def _failed(self, what: str) -> ProviderFailed:
         logger.warning("the provider %s %s", self.settings.issuer, what)
         return ProviderFailed(f"The login provider {self.settings.issuer} {what}. Sessions and tokens stay valid.")
+
+
+def open_provider(settings: OidcSettings, clock: Clock) -> Provider | None:
+    """Return the provider through which people log in; None: there is none."""
+    if not settings.issuer:
+        return None
+    return Provider(settings, lambda: clock.now().timestamp(), clock.monotonic)
 
 
 def _require_library() -> None:

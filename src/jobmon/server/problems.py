@@ -10,6 +10,7 @@ from jobmon.server.database import first_line, is_value_refused, meaning, refers
 from jobmon.server.login import LoginRefused
 from jobmon.server.oidc import ProviderFailed, ProviderUnavailable
 from jobmon.server.roles import UntrustedProxy
+from jobmon.server.transaction import Deposed
 
 
 class NotFound(exceptions.InvalidRequest):
@@ -75,6 +76,7 @@ _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
     (ForeignOrigin, 403, "Forbidden"),
     (NotJson, 415, "InvalidRequest"),
     (Misdirected, 421, "InvalidRequest"),
+    (Deposed, 503, "ServerUnavailable"),
     (exceptions.ServerUnavailable, 503, None),
     (exceptions.StaleRun, 409, None),
     (exceptions.AttemptOver, 409, None),

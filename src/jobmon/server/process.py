@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.umask(0o077)  # everything it creates is accessible only to its user
     try:
         config = JobmonConfig()
+        config.check()
         log_format.set_up(str(config.get("server", "log_format")))
         if options.embedded:
             data = Path(options.data_dir) if options.data_dir else data_directory()

@@ -83,7 +83,7 @@ class Readers:
         try:
             session.begin(writing=False)
             answer = query(session, *arguments)
-            session.rollback()
+            session.end_reading()
         except Exception:
             _close(session)
             raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jobmon.agent.handshake import is_same
 from jobmon.core.credentials import FOREVER, Owner, Principal, Reader, User
@@ -18,7 +18,7 @@ from jobmon.core.exceptions import ConfigError, InvalidRequest
 from jobmon.core.texts import NAME_CHARACTERS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 #: Lower-case name of the header in which the proxy proves itself.
 SECRET_HEADER: Final = b"x-jobmon-proxy-secret"
@@ -40,9 +40,9 @@ class Members:
     groups: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, value: Any) -> Members:
-        """Parse a setting: a list, or a text separated by white space or commas; groups begin with `@`."""
-        names = [str(one) for one in value] if isinstance(value, list) else _words(str(value or ""))
+    def of(cls, names: Iterable[str]) -> Members:
+        """Return the members that a setting names; groups begin with `@`."""
+        names = list(names)
         groups = frozenset(name.removeprefix(GROUP_PREFIX) for name in names if name.startswith(GROUP_PREFIX))
         return cls(frozenset(name for name in names if not name.startswith(GROUP_PREFIX)), groups)
 
@@ -101,23 +101,9 @@ class Sharing:
     groups: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, visibility: str, groups: Any) -> Sharing:
-        """Parse the settings.
-
-        Raises:
-            ConfigError: one is invalid.
-        """
-        try:
-            parsed = Visibility(visibility)
-        except ValueError:
-            names = ", ".join(Visibility)
-            raise ConfigError(f"Setting auth.visibility: {visibility!r} is not one of {names}.") from None
-        members = Members.of(groups)
-        if members.users:
-            raise ConfigError(
-                f"Setting auth.sharing_groups: {min(members.users)!r} is not a group; groups begin with {GROUP_PREFIX}."
-            )
-        return cls(visibility=parsed, groups=members.groups)
+    def of(cls, visibility: str, groups: Iterable[str]) -> Sharing:
+        """Return what the settings say; groups begin with `@`."""
+        return cls(visibility=Visibility(visibility), groups=Members.of(groups).groups)
 
     def readable_users(
         self, user: str, groups: frozenset[str], groups_by_user: Mapping[str, frozenset[str]]

@@ -278,12 +278,14 @@ def _is_everywhere(principal: Principal, right: Right) -> bool:
 def _workflows(session: Session, named: Iterable[tuple[str, Any]]) -> list[tuple[int, str]]:
     """Return the workflows, with their owners, to which these values belong."""
     found: list[tuple[Any, ...]] = []
+    ids: dict[Statement, set[int]] = {}  # of each kind, because a message may have hundreds of reports
     for name, value in named:
         if name == "workflow_args_hash":
             found += session.rows(_of_arguments, version=value[0], hash=value[1])
         elif name in OWNED and value is not None:
-            ids = [value] if isinstance(value, int) else list(value)
-            found += session.rows(OWNED[name], ids=ids) if ids else []
+            ids.setdefault(OWNED[name], set()).update([value] if isinstance(value, int) else value)
+    for statement_of_kind, some in ids.items():
+        found += session.rows(statement_of_kind, ids=some) if some else []
     return [(row[0], row[1]) for row in found]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from jobmon.core.clock import Clock
+from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.wire.server import Health
 from jobmon.server.answers import Answers
 from jobmon.server.authority import Authority
+from jobmon.server.background import Resumer
 from jobmon.server.database import Database
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.longpolls import OpenPolls
@@ -15,8 +19,15 @@ from jobmon.server.notifier import Notifier
 from jobmon.server.oidc import Provider
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.readers import Readers
+from jobmon.server.recent import Recent
 from jobmon.server.settings import Settings
 from jobmon.server.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Maximum number of open streams; more readers are told to poll.
+STREAMS_MAX: Final = 256
 
 
 @dataclass(slots=True)
@@ -24,6 +35,28 @@ class Requests:
     """Number of requests so far; health checks do not count."""
 
     count: int = 0
+
+
+@dataclass(slots=True)
+class Streams:
+    """The open streams of this process."""
+
+    count: int = 0
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Count a stream while it is open.
+
+        Raises:
+            ServerUnavailable: there are too many.
+        """
+        if self.count >= STREAMS_MAX:
+            raise ServerUnavailable(f"{STREAMS_MAX} streams are open already; poll instead.")
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +88,9 @@ class Services:
     name: Name
     authority: Authority
     answers: Answers
+    recent: Recent
+    streams: Streams
     output_files: OutputFiles | None
+    resumer: Resumer | None
     notifier: Notifier | None
     provider: Provider | None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobmon.core.wire.binding import REQUEST_BYTES_MAX
 from jobmon.core.wire.swarm import LONG_POLL_SECONDS_MAX
-from jobmon.server.notifications import Notifying, events_of, urls_of
+from jobmon.server.notifications import Event, Notifying
 from jobmon.server.oidc import OidcSettings
 from jobmon.server.roles import Members, Proxy, Roles, Sharing
 
@@ -26,6 +26,8 @@ class Settings:
 
     database_uri: str
     long_poll_seconds_max: float = LONG_POLL_SECONDS_MAX
+    #: A stream ends after this long; its reader connects anew, and is authenticated anew.
+    stream_seconds_max: float = 300.0
     workflow_run_interval_seconds: float = 30.0
     task_instance_interval_seconds: float = 90.0
     report_by_buffer: float = 3.1
@@ -49,7 +51,7 @@ class Settings:
         """Read the settings from the configuration."""
         return cls(
             database_uri=database_uri,
-            readers_max=max(1, int(config.get_float("db", "pool.size")) - 1),
+            readers_max=max(1, config.get_int("db", "pool.size") - 1),
             database_startup_seconds=config.get_float("db", "startup_timeout"),
             long_poll_seconds_max=config.get_float("server", "long_poll"),
             workflow_run_interval_seconds=config.get_float("heartbeat", "workflow_run_interval"),
@@ -57,15 +59,15 @@ class Settings:
             report_by_buffer=config.get_float("heartbeat", "report_by_buffer"),
             reaper_interval_seconds=config.get_float("reaper", "poll_interval_minutes") * 60,
             roles=Roles(
-                administrators=Members.of(config.get("auth", "administrators")),
-                users=Members.of(config.get("auth", "users")),
-                readers=Members.of(config.get("auth", "readers")),
+                administrators=Members.of(config.parsed("auth", "administrators")),
+                users=Members.of(config.parsed("auth", "users")),
+                readers=Members.of(config.parsed("auth", "readers")),
             ),
-            sharing=Sharing.of(str(config.get("auth", "visibility") or "all"), config.get("auth", "sharing_groups")),
+            sharing=Sharing.of(config.parsed("auth", "visibility"), config.parsed("auth", "sharing_groups")),
             retention_days=config.get_float("server", "retention_days"),
             notifying=Notifying(
-                urls=urls_of(config.get("notify", "urls")),
-                events=events_of(config.get("notify", "events")),
+                urls=config.parsed("notify", "urls"),
+                events=frozenset(map(Event, config.parsed("notify", "events"))),
                 stalled_seconds=config.get_float("notify", "stalled_after"),
                 public_url=str(config.get("server", "public_url") or ""),
             ),

@@ -1,7 +1,8 @@
 """Run a shared server: sockets, TLS, the proxy in front of it, and what systemd expects of a service.
 
-It has no lock file, access file or idle timeout. On its Unix socket nobody is recognized by user ID, because a proxy
-there may pass on anybody's requests.
+It has no lock file, access file or idle timeout. Once another server has become the active one of its database, it
+starts anew, so that nothing in its memory is outdated; with `server.standby` it then waits. On its Unix socket nobody
+is recognized by user ID, because a proxy there may pass on anybody's requests.
 """
 
 from __future__ import annotations
@@ -23,17 +24,23 @@ from jobmon.core.exceptions import ConfigError
 from jobmon.server import loopback
 from jobmon.server.app import create_app, open_database
 from jobmon.server.authority import TOKEN_CHARACTERS_MIN
-from jobmon.server.embedded import Server, ports_of, tcp_socket, unix_socket, uvicorn_config
+from jobmon.server.database import is_lost
+from jobmon.server.embedded import Server, tcp_socket, unix_socket, uvicorn_config
 from jobmon.server.oidc import OidcSettings
 from jobmon.server.roles import Proxy
 from jobmon.server.settings import Settings
+from jobmon.server.standby import Standby
+from jobmon.server.transaction import Deposed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import uvicorn
+    from starlette.applications import Starlette
 
     from jobmon.core.configuration import JobmonConfig
+    from jobmon.server.database import Database
+
 
 LOCALHOST: Final = ("127.0.0.1", "localhost", "::1")
 #: Owner and group may connect to the Unix socket, nobody else.
@@ -45,7 +52,7 @@ logger = logging.getLogger("jobmon.server")
 
 
 def run(config: JobmonConfig, *, uri: str = "", host: str = "", port: int = 0) -> int:
-    """Run a shared server until it is told to exit.
+    """Run a shared server until it is told to exit; start anew whenever another server has become active.
 
     Args:
         config: its settings.
@@ -61,31 +68,75 @@ def run(config: JobmonConfig, *, uri: str = "", host: str = "", port: int = 0) -
     path, token = _text(config, "server", "socket"), _text(config, "http", "token")
     _require_safe(uri, host, path, token)
     tls = tls_files(_text(config, "server", "tls_certificate"), _text(config, "server", "tls_key"))
+    settings = _settings(config, uri, has_socket=bool(path))
+    may_wait = config.get_boolean("server", "standby")
+    if may_wait and not uri.startswith("postgresql"):
+        raise ConfigError("Setting server.standby: only a PostgreSQL database can have a standby.")
+    is_deposed = True
+    while is_deposed:
+        sockets = [tcp_socket(host, port, () if port else config.parsed("server", "ports"))]
+        life = _Life(settings, open_database(settings, stand_by=may_wait), token)
+        try:
+            if path:
+                sockets.append(_group_socket(Path(path), _text(config, "server", "socket_group")))
+            _warn_of_token(token)
+            for line in sockets:
+                logger.info("listening on %s", path if line.family == socket.AF_UNIX else _address_of(tls, line))
+            is_deposed = life.run(sockets, tls, may_wait=may_wait)
+        finally:
+            life.database.close()
+            with contextlib.suppress(OSError):
+                if path:
+                    Path(path).unlink()
+    return 0
+
+
+def _settings(config: JobmonConfig, uri: str, *, has_socket: bool) -> Settings:
     proxy = Proxy.of(
         *(_text(config, "auth", key) for key in ("proxy_header", "proxy_groups_header", "proxy_secret")),
-        has_socket=bool(path),
+        has_socket=has_socket,
     )
-    settings = replace(Settings.from_config(config, database_uri=uri), proxy=proxy, oidc=OidcSettings.of(config))
-    sockets = [tcp_socket(host, port, () if port else ports_of(_text(config, "server", "ports")))]
-    database = open_database(settings)
-    try:
-        if path:
-            sockets.append(_group_socket(Path(path), _text(config, "server", "socket_group")))
-        app = create_app(settings, database=database, token=token or None)
-    except BaseException:
-        database.close()
-        raise
-    options: dict[str, Any] = {"ssl_certfile": tls[0], "ssl_keyfile": tls[1]} if tls else {}
-    uvicorn_options = uvicorn_config(app, knows_own_user=False, **options)
-    _warn_of_token(token)
-    scheme = "https" if tls else "http"
-    for line in sockets:
-        logger.info("listening on %s", path if line.family == socket.AF_UNIX else _address_of(scheme, line))
-    loops.run_process(_serve(Server(uvicorn_options, app, notify_ready), sockets, uvicorn_options, tls))
-    with contextlib.suppress(OSError):
-        if path:
-            Path(path).unlink()
-    return 0
+    return replace(Settings.from_config(config, database_uri=uri), proxy=proxy, oidc=OidcSettings.of(config))
+
+
+class _Life:
+    """A server until it is told to exit, or another one has become active."""
+
+    def __init__(self, settings: Settings, database: Database, token: str) -> None:
+        self.database = database
+        self._settings = settings
+        self._token = token
+        self._is_deposed = False
+        self._failure: Exception | None = None
+
+    def run(self, sockets: list[socket.socket], tls: tuple[str, str] | None, *, may_wait: bool) -> bool:
+        """Serve; return whether another server has become active.
+
+        Raises:
+            Exception: this server can never become active.
+        """
+        app = Standby(self.database, self._open_app, self._end) if may_wait else self._open_app()
+        options: dict[str, Any] = {"ssl_certfile": tls[0], "ssl_keyfile": tls[1]} if tls else {}
+        uvicorn_options = uvicorn_config(app, knows_own_user=False, **options)
+        self._server = Server(uvicorn_options, app, notify_ready)
+        loops.run_process(_serve(self._server, sockets, uvicorn_options, tls))
+        if self._failure is not None:
+            raise self._failure
+        return self._is_deposed
+
+    def _open_app(self) -> Starlette:
+        app = create_app(self._settings, database=self.database, token=self._token or None)
+        app.state.on_deposed = self._end
+        return app
+
+    def _end(self, failure: Exception | None = None) -> None:
+        """Exit because another server has become active, or because this one could not: it may be able to later."""
+        if failure is None or isinstance(failure, Deposed) or is_lost(failure):
+            logger.warning("not active any more: starting anew (%s)", failure or "another server has become active")
+            self._is_deposed = True
+        else:
+            self._failure = failure
+        self._server.exit()
 
 
 async def _serve(
@@ -114,9 +165,9 @@ def _text(config: JobmonConfig, section: str, key: str) -> str:
     return str(config.get(section, key) or "")
 
 
-def _address_of(scheme: str, line: socket.socket) -> str:
+def _address_of(tls: tuple[str, str] | None, line: socket.socket) -> str:
     host, port = line.getsockname()[:2]
-    return f"{scheme}://{host}:{port}"
+    return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
 def _require_safe(uri: str, host: str, path: str, token: str) -> None:

@@ -25,18 +25,32 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, cast
 
 import msgspec
-from sqlalchemy import ARRAY, BigInteger, Boolean, Text, bindparam, column, insert, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
+    Boolean,
+    Text,
+    Update,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import String
+from sqlalchemy.types import NullType, String
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sqlalchemy import BindParameter, ColumnElement, Dialect, Table
+    from sqlalchemy import ColumnElement, Dialect, Table
     from sqlalchemy.sql.base import Executable
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.sql.selectable import TableValuedAlias
@@ -155,6 +169,24 @@ def _unindexed_in_postgresql(of: str) -> str:
     return of
 
 
+class _Like(FunctionElement[bool]):
+    """Whether a text matches a pattern, in any case of ASCII letters; `!` escapes."""
+
+    name = "like_any_case"
+    type = Boolean()
+    inherit_cache = True
+
+
+@_in("sqlite", _Like)
+def _like_in_sqlite(text: str, pattern: str) -> str:
+    return f"{text} LIKE {pattern} ESCAPE '!'"  # ignores the case by itself; lower() would double the cost
+
+
+@_in("postgresql", _Like)
+def _like_in_postgresql(text: str, pattern: str) -> str:
+    return f"{text} ILIKE {pattern} ESCAPE '!'"
+
+
 def _list(name: str, type_: Any) -> BindParameter[Any]:
     """Return a parameter that holds a list. Strings are text: a cast to VARCHAR(n) would cut them silently."""
     return bindparam(name, None, type_=ARRAY(Text() if isinstance(type_, String) else type_))
@@ -163,6 +195,11 @@ def _list(name: str, type_: Any) -> BindParameter[Any]:
 def any_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """Return whether a value is in the list parameter of that name (any iterable, of any length)."""
     return _AnyOf(value, _list(name, value.type))
+
+
+def like(text: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+    """Return whether a text matches a pattern, in any case of ASCII letters; `!` escapes."""
+    return _Like(text, literal(pattern, Text()))
 
 
 def none_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
@@ -188,7 +225,7 @@ def unindexed(of: ColumnElement[Any]) -> ColumnElement[Any]:
 class _Compiled:
     """The text of a statement for one database, and how its parameters are passed."""
 
-    __slots__ = ("_constants", "_lists", "_orders", "names", "text")
+    __slots__ = ("_constants", "_lists", "_orders", "is_writing", "names", "text")
 
     def __init__(self, construct: Executable, dialect: str, names: Sequence[str] | None) -> None:
         compiled: Any = construct.compile(  # type: ignore[attr-defined]
@@ -198,6 +235,7 @@ class _Compiled:
         )
         self.text: str = compiled.text if hasattr(compiled, "text") else str(compiled)
         self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
+        self.is_writing: bool = construct.is_dml
         given = {name for name, bind in compiled.binds.items() if not bind.unique}
         self._constants = {name: compiled.params[name] for name in self.names if name not in given}
         #: PostgreSQL takes a list like any other parameter, but does not accept a set or a tuple.
@@ -234,12 +272,13 @@ class _Compiled:
 class Statement:
     """A Core construct that is built and compiled at its first use, once per database."""
 
-    __slots__ = ("_compiled", "_names", "build")
+    __slots__ = ("_bulk", "_compiled", "_names", "build")
 
     def __init__(self, build: Callable[[], Executable], names: Sequence[str] | None = None) -> None:
         self.build = build
         self._names = names
         self._compiled: dict[str, _Compiled] = {}
+        self._bulk: dict[tuple[str, ...], Statement | None] = {}
 
     def compiled(self, dialect: str) -> _Compiled:
         """Return the compiled text for a database."""
@@ -247,6 +286,12 @@ class Statement:
         if found is None:
             found = self._compiled[dialect] = _Compiled(self.build(), dialect, self._names)
         return found
+
+    def in_bulk(self, names: tuple[str, ...]) -> Statement | None:
+        """Return an UPDATE of many rows that takes each of these parameters as a list; None: it cannot be made."""
+        if names not in self._bulk:
+            self._bulk[names] = _in_bulk(self.build(), names)
+        return self._bulk[names]
 
 
 def statement(build: Callable[[], Executable]) -> Statement:
@@ -291,14 +336,45 @@ def _columns_in_postgresql(*lists: str) -> str:
     return f"unnest({', '.join(lists)})"
 
 
+@statement
+def _reserve_ids() -> Executable:
+    """Advance the sequence of a table's IDs by a number of rows; only the writer uses it."""
+    sequence = func.pg_get_serial_sequence(param("table", Text()), "id")
+    return select(func.setval(sequence, func.nextval(sequence) + param("count", BigInteger()) - 1))
+
+
+def _rows_of_lists(names: Sequence[str], types: Sequence[Any]) -> TableValuedAlias:
+    """Return several list parameters of the same length as the columns of a table."""
+    lists = _Columns(*(_list(name, type_) for name, type_ in zip(names, types, strict=True)))
+    return lists.table_valued(*(column(name) for name in names), name="items").render_derived()
+
+
+def _in_bulk(construct: Any, names: tuple[str, ...]) -> Statement | None:
+    """Replace the parameters of an UPDATE of the row with a certain `id` by the columns of a table of rows."""
+    if not isinstance(construct, Update) or "id" not in names:
+        return None
+    columns: Any = construct.table.c
+    types = {name: columns[name].type for name in names if name in columns}
+    for found in visitors.iterate(construct):
+        if isinstance(found, BindParameter) and found.key in names and found.key not in types:
+            types[found.key] = found.type
+    if any(name not in types or isinstance(types[name], NullType) for name in names):
+        return None
+    items = _rows_of_lists(names, [types[name] for name in names])
+
+    def replaced(element: Any, **options: Any) -> Any:
+        return items.c[element.key] if isinstance(element, BindParameter) and element.key in names else None
+
+    return Statement(lambda: cast("Executable", visitors.replacement_traverse(construct, {}, replaced)))
+
+
 @functools.cache
 def _insert_listed(table: Table, names: tuple[str, ...], *, ignore: bool) -> Statement:
     """Return an INSERT that takes each column as a list."""
 
     def build() -> Executable:
         into = insert_or_ignore(table).on_conflict_do_nothing() if ignore else insert(table)
-        lists = _Columns(*(_list(name, table.c[name].type) for name in names))
-        rows = lists.table_valued(*(column(name) for name in names), name="items").render_derived()
+        rows = _rows_of_lists(names, [table.c[name].type for name in names])
         return into.from_select(list(names), select(*(rows.c[name] for name in names)))
 
     return Statement(build)
@@ -314,6 +390,8 @@ class Session:
         self._connection = connection
         self._cursor = connection.cursor()
         self._encode: Callable[[Iterable[Any]], Any] = _as_json if dialect == "sqlite" else list
+        #: Whether the current transaction may have changed rows.
+        self._has_written = False
         self.dialect = dialect
 
     def _run(self, statement: Statement | Executable, values: dict[str, Any]) -> Any:
@@ -321,6 +399,7 @@ class Session:
             compiled = statement.compiled(self.dialect)
         else:
             compiled = _Compiled(statement, self.dialect, None)
+        self._has_written = self._has_written or compiled.is_writing
         self._cursor.execute(compiled.text, compiled.values(values, self._encode))
         return self._cursor
 
@@ -330,10 +409,15 @@ class Session:
         A writing transaction takes SQLite's lock at once, so that it never has to be given up later. A reading one sees
         a single state of the database from its first statement to its last.
         """
+        self._has_written = False
         self._cursor.execute(_BEGIN[self.dialect, writing])
 
     def commit(self) -> None:
         """Make everything durable."""
+        self._cursor.execute("COMMIT")
+
+    def end_reading(self) -> None:
+        """End a transaction that only reads. After a rollback, psycopg would forget all prepared statements."""
         self._cursor.execute("COMMIT")
 
     def rollback(self) -> None:
@@ -370,11 +454,16 @@ class Session:
             names: names of the parameters, in the order of the values in a row.
             rows: the values.
         """
+        rows = list(rows)
+        if not rows:
+            return 0
+        if self.dialect != "sqlite" and (bulk := _bulk_of(statement, names, rows)) is not None:
+            columns = zip(names, map(list, zip(*rows, strict=True)), strict=True)
+            return self.run(bulk, **dict(columns))
         compiled = statement.compiled(self.dialect)
         order = compiled.order(names)
-        given = list(rows if order is None else map(order, rows))
-        if not given:
-            return 0
+        given = rows if order is None else list(map(order, rows))
+        self._has_written = True
         self._cursor.executemany(compiled.text, given)
         return int(self._cursor.rowcount)
 
@@ -401,16 +490,28 @@ class Session:
         """
         if not rows:
             return None
+        self._has_written = True
         if (first := self.first_id(table)) is not None:
             names, rows = ("id", *names), [(first + index, *row) for index, row in enumerate(rows)]
         if self.dialect != "sqlite":
-            columns = zip(names, map(list, zip(*rows, strict=True)), strict=True)
-            self.run(_insert_listed(table, names, ignore=ignore), **dict(columns))
-            return None
+            return self._insert_in_postgresql(table, names, rows, ignore=ignore)
         if self._insert_in_sqlite(table, names, rows, ignore=ignore) != len(rows):
             return None
         last = self._cursor.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
+
+    def _insert_in_postgresql(
+        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
+    ) -> range | None:
+        """Insert rows with IDs that are reserved first: nothing says in which order `RETURNING` would return them."""
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        if table.autoincrement_column is None or "id" in columns:
+            self.run(_insert_listed(table, names, ignore=ignore), **columns)
+            return None
+        last = self.value(_reserve_ids, table=table.name, count=len(rows))
+        ids = range(last - len(rows) + 1, last + 1)
+        changed = self.run(_insert_listed(table, ("id", *names), ignore=ignore), id=ids, **columns)
+        return ids if changed == len(rows) else None
 
     def _insert_in_sqlite(
         self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
@@ -459,10 +560,10 @@ class Session:
         if self.dialect == "sqlite":
             self._cursor.execute("PRAGMA foreign_keys=OFF")
         try:
-            self._cursor.execute(_BEGIN[self.dialect, True])
+            self.begin(writing=True)
             try:
                 yield
-                self._cursor.execute("COMMIT")
+                self.commit()
             except BaseException:
                 self._connection.rollback()
                 raise
@@ -507,6 +608,15 @@ _BEGIN: Final = {
     ("postgresql", True): "BEGIN",
     ("postgresql", False): "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 }
+
+
+def _bulk_of(statement: Statement, names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> Statement | None:
+    """Return a statement that changes all rows at once; None: there is none, or an ID occurs twice."""
+    bulk = statement.in_bulk(names) if len(rows) > 1 else None
+    if bulk is None:
+        return None
+    at = names.index("id")
+    return bulk if len({row[at] for row in rows}) == len(rows) else None
 
 
 def _as_json(items: Iterable[Any]) -> str:

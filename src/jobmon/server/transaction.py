@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from sqlalchemy import func, select, update
 
+from jobmon.core.exceptions import ServerUnavailable
 from jobmon.server.armed import ArmedSets
 from jobmon.server.counting import StatusCounts
 from jobmon.server.models import audit, logical_clock, task, task_instance, workflow, workflow_run
@@ -78,7 +79,14 @@ def last_stamp() -> Select[Any]:
 
 @statement
 def _set_stamp() -> Update:
-    return update(logical_clock).values(stamp=param("stamp"))
+    """Change nothing if another server process has become active."""
+    return update(logical_clock).values(stamp=param("stamp")).where(logical_clock.c.epoch == param("epoch"))
+
+
+@statement
+def _keep_stamp() -> Update:
+    """Lock the row that an activation updates."""
+    return update(logical_clock).values(stamp=logical_clock.c.stamp).where(logical_clock.c.epoch == param("epoch"))
 
 
 @statement
@@ -108,6 +116,10 @@ def _last_purge() -> Select[Any]:
     return select(a.details).where(*of_purges).order_by(a.id.desc()).limit(1)
 
 
+class Deposed(ServerUnavailable):
+    """Another server has become the active one of the database: this one must not write any more."""
+
+
 class Transaction(Session):
     """A session that is reused for one transaction after another. `now` is the time of day, in microseconds."""
 
@@ -122,18 +134,25 @@ class Transaction(Session):
         self.counts = StatusCounts()
         #: The principal whose request is executed, for the audit trail.
         self.principal = SERVER
+        #: Which activation of a server process on this database is ours; always 0 on SQLite.
+        self.epoch = 0
         self._stamp: int | None = None
         #: Table -> the highest ID that it ever had, if rows with such IDs were deleted. None: not read yet.
         self._highest: dict[str, int] | None = None
 
     def start(self, now: int) -> None:
         """Begin a new transaction."""
-        self.now, self.effects, self._stamp = now, Effects(), None
+        self.now, self.effects = now, Effects()
         self.counts.clear()
         self.begin(writing=True)
         self.armed.begin(None if self.armed.is_begun else self.value(last_stamp))
         if self._highest is None or self._highest:
             self._highest = self._highest_deleted()
+
+    def begin(self, *, writing: bool) -> None:
+        """Start a database transaction."""
+        self._stamp = None
+        super().begin(writing=writing)
 
     def _highest_deleted(self) -> dict[str, int]:
         """Return the highest ID of each table that has deleted its highest rows, and none since that is higher."""
@@ -167,6 +186,7 @@ class Transaction(Session):
         """Make everything durable, including the status counts."""
         self.effects.failing = self.counts.failing()
         self.counts.write(self)
+        self._require_active()
         super().commit()
         self.counts.settle()
         self._committed_started_at = self.started_at
@@ -183,8 +203,22 @@ class Transaction(Session):
         """The logical time of all changes in this transaction: later than that of every earlier change."""
         if self._stamp is None:
             self._stamp = max(self.now, self.value(last_stamp) + 1)
-            self.run(_set_stamp, stamp=self._stamp)
+            self._require(self.run(_set_stamp, stamp=self._stamp, epoch=self.epoch))
         return self._stamp
+
+    @staticmethod
+    def _require(changed: int) -> None:
+        if not changed:
+            raise Deposed
+
+    def _require_active(self) -> None:
+        """Let no server process become active until this transaction is committed; rows that it wrote require that.
+
+        Raises:
+            Deposed: another one is active.
+        """
+        if self.epoch and self._has_written and self._stamp is None:
+            self._require(self.run(_keep_stamp, epoch=self.epoch))
 
     @property
     def known_until(self) -> int:

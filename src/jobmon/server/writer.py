@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.server.database import first_line, is_conflict, is_lost, meaning
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.transaction import Effects
+from jobmon.server.transaction import Deposed, Effects
 from jobmon.server.usecases import timekeeping
 
 if TYPE_CHECKING:
@@ -166,8 +166,10 @@ class Writer:
         feed: ChangeFeed,
         waiting_max: int,
         listener: Callable[[Effects], None] = lambda effects: None,
+        on_deposed: Callable[[], None] = lambda: None,
     ) -> None:
         self._listener = listener
+        self._on_deposed = on_deposed
         self._open = open_transaction
         self._transaction: Transaction | None = open_transaction()
         self._executor = executor
@@ -294,7 +296,7 @@ class Writer:
             except Exception as error:
                 if self._failing_since is None and meaning(error) and not is_conflict(error):
                     self._failing_since = self._clock.monotonic()
-                if is_lost(error):
+                if is_lost(error) or isinstance(error, Deposed):
                     self._close()
                 if not tries_left or not (is_lost(error) or is_conflict(error)):
                     raise
@@ -349,6 +351,8 @@ class Writer:
             self._loop.call_soon_threadsafe(self._answer, jobs)
 
     def _answer(self, jobs: list[Job]) -> None:
+        if isinstance(jobs[-1].error, Deposed):
+            self._on_deposed()
         # wake long polls before answering writers: they are on the critical path
         self._feed.wake(sorted({topic for job in jobs for topic in job.effects.topics}))
         for job in jobs:

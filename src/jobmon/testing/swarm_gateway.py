@@ -231,6 +231,7 @@ class FakeSwarmGateway:
         armed: Sequence[TaskToArm] = (),
         disarm: Sequence[int] = (),
         fail_fast: bool = False,
+        may_overtake: bool = False,
     ) -> QueueResponse:
         """Queue tasks and let them run; arm and disarm others."""
         self.requests["queue"] += 1

@@ -22,16 +22,16 @@ def test_clusters_are_added_changed_listed_and_removed(session):
     assert "memory up to 512 GiB (default 1 GiB)" in table
     assert "slots=3, room=12b" in table
 
-    shown = session.both("cluster", "add", "große_maschine", "--plugin", "dummy")
+    shown = session.both("cluster", "add", "große_maschine", "--plugin", "dummy", "-y")
     assert "already exists and will be changed" in shown
     assert [queue["queue_name"] for queue in session.json("cluster", "list")[-1]["queues"]] == ["default"]
-    assert session.invoke("cluster", "remove", "große_maschine") == "Removed cluster große_maschine.\n"
+    assert session.invoke("cluster", "remove", "große_maschine", "-y") == "Removed cluster große_maschine.\n"
     assert "große_maschine" not in session.invoke("cluster", "list")
     assert "there is no cluster" in session.invoke("cluster", "remove", "große_maschine", code=2)
 
 
 def test_a_cluster_in_use_is_not_removed(session):
-    refused = session.invoke("cluster", "remove", "multiprocess", code=2)
+    refused = session.invoke("cluster", "remove", "multiprocess", "-y", code=2)
     assert f"in use by workflow {session.workflows['busy']}" in refused
     assert "multiprocess" in session.invoke("cluster", "list")
 

@@ -56,6 +56,8 @@ def test_an_old_database_is_copied_and_upgraded(session, old):
     place = {"JOBMON_DATA_DIR": str(old.parent), **LOCAL}
     before = revision(old)
     assert "jobmon db upgrade" in session.invoke("db", "revision", code=1, env=place)
+    assert "To confirm: --yes" in session.invoke("db", "upgrade", code=2, env=place)
+    assert (revision(old), list(old.parent.glob("*.before-*"))) == (before, [])
     told = session.invoke("db", "upgrade", "--yes", env=place)
     (copy,) = old.parent.glob("*.before-*")
     assert str(copy) in told
@@ -125,7 +127,8 @@ def test_a_purge_asks_and_leaves_nothing(session):
     assert list(logs.rglob("*"))
     refused = session.invoke("db", "purge", "-w", number, code=2)
     assert f"{number} doomed of " in refused
-    assert "confirm with --yes" in refused
+    assert "1 workflow will be deleted." in refused
+    assert "To confirm: --yes" in refused
     (gone,) = session.json("db", "purge", "-w", number, "--yes")
     assert (gone["tasks"], gone["log_folder"]) == (2, str(logs))
     assert not logs.exists()

@@ -113,9 +113,12 @@ def test_a_started_run_continues_without_its_starter(tool, args, tmp_path):
     leader, watcher = leader_of(handle), watcher_of(handle)
     assert os.getsid(leader.pid) == leader.pid
     assert leader.cmdline()[1:4] == ["-P", "-m", "jobmon.client.leader"]
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 0.5, "a measurable duration")
     (tmp_path / "go").touch()
     assert workflow.wait() == WorkflowRunStatus.DONE
     assert workflow.last_result.done_count == 3
+    assert workflow.last_result.elapsed_time > 0.5  # that of the run, not of the wait
     assert (workflow.last_result.total_tasks, workflow.last_workflow_run_id) == (3, run_id)
     assert handle.status() == WorkflowRunStatus.DONE
     until(lambda: has_ended(leader) and has_ended(watcher), "the end of both processes")

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from jobmon.client.api import Tool
+from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.paths import user_name
 from jobmon.core.wire.monitoring import TaskDetail
 
@@ -22,6 +23,18 @@ def wait_for(path):
 
 def status_of(workflow, task):
     return workflow.requester.call(f"/tasks/{task.task_id}", {}, TaskDetail, "get").task.status
+
+
+def wait_for_recall(workflow, tasks):
+    """Wait until the agent has given back the attempts of tasks that it must not start any more."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while any(
+        attempt.status == TaskInstanceStatus.KILL_SELF
+        for task in tasks
+        for attempt in workflow.requester.call(f"/tasks/{task.task_id}", {}, TaskDetail, "get").attempts
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def workflow_of(tmp_path, *names):
@@ -186,6 +199,7 @@ def test_the_highest_priority_runs_first_set_in_the_script_and_live(tmp_path, mo
         wait_for(tmp_path / "begun")
         tasks[5].priority = 9
         workflow.set_priority(-1, tasks=tasks[:1])
+        wait_for_recall(workflow, tasks)
         (tmp_path / "go").touch()
 
     thread = threading.Thread(target=steer)
@@ -432,3 +446,20 @@ def test_an_edit_that_a_changed_command_supersedes_is_named(tmp_path, caplog):
     assert define("second").run(resume=True, on_change="rerun", seconds_until_timeout=60) == "E"
     assert f"The edit of task {task.task_id} by {user_name()} is superseded by the script." in caplog.text
     assert (tmp_path / "said").read_text() == "first\nsecond\n"
+
+
+def test_an_urgent_task_that_becomes_ready_later_overtakes_what_was_claimed_in_advance(tmp_path, monkeypatch):
+    monkeypatch.setenv("JOBMON__MULTIPROCESS__SLOTS", "1")
+    tool = Tool("steering")
+    first = tool.get_task_template("first", "echo first >> {folder}/order", node_args=["folder"], priority=1000)
+    note = tool.get_task_template("note", "sleep 0.3; echo {x} >> {folder}/order", node_args=["x"], op_args=["folder"])
+    before = first.create_task(folder=str(tmp_path))
+    tasks = note.create_tasks(x=list("abcd"), folder=str(tmp_path))
+    urgent = note.create_task(x="urgent", folder=str(tmp_path), upstream_tasks=[before])
+    urgent.priority = 9
+    workflow = tool.create_workflow(tmp_path.name, default_cluster_name="multiprocess")
+    workflow.add_tasks([before, *tasks, urgent])
+    assert workflow.run(seconds_until_timeout=60) == "D"
+    order = (tmp_path / "order").read_text().split()
+    assert order[0] == "first"
+    assert "urgent" in order[1:3]  # one task may have started before

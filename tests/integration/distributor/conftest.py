@@ -14,6 +14,7 @@ import jobmon.plugins
 from jobmon.core.clock import SystemClock
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.wire.launching import ClusterInfo
+from jobmon.distributor.classic import Watching
 from jobmon.distributor.process import build_cluster, surroundings_of
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
 from jobmon.testing.gateways import FakeDistributorGateway
@@ -66,14 +67,14 @@ class Lab:
             [ClusterInfo(cluster_id=1, name=plugin, plugin=plugin, connection={})], str(self.folder), **kwargs
         )
 
-    def service(self, gateway, **timings):
+    def service(self, gateway, cluster_poll=0.05, **timings):
         logs = self.folder / "data" / "logs" / "1"
         setting = Setting(
             lambda info, response: build_cluster(info, response, self.folder / "data", self.config),
             lambda response: surroundings_of(response, 7, logs, self.config),
         )
         identity = Identity(socket.gethostname(), os.getpid(), 0.0)
-        intervals = Timings(**{"long_poll": 5.0, "cluster_poll": 0.05, **timings})
+        intervals = Timings(**{"long_poll": 5.0, "watching": Watching(interval=cluster_poll), **timings})
         return DistributorService(gateway, setting, identity, intervals, SystemClock())
 
     @contextlib.asynccontextmanager

@@ -14,3 +14,11 @@ from server_world import open_world
 async def world(tmp_path):
     async with open_world(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+async def aged_world(tmp_path):
+    """A server that has been up for 1,000 s."""
+    async with open_world(tmp_path) as opened:
+        opened.clock.seconds = 1000.0
+        yield opened

@@ -44,6 +44,7 @@ from jobmon.core.wire.launching import (
     SyncRequest,
     SyncResponse,
 )
+from jobmon.core.wire.monitoring import WorkflowsResponse
 from jobmon.core.wire.run import RunRequest, RunResponse, RunStatusRequest, RunStatusResponse
 from jobmon.core.wire.server import Problem
 from jobmon.core.wire.swarm import ChangesResponse, QueueBatch, QueueRequest, QueueResponse
@@ -262,6 +263,10 @@ class Bound:
         found = (await self.changes()).tasks_by_status
         return {task_id: status for status, ids in found.items() for task_id in ids}
 
+    async def workflow_status(self) -> str:
+        shown = await self.world.get("/workflows", WorkflowsResponse, workflow_id=self.workflow_id)
+        return shown.workflows[0].status
+
 
 @dataclass
 class Run:
@@ -283,7 +288,9 @@ class Run:
         self.epoch = answer.epoch
         return answer
 
-    async def queue(self, task_ids: list[int] | None = None, seen: datetime | None = None) -> dict[str, list[int]]:
+    async def queue(
+        self, task_ids: list[int] | None = None, seen: datetime | None = None, **message: Any
+    ) -> dict[str, list[int]]:
         batch = QueueBatch(
             array_id=self.bound.array_id,
             task_ids=self.bound.task_ids if task_ids is None else task_ids,
@@ -291,8 +298,8 @@ class Run:
             cluster_id=self.bound.cluster_id,
         )
         route = f"/workflow_runs/{self.id}/queue"
-        message = QueueRequest(batches=[batch], seen=seen)
-        return (await self.bound.world.post(route, QueueResponse, message)).tasks_by_status
+        request = QueueRequest(batches=[batch], seen=seen, **message)
+        return (await self.bound.world.post(route, QueueResponse, request)).tasks_by_status
 
     async def sync(self, *reports: Report, **message: Any) -> SyncResponse:
         request = SyncRequest(epoch=message.pop("epoch", self.epoch), reports=list(reports), **message)

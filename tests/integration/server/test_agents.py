@@ -26,16 +26,9 @@ TASK = TaskStatus
 LONG_SECONDS = 280.0
 
 
-class MovingClock(ManualClock):
-    def monotonic(self):
-        return self.seconds
-
-
 @pytest.fixture
-async def world(tmp_path):
-    async with open_world(tmp_path, clock=MovingClock()) as opened:
-        opened.clock.seconds = 1000.0
-        yield opened
+async def world(aged_world):
+    return aged_world
 
 
 async def started(world, count=3, **options):
@@ -342,7 +335,7 @@ async def test_heartbeats_keep_an_agent_and_its_attempts(world):
 
 
 async def test_no_agent_is_lost_before_the_server_could_be_reached(tmp_path):
-    clock = MovingClock()
+    clock = ManualClock()
     async with open_world(tmp_path, clock=clock) as world:
         _, _, agent = await started(world, count=1)
         await agent.claim(1.0)

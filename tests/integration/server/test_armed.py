@@ -18,7 +18,7 @@ from jobmon.core.wire.run import (
 )
 from jobmon.core.wire.steering import TaskUpdateRequest, TaskUpdateResponse
 from jobmon.core.wire.swarm import ARMED_TASKS_MAX, MISSING_UPSTREAMS_MAX, QueueRequest, QueueResponse, TaskToArm
-from jobmon.server.usecases import reporting
+from jobmon.server.usecases import queueing, reporting
 
 G, Q, D, F = TaskStatus.REGISTERING, TaskStatus.QUEUED, TaskStatus.DONE, TaskStatus.ERROR_FATAL
 KEYS = itertools.count()
@@ -190,6 +190,17 @@ async def test_a_permanent_failure_releases_what_waits_for_it(world):
     assert not await chain.arm(1, 0)
 
 
+async def test_what_a_permanent_failure_releases_makes_room_for_others(world):
+    above, last = ARMED_TASKS_MAX + 1, ARMED_TASKS_MAX + 2
+    edges = {**{index: [0] for index in range(1, above)}, last: [above]}
+    chain = await begin(world, edges, count=last + 1, first=(0, above), max_attempts=1)
+    answer = await chain.ask(armed=[chain.to_arm(index, 0) for index in range(1, above)])
+    assert len(answer.armed) == ARMED_TASKS_MAX
+    assert not await chain.arm(last, above)
+    await chain.end(0, TI.ERROR)
+    assert await chain.arm(last, above)
+
+
 @pytest.mark.parametrize("fail_fast", [True, False])
 async def test_after_a_permanent_failure_a_run_that_fails_fast_queues_nothing(world, fail_fast):
     chain = await begin(world, {2: [0]}, first=(0, 1), max_attempts=1)
@@ -247,6 +258,20 @@ async def test_where_a_transaction_failed_its_parts_leave_the_successor_to_the_o
         await failed
     assert await chain.statuses() == "DGG"
     assert await chain.arm(2, 1)
+
+
+async def test_what_a_failed_transaction_armed_is_not_armed(world):
+    chain = await begin(world)
+    request = QueueRequest(batches=[], seen=await chain.seen(), armed=[chain.to_arm(1, 0)])
+
+    def arm_and_fail(tx, *given):
+        assert queueing.queue(tx, *given).armed == [chain.ids[1]]
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await world.app.state.services.writer.run(arm_and_fail, chain.run.id, request)
+    assert await chain.end(0) == []
+    assert await chain.statuses() == "DGG"
 
 
 async def test_a_distributor_that_was_replaced_queues_nothing(world):

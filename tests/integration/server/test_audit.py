@@ -100,6 +100,8 @@ AUDITED = {
             "holds",
             "priorities",
             "edits",
+            "adjustments",
+            "background_resume",
             "arrays/{name}/concurrency",
             "versions/{number:id}/seal",
         )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from agent_world import Agent
 from pack_world import make_pack
-from server_world import TI, Refused, open_world, report
+from server_world import TI, Refused, report
 
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, Cause
 from jobmon.core.wire.binding import ArraySpec, ArraysRequest, FilePattern, IdsResponse
@@ -14,12 +14,6 @@ from jobmon.core.wire.files import DeclaredFiles, SeenFile
 from jobmon.core.wire.launching import FoundFile, LaunchFiles, WorkerStartRequest, WorkerStartResponse
 from jobmon.core.wire.monitoring import TaskDetail
 from jobmon.server import command_room
-
-
-@pytest.fixture
-async def world(tmp_path):
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 def patterns(*texts):
@@ -140,6 +134,23 @@ async def test_the_message_names_the_task_that_writes_a_missing_input(world):
     assert cause == "input missing"
     writer = bound.task_ids[0]
     assert error == f"Input out/0.csv is missing; task t_0 ({writer}) writes it: jobmon task rerun {writer}"
+
+
+async def test_the_message_names_all_tasks_that_write_a_missing_input(world):
+    bound = await world.bound(3, edges={2: [0, 1]})
+    await declare(bound, [], ["out/{x}.csv"])
+    run = await bound.start()
+    first, second, last = bound.task_ids
+    await run.queue([first, second])
+    agent = await Agent.register(run)
+    for attempt in await agent.claim():
+        await agent.sync(report(attempt, TI.DONE))
+    await run.queue([last])
+    error, _ = await failed(world, bound, run, "/tmp/out/*.csv")
+    assert error == (
+        f"Input out/*.csv matches no file; tasks t_0 ({first}), t_1 ({second}) write it: jobmon task rerun {first}"
+        f" {second}"
+    )
 
 
 async def test_the_message_says_that_no_task_writes_a_missing_input(world):

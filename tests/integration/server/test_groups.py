@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 from test_principals import HOLD, Browser, Shared
 from test_sockets import served
+from test_stream import SECONDS_MAX, Events
 
 from jobmon.core import wire
 from jobmon.core.credentials import Right
@@ -21,12 +22,12 @@ from jobmon.server.routes.table import ENDPOINTS
 from jobmon.server.settings import Settings
 
 TOKEN = "the-administrators-own-token"
-ROLES = Roles(administrators=Members.of("@admins"), readers=Members.of("@auditors"))
+ROLES = Roles(administrators=Members.of(["@admins"]), readers=Members.of(["@auditors"]))
 TEAMS = {"ada": ["biology"], "bob": ["biology", "staff"], "eve": ["physics", "staff"]}
 
 
 @contextlib.asynccontextmanager
-async def running(uri: str, visibility: str, sharing_groups: str = ""):
+async def running(uri: str, visibility: str, sharing_groups: tuple[str, ...] = ()):
     """Run a server on which ada, bob and eve have tokens, and each a workflow."""
     sharing = Sharing.of(visibility, sharing_groups)
     app = create_app(Settings(database_uri=uri, roles=ROLES, sharing=sharing), token=TOKEN)
@@ -65,10 +66,10 @@ async def listed(caller) -> set[str]:
 @pytest.mark.parametrize(
     ("visibility", "sharing_groups", "seen"),
     [
-        ("all", "", {"ada": "ada bob eve", "bob": "ada bob eve", "eve": "ada bob eve"}),
-        ("group", "", {"ada": "ada bob", "bob": "ada bob eve", "eve": "bob eve"}),
-        ("group", "@biology @physics", {"ada": "ada bob", "bob": "ada bob", "eve": "eve"}),
-        ("own", "", {"ada": "ada", "bob": "bob", "eve": "eve"}),
+        ("all", (), {"ada": "ada bob eve", "bob": "ada bob eve", "eve": "ada bob eve"}),
+        ("group", (), {"ada": "ada bob", "bob": "ada bob eve", "eve": "bob eve"}),
+        ("group", ("@biology", "@physics"), {"ada": "ada bob", "bob": "ada bob", "eve": "eve"}),
+        ("own", (), {"ada": "ada", "bob": "bob", "eve": "eve"}),
     ],
 )
 async def test_users_read_what_the_setting_says_and_control_only_their_own(
@@ -88,11 +89,10 @@ async def test_users_read_what_the_setting_says_and_control_only_their_own(
                 assert await caller.status("POST", f"/workflows/{workflow_id}/holds", HOLD) == may_control
 
 
-def reading_routes():
-    return [endpoint for endpoint in ENDPOINTS if endpoint.right is Right.READ]
+RIGHTS = (Right.READ, Right.STEER)
 
 
-async def test_no_reading_route_shows_a_hidden_workflow(tmp_path, databases):
+async def test_no_route_shows_or_steers_a_hidden_workflow(tmp_path, databases):
     """Every route with an ID of a workflow, a run, an array, a task or an attempt."""
     async with running(databases.uri(tmp_path), "group") as shared:
         callers, workflows = await people(shared)
@@ -103,17 +103,20 @@ async def test_no_reading_route_shows_a_hidden_workflow(tmp_path, databases):
         )
         ids = dict(zip(("task_id", "array_id", "task_instance_id", "workflow_run_id"), rows[0], strict=True))
         ids["workflow_id"] = hidden
-        tried = 0
-        for endpoint in reading_routes():
-            path = endpoint.path
+        tried = set()
+        for endpoint in (one for one in ENDPOINTS if one.right in RIGHTS):
+            path = endpoint.path.replace("{name}", "t")
             for name, number in ids.items():
                 path = path.replace(f"{{{name}:id}}", str(number))
             if path == endpoint.path or "{" in path:
                 continue
-            tried += 1
+            tried.add(endpoint.path.rpartition("}/")[2])
             message = {name: MESSAGES[name] for name in required(endpoint.body)}
             assert await hers.status(endpoint.method, path, message) == 403, path
-        assert tried > 30
+        assert tried > {
+            *("view", "stream", "template_graph", "critical_path", "edited_tasks", "graph", "revisions", "matrix"),
+            *("adjustments", "background_resume", "holds", "concurrency"),
+        }
         args = shared.world.rows(f"SELECT workflow_args_hash FROM workflow WHERE id = {hidden}")[0][0]
         tool = shared.world.rows("SELECT name FROM tool")[0][0]
         query = f"/recorded_workflow?tool_name={tool}&workflow_args_hash={args}"
@@ -125,7 +128,10 @@ async def test_no_reading_route_shows_a_hidden_workflow(tmp_path, databases):
 
 
 #: Values of fields without a default.
-MESSAGES = {"task_ids": [1], "set_ids": [1], "status": "D", "action": "hold", "dag_id": 1}
+MESSAGES = {
+    **{"task_ids": [1], "set_ids": [1], "status": "D", "action": "hold", "dag_id": 1, "user": "eve"},
+    **{"priority": 1, "max_concurrently_running": 1},
+}
 
 
 def required(kind):
@@ -155,6 +161,50 @@ async def test_answers_are_not_shared_between_people_who_see_different_lists(tmp
     async with running(databases.uri(tmp_path), "own") as shared:
         callers, _ = await people(shared)
         assert [await listed(callers[name]) for name in ("ada", "bob", "ada")] == [{"ada"}, {"bob"}, {"ada"}]
+
+
+@contextlib.asynccontextmanager
+async def stream(shared, token, workflow_id):
+    """Open a stream as a page does."""
+    headers = {"Authorization": f"Bearer {token}"}
+    path = f"/api/v1/workflows/{workflow_id}/stream"
+    async with shared.world.http.stream("GET", path, headers=headers, timeout=SECONDS_MAX) as response:
+        assert response.status_code == 200
+        yield Events(response)
+
+
+async def test_a_stream_shows_each_reader_only_what_this_one_may_read(tmp_path, databases):
+    """A stream and requests with the same query share an answer only if their readers see the same workflows."""
+    async with running(databases.uri(tmp_path), "group") as shared:
+        callers, workflows = await people(shared)
+        tokens = {name: caller.target.token for name, caller in callers.items()}
+
+        async def polled(reader, owner):
+            query = f"/workflows?workflow_id={workflows[owner]}&counts=false"
+            found = await callers[reader].call("GET", query, WorkflowsResponse)
+            return {workflow.workflow_id for workflow in found.workflows}
+
+        for reader, hidden in (("eve", "ada"), ("ada", "eve")):
+            assert await polled(reader, hidden) == set()
+            async with stream(shared, tokens[hidden], workflows[hidden]) as events:
+                shown = await events.until("workflow", lambda message: True)
+                assert {workflow.workflow_id for workflow in shown.workflows} == {workflows[hidden]}
+                assert await polled(reader, hidden) == set()
+                assert await polled("bob", hidden) == {workflows[hidden]}
+                assert await callers[reader].status("GET", f"/workflows/{workflows[hidden]}/stream") == 403
+
+
+@pytest.mark.parametrize("leaver", ["ada", "bob"])
+async def test_a_stream_ends_when_its_reader_may_no_longer_read_the_workflow(tmp_path, databases, leaver):
+    async with running(databases.uri(tmp_path), "group") as shared:
+        callers, workflows = await people(shared)
+        token = callers["bob"].target.token
+        async with stream(shared, token, workflows["ada"]) as events:
+            assert await events.next() is not None
+            await user(shared, leaver, [])
+            while await events.next() is not None:
+                pass
+        assert await Browser(shared, token).status("GET", f"/workflows/{workflows['ada']}/stream") == 403
 
 
 async def test_a_link_does_not_show_more_than_its_maker_sees(tmp_path, databases):
@@ -209,7 +259,7 @@ async def test_a_reader_by_role_opens_a_page_that_only_reads(tmp_path, databases
         assert await Browser(shared, code).status("POST", "/page/codes") == 403
         status, content = await Browser(shared, code).send("POST", "/page/session")
         session = wire.decode(messages.PageSession, content)
-        assert (status, session.can_steer) == (200, False)
+        assert (status, session.can_steer, session.can_resume) == (200, False, False)
         page = Browser(shared, session.key)
         for reader in (auditor, page):
             assert await reader.status("GET", f"/workflows/{workflows['eve']}/progress") == 200

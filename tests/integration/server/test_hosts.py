@@ -5,7 +5,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from server_world import CLUSTER, RUN, TI, ManualClock, Refused, open_world, report
+from server_world import CLUSTER, RUN, TI, Refused, report
 
 from jobmon.core.constants import Cause, TaskStatus
 from jobmon.core.wire.monitoring import TaskDetail
@@ -15,16 +15,9 @@ from jobmon.server.reaper import Reaper
 TASK = TaskStatus
 
 
-class MovingClock(ManualClock):
-    def monotonic(self):
-        return self.seconds
-
-
 @pytest.fixture
-async def world(tmp_path):
-    async with open_world(tmp_path, clock=MovingClock()) as opened:
-        opened.clock.seconds = 1000.0
-        yield opened
+async def world(aged_world):
+    return aged_world
 
 
 async def running_on(world, host, count=3, running=2, local=(CLUSTER,)):

@@ -23,7 +23,7 @@ from jobmon.server.roles import Members, Roles
 from jobmon.server.settings import Settings
 
 TOKEN = "the-administrators-own-token"
-ROLES = Roles(administrators=Members.of("@admins"), users=Members.of("@biology"), readers=Members.of("@auditors"))
+ROLES = Roles(administrators=Members.of(["@admins"]), users=Members.of(["@biology"]), readers=Members.of(["@auditors"]))
 USERS = {"ada": ["biology", "staff"], "root": ["admins"], "kim": ["auditors"], "eve": ["physics"]}
 SECRET = "what only this caller knows"
 CHALLENGE = hashlib.sha256(SECRET.encode()).hexdigest()
@@ -112,7 +112,7 @@ async def there(tmp_path, databases, provider, monkeypatch):
 )
 async def test_a_login_opens_a_page_with_the_role_of_the_user(there, user, can_steer, principal):
     session = await there.session(user)
-    assert (session["user"], session["can_steer"]) == (user, can_steer)
+    assert (session["user"], session["can_steer"], session["can_resume"]) == (user, can_steer, False)
     key = session["key"]
     assert await there.status(key) == 200
     assert there.app.state.services.authority.bearer(key).name.startswith(principal)

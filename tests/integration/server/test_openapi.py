@@ -29,7 +29,7 @@ EXAMPLES_PER_ROUTE = 2
 @pytest.fixture(scope="module")
 def app(tmp_path_factory, databases):
     folder = tmp_path_factory.mktemp("openapi")
-    return create_app(Settings(database_uri=databases.uri(folder), long_poll_seconds_max=0.0))
+    return create_app(Settings(database_uri=databases.uri(folder), long_poll_seconds_max=0.0, stream_seconds_max=0.0))
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,11 @@ from test_sockets import served
 from jobmon.agent import handshake
 from jobmon.core import credentials, wire
 from jobmon.core.clock import SystemClock
+from jobmon.core.connections import Target
 from jobmon.core.credentials import Agent, PageUser, Part, Reader, Right
 from jobmon.core.exceptions import InvalidRequest, JobmonError
 from jobmon.core.http import HttpSession
-from jobmon.core.requester import Requester, Target
+from jobmon.core.requester import Requester
 from jobmon.core.wire import credentials as messages
 from jobmon.core.wire import replace
 from jobmon.core.wire.agents import AgentRequest, AgentResponse, AgentSyncRequest, AgentSyncResponse
@@ -346,7 +347,7 @@ async def test_a_shared_link_stays_read_only(shared):
         link = await shared.caller(ADMINISTRATOR).call("POST", "/page/links", messages.LinkResponse, request)
         status, content = await Browser(shared, link.key).send("POST", "/page/session")
         session = wire.decode(messages.PageSession, content)
-        assert (status, session.can_steer) == (200, False)
+        assert (status, session.can_steer, session.can_resume) == (200, False, False)
         reader = Browser(shared, session.key)
         assert await reader.status("GET", f"/workflows/{bound.workflow_id}/view") == 200
         assert await reader.status("POST", f"/workflows/{bound.workflow_id}/holds", HOLD) == 403

@@ -107,6 +107,27 @@ async def test_what_an_agent_claimed_in_advance_is_recalled_for_something_more_u
     assert (await prioritize(bound, 3, bound.task_ids[3])).recalled == 0
 
 
+async def test_what_was_claimed_in_advance_is_recalled_for_an_urgent_task_that_becomes_ready_later(world):
+    bound = await world.bound(5, edges={4: [0]})
+    run = await bound.start()
+    first, *_, last = bound.task_ids
+    await prioritize(bound, 3, last)
+    await run.queue([first])
+    agent = await Agent.register(run)
+    [running] = ids_of(await agent.sync(cores_free=1))
+    await agent.sync(report(running, TI.RUNNING))
+    await run.queue(bound.task_ids[1:4])
+    ahead = ids_of(await agent.sync(cores_free=2))
+    assert len(ahead) == 2
+    await agent.sync(report(running, TI.DONE))
+    await run.queue([last], may_overtake=True)
+    answer = await agent.sync()
+    assert sorted(answer.kill) == sorted(ahead)
+    await agent.sync(*[report(one, TI.ERROR, cause="killed") for one in ahead])
+    assert tasks_of(world, ids_of(await agent.sync(cores_free=1))) == [last]
+    assert world.rows("SELECT SUM(num_attempts) FROM task WHERE id != :id", id=first) == [(0,)]
+
+
 async def test_queued_attempts_make_way_if_a_limit_keeps_urgent_tasks_from_being_queued(world):
     bound = await world.bound(4)
     run = await bound.start()

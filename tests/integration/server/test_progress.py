@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 from server_world import RUN, TI, open_world, report
 
 from jobmon.core.wire.monitoring import ProgressResponse, WorkflowView
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
+from jobmon.core.wire.steering import TaskUpdateResponse
+from jobmon.server.queries.failures import FailuresQuery, workflow_failures
+from jobmon.server.queries.progress import progress as progress_of
+from jobmon.server.recent import CHANGED_SECONDS_MAX, Recent
 
 SECONDS = 10.0
 
@@ -60,6 +65,59 @@ async def test_what_will_never_run_takes_no_time(tmp_path):
         await done(world, run, bound.task_ids[6])
         await run.move(RUN.ERROR)
         assert (await progress(world, bound)).left_to is None
+
+
+async def test_blocked_tasks_are_counted_again_as_soon_as_something_else_failed_or_a_user_acted(tmp_path):
+    async with open_world(tmp_path) as world:
+        bound = await world.bound(9, max_attempts=1, edges={3: [0], 4: [3], 5: [1], 6: [2]})
+        run = await bound.start()
+        await run.register()
+        # to `recent` every result is so expensive that it is reused whenever it may be
+        now, cpu = itertools.count(), itertools.count(step=1_000)
+        recent = Recent(lambda: next(now) * CHANGED_SECONDS_MAX / 4, lambda: next(cpu))
+
+        async def blocked():
+            """Return how many tasks are blocked, once an outdated result may no longer be used."""
+            readers = world.app.state.services.readers
+            for _ in range(2):
+                found = await readers.run(progress_of, bound.workflow_id, recent)
+            return found.blocked
+
+        assert await blocked() == 0
+        await done(world, run, bound.task_ids[0], TI.ERROR)
+        assert await blocked() == 2
+        await done(world, run, bound.task_ids[1], TI.ERROR)
+        assert await blocked() == 3
+        await done(world, run, bound.task_ids[8])
+        assert await blocked() == 3
+        message = {"task_ids": [bound.task_ids[3]], "status": "S", "user": "me", "force": True}
+        await world.post(f"/workflows/{bound.workflow_id}/task_updates", TaskUpdateResponse, message)
+        assert await blocked() == 1
+        message = {"task_ids": [bound.task_ids[1]], "status": "G", "user": "me", "force": True}
+        await world.post(f"/workflows/{bound.workflow_id}/task_updates", TaskUpdateResponse, message)
+        assert await blocked() == 0
+
+
+async def test_a_failure_is_in_the_groups_at_once_also_if_earlier_ones_are_not_read_again(tmp_path):
+    async with open_world(tmp_path) as world:
+        bound = await world.bound(4, max_attempts=1)
+        run = await bound.start()
+        await run.register()
+        recent = Recent()
+
+        async def failed():
+            readers = world.app.state.services.readers
+            found = await readers.run(workflow_failures, bound.workflow_id, FailuresQuery(), recent)
+            return found.failures, sorted(group.task_id for group in found.groups)
+
+        for number, ending in enumerate((TI.ERROR, TI.DONE, TI.ERROR)):
+            await done(world, run, bound.task_ids[number], ending)
+            count = 1 + (number > 1)
+            assert (await failed())[0] == count
+        await run.queue([bound.task_ids[3]])
+        (attempt,) = (await run.launched()).task_instance_ids
+        await run.sync(report(attempt, TI.ERROR, error="something else"))
+        assert await failed() == (3, [bound.task_ids[2], bound.task_ids[3]])
 
 
 async def test_an_answer_that_its_reader_has_is_not_sent_again_and_a_change_is_seen_at_once(world):

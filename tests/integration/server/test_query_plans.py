@@ -18,11 +18,14 @@ from jobmon.core.wire.swarm import DownstreamRequest
 from jobmon.server import declared_files
 from jobmon.server.models import metadata, task, workflow
 from jobmon.server.queries import (
+    critical,
+    edited,
     explain,
     exporting,
     failures,
     files,
     graph,
+    graphs,
     monitoring,
     outputs,
     progress,
@@ -34,6 +37,7 @@ from jobmon.server.queries import (
     timeline,
     usage,
 )
+from jobmon.server.recent import Recent
 from jobmon.server.sql import Session, param, statement
 from jobmon.server.usecases import purging
 
@@ -101,22 +105,25 @@ def test_the_neighbours_of_a_task_are_found_by_index(empty, side):
 
 NOW = explain.Now(time=0, silence_seconds=1.0)
 #: Tables that a query makes itself, and one that has a single row.
-OWN = {"b", "blocked", "above", "logical_clock"}
+OWN = {"b", "blocked", "above", "logical_clock", "users", "members"}
 QUERIES = {
     "workflows of a user": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(user=["me"])),
     "workflows by id": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(workflow_id=[w])),
     "tasks": lambda session, w, t: monitoring.task_summaries(session, w, monitoring.TasksQuery(status=["F"])),
+    "tasks by importance": lambda session, w, t: monitoring.task_summaries(
+        session, w, monitoring.TasksQuery(order="importance", total=True)
+    ),
     "task": lambda session, w, t: monitoring.task_detail(session, t),
     "errors": lambda session, w, t: monitoring.workflow_errors(session, w, monitoring.ErrorsQuery()),
     "errors of tasks": lambda session, w, t: monitoring.workflow_errors(
         session, w, monitoring.ErrorsQuery(tasks=2, permanent=True)
     ),
-    "failures": lambda session, w, t: failures.workflow_failures(session, w, failures.FailuresQuery()),
+    "failures": lambda session, w, t: failures.workflow_failures(session, w, failures.FailuresQuery(), Recent()),
     "outputs": lambda session, w, t: outputs.task_outputs(session, w, outputs.OutputsQuery(job="t*")),
     "why a task": lambda session, w, t: explain.explain_task(session, t + 1, NOW),
-    "why a workflow": lambda session, w, t: explain.explain_workflow(session, w, NOW),
+    "why a workflow": lambda session, w, t: explain.explain_workflow(session, w, NOW, Recent()),
     "neighbours": lambda session, w, t: explain.dependencies(session, t, explain.DependenciesQuery()),
-    "progress": lambda session, w, t: progress.progress(session, w),
+    "progress": lambda session, w, t: progress.progress(session, w, Recent()),
     "export": lambda session, w, t: exporting.export_page(session, w, exporting.ExportQuery()),
     "history": lambda session, w, t: steering.history(session, w, steering.HistoryQuery()),
     "changes": lambda session, w, t: swarm.changes(session, w, swarm.ChangesQuery(workflow_run_id=1)),
@@ -131,7 +138,13 @@ QUERIES = {
     "declared files": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(template="t")).files,
     "declared inputs": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(inputs=True)).files,
     "who writes a file": lambda session, w, t: declared_files.missing_input(session, t + 1, "/tmp/in/3"),
-    "timeline": lambda session, w, t: timeline.timeline(session, w, timeline.TimelineQuery(by="host"), 1),
+    "timeline": lambda session, w, t: timeline.timeline(session, w, timeline.TimelineQuery(by="host"), 1, Recent()),
+    "critical path": lambda session, w, t: critical.critical_path(session, w),
+    "template graph": lambda session, w, t: graphs.template_graph(session, w),
+    "neighbourhood": lambda session, w, t: graphs.task_graph(session, t, graphs.TaskGraphQuery()),
+    "edits": lambda session, w, t: edited.edits(session, w),
+    "revisions": lambda session, w, t: edited.revisions(session, t),
+    "tasks to skip": lambda session, w, t: task_sets.plan_set(session, w, TaskSetRequest(action="skip", task_ids=[t])),
     "a set of tasks to rerun": lambda session, w, t: task_sets.plan_set(
         session, w, TaskSetRequest(action="rerun", status=["F"])
     ),

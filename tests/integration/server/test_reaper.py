@@ -11,7 +11,7 @@ from tests.databases import change
 
 from jobmon.core import paths
 from jobmon.core.constants import Cause, TaskStatus, WorkflowStatus
-from jobmon.core.wire.monitoring import TaskDetail, WorkflowsResponse
+from jobmon.core.wire.monitoring import TaskDetail
 from jobmon.core.wire.run import ActiveRunsResponse, HeartbeatRequest, ResumeRequest, RunStatusResponse
 from jobmon.server.models import audit
 from jobmon.server.reaper import Reaper, is_gone, own_name
@@ -61,11 +61,6 @@ async def running(world, count=2):
 async def active(bound):
     found = await bound.world.get(f"/workflows/{bound.workflow_id}/active_runs", ActiveRunsResponse)
     return [(run.workflow_run_id, run.heartbeat_overdue) for run in found.runs]
-
-
-async def status_of(bound):
-    shown = await bound.world.get("/workflows", WorkflowsResponse, workflow_id=bound.workflow_id)
-    return shown.workflows[0].status
 
 
 async def attempts_of(bound):
@@ -119,7 +114,7 @@ async def test_a_lost_run_that_makes_room_waits_for_its_attempts(world):
     reaped = await reaper_of(world).do_pass()
     assert (reaped.attempts, reaped.runs) == (2, [run.id])
     assert await attempts_of(bound) == [(TI.ERROR, Cause.KILLED_FOR_RESUME, False)] * 2
-    assert await status_of(bound) == WorkflowStatus.HALTED
+    assert await bound.workflow_status() == WorkflowStatus.HALTED
 
 
 async def test_a_workflow_whose_last_tasks_finish_after_its_run_failed_is_done(world):
@@ -127,9 +122,9 @@ async def test_a_workflow_whose_last_tasks_finish_after_its_run_failed_is_done(w
     await run.move(RUN.ERROR)
     assert (await reaper_of(world).do_pass()).repaired == []
     await run.sync(*(report(attempt, TI.DONE) for attempt in ids))
-    assert await status_of(bound) == WorkflowStatus.FAILED
+    assert await bound.workflow_status() == WorkflowStatus.FAILED
     assert (await reaper_of(world).do_pass()).repaired == [bound.workflow_id]
-    assert await status_of(bound) == WorkflowStatus.DONE
+    assert await bound.workflow_status() == WorkflowStatus.DONE
     actions = await world.app.state.services.readers.run(
         lambda session: session.rows(select(audit.c.actor, audit.c.action).where(audit.c.actor == "reaper"))
     )

@@ -4,7 +4,7 @@ import pytest
 from server_world import CLUSTER, RUN, TI, Refused, open_world, report
 
 from jobmon.core.constants import Cause, TaskStatus, WorkflowStatus
-from jobmon.core.wire.monitoring import TaskDetail, WorkflowsResponse
+from jobmon.core.wire.monitoring import TaskDetail
 from jobmon.core.wire.run import (
     ActiveRunsResponse,
     ForceCleanupResponse,
@@ -32,11 +32,6 @@ async def reset(bound, *, running):
     await bound.world.post(f"/workflows/{bound.workflow_id}/reset_tasks", None, message)
 
 
-async def status_of(bound):
-    shown = await bound.world.get("/workflows", WorkflowsResponse, workflow_id=bound.workflow_id)
-    return shown.workflows[0].status
-
-
 async def half_way(world):
     """Four tasks: done, running, instantiated, queued."""
     bound = await world.bound(4)
@@ -60,7 +55,7 @@ async def test_cold_resume_from_a_living_client(world):
         await bound.start()
 
     assert await old.move(RUN.TERMINATED) == RUN.TERMINATED
-    assert await status_of(bound) == WorkflowStatus.HALTED
+    assert await bound.workflow_status() == WorkflowStatus.HALTED
     assert sorted((await old.sync()).kill) == [running, taken]
     await old.sync(report(running, TI.ERROR, cause=Cause.SIGNAL, signal=9), report(taken, TI.UNKNOWN_ERROR))
     assert (await state(bound)).is_resumable
@@ -71,7 +66,7 @@ async def test_cold_resume_from_a_living_client(world):
     assert (killed.status, killed.cause, killed.charged) == (TI.ERROR, Cause.KILLED_FOR_RESUME, False)
 
     new = await bound.start()
-    assert await status_of(bound) == WorkflowStatus.RUNNING
+    assert await bound.workflow_status() == WorkflowStatus.RUNNING
     await new.register()
     assert await new.queue() == {TASK.DONE: [first], TASK.QUEUED: others}
     assert (await new.launched()).attempts == [2, 2, 2]
@@ -103,7 +98,7 @@ async def test_resume_from_a_client_that_is_gone_closes_its_run_at_once(world):
     assert answer.active_runs == []
     assert answer.kill_self == 2
     assert [one.host for one in answer.distributors] == ["host"]
-    assert await status_of(bound) == WorkflowStatus.FAILED
+    assert await bound.workflow_status() == WorkflowStatus.FAILED
 
     new = await bound.start(until=RUN.LINKING)
     with pytest.raises(Refused, match=r"409.*2 attempts of workflow"):
@@ -125,7 +120,7 @@ async def test_an_overdue_run_is_closed_but_not_within_the_grace_after_a_start(t
         assert [(run.workflow_run_id, run.heartbeat_overdue) for run in runs] == [(old.id, False)]
         clock.seconds += 94
         assert (await resume(bound)).active_runs == []
-        assert await status_of(bound) == WorkflowStatus.FAILED
+        assert await bound.workflow_status() == WorkflowStatus.FAILED
 
 
 async def test_the_reaper_closes_lost_runs(tmp_path):
@@ -140,7 +135,7 @@ async def test_the_reaper_closes_lost_runs(tmp_path):
             world.clock.seconds = 200
             assert await waiter.wait(10)
         assert (await world.get(f"/workflows/{bound.workflow_id}/active_runs", ActiveRunsResponse)).runs == []
-        assert await status_of(bound) == WorkflowStatus.DONE
+        assert await bound.workflow_status() == WorkflowStatus.DONE
 
 
 async def test_stopping_a_run_ends_what_is_queued_and_kills_what_runs(world):
@@ -158,7 +153,7 @@ async def test_when_a_run_is_over_nothing_of_it_stays_queued(world):
     bound, run, *_ = await half_way(world)
     await run.move(RUN.ERROR)
     assert (await bound.statuses())[bound.task_ids[3]] == TASK.REGISTERING
-    assert await status_of(bound) == WorkflowStatus.FAILED
+    assert await bound.workflow_status() == WorkflowStatus.FAILED
 
 
 async def test_tasks_are_not_reset_under_a_running_run(world):

@@ -19,7 +19,9 @@ from jobmon.server.settings import Settings
 
 TOKEN = "administrator-token"
 SECRET = "a-secret-of-the-proxy"
-ROLES = Roles(administrators=Members.of("root"), users=Members.of("ada @biology"), readers=Members.of("@auditors"))
+ROLES = Roles(
+    administrators=Members.of(["root"]), users=Members.of(["ada", "@biology"]), readers=Members.of(["@auditors"])
+)
 
 
 def named(user, groups="", secret=SECRET):

@@ -162,9 +162,13 @@ WRONG = {
     "no certificate there": ({"server": {"tls_certificate": "/x", "tls_key": "/y"}}, "cannot be loaded"),
     "unknown group": ({"server": {"socket": "s", "socket_group": "no-such-group"}}, "there is no group"),
     "no folder for the socket": ({"server": {"socket": "/missing/s"}}, "/missing/s cannot be created"),
-    "unknown format": ({"server": {"log_format": "xml"}}, "'xml' is neither text nor json"),
+    "unknown format": ({"server": {"log_format": "xml"}}, "must be 'text' or 'json', not 'xml'"),
     "unproven proxy": ({"auth": {"proxy_header": "X-User"}}, "trusted only with auth.proxy_secret"),
-    "unknown event": ({"notify": {"events": "finished"}}, "'finished' is none of"),
+    "unknown event": ({"notify": {"events": "finished"}}, "first-failure, stalled, not 'finished'"),
+    "standby of a file": (
+        {"db": {"sqlalchemy_database_uri": "sqlite:///jobmon.sqlite"}, "server": {"standby": True}},
+        "only a PostgreSQL database can have a standby",
+    ),
     "bad age": ({"server": {"retention_days": "old"}}, "must be a number"),
 }
 

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
 from jobmon.core.wire.launching import WorkerReportRequest, WorkerReportResponse
-from jobmon.core.wire.monitoring import TaskDetail, WorkflowsResponse
+from jobmon.core.wire.monitoring import TaskDetail
 from jobmon.core.wire.run import (
     ActiveRunsResponse,
     ForceCleanupResponse,
@@ -41,11 +41,6 @@ async def stop(bound, user="me", **message):
     return await bound.world.post(
         f"/workflows/{bound.workflow_id}/stop", StopResponse, StopRequest(user=user, **message)
     )
-
-
-async def status_of(bound):
-    shown = await bound.world.get("/workflows", WorkflowsResponse, workflow_id=bound.workflow_id)
-    return shown.workflows[0].status
 
 
 async def with_a_running_task(world, count=3):
@@ -174,14 +169,14 @@ async def test_clients_that_resume_at_the_same_moment_queue_one_after_the_other(
 async def test_a_run_that_was_stopped_before_it_recorded_anything_does_not_move_the_workflow(world):
     bound = await world.bound(1)
     await (await bound.start()).move(RUN.ERROR)
-    assert await status_of(bound) == WorkflowStatus.FAILED
+    assert await bound.workflow_status() == WorkflowStatus.FAILED
     newer = await bound.start(until=RUN.REGISTERED)
     await newer.move(RUN.ABORTED)
-    assert await status_of(bound) == WorkflowStatus.FAILED
+    assert await bound.workflow_status() == WorkflowStatus.FAILED
     newest = await bound.start()
-    assert await status_of(bound) == WorkflowStatus.RUNNING
+    assert await bound.workflow_status() == WorkflowStatus.RUNNING
     await newest.move(RUN.ERROR)
-    assert await status_of(bound) == WorkflowStatus.FAILED
+    assert await bound.workflow_status() == WorkflowStatus.FAILED
 
 
 async def test_the_end_of_a_run_moves_its_workflow_though_a_newer_one_gave_up(world):
@@ -198,7 +193,7 @@ async def test_the_end_of_a_run_moves_its_workflow_though_a_newer_one_gave_up(wo
         )
     )
     await older.move(RUN.ERROR)
-    assert await status_of(bound) == WorkflowStatus.FAILED
+    assert await bound.workflow_status() == WorkflowStatus.FAILED
 
 
 # -- whose it is -----------------------------------------------------------------------------------------------------

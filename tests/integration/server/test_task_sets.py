@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from server_world import TI, Refused, report
+from server_world import CLUSTER, TI, Refused, report
 from tests.databases import change
 
-from jobmon.core.constants import TaskStatus
+from jobmon.core.constants import SetAction, TaskStatus
+from jobmon.core.wire import replace
+from jobmon.core.wire.definition import Cluster, ClusterRequest, QueueSpec
 from jobmon.core.wire.run import ActiveRunsResponse, ConcurrencyRequest, ConcurrencyResponse, StopRequest, StopResponse
 from jobmon.core.wire.steering import (
+    AdjustRequest,
+    EditResponse,
     HoldRequest,
     HoldResponse,
+    PriorityRequest,
+    PriorityResponse,
     TaskSetPlan,
     TaskSetRequest,
     TaskUpdateRequest,
@@ -80,7 +88,7 @@ async def test_a_rerun_includes_what_is_downstream(world):
 
 async def test_a_set_of_nothing_changes_nothing(world):
     flow = await world.bound(2)
-    for action in ("hold", "release", "rerun"):
+    for action in SetAction:
         found = await plan(flow, action, name="nothing like it")
         assert (found.task_ids, found.selected, found.counts) == ([], 0, {})
 
@@ -88,7 +96,11 @@ async def test_a_set_of_nothing_changes_nothing(world):
 @pytest.mark.parametrize(
     ("message", "status", "words"),
     [
-        ({"action": "delete"}, 422, "action: must be one of hold, release, rerun, not 'delete'"),
+        (
+            {"action": "delete"},
+            422,
+            "action: must be one of hold, release, rerun, skip, mark done, priority, edit, not 'delete'",
+        ),
         ({"action": "hold", "task_ids": [4711]}, 404, "4711"),
     ],
 )
@@ -101,11 +113,12 @@ async def test_what_cannot_be_previewed_is_named(world, message, status, words):
 
 async def test_more_tasks_than_an_action_takes_are_refused_with_a_remedy(world, monkeypatch):
     flow = await world.bound(3)
-    monkeypatch.setattr(task_sets, "TASKS_UPDATED_MAX", 2)
+    monkeypatch.setitem(task_sets.TASKS_MAX, SetAction.HOLD, 2)
     for wanted in ({}, {"task_ids": flow.task_ids}):
         with pytest.raises(Refused) as refused:
             await plan(flow, "hold", **wanted)
         assert refused.value.status == 422
+    assert (await plan(flow, "release")).selected == 3
     assert (await plan(flow, "hold", task_ids=flow.task_ids[:2])).selected == 2
 
 
@@ -119,6 +132,24 @@ async def test_removed_tasks_are_not_part_of_a_set(world):
         assert (await plan(flow, "hold", **wanted)).task_ids == [first]
     for action in ("hold", "rerun"):
         assert (await plan(flow, action, status=["X"])).selected == 0
+
+
+async def test_one_preview_is_held_in_several_requests_unless_somebody_else_steers_in_between(world):
+    flow = await world.bound(6)
+    found = await plan(flow, "hold")
+    first = await hold(flow, replace(found, task_ids=flow.task_ids[:2]))
+    assert (first.changed, first.snapshot > found.snapshot) == (2, True)
+    with pytest.raises(Refused):
+        await hold(flow, replace(found, task_ids=flow.task_ids[2:4]))  # not the next one of the first
+    second = await hold(flow, replace(found, task_ids=flow.task_ids[2:4], snapshot=first.snapshot))
+    assert second.changed == 2
+    again = await hold(flow, replace(found, task_ids=flow.task_ids[2:4], snapshot=second.snapshot))
+    assert (again.changed, again.unchanged, again.snapshot) == (0, 2, second.snapshot)
+    await hold(flow, await plan(flow, "release", task_ids=flow.task_ids[:1]), held=False)
+    with pytest.raises(Refused) as refused:
+        await hold(flow, replace(found, task_ids=flow.task_ids[4:], snapshot=again.snapshot))
+    assert (refused.value.status, refused.value.kind) == CONFLICT
+    assert (await plan(flow, "release")).task_ids == flow.task_ids[1:4]
 
 
 async def test_a_hold_after_somebody_else_steered_changes_nothing(world):
@@ -186,3 +217,111 @@ async def test_a_limit_is_changed_only_from_the_one_of_the_preview(world, part):
     assert (refused.value.status, refused.value.kind) == CONFLICT
     assert f"from {now} to 5" in refused.value.message
     assert (await world.get(route, ConcurrencyResponse)).max_concurrently_running == 5
+
+
+async def send(flow, route, message, reply):
+    return await flow.world.post(f"/workflows/{flow.workflow_id}/{route}", reply, message)
+
+
+async def update(flow, found, status):
+    request = TaskUpdateRequest(
+        task_ids=found.task_ids, status=status, user="me", force=True, unchanged_since=found.snapshot
+    )
+    return await send(flow, "task_updates", request, TaskUpdateResponse)
+
+
+@pytest.mark.parametrize(("action", "status"), [("skip", "S"), ("mark done", "D")])
+async def test_tasks_that_are_in_progress_are_neither_skipped_nor_marked_as_done(world, action, status):
+    flow, *_ = await running(world)
+    done, in_progress, third, fourth = flow.task_ids
+    found = await plan(flow, action)
+    assert (found.task_ids, found.selected, found.unchanged) == ([third, fourth], 4, 2)
+    assert (await update(flow, found, status)).changed == 2
+    statuses = await flow.statuses()
+    assert [statuses[task_id] for task_id in (done, in_progress, third, fourth)] == ["D", "R", status, status]
+    assert (await plan(flow, action)).task_ids == []
+
+
+async def test_what_was_skipped_can_be_marked_as_done_or_rerun(world):
+    flow = await world.bound(2)
+    await update(flow, await plan(flow, "skip"), "S")
+    assert (await plan(flow, "mark done")).task_ids == flow.task_ids
+    assert (await plan(flow, "rerun", task_ids=flow.task_ids)).task_ids == flow.task_ids
+
+
+async def prioritize(flow, found, priority):
+    request = PriorityRequest(task_ids=found.task_ids, priority=priority, user="me", unchanged_since=found.snapshot)
+    return await send(flow, "priorities", request, PriorityResponse)
+
+
+async def test_a_priority_is_previewed_with_the_one_that_it_replaces(world):
+    flow, *_ = await running(world)
+    _, second, third, fourth = flow.task_ids
+    found = await plan(flow, "priority", priority=5)
+    assert (found.task_ids, found.unchanged, found.priority) == ([second, third, fourth], 1, 0)
+    assert (await prioritize(flow, await plan(flow, "priority", priority=5, task_ids=[third]), 5)).changed == 1
+    with pytest.raises(Refused) as refused:
+        await prioritize(flow, found, 5)
+    assert (refused.value.status, refused.value.kind) == CONFLICT
+    found = await plan(flow, "priority", priority=7)
+    assert (found.task_ids, found.priority) == ([second, third, fourth], None)
+    assert (await plan(flow, "priority", priority=5)).task_ids == [second, fourth]
+
+
+async def adjust(flow, found, **changes):
+    request = AdjustRequest(task_ids=found.task_ids, user="me", unchanged_since=found.snapshot, **changes)
+    return await send(flow, "adjustments", request, EditResponse)
+
+
+def requests(flow):
+    joined = "task_resources JOIN task ON task.task_resources_id = task_resources.id"
+    rows = flow.world.rows(f"SELECT task.id, requested, max_attempts, command FROM {joined} ORDER BY task.id")
+    return {row[0]: (json.loads(row[1]), *row[2:]) for row in rows}
+
+
+async def test_an_adjustment_merges_amounts_and_is_taken_back(world):
+    flow = await world.bound(3, max_attempts=2)
+    before = requests(flow)
+    found = await plan(flow, "edit", task_ids=flow.task_ids[:2])
+    assert (await adjust(flow, found, memory="2G", runtime="1h", max_attempts=7)).changed == 2
+    now = requests(flow)
+    for task_id in flow.task_ids[:2]:
+        assert now[task_id] == ({**before[task_id][0], "memory": 2, "runtime": 3600}, 7, before[task_id][2])
+    assert now[flow.task_ids[2]] == before[flow.task_ids[2]]
+    with pytest.raises(Refused) as refused:
+        await adjust(flow, found, max_attempts=9)
+    assert (refused.value.status, refused.value.kind) == CONFLICT
+    assert (await adjust(flow, await plan(flow, "edit", task_ids=flow.task_ids[:2]), reset=True)).changed == 2
+    assert requests(flow) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"memory": "much"}, "'much'"),
+        ({"cores": "-1"}, "above 0"),
+        ({"runtime": "soon"}, "'soon'"),
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"cores": "100000"}, "above the maximum"),
+        ({}, "reset"),
+        ({"reset": True, "max_attempts": 2}, "reset"),
+    ],
+)
+async def test_an_adjustment_that_cannot_be_made_changes_nothing(world, changes, words):
+    flow = await world.bound(1)
+    limited = QueueSpec(queue_name="q", parameters={"max_cores": 8})
+    await world.post("/clusters", Cluster, ClusterRequest(name=CLUSTER, plugin="dummy", queues=[limited]))
+    before = requests(flow)
+    with pytest.raises(Refused) as refused:
+        await adjust(flow, await plan(flow, "edit"), **changes)
+    assert (refused.value.status, words in refused.value.message) == (422, True), refused.value.message
+    assert requests(flow) == before
+
+
+async def test_a_done_task_is_not_edited(world):
+    flow, *_ = await running(world)
+    found = await plan(flow, "edit")
+    assert flow.task_ids[0] not in found.task_ids
+    with pytest.raises(Refused) as refused:
+        await adjust(flow, replace(found, task_ids=flow.task_ids[:1]), max_attempts=9)
+    assert refused.value.status == 409

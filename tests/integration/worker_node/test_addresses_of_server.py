@@ -15,10 +15,10 @@ from jobmon.agent import gateway
 from jobmon.agent.gateway import Gateway, ServerAway
 from jobmon.agent.requests import PolledConnection
 from jobmon.core import access, paths
+from jobmon.core.configuration import JobmonConfig
 from jobmon.core.exceptions import ConfigError
 from jobmon.core.requester import Requester
 from jobmon.core.wire.server import ServerAddress
-from jobmon.server import embedded
 
 ROUTE = "/tools"
 TIMEOUT = 20.0
@@ -137,7 +137,7 @@ def test_a_refusal_at_one_address_is_no_last_word_while_another_is_not_reached(o
 @pytest.mark.parametrize("words", ["x", "40100-40000", "80", "40000-70000", "-40000"])
 def test_a_range_of_ports_that_is_none_is_named(words):
     with pytest.raises(ConfigError, match=r"server\.ports"):
-        embedded.ports_of(words)
+        JobmonConfig(dict_config={"server": {"ports": words}}).parsed("server", "ports")
 
 
 def test_a_server_takes_the_ports_that_it_may_for_all_its_addresses(tmp_path, monkeypatch):

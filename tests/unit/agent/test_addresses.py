@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobmon.agent.addresses import InvalidAddress, parse
+from jobmon.agent.addresses import InvalidAddress, parse, split
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,10 @@ def test_a_password_in_an_address_is_not_repeated():
     with pytest.raises(InvalidAddress, match=r"http\.token") as caught:
         parse("https://me:secret@host")
     assert "secret" not in str(caught.value)
+
+
+def test_several_addresses_are_separated_by_spaces_or_commas():
+    assert split(" https://one:1/ ,\nhttps://two/jobmon ") == ["https://one:1", "https://two/jobmon"]
+    assert split("") == []
+    with pytest.raises(InvalidAddress, match="at most 8"):
+        split("http://one " * 9)

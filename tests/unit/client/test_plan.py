@@ -98,6 +98,15 @@ def test_what_runs_after_a_change(case):
     assert actions(plan_of(wanted, recorded(make()))) == expected
 
 
+def test_line_ends_in_values_do_not_break_the_lines_of_the_error():
+    wanted = make(files=4, prefix="c\n", region="2\n3")
+    plan = plan_of(wanted, recorded(make(region="1\n2")), allow_removal=True)
+    text = str(planning.changed(wanted, plan))
+    assert "4 tasks added: file=c␊0, file=c␊1, file=c␊2, file=c␊3; 3 tasks removed: file=c0" in text
+    assert "region: 1␊2 -> 2␊3" in text
+    assert not [line for line in text.splitlines()[1:] if line[:1].isdigit()]
+
+
 def test_a_new_workflow_runs_as_a_whole():
     workflow = make()
     compared = comparison.unrecorded(list(workflow.tasks.values()))

@@ -7,7 +7,10 @@ import sys
 import pytest
 
 from jobmon.client import tracebacks
+from jobmon.client.defaults import checked_max_attempts
+from jobmon.client.tool import Tool
 from jobmon.core.exceptions import WorkflowAlreadyExists
+from jobmon.core.texts import shortened
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +51,32 @@ def test_the_traceback_can_be_had(hook, monkeypatch):
     error = _raised(WorkflowAlreadyExists("x"))
     sys.excepthook(*error)
     assert hook == [error[1]]
+
+
+def _caught(call):
+    try:
+        call()
+    except Exception as error:
+        return type(error), error, error.__traceback__
+    pytest.fail("nothing was raised")
+
+
+def test_an_invalid_argument_that_jobmon_rejects_is_one_line(hook, capsys):
+    tracebacks.install()
+    template = Tool(name="t").get_task_template
+    sys.excepthook(*_caught(lambda: template("a", "echo {b", node_args=["b"])))
+    said = capsys.readouterr().err
+    assert said.startswith("ValueError: command_template 'echo {b' cannot be read: ")
+    assert (said.count("\n"), hook) == (1, [])
+
+
+def test_errors_that_jobmon_or_the_script_did_not_mean_to_raise_keep_their_traceback(hook):
+    tracebacks.install()
+
+    def of_script():
+        raise ValueError("mine")
+
+    errors = [_caught(of_script), _caught(checked_max_attempts), _caught(lambda: shortened("x", "y"))]
+    for error in errors:
+        sys.excepthook(*error)
+    assert hook == [error[1] for error in errors]

@@ -115,10 +115,14 @@ def test_a_broken_file_is_refused(file, content):
 )
 def test_a_value_of_the_wrong_kind_is_named_with_its_origin(getter, value, monkeypatch):
     config = JobmonConfig(dict_config={"http": {"request_timeout": value}})
-    with pytest.raises(ConfigError, match=rf"http\.request_timeout must be .*, not {value!r}\.$"):
+    with pytest.raises(
+        ConfigError, match=rf"http\.request_timeout must be .*, not {value!r} \(set in code\)\. Correct it"
+    ):
         getattr(config, getter)("http", "request_timeout")
     monkeypatch.setenv("JOBMON__HTTP__REQUEST_TIMEOUT", "x")
-    with pytest.raises(ConfigError, match=r"http\.request_timeout must be .*, not 'x' \(from environment\)\.$"):
+    with pytest.raises(
+        ConfigError, match=r"http\.request_timeout must be .*, not 'x' \(env.*unset JOBMON__HTTP__REQUEST_TIMEOUT$"
+    ):
         getattr(JobmonConfig(), getter)("http", "request_timeout")
 
 
@@ -155,7 +159,7 @@ def test_the_working_folder_decides_neither_what_runs_nor_where_a_secret_goes(fi
     assert {f"{section}.{key}" for section, keys in SETTINGS.items() for key in keys} - LOCAL_SETTINGS == {
         *("http.service_url", "http.token", "db.sqlalchemy_database_uri", "worker_node.shell", "server.host"),
         *("server.ports", "server.socket", "server.socket_group", "server.tls_certificate", "server.tls_key"),
-        *("server.public_url", "server.log_format", "server.retention_days"),
+        *("server.public_url", "server.log_format", "server.retention_days", "server.standby"),
         *("notify.urls", "notify.events", "notify.stalled_after"),
         *("auth.administrators", "auth.users", "auth.readers", "auth.visibility", "auth.sharing_groups"),
         *("auth.oidc_issuer", "auth.oidc_client_id", "auth.oidc_client_secret", "auth.oidc_user_claim"),

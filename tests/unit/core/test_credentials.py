@@ -20,8 +20,6 @@ def test_a_token_names_its_principal_and_only_our_key_signs_it(principal: Agent 
     issue = credentials.agent_token if isinstance(principal, Agent) else credentials.reader_token
     token = issue(principal, KEY)  # type: ignore[operator]
     assert credentials.signed_principal(identity_of(token)) == principal
-    assert credentials.is_signed(token, KEY)
-    assert not credentials.is_signed(token, OTHER_KEY)
     assert has_token(credentials.signed_verifier(identity_of(token), KEY), token)
     assert not has_token(credentials.signed_verifier(identity_of(token), OTHER_KEY), token)
 
@@ -30,7 +28,7 @@ def test_the_scope_of_a_token_cannot_be_changed() -> None:
     """Its MAC covers it."""
     token = credentials.agent_token(Agent(7, "b3"), KEY)
     for changed in (token.replace(".7.", ".8."), token.replace(".b3.", ".-."), token[:-1], f"{token}0", ""):
-        assert not credentials.is_signed(changed, KEY)
+        assert not has_token(credentials.signed_verifier(identity_of(changed), KEY), changed)
 
 
 @pytest.mark.parametrize(

@@ -323,8 +323,8 @@ async def test_an_ending_that_nobody_ever_knows_is_a_lost_worker(lab):
 async def test_what_was_silent_for_long_and_is_gone_is_lost_at_once(lab):
     (job,) = await lab.submitted(1)
     lab.yard.ended[job] = None
-    assert lab.state.triage([1]) == {"yard": {1: job}}
-    lab.cluster.triage([1])
+    assert lab.state.triage([1]) == {"yard"}
+    lab.cluster.urge()
     await lab.pass_time(5)
     assert lab.endings() == {1: ("UNKNOWN_ERROR", Cause.WORKER_LOST)}
 
@@ -375,7 +375,7 @@ async def test_what_was_taken_over_is_asked_about_at_once_and_submissions_in_dou
     attempts = [live(1, "I", step=0), live(2, "I", step=1), live(3, "R", "old"), live(4, "R", "gone")]
     lab.yard.ended["gone"] = RemoteExit(status=TI.ERROR, cause=Cause.NODE_FAILURE)
     lab.state.adopt(attempts, {})
-    lab.cluster.adopted()
+    lab.cluster.urge()
     await lab.turn()
     assert lab.state.classic("yard") == {"jm-cafe-1-4/0": 1, "old": 3}
     assert lab.endings() == {
@@ -434,12 +434,12 @@ async def test_why_jobs_wait_is_told_when_it_changes(lab):
     job, _ = await lab.submitted(1, 2)
     lab.yard.pending = {job: "Resources"}
     await lab.pass_time(40)
-    assert lab.state.take_pending() == {1: "Resources"}
+    assert lab.state.outbox.take_changes().pending == {1: "Resources"}
     await lab.pass_time(60)
-    assert lab.state.take_pending() == {}
+    assert lab.state.outbox.take_changes().pending == {}
     lab.yard.pending = {job: "Priority"}
     await lab.pass_time(60)
-    assert lab.state.take_pending() == {1: "Priority"}
+    assert lab.state.outbox.take_changes().pending == {1: "Priority"}
 
 
 # -- what a cluster does not take ---------------------------------------------------------------------------------
@@ -651,13 +651,14 @@ async def test_a_job_without_a_word_of_its_worker_is_reported_after_a_minute(lab
     jobs = await lab.submitted(1, 2)
     lab.yard.hosts = dict.fromkeys(jobs, "n1")
     await lab.pass_time(30)
-    assert lab.cluster.unheard() == []
+    assert lab.cluster.ask_unheard() == []
     await lab.pass_time(60)
-    assert lab.cluster.unheard() == [1, 2]
-    lab.cluster.ask_unheard([1, 2])
+    assert lab.cluster.ask_unheard() == [1, 2]
     lab.cluster.take_heard([2], [])
     assert lab.cluster.problem().text.startswith("jobs run on n1 but cannot reach the server at http://there:1")
-    assert lab.state.take_pending() == {1: "its job runs on n1, but cannot reach the server at http://there:1"}
+    assert lab.state.outbox.take_changes().pending == {
+        1: "its job runs on n1, but cannot reach the server at http://there:1"
+    }
     lab.yard.ended[jobs[0]] = RemoteExit(status=TI.RESOURCE_ERROR, cause=Cause.OUT_OF_TIME)
     await lab.pass_time(30)
     assert lab.cluster.problem() is None

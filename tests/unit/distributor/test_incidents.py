@@ -18,24 +18,23 @@ def incidents():
 
 def test_a_job_is_asked_about_after_a_minute_and_then_every_ten_seconds(incidents):
     incidents.saw_running({1: "n1"}, 0.0)
-    assert incidents.unheard(UNHEARD_SECONDS - 0.1) == []
+    assert incidents.ask(UNHEARD_SECONDS - 0.1) == []
     assert incidents.due() == UNHEARD_SECONDS
-    assert incidents.unheard(UNHEARD_SECONDS) == [1]
-    incidents.asked(UNHEARD_SECONDS)
-    assert incidents.unheard(UNHEARD_SECONDS + ASK_SECONDS - 0.1) == []
-    assert incidents.unheard(UNHEARD_SECONDS + ASK_SECONDS) == [1]
+    assert incidents.ask(UNHEARD_SECONDS) == [1]
+    assert incidents.ask(UNHEARD_SECONDS + ASK_SECONDS - 0.1) == []
+    assert incidents.ask(UNHEARD_SECONDS + ASK_SECONDS) == [1]
 
 
 def test_a_job_whose_worker_spoke_is_not_asked_about_again(incidents):
     incidents.saw_running({1: "n1"}, 0.0)
     assert incidents.answered([1], [1], 60.0) == {}
     incidents.saw_running({1: "n1"}, 70.0)
-    assert (incidents.unheard(1e6), incidents.due(), incidents.problem(1e6)) == ([], None, None)
+    assert (incidents.ask(1e6), incidents.due(), incidents.problem(1e6)) == ([], None, None)
 
 
 def test_silent_jobs_are_reported_with_their_hosts_and_the_address_until_they_speak(incidents):
     incidents.saw_running({1: "n2", 2: "n1", -3: "n1", 4: "n3"}, 0.0)
-    incidents.asked(60.0)
+    incidents.ask(60.0)
     words = "its job runs on n2, but cannot reach the server at http://10.0.0.1:4000"
     assert incidents.answered([1, 2, -3, 4], [4], 60.0)[1] == words
     found = incidents.problem(65.0)
@@ -49,7 +48,7 @@ def test_silent_jobs_are_reported_with_their_hosts_and_the_address_until_they_sp
 
 def test_a_bounded_number_is_asked_about_at_once(incidents):
     incidents.saw_running(dict.fromkeys(range(1, ASKED_MAX + 10), "n1"), 0.0)
-    assert len(incidents.unheard(60.0)) == ASKED_MAX
+    assert len(incidents.ask(60.0)) == ASKED_MAX
 
 
 def test_what_the_user_cancelled_is_reported_as_long_as_the_run_lasts(incidents):

@@ -5,7 +5,6 @@ from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.wire.launching import JobPlan, LaunchBatch, LiveAttempt, PackedBatch, SyncResponse
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.inflight import CLASSIC_WINDOW, ClusterLimits
-from jobmon.distributor.packing import job_command
 from jobmon.distributor.state import DistributorState
 
 AROUND = Surroundings(1, 2, "/", 0o22, "/logs", "/bin/sh")
@@ -39,13 +38,14 @@ def state(*launches):
 def submitted(*ids):
     one = state(batch())
     (given,) = one.submittable()["c"]
-    one.packed_submitted(given, ids)
+    one.packed_handed_over(given)
+    one.packed_found(given.batch_number, ids)
     return one
 
 
 def test_a_packed_batch_is_submitted_and_told_as_jobs():
     one = submitted("7_0", "7_1")
-    changes = one.packed.take_changes()
+    changes = one.outbox.take_changes()
     assert [(told.batch_number, told.distributor_ids) for told in changes.submitted] == [(1, ["7_0", "7_1"])]
     assert sorted(one.classic("c")) == ["7_0", "7_1"]
     assert one.live_jobs(one.classic("c").values()) == ["7_0", "7_1"]
@@ -65,15 +65,15 @@ def test_what_nobody_has_taken_counts_as_handed_over():
 
 def test_a_job_that_is_gone_is_told_with_its_cause_again_until_the_server_has_it():
     one = submitted("7_0", "7_1")
-    one.packed.take_changes()
+    one.outbox.take_changes()
     one.confirm_reports()
     one.classic_ended(one.classic("c")["7_0"], FAILED)
     for _ in range(2):
         assert one.has_reports
-        (ended,) = one.packed.take_changes().ended
+        (ended,) = one.outbox.take_changes().ended
         assert (ended.distributor_id, ended.cause, ended.error) == ("7_0", Cause.NODE_FAILURE, "node n1 failed")
         one.restore_reports()
-    one.packed.take_changes()
+    one.outbox.take_changes()
     one.confirm_reports()
     assert not one.has_reports
     assert sorted(one.classic("c")) == ["7_1"]
@@ -81,15 +81,15 @@ def test_a_job_that_is_gone_is_told_with_its_cause_again_until_the_server_has_it
 
 def test_what_never_starts_is_told_too():
     one = submitted("7_0")
-    one.packed.take_changes()
+    one.outbox.take_changes()
     one.classic_stuck(one.classic("c")["7_0"], "no such partition")
-    (ended,) = one.packed.take_changes().ended
+    (ended,) = one.outbox.take_changes().ended
     assert (ended.status, ended.cause, ended.error) == ("E", Cause.SUBMISSION_FAILED, "no such partition")
 
 
 def test_a_batch_that_is_over_is_forgotten_and_its_jobs_that_did_not_begin_are_cancelled():
     one = submitted("7_0", "7_1")
-    one.packed.take_changes()
+    one.outbox.take_changes()
     one.confirm_reports()
     answer = SyncResponse(workflow_run_status="R", untaken={1: 0}, over=[1], unstarted=["7_1"])
     assert one.hear_packed(answer) == {"c": ["7_1"]}
@@ -101,8 +101,9 @@ def test_a_batch_that_is_over_is_forgotten_and_its_jobs_that_did_not_begin_are_c
 def test_a_batch_that_pilots_see_to_has_no_jobs_of_its_own():
     one = state(batch(jobs=0))
     (given,) = one.submittable()["c"]
-    one.packed_submitted(given, [])
-    assert one.packed.take_changes().submitted[0].distributor_ids == []
+    one.packed_handed_over(given)
+    one.packed_found(given.batch_number, [])
+    assert one.outbox.take_changes().submitted[0].distributor_ids == []
     assert one.packed.numbers == [1]
     assert not one.is_idle
 
@@ -139,7 +140,8 @@ def test_registering_anew_doubts_nothing_that_is_being_submitted_here():
     assert one.adopt_packed([known]) == {}
     (given,) = one.submittable()["c"]
     assert one.adopt_packed([known]) == {}
-    one.packed_submitted(given, ["7_0"])
+    one.packed_handed_over(given)
+    one.packed_found(given.batch_number, ["7_0"])
     one.take([batch()])
     assert one.submittable() == {}, "it came twice"
 
@@ -148,7 +150,7 @@ def test_what_was_not_submitted_is_told_as_nothing():
     one = state()
     one.adopt_packed([PackedBatch(batch_number=2, cluster_name="c", untaken=4, submitted=False, distributor_ids=[])])
     one.packed_found(2, [])
-    assert one.packed.take_changes().submitted[0].distributor_ids == []
+    assert one.outbox.take_changes().submitted[0].distributor_ids == []
 
 
 def test_a_packed_batch_that_comes_too_late_is_given_back():
@@ -164,7 +166,3 @@ def test_a_packed_batch_that_waits_here_is_given_back_when_the_client_goes():
     one.drain()
     assert [report.status for report in one.take_reports(10)] == ["U"] * 4
     assert one.submittable() == {}
-
-
-def test_the_command_of_a_job():
-    assert job_command("python worker.py --array-id 1") == "python worker.py --array-id 1 --packed yes"

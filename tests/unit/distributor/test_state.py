@@ -9,7 +9,7 @@ import pytest
 from jobmon.core import wire
 from jobmon.core.cluster_protocol import Exit, RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
-from jobmon.core.wire.launching import LaunchBatch, LaunchProblem, LiveAttempt, Report
+from jobmon.core.wire.launching import JobPlan, LaunchBatch, LaunchProblem, LiveAttempt, Report
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.inflight import (
     CLASSIC_WINDOW,
@@ -17,6 +17,8 @@ from jobmon.distributor.inflight import (
     HAND_AHEAD_FACTOR,
     HAND_AHEAD_FACTOR_MAX,
     NO_ARRAY,
+    AttemptRecord,
+    AttemptState,
     ClusterLimits,
     Doubt,
 )
@@ -209,10 +211,15 @@ def test_triage():
     state.submittable()
     state.submitted("far", {2: "j2"})
     said(state)
-    assert state.triage([1, 2, 3]) == {"far": {2: "j2"}}
+    assert state.triage([1, 2, 3]) == {"far"}
     assert set(state.known_to_triage) == {1, 2, 3}
     assert said(state) == {1: ("R", None), 3: ("U", Cause.WORKER_LOST)}
     assert state.known_to_triage == [2]
+    for _ in range(2):
+        state.classic_alive([2])
+        assert state.known_to_triage == [2], "until the server has the answer"
+    assert said(state) == {2: ("R", None)}
+    assert state.known_to_triage == []
 
 
 def test_triage_leaves_alone_what_is_about_to_be_told():
@@ -386,13 +393,19 @@ def test_what_an_earlier_distributor_may_have_submitted_is_looked_up_by_its_toke
 
 def test_why_attempts_wait_is_told_until_the_server_has_it():
     state = make()
-    state.note_pending({1: "Resources", 2: "Priority"})
+    state.take([batch(1, 2, cluster="far")])
+    state.submittable()
+    state.submitted("far", {1: "j1", 2: "j2"})
+    said(state)
+    assert not state.note_pending({1: "Resources", 2: "Priority", 9: "is not here"}, 0)
+    assert state.note_pending({1: "Resources", 2: "Priority", 9: "is not here"}, 10)
     assert state.has_reports
-    assert state.take_pending() == {1: "Resources", 2: "Priority"}
-    state.note_pending({2: "Resources"})
+    assert state.outbox.take_changes().pending == {1: "Resources", 2: "Priority"}
+    assert state.note_pending({1: "Resources", 2: "Resources"}, 10)
     state.restore_reports()
-    assert state.take_pending() == {1: "Resources", 2: "Resources"}
+    assert state.outbox.take_changes().pending == {1: "Resources", 2: "Resources"}
     state.confirm_reports()
+    assert not state.note_pending({1: "Resources"}, 10)
     assert not state.has_reports
 
 
@@ -441,8 +454,8 @@ def test_one_that_retires_keeps_what_runs_here_and_forgets_what_others_can_see()
     assert state.is_idle
 
 
-def test_killing_what_waits_walks_the_queue_once():
-    """Whatever their number: each is compared with the queue as a whole, not the queue with each."""
+def test_killing_what_waits_does_not_walk_the_queue():
+    """Killed attempts are skipped when their turn comes."""
 
     class Counted(deque):
         walks = 0
@@ -452,13 +465,27 @@ def test_killing_what_waits_walks_the_queue_once():
             return super().__iter__()
 
     state = make()
-    state.take([batch(*range(1, 501))])
+    state.take([batch(*range(1, 502))])
     cluster = state._clusters["here"]
     cluster.waiting = Counted(cluster.waiting)
     state.kill(range(1, 501))
-    assert Counted.walks == 1
+    assert Counted.walks == 0
     assert len(said(state)) == 100
+    assert spawned(state) == [501]
     assert not cluster.waiting
+
+
+def test_a_packed_batch_stays_whole_if_some_of_its_attempts_are_cancelled():
+    state = make()
+    state.take([wire.replace(batch(1, 2, cluster="far"), plan=JobPlan(mode="pack", jobs=1))])
+    state.kill([1])
+    (given,) = state.submittable()["far"]
+    assert (given.batch_number, given.task_instance_ids) == (1, [1, 2])
+    state.validate()
+    state.packed_handed_over(given)
+    state.packed_found(given.batch_number, ["j1"])
+    assert said(state) == {1: ("E", Cause.KILLED_FOR_RESUME)}
+    assert state.outbox.is_empty is False, "the server is told its jobs"
 
 
 def test_why_nothing_can_be_launched_is_told_when_it_changes_and_again_where_it_may_be_lost():
@@ -487,13 +514,16 @@ def test_why_nothing_can_be_launched_is_told_when_it_changes_and_again_where_it_
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
-        (lambda state: state._telling.add(1), "with a cluster and reported as ended"),
-        (lambda state: state._waiting_ids.update({1: "here"}), "with a cluster and waiting"),
-        (lambda state: state._killing.update({9: Cause.KILLED}), "to be killed and not here"),
-        (lambda state: state._submitting.add(9), "being submitted and not waiting"),
+        (lambda state: state.records.end(1), "ended and not in the outbox"),
+        (lambda state: setattr(state.records.get(1), "state", AttemptState.WAITING), "contents do not fit the state"),
+        (lambda state: state.records.add(AttemptRecord(2, AttemptState.WAITING, "here")), "not in a queue of here"),
+        (lambda state: state.records.add(AttemptRecord(-1, AttemptState.UNCONFIRMED, "far")), "identity and a batch"),
+        (lambda state: setattr(state.records.get(1), "is_reported", True), "contents do not fit the state"),
+        (lambda state: setattr(state.records.get(1), "cluster_name", "far"), "here has the wrong count"),
+        (lambda state: state._clusters["far"].jobs.update(j1=1), "far has the wrong jobs"),
     ],
 )
-def test_an_attempt_in_two_states_is_noticed(break_it, words):
+def test_an_invalid_record_is_noticed(break_it, words):
     state = deepcopy(make())  # which is not looked at after the test
     state.take([batch(1)])
     state.spawnable()
@@ -503,12 +533,33 @@ def test_an_attempt_in_two_states_is_noticed(break_it, words):
         state.validate()
 
 
-def test_a_cluster_that_miscounts_is_noticed():
+@pytest.mark.parametrize("total", ["count", "closed", "cores", "memory"])
+def test_a_cluster_that_miscounts_is_noticed(total):
     state = deepcopy(make())
     state.take([batch(1)])
-    state._clusters["here"].count += 1
-    with pytest.raises(AssertionError, match="here counts 2"):
+    setattr(state._clusters["here"], total, 2)
+    with pytest.raises(AssertionError, match="here has the wrong"):
         state.validate()
+
+
+@pytest.mark.parametrize("told", ["submitted", "unsubmitted", "refused", "withdrawn"])
+def test_a_submission_is_settled_once_whatever_was_reported_before(told):
+    """An attempt whose outcome is in the outbox, or is known to the server, stays ended."""
+    state = make()
+    state.take([batch(1, 2, 3, cluster="far")])
+    state.submittable()
+    state.say(Report(task_instance_id=1, status=TaskInstanceStatus.DONE))
+    state.classic_over([2])
+    settle = {
+        "submitted": lambda: state.submitted("far", {1: "j1", 2: "j2"}),
+        "unsubmitted": lambda: state.unsubmitted([1, 2]),
+        "refused": lambda: state.refused([1, 2], "no"),
+        "withdrawn": lambda: state.withdrawn([1, 2]),
+    }[told]
+    settle()
+    assert state.classic("far") == {}
+    assert said(state) == {1: ("D", None)}
+    assert state.alive() == [3]
 
 
 def test_what_ended_while_it_was_to_be_submitted_and_is_withdrawn_leaves_nothing():

@@ -50,12 +50,13 @@ def test_on_this_host_no_encryption_is_needed(host):
     ("changes", "sentence"),
     [
         ({"oidc_issuer": "http://login.example.org"}, "auth.oidc_issuer: .* must begin with https://"),
-        ({"oidc_issuer": "login.example.org"}, "auth.oidc_issuer"),
+        ({"oidc_issuer": "login.example.org"}, "auth.oidc_issuer must be an address that begins with https://"),
         ({"oidc_client_id": ""}, "needs auth.oidc_client_id"),
         ({"public_url": ""}, "needs server.public_url"),
         ({"public_url": "http://jobmon.example.org"}, "server.public_url: .* must begin with https://"),
         ({"oidc_scopes": "profile"}, "must contain openid"),
-        ({"oidc_token_days": 0}, "greater than 0"),
+        ({"oidc_token_days": 0}, "auth.oidc_token_days must be a number above 0"),
+        ({"oidc_user_claim": ""}, "auth.oidc_user_claim must be the name of a claim"),
     ],
 )
 def test_settings_that_are_incomplete_or_not_safe_are_refused(changes, sentence):

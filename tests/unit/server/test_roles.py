@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from jobmon.core.configuration import JobmonConfig
 from jobmon.core.credentials import Owner, Reader, User
 from jobmon.core.exceptions import ConfigError
 from jobmon.server.roles import Members, Proxy, Roles, Sharing, UntrustedProxy
+from jobmon.server.settings import Settings
 
 SECRET = "a-secret-of-the-proxy"
 ROLES = Roles(
-    administrators=Members.of("root, @admins"), users=Members.of(["ada", "@biology"]), readers=Members.of("@auditors")
+    administrators=Members.of(["root", "@admins"]),
+    users=Members.of(["ada", "@biology"]),
+    readers=Members.of(["@auditors"]),
 )
 PROXY = Proxy.of("X-Remote-User", "X-Remote-Groups", SECRET, has_socket=False)
 
@@ -30,7 +34,7 @@ def test_the_strongest_role_counts():
 
 
 def test_without_users_everybody_but_readers_is_one():
-    roles = Roles(readers=Members.of("guest"))
+    roles = Roles(readers=Members.of(["guest"]))
     assert role("ada", roles=roles) == User("ada")
     assert isinstance(role("guest", roles=roles), Reader)
 
@@ -91,11 +95,11 @@ def test_settings_that_are_not_safe_are_refused(settings, sentence):
 @pytest.mark.parametrize(
     ("settings", "readable"),
     [
-        (("all", ""), None),
-        (("own", ""), {"ada"}),
-        (("group", ""), {"ada", "bob", "eve"}),
-        (("group", "@biology, @x"), {"ada", "bob"}),
-        (("group", ["@y"]), {"ada"}),
+        (("all", ()), None),
+        (("own", ()), {"ada"}),
+        (("group", ()), {"ada", "bob", "eve"}),
+        (("group", ("@biology", "@x")), {"ada", "bob"}),
+        (("group", ("@y",)), {"ada"}),
     ],
 )
 def test_users_read_the_workflows_of_those_who_share_a_group(settings, readable):
@@ -104,16 +108,26 @@ def test_users_read_the_workflows_of_those_who_share_a_group(settings, readable)
 
 
 def test_without_a_group_nobody_is_in_the_same_one():
-    assert Sharing.of("group", "").readable_users("ada", frozenset(), {"bob": frozenset()}) == {"ada"}
+    assert Sharing.of("group", ()).readable_users("ada", frozenset(), {"bob": frozenset()}) == {"ada"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("key", "value", "sentence"),
     [
-        (("team", ""), "auth.visibility: 'team' is not one of all, group, own"),
-        (("group", "biology"), "auth.sharing_groups: 'biology' is not a group; groups begin with @"),
+        ("visibility", "team", "auth.visibility must be 'all', 'group' or 'own', not 'team'"),
+        ("sharing_groups", "biology", "auth.sharing_groups must be @groups.*, not 'biology'"),
+        ("sharing_groups", ["@physics", "biology"], "auth.sharing_groups must be @groups"),
     ],
 )
-def test_settings_of_visibility_that_are_wrong_are_refused(settings, sentence):
+def test_settings_of_visibility_that_are_wrong_are_refused(key, value, sentence):
+    config = JobmonConfig(dict_config={"auth": {key: value}})
     with pytest.raises(ConfigError, match=sentence):
-        Sharing.of(*settings)
+        Settings.from_config(config, database_uri="sqlite://")
+
+
+def test_sharing_is_what_the_settings_say():
+    config = JobmonConfig(dict_config={"auth": {"visibility": "group", "sharing_groups": "@biology, @physics"}})
+    assert Settings.from_config(config, database_uri="sqlite://").sharing == Sharing.of(
+        "group", ["@physics", "@biology"]
+    )
+    assert Settings.from_config(JobmonConfig(dict_config={}), database_uri="sqlite://").sharing == Sharing()

@@ -300,6 +300,7 @@ class ServerGateway:
         armed: Sequence[swarm.TaskToArm] = (),
         disarm: Sequence[int] = (),
         fail_fast: bool = False,
+        may_overtake: bool = False,
     ) -> QueueResponse:
         """Queue several batches in one transaction; in total at most `QUEUE_BATCH_MAX` tasks.
 
@@ -309,12 +310,18 @@ class ServerGateway:
             armed: tasks that the server is to queue when their upstream tasks are done; requires `seen`.
             disarm: tasks that the server must no longer queue by itself.
             fail_fast: the server queues none of them after a permanent failure.
+            may_overtake: some of them may be more urgent than tasks that were queued before.
 
         Raises:
             StaleRun: a newer run exists, or this run is final or was told to make room.
         """
         message = swarm.QueueRequest(
-            batches=list(batches), seen=seen, armed=list(armed), disarm=list(disarm), fail_fast=fail_fast
+            batches=list(batches),
+            seen=seen,
+            armed=list(armed),
+            disarm=list(disarm),
+            fail_fast=fail_fast,
+            may_overtake=may_overtake,
         )
         return await self._send(
             _Exchange(

@@ -195,6 +195,8 @@ class SwarmState:
         self.on_hold: frozenset[int] = frozenset()
         self._priorities: Mapping[int, int] = {}
         self._array_priorities: Mapping[int, int] = {}
+        #: No task has a lower priority.
+        self._least_priority = 0
         #: Tasks that users edited, with their revisions, until the new definitions are fetched.
         self.edited: dict[int, int] = {}
         #: Cluster -> why nothing can be launched on it now.
@@ -431,6 +433,8 @@ class SwarmState:
         if update.array_priorities is not None:
             self._array_priorities = update.array_priorities
         if before != (self._priorities, self._array_priorities):
+            lowest = (min(values, default=0) for values in (self._priorities.values(), self._array_priorities.values()))
+            self._least_priority = sum(min(0, one) for one in lowest)
             self._sort_lanes()
 
     def _is_news(self, told: WorkflowRunStatus) -> bool:
@@ -476,6 +480,11 @@ class SwarmState:
     def priority_of(self, task: SwarmTask) -> int:
         """Return the priority of a task: its own and that of its array."""
         return self._priorities.get(task.task_id, 0) + self._array_priorities.get(task.array_id, 0)
+
+    def may_overtake(self, tasks: Iterable[SwarmTask]) -> bool:
+        """Return whether one of some tasks may be more urgent than another task of the workflow."""
+        has_priorities = bool(self._priorities or self._array_priorities)
+        return has_priorities and any(self.priority_of(task) > self._least_priority for task in tasks)
 
     def _lane_of(self, task: SwarmTask) -> Lane:
         priority = self.priority_of(task) if self._priorities or self._array_priorities else 0

@@ -13,6 +13,7 @@ messages about a version carry the `key` with which it was begun.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from msgspec import field
 
@@ -256,3 +257,38 @@ class VersionsResponse(Message, frozen=True, kw_only=True):
 
     workflow_id: int
     versions: list[Version]
+
+
+class EditedTask(Message, frozen=True, kw_only=True):
+    """A task that differs from its script. `was`, `now`: "command", "resources", "max_attempts", if edited."""
+
+    task_id: int
+    name: str
+    user: str
+    edited_at: datetime
+    was: dict[str, Any]
+    now: dict[str, Any]
+
+
+class EditsResponse(Message, frozen=True, kw_only=True):
+    """GET /workflows/{workflow_id}/edited_tasks: the tasks that users edited, the newest edit first."""
+
+    edits: list[EditedTask]
+    is_cut: bool = False
+
+
+class TaskRevision(Message, frozen=True, kw_only=True):
+    """A definition of a task. `attempts`: the numbers of the attempts that ran it."""
+
+    number: int
+    command: str
+    task_args: dict[str, str]
+    attempts: list[int]
+
+
+class RevisionsResponse(Message, frozen=True, kw_only=True):
+    """GET /tasks/{task_id}/revisions: the definitions of a task, the current one first. `edited_by`: who edited it."""
+
+    revisions: list[TaskRevision]
+    edited_by: str = ""
+    edited_at: datetime | None = None

@@ -89,9 +89,11 @@ class LinkResponse(Message, frozen=True, kw_only=True):
 class PageSession(Message, frozen=True, kw_only=True):
     """POST /page/session: the key that a page sends instead of its link's key. Expires with the server's process.
 
-    `can_steer`: whether it may also change workflows. `user`: who has logged in; "" for a link or the owner.
+    `can_steer`: whether it may also change workflows; `can_resume`: whether this server can start runs. `user`: who has
+    logged in; "" for a link or the owner.
     """
 
     key: str
     can_steer: bool = False
+    can_resume: bool = False
     user: str = ""

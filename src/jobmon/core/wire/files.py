@@ -30,7 +30,7 @@ class DeclaredFile(Message, frozen=True, kw_only=True):
 
 
 class DeclaredFiles(Message, frozen=True, kw_only=True):
-    """GET /workflows/{workflow_id}/files?after=&count=&inputs=&template=: files of the next `count` tasks by ID.
+    """GET /workflows/{workflow_id}/files?after=&count=&inputs=&template=&task_id=: of the next `count` tasks.
 
     Only tasks that declare files count. `inputs`: their inputs instead of their outputs. `folder`: the working folder
     of the workflow. `last_task`: where to resume; `is_last`: there are no more.

@@ -15,6 +15,7 @@ class WorkflowSummary(Message, frozen=True, kw_only=True):
     """One workflow with its counts. `counts`: task status letter -> number of tasks.
 
     `status_name`: the displayed status: the name of the status, or STOPPED, TIMED OUT, INTERRUPTED (`core.outcomes`).
+    `last_run_seconds`: how long the newest run took; None while it is active. `priority`: among workflows.
     """
 
     workflow_id: int
@@ -30,6 +31,8 @@ class WorkflowSummary(Message, frozen=True, kw_only=True):
     attempt_count: int
     last_workflow_run_id: int | None
     status_name: str = ""
+    last_run_seconds: float | None = None
+    priority: int = 0
 
 
 class WorkflowsResponse(Message, frozen=True, kw_only=True):
@@ -44,7 +47,10 @@ class WorkflowsResponse(Message, frozen=True, kw_only=True):
 
 
 class TaskSummary(Message, frozen=True, kw_only=True):
-    """One task with its newest attempt. `held`: it is not launched until it is released."""
+    """One task with its newest attempt. `held`: it is not launched until it is released.
+
+    `priority`: the sum of its own and its template's.
+    """
 
     task_id: int
     name: str
@@ -56,17 +62,21 @@ class TaskSummary(Message, frozen=True, kw_only=True):
     status_at: datetime
     node_args: dict[str, str] = field(default_factory=dict)
     held: bool = False
+    priority: int = 0
 
 
 class TaskSummariesResponse(Message, frozen=True, kw_only=True):
-    """GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&after=&limit=&args=&total=: by id.
+    """GET /workflows/{workflow_id}/task_summaries?status=&array=&name=&order=&rank=&after=&limit=&args=&total=.
 
     Only ids above `after`. The status is repeatable; `*` in the names matches anything. `args=true` adds the node args.
-    `total`: the total number of matches, if requested.
+    `order=importance`: failed tasks first, then held, running, waiting, done and skipped ones, each by id; `rank` in
+    the query and in the response, that of the last task, says with `after` where to resume. `total`: the total number
+    of matches, if requested.
     """
 
     tasks: list[TaskSummary]
     total: int | None = None
+    rank: int = 0
 
 
 class AttemptDetail(Message, frozen=True, kw_only=True):
@@ -219,7 +229,7 @@ class TaskExplanation(Message, frozen=True, kw_only=True):
     """GET /tasks/{task_id}/explanation: why a task does not run, the most important reason first.
 
     `unmet`: some of its direct upstream tasks that are not done; `fatal`: some tasks upstream of it, at any distance,
-    that failed permanently. Each has a count of all such tasks.
+    that failed permanently. Each has a count of all such tasks. `priority`: as in `TaskSummary`.
     """
 
     task_id: int
@@ -233,6 +243,7 @@ class TaskExplanation(Message, frozen=True, kw_only=True):
     unmet_count: int = 0
     fatal: list[Neighbour] = field(default_factory=list)
     fatal_count: int = 0
+    priority: int = 0
 
 
 class WorkflowExplanation(Message, frozen=True, kw_only=True):
@@ -247,6 +258,7 @@ class WorkflowExplanation(Message, frozen=True, kw_only=True):
     counts: dict[str, int]
     blocked: int
     reasons: list[Reason]
+    priority: int = 0
 
 
 class DependenciesResponse(Message, frozen=True, kw_only=True):

@@ -190,6 +190,24 @@ class ResetRequest(Message, frozen=True, kw_only=True):
     any_owner: bool = False
 
 
+class BackgroundResumeRequest(Message, frozen=True, kw_only=True):
+    """POST /workflows/{workflow_id}/background_resume: the embedded server starts a run that nobody has to attend.
+
+    -> `BackgroundResumeResponse`. 409 `WorkflowVersionConflict` while a run is active, `InvalidRequest` on a shared
+    server.
+    """
+
+    user: Name
+    any_owner: bool = False
+
+
+class BackgroundResumeResponse(Message, frozen=True, kw_only=True):
+    """Whether the new run has begun, and what the client said that started it."""
+
+    is_running: bool
+    message: str
+
+
 class StopRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/stop: a person stops the workflow. -> `StopResponse`
 

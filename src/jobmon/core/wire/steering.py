@@ -12,6 +12,8 @@ from jobmon.core.wire.fields import Count, Hash, Id, Name, Priority, Stamp, Text
 from jobmon.core.wire.swarm import ResourcesInfo
 
 TASKS_UPDATED_MAX = 10_000
+#: Maximum number of tasks in a plan to hold or release: they are held in requests of `TASKS_UPDATED_MAX`.
+TASKS_PLANNED_MAX = 1_000_000
 
 
 class TaskUpdatePlanRequest(Message, frozen=True, kw_only=True):
@@ -72,7 +74,8 @@ class HoldRequest(Message, frozen=True, kw_only=True):
     Names at most `TASKS_UPDATED_MAX` tasks, or a `template`, which selects its tasks. In the latter case at most this
     many change per request, and the request has to be repeated until none changes. Done tasks are not changed.
     `preview`: change nothing, and count what would change. `unchanged_since`: the `snapshot` of a `TaskSetPlan`; 409
-    `WorkflowVersionConflict` if tasks of the workflow were held, released or reopened since then. 0: do not check.
+    `WorkflowVersionConflict` if somebody held, released, edited, reopened or reprioritized tasks of the workflow since
+    then. 0: do not check.
     """
 
     task_ids: list[Id] = field(default_factory=list)
@@ -85,11 +88,18 @@ class HoldRequest(Message, frozen=True, kw_only=True):
 
 
 class HoldResponse(Message, frozen=True, kw_only=True):
-    """How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change."""
+    """How many tasks were held or released, how many of their attempts were recalled, how many tasks did not change.
+
+    `finished`: those of the named tasks that did not change because they are done or skipped.
+    `snapshot`: for the next of several requests with one preview, its `unchanged_since`: this request changed the
+    workflow, too.
+    """
 
     changed: int
     recalled: int = 0
     unchanged: int = 0
+    finished: list[int] = field(default_factory=list)
+    snapshot: int = 0
 
 
 class PriorityRequest(Message, frozen=True, kw_only=True):
@@ -97,6 +107,7 @@ class PriorityRequest(Message, frozen=True, kw_only=True):
 
     -> `PriorityResponse`. Names at most `TASKS_UPDATED_MAX` tasks, or a `template`; neither means the workflow. The
     request has to be repeated until the response is complete. `preview`: change nothing, and count what would change.
+    `unchanged_since`: as for `HoldRequest`.
     """
 
     priority: Priority
@@ -105,17 +116,19 @@ class PriorityRequest(Message, frozen=True, kw_only=True):
     preview: bool = False
     user: Name = ""
     any_owner: bool = False
+    unchanged_since: Stamp = 0
 
 
 class PriorityResponse(Message, frozen=True, kw_only=True):
     """How many unfinished tasks have another priority now, and how many of their workflow's attempts were recalled.
 
-    `is_complete`: all queued attempts are in the new order.
+    `is_complete`: all queued attempts are in the new order. `finished`: as in `HoldResponse`.
     """
 
     changed: int
     recalled: int = 0
     is_complete: bool = True
+    finished: list[int] = field(default_factory=list)
 
 
 class EditPlanRequest(Message, frozen=True, kw_only=True):
@@ -168,11 +181,31 @@ class EditResponse(Message, frozen=True, kw_only=True):
     recalled: int = 0
 
 
+class AdjustRequest(Message, frozen=True, kw_only=True):
+    """POST /workflows/{workflow_id}/adjustments: edit what tasks request, not what they run. -> `EditResponse`
+
+    As `EditRequest`, but the server merges the resources with those that each task requests now, within the limits of
+    its queue. `memory`, `runtime`, `cores`: as in a script, such as "8G", "2h", "2"; "" leaves them. `reset`: restore
+    what the script defined, also the command. `unchanged_since`: as for `HoldRequest`.
+    """
+
+    task_ids: list[Id]
+    memory: Name = ""
+    runtime: Name = ""
+    cores: Name = ""
+    max_attempts: Count | None = None
+    reset: bool = False
+    user: Name = ""
+    any_owner: bool = False
+    unchanged_since: Stamp = 0
+
+
 class TaskSetRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/task_sets/plan: what an action on a set of tasks would do. -> `TaskSetPlan`
 
-    `action`: hold, release or rerun. The set: `task_ids`, or, without any, all tasks that match `status` (repeatable),
-    `array` and `name`, as for `TaskSummariesResponse`. At most `TASKS_UPDATED_MAX` tasks.
+    `action`: a `SetAction`; `priority`: the new one, for that action. The set: `task_ids`, or, without any, all tasks
+    that match `status` (repeatable), `array` and `name`, as for `TaskSummariesResponse`. At most `TASKS_PLANNED_MAX`
+    tasks to hold or release, and at most `TASKS_UPDATED_MAX` for every other action.
     """
 
     action: Name
@@ -180,6 +213,7 @@ class TaskSetRequest(Message, frozen=True, kw_only=True):
     status: list[Name] = field(default_factory=list)
     array: Name = ""
     name: Name = ""
+    priority: Priority = 0
 
 
 class TaskSetPlan(Message, frozen=True, kw_only=True):
@@ -187,7 +221,7 @@ class TaskSetPlan(Message, frozen=True, kw_only=True):
 
     `selected`: tasks in the set; `unchanged`: how many of them would not change; `added`: tasks downstream of the set
     that would change with it. `live`: how many of the changing tasks have an attempt that may be running. `is_active`:
-    whether a run is active.
+    whether a run is active. `priority`: the own priority that all changing tasks have now; None: they differ.
     """
 
     snapshot: int
@@ -198,6 +232,7 @@ class TaskSetPlan(Message, frozen=True, kw_only=True):
     added: int
     live: int
     is_active: bool
+    priority: int | None = None
 
 
 class HistoryEntry(Message, frozen=True, kw_only=True):

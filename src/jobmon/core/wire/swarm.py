@@ -50,7 +50,8 @@ class QueueRequest(Message, frozen=True, kw_only=True):
     makes its last missing upstream task DONE, unless a limit or the task has changed after `seen`. It may also disarm
     them at any time: a task that is still G in a response that shows all its upstream tasks DONE is no longer armed.
     `disarm`: tasks that the server must no longer queue by itself. `fail_fast`: none of `armed` may be queued after a
-    task of the workflow has failed permanently.
+    task of the workflow has failed permanently. `may_overtake`: tasks of the request may be more urgent than attempts
+    that agents claimed in advance, which are then recalled.
     """
 
     batches: list[QueueBatch]
@@ -58,6 +59,7 @@ class QueueRequest(Message, frozen=True, kw_only=True):
     armed: list[TaskToArm] = field(default_factory=list)
     disarm: list[Id] = field(default_factory=list)
     fail_fast: bool = False
+    may_overtake: bool = False
 
 
 class QueueResponse(Message, frozen=True, kw_only=True):

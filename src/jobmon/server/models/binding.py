@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, Table, UniqueConstraint, false, text
 
+from jobmon.core.constants import TaskStatus
 from jobmon.server.models.types import (
     DIALECT,
     IS_PRIORITIZED,
@@ -18,6 +19,8 @@ from jobmon.server.models.types import (
     metadata,
 )
 
+#: The rows that the index of failed tasks contains; `joins.IS_FATAL` is the condition of a query that uses it.
+_IS_FATAL: Final = text(f"status = '{TaskStatus.ERROR_FATAL.value}'")
 #: PostgreSQL rejects index entries larger than a third of a page, so it indexes only the beginning of a value.
 VALUE_INDEX_CHARACTERS: Final = 64
 
@@ -194,6 +197,7 @@ task: Final = Table(
     Index("ix_task_changes", "workflow_id", "status_at", "status"),
     Index("ix_task_held", "workflow_id", sqlite_where=text("held"), postgresql_where=text("held")),
     Index("ix_task_priority", "workflow_id", sqlite_where=IS_PRIORITIZED, postgresql_where=IS_PRIORITIZED),
+    Index("ix_task_fatal", "workflow_id", "id", sqlite_where=_IS_FATAL, postgresql_where=_IS_FATAL),
 )
 
 #: Number of tasks of an array with a status; see `server.counting`. It may be 0.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, Table, UniqueConstraint, text
+from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, Table, UniqueConstraint, text
 
+from jobmon.core.constants import TaskInstanceStatus
 from jobmon.server.models.types import IS_PRIORITIZED, BigId, Letter, LongText, Name, Time, metadata
+
+#: The rows that the index of failed attempts contains; `joins.IS_FAILURE` is the condition of a query that uses it.
+_IS_FAILED: Final = text(f"charged AND status <> '{TaskInstanceStatus.DONE.value}'")
 
 #: A start or resume. `bound_at`: when everything was recorded, None if that never happened.
 #: `end_reason`: an `EndReason`, if the status does not tell why the run ended.
@@ -186,6 +190,12 @@ task_instance: Final = Table(
         postgresql_where=IS_PRIORITIZED,
     ),
     Index("ix_task_instance_batch", "batch_id", "array_step_id"),
+    Index(
+        "ix_task_instance_failed",
+        *("workflow_run_id", "id", "status"),
+        sqlite_where=_IS_FAILED,
+        postgresql_where=_IS_FAILED,
+    ),
 )
 
 #: The end of an attempt's output, if there was any.
@@ -302,10 +312,12 @@ server_identity: Final = Table(
     Column("word", Name, nullable=False),
 )
 
-#: One row: the last stamp that was assigned to a change.
+#: One row: the last stamp that was assigned to a change, and how many times a server process has become the active one
+#: of this database (PostgreSQL only). They share a row, so that a process that assigns a stamp also checks the epoch.
 logical_clock: Final = Table(
     "logical_clock",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=False),
     Column("stamp", Time, nullable=False),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
 )

@@ -19,7 +19,7 @@ from jobmon.core.wire.monitoring import (
     WorkflowExplanation,
 )
 from jobmon.server.counting import counts_by_array
-from jobmon.server.joins import IS_ACTIVE_RUN
+from jobmon.server.joins import IS_ACTIVE_RUN, IS_FATAL
 from jobmon.server.models import (
     agent,
     batch,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import CompoundSelect, Select
 
+    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 NEIGHBOURS_MAX: Final = 10_000
@@ -78,11 +79,9 @@ class DependenciesQuery:
 
 @statement
 def _task() -> Select[Any]:
-    return (
-        select(t.name, t.status, t.num_attempts, t.max_attempts, t.workflow_id, t.node_id, t.array_id, w.dag_id, t.held)
-        .join_from(task, workflow, w.id == t.workflow_id)
-        .where(t.id == param("id"))
-    )
+    what = t.name, t.status, t.num_attempts, t.max_attempts, t.workflow_id, t.node_id, t.array_id, w.dag_id, t.held
+    found = task.join(workflow, w.id == t.workflow_id).join(task_array, task_array.c.id == t.array_id)
+    return select(*what, t.priority + task_array.c.priority).select_from(found).where(t.id == param("id"))
 
 
 def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
@@ -94,7 +93,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
     row = session.row(_task, id=task_id)
     if row is None:
         raise NotFound.of("task", task_id)
-    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held = row
+    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held, priority = row
     waits = status in fsm.QUEUEABLE
     unmet_counts = graph.neighbour_counts(session, workflow_id, node_id, "upstream") if waits else {}
     unmet_count = sum(count for letter, count in unmet_counts.items() if letter not in fsm.SETTLED)
@@ -127,6 +126,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
         unmet_count=unmet_count,
         fatal=fatal[: explain.UPSTREAMS_NAMED_MAX],
         fatal_count=len(fatal),
+        priority=priority,
     )
 
 
@@ -169,7 +169,7 @@ def _failed_upstream() -> Select[Any]:
         select(t.id, t.name, t.status)
         .where(
             t.workflow_id == param("workflow"),
-            t.status == TaskStatus.ERROR_FATAL.value,
+            IS_FATAL,
             t.node_id.in_(nodes),
         )
         .order_by(unindexed(t.id))
@@ -408,10 +408,10 @@ def _cores(session: Session, workflow_id: int) -> explain.Cores | None:
 
 @statement
 def _workflow() -> Select[Any]:
-    return select(w.name, w.status, w.dag_id, w.max_concurrently_running).where(w.id == param("id"))
+    return select(w.name, w.status, w.dag_id, w.max_concurrently_running, w.priority).where(w.id == param("id"))
 
 
-def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowExplanation:
+def explain_workflow(session: Session, workflow_id: int, now: Now, recent: Recent) -> WorkflowExplanation:
     """Explain why a workflow does not progress.
 
     Raises:
@@ -420,10 +420,10 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
     row = session.row(_workflow, id=workflow_id)
     if row is None:
         raise NotFound.of("workflow", workflow_id)
-    name, status, dag_id, limit = row
+    name, status, dag_id, limit, priority = row
     by_array = counts_by_array(session, workflow_id)
     counts: dict[str, int] = dict(sum(map(Counter, by_array.values()), Counter()))
-    blocked = _blocked(session, workflow_id, dag_id) if counts.get(TaskStatus.ERROR_FATAL.value) else 0
+    blocked = sum(graph.blocked_by_array(session, workflow_id, dag_id, by_array, recent).values())
     progress = explain.Progress(
         counts=counts,
         blocked=blocked,
@@ -442,24 +442,8 @@ def explain_workflow(session: Session, workflow_id: int, now: Now) -> WorkflowEx
         counts=counts,
         blocked=blocked,
         reasons=_reasons(explain.why_workflow(progress)),
+        priority=priority,
     )
-
-
-@statement
-def _blocked_count() -> Select[Any]:
-    return (
-        select(func.count())
-        .select_from(task)
-        .where(
-            t.workflow_id == param("workflow"),
-            t.status.not_in([*fsm.SETTLED, TaskStatus.ERROR_FATAL.value]),
-            t.node_id.in_(graph.blocked_nodes()),
-        )
-    )
-
-
-def _blocked(session: Session, workflow_id: int, dag_id: int) -> int:
-    return int(session.value(_blocked_count, workflow=workflow_id, dag=dag_id))
 
 
 @statement

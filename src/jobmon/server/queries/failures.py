@@ -14,7 +14,7 @@ from jobmon.core.constants import TaskStatus
 from jobmon.core.outcomes import uncharged_text
 from jobmon.core.wire.failures import FailureConcentration, FailureGroup, FailuresResponse
 from jobmon.server.counting import counts_by_array
-from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, IS_FAILURE, IS_FATAL
 from jobmon.server.models import argument, node_arg, task, task_arg, task_array, task_instance, workflow_run
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select, Table
 
+    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 #: Only the newest failures are considered, and attempts only if they are among the newest of the whole server.
 FAILURES_MAX: Final = 10_000
 ATTEMPTS_MAX: Final = 100_000
 GROUPS_MAX: Final = 1_000
+#: Maximum age of what is reused in a large workflow: texts of known failures, and what failures share.
+REUSED_SECONDS_MAX: Final = 60.0
 ERROR_CHARACTERS: Final = 1_000
 #: Number of argument values, those with the most failures, that are compared with all tasks.
 VALUES_MAX: Final = 10
@@ -50,7 +53,7 @@ def _newest_failed() -> Select[Any]:
     return (
         select(ti.id)
         .select_from(ATTEMPTS_OF_WORKFLOW)
-        .where(workflow_run.c.workflow_id == param("workflow"), ti.status.in_(fsm.FAILED), ti.charged)
+        .where(workflow_run.c.workflow_id == param("workflow"), IS_FAILURE, unindexed(ti.status).in_(fsm.FAILED))
         .order_by(ti.id.desc())
         .limit(param("most"))
     )
@@ -112,7 +115,7 @@ def _fatal_tasks() -> Select[Any]:
     """Select the newest failed tasks. SQLite sorts these few instead of reading all tasks in order."""
     return (
         select(t.id, t.node_id)
-        .where(t.workflow_id == param("workflow"), t.status == TaskStatus.ERROR_FATAL.value)
+        .where(t.workflow_id == param("workflow"), IS_FATAL)
         .order_by(unindexed(t.id).desc())
         .limit(param("most"))
     )
@@ -154,8 +157,11 @@ class FailuresQuery:
     limit: int = 100
 
 
-def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery) -> FailuresResponse:
+def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery, recent: Recent) -> FailuresResponse:
     """Group the failures of a workflow by what they have in common.
+
+    The groups are those of now. What the failures of a large workflow share, and the attempts that do not count, are
+    determined less often.
 
     Raises:
         NotFound: there is no such workflow.
@@ -164,7 +170,7 @@ def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery) 
     if not 0 < query.limit <= GROUPS_MAX:
         raise InvalidValue(f"limit: must be from 1 to {GROUPS_MAX}.")
     require(session, "workflow", workflow_id)
-    failures = _failures(session, workflow_id)
+    failures = _failures(session, workflow_id, recent)
     groups = judging.grouped(failures)
     return FailuresResponse(
         workflow_id=workflow_id,
@@ -172,8 +178,14 @@ def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery) 
         is_cut=len(failures) == FAILURES_MAX,
         group_count=len(groups),
         groups=[_group(group, len(failures)) for group in groups[: query.limit]],
-        concentrations=_concentrations(session, workflow_id) if len(failures) >= FAILED_MIN else [],
-        uncharged=_uncharged_counts(session, workflow_id),
+        concentrations=recent.paced(
+            ("concentrations", workflow_id), lambda: _concentrations(session, workflow_id), REUSED_SECONDS_MAX
+        )
+        if len(failures) >= FAILED_MIN
+        else [],
+        uncharged=recent.paced(
+            ("uncharged", workflow_id), lambda: _uncharged_counts(session, workflow_id), REUSED_SECONDS_MAX
+        ),
     )
 
 
@@ -183,9 +195,16 @@ def _uncharged_counts(session: Session, workflow_id: int) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _failures(session: Session, workflow_id: int) -> list[judging.Failure]:
+def _failures(session: Session, workflow_id: int, recent: Recent) -> list[judging.Failure]:
+    """Return the newest failures of a workflow; those that were read a short time ago are not read again."""
     ids = session.column(_newest_failed, workflow=workflow_id, most=FAILURES_MAX)
-    return [_failure(row) for row in session.rows(_described, ids=ids)]
+    known = recent.paced(("failed", workflow_id), lambda: _read_failures(session, ids), REUSED_SECONDS_MAX)
+    found = known | _read_failures(session, [number for number in ids if number not in known])
+    return [found[number] for number in ids]
+
+
+def _read_failures(session: Session, ids: Sequence[int]) -> dict[int, judging.Failure]:
+    return {row[0]: _failure(row) for row in (session.rows(_described, ids=ids) if ids else ())}
 
 
 def _failure(row: Sequence[Any]) -> judging.Failure:

@@ -38,16 +38,18 @@ class FilesQuery:
         count: of at most this many tasks.
         inputs: inputs instead of outputs.
         template: only of tasks of this template; "": of any.
+        task_id: only of this task; 0: of any.
     """
 
     after: int = 0
     count: int = FILES_TASKS_MAX
     inputs: bool = False
     template: str = ""
+    task_id: int = 0
 
 
 @statements
-def _tasks(of_template: bool) -> Select[Any]:
+def _tasks(of_template: bool, of_task: bool) -> Select[Any]:
     """Select the next tasks of arrays that declare files."""
     v, p = task_template_version.c, task_template.c
     found = (
@@ -64,6 +66,8 @@ def _tasks(of_template: bool) -> Select[Any]:
     )
     if of_template:
         found = found.where(p.name == param("template"))
+    if of_task:
+        found = found.where(t.id == param("task"))
     return found.order_by(t.id).limit(param("most"))
 
 
@@ -88,9 +92,10 @@ def declared_files(session: Session, workflow_id: int, query: FilesQuery) -> Dec
     if not 0 < query.count <= FILES_TASKS_MAX:
         raise InvalidValue(f"count: must be from 1 to {FILES_TASKS_MAX}.")
     require(session, "workflow", workflow_id)
-    values = {"workflow": workflow_id, "after": query.after, "most": query.count}
-    template = {"template": query.template} if query.template else {}
-    rows = session.rows(_tasks(bool(query.template)), **values, **template)
+    values: dict[str, Any] = {"workflow": workflow_id, "after": query.after, "most": query.count}
+    values |= {"template": query.template} if query.template else {}
+    values |= {"task": query.task_id} if query.task_id else {}
+    rows = session.rows(_tasks(bool(query.template), bool(query.task_id)), **values)
     if not rows:
         return DeclaredFiles(files=[], last_task=query.after, is_last=True)
     declared = declared_of(session, (row[1] for row in rows))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import true
 
+from jobmon.server.sql import like
+
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
@@ -19,7 +21,7 @@ def name_matches(name: ColumnElement[Any], word: str) -> ColumnElement[bool]:
     """
     if not word:
         return true()
-    return name.ilike(_pattern(word), escape="!") if "*" in word else name == word
+    return like(name, _pattern(word)) if "*" in word else name == word
 
 
 def _pattern(word: str) -> str:

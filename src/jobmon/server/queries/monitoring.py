@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import BigInteger, and_, cast, func, or_, select, true
 
@@ -23,9 +23,11 @@ from jobmon.core.wire.monitoring import (
     WorkflowSummary,
 )
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
+from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import (
     ATTEMPTS_OF_WORKFLOW,
     ATTEMPTS_WITH_TASKS,
+    IS_FATAL,
     IS_IN_WORKFLOW,
     WORKFLOWS_WITH_TOOLS,
     newest_run,
@@ -47,9 +49,10 @@ from jobmon.server.models import (
 from jobmon.server.models import log_tail as log_tails
 from jobmon.server.models.types import to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.queries import importance
 from jobmon.server.queries.matching import name_matches
 from jobmon.server.queries.presence import require
-from jobmon.server.sql import any_of, param, statement, statements
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +107,8 @@ class TasksQuery:
         limit: maximum number of tasks to return.
         args: whether to return the node args.
         total: whether to count all matching tasks.
+        order: by ID, or the most important ones first; see `queries.importance`.
+        rank: in the latter order, begin with this rank; `after` applies to its tasks only.
     """
 
     status: list[str] = field(default_factory=list)
@@ -113,6 +118,8 @@ class TasksQuery:
     limit: int = 1_000
     args: bool = False
     total: bool = False
+    order: Literal["id", "importance"] = "id"
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +167,7 @@ def _workflows(query: WorkflowsQuery, *, is_limited: bool) -> Select[Any]:
     return (
         select(
             *(w.id, w.name, w.workflow_args, tool.c.name, w.user_name, w.status, w.created_at, w.status_at),
-            *(w.task_count, r.id, r.status, r.end_reason),
+            *(w.task_count, r.id, r.status, r.end_reason, r.created_at, r.status_at, w.priority),
         )
         .select_from(_LISTED)
         .where(*_that_match(query, is_limited=is_limited))
@@ -244,14 +251,22 @@ def _workflow(row: Sequence[Any], counts: dict[str, int], attempt_count: int) ->
         attempt_count=attempt_count,
         last_workflow_run_id=row[9],
         status_name=status_name(row[5], row[10], row[11]),
+        last_run_seconds=_seconds_of_run(*row[10:14]),
+        priority=row[14],
     )
+
+
+def _seconds_of_run(status: str | None, _end_reason: str | None, began: Any, ended: Any) -> float | None:
+    if status is None or not fsm.is_terminal(fsm.Machine.WORKFLOW_RUN, status):
+        return None
+    return (to_datetime(ended) - to_datetime(began)).total_seconds()
 
 
 def _tasks() -> Select[Any]:
     a = task_array.c
     return select(
         *(t.id, t.name, t.status, t.num_attempts, t.max_attempts, t.command, a.name, t.status_at, t.workflow_id),
-        *(t.node_id, t.held),
+        *(t.node_id, t.held, t.priority + a.priority),
     ).join_from(task, task_array, a.id == t.array_id)
 
 
@@ -267,6 +282,7 @@ def _task(row: Sequence[Any], node_args: dict[str, str] | None = None) -> TaskSu
         status_at=to_datetime(row[7]),
         node_args=node_args or {},
         held=bool(row[10]),
+        priority=row[11],
     )
 
 
@@ -278,6 +294,8 @@ def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement
         name_matches(t.name, query.name),
     ]
     conditions.append(any_of(t.status, "statuses") if query.status else IS_IN_WORKFLOW)
+    if query.status == [TaskStatus.ERROR_FATAL]:
+        conditions.append(IS_FATAL)
     return conditions
 
 
@@ -305,26 +323,70 @@ def _node_args() -> Select[Any]:
 
 
 def task_summaries(session: Session, workflow_id: int, query: TasksQuery) -> TaskSummariesResponse:
-    """Return tasks of a workflow by ID.
+    """Return tasks of a workflow by ID, or the most important ones first.
 
     Raises:
         InvalidValue: the limit is out of range.
         NotFound: there is no such workflow.
     """
     require(session, "workflow", workflow_id)
-    rows = session.rows(_tasks_of(workflow_id, query), statuses=query.status)
+    if query.order == "importance":
+        rows = _most_important(session, workflow_id, query)
+    else:
+        rows = session.rows(_tasks_of(workflow_id, query), statuses=query.status)
     node_args: dict[int, dict[str, str]] = defaultdict(dict)
     for node_id, name, value in session.rows(_node_args, nodes=[row[9] for row in rows]) if query.args else ():
         node_args[node_id][name] = value
-    total = None
-    if query.total:
+    return TaskSummariesResponse(
+        tasks=[_task(row, node_args.get(row[9])) for row in rows],
+        total=_total(session, workflow_id, query, len(rows)) if query.total else None,
+        rank=importance.rank_of(rows[-1][2], held=bool(rows[-1][10])) if rows else query.rank,
+    )
+
+
+def _most_important(session: Session, workflow_id: int, query: TasksQuery) -> list[tuple[Any, ...]]:
+    limit = _checked(query.limit)
+    if query.name:
+        rank_of = importance.rank_column()
+        beyond = or_(rank_of > query.rank, and_(rank_of == query.rank, t.id > query.after))
+        matching = _tasks_that_match(workflow_id, replace(query, after=0))
+        found = _tasks().where(*matching, beyond).order_by(rank_of, unindexed(t.id)).limit(limit)
+        return session.rows(found, statuses=query.status)
+    statuses = {status for counts in counts_by_array(session, workflow_id).values() for status in counts}
+    rows: list[tuple[Any, ...]] = []
+    for rank in importance.present(statuses, query.status, query.rank):
+        if len(rows) == limit:
+            break
+        here = replace(query, after=query.after if rank == query.rank else 0)
+        is_rare = rank in importance.RARE
+        found = (
+            _tasks()
+            .where(*_tasks_that_match(workflow_id, here), importance.is_of(rank))
+            .order_by(unindexed(t.id) if is_rare else t.id)
+            .limit(limit - len(rows))
+        )
+        rows += session.rows(found, statuses=query.status)
+    return rows
+
+
+def _total(session: Session, workflow_id: int, query: TasksQuery, shown: int) -> int:
+    """Count the tasks that match a query beyond this page, too; those of a status are counted already."""
+    if shown < query.limit and not (query.after or query.rank):
+        return shown
+    every = replace(query, after=0) if query.order == "importance" else query
+    if every.after or query.name or query.array or TaskStatus.REMOVED.value in query.status:
         matching = (
             select(func.count())
             .join_from(task, task_array, task_array.c.id == t.array_id)
-            .where(*_tasks_that_match(workflow_id, query))
+            .where(*_tasks_that_match(workflow_id, every))
         )
-        total = session.value(matching, statuses=query.status)
-    return TaskSummariesResponse(tasks=[_task(row, node_args.get(row[9])) for row in rows], total=total)
+        return int(session.value(matching, statuses=query.status))
+    return sum(
+        number
+        for counts in counts_by_array(session, workflow_id).values()
+        for status, number in counts.items()
+        if not query.status or status in query.status
+    )
 
 
 _BY_ID = statement(lambda: _tasks().where(t.id == param("id")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, cast, func, select
@@ -24,14 +26,13 @@ from jobmon.server.models import (
     workflow,
 )
 from jobmon.server.problems import NotFound
-from jobmon.server.queries.graph import blocked_nodes
+from jobmon.server.queries.graph import blocked_by_array, blocked_nodes
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from sqlalchemy import Select
 
+    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 #: Number of completed tasks, newest first, from which durations and the number of concurrent tasks are estimated.
@@ -65,8 +66,10 @@ def _removed() -> Select[Any]:
     return select(cast(func.sum(c.number), BigInteger)).where(*of_removed)
 
 
-def progress(session: Session, workflow_id: int) -> ProgressResponse:
+def progress(session: Session, workflow_id: int, recent: Recent) -> ProgressResponse:
     """Return the progress of a workflow and an estimate of the time left.
+
+    The counts are those of now; durations of tasks and the longest path may be somewhat older, if they are expensive.
 
     Raises:
         NotFound: there is no such workflow.
@@ -76,13 +79,14 @@ def progress(session: Session, workflow_id: int) -> ProgressResponse:
         raise NotFound.of("workflow", workflow_id)
     status, dag_id, limit = row
     counts = counts_by_array(session, workflow_id)
-    blocked = _blocked(session, workflow_id, dag_id, counts)
-    samples = _samples(session, workflow_id, counts)
+    blocked = blocked_by_array(session, workflow_id, dag_id, counts, recent)
+    before: _Samples = recent.last(("samples", workflow_id), math.inf) or {}
+    samples = recent.paced(("samples", workflow_id), lambda: _samples(session, workflow_id, counts, before))
     left = {number: _left(found) - blocked.get(number, 0) for number, found in counts.items()}
     durations = {number: forecast.Durations.of([row[1] for row in samples.get(number, ())]) for number in counts}
     expected = None
     if limit > 0 and any(left.values()):
-        path = _path(session, workflow_id, dag_id, left, durations)
+        path = recent.paced(("path", workflow_id), lambda: _path(session, workflow_id, dag_id, left, durations))
         expected = forecast.time_left(
             [
                 forecast.Rest(
@@ -115,29 +119,9 @@ def _left(counts: Mapping[str, int]) -> int:
     return sum(count for status, count in counts.items() if status not in fsm.FINAL_TASKS)
 
 
-@statement
-def _blocked_by_array() -> Select[Any]:
-    return (
-        select(t.array_id, func.count())
-        .where(
-            t.workflow_id == param("workflow"),
-            t.status.not_in(fsm.FINAL_TASKS),
-            t.node_id.in_(blocked_nodes()),
-        )
-        .group_by(t.array_id)
-    )
-
-
-def _blocked(
-    session: Session, workflow_id: int, dag_id: int, counts: Mapping[int, Mapping[str, int]]
-) -> dict[int, int]:
-    """Count the tasks that will never run, by array."""
-    if not any(found.get(TaskStatus.ERROR_FATAL.value) for found in counts.values()):
-        return {}
-    return dict(session.rows(_blocked_by_array, workflow=workflow_id, dag=dag_id))
-
-
 _Sample = tuple[float, float]
+#: By array.
+_Samples = Mapping[int, Sequence[_Sample]]
 
 
 @statements
@@ -161,18 +145,26 @@ def _completed(*, of_array: bool) -> Select[Any]:
     )
 
 
-def _samples(session: Session, workflow_id: int, counts: Mapping[int, Mapping[str, int]]) -> dict[int, list[_Sample]]:
-    """Return start and duration of completed tasks by array: the newest, plus those of arrays not among them."""
+def _samples(session: Session, workflow_id: int, counts: Mapping[int, Mapping[str, int]], before: _Samples) -> _Samples:
+    """Return start and duration of completed tasks by array: the newest, plus those of arrays not among them.
+
+    To find the latter may take long; those that were found `before` are still the best known.
+    """
     rows = session.rows(_completed(of_array=False), workflow=workflow_id, most=SAMPLES_MAX)
     seen = {row[0] for row in rows}
+    kept: dict[int, Sequence[_Sample]] = {}
     for number, found in counts.items():
-        if number not in seen and found.get(TaskStatus.DONE.value) and _left(found):
+        if number in seen or not found.get(TaskStatus.DONE.value) or not _left(found):
+            continue
+        if number in before:
+            kept[number] = before[number]
+        else:
             of_array = _completed(of_array=True)
             rows += session.rows(of_array, workflow=workflow_id, array=number, most=TEMPLATE_SAMPLES_MAX)
     samples: dict[int, list[_Sample]] = defaultdict(list)
     for number, started_at, seconds in rows:
         samples[number].append((started_at / MICROSECONDS, float(seconds)))
-    return samples
+    return kept | samples
 
 
 def _median(samples: Sequence[_Sample]) -> float | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Select
 
+    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 TILES_MAX: Final = 500
@@ -32,6 +33,8 @@ TILES_MAX: Final = 500
 SERIES_MAX: Final = 12
 #: Tiles of a shorter duration would show noise, microseconds.
 TILE_MICROSECONDS_MIN: Final = 100_000
+#: Maximum age of a timeline that is reused.
+AGE_SECONDS_MAX: Final = 120.0
 OTHERS: Final = "others"
 _MICROSECONDS: Final = 1_000_000
 
@@ -82,14 +85,18 @@ def _per_tile(by: str, *, of_ends: bool) -> Select[Any]:
     return select(m.name, m.tile, func.count(), cast(func.sum(m.shift // 1_000), BigInteger)).group_by(m.name, m.tile)
 
 
-def timeline(session: Session, workflow_id: int, query: TimelineQuery, now: int) -> Timeline:
+def timeline(session: Session, workflow_id: int, query: TimelineQuery, now: int, recent: Recent) -> Timeline:
     """Return when the attempts of a workflow ran.
+
+    That of many attempts, which are all read, is reused for up to `AGE_SECONDS_MAX`: a small part of a tile of a run
+    that long.
 
     Args:
         session: the session to read with.
         workflow_id: ID of the workflow.
         query: what to return.
         now: current time, microseconds; until then, attempts without an end have run.
+        recent: recent results.
 
     Raises:
         NotFound: there is no such workflow.
@@ -98,6 +105,11 @@ def timeline(session: Session, workflow_id: int, query: TimelineQuery, now: int)
     if not 0 < query.width <= TILES_MAX:
         raise InvalidValue(f"width: must be from 1 to {TILES_MAX}.")
     require(session, "workflow", workflow_id)
+    key = "timeline", workflow_id, query.by, query.width
+    return recent.paced(key, lambda: _timeline(session, workflow_id, query, now), AGE_SECONDS_MAX)
+
+
+def _timeline(session: Session, workflow_id: int, query: TimelineQuery, now: int) -> Timeline:
     first, last, running = session.row(_span, workflow=workflow_id) or (None, None, 0)
     if first is None:
         return Timeline(start=None, tile_seconds=0.0, series=[])

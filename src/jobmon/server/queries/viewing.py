@@ -9,10 +9,11 @@ from jobmon.server.queries import explain, progress
 from jobmon.server.transaction import last_stamp
 
 if TYPE_CHECKING:
+    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 
-def workflow_view(session: Session, workflow_id: int, now: explain.Now) -> WorkflowView:
+def workflow_view(session: Session, workflow_id: int, now: explain.Now, recent: Recent) -> WorkflowView:
     """Return the progress of a workflow, and why it does not progress.
 
     Raises:
@@ -20,6 +21,6 @@ def workflow_view(session: Session, workflow_id: int, now: explain.Now) -> Workf
     """
     return WorkflowView(
         snapshot=session.value(last_stamp),
-        progress=progress.progress(session, workflow_id),
-        explanation=explain.explain_workflow(session, workflow_id, now),
+        progress=progress.progress(session, workflow_id, recent),
+        explanation=explain.explain_workflow(session, workflow_id, now, recent),
     )

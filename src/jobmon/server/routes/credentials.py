@@ -37,6 +37,20 @@ def at_page(principal: Principal) -> PageUser | Reader:
     raise Forbidden(f"This credential ({principal.name}) does not allow that.")
 
 
+def page_session(call: Call, key: str, page_user: PageUser | Reader, user: str = "") -> PageSession:
+    """Return what a page learns about its session: its key, and what its principal may do.
+
+    Args:
+        call: the request.
+        key: the key of the session.
+        page_user: the principal of the session.
+        user: who has logged in, if somebody has.
+    """
+    can_steer = isinstance(page_user, PageUser)
+    can_resume = can_steer and call.services.resumer is not None
+    return PageSession(key=key, can_steer=can_steer, can_resume=can_resume, user=user)
+
+
 def _groups_by_proxy(call: Call) -> frozenset[str] | None:
     """Return the groups of a user whom a proxy may have named; None: no proxy names groups."""
     if isinstance(call.principal, User) and call.services.authority.proxy.groups_header:
@@ -106,10 +120,11 @@ async def open_page(call: Call) -> PageSession:
         groups = _groups_by_proxy(call)
         if isinstance(principal, User) and groups is not None and groups != authority.groups_of(principal.user):
             authority.know(await call.write(credentials.set_groups, principal.user, groups))
-        return PageSession(key=authority.page_session(at_page(principal)), can_steer=True)
+        page_user = at_page(principal)
+        return page_session(call, authority.page_session(page_user), page_user)
     if not isinstance(principal, Reader | Invited):
         raise Forbidden("Open the page by the address that 'jobmon ui' prints.")
     key = authority.open_page(principal)
     if key is None:
         raise Unauthorized
-    return PageSession(key=key, can_steer=isinstance(principal, Invited) and isinstance(principal.page_user, PageUser))
+    return page_session(call, key, principal.page_user if isinstance(principal, Invited) else principal)

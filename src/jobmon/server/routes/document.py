@@ -9,7 +9,7 @@ import msgspec
 
 from jobmon.core.wire.fields import INT64_MAX
 from jobmon.core.wire.server import Problem
-from jobmon.server.routes.endpoint import HTTP_NO_CONTENT, JSON
+from jobmon.server.routes.endpoint import EVENTS, HTTP_NO_CONTENT, JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jobmon.server.routes.endpoint import Endpoint
 
 _REF: Final = "#/components/schemas/{name}"
+#: A server-sent event. Its data is the JSON of another route's answer.
+_EVENT: Final = {"type": "object", "properties": {name: {"type": "string"} for name in ("event", "id", "data")}}
 _PARAMETER: Final = re.compile(r"\{(\w+)(:id)?\}")
 
 
@@ -60,7 +62,8 @@ def _answer(endpoint: Endpoint, schema_of: dict[type, Any]) -> dict[str, Any]:
     if endpoint.status == HTTP_NO_CONTENT:
         return {"description": "Done."}
     if endpoint.media_type != JSON:
-        return {"description": "The answer.", "content": {endpoint.media_type: {"schema": {"type": "string"}}}}
+        schema = _EVENT if endpoint.media_type == EVENTS else {"type": "string"}
+        return {"description": "The answer.", "content": {endpoint.media_type: {"schema": schema}}}
     return _content("The answer.", schema_of[endpoint.reply] if endpoint.reply else {})
 
 

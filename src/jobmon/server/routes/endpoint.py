@@ -44,6 +44,8 @@ BODYLESS_BYTES_MAX: Final = 1_024
 STRANGER: Final = Reader(until=0)
 #: Media type of all answers except those of `Endpoint.media_type`.
 JSON: Final = "application/json"
+#: Media type of server-sent events; see `routes.streaming`.
+EVENTS: Final = "text/event-stream"
 HTTP_NO_CONTENT: Final = 204
 HTTP_NOT_MODIFIED: Final = 304
 HTTP_UNAVAILABLE: Final = 503
@@ -74,6 +76,11 @@ class _Request(Request):
             else:
                 receiving.close()
         return self._is_disconnected
+
+
+def open_request(given: Scope, receive: Receive) -> Request:
+    """Return a request."""
+    return _Request(given, receive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,7 @@ class Endpoint:
 
     async def __call__(self, given: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        request = _Request(given, receive)
+        request = open_request(given, receive)
         more: list[tuple[bytes, bytes]] = []
         kind = _JSON if self.media_type == JSON else (b"content-type", self.media_type.encode())
         try:
@@ -127,15 +134,23 @@ class Endpoint:
         except ClientDisconnect:
             return  # nothing would read the answer
         except Exception as error:
-            status, problem = problem_of(error)
-            if status == HTTP_FAILED:
-                problem, more = self._logged(given, problem)
-            name: Name = request.app.state.services.name
-            content = wire.encode(replace(problem, server_identity=name.identity))
-            kind = _JSON
+            await self.refuse(given, send, error)
+            return
         headers = [kind, (b"content-length", b"%d" % len(content)), *more] if content else more
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def refuse(self, given: Scope, send: Send, error: Exception) -> None:
+        """Answer a request that failed."""
+        status, problem = problem_of(error)
+        more: list[tuple[bytes, bytes]] = []
+        if status == HTTP_FAILED:
+            problem, more = self._logged(given, problem)
         if status == HTTP_UNAVAILABLE:
-            headers.append(_RETRY_AFTER)
+            more.append(_RETRY_AFTER)
+        name: Name = given["app"].state.services.name
+        content = wire.encode(replace(problem, server_identity=name.identity))
+        headers = [_JSON, (b"content-length", b"%d" % len(content)), *more]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -156,6 +171,29 @@ class Endpoint:
 
     async def _answer(self, request: Request) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         """Return the status, the content and headers besides those that every answer has."""
+        call = await self.admitted(request)
+        if not self.unchanged_seconds:
+            return self.status, await self._content(call), []
+        headers = dict(request.scope["headers"])
+        age_seconds = age_seconds_of(headers.get(b"cache-control", b""))
+        answer = await self.shared_answer(call, request.scope["query_string"], age_seconds)
+        return self._shared(answer, headers)
+
+    async def shared_answer(self, call: Call, query_string: bytes, age_seconds: float) -> Answer:
+        """Return an answer that is shared by readers with one query who may read the same; see `server.answers`."""
+        return await call.services.answers.answer(
+            (self.path, call.ids, query_string, sees_secrets(call.principal), self._readable(call)),
+            lambda: self._content(call),
+            age_seconds=age_seconds,
+            unchanged_seconds=self.unchanged_seconds,
+        )
+
+    async def admitted(self, request: Request) -> Call:
+        """Return what a request asks for, once its principal is known to be allowed to.
+
+        Raises:
+            JobmonError: it is not, or the request is invalid.
+        """
         services: Services = request.app.state.services
         principal: Principal | None = request.scope.get(PRINCIPAL_KEY)
         ids = tuple(request.path_params.values())
@@ -167,17 +205,7 @@ class Endpoint:
         if not isinstance(principal, Owner):
             scope.require_own_name(principal, self.right, message)
             await scope.require_own(services, principal, self.right, request.path_params, message)
-        call = Call(services, ids, message, request, principal)
-        if not self.unchanged_seconds:
-            return self.status, await self._content(call), []
-        headers = dict(request.scope["headers"])
-        answer = await services.answers.answer(
-            (self.path, ids, request.scope["query_string"], sees_secrets(principal), self._readable(call)),
-            lambda: self._content(call),
-            age_seconds=age_seconds_of(headers.get(b"cache-control", b"")),
-            unchanged_seconds=self.unchanged_seconds,
-        )
-        return self._shared(answer, headers)
+        return Call(services, ids, message, request, principal)
 
     def _readable(self, call: Call) -> frozenset[str] | None:
         """Return the users whose workflows a list may contain, which distinguishes answers; None: no matter."""
@@ -214,13 +242,13 @@ class Endpoint:
             return None
         if self.right is Right.OPEN:
             async with asyncio.timeout(HEAD_SECONDS_MAX):
-                content = await _content(request.receive, LOGIN_BYTES_MAX)
+                content = await read_body(request.receive, LOGIN_BYTES_MAX)
         else:
-            content = await _content(request.receive, BODYLESS_BYTES_MAX if self.body is None else bytes_max)
+            content = await read_body(request.receive, BODYLESS_BYTES_MAX if self.body is None else bytes_max)
         return None if self.body is None else _decode_body(self.body, content)
 
 
-async def _content(receive: Receive, bytes_max: int) -> bytes:
+async def read_body(receive: Receive, bytes_max: int) -> bytes:
     """Read the body, but never more than `bytes_max`."""
     parts: list[bytes] = []
     size = 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmon.core.credentials import Owner, PageUser, Principal, User
+from jobmon.core.credentials import Owner, Principal, User
 from jobmon.core.exceptions import InvalidRequest
-from jobmon.core.wire.credentials import PageSession, TokenRequest, TokenResponse
+from jobmon.core.wire.credentials import TokenRequest
 from jobmon.core.wire.login import DeviceReply, DeviceStart, LoginStart, Purpose
 from jobmon.server import login
-from jobmon.server.routes.credentials import at_page
+from jobmon.server.routes.credentials import at_page, page_session
 from jobmon.server.transaction import acting_for
 from jobmon.server.usecases import credentials
 
 if TYPE_CHECKING:
+    from jobmon.core.wire.credentials import PageSession, TokenResponse
     from jobmon.core.wire.login import DeviceLogin, LoginRequest, PageLogin, TokenLogin
     from jobmon.server.authority import Stored
     from jobmon.server.oidc import Identity, Provider
@@ -50,8 +51,7 @@ async def finish_at_page(call: Call) -> PageSession:
         )
         authority.know(stored)
     at_the_page = at_page(principal)
-    can_steer = isinstance(at_the_page, PageUser)
-    return PageSession(key=authority.page_session(at_the_page), can_steer=can_steer, user=identity.user)
+    return page_session(call, authority.page_session(at_the_page), at_the_page, identity.user)
 
 
 async def finish_with_token(call: Call) -> TokenResponse:

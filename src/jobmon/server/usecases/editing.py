@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, ResourceType, TaskInstanceStatus, TaskStatus
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.core.texts import rerun_with_edit
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, EditRequest, EditResponse, TaskUpdateRequest
 from jobmon.server.models import (
     queue,
@@ -139,13 +140,22 @@ def _check(request: EditRequest) -> None:
         raise InvalidValue("reset: specify either what to change, or reset.")
 
 
+def _options(request: EditRequest) -> list[str]:
+    """Return the options of `jobmon task rerun` that make an edit; a queue is set as resources are."""
+    is_given = {
+        "command": request.command is not None,
+        "set": bool(request.task_resources_ids),
+        "max-attempts": request.max_attempts is not None,
+        "reset": request.reset,
+    }
+    return [name for name, given in is_given.items() if given]
+
+
 def _require_editable(found: Sequence[_Task], request: EditRequest) -> None:
     based_on = dict(zip(request.task_ids, request.revisions, strict=True))
     for one in found:
         if one.status == TaskStatus.DONE and not request.rerun:
-            raise InvalidRequest(
-                f"Task {one.id} is done. To run it with this edit: jobmon task rerun {one.id} --command ..."
-            )
+            raise InvalidRequest(rerun_with_edit(one.id, *_options(request)))
         if one.revision != based_on[one.id]:
             who = f" by {one.user}" if one.user else ""
             raise InvalidRequest(

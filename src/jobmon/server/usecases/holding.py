@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from jobmon.core import fsm
-from jobmon.core.constants import Actor, Cause, TaskInstanceStatus
+from jobmon.core.constants import Actor
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, HoldRequest, HoldResponse
-from jobmon.server import transitions
 from jobmon.server.joins import IS_NEWEST_ATTEMPT, changes_hold
 from jobmon.server.lookups import require_not_removed
 from jobmon.server.models import task, task_array, task_instance
@@ -17,9 +16,10 @@ from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.revisions import TASKS_NAMED_MAX
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import Audience
+from jobmon.server.usecases.precedence import recall
 from jobmon.server.usecases.resuming import require_owner
 from jobmon.server.usecases.runs import require_workflow
-from jobmon.server.usecases.steering import note_steering, require_unsteered
+from jobmon.server.usecases.steering import note_steering, require_unsteered, settled_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,9 +86,9 @@ def hold(tx: Transaction, workflow_id: int, request: HoldRequest) -> HoldRespons
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     require_unsteered(tx, workflow_id, request.unchanged_since)
-    ids, unchanged = _chosen(tx, workflow_id, request)
+    ids, unchanged, finished = _chosen(tx, workflow_id, request)
     if not ids or request.preview:
-        return HoldResponse(changed=len(ids), unchanged=unchanged)
+        return HoldResponse(changed=len(ids), unchanged=unchanged, finished=finished, snapshot=request.unchanged_since)
     tx.run(_set_held, ids=ids, held=request.held)
     note_steering(tx, workflow_id)
     recalled = recall_tasks(tx, workflow_id, ids) if request.held else 0
@@ -104,37 +104,25 @@ def hold(tx: Transaction, workflow_id: int, request: HoldRequest) -> HoldRespons
         **({"template": request.template} if request.template else {}),
         **({"recalled": recalled} if recalled else {}),
     )
-    return HoldResponse(changed=len(ids), recalled=recalled, unchanged=unchanged)
+    return HoldResponse(changed=len(ids), recalled=recalled, unchanged=unchanged, finished=finished, snapshot=tx.stamp)
 
 
-def _chosen(tx: Transaction, workflow_id: int, request: HoldRequest) -> tuple[list[int], int]:
-    """Return the tasks that change, and how many of the named tasks do not."""
+def _chosen(tx: Transaction, workflow_id: int, request: HoldRequest) -> tuple[list[int], int, list[int]]:
+    """Return the tasks that change, how many of the named tasks do not, and those of them that are finished."""
     if request.template:
         found = {"workflow": workflow_id, "template": request.template}
         if tx.value(_array_of_template, **found) is None:
             raise NotFound.of(f"template of workflow {workflow_id} called", repr(request.template))
-        return tx.column(_of_template(request.held), **found, most=TASKS_UPDATED_MAX), 0
+        return tx.column(_of_template(request.held), **found, most=TASKS_UPDATED_MAX), 0, []
     rows = tx.rows(_named(request.held), ids=request.task_ids, workflow=workflow_id)
     missing = sorted(set(request.task_ids) - {row[0] for row in rows})
     if missing:
         raise NotFound.of(f"task of workflow {workflow_id} with id", missing[0])
     require_not_removed(workflow_id, rows)
     ids = sorted(task_id for task_id, _, changes in rows if changes)
-    return ids, len(rows) - len(ids)
+    return ids, len(rows) - len(ids), settled_ids(rows)
 
 
 def recall_tasks(tx: Transaction, workflow_id: int, task_ids: Sequence[int]) -> int:
     """Recall the attempts of tasks that have not started, uncharged; return their number."""
     return recall(tx, workflow_id, tx.rows(_unstarted, ids=task_ids, unstarted=fsm.NOT_STARTED))
-
-
-def recall(tx: Transaction, workflow_id: int, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Recall attempts that have not started, given with their status; return their number."""
-    moves = transitions.AttemptMoves(tx, [row[0] for row in rows])
-    for attempt_id, status in rows:
-        is_queued = status == TaskInstanceStatus.QUEUED
-        target = TaskInstanceStatus.ERROR if is_queued else TaskInstanceStatus.KILL_SELF
-        moves.move(attempt_id, target, cause=Cause.KILLED)
-    recalled = moves.write()
-    transitions.end_untaken(tx, workflow_id, Cause.KILLED)
-    return recalled

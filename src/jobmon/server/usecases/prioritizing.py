@@ -6,38 +6,33 @@ more urgent now, and so are queued ones that keep more urgent tasks from being q
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import select, update
 
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, TaskInstanceStatus
-from jobmon.core.explain import room
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, PriorityRequest, PriorityResponse
 from jobmon.server.counting import counts_by_array
-from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN, IS_NEWEST_ATTEMPT
-from jobmon.server.models import task, task_array, task_instance, workflow, workflow_run
+from jobmon.server.models import task, task_array, task_instance, workflow
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.revisions import TASKS_NAMED_MAX
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import Audience
-from jobmon.server.usecases import fair_share
-from jobmon.server.usecases.holding import recall
+from jobmon.server.usecases import fair_share, precedence
 from jobmon.server.usecases.resuming import require_owner
 from jobmon.server.usecases.runs import require_workflow
-from jobmon.server.usecases.steering import note_steering, task_rows
+from jobmon.server.usecases.steering import note_steering, require_unsteered, settled_ids, task_rows
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Select, Update
+    from sqlalchemy import Select, Update
 
     from jobmon.server.transaction import Transaction
 
-#: Maximum number of attempts that one request moves to another priority, or recalls.
+#: Maximum number of attempts that one request moves to another priority.
 ATTEMPTS_PER_REQUEST_MAX: Final = 10_000
 
 t, a, w, ti = task.c, task_array.c, workflow.c, task_instance.c
-_EFFECTIVE: Final[ColumnElement[int]] = t.priority + a.priority
 
 
 def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) -> PriorityResponse:
@@ -47,6 +42,7 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
         NotFound: there is no such workflow or template, or a task is not in the workflow.
         InvalidValue: there are too many tasks, or both tasks and a template.
         InvalidRequest: the workflow belongs to another user, or a task was removed from it.
+        WorkflowVersionConflict: somebody else steered the workflow after the preview.
     """
     if len(request.task_ids) > TASKS_UPDATED_MAX:
         raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
@@ -54,14 +50,16 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
         raise InvalidValue("task_ids, template: specify tasks or a template, not both.")
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
+    require_unsteered(tx, workflow_id, request.unchanged_since)
     if not request.task_ids and not request.template:
         return _of_workflow(tx, workflow_id, request)
     found = _arrays(tx, workflow_id, request.template) if request.template else {}
     arrays = [array_id for array_id, priority in found.items() if priority != request.priority]
-    ids = _ids_that_change(tx, workflow_id, request)
+    finished = settled_ids(task_rows(tx, workflow_id, request.task_ids)) if request.task_ids else []
+    ids = tx.column(_other_priority, ids=request.task_ids, priority=request.priority) if request.task_ids else []
     changed = _unfinished(tx, workflow_id, arrays) if found else len(ids)
     if request.preview:
-        return PriorityResponse(changed=changed)
+        return PriorityResponse(changed=changed, finished=finished)
     if arrays or ids:
         change, chosen = (_set_of_arrays, arrays) if found else (_set_of_tasks, ids)
         tx.run(change, priority=request.priority, ids=chosen)
@@ -70,8 +68,11 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
         tx.armed.release(workflow_id, tx.stamp)
         tx.wake(Audience.ORCHESTRATOR, workflow_id)
     is_complete = _move_queued(tx, workflow_id, list(found), request.task_ids) < ATTEMPTS_PER_REQUEST_MAX
-    recalled = _make_way(tx, workflow_id, list(found), request.task_ids) if is_complete else 0
-    return PriorityResponse(changed=changed, recalled=recalled, is_complete=is_complete)
+    recalled = 0
+    if is_complete:
+        hindered = precedence.blocked(tx, workflow_id, list(found), request.task_ids)
+        recalled = precedence.make_way(tx, workflow_id, hindered)
+    return PriorityResponse(changed=changed, recalled=recalled, is_complete=is_complete, finished=finished)
 
 
 def _note(tx: Transaction, workflow_id: int, request: PriorityRequest, changed: int, **what: Any) -> None:
@@ -94,10 +95,16 @@ def _set_of_workflow() -> Update:
     return update(workflow).values(priority=priority).where(w.id == param("id"), w.priority != priority)
 
 
+@statement
+def _priority_of_workflow() -> Select[Any]:
+    return select(w.priority).where(w.id == param("id"))
+
+
 def _of_workflow(tx: Transaction, workflow_id: int, request: PriorityRequest) -> PriorityResponse:
     changed = _unfinished(tx, workflow_id)
     if request.preview:
-        return PriorityResponse(changed=changed)
+        is_same = tx.value(_priority_of_workflow, id=workflow_id) == request.priority
+        return PriorityResponse(changed=0 if is_same else changed)
     if not tx.run(_set_of_workflow, priority=request.priority, id=workflow_id):
         return PriorityResponse(changed=0)
     _note(tx, workflow_id, request, changed)
@@ -141,13 +148,6 @@ def _other_priority() -> Select[Any]:
     return select(t.id).where(any_of(t.id, "ids"), t.priority != param("priority"), is_open).order_by(t.id)
 
 
-def _ids_that_change(tx: Transaction, workflow_id: int, request: PriorityRequest) -> list[int]:
-    if not request.task_ids:
-        return []
-    task_rows(tx, workflow_id, request.task_ids)
-    return tx.column(_other_priority, ids=request.task_ids, priority=request.priority)
-
-
 @statement
 def _set_of_tasks() -> Update:
     return update(task).values(priority=param("priority")).where(any_of(t.id, "ids"))
@@ -158,27 +158,18 @@ def _set_of_arrays() -> Update:
     return update(task_array).values(priority=param("priority")).where(any_of(a.id, "ids"))
 
 
-_TASKS_WITH_ARRAYS: Final = task.join(task_array, a.id == t.array_id)
-
-
-def _chosen(of_array: bool) -> ColumnElement[bool]:
-    return any_of(unindexed(t.array_id), "arrays") if of_array else any_of(t.id, "ids")
-
-
-def _attempts_of_active_run() -> list[ColumnElement[bool]]:
-    return [workflow_run.c.workflow_id == param("workflow"), IS_ACTIVE_RUN]
-
-
-_ATTEMPTS: Final = ATTEMPTS_OF_WORKFLOW.join(task, and_(IS_NEWEST_ATTEMPT)).join(task_array, a.id == t.array_id)
-
-
 @statements
 def _queued_otherwise(of_array: bool) -> Select[Any]:
     """Select queued attempts that have another priority than their tasks, with the priority that they should have."""
     return (
-        select(_EFFECTIVE, ti.id)
-        .select_from(_ATTEMPTS)
-        .where(*_attempts_of_active_run(), ti.status == param("queued"), ti.priority != _EFFECTIVE, _chosen(of_array))
+        select(precedence.EFFECTIVE, ti.id)
+        .select_from(precedence.ATTEMPTS)
+        .where(
+            *precedence.of_active_run(),
+            ti.status == param("queued"),
+            ti.priority != precedence.EFFECTIVE,
+            precedence.chosen(of_array),
+        )
         .limit(param("most"))
     )
 
@@ -200,77 +191,3 @@ def _move_queued(tx: Transaction, workflow_id: int, arrays: list[int], task_ids:
     )
     tx.run_many(_set_of_attempt, ("priority", "id"), rows)
     return len(rows)
-
-
-# -- what makes way ----------------------------------------------------------------------------------------------------
-
-
-@statement
-def _most_urgent_queued() -> Select[Any]:
-    queued = *_attempts_of_active_run(), ti.status == param("queued")
-    return select(func.max(ti.priority)).select_from(ATTEMPTS_OF_WORKFLOW).where(*queued)
-
-
-@statements
-def _waiting_tasks(of_array: bool) -> Select[Any]:
-    """Select the number and the highest priority of tasks that may be queued, by array."""
-    may_be_queued = t.workflow_id == param("workflow"), unindexed(t.status).in_(fsm.QUEUEABLE)
-    return (
-        select(t.array_id, func.count(), func.max(_EFFECTIVE))
-        .select_from(_TASKS_WITH_ARRAYS)
-        .where(*may_be_queued, _chosen(of_array))
-        .group_by(t.array_id)
-    )
-
-
-@statements
-def _less_urgent(is_claimed: bool) -> Select[Any]:
-    """Select attempts that have not started and are less urgent than a priority, the least urgent and newest first."""
-    found = (
-        select(ti.id, ti.status).select_from(_ATTEMPTS).where(*_attempts_of_active_run(), param("than") > _EFFECTIVE)
-    )
-    if is_claimed:
-        found = found.where(any_of(ti.status, "unstarted"), ti.agent_id.is_not(None))
-    else:
-        found = found.where(ti.status == param("queued"))
-    return found.order_by(_EFFECTIVE, ti.id.desc()).limit(param("most"))
-
-
-@statement
-def _limits() -> Select[Any]:
-    joined = select(a.id, a.max_concurrently_running, w.max_concurrently_running).join_from(task_array, workflow)
-    return joined.where(a.workflow_id == param("workflow"))
-
-
-def _make_way(tx: Transaction, workflow_id: int, arrays: list[int], task_ids: list[int]) -> int:
-    """Recall attempts that have not started and are less urgent than others that wait; return their number."""
-    queued, most = TaskInstanceStatus.QUEUED.value, ATTEMPTS_PER_REQUEST_MAX
-    urgent = tx.value(_most_urgent_queued, workflow=workflow_id, queued=queued)
-    chosen = {"arrays": arrays} if arrays else {"ids": task_ids}
-    full = _full_arrays(tx, workflow_id)
-    waiting = [row for row in tx.rows(_waiting_tasks(bool(arrays)), workflow=workflow_id, **chosen) if row[0] in full]
-    rows: list[tuple[Any, ...]] = []
-    if waiting:
-        than = max(row[2] for row in waiting)
-        number = min(most, sum(row[1] for row in waiting))
-        rows = tx.rows(_less_urgent(False), workflow=workflow_id, queued=queued, than=than, most=number)
-        urgent = than if urgent is None else max(urgent, than)
-    if urgent is not None:
-        values = {"workflow": workflow_id, "unstarted": fsm.UNSTARTED, "than": urgent, "most": most}
-        rows += tx.rows(_less_urgent(True), **values)
-    return recall(tx, workflow_id, rows) if rows else 0
-
-
-def _full_arrays(tx: Transaction, workflow_id: int) -> set[int]:
-    """Return the arrays of which no more tasks can be queued, because a limit is reached."""
-    flying = Counter(
-        {
-            array_id: sum(number for status, number in counts.items() if status in fsm.IN_FLIGHT)
-            for array_id, counts in counts_by_array(tx, workflow_id).items()
-        }
-    )
-    return {
-        array_id
-        for array_id, limit, workflow_limit in tx.rows(_limits, workflow=workflow_id)
-        if not room(limit, flying[array_id]) or not room(workflow_limit, flying.total())
-    }

@@ -25,6 +25,7 @@ from jobmon.server.models.types import to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.transaction import Audience
+from jobmon.server.usecases import precedence
 from jobmon.server.usecases.runs import require_run
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def queue(tx: Transaction, run_id: int, request: QueueRequest) -> QueueResponse:
     for batch in request.batches:
         if transitions.queue_tasks(tx, run, batch.task_ids, batch.task_resources_id, batch.cluster_id, seen):
             tx.wake(Audience.DISTRIBUTOR, run.workflow_id)
+    if request.may_overtake:
+        precedence.make_way(tx, run.workflow_id)
     if request.disarm:
         tx.armed.disarm(run.workflow_id, run.id, request.disarm, tx.known_until)
     armed = _arm(tx, run, request, seen) if request.armed else []
@@ -123,7 +126,7 @@ def _arm(tx: Transaction, run: RunRow, request: QueueRequest, seen: int) -> list
 
 def _armed_task(run: RunRow, asked: TaskToArm, seen: int, request: QueueRequest) -> ArmedTask:
     return ArmedTask(
-        asked.task_id, run.id, asked.task_resources_id, asked.cluster_id, seen, fail_fast=request.fail_fast
+        asked.task_id, run.id, asked.task_resources_id, asked.cluster_id, seen, request.fail_fast, request.may_overtake
     )
 
 
@@ -142,6 +145,8 @@ def fire(tx: Transaction, run_id: int, due: Sequence[ArmedTask]) -> list[int]:
             groups.setdefault((one.task_resources_id, one.cluster_id, one.seen), []).append(one.task_id)
     for (task_resources_id, cluster_id, seen), task_ids in groups.items():
         transitions.queue_tasks(tx, run, task_ids, task_resources_id, cluster_id, seen)
+    if groups and any(one.may_overtake for one in due):
+        precedence.make_way(tx, run.workflow_id)
     return [task_id for task_ids in groups.values() for task_id in task_ids]
 
 

@@ -18,6 +18,7 @@ from jobmon.core.texts import number_of
 from jobmon.core.wire.run import (
     ActiveRun,
     ActiveRunsResponse,
+    BackgroundResumeRequest,
     Distributor,
     ForceCleanupResponse,
     ResetRequest,
@@ -192,6 +193,26 @@ def _make_room(tx: Transaction, run: ActiveRun, *, is_lost: bool, cold: bool) ->
         target = fsm.RUN_WHEN_LOST[WorkflowRunStatus(run.status)]
     reason = EndReason.INTERRUPTED if is_lost else None
     transitions.move_run(tx, require_run(tx, run.workflow_run_id), target, Actor.SERVER, reason)
+
+
+def order_resume(tx: Transaction, workflow_id: int, request: BackgroundResumeRequest) -> None:
+    """Check that a run in the background may be started, and record who ordered it.
+
+    Raises:
+        WorkflowAlreadyComplete: every task is done.
+        InvalidRequest: it belongs to another user.
+        WorkflowVersionConflict: a run is active.
+    """
+    if require_workflow(tx, workflow_id) == WorkflowStatus.DONE:
+        raise WorkflowAlreadyComplete
+    require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
+    runs = active_runs(tx, workflow_id)
+    if runs:
+        raise WorkflowVersionConflict(
+            f"Workflow {workflow_id} is being run by process {runs[-1].pid} on {runs[-1].host} since the preview."
+            " Nothing was changed now."
+        )
+    tx.audit(Actor.USER, "resume in the background", workflow_id, user=request.user)
 
 
 def resume_state(tx: Transaction, workflow_id: int) -> ResumeResponse:

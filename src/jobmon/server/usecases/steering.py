@@ -23,7 +23,7 @@ from jobmon.server.usecases.runs import require_workflow
 from jobmon.server.usecases.versions import accept
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Select, Update
 
@@ -142,12 +142,12 @@ def require_unsteered(tx: Transaction, workflow_id: int, since: int) -> None:
         since: logical time of the preview; 0: there was none.
 
     Raises:
-        WorkflowVersionConflict: tasks were held, released or reopened in the meantime.
+        WorkflowVersionConflict: tasks were steered in the meantime.
     """
     if since and tx.value(_steered_at, workflow=workflow_id) > since:
         raise WorkflowVersionConflict(
-            f"Tasks of workflow {workflow_id} were held, released or reopened since the preview. Nothing was changed"
-            " now: check the new preview."
+            f"Tasks of workflow {workflow_id} were held, released, edited, reopened or given another priority since the"
+            " preview. Nothing was changed now: check the new preview."
         )
 
 
@@ -183,6 +183,11 @@ def task_rows(tx: Transaction, workflow_id: int, task_ids: list[int]) -> list[tu
         raise NotFound.of(f"task of workflow {workflow_id} with id", missing[0])
     require_not_removed(workflow_id, rows)
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+def settled_ids(rows: Iterable[Sequence[Any]]) -> list[int]:
+    """Return the IDs of tasks that are done or skipped, of rows that begin with ID and status."""
+    return sorted(row[0] for row in rows if row[1] in fsm.SETTLED)
 
 
 def _require_skippable(rows: Sequence[tuple[int, str, int | None]]) -> None:

@@ -147,6 +147,7 @@ class Scheduler:
                 [_arming(task, missing) for task, missing in armed.items()],
                 [task.task_id for task in disarm],
                 self._fail_fast,
+                self._state.may_overtake([*chosen.tasks, *armed]),
             )
         except BaseException:
             self.make_ready_again(chosen.tasks)

@@ -1,0 +1,89 @@
+"""The critical path of a workflow: the chain of tasks that determined when it was over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, select
+
+from jobmon.core.constants import TaskInstanceStatus
+from jobmon.core.wire.graph import CriticalPath, CriticalTask
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_NEWEST_ATTEMPT
+from jobmon.server.models import task, task_array, task_instance, workflow_run
+from jobmon.server.models.types import to_datetime
+from jobmon.server.queries.graph import tasks_upstream
+from jobmon.server.queries.presence import require
+from jobmon.server.sql import param, statement
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+
+    from jobmon.server.sql import Session
+
+#: Maximum number of tasks on the path: one query each.
+TASKS_MAX: Final = 500
+_MICROSECONDS: Final = 1_000_000
+
+t, ti, a, r = task.c, task_instance.c, task_array.c, workflow_run.c
+_COLUMNS: Final = (t.id, t.name, a.name, t.status, t.node_id, ti.started_at, ti.ended_at)
+
+
+@statement
+def _last() -> Select[Any]:
+    """Select the task whose attempt runs the longest, or else the one that ended last."""
+    is_running = and_(ti.ended_at.is_(None), ti.status == TaskInstanceStatus.RUNNING.value)
+    joined = ATTEMPTS_OF_WORKFLOW.join(task, IS_NEWEST_ATTEMPT).join(task_array, a.id == t.array_id)
+    return (
+        select(*_COLUMNS)
+        .select_from(joined)
+        .where(
+            r.workflow_id == param("workflow"),
+            ti.started_at.is_not(None),
+            ti.ended_at.is_not(None) | is_running,
+        )
+        .order_by(ti.ended_at.desc().nulls_first(), ti.started_at, t.id)
+        .limit(1)
+    )
+
+
+@statement
+def _last_upstream() -> Select[Any]:
+    """Select the task directly upstream of a node that ended last."""
+    joined = task.join(task_instance, IS_NEWEST_ATTEMPT).join(task_array, a.id == t.array_id)
+    return (
+        select(*_COLUMNS)
+        .select_from(joined)
+        .where(*tasks_upstream(), ti.started_at.is_not(None), ti.ended_at.is_not(None))
+        .order_by(ti.ended_at.desc(), t.id)
+        .limit(1)
+    )
+
+
+def critical_path(session: Session, workflow_id: int) -> CriticalPath:
+    """Return the critical path of a workflow, in the order of time; empty if no attempt has started.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
+    require(session, "workflow", workflow_id)
+    row = session.row(_last, workflow=workflow_id)
+    rows: list[tuple[Any, ...]] = []
+    while row is not None and len(rows) < TASKS_MAX:
+        rows.append(row)
+        row = session.row(_last_upstream, workflow=workflow_id, node=row[4])
+    rows.reverse()
+    first = [] if not rows else [rows[0][5] if row is None else row[6]]
+    ends = first + [before[6] for before in rows[:-1]]
+    tasks = [
+        CriticalTask(
+            task_id=task_id,
+            name=name,
+            template=template,
+            status=status,
+            started_at=to_datetime(started),
+            ended_at=None if ended is None else to_datetime(ended),
+            waited_seconds=max(0, started - before) / _MICROSECONDS,
+        )
+        for (task_id, name, template, status, _, started, ended), before in zip(rows, ends, strict=True)
+    ]
+    return CriticalPath(tasks=tasks, is_cut=row is not None)

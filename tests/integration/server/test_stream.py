@@ -1,0 +1,186 @@
+"""What an open page reads of a workflow as a stream, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+from server_world import World
+from test_sockets import served
+
+from jobmon.core import wire
+from jobmon.core.clock import SystemClock
+from jobmon.core.wire.credentials import LinkRequest, LinkResponse, PageSession
+from jobmon.core.wire.monitoring import WorkflowsResponse, WorkflowView
+from jobmon.server.app import create_app
+from jobmon.server.routes import streaming
+from jobmon.server.routes.endpoint import EVENTS
+from jobmon.server.services import STREAMS_MAX
+from jobmon.server.settings import Settings
+
+TOKEN = "secret"
+KINDS = {"workflow": WorkflowsResponse, "view": WorkflowView}
+SECONDS_MAX = 30
+
+
+class Events:
+    """The events of an open stream."""
+
+    def __init__(self, response):
+        self.response = response
+        self._lines = response.aiter_lines()
+        self.id = ""
+        self.comments = 0
+
+    async def next(self):
+        """Return name and message of the next event, or None at the end."""
+        found = {}
+        async with asyncio.timeout(SECONDS_MAX):
+            async for line in self._lines:
+                if line.startswith(":"):
+                    self.comments += 1
+                elif line:
+                    name, _, value = line.partition(": ")
+                    found[name] = value
+                elif found:
+                    self.id = found["id"]
+                    return found["event"], wire.decode(KINDS[found["event"]], found["data"].encode())
+        return None
+
+    async def until(self, name, holds):
+        """Return the first message of an event for which something holds."""
+        while (event := await self.next()) is not None:
+            if event[0] == name and holds(event[1]):
+                return event[1]
+        raise AssertionError("the stream ended")
+
+
+@pytest.fixture
+async def world(tmp_path, databases):
+    app = create_app(Settings(database_uri=databases.uri(tmp_path)), token=TOKEN, is_embedded=True)
+    async with served(app, host="127.0.0.1", port=0) as server:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        base = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=base, headers=headers, timeout=SECONDS_MAX) as http:
+            yield World(http, app, SystemClock())
+
+
+@contextlib.asynccontextmanager
+async def stream(world, workflow_id, **headers):
+    """Open a stream."""
+    async with world.http.stream("GET", f"/api/v1/workflows/{workflow_id}/stream", headers=headers) as response:
+        yield Events(response)
+
+
+def counts(view):
+    return view.progress.templates[0].counts
+
+
+async def test_a_stream_begins_with_everything_and_goes_on_with_changes(world):
+    flow = await world.bound(3)
+    async with stream(world, flow.workflow_id) as events:
+        assert events.response.headers["content-type"] == EVENTS
+        first = dict([await events.next(), await events.next()])
+        assert first["workflow"].workflows[0].workflow_id == flow.workflow_id
+        assert counts(first["view"]) == {"G": 3}
+        run = await flow.start()
+        await run.queue()
+        queued = await events.until("view", lambda view: counts(view) == {"Q": 3})
+        assert queued.snapshot > first["view"].snapshot
+        polled = await world.get(f"/workflows/{flow.workflow_id}/view", WorkflowView)
+        assert polled.progress == queued.progress
+
+
+async def test_a_reader_that_reconnects_receives_only_what_has_changed(world):
+    flow = await world.bound(3)
+    async with stream(world, flow.workflow_id) as events:
+        names = {(await events.next())[0], (await events.next())[0]}
+        assert names == {"workflow", "view"}
+        run = await flow.start()
+        await run.queue()
+        await events.until("view", lambda view: counts(view) == {"Q": 3})
+        newest = events.id
+    async with stream(world, flow.workflow_id, **{"Last-Event-ID": newest}) as events:
+        await run.register()
+        await run.launched()
+        name, view = await events.next()
+        assert (name, counts(view)) == ("view", {"I": 3})  # neither the workflow nor the former view was sent again
+    async with stream(world, flow.workflow_id, **{"Last-Event-ID": "of.another.program"}) as events:
+        assert (await events.next())[0] == "workflow"
+
+
+async def test_many_readers_cost_as_much_as_a_few(world):
+    flow = await world.bound(3)
+    answers = world.app.state.services.answers
+    async with contextlib.AsyncExitStack() as opened:
+        readers = [await opened.enter_async_context(stream(world, flow.workflow_id)) for _ in range(20)]
+        for reader in readers:
+            await reader.until("view", lambda view: counts(view) == {"G": 3})
+        before = answers.computed
+        run = await flow.start()
+        await run.queue()
+        await asyncio.gather(*(one.until("view", lambda view: counts(view) == {"Q": 3}) for one in readers))
+        looks = 1 + SECONDS_MAX / streaming.LOOK_SECONDS
+        assert answers.computed - before <= 2 * looks  # of 20 readers with 2 parts each
+
+
+async def test_a_stream_without_news_shows_that_it_works(world):
+    flow = await world.bound(1)
+    async with stream(world, flow.workflow_id) as events:
+        await events.next()
+        await events.next()
+        before = events.comments
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * streaming.QUIET_SECONDS_MAX):
+                await events.until("view", lambda view: counts(view) == {"D": 1})
+        assert events.comments > before
+
+
+async def test_there_are_only_so_many_streams(world):
+    flow = await world.bound(1)
+    streams = world.app.state.services.streams
+    async with stream(world, flow.workflow_id) as events:
+        await events.next()
+        assert streams.count == 1
+        streams.count += STREAMS_MAX - 1
+        answer = await world.http.get(f"/api/v1/workflows/{flow.workflow_id}/stream")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "poll instead" in answer.json()["message"]
+        streams.count -= STREAMS_MAX - 1
+    async with asyncio.timeout(SECONDS_MAX):
+        while streams.count:  # noqa: ASYNC110 - the server notices on its own that the reader left
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stream_of_nothing_is_refused_like_any_other_request(world):
+    assert (await world.http.get("/api/v1/workflows/77/stream", headers={"Authorization": ""})).status_code == 401
+    async with stream(world, 77) as events:
+        assert await events.next() is None  # the reader polls, and learns the reason there
+    flow, other = await world.bound(1), await world.bound(1)
+    link = await world.post("/page/links", LinkResponse, LinkRequest(workflow_id=flow.workflow_id, days=1.0))
+    headers = {"Authorization": f"Bearer {link.key}"}
+    refused = await world.http.get(f"/api/v1/workflows/{other.workflow_id}/stream", headers=headers)
+    assert refused.status_code == 403
+    async with stream(world, flow.workflow_id, **headers) as events:
+        assert await events.next() is not None
+
+
+async def test_a_stream_ends_when_its_session_is_closed_or_the_server_stops(world):
+    flow = await world.bound(1)
+    code = (await world.post("/page/codes", LinkResponse)).key
+    answer = await world.http.post("/api/v1/page/session", headers={"Authorization": f"Bearer {code}"}, json={})
+    key = wire.decode(PageSession, answer.content).key
+    own = {"Authorization": f"Bearer {key}"}
+    async with stream(world, flow.workflow_id, **own) as mine, stream(world, flow.workflow_id) as other:
+        for events in (mine, other):
+            await events.next()
+            await events.next()
+        await world.http.delete("/api/v1/page/links")
+        while await mine.next() is not None:
+            pass
+        world.app.state.begin_stop()
+        while await other.next() is not None:
+            pass
