@@ -13,10 +13,11 @@ from jobmon.core.requester import Requester
 from jobmon.core.wire.run import RunResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from jobmon.client.local_agents import RunToServe
     from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout
+    from jobmon.core.wire.launching import ClusterInfo
 
 #: Maximum time that `DistributorContext` waits for its processes to exit.
 CONTEXT_STOP_SECONDS: Final = 10.0
@@ -26,11 +27,53 @@ class Runners:
     """The processes that run the commands of a run.
 
     Args:
-        processes: the distributor, if the run needs one, and one agent for each local cluster.
+        run: the run.
+        startup_timeout: maximum time for each process to start, in seconds.
     """
 
-    def __init__(self, processes: Sequence[DistributorProcess]) -> None:
-        self._processes = list(processes)
+    def __init__(self, run: RunToServe, startup_timeout: float) -> None:
+        self._run = run
+        self._startup_timeout = startup_timeout
+        self._served = {info.name for info in run.clusters}
+        self._processes: list[DistributorProcess] = []
+        self._has_distributor = False
+        self._add(run.clusters, needs_distributor=run.has_attempts_of_distributors or not run.clusters)
+
+    def _add(self, clusters: Iterable[ClusterInfo], *, needs_distributor: bool) -> list[DistributorProcess]:
+        """Create the processes that serve further clusters, and return them."""
+        found = {info.name: local_agents.offer_of(info, self._run.workflow_id) for info in clusters}
+        created: list[DistributorProcess] = []
+        if not self._has_distributor and (needs_distributor or None in found.values()):
+            self._has_distributor = True
+            created.append(DistributorProcess(self._run.workflow_run_id, self._startup_timeout))
+        for name, offer in found.items():
+            if offer is not None:
+                created.append(local_agents.agent_of(self._run, name, offer, self._startup_timeout))
+        self._processes += created
+        return created
+
+    def serve(self, clusters: Sequence[ClusterInfo], is_recorded: bool) -> None:
+        """Serve the clusters of tasks that an expansion adds.
+
+        Args:
+            clusters: these clusters.
+            is_recorded: whether the tasks are recorded; before, it is only checked whether the clusters can be served.
+
+        Raises:
+            InvalidResources: the distributor is running and serves other clusters only.
+        """
+        new = [info for info in clusters if info.name not in self._served]
+        if not is_recorded:
+            for info in new:
+                if self._has_distributor and local_agents.offer_of(info, self._run.workflow_id) is None:
+                    raise InvalidResources(
+                        f"Cluster {info.name!r} is not served in this run: no task used it when the run started."
+                        " Name it as a default cluster of the workflow or of a template, and resume."
+                    )
+            return
+        self._served |= {info.name for info in new}
+        for process in self._add(new, needs_distributor=False):
+            process.start()
 
     def start(self) -> None:
         """Start all processes, without waiting until they are up."""
@@ -76,12 +119,7 @@ class Runners:
 
 def runners_of(run: RunToServe, startup_timeout: float) -> Runners:
     """Return the processes that run the commands of a run."""
-    found = {info.name: local_agents.offer_of(info, run.workflow_id) for info in run.clusters}
-    offers = {name: offer for name, offer in found.items() if offer is not None}
-    agents = [local_agents.agent_of(run, name, offer, startup_timeout) for name, offer in offers.items()]
-    if agents and len(offers) == len(found) and not run.has_attempts_of_distributors:
-        return Runners(agents)
-    return Runners([DistributorProcess(run.workflow_run_id, startup_timeout), *agents])
+    return Runners(run, startup_timeout)
 
 
 class DistributorContext:

@@ -90,6 +90,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
             "Which declared files a resume looks for: `none`; `outputs`: rerun tasks whose outputs are missing and"
             " needed; `all`: also rerun tasks whose inputs have changed.",
         ),
+        "expansions_max": Setting(1000, "Maximum number of calls of expansions in a run; stops loops that never end."),
         "plan": Setting("", "`table` or `json`: print what a run would do and exit instead of running."),
     },
     "files": {

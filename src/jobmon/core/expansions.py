@@ -6,7 +6,7 @@ from typing import Final
 
 #: The template of all expansions.
 TEMPLATE_NAME: Final = "expansion"
-COMMAND_TEMPLATE: Final = "expansion {name:q} {version:q} {function}"
+COMMAND_TEMPLATE: Final = "expansion {expansion:q} {version:q} {function}"
 #: Of a function that a script defines itself, which no other process can import.
 _MAIN: Final = "__main__"
 

@@ -88,7 +88,9 @@ class RecordedEdit(Message, frozen=True, kw_only=True):
 
 
 class DefinitionPage(Message, frozen=True, kw_only=True):
-    """GET /workflows/{workflow_id}/definition?after=&count=: the next tasks by id, as columns.
+    """GET /workflows/{workflow_id}/definition?after=&count=&origin=: the next tasks by id, as columns.
+
+    `origin`: only the tasks that this expansion has added.
 
     Contains fewer tasks than requested if commands are long; `is_last`: there are no more.
     `template_index`: of each task, index into `templates`. `set_ids`: the set of upstream nodes, 0 if there is none.

@@ -7,8 +7,9 @@ moves the expansion to DONE (`changes.VersionRequest` with `expansion_id`). If t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import field
 
+from jobmon.core.wire import Message
 from jobmon.core.wire.fields import Id, Text, Time
 
 #: Maximum number of tasks in one response.
@@ -18,8 +19,7 @@ UPSTREAM_TASKS_MAX = 2_000
 ERROR_CHARACTERS_MAX = 100_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallRequest:
+class CallRequest(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/expansions/{task_id}/call: G -> R -> `CallResponse`.
 
     `seen`: the last stamp of the change feed that was processed; an expansion that has changed since is left unchanged.
@@ -29,16 +29,14 @@ class CallRequest:
     seen: Time | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallResponse:
+class CallResponse(Message, frozen=True, kw_only=True):
     """The status of the expansion: RUNNING if its function may be called. `calls`: the number of calls so far."""
 
     status: str
     calls: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallFailedRequest:
+class CallFailedRequest(Message, frozen=True, kw_only=True):
     """POST /workflow_runs/{workflow_run_id}/expansions/{task_id}/failed: R -> F, or R -> G -> `CallResponse`.
 
     `error`: a message with the traceback. `is_final`: whether the function is not called again in this run.
@@ -48,8 +46,7 @@ class CallFailedRequest:
     is_final: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpansionsPage:
+class ExpansionsPage(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/expansions?after=: the next expansions of a workflow by ID, as columns.
 
     `commands`: with the function (`core.expansions`). `added`: the number of tasks that each has added. `errors`: by
@@ -64,8 +61,7 @@ class ExpansionsPage:
     errors: dict[int, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamTasks:
+class UpstreamTasks(Message, frozen=True, kw_only=True):
     """GET /tasks/{task_id}/upstream_tasks?after=: the next upstream tasks of a task by ID, as columns.
 
     Expansions are left out: the tasks that they added are upstream tasks, too. `outputs`: paths of declared outputs;

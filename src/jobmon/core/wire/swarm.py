@@ -151,7 +151,7 @@ class TasksPage(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/tasks?max_task_id=&chunk_size=: tasks that are not DONE, by id, columnar.
 
     Empty when there are no more. `resources` holds each request that the page refers to once. `num_attempts` counts
-    charged attempts.
+    charged attempts. By position: `expansions`, and the expansions that added tasks (`origins`).
     """
 
     task_ids: list[int]
@@ -165,6 +165,8 @@ class TasksPage(Message, frozen=True, kw_only=True):
     scales: list[dict[str, Any]]
     fallback_queues: list[list[str]]
     resources: list[ResourcesInfo]
+    expansions: list[int] = field(default_factory=list)
+    origins: dict[int, int] = field(default_factory=dict)
 
 
 class DownstreamRequest(Message, frozen=True, kw_only=True):

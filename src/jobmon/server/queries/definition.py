@@ -52,7 +52,7 @@ from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.exporting import args_of, sets_of
 from jobmon.server.queries.presence import require
 from jobmon.server.revisions import EDITABLE
-from jobmon.server.sql import any_of, param, statement, unindexed
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -203,15 +203,18 @@ _CALL: Final = (e.calls, e.called_at, e.done_at, e.revision, e.error)
 _EDITED: Final = tuple(task_edit.c[name] for name in EDITABLE)
 
 
-@statement
-def _tasks() -> Select[Any]:
-    """Select the next tasks with their newest attempts."""
+@statements
+def _tasks(are_added: bool) -> Select[Any]:
+    """Select the next tasks, or the next ones that an expansion added, with their newest attempts."""
+    found: list[Any] = [t.workflow_id == param("workflow")]
+    if are_added:
+        found = [t.origin_id == param("origin"), t.origin_id.is_not(None)]
     return (
         select(*_TASK, *_EDITED, *_ATTEMPT, *_CALL)
         .join_from(task, task_instance, IS_NEWEST_ATTEMPT, isouter=True)
         .join(task_edit, task_edit.c.task_id == t.id, isouter=True)
         .join(expansion, e.task_id == t.id, isouter=True)
-        .where(t.workflow_id == param("workflow"), t.id > param("after"))
+        .where(*found, t.id > param("after"))
         .order_by(t.id)
         .limit(param("most"))
     )
@@ -247,10 +250,14 @@ def _revisions() -> Select[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionQuery:
-    """Which page to return: at most `count` tasks with IDs above `after`."""
+    """Which page to return: at most `count` tasks with IDs above `after`.
+
+    `origin`: only the tasks that this expansion added; 0: all.
+    """
 
     after: int = 0
     count: int = DEFINITION_TASKS_MAX
+    origin: int = 0
 
 
 def definition_page(session: Session, workflow_id: int, query: DefinitionQuery) -> DefinitionPage:
@@ -263,7 +270,8 @@ def definition_page(session: Session, workflow_id: int, query: DefinitionQuery) 
     if not 0 < query.count <= DEFINITION_TASKS_MAX:
         raise InvalidValue(f"count: must be from 1 to {DEFINITION_TASKS_MAX}.")
     require(session, "workflow", workflow_id)
-    rows = session.rows(_tasks, workflow=workflow_id, after=query.after, most=query.count)
+    chosen = {"origin": query.origin} if query.origin else {"workflow": workflow_id}
+    rows = session.rows(_tasks(bool(query.origin)), **chosen, after=query.after, most=query.count)
     tasks = [_task(row) for row in _fitting(rows)]
     is_last = len(tasks) == len(rows) < query.count
     return _page(session, workflow_id, tasks, is_last=is_last)
@@ -279,8 +287,10 @@ def _task(row: tuple[Any, ...]) -> _Task:
     edited, attempt = row[len(_TASK) :][: len(_EDITED)], row[len(_TASK) + len(_EDITED) : -len(_CALL)]
     call = row[-len(_CALL) :]
     if call[0] is not None:
-        return _Task(*row[: len(_TASK)], edited, _called(*call))
-    return _Task(*row[: len(_TASK)], edited, None if attempt[0] is None else _Attempt(*attempt))
+        values = (*row[: len(_TASK)], edited, _called(*call))
+    else:
+        values = (*row[: len(_TASK)], edited, None if attempt[0] is None else _Attempt(*attempt))
+    return _Task(*values)
 
 
 def _called(calls: int, called_at: int, done_at: int | None, revision: int, error: str | None) -> _Attempt:
