@@ -211,7 +211,7 @@ class Binding:
                 base=pairing.recorded.workflow.version,
                 dag_hash=self._edges.dag_hash,
                 task_hash=self._task_hash,
-                task_count=len(self._tasks),
+                task_count=len(plan.comparison.tasks),
                 task_counts={name: len(array.tasks) for name, array in workflow.arrays.items()},
                 user=user_name(),
                 host=socket.gethostname(),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobmon.client.expansion import Expansion
 from jobmon.client.recorded import RecordedTask
 from jobmon.client.task import Task
 from jobmon.core.changes import (
@@ -109,6 +110,11 @@ class Comparison:
             members = self.upstreams(position)
             definitions = self._acceptances[number] = [definition_of(self.tasks[at]) for at in members]
         return acceptance_hash((definition_of(self.tasks[position]), upstreams_hash(upstream_ids)), definitions)
+
+
+def is_expansion(task: Task | RecordedTask) -> bool:
+    """Return whether a task is an expansion."""
+    return task.is_expansion if isinstance(task, RecordedTask) else isinstance(task, Expansion)
 
 
 def template_of(task: Task | RecordedTask) -> str:

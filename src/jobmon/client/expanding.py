@@ -174,7 +174,8 @@ class ExpansionCaller:
         except (StaleRun, WorkflowVersionConflict):
             raise
         except BaseException as error:
-            raise CallFailed(_message(error), _traceback(error)) from None
+            message = _message(error)
+            raise CallFailed(message, f"{message}\n{_traceback(error)}") from None
         finally:
             growing.reset(token)
             self._requester.close()

@@ -177,7 +177,7 @@ LOCAL_SETTINGS: Final = frozenset(
         *("worker_node.command_interrupt_timeout", "multiprocess.slots", "reaper.poll_interval_minutes"),
         *("multiprocess.gpus", "multiprocess.resources", "files.latency_wait"),
         *("server.idle_timeout", "server.start_timeout", "server.long_poll"),
-        *("supervisor.cgroups", "run.timeout"),
+        *("supervisor.cgroups", "run.timeout", "run.expansions_max"),
     }
 )
 

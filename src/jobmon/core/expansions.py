@@ -7,6 +7,8 @@ from typing import Final
 #: The template of all expansions.
 TEMPLATE_NAME: Final = "expansion"
 COMMAND_TEMPLATE: Final = "expansion {expansion:q} {version:q} {function}"
+#: Shown as the cause of an expansion's failure.
+CALL_FAILED: Final = "its function failed"
 #: Of a function that a script defines itself, which no other process can import.
 _MAIN: Final = "__main__"
 

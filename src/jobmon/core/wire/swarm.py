@@ -185,7 +185,10 @@ class DownstreamResponse(Message, frozen=True, kw_only=True):
 
 
 class TaskError(Message, frozen=True, kw_only=True):
-    """A failed attempt. `task_status`: the current letter of its task, ERROR_FATAL if it failed permanently."""
+    """A failed attempt. `task_status`: the current letter of its task, ERROR_FATAL if it failed permanently.
+
+    `task_instance_id` 0: a failed call of an expansion.
+    """
 
     task_id: int
     task_name: str

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from jobmon.core.changes import VersionState
 from jobmon.core.constants import TaskInstanceStatus, TaskKind, TaskStatus
+from jobmon.core.expansions import CALL_FAILED
 from jobmon.core.wire.changes import (
     DEFINITION_CHARACTERS_MAX,
     DEFINITION_TASKS_MAX,
@@ -62,10 +63,6 @@ if TYPE_CHECKING:
     from jobmon.server.sql import Session
 
 t, ti, w, m, e = task.c, task_instance.c, workflow.c, upstream_set_member.c, expansion.c
-
-
-#: Shown as the cause of an expansion's failure.
-CALL_FAILED: Final = "its function failed"
 
 
 def _recorded() -> Select[Any]:

@@ -358,14 +358,14 @@ def _change_statuses() -> Update:
     )
 
 
-def change_statuses(tx: Transaction, workflow_id: int, task_ids: Sequence[int], change: StatusChange) -> None:
-    """Change the status of tasks as a new version requires. Idempotent."""
+def change_statuses(tx: Transaction, workflow_id: int, task_ids: Sequence[int], change: StatusChange) -> int:
+    """Change the status of tasks as a new version requires; return how many changed. Idempotent."""
     target, only = _CHANGED_TO[change]
     sources = fsm.sources(Machine.TASK, target, Actor.CLIENT)
     values: dict[str, Any] = {"ids": task_ids, "workflow": workflow_id}
     values["sources"] = sources if only is None else sources & only
     tx.counts.move_found(tx.rows(_to_be_changed, **values), target.value)
-    tx.run(_change_statuses, **values, target=target.value, stamp=tx.stamp)
+    return tx.run(_change_statuses, **values, target=target.value, stamp=tx.stamp)
 
 
 @statement

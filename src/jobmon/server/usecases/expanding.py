@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import or_, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from jobmon.core.constants import Actor, TaskKind, TaskStatus
 from jobmon.core.exceptions import DuplicateNodeArgsError, StaleRun
@@ -34,7 +34,7 @@ from jobmon.server.usecases.runs import require_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Insert, Select, Update
+    from sqlalchemy import Delete, Insert, Select, Update
 
     from jobmon.server.transaction import Transaction
     from jobmon.server.transitions import RunRow
@@ -210,6 +210,33 @@ def fan_in(tx: Transaction, workflow_id: int, expansion_id: int, task_ids: Seque
     nodes = tx.column(_nodes_of_tasks, ids=task_ids) if sets else []
     rows = [(set_id, node_id) for set_id in sets for node_id in nodes]
     tx.insert_many(upstream_set_member, ("upstream_set_id", "node_id"), rows, ignore=True)
+
+
+@statement
+def _add_to_count() -> Update:
+    w = workflow.c
+    return (
+        update(workflow).values(task_count=w.task_count + param("number", w.task_count.type)).where(w.id == param("id"))
+    )
+
+
+def count_tasks(tx: Transaction, workflow_id: int, number: int) -> None:
+    """Note how many tasks an expansion has added; a negative number: removed."""
+    tx.run(_add_to_count, number=number, id=workflow_id)
+
+
+@statement
+def _leave_sets() -> Delete:
+    w = workflow.c
+    dag_id = select(w.dag_id).where(w.id == param("workflow")).scalar_subquery()
+    sets = select(u.id).where(u.dag_id == dag_id)
+    nodes = select(t.node_id).where(any_of(t.id, "ids"))
+    return delete(upstream_set_member).where(m.node_id.in_(nodes), m.upstream_set_id.in_(sets))
+
+
+def leave(tx: Transaction, workflow_id: int, task_ids: Sequence[int]) -> None:
+    """Let nothing wait any more for tasks that an expansion no longer adds."""
+    tx.run(_leave_sets, workflow=workflow_id, ids=task_ids)
 
 
 @statement

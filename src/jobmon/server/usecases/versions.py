@@ -462,9 +462,15 @@ def _change_statuses(
         return
     if change is StatusChange.REMOVE:
         task_ids = expanding.with_added(tx, task_ids)
-    transitions.change_statuses(tx, workflow_id, task_ids, change)
-    if change is StatusChange.ADD and expansion_id is not None:
+        if expansion_id is not None:
+            expanding.leave(tx, workflow_id, task_ids)
+    changed = transitions.change_statuses(tx, workflow_id, task_ids, change)
+    if expansion_id is None:
+        return
+    if change is StatusChange.ADD:
         expanding.fan_in(tx, workflow_id, expansion_id, task_ids)
+    if change in (StatusChange.ADD, StatusChange.REMOVE):
+        expanding.count_tasks(tx, workflow_id, changed if change is StatusChange.ADD else -changed)
 
 
 @statement

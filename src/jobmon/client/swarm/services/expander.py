@@ -26,6 +26,7 @@ from jobmon.client.swarm.task import SwarmTask
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import StaleRun, WorkflowRunStateError, WorkflowVersionConflict
+from jobmon.core.fsm import SETTLED
 
 if TYPE_CHECKING:
     from jobmon.client.swarm.gateway import ServerGateway
@@ -241,7 +242,7 @@ class Expander:
         """
         state, relinks = self._state, False
         for task_id, call in list(self._calls.items()):
-            if update.task_statuses.get(task_id) != TaskStatus.DONE or state.tasks[task_id].status in _OVER:
+            if update.task_statuses.get(task_id) != TaskStatus.DONE or state.tasks[task_id].status in SETTLED:
                 continue
             growth = await asyncio.shield(call.growth)
             if growth is None:
@@ -254,9 +255,6 @@ class Expander:
             state.grow(state.tasks[task_id], growth.tasks, growth.upstreams)
             relinks |= growth.relinks
         return relinks
-
-
-_OVER: Final = (TaskStatus.DONE, TaskStatus.REMOVED)
 
 
 def downstream_of(state: SwarmState, task_id: int) -> set[int]:
