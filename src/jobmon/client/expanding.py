@@ -12,6 +12,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jobmon.client import api_calls, dag, file_edges, functions, recorded
@@ -24,7 +25,7 @@ from jobmon.client.context import Context
 from jobmon.client.expansion import Expansion
 from jobmon.client.recorded import Recorded, RecordedTask
 from jobmon.client.swarm.array import SwarmArray
-from jobmon.client.swarm.services.expander import CallFailed, Growth, downstream_of
+from jobmon.client.swarm.services.expander import CallFailed, Growth, added_by, downstream_of
 from jobmon.client.task import Task, growing
 from jobmon.core import expansions
 from jobmon.core.changes import NO_SET, Action, Decision, Reason, definition_changes
@@ -90,9 +91,19 @@ class _Addition:
     @property
     def outside(self) -> list[Task]:
         """Upstream tasks that were recorded before."""
+        return [upstream for upstream, _ in self.outside_with_users()]
+
+    def outside_with_users(self) -> list[tuple[Task, Task]]:
+        """Return the upstream tasks that are not among the tasks, each with one of the tasks that depend on it."""
         own = {id(task) for task in self.tasks}
-        listed = {id(task): task for members, _ in self.sets.values() for task in members if id(task) not in own}
-        return list(listed.values())
+        sets = {id(task.upstream_tasks): task for task in self.tasks}
+        found = {
+            id(upstream): (upstream, task)
+            for task in sets.values()
+            for upstream in task.upstream_tasks
+            if id(upstream) not in own
+        }
+        return list(found.values())
 
 
 class ExpansionCaller:
@@ -216,29 +227,30 @@ class ExpansionCaller:
         array.add_task(task)
 
     def _check_upstreams(self, addition: _Addition, task_id: int, look: Look) -> None:
-        new = {id(task) for task in addition.tasks}
+        """Check the upstream tasks that are not returned: they are recorded, and do not wait for the expansion.
+
+        Raises:
+            NodeDependencyNotExistError: one is not recorded in this workflow.
+            CyclicGraphError: one, or something that one has added, waits for the expansion.
+        """
+        outside = addition.outside_with_users()
+        for upstream, task in outside:
+            if upstream.workflow is not self._workflow or upstream.task_id is None:
+                raise NodeDependencyNotExistError(
+                    f"Task {task.name!r} depends on {upstream.name!r}: neither in the workflow nor returned."
+                )
         waiting = self._ancestors_of(task_id)
-        checked: set[int] = set()
-        is_known = False
-        for task in addition.tasks:
-            if id(task.upstream_tasks) in checked:
-                continue
-            checked.add(id(task.upstream_tasks))
-            for upstream in task.upstream_tasks:
-                if id(upstream) in new:
-                    continue
-                if upstream.workflow is not self._workflow or upstream.task_id is None:
-                    raise NodeDependencyNotExistError(
-                        f"Task {task.name!r} depends on {upstream.name!r}: neither in the workflow nor returned."
-                    )
-                if not is_known:
-                    waiting |= look(lambda state: downstream_of(state, task_id))
-                    is_known = True
-                if upstream.task_id in waiting:
-                    raise CyclicGraphError(
-                        f"The dependencies form a cycle: task {task.name!r} depends on {upstream.name!r}, which waits"
-                        f" for everything that expansion {self.name_of(task_id)} adds."
-                    )
+        if outside:
+            waiting |= look(partial(downstream_of, task_id=task_id))
+        for upstream, task in outside:
+            found = {_id(upstream)}
+            if isinstance(upstream, Expansion):
+                found |= look(partial(added_by, task_id=_id(upstream)))
+            if not waiting.isdisjoint(found):
+                raise CyclicGraphError(
+                    f"The dependencies form a cycle: task {task.name!r} depends on {upstream.name!r}, which waits"
+                    f" for everything that expansion {self.name_of(task_id)} adds."
+                )
 
     def _ancestors_of(self, task_id: int) -> set[int]:
         """Return an expansion with those that added it, directly or not."""

@@ -154,6 +154,32 @@ def test_what_waits_for_an_outer_expansion_waits_for_what_inner_ones_add(script)
     assert script.ran() == ["part-outer", "part-inner", "step-last"]
 
 
+def test_an_added_task_waits_for_what_an_earlier_expansion_has_added(script):
+    slow = script.tool.get_task_template("slow", f"sleep 1; echo slow >> {script.folder}/ran", node_args=[])
+    split = script.workflow.expand(lambda context: [slow.create_task()], name="split")
+
+    def further(context):
+        return [script.part.create_task(x="further", upstream_tasks=[split])]
+
+    first = script.add(script.step, "first")
+    script.workflow.expand(further, after=[first])
+    assert script.workflow.run() == "D"
+    ran = script.ran()
+    assert ran.index("slow") < ran.index("part-further")
+
+
+def test_expansions_cannot_wait_for_what_the_other_one_adds(script):
+    def one(context):
+        return [script.part.create_task(x=1, upstream_tasks=[expansions[1]])]
+
+    def two(context):
+        return [script.part.create_task(x=2, upstream_tasks=[expansions[0]])]
+
+    expansions = [script.workflow.expand(one), script.workflow.expand(two)]
+    assert script.workflow.run() == "E"
+    assert "The dependencies form a cycle" in errors(script)["two"]
+
+
 def test_a_loop_ends_when_its_function_says_so(script):
     def advance(context):
         number = int(context.upstreams[0].node_args["x"]) + 1 if context.upstreams else 0

@@ -186,6 +186,8 @@ class SwarmState:
         #: Expansions that are ready to be called, and those that are being called.
         self.ready_to_call: deque[SwarmTask] = deque()
         self.calling: set[SwarmTask] = set()
+        #: Expansion -> the tasks that it has added.
+        self._added: dict[int, list[SwarmTask]] = {}
         self._running_expansions = 0
         self._buckets: dict[TaskStatus, set[SwarmTask]] = {status: set() for status in TaskStatus}
         self._in_flight = 0
@@ -215,6 +217,8 @@ class SwarmState:
         """
         if self.tasks.setdefault(task.task_id, task) is not task:
             raise ValueError(f"There are two tasks of id {task.task_id}.")
+        if task.origin_id:
+            self._added.setdefault(task.origin_id, []).append(task)
         if task in self._buckets[task.status]:
             return
         self._buckets[task.status].add(task)
@@ -267,7 +271,7 @@ class SwarmState:
             task.num_upstreams += len(tasks)
         followers: dict[int, list[SwarmTask]] = {}
         for members, users in upstreams:
-            present = [task_id for task_id in members if task_id in self.tasks]
+            present = self._with_added(members)
             done = sum(self.tasks[task_id].is_propagated for task_id in present)
             for user in users:
                 user.num_upstreams += len(present)
@@ -281,6 +285,22 @@ class SwarmState:
         for task_id, users in followers.items():
             self.tasks[task_id].downstream_swarm_tasks.update(users)
 
+    def added_by(self, expansion_id: int) -> Iterator[SwarmTask]:
+        """Yield the tasks that an expansion has added, directly or through other expansions."""
+        waiting = [expansion_id]
+        while waiting:
+            for task in self._added.get(waiting.pop(), ()):
+                yield task
+                if task.is_expansion:
+                    waiting.append(task.task_id)
+
+    def _with_added(self, task_ids: Iterable[int]) -> list[int]:
+        """Return the tasks that are in the state, with all tasks that the expansions among them have added."""
+        found = dict.fromkeys(task_id for task_id in task_ids if task_id in self.tasks)
+        for task_id in task_ids:
+            found.update(dict.fromkeys(task.task_id for task in self.added_by(task_id)))
+        return list(found)
+
     def drop(self, task_ids: Iterable[int]) -> None:
         """Remove tasks that wait for an expansion which no longer returns them, and what these have added."""
         removed = set(task_ids)
@@ -289,8 +309,9 @@ class SwarmState:
         left = [task_id for task_id in sorted(removed) if task_id in self.tasks]
         while left:
             task = self.tasks.pop(left.pop())
-            if task.is_expansion:
-                left += [each.task_id for each in self.tasks.values() if each.origin_id == task.task_id]
+            left += [each.task_id for each in self._added.pop(task.task_id, ())]
+            if task.origin_id in self._added:
+                self._added[task.origin_id].remove(task)
             self._buckets[task.status].discard(task)
             self._count(task, task.status, None)
             self.arrays[task.array_id].tasks.discard(task)

@@ -16,6 +16,7 @@ from jobmon.core.constants import Actor, TaskKind, TaskStatus
 from jobmon.core.exceptions import DuplicateNodeArgsError, StaleRun
 from jobmon.core.wire.expanding import ERROR_CHARACTERS_MAX, CallFailedRequest, CallRequest, CallResponse
 from jobmon.server import transitions
+from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import (
     expansion,
     node,
@@ -241,7 +242,7 @@ def leave(tx: Transaction, workflow_id: int, task_ids: Sequence[int]) -> None:
 
 @statement
 def _added_by() -> Select[Any]:
-    return select(t.id).where(any_of(t.origin_id, "ids"), t.origin_id.is_not(None))
+    return select(t.id).where(any_of(t.origin_id, "ids"), t.origin_id.is_not(None), IS_IN_WORKFLOW)
 
 
 def with_added(tx: Transaction, task_ids: Sequence[int]) -> list[int]:
@@ -254,6 +255,19 @@ def with_added(tx: Transaction, task_ids: Sequence[int]) -> list[int]:
             break
         found |= dict.fromkeys(level)
     return list(found)
+
+
+def with_fan_in(tx: Transaction, expansion_id: int, members: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return sets of upstream tasks of added tasks, with all that the expansions among them have added before."""
+    every = {task_id for each in members for task_id in each if task_id != expansion_id}
+    expansions = tx.column(_expansions_among, ids=every) if every else []
+    added = {task_id: with_added(tx, [task_id]) for task_id in expansions}
+    return [list(dict.fromkeys(one for task_id in each for one in added.get(task_id, (task_id,)))) for each in members]
+
+
+@statement
+def _expansions_among() -> Select[Any]:
+    return select(t.id).where(any_of(t.id, "ids"), unindexed(t.kind) == TaskKind.EXPANSION.value)
 
 
 def finish(tx: Transaction, workflow_id: int, task_ids: Sequence[int]) -> None:

@@ -279,8 +279,9 @@ def stage_upstreams(tx: Transaction, workflow_id: int, number: int, request: Sta
     )
     if any(len(one) != len(other) for one, other in pairs):
         raise InvalidValue("members, task_sets, gained, lost: must have as many entries as what they belong to.")
-    several = [*request.members, *request.gained, *request.lost]
-    if sum(map(len, several)) + len(request.task_ids) > STAGED_UPSTREAMS_MAX:
+    members = request.members if expansion_id is None else expanding.with_fan_in(tx, expansion_id, request.members)
+    several = [*members, *request.gained, *request.lost]
+    if sum(map(len, [*request.members, *request.gained, *request.lost])) + len(request.task_ids) > STAGED_UPSTREAMS_MAX:
         raise InvalidValue(f"members: at most {STAGED_UPSTREAMS_MAX} in one request.")
     nodes = _nodes(tx, workflow_id, {*request.task_ids, *(task_id for each in several for task_id in each)})
     dag_id = (tx.row(_workflow_and_version, id=workflow_id) or (0, 0))[1]
@@ -288,8 +289,8 @@ def stage_upstreams(tx: Transaction, workflow_id: int, number: int, request: Sta
     sets = _sets(tx, dag_id, _caller(number), numbers, expansion_id)
     rows = [
         (sets[number_], nodes[task_id])
-        for number_, members in zip(request.set_numbers, request.members, strict=True)
-        for task_id in members
+        for number_, each in zip(request.set_numbers, members, strict=True)
+        for task_id in each
     ]
     tx.insert_many(upstream_set_member, binding.SET_AND_NODE, rows, ignore=True)
     edited = _own_sets(tx, dag_id, request.edited)

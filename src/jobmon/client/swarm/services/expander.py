@@ -26,7 +26,6 @@ from jobmon.client.swarm.task import SwarmTask
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import StaleRun, WorkflowRunStateError, WorkflowVersionConflict
-from jobmon.core.fsm import SETTLED
 
 if TYPE_CHECKING:
     from jobmon.client.swarm.gateway import ServerGateway
@@ -180,7 +179,8 @@ class Expander:
             logger.info("What expansion %d returned is not recorded: %s", task.task_id, error)
         finally:
             call.growth.set_result(growth)
-            self._state.calling.discard(task)
+            if growth is None:
+                self._state.calling.discard(task)
             self._on_end()
 
     async def _call(self, task: SwarmTask, call: _Call) -> Growth | None:
@@ -236,25 +236,32 @@ class Expander:
     # -- the state -----------------------------------------------------------------------------------------------------
 
     async def grow(self, update: StateUpdate) -> bool:
-        """Add what the expansions returned that an update shows as DONE; return whether the state must be linked anew.
+        """Add what an expansion returned that an update shows as DONE; return whether the state must be linked anew.
 
-        They are processed in the order in which they were called, because later ones may depend on earlier ones.
+        The next one is called only afterwards, so that the state contains everything that its tasks may depend on.
         """
         state, relinks = self._state, False
         for task_id, call in list(self._calls.items()):
-            if update.task_statuses.get(task_id) != TaskStatus.DONE or state.tasks[task_id].status in SETTLED:
+            status, task = update.task_statuses.get(task_id), state.tasks.get(task_id)
+            if status in (None, TaskStatus.RUNNING) or not (status == TaskStatus.DONE or call.growth.done()):
                 continue
             growth = await asyncio.shield(call.growth)
-            if growth is None:
+            if growth is None or task is None:
                 continue
             del self._calls[task_id]
+            state.calling.discard(task)
             for array in growth.arrays:
                 if array.array_id not in state.arrays:
                     state.add_array(array)
             state.drop(growth.removed)
-            state.grow(state.tasks[task_id], growth.tasks, growth.upstreams)
+            state.grow(task, growth.tasks, growth.upstreams)
             relinks |= growth.relinks
         return relinks
+
+
+def added_by(state: SwarmState, task_id: int) -> set[int]:
+    """Return the tasks in the state that an expansion has added, directly or through other expansions."""
+    return {task.task_id for task in state.added_by(task_id)}
 
 
 def downstream_of(state: SwarmState, task_id: int) -> set[int]:
