@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from jobmon.client.swarm.arming import ArmedTasks
-from jobmon.client.swarm.task import SwarmTask
+from jobmon.client.swarm.lanes import Lane, Taken
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
 from jobmon.core.explain import room
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from jobmon.client.swarm.array import SwarmArray
+    from jobmon.client.swarm.task import SwarmTask
     from jobmon.client.task_resources import TaskResources
 
 logger = logging.getLogger(__name__)
@@ -108,47 +109,6 @@ class StateUpdate:
             array_priorities=self.array_priorities if other.array_priorities is None else other.array_priorities,
             edited={**self.edited, **other.edited},
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What a plan did to the waiting tasks of one priority.
-
-    Args:
-        examined: number of entries at the front of the ready tasks that the plan processed.
-        held: those of them to be put aside because their array is full.
-        released: array -> number of its tasks put aside, from the front, that the plan processed.
-    """
-
-    examined: int
-    held: tuple[SwarmTask, ...] = ()
-    released: Mapping[int, int] = field(default_factory=dict)
-
-
-class Lane:
-    """The waiting tasks of one priority: ready ones in order, and those put aside because their array was full."""
-
-    __slots__ = ("held", "ready")
-
-    def __init__(self, ready: deque[SwarmTask]) -> None:
-        self.ready = ready
-        self.held: dict[int, deque[SwarmTask]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.ready or self.held)
-
-    def take(self, taken: Taken) -> None:
-        """Apply what a plan did."""
-        for _ in range(taken.examined):
-            self.ready.popleft()
-        for array_id, count in taken.released.items():
-            waiting = self.held[array_id]
-            for _ in range(count):
-                waiting.popleft()
-            if not waiting:
-                del self.held[array_id]
-        for task in taken.held:
-            self.held.setdefault(task.array_id, deque()).append(task)
 
 
 class SwarmState:
