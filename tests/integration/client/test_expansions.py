@@ -298,6 +298,53 @@ def test_an_exception_is_recorded_with_its_traceback(script, caplog):
     )
 
 
+def test_a_failed_expansion_is_explained(script):
+    from jobmon.core.wire.monitoring import TaskDetail, TaskExplanation
+
+    fails(script, lambda context: 3)
+    [expansion] = script.workflow.get_tasks_by_node_args("expansion")
+    requester = Requester.from_defaults()
+    explained = requester.call(f"/tasks/{expansion.task_id}/explanation", None, TaskExplanation, "get")
+    assert "its function raised an exception, or what it returned cannot be added" in explained.reasons[0].text
+    detail = requester.call(f"/tasks/{expansion.task_id}", None, TaskDetail, "get")
+    assert detail.error.startswith("TypeError: An expansion returns an iterable of tasks")
+    assert expansion.get_errors()["error_log"][0]["description"] == detail.error
+    assert script.workflow.task_errors["bad"][0]["task_status"] == "F"
+
+
+def test_a_held_expansion_is_called_when_it_is_released(script):
+    first = script.add(script.step, "first")
+    split = script.splitting(1, after=[first])
+    script.workflow.bind()
+    split.hold()
+    released = threading.Event()
+
+    def release():
+        while statuses(script)["step_x-first"] != "D":
+            released.wait(0.05)
+        assert "split" not in script.ran()
+        split.release()
+        released.set()
+
+    threading.Thread(target=release).start()
+    assert script.workflow.run() == "D"
+    assert released.is_set()
+    assert script.ran() == ["split", "part-0"]
+
+
+def test_a_rerun_calls_the_function_again(script, again):
+    split = define(script).workflow.get_tasks_by_node_args("expansion")[0]
+    assert script.workflow.run() == "D"
+    script.ran()
+    assert split.rerun() == 5, "the expansion, what it added and the sum"
+    second = define(again())
+    assert second.workflow.run(resume=True) == "D"
+    ran = second.ran()
+    assert ran[0] == "split"
+    assert sorted(ran[1:4]) == ["part-0", "part-1", "part-2"]
+    assert ran[4:] == ["sum-sum"]
+
+
 def test_a_function_is_called_again_as_often_as_it_may(script):
     calls = []
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import BigInteger, cast, func, select, union_all
 
 from jobmon.core import explain, fsm, packing
-from jobmon.core.constants import TaskStatus
+from jobmon.core.constants import TaskKind, TaskStatus
 from jobmon.core.texts import number_of
 from jobmon.core.wire.monitoring import (
     DependenciesResponse,
@@ -79,7 +79,18 @@ class DependenciesQuery:
 @statement
 def _task() -> Select[Any]:
     return (
-        select(t.name, t.status, t.num_attempts, t.max_attempts, t.workflow_id, t.node_id, t.array_id, w.dag_id, t.held)
+        select(
+            t.name,
+            t.status,
+            t.num_attempts,
+            t.max_attempts,
+            t.workflow_id,
+            t.node_id,
+            t.array_id,
+            w.dag_id,
+            t.held,
+            t.kind,
+        )
         .join_from(task, workflow, w.id == t.workflow_id)
         .where(t.id == param("id"))
     )
@@ -94,7 +105,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
     row = session.row(_task, id=task_id)
     if row is None:
         raise NotFound.of("task", task_id)
-    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held = row
+    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held, kind = row
     waits = status in fsm.QUEUEABLE
     unmet_counts = graph.neighbour_counts(session, workflow_id, node_id, "upstream") if waits else {}
     unmet_count = sum(count for letter, count in unmet_counts.items() if letter not in fsm.SETTLED)
@@ -114,6 +125,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
         newest=_newest(session, task_id, _launch_problems(session, workflow_id)),
         cores=_cores(session, workflow_id),
         is_held=is_held,
+        is_expansion=kind == TaskKind.EXPANSION,
     )
     return TaskExplanation(
         task_id=task_id,
