@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
+from msgspec import structs
 from server_world import Refused
 from tests.databases import change
 
@@ -83,7 +82,7 @@ class Call:
 
     def new(self, names=("new one", "new two")):
         tasks = self.bound.tasks
-        common = {field.name: getattr(tasks, field.name) for field in fields(tasks)}
+        common = structs.asdict(tasks)
         two = {name: values[:2] if isinstance(values, list) else values for name, values in common.items()}
         digits = [str(8 + at) for at in range(2)]
         return two | {
