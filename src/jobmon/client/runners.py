@@ -27,30 +27,13 @@ class Runners:
     """The processes that run the commands of a run.
 
     Args:
-        run: the run.
-        startup_timeout: maximum time for each process to start, in seconds.
+        processes: the distributor, if the run needs one, and one agent for each local cluster.
+        further: creates the processes that serve further clusters; None: no others are needed.
     """
 
-    def __init__(self, run: RunToServe, startup_timeout: float) -> None:
-        self._run = run
-        self._startup_timeout = startup_timeout
-        self._served = {info.name for info in run.clusters}
-        self._processes: list[DistributorProcess] = []
-        self._has_distributor = False
-        self._add(run.clusters, needs_distributor=run.has_attempts_of_distributors or not run.clusters)
-
-    def _add(self, clusters: Iterable[ClusterInfo], *, needs_distributor: bool) -> list[DistributorProcess]:
-        """Create the processes that serve further clusters, and return them."""
-        found = {info.name: local_agents.offer_of(info, self._run.workflow_id) for info in clusters}
-        created: list[DistributorProcess] = []
-        if not self._has_distributor and (needs_distributor or None in found.values()):
-            self._has_distributor = True
-            created.append(DistributorProcess(self._run.workflow_run_id, self._startup_timeout))
-        for name, offer in found.items():
-            if offer is not None:
-                created.append(local_agents.agent_of(self._run, name, offer, self._startup_timeout))
-        self._processes += created
-        return created
+    def __init__(self, processes: Sequence[DistributorProcess], further: FurtherProcesses | None = None) -> None:
+        self._processes = list(processes)
+        self._further = further
 
     def serve(self, clusters: Sequence[ClusterInfo], is_recorded: bool) -> None:
         """Serve the clusters of tasks that an expansion adds.
@@ -62,17 +45,13 @@ class Runners:
         Raises:
             InvalidResources: the distributor is running and serves other clusters only.
         """
-        new = [info for info in clusters if info.name not in self._served]
-        if not is_recorded:
-            for info in new:
-                if self._has_distributor and local_agents.offer_of(info, self._run.workflow_id) is None:
-                    raise InvalidResources(
-                        f"Cluster {info.name!r} is not served in this run: no task used it when the run started."
-                        " Name it as a default cluster of the workflow or of a template, and resume."
-                    )
+        if self._further is None:
             return
-        self._served |= {info.name for info in new}
-        for process in self._add(new, needs_distributor=False):
+        if not is_recorded:
+            self._further.check(clusters)
+            return
+        for process in self._further.create(clusters):
+            self._processes.append(process)
             process.start()
 
     def start(self) -> None:
@@ -117,9 +96,55 @@ class Runners:
         return next((process.failure for process in self._processes if process.failure is not None), None)
 
 
+class FurtherProcesses:
+    """Creates the processes of a run, once for each cluster.
+
+    Args:
+        run: the run.
+        startup_timeout: maximum time for each process to start, in seconds.
+    """
+
+    def __init__(self, run: RunToServe, startup_timeout: float) -> None:
+        self._run = run
+        self._startup_timeout = startup_timeout
+        self._served: set[str] = set()
+        self._has_distributor = False
+
+    def check(self, clusters: Iterable[ClusterInfo]) -> None:
+        """Check that clusters can be served.
+
+        Raises:
+            InvalidResources: the distributor is running and serves other clusters only.
+        """
+        for info in clusters:
+            is_new = info.name not in self._served
+            if is_new and self._has_distributor and local_agents.offer_of(info, self._run.workflow_id) is None:
+                raise InvalidResources(
+                    f"Cluster {info.name!r} is not served in this run: no task used it when the run started."
+                    " Name it as a default cluster of the workflow or of a template, and resume."
+                )
+
+    def create(self, clusters: Iterable[ClusterInfo], *, needs_distributor: bool = False) -> list[DistributorProcess]:
+        """Return new processes that serve clusters, as far as they are not served yet."""
+        new = [info for info in clusters if info.name not in self._served]
+        self._served |= {info.name for info in new}
+        found = {info.name: local_agents.offer_of(info, self._run.workflow_id) for info in new}
+        created: list[DistributorProcess] = []
+        if not self._has_distributor and (needs_distributor or None in found.values()):
+            self._has_distributor = True
+            created.append(DistributorProcess(self._run.workflow_run_id, self._startup_timeout))
+        offers = {name: offer for name, offer in found.items() if offer is not None}
+        created += [
+            local_agents.agent_of(self._run, name, offer, self._startup_timeout) for name, offer in offers.items()
+        ]
+        return created
+
+
 def runners_of(run: RunToServe, startup_timeout: float) -> Runners:
     """Return the processes that run the commands of a run."""
-    return Runners(run, startup_timeout)
+    processes = FurtherProcesses(run, startup_timeout)
+    needs_distributor = run.has_attempts_of_distributors or not run.clusters
+    return Runners(processes.create(run.clusters, needs_distributor=needs_distributor), processes)
 
 
 class DistributorContext:
