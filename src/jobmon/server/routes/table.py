@@ -14,6 +14,7 @@ from jobmon.core.wire import agents as serving
 from jobmon.core.wire import binding as bind
 from jobmon.core.wire import changes, definition, monitoring, run, sizing, steering
 from jobmon.core.wire import credentials as secret
+from jobmon.core.wire import expanding as growing
 from jobmon.core.wire import failures as failing
 from jobmon.core.wire import files as filing
 from jobmon.core.wire import graph as drawn
@@ -31,6 +32,7 @@ from jobmon.server.queries import (
     activity,
     critical,
     edited,
+    expansions,
     explain,
     exporting,
     failures,
@@ -63,9 +65,11 @@ from jobmon.server.usecases import (
     concurrency,
     definitions,
     editing,
+    expanding,
     holding,
     launching,
     prioritizing,
+    private_dag,
     reporting,
     resuming,
     runs,
@@ -302,7 +306,7 @@ async def _redefine_tasks(call: Call) -> bind.TasksResponse:
 async def _start_version(call: Call) -> changes.VersionResponse:
     (workflow_id,) = call.ids
     await call.write(versions.start_version, workflow_id, call.message)
-    while not await call.write(versions.make_dag_private, workflow_id):
+    while not await call.write(private_dag.make_dag_private, workflow_id):
         pass
     started: changes.VersionResponse = await call.write(versions.open_version, workflow_id)
     return started
@@ -492,6 +496,25 @@ _VERSIONS: Final = (
     _post(WRITE, f"{_VERSION}/upstreams", _write(versions.stage_upstreams), changes.StagedUpstreams, None),
     _post(WRITE, f"{_VERSION}/statuses", _write(versions.stage_statuses), changes.StagedStatuses, None),
     _post(WRITE, f"{_VERSION}/seal", _seal_version, changes.SealRequest, changes.VersionResponse),
+)
+_EXPANSION: Final = f"{_RUN}/expansions/{{task_id:id}}"
+_EXPANSIONS: Final = (
+    _post(WRITE, f"{_EXPANSION}/call", _write(expanding.call), growing.CallRequest, growing.CallResponse),
+    _post(
+        WRITE, f"{_EXPANSION}/failed", _write(expanding.call_failed), growing.CallFailedRequest, growing.CallResponse
+    ),
+    _get(
+        f"{_WORKFLOW}/expansions",
+        _read(expansions.expansions_page),
+        growing.ExpansionsPage,
+        query=expansions.AfterQuery,
+    ),
+    _get(
+        f"{_TASK}/upstream_tasks",
+        _read(expansions.upstream_tasks),
+        growing.UpstreamTasks,
+        query=expansions.AfterQuery,
+    ),
 )
 _STEERING: Final = (
     _post(
@@ -706,4 +729,14 @@ _CREDENTIALS: Final = (
     _post(ENTER, "/page/session", credentials.open_page, None, secret.PageSession),
 )
 
-ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_VERSIONS, *_STEERING, *_READING, *_CREDENTIALS)
+ENDPOINTS: Final = (
+    *HOT,
+    *_DEFINITIONS,
+    *_BINDING,
+    *_RUNS,
+    *_VERSIONS,
+    *_EXPANSIONS,
+    *_STEERING,
+    *_READING,
+    *_CREDENTIALS,
+)
