@@ -6,18 +6,17 @@ Uses only a small part of the standard library (`python -I -S`).
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import time
 
+from jobmon.agent.fastjson import dumps
 from jobmon.agent.machine import boot_id
 
 JOURNAL_BYTES_MAX = 4 * 1024 * 1024
 #: Intervals at which a failed write is retried, and at which the failure is logged.
 RETRY_SECONDS = 1.0
 SAID_SECONDS = 60.0
-encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +47,7 @@ class Journal:
 
     def __init__(self, path: str, root: str = "", started: int = 0) -> None:
         self._path = path
-        self._head = encode(["b", os.getpid(), boot_id(), root, started]) + "\n"
+        self._head = dumps(["b", os.getpid(), boot_id(), root, started]) + "\n"
         self._unwritten = ""
         self._descriptor = -1
         self._retry_at: float | None = None
@@ -115,7 +114,7 @@ class Journal:
         self._note(["x", *task_ids])
 
     def _note(self, entry: list[Any]) -> None:
-        line = encode(entry) + "\n"
+        line = dumps(entry) + "\n"
         self._head += line
         self.write([line])
 

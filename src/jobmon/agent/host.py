@@ -13,8 +13,9 @@ Uses only a small part of the standard library (`python -I -S`).
 from __future__ import annotations
 
 from jobmon.agent import journal, outcome, reports, settlement, suspects
-from jobmon.agent.command_journal import JOURNAL_BYTES_MAX, encode
+from jobmon.agent.command_journal import JOURNAL_BYTES_MAX
 from jobmon.agent.devices import Devices
+from jobmon.agent.fastjson import dumps
 from jobmon.agent.gateway import ServerAway
 from jobmon.agent.launches import Surroundings, launches_of
 from jobmon.agent.outbox import Outbox
@@ -347,7 +348,7 @@ class HostAgent:
             identity = report["task_instance_id"]
             why = journal.unknown_to(self._incarnation) if verdict == settlement.UNKNOWN else journal.REFUSED
             try:
-                content = encode({"reports": [report], "alive": []}).encode()
+                content = dumps({"reports": [report], "alive": []}).encode()
                 path = journal.keep(self._setup["data_folder"], self._workflow_id, identity, content, self._identity)
                 path = journal.set_aside(path, why)
                 self._say(

@@ -5,9 +5,7 @@ Pure; `settlement` defines the rule.
 
 from __future__ import annotations
 
-import json
-
-from jobmon.agent import settlement
+from jobmon.agent import fastjson, settlement
 
 REPORTS_PER_REQUEST_MAX = 1_000
 #: Upper bound for a report without its paths, error, log tail and files; host names are short.
@@ -83,5 +81,5 @@ class Outbox:
 def _size_of(report: dict[str, Any]) -> int:
     """Return an upper bound for the JSON size of a report, in bytes; encode it only if there is no cheap bound."""
     if report.get("log_tail") or report.get("error") or report.get("files"):
-        return len(json.dumps(report))
+        return len(fastjson.dumps(report))
     return PLAIN_BYTES + sum(len(report.get(path) or "") for path in ("stdout", "stderr")) * BYTES_PER_CHARACTER

@@ -9,8 +9,9 @@ Uses only a small part of the standard library (`python -I -S`).
 from __future__ import annotations
 
 from jobmon.agent import locations, outcome, outputs, reports
-from jobmon.agent.command_journal import encode, start_line, task_line
+from jobmon.agent.command_journal import start_line, task_line
 from jobmon.agent.devices import RETRY_SECONDS
+from jobmon.agent.fastjson import dumps
 from jobmon.agent.suspects import Suspects
 
 #: A command that exits sooner is never reported as running.
@@ -203,7 +204,7 @@ class Running:
         if self.is_ended_from_outside and attempt.ran and attempt.exit_code != 0 and attempt.cause is None:
             return
         if self._write is not None:
-            self._lines.append(f'["e",{identity},{encode(report)}]\n')
+            self._lines.append(f'["e",{identity},{dumps(report)}]\n')
         self._report(report)
 
     def _is_of_location(self, attempt: Attempt) -> bool:
@@ -272,7 +273,7 @@ class Running:
         lines = [self._task_line(attempt.launch) for attempt in live]
         lines += [start_line(attempt) for attempt in live if attempt.ran]
         ended = (report for report in self.outbox.all if report["status"] != reports.RUNNING)
-        return lines + [f'["e",{one["task_instance_id"]},{encode(one)}]\n' for one in ended]
+        return lines + [f'["e",{one["task_instance_id"]},{dumps(one)}]\n' for one in ended]
 
     # -- waiting -----------------------------------------------------------------------------------------------
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _signal
 import os
 import select
-import signal
 import sys
 import time
 
@@ -54,7 +54,7 @@ class JobHost:
     def heed_signals(self, note: Callable[[int, object], None]) -> None:
         """Call `note` for each signal that asks this process to exit."""
         for number in guarding.signals(self._environment):
-            signal.signal(number, lambda received, frame: note(guarding.passed_on(received), frame))
+            _signal.signal(number, lambda received, frame: note(guarding.passed_on(received), frame))
 
     def commands(self, grace_seconds: float) -> Commands:
         """Return the object that runs commands here; the cluster enforces the job's memory limit.

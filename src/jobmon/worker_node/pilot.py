@@ -12,7 +12,6 @@ server may have handed them out again by then.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 
@@ -86,7 +85,7 @@ class Pilot:
         self._environment = environment
         self._host = host
         self._data_folder = data_folder(environment)
-        self._work = Work(1.0, math.inf, 1.0, SECONDS_ASSUMED)
+        self._work = Work(1.0, float("inf"), 1.0, SECONDS_ASSUMED)
         self._outbox = Outbox()
         self._is_over = self._is_leaving = False
         self._is_dry = False  # the server had less work than requested
@@ -362,7 +361,7 @@ class Pilot:
         run_id, directory, umask = job["workflow_run_id"], job["working_directory"], job["umask"]
         workflow_id = job["workflow_id"]
         folder, shell = self._log_folder, self._shell
-        return Surroundings(workflow_id, run_id, directory, umask, folder, shell, math.inf, False, self._identity)
+        return Surroundings(workflow_id, run_id, directory, umask, folder, shell, float("inf"), False, self._identity)
 
     def _settle(self, verdict: str, unknown: Iterable[int], why: str) -> bool:
         """Apply the verdict on a request to its reports; return False if one should be set aside but could not be.
