@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobmon.agent.gateway import ServerAway
 from jobmon.agent.memory import Memory
 from jobmon.agent.requests import PolledConnection
+from jobmon.agent.servers import ServerAway
 from jobmon.client.tool import Tool
 from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
@@ -18,7 +18,8 @@ from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.state import DistributorState
 from jobmon.worker_node.host import JobHost
-from jobmon.worker_node.pilot import IDLE_SECONDS, REPORT_TRIED_SECONDS, Pilot
+from jobmon.worker_node.job import REPORT_TRIED_SECONDS
+from jobmon.worker_node.pilot import IDLE_SECONDS, Pilot
 
 TI = TaskInstanceStatus
 
@@ -179,7 +180,7 @@ def answer_to_a_dry_job():
 
 def test_a_pilot_that_leaves_while_the_server_is_away_waits_and_does_not_spin(tmp_path):
     access = Clockwork()
-    request = {"array_id": 1, "batch_number": 1, "distributor_id": "7"}
-    assert Pilot(request, {"JOBMON_DATA_DIR": str(tmp_path)}, "here", access).work() == 0
+    request = {"array_id": 1, "batch_number": 1, "distributor_id": "7", "host": "here"}
+    assert Pilot(request, {"JOBMON_DATA_DIR": str(tmp_path)}, access).work() == 0
     assert IDLE_SECONDS < access.now < IDLE_SECONDS + 2 * REPORT_TRIED_SECONDS
     assert access.waits < access.now

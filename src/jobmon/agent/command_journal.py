@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from jobmon.agent.attempts import Attempt
-    from jobmon.agent.starting import Launch
-
-
-def start_line(attempt: Attempt) -> str:
-    """Return the journal line of a command that was started."""
-    return f'["s",{attempt.identity},{attempt.pid},{attempt.started_at},{attempt.started_boot}]\n'
-
-
-def task_line(launch: Launch, *, is_suspect: bool) -> str:
-    """Return the journal line of a command that is about to be started; the command may kill this program."""
-    return f'["t",{launch.identity},{launch.task_id},{int(is_suspect)}]\n'
-
 
 class Journal:
     """A log of starts and outcomes on disk. A full disk does not stop the program: failed writes are retried.

@@ -14,15 +14,19 @@ PLAIN_BYTES = 800
 BYTES_PER_CHARACTER = 6
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from typing import Any
 
 
 class Outbox:
-    """The unsettled reports. At most one request with reports is in flight."""
+    """The unsettled reports. At most one request with reports is in flight.
 
-    def __init__(self) -> None:
-        self._waiting: list[dict[str, Any]] = []
+    Args:
+        reports: reports to be sent.
+    """
+
+    def __init__(self, reports: Iterable[dict[str, Any]] = ()) -> None:
+        self._waiting = list(reports)
         self._in_flight: list[dict[str, Any]] = []
         self._portion = settlement.Portion(REPORTS_PER_REQUEST_MAX)
 

@@ -1,19 +1,20 @@
 """A non-blocking connection to the server with at most one request in flight, whose answer is polled for.
 
-For workers that do other work meanwhile. `gateway.py` finds the server.
+Programs do other work meanwhile. `servers.py` finds the server.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import select
 import time
 from _socket import AF_UNIX, IPPROTO_TCP, SO_ERROR, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, getaddrinfo, socket
 
 from jobmon.agent import fastjson, peers, trust
 from jobmon.agent.addresses import InvalidAddress
-from jobmon.agent.gateway import RECEIVE_BYTES, Choice, ServerAway, find_servers, secured
 from jobmon.agent.http import HTTP_UNAUTHORIZED, Answer, Conversation, Reader
+from jobmon.agent.servers import RECEIVE_BYTES, Choice, InvalidServer, ServerAway, find_servers, secured
 
 #: Maximum number of addresses of one host name that are tried in turn.
 ADDRESSES_MAX = 8
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from jobmon.agent.gateway import Place
+    from jobmon.agent.servers import Place
 
 
 class PolledConnection:
@@ -35,6 +36,8 @@ class PolledConnection:
 
     #: The delay requested by the last answer (Retry-After), seconds.
     retry_after = 0.0
+    #: The addresses that were tried last.
+    where = "no address"
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -170,7 +173,8 @@ class PolledConnection:
             try:
                 self._places = places or self._choice.ordered(find_servers(self._environment))
             except InvalidAddress as error:
-                raise ServerAway(str(error)) from None
+                raise InvalidServer(str(error)) from None
+            self.where = ", ".join(place.address.url for place in self._places)
         while True:
             try:
                 self._connect_to(others or [])
@@ -210,7 +214,7 @@ class PolledConnection:
                 return
             line.close()
             if not self._others:
-                raise OSError(code, errno.errorcode.get(code, str(code)))
+                raise OSError(code, os.strerror(code))
 
     def _advance(self) -> bool:
         """Connect, do the TLS handshake and send, without blocking; return whether all is sent. Raises OSError."""
@@ -220,7 +224,7 @@ class PolledConnection:
                 return False
             code = self._line.getsockopt(SOL_SOCKET, SO_ERROR)
             if code:
-                raise OSError(code, errno.errorcode.get(code, str(code)))
+                raise OSError(code, os.strerror(code))
             self._is_connected = True
             if self._is_proven:
                 self.deadline = self._until
@@ -233,7 +237,7 @@ class PolledConnection:
         assert self._place is not None
         if not hasattr(self._line, "do_handshake"):
             line, self._line = self._line, None
-            self._line = secured(line, self._place.address, at_once=False)
+            self._line = secured(line, self._place.address)
         self._is_secured = self._tried(self._line.do_handshake) is not None
         return self._is_secured
 
