@@ -110,12 +110,12 @@ class Job(Program):
             return True
         if not self._is_begun:
             return bool(self._signalled)
-        is_busy = self._commands.live or self._work.waiting or self._running.unexplained or self._message
-        return self._may_end() and not (is_busy or self._outbox.has_waiting)
+        is_busy = self._commands.live or self._work.waiting or self._running.unexplained
+        return not is_busy and self._has_told()
 
-    def _may_end(self) -> bool:
-        """Return whether this job ends once all is reported."""
-        return bool(self._signalled)
+    def _has_told(self) -> bool:
+        """Return whether this job, which has no attempts left, may exit without telling the server more."""
+        return bool(self._signalled) and not (self._message or self._outbox.has_waiting)
 
     # -- signals -----------------------------------------------------------------------------------------------
 
@@ -294,7 +294,7 @@ class Job(Program):
         self._pass_on()
         if self._work.waiting or self._commands.live:
             self._busy_at = now
-        is_unheard = self._message is not None and now - self._reported_at > self.KEEP_SECONDS
+        is_unheard = self._message is not None and now >= self._reported_at + self.KEEP_SECONDS
         if is_unheard and now >= self._keep_at and len(self._outbox):
             self._keep_at = now + self.KEEP_SECONDS
             self._undelivered.keep_all(self._outbox.all)

@@ -20,8 +20,9 @@ class SingleJob(Job):
 
     _route = "/worker/start"
 
-    def _may_end(self) -> bool:
-        return True
+    def _has_told(self) -> bool:
+        """Return whether the outcome is settled; what earlier jobs left stays on disk for the next one."""
+        return all(report["task_instance_id"] != self._attempt for report in self._outbox.all)
 
     def _is_cut_short(self) -> bool:
         if not self._is_begun:
