@@ -24,6 +24,8 @@ REPORT_TRIED_SECONDS = 120.0
 UNWRITTEN_TRIED_SECONDS = 3600.0
 #: A cluster that terminates a job signals its processes one by one: how long the signal for this one may take.
 SIGNAL_SECONDS = 0.2
+#: How long a server that does not answer the first request is unreachable before this job says so.
+SAY_AWAY_SECONDS = 30.0
 #: Maximum number of attempts for which the server is notified why they wait.
 PENDING_MAX = 1_000
 #: The assumed runtime of commands before any has completed: long enough that all jobs of a batch get some work.
@@ -68,7 +70,7 @@ class Job(Program):
         self.start_error = ""
         self._failure = ""
         self._signalled = 0
-        self._is_passed_on = self._is_leaving = self._was_refused = False
+        self._is_passed_on = self._is_leaving = self._has_said = False
         self._has_unexplained = False  # whether commands failed because the cluster terminated this job
         self._told_problem = ""
         self._began_at = self._busy_at = access.monotonic()
@@ -252,9 +254,9 @@ class Job(Program):
         why = f"it responded with status {status}, which is not a response of Jobmon"
         if status == HTTP_UNAUTHORIZED:
             why = "it does not admit this host: the token is wrong or has expired"
-            if not self._was_refused:
+            if not self._has_said:
                 self._access.say(f"the server at {self._reporting.where}: {why}; waiting")
-            self._was_refused = True
+            self._has_said = True
         return why
 
     def _note_away(self, error: Exception) -> None:
@@ -280,6 +282,9 @@ class Job(Program):
         elif not self._may_try_until(self._began_at + self._start_tried):
             tried = f"tried for {self._start_tried:.0f} s at {self._reporting.where}: {error}"
             self._failure = self.start_error = f"the server cannot be reached from {self._host} ({tried})"
+        elif not self._has_said and self._access.monotonic() - self._began_at >= SAY_AWAY_SECONDS:
+            self._has_said = True
+            self._access.say(f"the server at {self._reporting.where} does not answer yet: {error}; waiting")
 
     def _may_try_until(self, deadline: float) -> bool:
         """Return whether there is another try; the last one is at the deadline."""
