@@ -209,6 +209,42 @@ def test_the_scripts_for_users_of_other_tools(home):
     assert sorted(counts) == [2, 3, 3, 3]
 
 
+def test_split_map_gather(home):
+    """The number of parts is known only when the file has been split; the sum waits for all of them."""
+    (home.folder / "input.txt").write_text("".join(f"{number}\n" for number in range(950)))
+    finished = home.python(PROJECT / "examples" / "split_map_gather.py")
+    assert finished.stdout.splitlines()[-1:] == ["D"], finished.stderr
+    assert (home.folder / "total.txt").read_text() == "950\n"
+    (workflow,) = home.json("workflow", "status")
+    assert (workflow["task_count"], workflow["counts"]) == (13, {"D": 13})
+
+
+def test_until_converged(home):
+    finished = home.python(PROJECT / "examples" / "until_converged.py")
+    assert finished.stdout.splitlines()[-1:] == ["D"], finished.stderr
+    assert (home.folder / "converged.txt").read_text() == "converged\n"
+    steps = [task["name"] for task in home.json("workflow", "tasks", "1") if task["name"].startswith("step")]
+    assert steps == ["step_number-0", "step_number-1", "step_number-2"]
+
+
+@pytest.mark.timeout(180)
+def test_the_scripts_with_expansions(home):
+    """Each script of the how-to does what it says; a second run is told that nothing is left to do."""
+    text = (PROJECT / "docs" / "howto" / "expansions.md").read_text()
+    scripts = dict(zip(("parts", "newton", "branches"), FENCE.findall(text), strict=True))
+    (home.folder / "input.txt").write_text("one\n" * 250)
+    for name, code in scripts.items():
+        (home.folder / f"{name}.py").write_text(code)
+        finished = home.python(Path(f"{name}.py"))
+        assert finished.stdout.splitlines()[-1:] == ["D"], finished.stderr
+        assert "is already complete" in home.python(Path(f"{name}.py")).stderr
+    assert sum(map(int, (home.folder / "all.words").read_text().split())) == 250
+    assert (home.folder / "converged.txt").exists()
+    assert (home.folder / "report.txt").read_text() == "small\n"
+    (skipped,) = home.json("workflow", "tasks", "3", "--status", "skipped")
+    assert skipped["name"] == "fit_model-large"
+
+
 def test_close_the_terminal(home, wait_until):
     """The how-to's script starts a run; then its terminal and its login shell are gone, and the run is done anyway."""
     (code,) = FENCE.findall((PROJECT / "docs" / "howto" / "close-the-terminal.md").read_text())

@@ -15,11 +15,11 @@ from typing import Any
 from jobmon.agent import addresses, fastjson, journal, outputs
 from jobmon.agent.http import Reader
 from jobmon.agent.recovery import read_journal
+from jobmon.agent.undelivered import reports_in
 from jobmon.client.wfformat import RecordingError, parse_recording
 from jobmon.core import configuration, http, terminal, wire
 from jobmon.core.exceptions import ClusterUnavailable, ConfigError
 from jobmon.plugins.slurm import parsing
-from jobmon.worker_node.undelivered import reports_in
 
 RECORDED = Path(__file__).parents[1] / "unit" / "plugins" / "slurm" / "recorded"
 _FOLDER = Path(tempfile.gettempdir())

@@ -247,6 +247,7 @@ COLUMNS = {
         "fallback_index": QUESTION,
         "priorities": "task.defined_priority",
         "attributes": "task_attribute.value",
+        "are_expansions": QUESTION,
     },
     "StagedUpstreams": {
         "key": "workflow_version.request_key",
@@ -365,6 +366,7 @@ COLUMNS = {
         "fallback_index": QUESTION,
         "priorities": "task.defined_priority",
         "attributes": "task_attribute.value",
+        "are_expansions": QUESTION,
     },
     "TemplateSpec": {
         "name": "task_template.name",
@@ -386,7 +388,11 @@ COLUMNS = {
         "user": "workflow_version.user_name",
         "host": "workflow_version.host",
         "summary": "workflow_version.summary",
+        "expansion_id": "workflow_version.expansion_id",
+        "workflow_run_id": "workflow_version.workflow_run_id",
     },
+    "CallRequest": {"seen": QUESTION},
+    "CallFailedRequest": {"error": "expansion.error", "is_final": QUESTION},
     "ViewRequest": {
         "holder": QUESTION,
         "since": "cluster_watch.view_since",
@@ -481,8 +487,10 @@ SERVERS_OWN = {
     "slot_lease": {"agent_id", "granted", "since"},
     "task": {
         *("num_attempts", "attempt_count", "uncharged_in_a_row", "status", "status_at", "revision", "accepted_at"),
-        "requested_at",
+        *("requested_at", "kind", "origin_id"),
     },
+    "expansion": {"calls", "called_at", "done_at", "revision"},
+    "upstream_set": {"origin_id"},
     "task_array": {"limit_at", "priority", "files_id"},
     "task_edit": {"command", "max_attempts", "edited_at"},
     "task_instance": {

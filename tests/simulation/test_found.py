@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobmon.agent.gateway import ServerAway
 from jobmon.agent.memory import Memory
 from jobmon.agent.requests import PolledConnection
+from jobmon.agent.servers import ServerAway
 from jobmon.client.tool import Tool
 from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
@@ -18,7 +18,9 @@ from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.state import DistributorState
 from jobmon.worker_node.host import JobHost
-from jobmon.worker_node.pilot import IDLE_SECONDS, REPORT_TRIED_SECONDS, Pilot
+from jobmon.worker_node.job import REPORT_TRIED_SECONDS, SAY_AWAY_SECONDS
+from jobmon.worker_node.pilot import IDLE_SECONDS, Pilot
+from jobmon.worker_node.single import SingleJob
 
 TI = TaskInstanceStatus
 
@@ -99,6 +101,10 @@ class Clockwork(JobHost):
         self.now = 0.0
         self.waits = 0
         self.answers = [(200, answer_to_a_dry_job())]
+        self.said = []
+
+    def say(self, text):
+        self.said.append((self.now, text))
 
     def time(self):
         return self.now
@@ -179,7 +185,20 @@ def answer_to_a_dry_job():
 
 def test_a_pilot_that_leaves_while_the_server_is_away_waits_and_does_not_spin(tmp_path):
     access = Clockwork()
-    request = {"array_id": 1, "batch_number": 1, "distributor_id": "7"}
-    assert Pilot(request, {"JOBMON_DATA_DIR": str(tmp_path)}, "here", access).work() == 0
+    request = {"array_id": 1, "batch_number": 1, "distributor_id": "7", "host": "here"}
+    assert Pilot(request, {"JOBMON_DATA_DIR": str(tmp_path)}, access).work() == 0
     assert IDLE_SECONDS < access.now < IDLE_SECONDS + 2 * REPORT_TRIED_SECONDS
     assert access.waits < access.now
+
+
+@pytest.mark.parametrize("kind", [SingleJob, Pilot])
+def test_a_job_that_reaches_no_server_says_so_once_and_again_when_it_gives_up(tmp_path, kind):
+    access = Clockwork()
+    access.answers.clear()
+    request = {"array_id": 1, "batch_number": 1, "distributor_id": "7", "host": "here"}
+    assert kind(request, {"JOBMON_DATA_DIR": str(tmp_path)}, access).work() == 1
+    (first_at, first), (last_at, last) = access.said
+    assert "does not answer yet" in first
+    assert SAY_AWAY_SECONDS <= first_at < 3 * SAY_AWAY_SECONDS
+    assert "cannot be reached" in last
+    assert last_at >= kind.START_TRIED_SECONDS

@@ -27,7 +27,7 @@ from jobmon.distributor.classic import PENDING_MAX
 from jobmon.server import auth, connections
 from jobmon.server.armed import ARMED_SETS_MAX
 from jobmon.server.usecases import packed_jobs
-from jobmon.worker_node import pilot
+from jobmon.worker_node import job, pilot
 
 #: A character may become "\u0000" in JSON.
 BYTES_PER_CHARACTER = 6
@@ -100,7 +100,7 @@ def test_a_request_to_queue_with_all_that_it_may_arm_fits():
 def test_the_counts_of_senders_are_those_that_the_server_takes():
     assert agent_outbox.REPORTS_PER_REQUEST_MAX <= launching.REPORTS_PER_REQUEST_MAX
     assert PENDING_MAX <= launching.REPORTS_PER_REQUEST_MAX
-    assert pilot.PENDING_MAX <= launching.REPORTS_PER_REQUEST_MAX
+    assert job.PENDING_MAX <= launching.REPORTS_PER_REQUEST_MAX
     assert pilot.TASKS_PER_REQUEST_MAX <= packed_jobs.TASKS_PER_TAKE_MAX
 
 

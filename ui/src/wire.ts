@@ -117,6 +117,7 @@ export interface TaskDetail {
   task: TaskSummary;
   workflow_id: number;
   attempts: AttemptDetail[];
+  error: string | null;
 }
 
 /** GET /task_instances/{task_instance_id}/log_tail: the last 10 KiB of output, as recorded. */

@@ -65,7 +65,7 @@ def split(text: str) -> list[str]:
     Raises:
         InvalidAddress: there are too many.
     """
-    found = [one.rstrip("/") for one in text.replace(",", " ").split()]
+    found = [one if one.endswith("//") else one.rstrip("/") for one in text.replace(",", " ").split()]
     if len(found) > ADDRESSES_MAX:
         raise InvalidAddress(f"{len(found)} server addresses are too many. Give at most {ADDRESSES_MAX}.")
     return found

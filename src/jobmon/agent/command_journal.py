@@ -6,35 +6,21 @@ Uses only a small part of the standard library (`python -I -S`).
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import time
 
+from jobmon.agent.fastjson import dumps
 from jobmon.agent.machine import boot_id
 
 JOURNAL_BYTES_MAX = 4 * 1024 * 1024
 #: Intervals at which a failed write is retried, and at which the failure is logged.
 RETRY_SECONDS = 1.0
 SAID_SECONDS = 60.0
-encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
-
-    from jobmon.agent.attempts import Attempt
-    from jobmon.agent.starting import Launch
-
-
-def start_line(attempt: Attempt) -> str:
-    """Return the journal line of a command that was started."""
-    return f'["s",{attempt.identity},{attempt.pid},{attempt.started_at},{attempt.started_boot}]\n'
-
-
-def task_line(launch: Launch, *, is_suspect: bool) -> str:
-    """Return the journal line of a command that is about to be started; the command may kill this program."""
-    return f'["t",{launch.identity},{launch.task_id},{int(is_suspect)}]\n'
 
 
 class Journal:
@@ -48,7 +34,7 @@ class Journal:
 
     def __init__(self, path: str, root: str = "", started: int = 0) -> None:
         self._path = path
-        self._head = encode(["b", os.getpid(), boot_id(), root, started]) + "\n"
+        self._head = dumps(["b", os.getpid(), boot_id(), root, started]) + "\n"
         self._unwritten = ""
         self._descriptor = -1
         self._retry_at: float | None = None
@@ -115,7 +101,7 @@ class Journal:
         self._note(["x", *task_ids])
 
     def _note(self, entry: list[Any]) -> None:
-        line = encode(entry) + "\n"
+        line = dumps(entry) + "\n"
         self._head += line
         self.write([line])
 

@@ -6,7 +6,6 @@ workflows do not take it and it becomes free when its agent dies. Imports only t
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 GPUS = "gpus"
@@ -140,6 +139,8 @@ def variable_of(name: str) -> str:
 
 def _locked(path: str) -> int | None:
     """Lock a file and return its descriptor; None: it cannot be opened, or it is locked, be it by this process."""
+    import fcntl  # few programs have tokens
+
     try:
         descriptor = os.open(path, _LOCK_FLAGS, 0o600)
     except OSError:

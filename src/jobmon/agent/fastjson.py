@@ -1,4 +1,4 @@
-"""The parts of `json` and `socket` that a worker needs, taken from their C modules alone.
+"""The parts of `json` that a worker needs, taken from its C module alone.
 
 Importing `json`, `socket` and `signal` in full costs more than everything else that a worker does, and a cluster starts
 thousands of workers. Those modules are themselves built on the C modules `_json`, `_socket` and `_signal`. A Python
@@ -6,8 +6,6 @@ without a suitable `_json` uses the full module. A test compares both.
 """
 
 from __future__ import annotations
-
-from _socket import SOCK_STREAM, getaddrinfo, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,29 +65,3 @@ def _made() -> tuple[Callable[[str], Any], Callable[[Any], str]]:
 
 #: The same as in `json`, but for text only.
 loads, dumps = _made()
-
-
-def connected(host: str, port: int, timeout: float) -> socket:
-    """Return a connected socket, trying the addresses of a host in turn.
-
-    Args:
-        host: name or IP address.
-        port: TCP port.
-        timeout: per address, seconds.
-
-    Raises:
-        OSError: no address accepts a connection.
-    """
-    failure: OSError | None = None
-    name = host.encode() if host.isascii() else host  # text would import the IDNA codec
-    for family, kind, protocol, _, address in getaddrinfo(name, port, 0, SOCK_STREAM):
-        line = socket(family, kind, protocol)
-        line.settimeout(timeout)
-        try:
-            line.connect(address)
-        except OSError as error:
-            line.close()
-            failure = error
-        else:
-            return line
-    raise failure or OSError(f"{host} has no address")

@@ -1,33 +1,29 @@
 """The host agent: claims attempts from the server, runs them on this host, and reports them.
 
-The agent is one loop with up to two requests in flight. One carries reports and is answered at once, with work for the
-cores that became free. The server holds the other until there is work, an attempt to kill, or a new grant of cores.
+A request with reports is answered at once, with work for the cores that became free. The server holds the poll until
+there is work, an attempt to kill, or a new grant of cores. `program.py` contains the loop.
 
 When the client has exited or its run has ended, the agent *drains*: it returns attempts that have not started, lets
-running commands finish, and exits. An unreachable server does not affect running commands. After 30 s without an answer
-the agent no longer starts prefetched attempts, because the server may have handed them out again by then.
+running commands finish, and exits.
 
 Uses only a small part of the standard library (`python -I -S`).
 """
 
 from __future__ import annotations
 
-from jobmon.agent import journal, outcome, reports, settlement, suspects
-from jobmon.agent.command_journal import JOURNAL_BYTES_MAX, encode
+from jobmon.agent import outcome, reports, settlement, suspects
+from jobmon.agent.command_journal import JOURNAL_BYTES_MAX
 from jobmon.agent.devices import Devices
-from jobmon.agent.gateway import ServerAway
 from jobmon.agent.launches import Surroundings, launches_of
 from jobmon.agent.outbox import Outbox
+from jobmon.agent.program import REQUEST_TIMEOUT_SECONDS, Program
 from jobmon.agent.running import Running
+from jobmon.agent.servers import ServerAway
 from jobmon.agent.suspects import Suspects
 from jobmon.agent.trouble import LocationTrouble
+from jobmon.agent.undelivered import Undelivered
 from jobmon.agent.work import FRACTION, Work, ahead_expiry
 
-REQUEST_TIMEOUT_SECONDS = 20.0
-LONG_POLL_SECONDS = 18.0  # so that it is answered well before prefetched work expires
-#: How long reports are collected into one request while enough attempts wait here.
-GATHER_SECONDS = 0.025
-LISTEN_PAUSE_SECONDS = 1.0
 #: How long an agent whose client has exited tries to register.
 ABANDONED_SECONDS = 30.0
 #: How long an agent that only has reports left tries to reach the server; its journal stays for the next agent.
@@ -60,7 +56,7 @@ def is_sync_answer(content: Mapping[str, Any]) -> bool:
     return isinstance(content.get("kill"), list) and isinstance(content.get("over"), bool)
 
 
-class HostAgent:
+class HostAgent(Program):
     """One host agent.
 
     Args:
@@ -68,33 +64,25 @@ class HostAgent:
         access: the agent's access to this host and the server.
     """
 
+    _access: AgentHost
+
     def __init__(self, setup: Mapping[str, Any], access: AgentHost) -> None:
-        self._setup = setup
-        self._access = access
-        self._reporting, self._listening = access.connection(), access.connection()
-        self._pool = str(setup.get("pool", ""))
         cores = float(setup.get("cores", 0.0))
-        self._work = Work(cores, float(setup.get("memory_gib", 0.0)), 0.0 if self._pool else cores)
-        self._outbox = Outbox()
+        self._pool = str(setup.get("pool", ""))
+        super().__init__(access, Work(cores, float(setup.get("memory_gib", 0.0)), 0.0 if self._pool else cores))
+        self._setup = setup
         self._suspects = Suspects()
         self._trouble = LocationTrouble(float(setup["patience_seconds"]))
-        self._pauses = settlement.Pauses()
         self._said = settlement.Said()
-        self._message: dict[str, Any] | None = None  # in flight; resent until it is answered
         self._key = 0
         self._asked = 0.0  # cores that the open poll requests
-        self._is_dry = False  # the server had less work than requested
         self._version = 0
         self._told_slots: dict[str, Any] | None = None
         self._told_problem: str = ""
-        self._retry_at = self._listen_at = self._reported_at = self._server_at = 0.0
+        self._server_at = 0.0
         self._must_sync = True
         self._must_take_stock = False
         self._is_draining = False
-        self._has_left = False
-        self._away_since: float | None = None  # since when the server is unreachable, monotonic; None: it answers
-        self._identity = self._incarnation = ""
-        self._workflow_id = 0
 
     # -- life cycle --------------------------------------------------------------------------------------------
 
@@ -108,21 +96,21 @@ class HostAgent:
             self._access.say(str(content.get("message")))
             return 0 if content.get("kind") == STALE_RUN else EXIT_CANNOT_WORK
         self._begin(content)
+        self._is_begun = True
         self._succeed(left, content["predecessors"])
         self._running.suspects = self._suspects
         if self._suspects.tasks:
             self._journal.note_suspects(self._suspects.tasks)
         self._access.say_alive()
-        while not self._is_finished():
-            self._turn()
-            self._access.wait((self._reporting, self._listening), self._due() - self._access.monotonic())
-        self._leave()
+        self._loop()
+        if self._has_left or self._has_nothing_to_tell:
+            self._journal.remove()
         return 0
 
     def settle(self) -> int:
         """Only report on behalf of dead agents, without claiming work; return the exit code."""
         left = self._access.end_left()
-        self._workflow_id = int(self._setup["workflow_id"])
+        self._open_undelivered(int(self._setup["workflow_id"]), "")
         self._access.say_alive()
         self._succeed(left, self._setup["dead_agents"])
         return 0
@@ -167,14 +155,15 @@ class HostAgent:
         self._access.use_credential(str(content.get("token") or ""))
         self._reporting.close()  # the next connection uses the agent's own credential
         self._identity = str(content.get("server_identity") or "")
-        self._incarnation = str(content.get("server_incarnation") or "")
-        self._workflow_id = int(content["workflow_id"])
+        self._route = f"/agents/{self._agent_id}/sync"
+        workflow_id = int(content["workflow_id"])
+        self._open_undelivered(workflow_id, str(content.get("server_incarnation") or ""))
         self._around = Surroundings(
-            self._workflow_id,
+            workflow_id,
             int(setup["workflow_run_id"]),
             content["working_directory"],
             int(content["umask"]),
-            f"{setup['data_folder']}/logs/{self._workflow_id}",
+            f"{setup['data_folder']}/logs/{workflow_id}",
             str(setup["shell"]),
             float(setup["cores"]),
             bool(setup["is_whole"]),
@@ -201,7 +190,16 @@ class HostAgent:
             write=self._journal.write,
             devices=Devices(setup.get("devices") or {}, str(setup.get("device_folder") or "")),
         )
-        self._commands = self._running.commands
+
+    def _open_undelivered(self, workflow_id: int, incarnation: str) -> None:
+        self._undelivered = Undelivered(
+            str(self._setup["data_folder"]),
+            workflow_id,
+            self._identity,
+            incarnation,
+            self._access.say,
+            self._access.monotonic,
+        )
 
     def _succeed(self, left: Sequence[tuple[str, Leftovers]], predecessors: Iterable[Mapping[str, Any]]) -> None:
         """Report on behalf of dead agents: send the outcomes in their journals, and that they have exited."""
@@ -227,10 +225,9 @@ class HostAgent:
 
     def _speak_for(self, agent_id: int, ended: list[dict[str, Any]]) -> bool:
         """Send the reports of a dead agent; return whether its journal is no longer needed."""
-        outbox = Outbox()
-        for report in ended:
-            outbox.add(report)
+        outbox = Outbox(ended)
         pauses = settlement.Pauses()
+        is_complete = True
         while True:
             message = {"key": 0, "reports": outbox.take(), "leaving": not outbox.has_waiting}
             try:
@@ -238,17 +235,19 @@ class HostAgent:
             except ServerAway:
                 status, content = 0, None
             if status in (HTTP_FORBIDDEN, HTTP_NOT_FOUND) and settlement.is_from(content, self._identity):
-                return (
-                    status == HTTP_NOT_FOUND
-                )  # forbidden: its host had another name; declaring it lost will settle its attempts
+                # forbidden: its host had another name; declaring it lost will settle its attempts
+                return status == HTTP_NOT_FOUND
             verdict = settlement.judge(status, content, self._identity, is_sync_answer)
-            _, aside = outbox.settle(verdict, content.get("unknown", ()) if verdict == settlement.SETTLED else ())
-            self._set_aside(aside, verdict)
-            if verdict == settlement.SETTLED and message["leaving"]:
-                return True
+            is_settled = verdict == settlement.SETTLED
+            _, aside = outbox.settle(verdict, content.get("unknown", ()) if is_settled else ())
+            why = settlement.UNKNOWN if is_settled else verdict
+            for report in aside:
+                is_complete &= self._undelivered.set_aside(report, why, why)
+            if is_settled and message["leaving"]:
+                return is_complete
             if verdict == settlement.KEPT and self._access.is_client_gone():
                 return False
-            if verdict != settlement.SETTLED:
+            if not is_settled:
                 self._access.wait((), pauses.next())
 
     def _is_finished(self) -> bool:
@@ -259,41 +258,17 @@ class HostAgent:
             return self._away_since is not None and now - self._away_since >= FAREWELL_SECONDS_MAX
         return self._is_leaving and now - self._answered_at > UNHEARD_SECONDS_MAX
 
-    def _leave(self) -> None:
-        self._commands.leave()
-        self._running.write_lines()
-        if self._has_left or self._has_nothing_to_tell:
-            self._journal.remove()
-        self._reporting.close()
-        self._listening.close()
-
     # -- one turn ----------------------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
-        """Process what has happened, act on it, and request more work."""
-        self._commands.look()
-        self._running.take_in()
-        self._take_answer()
-        self._take_news()
-        self._keep_time()
-        self._start()
-        self._running.write_lines()
-        self._send()
-        self._listen()
-
-    def _keep_time(self) -> None:
-        now = self._access.monotonic()
+    def _keep_time(self, now: float) -> None:
         if not self._is_draining and self._access.is_client_gone():
             self._drain("the client has exited")
-        if self._work.waiting and self._is_silent(now):
-            self._say("silence", "the server has not responded for too long; no longer starting prefetched commands")
-            self._running.give_back(self._work.drop_all())
-            self._must_take_stock = True
-        self._running.report_running(now)
+        super()._keep_time(now)
         self._journal.retry(now)
 
-    def _is_silent(self, now: float) -> bool:
-        return now - self._answered_at >= self._ahead_expiry
+    def _note_silence(self) -> None:
+        self._say("silence", "the server has not responded for too long; no longer starting prefetched commands")
+        self._must_take_stock = True
 
     def _drain(self, why: str) -> None:
         self._say("drain", f"claiming no more attempts: {why}")
@@ -301,76 +276,26 @@ class HostAgent:
         self._running.close()
 
     def _start(self) -> None:
-        if not self._is_silent(self._access.monotonic()):
-            self._running.start()
-            if self._trouble.text:
-                self._say("location", f"commands cannot be started: {self._trouble.text}")
+        self._running.start()
+        if self._trouble.text:
+            self._say("location", f"commands cannot be started: {self._trouble.text}")
 
     # -- reports -----------------------------------------------------------------------------------------------
 
-    def _take_answer(self) -> None:
-        """Process the answer to the request that carries reports."""
-        try:
-            found = self._reporting.answer()
-        except ServerAway as error:
-            self._put_off(error)
-            return
-        if found is None:
-            return
-        status, content = found
-        message = self._message
-        assert message is not None
-        verdict = settlement.judge(status, content, self._identity, is_sync_answer)
-        if verdict == settlement.KEPT or (verdict != settlement.SETTLED and not message["reports"]):
-            self._reporting.close()  # look up the server again before the next try
-            self._put_off(ServerAway(f"it responded with status {status}, so reports are kept"))
-            return
-        self._message = None
-        self._settle(verdict, content.get("unknown", ()) if verdict == settlement.SETTLED else ())
-        if verdict == settlement.SETTLED:
-            self._note_answer(content)
-            self._has_left = bool(message["leaving"])
-            self._hear(content, message["cores_free"] + message["cores_ahead"])
-        else:
-            self._put_off(ServerAway(f"it rejected reports with status {status}"))
+    def _is_answer(self, content: Mapping[str, Any]) -> bool:
+        return is_sync_answer(content)
 
-    def _settle(self, verdict: str, unknown: Iterable[int]) -> None:
-        settled, aside = self._running.settle(verdict, unknown)
-        self._set_aside(aside, verdict if verdict != settlement.SETTLED else settlement.UNKNOWN)
-        if self._journal.size > JOURNAL_BYTES_MAX // 16 and settled:
+    def _settle(self, verdict: str, unknown: Iterable[int], why: str) -> bool:
+        is_settled = super()._settle(verdict, unknown, why)
+        if self._journal.size > JOURNAL_BYTES_MAX // 16 and verdict == settlement.SETTLED:
             self._running.write_lines()
             self._journal.rewrite(self._running.unsettled_lines())
+        return is_settled
 
-    def _set_aside(self, aside: Iterable[dict[str, Any]], verdict: str) -> None:
-        """Set aside on disk the reports that the server does not accept; they are never deleted."""
-        for report in aside:
-            identity = report["task_instance_id"]
-            why = journal.unknown_to(self._incarnation) if verdict == settlement.UNKNOWN else journal.REFUSED
-            try:
-                content = encode({"reports": [report], "alive": []}).encode()
-                path = journal.keep(self._setup["data_folder"], self._workflow_id, identity, content, self._identity)
-                path = journal.set_aside(path, why)
-                self._say(
-                    f"aside {identity}", f"the server does not accept the report of attempt {identity}; see {path}"
-                )
-            except OSError as error:
-                self._say("aside", f"the report of attempt {identity} cannot be saved: {error}")
-
-    def _note_answer(self, content: Mapping[str, Any]) -> None:
-        self._answered_at = self._access.monotonic()
-        self._away_since = None
-        self._incarnation = str(content.get("server_incarnation") or self._incarnation)
-        self._pauses.reset()
-
-    def _put_off(self, error: Exception) -> None:
-        """Schedule a retry: the server is unreachable, or did not accept a request."""
+    def _note_away(self, error: Exception) -> None:
         self._say("server", f"the server does not respond: {error}; retrying")
-        if self._away_since is None:
-            self._away_since = self._access.monotonic()
         if not self._has_nothing_to_tell:
             self._start_server()
-        pause = self._pauses.next() * self._access.jitter()
-        self._retry_at = self._access.monotonic() + max(pause, settlement.asked_pause(self._reporting.retry_after))
 
     def _start_server(self) -> None:
         """Restart the embedded server if a restart is due; a new server itself detects whether another is running."""
@@ -379,19 +304,7 @@ class HostAgent:
             self._server_at = now + SERVER_START_SECONDS
             self._access.start_server(self._setup["server_command"])
 
-    def _send(self) -> None:
-        now = self._access.monotonic()
-        if self._reporting.is_busy or now < self._retry_at or self._has_left:
-            return
-        if self._message is None and self._is_sync_due(now):
-            self._message = self._next_message(now)
-        if self._message is not None:
-            try:
-                self._reporting.send(f"/agents/{self._agent_id}/sync", self._message, REQUEST_TIMEOUT_SECONDS)
-            except ServerAway as error:
-                self._put_off(error)
-
-    def _is_sync_due(self, now: float) -> bool:
+    def _is_report_due(self, now: float) -> bool:
         if self._must_sync or self._must_take_stock or now >= self._beat_at or self._is_leaving:
             return True
         if self._slots_are_news() or self._trouble.text != self._told_problem:
@@ -399,15 +312,14 @@ class HostAgent:
         return self._outbox.has_waiting and now >= self._gathered_at
 
     @property
-    def _gathered_at(self) -> float:
-        """When waiting reports are sent: at once, unless enough work waits here to keep the cores busy."""
-        has_enough = len(self._work.waiting) > self._work.running_count
-        return self._reported_at + GATHER_SECONDS if has_enough else 0.0
+    def _has_enough(self) -> bool:
+        """Whether enough work waits here to keep the cores busy."""
+        return len(self._work.waiting) > self._work.running_count
 
     @property
     def _is_leaving(self) -> bool:
         """Whether the agent is draining and has no attempts left."""
-        return self._is_draining and not (self._commands.live or self._work.waiting)
+        return self._is_draining and not (self._running.commands.live or self._work.waiting)
 
     @property
     def _has_nothing_to_tell(self) -> bool:
@@ -431,14 +343,13 @@ class HostAgent:
         if is_stock_due:
             self._beat_at = now + self._heartbeat
             ended = {report["task_instance_id"] for report in self._outbox.all}
-            message["running"] = sorted(ended | self._commands.live.keys())
+            message["running"] = sorted(ended | self._running.commands.live.keys())
             message["unstarted"] = [launch.identity for launch in self._work.waiting]
         if self._trouble.text != self._told_problem:
             self._told_problem = self._trouble.text
             message["launch_problem"] = self._trouble.told(len(self._work.waiting), now)
             message["has_problem"] = True
         self._must_sync = self._must_take_stock = False
-        self._reported_at = now
         return message
 
     def _next_key(self) -> int:
@@ -453,12 +364,11 @@ class HostAgent:
 
     # -- answers of the server ---------------------------------------------------------------------------------
 
-    def _hear(self, content: Mapping[str, Any], asked: float) -> None:
-        for identity, why in content.get("refused", {}).items():
-            self._say(f"refused {identity}", f"the report of attempt {identity} was rejected: {why}")
+    def _hear(self, message: Mapping[str, Any], content: dict[str, Any]) -> None:
         given = 0.0
         if (columns := content.get("launches")) is not None:
             given = self._take(columns)
+        asked = message.get("cores_free", 0.0) + message.get("cores_ahead", 0.0)
         if asked > 0:
             self._is_dry = given + FRACTION < asked
         if (granted := content.get("slots")) is not None and granted["version"] > self._version:
@@ -507,80 +417,42 @@ class HostAgent:
             or now["head"] > told["head"] + FRACTION
         )
 
-    # -- the long poll -----------------------------------------------------------------------------------------
+    # -- the poll ----------------------------------------------------------------------------------------------
 
-    def _take_news(self) -> None:
-        """Process the answer to the long poll."""
-        try:
-            found = self._listening.answer()
-        except ServerAway:
-            self._mishear()
-            return
-        if found is None:
-            return
-        status, content = found
-        if settlement.judge(status, content, self._identity, is_sync_answer) == settlement.SETTLED:
-            self._note_answer(content)
-            self._hear(content, 0.0)
-        else:
-            self._listening.close()
-            self._mishear()
+    def _is_news(self, content: Mapping[str, Any]) -> bool:
+        return is_sync_answer(content)
+
+    def _hear_news(self, content: dict[str, Any]) -> None:
+        self._note_answer(content)
+        self._hear({}, content)
 
     def _mishear(self) -> None:
-        """Handle a lost answer to the long poll, which may have contained work."""
-        pause = max(LISTEN_PAUSE_SECONDS * self._access.jitter(), settlement.asked_pause(self._listening.retry_after))
-        self._listen_at = self._access.monotonic() + pause
-        self._must_take_stock = True
+        super()._mishear()
+        self._must_take_stock = True  # the lost answer may have contained work
 
-    def _listen(self) -> None:
-        now = self._access.monotonic()
-        free, ahead = (0.0, 0.0) if self._is_draining else self._work.wanted()
-        if self._listening.is_busy:
-            if self._asked > 0 or not self._is_dry or free + ahead <= FRACTION:
-                return
-            self._listening.close()  # the open poll requests no cores
-        if now < self._listen_at or self._reported_at == 0.0 or self._is_leaving:
-            return
+    def _is_poll_outdated(self) -> bool:
+        return self._asked == 0 and self._is_dry and sum(self._wanted()) > FRACTION
+
+    def _wanted(self) -> tuple[float, float]:
+        return (0.0, 0.0) if self._is_draining else self._work.wanted()
+
+    def _next_poll(self) -> dict[str, Any] | None:
+        if self._reported_at == 0.0 or self._is_leaving:
+            return None
+        free, ahead = self._wanted()
         self._asked = free + ahead
-        message = {
+        return {
             "key": self._next_key(),
-            "wait_seconds": LONG_POLL_SECONDS,
             "cores_free": free,
             "cores_ahead": ahead,
             "slots": self._slots(),
-            "known_to_kill": sorted(self._running.ordered),
             "drain": self._is_draining,
         }
-        try:
-            timeout = LONG_POLL_SECONDS + REQUEST_TIMEOUT_SECONDS
-            self._listening.send(f"/agents/{self._agent_id}/sync", message, timeout)
-        except ServerAway:
-            self._listen_at = now + LISTEN_PAUSE_SECONDS * self._access.jitter()
 
     # -- waiting -----------------------------------------------------------------------------------------------
 
-    def _due(self) -> float:
-        """Return when the next action is due even if no event occurs, monotonic seconds."""
-        due = [self._due_to_send(), *self._running.due()]
-        if self._work.waiting:
-            due.append(self._answered_at + self._ahead_expiry)
-        if self._listening.is_busy:
-            due.append(self._listening.deadline)
-        elif not self._is_leaving:
-            due.append(self._listen_at)
-        if (retry := self._journal.retry_at) is not None:
-            due.append(retry)
-        return min(due)
-
-    def _due_to_send(self) -> float:
-        now = self._access.monotonic()
-        if self._has_left:
-            return now
-        if self._reporting.is_busy:
-            return self._reporting.deadline
-        if self._message is not None or self._is_sync_due(now):
-            return max(now, self._retry_at)
-        return max(self._gathered_at, self._retry_at) if self._outbox.has_waiting else self._beat_at
+    def _further_due(self, now: float) -> Iterable[float]:
+        return () if (retry := self._journal.retry_at) is None else (retry,)
 
     def _say(self, kind: str, text: str) -> None:
         if self._said.is_due(kind, self._access.monotonic()):

@@ -5,9 +5,7 @@ Pure; `settlement` defines the rule.
 
 from __future__ import annotations
 
-import json
-
-from jobmon.agent import settlement
+from jobmon.agent import fastjson, settlement
 
 REPORTS_PER_REQUEST_MAX = 1_000
 #: Upper bound for a report without its paths, error, log tail and files; host names are short.
@@ -16,15 +14,19 @@ PLAIN_BYTES = 800
 BYTES_PER_CHARACTER = 6
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from typing import Any
 
 
 class Outbox:
-    """The unsettled reports. At most one request with reports is in flight."""
+    """The unsettled reports. At most one request with reports is in flight.
 
-    def __init__(self) -> None:
-        self._waiting: list[dict[str, Any]] = []
+    Args:
+        reports: reports to be sent.
+    """
+
+    def __init__(self, reports: Iterable[dict[str, Any]] = ()) -> None:
+        self._waiting = list(reports)
         self._in_flight: list[dict[str, Any]] = []
         self._portion = settlement.Portion(REPORTS_PER_REQUEST_MAX)
 
@@ -83,5 +85,5 @@ class Outbox:
 def _size_of(report: dict[str, Any]) -> int:
     """Return an upper bound for the JSON size of a report, in bytes; encode it only if there is no cheap bound."""
     if report.get("log_tail") or report.get("error") or report.get("files"):
-        return len(json.dumps(report))
+        return len(fastjson.dumps(report))
     return PLAIN_BYTES + sum(len(report.get(path) or "") for path in ("stdout", "stderr")) * BYTES_PER_CHARACTER

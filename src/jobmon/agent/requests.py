@@ -1,20 +1,20 @@
 """A non-blocking connection to the server with at most one request in flight, whose answer is polled for.
 
-For workers that do other work meanwhile. `gateway.py` finds the server.
+Programs do other work meanwhile. `servers.py` finds the server.
 """
 
 from __future__ import annotations
 
 import errno
-import json
+import os
 import select
-import socket
 import time
+from _socket import AF_UNIX, IPPROTO_TCP, SO_ERROR, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, getaddrinfo, socket
 
-from jobmon.agent import peers, trust
+from jobmon.agent import fastjson, peers, trust
 from jobmon.agent.addresses import InvalidAddress
-from jobmon.agent.gateway import RECEIVE_BYTES, Choice, ServerAway, find_servers, secured
 from jobmon.agent.http import HTTP_UNAUTHORIZED, Answer, Conversation, Reader
+from jobmon.agent.servers import RECEIVE_BYTES, Choice, InvalidServer, ServerAway, find_servers, secured
 
 #: Maximum number of addresses of one host name that are tried in turn.
 ADDRESSES_MAX = 8
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from jobmon.agent.gateway import Place
+    from jobmon.agent.servers import Place
 
 
 class PolledConnection:
@@ -36,10 +36,12 @@ class PolledConnection:
 
     #: The delay requested by the last answer (Retry-After), seconds.
     retry_after = 0.0
+    #: The addresses that were tried last.
+    where = "no address"
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._line: socket.socket | ssl.SSLSocket | None = None
+        self._line: socket | ssl.SSLSocket | None = None
         self._place: Place | None = None
         self._choice = Choice()
         self._places: list[Place] = []  # locations not tried yet
@@ -67,7 +69,7 @@ class PolledConnection:
         Raises:
             ServerAway: the server's address is unknown, or no connection to it can be opened.
         """
-        body = json.dumps(message).encode()
+        body = fastjson.dumps(message).encode()
         self._until = self.deadline = time.monotonic() + timeout
         self._was_kept = self._line is not None
         self._connect()
@@ -171,7 +173,8 @@ class PolledConnection:
             try:
                 self._places = places or self._choice.ordered(find_servers(self._environment))
             except InvalidAddress as error:
-                raise ServerAway(str(error)) from None
+                raise InvalidServer(str(error)) from None
+            self.where = ", ".join(place.address.url for place in self._places)
         while True:
             try:
                 self._connect_to(others or [])
@@ -203,7 +206,7 @@ class PolledConnection:
         """Begin to connect to the first address that does not fail immediately. Raises OSError."""
         while True:
             family, kind, protocol, _, address = self._others.pop(0)
-            line = socket.socket(family, kind, protocol)
+            line = socket(family, kind, protocol)
             line.setblocking(False)
             code = line.connect_ex(address)
             if code in (0, errno.EINPROGRESS):
@@ -211,7 +214,7 @@ class PolledConnection:
                 return
             line.close()
             if not self._others:
-                raise OSError(code, errno.errorcode.get(code, str(code)))
+                raise OSError(code, os.strerror(code))
 
     def _advance(self) -> bool:
         """Connect, do the TLS handshake and send, without blocking; return whether all is sent. Raises OSError."""
@@ -219,14 +222,14 @@ class PolledConnection:
         if not self._is_connected:
             if not select.select([], [self._line], [], 0)[1]:
                 return False
-            code = self._line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            code = self._line.getsockopt(SOL_SOCKET, SO_ERROR)
             if code:
-                raise OSError(code, errno.errorcode.get(code, str(code)))
+                raise OSError(code, os.strerror(code))
             self._is_connected = True
             if self._is_proven:
                 self.deadline = self._until
-            if self._line.family != socket.AF_UNIX:
-                self._line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._line.family != AF_UNIX:
+                self._line.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         return (self._is_secured or self._secure()) and self._push()
 
     def _secure(self) -> bool:
@@ -234,7 +237,7 @@ class PolledConnection:
         assert self._place is not None
         if not hasattr(self._line, "do_handshake"):
             line, self._line = self._line, None
-            self._line = secured(line, self._place.address, at_once=False)
+            self._line = secured(line, self._place.address)
         self._is_secured = self._tried(self._line.do_handshake) is not None
         return self._is_secured
 
@@ -282,12 +285,14 @@ class PolledConnection:
 
 
 def _addresses(place: Place) -> list[tuple[Any, ...]]:
-    found = socket.getaddrinfo(place.address.host, place.address.port, 0, socket.SOCK_STREAM)
+    host = place.address.host
+    name = host.encode() if host.isascii() else host  # text would import the IDNA codec
+    found = getaddrinfo(name, place.address.port, 0, SOCK_STREAM)
     return list(found[:ADDRESSES_MAX])
 
 
-def _local(path: str) -> socket.socket | None:
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _local(path: str) -> socket | None:
+    line = socket(AF_UNIX, SOCK_STREAM)
     line.setblocking(False)
     try:
         trust.require_socket(path)

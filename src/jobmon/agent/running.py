@@ -1,7 +1,7 @@
 """Run the attempts that a program has taken: start those that fit, and report the outcome of each.
 
-Host agents, packed jobs and pilots differ in how they take work and send reports, but share this implementation of
-everything between. An attempt is in `work.waiting` or in `commands.live`, or its report is in the outbox.
+All programs that run commands share this implementation of everything between taking work and sending reports. An
+attempt is in `work.waiting` or in `commands.live`, or its report is in the outbox.
 
 Uses only a small part of the standard library (`python -I -S`).
 """
@@ -9,8 +9,8 @@ Uses only a small part of the standard library (`python -I -S`).
 from __future__ import annotations
 
 from jobmon.agent import locations, outcome, outputs, reports
-from jobmon.agent.command_journal import encode, start_line, task_line
 from jobmon.agent.devices import RETRY_SECONDS
+from jobmon.agent.fastjson import dumps
 from jobmon.agent.suspects import Suspects
 
 #: A command that exits sooner is never reported as running.
@@ -73,6 +73,10 @@ class Running:
         self.is_closing = False
         #: Whether the cluster told this program to exit; then the cluster reports why a command failed.
         self.is_ended_from_outside = False
+        #: Attempts that failed then for no reason known here, and may have been to be killed.
+        self.unexplained: dict[int, Attempt] = {}
+        #: Called with each command that failed, before it is judged; None: nothing is called.
+        self.doubt: Callable[[Attempt], None] | None = None
         #: The number of attempts that have ended here.
         self.ended_count = 0
         self._monotonic = monotonic
@@ -166,14 +170,15 @@ class Running:
             self.write_lines()
 
     def _task_line(self, launch: Launch) -> str:
-        return task_line(launch, is_suspect=launch.task_id in self.suspects)
+        """Return the journal line of a command that is about to be started."""
+        return f'["t",{launch.identity},{launch.task_id},{int(launch.task_id in self.suspects)}]\n'
 
     def take_in(self) -> None:
         """Process commands that have started and attempts that have ended."""
         for attempt in self.commands.take_started():
             self.trouble.started(attempt.identity)
             if self._write is not None:
-                self._lines.append(start_line(attempt))
+                self._lines.append(self._start_line(attempt))
             if attempt.identity not in self._counted:
                 self._unsaid[attempt.identity] = self._monotonic() + RUNNING_DELAY_SECONDS
         for attempt in self.commands.take_ended():
@@ -188,6 +193,9 @@ class Running:
         if attempt.ran:
             self.suspects.ended(attempt.launch.task_id)
         is_killed = identity in self.ordered
+        has_failed = attempt.ran and attempt.exit_code != 0 and not is_killed
+        if has_failed and self.doubt is not None:
+            self.doubt(attempt)
         if why is not None and not is_killed and self._is_of_location(attempt):
             if self.trouble.failed(identity, f"not started: {why.why}", self._monotonic()):
                 self._retry(attempt.launch)
@@ -196,15 +204,19 @@ class Running:
         elif why is not None and is_killed:
             report = reports.of_unstarted(identity, outcome.ERROR, outcome.KILLED, KILLED_UNSTARTED)
         else:
-            tail = outputs.tail(*reports.paths(attempt)) if attempt.ran else b""
-            report = reports.of_end(attempt, tail, self._host, is_killed=is_killed)
+            report = self._report_of_end(attempt, is_killed=is_killed)
         self._forget(identity)
         self.ended_count += 1
-        if self.is_ended_from_outside and attempt.ran and attempt.exit_code != 0 and attempt.cause is None:
+        if has_failed and self.is_ended_from_outside and attempt.cause in (None, outcome.KILLED):
+            self.unexplained[identity] = attempt
             return
         if self._write is not None:
-            self._lines.append(f'["e",{identity},{encode(report)}]\n')
+            self._lines.append(self._end_line(report))
         self._report(report)
+
+    def _report_of_end(self, attempt: Attempt, *, is_killed: bool) -> dict[str, Any]:
+        tail = outputs.tail(*reports.paths(attempt)) if attempt.ran else b""
+        return reports.of_end(attempt, tail, self._host, is_killed=is_killed)
 
     def _is_of_location(self, attempt: Attempt) -> bool:
         why = attempt.not_started
@@ -229,6 +241,8 @@ class Running:
         self.ordered |= wanted
         waiting = {launch.identity for launch in self.work.remove(wanted)}
         here = wanted & self.commands.live.keys()
+        for identity in wanted & self.unexplained.keys():
+            self._report(self._report_of_end(self.unexplained.pop(identity), is_killed=True))
         ended = {report["task_instance_id"] for report in self.outbox.all}
         for identity in sorted(waiting | (wanted - here - ended)):
             self._forget(identity)
@@ -266,13 +280,21 @@ class Running:
             lines, self._lines = self._lines, []
             self._write(lines)
 
+    @staticmethod
+    def _start_line(attempt: Attempt) -> str:
+        return f'["s",{attempt.identity},{attempt.pid},{attempt.started_at},{attempt.started_boot}]\n'
+
+    @staticmethod
+    def _end_line(report: Mapping[str, Any]) -> str:
+        return f'["e",{report["task_instance_id"]},{dumps(report)}]\n'
+
     def unsettled_lines(self) -> list[str]:
         """Return all unsettled attempts as journal lines."""
         live = self.commands.live.values()
         lines = [self._task_line(attempt.launch) for attempt in live]
-        lines += [start_line(attempt) for attempt in live if attempt.ran]
+        lines += [self._start_line(attempt) for attempt in live if attempt.ran]
         ended = (report for report in self.outbox.all if report["status"] != reports.RUNNING)
-        return lines + [f'["e",{one["task_instance_id"]},{encode(one)}]\n' for one in ended]
+        return lines + [self._end_line(one) for one in ended]
 
     # -- waiting -----------------------------------------------------------------------------------------------
 

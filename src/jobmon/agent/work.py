@@ -5,8 +5,6 @@ Uses only a small part of the standard library (`python -I -S`).
 
 from __future__ import annotations
 
-from collections import deque
-
 #: Work is prefetched for this many seconds, up to this multiple of the cores.
 AHEAD_SECONDS = 0.25
 AHEAD_FACTOR_MAX = 64.0
@@ -19,9 +17,12 @@ _NEWEST_SHARE = 0.1
 FRACTION = 1e-9
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Collection, Iterable
 
     from jobmon.agent.starting import Launch
+else:
+    from _collections import deque  # `collections` imports a lot
 
 
 def ahead_expiry(heartbeat_interval: float, report_by_buffer: float) -> float:

@@ -49,11 +49,32 @@ def errors(workflow_id: int, as_list: bool, limit: int | None, output: str) -> N
         rendering.show_json(found)
     elif output == CSV:
         show_rows(named(found.groups, {}), output)
-    elif not found.failures:
-        click.echo(f"Workflow {workflow_id} has no errors.{_uncharged(found)}")
     else:
+        calls = _failed_calls(requester, workflow_id)
+        if not found.failures and not calls:
+            click.echo(f"Workflow {workflow_id} has no errors.{_uncharged(found)}")
+            return
         with paged():
-            _show(found)
+            for text in calls:
+                click.echo(text)
+            if found.failures:
+                _show(found)
+
+
+def _failed_calls(requester: Requester, workflow_id: int) -> list[str]:
+    """Return a text about each expansion whose function failed."""
+    from jobmon.core.wire.expanding import ExpansionsPage
+
+    found: list[str] = []
+    after = 0
+    while True:
+        page = requester.call(f"/workflows/{workflow_id}/expansions", {"after": after}, ExpansionsPage, "get")
+        if not page.task_ids:
+            return found
+        for at, error in page.errors.items():
+            text = error.rstrip()[-EXAMPLE_CHARACTERS_MAX:].replace("\n", "\n  ")
+            found.append(f"Expansion {page.names[at]} (task {page.task_ids[at]}) failed:\n  {text}\n")
+        after = page.task_ids[-1]
 
 
 def _show(found: FailuresResponse) -> None:

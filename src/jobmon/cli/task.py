@@ -112,7 +112,7 @@ def _show(detail: TaskDetail) -> None:
         ],
         right=("ATTEMPT", "TIME", "CPU", "MEMORY"),
     )
-    error = next((attempt.error for attempt in reversed(detail.attempts) if attempt.error), None)
+    error = detail.error or next((attempt.error for attempt in reversed(detail.attempts) if attempt.error), None)
     if error:
         click.echo(f"Last error: {error}")
 

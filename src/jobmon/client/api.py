@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobmon.client.array import Array
+from jobmon.client.expansion import Expansion
 from jobmon.client.run_handle import RunHandle
 from jobmon.client.status import add_task_attributes, task_status, workflow_status, workflow_tasks
 from jobmon.client.task import Task
@@ -15,6 +16,7 @@ from jobmon.core.constants import TaskStatus, WorkflowRunStatus, WorkflowStatus
 
 __all__ = [
     "Array",
+    "Expansion",
     "RunHandle",
     "Task",
     "TaskStatus",

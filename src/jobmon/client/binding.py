@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.client import api_calls, dag, planning, recorded
 from jobmon.client.changing import Change, complete_version
 from jobmon.client.clusters import Clusters, ResourceResolver
+from jobmon.client.expansion import Expansion
 from jobmon.client.folder import working_directory
 from jobmon.core.changes import Action, CheckFiles
 from jobmon.core.clock import Clock, SystemClock
@@ -47,6 +49,7 @@ from jobmon.core.wire.binding import (
     WorkflowRequest,
     WorkflowResponse,
 )
+from jobmon.core.wire.changes import VersionRequest
 
 if TYPE_CHECKING:
     from jobmon.client.array import Array
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from jobmon.client.tool_version import ToolVersion
     from jobmon.client.workflow import Workflow
     from jobmon.core.files import Pattern
+    from jobmon.core.requester import Requester
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +119,7 @@ class Binding:
         workflow.check_limits()
         self._tasks = list(workflow.tasks.values())
         self._resolver = ResourceResolver(Clusters(self._requester))
-        self._resolver.resolve(self._tasks)
+        self._resolver.resolve(task for task in self._tasks if not isinstance(task, Expansion))
         return self._resolver.adjusted
 
     def record_workflow(self, consent: planning.Consent | None = None) -> WorkflowResponse:
@@ -188,7 +192,7 @@ class Binding:
         """Record arrays, resources, tasks and edges, and mark the workflow as completely recorded."""
         assert self.response is not None, "record_workflow comes first"
         self._record_arrays()
-        self._record_resources()
+        record_resources(self._requester, self._resolver.distinct)
         if self._pairing is not None and self.plan is not None:
             self._change(self._pairing, self.plan)
         self._record_all_tasks()
@@ -199,14 +203,20 @@ class Binding:
 
     def _change(self, pairing: planning.Pairing, plan: Plan) -> None:
         """Record the new definition as a new version."""
-        change = Change(self._workflow, plan, pairing.recorded, _columns, _task_columns)
-        summary = [line.strip() for line in planning.change_lines(plan)]
+        workflow = self._workflow
+        change = Change(workflow.requester, workflow.arrays, plan, pairing.recorded, columns_of, task_columns)
         response = change.apply(
-            dag_hash=self._edges.dag_hash,
-            task_hash=self._task_hash,
-            user=user_name(),
-            host=socket.gethostname(),
-            summary=summary,
+            VersionRequest(
+                key=uuid.uuid4().hex,
+                base=pairing.recorded.workflow.version,
+                dag_hash=self._edges.dag_hash,
+                task_hash=self._task_hash,
+                task_count=len(plan.comparison.tasks),
+                task_counts={name: len(array.tasks) for name, array in workflow.arrays.items()},
+                user=user_name(),
+                host=socket.gethostname(),
+                summary=[line.strip() for line in planning.change_lines(plan)],
+            )
         )
         self._workflow.dag_id = response.dag_id
         _tell_superseded(response.superseded)
@@ -250,8 +260,8 @@ class Binding:
                     name=array.name,
                     max_concurrently_running=array.max_concurrently_running,
                     priority=array.priority,
-                    inputs=_patterns(array.template_version.files.inputs),
-                    outputs=_patterns(array.template_version.files.outputs),
+                    inputs=patterns_of(array.template_version.files.inputs),
+                    outputs=patterns_of(array.template_version.files.outputs),
                 )
                 for array in arrays
             ]
@@ -259,16 +269,6 @@ class Binding:
         response = self._requester.call(f"/workflows/{self._workflow.workflow_id}/arrays", request, IdsResponse)
         for array, array_id in zip(arrays, response.ids, strict=True):
             array.array_id = array_id
-
-    def _record_resources(self) -> None:
-        distinct = self._resolver.distinct
-        _warn_of_secrets(distinct)
-        for start in range(0, len(distinct), RESOURCES_PER_CHUNK_MAX):
-            chunk = distinct[start : start + RESOURCES_PER_CHUNK_MAX]
-            request = ResourcesRequest(resources=[resources_spec(resources) for resources in chunk])
-            response = self._requester.call("/task_resources", request, IdsResponse)
-            for resources, resources_id in zip(chunk, response.ids, strict=True):
-                resources.id = resources_id
 
     def _record_all_tasks(self) -> None:
         under_way: deque[Sequence[Task]] = deque()
@@ -299,7 +299,8 @@ class Binding:
         """Yield the definitions of tasks that are not done, by ID, and note their tasks in `under_way`."""
         assert self._pairing is not None, "the tasks are paired with recorded ones"
         written: set[int] = set()
-        for position, (task, known) in enumerate(zip(self._tasks, self._pairing.comparison.recorded, strict=True)):
+        recorded_tasks = self._pairing.comparison.recorded[: len(self._tasks)]  # those after them were added in runs
+        for position, (task, known) in enumerate(zip(self._tasks, recorded_tasks, strict=True)):
             if self.plan is None:
                 assert known is not None, "no task is new"
                 task.task_id, task.initial_status = known.task_id, _STATUS_OF[known.status]
@@ -312,7 +313,10 @@ class Binding:
                 self._note_recorded(len(chunk) - len(changed))
                 if changed:
                     under_way.append(changed)
-                    yield route, RedefineRequest(**_columns(array, changed), task_ids=[_id(e.task_id) for e in changed])
+                    yield (
+                        route,
+                        RedefineRequest(**columns_of(array, changed), task_ids=[_id(e.task_id) for e in changed]),
+                    )
 
     def _note_recorded(self, count: int) -> None:
         self._recorded += count
@@ -371,24 +375,25 @@ def _may_change(task: Task) -> bool:
 
 def tasks_request(array: Array, tasks: Sequence[Task]) -> TasksRequest:
     """Return a chunk of tasks of one array as columns."""
-    return TasksRequest(**_task_columns(array, tasks))
+    return TasksRequest(**task_columns(array, tasks))
 
 
-def _task_columns(array: Array, tasks: Sequence[Task]) -> dict[str, Any]:
+def task_columns(array: Array, tasks: Sequence[Task]) -> dict[str, Any]:
     """Return the fields of `TasksRequest`."""
     arguments = array.template_version.arguments
     names = arguments.node_args + arguments.task_args
     columns = [list(column) for column in zip(*(task.values for task in tasks), strict=True)]
     by_name = dict(zip(names, columns, strict=True))
-    return _columns(array, tasks) | {
+    return columns_of(array, tasks) | {
         "task_template_version_id": _id(array.template_version.id),
         "node_hashes": [task.node_digest.hex() for task in tasks],
         "node_args": {name: by_name[name] for name in arguments.node_args},
         "task_args": {name: by_name[name] for name in arguments.task_args},
+        "are_expansions": isinstance(tasks[0], Expansion),
     }
 
 
-def _columns(array: Array, tasks: Sequence[Task]) -> dict[str, Any]:
+def columns_of(array: Array, tasks: Sequence[Task]) -> dict[str, Any]:
     """Return the fields of `TaskColumns`."""
     settings = _Settings(tasks)
     return {
@@ -503,6 +508,17 @@ def _edges_request(chunk: _EdgeChunk, *, is_last: bool) -> EdgesRequest:
     )
 
 
+def record_resources(requester: Requester, distinct: Sequence[TaskResources]) -> None:
+    """Record distinct requests for resources, and set their IDs."""
+    _warn_of_secrets(distinct)
+    for start in range(0, len(distinct), RESOURCES_PER_CHUNK_MAX):
+        chunk = distinct[start : start + RESOURCES_PER_CHUNK_MAX]
+        request = ResourcesRequest(resources=[resources_spec(resources) for resources in chunk])
+        response = requester.call("/task_resources", request, IdsResponse)
+        for resources, resources_id in zip(chunk, response.ids, strict=True):
+            resources.id = resources_id
+
+
 def _warn_of_secrets(requests: Iterable[TaskResources]) -> None:
     """Warn once per bind about values of `env` that are recorded although their names look like secrets."""
     names = sorted({name for request in requests for name in secret_names(request.requested_resources)})
@@ -526,7 +542,7 @@ def resources_spec(resources: TaskResources) -> ResourcesSpec:
     )
 
 
-def _patterns(declared: Iterable[Pattern]) -> list[FilePattern]:
+def patterns_of(declared: Iterable[Pattern]) -> list[FilePattern]:
     return [FilePattern(name=one.name, pattern=one.text) for one in declared]
 
 

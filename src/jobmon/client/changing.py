@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter, defaultdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from jobmon.client.comparison import template_of
+from jobmon.client.task import Task
 from jobmon.core.changes import NO_SET, Action, Reason, StatusChange, upstreams_hash
 from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.binding import TasksResponse
@@ -23,26 +24,37 @@ from jobmon.core.wire.changes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from jobmon.client.array import Array
     from jobmon.client.comparison import Comparison
-    from jobmon.client.plan import Plan
     from jobmon.client.recorded import Recorded
-    from jobmon.client.task import Task
-    from jobmon.client.workflow import Workflow
+    from jobmon.core.changes import Decision
     from jobmon.core.requester import Requester
 
 #: A set is edited in place if that takes at most this share of rewriting it.
 EDIT_SHARE_MAX: Final = 0.5
 
 
+class Decided(Protocol):
+    """A comparison, and what happens to each of its tasks."""
+
+    @property
+    def comparison(self) -> Comparison:
+        """The new tasks, compared with the recorded ones."""
+
+    @property
+    def decisions(self) -> Sequence[Decision]:
+        """A decision for each of them."""
+
+
 class Change:
     """Records one new version according to a plan.
 
     Args:
-        workflow: the new definition.
-        plan: what happens to its tasks.
+        requester: sends the requests.
+        arrays: the arrays of the new tasks, by template.
+        plan: what happens to the tasks.
         recorded: the record from which the plan was made.
         columns: returns the fields of a `TaskColumns` for tasks of an array.
         added: returns the fields of a `TasksRequest` for tasks of an array.
@@ -50,57 +62,49 @@ class Change:
 
     def __init__(
         self,
-        workflow: Workflow,
-        plan: Plan,
+        requester: Requester,
+        arrays: Mapping[str, Array],
+        plan: Decided,
         recorded: Recorded,
         columns: Callable[[Array, Sequence[Task]], dict[str, Any]],
         added: Callable[[Array, Sequence[Task]], dict[str, Any]],
     ) -> None:
-        self._workflow = workflow
+        self._requester = requester
+        self._arrays = arrays
         self._plan = plan
         self._recorded = recorded
         self._columns = columns
         self._added = added
-        self._key = uuid.uuid4().hex
+        self._key = ""
         self._route = ""
         self._parts = 0
         self._compared: Comparison = plan.comparison
-        self._tasks = list(workflow.tasks.values())
+        self._tasks = plan.comparison.tasks
 
-    def apply(self, *, dag_hash: str, task_hash: str, user: str, host: str, summary: list[str]) -> VersionResponse:
+    def apply(self, request: VersionRequest, skipped: Sequence[int] = ()) -> VersionResponse:
         """Stage, seal and apply the version. The work is proportional to the changes, plus a look at each task.
 
         Args:
-            dag_hash: hash of the new DAG.
-            task_hash: hash of the new task identities.
-            user: name of the user who makes the change.
-            host: host of the client.
-            summary: the changes, as lines for display.
+            request: begins the version.
+            skipped: IDs of recorded tasks to skip.
 
         Raises:
             WorkflowVersionConflict: another user or process changed or ran the workflow in the meantime.
+            StaleRun: the version is that of an expansion, and its run may no longer change the workflow.
         """
-        workflow, known = self._workflow, self._recorded.workflow
-        request = VersionRequest(
-            key=self._key,
-            base=known.version,
-            dag_hash=dag_hash,
-            task_hash=task_hash,
-            task_count=len(self._tasks),
-            task_counts={name: len(array.tasks) for name, array in workflow.arrays.items()},
-            user=user,
-            host=host,
-            summary=summary,
-        )
-        base = f"/workflows/{known.workflow_id}/versions"
-        number = workflow.requester.call(base, request, VersionResponse).number
+        self._key = request.key
+        base = f"/workflows/{self._recorded.workflow.workflow_id}/versions"
+        number = self._requester.call(base, request, VersionResponse).number
         self._route = f"{base}/{number}"
         self._stage_added()
         self._stage_definitions()
         self._stage_upstreams()
         self._stage_statuses()
+        self._send_statuses(StatusChange.SKIP, skipped)
+        if request.expansion_id is not None:
+            self._send_statuses(StatusChange.EXPANDED, [request.expansion_id])
         seal = SealRequest(key=self._key, parts=self._parts)
-        response = workflow.requester.call(f"{self._route}/seal", seal, VersionResponse)
+        response = self._requester.call(f"{self._route}/seal", seal, VersionResponse)
         self._identify()
         return response
 
@@ -109,26 +113,31 @@ class Change:
         return self._parts - 1
 
     def _send(self, kind: str, message: object, reply: Any = dict) -> Any:
-        return self._workflow.requester.call(f"{self._route}/{kind}", message, reply)
+        return self._requester.call(f"{self._route}/{kind}", message, reply)
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def _stage_added(self) -> None:
         added = [position for position, known in enumerate(self._compared.recorded) if known is None]
         for array, positions in self._chunks(added):
-            tasks = [self._tasks[position] for position in positions]
+            tasks = self._defined(positions)
             request = StagedTasks(**self._added(array, tasks), key=self._key, position=self._next())
             found = self._send("tasks", request, TasksResponse)
             for task, task_id, node_id in zip(tasks, found.task_ids, found.node_ids, strict=True):
                 task.task_id, task.node_id = task_id, node_id
-        for task, known in zip(self._tasks, self._compared.recorded, strict=True):
-            if known is not None:
-                task.task_id = known.task_id
+        for one, known in zip(self._tasks, self._compared.recorded, strict=True):
+            if known is not None and isinstance(one, Task):
+                one.task_id = known.task_id
+
+    def _defined(self, positions: Iterable[int]) -> list[Task]:
+        """Return tasks of the definition; those that are only recorded have no changes."""
+        found = [self._tasks[position] for position in positions]
+        return [task for task in found if isinstance(task, Task)]
 
     def _stage_definitions(self) -> None:
         compared = self._compared
         for array, positions in self._chunks(self._redefined()):
-            tasks = [self._tasks[position] for position in positions]
+            tasks = self._defined(positions)
             names = array.template_version.arguments
             columns = list(zip(*(task.values[len(names.node_args) :] for task in tasks), strict=True))
             before = [compared.recorded[position] for position in positions]
@@ -158,10 +167,10 @@ class Change:
         """Yield positions of tasks with their array, in bounded chunks."""
         by_array: dict[str, list[int]] = defaultdict(list)
         for position in positions:
-            by_array[self._tasks[position].template_version.name].append(position)
+            by_array[template_of(self._tasks[position])].append(position)
         for name, found in by_array.items():
             for start in range(0, len(found), STAGED_TASKS_MAX):
-                yield self._workflow.arrays[name], found[start : start + STAGED_TASKS_MAX]
+                yield self._arrays[name], found[start : start + STAGED_TASKS_MAX]
 
     # -- upstream tasks -----------------------------------------------------------------------------------------------
 
@@ -291,6 +300,8 @@ class Change:
     def _identify(self) -> None:
         """Set the initial statuses in the task objects of the workflow."""
         for task, known, decision in zip(self._tasks, self._compared.recorded, self._plan.decisions, strict=True):
+            if not isinstance(task, Task):
+                continue
             is_done = decision.action in (Action.KEEP, Action.RESTORE)
             is_unchanged = decision.action in (Action.ADOPT, Action.SKIP)
             status = known.status if is_unchanged and known is not None else TaskStatus.REGISTERING

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobmon.client.expansion import Expansion
 from jobmon.client.recorded import RecordedTask
 from jobmon.client.task import Task
 from jobmon.core.changes import (
@@ -25,7 +26,7 @@ from jobmon.core.changes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from jobmon.client.recorded import Recorded
 
@@ -53,6 +54,7 @@ class Comparison:
         sets: distinct sets of upstream tasks, as positions.
         set_of: number of the set of each task; `NO_SET` if it has no upstream tasks.
         upstream_changes: changes of tasks whose upstream tasks differ, by position.
+        origins: the position of the expansion that added a task, by the position of the task.
     """
 
     tasks: Sequence[Task | RecordedTask]
@@ -63,6 +65,7 @@ class Comparison:
     sets: list[Sequence[int]]
     set_of: list[int]
     upstream_changes: dict[int, UpstreamChange] = field(default_factory=dict)
+    origins: dict[int, int] = field(default_factory=dict)
     _acceptances: dict[int, list[Definition]] = field(default_factory=dict)
 
     @property
@@ -109,6 +112,11 @@ class Comparison:
         return acceptance_hash((definition_of(self.tasks[position]), upstreams_hash(upstream_ids)), definitions)
 
 
+def is_expansion(task: Task | RecordedTask) -> bool:
+    """Return whether a task is an expansion."""
+    return task.is_expansion if isinstance(task, RecordedTask) else isinstance(task, Expansion)
+
+
 def template_of(task: Task | RecordedTask) -> str:
     """Return the name of a task's template."""
     return task.template.name if isinstance(task, RecordedTask) else task.template_version.name
@@ -145,6 +153,7 @@ def recorded_only(recorded: Recorded) -> Comparison:
         [_ran_changes(task, task.definition, partial(recorded.upstream_ids, task)) for task in tasks],
         [[at[task_id] for task_id in recorded.upstreams[set_id] if task_id in at] for set_id in used],
         [numbers[task.set_id] if task.set_id else NO_SET for task in tasks],
+        origins={at[task.task_id]: at[task.origin_id] for task in tasks if task.origin_id in at},
     )
 
 
@@ -162,15 +171,25 @@ def _ran_changes(
 def compare(tasks: Sequence[Task], recorded: Recorded) -> Comparison:
     """Compare a definition with the recorded one; time and memory are linear.
 
+    Tasks that expansions added in earlier runs follow the tasks of the definition, unless their expansion is gone; they
+    are upstream tasks of whatever depends on their expansion.
+
     Args:
         tasks: the tasks of the new definition.
         recorded: the record of their workflow.
     """
-    pairs, removed = _pairs(tasks, recorded.tasks)
+    defined = [each for each in recorded.tasks if not each.origin_id]
+    pairs, removed = _pairs(tasks, defined)
     sets, set_of = _sets(tasks)
     compared = Comparison(tasks, pairs, removed, [], [], sets, set_of)
+    if len(defined) < len(recorded.tasks):
+        _append_added(compared, recorded)
     upstreams = _UpstreamComparison(compared, recorded)
-    for position, (task, known) in enumerate(zip(tasks, pairs, strict=True)):
+    for position, (task, known) in enumerate(zip(compared.tasks, compared.recorded, strict=True)):
+        if isinstance(task, RecordedTask):
+            compared.changes.append(())
+            compared.ran_changes.append(_ran_changes(task, task.definition, partial(recorded.upstream_ids, task)))
+            continue
         changes: tuple[Reason, ...] = ()
         ran = changes
         if known is not None:
@@ -189,6 +208,49 @@ def compare(tasks: Sequence[Task], recorded: Recorded) -> Comparison:
         compared.changes.append(changes)
         compared.ran_changes.append(ran)
     return compared
+
+
+def _append_added(compared: Comparison, recorded: Recorded) -> None:
+    """Append the tasks that remaining expansions have added, and complete the sets of upstream tasks with them."""
+    children: dict[int, list[RecordedTask]] = defaultdict(list)
+    for each in recorded.tasks:
+        if each.origin_id and not each.is_removed:
+            children[each.origin_id].append(each)
+    kept = list(compared.recorded)
+    roots = [(position, known) for position, known in enumerate(kept) if known is not None]
+    at = {known.task_id: position for position, known in roots}
+    added: dict[int, range] = {}  # expansion of the script -> all that follows from it
+    for root, known in roots:
+        start, waiting = len(kept), [known.task_id]
+        while waiting:
+            origin_id = waiting.pop()
+            for each in children.pop(origin_id, ()):
+                at[each.task_id] = len(kept)
+                compared.origins[len(kept)] = at[origin_id]
+                kept.append(each)
+                waiting.append(each.task_id)
+        if start < len(kept):
+            added[root] = range(start, len(kept))
+    compared.removed.extend(each for left in children.values() for each in left)
+    compared.sets[:] = [_with_added(each, added) for each in compared.sets]
+    _append_sets(compared, recorded, [each for each in kept[len(compared.tasks) :] if each is not None], at)
+    compared.recorded = kept
+
+
+def _with_added(members: Sequence[int], added: Mapping[int, range]) -> Sequence[int]:
+    more = [position for root in members if root in added for position in added[root]]
+    return [*members, *more] if more else members
+
+
+def _append_sets(compared: Comparison, recorded: Recorded, kept: Sequence[RecordedTask], at: Mapping[int, int]) -> None:
+    """Append added tasks with their sets of upstream tasks."""
+    numbers: dict[int, int] = {}
+    for each in kept:
+        if each.set_id and each.set_id not in numbers:
+            numbers[each.set_id] = len(compared.sets)
+            compared.sets.append([at[one] for one in recorded.upstream_ids(each) if one in at])
+        compared.set_of.append(numbers[each.set_id] if each.set_id else NO_SET)
+    compared.tasks = [*compared.tasks, *kept]
 
 
 def _pairs(

@@ -90,12 +90,13 @@ def _followers(tasks: Iterable[Task]) -> list[tuple[Upstreams, list[Task]]]:
     return list(groups.values())
 
 
-def check_acyclic(tasks: Sequence[Task], path_between: PathBetween = no_path) -> None:
+def check_acyclic(tasks: Sequence[Task], path_between: PathBetween = no_path, outside: Iterable[Task] = ()) -> None:
     """Raise CyclicGraphError, with the names along the cycle, if the dependencies form a cycle.
 
     Args:
         tasks: all tasks.
         path_between: returns a file that a task writes and another one reads, for the message.
+        outside: other tasks on which these depend, and which depend on none of them.
     """
     groups = _followers(tasks)
     groups_of: dict[int, list[int]] = {}
@@ -103,7 +104,7 @@ def check_acyclic(tasks: Sequence[Task], path_between: PathBetween = no_path) ->
         for upstream in upstreams:
             groups_of.setdefault(id(upstream), []).append(index)
     waiting = [len(upstreams) for upstreams, _ in groups]
-    stack = [task for task in tasks if not task.upstream_tasks]
+    stack = [*outside, *(task for task in tasks if not task.upstream_tasks)]
     settled: set[int] = set()
     while stack:
         task = stack.pop()
@@ -112,8 +113,8 @@ def check_acyclic(tasks: Sequence[Task], path_between: PathBetween = no_path) ->
             waiting[index] -= 1
             if not waiting[index]:
                 stack.extend(groups[index][1])
-    if len(settled) < len(tasks):
-        raise CyclicGraphError(_cycle_text([task for task in tasks if id(task) not in settled], settled, path_between))
+    if left := [task for task in tasks if id(task) not in settled]:
+        raise CyclicGraphError(_cycle_text(left, settled, path_between))
 
 
 def _cycle_text(unsettled: Sequence[Task], settled: set[int], path_between: PathBetween) -> str:

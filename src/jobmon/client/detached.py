@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.agent import trust
 from jobmon.agent import watcher as watcher_program
 from jobmon.client import api_calls, running, succession, watched
+from jobmon.client.expansion import Expansion
 from jobmon.client.resuming import created_run
 from jobmon.client.run_handle import RunHandle
 from jobmon.core import paths
@@ -90,13 +91,27 @@ def require_no_functions(workflow: Workflow) -> None:
     """
     checked: set[int] = set()
     for task in workflow.tasks.values():
-        if id(task.options) not in checked:
+        if isinstance(task, Expansion):
+            _require_importable(task)
+        elif id(task.options) not in checked:
             checked.add(id(task.options))
             if what := _function_of(task):
                 raise InvalidResources(
                     f"Task {task.name!r} has {what}, which exists only in this process. Use run(), or:"
                     f" jobmon workflow start {_script_name()}"
                 )
+
+
+def _require_importable(expansion: Expansion) -> None:
+    from jobmon.client import functions
+
+    try:
+        functions.load_installed(expansion.function_text)
+    except functions.NotImportable as error:
+        raise InvalidResources(
+            f"Expansion {expansion.name!r} calls {expansion.function_text}, which another process cannot import:"
+            f" {error}. Use run(), or: jobmon workflow start {_script_name()}"
+        ) from None
 
 
 def _function_of(task: Task) -> str:

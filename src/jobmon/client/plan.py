@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.client.comparison import definition_of, template_of
+from jobmon.client.comparison import definition_of, is_expansion, template_of
 from jobmon.core.changes import FILE_REASONS, NO_SET, Action, Decision, Definition, Reason
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ BECAUSE_NAMES_MAX: Final = 10
 DIFFERENCE_LINES_MAX: Final = 20
 #: Maximum number of combinations of reasons shown in the line of a template.
 REASONS_SHOWN_MAX: Final = 3
+EXPANSIONS_SHOWN_MAX: Final = 10
 SECONDS_PER_MINUTE: Final = 60
 SECONDS_PER_HOUR: Final = 3600
 _REMOVED: Final = Decision(Action.REMOVE, (Reason.REMOVED,))
@@ -112,6 +114,7 @@ class Plan:
         self.decisions = decisions
         self._forecast = forecast
         self._file_details = file_details or {}
+        self._unknown_tasks = unknown_tasks(comparison, decisions)
 
     def __repr__(self) -> str:
         """Return the name of the workflow and the number of tasks that would run."""
@@ -122,12 +125,28 @@ class Plan:
     @property
     def task_count(self) -> int:
         """The number of tasks that the workflow would have."""
-        return len(self.decisions)
+        return len(self.decisions) - len(self._unknown_tasks)
 
     @cached_property
     def run_count(self) -> int:
         """The number of tasks that would run."""
-        return sum(1 for decision in self.decisions if decision.action in (Action.RUN, Action.KILL))
+        return sum(1 for _, _, decision in self._planned_tasks() if decision.action in (Action.RUN, Action.KILL))
+
+    def _planned_tasks(self) -> Iterator[tuple[int, Task | RecordedTask, Decision]]:
+        """Yield the tasks with positions and decisions, except those that an expansion may add again or not."""
+        for position, (task, decision) in enumerate(zip(self.comparison.tasks, self.decisions, strict=True)):
+            if position not in self._unknown_tasks:
+                yield position, task, decision
+
+    @cached_property
+    def expansions(self) -> dict[str, int]:
+        """The expansions that would be called, with the number of tasks that they added last time."""
+        added = Counter(self._unknown_tasks.values())
+        return {
+            task.name: added[position]
+            for position, task, decision in self._planned_tasks()
+            if is_expansion(task) and decision.action is Action.RUN
+        }
 
     @cached_property
     def makes_version(self) -> bool:
@@ -141,7 +160,7 @@ class Plan:
 
     def iterate(self) -> Iterator[PlannedTask]:
         """Yield the entries of `tasks` one by one, for workflows with very many tasks."""
-        for position, (task, decision) in enumerate(zip(self.comparison.tasks, self.decisions, strict=True)):
+        for position, task, decision in self._planned_tasks():
             yield self._planned(task, position, decision)
         for removed in self.comparison.removed:
             yield _planned(removed, removed, _REMOVED, [(Reason.REMOVED.value, "")], [])
@@ -155,7 +174,7 @@ class Plan:
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Number of tasks as {template: {action: {reason: number}}}; only the first reason of a task counts."""
         found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-        for task, decision in zip(self.comparison.tasks, self.decisions, strict=True):
+        for _, task, decision in self._planned_tasks():
             found[template_of(task)][decision.action.value][decision.reasons[0].value] += 1
         for removed in self.comparison.removed:
             found[removed.template.name][Action.REMOVE.value][Reason.REMOVED.value] += 1
@@ -186,6 +205,7 @@ class Plan:
             "estimate": None if forecast is None else {"low_s": forecast.low_s, "high_s": forecast.high_s},
             "unknown_durations": {} if forecast is None else dict(forecast.unknown),
             "needs": self.needs,
+            "expansions": self.expansions,
         }
         if tasks:
             found["tasks"] = [task.to_dict() for task in self.iterate()]
@@ -198,7 +218,7 @@ class Plan:
         needs = f" (needs {', '.join(map(option_text, self.needs))})" if self.needs else ""
         noun = "task" if self.task_count == 1 else "tasks"
         heading = f"{self._subject}: {self.run_count} of {self.task_count} {noun} would run{self._duration}{needs}"
-        return "\n".join([heading, *self._lines(), *self._unknown, *self._held, *self._edited])
+        return "\n".join([heading, *self._lines(), *self._expansions, *self._unknown, *self._held, *self._edited])
 
     @property
     def _subject(self) -> str:
@@ -214,6 +234,15 @@ class Plan:
             return ""
         cores = f"{forecast.cores:g} core{'' if forecast.cores == 1 else 's'}"
         return f", about {duration_text(forecast.low_s, forecast.high_s)} on {cores}"
+
+    @property
+    def _expansions(self) -> list[str]:
+        shown = [
+            f"  {name}: tasks unknown{f' ({added:,} last time)' if added else ''}"
+            for name, added in islice(self.expansions.items(), EXPANSIONS_SHOWN_MAX)
+        ]
+        more = len(self.expansions) - len(shown)
+        return [*shown, *([f"  {more:,} more expansions: tasks unknown"] if more > 0 else [])]
 
     @property
     def _unknown(self) -> list[str]:
@@ -262,7 +291,7 @@ class Plan:
     def _run_reasons(self) -> dict[str, str]:
         """Return a short text of why tasks run, by template."""
         found: dict[str, Counter[str]] = defaultdict(Counter)
-        for position, (task, decision) in enumerate(zip(self.comparison.tasks, self.decisions, strict=True)):
+        for position, task, decision in self._planned_tasks():
             if decision.action in (Action.RUN, Action.KILL):
                 found[template_of(task)][self._reasons_text(position, decision)] += 1
         texts = {}
@@ -321,6 +350,30 @@ class Plan:
         members = self.comparison.sets[number] if number != NO_SET else ()
         causes = (at for at in members if self.decisions[at].forces)
         return [self.comparison.tasks[at].name for at, _ in zip(causes, range(BECAUSE_NAMES_MAX), strict=False)]
+
+
+def unknown_tasks(compared: Comparison, decisions: Sequence[Decision]) -> dict[int, int]:
+    """Return the tasks that expansions to be called have added before, and may add again or not.
+
+    Returns:
+        The position of the outermost such expansion, by the position of the task.
+    """
+    outermost: dict[int, int | None] = {}  # of each expansion that has added something, itself included
+    found: dict[int, int] = {}
+    for position, origin in compared.origins.items():
+        path: list[int] = []
+        at: int | None = origin
+        while at is not None and at not in outermost:
+            path.append(at)
+            at = compared.origins.get(at)
+        above = None if at is None else outermost[at]
+        for each in reversed(path):
+            is_called = decisions[each].action in (Action.RUN, Action.KILL)
+            above = each if above is None and is_called else above
+            outermost[each] = above
+        if (called := outermost[origin]) is not None:
+            found[position] = called
+    return found
 
 
 def _planned(

@@ -280,7 +280,12 @@ def _estimate(compared: Comparison, decisions: Sequence[Decision]) -> plan.Estim
         if task.seconds is not None and len(samples) < SAMPLES_MAX:
             samples.append(task.seconds)
     by_template = {name: forecast.Durations.of(samples) for name, samples in known.items()}
-    runs = [position for position, decision in enumerate(decisions) if decision.action in changes.RUNS]
+    unknown_tasks = plan.unknown_tasks(compared, decisions)
+    runs = [
+        position
+        for position, (task, decision) in enumerate(zip(compared.tasks, decisions, strict=True))
+        if decision.action in changes.RUNS and position not in unknown_tasks and not comparison.is_expansion(task)
+    ]
     rests, unknown = _rests(compared, runs, by_template)
     cores = _cores_here()
     left = forecast.time_left(rests, _path(compared, runs, by_template), cores, cores)

@@ -51,6 +51,8 @@ class RecordedTask:
         is_requested: whether a rerun was requested.
         is_held: whether it is held, so that it is not launched until it is released.
         edit: the edit of it by a user, if there is one.
+        origin_id: the expansion that added it; 0: the script defines it.
+        is_expansion: whether it is an expansion; its newest call counts as its attempt.
     """
 
     task_id: int
@@ -70,6 +72,8 @@ class RecordedTask:
     is_requested: bool = False
     is_held: bool = False
     edit: RecordedEdit | None = None
+    origin_id: int = 0
+    is_expansion: bool = False
 
     @property
     def node_args(self) -> dict[str, str]:
@@ -176,11 +180,17 @@ def args_hash(workflow: Workflow) -> str:
     return sha256(workflow.workflow_args.encode()).hexdigest()
 
 
-def fetch(requester: Requester, workflow: RecordedWorkflow) -> Recorded:
-    """Fetch the tasks and dependencies of a workflow."""
+def fetch(requester: Requester, workflow: RecordedWorkflow, expansion_id: int = 0) -> Recorded:
+    """Fetch the tasks and dependencies of a workflow.
+
+    Args:
+        requester: sends the requests.
+        workflow: the workflow.
+        expansion_id: fetch only the tasks that this expansion has added; 0: all.
+    """
     tasks: list[RecordedTask] = []
     while True:
-        query = {"after": tasks[-1].task_id if tasks else 0, "count": DEFINITION_TASKS_MAX}
+        query = {"after": tasks[-1].task_id if tasks else 0, "count": DEFINITION_TASKS_MAX, "origin": expansion_id}
         page = requester.call(f"/workflows/{workflow.workflow_id}/definition", query, DefinitionPage, "get")
         tasks += _tasks_of(page)
         if page.is_last:
@@ -205,6 +215,7 @@ def _tasks_of(page: DefinitionPage) -> Iterable[RecordedTask]:
         strict=True,
     )
     templates, attempts, requested, held = page.templates, page.attempts, set(page.requested), set(page.held)
+    expansions = set(page.expansions)
     for position, (task_id, name, status, command, index, node_args, task_args, set_id, *measured) in enumerate(
         columns
     ):
@@ -227,6 +238,8 @@ def _tasks_of(page: DefinitionPage) -> Iterable[RecordedTask]:
             position in requested,
             position in held,
             page.edits.get(position),
+            page.origins.get(position, 0),
+            position in expansions,
         )
 
 

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from jobmon.client import running
+from jobmon.client import expanding, functions, running
 from jobmon.client.changing import complete_version
 from jobmon.client.clusters import Clusters
 from jobmon.client.displays import SteadyDisplay, default_display
@@ -101,6 +101,7 @@ def created_run(
         )
     )
     complete_version(requester, workflow_id)
+    expanding.require_functions(requester, workflow_id, functions.load_installed)
     gone = [] if options.predecessor_run_id is None else [options.predecessor_run_id]
     factory = WorkflowRunFactory(workflow_id, requester, any_owner=options.any_owner, gone_run_ids=gone)
     running.make_room(factory, run_options)

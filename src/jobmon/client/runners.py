@@ -13,10 +13,11 @@ from jobmon.core.requester import Requester
 from jobmon.core.wire.run import RunResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from jobmon.client.local_agents import RunToServe
     from jobmon.core.exceptions import DistributorNotAlive, DistributorStartupTimeout
+    from jobmon.core.wire.launching import ClusterInfo
 
 #: Maximum time that `DistributorContext` waits for its processes to exit.
 CONTEXT_STOP_SECONDS: Final = 10.0
@@ -27,10 +28,31 @@ class Runners:
 
     Args:
         processes: the distributor, if the run needs one, and one agent for each local cluster.
+        further: creates the processes that serve further clusters; None: no others are needed.
     """
 
-    def __init__(self, processes: Sequence[DistributorProcess]) -> None:
+    def __init__(self, processes: Sequence[DistributorProcess], further: FurtherProcesses | None = None) -> None:
         self._processes = list(processes)
+        self._further = further
+
+    def serve(self, clusters: Sequence[ClusterInfo], is_recorded: bool) -> None:
+        """Serve the clusters of tasks that an expansion adds.
+
+        Args:
+            clusters: these clusters.
+            is_recorded: whether the tasks are recorded; before, it is only checked whether the clusters can be served.
+
+        Raises:
+            InvalidResources: the distributor is running and serves other clusters only.
+        """
+        if self._further is None:
+            return
+        if not is_recorded:
+            self._further.check(clusters)
+            return
+        for process in self._further.create(clusters):
+            self._processes.append(process)
+            process.start()
 
     def start(self) -> None:
         """Start all processes, without waiting until they are up."""
@@ -74,14 +96,55 @@ class Runners:
         return next((process.failure for process in self._processes if process.failure is not None), None)
 
 
+class FurtherProcesses:
+    """Creates the processes of a run, once for each cluster.
+
+    Args:
+        run: the run.
+        startup_timeout: maximum time for each process to start, in seconds.
+    """
+
+    def __init__(self, run: RunToServe, startup_timeout: float) -> None:
+        self._run = run
+        self._startup_timeout = startup_timeout
+        self._served: set[str] = set()
+        self._has_distributor = False
+
+    def check(self, clusters: Iterable[ClusterInfo]) -> None:
+        """Check that clusters can be served.
+
+        Raises:
+            InvalidResources: the distributor is running and serves other clusters only.
+        """
+        for info in clusters:
+            is_new = info.name not in self._served
+            if is_new and self._has_distributor and local_agents.offer_of(info, self._run.workflow_id) is None:
+                raise InvalidResources(
+                    f"Cluster {info.name!r} is not served in this run: no task used it when the run started."
+                    " Name it as a default cluster of the workflow or of a template, and resume."
+                )
+
+    def create(self, clusters: Iterable[ClusterInfo], *, needs_distributor: bool = False) -> list[DistributorProcess]:
+        """Return new processes that serve clusters, as far as they are not served yet."""
+        new = [info for info in clusters if info.name not in self._served]
+        self._served |= {info.name for info in new}
+        found = {info.name: local_agents.offer_of(info, self._run.workflow_id) for info in new}
+        created: list[DistributorProcess] = []
+        if not self._has_distributor and (needs_distributor or None in found.values()):
+            self._has_distributor = True
+            created.append(DistributorProcess(self._run.workflow_run_id, self._startup_timeout))
+        offers = {name: offer for name, offer in found.items() if offer is not None}
+        created += [
+            local_agents.agent_of(self._run, name, offer, self._startup_timeout) for name, offer in offers.items()
+        ]
+        return created
+
+
 def runners_of(run: RunToServe, startup_timeout: float) -> Runners:
     """Return the processes that run the commands of a run."""
-    found = {info.name: local_agents.offer_of(info, run.workflow_id) for info in run.clusters}
-    offers = {name: offer for name, offer in found.items() if offer is not None}
-    agents = [local_agents.agent_of(run, name, offer, startup_timeout) for name, offer in offers.items()]
-    if agents and len(offers) == len(found) and not run.has_attempts_of_distributors:
-        return Runners(agents)
-    return Runners([DistributorProcess(run.workflow_run_id, startup_timeout), *agents])
+    processes = FurtherProcesses(run, startup_timeout)
+    needs_distributor = run.has_attempts_of_distributors or not run.clusters
+    return Runners(processes.create(run.clusters, needs_distributor=needs_distributor), processes)
 
 
 class DistributorContext:

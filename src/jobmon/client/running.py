@@ -17,6 +17,7 @@ from jobmon.client import garbage, planning, succession, watched
 from jobmon.client.binding import Binding
 from jobmon.client.clusters import Clusters
 from jobmon.client.displays import Display, SteadyDisplay, configure_logging, default_display
+from jobmon.client.expansion import Expansion
 from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
 from jobmon.client.progress import Observer, time_text
 from jobmon.client.runners import runners_of
@@ -126,7 +127,21 @@ def prepare(
         _plan_without_killed(workflow, binding, factory, options)
     with garbage.kept():
         binding.record_tasks()
+    if response.was_started and any(isinstance(task, Expansion) for task in workflow.tasks.values()):
+        require_functions_here(workflow)
     return _create_run(factory, workflow, options)
+
+
+def require_functions_here(workflow: Workflow) -> None:
+    """Check that the script can call the expansions that were added in earlier runs.
+
+    Raises:
+        WorkflowNotResumable: the function of one cannot be found; the message names it.
+    """
+    from jobmon.client import expanding, functions
+
+    known = {task.name for task in workflow.tasks.values() if isinstance(task, Expansion)}
+    expanding.require_functions(workflow.requester, _id_of(workflow), functions.load_here, known)
 
 
 def _plan_without_killed(
@@ -203,14 +218,22 @@ def _create_run(factory: WorkflowRunFactory, workflow: Workflow, options: RunOpt
 def _add_clusters_of_callables(run: WorkflowRun, workflow: Workflow) -> None:
     """Add the clusters of tasks whose request is not recorded yet: the server does not know where they will run.
 
-    A server of an earlier version names no clusters. Then all are added, so that agents say that it does not know them.
+    Where the tasks of expansions will run is not known; the default clusters are likely. A server of an earlier version
+    names no clusters. Then all are added, so that agents say that it does not know them.
     """
     is_told = bool(run.clusters)
     tasks = workflow.tasks.values()
     later = {task.cluster_name for task in tasks if not is_told or task.compute_resources_callable is not None}
+    if any(isinstance(task, Expansion) for task in tasks):
+        later.update(_default_clusters(workflow))
     missing = later - {info.name for info in run.clusters}
     clusters = Clusters(workflow.requester)
     run.clusters += [clusters.info(name) for name in sorted(missing)]
+
+
+def _default_clusters(workflow: Workflow) -> set[str]:
+    levels = [workflow, workflow.tool, *workflow.tool_version.task_templates.values()]
+    return {level.default_cluster_name for level in levels} - {""}
 
 
 def _id_of(workflow: Workflow) -> int:
@@ -362,7 +385,7 @@ def _subject_of(workflow: Workflow, options: RunOptions) -> Subject:
         title=f"{workflow.name or workflow.tool.name} (workflow {workflow.workflow_id})",
         workflow_id=_id_of(workflow),
         requester=workflow.requester,
-        orchestrate=functools.partial(run_workflow, workflow),
+        orchestrate=functools.partial(run_workflow, workflow, allow_removal=options.consent.allow_removal),
         statuses_before=statuses,
     )
 
@@ -452,6 +475,7 @@ class Execution:
             self._subject.requester,
             on_change=self._observer.on_change,
             confirm_interrupt=self._interrupts.confirm,
+            serve=self._runners.serve,
         )
 
     def _end_without_orchestrator(self, error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -46,6 +47,10 @@ def readable_name(parts: Iterable[str], digest: bytes, separator: str = "_") -> 
         ending = digest.hex()[:_NAME_DIGEST_CHARACTERS]
         name = f"{name[: NAME_CHARACTERS_MAX - _NAME_DIGEST_CHARACTERS - 1]}_{ending}"
     return name
+
+
+#: The workflow whose function is adding tasks in this context. They may depend on recorded tasks of it.
+growing: Final[ContextVar[Workflow | None]] = ContextVar("growing", default=None)
 
 
 class _Followers(NamedTuple):
@@ -211,7 +216,7 @@ class Task:
         """
         _check_task(task)
         self._check_open()
-        task._check_open()
+        is_recorded = task._check_followable()
         if isinstance(self._upstreams, set):
             if task in self._upstreams:
                 return
@@ -220,7 +225,8 @@ class Task:
             return
         else:  # a frozenset is shared with other tasks
             self._upstreams = {*(self._upstreams or ()), task}
-        task._note_downstream(self)
+        if not is_recorded:
+            task._note_downstream(self)
 
     def add_upstreams(self, tasks: Iterable[Task]) -> None:
         """Make this task depend on several other tasks; see `add_upstream`.
@@ -265,6 +271,8 @@ class Task:
         Raises:
             ValueError: an upstream task is already recorded.
         """
+        if growing.get() is not None:
+            upstreams = frozenset(upstream for upstream in upstreams if not upstream._check_followable())
         if len(upstreams) < FOLLOWERS_NOTED_ONCE_FROM:
             for upstream in upstreams:
                 upstream._check_open()
@@ -306,6 +314,14 @@ class Task:
             self._downstreams = [downstream]
         else:
             self._downstreams.append(downstream)
+
+    def _check_followable(self) -> bool:
+        """Check that a new task may depend on this one; return whether this one is recorded."""
+        workflow = self.workflow
+        if workflow is not None and workflow is growing.get():
+            return True
+        self._check_open()
+        return False
 
     def _check_open(self) -> None:
         if self.workflow is not None and self.workflow.is_bound:

@@ -26,6 +26,7 @@ from jobmon.core.exceptions import InvalidResources
 from jobmon.core.texts import checked_text, number_of
 
 if TYPE_CHECKING:
+    from jobmon.client.expansion import ExpandingFunction, Expansion
     from jobmon.client.plan import Plan
     from jobmon.client.run_handle import RunHandle
     from jobmon.client.running import RunOptions
@@ -165,6 +166,38 @@ class Workflow(SteersTasks, HasToolDefaults):
         """
         for task in tasks:
             self.add_task(task)
+
+    def expand(
+        self,
+        function: ExpandingFunction,
+        after: Iterable[Task] = (),
+        name: str = "",
+        version: str = "",
+        max_attempts: int = 1,
+    ) -> Expansion:
+        """Add an expansion: a function that adds tasks while the workflow runs, once other tasks are done.
+
+        Args:
+            function: called with one argument, the context: `context.upstreams`, `.workflow`, `.tool`, `.expand()` and
+                `.skip()`. It returns the tasks to add, or None. It is called in the process that leads the run, and
+                again if that process dies before the result is recorded, so it must be idempotent.
+            after: tasks and expansions that must be done before.
+            name: identifies the expansion within the workflow; "" means the name of the function.
+            version: change it if the function changed, so that a resume calls it again.
+            max_attempts: maximum number of calls in one run if the function raises an exception.
+
+        Returns:
+            The expansion; tasks that depend on it (`upstream_tasks=[expansion]`) also wait for all tasks that it added.
+
+        Raises:
+            DuplicateNodeArgsError: the workflow has another expansion of this name.
+            ValueError: a value is invalid, or the workflow is already recorded.
+        """
+        from jobmon.client.expansion import Expansion
+
+        expansion = Expansion(self.tool_version, function, after, name, version, max_attempts)
+        self.add_task(expansion)
+        return expansion
 
     def _array(self, version: TaskTemplateVersion) -> Array:
         array = self.arrays.get(version.name)

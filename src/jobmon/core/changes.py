@@ -71,6 +71,8 @@ class StatusChange(StrEnum):
     RESTORE = "restore"
     ACCEPT = "accept"
     REMOVE = "remove"
+    SKIP = "skip"
+    EXPANDED = "expanded"
 
 
 class Action(StrEnum):

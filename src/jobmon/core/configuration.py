@@ -154,6 +154,11 @@ SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
         "plan": Setting(
             "", "`table` or `json`: print what a run would do and exit instead of running.", Word(("", "table", "json"))
         ),
+        "expansions_max": Setting(
+            1000,
+            "Maximum number of calls of expansions in a run; stops loops that never end.",
+            Number(1, 1_000_000, is_whole=True),
+        ),
     },
     "files": {
         "latency_wait": Setting(
@@ -329,7 +334,7 @@ LOCAL_SETTINGS: Final = frozenset(
         *("worker_node.command_interrupt_timeout", "multiprocess.slots", "reaper.poll_interval_minutes"),
         *("multiprocess.gpus", "multiprocess.resources", "files.latency_wait"),
         *("server.idle_timeout", "server.start_timeout", "server.long_poll"),
-        *("supervisor.cgroups", "run.timeout"),
+        *("supervisor.cgroups", "run.timeout", "run.expansions_max"),
     }
 )
 

@@ -48,6 +48,13 @@ class TaskStatus(StrEnum):
     REMOVED = "X"
 
 
+class TaskKind(StrEnum):
+    """Kinds of tasks: a command, or an expansion, which adds tasks while the workflow runs."""
+
+    COMMAND = "C"
+    EXPANSION = "E"
+
+
 class TaskInstanceStatus(StrEnum):
     """States of a task instance: one attempt at a task."""
 

@@ -166,6 +166,7 @@ class Situation:
     newest: Newest | None = None
     cores: Cores | None = None
     is_held: bool = False
+    is_expansion: bool = False
 
 
 def why(found: Situation) -> list[Because]:
@@ -196,6 +197,13 @@ def how_to_resume(run: Run) -> str:
 
 
 def _failed(found: Situation) -> Because:
+    if found.is_expansion:
+        return Because(
+            Kind.FAILED,
+            "It failed permanently: its function raised an exception, or what it returned cannot be added. Traceback:"
+            f" jobmon task status {found.task_id}. To call it again, run the script with resume=True, or:"
+            f" {how_to_resume(found.run)}",
+        )
     last = found.newest
     cause = f" Cause of the last failure: {last.cause}." if last is not None and last.cause else ""
     used = (
@@ -207,6 +215,8 @@ def _failed(found: Situation) -> Because:
 
 
 def _in_flight(found: Situation) -> list[Because]:
+    if found.is_expansion:
+        return [Because(Kind.RUNNING, "Its function is being called by the process that leads the run.")]
     attempt = found.newest
     if attempt is None or attempt.status == TaskInstanceStatus.QUEUED:
         return [*run_problems(found.run), *_not_submitted(attempt), *_for_distributor(found)]

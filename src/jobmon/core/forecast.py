@@ -9,7 +9,6 @@ range uses what the durations allow on its side. Pure functions.
 from __future__ import annotations
 
 import math
-import statistics
 from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -45,6 +44,8 @@ class Durations:
         """Summarize measured durations; None: there are none."""
         if not samples:
             return None
+        import statistics  # a slow import
+
         ordered = sorted(samples)
         factor = FEW_FACTOR if len(ordered) < FEW_SAMPLES else 1.0
         return cls(

@@ -130,6 +130,10 @@ _TASK_EDGES: Final = (
     *_edges("GEA", "X", [_C], "the new version of its workflow does not contain it", _T),
     *_edges("DFS", "X", [_C], "the new version of its workflow does not contain it", _T, reopens=True),
     *_edges("X", "GD", [_C], "a new version contains it, possibly again", _T, reopens=True),
+    *_edges("G", "R", [_C], "expansions only: its function is being called", _T),
+    *_edges("R", "D", [_C], "expansions only: what its function returned is recorded", _T),
+    *_edges("R", "F", [_C], "expansions only: its function failed", _T),
+    *_edges("R", "G", [_C], "expansions only: its function failed and is to be called again", _T),
 )
 
 _WR = WorkflowRunStatus
@@ -294,7 +298,7 @@ _LATE: Final[Mapping[Machine, Mapping[str, str]]] = MappingProxyType(
             "F": "QIOREA",
             "S": "QIORDEAF",
             "X": "QIOREAF",
-            "G": "IORE",
+            "G": "IOE",
             "A": "IORE",
         },
         # A resume or stop signal crosses the run's own status updates; the reaper and the client close the same run.
@@ -353,6 +357,14 @@ def judge(machine: Machine, source: str, target: str) -> Verdict:
     if target in _LATE[machine].get(source, ""):
         return Verdict.LATE
     return Verdict.ILLEGAL
+
+
+def judge_following(source: str, target: str) -> Verdict:
+    """Return the verdict on a change of a task that follows its attempt. What only clients may request is LATE here."""
+    verdict = judge(Machine.TASK, source, target)
+    if verdict is Verdict.LEGAL and _table(Machine.TASK)[source, target].actors == {Actor.CLIENT}:
+        return Verdict.LATE
+    return verdict
 
 
 def effective_target(machine: Machine, source: str, target: str) -> str:

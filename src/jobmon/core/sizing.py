@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +62,11 @@ class Strategy:
 
     def of(self, values: Sequence[float]) -> float:
         """Return the statistic."""
-        return statistics.fmean(values) if self.share is None else quantile(values, self.share)
+        if self.share is not None:
+            return quantile(values, self.share)
+        import statistics  # a slow import
+
+        return statistics.fmean(values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
     (exceptions.WorkflowAlreadyComplete, 409, None),
     (exceptions.WorkflowNotResumable, 409, None),
     (exceptions.EmptyWorkflowError, 409, None),
+    (exceptions.DuplicateNodeArgsError, 409, None),
     (OverflowError, 422, "ValidationError"),  # an ID of more than 64 bits
     (UnicodeEncodeError, 422, "ValidationError"),  # half a surrogate pair
 )

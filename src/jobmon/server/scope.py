@@ -129,6 +129,7 @@ OWNED: Final[Mapping[str, Statement]] = {
     "gone_run_ids": _of_runs,
     "array_id": _of_arrays,
     "task_id": _of_tasks,
+    "expansion_id": _of_tasks,
     "task_ids": _of_tasks,
     "accepted_ids": _of_tasks,
     "disarm": _of_tasks,

@@ -1,7 +1,7 @@
-"""The stand-alone worker for clusters with their own queue: runs one command, sends heartbeats, and reports.
+"""The jobs of clusters with their own queue: they run one command (`single.py`) or many (`pilot.py`), and report.
 
-It is started by its path (`python -I -S .../worker_node/process.py`) and imports little of the standard library and
-nothing else, because a cluster starts thousands of workers. `run.py` decides, `agent/commands.py` runs the command,
-`agent/gateway.py` sends requests to the server, `undelivered.py` keeps reports on disk. A job that runs many commands
-(`--packed`) uses `pilot.py` with `taking.py`, and runs them like a host agent (`agent/running.py`).
+A job is started by its path (`python -I -S .../worker_node/process.py`) and imports little of the standard library and
+nothing else, because a cluster starts thousands of jobs. It has the loop of a host agent (`agent/program.py`). `job.py`
+adds what jobs share: the signals of the cluster, and when to give up on the server. `answers.py` checks what the server
+sends. `guarding.py` is for clusters that kill a job but not its commands.
 """

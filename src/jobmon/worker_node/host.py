@@ -1,10 +1,10 @@
-"""A packed job's access to its machine: time, signals, connections to the server, commands. Simulations replace it."""
+"""A job's access to its machine: time, signals, connections to the server, commands. Simulations replace it."""
 
 from __future__ import annotations
 
+import _signal
 import os
 import select
-import signal
 import sys
 import time
 
@@ -25,15 +25,17 @@ class JobHost:
 
     Args:
         environment: the variables that determine where the server is found.
+        name: the cluster's ID of this job, which identifies its messages in a file that several jobs share.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], name: str = "") -> None:
         self._environment = environment
+        self._heading = f"jobmon worker {name}" if name else "jobmon worker"
         self._bell = Bell()
 
-    def log_error(self, why: str) -> None:
+    def say(self, text: str) -> None:
         """Print a message to the output that the cluster keeps for its jobs."""
-        sys.stderr.write(f"jobmon worker: {why}\n")
+        sys.stderr.write(f"{self._heading}: {text}\n")
 
     def time(self) -> float:
         """Return the time of day, seconds since the epoch."""
@@ -43,6 +45,10 @@ class JobHost:
         """Return the monotonic time, seconds."""
         return time.monotonic()
 
+    def jitter(self) -> float:
+        """Return a random factor from 0.5 to 1, so that jobs do not retry at the same time."""
+        return 0.5 + os.urandom(1)[0] / 512
+
     def random_bytes(self, count: int) -> bytes:
         """Return unpredictable random bytes."""
         return os.urandom(count)
@@ -51,10 +57,10 @@ class JobHost:
         """Return a new connection to the server."""
         return PolledConnection(self._environment)
 
-    def heed_signals(self, note: Callable[[int, object], None]) -> None:
+    def heed_signals(self, note: Callable[[int], None]) -> None:
         """Call `note` for each signal that asks this process to exit."""
         for number in guarding.signals(self._environment):
-            signal.signal(number, lambda received, frame: note(guarding.passed_on(received), frame))
+            _signal.signal(number, lambda received, _: note(guarding.passed_on(received)))
 
     def commands(self, grace_seconds: float) -> Commands:
         """Return the object that runs commands here; the cluster enforces the job's memory limit.

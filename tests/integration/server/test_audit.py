@@ -15,6 +15,7 @@ from jobmon.server.routes.table import ENDPOINTS
 #: Writes whose rows record who made them and when, and heartbeats.
 RECORDED_ELSEWHERE = {
     **{"/workflow_runs/{workflow_run_id:id}/sync": "attempts", "/workflow_runs/{workflow_run_id:id}/queue": "attempts"},
+    "/workflow_runs/{workflow_run_id:id}/expansions/{task_id:id}/call": "expansions",
     **{"/workflow_runs/{workflow_run_id:id}/heartbeat": "runs", "/workflow_runs/{workflow_run_id:id}/status": "runs"},
     **{"/clusters/{name}/watch": "views of clusters", "/clusters/{name}/view": "views of clusters"},
     **{"/page/links": "nothing is written"},
@@ -107,6 +108,7 @@ AUDITED = {
         )
     ),
     "/database/compact",
+    f"{_RUN}/expansions/{{task_id:id}}/failed",
     *(f"{_RUN}/{name}" for name in ("terminate_task_instances", "triage", "distributors", "lead")),
     *("/tasks/{task_id:id}/attributes", "/arrays/{array_id:id}/concurrency", "/tokens/{token_id:id}", "/tokens"),
 }

@@ -115,7 +115,7 @@ async def test_no_route_shows_or_steers_a_hidden_workflow(tmp_path, databases):
             assert await hers.status(endpoint.method, path, message) == 403, path
         assert tried > {
             *("view", "stream", "template_graph", "critical_path", "edited_tasks", "graph", "revisions", "matrix"),
-            *("adjustments", "background_resume", "holds", "concurrency"),
+            *("expansions", "upstream_tasks", "adjustments", "background_resume", "holds", "concurrency"),
         }
         args = shared.world.rows(f"SELECT workflow_args_hash FROM workflow WHERE id = {hidden}")[0][0]
         tool = shared.world.rows("SELECT name FROM tool")[0][0]

@@ -23,7 +23,6 @@ from tests.chaos.rounds import PATIENT
 from tests.chaos.world import World, free_ports, wait_for
 from tests.databases import change, rows
 
-from jobmon.agent.gateway import Gateway
 from jobmon.agent.requests import PolledConnection
 from jobmon.core import loops
 from jobmon.core.clock import SystemClock
@@ -195,13 +194,12 @@ def test_clients_and_workers_with_several_addresses_follow_the_active_server(sta
     both = f"{standby.address}, {active.address}/"
     requester = Requester(both, retries_timeout=SECONDS_MAX, retries_attempts=None, token=TOKEN)
     environment = {"JOBMON_SERVICE_URL": both, "JOBMON_TOKEN": TOKEN}
-    worker, polled = Gateway(environment), PolledConnection(environment)
+    polled = PolledConnection(environment)
 
     def ask_each():
         yield requester.call("/tools", ToolRequest(name="blocking"), ToolResponse).tool_id
         yield loops.run(ask_asynchronously())
-        yield worker.post("/tools", {"name": "worker"}, SECONDS_MAX)[1]["tool_id"]
-        polled.send("/tools", {"name": "agent"}, SECONDS_MAX)
+        polled.send("/tools", {"name": "worker"}, SECONDS_MAX)
         yield answer_of(polled)[1]["tool_id"]
 
     async def ask_asynchronously():
@@ -214,9 +212,8 @@ def test_clients_and_workers_with_several_addresses_follow_the_active_server(sta
     standby.wait_for(200)
     assert list(ask_each()) == before
     assert requester.call("/health", None, Health, "get", tenacious=False).pid == standby.process.pid
-    assert len(tools(uri)) == 4
+    assert len(tools(uri)) == 3
     requester.close()
-    worker.close()
     polled.close()
 
 

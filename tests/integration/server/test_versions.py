@@ -27,7 +27,7 @@ from jobmon.core.wire.changes import (
     VersionResponse,
 )
 from jobmon.core.wire.run import RunRequest, RunResponse
-from jobmon.server.usecases import versions
+from jobmon.server.usecases import private_dag, versions
 
 RUN = RunRequest(key="k", user="me", host="h", pid=1, pid_start_time=1.0, version="0", next_report_increment=90)
 
@@ -222,7 +222,7 @@ async def test_parts_that_are_missing_are_noticed(world, bound):
 
 @pytest.mark.parametrize("most", [1, 2, 100])
 async def test_a_shared_dag_is_copied_in_parts_and_the_other_workflow_keeps_it(world, monkeypatch, most):
-    monkeypatch.setattr(versions, "SETS_COPIED_PER_TRANSACTION", most)
+    monkeypatch.setattr(private_dag, "SETS_COPIED_PER_TRANSACTION", most)
     bound = await world.bound(4, edges={2: [0, 1], 3: [2]})
     [(dag_id,)] = world.rows("SELECT dag_id FROM workflow")
     other = await world.bound(1)

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from jobmon.agent import gateway
-from jobmon.agent.gateway import Gateway, ServerAway
+from jobmon.agent import servers
 from jobmon.agent.requests import PolledConnection
+from jobmon.agent.servers import ServerAway
 from jobmon.core import access, paths
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.exceptions import ConfigError
@@ -82,15 +82,7 @@ def far(tmp_path, *addresses, token):
     return {**os.environ, **variables, "JOBMON_TOKEN": token}
 
 
-def by_gateway(environment):
-    door = Gateway(environment)
-    try:
-        return [door.post(ROUTE, {"name": "t"}, TIMEOUT)[0] for _ in range(2)]
-    finally:
-        door.close()
-
-
-def by_polling(environment):
+def ask(environment):
     connection = PolledConnection(environment)
     try:
         return [_asked(connection) for _ in range(2)]
@@ -108,30 +100,25 @@ def _asked(connection):
     return found[0]
 
 
-WAYS = pytest.mark.parametrize("ask", [by_gateway, by_polling])
-
-
-@WAYS
 def test_the_first_address_at_which_the_server_proves_itself_is_used(
-    ask, opened, other, silent, stranger, tmp_path, monkeypatch
+    opened, other, silent, stranger, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(gateway, "PATIENCE_SECONDS_FIRST", 0.3)
+    monkeypatch.setattr(servers, "PATIENCE_SECONDS_FIRST", 0.3)
     token = access.read_access_file(tmp_path / "data").token
     environment = far(tmp_path, closed(), silent, stranger, other, opened.addresses[0], token=token)
     assert ask(environment) == [200, 200]
 
 
-@WAYS
-def test_where_no_address_is_the_servers_it_is_away(ask, opened, silent, stranger, tmp_path, monkeypatch):
-    monkeypatch.setattr(gateway, "PATIENCE_SECONDS_FIRST", 0.2)
+def test_where_no_address_is_the_servers_it_is_away(opened, silent, stranger, tmp_path, monkeypatch):
+    monkeypatch.setattr(servers, "PATIENCE_SECONDS_FIRST", 0.2)
     with pytest.raises(ServerAway):
         ask(far(tmp_path, silent, stranger, closed(), token="secret"))
 
 
 def test_a_refusal_at_one_address_is_no_last_word_while_another_is_not_reached(opened, tmp_path):
     with pytest.raises(ServerAway):
-        by_gateway(far(tmp_path, opened.address, closed(), token="wrong"))
-    assert by_gateway(far(tmp_path, opened.address, token="wrong")) == [401, 401]
+        ask(far(tmp_path, opened.address, closed(), token="wrong"))
+    assert ask(far(tmp_path, opened.address, token="wrong")) == [401, 401]
 
 
 @pytest.mark.parametrize("words", ["x", "40100-40000", "80", "40000-70000", "-40000"])

@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from jobmon.core.constants import Cause
+from jobmon.core.wire import replace
 from jobmon.core.wire.launching import EndedJob
 
 
@@ -227,7 +228,7 @@ async def test_what_a_server_that_stays_away_does_not_hear_is_kept_on_disk(tmp_p
 async def test_a_job_that_cannot_begin_says_why(packed, jobs, environment, words):
     pack = await packed("true", "true")
     if "JOB" not in environment:
-        object.__setattr__(pack.batch, "batch_number", 99)
+        pack.batch = replace(pack.batch, batch_number=99)
     job = await jobs.start(pack, **environment)
     _, errors = await job.communicate()
     assert job.returncode == 1

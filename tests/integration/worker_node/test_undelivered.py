@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from jobmon.agent import journal
-from jobmon.worker_node.undelivered import Undelivered
+from jobmon.agent.undelivered import Undelivered
 
 REPORT = {"task_instance_id": 7, "status": "D"}
 
@@ -50,6 +50,16 @@ def test_what_is_kept_is_found_with_its_path(tmp_path):
     assert said == []
 
 
+def test_what_is_settled_is_removed(tmp_path):
+    one, _ = store(tmp_path)
+    assert one.keep_all([REPORT, {**REPORT, "task_instance_id": 8, "status": "R"}])
+    assert names(tmp_path) == ["7-cafe.report"]
+    one.forget([{**REPORT, "status": "R"}])
+    assert names(tmp_path) == ["7-cafe.report"]
+    one.forget([REPORT])
+    assert names(tmp_path) == []
+
+
 def test_reports_for_another_server_are_left_alone(tmp_path):
     store(tmp_path, "cafe")[0].keep(REPORT)
     assert list(store(tmp_path, "beef")[0].found()) == []
@@ -60,7 +70,7 @@ def test_reports_for_another_server_are_left_alone(tmp_path):
 
 def test_a_report_about_an_unknown_attempt_waits_for_another_incarnation_of_the_server(tmp_path):
     one, said = store(tmp_path)
-    assert one.set_aside(one.keep(REPORT), "the attempt is unknown", "it has no attempt 7")
+    assert one.set_aside(REPORT, "the attempt is unknown", "it has no attempt 7")
     assert names(tmp_path) == ["7-cafe.report.unknown-1"]
     assert "it has no attempt 7" in said[0]
     assert list(one.found()) == []
@@ -69,7 +79,8 @@ def test_a_report_about_an_unknown_attempt_waits_for_another_incarnation_of_the_
 
 def test_a_faulty_report_is_kept_and_not_sent_again(tmp_path):
     one, _ = store(tmp_path)
-    one.set_aside(one.keep(REPORT), "faulty", "no")
+    assert one.keep_all([REPORT, REPORT])
+    assert one.set_aside(REPORT, "faulty", "no")
     assert names(tmp_path) == ["7-cafe.report.refused"]
     assert list(store(tmp_path, incarnation="2")[0].found()) == []
 

@@ -16,7 +16,7 @@ from tests.simulation.system.process import Process
 from tests.simulation.system.scenario import FARM
 
 from jobmon.agent import outcome, recovery
-from jobmon.agent.command_journal import encode
+from jobmon.agent.fastjson import dumps
 from jobmon.agent.host import HostAgent
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class SimulatedJournal:
     def __init__(self, store: dict[str, list[str]], path: str, pid: int) -> None:
         self._store = store
         self._path = path
-        self._head = [encode(["b", pid, BOOT, "", 0])]
+        self._head = [dumps(["b", pid, BOOT, "", 0])]
         store[path] = list(self._head)
 
     @property
@@ -276,12 +276,12 @@ class SimulatedJournal:
 
     def note_agent(self, agent_id: int) -> None:
         """See `Journal`."""
-        self._head.append(encode(["a", agent_id]))
+        self._head.append(dumps(["a", agent_id]))
         self.write(self._head[-1:])
 
     def note_suspects(self, task_ids: Iterable[int]) -> None:
         """See `Journal`."""
-        self._head.append(encode(["x", *task_ids]))
+        self._head.append(dumps(["x", *task_ids]))
         self.write(self._head[-1:])
 
     def rewrite(self, lines: Iterable[str]) -> None:

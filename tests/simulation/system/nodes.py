@@ -22,15 +22,14 @@ from tests.simulation.system.network import ADDRESS, Network, Part
 from jobmon.agent import outcome
 from jobmon.agent.attempts import ENDED, Attempt
 from jobmon.agent.commands import Commands
-from jobmon.agent.gateway import Gateway, ServerAway
 from jobmon.agent.http import decoded
 from jobmon.agent.memory import Memory
 from jobmon.agent.reports import iso_time
 from jobmon.agent.requests import PolledConnection
+from jobmon.agent.servers import ServerAway
 from jobmon.core import wire
 from jobmon.worker_node.host import JobHost
-from jobmon.worker_node.pilot import Pilot
-from jobmon.worker_node.process import Worker, WorkerHost, options_of, start_request
+from jobmon.worker_node.process import job_of, options_of, start_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -125,18 +124,13 @@ class Node:
         request = start_request(options, environment, self.part.name, self.pid)
         request["started_at"] = iso_time(ground.clock.now().timestamp())
         try:
-            code = await self.bridge.carry(self._worker(request, environment))
+            job = job_of(options, request, environment, NodeJobHost(self, environment))
+            code = await self.bridge.carry(job.work)
         except Exception as error:
             ground.violated(f"{self.part.name} failed: {error!r}")
             raise
         if not self.part.is_dead:
             self._on_end(code)
-
-    def _worker(self, request: dict[str, Any], environment: dict[str, str]) -> Callable[[], int]:
-        if self.is_packed:
-            return lambda: Pilot(request, environment, self.part.name, NodeJobHost(self, environment)).work()
-        gateway = NodeGateway(environment, self.ground.network, self.part, self.bridge)
-        return Worker(request, environment, self.part.name, gateway, NodeWorkerHost(self)).work
 
     async def wait(self, seconds: float) -> None:
         """Wait until the bell rings, at most `seconds`; then deliver pending signals to the worker."""
@@ -196,56 +190,27 @@ class Node:
         self._work.cancel()
 
 
-class OnNode:
-    """What a node provides to any worker: virtual time, and commands that only take time."""
-
-    _node: Node
-
-    def time(self) -> float:
-        """See `WorkerHost` and `JobHost`."""
-        return self._node.ground.clock.now().timestamp()
-
-    def monotonic(self) -> float:
-        """See `WorkerHost` and `JobHost`."""
-        return self._node.ground.loop.time()
-
-    def commands(self, grace_seconds: float) -> Commands:
-        """See `WorkerHost` and `JobHost`."""
-        return NodeCommands(self._node, grace_seconds)
-
-
-class NodeWorkerHost(OnNode, WorkerHost):
-    """The machine of a worker with one command."""
-
-    def __init__(self, node: Node) -> None:
-        super().__init__()
-        self._node = node
-
-    def pause(self, seconds: float, at_least: float = 0.0) -> None:
-        """See `Machine`."""
-        pause = max(at_least, seconds * self._node.ground.dice.uniform(0.5, 1.0))
-        self._node.bridge.wait_for(asyncio.sleep(pause))
-
-    def heed_signals(self, pass_on: Callable[[int], None]) -> None:
-        """See `Machine`."""
-        self._node.pass_on = pass_on
-
-    def wait(self, seconds: float) -> None:
-        """See `Machine`."""
-        self._node.bridge.wait_for(self._node.wait(max(MOMENT_SECONDS, seconds)))
-        self._node.heed()
-
-    def log_error(self, why: str) -> int:
-        """Print nothing, because the trace already shows failures."""
-        return 1
-
-
-class NodeJobHost(OnNode, JobHost):
-    """A packed job's access to its node, with connections through the simulated network."""
+class NodeJobHost(JobHost):
+    """A job's access to its node: virtual time, the simulated network, and commands that only take time."""
 
     def __init__(self, node: Node, environment: Mapping[str, str]) -> None:
         self._node = node
         self._environment = environment
+
+    def say(self, text: str) -> None:
+        """Print nothing, because the trace already shows failures."""
+
+    def time(self) -> float:
+        """See `JobHost`."""
+        return self._node.ground.clock.now().timestamp()
+
+    def monotonic(self) -> float:
+        """See `JobHost`."""
+        return self._node.ground.loop.time()
+
+    def jitter(self) -> float:
+        """See `JobHost`."""
+        return self._node.ground.dice.uniform(0.5, 1.0)
 
     def random_bytes(self, count: int) -> bytes:
         """See `JobHost`."""
@@ -255,12 +220,13 @@ class NodeJobHost(OnNode, JobHost):
         """See `JobHost`."""
         return NodeConnection(self._environment, self._node)
 
-    def heed_signals(self, note: Callable[[int, object], None]) -> None:
+    def heed_signals(self, note: Callable[[int], None]) -> None:
         """See `JobHost`."""
-        self._node.pass_on = lambda number: note(number, None)
+        self._node.pass_on = note
 
-    def log_error(self, why: str) -> None:
-        """See `NodeWorkerHost.log_error`."""
+    def commands(self, grace_seconds: float) -> Commands:
+        """See `JobHost`."""
+        return NodeCommands(self._node, grace_seconds)
 
     def wait(self, connections: Sequence[PolledConnection], seconds: float) -> None:
         """See `JobHost`."""
@@ -446,27 +412,6 @@ class NodeChild:
         is_well = exit_code == 0 and self._node.is_alive and not self._was_signalled
         self._ground.observe("finish" if is_well else "end", self.command)
         self._node.bell.set()
-
-
-class NodeGateway(Gateway):
-    """The worker's connection to the server, through the simulated network."""
-
-    def __init__(self, environment: Mapping[str, str], network: Network, part: Part, bridge: Bridge) -> None:
-        super().__init__(environment)
-        self._network = network
-        self._part = part
-        self._bridge = bridge
-
-    def post(self, route: str, message: Mapping[str, Any], timeout: float) -> tuple[int, Any]:
-        """See `Gateway`."""
-        return self._bridge.wait_for(self._exchange(route, message, timeout))
-
-    async def _exchange(self, route: str, message: Mapping[str, Any], timeout: float) -> tuple[int, Any]:
-        try:
-            async with asyncio.timeout(timeout):
-                return await _exchange(self._network, self._part, route, message)
-        except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
-            raise ServerAway(str(error)) from None
 
 
 async def _exchange(network: Network, part: Part, route: str, message: Mapping[str, Any]) -> tuple[int, Any]:

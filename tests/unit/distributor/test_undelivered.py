@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from jobmon.agent import journal, settlement
+from jobmon.agent.undelivered import reports_in
 from jobmon.core import wire
 from jobmon.core.wire.launching import Report, WorkerReportRequest
 from jobmon.distributor import undelivered
 from jobmon.distributor.undelivered import UndeliveredReports
-from jobmon.worker_node.undelivered import reports_in
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobmon.client.swarm.array import SwarmArray
-from jobmon.client.swarm.state import StateUpdate, SwarmState, Taken
+from jobmon.client.swarm.lanes import Taken
+from jobmon.client.swarm.state import StateUpdate, SwarmState
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError

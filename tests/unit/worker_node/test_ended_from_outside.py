@@ -6,7 +6,8 @@ import pytest
 
 from jobmon.agent.attempts import Attempt
 from jobmon.agent.memory import Memory
-from jobmon.worker_node.process import Worker, WorkerHost
+from jobmon.worker_node.host import JobHost
+from jobmon.worker_node.single import SingleJob
 
 SIGTERM, SIGKILL = 15, 9
 JOB = {
@@ -20,56 +21,61 @@ JOB = {
     "working_directory": "/",
     "umask": 0o022,
     "heartbeat_interval": 60.0,
+    "report_by_buffer": 3.0,
     "requested_resources": {},
 }
 
 
 class Server:
-    """Answers, and keeps what it was told."""
+    """A connection to a server that answers, and keeps what it was told."""
 
-    where = failure = ""
+    where, retry_after, deadline, is_busy = "", 0.0, 0.0, False
 
     def __init__(self, kill=()):
         self.kill = list(kill)
         self.reports = []
 
-    def post(self, route, message, timeout):
-        if route == "/worker/start":
-            return 200, JOB
-        self.reports += message["reports"]
-        return 200, {"kill": self.kill}
+    def send(self, route, message, timeout):
+        self.is_busy, self.route = True, route
+        self.reports += message.get("reports", ())
+
+    def answer(self):
+        if not self.is_busy:
+            return None
+        self.is_busy = False
+        return 200, JOB if self.route == "/worker/start" else {"kill": self.kill}
 
     def close(self):
-        """Nothing is open."""
+        self.is_busy = False
 
 
-class Node(WorkerHost):
+class Node(JobHost):
     """A machine on which a command ends in a given way, perhaps while a signal comes."""
 
     def __init__(self, exit_code=None, signal=None, *, is_signalled=False, is_late=False, oom_kills=0):
-        super().__init__("12_3")
+        super().__init__({}, "12_3")
         self.end = exit_code, signal
         self.is_signalled, self.is_late = is_signalled, is_late
         self.oom_kills = oom_kills
         self.said = ""
 
+    def connection(self):
+        return self.server
+
     def commands(self, grace_seconds):
-        return Ending(self)
+        self.command = Ending(self)
+        return self.command
 
-    def wait(self, seconds):
-        if self.is_signalled and not self.is_late:
-            self.pass_on(SIGTERM)
+    def heed_signals(self, note):
+        self.note = note
 
-    def pause(self, seconds):
-        if self.is_late:
-            self.pass_on(SIGTERM)
+    def wait(self, connections, seconds):
+        """Let the command end; its signal comes before that, or while one waits for it afterwards."""
+        if not connections if self.is_late else self.is_signalled and self.command.live:
+            self.note(SIGTERM)
 
-    def heed_signals(self, pass_on):
-        self.pass_on = pass_on
-
-    def log_error(self, why):
-        self.said = why
-        return 1
+    def say(self, text):
+        self.said = text
 
 
 class Ending:
@@ -79,23 +85,39 @@ class Ending:
         self.node = node
         self.memory = Memory(job_width=1)
         self.memory._job_kills = Kills(0)
+        self.live, self.started, self.ended = {}, [], []
 
     def start(self, launch):
-        self.attempt = Attempt(launch)
-        self.attempt.start(1, 0.0, 0.0, 0.0)
-        self.memory.hold(self.attempt)
-        return self.attempt
+        attempt = self.live[launch.identity] = Attempt(launch)
+        attempt.start(1, 0.0, 0.0, 0.0)
+        self.started.append(attempt)
+        self.memory.hold(attempt)
+        return attempt
 
     def look(self):
         exit_code, signal = self.node.end
         self.memory._job_kills = Kills(self.node.oom_kills)
         status = signal if exit_code is None else exit_code << 8
-        self.attempt.exit(status, struct_rusage([0] * 16), 1.0)
-        self.memory.release(self.attempt)
-        self.attempt.clear()
+        for attempt in self.live.values():
+            attempt.exit(status, struct_rusage([0] * 16), 1.0)
+            self.memory.release(attempt)
+            attempt.clear()
+            self.ended.append(attempt)
+        self.live.clear()
 
     def next_look(self):
         return None
+
+    def take_started(self):
+        started, self.started = self.started, []
+        return started
+
+    def take_ended(self):
+        ended, self.ended = self.ended, []
+        return ended
+
+    def stop(self, identities, cause, grace_seconds):
+        """It ends anyway."""
 
     def pass_on(self, number):
         """It has ended already."""
@@ -110,8 +132,9 @@ class Kills:
 
 
 def work(node, tmp_path, server):
-    environment = {"JOBMON_DATA_DIR": str(tmp_path)}
-    return Worker({"distributor_id": "12_3"}, environment, "n1", gateway=server, machine=node).work()
+    node.server = server
+    request = {"distributor_id": "12_3", "host": "n1"}
+    return SingleJob(request, {"JOBMON_DATA_DIR": str(tmp_path)}, node).work()
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 
 from jobmon.agent.launches import Surroundings, launches_of
 from jobmon.agent.work import AHEAD_FACTOR_MAX, Work
-from jobmon.worker_node.pilot import SECONDS_ASSUMED
-from jobmon.worker_node.taking import columns_of, is_held_answer, is_take_answer
+from jobmon.worker_node.answers import columns_of, is_held_answer, is_take_answer
+from jobmon.worker_node.job import SECONDS_ASSUMED
 
 JOB = {
     "width": 2,
@@ -15,6 +15,7 @@ JOB = {
     "workflow_run_id": 4,
     "requested_resources": {"runtime": 5, "env": {"A": "1"}},
     "heartbeat_interval": 90.0,
+    "report_by_buffer": 3.1,
     "umask": 0o22,
     "working_directory": "/here",
 }

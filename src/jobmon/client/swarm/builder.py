@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.client import garbage
 from jobmon.client.clusters import Clusters
 from jobmon.client.defaults import checked_chunk_size
+from jobmon.client.expansion import Expansion
 from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.gateway import ServerGateway, steering_of
 from jobmon.client.swarm.state import StateUpdate, SwarmState
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from jobmon.client.swarm.gateway import TaskMetadata
+    from jobmon.client.swarm.gateway import RecordedExpansion, TaskMetadata
     from jobmon.client.task import Task
     from jobmon.client.workflow import Workflow
     from jobmon.core.clock import Clock
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TASKS_PER_CHUNK: Final = 5_000
+EDGES_PER_CHUNK: Final = 5_000
 #: Maximum number of chunks, in case a server never returns an empty one.
 CHUNKS_MAX: Final = 1_000_000
 
@@ -73,6 +75,8 @@ class SwarmBuilder:
         self._state: SwarmState | None = None
         self._gateway: ServerGateway | None = None
         self._clusters = Clusters(requester)
+        #: The recorded expansions, if any has been fetched.
+        self.expansions: list[RecordedExpansion] = []
 
     @property
     def state(self) -> SwarmState | None:
@@ -169,7 +173,10 @@ class SwarmBuilder:
         made: dict[int, SwarmTask] = {}
         for task in workflow.tasks.values():
             self._beat_if_due(gateway)
-            made[id(task)] = self._add(state, self._from_task(state, task))
+            made[id(task)] = self._add(state, self.task_from_definition(state, task))
+        if self._fetch_added(state, gateway, made.values()):
+            self._state = state
+            return
         _link(workflow.tasks.values(), made)
         skipped = StateUpdate.from_task_status_response(steering.tasks_by_status)
         state.apply_update(skipped.merge(steering_of(steering)))
@@ -179,7 +186,37 @@ class SwarmBuilder:
             state.last_sync = steering.time
         self._state = state
 
-    def _from_task(self, state: SwarmState, task: Task) -> SwarmTask:
+    def _fetch_added(self, state: SwarmState, gateway: ServerGateway, tasks: Iterable[SwarmTask]) -> bool:
+        """Fetch what expansions added in earlier runs, with all dependencies; return whether there is anything."""
+        if not any(task.is_expansion for task in tasks):
+            return False
+        self.expansions = list(gateway.get_expansions_sync())
+        if not any(one.added for one in self.expansions):
+            return False
+        for info in gateway.get_arrays_sync():
+            if info.array_id not in state.arrays:
+                state.add_array(SwarmArray(info.array_id, info.max_concurrently_running, info.name))
+        self._fetch_tasks(state, gateway)
+        self._fetch_edges(state, gateway, EDGES_PER_CHUNK)
+        _take_snapshot(state, gateway)
+        return True
+
+    def learn_clusters(self, tasks: Iterable[Task]) -> None:
+        """Fetch the clusters of tasks that are not in the state yet."""
+        for task in tasks:
+            cluster = self._clusters.get(task.cluster_name)
+            for queue in task.fallback_queues or ():
+                cluster.queue(queue)
+
+    def task_from_definition(self, state: SwarmState, task: Task, origin_id: int = 0) -> SwarmTask:
+        """Return a task of the definition; `origin_id`: the expansion that added it, 0: none."""
+        if isinstance(task, Expansion):
+            array_id = _bound(task.array.array_id if task.array is not None else None)
+            return SwarmTask(
+                *(_bound(task.task_id), array_id, task.initial_status, task.max_attempts, None, None),
+                is_expansion=True,
+                origin_id=origin_id,
+            )
         resources = task.task_resources
         callback = task.compute_resources_callable
         if resources is not None:
@@ -199,6 +236,7 @@ class SwarmBuilder:
             task.resource_scales or None,
             self._queues(task.cluster_name, fallbacks) if fallbacks else None,
             callback,
+            origin_id=origin_id,
         )
 
     def _queues(self, cluster_name: str, fallbacks: Iterable[Any]) -> list[ClusterQueue] | None:
@@ -247,6 +285,8 @@ class SwarmBuilder:
         self._fetch_tasks(state, gateway)
         self._fetch_edges(state, gateway, edge_chunk_size)
         _take_snapshot(state, gateway)
+        if any(task.is_expansion for task in state.tasks.values()):
+            self.expansions = list(gateway.get_expansions_sync())
         self._state = state
 
     def _fetch_tasks(self, state: SwarmState, gateway: ServerGateway) -> None:
@@ -257,7 +297,8 @@ class SwarmBuilder:
             if not chunk:
                 return
             for task_id, metadata in chunk.items():
-                self._add(state, self.task_from_record(state, task_id, metadata))
+                if task_id not in state.tasks:
+                    self._add(state, self.task_from_record(state, task_id, metadata))
             last = max(chunk)
 
     def task_from_record(self, state: SwarmState, task_id: int, metadata: TaskMetadata) -> SwarmTask:
@@ -266,6 +307,12 @@ class SwarmBuilder:
         Raises:
             WorkflowNotResumable: it needs a Python function, which only the user's script has.
         """
+        if metadata.is_expansion:
+            return SwarmTask(
+                *(task_id, metadata.array_id, metadata.status, metadata.max_attempts, None, None),
+                is_expansion=True,
+                origin_id=metadata.origin_id,
+            )
         if metadata.resources is None:
             raise _needs_function(metadata.name, "compute_resources_callable")
         for key, scale in metadata.resource_scales.items():
@@ -282,6 +329,7 @@ class SwarmBuilder:
             self._clusters.get(cluster_name),
             metadata.resource_scales or None,
             self._queues(cluster_name, metadata.fallback_queues),
+            origin_id=metadata.origin_id,
         )
 
     def knows(self, info: ResourcesInfo) -> bool:

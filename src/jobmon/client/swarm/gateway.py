@@ -7,7 +7,7 @@ method. The requester decides how often a request is retried; the orchestrator u
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from jobmon.client.defaults import checked_chunk_size
 from jobmon.client.swarm.state import StateUpdate
 from jobmon.core.exceptions import InvalidRequest
-from jobmon.core.wire import swarm
+from jobmon.core.wire import expanding, swarm
 from jobmon.core.wire.binding import IdsResponse, ResourcesRequest, ResourcesSpec
 from jobmon.core.wire.run import (
     ConcurrencyResponse,
@@ -113,6 +113,19 @@ class TaskMetadata:
     resources: swarm.ResourcesInfo | None
     resource_scales: dict[str, Any]
     fallback_queues: list[str]
+    is_expansion: bool = False
+    origin_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedExpansion:
+    """A recorded expansion: its command names the function; `added` counts the tasks that it has added."""
+
+    task_id: int
+    name: str
+    command: str
+    status: str
+    added: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +345,22 @@ class ServerGateway:
             )
         )
 
+    async def call_expansion(self, task_id: int, seen: datetime | None) -> expanding.CallResponse:
+        """Announce a call of the function of an expansion; call it only if the response says RUNNING.
+
+        Raises:
+            StaleRun: a newer run exists, or this run is final or was told to make room.
+        """
+        message = expanding.CallRequest(seen=seen)
+        route = self._run(f"expansions/{task_id}/call")
+        return await self._send(_Exchange(route, message, expanding.CallResponse, lambda response: response))
+
+    async def fail_expansion(self, task_id: int, error: str, *, is_final: bool) -> expanding.CallResponse:
+        """Record that the function of an expansion failed; `is_final`: it is not called again in this run."""
+        message = expanding.CallFailedRequest(error=error, is_final=is_final)
+        route = self._run(f"expansions/{task_id}/failed")
+        return await self._send(_Exchange(route, message, expanding.CallResponse, lambda response: response))
+
     # -- rebuilding a run ------------------------------------------------------------------------------------------
 
     async def get_workflow_metadata(self) -> WorkflowMetadata:
@@ -410,6 +439,19 @@ class ServerGateway:
             _Exchange(self._workflow("arrays"), None, swarm.ArraysResponse, lambda r: r.arrays, "get")
         )
 
+    def get_expansions_sync(self) -> Iterator[RecordedExpansion]:
+        """Yield the recorded expansions by ID."""
+        after = 0
+        while True:
+            query = {"after": after}
+            route = self._workflow("expansions")
+            page = self._send_sync(_Exchange(route, query, expanding.ExpansionsPage, lambda response: response, "get"))
+            if not page.task_ids:
+                return
+            after = page.task_ids[-1]
+            columns = zip(page.task_ids, page.names, page.commands, page.statuses, page.added, strict=True)
+            yield from (RecordedExpansion(*row) for row in columns)
+
     async def get_server_time(self) -> datetime:
         """Return the server's current time. It is not a cursor of the change feed; `get_cursor_sync` returns one."""
         return await self._send(_SERVER_TIME)
@@ -486,7 +528,12 @@ def _tasks(page: swarm.TasksPage) -> dict[int, Any]:
         page.fallback_queues,
         strict=True,
     )
-    return {task_id: TaskMetadata(*row) for task_id, *row in columns}
+    expansions = set(page.expansions)
+    found: dict[int, Any] = {}
+    for at, (task_id, *row) in enumerate(columns):
+        values = (*row, at in expansions, page.origins.get(at, 0))
+        found[task_id] = TaskMetadata(*values)
+    return found
 
 
 def _downstream(task_ids: list[int], reply: swarm.DownstreamResponse) -> DownstreamTasksResponse:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobmon.client.interrupts import RECORD_STOP_AT_ONCE_SECONDS_MAX, RECORD_STOP_SECONDS_MAX
 from jobmon.client.swarm.planning import initial_fringe
+from jobmon.client.swarm.services.expander import Expander
 from jobmon.client.swarm.services.heartbeat import HeartbeatService
 from jobmon.client.swarm.services.refresher import Records, Refresher
 from jobmon.client.swarm.services.scheduler import Scheduler
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from jobmon.client.swarm.gateway import ServerGateway
+    from jobmon.client.swarm.services.expander import Caller
     from jobmon.client.swarm.task import SwarmTask
 
 logger = logging.getLogger(__name__)
@@ -143,6 +145,7 @@ class WorkflowRunOrchestrator:
         on_change: called with the state after each update that changed something; it must not change the state.
         records: turns recorded tasks into objects, for tasks that users edit, or rerun although the run did not fetch
             them.
+        caller: calls the functions of expansions; None: there are none.
     """
 
     def __init__(
@@ -152,6 +155,7 @@ class WorkflowRunOrchestrator:
         config: OrchestratorConfig,
         on_change: Callable[[SwarmState], None] | None = None,
         records: Records | None = None,
+        caller: Caller | None = None,
     ) -> None:
         self.state = state
         self.gateway = gateway
@@ -162,6 +166,7 @@ class WorkflowRunOrchestrator:
             state, gateway, arms=limit is None or limit > len(state.tasks), fail_fast=config.fail_fast
         )
         self._refresher = Refresher(state, gateway, records)
+        self._caller = caller
         self._num_previously_complete = 0
         self._conclude_seconds_max = CONCLUDE_SECONDS_MAX
         self._unrecorded = ""
@@ -189,8 +194,10 @@ class WorkflowRunOrchestrator:
         self._synchronizer = Synchronizer(
             self.state, self.gateway, self.config.wedged_workflow_sync_interval, loop.time
         )
+        self._expander = Expander(self.state, self.gateway, self._caller, self._take_in, self._news.set)
         async with self._heartbeats() as self._beating:
             final, error = await self._guarded()
+            await self._expander.cancel()
             final = await self._conclude(final)
         return self._result(final, loop.time() - started, error)
 
@@ -321,7 +328,9 @@ class WorkflowRunOrchestrator:
         self._num_previously_complete = len(done) + len(self.state.previously_done)
         self.state.propagate_completions({*done, *self.state.get_tasks_by_status(TaskStatus.SKIPPED)})
         self._scheduler.make_ready(initial_fringe(self.state))
-        self.state.armed.expect(task for status in IN_FLIGHT for task in self.state.get_tasks_by_status(status))
+        self.state.armed.expect(
+            task for status in IN_FLIGHT for task in self.state.get_tasks_by_status(status) if not task.is_expansion
+        )
         self._show()
 
     async def _set_running(self) -> None:
@@ -337,6 +346,8 @@ class WorkflowRunOrchestrator:
         """Alternate between queueing and polling until the run is over."""
         while not self._is_told_to_end():
             self._check_executions()
+            if not self._is_failing_fast():
+                self._expander.start_calls()
             more = False if self._is_failing_fast() else await self._queue()
             if self._is_told_to_end() or not self._has_work():
                 if self._is_told_to_end() or not await self._is_wedged():
@@ -352,8 +363,8 @@ class WorkflowRunOrchestrator:
 
     def _has_work(self) -> bool:
         if self._is_failing_fast():
-            return self.state.in_flight > 0
-        return self.state.has_pending_work() or self._scheduler.has_refused
+            return self.state.in_flight > 0 or self.state.has_calls
+        return self.state.has_pending_work() or self._scheduler.has_refused or self._expander.has_refused
 
     async def _is_wedged(self) -> bool:
         """Return whether there is truly no work left, after a full synchronization for changes that were missed."""
@@ -393,6 +404,9 @@ class WorkflowRunOrchestrator:
             await _cancelled(poll)
         if wait_seconds:
             self._scheduler.retry_refused()
+            self._expander.retry_refused()
+        if await self._expander.grow(update):
+            await self._refresher.relink()
         grown = await self._refresher.grow(update)
         changed = self._take_in(update)
         self._scheduler.make_ready(filter(_is_to_be_tried_again, grown))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from jobmon.client.swarm.state import Taken
+from jobmon.client.swarm.lanes import Taken
 from jobmon.client.swarm.task import SwarmTask
 from jobmon.client.task_resources import TaskResources
 from jobmon.core.exceptions import InvalidResources, JobmonError, WorkflowRunStateError

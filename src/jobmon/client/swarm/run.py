@@ -31,6 +31,8 @@ from jobmon.core.constants import WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
 
 if TYPE_CHECKING:
+    from jobmon.client.expanding import Serve
+    from jobmon.client.swarm.services.expander import Caller
     from jobmon.client.workflow import Workflow
     from jobmon.core.requester import Requester
 
@@ -56,6 +58,8 @@ def run_workflow(
     *,
     on_change: Observer | None = None,
     confirm_interrupt: Callable[[], bool] | None = None,
+    serve: Serve | None = None,
+    allow_removal: bool = False,
 ) -> OrchestratorResult:
     """Run a bound workflow.
 
@@ -69,18 +73,22 @@ def run_workflow(
         requester: sends the requests; None creates one from the settings.
         on_change: called with the state after each change, in another thread.
         confirm_interrupt: asks on an interrupt whether to stop; None stops without asking.
+        serve: makes sure that the clusters of tasks that expansions add are served; None: they are.
+        allow_removal: whether expansions may remove tasks that they added in an earlier run.
 
     Returns:
         The result of the run; what ended it early is in its `error`.
 
     Raises:
         WorkflowRunStateError: the workflow is not bound.
+        WorkflowNotResumable: it needs a Python function that cannot be found.
     """
     settings = _settings(config, timeout)
     builder = _builder(requester, workflow_run_id, status, settings)
     with closing(builder.requester):  # the orchestrator uses its own session
         builder.build_from_workflow(workflow)
-    return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt)
+        caller = caller_of(workflow, builder, serve, allows_removal=allow_removal)
+    return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt, caller)
 
 
 def resume_workflow_run(
@@ -94,6 +102,7 @@ def resume_workflow_run(
     *,
     on_change: Observer | None = None,
     confirm_interrupt: Callable[[], bool] | None = None,
+    serve: Serve | None = None,
 ) -> OrchestratorResult:
     """Run the unfinished tasks of a recorded workflow.
 
@@ -107,6 +116,7 @@ def resume_workflow_run(
         requester: sends the requests; None creates one from the settings.
         on_change: called with the state after each change, in another thread.
         confirm_interrupt: asks on an interrupt whether to stop; None stops without asking.
+        serve: makes sure that the clusters of tasks that expansions add are served; None: they are.
 
     Returns:
         The result of the run; what ended it early is in its `error`.
@@ -119,7 +129,29 @@ def resume_workflow_run(
     builder = _builder(requester, workflow_run_id, status, settings)
     with closing(builder.requester):
         builder.build_from_workflow_id(workflow_id)
-    return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt)
+        caller = caller_of(None, builder, serve) if builder.expansions else None
+    return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt, caller)
+
+
+def caller_of(
+    workflow: Workflow | None, builder: SwarmBuilder, serve: Serve | None, *, allows_removal: bool | None = None
+) -> Caller | None:
+    """Return what calls the functions of expansions; None: the workflow has no expansions.
+
+    Args:
+        workflow: the workflow of the running script; None: only the record is known.
+        builder: has built the state.
+        serve: makes sure that clusters are served.
+        allows_removal: whether tasks may be removed; None means the setting.
+
+    Raises:
+        WorkflowNotResumable: a function cannot be found.
+    """
+    if builder.state is None or not any(task.is_expansion for task in builder.state.tasks.values()):
+        return None
+    from jobmon.client import expanding  # only workflows with expansions pay for it
+
+    return expanding.caller_of(workflow, builder, serve, allows_removal=allows_removal)
 
 
 def _settings(config: WorkflowRunConfig | None, timeout: float | None) -> OrchestratorConfig:
@@ -162,6 +194,7 @@ def _orchestrate(
     distributor_alive: DistributorAlive,
     on_change: Observer | None,
     confirm_interrupt: Callable[[], bool] | None,
+    caller: Caller | None,
 ) -> OrchestratorResult:
     state, gateway = builder.state, builder.gateway
     if state is None or gateway is None:
@@ -169,7 +202,7 @@ def _orchestrate(
 
     async def main() -> OrchestratorResult:
         async with gateway:
-            orchestrator = WorkflowRunOrchestrator(state, gateway, settings, on_change, builder)
+            orchestrator = WorkflowRunOrchestrator(state, gateway, settings, on_change, builder, caller)
             return await orchestrator.run(distributor_alive)
 
     run = _Run(main)

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from jobmon.client.swarm.arming import ArmedTasks
-from jobmon.client.swarm.task import SwarmTask
+from jobmon.client.swarm.lanes import Lane, Taken
 from jobmon.core.constants import TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import WorkflowRunStateError
 from jobmon.core.explain import room
@@ -29,9 +29,10 @@ from jobmon.core.fsm import IN_FLIGHT, PASSING, QUEUEABLE, RUN_ORDER, SATISFIED,
 from jobmon.core.wire.swarm import ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from jobmon.client.swarm.array import SwarmArray
+    from jobmon.client.swarm.task import SwarmTask
     from jobmon.client.task_resources import TaskResources
 
 logger = logging.getLogger(__name__)
@@ -110,47 +111,6 @@ class StateUpdate:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What a plan did to the waiting tasks of one priority.
-
-    Args:
-        examined: number of entries at the front of the ready tasks that the plan processed.
-        held: those of them to be put aside because their array is full.
-        released: array -> number of its tasks put aside, from the front, that the plan processed.
-    """
-
-    examined: int
-    held: tuple[SwarmTask, ...] = ()
-    released: Mapping[int, int] = field(default_factory=dict)
-
-
-class Lane:
-    """The waiting tasks of one priority: ready ones in order, and those put aside because their array was full."""
-
-    __slots__ = ("held", "ready")
-
-    def __init__(self, ready: deque[SwarmTask]) -> None:
-        self.ready = ready
-        self.held: dict[int, deque[SwarmTask]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.ready or self.held)
-
-    def take(self, taken: Taken) -> None:
-        """Apply what a plan did."""
-        for _ in range(taken.examined):
-            self.ready.popleft()
-        for array_id, count in taken.released.items():
-            waiting = self.held[array_id]
-            for _ in range(count):
-                waiting.popleft()
-            if not waiting:
-                del self.held[array_id]
-        for task in taken.held:
-            self.held.setdefault(task.array_id, deque()).append(task)
-
-
 class SwarmState:
     """Tasks, arrays, limits and status of one workflow run.
 
@@ -183,6 +143,12 @@ class SwarmState:
         #: The ready tasks of priority 0.
         self.ready_to_run: deque[SwarmTask] = deque()
         self._lanes: dict[int, Lane] = {0: Lane(self.ready_to_run)}
+        #: Expansions that are ready to be called, and those that are being called.
+        self.ready_to_call: deque[SwarmTask] = deque()
+        self.calling: set[SwarmTask] = set()
+        #: Expansion -> the tasks that it has added.
+        self._added: dict[int, list[SwarmTask]] = {}
+        self._running_expansions = 0
         self._buckets: dict[TaskStatus, set[SwarmTask]] = {status: set() for status in TaskStatus}
         self._in_flight = 0
         self._in_flight_by_array: Counter[int] = Counter()
@@ -213,6 +179,8 @@ class SwarmState:
         """
         if self.tasks.setdefault(task.task_id, task) is not task:
             raise ValueError(f"There are two tasks of id {task.task_id}.")
+        if task.origin_id:
+            self._added.setdefault(task.origin_id, []).append(task)
         if task in self._buckets[task.status]:
             return
         self._buckets[task.status].add(task)
@@ -239,7 +207,83 @@ class SwarmState:
             for task in waiting:
                 task.num_upstreams += counts[key]
 
-    def grow(self, tasks: Iterable[SwarmTask], downstream: Mapping[int, list[int]]) -> None:
+    def grow(
+        self,
+        expansion: SwarmTask,
+        tasks: Sequence[SwarmTask],
+        upstreams: Iterable[tuple[Iterable[int], Sequence[SwarmTask]]],
+    ) -> None:
+        """Add the tasks that an expansion returned; linear in these and their dependencies.
+
+        Whatever waits for the expansion, except what it added, waits for these tasks from now on.
+
+        Args:
+            expansion: the expansion.
+            tasks: the tasks, not linked yet.
+            upstreams: sets of upstream tasks besides the expansion, with those of `tasks` that have the set. Tasks that
+                are not in the state were done before the run.
+        """
+        for task in tasks:
+            self.add_task(task)
+            self.arrays[task.array_id].add_task(task)
+            task.num_upstreams = 1
+            task.num_upstreams_done = int(expansion.is_propagated)
+        waiting = tuple(task for task in expansion.iter_downstream() if task.origin_id != expansion.task_id)
+        for task in waiting:
+            task.num_upstreams += len(tasks)
+        followers: dict[int, list[SwarmTask]] = {}
+        for members, users in upstreams:
+            present = self._with_added(members)
+            done = sum(self.tasks[task_id].is_propagated for task_id in present)
+            for user in users:
+                user.num_upstreams += len(present)
+                user.num_upstreams_done += done
+            for task_id in present:
+                followers.setdefault(task_id, []).extend(users)
+        for task in tasks:
+            own = followers.pop(task.task_id, ())
+            task.share_downstream((*waiting, *own) if own else waiting)
+        followers.setdefault(expansion.task_id, []).extend(tasks)
+        for task_id, users in followers.items():
+            self.tasks[task_id].downstream_swarm_tasks.update(users)
+
+    def added_by(self, expansion_id: int) -> Iterator[SwarmTask]:
+        """Yield the tasks that an expansion has added, directly or through other expansions."""
+        waiting = [expansion_id]
+        while waiting:
+            for task in self._added.get(waiting.pop(), ()):
+                yield task
+                if task.is_expansion:
+                    waiting.append(task.task_id)
+
+    def _with_added(self, task_ids: Iterable[int]) -> list[int]:
+        """Return the tasks that are in the state, with all tasks that the expansions among them have added."""
+        found = dict.fromkeys(task_id for task_id in task_ids if task_id in self.tasks)
+        for task_id in task_ids:
+            found.update(dict.fromkeys(task.task_id for task in self.added_by(task_id)))
+        return list(found)
+
+    def drop(self, task_ids: Iterable[int]) -> None:
+        """Remove tasks that wait for an expansion which no longer returns them, and what these have added."""
+        removed = set(task_ids)
+        self.previously_done -= removed
+        self.previously_skipped -= removed
+        left = [task_id for task_id in sorted(removed) if task_id in self.tasks]
+        while left:
+            task = self.tasks.pop(left.pop())
+            left += [each.task_id for each in self._added.pop(task.task_id, ())]
+            if task.origin_id in self._added:
+                self._added[task.origin_id].remove(task)
+            self._buckets[task.status].discard(task)
+            self._count(task, task.status, None)
+            self.arrays[task.array_id].tasks.discard(task)
+            self.armed.moved(task)
+            task.status = TaskStatus.REMOVED
+            for waiting in task.iter_downstream():
+                waiting.num_upstreams -= 1
+                waiting.num_upstreams_done -= task.is_propagated
+
+    def reopen(self, tasks: Iterable[SwarmTask], downstream: Mapping[int, list[int]]) -> None:
         """Add tasks that were done or skipped before the run and are to be run again.
 
         Args:
@@ -251,6 +295,10 @@ class SwarmState:
             self.arrays[task.array_id].add_task(task)
             self.previously_done -= {task.task_id}
             self.previously_skipped -= {task.task_id}
+        self.relink(downstream)
+
+    def relink(self, downstream: Mapping[int, list[int]]) -> None:
+        """Link all tasks anew; `downstream`: for all tasks, as in `link`."""
         for task in self.tasks.values():
             task.num_upstreams = task.num_upstreams_done = 0
         self.link(downstream)
@@ -324,13 +372,18 @@ class SwarmState:
         """The number of tasks with an attempt that is queued, launched or running."""
         return self._in_flight
 
+    @property
+    def has_calls(self) -> bool:
+        """Whether expansions are being called, or their outcome is not known yet."""
+        return bool(self.calling) or self._running_expansions > 0
+
     def has_pending_work(self) -> bool:
         """Return whether anything is in flight, ready to run, or about to be.
 
         This includes tasks in ADJUSTING_RESOURCES, which will be queued again; armed tasks whose upstream tasks are all
         done, which the server may have queued; and held tasks that wait for nothing but their release.
         """
-        if self._in_flight or self.has_waiting:
+        if self._in_flight or self.has_waiting or self.ready_to_call or self.has_calls:
             return True
         if any(task.all_upstreams_done for task in self.armed) or any(self.waiting_for_release()):
             return True
@@ -363,7 +416,11 @@ class SwarmState:
             ValueError: a status does not exist; nothing was changed.
         """
         changes = list(self._changes(update.task_statuses))
-        queued = [task for task, status in changes if status in IN_FLIGHT and task.status not in IN_FLIGHT]
+        queued = [
+            task
+            for task, status in changes
+            if status in IN_FLIGHT and task.status not in IN_FLIGHT and not task.is_expansion
+        ]
         run_status = None if update.workflow_run_status is None else WorkflowRunStatus(update.workflow_run_status)
         for task, status in changes:
             self._move(task, status)
@@ -412,7 +469,10 @@ class SwarmState:
         for waiting in task.iter_downstream():
             waiting.num_upstreams_done -= 1
 
-    def _count(self, task: SwarmTask, old: TaskStatus | None, new: TaskStatus) -> None:
+    def _count(self, task: SwarmTask, old: TaskStatus | None, new: TaskStatus | None) -> None:
+        if task.is_expansion:  # it needs no slot
+            self._running_expansions += (new is TaskStatus.RUNNING) - (old is TaskStatus.RUNNING)
+            return
         step = (new in IN_FLIGHT) - (old in IN_FLIGHT)
         if step:
             self._in_flight += step
@@ -515,7 +575,10 @@ class SwarmState:
         return any(self._lanes.values())
 
     def enqueue_task(self, task: SwarmTask, front: bool = False) -> None:
-        """Add a task at the end of the ready queue of its priority, or at its front."""
+        """Add a task at the end of the ready queue of its priority, or at its front; an expansion to its own queue."""
+        if task.is_expansion:
+            self.ready_to_call.append(task)
+            return
         ready = self._lane_of(task).ready
         if front:
             ready.appendleft(task)
@@ -590,7 +653,8 @@ class SwarmState:
                 yield f"{len(bucket)} tasks are filed as {status.name}, {len(expected)} are"
 
     def _count_problems(self) -> Iterator[str]:
-        counted = Counter(task.array_id for task in self.tasks.values() if task.status in IN_FLIGHT)
+        running = (task for task in self.tasks.values() if task.status in IN_FLIGHT and not task.is_expansion)
+        counted = Counter(task.array_id for task in running)
         if self._in_flight != counted.total():
             yield f"{self._in_flight} tasks are counted in flight, {counted.total()} are"
         if +self._in_flight_by_array != counted:

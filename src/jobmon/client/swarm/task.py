@@ -25,6 +25,8 @@ class SwarmTask:
         resource_scales: how each resource grows after a resource error, by resource; None: not at all.
         fallback_queues: queues to try, in this order, when a raised request no longer fits its queue.
         compute_resources_callable: returns the request once the upstream tasks are done.
+        is_expansion: whether it is an expansion, whose function is called instead of a command.
+        origin_id: the expansion that added it; 0: the script defines it.
 
     Only `SwarmState.apply_update` may change `status`, and only `SwarmState` may change the counts of upstream tasks.
     """
@@ -36,10 +38,12 @@ class SwarmTask:
         "cluster",
         "compute_resources_callable",
         "fallback_queues",
+        "is_expansion",
         "is_propagated",
         "max_attempts",
         "num_upstreams",
         "num_upstreams_done",
+        "origin_id",
         "resource_scales",
         "status",
         "task_id",
@@ -57,6 +61,9 @@ class SwarmTask:
         resource_scales: dict[str, Any] | None = None,
         fallback_queues: Sequence[Any] | None = None,
         compute_resources_callable: Callable[[], dict[str, Any]] | None = None,
+        *,
+        is_expansion: bool = False,
+        origin_id: int = 0,
     ) -> None:
         self.task_id = task_id
         self.array_id = array_id
@@ -67,6 +74,8 @@ class SwarmTask:
         self.resource_scales = resource_scales
         self.fallback_queues = fallback_queues
         self.compute_resources_callable = compute_resources_callable
+        self.is_expansion = is_expansion
+        self.origin_id = origin_id
         self.num_upstreams = 0
         self.num_upstreams_done = 0
         #: Number of times its request was raised.

@@ -150,13 +150,14 @@ class TasksRequest(TaskColumns, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/tasks: create (or find, by node) tasks of one array. -> `TasksResponse`
 
     `node_args` and `task_args`: argument name -> column of strings. A found task that is not DONE gets the new name,
-    command, number of attempts and resources.
+    command, number of attempts and resources. `are_expansions`: all of them are expansions (`wire.expanding`).
     """
 
     task_template_version_id: Id
     node_hashes: list[Hash]
     node_args: dict[Name, list[Text]]
     task_args: dict[Name, list[Text]]
+    are_expansions: bool = False
 
 
 class RedefineRequest(TaskColumns, frozen=True, kw_only=True):

@@ -88,14 +88,17 @@ class RecordedEdit(Message, frozen=True, kw_only=True):
 
 
 class DefinitionPage(Message, frozen=True, kw_only=True):
-    """GET /workflows/{workflow_id}/definition?after=&count=: the next tasks by id, as columns.
+    """GET /workflows/{workflow_id}/definition?after=&count=&origin=: the next tasks by id, as columns.
+
+    `origin`: only the tasks that this expansion has added.
 
     Contains fewer tasks than requested if commands are long; `is_last`: there are no more.
     `template_index`: of each task, index into `templates`. `set_ids`: the set of upstream nodes, 0 if there is none.
     `seconds`: duration of the newest attempt of a done task. `queued` and `ended`: the logical times at which the
     newest started attempt was queued and succeeded, microseconds. By position: `attempts` of tasks not done; `ran`;
     `accepted`, hashes for which results were accepted; `requested`, the tasks of which a rerun was requested; `held`,
-    tasks that are not launched until they are released; `edits`, those that a user edited.
+    tasks that are not launched until they are released; `edits`, those that a user edited; `expansions`, and for the
+    tasks that an expansion added, its ID (`origins`). The call of an expansion counts as its attempt.
     """
 
     templates: list[RecordedTemplate]
@@ -116,6 +119,8 @@ class DefinitionPage(Message, frozen=True, kw_only=True):
     requested: list[int] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     edits: dict[int, RecordedEdit] = field(default_factory=dict)
+    expansions: list[int] = field(default_factory=list)
+    origins: dict[int, int] = field(default_factory=dict)
     is_last: bool = False
 
 
@@ -144,6 +149,9 @@ class VersionRequest(Message, frozen=True, kw_only=True):
 
     409 `WorkflowVersionConflict` if `base` is not the current version. `summary`: human-readable changes. `key` is
     random, because two clients may begin a version of the same number.
+
+    `expansion_id`: the expansion whose function, called in the active run `workflow_run_id`, returned the tasks to add.
+    The definition of the script then stays the same, and `base`, the hashes and the counts are ignored.
     """
 
     key: Name
@@ -155,6 +163,8 @@ class VersionRequest(Message, frozen=True, kw_only=True):
     user: Name
     host: Name
     summary: list[Text]
+    expansion_id: Id | None = None
+    workflow_run_id: Id | None = None
 
 
 class VersionResponse(Message, frozen=True, kw_only=True):
@@ -210,6 +220,7 @@ class StagedStatuses(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/versions/{number}/statuses: changes of task statuses -> `{}`.
 
     `change`: a `core.changes.StatusChange`. `accepted`: for "accept", the hash for which each result is accepted.
+    "expanded": the expansion of the version is DONE; must be its last part.
     """
 
     key: Name

@@ -117,11 +117,15 @@ class AttemptDetail(Message, frozen=True, kw_only=True):
 
 
 class TaskDetail(Message, frozen=True, kw_only=True):
-    """GET /tasks/{task_id}: the task and all its attempts, oldest first."""
+    """GET /tasks/{task_id}: the task and all its attempts, oldest first.
+
+    `error`: why the newest call of an expansion failed, with the traceback.
+    """
 
     task: TaskSummary
     workflow_id: int
     attempts: list[AttemptDetail]
+    error: str | None = None
 
 
 class LogTail(Message, frozen=True, kw_only=True):

@@ -153,7 +153,7 @@ class TasksPage(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/tasks?max_task_id=&chunk_size=: tasks that are not DONE, by id, columnar.
 
     Empty when there are no more. `resources` holds each request that the page refers to once. `num_attempts` counts
-    charged attempts.
+    charged attempts. By position: `expansions`, and the expansions that added tasks (`origins`).
     """
 
     task_ids: list[int]
@@ -167,6 +167,8 @@ class TasksPage(Message, frozen=True, kw_only=True):
     scales: list[dict[str, Any]]
     fallback_queues: list[list[str]]
     resources: list[ResourcesInfo]
+    expansions: list[int] = field(default_factory=list)
+    origins: dict[int, int] = field(default_factory=dict)
 
 
 class DownstreamRequest(Message, frozen=True, kw_only=True):
@@ -185,7 +187,10 @@ class DownstreamResponse(Message, frozen=True, kw_only=True):
 
 
 class TaskError(Message, frozen=True, kw_only=True):
-    """A failed attempt. `task_status`: the current letter of its task, ERROR_FATAL if it failed permanently."""
+    """A failed attempt. `task_status`: the current letter of its task, ERROR_FATAL if it failed permanently.
+
+    `task_instance_id` 0: a failed call of an expansion.
+    """
 
     task_id: int
     task_name: str

@@ -3,6 +3,7 @@
 from jobmon.server.models.binding import (
     dag,
     dag_node,
+    expansion,
     node,
     node_arg,
     status_count,
@@ -62,6 +63,7 @@ __all__ = [
     "dag",
     "dag_node",
     "distributor",
+    "expansion",
     "launch_problem",
     "lease",
     "log_tail",

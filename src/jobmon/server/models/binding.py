@@ -6,9 +6,11 @@ from typing import Final
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, Table, UniqueConstraint, false, text
 
-from jobmon.core.constants import TaskStatus
+from jobmon.core.constants import TaskKind, TaskStatus
 from jobmon.server.models.types import (
     DIALECT,
+    IS_ADDED,
+    IS_EXPANSION,
     IS_PRIORITIZED,
     BigId,
     Hash,
@@ -65,6 +67,8 @@ dag: Final = Table(
 )
 
 #: A set of upstream nodes that one or more nodes of a DAG share, numbered by the `caller` that recorded it.
+#:
+#: `origin_id`: the expansion that added the tasks of these nodes; None: the script defines them.
 upstream_set: Final = Table(
     "upstream_set",
     metadata,
@@ -72,6 +76,7 @@ upstream_set: Final = Table(
     Column("dag_id", BigId, ForeignKey("dag.id"), nullable=False),
     Column("caller", Name, nullable=False),
     Column("number", BigId, nullable=False),
+    Column("origin_id", BigId, nullable=True),
     UniqueConstraint("dag_id", "caller", "number"),
 )
 
@@ -166,6 +171,8 @@ task_array: Final = Table(
 #: `revision` counts its definitions. `accepted`: hash of the definition for which its result was accepted, at the
 #: logical time `accepted_at`; a rerun was requested at `requested_at`. Both are valid until a later attempt.
 #: `priority` is what counts, `defined_priority` that of the script; see also `task_edit`.
+#:
+#: `kind`: a `TaskKind`. `origin_id`: the expansion that added the task; None: the script defines it.
 task: Final = Table(
     "task",
     metadata,
@@ -192,12 +199,16 @@ task: Final = Table(
     Column("held", Boolean, nullable=False, server_default=false()),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("defined_priority", Integer, nullable=False, server_default="0"),
+    Column("kind", Letter, nullable=False, server_default=TaskKind.COMMAND.value),
+    Column("origin_id", BigId, nullable=True),
     UniqueConstraint("workflow_id", "node_id"),
     Index("ix_task_page", "workflow_id", "id"),
     Index("ix_task_changes", "workflow_id", "status_at", "status"),
     Index("ix_task_held", "workflow_id", sqlite_where=text("held"), postgresql_where=text("held")),
     Index("ix_task_priority", "workflow_id", sqlite_where=IS_PRIORITIZED, postgresql_where=IS_PRIORITIZED),
     Index("ix_task_fatal", "workflow_id", "id", sqlite_where=_IS_FATAL, postgresql_where=_IS_FATAL),
+    Index("ix_task_origin", "origin_id", sqlite_where=IS_ADDED, postgresql_where=IS_ADDED),
+    Index("ix_task_expansions", "workflow_id", sqlite_where=IS_EXPANSION, postgresql_where=IS_EXPANSION),
 )
 
 #: Number of tasks of an array with a status; see `server.counting`. It may be 0.
@@ -264,7 +275,7 @@ task_revision: Final = Table(
 #: A version of a workflow from the second on, or one that is being recorded. `request_key` is its client's.
 #:
 #: `state`: see `core.changes.VersionState`. `changes`: its number of parts, of which the first `applied` are applied.
-#: `summary`: what changed, for users, JSON.
+#: `summary`: what changed, for users, JSON. `expansion_id`: the expansion that added its tasks, in `workflow_run_id`.
 workflow_version: Final = Table(
     "workflow_version",
     metadata,
@@ -283,6 +294,22 @@ workflow_version: Final = Table(
     Column("summary", LongText, nullable=False),
     Column("changes", Integer, nullable=False),
     Column("applied", Integer, nullable=False),
+    Column("expansion_id", BigId, nullable=True),
+    Column("workflow_run_id", BigId, nullable=True),
+)
+
+#: The newest call of an expansion's function. `called_at` and `done_at`: logical times at which it was called and its
+#: result was applied. `revision`: that of the task when it was called. `error`: why it failed, with the traceback.
+expansion: Final = Table(
+    "expansion",
+    metadata,
+    Column("task_id", BigId, ForeignKey("task.id"), primary_key=True, autoincrement=False),
+    Column("workflow_run_id", BigId, ForeignKey("workflow_run.id"), nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("called_at", Time, nullable=False),
+    Column("done_at", Time, nullable=True),
+    Column("revision", Integer, nullable=False),
+    Column("error", LongText, nullable=True),
 )
 
 #: A part of a version's changes: tasks of one kind, as columns (JSON).

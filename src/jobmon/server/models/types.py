@@ -11,6 +11,8 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Integer, MetaData, String, Text, text
 
+from jobmon.core.constants import TaskKind
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -39,6 +41,9 @@ LongText: Final = Text()
 Time: Final = BigInteger()
 #: The rows that an index of priorities contains; a query must have the same condition, without a parameter, to use it.
 IS_PRIORITIZED: Final = text("priority <> 0")
+#: The same for the tasks that expansions added, and for the expansions themselves.
+IS_ADDED: Final = text("origin_id IS NOT NULL")
+IS_EXPANSION: Final = text(f"kind = '{TaskKind.EXPANSION.value}'")
 
 #: All tables. Constraints have names, so that migrations can change them in every database.
 metadata: Final = MetaData(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 
 from jobmon.core.changes import VersionState
-from jobmon.core.constants import TaskInstanceStatus, TaskStatus
+from jobmon.core.constants import TaskInstanceStatus, TaskKind, TaskStatus
+from jobmon.core.expansions import CALL_FAILED
 from jobmon.core.wire.changes import (
     DEFINITION_CHARACTERS_MAX,
     DEFINITION_TASKS_MAX,
@@ -30,6 +31,7 @@ from jobmon.core.wire.changes import (
 from jobmon.server.joins import IS_NEWEST_ATTEMPT
 from jobmon.server.models import (
     dag,
+    expansion,
     node_arg,
     task,
     task_arg,
@@ -51,7 +53,7 @@ from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.exporting import args_of, sets_of
 from jobmon.server.queries.presence import require
 from jobmon.server.revisions import EDITABLE
-from jobmon.server.sql import any_of, param, statement, unindexed
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
 
     from jobmon.server.sql import Session
 
-t, ti, w, m = task.c, task_instance.c, workflow.c, upstream_set_member.c
+t, ti, w, m, e = task.c, task_instance.c, workflow.c, upstream_set_member.c, expansion.c
 
 
 def _recorded() -> Select[Any]:
@@ -176,6 +178,8 @@ class _Task:
     requested_at: int | None
     held: bool
     edited_by: str | None
+    kind: str
+    origin_id: int | None
     edited: tuple[Any, ...]
     attempt: _Attempt | None
 
@@ -190,19 +194,24 @@ _ATTEMPT: Final = (
 )
 _TASK: Final = (
     *(t.id, t.name, t.status, t.command, t.array_id, t.node_id, t.revision, t.accepted, t.accepted_at),
-    *(t.requested_at, t.held, task_edit.c.user_name),
+    *(t.requested_at, t.held, task_edit.c.user_name, t.kind, t.origin_id),
 )
+_CALL: Final = (e.calls, e.called_at, e.done_at, e.revision, e.error)
 _EDITED: Final = tuple(task_edit.c[name] for name in EDITABLE)
 
 
-@statement
-def _tasks() -> Select[Any]:
-    """Select the next tasks with their newest attempts."""
+@statements
+def _tasks(are_added: bool) -> Select[Any]:
+    """Select the next tasks, or the next ones that an expansion added, with their newest attempts."""
+    found: list[Any] = [t.workflow_id == param("workflow")]
+    if are_added:
+        found = [t.origin_id == param("origin"), t.origin_id.is_not(None)]
     return (
-        select(*_TASK, *_EDITED, *_ATTEMPT)
+        select(*_TASK, *_EDITED, *_ATTEMPT, *_CALL)
         .join_from(task, task_instance, IS_NEWEST_ATTEMPT, isouter=True)
         .join(task_edit, task_edit.c.task_id == t.id, isouter=True)
-        .where(t.workflow_id == param("workflow"), t.id > param("after"))
+        .join(expansion, e.task_id == t.id, isouter=True)
+        .where(*found, t.id > param("after"))
         .order_by(t.id)
         .limit(param("most"))
     )
@@ -238,10 +247,14 @@ def _revisions() -> Select[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionQuery:
-    """Which page to return: at most `count` tasks with IDs above `after`."""
+    """Which page to return: at most `count` tasks with IDs above `after`.
+
+    `origin`: only the tasks that this expansion added; 0: all.
+    """
 
     after: int = 0
     count: int = DEFINITION_TASKS_MAX
+    origin: int = 0
 
 
 def definition_page(session: Session, workflow_id: int, query: DefinitionQuery) -> DefinitionPage:
@@ -254,7 +267,8 @@ def definition_page(session: Session, workflow_id: int, query: DefinitionQuery) 
     if not 0 < query.count <= DEFINITION_TASKS_MAX:
         raise InvalidValue(f"count: must be from 1 to {DEFINITION_TASKS_MAX}.")
     require(session, "workflow", workflow_id)
-    rows = session.rows(_tasks, workflow=workflow_id, after=query.after, most=query.count)
+    chosen = {"origin": query.origin} if query.origin else {"workflow": workflow_id}
+    rows = session.rows(_tasks(bool(query.origin)), **chosen, after=query.after, most=query.count)
     tasks = [_task(row) for row in _fitting(rows)]
     is_last = len(tasks) == len(rows) < query.count
     return _page(session, workflow_id, tasks, is_last=is_last)
@@ -267,9 +281,30 @@ def _fitting(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _task(row: tuple[Any, ...]) -> _Task:
-    edited, attempt = row[len(_TASK) :][: len(_EDITED)], row[len(_TASK) + len(_EDITED) :]
-    values = (*row[: len(_TASK)], edited, None if attempt[0] is None else _Attempt(*attempt))
+    edited, attempt = row[len(_TASK) :][: len(_EDITED)], row[len(_TASK) + len(_EDITED) : -len(_CALL)]
+    call = row[-len(_CALL) :]
+    if call[0] is not None:
+        values = (*row[: len(_TASK)], edited, _called(*call))
+    else:
+        values = (*row[: len(_TASK)], edited, None if attempt[0] is None else _Attempt(*attempt))
     return _Task(*values)
+
+
+def _called(calls: int, called_at: int, done_at: int | None, revision: int, error: str | None) -> _Attempt:
+    """Return the newest call of an expansion as its attempt."""
+    status = TaskInstanceStatus.RUNNING if error is None else TaskInstanceStatus.ERROR
+    return _Attempt(
+        number=calls,
+        status=(status if done_at is None else TaskInstanceStatus.DONE).value,
+        started_at=called_at,
+        cause=None if error is None else CALL_FAILED,
+        exit_code=None,
+        signal=None,
+        seconds=None,
+        revision=revision,
+        queued=called_at,
+        ended=done_at,
+    )
 
 
 def _page(session: Session, workflow_id: int, tasks: list[_Task], *, is_last: bool) -> DefinitionPage:
@@ -330,6 +365,8 @@ def _page(session: Session, workflow_id: int, tasks: list[_Task], *, is_last: bo
             for at, each in enumerate(tasks)
             if any(value is not None for value in each.edited)
         },
+        expansions=[at for at, each in enumerate(tasks) if each.kind == TaskKind.EXPANSION],
+        origins={at: each.origin_id for at, each in enumerate(tasks) if each.origin_id is not None},
         is_last=is_last,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import BigInteger, cast, func, select, union_all
 
 from jobmon.core import explain, fsm, packing
-from jobmon.core.constants import TaskStatus
+from jobmon.core.constants import TaskKind, TaskStatus
 from jobmon.core.texts import number_of
 from jobmon.core.wire.monitoring import (
     DependenciesResponse,
@@ -81,7 +81,7 @@ class DependenciesQuery:
 def _task() -> Select[Any]:
     what = t.name, t.status, t.num_attempts, t.max_attempts, t.workflow_id, t.node_id, t.array_id, w.dag_id, t.held
     found = task.join(workflow, w.id == t.workflow_id).join(task_array, task_array.c.id == t.array_id)
-    return select(*what, t.priority + task_array.c.priority).select_from(found).where(t.id == param("id"))
+    return select(*what, t.kind, t.priority + task_array.c.priority).select_from(found).where(t.id == param("id"))
 
 
 def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
@@ -93,7 +93,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
     row = session.row(_task, id=task_id)
     if row is None:
         raise NotFound.of("task", task_id)
-    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held, priority = row
+    name, status, num_attempts, max_attempts, workflow_id, node_id, array_id, dag_id, is_held, kind, priority = row
     waits = status in fsm.QUEUEABLE
     unmet_counts = graph.neighbour_counts(session, workflow_id, node_id, "upstream") if waits else {}
     unmet_count = sum(count for letter, count in unmet_counts.items() if letter not in fsm.SETTLED)
@@ -113,6 +113,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
         newest=_newest(session, task_id, _launch_problems(session, workflow_id)),
         cores=_cores(session, workflow_id),
         is_held=is_held,
+        is_expansion=kind == TaskKind.EXPANSION,
     )
     return TaskExplanation(
         task_id=task_id,

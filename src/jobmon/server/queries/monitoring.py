@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import BigInteger, and_, cast, func, or_, select, true
+from sqlalchemy import BigInteger, and_, cast, func, literal, null, or_, select, true
 
 from jobmon.core import fsm
-from jobmon.core.constants import TaskStatus, WorkflowStatus
+from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
+from jobmon.core.expansions import CALL_FAILED
 from jobmon.core.outcomes import OUTCOMES, status_name
 from jobmon.core.wire.monitoring import (
     AttemptDetail,
@@ -35,6 +36,7 @@ from jobmon.server.joins import (
 from jobmon.server.models import (
     argument,
     cluster,
+    expansion,
     node_arg,
     queue,
     status_count,
@@ -47,7 +49,7 @@ from jobmon.server.models import (
     workflow_run,
 )
 from jobmon.server.models import log_tail as log_tails
-from jobmon.server.models.types import to_datetime, to_microseconds
+from jobmon.server.models.types import IS_EXPANSION, to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import importance
 from jobmon.server.queries.matching import name_matches
@@ -401,7 +403,13 @@ def task_detail(session: Session, task_id: int) -> TaskDetail:
     row = session.row(_BY_ID, id=task_id)
     if row is None:
         raise NotFound.of("task", task_id)
-    return TaskDetail(task=_task(row), workflow_id=row[8], attempts=attempts_of(session, [task_id])[task_id])
+    calls = session.rows(_failed_calls(of_workflow=False), id=task_id, most=1)
+    return TaskDetail(
+        task=_task(row),
+        workflow_id=row[8],
+        attempts=attempts_of(session, [task_id])[task_id],
+        error=calls[0][6] if calls else None,
+    )
 
 
 @statement
@@ -534,14 +542,30 @@ def workflow_errors(session: Session, workflow_id: int, query: ErrorsQuery) -> E
     """
     require(session, "workflow", workflow_id)
     most, permanent = _checked(query.limit), query.permanent
+    calls = session.rows(_failed_calls(of_workflow=True), id=workflow_id, most=most)
+    calls = [row for row in calls if not permanent or row[-1] == TaskStatus.ERROR_FATAL]
     if query.tasks is None:
-        return _errors(
-            session.rows(_errors_of_workflow(permanent=permanent, of_tasks=False), id=workflow_id, most=most)
-        )
+        errors = _errors_of_workflow(permanent=permanent, of_tasks=False)
+        return _errors([*calls, *session.rows(errors, id=workflow_id, most=most)][:most])
     tasks_max = _checked(query.tasks, "tasks")
     newest = session.column(_tasks_that_failed_last(permanent=permanent), id=workflow_id, most=tasks_max)
     errors = _errors_of_workflow(permanent=permanent, of_tasks=True)
-    return _errors(session.rows(errors, id=workflow_id, most=most, tasks=newest))
+    return _errors([*calls, *session.rows(errors, id=workflow_id, most=most, tasks=newest)][:most])
+
+
+@statements
+def _failed_calls(*, of_workflow: bool) -> Select[Any]:
+    """Select the expansions whose newest call failed, in the form of failed attempts without an ID."""
+    e, nothing = expansion.c, null()
+    status, cause = literal(TaskInstanceStatus.ERROR.value), literal(CALL_FAILED)
+    which = (t.workflow_id == param("id"), IS_EXPANSION) if of_workflow else (t.id == param("id"),)
+    return (
+        select(t.id, t.name, literal(0), status, e.called_at, cause, e.error, nothing, nothing, t.status)
+        .join_from(task, expansion, e.task_id == t.id)
+        .where(*which, e.error.is_not(None))
+        .order_by(e.called_at.desc())
+        .limit(param("most"))
+    )
 
 
 @statement
@@ -557,7 +581,9 @@ def task_errors(session: Session, task_id: int, query: ErrorsQuery) -> ErrorsRes
         NotFound: there is no such task.
     """
     require(session, "task", task_id)
-    return _errors(session.rows(_errors_of_task, id=task_id, most=_checked(query.limit)))
+    most = _checked(query.limit)
+    calls = session.rows(_failed_calls(of_workflow=False), id=task_id, most=most)
+    return _errors([*calls, *session.rows(_errors_of_task, id=task_id, most=most)])
 
 
 def _errors(rows: Sequence[Sequence[Any]]) -> ErrorsResponse:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, literal_column, select
 
 from jobmon.core import fsm
-from jobmon.core.constants import TaskStatus
+from jobmon.core.constants import TaskKind, TaskStatus
 from jobmon.core.wire.definition import (
     Cluster,
     ClustersResponse,
@@ -331,7 +331,7 @@ def _next_tasks() -> Select[Any]:
     return (
         select(
             *(t.id, t.array_id, t.node_id, t.name, t.status, t.max_attempts, t.num_attempts, t.task_resources_id),
-            *(t.scales, t.fallback_queues),
+            *(t.scales, t.fallback_queues, t.kind, t.origin_id),
         )
         .where(t.workflow_id == param("workflow"), t.id > param("after"), t.status.not_in(fsm.SETTLED))
         .order_by(t.id)
@@ -350,7 +350,7 @@ def tasks_page(session: Session, workflow_id: int, query: PageQuery) -> TasksPag
         raise InvalidValue(f"chunk_size: must be from 1 to {TASKS_PER_PAGE_MAX}.")
     require(session, "workflow", workflow_id)
     rows = session.rows(_next_tasks, workflow=workflow_id, after=query.max_task_id, most=query.chunk_size)
-    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(10)]
+    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(12)]
     return TasksPage(
         task_ids=columns[0],
         array_ids=columns[1],
@@ -363,6 +363,8 @@ def tasks_page(session: Session, workflow_id: int, query: PageQuery) -> TasksPag
         scales=[json.loads(text) if text else {} for text in columns[8]],
         fallback_queues=[json.loads(text) if text else [] for text in columns[9]],
         resources=resources_of(session, {resources_id for resources_id in columns[7] if resources_id is not None}),
+        expansions=[at for at, kind in enumerate(columns[10]) if kind == TaskKind.EXPANSION],
+        origins={at: origin_id for at, origin_id in enumerate(columns[11]) if origin_id is not None},
     )
 
 

@@ -23,7 +23,7 @@ from jobmon.server.queries import activity, explain, timeline
 from jobmon.server.queries import definition as described
 from jobmon.server.queries import monitoring as people
 from jobmon.server.routes.endpoint import STRANGER, Call
-from jobmon.server.usecases import agents, binding, compacting, definitions, launching, resuming, versions
+from jobmon.server.usecases import agents, binding, compacting, definitions, launching, private_dag, resuming, versions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -268,7 +268,7 @@ async def start_version(call: Call) -> changes.VersionResponse:
     """Start a version of a workflow. Its DAG is made private in short transactions."""
     (workflow_id,) = call.ids
     await call.write(versions.start_version, workflow_id, call.message)
-    while not await call.write(versions.make_dag_private, workflow_id):
+    while not await call.write(private_dag.make_dag_private, workflow_id):
         pass
     started: changes.VersionResponse = await call.write(versions.open_version, workflow_id)
     return started

@@ -11,6 +11,7 @@ from jobmon.core.wire import agents as serving
 from jobmon.core.wire import binding as bind
 from jobmon.core.wire import changes, definition, monitoring, run, sizing, steering
 from jobmon.core.wire import credentials as secret
+from jobmon.core.wire import expanding as growing
 from jobmon.core.wire import failures as failing
 from jobmon.core.wire import files as filing
 from jobmon.core.wire import graph as drawn
@@ -24,6 +25,7 @@ from jobmon.server import exposition
 from jobmon.server.queries import (
     critical,
     edited,
+    expansions,
     explain,
     exporting,
     failures,
@@ -54,6 +56,7 @@ from jobmon.server.usecases import (
     concurrency,
     definitions,
     editing,
+    expanding,
     holding,
     prioritizing,
     reporting,
@@ -225,6 +228,29 @@ _VERSIONS: Final = (
     _post(WRITE, f"{_VERSION}/upstreams", handlers.write(versions.stage_upstreams), changes.StagedUpstreams, None),
     _post(WRITE, f"{_VERSION}/statuses", handlers.write(versions.stage_statuses), changes.StagedStatuses, None),
     _post(WRITE, f"{_VERSION}/seal", handlers.seal_version, changes.SealRequest, changes.VersionResponse),
+)
+_EXPANSION: Final = f"{_RUN}/expansions/{{task_id:id}}"
+_EXPANSIONS: Final = (
+    _post(WRITE, f"{_EXPANSION}/call", handlers.write(expanding.call), growing.CallRequest, growing.CallResponse),
+    _post(
+        WRITE,
+        f"{_EXPANSION}/failed",
+        handlers.write(expanding.call_failed),
+        growing.CallFailedRequest,
+        growing.CallResponse,
+    ),
+    _get(
+        f"{_WORKFLOW}/expansions",
+        handlers.read(expansions.expansions_page),
+        growing.ExpansionsPage,
+        query=expansions.AfterQuery,
+    ),
+    _get(
+        f"{_TASK}/upstream_tasks",
+        handlers.read(expansions.upstream_tasks),
+        growing.UpstreamTasks,
+        query=expansions.AfterQuery,
+    ),
 )
 _STEERING: Final = (
     _post(
@@ -489,4 +515,15 @@ _LOGIN: Final = (
     _post(OPEN, "/login/device/token", login.finish_device, entering.DeviceLogin, entering.DeviceReply),
 )
 
-ENDPOINTS: Final = (*HOT, *_DEFINITIONS, *_BINDING, *_RUNS, *_VERSIONS, *_STEERING, *_READING, *_CREDENTIALS, *_LOGIN)
+ENDPOINTS: Final = (
+    *HOT,
+    *_DEFINITIONS,
+    *_BINDING,
+    *_RUNS,
+    *_VERSIONS,
+    *_EXPANSIONS,
+    *_STEERING,
+    *_READING,
+    *_CREDENTIALS,
+    *_LOGIN,
+)

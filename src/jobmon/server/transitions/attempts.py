@@ -284,7 +284,7 @@ class AttemptMoves:
         source = attempt.task_status
         if source == wanted:
             return None
-        verdict = fsm.judge(Machine.TASK, source, wanted)
+        verdict = fsm.judge_following(source, wanted)
         if verdict is Verdict.LATE:
             self._tx.effects.ignored[(Machine.TASK, source, wanted)] += 1
             return None

@@ -9,12 +9,13 @@ from sqlalchemy import Integer, cast, false, func, insert, select, update
 
 from jobmon.core import fsm
 from jobmon.core.changes import StatusChange
-from jobmon.core.constants import Actor, ResourceType, TaskInstanceStatus, TaskStatus
+from jobmon.core.constants import Actor, ResourceType, TaskInstanceStatus, TaskKind, TaskStatus
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.fsm import Machine
 from jobmon.server.counting import grouped
 from jobmon.server.joins import has_live_attempt
 from jobmon.server.models import task, task_array, task_instance, task_resources
+from jobmon.server.models.types import IS_EXPANSION
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, listed, param, statement, statements, unindexed
 from jobmon.server.transaction import Audience
@@ -45,6 +46,7 @@ def _queueable() -> list[ColumnElement[bool]]:
         any_of(unindexed(t.status), "sources"),
         unindexed(t.status_at) <= param("seen"),
         unindexed(t.held) == false(),
+        unindexed(t.kind) == TaskKind.COMMAND.value,
     ]
 
 
@@ -338,6 +340,7 @@ _CHANGED_TO: Final = {
     StatusChange.REOPEN: (TaskStatus.REGISTERING, {TaskStatus.DONE.value}),
     StatusChange.RESTORE: (TaskStatus.DONE, None),
     StatusChange.REMOVE: (TaskStatus.REMOVED, None),
+    StatusChange.SKIP: (TaskStatus.SKIPPED, None),
 }
 
 
@@ -355,14 +358,61 @@ def _change_statuses() -> Update:
     )
 
 
-def change_statuses(tx: Transaction, workflow_id: int, task_ids: Sequence[int], change: StatusChange) -> None:
-    """Change the status of tasks as a new version requires. Idempotent."""
+def change_statuses(tx: Transaction, workflow_id: int, task_ids: Sequence[int], change: StatusChange) -> int:
+    """Change the status of tasks as a new version requires; return how many changed. Idempotent."""
     target, only = _CHANGED_TO[change]
     sources = fsm.sources(Machine.TASK, target, Actor.CLIENT)
     values: dict[str, Any] = {"ids": task_ids, "workflow": workflow_id}
     values["sources"] = sources if only is None else sources & only
     tx.counts.move_found(tx.rows(_to_be_changed, **values), target.value)
-    tx.run(_change_statuses, **values, target=target.value, stamp=tx.stamp)
+    return tx.run(_change_statuses, **values, target=target.value, stamp=tx.stamp)
+
+
+@statement
+def _call_expansion() -> ReturningUpdate[Any]:
+    return (
+        update(task)
+        .values(status=TaskStatus.RUNNING.value, status_at=param("stamp"))
+        .where(
+            *(t.id == param("id"), t.kind == TaskKind.EXPANSION.value, t.status == TaskStatus.REGISTERING.value),
+            *(t.status_at <= param("seen"), t.held == false()),
+        )
+        .returning(t.array_id)
+    )
+
+
+def call_expansion(tx: Transaction, workflow_id: int, task_id: int, seen: int) -> bool:
+    """Move an expansion that waits to RUNNING; return False if it does not wait, is held, or changed after `seen`."""
+    arrays = tx.column(_call_expansion, id=task_id, stamp=tx.stamp, seen=seen)
+    _count_moves(tx, workflow_id, arrays, TaskStatus.REGISTERING.value, TaskStatus.RUNNING)
+    return bool(arrays)
+
+
+@statement
+def _move_expansion() -> ReturningUpdate[Any]:
+    is_running = t.kind == TaskKind.EXPANSION.value, t.status == TaskStatus.RUNNING.value
+    values = {"status": param("target"), "status_at": param("stamp")}
+    return update(task).values(values).where(t.id == param("id"), *is_running).returning(t.array_id)
+
+
+def move_expansion(tx: Transaction, workflow_id: int, task_id: int, target: TaskStatus) -> None:
+    """Move an expansion whose function was called; do nothing if it is no longer RUNNING."""
+    arrays = tx.column(_move_expansion, id=task_id, stamp=tx.stamp, target=target.value)
+    _count_moves(tx, workflow_id, arrays, TaskStatus.RUNNING.value, target)
+    tx.wake(Audience.ORCHESTRATOR, workflow_id)
+
+
+@statement
+def _abandon_expansions() -> ReturningUpdate[Any]:
+    is_running = t.workflow_id == param("workflow"), IS_EXPANSION, t.status == TaskStatus.RUNNING.value
+    values = {"status": TaskStatus.REGISTERING.value, "status_at": param("stamp")}
+    return update(task).values(values).where(*is_running).returning(t.array_id)
+
+
+def abandon_expansions(tx: Transaction, workflow_id: int) -> None:
+    """Let the expansions wait whose function was called by a run that has ended: the next run calls them again."""
+    arrays = tx.column(_abandon_expansions, workflow=workflow_id, stamp=tx.stamp)
+    _count_moves(tx, workflow_id, arrays, TaskStatus.RUNNING.value, TaskStatus.REGISTERING)
 
 
 def _sources(machine: Machine, target: str) -> list[str]:

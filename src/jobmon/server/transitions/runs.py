@@ -19,6 +19,7 @@ from jobmon.server.joins import newest_run
 from jobmon.server.models import task_instance, workflow, workflow_run
 from jobmon.server.sql import any_of, param, statement, statements
 from jobmon.server.transitions.attempts import live_attempts, move_all
+from jobmon.server.transitions.bulk import abandon_expansions
 from jobmon.server.transitions.statuses import assert_legal
 
 if TYPE_CHECKING:
@@ -202,7 +203,13 @@ def _end_queued(tx: Transaction, run: RunRow) -> None:
     move_all(tx, tx.column(_queued_of_run, run=run.id, status=TI.QUEUED.value), TI.ERROR, Cause.KILLED)
 
 
+def _abandon_expansions(tx: Transaction, run: RunRow) -> None:
+    """Let the expansions wait that the client of an ended run was calling, unless a later run calls them."""
+    if run.is_newest:
+        abandon_expansions(tx, run.workflow_id)
+
+
 _CONSEQUENCES: Final[Mapping[WorkflowRunStatus, Sequence[Callable[[Transaction, RunRow], None]]]] = {
     WorkflowRunStatus.BOUND: (_note_bound, _take_over),
-    **{WorkflowRunStatus(status): (_end_queued,) for status in fsm.FINAL_RUNS},
+    **{WorkflowRunStatus(status): (_end_queued, _abandon_expansions) for status in fsm.FINAL_RUNS},
 }

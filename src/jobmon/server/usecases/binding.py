@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, true, update
 
 from jobmon.core import fsm
 from jobmon.core.changes import VersionState
-from jobmon.core.constants import Actor, TaskStatus
+from jobmon.core.constants import Actor, TaskKind, TaskStatus
 from jobmon.core.exceptions import InvalidRequest, WorkflowAlreadyExists
 from jobmon.core.fsm import Machine
 from jobmon.core.wire import replace
@@ -468,7 +468,7 @@ def _tasks_of(tx: Transaction, workflow_id: int, node_ids: Sequence[int]) -> dic
 
 _NEW_TASK: Final = (
     *("workflow_id", "array_id", "node_id", "status", "status_at"),
-    *("num_attempts", "attempt_count", "uncharged_in_a_row", *DEFINED, "priority"),
+    *("num_attempts", "attempt_count", "uncharged_in_a_row", *DEFINED, "priority", "kind"),
 )
 
 
@@ -483,14 +483,15 @@ def _insert_tasks(
     """Create tasks; return ID and status by node."""
     definitions = definitions_of(request)
     stamp = tx.stamp
+    kind = TaskKind.EXPANSION if request.are_expansions else TaskKind.COMMAND
     tx.counts.add(workflow_id, request.array_id, status.value, len(new))
     ids = tx.insert_many(
         task,
         _NEW_TASK,
         [
-            (workflow_id, request.array_id, node_ids[at], status.value, stamp, 0, 0, 0, *definition, definition[-1])
+            (*(workflow_id, request.array_id, node_ids[at], status.value, stamp, 0, 0, 0), *row, row[-1], kind.value)
             for at in new
-            if (definition := definitions[at])
+            if (row := definitions[at])
         ],
     )
     if ids is None:

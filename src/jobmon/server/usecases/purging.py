@@ -24,6 +24,7 @@ from jobmon.server.models import (
     dag,
     dag_node,
     distributor,
+    expansion,
     launch_problem,
     log_tail,
     node,
@@ -154,7 +155,7 @@ def purge_tasks(tx: Transaction, workflow_id: int) -> int:
         tx.counts.add(workflow_id, array_id, status, -number)
     for table in (log_tail, attempt_file):
         tx.run(_delete_of_attempts(table), ids=ids)
-    for table in (task_instance, task_arg, task_attribute, task_revision, task_edit):
+    for table in (task_instance, task_arg, task_attribute, task_revision, task_edit, expansion):
         tx.run(_delete_of_tasks(table), ids=ids)
     tx.run(_delete_by_id(task), ids=ids)
     return len(ids)

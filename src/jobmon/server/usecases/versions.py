@@ -8,11 +8,10 @@ in one transaction together with the count of applied parts, so that a crash los
 from __future__ import annotations
 
 import json
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Integer, delete, func, insert, literal, select, update
+from sqlalchemy import delete, func, select, update
 
 from jobmon.core import fsm
 from jobmon.core.changes import StatusChange, VersionState
@@ -50,7 +49,8 @@ from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.revisions import REVISION, named_args
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import to_json
-from jobmon.server.usecases import binding
+from jobmon.server.usecases import binding, expanding
+from jobmon.server.usecases.private_dag import COPY
 from jobmon.server.usecases.resuming import active_runs, require_owner
 from jobmon.server.usecases.runs import require_workflow
 from jobmon.server.usecases.task_values import DEFINED, defined_values, definitions_of, with_edits
@@ -58,15 +58,11 @@ from jobmon.server.usecases.task_values import DEFINED, defined_values, definiti
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Delete, Insert, Select, Table, Update
+    from sqlalchemy import Delete, Select, Table, Update
 
     from jobmon.core.wire.binding import SupersededEdit, TasksResponse
     from jobmon.server.transaction import Transaction
 
-#: Number of sets of upstream nodes that one transaction copies.
-SETS_COPIED_PER_TRANSACTION: Final = 1_000
-#: The recorded creator of the sets of a copied DAG.
-_COPY: Final = "copy"
 
 w, d, t, v, c = workflow.c, dag.c, task.c, workflow_version.c, workflow_change.c
 u, m, n = upstream_set.c, upstream_set_member.c, dag_node.c
@@ -84,7 +80,8 @@ def _workflow_and_version() -> Select[Any]:
 def _open_version() -> Select[Any]:
     """Select the version that is not applied, if there is one."""
     is_open = v.state != VersionState.APPLIED.value
-    return select(v.number, v.state, v.changes, v.applied).where(v.workflow_id == param("workflow"), is_open)
+    columns = (v.number, v.state, v.changes, v.applied, v.expansion_id)
+    return select(*columns).where(v.workflow_id == param("workflow"), is_open)
 
 
 @statement
@@ -106,12 +103,13 @@ def start_version(tx: Transaction, workflow_id: int, request: VersionRequest) ->
         WorkflowNotResumable: a run is active.
         WorkflowVersionConflict: the workflow was changed in the meantime, or a sealed version is not completely
             applied.
+        StaleRun: the version is that of an expansion, and its run may no longer change the workflow.
     """
     require_workflow(tx, workflow_id)
-    _require_no_run(tx, workflow_id)
+    _require_right_run(tx, workflow_id, request.expansion_id, request.workflow_run_id)
     _require_none_sealed(tx, workflow_id)
     drop_staged(tx, workflow_id)
-    base, dag_id = _require_base(tx, workflow_id, request.base)
+    base, dag_id = _require_base(tx, workflow_id, None if request.expansion_id else request.base)
     tx.insert_many(
         workflow_version,
         (
@@ -126,24 +124,24 @@ def start_version(tx: Transaction, workflow_id: int, request: VersionRequest) ->
                 "dag_hash",
                 "task_hash",
             ),
-            *("task_count", "task_counts", "summary", "changes", "applied"),
+            *("task_count", "task_counts", "summary", "changes", "applied", "expansion_id", "workflow_run_id"),
         ),
         [
             (
                 *(workflow_id, base + 1, request.key, VersionState.STAGED.value, request.user, request.host, tx.now),
                 *(request.dag_hash, request.task_hash, request.task_count, to_json(request.task_counts)),
-                *(to_json(request.summary), 0, 0),
+                *(to_json(request.summary), 0, 0, request.expansion_id, request.workflow_run_id),
             )
         ],
     )
     return VersionResponse(number=base + 1, dag_id=dag_id)
 
 
-def _require_base(tx: Transaction, workflow_id: int, base: int) -> tuple[int, int]:
+def _require_base(tx: Transaction, workflow_id: int, base: int | None) -> tuple[int, int]:
     row = tx.row(_workflow_and_version, id=workflow_id)
     assert row is not None
     version, dag_id = row
-    if version != base:
+    if base not in (None, version):
         raise _conflict(tx, workflow_id)
     return int(version), int(dag_id)
 
@@ -155,6 +153,14 @@ def _conflict(tx: Transaction, workflow_id: int) -> WorkflowVersionConflict:
         number, user, host, at = newest
         who = f" (version {number}, {user} on {host}, {to_datetime(at):%H:%M} UTC)"
     return WorkflowVersionConflict(f"Workflow {workflow_id} was changed in the meantime{who}. Plan again.")
+
+
+def _require_right_run(tx: Transaction, workflow_id: int, expansion_id: int | None, run_id: int | None) -> None:
+    """Check that no run is active; for an expansion, that it is called in a run that may change the workflow."""
+    if expansion_id is None:
+        _require_no_run(tx, workflow_id)
+    else:
+        expanding.require_leading(tx, run_id or 0, workflow_id)
 
 
 def _require_no_run(tx: Transaction, workflow_id: int) -> None:
@@ -203,90 +209,6 @@ def _delete_sets_of_caller() -> Delete:
     return delete(upstream_set).where(*_of_caller())
 
 
-# -- a private DAG -----------------------------------------------------------------------------------------------------
-
-
-@statement
-def _other_user_of_dag() -> Select[Any]:
-    return select(w.id).where(w.dag_id == param("dag"), w.id != param("workflow")).limit(1)
-
-
-@statement
-def _dag_by_hash() -> Select[Any]:
-    return select(d.id, d.complete).where(d.hash == param("hash"))
-
-
-@statement
-def _hash_of_dag() -> Select[Any]:
-    return select(d.hash, w.defined_dag_hash).join_from(workflow, dag, d.id == w.dag_id).where(w.id == param("id"))
-
-
-@statement
-def _set_dag_hash() -> Update:
-    return update(dag).values(hash=param("hash")).where(d.id == param("id"))
-
-
-@statement
-def _own_dag() -> Update:
-    values = {"dag_id": param("dag"), "defined_dag_hash": param("hash")}
-    return update(workflow).values(values).where(w.id == param("id"))
-
-
-_COMPLETE_DAG = statement(lambda: update(dag).values(complete=literal(True)).where(d.id == param("id")))
-
-
-@statement
-def _next_sets_to_copy() -> Select[Any]:
-    copied = select(func.coalesce(func.max(u.number), 0)).where(u.dag_id == param("copy")).scalar_subquery()
-    return select(u.id).where(u.dag_id == param("dag"), u.id > copied).order_by(u.id).limit(param("most", Integer))
-
-
-@statements
-def _copy_of_sets(table: Table) -> Insert:
-    """Copy the members or the users of sets to the copied sets, whose numbers are the original IDs."""
-    columns = (u.id, table.c.node_id)
-    rows = (
-        select(*columns)
-        .join_from(upstream_set, table, table.c.upstream_set_id == u.number)
-        .where(u.dag_id == param("copy"), any_of(unindexed(u.number), "sets"))
-    )
-    return insert(table).from_select(["upstream_set_id", "node_id"], rows)
-
-
-def make_dag_private(tx: Transaction, workflow_id: int) -> bool:
-    """Give a workflow a DAG that no other workflow uses, in parts; return whether it has one now.
-
-    A DAG that no other workflow uses, the usual case, is taken over by changing its hash; only a shared one is copied.
-    """
-    row = tx.row(_workflow_and_version, id=workflow_id)
-    assert row is not None
-    dag_id = row[1]
-    dag_hash, defined = tx.row(_hash_of_dag, id=workflow_id) or ("", None)
-    private = sha256(f"workflow {workflow_id}".encode()).hexdigest()
-    if dag_hash == private:
-        return True
-    if tx.value(_other_user_of_dag, dag=dag_id, workflow=workflow_id) is None and not _has_copy(tx, private):
-        tx.run(_set_dag_hash, hash=private, id=dag_id)
-        tx.run(_own_dag, dag=dag_id, hash=defined or dag_hash, id=workflow_id)
-        return True
-    tx.insert_many(dag, ("hash", "complete"), [(private, False)], ignore=True)
-    copy_id = (tx.row(_dag_by_hash, hash=private) or (0, False))[0]
-    sets = tx.column(_next_sets_to_copy, dag=dag_id, copy=copy_id, most=SETS_COPIED_PER_TRANSACTION)
-    if not sets:
-        tx.run(_COMPLETE_DAG, id=copy_id)
-        tx.run(_own_dag, dag=copy_id, hash=defined or dag_hash, id=workflow_id)
-        return True
-    tx.insert_many(upstream_set, ("dag_id", "caller", "number"), [(copy_id, _COPY, set_id) for set_id in sets])
-    for table in (upstream_set_member, dag_node):
-        tx.run(_copy_of_sets(table), copy=copy_id, sets=sets)
-    return False
-
-
-def _has_copy(tx: Transaction, private: str) -> bool:
-    """Return whether a copy was started while another workflow used the DAG."""
-    return tx.row(_dag_by_hash, hash=private) is not None
-
-
 # -- stage -------------------------------------------------------------------------------------------------------------
 
 
@@ -311,21 +233,28 @@ def _stage(tx: Transaction, workflow_id: int, number: int, position: int, kind: 
 @statement
 def _version_of_key() -> Select[Any]:
     is_this = v.workflow_id == param("workflow"), v.number == param("number"), v.request_key == param("key")
-    return select(v.state).where(*is_this)
+    return select(v.state, v.expansion_id, v.workflow_run_id).where(*is_this)
 
 
-def _require_staged(tx: Transaction, workflow_id: int, number: int, key: str) -> None:
-    if tx.value(_version_of_key, workflow=workflow_id, number=number, key=key) != VersionState.STAGED:
+def _require_staged(tx: Transaction, workflow_id: int, number: int, key: str) -> int | None:
+    """Return the expansion to which a version that is being staged belongs; None: the script."""
+    row = tx.row(_version_of_key, workflow=workflow_id, number=number, key=key)
+    if row is None or row[0] != VersionState.STAGED:
         raise _conflict(tx, workflow_id)
+    return None if row[1] is None else int(row[1])
 
 
 def stage_tasks(tx: Transaction, workflow_id: int, number: int, request: StagedTasks) -> TasksResponse:
     """Record tasks that the version adds; they are REMOVED until it is applied."""
-    _require_staged(tx, workflow_id, number, request.key)
+    expansion_id = _require_staged(tx, workflow_id, number, request.key)
     _require_few(len(request.names))
     for _ in binding.task_slices(request):
         pass
+    if expansion_id is not None:
+        expanding.require_new(tx, workflow_id, request.task_template_version_id, request.node_hashes)
     found = binding.find_tasks(tx, workflow_id, request, TaskStatus.REMOVED)
+    if expansion_id is not None:
+        expanding.set_origin(tx, expansion_id, found.task_ids)
     _stage(tx, workflow_id, number, request.position, StatusChange.ADD.value, {"task_ids": found.task_ids})
     return found
 
@@ -343,23 +272,25 @@ def stage_definitions(tx: Transaction, workflow_id: int, number: int, request: S
 
 def stage_upstreams(tx: Transaction, workflow_id: int, number: int, request: StagedUpstreams) -> None:
     """Record sets of upstream tasks, and the tasks that will have them."""
-    _require_staged(tx, workflow_id, number, request.key)
+    expansion_id = _require_staged(tx, workflow_id, number, request.key)
     pairs = (
         *((request.set_numbers, request.members), (request.task_ids, request.task_sets)),
         *((request.edited, request.gained), (request.edited, request.lost)),
     )
     if any(len(one) != len(other) for one, other in pairs):
         raise InvalidValue("members, task_sets, gained, lost: must have as many entries as what they belong to.")
-    several = [*request.members, *request.gained, *request.lost]
-    if sum(map(len, several)) + len(request.task_ids) > STAGED_UPSTREAMS_MAX:
+    members = request.members if expansion_id is None else expanding.with_fan_in(tx, expansion_id, request.members)
+    several = [*members, *request.gained, *request.lost]
+    if sum(map(len, [*request.members, *request.gained, *request.lost])) + len(request.task_ids) > STAGED_UPSTREAMS_MAX:
         raise InvalidValue(f"members: at most {STAGED_UPSTREAMS_MAX} in one request.")
     nodes = _nodes(tx, workflow_id, {*request.task_ids, *(task_id for each in several for task_id in each)})
     dag_id = (tx.row(_workflow_and_version, id=workflow_id) or (0, 0))[1]
-    sets = _sets(tx, dag_id, _caller(number), {*request.set_numbers, *filter(None, request.task_sets)})
+    numbers = {*request.set_numbers, *filter(None, request.task_sets)}
+    sets = _sets(tx, dag_id, _caller(number), numbers, expansion_id)
     rows = [
         (sets[number_], nodes[task_id])
-        for number_, members in zip(request.set_numbers, request.members, strict=True)
-        for task_id in members
+        for number_, each in zip(request.set_numbers, members, strict=True)
+        for task_id in each
     ]
     tx.insert_many(upstream_set_member, binding.SET_AND_NODE, rows, ignore=True)
     edited = _own_sets(tx, dag_id, request.edited)
@@ -391,7 +322,7 @@ def _own_sets(tx: Transaction, dag_id: int, set_ids: Sequence[int]) -> list[int]
         NotFound: the workflow has no such set.
     """
     own = set(tx.column(_sets_in_dag, sets=set_ids, dag=dag_id)) if set_ids else set()
-    copies = dict(tx.rows(_sets_by_number, dag=dag_id, caller=_COPY, numbers=set_ids)) if set_ids else {}
+    copies = dict(tx.rows(_sets_by_number, dag=dag_id, caller=COPY, numbers=set_ids)) if set_ids else {}
     for set_id in set_ids:
         if set_id not in own and set_id not in copies:
             raise NotFound.of("set of upstream tasks with id", set_id)
@@ -404,10 +335,10 @@ def _sets_by_number() -> Select[Any]:
     return select(u.number, u.id).where(*found)
 
 
-def _sets(tx: Transaction, dag_id: int, caller: str, numbers: set[int]) -> dict[int, int]:
+def _sets(tx: Transaction, dag_id: int, caller: str, numbers: set[int], origin_id: int | None) -> dict[int, int]:
     """Find or create sets by the client's numbers."""
-    rows = [(dag_id, caller, number) for number in sorted(numbers)]
-    tx.insert_many(upstream_set, ("dag_id", "caller", "number"), rows, ignore=True)
+    rows = [(dag_id, caller, number, origin_id) for number in sorted(numbers)]
+    tx.insert_many(upstream_set, ("dag_id", "caller", "number", "origin_id"), rows, ignore=True)
     return dict(tx.rows(_sets_by_number, dag=dag_id, caller=caller, numbers=numbers)) if numbers else {}
 
 
@@ -434,12 +365,14 @@ def _require_tasks(tx: Transaction, workflow_id: int, task_ids: Sequence[int]) -
 
 def stage_statuses(tx: Transaction, workflow_id: int, number: int, request: StagedStatuses) -> None:
     """Record how the version changes the status of tasks."""
-    _require_staged(tx, workflow_id, number, request.key)
+    expansion_id = _require_staged(tx, workflow_id, number, request.key)
     _require_few(len(request.task_ids))
     if request.change not in list(StatusChange):
         raise InvalidValue(f"change: must be one of {', '.join(StatusChange)}, not {request.change!r}.")
     if request.change == StatusChange.ACCEPT and len(request.accepted) != len(request.task_ids):
         raise InvalidValue("accepted: must have as many entries as task_ids.")
+    if request.change == StatusChange.EXPANDED:
+        expanding.require_one(request.task_ids, expansion_id)
     _require_tasks(tx, workflow_id, request.task_ids)
     content = {"task_ids": request.task_ids, "accepted": request.accepted}
     _stage(tx, workflow_id, number, request.position, request.change, content)
@@ -466,11 +399,13 @@ def seal(tx: Transaction, workflow_id: int, number: int, request: SealRequest) -
         WorkflowVersionConflict: the workflow was changed or run in the meantime.
         InvalidValue: parts are missing.
     """
-    state = tx.value(_version_of_key, workflow=workflow_id, number=number, key=request.key)
+    state, expansion_id, run_id = tx.row(_version_of_key, workflow=workflow_id, number=number, key=request.key) or (
+        *(None, None, None),
+    )
     if state in (VersionState.SEALED, VersionState.APPLIED):  # the response to an earlier request was lost
         return
     _require_staged(tx, workflow_id, number, request.key)
-    _require_no_run(tx, workflow_id)
+    _require_right_run(tx, workflow_id, expansion_id, run_id)
     _require_base(tx, workflow_id, number - 1)
     count = tx.value(_COUNT_PARTS, workflow=workflow_id, number=number)
     if count != request.parts:
@@ -495,17 +430,19 @@ def apply_part(tx: Transaction, workflow_id: int) -> tuple[bool, list[Superseded
     row = tx.row(_open_version, workflow=workflow_id)
     if row is None or row[1] != VersionState.SEALED:
         return False, []
-    number, _, parts, applied = row
+    number, _, parts, applied, expansion_id = row
     if applied < parts:
         kind, content = tx.row(_part, workflow=workflow_id, number=number, position=applied) or ("", "{}")
-        superseded = _apply(tx, workflow_id, kind, content)
+        superseded = _apply(tx, workflow_id, kind, content, expansion_id)
         tx.run(_count_applied, applied=applied + 1, workflow=workflow_id, number=number)
         return True, superseded
     _finish(tx, workflow_id, number)
     return False, []
 
 
-def _apply(tx: Transaction, workflow_id: int, kind: str, content: str) -> list[SupersededEdit]:
+def _apply(
+    tx: Transaction, workflow_id: int, kind: str, content: str, expansion_id: int | None
+) -> list[SupersededEdit]:
     if kind == "define":
         return _redefine(tx, workflow_id, msgspec.json.decode(content, type=StagedDefinitions))
     if kind == "upstreams":
@@ -514,8 +451,27 @@ def _apply(tx: Transaction, workflow_id: int, kind: str, content: str) -> list[S
         accepted = json.loads(content)
         accept(tx, accepted["task_ids"], accepted["accepted"])
     else:
-        transitions.change_statuses(tx, workflow_id, json.loads(content)["task_ids"], StatusChange(kind))
+        _change_statuses(tx, workflow_id, json.loads(content)["task_ids"], StatusChange(kind), expansion_id)
     return []
+
+
+def _change_statuses(
+    tx: Transaction, workflow_id: int, task_ids: list[int], change: StatusChange, expansion_id: int | None
+) -> None:
+    if change is StatusChange.EXPANDED:
+        expanding.finish(tx, workflow_id, task_ids)
+        return
+    if change is StatusChange.REMOVE:
+        task_ids = expanding.with_added(tx, task_ids)
+        if expansion_id is not None:
+            expanding.leave(tx, workflow_id, task_ids)
+    changed = transitions.change_statuses(tx, workflow_id, task_ids, change)
+    if expansion_id is None:
+        return
+    if change is StatusChange.ADD:
+        expanding.fan_in(tx, workflow_id, expansion_id, task_ids)
+    if change in (StatusChange.ADD, StatusChange.REMOVE):
+        expanding.count_tasks(tx, workflow_id, changed if change is StatusChange.ADD else -changed)
 
 
 @statement
@@ -600,7 +556,7 @@ def accept(tx: Transaction, task_ids: Sequence[int], hashes: Sequence[str]) -> N
 
 @statement
 def _version_row() -> Select[Any]:
-    columns = (v.dag_hash, v.task_hash, v.task_count, v.task_counts, v.user_name, v.host, v.summary)
+    columns = (v.dag_hash, v.task_hash, v.task_count, v.task_counts, v.user_name, v.host, v.summary, v.expansion_id)
     return select(*columns).where(v.workflow_id == param("workflow"), v.number == param("number"))
 
 
@@ -623,9 +579,21 @@ def _unfinished_task() -> Select[Any]:
     return select(t.id).where(*unfinished, IS_IN_WORKFLOW).limit(1)
 
 
+@statement
+def _set_number() -> Update:
+    return update(workflow).values(version=param("version")).where(w.id == param("id"))
+
+
 def _finish(tx: Transaction, workflow_id: int, number: int) -> None:
     row = tx.row(_version_row, workflow=workflow_id, number=number)
     assert row is not None
+    tx.run(_note_applied, now=tx.now, workflow=workflow_id, number=number)
+    if row[7] is not None:
+        tx.run(_set_number, version=number, id=workflow_id)
+        details = {"user": row[4], "host": row[5], "version": number, "expansion": row[7]}
+        tx.audit(Actor.CLIENT, "expand", workflow_id, **details, summary=json.loads(row[6]))
+        tx.wake_all(workflow_id)
+        return
     tx.run(
         _set_version,
         version=number,
@@ -635,7 +603,6 @@ def _finish(tx: Transaction, workflow_id: int, number: int) -> None:
         task_counts=row[3],
         id=workflow_id,
     )
-    tx.run(_note_applied, now=tx.now, workflow=workflow_id, number=number)
     status = require_workflow(tx, workflow_id)
     if status == WorkflowStatus.DONE and tx.value(_unfinished_task, workflow=workflow_id) is not None:
         transitions.move_workflow(tx, workflow_id, status, WorkflowStatus.REGISTERING)
@@ -666,7 +633,7 @@ def drop_version(tx: Transaction, workflow_id: int, request: DropRequest) -> Non
     row = tx.row(_open_version, workflow=workflow_id)
     if row is None:
         raise InvalidRequest(f"Workflow {workflow_id} has no version that is waiting to be applied.")
-    number, _, parts, applied = row
+    number, _, parts, applied, _ = row
     if applied:
         raise InvalidRequest(
             f"{applied} of {parts} parts of version {number} of workflow {workflow_id} are applied; it can only be"

@@ -80,8 +80,12 @@ class Refresher:
             )
         found = await self._fetch(self._records, sorted(reopened))
         tasks = [self._records.task_from_record(state, task_id, metadata) for task_id, metadata in found.items()]
-        state.grow(tasks, await self._downstream([*state.tasks, *found]))
+        state.reopen(tasks, await self._downstream([*state.tasks, *found]))
         return tasks
+
+    async def relink(self) -> None:
+        """Fetch the dependencies of all tasks, because those of tasks that the state contains have changed."""
+        self._state.relink(await self._downstream(list(self._state.tasks)))
 
     async def _downstream(self, task_ids: Sequence[int]) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}

@@ -1,4 +1,4 @@
-"""The worker's hand-written messages match the contract, and its rules match the distributor's."""
+"""The hand-written messages of a job match the contract, and its rules match the distributor's."""
 
 import json
 import subprocess
@@ -8,7 +8,9 @@ import pytest
 
 from jobmon.agent import outcome, outputs, reports
 from jobmon.agent.attempts import Attempt as Record
+from jobmon.agent.environment import for_command
 from jobmon.agent.files import Found
+from jobmon.agent.launches import Surroundings, launches_of
 from jobmon.agent.shells import shell_words
 from jobmon.agent.starting import Launch, NotStarted
 from jobmon.core import wire
@@ -19,11 +21,14 @@ from jobmon.core.wire.launching import (
     LaunchFiles,
     Report,
     WorkerReportRequest,
+    WorkerReportResponse,
     WorkerStartRequest,
     WorkerStartResponse,
 )
 from jobmon.worker_node import process
-from jobmon.worker_node.run import Run
+from jobmon.worker_node.answers import columns_of_start, is_last_word, is_report_answer, is_start_answer
+from jobmon.worker_node.host import JobHost
+from jobmon.worker_node.single import SingleJob
 
 JOB = WorkerStartResponse(
     task_instance_id=12_345,
@@ -41,11 +46,18 @@ JOB = WorkerStartResponse(
 )
 
 
-@pytest.fixture
-def started():
-    one = Run({"distributor_id": "77"})
-    assert one.answered(200, json.loads(wire.encode(JOB))) is None
-    return one
+def launch_of(job=JOB):
+    """Return the command in an answer of the server."""
+    content = json.loads(wire.encode(job))
+    assert is_start_answer(content)
+    around = Surroundings(3, 4, "/", 18, "/logs/3", "/bin/sh", 1.0, False, "")
+    (launch,) = launches_of(columns_of_start(content), around)
+    return launch
+
+
+def ended(attempt, tail=b"", **more):
+    """Return the report of an attempt, as a job sends it."""
+    return {**reports.of_end(attempt, tail, "host", **more), "distributor_id": "77"}
 
 
 def ending(**values):
@@ -74,8 +86,8 @@ def test_its_words_are_those_of_the_law():
     assert outputs.LOG_TAIL_BYTES_MAX == LOG_TAIL_BYTES_MAX
 
 
-def test_its_report_is_the_contracts(started):
-    report = started.ended(ending(exit_code=0), b"fine\n", "host")
+def test_its_report_is_the_contracts():
+    report = ended(ending(exit_code=0), b"fine\n")
     assert set(report) == set(Report.__struct_fields__) - {"of_job", "files", "missing_file"}
     (decoded,) = wire.decode(WorkerReportRequest, json.dumps({"reports": [report]}).encode()).reports
     assert decoded.status == TaskInstanceStatus.DONE
@@ -83,24 +95,28 @@ def test_its_report_is_the_contracts(started):
     assert decoded.distributor_id == "77"
 
 
-def test_the_files_in_its_report_are_the_contracts(started):
+def test_the_files_in_its_report_are_the_contracts():
     found = Found([("/a/*", 2, 10, 5)], "")
-    report = started.ended(ending(exit_code=0, inputs=found, outputs=Found([], "/b")), b"", "host")
+    report = ended(ending(exit_code=0, inputs=found, outputs=Found([], "/b")))
     assert set(report) == set(Report.__struct_fields__) - {"of_job"}
     (decoded,) = wire.decode(WorkerReportRequest, json.dumps({"reports": [report]}).encode()).reports
     assert decoded.files == [FoundFile(is_output=False, path="/a/*", matches=2, size_bytes=10, modified=5)]
     assert (decoded.status, decoded.cause, decoded.missing_file) == ("E", Cause.OUTPUT_MISSING, "/b")
 
 
-def test_it_gets_the_declared_files_of_its_command(started):
-    assert started.declared_files == ([], [])
-    files = LaunchFiles(inputs=["/a"], outputs=["/b"])
-    assert started.answered(200, json.loads(wire.encode(replace(JOB, files=files)))) is None
-    assert started.declared_files == (["/a"], ["/b"])
+def test_it_gets_the_declared_files_of_its_command():
+    assert (list(launch_of().inputs), list(launch_of().outputs)) == ([], [])
+    launch = launch_of(replace(JOB, files=LaunchFiles(inputs=["/a"], outputs=["/b"])))
+    assert (launch.inputs, launch.outputs) == (["/a"], ["/b"])
 
 
-def test_its_heartbeat_is_the_contracts(started):
-    assert set(started.beat()) == set(WorkerReportRequest.__struct_fields__)
+def test_its_heartbeat_is_the_contracts(tmp_path):
+    job = SingleJob({"host": "here", "distributor_id": None}, {"JOBMON_DATA_DIR": str(tmp_path)}, JobHost({}))
+    content = json.loads(wire.encode(JOB))
+    job._begin(content)
+    job._is_begun = True
+    assert set(job._next_message(0.0)) == set(WorkerReportRequest.__struct_fields__)
+    assert is_report_answer(json.loads(wire.encode(WorkerReportResponse())))
 
 
 @pytest.mark.parametrize(
@@ -124,40 +140,46 @@ def test_its_first_request_is_the_contracts(options):
         ({"not_started": NotStarted("no such folder")}, "E", Cause.COMMAND_NOT_STARTED, "not started: no such folder"),
     ],
 )
-def test_how_endings_are_told(started, values, status, cause, error):
-    report = started.ended(ending(**values), b"first\nlast\n\n", "host")
+def test_how_endings_are_told(values, status, cause, error):
+    report = ended(ending(**values), b"first\nlast\n\n")
     assert (report["status"], report["cause"], report["error"]) == (status, cause, error)
 
 
-def test_what_was_killed_has_not_finished(started):
-    assert started.told({"kill": [1, 12_345]})
-    assert not started.told({"kill": [12_345]}), "only once"
-    report = started.ended(ending(exit_code=0), b"", "host")
+def test_what_was_killed_has_not_finished():
+    report = ended(ending(exit_code=0), is_killed=True)
     assert (report["status"], report["cause"]) == ("E", Cause.KILLED)
 
 
-def test_a_refusal_is_understood():
-    assert Run({}).answered(409, {"message": "it has ended"}) == "it has ended"
-    assert Run({}).answered(404, {}) == "the server responded with status 404"
+@pytest.mark.parametrize(
+    ("status", "content", "is_last"),
+    [
+        (409, {"kind": "AttemptOver", "message": "it has ended"}, True),
+        (404, {}, False),
+        (401, {"kind": "Unauthorized", "message": "no"}, False),
+        (503, {"kind": "Busy", "message": "later"}, False),
+    ],
+)
+def test_which_refusals_are_final(status, content, is_last):
+    assert is_last_word(status, content) is is_last
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash -lc", ["/bin/zsh"]])
-def test_shells_are_read_as_the_distributor_does(started, shell):
-    started.job["requested_resources"] = {"shell": shell}
-    assert tuple(started.shell_words("/bin/sh")) == (*shell_words(shell), "true")
+def test_shells_are_read_as_the_distributor_does(shell):
+    launch = launch_of(replace(JOB, requested_resources={"shell": shell}))
+    assert tuple(launch.words) == (*shell_words(shell), "true")
 
 
-def test_the_command_does_not_get_the_token(started):
-    environment = started.command_environment({"JOBMON_TOKEN": "secret", "PATH": "/bin"})
-    assert "secret" not in environment.values()
-    assert environment["JOBMON_TASK_INSTANCE_ID"] == "12345"
+def test_the_command_does_not_get_the_token():
+    assert for_command({"JOBMON_TOKEN": "secret", "PATH": "/bin"}) == {"PATH": "/bin"}
+    assert launch_of().environment["JOBMON_TASK_INSTANCE_ID"] == "12345"
 
 
-def test_it_imports_little():
+@pytest.mark.parametrize("kind", ["single", "pilot"])
+def test_it_imports_little(kind):
     code = (
-        "import sys; sys.path.append(sys.argv[1]); import jobmon.worker_node.process; "
+        f"import sys; sys.path.append(sys.argv[1]); import jobmon.worker_node.process, jobmon.worker_node.{kind}; "
         "print([m for m in sys.modules if m in ('dataclasses', 'enum', 'http.client',"
-        " 'json', 're', 'signal', 'socket', 'subprocess', 'typing', 'ssl')"
+        " 'collections', 'json', 're', 'signal', 'socket', 'subprocess', 'typing', 'ssl')"
         " or m.startswith('jobmon.core')])"
     )
     root = process.__file__.split("/jobmon/worker_node/")[0]

@@ -1,15 +1,16 @@
-"""The undelivered reports of a worker, which are kept on disk and delivered by a later worker."""
+"""The undelivered reports of a program, which are kept on disk and delivered by a later one."""
 
 from __future__ import annotations
 
 import os
 
 from jobmon.agent import fastjson, journal, settlement
+from jobmon.agent.reports import RUNNING
 
 REPLAYED_MAX = 20
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
     from typing import Any
 
 
@@ -20,7 +21,7 @@ class Undelivered:
         data_folder: the data folder.
         workflow_id: the workflow.
         identity: the server's identity; "": it named none.
-        incarnation: the server's incarnation; "": it named none.
+        incarnation: the server's incarnation when this program started; "": it named none.
         log_error: logs a message.
         monotonic: returns the monotonic time, seconds.
         beside_logs: the folder in which earlier versions put reports, which are delivered too; "": none.
@@ -41,12 +42,18 @@ class Undelivered:
         self._data_folder = data_folder
         self._workflow_id = workflow_id
         self._identity = journal.word(identity)
-        self._incarnation = journal.word(incarnation)
+        self.incarnation = incarnation
         self._log_error = log_error
         self._monotonic = monotonic
         self._beside_logs = beside_logs
         self._environment = environment
         self._said = settlement.Said()
+        self._kept: dict[int, str] = {}  # attempt -> path of the report of its outcome
+
+    def keep_all(self, reports: Iterable[Mapping[str, Any]]) -> bool:
+        """Write those outcomes to disk that are not there yet; return whether all of them are there."""
+        outcomes = [one for one in reports if one["status"] != RUNNING and one["task_instance_id"] not in self._kept]
+        return None not in [self.keep(report) for report in outcomes]
 
     def keep(self, report: Mapping[str, Any]) -> str | None:
         """Write one report to disk; return its path, or None if it cannot be written now."""
@@ -60,21 +67,37 @@ class Undelivered:
             return None
         if folder == self._environment.get(journal.JOB_FOLDER_VARIABLE):
             self._say("elsewhere", f"{self._data_folder} cannot be used here; a report is kept in {path}")
+        self._kept[identity] = path
         return path
 
-    def set_aside(self, path: str, verdict: str, why: str) -> bool:
-        """Set aside a report that the server does not accept; return whether that succeeded."""
+    def forget(self, reports: Iterable[Mapping[str, Any]]) -> None:
+        """Remove settled reports from disk."""
+        for report in reports if self._kept else ():
+            if report["status"] != RUNNING and (path := self._kept.pop(report["task_instance_id"], None)) is not None:
+                journal.remove(path)
+
+    def set_aside(self, report: Mapping[str, Any], verdict: str, why: str) -> bool:
+        """Set aside on disk a report that the server does not accept; return whether that succeeded.
+
+        It is never deleted. That a command is running need not be kept: the report of its outcome will follow.
+        """
+        if report["status"] == RUNNING:
+            return True
+        path = self._kept.get(report["task_instance_id"]) or self.keep(report)
+        if path is None:
+            return False
         is_unknown = verdict == settlement.UNKNOWN
         try:
-            aside = journal.set_aside(path, journal.unknown_to(self._incarnation) if is_unknown else journal.REFUSED)
+            aside = journal.set_aside(path, journal.unknown_to(self.incarnation) if is_unknown else journal.REFUSED)
         except OSError as error:
             self._say("set aside", f"{path} cannot be renamed: {error}")
             return False
+        del self._kept[report["task_instance_id"]]
         self._log_error(f"the server does not accept a report ({why}); it is kept in {aside}")
         return True
 
     def found(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield path and content of reports that earlier workers left, at most `REPLAYED_MAX`.
+        """Yield path and content of reports that earlier programs left, at most `REPLAYED_MAX`.
 
         A damaged file is renamed so that later workers skip it. An unreadable file stays for the next worker.
         """
@@ -92,6 +115,7 @@ class Undelivered:
                 self._set_aside_damaged(path)
             elif len(reports) == 1:
                 count += 1
+                self._kept[reports[0]["task_instance_id"]] = path
                 yield path, reports[0]
 
     def _paths(self) -> Iterator[str]:
@@ -111,7 +135,7 @@ class Undelivered:
         for entry in entries:
             if entry.identity and self._identity and entry.identity != self._identity:
                 continue  # belongs to another server
-            if entry.unknown_to and journal.unknown_to(self._incarnation) == journal.UNKNOWN + entry.unknown_to:
+            if entry.unknown_to and journal.unknown_to(self.incarnation) == journal.UNKNOWN + entry.unknown_to:
                 continue  # the server has not changed since
             yield os.path.join(folder, entry.name)
 
