@@ -6,6 +6,7 @@ whose meaning is not declared here. The owner may access everything, so nothing 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import or_, select
@@ -291,13 +292,17 @@ def _workflows(session: Session, named: Iterable[tuple[str, Any]]) -> list[tuple
 
 
 def _named(message: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the named values of a message, including those of nested messages."""
-    if not isinstance(message, Message):
+    """Yield the named values of a message or a query, including those of nested messages."""
+    if isinstance(message, Message):
+        names = message.__struct_fields__
+    elif dataclasses.is_dataclass(message):
+        names = tuple(field.name for field in dataclasses.fields(message))
+    else:
         return
-    for name in message.__struct_fields__:
+    for name in names:
         value = getattr(message, name)
         if name == "workflow_args_hash":
-            yield name, (message.tool_version_id, value)  # type: ignore[attr-defined]
+            yield name, (message.tool_version_id, value)
         elif isinstance(value, list) and value and isinstance(value[0], Message):
             for one in value:
                 yield from _named(one)

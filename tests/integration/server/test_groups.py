@@ -7,9 +7,9 @@ import contextlib
 import httpx
 import pytest
 from msgspec import structs
+from stream_world import SECONDS_MAX, Events
 from test_principals import HOLD, Browser, Shared
 from test_sockets import served
-from test_stream import SECONDS_MAX, Events
 
 from jobmon.core import wire
 from jobmon.core.credentials import Right
@@ -123,6 +123,11 @@ async def test_no_route_shows_or_steers_a_hidden_workflow(tmp_path, databases):
         usage = f"/tools/{shared.world.rows('SELECT id FROM tool')[0][0]}/resource_usage"
         for message, expected in (({}, 200), ({"workflow_ids": [hidden]}, 403)):
             assert await hers.status("POST", usage, message) == expected
+        files = f"/workflows/{workflows['eve']}/files?task_id={ids['task_id']}"
+        both = f"/workflows?workflow_id={workflows['eve']}&workflow_id={hidden}"
+        for path in (files, both, f"/workflows?workflow_id={hidden}"):
+            assert await hers.status("GET", path) == 403, path
+        assert await callers["bob"].status("GET", both) == 200
         assert await callers["bob"].status("GET", query) == 200
         assert await hers.status("GET", query) == 403
 
@@ -174,24 +179,18 @@ async def stream(shared, token, workflow_id):
 
 
 async def test_a_stream_shows_each_reader_only_what_this_one_may_read(tmp_path, databases):
-    """A stream and requests with the same query share an answer only if their readers see the same workflows."""
     async with running(databases.uri(tmp_path), "group") as shared:
         callers, workflows = await people(shared)
-        tokens = {name: caller.target.token for name, caller in callers.items()}
-
-        async def polled(reader, owner):
-            query = f"/workflows?workflow_id={workflows[owner]}&counts=false"
-            found = await callers[reader].call("GET", query, WorkflowsResponse)
-            return {workflow.workflow_id for workflow in found.workflows}
-
         for reader, hidden in (("eve", "ada"), ("ada", "eve")):
-            assert await polled(reader, hidden) == set()
-            async with stream(shared, tokens[hidden], workflows[hidden]) as events:
+            async with stream(shared, callers[hidden].target.token, workflows[hidden]) as events:
                 shown = await events.until("workflow", lambda message: True)
                 assert {workflow.workflow_id for workflow in shown.workflows} == {workflows[hidden]}
-                assert await polled(reader, hidden) == set()
-                assert await polled("bob", hidden) == {workflows[hidden]}
-                assert await callers[reader].status("GET", f"/workflows/{workflows[hidden]}/stream") == 403
+                # Requests with the query of the stream, whose answer is there already.
+                query = f"/workflows?workflow_id={workflows[hidden]}&counts=false"
+                for path in (query, f"/workflows/{workflows[hidden]}/view", f"/workflows/{workflows[hidden]}/stream"):
+                    assert await callers[reader].status("GET", path) == 403
+                found = await callers["bob"].call("GET", query, WorkflowsResponse)
+                assert found == shown
 
 
 @pytest.mark.parametrize("leaver", ["ada", "bob"])

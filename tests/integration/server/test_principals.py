@@ -355,6 +355,19 @@ async def test_a_shared_link_stays_read_only(shared):
         assert await reader.status("POST", "/page/codes") == 403
 
 
+async def test_a_link_to_one_workflow_reads_only_that_one_by_a_query_too(shared):
+    own, other = [(await shared.running("ada"))[0] for _ in range(2)]
+    request = messages.LinkRequest(workflow_id=own.workflow_id)
+    link = await shared.caller(ADMINISTRATOR).call("POST", "/page/links", messages.LinkResponse, request)
+    reader = Browser(shared, link.key)
+    for ids, expected in (([own], 200), ([other], 403), ([own, other], 403), ([], 403)):
+        query = "&".join(f"workflow_id={bound.workflow_id}" for bound in ids)
+        assert await reader.status("GET", f"/workflows?{query}") == expected
+    for bound, expected in ((own, 200), (other, 403)):
+        files = f"/workflows/{own.workflow_id}/files?task_id={bound.task_ids[0]}"
+        assert await reader.status("GET", files) == expected
+
+
 async def test_a_page_sees_no_value_of_env(shared):
     bound = await shared.world.bound(1)
     execute(shared.world, """UPDATE task_resources SET requested = '{"cores": 1, "env": {"DB_PASSWORD": "hunter2"}}'""")

@@ -8,12 +8,13 @@ import contextlib
 import httpx
 import pytest
 from server_world import World
+from stream_world import SECONDS_MAX, Events
 from test_sockets import served
 
 from jobmon.core import wire
 from jobmon.core.clock import SystemClock
 from jobmon.core.wire.credentials import LinkRequest, LinkResponse, PageSession
-from jobmon.core.wire.monitoring import WorkflowsResponse, WorkflowView
+from jobmon.core.wire.monitoring import WorkflowView
 from jobmon.server.app import create_app
 from jobmon.server.routes import streaming
 from jobmon.server.routes.endpoint import EVENTS
@@ -21,40 +22,6 @@ from jobmon.server.services import STREAMS_MAX
 from jobmon.server.settings import Settings
 
 TOKEN = "secret"
-KINDS = {"workflow": WorkflowsResponse, "view": WorkflowView}
-SECONDS_MAX = 30
-
-
-class Events:
-    """The events of an open stream."""
-
-    def __init__(self, response):
-        self.response = response
-        self._lines = response.aiter_lines()
-        self.id = ""
-        self.comments = 0
-
-    async def next(self):
-        """Return name and message of the next event, or None at the end."""
-        found = {}
-        async with asyncio.timeout(SECONDS_MAX):
-            async for line in self._lines:
-                if line.startswith(":"):
-                    self.comments += 1
-                elif line:
-                    name, _, value = line.partition(": ")
-                    found[name] = value
-                elif found:
-                    self.id = found["id"]
-                    return found["event"], wire.decode(KINDS[found["event"]], found["data"].encode())
-        return None
-
-    async def until(self, name, holds):
-        """Return the first message of an event for which something holds."""
-        while (event := await self.next()) is not None:
-            if event[0] == name and holds(event[1]):
-                return event[1]
-        raise AssertionError("the stream ended")
 
 
 @pytest.fixture
