@@ -46,7 +46,6 @@ from jobmon.core.texts import number_of
 from jobmon.core.wire.binding import ArraySpec, ArraysRequest, IdsResponse
 from jobmon.core.wire.changes import RecordedTemplate, RecordedWorkflow, VersionRequest
 from jobmon.core.wire.expanding import ExpansionsPage
-from jobmon.core.wire.swarm import WorkflowMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -392,32 +391,22 @@ class ExpansionCaller:
 
 
 def caller_of(
-    workflow: Workflow | None, builder: SwarmBuilder, serve: Serve | None, *, allows_removal: bool | None
+    workflow: Workflow,
+    builder: SwarmBuilder,
+    serve: Serve | None,
+    load: Callable[[str], Any],
+    *,
+    allows_removal: bool | None,
 ) -> ExpansionCaller:
     """Return what calls the functions of the expansions in a state; see `swarm.run.caller_of`."""
     if allows_removal is None:
         allows_removal = JobmonConfig().get_boolean("run", "allow_removal")
-    load = functions.load_installed if workflow is None else functions.load_here
-    known = _recorded_workflow(builder) if workflow is None else workflow
-    caller = ExpansionCaller(known, builder, serve=serve, allows_removal=allows_removal, load=load)
+    caller = ExpansionCaller(workflow, builder, serve=serve, allows_removal=allows_removal, load=load)
     tasks = {} if builder.state is None else builder.state.tasks
     for one in builder.expansions:
         if one.task_id in tasks:
             caller.learn(one, tasks[one.task_id])
     return caller
-
-
-def _recorded_workflow(builder: SwarmBuilder) -> Workflow:
-    """Return a workflow of which only the record is known, without its tasks."""
-    from jobmon.client.tool import Tool
-
-    route = f"/workflows/{builder.workflow_id}/metadata"
-    metadata = builder.requester.call(route, None, WorkflowMetadata, "get")
-    tool = Tool(metadata.tool_name)
-    tool.set_active_tool_version_id(metadata.tool_version_id)
-    workflow = tool.create_workflow(metadata.workflow_args, name=metadata.name)
-    workflow.workflow_id, workflow.dag_id, workflow.is_bound = metadata.workflow_id, metadata.dag_id, True
-    return workflow
 
 
 def require_functions(

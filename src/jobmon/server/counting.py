@@ -6,6 +6,7 @@ table `status_count` right before it commits.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select, update
@@ -64,6 +65,11 @@ class StatusCounts:
         before, after = (workflow_id, array_id, source), (workflow_id, array_id, target)
         differences[before] = differences.get(before, 0) - number
         differences[after] = differences.get(after, 0) + number
+
+    def move_each(self, workflow_id: int, arrays: Iterable[int], source: str, target: str) -> None:
+        """Note that tasks changed their status; `arrays` has one entry per task."""
+        for array_id, number in Counter(arrays).items():
+            self.move(workflow_id, array_id, source, target, number)
 
     def move_found(self, found: Iterable[tuple[int, int, str, int]], target: str) -> None:
         """Note that all tasks counted by `grouped` changed to one status."""

@@ -149,9 +149,25 @@ def caller_of(
     """
     if builder.state is None or not any(task.is_expansion for task in builder.state.tasks.values()):
         return None
-    from jobmon.client import expanding  # only workflows with expansions pay for it
+    from jobmon.client import expanding, functions  # only workflows with expansions pay for it
 
-    return expanding.caller_of(workflow, builder, serve, allows_removal=allows_removal)
+    load = functions.load_installed if workflow is None else functions.load_here
+    known = _recorded_workflow(builder) if workflow is None else workflow
+    return expanding.caller_of(known, builder, serve, load, allows_removal=allows_removal)
+
+
+def _recorded_workflow(builder: SwarmBuilder) -> Workflow:
+    """Return a workflow of which only the record is known, without its tasks."""
+    from jobmon.client.tool import Tool
+    from jobmon.core.wire.swarm import WorkflowMetadata
+
+    route = f"/workflows/{builder.workflow_id}/metadata"
+    metadata = builder.requester.call(route, None, WorkflowMetadata, "get")
+    tool = Tool(metadata.tool_name)
+    tool.set_active_tool_version_id(metadata.tool_version_id)
+    workflow = tool.create_workflow(metadata.workflow_args, name=metadata.name)
+    workflow.workflow_id, workflow.dag_id, workflow.is_bound = metadata.workflow_id, metadata.dag_id, True
+    return workflow
 
 
 def _settings(config: WorkflowRunConfig | None, timeout: float | None) -> OrchestratorConfig:

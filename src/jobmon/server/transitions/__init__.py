@@ -22,18 +22,16 @@ from jobmon.server.transitions.attempts import (
     move_all,
 )
 from jobmon.server.transitions.bulk import (
-    abandon_expansions,
-    call_expansion,
     change_statuses,
     claim,
     launch,
-    move_expansion,
     queue_tasks,
     reset_tasks,
     set_tasks,
     settable_status,
     submit_packed,
 )
+from jobmon.server.transitions.expansions import call_expansion, move_expansion
 from jobmon.server.transitions.runs import RunRow, move_run, move_workflow, run_row
 
 __all__ = [
@@ -45,7 +43,6 @@ __all__ = [
     "TAKEN",
     "AttemptMoves",
     "RunRow",
-    "abandon_expansions",
     "attempt_deadline",
     "attempts_of_agent",
     "call_expansion",

@@ -15,7 +15,6 @@ from jobmon.core.fsm import Machine
 from jobmon.server.counting import grouped
 from jobmon.server.joins import has_live_attempt
 from jobmon.server.models import task, task_array, task_instance, task_resources
-from jobmon.server.models.types import IS_EXPANSION
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, listed, param, statement, statements, unindexed
 from jobmon.server.transaction import Audience
@@ -108,15 +107,9 @@ def queue_tasks(
     for source in sorted(sources, key=lambda letter: letter != TaskStatus.REGISTERING):
         if left:
             arrays = tx.column(_queue_tasks, **values, sources=[source], queued=TaskStatus.QUEUED.value)
-            _count_moves(tx, run.workflow_id, arrays, source, TaskStatus.QUEUED)
+            tx.counts.move_each(run.workflow_id, arrays, source, TaskStatus.QUEUED.value)
             left -= len(arrays)
     return count
-
-
-def _count_moves(tx: Transaction, workflow_id: int, arrays: Sequence[int], source: str, target: TaskStatus) -> None:
-    """Note that tasks changed their status; `arrays` has one entry per task."""
-    for array_id, number in Counter(arrays).items():
-        tx.counts.move(workflow_id, array_id, source, target.value, number)
 
 
 @statement
@@ -366,53 +359,6 @@ def change_statuses(tx: Transaction, workflow_id: int, task_ids: Sequence[int], 
     values["sources"] = sources if only is None else sources & only
     tx.counts.move_found(tx.rows(_to_be_changed, **values), target.value)
     return tx.run(_change_statuses, **values, target=target.value, stamp=tx.stamp)
-
-
-@statement
-def _call_expansion() -> ReturningUpdate[Any]:
-    return (
-        update(task)
-        .values(status=TaskStatus.RUNNING.value, status_at=param("stamp"))
-        .where(
-            *(t.id == param("id"), t.kind == TaskKind.EXPANSION.value, t.status == TaskStatus.REGISTERING.value),
-            *(t.status_at <= param("seen"), t.held == false()),
-        )
-        .returning(t.array_id)
-    )
-
-
-def call_expansion(tx: Transaction, workflow_id: int, task_id: int, seen: int) -> bool:
-    """Move an expansion that waits to RUNNING; return False if it does not wait, is held, or changed after `seen`."""
-    arrays = tx.column(_call_expansion, id=task_id, stamp=tx.stamp, seen=seen)
-    _count_moves(tx, workflow_id, arrays, TaskStatus.REGISTERING.value, TaskStatus.RUNNING)
-    return bool(arrays)
-
-
-@statement
-def _move_expansion() -> ReturningUpdate[Any]:
-    is_running = t.kind == TaskKind.EXPANSION.value, t.status == TaskStatus.RUNNING.value
-    values = {"status": param("target"), "status_at": param("stamp")}
-    return update(task).values(values).where(t.id == param("id"), *is_running).returning(t.array_id)
-
-
-def move_expansion(tx: Transaction, workflow_id: int, task_id: int, target: TaskStatus) -> None:
-    """Move an expansion whose function was called; do nothing if it is no longer RUNNING."""
-    arrays = tx.column(_move_expansion, id=task_id, stamp=tx.stamp, target=target.value)
-    _count_moves(tx, workflow_id, arrays, TaskStatus.RUNNING.value, target)
-    tx.wake(Audience.ORCHESTRATOR, workflow_id)
-
-
-@statement
-def _abandon_expansions() -> ReturningUpdate[Any]:
-    is_running = t.workflow_id == param("workflow"), IS_EXPANSION, t.status == TaskStatus.RUNNING.value
-    values = {"status": TaskStatus.REGISTERING.value, "status_at": param("stamp")}
-    return update(task).values(values).where(*is_running).returning(t.array_id)
-
-
-def abandon_expansions(tx: Transaction, workflow_id: int) -> None:
-    """Let the expansions wait whose function was called by a run that has ended: the next run calls them again."""
-    arrays = tx.column(_abandon_expansions, workflow=workflow_id, stamp=tx.stamp)
-    _count_moves(tx, workflow_id, arrays, TaskStatus.RUNNING.value, TaskStatus.REGISTERING)
 
 
 def _sources(machine: Machine, target: str) -> list[str]:

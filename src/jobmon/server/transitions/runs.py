@@ -19,7 +19,7 @@ from jobmon.server.joins import newest_run
 from jobmon.server.models import task_instance, workflow, workflow_run
 from jobmon.server.sql import any_of, param, statement, statements
 from jobmon.server.transitions.attempts import live_attempts, move_all
-from jobmon.server.transitions.bulk import abandon_expansions
+from jobmon.server.transitions.expansions import abandon_expansions
 from jobmon.server.transitions.statuses import assert_legal
 
 if TYPE_CHECKING:
