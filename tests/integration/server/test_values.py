@@ -9,6 +9,7 @@ import re
 import types
 import typing
 from datetime import datetime
+from enum import StrEnum
 from urllib.parse import quote
 
 import pytest
@@ -63,6 +64,8 @@ def extremes(hint):
         return VALUES
     if typing.get_origin(hint) is typing.Annotated:
         return extremes(typing.get_args(hint)[0])
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return TEXTS
     return {int: INTEGERS, float: FLOATS, str: TEXTS, datetime: TIMES, bool: [True]}.get(hint)
 
 
@@ -79,6 +82,8 @@ def right(hint, name=""):
         return [right(arguments[0], name)]
     if origin is dict:
         return {key_of(right(arguments[0])): right(arguments[1], name)}
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return next(iter(hint)).value
     if isinstance(hint, type) and issubclass(hint, wire.Message):
         return {field: right(inner, field) for field, inner in typing.get_type_hints(hint, include_extras=True).items()}
     return {int: 1, float: 1.0, str: "x", datetime: "2026-01-01T00:00:00Z", bool: False, typing.Any: 1}[hint]
@@ -124,7 +129,7 @@ def paths(endpoint):
 @pytest.fixture
 async def full_world(tmp_path):
     """A server that has something under every small id."""
-    async with open_world(tmp_path, long_poll_seconds_max=0.0) as world:
+    async with open_world(tmp_path, long_poll_seconds_max=0.0, stream_seconds_max=0.0) as world:
         bound = await world.bound(3, edges={2: [0, 1]})
         run = await bound.start()
         await run.register()
