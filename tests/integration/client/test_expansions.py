@@ -345,6 +345,22 @@ def test_a_rerun_calls_the_function_again(script, again):
     assert ran[4:] == ["sum-sum"]
 
 
+def test_a_rerun_of_an_expansion_that_is_being_called_calls_it_again(script):
+    def split(context):
+        script.note("split")
+        if calls == [1]:
+            calls.append(2)
+            expansion.rerun()
+        return [script.part.create_task(x=number) for number in range(2)]
+
+    calls = [1]
+    expansion = script.workflow.expand(split)
+    script.add(script.step, "last", [expansion])
+    assert script.workflow.run(seconds_until_timeout=60) == "D"
+    ran = script.ran()
+    assert (ran[:2], sorted(ran[2:4]), ran[4:]) == (["split"] * 2, ["part-0", "part-1"], ["step-last"])
+
+
 def test_a_function_is_called_again_as_often_as_it_may(script):
     calls = []
 
