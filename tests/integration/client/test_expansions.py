@@ -703,6 +703,29 @@ def test_a_resume_by_id_calls_functions_of_the_python_path(args, folder, module,
     assert ran[-2:] == ["made-2", "last"]
 
 
+def test_an_expansion_that_was_done_before_a_resume_by_id_reruns_during_it(args, folder, module, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(folder / "modules"))
+    waits = f"test -e {folder}/ok && while [ ! -e {folder}/go ]; do sleep 0.05; done"
+    workflow = module(waits).define(args)
+    assert workflow.run() == "E"
+    (folder / "ok").touch()
+    (folder / "ran").unlink()
+
+    def rerun():
+        while not (folder / "ran").exists():
+            pause.wait(0.05)
+        workflow.get_tasks_by_node_args("expansion")[0].rerun()
+        (folder / "go").touch()
+
+    pause = threading.Event()
+    threading.Thread(target=rerun).start()
+    result = resume_workflow(workflow.workflow_id, ResumeOptions(), workflow.requester)
+    assert result.final_status == "D"
+    ran = (folder / "ran").read_text().split()
+    assert ran.count("split") == 1
+    assert (sorted(ran[ran.index("split") :][1:-1]), ran[-1]) == (["made-0", "made-1", "made-2"], "last")
+
+
 def test_a_module_of_the_working_folder_is_not_imported_on_a_resume_by_id(args, folder, module, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(folder / "modules")
