@@ -223,6 +223,17 @@ async def test_an_expansion_is_never_queued(world, bound):
     assert await run.queue([bound.task_ids[EXPANSION]]) == {"G": [bound.task_ids[EXPANSION]]}
 
 
+async def test_what_an_expansion_added_is_read_from_its_own_workflow_only(world, bound):
+    other = await world.bound(1)
+    call = Call(world, bound, await bound.start())
+    await call.begin()
+    await call.stage()
+    await call.seal()
+    for workflow, added in ((bound, call.added), (other, [])):
+        route = f"/workflows/{workflow.workflow_id}/definition"
+        assert (await world.get(route, DefinitionPage, origin=call.task_id)).task_ids == added
+
+
 # -- steering ----------------------------------------------------------------------------------------------------------
 
 
