@@ -236,7 +236,7 @@ class Expander:
     # -- the state -----------------------------------------------------------------------------------------------------
 
     async def grow(self, update: StateUpdate) -> bool:
-        """Add what an expansion returned that an update shows as DONE; return whether the state must be linked anew.
+        """Add what an expansion returned that an update shows as DONE; return whether the state must be relinked.
 
         The next one is called only afterwards, so that the state contains everything that its tasks may depend on. What
         an expansion returned that is to be rerun meanwhile is added as soon as its call has ended; it is called again.
