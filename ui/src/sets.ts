@@ -33,7 +33,7 @@ const EXCEPT: Partial<Record<Action, string>> = {
   skip: "done or in progress",
   "mark done": "done or in progress",
   priority: "finished, or of this priority already",
-  edit: "done",
+  edit: "done, or expansions",
 };
 
 /** Which tasks: those that are named, or all that match a filter. */

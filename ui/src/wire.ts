@@ -475,7 +475,7 @@ export interface TaskGraph {
   edges: TaskEdge[];
 }
 
-/** A task on the critical path, with the times of its newest attempt. `waited_seconds`: since the upstream task. */
+/** A task on the critical path, with the times of its newest attempt; of an expansion, with those of its call. */
 export interface CriticalTask {
   task_id: number;
   name: string;

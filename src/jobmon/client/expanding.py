@@ -170,7 +170,11 @@ class ExpansionCaller:
 
     def _function_of(self, task_id: int) -> Callable[..., Any]:
         known = self._known.get(task_id)
-        return self._recorded[task_id][1] if known is None else known.function
+        if known is not None:
+            return known.function
+        if task_id not in self._recorded:  # it was done before the run
+            learn_recorded(self, self._builder, [task_id])
+        return self._recorded[task_id][1]
 
     def call(self, task_id: int, calls: int, look: Look) -> Growth:
         """Call the function of an expansion and record what it returns; see `Caller.call`."""
@@ -402,11 +406,23 @@ def caller_of(
     if allows_removal is None:
         allows_removal = JobmonConfig().get_boolean("run", "allow_removal")
     caller = ExpansionCaller(workflow, builder, serve=serve, allows_removal=allows_removal, load=load)
-    tasks = {} if builder.state is None else builder.state.tasks
-    for one in builder.expansions:
-        if one.task_id in tasks:
-            caller.learn(one, tasks[one.task_id])
+    learn_recorded(caller, builder, () if builder.state is None else builder.state.tasks)
     return caller
+
+
+def learn_recorded(caller: ExpansionCaller, builder: SwarmBuilder, task_ids: Collection[int]) -> None:
+    """Note those of some tasks in the state that are recorded expansions.
+
+    Raises:
+        WorkflowNotResumable: a function cannot be found.
+    """
+    state, gateway = builder.state, builder.gateway
+    if state is None or gateway is None:
+        return
+    builder.expansions = builder.expansions or list(gateway.get_expansions_sync())
+    for one in builder.expansions:
+        if one.task_id in task_ids and one.task_id in state.tasks:
+            caller.learn(one, state.tasks[one.task_id])
 
 
 def require_functions(

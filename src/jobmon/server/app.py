@@ -295,7 +295,7 @@ class _Server:
 async def _watch_lock(database: Database, writer: Writer) -> None:
     """Reconnect soon after the lock is lost, or learn that another server has taken it; until cancelled.
 
-    Otherwise an idle server would notice only at the next write, and its long polls would wait in vain meanwhile.
+    Otherwise an idle server would notice only at the next write, and its long polls would miss all changes meanwhile.
     """
     pause = LOCK_LOOK_SECONDS
     while True:

@@ -26,7 +26,7 @@ class Settings:
 
     database_uri: str
     long_poll_seconds_max: float = LONG_POLL_SECONDS_MAX
-    #: A stream ends after this long; its reader connects anew, and is authenticated anew.
+    #: A stream ends after this long; its reader reconnects, and is authenticated again.
     stream_seconds_max: float = 300.0
     workflow_run_interval_seconds: float = 30.0
     task_instance_interval_seconds: float = 90.0

@@ -1,7 +1,7 @@
 """Run a shared server: sockets, TLS, the proxy in front of it, and what systemd expects of a service.
 
 It has no lock file, access file or idle timeout. Once another server has become the active one of its database, it
-starts anew, so that nothing in its memory is outdated; with `server.standby` it then waits. On its Unix socket nobody
+restarts, so that nothing in its memory is outdated; with `server.standby` it then waits. On its Unix socket nobody
 is recognized by user ID, because a proxy there may pass on anybody's requests.
 """
 
@@ -52,7 +52,7 @@ logger = logging.getLogger("jobmon.server")
 
 
 def run(config: JobmonConfig, *, uri: str = "", host: str = "", port: int = 0) -> int:
-    """Run a shared server until it is told to exit; start anew whenever another server has become active.
+    """Run a shared server until it is told to exit; restart whenever another server has become active.
 
     Args:
         config: its settings.
@@ -132,7 +132,7 @@ class _Life:
     def _end(self, failure: Exception | None = None) -> None:
         """Exit because another server has become active, or because this one could not: it may be able to later."""
         if failure is None or isinstance(failure, Deposed) or is_lost(failure):
-            logger.warning("not active any more: starting anew (%s)", failure or "another server has become active")
+            logger.warning("no longer active: restarting (%s)", failure or "another server has become active")
             self._is_deposed = True
         else:
             self._failure = failure

@@ -345,6 +345,22 @@ def test_a_rerun_calls_the_function_again(script, again):
     assert ran[4:] == ["sum-sum"]
 
 
+def test_a_rerun_of_an_expansion_that_is_being_called_calls_it_again(script):
+    def split(context):
+        script.note("split")
+        if calls == [1]:
+            calls.append(2)
+            expansion.rerun()
+        return [script.part.create_task(x=number) for number in range(2)]
+
+    calls = [1]
+    expansion = script.workflow.expand(split)
+    script.add(script.step, "last", [expansion])
+    assert script.workflow.run(seconds_until_timeout=60) == "D"
+    ran = script.ran()
+    assert (ran[:2], sorted(ran[2:4]), ran[4:]) == (["split"] * 2, ["part-0", "part-1"], ["step-last"])
+
+
 def test_a_function_is_called_again_as_often_as_it_may(script):
     calls = []
 
@@ -685,6 +701,29 @@ def test_a_resume_by_id_calls_functions_of_the_python_path(args, folder, module,
     ran = (folder / "ran").read_text().split()
     assert "split" not in ran
     assert ran[-2:] == ["made-2", "last"]
+
+
+def test_an_expansion_that_was_done_before_a_resume_by_id_reruns_during_it(args, folder, module, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(folder / "modules"))
+    waits = f"test -e {folder}/ok && while [ ! -e {folder}/go ]; do sleep 0.05; done"
+    workflow = module(waits).define(args)
+    assert workflow.run() == "E"
+    (folder / "ok").touch()
+    (folder / "ran").unlink()
+
+    def rerun():
+        while not (folder / "ran").exists():
+            pause.wait(0.05)
+        workflow.get_tasks_by_node_args("expansion")[0].rerun()
+        (folder / "go").touch()
+
+    pause = threading.Event()
+    threading.Thread(target=rerun).start()
+    result = resume_workflow(workflow.workflow_id, ResumeOptions(), workflow.requester)
+    assert result.final_status == "D"
+    ran = (folder / "ran").read_text().split()
+    assert ran.count("split") == 1
+    assert (sorted(ran[ran.index("split") :][1:-1]), ran[-1]) == (["made-0", "made-1", "made-2"], "last")
 
 
 def test_a_module_of_the_working_folder_is_not_imported_on_a_resume_by_id(args, folder, module, monkeypatch):

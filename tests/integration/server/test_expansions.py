@@ -23,6 +23,7 @@ from jobmon.core.wire.changes import (
 )
 from jobmon.core.wire.expanding import CallFailedRequest, CallRequest, CallResponse, ExpansionsPage, UpstreamTasks
 from jobmon.core.wire.run import RunStatusRequest, RunStatusResponse
+from jobmon.core.wire.steering import AdjustRequest, EditRequest, EditResponse, TaskSetPlan, TaskSetRequest
 from jobmon.server.usecases import versions
 
 #: Positions of the tasks: what the expansion waits for, the expansion, and what waits for it.
@@ -220,3 +221,32 @@ async def test_a_version_says_of_no_other_expansion_that_it_is_done(world, bound
 async def test_an_expansion_is_never_queued(world, bound):
     run = await bound.start()
     assert await run.queue([bound.task_ids[EXPANSION]]) == {"G": [bound.task_ids[EXPANSION]]}
+
+
+async def test_what_an_expansion_added_is_read_from_its_own_workflow_only(world, bound):
+    other = await world.bound(1)
+    call = Call(world, bound, await bound.start())
+    await call.begin()
+    await call.stage()
+    await call.seal()
+    for workflow, added in ((bound, call.added), (other, [])):
+        route = f"/workflows/{workflow.workflow_id}/definition"
+        assert (await world.get(route, DefinitionPage, origin=call.task_id)).task_ids == added
+
+
+# -- steering ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{"command": "expansion 1 1 os:system"}, {"max_attempts": 5}])
+async def test_an_expansion_cannot_be_edited(world, bound, change):
+    ids = [bound.task_ids[FIRST], bound.task_ids[EXPANSION]]
+    route = f"/workflows/{bound.workflow_id}"
+    with pytest.raises(Refused, match=f"Task {ids[1]} is an expansion"):
+        await world.post(
+            f"{route}/edits", EditResponse, EditRequest(task_ids=ids, revisions=[1, 1], user="me", **change)
+        )
+    with pytest.raises(Refused, match=f"Task {ids[1]} is an expansion"):
+        await world.post(f"{route}/adjustments", EditResponse, AdjustRequest(task_ids=ids, memory="2G", user="me"))
+    assert world.rows("SELECT DISTINCT revision FROM task") == [(1,)]
+    found = await world.post(f"{route}/task_sets/plan", TaskSetPlan, TaskSetRequest(action="edit", task_ids=ids))
+    assert (found.task_ids, found.unchanged) == (ids[:1], 1)

@@ -166,6 +166,20 @@ async def test_the_path_of_a_running_workflow_ends_with_the_task_that_runs_the_l
     assert (found.tasks[-1].ended_at, found.tasks[-1].waited_seconds) == (None, 1)
 
 
+async def test_the_path_leads_through_expansions(world):
+    flow = await ran(world, {1: [0], 2: [1], 3: [1, 2]}, [(0, 5), (0, 0), (9, 12), (14, 15)])
+    expansion, run = flow.task_ids[1], world.rows("SELECT id FROM workflow_run")[0][0]
+    change(world.database_uri, f"UPDATE task SET kind = 'E', attempt_count = 0 WHERE id = {expansion}")
+    change(
+        world.database_uri,
+        "INSERT INTO expansion (task_id, workflow_run_id, calls, called_at, done_at, revision)"
+        f" VALUES ({expansion}, {run}, 1, {at(6)}, {at(8)}, 1)",
+    )
+    found = await path(flow)
+    assert [one.task_id for one in found.tasks] == flow.task_ids
+    assert [one.waited_seconds for one in found.tasks] == [0, 1, 1, 2]
+
+
 async def test_a_long_path_loses_its_beginning(world, monkeypatch):
     monkeypatch.setattr(critical, "TASKS_MAX", 2)
     flow = await ran(world, {1: [0], 2: [1]}, [(0, 1), (2, 3), (4, 5)])

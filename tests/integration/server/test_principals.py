@@ -227,9 +227,12 @@ async def test_a_link_to_one_workflow_shows_no_other(shared):
     reader = shared.caller(link.key)
     assert await reader.status("GET", f"/workflows/{first.workflow_id}/progress") == 200
     assert await reader.status("GET", f"/tasks/{first.task_ids[0]}") == 200
+    assert await reader.status("GET", f"/workflows?workflow_id={first.workflow_id}") == 200
     for route in (
         f"/workflows/{second.workflow_id}/progress",
         f"/tasks/{second.task_ids[0]}",
+        f"/workflows?workflow_id={first.workflow_id}&workflow_id={second.workflow_id}",
+        f"/workflows/{first.workflow_id}/files?task_id={second.task_ids[0]}",
         "/workflows",
         "/metrics",
     ):

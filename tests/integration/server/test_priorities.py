@@ -3,6 +3,7 @@
 import pytest
 from agent_world import Agent, ids_of
 from server_world import TI, Refused, report, tasks_request, workflow_request
+from tests.databases import change
 
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, TaskStatus
 from jobmon.core.wire.binding import ArraySpec, ArraysRequest, IdsResponse, TasksResponse, WorkflowResponse
@@ -139,6 +140,19 @@ async def test_queued_attempts_make_way_if_a_limit_keeps_urgent_tasks_from_being
     statuses = await bound.statuses()
     assert (statuses[first], statuses[second]) == (TASK.QUEUED, TASK.REGISTERING)
     assert (await prioritize(bound, 1, third)).recalled == 0  # now there is room
+
+
+@pytest.mark.parametrize("what", ["held = true", "kind = 'E'"])
+async def test_nothing_makes_way_for_tasks_that_are_not_queued_anyway(world, what):
+    bound = await world.bound(3)
+    run = await bound.start()
+    first, second, third = bound.task_ids
+    limit = ConcurrencyRequest(max_concurrently_running=2, user="me")
+    await world.call("PUT", f"/workflows/{bound.workflow_id}/concurrency", ConcurrencyResponse, limit)
+    await run.queue([first, second])
+    change(world.database_uri, f"UPDATE task SET {what} WHERE id = {third}")
+    assert (await prioritize(bound, 1, third)).recalled == 0
+    assert (await prioritize(bound, 2, third)).changed == 1
 
 
 async def test_cores_of_a_pool_go_to_the_workflow_of_the_highest_priority(world):

@@ -397,16 +397,16 @@ class WorkflowRunOrchestrator:
         poll = asyncio.create_task(self._synchronizer.poll(wait_seconds))
         try:
             await self._wait_for(poll)
-            if not poll.done():
-                return
-            update = poll.result()
+            update = poll.result() if poll.done() else None
         finally:
             await _cancelled(poll)
+        if update is None:
+            await self._grow(StateUpdate())
+            return
         if wait_seconds:
             self._scheduler.retry_refused()
             self._expander.retry_refused()
-        if await self._expander.grow(update):
-            await self._refresher.relink()
+        await self._grow(update)
         grown = await self._refresher.grow(update)
         changed = self._take_in(update)
         self._scheduler.make_ready(filter(_is_to_be_tried_again, grown))
@@ -414,6 +414,11 @@ class WorkflowRunOrchestrator:
         self._scheduler.release_lost()
         if not changed and wait_seconds and loop.time() - asked < EMPTY_ANSWER_PAUSE_SECONDS:
             await asyncio.sleep(EMPTY_ANSWER_PAUSE_SECONDS)
+
+    async def _grow(self, update: StateUpdate) -> None:
+        """Add what expansions returned."""
+        if await self._expander.grow(update):
+            await self._refresher.relink()
 
     async def _wait_for(self, poll: asyncio.Task[StateUpdate]) -> None:
         """Wait for the response, a changed status of the run, or something that ends the run."""

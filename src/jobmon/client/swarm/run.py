@@ -32,7 +32,7 @@ from jobmon.core.exceptions import WorkflowRunStateError
 
 if TYPE_CHECKING:
     from jobmon.client.expanding import Serve
-    from jobmon.client.swarm.services.expander import Caller
+    from jobmon.client.swarm.services.expander import Caller, Growth, Look
     from jobmon.client.workflow import Workflow
     from jobmon.core.requester import Requester
 
@@ -129,14 +129,14 @@ def resume_workflow_run(
     builder = _builder(requester, workflow_run_id, status, settings)
     with closing(builder.requester):
         builder.build_from_workflow_id(workflow_id)
-        caller = caller_of(None, builder, serve) if builder.expansions else None
+        caller = caller_of(None, builder, serve)
     return _orchestrate(builder, settings, distributor_alive, on_change, confirm_interrupt, caller)
 
 
 def caller_of(
     workflow: Workflow | None, builder: SwarmBuilder, serve: Serve | None, *, allows_removal: bool | None = None
-) -> Caller | None:
-    """Return what calls the functions of expansions; None: the workflow has no expansions.
+) -> Caller:
+    """Return what calls the functions of expansions.
 
     Args:
         workflow: the workflow of the running script; None: only the record is known.
@@ -147,13 +147,45 @@ def caller_of(
     Raises:
         WorkflowNotResumable: a function cannot be found.
     """
-    if builder.state is None or not any(task.is_expansion for task in builder.state.tasks.values()):
-        return None
-    from jobmon.client import expanding, functions  # only workflows with expansions pay for it
 
-    load = functions.load_installed if workflow is None else functions.load_here
-    known = _recorded_workflow(builder) if workflow is None else workflow
-    return expanding.caller_of(known, builder, serve, load, allows_removal=allows_removal)
+    def make() -> Caller:
+        from jobmon.client import expanding, functions  # only runs that call expansions pay for it
+
+        load = functions.load_installed if workflow is None else functions.load_here
+        known = _recorded_workflow(builder) if workflow is None else workflow
+        return expanding.caller_of(known, builder, serve, load, allows_removal=allows_removal)
+
+    has_expansions = builder.state is not None and any(task.is_expansion for task in builder.state.tasks.values())
+    return make() if has_expansions else LateCaller(make)
+
+
+class LateCaller:
+    """Creates a caller once an expansion is to be called: all of them, if any, were done before the run.
+
+    Args:
+        make: creates it.
+    """
+
+    def __init__(self, make: Callable[[], Caller]) -> None:
+        self._make = make
+        self._made: Caller | None = None
+
+    @property
+    def _caller(self) -> Caller:
+        self._made = self._made or self._make()
+        return self._made
+
+    def call(self, task_id: int, calls: int, look: Look) -> Growth:
+        """See `Caller`."""
+        return self._caller.call(task_id, calls, look)
+
+    def name_of(self, task_id: int) -> str:
+        """See `Caller`."""
+        return self._caller.name_of(task_id)
+
+    def max_attempts_of(self, task_id: int) -> int:
+        """See `Caller`."""
+        return self._caller.max_attempts_of(task_id)
 
 
 def _recorded_workflow(builder: SwarmBuilder) -> Workflow:
@@ -210,7 +242,7 @@ def _orchestrate(
     distributor_alive: DistributorAlive,
     on_change: Observer | None,
     confirm_interrupt: Callable[[], bool] | None,
-    caller: Caller | None,
+    caller: Caller,
 ) -> OrchestratorResult:
     state, gateway = builder.state, builder.gateway
     if state is None or gateway is None:

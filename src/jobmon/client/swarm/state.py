@@ -298,7 +298,7 @@ class SwarmState:
         self.relink(downstream)
 
     def relink(self, downstream: Mapping[int, list[int]]) -> None:
-        """Link all tasks anew; `downstream`: for all tasks, as in `link`."""
+        """Relink all tasks; `downstream`: for all tasks, as in `link`."""
         for task in self.tasks.values():
             task.num_upstreams = task.num_upstreams_done = 0
         self.link(downstream)

@@ -51,7 +51,10 @@ class TaskGraph(Message, frozen=True, kw_only=True):
 
 
 class CriticalTask(Message, frozen=True, kw_only=True):
-    """A task on the critical path, with the times of its newest attempt. `waited_seconds`: since the upstream task."""
+    """A task on the critical path, with the times of its newest attempt; of an expansion, with those of its call.
+
+    `waited_seconds`: since the upstream task.
+    """
 
     task_id: int
     name: str

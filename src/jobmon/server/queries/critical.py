@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, func, select
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.wire.graph import CriticalPath, CriticalTask
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_NEWEST_ATTEMPT
-from jobmon.server.models import task, task_array, task_instance, workflow_run
+from jobmon.server.models import expansion, task, task_array, task_instance, workflow_run
 from jobmon.server.models.types import to_datetime
 from jobmon.server.queries.graph import tasks_upstream
 from jobmon.server.queries.presence import require
@@ -25,7 +25,7 @@ TASKS_MAX: Final = 500
 _MICROSECONDS: Final = 1_000_000
 
 t, ti, a, r = task.c, task_instance.c, task_array.c, workflow_run.c
-_COLUMNS: Final = (t.id, t.name, a.name, t.status, t.node_id, ti.started_at, ti.ended_at)
+_TASK: Final = (t.id, t.name, a.name, t.status, t.node_id)
 
 
 @statement
@@ -34,7 +34,7 @@ def _last() -> Select[Any]:
     is_running = and_(ti.ended_at.is_(None), ti.status == TaskInstanceStatus.RUNNING.value)
     joined = ATTEMPTS_OF_WORKFLOW.join(task, IS_NEWEST_ATTEMPT).join(task_array, a.id == t.array_id)
     return (
-        select(*_COLUMNS)
+        select(*_TASK, ti.started_at, ti.ended_at)
         .select_from(joined)
         .where(
             r.workflow_id == param("workflow"),
@@ -48,13 +48,16 @@ def _last() -> Select[Any]:
 
 @statement
 def _last_upstream() -> Select[Any]:
-    """Select the task directly upstream of a node that ended last."""
-    joined = task.join(task_instance, IS_NEWEST_ATTEMPT).join(task_array, a.id == t.array_id)
+    """Select the task directly upstream of a node that ended last. An expansion has no attempts: its call counts."""
+    called = expansion.c
+    started = func.coalesce(ti.started_at, called.called_at)
+    ended = func.coalesce(ti.ended_at, called.done_at)
+    joined = task.join(task_array, a.id == t.array_id).outerjoin(task_instance, IS_NEWEST_ATTEMPT)
     return (
-        select(*_COLUMNS)
-        .select_from(joined)
-        .where(*tasks_upstream(), ti.started_at.is_not(None), ti.ended_at.is_not(None))
-        .order_by(ti.ended_at.desc(), t.id)
+        select(*_TASK, started, ended)
+        .select_from(joined.outerjoin(expansion, called.task_id == t.id))
+        .where(*tasks_upstream(), started.is_not(None), ended.is_not(None))
+        .order_by(ended.desc(), t.id)
         .limit(1)
     )
 

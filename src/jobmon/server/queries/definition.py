@@ -205,7 +205,8 @@ def _tasks(are_added: bool) -> Select[Any]:
     """Select the next tasks, or the next ones that an expansion added, with their newest attempts."""
     found: list[Any] = [t.workflow_id == param("workflow")]
     if are_added:
-        found = [t.origin_id == param("origin"), t.origin_id.is_not(None)]
+        of_workflow = unindexed(t.workflow_id) == param("workflow")
+        found = [t.origin_id == param("origin"), t.origin_id.is_not(None), of_workflow]
     return (
         select(*_TASK, *_EDITED, *_ATTEMPT, *_CALL)
         .join_from(task, task_instance, IS_NEWEST_ATTEMPT, isouter=True)
@@ -267,7 +268,7 @@ def definition_page(session: Session, workflow_id: int, query: DefinitionQuery) 
     if not 0 < query.count <= DEFINITION_TASKS_MAX:
         raise InvalidValue(f"count: must be from 1 to {DEFINITION_TASKS_MAX}.")
     require(session, "workflow", workflow_id)
-    chosen = {"origin": query.origin} if query.origin else {"workflow": workflow_id}
+    chosen = {"workflow": workflow_id} | ({"origin": query.origin} if query.origin else {})
     rows = session.rows(_tasks(bool(query.origin)), **chosen, after=query.after, most=query.count)
     tasks = [_task(row) for row in _fitting(rows)]
     is_last = len(tasks) == len(rows) < query.count

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, or_, select
 
 from jobmon.core import fsm
-from jobmon.core.constants import SetAction, TaskStatus
+from jobmon.core.constants import SetAction, TaskKind, TaskStatus
 from jobmon.core.wire.steering import (
     TASKS_PLANNED_MAX,
     TASKS_UPDATED_MAX,
@@ -62,7 +62,7 @@ _CHANGES: Final[Mapping[SetAction, ColumnElement[bool]]] = {
     SetAction.SKIP: and_(t.status.not_in(fsm.SETTLED), ~_IN_PROGRESS),
     SetAction.MARK_DONE: and_(t.status != TaskStatus.DONE.value, ~_IN_PROGRESS),
     SetAction.PRIORITY: and_(t.status.not_in(fsm.SETTLED), t.priority != param("priority")),
-    SetAction.EDIT: t.status != TaskStatus.DONE.value,
+    SetAction.EDIT: and_(t.status != TaskStatus.DONE.value, t.kind == TaskKind.COMMAND.value),
 }
 
 

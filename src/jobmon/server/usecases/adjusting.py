@@ -22,7 +22,7 @@ from jobmon.server.models import cluster, queue, task, task_resources
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.usecases.definitions import find_resources
-from jobmon.server.usecases.editing import edit
+from jobmon.server.usecases.editing import edit, require_commands
 from jobmon.server.usecases.resuming import require_owner
 from jobmon.server.usecases.runs import require_workflow
 from jobmon.server.usecases.steering import require_unsteered, task_rows
@@ -61,8 +61,8 @@ def adjust(tx: Transaction, workflow_id: int, request: AdjustRequest) -> EditRes
     Raises:
         NotFound: there is no such workflow, or a task is not in it.
         InvalidValue: there are too many tasks or nothing to change, or an amount is invalid or above the queue's limit.
-        InvalidRequest: the workflow belongs to another user, or a task is done or was removed. Nothing has been
-            changed.
+        InvalidRequest: the workflow belongs to another user, or a task is done, is an expansion or was removed. Nothing
+            has been changed.
         WorkflowVersionConflict: somebody else steered the workflow after the preview.
     """
     if len(request.task_ids) > TASKS_UPDATED_MAX:
@@ -73,6 +73,7 @@ def adjust(tx: Transaction, workflow_id: int, request: AdjustRequest) -> EditRes
     require_unsteered(tx, workflow_id, request.unchanged_since)
     ids = sorted(set(request.task_ids))
     task_rows(tx, workflow_id, ids)
+    require_commands(tx, ids)
     found = {row[0]: row[1:] for row in tx.rows(_revisions, ids=ids, workflow=workflow_id)}
     return edit(
         tx,

@@ -30,6 +30,7 @@ from jobmon.server.problems import InvalidValue
 from jobmon.server.revisions import EDITABLE, REVISION, TASKS_NAMED_MAX, named_args
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience, to_json
+from jobmon.server.usecases import expanding
 from jobmon.server.usecases.holding import recall_tasks
 from jobmon.server.usecases.resuming import require_owner
 from jobmon.server.usecases.runs import require_workflow
@@ -89,13 +90,14 @@ def edit(tx: Transaction, workflow_id: int, request: EditRequest) -> EditRespons
     Raises:
         NotFound: there is no such workflow, or a task is not in it.
         InvalidValue: there are too many tasks, nothing to change, or a request for another cluster.
-        InvalidRequest: the workflow belongs to another user; a task is done, was removed, or was changed by somebody
-            else in the meantime. Nothing has been changed.
+        InvalidRequest: the workflow belongs to another user; a task is done, is an expansion, was removed, or was
+            changed by somebody else in the meantime. Nothing has been changed.
     """
     _check(request)
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)
     task_rows(tx, workflow_id, request.task_ids)
+    require_commands(tx, request.task_ids)
     found = _read(tx, request.task_ids)
     _require_editable(found, request)
     wanted = _wanted(tx, found, request)
@@ -138,6 +140,19 @@ def _check(request: EditRequest) -> None:
     changes = request.command is not None or request.max_attempts is not None or bool(request.task_resources_ids)
     if changes == request.reset:
         raise InvalidValue("reset: specify either what to change, or reset.")
+
+
+def require_commands(tx: Transaction, task_ids: Sequence[int]) -> None:
+    """Refuse to edit expansions.
+
+    Raises:
+        InvalidRequest: one of the tasks is an expansion.
+    """
+    for task_id in expanding.expansions_among(tx, task_ids):
+        raise InvalidRequest(
+            f"Task {task_id} is an expansion: it calls a function instead of running a command, and cannot be edited."
+            " Nothing was changed. Change the script that defines it."
+        )
 
 
 def _options(request: EditRequest) -> list[str]:

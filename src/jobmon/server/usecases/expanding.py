@@ -33,7 +33,7 @@ from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.usecases.runs import require_run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import Delete, Insert, Select, Update
 
@@ -260,14 +260,19 @@ def with_added(tx: Transaction, task_ids: Sequence[int]) -> list[int]:
 def with_fan_in(tx: Transaction, expansion_id: int, members: Sequence[Sequence[int]]) -> list[list[int]]:
     """Return sets of upstream tasks of added tasks, with all that the expansions among them have added before."""
     every = {task_id for each in members for task_id in each if task_id != expansion_id}
-    expansions = tx.column(_expansions_among, ids=every) if every else []
-    added = {task_id: with_added(tx, [task_id]) for task_id in expansions}
+    added = {task_id: with_added(tx, [task_id]) for task_id in expansions_among(tx, every)}
     return [list(dict.fromkeys(one for task_id in each for one in added.get(task_id, (task_id,)))) for each in members]
 
 
 @statement
 def _expansions_among() -> Select[Any]:
-    return select(t.id).where(any_of(t.id, "ids"), unindexed(t.kind) == TaskKind.EXPANSION.value)
+    is_expansion = unindexed(t.kind) == TaskKind.EXPANSION.value
+    return select(t.id).where(any_of(t.id, "ids"), is_expansion).order_by(unindexed(t.id))
+
+
+def expansions_among(tx: Transaction, task_ids: Collection[int]) -> list[int]:
+    """Return those of some tasks that are expansions."""
+    return tx.column(_expansions_among, ids=task_ids) if task_ids else []
 
 
 def finish(tx: Transaction, workflow_id: int, task_ids: Sequence[int]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, false, func, select
 
 from jobmon.core import fsm, priorities
-from jobmon.core.constants import Cause, TaskInstanceStatus
+from jobmon.core.constants import Cause, TaskInstanceStatus, TaskKind
 from jobmon.core.explain import room
 from jobmon.server import transitions
 from jobmon.server.counting import counts_by_array
@@ -54,7 +54,10 @@ def _most_urgent_queued() -> Select[Any]:
 @statements
 def _waiting_tasks(of_array: bool) -> Select[Any]:
     """Select the number and the highest priority of tasks that may be queued, by array."""
-    may_be_queued = t.workflow_id == param("workflow"), unindexed(t.status).in_(fsm.QUEUEABLE)
+    may_be_queued = (
+        *(t.workflow_id == param("workflow"), unindexed(t.status).in_(fsm.QUEUEABLE)),
+        *(unindexed(t.held) == false(), unindexed(t.kind) == TaskKind.COMMAND.value),
+    )
     return (
         select(t.array_id, func.count(), func.max(EFFECTIVE))
         .select_from(_TASKS_WITH_ARRAYS)

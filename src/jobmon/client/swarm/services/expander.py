@@ -236,13 +236,15 @@ class Expander:
     # -- the state -----------------------------------------------------------------------------------------------------
 
     async def grow(self, update: StateUpdate) -> bool:
-        """Add what an expansion returned that an update shows as DONE; return whether the state must be linked anew.
+        """Add what an expansion returned that an update shows as DONE; return whether the state must be relinked.
 
-        The next one is called only afterwards, so that the state contains everything that its tasks may depend on.
+        The next one is called only afterwards, so that the state contains everything that its tasks may depend on. What
+        an expansion returned that is to be rerun meanwhile is added as soon as its call has ended; it is called again.
         """
         state, relinks = self._state, False
         for task_id, call in list(self._calls.items()):
-            status, task = update.task_statuses.get(task_id), state.tasks.get(task_id)
+            task = state.tasks.get(task_id)
+            status = update.task_statuses.get(task_id, None if task is None else task.status)
             if status in (None, TaskStatus.RUNNING) or not (status == TaskStatus.DONE or call.growth.done()):
                 continue
             growth = await asyncio.shield(call.growth)
