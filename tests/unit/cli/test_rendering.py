@@ -64,6 +64,16 @@ def test_words_stay_whole_where_they_fit(capsys):
     assert max(map(len, lines)) <= 80
 
 
+def test_short_values_stay_whole_where_long_ones_are_folded(capsys):
+    heads = ("ID", "NAME", "ARGS", "STATUS", "TASKS", "PENDING", "RUNNING", "DONE", "FATAL", "SINCE")
+    rows = [(31, "overnight_simulations", "release-2026-10", "STOPPED", 5, 2, 0, 3, 0, "11:41:32")]
+    rendering.show_table(heads, rows, right=("ID", "TASKS"))
+    text = capsys.readouterr().out
+    assert "STOPPED" in text
+    assert "11:41:32" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("columns", [200, 80, 40, 20])
 def test_headings_are_never_broken(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
