@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 VARIABLE: Final = "JOBMON_TRACEBACK"
-_PACKAGE: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+#: The folder of Jobmon's own code.
+PACKAGE: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 #: What Jobmon raises for invalid arguments, besides its own errors.
 _OF_ARGUMENTS: Final = (ValueError, TypeError)
 _RAISE: Final = opmap["RAISE_VARARGS"]
@@ -51,7 +52,7 @@ def is_deliberate(error: BaseException, trace: TracebackType | None) -> bool:
     if trace is None or not isinstance(error, _OF_ARGUMENTS):
         return False
     code = trace.tb_frame.f_code
-    return code.co_filename.startswith(_PACKAGE) and code.co_code[trace.tb_lasti] == _RAISE
+    return code.co_filename.startswith(PACKAGE) and code.co_code[trace.tb_lasti] == _RAISE
 
 
 class _Hook:
@@ -68,10 +69,15 @@ class _Hook:
 
 
 def message(error: BaseException, trace: TracebackType | None) -> str:
-    """Return the name of an error, its text, and the line of the script that caused it."""
-    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_PACKAGE)]
-    where = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    """Return the name of an error, its text, and the line of the script that caused it.
+
+    After a text of several lines, the line has its own: the last one is often a command to copy.
+    """
+    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(PACKAGE)]
+    where = f"({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    text = f"{type(error).__name__}: {error}"
+    separator = "\n" if "\n" in text else " "
+    return f"{text}{separator}{where}" if where else text
 
 
 def _show_in_notebook(

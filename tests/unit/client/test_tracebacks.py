@@ -38,6 +38,14 @@ def test_an_error_of_jobmon_is_one_line_that_names_the_line_of_the_script(hook, 
     assert hook == []
 
 
+def test_the_line_of_the_script_is_not_appended_to_a_command(hook, capsys):
+    tracebacks.install()
+    sys.excepthook(*_raised(WorkflowAlreadyExists("Changed:\n  look first  jobmon workflow plan words.py")))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["WorkflowAlreadyExists: Changed:", "  look first  jobmon workflow plan words.py"]
+    assert lines[2].startswith("(test_tracebacks.py, line ")
+
+
 def test_other_errors_keep_their_traceback(hook):
     tracebacks.install()
     error = _raised(KeyError("x"))
