@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 VARIABLE: Final = "JOBMON_TRACEBACK"
 #: The folder of Jobmon's own code.
 PACKAGE: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
-#: What Jobmon raises for invalid arguments, besides its own errors.
-_OF_ARGUMENTS: Final = (ValueError, TypeError)
+#: What Jobmon raises for invalid arguments and timeouts, besides its own errors.
+_DELIBERATE: Final = (ValueError, TypeError, RuntimeError)
 _RAISE: Final = opmap["RAISE_VARARGS"]
 
 
@@ -33,7 +33,7 @@ def install() -> None:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if shell is not None:
-        shell.set_custom_exc((JobmonError, *_OF_ARGUMENTS), _show_in_notebook)
+        shell.set_custom_exc((JobmonError, *_DELIBERATE), _show_in_notebook)
 
 
 def is_deliberate(error: BaseException, trace: TracebackType | None) -> bool:
@@ -41,7 +41,8 @@ def is_deliberate(error: BaseException, trace: TracebackType | None) -> bool:
 
     Args:
         error: any exception.
-        trace: its traceback. A ValueError or TypeError is deliberate if a `raise` statement of Jobmon raised it.
+        trace: its traceback. A ValueError, TypeError or RuntimeError is deliberate if a `raise` statement of Jobmon
+            raised it.
     """
     if os.environ.get(VARIABLE, "") not in ("", "0"):
         return False
@@ -49,7 +50,7 @@ def is_deliberate(error: BaseException, trace: TracebackType | None) -> bool:
         return True
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if trace is None or not isinstance(error, _OF_ARGUMENTS):
+    if trace is None or not isinstance(error, _DELIBERATE):
         return False
     code = trace.tb_frame.f_code
     return code.co_filename.startswith(PACKAGE) and code.co_code[trace.tb_lasti] == _RAISE

@@ -14,6 +14,7 @@ import pytest
 
 from jobmon.client.api import Expansion, Tool
 from jobmon.client.resuming import ResumeOptions, resume_workflow
+from jobmon.client.tracebacks import is_deliberate
 from jobmon.core.exceptions import DuplicateNodeArgsError, InvalidResources, WorkflowChanged, WorkflowNotResumable
 from jobmon.core.requester import Requester
 
@@ -487,8 +488,9 @@ def test_a_function_that_never_ends_delays_no_timeout(script):
     release = threading.Event()
     script.workflow.expand(lambda context: release.wait(), name="endless")
     try:
-        with pytest.raises(RuntimeError, match=r"not done after 2 s"):
+        with pytest.raises(RuntimeError, match=r"not done after 2 s") as caught:
             script.workflow.run(seconds_until_timeout=2)
+        assert is_deliberate(caught.value, caught.tb), "a timeout is shown without a traceback"
         assert statuses(script) == {"endless": "G"}, "the next run calls it again"
     finally:
         release.set()
