@@ -339,12 +339,12 @@ def rerun(
     requester = Requester.from_defaults()
     workflow_id = workflow_of(requester, workflow_id, task_ids)
     plan = steering.plan_rerun(requester, workflow_id, task_ids, only=only)
-    what = number_of(len(plan.task_ids), "task")
+    what = f" {number_of(len(plan.task_ids), 'task')} will be rerun." if plan.task_ids or not is_edit else ""
     live = f" {number_of(plan.live, 'attempt')} will be stopped." if plan.live else ""
     verb = "reset" if change.reset else "edited"
     edited = f" {number_of(len(task_ids), 'task')} will be {verb} ({what_changes(change)})." if is_edit else ""
     is_sure = yes or not (plan.task_ids or edited)
-    make_sure(f"Workflow {workflow_id}: {what} will be rerun.{live}{edited}", is_sure=is_sure)
+    make_sure(f"Workflow {workflow_id}:{what}{live}{edited}", is_sure=is_sure)
     if is_edit:
         editing.edit(requester, workflow_id, task_ids, change, rerun=True, only=only, any_owner=any_owner)
     changed, to_kill = steering.rerun(requester, workflow_id, plan.task_ids, only=only, any_owner=any_owner)
@@ -352,8 +352,11 @@ def rerun(
     if output == "json":
         found = {"workflow_id": workflow_id, "changed": changed, "to_kill": to_kill, "is_running": plan.is_active}
         rendering.show_json(found)
-    elif not count:
+    elif not count and not is_edit:
         click.echo(f"Nothing to do: {number_of(len(task_ids), 'task')} of workflow {workflow_id} will run anyway.")
     else:
         how = "" if plan.is_active else f" To run: jobmon workflow resume {workflow_id}"
+        if not count:
+            click.echo(f"{verb.capitalize()}: {number_of(len(task_ids), 'task')} of workflow {workflow_id}.{how}")
+            return
         click.echo(f"Will be rerun: {number_of(count, 'task')} of workflow {workflow_id}.{how}")

@@ -22,7 +22,7 @@ from jobmon.cli.output import (
 )
 from jobmon.cli.references import WORKFLOW, WORKFLOWS
 from jobmon.core.descriptors import is_terminal
-from jobmon.core.terminal import unguarded
+from jobmon.core.terminal import plain_line, unguarded
 from jobmon.core.texts import shortened
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ def _by_group(summary: WorkflowSummary) -> dict[str, int]:
 
 
 def _row(summary: WorkflowSummary, priority: Sequence[int], counts: Sequence[int]) -> tuple[object, ...]:
-    name = shortened(summary.name or "-", NAME_CHARACTERS_MAX)
-    args = shortened(summary.workflow_args, NAME_CHARACTERS_MAX)
+    name = plain_line(shortened(summary.name or summary.tool_name, NAME_CHARACTERS_MAX))
+    args = plain_line(shortened(summary.workflow_args, NAME_CHARACTERS_MAX))
     status = name_of(summary), *priority
     return (summary.workflow_id, name, args, *status, summary.task_count, *counts, summary.status_at)
 

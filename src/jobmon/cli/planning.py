@@ -8,7 +8,7 @@ import traceback
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 #: Exit code with `--exit-code` if something would run.
 EXIT_WOULD_RUN: Final = 4
 TASKS_DEFAULT: Final = 100
+
+
+class _Script(click.Path):
+    """A script. An ID, which other commands take as an argument, is an option here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.isdecimal() and not os.path.lexists(value):
+            self.fail(f"There is no script {value}. To plan a resume of workflow {value}: -w {value}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command(
@@ -50,7 +59,7 @@ TASKS_DEFAULT: Final = 100
 )
 @OUTPUT
 @click.option("--exit-code", "use_exit_code", is_flag=True, help="Exit with code 4 if something would run.")
-@click.argument("script", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("script", required=False, type=_Script(path_type=Path, dir_okay=False, exists=True))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def plan(
     *,

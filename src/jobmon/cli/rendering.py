@@ -69,8 +69,8 @@ def _widths(
 ) -> list[int] | None:
     """Return the widths of the columns; None: not even the headings fit.
 
-    Words, and the values of the columns in `whole`, are not broken if possible; the remaining space goes to the columns
-    that need most.
+    Words, and the values of the columns in `whole`, are not broken if possible; where there is not enough room, short
+    ones such as IDs, statuses and times stay whole. The remaining space goes to the columns that need most.
     """
     from rich.cells import cell_len
 
@@ -81,13 +81,23 @@ def _widths(
             wanted[number] = max(wanted[number], *map(cell_len, text.splitlines() or [""]))
             kept = [text] if number in whole else text.split()
             words[number] = max(words[number], *(min(cell_len(word), WORD_WIDTH_MAX) for word in kept or [""]))
-    least = next((widths for widths in (wanted, words, headings) if sum(widths) <= room), None)
-    if least is None:
+    if sum(headings) > room:
         return None
-    widths = list(least)
+    widths = list(wanted) if sum(wanted) <= room else _grown(headings, words, room)
     for _ in range(min(room, sum(wanted)) - sum(widths)):
         neediest = max(range(len(widths)), key=lambda number: wanted[number] - widths[number])
         widths[neediest] += 1
+    return widths
+
+
+def _grown(least: Sequence[int], words: Sequence[int], room: int) -> list[int]:
+    """Widen columns from `least` to their longest words, those that need least first, as far as `room` allows."""
+    widths, spare = list(least), room - sum(least)
+    for number in sorted(range(len(widths)), key=lambda number: words[number] - least[number]):
+        need = words[number] - least[number]
+        if need > spare:
+            break
+        widths[number], spare = words[number], spare - need
     return widths
 
 

@@ -185,14 +185,19 @@ def history(workflow_id: int, limit: int | None, output: str) -> None:
 
 
 def _details_text(entry: HistoryEntry) -> str:
+    details = entry.details
     return plain_line(
         ", ".join(
-            f"{name.replace('_', ' ')} {_value_text(value)}" for name, value in entry.details.items() if value != []
+            f"{name.replace('_', ' ')} {_value_text(name, value)}" for name, value in details.items() if value != []
         )
     )
 
 
-def _value_text(value: Any) -> str:
+def _value_text(name: str, value: Any) -> str:
+    from jobmon.core.constants import TaskStatus
+
+    if name == "status" and value in list(TaskStatus):
+        return TaskStatus(value).name
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

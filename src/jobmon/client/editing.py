@@ -192,9 +192,11 @@ def _edited(clusters: Clusters, now: ResourcesInfo, changes: Mapping[str, Any]) 
     valid, problems = queue.validate_resources(strict=False, **requested)
     if valid:
         valid, problems = queue.validate_resources(strict=True, **requested)
-        problems = (not valid and cluster.lack_of_room(requested)) or problems
+        if not valid and (lack := cluster.lack_of_room(requested)):
+            raise InvalidResources(lack)
     if not valid:
-        raise InvalidResources(f"{problems} (queue {queue.queue_name!r} of cluster {cluster.name!r}).")
+        where = f"queue {queue.queue_name!r} of cluster {cluster.name!r}"
+        raise InvalidResources(f"{problems.rstrip('.')} ({where}).")
     coerced = queue.coerce_resources(**requested)
     coerced.pop(QUEUE, None)
     return TaskResources(coerced, queue, cluster.name, cluster.cluster_id, ResourceType.VALIDATED)

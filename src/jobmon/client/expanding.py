@@ -11,6 +11,7 @@ import traceback
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from concurrent import futures
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -27,6 +28,7 @@ from jobmon.client.recorded import Recorded, RecordedTask
 from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.services.expander import CallFailed, Growth, added_by, downstream_of
 from jobmon.client.task import Task, growing
+from jobmon.client.tracebacks import PACKAGE, is_deliberate
 from jobmon.core import expansions
 from jobmon.core.changes import NO_SET, Action, Decision, Reason, definition_changes
 from jobmon.core.configuration import JobmonConfig
@@ -66,6 +68,8 @@ _Loaded = TypeVar("_Loaded")
 #: Maximum number of names in a message.
 NAMES_SHOWN_MAX: Final = 5
 #: Nothing is known of a task outside of what an expansion adds but its ID.
+#: Carries exceptions from the loop to the thread of the function; its frames say nothing.
+_FUTURES: Final = futures._base.__file__
 _NO_TEMPLATE: Final = RecordedTemplate(name="", command_template="", node_args=[], task_args=[])
 _ADDED: Final = Decision(Action.RUN, (Reason.NEW,), forces=True)
 _KEPT: Final = Decision(Action.KEEP, (Reason.UP_TO_DATE,))
@@ -189,7 +193,7 @@ class ExpansionCaller:
             raise
         except BaseException as error:
             message = _message(error)
-            raise CallFailed(message, f"{message}\n{_traceback(error)}") from None
+            raise CallFailed(message, "\n".join(filter(None, (message, _traceback(error))))) from None
         finally:
             growing.reset(token)
             self._requester.close()
@@ -469,7 +473,8 @@ def _listed(returned: object) -> list[Task]:
         return []
     hint = "An expansion returns an iterable of tasks, or None"
     if isinstance(returned, Task | str | bytes | Mapping) or not isinstance(returned, Iterable):
-        raise TypeError(f"{hint}, not {returned!r}.")
+        remedy = " Return a list: [task]." if isinstance(returned, Task) else ""
+        raise TypeError(f"{hint}, not {returned!r}.{remedy}")
     tasks = []
     for each in returned:
         if not isinstance(each, Task):
@@ -569,12 +574,23 @@ def _about_removed(name: str, compared: Comparison) -> str:
 
 
 def _message(error: BaseException) -> str:
-    return str(error) if isinstance(error, JobmonError) else f"{type(error).__name__}: {error}"
+    text = str(error)
+    if isinstance(error, JobmonError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _traceback(error: BaseException) -> str:
-    """Return the traceback of an error, from the function of the user on."""
+    """Return the traceback of an error, from the function of the user on.
+
+    What Jobmon raises on purpose is shown without Jobmon's own frames: not at all if they are all there is.
+    """
     frames = traceback.TracebackException.from_exception(error)
-    own = [frame for frame in frames.stack if frame.filename != __file__]
+    if is_deliberate(error, error.__traceback__):
+        own = [one for one in frames.stack if not one.filename.startswith(PACKAGE) and one.filename != _FUTURES]
+        if not own:
+            return ""
+    else:
+        own = [frame for frame in frames.stack if frame.filename != __file__]
     frames.stack = traceback.StackSummary.from_list(own)
     return "".join(frames.format())

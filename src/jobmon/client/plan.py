@@ -408,10 +408,11 @@ def command_difference(recorded: Definition, wanted: Definition) -> list[str]:
 
 
 def task_args_difference(recorded: Definition, wanted: Definition) -> str:
-    """Return the task args that differ, as "x: 1 -> 1.0"."""
+    """Return the task args that differ, as "x: 1 -> 1.0"; empty ones as ''."""
     before, now = dict(recorded.task_args), dict(wanted.task_args)
     names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-    return ", ".join(f"{name}: {before.get(name, 'absent')} -> {now.get(name, 'absent')}" for name in names)
+    shown = ((name, *(one.get(name, "absent") or "''" for one in (before, now))) for name in names)
+    return ", ".join(f"{name}: {old} -> {new}" for name, old, new in shown)
 
 
 def option_text(option: str) -> str:

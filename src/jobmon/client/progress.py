@@ -90,6 +90,7 @@ class Snapshot:
         templates: counts by template, of the same moment as `counts`.
         left: the time left, as text.
         workflow_id: ID of the workflow.
+        held: number of tasks that wait for their release.
     """
 
     title: str
@@ -102,6 +103,7 @@ class Snapshot:
     templates: tuple[TemplateLine, ...] = ()
     left: str = ""
     workflow_id: int | None = None
+    held: int = 0
 
     @property
     def rate(self) -> float:
@@ -177,11 +179,18 @@ def last_lines(snapshot: Snapshot) -> list[str]:
 
 def line_of(snapshot: Snapshot) -> str:
     """Return a snapshot as one line."""
-    counts = ", ".join(f"{number} {word}" for word, number in snapshot.counts.items() if number)
+    counts = ", ".join(_count_text(snapshot, word) for word, number in snapshot.counts.items() if number)
     elapsed = time_text(snapshot.elapsed_seconds)
     left = f", {snapshot.left}" if snapshot.left else ""
     title = plain_line(snapshot.title)
     return f"{title}: {counts or 'nothing yet'} of {snapshot.total}; {snapshot.rate:.1f}/s, {elapsed}{left}"
+
+
+def _count_text(snapshot: Snapshot, word: str) -> str:
+    """Return the number of tasks of a group; those that wait may do so because they are held."""
+    number = snapshot.counts[word]
+    held = min(snapshot.held, number) if word == "waiting" else 0
+    return f"{number} {word}{f' ({held} held)' if held else ''}"
 
 
 def time_text(seconds: float) -> str:
@@ -206,7 +215,7 @@ def drawn(snapshot: Snapshot) -> RenderableType:
         f"{snapshot.rate:.1f}/s",
         time_text(snapshot.elapsed_seconds),
     )
-    counts = Text("  ".join(f"{number} {word}" for word, number in snapshot.counts.items()))
+    counts = Text("  ".join(_count_text(snapshot, word) for word in snapshot.counts))
     for word, colour in _COLOURS.items():
         counts.highlight_regex(rf"\d+ {word}", colour)
     left = [Text(snapshot.left)] if snapshot.left else []
@@ -310,6 +319,7 @@ class Observer:
         self._is_behind = False
         self._counts: dict[str, int] = {}
         self._total = 0
+        self._held = 0
         self._done_before: int | None = None
         self._errors: tuple[str, ...] = ()
         self._errors_of = 0
@@ -336,7 +346,7 @@ class Observer:
             self._done_before = counts["done"]
         elif _ended(counts) > _ended(self._counts):
             self._on_progress()
-        self._counts, self._total = counts, state.total_tasks
+        self._counts, self._total, self._held = counts, state.total_tasks, len(state.on_hold)
 
     def snapshot(self) -> Snapshot:
         """Return the state of the run; its counts are of the same moment as those by template, if these are shown."""
@@ -346,6 +356,7 @@ class Observer:
             workflow_id=self._workflow_id,
             counts=self._counts if len(templates) <= 1 else summed(templates),
             total=self._total,
+            held=self._held,
             done_before=self._done_before or 0,
             elapsed_seconds=self._monotonic() - self._started,
             errors=self._errors,

@@ -34,6 +34,7 @@ from jobmon.core.exceptions import (
     WorkflowAlreadyExists,
     WorkflowNotResumable,
 )
+from jobmon.core.fsm import ACTIVE_WORKFLOWS
 from jobmon.core.paths import user_name
 from jobmon.core.wire.run import ActiveRunsResponse, TerminateResponse
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateRequest, TaskUpdateResponse
@@ -171,10 +172,13 @@ def _check_may_start(workflow: Workflow, response: WorkflowResponse, resume: boo
 
 def already_exists(workflow: Workflow, status: str) -> WorkflowAlreadyExists:
     """Return the error of a second start without `resume`."""
+    number = workflow.workflow_id
+    resume = "Pass resume=True to resume it"
+    if status in ACTIVE_WORKFLOWS:
+        resume = f"To follow it: jobmon workflow attach {number}. Pass resume=True to take it over"
     return WorkflowAlreadyExists(
-        f"Workflow {workflow.workflow_id} with workflow_args {workflow.workflow_args!r} was already started (its status"
-        f" is {WorkflowStatus(status).name}). Pass resume=True to run() to resume it, or"
-        " change workflow_args to start a new one."
+        f"Workflow {number} with workflow_args {workflow.workflow_args!r} was already started (its status is"
+        f" {WorkflowStatus(status).name}). {resume}, or change workflow_args to start a new one."
     )
 
 

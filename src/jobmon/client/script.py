@@ -28,7 +28,7 @@ def as_main(script: Path, arguments: Sequence[str]) -> Iterator[None]:
 
 
 def own_frames(error: BaseException, *others: str) -> Any:
-    """Return the frames of the script, without those of the code that runs it.
+    """Return the frames of the script, without those of the code that runs it; None if there are no others.
 
     Args:
         error: an exception that the script raised.
@@ -38,7 +38,7 @@ def own_frames(error: BaseException, *others: str) -> Any:
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename in omitted:
         frame = frame.tb_next
-    return frame or error.__traceback__
+    return frame
 
 
 def main() -> None:

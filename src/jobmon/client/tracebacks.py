@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 VARIABLE: Final = "JOBMON_TRACEBACK"
-_PACKAGE: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
-#: What Jobmon raises for invalid arguments, besides its own errors.
-_OF_ARGUMENTS: Final = (ValueError, TypeError)
+#: The folder of Jobmon's own code.
+PACKAGE: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+#: What Jobmon raises for invalid arguments and timeouts, besides its own errors.
+_DELIBERATE: Final = (ValueError, TypeError, RuntimeError)
 _RAISE: Final = opmap["RAISE_VARARGS"]
 
 
@@ -32,7 +33,7 @@ def install() -> None:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if shell is not None:
-        shell.set_custom_exc((JobmonError, *_OF_ARGUMENTS), _show_in_notebook)
+        shell.set_custom_exc((JobmonError, *_DELIBERATE), _show_in_notebook)
 
 
 def is_deliberate(error: BaseException, trace: TracebackType | None) -> bool:
@@ -40,7 +41,8 @@ def is_deliberate(error: BaseException, trace: TracebackType | None) -> bool:
 
     Args:
         error: any exception.
-        trace: its traceback. A ValueError or TypeError is deliberate if a `raise` statement of Jobmon raised it.
+        trace: its traceback. A ValueError, TypeError or RuntimeError is deliberate if a `raise` statement of Jobmon
+            raised it.
     """
     if os.environ.get(VARIABLE, "") not in ("", "0"):
         return False
@@ -48,10 +50,10 @@ def is_deliberate(error: BaseException, trace: TracebackType | None) -> bool:
         return True
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if trace is None or not isinstance(error, _OF_ARGUMENTS):
+    if trace is None or not isinstance(error, _DELIBERATE):
         return False
     code = trace.tb_frame.f_code
-    return code.co_filename.startswith(_PACKAGE) and code.co_code[trace.tb_lasti] == _RAISE
+    return code.co_filename.startswith(PACKAGE) and code.co_code[trace.tb_lasti] == _RAISE
 
 
 class _Hook:
@@ -68,10 +70,15 @@ class _Hook:
 
 
 def message(error: BaseException, trace: TracebackType | None) -> str:
-    """Return the name of an error, its text, and the line of the script that caused it."""
-    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_PACKAGE)]
-    where = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    """Return the name of an error, its text, and the line of the script that caused it.
+
+    After a text of several lines, the line has its own: the last one is often a command to copy.
+    """
+    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(PACKAGE)]
+    where = f"({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    text = f"{type(error).__name__}: {error}"
+    separator = "\n" if "\n" in text else " "
+    return f"{text}{separator}{where}" if where else text
 
 
 def _show_in_notebook(

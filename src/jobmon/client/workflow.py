@@ -142,7 +142,9 @@ class Workflow(SteersTasks, HasToolDefaults):
         if not isinstance(task, Task):
             raise ValueError(f"A workflow takes tasks, not {task!r}.")
         if self.is_bound:
-            raise ValueError("This workflow is already recorded; no more tasks can be added.")
+            raise ValueError(
+                "This workflow is already recorded; no more tasks can be added. An expansion returns the tasks to add."
+            )
         if task.array is not None:
             raise ValueError(
                 f"Task {task.name!r} is already in {'this' if task.workflow is self else 'another'} workflow."

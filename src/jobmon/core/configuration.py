@@ -1,9 +1,9 @@
 """Settings: code > environment `JOBMON__SECTION__KEY` > file > defaults, and where data lives.
 
 The file is `JOBMON_CONFIG_FILE` (or `JOBMON__CONFIG_FILE`), otherwise `~/.jobmon.yaml`: YAML, a mapping of sections.
-Unknown names in it cause warnings, and `$NAME` in a value is replaced by that environment variable. Without
-`JOBMON_CONFIG_FILE`, `./jobmon.yaml` takes precedence over it for settings that determine neither what runs nor where a
-secret is sent.
+Unknown names in it, or in the environment, cause warnings, and `$NAME` in a value is replaced by that environment
+variable. Without `JOBMON_CONFIG_FILE`, `./jobmon.yaml` takes precedence over it for settings that determine neither
+what runs nor where a secret is sent.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from jobmon.core.setting_values import (
     Text,
     Values,
     Word,
+    unknown_variables,
 )
 from jobmon.core.texts import SHOWN_CHARACTERS_MAX, shortened
 
@@ -383,6 +385,8 @@ class JobmonConfig:
         self._file = _read_settings(found) if found is not None else {}
         is_named = filepath or any(map(os.environ.get, FILE_VARIABLES))
         self._local = {} if is_named else _read_local(Path(LOCAL_FILE_NAME))
+        for text in unknown_variables(os.environ, _variables(), ENVIRONMENT_PREFIX):
+            _warn_once(text)
         self._code = _flattened(dict_config or {}, "dict_config")
         for section, key in REMOVED_SETTINGS & self._code.keys():
             _warn_once(f"Setting {section}.{key} no longer exists; it is ignored.")
@@ -643,6 +647,13 @@ def _warn_of_unknown(settings: Iterable[tuple[str, str]], path: Path) -> set[tup
             unknown.add((section, key))
             _warn_once(f"{path.absolute()}: {error} It is ignored.")
     return unknown
+
+
+@cache
+def _variables() -> frozenset[str]:
+    """Return the environment variables that are read."""
+    settings = (environment_variable(section, key) for section, keys in SETTINGS.items() for key in keys)
+    return frozenset((*settings, *FILE_VARIABLES))
 
 
 def _warn_once(text: str) -> None:

@@ -269,6 +269,8 @@ CLOSED_RUNS: Final = (_WR.ERROR, _WR.ABORTED)
 STOPPED_RUNS: Final = (_WR.STOPPED, _WR.ERROR)
 FINAL_RUNS: Final = tuple(sorted(TERMINAL[Machine.WORKFLOW_RUN]))
 
+#: Workflows with an active run that has recorded everything.
+ACTIVE_WORKFLOWS: Final = (_WF.QUEUED, _WF.INSTANTIATING, _WF.LAUNCHED, _WF.RUNNING)
 #: Workflows without an active run that did not complete.
 INCOMPLETE_WORKFLOWS: Final = (_WF.FAILED, _WF.HALTED, _WF.ABORTED)
 

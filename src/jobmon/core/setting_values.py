@@ -5,15 +5,19 @@ A value comes from YAML, the environment or code, so it may be a text where a nu
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from jobmon.agent.addresses import PORT_MAX
 from jobmon.agent.devices import GPUS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
 
 TEXT_CHARACTERS_MAX: Final = 4_096
 #: Maximum number of names in a list of users, groups or events.
@@ -25,6 +29,8 @@ PORT_MIN: Final = 1_024
 #: Maximum number of tokens of one resource of a machine, and of such resources.
 DEVICES_MAX: Final = 1_024
 DEVICE_NAMES_MAX: Final = 32
+#: How similar a variable must be to a misspelt one to be named, from 0 to 1; the prefix counts.
+SIMILARITY_MIN: Final = 0.8
 NO_GPUS: Final = "none"
 DEVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}", re.ASCII)
 _GPU: Final = re.compile(r"[A-Za-z0-9_:/.-]{1,64}", re.ASCII)
@@ -227,3 +233,18 @@ class Consent:
         if not all(mode in self._modes for mode in modes):
             raise ValueError
         return found
+
+
+def unknown_variables(names: Iterable[str], known: Collection[str], prefix: str) -> Iterator[str]:
+    """Yield a warning for each environment variable that looks like a setting and is none.
+
+    Args:
+        names: the environment variables that are set.
+        known: those that are read.
+        prefix: what the names of settings begin with.
+    """
+    for name in names:
+        if name.startswith(prefix) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=SIMILARITY_MIN)
+            hint = f"; did you mean {near[0]}?" if near else "; see: jobmon config show."
+            yield f"Environment variable {name} is no setting{hint} It is ignored."

@@ -84,6 +84,18 @@ def test_neither_or_both_are_wrong(session, script):
     assert "There is no workflow 999" in session.invoke("workflow", "plan", "-w", 999, code=2)
 
 
+def test_an_id_in_place_of_a_script_is_explained(session):
+    said = session.invoke("workflow", "plan", 5, code=2)
+    assert "There is no script 5. To plan a resume of workflow 5: -w 5" in said
+
+
+def test_a_syntax_error_is_shown_without_the_code_that_runs_the_script(session, script):
+    script.write_text("def wrong(:")
+    output = session._run(("workflow", "plan", script)).output
+    assert "SyntaxError" in output
+    assert "runpy" not in output
+
+
 def test_the_versions_of_a_workflow(session):
     fine = session.workflows["fine"]
     [first] = session.json("workflow", "versions", "-w", fine)

@@ -229,6 +229,34 @@ def test_tasks_are_skipped_and_run_after_all(session):
     assert "queued or running" in session.invoke("task", "skip", session.tasks["runs"], "-y", code=2)
 
 
+def test_a_task_that_will_run_anyway_is_edited_by_a_rerun(session):
+    number, task = session.workflows["resting"], session.tasks["second"]
+    shown = session.invoke("task", "rerun", task, "--command", "echo other", "-y", both=True)
+    assert f"Workflow {number}: 1 task will be edited (command)." in shown
+    assert f"Edited: 1 task of workflow {number}. To run: jobmon workflow resume {number}" in shown
+    assert session.json("task", "status", task)[0]["task"]["command"] == "echo other"
+    session.invoke("task", "edit", task, "--reset", "-y")
+
+
+def test_a_limit_of_a_template_that_does_not_exist_names_the_template(session):
+    number = session.workflows["resting"]
+    refused = session.invoke("workflow", "concurrency", number, "--template", "nowhere", "-m", 1, code=2)
+    assert f"There is no template of workflow {number} called 'nowhere'." in refused
+
+
+def test_the_history_names_statuses(session):
+    number, task = session.workflows["resting"], session.tasks["second"]
+    session.invoke("task", "skip", task, "-y")
+    assert "status SKIPPED" in " ".join(session.invoke("workflow", "history", number).split())
+    session.invoke("task", "rerun", task, "--only", "-y")
+
+
+def test_a_request_that_fits_nowhere_is_one_sentence_after_the_other(session):
+    task = session.tasks["second"]
+    refused = session.invoke("task", "edit", task, "--set", "cores=100000", "-y", code=2)
+    assert "or choose another cluster. Nothing was changed." in refused
+
+
 def test_a_done_task_is_rerun_with_another_command(session):
     number, task = session.workflows["fine"], session.tasks["fine_0"]
     before = session.json("task", "status", task)[0]["task"]["command"]

@@ -14,6 +14,7 @@ import pytest
 
 from jobmon.client.api import Expansion, Tool
 from jobmon.client.resuming import ResumeOptions, resume_workflow
+from jobmon.client.tracebacks import is_deliberate
 from jobmon.core.exceptions import DuplicateNodeArgsError, InvalidResources, WorkflowChanged, WorkflowNotResumable
 from jobmon.core.requester import Requester
 
@@ -389,9 +390,9 @@ def test_a_function_that_returns_no_tasks_fails(script, returned, message):
 
 
 def test_a_single_task_is_no_list(script):
-    assert "An expansion returns an iterable of tasks, or None, not <Task" in fails(
-        script, lambda context: script.part.create_task(x=1)
-    )
+    text = fails(script, lambda context: script.part.create_task(x=1))
+    assert "An expansion returns an iterable of tasks, or None, not <Task" in text
+    assert text.rstrip().endswith("Return a list: [task].")
 
 
 def test_the_same_task_twice_fails(script):
@@ -404,6 +405,37 @@ def test_a_task_that_the_script_has_fails(script):
     text = fails(script, lambda context: [script.step.create_task(x="other")])
     assert "Task 'step_x-other' of template 'step' is already in workflow" in text
     assert "the script defines it" in text
+    assert "Traceback" not in text
+
+
+def test_a_further_expansion_needs_its_own_name(script):
+    text = fails(script, lambda context: [context.expand(lambda context: [], name="bad")])
+    assert "Expansion 'bad' is already in workflow" in text
+    assert "name=" in text
+
+
+def test_what_jobmon_refuses_in_the_result_has_no_traceback(script):
+    other = script.add(script.step, "other")
+    text = fails(script, lambda context: context.skip([other]), after=[other])
+    assert "Task 'step_x-other' is DONE; only tasks" in text
+    assert "Traceback" not in text
+
+
+def test_what_jobmon_refuses_in_the_function_is_shown_with_the_frames_of_the_function(script):
+    text = fails(script, lambda context: script.workflow.add_task(script.part.create_task(x=1)))
+    assert "An expansion returns the tasks to add." in text
+    assert text.count("  File ") == 1
+    assert __file__ in text
+
+
+def test_the_message_of_a_failed_function_is_logged_as_one_short_line(script, caplog):
+    def bad(context):
+        raise ValueError("\x1b[31mred\nline" * 1_000)
+
+    fails(script, bad)
+    (line,) = [record.getMessage() for record in caplog.records if "failed: ValueError" in record.getMessage()]
+    assert len(line) < 1_100
+    assert line.isprintable()
 
 
 def test_a_task_of_the_workflow_is_not_new(script):
@@ -414,7 +446,7 @@ def test_a_task_of_the_workflow_is_not_new(script):
 def test_a_cycle_through_what_waits_for_the_expansion_fails(script):
     text = fails(script, lambda context: [script.part.create_task(x=1, upstream_tasks=[last()])])
 
-    assert "CyclicGraphError: The dependencies form a cycle: task 'part_x-1' depends on 'step_x-last'" in text
+    assert "The dependencies form a cycle: task 'part_x-1' depends on 'step_x-last'" in text
 
 
 def last():
@@ -439,7 +471,7 @@ def test_a_cycle_of_added_tasks_fails(script):
         two.add_upstream(one)
         return [one, two]
 
-    assert "CyclicGraphError: The dependencies form a cycle: part_x-" in fails(script, bad)
+    assert "The dependencies form a cycle: part_x-" in fails(script, bad)
 
 
 def test_an_upstream_task_that_is_not_returned_fails(script):
@@ -472,8 +504,9 @@ def test_a_function_that_never_ends_delays_no_timeout(script):
     release = threading.Event()
     script.workflow.expand(lambda context: release.wait(), name="endless")
     try:
-        with pytest.raises(RuntimeError, match=r"not done after 2 s"):
+        with pytest.raises(RuntimeError, match=r"not done after 2 s") as caught:
             script.workflow.run(seconds_until_timeout=2)
+        assert is_deliberate(caught.value, caught.tb), "a timeout is shown without a traceback"
         assert statuses(script) == {"endless": "G"}, "the next run calls it again"
     finally:
         release.set()

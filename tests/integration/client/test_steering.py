@@ -46,7 +46,7 @@ def workflow_of(tmp_path, *names):
     return workflow, tasks
 
 
-def test_a_held_task_runs_when_it_is_released_and_no_sooner(tmp_path):
+def test_a_held_task_runs_when_it_is_released_and_no_sooner(tmp_path, caplog):
     workflow, (_, held) = workflow_of(tmp_path, "free", "held")
     workflow.bind()
     held.hold()
@@ -63,6 +63,8 @@ def test_a_held_task_runs_when_it_is_released_and_no_sooner(tmp_path):
     thread.join()
     assert seen == [False]
     assert (tmp_path / "held").exists()
+    assert "1 task is held until released: jobmon task release ID." in caplog.text
+    assert "No tasks are held any more." in caplog.text
 
 
 def test_the_tasks_of_a_template_are_held_and_released_together(tmp_path):

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jobmon.cli import rendering
+from jobmon.cli import listing, rendering
 from jobmon.cli.formatting import TASK_GROUPS, group_of
 from jobmon.cli.main import COMMANDS, exit_code
 from jobmon.core import exceptions
 from jobmon.core.constants import TaskStatus
+from jobmon.core.wire.monitoring import WorkflowSummary
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,16 @@ def test_words_stay_whole_where_they_fit(capsys):
     assert max(map(len, lines)) <= 80
 
 
+def test_short_values_stay_whole_where_long_ones_are_folded(capsys):
+    heads = ("ID", "NAME", "ARGS", "STATUS", "TASKS", "PENDING", "RUNNING", "DONE", "FATAL", "SINCE")
+    rows = [(31, "overnight_simulations", "release-2026-10", "STOPPED", 5, 2, 0, 3, 0, "11:41:32")]
+    rendering.show_table(heads, rows, right=("ID", "TASKS"))
+    text = capsys.readouterr().out
+    assert "STOPPED" in text
+    assert "11:41:32" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("columns", [200, 80, 40, 20])
 def test_headings_are_never_broken(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -73,6 +84,26 @@ def test_headings_are_never_broken(capsys, monkeypatch, columns):
     assert all(head in text for head in heads)
     assert text.count("PENDING") == (1 if columns >= 80 else 2)
     assert text.count("name of it") == 2
+
+
+@pytest.mark.parametrize(("name", "shown"), [("", "tool"), ("line\nend", "line␊end")])
+def test_a_workflow_without_a_name_is_listed_by_its_tool_and_each_on_one_line(name, shown):
+    now = datetime(2024, 1, 1, tzinfo=UTC)
+    summary = WorkflowSummary(
+        workflow_id=5,
+        name=name,
+        workflow_args="x\ny",
+        tool_name="tool",
+        user="ada",
+        status="D",
+        created_at=now,
+        status_at=now,
+        counts={"D": 1},
+        task_count=1,
+        attempt_count=1,
+        last_workflow_run_id=None,
+    )
+    assert listing._row(summary, (), (1,))[:4] == (5, shown, "x␊y", "DONE")
 
 
 def test_every_task_status_is_in_a_group():

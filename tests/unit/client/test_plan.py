@@ -140,6 +140,11 @@ def test_reasons_have_details():
     assert plan.tasks[-1].task_id == 4
 
 
+def test_an_empty_task_arg_is_visible():
+    plan = plan_of(make(region="2"), recorded(make(region="")))
+    assert plan.tasks[-1].reasons == [("task args changed", "region: '' -> 2")]
+
+
 def test_a_rerun_of_upstream_tasks_names_them():
     plan = plan_of(make(command="wc {file}"), recorded(make()))
     assert plan.tasks[-1].reasons == [("upstream reruns", "")]

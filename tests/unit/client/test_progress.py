@@ -44,6 +44,8 @@ class State:
         self.counts = counts
         self.asked = 0
 
+    on_hold = frozenset()
+
     def count_by_status(self):
         self.asked += 1
         return {TaskStatus[name]: number for name, number in self.counts.items()}
@@ -101,6 +103,17 @@ def test_texts():
     assert len(first_line("x" * 500)) == 160
     snapshot = Snapshot(title="w", counts={"done": 9, "failed": 0}, total=10, done_before=4, elapsed_seconds=2.5)
     assert line_of(snapshot) == "w: 9 done of 10; 2.0/s, 0:00:02"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "held", "text"), [(2, 1, "2 waiting (1 held)"), (1, 3, "1 waiting (1 held)"), (0, 1, "")]
+)
+def test_tasks_that_wait_because_they_are_held_are_counted(waiting, held, text):
+    snapshot = Snapshot(title="w", counts={"waiting": waiting, "done": 9}, total=9 + waiting, held=held)
+    assert line_of(snapshot) == f"w: {text}{', ' if text else ''}9 done of {9 + waiting}; 0.0/s, 0:00:00"
+    output = io.StringIO()
+    Console(file=output, width=60).print(drawn(snapshot))
+    assert text in output.getvalue()
 
 
 def test_observer_counts_at_most_four_times_a_second():

@@ -113,6 +113,12 @@ def test_a_second_start_needs_resume(server, make_workflow):
         _prepare(make_workflow())
 
 
+def test_a_second_start_of_a_running_workflow_says_how_to_follow_it(make_workflow):
+    text = str(running.already_exists(make_workflow(), "R"))
+    assert "(its status is RUNNING). To follow it: jobmon workflow attach" in text
+    assert "Pass resume=True to take it over" in text
+
+
 def test_bound_then_run_sends_tasks_once(server, make_workflow):
     workflow = make_workflow()
     workflow.bind()

@@ -60,6 +60,19 @@ def test_unknown_names_give_the_nearest_known(file):
         JobmonConfig(dict_config={"http": {"request_timout": 7}})
 
 
+def test_a_misspelt_variable_is_a_warning_once(monkeypatch, caplog):
+    monkeypatch.setattr(configuration, "_warnings", set())
+    monkeypatch.setenv("JOBMON__RUN__TIMEOUTS", "7")
+    monkeypatch.setenv("JOBMON__RUN__TIMEOUT", "8")
+    monkeypatch.setenv("JOBMON__QQQ__ZZZ", "7")
+    assert JobmonConfig().get_float("run", "timeout") == 8
+    JobmonConfig()
+    assert sorted(caplog.messages) == [
+        "Environment variable JOBMON__QQQ__ZZZ is no setting; see: jobmon config show. It is ignored.",
+        "Environment variable JOBMON__RUN__TIMEOUTS is no setting; did you mean JOBMON__RUN__TIMEOUT? It is ignored.",
+    ]
+
+
 def test_unknown_names_in_a_file_are_warnings_once_and_are_kept(file, monkeypatch, caplog):
     monkeypatch.setenv("JOBMON_CONFIG_FILE", str(file))
     monkeypatch.setattr(configuration, "_warnings", set())

@@ -195,6 +195,7 @@ class WorkflowRunOrchestrator:
             self.state, self.gateway, self.config.wedged_workflow_sync_interval, loop.time
         )
         self._expander = Expander(self.state, self.gateway, self._caller, self._take_in, self._news.set)
+        self._take_in_holds(frozenset())
         async with self._heartbeats() as self._beating:
             final, error = await self._guarded()
             await self._expander.cancel()
@@ -447,7 +448,7 @@ class WorkflowRunOrchestrator:
         self._scheduler.make_ready(filter(_is_to_be_tried_again, changed), front=True)
         self._take_in_holds(held)
         self.state.armed.release_downstream(task for task in changed if task.status is TaskStatus.ERROR_FATAL)
-        is_news = bool(changed or update.array_limits) or before != (
+        is_news = bool(changed or update.array_limits or held is not self.state.on_hold) or before != (
             self.state.status,
             self.state.max_concurrently_running,
         )
@@ -465,8 +466,15 @@ class WorkflowRunOrchestrator:
         released = (self.state.tasks.get(task_id) for task_id in sorted(before - now))
         self._scheduler.make_ready(task for task in released if task is not None and _is_to_be_tried_again(task))
         if now and not before:
-            number, workflow_id = number_of(len(now), "task"), self.state.workflow_id
-            logger.warning("%s held until released. See: jobmon workflow explain %d", number, workflow_id)
+            number, are, workflow_id = (
+                number_of(len(now), "task"),
+                "is" if len(now) == 1 else "are",
+                self.state.workflow_id,
+            )
+            logger.warning(
+                "%s %s held until released: jobmon task release ID. See: jobmon workflow explain %d",
+                *(number, are, workflow_id),
+            )
         elif before and not now:
             logger.warning("No tasks are held any more.")
 

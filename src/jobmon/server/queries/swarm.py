@@ -498,7 +498,7 @@ def named_array_limit(session: Session, workflow_id: int, name: str) -> Concurre
         NotFound: the workflow has no tasks of a template of that name.
     """
     value = session.value(_named_limit, id=workflow_id, name=name)
-    return _limit(value, f"array of workflow {workflow_id} called", repr(name))
+    return _limit(value, f"template of workflow {workflow_id} called", repr(name))
 
 
 def _limit(value: int | None, what: str, identity: object) -> ConcurrencyResponse:

@@ -102,7 +102,7 @@ def limit_arrays_by_name(
     """Change the limit of all arrays of a template in a workflow."""
     ids = tx.column(_arrays_by_name, workflow=workflow_id, name=name)
     if not ids:
-        raise NotFound.of(f"array of workflow {workflow_id} called", repr(name))
+        raise NotFound.of(f"template of workflow {workflow_id} called", repr(name))
     _set_arrays(tx, workflow_id, ids, request)
     _note(tx, workflow_id, request, template=name)
     return ConcurrencyResponse(max_concurrently_running=request.max_concurrently_running)

@@ -143,7 +143,7 @@ def _not_new() -> Select[Any]:
     """Select a task that is in a workflow already, with its template."""
     v, p = task_template_version.c, task_template.c
     return (
-        select(t.name, p.name, t.origin_id)
+        select(t.name, p.name, t.origin_id, t.kind)
         .join_from(task, node, node.c.id == t.node_id)
         .join(task_template_version, v.id == node.c.task_template_version_id)
         .join(task_template, p.id == v.task_template_id)
@@ -166,6 +166,11 @@ def require_new(tx: Transaction, workflow_id: int, version_id: int, node_hashes:
     row = tx.row(_not_new, workflow=workflow_id, version=version_id, hashes=node_hashes)
     if row is not None:
         by = "the script defines it" if row[2] is None else f"expansion {row[2]} added it"
+        if row[3] == TaskKind.EXPANSION:
+            raise DuplicateNodeArgsError(
+                f"Expansion {row[0]!r} is already in workflow {workflow_id}: {by}. Give each expansion its own name:"
+                " context.expand(function, after, name=...)."
+            )
         raise DuplicateNodeArgsError(
             f"Task {row[0]!r} of template {row[1]!r} is already in workflow {workflow_id}: {by}. Return tasks with"
             " other node args."

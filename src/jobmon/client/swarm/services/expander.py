@@ -26,6 +26,8 @@ from jobmon.client.swarm.task import SwarmTask
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import StaleRun, WorkflowRunStateError, WorkflowVersionConflict
+from jobmon.core.terminal import plain_line
+from jobmon.core.texts import shortened
 
 if TYPE_CHECKING:
     from jobmon.client.swarm.gateway import ServerGateway
@@ -36,6 +38,8 @@ logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 #: Number of functions that are called at the same time: templates may be used by one thread at a time only.
 CALLS_MAX: Final = 1
+#: Longest message of a failed function that is logged, characters.
+MESSAGE_CHARACTERS_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,7 @@ class Expander:
         except CallFailed as failure:
             is_final = call.count >= self._caller.max_attempts_of(task.task_id)
             name = self._caller.name_of(task.task_id)
-            logger.warning("Expansion %s (task %d) failed: %s", name, task.task_id, failure.message)
+            logger.warning("Expansion %s (task %d) failed: %s", name, task.task_id, _one_line(failure.message))
             answer = await self._gateway.fail_expansion(task.task_id, failure.text, is_final=is_final)
             self._state.calling.discard(task)
             self._take_in(StateUpdate(task_statuses={task.task_id: answer.status}))
@@ -276,6 +280,11 @@ def downstream_of(state: SwarmState, task_id: int) -> set[int]:
                 found.add(task.task_id)
                 waiting.append(task)
     return found
+
+
+def _one_line(message: str) -> str:
+    """Return a message for the terminal; the record has all of it."""
+    return shortened(plain_line(message.strip()), MESSAGE_CHARACTERS_MAX)
 
 
 async def _in_thread(function: Callable[..., _Result], *arguments: Any) -> _Result:
