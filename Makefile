@@ -77,7 +77,7 @@ thorough: $(VENV)/.dev  ## what takes too long for every change: ten times the e
 ui: ui/node_modules/.installed $(VENV)/.browser  ## type-check, build and test the web page (needs Node.js, npm and Chromium)
 	cd ui && npm run --silent types && npm run --silent test
 	$(if $(CI),,cd ui && npm run --silent build)
-	$(PY) -m pytest -q tests/browser $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile tests/browser $(PYTEST_ARGS)
 
 docs: $(VENV)/.dev  ## write the generated pages of the documentation anew
 	$(PY) docs/generate.py
