@@ -166,7 +166,7 @@ def test_every_command(home, wait_until, databases):
     at.text("config set http.request_timeout 21", "Wrote")
     at.text("login --forget", "Your local server")
     made = at.both("token create --user ada --label day", "of ada, valid until", dict[str, Any])
-    at.both("token list", r"ada +day", list[dict[str, Any]])
+    at.both("token list", r"ada +- +day", list[dict[str, Any]])
     at.text(f"token revoke {made['token']['id']}", "is revoked")
     at.text("completion bash", "_jobmon_completion")
     at.both("cluster list", "multiprocess", list[definition.Cluster])

@@ -154,7 +154,7 @@ def test_a_script_shows_its_plan_and_ends(args, folder, monkeypatch, form):
 
 def test_another_word_for_the_form_is_refused(args, folder, monkeypatch):
     monkeypatch.setenv("JOBMON__RUN__PLAN", "yes")
-    with pytest.raises(ValueError, match=r"run\.plan must be 'table' or 'json' or empty, not 'yes'"):
+    with pytest.raises(ValueError, match=r"run\.plan must be 'table' or 'json', or empty, not 'yes'"):
         define(args, folder).run()
 
 
@@ -377,7 +377,7 @@ def test_a_setting_accepts_once(args, folder, monkeypatch):
     assert define(args, folder, files=4).run(resume=True) == "D"
     assert ran(folder).count("sum") == 1
     monkeypatch.setenv("JOBMON__RUN__ON_CHANGE", "always")
-    with pytest.raises(ConfigError, match=r"Setting run\.on_change must be one of 'error'"):
+    with pytest.raises(ConfigError, match=r"Setting run\.on_change must be 'error', 'rerun'"):
         define(args, folder).run(resume=True)
 
 

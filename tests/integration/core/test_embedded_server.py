@@ -118,7 +118,7 @@ def test_an_access_file_whose_pid_belongs_to_somebody_else_is_stale(data):
     found = access.ensure_server()
     access.stop_server()
     start = paths.process_start_time(os.getpid())
-    forged = {**{name: getattr(found, name) for name in found.__dataclass_fields__}, "running": True}
+    forged = {**{name: getattr(found, name) for name in found.__struct_fields__}, "running": True}
     access.write_access_file(type(found)(**{**forged, "pid": os.getpid(), "pid_start_time": start - 1000}), data)
     assert access.find_server() is None
     assert access.ensure_server().pid != os.getpid()
@@ -168,7 +168,7 @@ def test_a_data_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
 def test_a_server_of_another_host_is_not_started_twice(data):
     found = access.ensure_server()
     access.stop_server()
-    fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    fields = {name: getattr(found, name) for name in found.__struct_fields__}
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]

@@ -218,6 +218,7 @@ def test_one_that_cannot_work_says_why_in_its_last_line_and_with_its_exit_code(r
     with subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.wait(60) == EXIT_CANNOT_WORK
         assert (
-            "Setting distributor.poll_interval must be a number, not 'often'" in process.stderr.read().splitlines()[-1]
+            "Setting distributor.poll_interval must be a number above 0 and at most 3,600, not 'often'"
+            in process.stderr.read().splitlines()[-1]
         )
     run.move("E")
