@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import pkgutil
@@ -122,3 +123,13 @@ def test_an_older_message_that_says_less_still_decodes(kind, data):
 def test_what_is_no_such_message_is_refused(kind):
     with pytest.raises(ValueError):
         wire.decode(kind, b'"text"')
+
+
+@EVERY_MESSAGE
+@settings(max_examples=2)
+@given(data=st.data())
+def test_code_for_dataclasses_still_accepts_messages(kind, data):
+    """Messages were dataclasses, which plug-ins and their tests may rely on."""
+    message = data.draw(instances(kind))
+    assert dataclasses.replace(message) == message
+    assert [field.name for field in dataclasses.fields(message)] == list(kind.__struct_fields__)

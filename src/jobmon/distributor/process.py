@@ -27,7 +27,6 @@ from jobmon.core.exceptions import ClusterUnusable, ConfigError, PluginError
 from jobmon.core.requester import Requester
 from jobmon.core.wire.server import OpenRequest, ServerAddress
 from jobmon.distributor.batch import Surroundings
-from jobmon.distributor.classic import Watching
 from jobmon.distributor.gateway import ServerGateway
 from jobmon.distributor.incidents import UNHEARD_SECONDS
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
@@ -194,12 +193,10 @@ def timings_of(config: JobmonConfig) -> Timings:
     return Timings(
         long_poll=config.get_float("server", "long_poll"),
         hand_ahead_expiry=config.get_float("distributor", "hand_ahead_expiry"),
-        watching=Watching(
-            interval=config.get_float("distributor", "poll_interval"),
-            calls_per_minute=config.get_float("distributor", "cluster_calls_per_minute"),
-            patience=config.get_float("distributor", "submission_retry_timeout"),
-            unheard=float(os.environ.get("JOBMON_UNHEARD_SECONDS", UNHEARD_SECONDS)),
-        ),
+        cluster_poll=config.get_float("distributor", "poll_interval"),
+        cluster_calls_per_minute=config.get_float("distributor", "cluster_calls_per_minute"),
+        submission_retry=config.get_float("distributor", "submission_retry_timeout"),
+        unheard=float(os.environ.get("JOBMON_UNHEARD_SECONDS", UNHEARD_SECONDS)),
     )
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,11 +32,13 @@ from jobmon.distributor.classic import ClassicCluster, Watching
 from jobmon.distributor.cluster_calls import ClusterCalls
 from jobmon.distributor.direct import DirectClusters
 from jobmon.distributor.files import OutputFiles
+from jobmon.distributor.incidents import UNHEARD_SECONDS
 from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.reports import Outgoing, Server
 from jobmon.distributor.requests import OpenRequests
 from jobmon.distributor.state import DistributorState
+from jobmon.distributor.submissions import PATIENCE_SECONDS
 from jobmon.distributor.undelivered import StartErrors, UndeliveredReports
 from jobmon.distributor.watching import InThread
 
@@ -71,7 +72,10 @@ class Timings:
 
     long_poll: float = 30.0
     hand_ahead_expiry: float = 30.0
-    watching: Watching = field(default_factory=Watching)
+    cluster_poll: float = 10.0
+    cluster_calls_per_minute: float = 60.0
+    submission_retry: float = PATIENCE_SECONDS
+    unheard: float = UNHEARD_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +215,13 @@ class DistributorService:
         self._is_built = True
 
     def _classic_cluster(self, adapter: ClusterDistributor, around: batch.Surroundings) -> ClassicCluster:
-        me, name = self._identity, adapter.cluster_name
+        me, name, timings = self._identity, adapter.cluster_name, self._timings
         undelivered, start_errors = self._undelivered, StartErrors(self._setting.data_folder, name)
-        watching = dataclasses.replace(
-            self._timings.watching,
+        watching = Watching(
+            interval=timings.cluster_poll,
+            calls_per_minute=timings.cluster_calls_per_minute,
+            patience=timings.submission_retry,
+            unheard=timings.unheard,
             server=self._setting.server_address(),
             holder=f"{me.host}:{me.pid}:{me.pid_start_time:.2f}:{around.workflow_run_id}",
         )

@@ -14,7 +14,6 @@ import jobmon.plugins
 from jobmon.core.clock import SystemClock
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.wire.launching import ClusterInfo
-from jobmon.distributor.classic import Watching
 from jobmon.distributor.process import build_cluster, surroundings_of
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
 from jobmon.testing.gateways import FakeDistributorGateway
@@ -74,7 +73,7 @@ class Lab:
             lambda response: surroundings_of(response, 7, logs, self.config),
         )
         identity = Identity(socket.gethostname(), os.getpid(), 0.0)
-        intervals = Timings(**{"long_poll": 5.0, "watching": Watching(interval=cluster_poll), **timings})
+        intervals = Timings(**{"long_poll": 5.0, "cluster_poll": cluster_poll, **timings})
         return DistributorService(gateway, setting, identity, intervals, SystemClock())
 
     @contextlib.asynccontextmanager

@@ -17,7 +17,6 @@ from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import RemoteExitInfoNotAvailable, SubmissionRejected
 from jobmon.core.requester import Requester
-from jobmon.distributor.classic import Watching
 from jobmon.distributor.gateway import ServerGateway
 from jobmon.distributor.process import surroundings_of
 from jobmon.distributor.service import DistributorService, Identity, Outcome, Setting, Timings
@@ -128,7 +127,7 @@ def service(jobs, yard):
         requester = Requester(jobs.url)
         async with requester.open_session() as session:
             gateway = ServerGateway(requester, session, pack.run.id, 20.0)
-            timings = Timings(long_poll=5.0, watching=Watching(interval=0.05))
+            timings = Timings(long_poll=5.0, cluster_poll=0.05)
             one = DistributorService(gateway, setting, Identity("h", 1, 1.0), timings, SystemClock())
             task = asyncio.create_task(one.run())
             try:

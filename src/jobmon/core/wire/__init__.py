@@ -9,7 +9,7 @@ Imports nothing of Jobmon except `core`. Start with `launching.py`, the most fre
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -21,8 +21,28 @@ _encoder = msgspec.json.Encoder()
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
+class _DataclassFields:
+    """The fields of a message as `dataclasses` describes them, computed when they are asked for."""
+
+    def __init__(self) -> None:
+        self._found: dict[type, Any] = {}
+
+    def __get__(self, instance: object, message: type[msgspec.Struct]) -> Any:
+        if message not in self._found:
+            from dataclasses import make_dataclass
+
+            names = [(name, Any) for name in message.__struct_fields__]
+            self._found[message] = vars(make_dataclass(message.__name__, names))["__dataclass_fields__"]
+        return self._found[message]
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of all messages. Struct classes are created 30 times as fast as dataclasses, and there are some 200."""
+    """The base of all messages. Struct classes are created 30 times as fast as dataclasses, and there are some 200.
+
+    Messages were dataclasses: `dataclasses.replace` and `dataclasses.fields` still accept them.
+    """
+
+    __dataclass_fields__: ClassVar[Any] = _DataclassFields()
 
 
 def replace(message: _Struct, **changes: Any) -> _Struct:
