@@ -9,7 +9,7 @@ Imports nothing of Jobmon except `core`. Start with `launching.py`, the most fre
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -42,7 +42,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     Messages were dataclasses: `dataclasses.replace` and `dataclasses.fields` still accept them.
     """
 
-    __dataclass_fields__: ClassVar[Any] = _DataclassFields()
+    __dataclass_fields__ = _DataclassFields()  # not annotated: it is no field
 
 
 def replace(message: _Struct, **changes: Any) -> _Struct:
