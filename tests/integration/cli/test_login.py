@@ -204,7 +204,8 @@ def test_a_login_in_a_browser_ends_in_a_saved_token(session, provided, home):
     saved = login.saved()
     assert (saved["service_url"], stat.S_IMODE(login.file.stat().st_mode)) == (address, 0o600)
     assert saved["token"] not in said
-    (token,) = session.json("token", "list", env={"HOME": str(home)})
+    from_file = {"HOME": str(home), "JOBMON__HTTP__SERVICE_URL": None, "JOBMON__HTTP__TOKEN": None}
+    (token,) = session.json("token", "list", env=from_file)
     assert (token["user"], token["groups"], token["label"]) == ("ada", ["biology"], socket.gethostname())
 
 
