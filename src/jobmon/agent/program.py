@@ -11,6 +11,8 @@ Uses only a small part of the standard library (`python -I -S`).
 
 from __future__ import annotations
 
+from abc import ABCMeta, abstractmethod
+
 from jobmon.agent import settlement
 from jobmon.agent.outbox import Outbox
 from jobmon.agent.servers import ServerAway
@@ -40,10 +42,11 @@ if TYPE_CHECKING:
         def wait(self, connections: Sequence[PolledConnection], seconds: float) -> None: ...
 
 
-class Program:
+class Program(metaclass=ABCMeta):
     """A program that runs commands.
 
-    Subclasses define what is asked for and what an answer means: the methods that raise `NotImplementedError`.
+    Subclasses define what is asked for and what an answer means: the abstract methods and, in programs that
+    poll, `_is_news` and `_hear_news`.
 
     Args:
         access: the access to this machine and the server.
@@ -277,46 +280,45 @@ class Program:
 
     # -- what differs ------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _is_finished(self) -> bool:
         """Return whether nothing is left to do."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _is_answer(self, content: Mapping[str, Any]) -> bool:
         """Return whether decoded content is an answer to the last message."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def _is_report_due(self, now: float) -> bool:
+        """Return whether to send a message now."""
+
+    @property
+    @abstractmethod
+    def _has_enough(self) -> bool:
+        """Whether enough attempts wait here, so that reports need not be sent at once."""
+
+    @abstractmethod
+    def _next_message(self, now: float) -> dict[str, Any]:
+        """Return the next message, and set `_route`."""
+
+    @abstractmethod
+    def _begin(self, content: dict[str, Any]) -> None:
+        """Process the first answer: create `_running` and `_undelivered`."""
+
+    @abstractmethod
+    def _hear(self, message: Mapping[str, Any], content: dict[str, Any]) -> None:
+        """Process what the answer to a message contains."""
+
+    @abstractmethod
+    def _next_poll(self) -> dict[str, Any] | None:
+        """Return the next poll; None: there is nothing to wait for."""
 
     def _is_news(self, content: Mapping[str, Any]) -> bool:
         """Return whether decoded content is an answer to a poll."""
-        raise NotImplementedError
-
-    def _is_report_due(self, now: float) -> bool:
-        """Return whether to send a message now."""
-        raise NotImplementedError
-
-    @property
-    def _has_enough(self) -> bool:
-        """Whether enough attempts wait here, so that reports need not be sent at once."""
-        raise NotImplementedError
-
-    def _next_message(self, now: float) -> dict[str, Any]:
-        """Return the next message, and set `_route`."""
-        raise NotImplementedError
-
-    def _begin(self, content: dict[str, Any]) -> None:
-        """Process the first answer: create `_running` and `_undelivered`."""
-        raise NotImplementedError
-
-    def _hear(self, message: Mapping[str, Any], content: dict[str, Any]) -> None:
-        """Process what the answer to a message contains."""
-        raise NotImplementedError
+        return False
 
     def _hear_news(self, content: dict[str, Any]) -> None:
         """Process what the answer to a poll contains."""
-        raise NotImplementedError
-
-    def _next_poll(self) -> dict[str, Any] | None:
-        """Return the next poll; None: there is nothing to wait for."""
-        raise NotImplementedError
 
     def _is_poll_outdated(self) -> bool:
         """Return whether the open poll asks for too little."""
