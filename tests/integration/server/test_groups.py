@@ -4,46 +4,32 @@ from __future__ import annotations
 
 import contextlib
 
-import httpx
 import pytest
 from msgspec import structs
 from stream_world import SECONDS_MAX, Events
-from test_principals import HOLD, Browser, Shared
-from test_sockets import served
+from test_principals import ADMINISTRATOR, HOLD, Browser, shared_server
 
 from jobmon.core import wire
 from jobmon.core.credentials import Right
 from jobmon.core.wire import credentials as messages
 from jobmon.core.wire.monitoring import WorkflowsResponse
 from jobmon.core.wire.server import UsersResponse
-from jobmon.server.app import create_app
 from jobmon.server.roles import Members, Roles, Sharing
 from jobmon.server.routes.table import ENDPOINTS
 from jobmon.server.settings import Settings
 
-TOKEN = "the-administrators-own-token"
 ROLES = Roles(administrators=Members.of(["@admins"]), readers=Members.of(["@auditors"]))
 TEAMS = {"ada": ["biology"], "bob": ["biology", "staff"], "eve": ["physics", "staff"]}
 
 
-@contextlib.asynccontextmanager
-async def running(uri: str, visibility: str, sharing_groups: tuple[str, ...] = ()):
-    """Run a server on which ada, bob and eve have tokens, and each a workflow."""
-    sharing = Sharing.of(visibility, sharing_groups)
-    app = create_app(Settings(database_uri=uri, roles=ROLES, sharing=sharing), token=TOKEN)
-    async with served(app, host="127.0.0.1", port=0) as server:
-        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        async with httpx.AsyncClient(base_url=address, headers=headers) as http:
-            shared = Shared(app, address, http)
-            yield shared
-            for caller in shared.callers:
-                await caller.session.close()
+def running(uri: str, visibility: str, sharing_groups: tuple[str, ...] = ()):
+    """Run a server with these rules of visibility."""
+    return shared_server(Settings(database_uri=uri, roles=ROLES, sharing=Sharing.of(visibility, sharing_groups)))
 
 
 async def user(shared, name, groups=None):
     request = messages.TokenRequest(user=name, label="", days=1.0, groups=groups)
-    created = await shared.caller(TOKEN).call("POST", "/tokens", messages.TokenResponse, request)
+    created = await shared.caller(ADMINISTRATOR).call("POST", "/tokens", messages.TokenResponse, request)
     return shared.caller(created.secret)
 
 
@@ -247,7 +233,7 @@ async def test_only_an_administrator_names_groups(tmp_path, databases):
             assert (status, b"only an administrator" in content) == (403, True)
         for groups in (["a" * 256], [str(number) for number in range(messages.GROUPS_MAX + 1)], ["\0"]):
             request = messages.TokenRequest(user="x", label="", groups=groups)
-            assert await shared.caller(TOKEN).status("POST", "/tokens", request) in (400, 422)
+            assert await shared.caller(ADMINISTRATOR).status("POST", "/tokens", request) in (400, 422)
 
 
 async def test_a_reader_by_role_opens_a_page_that_only_reads(tmp_path, databases):
@@ -266,9 +252,9 @@ async def test_a_reader_by_role_opens_a_page_that_only_reads(tmp_path, databases
             assert await reader.status("POST", "/page/links", messages.LinkRequest()) == 403
         assert await page.status("POST", "/page/codes") == 200
         (token,) = [one for one in await tokens(shared) if one.user == "kim"]
-        assert await shared.caller(TOKEN).status("DELETE", f"/tokens/{token.id}") == 204
+        assert await shared.caller(ADMINISTRATOR).status("DELETE", f"/tokens/{token.id}") == 204
         assert [await reader.status("GET", "/workflows") for reader in (auditor, page)] == [401, 401]
 
 
 async def tokens(shared):
-    return (await shared.caller(TOKEN).call("GET", "/tokens", messages.TokensResponse)).tokens
+    return (await shared.caller(ADMINISTRATOR).call("GET", "/tokens", messages.TokensResponse)).tokens

@@ -98,9 +98,10 @@ def execute(world: World, sql: str) -> None:
     engine.dispose()
 
 
-@pytest.fixture
-async def shared(tmp_path, databases):
-    app = create_app(Settings(database_uri=databases.uri(tmp_path)), token=ADMINISTRATOR)
+@contextlib.asynccontextmanager
+async def shared_server(settings: Settings):
+    """Run a server whose owner's token is `ADMINISTRATOR`."""
+    app = create_app(settings, token=ADMINISTRATOR)
     async with served(app, host="127.0.0.1", port=0) as server:
         address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         headers = {"Authorization": f"Bearer {ADMINISTRATOR}", "Content-Type": "application/json"}
@@ -109,6 +110,12 @@ async def shared(tmp_path, databases):
             yield made
             for caller in made.callers:
                 await caller.session.close()
+
+
+@pytest.fixture
+async def shared(tmp_path, databases):
+    async with shared_server(Settings(database_uri=databases.uri(tmp_path))) as made:
+        yield made
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
