@@ -96,7 +96,7 @@ def _typed(section: str, key: str, value: str) -> Any:
     """Convert the value to the type of the setting: a number, a boolean, or text.
 
     Raises:
-        ConfigError: there is no such setting.
+        ConfigError: the setting does not exist.
         click.BadParameter: the value is invalid.
     """
     from jobmon.core.configuration import setting_of

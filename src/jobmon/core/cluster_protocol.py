@@ -212,10 +212,10 @@ class ClusterDistributor(ABC):
         """
         return None
 
-    def start(self) -> None:  # noqa: B027 - optional
+    def start(self) -> None:
         """Prepare for use; called once before anything else."""
 
-    def stop(self) -> None:  # noqa: B027 - optional
+    def stop(self) -> None:
         """Release all resources; running jobs continue."""
 
     @abstractmethod
@@ -320,7 +320,7 @@ class ClusterDistributor(ABC):
         """
         raise ClusterUnavailable(f"Cluster {self.cluster_name!r} does not support polling all jobs at once.")
 
-    def show(self, view: Mapping[str, Any]) -> None:  # noqa: B027 - optional
+    def show(self, view: Mapping[str, Any]) -> None:
         """Answer queries about jobs from this view, which a distributor of this server obtained from `look`."""
 
     def build_worker_node_command(

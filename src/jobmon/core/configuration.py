@@ -398,7 +398,7 @@ class JobmonConfig:
         """Return the value of the setting `key` of a `section` as it is written; text is not converted.
 
         Raises:
-            ConfigError: there is no such setting, or its value is invalid.
+            ConfigError: the setting does not exist, or its value is invalid.
         """
         self.parsed(section, key)
         return self.origin(section, key)[0]
@@ -407,7 +407,7 @@ class JobmonConfig:
         """Return the value of the setting `key` of a `section` in its own type.
 
         Raises:
-            ConfigError: there is no such setting, or its value is invalid.
+            ConfigError: the setting does not exist, or its value is invalid.
         """
         value, origin = self.origin(section, key)
         setting = SETTINGS[section][key]
@@ -558,7 +558,7 @@ def setting_of(section: str, key: str) -> Setting:
     """Return a setting.
 
     Raises:
-        ConfigError: there is no such setting.
+        ConfigError: the setting does not exist.
     """
     settings = _section(section)
     if key not in settings:
