@@ -41,7 +41,8 @@ class Bench:
         """The folder of all runs, removed at the end: ext4 creates files slowly for minutes after many were removed."""
         return tempfile.TemporaryDirectory(prefix="jobmon-bench-")
 
-    def _new_folder(self) -> str:
+    def new_folder(self) -> str:
+        """Return a new folder, which is removed at the end."""
         return tempfile.mkdtemp(dir=self._everything.name)
 
     def size(self, full: int, quick: int) -> int:
@@ -52,7 +53,7 @@ class Bench:
         """Run a script as a user would; return its figures. `data` is a data folder that is kept afterwards."""
         command = [sys.executable, "-m", "benchmarks.workload", shape, "--count", str(count), *more]
         start = time.perf_counter()
-        found = json_of(command, data or f"{self._new_folder()}/data", self.database_uri)
+        found = json_of(command, data or f"{self.new_folder()}/data", self.database_uri)
         found |= {"whole_seconds": time.perf_counter() - start, "shape": shape, "count": count, "options": more}
         self.runs.append(found)
         return found
@@ -60,7 +61,7 @@ class Bench:
     def script(self, name: str, *arguments: str) -> dict[str, Any]:
         """Run another script of this folder, in its own data folder."""
         command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-        found = json_of(command, f"{self._new_folder()}/data", self.database_uri)
+        found = json_of(command, f"{self.new_folder()}/data", self.database_uri)
         self.runs.append({"script": name, "arguments": arguments, **found})
         return found
 
@@ -73,7 +74,7 @@ class Bench:
         return self._bare("relay", str(count))
 
     def _bare(self, script: str, *arguments: str) -> dict[str, float]:
-        folder = self._new_folder()
+        folder = self.new_folder()
         command = [sys.executable, "-I", "-S", str(HERE / f"{script}.py"), *arguments, folder]
         found = json_of(command, f"{folder}/data")
         self.runs.append({script: found})
