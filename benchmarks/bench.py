@@ -36,26 +36,32 @@ class Bench:
     database_uri: str = ""
     runs: list[dict[str, Any]] = field(default_factory=list)
 
+    @cached_property
+    def _everything(self) -> tempfile.TemporaryDirectory[str]:
+        """The folder of all runs, removed at the end: ext4 creates files slowly for minutes after many were removed."""
+        return tempfile.TemporaryDirectory(prefix="jobmon-bench-")
+
+    def new_folder(self) -> str:
+        """Return a new folder, which is removed at the end."""
+        return tempfile.mkdtemp(dir=self._everything.name)
+
     def size(self, full: int, quick: int) -> int:
         """Return the size for this run."""
         return quick if self.quick else full
 
     def workload(self, shape: str, count: int, *more: str, data: str | None = None) -> dict[str, Any]:
         """Run a script as a user would; return its figures. `data` is a data folder that is kept afterwards."""
-        with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
-            command = [sys.executable, "-m", "benchmarks.workload", shape, "--count", str(count), *more]
-            start = time.perf_counter()
-            found = json_of(command, data or f"{folder}/data", self.database_uri)
-            found |= {"whole_seconds": time.perf_counter() - start, "shape": shape, "count": count, "options": more}
+        command = [sys.executable, "-m", "benchmarks.workload", shape, "--count", str(count), *more]
+        start = time.perf_counter()
+        found = json_of(command, data or f"{self.new_folder()}/data", self.database_uri)
+        found |= {"whole_seconds": time.perf_counter() - start, "shape": shape, "count": count, "options": more}
         self.runs.append(found)
         return found
 
     def script(self, name: str, *arguments: str) -> dict[str, Any]:
         """Run another script of this folder, in its own data folder."""
-        with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
-            found = json_of(
-                [sys.executable, "-m", f"benchmarks.{name}", *arguments], f"{folder}/data", self.database_uri
-            )
+        command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+        found = json_of(command, f"{self.new_folder()}/data", self.database_uri)
         self.runs.append({"script": name, "arguments": arguments, **found})
         return found
 
@@ -68,9 +74,9 @@ class Bench:
         return self._bare("relay", str(count))
 
     def _bare(self, script: str, *arguments: str) -> dict[str, float]:
-        with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
-            command = [sys.executable, "-I", "-S", str(HERE / f"{script}.py"), *arguments, folder]
-            found = json_of(command, f"{folder}/data")
+        folder = self.new_folder()
+        command = [sys.executable, "-I", "-S", str(HERE / f"{script}.py"), *arguments, folder]
+        found = json_of(command, f"{folder}/data")
         self.runs.append({script: found})
         return found
 

@@ -22,7 +22,7 @@ from jobmon.agent.attempts import AHEAD, CHECKING, CLEARING, Attempt
 from jobmon.agent.files import FileSearches, Found
 from jobmon.agent.locations import INPUT
 from jobmon.agent.memory import Memory
-from jobmon.agent.starting import CANCELLED, EXIT_NOT_STARTED, NotStarted, Starter
+from jobmon.agent.starting import CANCELLED, EXIT_NOT_STARTED, NotStarted, Started, Starter
 
 INTERRUPT_TIMEOUT_SECONDS = 10.0
 #: Stale timers are dropped once there are this many, and more of them than of attempts.
@@ -38,10 +38,12 @@ EXECUTING_SECONDS_MAX = 5.0
 WALKS_MAX = 5
 #: Interval between two checks of process groups, because no event shows that they have become empty.
 GROUP_LOOK_SECONDS = 0.1
+#: How long to wait for the result of a start when a process has exited that may be the command.
+CLAIM_SECONDS_MAX = 0.01
 _clock_boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from resource import struct_rusage
 
     from jobmon.agent.starting import Launch
@@ -85,14 +87,9 @@ class Commands:
         self._started: list[Attempt] = []
         self._ended: list[Attempt] = []
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """The environment of all commands."""
-        return self._starter.environment
-
-    @environment.setter
-    def environment(self, values: dict[str, str]) -> None:
-        self._starter.environment = values
+    def set_environment(self, values: Mapping[str, str]) -> None:
+        """Set the environment of all commands."""
+        self._starter.set_environment(values)
         self._outer = values.get(processes.MARK_VARIABLE, "")
 
     # -- starting ----------------------------------------------------------------------------------------------
@@ -108,21 +105,21 @@ class Commands:
         return attempt
 
     def _start(self, attempt: Attempt) -> None:
-        outcome_of_start = self._starter.start(attempt.launch, attempt.group)
-        if outcome_of_start is not None:
-            self._note_start(attempt, outcome_of_start)
+        started = self._starter.start(attempt.launch, attempt.group)
+        if started is not None:
+            self._note_start(attempt, started)
 
-    def _note_start(self, attempt: Attempt, started: int | NotStarted) -> None:
+    def _note_start(self, attempt: Attempt, started: Started | NotStarted) -> None:
         if isinstance(started, NotStarted):
             self._fail(attempt, started)
             return
-        attempt.start(started, time.monotonic(), time.time(), time.clock_gettime(_clock_boot))
-        self._leaders[started] = attempt
+        attempt.start(started.pid, started.monotonic, started.wall, started.boot)
+        self._leaders[started.pid] = attempt
         self._started.append(attempt)
         self.memory.hold(attempt)
         self._set_timer(attempt)
-        if exited := self._unclaimed.pop(started, None):
-            self._note_exit(started, *exited)
+        if exited := self._unclaimed.pop(started.pid, None):
+            self._note_exit(started.pid, *exited)
         elif attempt.identity in self._to_stop:
             self.stop([attempt.identity], *self._to_stop[attempt.identity])
 
@@ -175,7 +172,7 @@ class Commands:
 
     def next_look(self) -> float | None:
         """Return when `look` is due even if the bell does not ring, monotonic seconds; None: never."""
-        due = [self._next_timer(), self.memory.next_look()]
+        due = [self._next_timer(), self.memory.next_look(), self._starter.due]
         if self._clearing:
             due.append(self._walk_at)
         return min((at for at in due if at is not None), default=None)
@@ -197,9 +194,13 @@ class Commands:
         else:
             self._start(attempt)
 
-    def collect_starts(self) -> None:
-        """Record the results of slow starts."""
-        for launch, started in self._starter.collect():
+    def collect_starts(self, wait_seconds: float = 0.0) -> None:
+        """Record the results of starts.
+
+        Args:
+            wait_seconds: how long to wait for the first result if the kernel is starting the command.
+        """
+        for launch, started in self._starter.collect(wait_seconds):
             attempt = self.live.get(launch.identity)
             if attempt is not None and attempt.launch is launch:  # else it was cancelled
                 self._note_start(attempt, started)
@@ -214,6 +215,8 @@ class Commands:
             if pid == 0:
                 break
             self._note_exit(pid, status, usage)
+        if self._unclaimed:
+            self.collect_starts(CLAIM_SECONDS_MAX)
         if not self._starter.is_waiting:
             self._unclaimed.clear()
         self._clear()

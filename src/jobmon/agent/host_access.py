@@ -161,7 +161,7 @@ class AgentHost:
         commands.searches.latency_wait_seconds = float(self._setup.get("latency_wait_seconds", LATENCY_WAIT_SECONDS))
         environment = for_command(os.environ)
         environment.pop(processes.DATA_VARIABLE, None)
-        commands.environment = environment | dict(self._setup["command_environment"])
+        commands.set_environment(environment | dict(self._setup["command_environment"]))
         return commands
 
     def journal(self) -> Journal:

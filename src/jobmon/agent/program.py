@@ -99,12 +99,13 @@ class Program(metaclass=ABCMeta):
     def _turn(self) -> None:
         """Process what has happened, act on it, and request more work."""
         if self._is_begun:
-            self._running.commands.look()
-            self._running.take_in()
+            self._running.look()
+            self._keep_time(self._access.monotonic())
+            self._start()  # before the ends are reported, so that no core waits for that
+            self._running.report_ends()
         self._take_answer()
         self._take_news()
         if self._is_begun:
-            self._keep_time(self._access.monotonic())
             self._start()
             self._running.write_lines()
         self._send()

@@ -14,7 +14,9 @@ import os
 from jobmon.agent import cgroups, processes
 from jobmon.agent.machine import boot_id
 
-#: Maximum delay from the kernel's start time of a process to the program's record of it: spawn and late scheduling.
+#: Maximum difference between the kernel's start time of a process and the recorded one, which is taken just before the
+#: start; earlier versions took it afterwards.
+NOTED_EARLY_SECONDS_MAX = 5.0
 NOTED_LATE_SECONDS_MAX = 60.0
 NO_SESSION = -1
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -121,8 +123,8 @@ def kill_leftovers(leftovers: Leftovers, spared: Collection[int] = ()) -> int:
 
 
 def _is_same(pid: int, noted: float) -> bool:
-    """Return whether a PID still belongs to the process started just before `noted`, not to a later one."""
+    """Return whether a PID still belongs to the process started at about `noted`, not to a later one."""
     found = processes.read(pid)
     if found is None:
         return False
-    return 0 <= noted - found.started / _TICKS_PER_SECOND + 1 / _TICKS_PER_SECOND <= NOTED_LATE_SECONDS_MAX
+    return -NOTED_EARLY_SECONDS_MAX <= noted - found.started / _TICKS_PER_SECOND <= NOTED_LATE_SECONDS_MAX

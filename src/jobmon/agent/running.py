@@ -77,8 +77,7 @@ class Running:
         self.unexplained: dict[int, Attempt] = {}
         #: Called with each command that failed, before it is judged; None: nothing is called.
         self.doubt: Callable[[Attempt], None] | None = None
-        #: The number of attempts that have ended here.
-        self.ended_count = 0
+        self._ended_count = 0  # attempts that have ended here and were judged
         self._monotonic = monotonic
         self._host = host
         self._log_folder = log_folder
@@ -91,6 +90,7 @@ class Running:
         self._lines: list[str] = []
         self._unsaid: dict[int, float] = {}  # running attempt -> when to report it as running, monotonic
         self._devices = devices
+        self._unreported: list[Attempt] = []  # attempts that have ended in this turn with exit code 0
         self._blocked: set[int] = set()  # attempts whose devices are in use
         self._counted: set[int] = set()  # attempts that the server already counts as running
 
@@ -102,6 +102,11 @@ class Running:
         here = {*self.commands.live, *(launch.identity for launch in self.work.waiting)}
         here.update(report["task_instance_id"] for report in self.outbox.all)
         return here
+
+    @property
+    def ended_count(self) -> int:
+        """The number of attempts that have ended here."""
+        return self._ended_count + len(self._unreported)
 
     def take(self, launches: Iterable[Launch], counted_as_running: Iterable[int] = ()) -> None:
         """Add assigned attempts to the waiting ones, or return them if this program is closing."""
@@ -154,7 +159,7 @@ class Running:
             self.trouble.probe()
             self._note_task(launch)
             self.commands.start(launch)
-            self.take_in()
+            self._note_events()
 
     def _has_devices(self, launch: Launch) -> bool:
         """Take the devices that a command needs; return False if they are in use."""
@@ -173,8 +178,13 @@ class Running:
         """Return the journal line of a command that is about to be started."""
         return f'["t",{launch.identity},{launch.task_id},{int(launch.task_id in self.suspects)}]\n'
 
-    def take_in(self) -> None:
-        """Process commands that have started and attempts that have ended."""
+    def look(self) -> None:
+        """Process everything that has happened. Successes free what they used, but are not reported yet."""
+        self.commands.look()
+        self._note_events()
+
+    def _note_events(self) -> None:
+        """Record which commands have started, and free what ended attempts used."""
         for attempt in self.commands.take_started():
             self.trouble.started(attempt.identity)
             if self._write is not None:
@@ -186,6 +196,15 @@ class Running:
             if self._devices is not None:
                 self._devices.release(attempt.identity)
             self.work.end(attempt.identity, attempt.seconds if attempt.ran else None)
+            if attempt.exit_code == 0:
+                self._unreported.append(attempt)
+            else:
+                self._end(attempt)  # the cause may keep others from being started
+
+    def report_ends(self) -> None:
+        """Report the commands that have succeeded since the last call."""
+        ended, self._unreported = self._unreported, []
+        for attempt in ended:
             self._end(attempt)
 
     def _end(self, attempt: Attempt) -> None:
@@ -206,7 +225,7 @@ class Running:
         else:
             report = self._report_of_end(attempt, is_killed=is_killed)
         self._forget(identity)
-        self.ended_count += 1
+        self._ended_count += 1
         if has_failed and self.is_ended_from_outside and attempt.cause in (None, outcome.KILLED):
             self.unexplained[identity] = attempt
             return
@@ -248,7 +267,8 @@ class Running:
             self._forget(identity)
             self._report(reports.of_unstarted(identity, outcome.ERROR, outcome.KILLED, KILLED_UNSTARTED))
         self.commands.stop(here, outcome.KILLED, self._interrupt_seconds)
-        self.take_in()
+        self._note_events()
+        self.report_ends()
 
     # -- reports -----------------------------------------------------------------------------------------------
 

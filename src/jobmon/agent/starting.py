@@ -2,10 +2,8 @@
 
 A log folder may hang for minutes (when its file server is unreachable), and so does any thread that opens a file there.
 The thread does everything that may hang: it enters the working directory, opens the output files and starts the
-command. The loop waits for it for a moment, which is nearly always enough. Otherwise the loop continues, and `collect`
-returns the late result.
-
-Output files are opened here and passed as descriptors: if `posix_spawn` opened them, it would block every thread.
+command. The loop waits until these files are open, which hardly ever takes long, and continues while the kernel starts
+the program (`spawning.py`). `collect` returns the result.
 
 A command with a cgroup is forked, because the child has to enter the cgroup before it executes the command (ADR 13).
 
@@ -18,14 +16,17 @@ import _signal
 import _thread
 import errno
 import os
+import time
 from _queue import Empty, SimpleQueue
 
-from jobmon.agent import outputs
+from jobmon.agent import outputs, spawning
 from jobmon.agent.locations import COMMAND, DIRECTORY, OUTPUT
 from jobmon.agent.processes import MARK_VARIABLE
 
-#: How long the loop waits for a start.
+#: How long the loop waits until the files of a command are open.
 START_SECONDS_MAX = 0.05
+#: When the loop asks for the result of a start, unless an exit wakes it up before. Later results ring the bell.
+COLLECT_SECONDS = 0.01
 #: Maximum number of starts passed to the thread and not completed.
 STARTS_MAX = 10_000
 #: Exit code of a forked child that could not execute its command.
@@ -33,12 +34,10 @@ EXIT_NOT_STARTED = 127
 CANCELLED = "it was cancelled before it started"
 FAILURE_BYTES_MAX = 600  # so that a line is written to a pipe atomically
 READ_BYTES = 65_536
-_READ_NULL = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
-#: Signals that Python or our programs ignore or handle; a command starts with their default actions.
-_RESET = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT, _signal.SIGHUP, _signal.SIGTERM, _signal.SIGQUIT)
+_clock_boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from jobmon.agent.cgroups import Group
 
@@ -109,15 +108,40 @@ class NotStarted:
         step: the step that failed: DIRECTORY, INPUT, OUTPUT or COMMAND; "": unknown.
         number: the error number of the system; None: there is none.
         path: path of the folder, file or program.
+        files: descriptors to close.
     """
 
-    __slots__ = ("number", "path", "step", "why")
+    __slots__ = ("files", "number", "path", "step", "why")
 
-    def __init__(self, why: str, step: str = "", number: int | None = None, path: str = "") -> None:
+    def __init__(
+        self, why: str, step: str = "", number: int | None = None, path: str = "", files: Iterable[int] = ()
+    ) -> None:
         self.why = why
+        self.files = files
         self.step = step
         self.number = number
         self.path = path
+
+
+class Started:
+    """A command that was started.
+
+    Args:
+        pid: PID of the command, which leads a process group.
+        monotonic: when it was started, monotonic seconds.
+        wall: the time of day then, seconds since the epoch.
+        boot: the time since boot then, seconds.
+        files: descriptors to close.
+    """
+
+    __slots__ = ("boot", "files", "monotonic", "pid", "wall")
+
+    def __init__(self, pid: int, monotonic: float, wall: float, boot: float, files: Iterable[int]) -> None:
+        self.pid = pid
+        self.files = files
+        self.monotonic = monotonic
+        self.wall = wall
+        self.boot = boot
 
 
 class Starter:
@@ -128,14 +152,17 @@ class Starter:
     """
 
     def __init__(self, mark: Callable[[int], str]) -> None:
-        #: The environment of all commands.
-        self.environment: dict[str, str] = {}
+        self._variables: dict[str, bytes] = {}
         self._mark = mark
+        self._spawn = spawning.spawner()
         self._asked: SimpleQueue[tuple[Launch, Group | None]] = SimpleQueue()
-        self._answers: SimpleQueue[tuple[Launch, int | NotStarted]] = SimpleQueue()
+        #: None announces that the kernel is about to start the command.
+        self._answers: SimpleQueue[tuple[Launch, Started | NotStarted | None]] = SimpleQueue()
         self._open_count = 0  # starts requested and not collected
+        self._is_in_kernel = False  # whether the oldest of them was announced
+        self._collect_at = 0.0
         self._is_late = False
-        self._spawning = _thread.allocate_lock()  # held while a command is started, and while a start is cancelled
+        self._deciding = _thread.allocate_lock()  # held while a start begins, and while one is cancelled
         self._cancelled: set[int] = set()  # `id()` of launches that must not be started
         self._begun: set[int] = set()  # `id()` of launches that may have been started
         self._is_running = False
@@ -145,13 +172,22 @@ class Starter:
         os.set_blocking(self._reader, False)
         self._why: dict[int, tuple[int, str]] = {}  # by PID
 
+    def set_environment(self, values: Mapping[str, str]) -> None:
+        """Set the environment of all commands."""
+        self._variables = spawning.variables(values)
+
     @property
     def is_waiting(self) -> bool:
         """Whether starts are pending that `collect` has not returned yet."""
         return self._open_count > 0
 
-    def start(self, launch: Launch, group: Group | None) -> int | NotStarted | None:
-        """Start a command; return its PID, or why it was not started; None: `collect` returns the result later.
+    @property
+    def due(self) -> float | None:
+        """When to call `collect` even if the bell does not ring, monotonic seconds; None: it will ring."""
+        return self._collect_at if self._open_count and not self._is_late else None
+
+    def start(self, launch: Launch, group: Group | None) -> Started | NotStarted | None:
+        """Start a command; return the result if it is known already; None: `collect` returns it later.
 
         Args:
             launch: the command.
@@ -167,34 +203,48 @@ class Starter:
         if self._open_count > 1:
             return None
         try:
-            answer = self._answers.get(timeout=START_SECONDS_MAX)
+            _, started = self._answers.get(timeout=START_SECONDS_MAX)
         except Empty:
             self._is_late = True
-            try:
-                answer = self._answers.get_nowait()  # it may have arrived before the thread saw `_is_late`
-            except Empty:
-                return None
-        self._collected(launch)
-        return answer[1]
+            return None
+        if started is None:
+            self._is_in_kernel = True
+            self._collect_at = time.monotonic() + COLLECT_SECONDS
+            return None
+        self._note_collected(launch, started)
+        return started
 
     def cancel(self, launch: Launch) -> bool:
         """Cancel a pending start; return False if it is too late for that."""
-        with self._spawning:
+        with self._deciding:
             if id(launch) in self._begun:
                 return False
             self._cancelled.add(id(launch))
             return True
 
-    def collect(self) -> list[tuple[Launch, int | NotStarted]]:
-        """Return the results of slow starts, in the form that `start` returns."""
-        found = []
+    def collect(self, wait_seconds: float = 0.0) -> list[tuple[Launch, Started | NotStarted]]:
+        """Return the results of starts.
+
+        Args:
+            wait_seconds: how long to wait for the first result if the kernel is starting the command.
+        """
+        found: list[tuple[Launch, Started | NotStarted]] = []
         while self._open_count:
             try:
-                launch, started = self._answers.get_nowait()
+                if wait_seconds and self._is_in_kernel and not found:
+                    launch, started = self._answers.get(timeout=wait_seconds)
+                else:
+                    launch, started = self._answers.get_nowait()
             except Empty:
-                break
-            self._collected(launch)
-            found.append((launch, started))
+                if self._is_late or time.monotonic() < self._collect_at:
+                    break
+                self._is_late = True  # from now on the bell rings; a result may have arrived just before
+                continue
+            if started is None:
+                self._is_in_kernel = True
+            else:
+                self._note_collected(launch, started)
+                found.append((launch, started))
         return found
 
     def why_not(self, pid: int, program: str) -> NotStarted | None:
@@ -211,11 +261,14 @@ class Starter:
         number, text = self._why.pop(pid)
         return _not_started(program, OSError(number, text) if number else ValueError(text))
 
-    def _collected(self, launch: Launch) -> None:
+    def _note_collected(self, launch: Launch, started: Started | NotStarted) -> None:
+        for file in started.files:  # closed here, because a thread that closes a file waits for the interpreter lock
+            os.close(file)
         self._begun.discard(id(launch))
         self._cancelled.discard(id(launch))
         self._open_count -= 1
-        self._is_late = self._open_count > 0
+        self._is_in_kernel = False
+        self._is_late = self._is_late and self._open_count > 0
 
     # -- in the thread -----------------------------------------------------------------------------------------
 
@@ -226,7 +279,7 @@ class Starter:
             if self._is_late:
                 os.kill(os.getpid(), _signal.SIGCHLD)  # rings the bell
 
-    def _started(self, launch: Launch, group: Group | None) -> int | NotStarted:
+    def _started(self, launch: Launch, group: Group | None) -> Started | NotStarted:
         try:
             self._enter(launch.directory, launch.umask)
         except (OSError, ValueError) as error:
@@ -239,23 +292,26 @@ class Starter:
             return NotStarted(
                 f"its output file {path!r} cannot be written: {_text(error)}", OUTPUT, _number(error), path
             )
+        files = {stdout, stderr}
         try:
-            environment = {**self.environment, **launch.environment}
-            environment[MARK_VARIABLE] = self._mark(launch.identity)
-            with self._spawning:
+            own = {**launch.environment, MARK_VARIABLE: self._mark(launch.identity)}
+            environment = {**self._variables, **spawning.variables(own)}
+            with self._deciding:
                 if id(launch) in self._cancelled:
                     self._cancelled.remove(id(launch))
-                    return NotStarted(CANCELLED)
+                    return NotStarted(CANCELLED, files=files)
                 self._begun.add(id(launch))
-                if group is None:
-                    return _spawned(launch.words, environment, stdout, stderr)
-                return _forked(launch.words, environment, stdout, stderr, group, self._failures)
+            times = time.monotonic(), time.time(), time.clock_gettime(_clock_boot)
+            if group is not None:
+                pid = _forked(launch.words, environment, stdout, stderr, group, self._failures)
+            else:
+                self._answers.put((launch, None))
+                pid = self._spawn(launch.words, environment, stdout, stderr)
+            return Started(pid, *times, files)
         except (OSError, ValueError) as error:
-            return _not_started(launch.words[0], error)
-        finally:
-            os.close(stdout)
-            if stderr != stdout:
-                os.close(stderr)
+            found = _not_started(launch.words[0], error)
+            found.files = files
+            return found
 
     def _enter(self, directory: str, umask: int) -> None:
         """Set working directory and umask. They belong to the process, so change them only if they differ.
@@ -272,20 +328,8 @@ class Starter:
             self._umask = umask
 
 
-def _spawned(words: list[str], environment: Mapping[str, str], stdout: int, stderr: int) -> int:
-    return os.posix_spawnp(
-        words[0],
-        words,
-        environment,
-        file_actions=(_READ_NULL, (os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)),
-        setpgroup=0,
-        setsigmask=(),
-        setsigdef=_RESET,
-    )
-
-
 def _forked(
-    words: list[str], environment: Mapping[str, str], stdout: int, stderr: int, group: Group, failures: int
+    words: list[str], environment: Mapping[str, bytes], stdout: int, stderr: int, group: Group, failures: int
 ) -> int:
     """Start a command through a forked child that enters a cgroup before it executes the command.
 
@@ -301,13 +345,13 @@ def _forked(
     try:
         os.setpgid(0, 0)
         _signal.set_wakeup_fd(-1)
-        for number in _RESET:
+        for number in spawning.RESET:
             _signal.signal(number, _signal.SIG_DFL)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         _enter(group)
-        os.execvpe(words[0], words, environment)
+        os.execvpe(words[0], words, spawning.values_of(environment))
     except BaseException as error:
         text = _text(error).replace("\n", " ")
         line = f"{os.getpid()} {_number(error) or 0} {text}".encode(errors="replace")[:FAILURE_BYTES_MAX]

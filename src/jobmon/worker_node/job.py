@@ -83,9 +83,10 @@ class Job(Program):
         self._report_tried = self._seconds("JOBMON_WORKER_REPORT_SECONDS", REPORT_TRIED_SECONDS)
         self._unwritten_tried = self._seconds("JOBMON_WORKER_UNWRITTEN_SECONDS", UNWRITTEN_TRIED_SECONDS)
         self._commands = access.commands(self._interrupt_timeout)
-        self._commands.environment = for_command(environment)
-        if own_server := own_server_folder(environment):
-            self._commands.environment[DATA_VARIABLE] = own_server
+        own_server = own_server_folder(environment)
+        self._commands.set_environment(
+            {**for_command(environment), **({DATA_VARIABLE: own_server} if own_server else {})}
+        )
 
     def _seconds(self, name: str, default: float) -> float:
         return float(self._environment.get(name, default))

@@ -30,7 +30,7 @@ class Driver:
         self.folder = folder
         self.bell = Bell()
         self.commands = Commands(memory, grace_seconds=GRACE_SECONDS)
-        self.commands.environment = {"PATH": os.environ["PATH"]}
+        self.commands.set_environment({"PATH": os.environ["PATH"]})
         self.ended = {}
 
     def start(self, identity, command, **values):

@@ -321,7 +321,7 @@ def marked(driver, command):
     for descriptor in [one for one in map(int, os.listdir("/proc/self/fd")) if one > 2]:
         with contextlib.suppress(OSError):
             os.set_inheritable(descriptor, False)  # whatever pytest was started with
-    driver.commands.environment = {**driver.commands.environment, processes.MARK_VARIABLE: "outer-9"}
+    driver.commands.set_environment({"PATH": os.environ["PATH"], processes.MARK_VARIABLE: "outer-9"})
     ran(driver, command)
     return driver.commands.marks.root
 

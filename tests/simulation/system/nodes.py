@@ -280,15 +280,18 @@ class NodeConnection(PolledConnection):
 class NodeCommands(Commands):
     """Commands that only take time. There are no kernel kills and no leftovers here."""
 
-    environment: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
-
     def __init__(self, node: Node, grace_seconds: float) -> None:
         self._node = node
+        self._environment: Mapping[str, str] = {}
         self.grace_seconds = grace_seconds
         self.memory = Memory()
         self.live: dict[int, Attempt] = {}
         self._children: dict[int, NodeChild] = {}
         self._fresh: list[Attempt] = []
+
+    def set_environment(self, values: Mapping[str, str]) -> None:
+        """See `Commands`."""
+        self._environment = values
 
     def start(self, launch: Launch) -> Attempt:
         """See `Commands`."""
@@ -308,7 +311,7 @@ class NodeCommands(Commands):
 
     def child_of(self, launch: Launch) -> NodeChild:
         """Return the simulated process of a command."""
-        return NodeChild(self._node, launch.words[-1], {**self.environment, **launch.environment})
+        return NodeChild(self._node, launch.words[-1], {**self._environment, **launch.environment})
 
     def stop(self, identities: Iterable[int], cause: str, grace_seconds: float) -> None:
         """See `Commands`."""

@@ -37,6 +37,9 @@ class Commands:
             attempt.fail(why, 0.0)
             self.ended.append(self.live.pop(launch.identity))
 
+    def look(self):
+        """Everything has happened already."""
+
     def exit(self, identity, code=0):
         attempt = self.live.pop(identity)
         attempt.exit(code << 8, Usage, 1.0)
@@ -72,6 +75,11 @@ class World:
         self.running.take([launch(one) for one in identities], counted)
         self.running.start()
 
+    def advance(self):
+        self.running.look()
+        self.running.start()
+        self.running.report_ends()
+
     def reports(self):
         return [(one["task_instance_id"], one["status"], one.get("cause")) for one in self.outbox.all]
 
@@ -90,13 +98,32 @@ def test_what_fits_is_started_and_each_end_makes_room(world):
     assert list(world.commands.live) == [1, 2]
     world.commands.exit(1)
     world.commands.exit(2, 3)
-    world.running.take_in()
-    world.running.start()
+    world.advance()
     assert list(world.commands.live) == [3]
-    assert world.reports() == [(1, "D", None), (2, "E", outcome.EXIT_CODE)]
+    assert sorted(world.reports()) == [(1, "D", None), (2, "E", outcome.EXIT_CODE)]
     assert {one["job"] for one in world.outbox.all} == {7}
     assert world.running.ended_count == 2
     world.running.work.validate()
+
+
+def test_freed_cores_are_used_before_a_success_is_reported_but_after_a_failure_is(world):
+    """A failure may show that nothing more should be started here."""
+    seen = []
+    world.running.doubt = lambda attempt: seen.append(list(world.commands.live))
+    start = world.commands.start
+
+    def noted(launch):
+        seen.append(world.reports())
+        start(launch)
+
+    world.take(1, 2, 3, 4)
+    world.commands.start = noted
+    world.commands.exit(1)
+    world.advance()
+    assert seen == [[]]
+    world.commands.exit(2, 3)
+    world.advance()
+    assert seen == [[], [3], [(1, "D", None), (2, "E", outcome.EXIT_CODE)]]
 
 
 def test_a_command_is_reported_as_running_if_it_lasts_and_the_server_does_not_count_it_so(world):
@@ -138,9 +165,10 @@ def test_who_closes_gives_back_what_waits_and_what_could_not_be_started(world):
 
 
 def test_what_is_to_be_killed_is_ended_wherever_it_is(world):
-    world.take(1, 2, 3)
+    world.take(1, 2)
     world.commands.exit(2)
-    world.running.take_in()
+    world.advance()
+    world.running.take([launch(3)])
     world.running.kill([1, 2, 3, 9])
     assert world.reports() == [(2, "D", None), (3, "E", outcome.KILLED), (9, "E", outcome.KILLED)]
     assert world.commands.live[1].cause == outcome.KILLED
@@ -167,5 +195,5 @@ def test_why_a_command_failed_with_its_job_is_for_the_cluster_to_say(world):
     world.running.is_ended_from_outside = True
     world.commands.exit(1, 3)
     world.commands.exit(2)
-    world.running.take_in()
+    world.advance()
     assert world.reports() == [(2, "D", None)]
