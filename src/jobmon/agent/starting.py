@@ -61,11 +61,14 @@ class Launch:
         task_id: ID of its task; 0: not known here.
         inputs: paths of the files that must exist before it is started.
         outputs: paths of the files that must exist after it has succeeded.
+
+    Attributes:
+        written: identities of the opened files for stdout and stderr; None: not opened by this process.
     """
 
     __slots__ = (
         *("cores", "devices", "directory", "environment", "identity", "inputs", "memory", "outputs", "runtime"),
-        *("stderr", "stdout", "task_id", "umask", "words"),
+        *("stderr", "stdout", "task_id", "umask", "words", "written"),
     )
 
     def __init__(
@@ -99,6 +102,7 @@ class Launch:
         self.task_id = task_id
         self.inputs = inputs
         self.outputs = outputs
+        self.written: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
 
 
 class NotStarted:
@@ -240,6 +244,7 @@ class Starter:
                 f"its output file {path!r} cannot be written: {_text(error)}", OUTPUT, _number(error), path
             )
         try:
+            launch.written = outputs.identity(stdout), outputs.identity(stderr)
             environment = {**self.environment, **launch.environment}
             environment[MARK_VARIABLE] = self._mark(launch.identity)
             with self._spawning:
