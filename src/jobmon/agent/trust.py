@@ -97,7 +97,8 @@ def private_folder(path: str) -> str:
         OSError: the folder cannot be created or entered.
     """
     real = resolved(path)
-    make_folders(real)
+    if make_folders(real):
+        real = resolved(real)  # others may have created one of them first
     folder = os.open(real, _ENTER)
     try:
         found = os.fstat(folder)
@@ -124,8 +125,8 @@ def require_private(found: os.stat_result, path: str) -> None:
         raise Untrusted(path, f"belongs to another user ({_name(found.st_uid)})", "Choose a folder that you own")
 
 
-def make_folders(path: str) -> None:
-    """Create a folder and its missing parents with mode 0700, regardless of the umask.
+def make_folders(path: str) -> bool:
+    """Create a folder and its missing parents with mode 0700, regardless of the umask; return whether any was missing.
 
     Raises:
         OSError: a folder cannot be created.
@@ -140,6 +141,7 @@ def make_folders(path: str) -> None:
         except FileExistsError:
             continue  # created concurrently; it is checked when it is entered
         os.chmod(folder, PRIVATE_FOLDER_MODE)  # an unusual umask may have removed our own permissions
+    return bool(missing)
 
 
 def open_file(path: str, flags: int = os.O_RDONLY, *, is_secret: bool = False) -> int:
