@@ -54,7 +54,7 @@ def _worker_answer(content: bytes) -> None:
 
 def _client_answer(content: bytes) -> None:
     async def exchange() -> None:
-        stream = asyncio.StreamReader(limit=http.BUFFER_BYTES)
+        stream = asyncio.StreamReader(limit=http.RECEIVE_BYTES)
         stream.feed_data(content)
         stream.feed_eof()
         await http._Connection(stream, _Nowhere()).exchange(b"")

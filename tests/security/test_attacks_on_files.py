@@ -358,6 +358,93 @@ def test_planted_an_output_file_to_read_what_is_written(world):
             assert "secret" not in path.read_text()
 
 
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "pipe", "file", "link to the folder"])
+def test_planted_an_output_file_of_a_name_that_the_victim_chose(world, kind):
+    """Attempts append to such a file, so it may exist; but nobody else may have put it there."""
+    home, path = world.victim.home, world.shared / "all.log"
+    precious = world.victim.file(home / "all.log", "precious\n", 0o600)
+    if kind == "pipe":
+        os.mkfifo(path)
+        world.attacker.give(path, 0o666)
+    elif kind == "hard link":
+        os.link(precious, path)
+    elif kind == "file":
+        world.attacker.file(path, mode=0o666)
+    elif kind == "link to the folder":
+        path = world.attacker.link(world.shared / "run1", home) / "all.log"
+    else:
+        world.attacker.link(path, precious if kind == "link" else home / ".profile")
+    ran = world.victim.workflow("echo the secret", resources={"stdout": str(path)})
+    assert "status E" in ran.stdout
+    assert "cannot be written" in ran.stdout
+    assert precious.read_text() == "precious\n"
+    assert not (home / ".profile").exists()
+    assert kind != "file" or path.read_text() == ""
+
+
+def test_control_a_chosen_output_file_may_be_a_device_or_behind_a_link_of_ones_own(world):
+    home = world.victim.home
+    folder = world.victim.link(home / "logs", world.victim.folder(home / "scratch"))
+    assert "status D" in world.victim.workflow(resources={"stdout": str(folder / "all.log")}).stdout
+    assert (home / "scratch" / "all.log").read_text() == "hello\n"
+    assert "status D" in world.victim.workflow(name="two", resources={"stdout": "/dev/null"}).stdout
+
+
+@pytest.mark.parametrize("way", ["renamed", "hard link"])
+def test_put_another_file_of_the_victim_where_the_output_was(world, way):
+    """The end of the output is recorded, and on a shared server others may read it."""
+    place = world.shared if way == "renamed" else world.victim.home
+    secret = world.victim.file(place / "key", "the secret\n", 0o600)
+    swapped = world.shared / "swapped"
+
+    def swap():
+        (log,) = wait_until(lambda: list(world.shared.glob("align.*.log")))
+        if way == "renamed":
+            secret.rename(log)
+        else:
+            log.unlink()
+            os.link(secret, log)
+        swapped.touch()
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    command = f"while [ ! -e {swapped} ]; do sleep 0.05; done; exit 3"
+    ran = world.victim.workflow(command, resources={"stdout": str(world.shared)})
+    swapping.join()
+    assert "status E" in ran.stdout
+    for words in (("workflow", "errors", "-w", "1"), ("task", "status", "1")):
+        assert "the secret" not in world.victim.jobmon(*words).stdout
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "link to the unfinished file"])
+def test_planted_the_file_of_a_report(world, kind):
+    """Its name can be guessed: a report is written to the working folder."""
+    world.victim.workflow()
+    precious = world.victim.file(world.victim.home / "precious", "precious\n", 0o600)
+    path = world.shared / "workflow-1.html"
+    if kind == "pipe":
+        os.mkfifo(path)
+        world.attacker.give(path, 0o666)
+    elif kind == "link to the unfinished file":
+        world.attacker.link(world.shared / ".workflow-1.html.part", precious)
+    else:
+        world.attacker.link(path, precious if kind == "link" else world.victim.home / ".profile")
+    ran = world.victim.jobmon("workflow", "report", "1", cwd=world.shared)
+    assert ran.returncode == (0 if kind == "link to the unfinished file" else EXIT_REFUSED), ran.stdout
+    assert precious.read_text() == "precious\n"
+    assert not (world.victim.home / ".profile").exists()
+
+
+def test_planted_a_link_where_settings_are_written(world):
+    program = world.victim.file(world.victim.home / "program", mode=0o755)
+    for name, target in (("1.yaml", program), ("2.yaml", world.victim.home / ".profile")):
+        path = world.attacker.link(world.shared / name, target)
+        for words in (("login", "--forget"), ("config", "set", "http.request_timeout", "30")):
+            assert world.victim.jobmon(*words, "--config-file", path).returncode == EXIT_REFUSED
+    assert (program.stat().st_mode & 0o777, program.read_text()) == (0o755, "")
+    assert not (world.victim.home / ".profile").exists()
+
+
 @pytest.mark.parametrize("place", ["shared folder", "reports"])
 def test_planted_a_report(world, place):
     """A task that never ran would count as done."""

@@ -11,6 +11,10 @@ from jobmon.agent import fastjson, handshake
 API_ROOT = "/api/v1"
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 HEAD_BYTES_MAX = 64 * 1024
+#: Longest answer of a server that has not proved its identity yet, without its head.
+HANDSHAKE_BYTES_MAX = 64 * 1024
+#: Maximum number of interim responses (1xx) before an answer.
+INTERIM_MAX = 100
 _LINE_END = b"\r\n"
 _MAC = handshake.MAC_HEADER.lower().encode()
 _NO_CONTENT = (204, 304)
@@ -118,6 +122,7 @@ class Reader:
         self._parts: list[bytes] = []
         self._size = 0
         self._status = 0
+        self._interim_count = 0
         self._headers: dict[bytes, bytes] = {}
         self._keeps_open = True
         self._left: int | None = None  # bytes left in the body or chunk; None: until the connection ends
@@ -158,7 +163,10 @@ class Reader:
             raise ValueError(f"the response is not HTTP: {first[:80]!r}")
         status = int(rest[:3])
         if status < 200:
-            return  # an interim response (1xx)
+            self._interim_count += 1
+            if self._interim_count > INTERIM_MAX:
+                raise ValueError("the response does not begin")
+            return
         for line in lines:
             name, _, value = line.partition(b":")
             self._headers[name.strip().lower()] = value.strip()

@@ -18,12 +18,13 @@ LOG_SHARD_SIZE = 1_000
 FILE_NAME_CHARACTERS_MAX = 60
 LOG_TAIL_BYTES_MAX = 10 * 1024  # as in `jobmon.core.constants`; a test compares them
 ERROR_LINE_CHARACTERS_MAX = 500
-_SHARED = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _DEVICES = "/dev/"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    Identity = tuple[int, int]
 
 
 def file_stem(name: str, attempt: int) -> str:
@@ -92,13 +93,8 @@ def opened(stdout: str, stderr: str | None) -> tuple[int, int]:
         raise
 
 
-def _shared(path: str) -> int:
-    """Open a file named by the user, which several attempts may share."""
-    return os.open(path, _SHARED, 0o666)
-
-
 def _opened(path: str) -> int:
-    create = trust.new_file if _is_of_one_attempt(path) else _shared
+    create = trust.new_file if _is_of_one_attempt(path) else trust.append_file
     try:
         return create(path)
     except FileNotFoundError:
@@ -113,17 +109,35 @@ def _opened(path: str) -> int:
     return create(path)
 
 
-def tail(stdout: str, stderr: str | None, length_max: int = LOG_TAIL_BYTES_MAX) -> bytes:
-    """Return the last bytes of the output; of separate files those of stderr, unless it is empty."""
-    if stderr is not None and stderr != stdout and (content := last_bytes(stderr, length_max)):
+def identity(descriptor: int) -> Identity:
+    """Return the device and inode of an open file: in a shared folder, others can put another file under its name."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def tail(
+    stdout: str,
+    stderr: str | None,
+    length_max: int = LOG_TAIL_BYTES_MAX,
+    written: tuple[Identity | None, Identity | None] = (None, None),
+) -> bytes:
+    """Return the last bytes of the output; of separate files those of stderr, unless it is empty.
+
+    Args:
+        stdout: path of the file for standard output.
+        stderr: path of the file for standard error; None: the same file.
+        length_max: maximum number of bytes.
+        written: the files that were written, of stdout and stderr; None: not known.
+    """
+    if stderr is not None and stderr != stdout and (content := last_bytes(stderr, length_max, written[1])):
         return content
-    return last_bytes(stdout, length_max)
+    return last_bytes(stdout, length_max, written[0])
 
 
-def last_bytes(path: str, length_max: int = LOG_TAIL_BYTES_MAX) -> bytes:
-    """Return the last bytes of a file; empty if it cannot be read or is not ours."""
+def last_bytes(path: str, length_max: int = LOG_TAIL_BYTES_MAX, written: Identity | None = None) -> bytes:
+    """Return the last bytes of a file; empty if it cannot be read, is not ours, or is not the one that was written."""
     try:
-        descriptor = trust.open_own(path)
+        descriptor = trust.open_own(path, written)
     except OSError:
         return b""
     try:

@@ -13,7 +13,7 @@ from _socket import AF_UNIX, IPPROTO_TCP, SO_ERROR, SOCK_STREAM, SOL_SOCKET, TCP
 
 from jobmon.agent import fastjson, peers, trust
 from jobmon.agent.addresses import InvalidAddress
-from jobmon.agent.http import HTTP_UNAUTHORIZED, Answer, Conversation, Reader
+from jobmon.agent.http import HANDSHAKE_BYTES_MAX, HTTP_UNAUTHORIZED, Answer, Conversation, Reader
 from jobmon.agent.servers import RECEIVE_BYTES, Choice, InvalidServer, ServerAway, find_servers, secured
 
 #: Maximum number of addresses of one host name that are tried in turn.
@@ -84,7 +84,8 @@ class PolledConnection:
         self._request = route, body
         is_open = self._conversation.is_open
         self._unsent = self._conversation.request(route, body) if is_open else self._conversation.opening()
-        self._reader, self._has_received, self.is_busy = Reader(), False, True
+        self._reader = Reader() if is_open else Reader(HANDSHAKE_BYTES_MAX)
+        self._has_received, self.is_busy = False, True
 
     def watched(self) -> tuple[int, int] | None:
         """Return the descriptor and events (as for `poll`) that this connection waits for, or None."""

@@ -234,7 +234,7 @@ class Running:
         self._report(report)
 
     def _report_of_end(self, attempt: Attempt, *, is_killed: bool) -> dict[str, Any]:
-        tail = outputs.tail(*reports.paths(attempt)) if attempt.ran else b""
+        tail = outputs.tail(*reports.paths(attempt), written=attempt.launch.written) if attempt.ran else b""
         return reports.of_end(attempt, tail, self._host, is_killed=is_killed)
 
     def _is_of_location(self, attempt: Attempt) -> bool:

@@ -60,11 +60,14 @@ class Launch:
         task_id: ID of its task; 0: not known here.
         inputs: paths of the files that must exist before it is started.
         outputs: paths of the files that must exist after it has succeeded.
+
+    Attributes:
+        written: identities of the opened files for stdout and stderr; None: not opened by this process.
     """
 
     __slots__ = (
         *("cores", "devices", "directory", "environment", "identity", "inputs", "memory", "outputs", "runtime"),
-        *("stderr", "stdout", "task_id", "umask", "words"),
+        *("stderr", "stdout", "task_id", "umask", "words", "written"),
     )
 
     def __init__(
@@ -98,6 +101,7 @@ class Launch:
         self.task_id = task_id
         self.inputs = inputs
         self.outputs = outputs
+        self.written: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
 
 
 class NotStarted:
@@ -294,6 +298,8 @@ class Starter:
             )
         files = {stdout, stderr}
         try:
+            written = outputs.identity(stdout)
+            launch.written = written, written if stderr == stdout else outputs.identity(stderr)
             own = {**launch.environment, MARK_VARIABLE: self._mark(launch.identity)}
             environment = {**self._variables, **spawning.variables(own)}
             with self._deciding:

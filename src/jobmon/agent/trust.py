@@ -23,7 +23,10 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _ROOT = 0
+#: Links below it, to which /dev/stdout leads, stand for open files.
+_PROCESSES = "/proc/"
 #: Extended attribute in which Linux stores access control lists: a header, then entries of kind, rights, user or group.
 _ACCESS_LIST = "system.posix_acl_access"
 _LIST_HEAD, _LIST_ENTRY = 4, 8
@@ -94,7 +97,8 @@ def private_folder(path: str) -> str:
         OSError: the folder cannot be created or entered.
     """
     real = resolved(path)
-    make_folders(real)
+    if make_folders(real):
+        real = resolved(real)  # others may have created one of them first
     folder = os.open(real, _ENTER)
     try:
         found = os.fstat(folder)
@@ -121,8 +125,8 @@ def require_private(found: os.stat_result, path: str) -> None:
         raise Untrusted(path, f"belongs to another user ({_name(found.st_uid)})", "Choose a folder that you own")
 
 
-def make_folders(path: str) -> None:
-    """Create a folder and its missing parents with mode 0700, regardless of the umask.
+def make_folders(path: str) -> bool:
+    """Create a folder and its missing parents with mode 0700, regardless of the umask; return whether any was missing.
 
     Raises:
         OSError: a folder cannot be created.
@@ -137,6 +141,7 @@ def make_folders(path: str) -> None:
         except FileExistsError:
             continue  # created concurrently; it is checked when it is entered
         os.chmod(folder, PRIVATE_FOLDER_MODE)  # an unusual umask may have removed our own permissions
+    return bool(missing)
 
 
 def open_file(path: str, flags: int = os.O_RDONLY, *, is_secret: bool = False) -> int:
@@ -175,6 +180,20 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, is_secret: bool = False) -
         os.close(file)
         raise
     return file
+
+
+def make_private_file(path: str) -> None:
+    """Create a file that only we may read, or remove the permissions of others on one of ours.
+
+    Raises:
+        Untrusted: another user could have put it there.
+        OSError: it cannot be created.
+    """
+    file = open_file(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.fchmod(file, PRIVATE_FILE_MODE)
+    finally:
+        os.close(file)
 
 
 def read_file(path: str, bytes_max: int = FILE_BYTES_MAX, *, is_secret: bool = False) -> bytes:
@@ -229,8 +248,95 @@ def new_file(path: str, mode: int = 0o666) -> int:
     return os.open(path, _CREATE, mode)
 
 
-def open_own(path: str) -> int:
+def append_file(path: str, mode: int = 0o666) -> int:
+    """Open an output file that the user named, for appending; create it if it does not exist.
+
+    It may be a device, or a pipe of ours that is being read. A link is followed only where nobody else can have put it.
+
+    Args:
+        path: path of the file.
+        mode: mode of a new file, to which the umask is applied.
+
+    Returns:
+        A descriptor for appending, closed on exec.
+
+    Raises:
+        Untrusted: another user may have put something there.
+        OSError: the file cannot be opened.
+    """
+    real = followed(path)
+    flags = _SAFELY & ~os.O_NOFOLLOW if real.startswith(_PROCESSES) else _SAFELY
+    try:
+        file = os.open(real, _APPEND | flags, mode)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "it is a pipe from which no program reads", real) from None
+        raise
+    try:
+        require_own_output(os.fstat(file), real)
+    except OSError:
+        os.close(file)
+        raise
+    os.set_blocking(file, True)
+    return file
+
+
+def followed(path: str) -> str:
+    """Return the path of an output file that the user named, past links that nobody else can have put there.
+
+    Links of others in folders that only their owners may write to are part of the folders that the user chose.
+
+    Raises:
+        Untrusted: another user can have put a link on the path.
+        OSError: the path leads through too many links.
+    """
+    waiting = os.path.join(os.getcwd(), path).split("/")[::-1]
+    here, links = "/", 0
+    while waiting:
+        name = waiting.pop()
+        if name in ("", ".", ".."):
+            here = os.path.dirname(here) if name == ".." else here
+            continue
+        there = os.path.join(here, name)
+        try:
+            found = os.lstat(there)
+        except FileNotFoundError:
+            return os.path.normpath(os.path.join(there, *waiting[::-1]))
+        if not stat.S_ISLNK(found.st_mode) or there.startswith(_PROCESSES):
+            here = there
+            continue
+        links += 1
+        if links > LINKS_MAX:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if found.st_uid not in (os.geteuid(), _ROOT) and _others_may_write(os.lstat(here), here):
+            raise Untrusted(there, f"is a symbolic link of another user ({_name(found.st_uid)})", "Move it away")
+        target = os.readlink(there)
+        here = "/" if target.startswith("/") else here
+        waiting += target.split("/")[::-1]
+    return here
+
+
+def require_own_output(found: os.stat_result, path: str) -> None:
+    """Reject an existing output file that another user may have put there, instead of writing to it.
+
+    Raises:
+        Untrusted: it is not ours, or it may be another file of ours under a second name.
+    """
+    if stat.S_ISCHR(found.st_mode):
+        return  # only root can create a device
+    if found.st_uid not in (os.geteuid(), _ROOT):
+        raise Untrusted(path, f"belongs to another user ({_name(found.st_uid)})", "Choose a file that you own")
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode)):
+        raise Untrusted(path, "is not a regular file", "Choose another one")
+    _require_one_name(found, path)
+
+
+def open_own(path: str, identity: tuple[int, int] | None = None) -> int:
     """Open a file of ours for reading, in any folder.
+
+    Args:
+        path: path of the file.
+        identity: device and inode that it must have; None: not known.
 
     Raises:
         Untrusted: another user may have put it there.
@@ -238,10 +344,32 @@ def open_own(path: str) -> int:
     """
     file = os.open(path, os.O_RDONLY | _SAFELY)
     found = os.fstat(file)
-    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
-        return file
-    os.close(file)
-    raise Untrusted(path, "is not a file that you own", "Move it away")
+    try:
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise Untrusted(path, "is not a file that you own", "Move it away")
+        if identity is None:
+            _require_one_name(found, path)
+        elif identity != (found.st_dev, found.st_ino):
+            raise Untrusted(path, "is not the file that was written", "Move it away")
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def may_be_planted(found: os.stat_result, folder: str | int) -> bool:
+    """Return whether others may have given another file of ours this name, by a hard link.
+
+    Args:
+        found: the status of the file.
+        folder: path or descriptor of its folder.
+    """
+    return stat.S_ISREG(found.st_mode) and found.st_nlink > 1 and _others_may_write(os.stat(folder), folder)
+
+
+def _require_one_name(found: os.stat_result, path: str) -> None:
+    if may_be_planted(found, os.path.dirname(path) or "."):
+        raise Untrusted(path, "has several names (hard links)", "Move it away, or choose another folder")
 
 
 def _require_file(file: int, path: str, *, is_secret: bool) -> None:

@@ -75,14 +75,17 @@ def set_(key: str, value: str, config_file: Path | None) -> None:
     """Write a setting, such as http.request_timeout, to the configuration file (by default ~/.jobmon.yaml)."""
     import os
 
+    from jobmon.agent import trust
+    from jobmon.core import paths
     from jobmon.core.configuration import JobmonConfig, environment_variable
 
     section, _, name = key.partition(".")
     if not name:
         raise click.UsageError("KEY must be SECTION.KEY, such as http.request_timeout.")
     typed = _typed(section, name, value)
-    if config_file is not None:
-        config_file.touch(mode=0o600)  # a new file starts empty, not as a copy of the file in use
+    if config_file is not None and not config_file.exists():  # it starts empty, not as a copy of the file in use
+        with paths.trusting():
+            trust.make_private_file(trust.resolved(str(config_file)))
     settings = JobmonConfig(config_file or "")
     settings.set(section, name, typed)
     path = settings.write()

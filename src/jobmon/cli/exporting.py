@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
+from jobmon.agent import trust
 from jobmon.cli.formatting import NotWritable
 from jobmon.cli.references import WORKFLOW, option
 from jobmon.core.terminal import DIRECTIONS
@@ -62,14 +64,22 @@ def export(workflow_id: int, kind: str, path: Path | None) -> None:
 
 
 def target_of(path: Path) -> Path:
-    """Return the file that a path leads to, past symbolic links.
+    """Return the file that a path leads to, past symbolic links that no other user can have put there.
 
     Raises:
         UsageError: the path names no file.
+        UntrustedFile: another user can have put a link on the path.
+        NotWritable: the path cannot be followed.
     """
+    from jobmon.core import paths
+
     if not path.name or path.is_dir():
         raise click.UsageError(f"{str(path)!r} is not the name of a file.")
-    return path.resolve() if path.is_symlink() else path
+    try:
+        with paths.trusting():
+            return Path(trust.followed(str(path)))
+    except OSError as error:
+        raise NotWritable(path, error) from None
 
 
 def write_file(path: Path, write: Callable[[TextIO], object]) -> None:
@@ -77,22 +87,24 @@ def write_file(path: Path, write: Callable[[TextIO], object]) -> None:
 
     Raises:
         UsageError: the path names no file.
+        UntrustedFile: another user can have put a link or a pipe there.
         NotWritable: it cannot be written.
     """
+    from jobmon.core import paths
+
     if str(path) == "-":
         write(sys.stdout)
         return
     target = target_of(path)
+    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")
     try:
         if target.exists() and not target.is_file():
+            with paths.trusting():
+                trust.require_own_output(target.stat(), str(target))
             with target.open("w", encoding="utf-8", newline="") as file:
                 write(file)
             return
-    except OSError as error:
-        raise NotWritable(path, error) from None
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        with temporary.open("x", encoding="utf-8", newline="") as file:
             write(file)
         temporary.replace(target)
     except OSError as error:

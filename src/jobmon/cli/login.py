@@ -203,11 +203,12 @@ def _let_in(address: str, token: str) -> Health:
 
 
 def _keep(path: Path, address: str, token: str) -> None:
+    from jobmon.agent import trust
+    from jobmon.core import paths
     from jobmon.core.configuration import JobmonConfig
 
-    if not path.exists():
-        path.touch(mode=0o600)
-    path.chmod(0o600)
+    with paths.trusting():
+        trust.make_private_file(trust.resolved(str(path)))
     config: JobmonConfig = JobmonConfig(path)
     config.set("http", "service_url", address)
     config.set("http", "token", token)

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -65,7 +66,7 @@ def _show_csv(rows: Iterable[Mapping[str, Any]]) -> int:
     writer, count = None, 0
     for row in rows:
         count += 1
-        flat = {name: _cell(value) for name, value in row.items()}
+        flat = {name: csv_cell(value) for name, value in row.items()}
         if writer is None:
             writer = csv.DictWriter(sys.stdout, list(flat), lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
@@ -73,8 +74,22 @@ def _show_csv(rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict | list) else value
+def csv_cell(value: Any) -> Any:
+    """Return a value for CSV: control characters are visible, and no spreadsheet takes a text for a formula.
+
+    >>> csv_cell("=1+1"), csv_cell(True), csv_cell([1]), csv_cell(-1)
+    ("'=1+1", 'true', '[1]', -1)
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        return value
+    text = plain(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 class _Page(io.StringIO):

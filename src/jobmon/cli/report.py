@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from jobmon.cli.exporting import pages, write_file
+from jobmon.cli.output import csv_cell
 from jobmon.cli.references import WORKFLOW
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _write_attempts(requester: Requester, workflow_id: int, file: TextIO) -> Non
     for page in pages(requester, workflow_id):
         for task in page.tasks:
             for attempt in task.attempts:
-                writer.writerow([_cell(value) for value in _values(task, attempt)])
+                writer.writerow([csv_cell(value) for value in _values(task, attempt)])
 
 
 _COLUMNS: Final = (
@@ -204,19 +205,3 @@ def _values(task: Any, attempt: Any) -> tuple[Any, ...]:
         *(attempt.ended_at, attempt.wallclock_seconds, attempt.cpu_seconds, attempt.max_rss_bytes),
         *(asked.get("cores"), asked.get("memory"), asked.get("runtime")),
     )
-
-
-def _cell(value: Any) -> Any:
-    """Return a value as text; control characters are made visible, and no spreadsheet takes a name for a formula."""
-    from datetime import datetime
-
-    from jobmon.core.terminal import plain
-
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, str):
-        text = plain(value)
-        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
-    return value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from jobmon.cli.formatting import NotWritable
+from jobmon.cli.exporting import write_file
 from jobmon.cli.references import WORKFLOW, Id, option, template_version_id, workflow_option
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.exceptions import InvalidRequest
@@ -150,11 +150,7 @@ def yaml(
     )
     text = _as_yaml(_sizing(workflow_id, request), clusters)
     if path is not None:
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise NotWritable(path, error) from None
-        click.echo(f"Wrote {path}", err=True)
+        write_file(path, lambda file: file.write(text))
     if stdout or path is None:
         click.echo(text, nl=False)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -509,13 +510,14 @@ class JobmonConfig:
 
         path = Path(filepath) if filepath else self.filepath or Path.home() / ".jobmon.yaml"
         sections: dict[str, Any] = {}
-        for (section, key), value in {**self._file, **self._code}.items():
+        settings = {**self._file, **self._code}
+        for (section, key), value in settings.items():
             if key == WHOLE_SECTION:
                 sections[section] = value
             else:
                 sections.setdefault(section, {})[key] = value
         try:
-            _replace(trust.resolved(str(path)), yaml.safe_dump(sections, sort_keys=True), sections)
+            _replace(trust.resolved(str(path)), yaml.safe_dump(sections, sort_keys=True), settings)
         except trust.Untrusted as error:
             raise UntrustedFile(str(error)) from None
         return path
@@ -571,26 +573,22 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; valid names: {', '.join(known)}."
 
 
-def _replace(path: str, text: str, sections: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write a file atomically. A file that contains a token is never accessible to other users."""
+def _replace(path: str, text: str, settings: Mapping[tuple[str, str], Any]) -> None:
+    """Write a file atomically. A file that contains a secret is never accessible to other users."""
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
     with open(trust.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8") as file:
-        if os.path.exists(path) and not _holds_token(sections):
+        if os.path.exists(path) and not _holds_secret(settings):
             os.fchmod(file.fileno(), os.stat(path).st_mode & 0o777)
         file.write(text)
     os.replace(temporary, path)
 
 
-def _holds_token(sections: Mapping[str, Any]) -> bool:
-    """Return whether a file contains a token, or addresses of receivers, which contain tokens and passwords."""
+def _holds_secret(settings: Mapping[tuple[str, str], Any]) -> bool:
+    """Return whether settings contain a token or a password, or addresses of receivers, which contain them."""
     return any(
-        isinstance(settings := sections.get(section), Mapping) and bool(settings.get(key))
-        for section, key in (
-            ("http", "token"),
-            ("auth", "proxy_secret"),
-            ("auth", "oidc_client_secret"),
-            ("notify", "urls"),
-        )
+        bool(value) and (key != "sqlalchemy_database_uri" or re.search("://[^/@]*:[^/]*@", str(value)) is not None)
+        for (section, key), value in settings.items()
+        if section in SETTINGS and key in SETTINGS[section] and SETTINGS[section][key].is_secret
     )
 
 
@@ -603,14 +601,13 @@ def _read_settings(path: Path) -> dict[tuple[str, str], Any]:
     """
     try:
         real = trust.resolved(str(path))
-        sections = _parsed(trust.read_file(real), path)
-        if _holds_token(sections) and os.stat(real).st_uid == os.geteuid():
+        settings = _flattened(_parsed(trust.read_file(real), path), str(path))
+        if _holds_secret(settings) and os.stat(real).st_uid == os.geteuid():
             os.close(trust.open_file(real, is_secret=True))
     except trust.Untrusted as error:
         raise UntrustedFile(f"The settings file is rejected: {error}") from None
     except OSError as error:
         raise ConfigError(f"Configuration file {path} cannot be read: {error}") from error
-    settings = _flattened(sections, str(path))
     _warn_of_unknown(settings, path)
     return settings
 

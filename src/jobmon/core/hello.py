@@ -39,7 +39,7 @@ def accept(client: handshake.Client, status: int, content: bytes) -> None:
         raise Refused("the server does not accept this credential")
     try:
         reply: Any = msgspec.json.decode(content) if status == HTTP_OK else None
-    except ValueError:
+    except (ValueError, RecursionError):
         reply = None
     try:
         client.accept(reply)

@@ -11,8 +11,9 @@ import ssl
 from typing import TYPE_CHECKING, Final
 
 from jobmon.agent import addresses, handshake, peers
-from jobmon.agent.http import Reader
+from jobmon.agent.http import HANDSHAKE_BYTES_MAX, Reader
 from jobmon.core import wire
+from jobmon.core.connections import ANSWER_BYTES_MAX, RECEIVE_BYTES, head_of
 from jobmon.core.hello import JSON, Refused, accept
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from jobmon.agent.http import Answer
 
 CONNECTIONS_MAX: Final = 8
-#: How much of a response is read at once.
-BUFFER_BYTES: Final = 1024 * 1024
-#: Longest response without its head.
-ANSWER_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 
 class HttpSession:
@@ -54,7 +51,6 @@ class HttpSession:
         self._ssl = ssl.create_default_context() if self._address.is_secure and not socket else None
         self._token = "" if socket or self._address.is_secure else token
         self._prefix = "" if socket else self._address.path
-        self._host_line = f"host: {self._address.netloc}\r\n"
 
     async def __aenter__(self) -> HttpSession:
         """Return the session; connections are opened as needed."""
@@ -111,13 +107,13 @@ class HttpSession:
                 return connection
             connection.close()
         if self._socket:
-            connection = _Connection(*await asyncio.open_unix_connection(self._socket, limit=BUFFER_BYTES))
+            connection = _Connection(*await asyncio.open_unix_connection(self._socket, limit=RECEIVE_BYTES))
             if not connection.is_ours:
                 connection.close()
                 raise handshake.Unproven(f"{self._socket} belongs to another user")
             return connection
         host, port = self._address.host, self._address.port
-        connection = _Connection(*await asyncio.open_connection(host, port, ssl=self._ssl, limit=BUFFER_BYTES))
+        connection = _Connection(*await asyncio.open_connection(host, port, ssl=self._ssl, limit=RECEIVE_BYTES))
         if self._token:
             try:
                 await self._shake_hands(connection)
@@ -135,14 +131,12 @@ class HttpSession:
         """
         client = handshake.Client(self._token, self._address.endpoint)
         request = self._request("POST", wire.API_ROOT + handshake.ROUTE, JSON, wire.encode(client.hello))
-        answer = await connection.exchange(request)
+        answer = await connection.exchange(request, HANDSHAKE_BYTES_MAX)
         accept(client, answer.status, answer.body)
         connection.client = client
 
     def _request(self, method: str, path: str, headers: dict[str, str], content: bytes) -> bytes:
-        given = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._host_line}{given}content-length: {len(content)}"
-        return f"{head}\r\n\r\n".encode("latin-1") + content
+        return head_of(method, self._prefix + path, self._address.netloc, headers, len(content)) + content
 
 
 class _Connection:
@@ -175,10 +169,10 @@ class _Connection:
         """Close the connection."""
         self._writer.close()
 
-    async def exchange(self, request: bytes) -> Answer:
-        """Send a request and wait for its response."""
+    async def exchange(self, request: bytes, bytes_max: int = ANSWER_BYTES_MAX) -> Answer:
+        """Send a request and wait for its response, of at most `bytes_max` bytes."""
         self._writer.write(request)
-        parser = Reader(ANSWER_BYTES_MAX)
-        while (answer := parser.feed(await self._reader.read(BUFFER_BYTES))) is None:
+        parser = Reader(bytes_max)
+        while (answer := parser.feed(await self._reader.read(RECEIVE_BYTES))) is None:
             pass
         return answer

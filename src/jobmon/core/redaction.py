@@ -49,6 +49,13 @@ def redacted(value: Any) -> Any:
 def _redacted(name: str, value: Any) -> Any:
     if name == ENV and isinstance(value, dict):
         return dict.fromkeys(value, HIDDEN)
-    if is_secret_name(name) and isinstance(value, str) and value:
-        return HIDDEN
-    return redacted(value)
+    return _hidden(value) if is_secret_name(name) else redacted(value)
+
+
+def _hidden(value: Any) -> Any:
+    """Return a value of a secret name with all texts and numbers in it hidden."""
+    if isinstance(value, list):
+        return [_hidden(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _hidden(inner) for name, inner in value.items()}
+    return value if value is None or isinstance(value, bool) or value == "" else HIDDEN

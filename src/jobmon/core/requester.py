@@ -12,7 +12,6 @@ prove that it knows the token (decision 23).
 
 from __future__ import annotations
 
-import http.client
 import logging
 import random
 import threading
@@ -268,7 +267,7 @@ class Requester:
             used = self._target
             try:
                 status, content = self._exchange(path, body, method.upper(), timeout)
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 self.close()
                 failure = error
                 self._turn_from(used)
@@ -496,7 +495,7 @@ class _Overlap:
             if self._connection is None:
                 self._connection = self._connect()
             self._connection.begin("POST", path, body, headers)
-        except (OSError, http.client.HTTPException):
+        except OSError:
             self.close()
 
     def finish(self) -> tuple[int, bytes] | None:
@@ -505,7 +504,7 @@ class _Overlap:
             if self._connection is None:
                 return None
             return self._connection.finish()
-        except (OSError, http.client.HTTPException):
+        except OSError:
             self.close()
             return None
 
@@ -586,7 +585,7 @@ def _content(status: int, content: bytes) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidResponse(f"The body of the server's response (status {status}) is not a JSON object.") from None
 
 
@@ -595,7 +594,7 @@ def _decoded(route: str, reply: type[_Reply], status: int, content: bytes) -> _R
         raise _problem_of(route, status, content)
     try:
         return wire.decode(reply, content or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidResponse(f"The server's response to {route} cannot be parsed: {error}") from None
 
 
@@ -603,7 +602,7 @@ def _problem_of(route: str, status: int, content: bytes) -> JobmonError:
     """Return the error that a response names; for an unknown kind: InvalidRequest or InvalidResponse."""
     try:
         problem = wire.decode(Problem, content)
-    except ValueError:
+    except (ValueError, RecursionError):
         text = content[:200].decode(errors="replace")
         error: JobmonError = InvalidResponse(f"The server responded to {route} with status {status}: {text}")
         error.answer = status, None

@@ -140,13 +140,13 @@ class Gate:
             return receive, send, shown if isinstance(shown, PageUser) else by_role
         principal = self._shown(headers, connection)
         if connection is not None and principal is not None:
-            until = self._authority.valid_until(principal, _bearer(headers))
+            until = self._authority.valid_until(principal, bearer_token(headers))
             connection.let_in = (self._look(scope), principal, until) if until else None
         return receive, send, principal
 
     def _shown(self, headers: Headers, connection: Connection | None) -> Principal | None:
         """Return the principal of a request's bearer token; on a server without a token, our own user needs none."""
-        token = _bearer(headers)
+        token = bearer_token(headers)
         found = self._authority.bearer(token) if token else None
         if found is None and self._authority.is_open and (connection is None or connection.is_our_users):
             return OWNER
@@ -194,7 +194,7 @@ class Gate:
         return address == f"{server[0]}:{server[1]}"
 
 
-def _bearer(headers: Headers) -> str:
+def bearer_token(headers: Headers) -> str:
     """Return the token that a request shows; "": none."""
     scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     return token.strip() if scheme.lower() == _BEARER else ""

@@ -14,7 +14,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from jobmon.agent.trust import LINKS_MAX
+from jobmon.agent import trust
 from jobmon.server.problems import InvalidValue
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class _Walk:
 
     def _follow(self, name: str, owner: int) -> None:
         self._links += 1
-        if not self.waiting or self._links > LINKS_MAX:
+        if not self.waiting or self._links > trust.LINKS_MAX:
             raise Unreadable(errno.ELOOP, f"{self._path} is a symbolic link, or leads through too many of them.")
         if owner not in (0, os.geteuid()):
             raise Unreadable(errno.EACCES, f"{self._path} leads through a symbolic link of another user.")
@@ -209,10 +209,14 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 def _file(name: str, folder: int, path: str) -> int:
     file = os.open(name, _READ, dir_fd=folder)
     found = os.fstat(file)
-    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        problem = "is not a regular file of yours"
+    elif trust.may_be_planted(found, folder):
+        problem = "has several names (hard links), which others may have made"
+    else:
         return file
     os.close(file)
-    raise Unreadable(errno.EACCES, f"{path} is not a regular file of yours.")
+    raise Unreadable(errno.EACCES, f"{path} {problem}.")
 
 
 def _read(file: int, most: int, at: int) -> bytes:

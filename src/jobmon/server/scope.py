@@ -197,7 +197,7 @@ async def require_own(
     elif readable is not None:
         _require_readable(found, readable)
     elif isinstance(principal, User | PageUser):
-        _require_owner(found, principal)
+        _require_owner(found, principal, services.authority.readable_users(principal))
 
 
 async def _require_scope(
@@ -209,10 +209,13 @@ async def _require_scope(
         await _require_part(services, principal, named)
 
 
-def _require_owner(found: Iterable[tuple[int, str]], principal: User | PageUser) -> None:
+def _require_owner(
+    found: Iterable[tuple[int, str]], principal: User | PageUser, readable: frozenset[str] | None
+) -> None:
     for workflow_id, owner in found:
         if owner != principal.user:
-            raise Forbidden(f"Workflow {workflow_id} belongs to {owner}, not to {principal.user}.")
+            named = owner if readable is None or owner in readable else "another user"
+            raise Forbidden(f"Workflow {workflow_id} belongs to {named}, not to {principal.user}.")
 
 
 async def require_readable(services: Services, principal: Principal, workflow_id: int) -> None:

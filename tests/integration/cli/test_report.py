@@ -59,12 +59,6 @@ def test_a_workflow_that_is_not_there_is_named(session, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_name_is_a_formula_or_steers_a_terminal():
-    assert [report._cell(value) for value in ("=1+1", "@x", "-5", "a\x1b[31m\u202e", "a=b", -5, None, True)] == [
-        *("'=1+1", "'@x", "'-5", "a␛[31m\ufffd", "a=b", -5, None, "true")
-    ]
-
-
 def test_links_are_followed_pipes_are_written_and_nothing_else_is_replaced(session, tmp_path):
     number, target, pipe = session.workflows["failed"], tmp_path / "real.csv", tmp_path / "pipe"
     (tmp_path / "link.csv").symlink_to(target)

@@ -202,6 +202,23 @@ async def test_a_link_does_not_show_more_than_its_maker_sees(tmp_path, databases
             assert await callers["ada"].status("POST", "/page/links", request) == expected
 
 
+async def test_no_link_is_made_for_a_workflow_that_another_user_may_create_later(tmp_path, databases):
+    async with running(databases.uri(tmp_path), "own") as shared:
+        callers, workflows = await people(shared)
+        request = messages.LinkRequest(workflow_id=max(workflows.values()) + 1)
+        assert await callers["eve"].status("POST", "/page/links", request) == 404
+
+
+@pytest.mark.parametrize(("visibility", "is_named"), [("own", False), ("all", True)])
+async def test_a_refusal_names_the_owner_only_to_those_who_may_read_the_workflow(
+    tmp_path, databases, visibility, is_named
+):
+    async with running(databases.uri(tmp_path), visibility) as shared:
+        callers, workflows = await people(shared)
+        status, content = await callers["eve"].send("POST", f"/workflows/{workflows['ada']}/holds", HOLD)
+        assert (status, b"ada" in content) == (403, is_named)
+
+
 async def test_a_group_gives_a_role_to_every_token_of_its_members(tmp_path, databases):
     async with running(databases.uri(tmp_path), "all") as shared:
         first = await user(shared, "root")

@@ -1,6 +1,7 @@
 """The page's lists: workflows by name, tasks by template and name, in pages."""
 
-from server_world import open_world
+import pytest
+from server_world import Refused, open_world
 
 from jobmon.core.wire import monitoring
 
@@ -44,3 +45,12 @@ async def test_tasks_by_template_and_name_and_in_portions(tmp_path):
         assert await found(name="_" * len(one.name)) == []
         assert await found(array=one.array_name, after=everything[3]) == everything[4:]
         assert await found(array="other") == []
+
+
+@pytest.mark.parametrize("route", ["/workflows", "/workflows/1/task_summaries"])
+@pytest.mark.parametrize("status", ["BOGUS", "", "d"])
+async def test_a_status_that_does_not_exist_is_an_error_and_not_an_empty_list(world, route, status):
+    await world.bound(1)
+    with pytest.raises(Refused, match=r"422.*status: .* is not one of "):
+        await world.get(route, dict, status=["D", status])
+    assert await world.get(route, dict, status=["D"])

@@ -31,6 +31,7 @@ from jobmon.core.wire.changes import StagedStatuses, VersionRequest
 from jobmon.core.wire.fields import Id
 from jobmon.core.wire.launching import Report, WorkerReportRequest
 from jobmon.core.wire.steering import HistoryResponse
+from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
 from jobmon.server import scope
 from jobmon.server.app import create_app
 from jobmon.server.authority import Authority
@@ -472,6 +473,35 @@ async def test_a_user_does_not_change_what_everybodys_jobs_start(shared):
     assert await ada.status("DELETE", "/clusters/multiprocess") == 403
     more = [*queues, {"queue_name": "other", "parameters": {}}]
     assert await ada.status("POST", "/clusters", {**evil, "connection": {}, "queues": more}) == 200
+
+
+async def test_a_user_does_not_write_the_view_of_a_cluster_for_another(shared):
+    """A view says which jobs have ended."""
+    await shared.world.define()
+    ada, eve = await shared.user("ada"), await shared.user("eve")
+    watching = {"interval": 0.0, "silence": 3_600.0, "since": 1_000.0, "scope": "1000"}
+
+    async def watch(caller, holder):
+        request = WatchRequest(**watching, holder=holder)
+        return await caller.call("POST", f"/clusters/{CLUSTER}/watch", WatchResponse, request)
+
+    async def view(caller, holder, text):
+        request = ViewRequest(holder=holder, since=1_000.0, scope="1000", view=text)
+        return (await caller.call("POST", f"/clusters/{CLUSTER}/view", ViewResponse, request)).number
+
+    assert (await watch(eve, "eve")).look
+    assert (await watch(ada, "ada")).look, "nobody else delays her by not responding"
+    assert (await view(eve, "ada", "forged"), await view(eve, "eve", "forged")) == (0, 1)
+    other = await watch(ada, "ada, another run")
+    assert (other.look, other.view) == (False, None)
+    assert await view(ada, "ada", "true") == 1
+    found = await ada.call(
+        "POST",
+        f"/clusters/{CLUSTER}/watch",
+        WatchResponse,
+        WatchRequest(**{**watching, "interval": 3_600.0}, holder="ada, another run"),
+    )
+    assert found.view == "true", "her own distributors share it"
 
 
 async def test_an_agent_reports_on_its_own_workflow_and_does_nothing_else(shared):

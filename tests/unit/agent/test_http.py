@@ -24,6 +24,12 @@ def read(data, pieces, *, ends=False):
     return reader.feed(b"") if ends else None
 
 
+def test_interim_responses_without_an_end_are_refused():
+    reader = Reader()
+    with pytest.raises(ValueError, match="does not begin"):
+        reader.feed(b"HTTP/1.1 100 Continue\r\n\r\n" * (http.INTERIM_MAX + 1))
+
+
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize(
     ("data", "keeps_open"),

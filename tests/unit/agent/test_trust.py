@@ -152,6 +152,38 @@ def test_a_file_of_another_user_is_refused(mine):
         trust.read_file(str(mine / "file"))
 
 
+@as_root
+def test_a_parent_that_others_create_first_is_refused(mine, monkeypatch):
+    sticky = mine / "tmp"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    made = os.mkdir
+
+    def slowly(path, mode):
+        made(path, mode)
+        if path == str(sticky / "theirs"):
+            os.chown(path, STRANGER, STRANGER)
+            raise FileExistsError
+
+    monkeypatch.setattr(trust.os, "mkdir", slowly)
+    with pytest.raises(trust.Untrusted, match="theirs belongs to another user"):
+        trust.private_folder(str(sticky / "theirs" / "data"))
+
+
+def test_a_pipe_is_written_only_while_it_is_read(mine):
+    pipe = mine / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="a pipe from which no program reads"):
+        trust.append_file(str(pipe))
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer = trust.append_file(str(pipe))
+    assert os.get_blocking(writer)
+    os.write(writer, b"output")
+    assert os.read(reader, 100) == b"output"
+    for one in (reader, writer):
+        os.close(one)
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder", "socket"])
 def test_what_is_no_file_is_neither_read_nor_waited_for(mine, kind, monkeypatch):
     path = mine / "other"

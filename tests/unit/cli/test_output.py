@@ -39,6 +39,18 @@ def test_json_is_written_while_rows_come(capsys):
     assert ['"n": 0' in text for text in seen] == [False, True, False]
 
 
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_no_text_in_csv_is_a_formula(capsys, text):
+    output.show_rows([{"a": text, "b": "x=1", "c": -1}], "csv")
+    assert capsys.readouterr().out == f"a,b,c\n'{text},x=1,-1\n"
+
+
+def test_no_name_is_a_formula_or_steers_a_terminal():
+    assert [output.csv_cell(value) for value in ("=1+1", "@x", "-5", "a\x1b[31m\u202e", "a=b", -5, None, True)] == [
+        *("'=1+1", "'@x", "'-5", "a␛[31m\ufffd", "a=b", -5, None, "true")
+    ]
+
+
 def test_csv_quotes_what_needs_it(capsys):
     output.show_rows([{"a": 'x,"y"', "b": {"c": 1}, "d": None}], "csv")
     assert capsys.readouterr().out == 'a,b,d\n"x,""y""","{""c"": 1}",\n'

@@ -238,6 +238,24 @@ def test_a_token_that_others_can_read_is_refused(home_file, mode):
     assert JobmonConfig().get("http", "token") == "secret"
 
 
+@pytest.mark.parametrize(
+    ("uri", "is_secret"),
+    [
+        ("postgresql://ada:password@host/jobmon", True),
+        ("postgresql://ada@host:5432/jobmon", False),
+        ("sqlite:////data/jobmon.sqlite", False),
+    ],
+)
+def test_a_password_of_a_database_that_others_can_read_is_refused(home_file, uri, is_secret):
+    home_file.write_text(f"db: {{sqlalchemy_database_uri: '{uri}'}}\n")
+    home_file.chmod(0o644)
+    if is_secret:
+        with pytest.raises(UntrustedFile, match="may be read by others"):
+            JobmonConfig()
+    else:
+        assert JobmonConfig().get("db", "sqlalchemy_database_uri") == uri
+
+
 def test_a_linked_file_of_settings_is_written_where_it_is(home_file, tmp_path):
     kept = tmp_path / "dotfiles.yaml"
     home_file.rename(kept)

@@ -34,6 +34,12 @@ def test_elsewhere_names_decide():
     }
 
 
+def test_a_secret_need_not_be_a_text():
+    given = {"tokens": ["x", 7, ""], "secret": {"name": "x", "pins": [1, None]}, "has_password": True, "password": 42}
+    hidden = {"tokens": [HIDDEN, HIDDEN, ""], "secret": {"name": HIDDEN, "pins": [HIDDEN, None]}}
+    assert redacted({"connection": given}) == {"connection": {**hidden, "has_password": True, "password": HIDDEN}}
+
+
 @pytest.mark.parametrize("requested", [{}, {"env": None}, {"env": {}}, {"env": {"PATH": "x"}}])
 def test_nothing_to_warn_of(requested):
     assert secret_names(requested) == []

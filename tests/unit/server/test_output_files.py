@@ -92,6 +92,20 @@ def test_the_first_error_of_a_log_is_found_without_a_word(files, tmp_path):
     assert "ConnectionError" in match.line
 
 
+@pytest.mark.parametrize(("mode", "is_shown"), [(0o755, True), (0o777, False), (0o1777, False)])
+def test_a_second_name_of_a_file_is_shown_only_where_others_cannot_have_made_it(files, tmp_path, mode, is_shown):
+    path = written(tmp_path, b"secret", "key")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    folder.chmod(mode)
+    os.link(path, folder / "out.log")
+    if is_shown:
+        assert files.part(f"{folder}/out.log", 0, 10).text == "secret"
+    else:
+        with pytest.raises(Unreadable, match="several names"):
+            files.part(f"{folder}/out.log", 0, 10)
+
+
 def test_links_of_others_and_links_as_the_file_itself_are_not_followed(files, tmp_path):
     real = tmp_path / "scratch"
     real.mkdir()

@@ -14,6 +14,7 @@ from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.expansions import CALL_FAILED
 from jobmon.core.outcomes import OUTCOMES, status_name
+from jobmon.core.texts import SHOWN_CHARACTERS_MAX, shortened
 from jobmon.core.wire.monitoring import (
     AttemptDetail,
     LogTail,
@@ -57,7 +58,7 @@ from jobmon.server.queries.presence import require
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement, FromClause, Select
 
@@ -155,6 +156,7 @@ def _that_match(query: WorkflowsQuery, *, is_limited: bool) -> list[ColumnElemen
     if query.user:
         conditions.append(any_of(w.user_name, "users"))
     if query.status:
+        _check_statuses(query.status, (*WorkflowStatus, *OUTCOMES))
         conditions.append(or_(any_of(w.status, "statuses"), *_outcomes(query.status)))
     if is_limited:
         conditions.append(any_of(w.user_name, "readable"))
@@ -200,7 +202,7 @@ def workflows(session: Session, query: WorkflowsQuery, readable: frozenset[str] 
         readable: the users whose workflows the reader may see; None: everybody's.
 
     Raises:
-        InvalidValue: the limit is out of range.
+        InvalidValue: the limit is out of range, or a status does not exist.
     """
     is_limited = readable is not None
     values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status, "readable": readable or ()}
@@ -288,7 +290,20 @@ def _task(row: Sequence[Any], node_args: dict[str, str] | None = None) -> TaskSu
     )
 
 
+def _check_statuses(given: Iterable[str], known: Sequence[str]) -> None:
+    """Reject statuses that do not exist: none would match, as if there were nothing to find.
+
+    Raises:
+        InvalidValue: one does not exist.
+    """
+    for status in given:
+        if status not in known:
+            shown = shortened(repr(status), SHOWN_CHARACTERS_MAX)
+            raise InvalidValue(f"status: {shown} is not one of {', '.join(known)}.")
+
+
 def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement[bool]]:
+    _check_statuses(query.status, tuple(TaskStatus))
     conditions = [
         t.workflow_id == workflow_id,
         t.id > query.after,
@@ -328,7 +343,7 @@ def task_summaries(session: Session, workflow_id: int, query: TasksQuery) -> Tas
     """Return tasks of a workflow by ID, or the most important ones first.
 
     Raises:
-        InvalidValue: the limit is out of range.
+        InvalidValue: the limit is out of range, or a status does not exist.
         NotFound: there is no such workflow.
     """
     require(session, "workflow", workflow_id)
@@ -537,7 +552,7 @@ def workflow_errors(session: Session, workflow_id: int, query: ErrorsQuery) -> E
     """Return the newest failed attempts of a workflow; attempts that are not charged are not failures.
 
     Raises:
-        InvalidValue: the limit is out of range.
+        InvalidValue: the limit is out of range, or a status does not exist.
         NotFound: there is no such workflow.
     """
     require(session, "workflow", workflow_id)
@@ -577,7 +592,7 @@ def task_errors(session: Session, task_id: int, query: ErrorsQuery) -> ErrorsRes
     """Return the failed attempts of a task, newest first.
 
     Raises:
-        InvalidValue: the limit is out of range.
+        InvalidValue: the limit is out of range, or a status does not exist.
         NotFound: there is no such task.
     """
     require(session, "task", task_id)

@@ -9,6 +9,7 @@ from jobmon.core.wire import replace
 from jobmon.core.wire.credentials import LinkResponse, PageSession
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import Forbidden, Unauthorized
+from jobmon.server.queries.presence import require
 from jobmon.server.usecases import credentials
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ async def create_link(call: Call) -> LinkResponse:
     """POST /page/links."""
     request: LinkRequest = call.message
     authority = call.services.authority
+    if request.workflow_id is not None:  # a later workflow with this ID may be another user's
+        await call.services.readers.glance(require, "workflow", request.workflow_id)
     if request.workflow_id is None and authority.readable_users(call.principal) is not None:
         raise Forbidden(
             "workflow_id: on this server you do not read everybody's workflows, so a link has to name one of yours:"

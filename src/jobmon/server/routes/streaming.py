@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from jobmon.agent import handshake
 from jobmon.core.credentials import Right
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.server.auth import bearer_token
 from jobmon.server.connections import STATE_KEY
 from jobmon.server.routes.endpoint import BODYLESS_BYTES_MAX, EVENTS, Call, Endpoint, open_request, read_body
 
@@ -149,8 +150,7 @@ def _is_still_admitted(call: Call, readable: frozenset[str] | None) -> bool:
         readable: the users whose workflows its principal was allowed to read.
     """
     authority = call.services.authority
-    header = dict(call.request.scope["headers"]).get(b"authorization", b"").decode("latin-1")
-    token = header.partition(" ")[2].strip()
+    token = bearer_token(dict(call.request.scope["headers"]))
     principal = authority.bearer(token) if token else call.principal
     return principal is not None and principal == call.principal and authority.readable_users(principal) == readable
 

@@ -1,4 +1,4 @@
-"""Share views of a cluster among all distributors of this server.
+"""Share views of a cluster among all distributors of one user.
 
 A distributor that needs a newer view than the stored one sends a request. The server lets one distributor at a time
 poll the cluster, and gives the resulting view to later requests. As long as no other distributor sends requests, the
@@ -8,12 +8,14 @@ silence interval that it gave.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select, update
 
+from jobmon.core.credentials import OWNER
 from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
 from jobmon.server.lookups import find_cluster
 from jobmon.server.models import cluster_watch
@@ -188,11 +190,20 @@ def _row(tx: Transaction, cluster_name: str, scope: str) -> _Watch:
     cluster_id = find_cluster(tx, cluster_name)
     if cluster_id is None:
         raise NotFound.of("cluster", repr(cluster_name))
+    scope = _own_scope(tx.principal, scope)
     names = ("cluster_id", "scope", *_NEW_WATCH)
     tx.insert_many(cluster_watch, names, [(cluster_id, scope, *_NEW_WATCH.values())], ignore=True)
     row = tx.row(_watch_of_cluster, cluster=cluster_id, scope=scope)
     assert row is not None
     return _Watch(*row)
+
+
+def _own_scope(principal: str, scope: str) -> str:
+    """Return the scope under which a principal's views are stored.
+
+    A view decides what counts as done, so no user of a shared server may write or hold up the view of another.
+    """
+    return scope if principal == OWNER.name else hashlib.sha256(f"{principal}\n{scope}".encode()).hexdigest()
 
 
 def _write(tx: Transaction, row: _Watch, values: dict[str, object]) -> None:
