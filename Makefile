@@ -14,6 +14,8 @@ PY := $(VENV)/bin/python
 #: `make test PYTEST_ARGS="-k resume -x"`. Tests of one module stay together, so that they share its server.
 WORKERS ?= 3
 PYTEST := -m pytest -q -n $(WORKERS) --dist worksteal
+#: Tests that wait for a scheduler; `tests/services/conftest.py` says which stay together.
+SERVICES := -m pytest -q -n $(WORKERS)
 PYTEST_ARGS ?=
 #: `make bench QUICK=1 CASE=chain`
 QUICK ?=
@@ -105,10 +107,10 @@ test-postgresql: $(VENV)/.dev  ## the tests of the server on a PostgreSQL that t
 	echo "test-postgresql: $$(($$(date +%s) - start)) s"; exit $$status
 
 test-services: $(VENV)/.dev  ## the tests that need a real Slurm; brings up what is not up (root, Debian)
-	$(PY) -m pytest -q tests/services --ignore-glob='*gridengine*' $(PYTEST_ARGS)
+	$(PY) $(SERVICES) tests/services --ignore-glob='*gridengine*' $(PYTEST_ARGS)
 
 test-schedulers: $(VENV)/.dev  ## the tests that need a real Grid Engine; brings it up if it is not (root, Debian)
-	$(PY) -m pytest -q tests/services/test_gridengine.py $(PYTEST_ARGS)
+	$(PY) $(SERVICES) tests/services/test_gridengine_*.py $(PYTEST_ARGS)
 
 test-security: $(VENV)/.dev  ## attacks between two Unix users, who are created for it (root); lists them
 	$(PY) $(PYTEST) tests/security $(PYTEST_ARGS)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.databases import POSTGRESQL, SQLITE, NotInstalled, PostgreSQL, PostgreSQLDatabases, current, use
+from tests.databases import POSTGRESQL, SQLITE, NotInstalled, PostgreSQL, PostgreSQLDatabases, current, never_sync, use
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 SERVER = pytest.StashKey[PostgreSQL]()
@@ -40,6 +40,7 @@ def pytest_configure(config):
     One PostgreSQL serves the whole session. The process that the user started runs it, and xdist's workers use it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    never_sync()
     config.addinivalue_line("markers", "sqlite_only(reason): about something that exists on SQLite only")
     if config.getoption("--database") == POSTGRESQL:
         use(_postgresql(config))

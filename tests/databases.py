@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.server import database
 from jobmon.server.database import open_engine
 from jobmon.server.migrations import upgrade
 from jobmon.server.migrations.upgrading import random_identity
@@ -49,6 +50,16 @@ _SETTINGS: Final = {
 DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 #: For tests in which PostgreSQL crashes: a commit that it acknowledged is in the operating system's hands.
 CRASH_SAFE: Final = {"synchronous_commit": "on"}
+
+
+def never_sync() -> None:
+    """Let servers in this process commit without waiting for the disk, as PostgreSQL does here; none of them crashes.
+
+    The disk takes half of the time of these tests. Servers that run as programs sync like those of users.
+    """
+    pragmas = tuple(pragma.replace("synchronous=FULL", "synchronous=OFF") for pragma in database._SQLITE_PRAGMAS)
+    assert "PRAGMA synchronous=OFF" in pragmas
+    database._SQLITE_PRAGMAS = pragmas  # type: ignore[misc]
 
 
 class NotInstalled(Exception):

@@ -1,6 +1,7 @@
 """Open the data folder of an older version, read its database, and resume an unfinished workflow.
 
-`tests/integration/server/fixtures/record_old_database.py` made the database and says what is in it.
+`tests/integration/server/fixtures/record_old_database.py` made the database and says what is in it. Tests in which
+programs of the older version are still alive run its sources, which they take from the history of the repository.
 """
 
 from __future__ import annotations
@@ -8,15 +9,23 @@ from __future__ import annotations
 import getpass
 import gzip
 import importlib.util
+import io
 import json
 import os
+import shutil
+import signal
 import socket
 import sqlite3
+import subprocess
+import sys
+import tarfile
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
+from tests.e2e.conftest import PROJECT
 
 from jobmon.cli.main import main
 from jobmon.server.migrations import HEAD
@@ -24,6 +33,9 @@ from jobmon.server.migrations import HEAD
 FIXTURES = Path(__file__).parents[1] / "integration" / "server" / "fixtures"
 RECORDED = FIXTURES / "database_0008.sql.gz"
 REVISION = "0008"
+#: The version that recorded it.
+COMMIT = "4857dab"
+GIT_SECONDS_MAX = 60
 FINISHED, FAILED, RUNNING = 1, 2, 3
 READING = (
     "workflow status",
@@ -124,3 +136,92 @@ def test_what_was_running_when_the_machine_died_is_taken_over(old):
     found = attempts(old, RUNNING)
     assert {name: status for name, (status, _) in found.items()} == dict.fromkeys(found, "D")
     assert (found["running_0"][1], found["running_1"][1]) == (1, 2), "what was done is not run again"
+
+
+@pytest.fixture(scope="module")
+def old_sources(tmp_path_factory):
+    """Return the folder of the older version's packages, for `PYTHONPATH`."""
+    pytest.importorskip("fastapi", reason="the server of the older version needs FastAPI (a development tool)")
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("needs git")
+    archive = [git, "-C", str(PROJECT), "archive", COMMIT, "src/jobmon"]
+    packed = subprocess.run(archive, capture_output=True, check=False, timeout=GIT_SECONDS_MAX)
+    if packed.returncode != 0:
+        pytest.skip(f"needs commit {COMMIT} in a clone with its history: {packed.stderr.decode(errors='replace')}")
+    folder = tmp_path_factory.mktemp("old")
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as tar:
+        tar.extractall(folder, filter="data")
+    # It was a namespace package; the installed package would have precedence over it.
+    (folder / "src" / "jobmon" / "__init__.py").touch()
+    return folder / "src"
+
+
+@pytest.fixture
+def run_old(home, old_sources):
+    """Return a function that runs a workflow of these commands, in a chain, with the older version."""
+    started = []
+
+    def start(*commands):
+        script = recorder().SCRIPT + f"\nprint(make('alive', {list(commands)}).run())"
+        environment = home.environment | {"PYTHONPATH": str(old_sources)}
+        words = [sys.executable, "-c", script]
+        started.append(subprocess.Popen(words, cwd=home.folder, env=environment, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def resume(home, *commands):
+    script = recorder().SCRIPT + f"\nprint(make('alive', {list(commands)}).run(resume=True))"
+    return home.python(script)
+
+
+def is_supervisor(process):
+    return any(word.endswith("supervisor.py") for word in process.cmdline())
+
+
+def test_commands_of_an_older_version_that_are_still_alive_are_ended_and_run_again(home, run_old, wait_until):
+    commands = ("echo before", 'echo $$ >> pids; test -n "$UPGRADED" || sleep 300', "echo after")
+    client = run_old(*commands)
+    pids = home.folder / "pids"
+    wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+
+    refused = resume(home, *commands)
+    assert refused.returncode != 0
+    assert "is busy, and cannot communicate with this program" in refused.stderr
+    assert "jobmon server stop" in refused.stderr
+    assert client.poll() is None, "the run of the older version continues"
+
+    running = home.processes()
+    (supervisor,) = filter(is_supervisor, running)
+    outlives = {supervisor, *supervisor.children(recursive=True)}
+    assert int(pids.read_text()) in {process.pid for process in outlives}
+    others = [process for process in running if process not in outlives]
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none notices the end of another
+        for process in others:
+            process.send_signal(number)
+    psutil.wait_procs(others)
+    assert all(process.is_running() for process in outlives)
+
+    home.environment["UPGRADED"] = "1"
+    done = resume(home, *commands)
+    assert (done.returncode, done.stdout.split()[-1]) == (0, "D"), done.stderr
+    assert not any(process.is_running() for process in outlives)
+    assert len(pids.read_text().split()) == 2
+    assert attempts(home, 1) == {"alive_0": ("D", 1), "alive_1": ("D", 2), "alive_2": ("D", 1)}
+
+
+def test_an_idle_server_of_an_older_version_is_replaced(home, run_old):
+    out, _ = run_old("echo done").communicate()
+    assert out.split()[-1] == "D"
+    (server,) = (process for process in home.processes() if "jobmon.server" in process.cmdline())
+    (workflow,) = home.json("workflow", "status")
+    assert (workflow["name"], workflow["status"]) == ("alive", "D")
+    assert not server.is_running()
+    found = home.json("db", "revision")
+    assert (found["revision"], found["state"]) == (HEAD, "current")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 from tests import databases
 
 from jobmon.core import fsm, retry
@@ -59,7 +59,6 @@ TASK, TI, RUN = TaskStatus, TaskInstanceStatus, WorkflowRunStatus
 TASKS, MAX_ATTEMPTS = 4, 2
 PLAIN, PACKED = 1, 2  # requests for resources
 JOBS = ("j1", "j2")
-NO_SYNC = "PRAGMA synchronous=OFF"
 START = to_microseconds(datetime(2026, 1, 1, tzinfo=UTC))
 OVERDUE_MICROSECONDS = int(90 * 3.1 * 1e6) + 1_000_000
 LIVE = frozenset("QIORTK")
@@ -82,8 +81,6 @@ class Server:
         self.database = Database(open_engine(uri))
         self.now = START
         settings = Settings(database_uri="")
-        if self.database.dialect == databases.SQLITE:
-            event.listen(self.database.engine, "connect", lambda connection, _: connection.execute(NO_SYNC))
         self.tx = self.database.open_transaction(Surroundings(settings, START - OVERDUE_MICROSECONDS))
 
     def run(self, use_case, *arguments):

@@ -9,6 +9,7 @@ import pkgutil
 import types
 import typing
 from datetime import UTC, datetime
+from functools import cache
 
 import msgspec
 import pytest
@@ -48,6 +49,7 @@ def messages():
 EVERY_MESSAGE = pytest.mark.parametrize("kind", messages(), ids=lambda kind: kind.__qualname__)
 
 
+@cache  # to build the strategies of nested messages takes far longer than to draw from them
 def instances(kind):
     hints = typing.get_type_hints(kind, include_extras=True)
     return st.builds(kind, **{name: of_type(hint) for name, hint in hints.items()})

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import Home, home  # tests that run whole workflows use a separate home
+from tests.services.sharing import Shared
 
 __all__ = ["GridEngineForTests", "Home", "SlurmForTests", "gridengine", "home", "slurm", "until"]
 
@@ -24,6 +25,7 @@ SCRIPTS = Path(__file__).parent / "slurm"
 BASE = Path(os.environ.get("SLURM_TEST_BASE", Path(os.environ.get("TMPDIR", "/tmp")) / "jobmon-slurm"))
 UP_SECONDS = 400.0
 DOWN_SECONDS = 180.0
+SCRIPT_SECONDS = {"up": UP_SECONDS, "down": DOWN_SECONDS}
 CALL_SECONDS = 60.0
 TEST_SECONDS = 300.0
 NODES = 4
@@ -35,6 +37,19 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.timeout(UP_SECONDS + TEST_SECONDS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run tests side by side, except those of a plug-in's interface, which share the jobs that they look at."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return super()._split_scope(nodeid) if file.endswith("_adapter.py") else nodeid
+
+    return Scheduling(config, log)
 
 
 @dataclass(frozen=True)
@@ -151,37 +166,44 @@ class GridEngineForTests:
             until(lambda: not Path(f"/proc/{pid}/cmdline").exists(), "the master to be killed")
 
 
-@contextmanager
-def _one_at_a_time(base=BASE):
-    """Ensure that only one process at a time starts or stops daemons."""
-    with base.with_name(f"{base.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+_SHARED = {"slurm": Shared(BASE), "gridengine": Shared(GRIDENGINE_BASE)}
+
+
+@pytest.fixture(autouse=True)
+def _turn(request):
+    """Run the test beside others, or alone with its cluster if it is marked so."""
+    with ExitStack() as turn:
+        for name in _SHARED.keys() & set(request.fixturenames):
+            shared = _SHARED[name]
+            turn.enter_context(shared.alone() if request.node.get_closest_marker("alone") else shared.together())
         yield
+
+
+@pytest.fixture(scope="session")
+def alone():
+    """Return a context manager for parts of tests in which no other test may use this cluster: `alone("slurm")`."""
+    return lambda name: _SHARED[name].alone()
 
 
 @pytest.fixture(scope="session")
 def slurm():
     """Yield a running Slurm cluster; a cluster that was already running is not stopped."""
     cluster = SlurmForTests()
-    with _one_at_a_time():
-        is_ours = cluster.daemon("slurmdbd") is None  # tests never stop slurmdbd
-        if not cluster.is_up():
-            cluster.up()
-    yield cluster
-    if is_ours:
-        with _one_at_a_time():
-            subprocess.run([SCRIPTS / "slurm-down.sh"], timeout=DOWN_SECONDS, check=True)
+
+    def down() -> None:
+        subprocess.run([SCRIPTS / "slurm-down.sh"], timeout=DOWN_SECONDS, check=True)
+
+    def is_there() -> bool:
+        return cluster.daemon("slurmdbd") is not None  # tests never stop slurmdbd
+
+    with _SHARED["slurm"].running(cluster.up, down, is_up=cluster.is_up, is_there=is_there):
+        yield cluster
 
 
 @pytest.fixture(scope="session")
 def gridengine():
     """Yield a running Grid Engine; one that was already running is not stopped."""
     cluster = GridEngineForTests()
-    with _one_at_a_time(GRIDENGINE_BASE):
-        is_ours = not cluster.is_up()
-        if is_ours:
-            cluster.script("gridengine-up.sh", UP_SECONDS)
-    yield cluster
-    if is_ours:
-        with _one_at_a_time(GRIDENGINE_BASE):
-            cluster.script("gridengine-down.sh", DOWN_SECONDS)
+    up, down = (partial(cluster.script, f"gridengine-{what}.sh", seconds) for what, seconds in SCRIPT_SECONDS.items())
+    with _SHARED["gridengine"].running(up, down, is_up=cluster.is_up, is_there=cluster.is_up):
+        yield cluster

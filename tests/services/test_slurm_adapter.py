@@ -37,7 +37,7 @@ DEAF_SBATCH = """#!/bin/sh
 
 @contextlib.contextmanager
 def submit_limit(slurm, room: int):
-    """Let this user have only so many jobs.
+    """Let this user have only so many jobs; the test must be alone.
 
     Earlier tests may have cancelled jobs that squeue shows for a moment longer: counted now, they would leave a place
     each when they are gone. So all jobs must have ended first, by the controller's own count.
@@ -67,8 +67,8 @@ class TestContract(ClusterContract):
     rejected_request: ClassVar = {"project": "nobody"}
 
     @pytest.fixture(autouse=True)
-    def cluster(self, slurm, tmp_path):
-        self.slurm, self.folder = slurm, tmp_path
+    def cluster(self, slurm, alone, tmp_path):
+        self.slurm, self.alone, self.folder = slurm, alone, tmp_path
 
     def distributor_arguments(self, folder):
         sbatch = folder / "bin" / "sbatch"
@@ -78,8 +78,10 @@ class TestContract(ClusterContract):
         path = f"{sbatch.parent}:{os.environ['PATH']}"
         return {**super().distributor_arguments(folder), "environment": {**os.environ, "PATH": path}}
 
+    @contextlib.contextmanager
     def full(self, adapter, room):
-        return submit_limit(self.slurm, room)
+        with self.alone("slurm"), submit_limit(self.slurm, room):
+            yield
 
     @contextlib.contextmanager
     def without_answer(self, adapter):
@@ -132,7 +134,12 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def endings(adapter, slurm):
+def endings(adapter, slurm, alone):
+    with alone("slurm"):  # a node fails
+        return ends_of_all(adapter, slurm)
+
+
+def ends_of_all(adapter, slurm):
     ids = {
         name: adapter.submit_to_batch_distributor(command, name, request(**values))
         for name, (command, values) in COMMANDS.items()
@@ -308,6 +315,7 @@ def test_what_slurm_refuses_is_told_in_its_own_words(adapter, values, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.alone
 def test_where_a_user_may_have_no_more_jobs_what_fits_goes_and_the_rest_waits(slurm, tmp_path):
     adapter = SlurmDistributor("slurm", data_folder=tmp_path)
     with submit_limit(slurm, 10):
@@ -347,6 +355,7 @@ def test_partitions_are_found_with_their_limits_and_groups_of_them_can_be_named(
 # -- a controller that is away: last, because everybody notices -----------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_controller_that_is_away_fails_nothing_and_what_it_held_is_there_afterwards(adapter, slurm, tmp_path):
     impatient = tmp_path / "slurm.conf"  # the tools themselves try for this long
     impatient.write_text(Path("/etc/slurm/slurm.conf").read_text().replace("MessageTimeout=30", "MessageTimeout=3"))

@@ -152,6 +152,7 @@ def test_a_distributor_that_dies_while_jobs_run_is_replaced(home, client):
     assert len(ran(home)) == 8
 
 
+@pytest.mark.alone
 def test_a_controller_that_is_away_for_a_while_fails_nothing(home, client, slurm):
     before = client(8, "before", WAITS)
     until(lambda: len(ran(home)) == 8, "all to run")

@@ -160,6 +160,7 @@ def test_each_task_of_a_pack_keeps_its_own_fate(flow):
         assert len({attempts[0]["distributor_id"] for attempts in found[name]}) == 1, name
 
 
+@pytest.mark.alone
 def test_a_node_that_fails_costs_no_attempt(flow, slurm):
     request = pack(2, sbatch={"nodelist": "n4"})
     flow.start({"failed": {"command": WAITS, "count": 4, "max_attempts": 1, "compute_resources": request}})
@@ -176,6 +177,7 @@ def test_a_node_that_fails_costs_no_attempt(flow, slurm):
     assert all(attempts[-1]["status"] == "D" for attempts in flow.attempts()["failed"])
 
 
+@pytest.mark.alone  # all jobs of the user are cancelled
 @pytest.mark.parametrize("request_", [{"pack": 2}, {"pilot": True}], ids=["pack", "pilot"])
 def test_what_its_user_cancels_is_not_submitted_again_before_a_resume(flow, slurm, request_):
     kinds = {"mine": {"command": WAITS, "count": 3, "compute_resources": {**SMALL, **request_}}}

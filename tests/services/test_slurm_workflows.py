@@ -72,6 +72,7 @@ def job_of(slurm, home, name):
     return until(running, f"a job of {name} to run")
 
 
+@pytest.mark.alone
 def test_a_kill_is_followed_by_what_it_calls_for(home, start, slurm):
     slow = "sh -c 'mkdir {0} && exec sleep 300 || exit 0'"
     script = start(
@@ -165,7 +166,8 @@ def test_jobs_without_python_or_network_charge_nothing_and_the_run_says_what_is_
     python.write_text(ISOLATING.format(folder=home.folder, python=sys.executable))
     python.chmod(0o755)
     silent = re.compile(r"jobs run on n\d but cannot reach the server at http://[\d.]+:\d+")
-    until(lambda: silent.search((home.folder / "out").read_text()), "the run to say that jobs cannot reach the server")
+    what = "the run to say that jobs cannot reach the server"  # which it says after a minute
+    until(lambda: silent.search((home.folder / "out").read_text()), what, 180)
     assert "its job runs on n" in home.jobmon("task", "explain", "1").stdout
     (home.folder / "open").touch()
     assert outcome(home, script) == "D"

@@ -14,7 +14,7 @@ from tests.simulation.system.world import simulate
 
 BLOCK = 5
 #: Seeds that together covered all faults when they were chosen; the test is fast while they still do.
-SEEDS_WITH_ALL_FAULTS = (103, 147, 13, 77, 20, 27, 24, 94, 161, 131, 170, 87, 16)
+SEEDS_WITH_ALL_FAULTS = (17, 20, 24, 36, 63, 84, 87, 131, 147, 161)
 #: If they do not any more, further seeds are tried.
 FURTHER_SEEDS_MAX = 80
 #: Number of the first seeds that are also simulated; `make simulate SEEDS=1000` runs more.

@@ -45,11 +45,16 @@ def _uses(tree):
             yield None
 
 
-def test_every_use_of_the_interpreter_is_safe():
-    found = {}
+def _parsed(*words):
+    """Yield name and syntax tree of each module that contains one of these words: to parse all takes seconds."""
     for path in SOURCES.rglob("*.py"):
-        if uses := list(_uses(ast.parse(path.read_text(encoding="utf-8")))):
-            found[str(path.relative_to(SOURCES))] = uses
+        text = path.read_text(encoding="utf-8")
+        if any(word in text for word in words):
+            yield str(path.relative_to(SOURCES)), ast.parse(text)
+
+
+def test_every_use_of_the_interpreter_is_safe():
+    found = {name: uses for name, tree in _parsed("executable") if (uses := list(_uses(tree)))}
     assert {"client/launching.py", "core/access.py", "client/local_agents.py"} <= found.keys()
     for name, uses in found.items():
         outside_lists = [use for use in uses if use is None]
@@ -64,12 +69,13 @@ def test_every_text_with_the_interpreter_is_safe(name):
 
 def test_no_interpreter_is_started_by_another_name():
     """Neither one that a search path resolves, nor the one behind a virtual environment."""
+    names = ("python", "python3")
     found = set()
-    for path in SOURCES.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            is_word = isinstance(node, ast.Constant) and node.value in ("python", "python3")
+    for name, tree in _parsed(*(f"{quote}{word}{quote}" for word in names for quote in "'\""), "_base_executable"):
+        for node in ast.walk(tree):
+            is_word = isinstance(node, ast.Constant) and node.value in names
             if is_word or (isinstance(node, ast.Attribute) and node.attr == "_base_executable"):
-                found.add(str(path.relative_to(SOURCES)))
+                found.add(name)
     assert found <= TEXTS.keys()  # as the name of an argument or a setting
 
 

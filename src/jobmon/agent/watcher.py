@@ -48,12 +48,14 @@ class Watcher:
     """The watcher of one process.
 
     Args:
-        setup: `command` and `give_up`, command lines; `log`, the path of the log; `token`, a random text.
+        setup: `command` and `give_up`, command lines; `log`, the path of the log; `token`, a random text;
+            `restart_pause_seconds`, RESTART_PAUSE_SECONDS if absent.
     """
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
         self._setup = setup
         self._log: str = setup["log"]
+        self._restart_pause_seconds: float = setup.get("restart_pause_seconds", RESTART_PAUSE_SECONDS)
         #: Workflow -> the newest run of it that the process led.
         self._runs: dict[int, int] = {}
         self._is_told = False
@@ -86,7 +88,7 @@ class Watcher:
                 return EXIT_GIVEN_UP
             restarts, is_restart = restarts + 1, True
             self._say(f"{killed}; restarting it ({restarts} of {RESTARTS_MAX} without progress).")
-            time.sleep(RESTART_PAUSE_SECONDS)
+            time.sleep(self._restart_pause_seconds)
 
     # -- the process --------------------------------------------------------------------------------------------
 

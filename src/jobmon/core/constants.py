@@ -11,8 +11,9 @@ DEFAULT_MAX_ATTEMPTS: Final = 3
 #: Priorities are from -PRIORITY_MAX to PRIORITY_MAX.
 PRIORITY_MAX: Final = 1_000
 DEFAULT_CLUSTER_NAME: Final = "multiprocess"
-#: Version of the messages between components. A server rejects a client of another major version.
-MESSAGE_VERSION: Final = 1
+#: Version of the messages between client and server: raised when a client needs a route that older servers do not have
+#: (2: agents). Jobs of an older version may still report to a newer server.
+MESSAGE_VERSION: Final = 2
 LOG_TAIL_BYTES_MAX: Final = 10 * 1024
 #: Parameters of `create_task` and `create_tasks`: a template argument with such a name could never be given.
 RESERVED_NAMES: Final = frozenset(

@@ -43,6 +43,7 @@ class Watched:
             "give_up": give_up,
             "log": str(self.log),
             "token": str(uuid.uuid4()),
+            "restart_pause_seconds": 0.01,
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

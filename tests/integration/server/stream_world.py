@@ -18,7 +18,6 @@ class Events:
         self.response = response
         self._lines = response.aiter_lines()
         self.id = ""
-        self.comments = 0
 
     async def next(self):
         """Return name and message of the next event, or None at the end."""
@@ -26,14 +25,23 @@ class Events:
         async with asyncio.timeout(SECONDS_MAX):
             async for line in self._lines:
                 if line.startswith(":"):
-                    self.comments += 1
-                elif line:
+                    continue
+                if line:
                     name, _, value = line.partition(": ")
                     found[name] = value
                 elif found:
                     self.id = found["id"]
                     return found["event"], wire.decode(KINDS[found["event"]], found["data"].encode())
         return None
+
+    async def comment(self):
+        """Wait for a comment, before which no event may come."""
+        async with asyncio.timeout(SECONDS_MAX):
+            async for line in self._lines:
+                assert not line or line.startswith(":"), line
+                if line:
+                    return
+        raise AssertionError("the stream ended")
 
     async def until(self, name, holds):
         """Return the first message of an event for which something holds."""

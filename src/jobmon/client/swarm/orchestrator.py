@@ -406,10 +406,10 @@ class WorkflowRunOrchestrator:
             return
         if wait_seconds:
             self._scheduler.retry_refused()
-            self._expander.retry_refused()
         await self._grow(update)
         grown = await self._refresher.grow(update)
         changed = self._take_in(update)
+        self._expander.retry_refused()
         self._scheduler.make_ready(filter(_is_to_be_tried_again, grown))
         await self._refresher.apply_edits()
         self._scheduler.release_lost()

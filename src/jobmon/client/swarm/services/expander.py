@@ -192,9 +192,13 @@ class Expander:
             raise WorkflowRunStateError(
                 f"Task {task.task_id} is an expansion, and there is nothing that could call it."
             )
-        answer = await self._gateway.call_expansion(task.task_id, self._state.last_sync)
+        seen = self._state.last_sync
+        answer = await self._gateway.call_expansion(task.task_id, seen)
         if answer.status != TaskStatus.RUNNING:
-            self._refused.append(task)
+            if self._state.last_sync == seen:
+                self._refused.append(task)
+            else:  # a poll has already shown the changes that the request did not know
+                self._state.enqueue_task(task)
             return None
         call.count += 1
         self._take_in(StateUpdate(task_statuses={task.task_id: answer.status}))
