@@ -58,14 +58,11 @@ _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _DRIVER_MISSING: Final = "The driver for PostgreSQL is missing ({error}). Install it, {install}"
 
 ACTIVATION_PAUSE_SECONDS: Final = 0.2
-#: After so many executions on a connection, a statement is prepared: to plan it costs more than to execute it.
-PREPARE_AFTER: Final = 2
-#: Number of prepared statements of a connection: more than a server has.
-PREPARED_MAX: Final = 1_000
 #: The key of the PostgreSQL advisory lock that the active server holds; such locks belong to one database.
 _ADVISORY_LOCK: Final = int.from_bytes(b"server", "big")
 #: A connection to a database whose host vanished counts as lost after about 25 s.
 _POSTGRESQL_OPTIONS: Final = {
+    "client_encoding": "utf8",
     "connect_timeout": "5",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
@@ -311,8 +308,6 @@ class Database:
         if self.dialect == "postgresql":
             driver: Any = connection.driver_connection
             driver.autocommit = True  # sessions send BEGIN themselves
-            driver.prepare_threshold = PREPARE_AFTER
-            driver.prepared_max = PREPARED_MAX
         return connection
 
     def _lock_on_postgresql(self) -> str | None:
