@@ -365,6 +365,9 @@ _SQLITE_MEANINGS: Final = {
     "database is locked": _MEANINGS["55P03"],
 }
 _LOST_MEANING: Final = "The server's database does not respond; the server reconnects as soon as it does."
+_REFUSED_MEANING: Final = (
+    "The server's database rejects the server's connections; its administrator finds the reason in the server's log."
+)
 
 
 def _of_driver(error: BaseException) -> BaseException:
@@ -407,7 +410,7 @@ def meaning(error: BaseException) -> str | None:
     """Return what a possibly temporary database error means, and what to do; None for all other errors."""
     found = _of_driver(error)
     if is_lost(found):
-        return _LOST_MEANING
+        return _REFUSED_MEANING if is_refusal(found) else _LOST_MEANING
     if is_conflict(found):
         return "The server's database is busy."
     state = getattr(found, "sqlstate", None)
@@ -422,7 +425,7 @@ def meaning(error: BaseException) -> str | None:
 def is_refusal(error: BaseException) -> bool:
     """Return whether a database server rejected the connection: no such database, user or password."""
     text = str(_of_driver(error))
-    return "FATAL:" in text and "starting up" not in text and "shutting down" not in text
+    return "FATAL:" in text and "the database system is" not in text  # starting up, shutting down, in recovery
 
 
 def first_line(error: BaseException) -> str:
