@@ -69,11 +69,17 @@ _POSTGRESQL_OPTIONS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-#: If the host of the active server vanishes, PostgreSQL ends its session, and with it the lock, after about 15 s; by
-#: default after two hours. They have no effect on a Unix socket.
-_LOCK_OPTIONS: Final = """
+#: Of the writer's session. If the host of the active server vanishes, PostgreSQL ends the session, and with it the
+#: lock, after about 15 s; by default after two hours (no effect on a Unix socket).
+#:
+#: The writer finds rows by indexes, whatever the statistics say: while tables grow, they are outdated. A plan for the
+#: values of one execution would read whole workflows or templates for a long list of IDs, and tables that were small.
+#: Without sequential scans, what needs one looks so expensive that PostgreSQL would compile it.
+_WRITER_OPTIONS: Final = """
 SELECT set_config('tcp_keepalives_idle', '6', false), set_config('tcp_keepalives_interval', '3', false),
-set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '15000', false)
+set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '15000', false),
+set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
+set_config('jit', 'off', false)
 """
 _HOLDER: Final = """
 SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -318,7 +324,7 @@ class Database:
         try:
             cursor = connection.cursor()
             if cursor.execute("SELECT pg_try_advisory_lock(%s)", (_ADVISORY_LOCK,)).fetchone()[0]:
-                cursor.execute(_LOCK_OPTIONS)
+                cursor.execute(_WRITER_OPTIONS)
                 cursor.close()
                 self._locked = connection
                 return None
