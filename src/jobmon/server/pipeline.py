@@ -87,10 +87,13 @@ class Pipeline:
             self.send(text, row)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """Return the rows of the last executed statement."""
-        assert self._result is not None
-        self._loaders.set_pgresult(self._result)
-        return self._loaders.load_rows(0, self._result.ntuples, tuple)
+        """Return the rows of the last executed statement, once: a session that waits for its next use keeps none."""
+        found, self._result = self._result, None
+        assert found is not None
+        self._loaders.set_pgresult(found)
+        rows = self._loaders.load_rows(0, found.ntuples, tuple)
+        self._loaders.set_pgresult(None)
+        return rows
 
     def commit(self) -> None:
         """Commit, together with all that was queued, and wait until it is durable."""
