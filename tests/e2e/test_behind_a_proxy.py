@@ -168,6 +168,62 @@ def test_everything_works_through_a_proxy(program, write, prefix, home, institut
             assert "jobmon_requests_total" in http.get(f"{address}/metrics", headers=page_user).text
 
 
+INTERRUPTED = """
+from jobmon.client.api import Tool
+
+tool = Tool("proxied")
+template = tool.get_task_template("t", "echo {x} >> FILE; while [ ! -e GO ]; do sleep 0.1; done", node_args=["x"])
+workflow = tool.create_workflow(name="interrupted")
+first = template.create_task(x=1)
+workflow.add_tasks([first, template.create_task(x=2, upstream_tasks=[first])])
+print(workflow.run())
+"""
+
+
+def test_a_run_survives_a_proxy_that_answers_in_html_that_it_reaches_nothing(home, institute_server):
+    require("nginx")
+    folder = Path(home.folder) / "broken"
+    folder.mkdir()
+    certificate(folder)
+    port = free_port()
+    ran, go, broken, requests = (folder / name for name in ("ran", "go", "broken", "requests.log"))
+    mine = {
+        "JOBMON__HTTP__SERVICE_URL": f"https://localhost:{port}/jobmon",
+        "JOBMON__HTTP__TOKEN": TOKEN,
+        "SSL_CERT_FILE": str(folder / "fullchain.pem"),
+    }
+
+    def wait_for(condition):
+        deadline = time.monotonic() + SECONDS_MAX
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    with institute_server(folder, TOKEN, home.environment) as backend:
+        command = nginx(folder, backend, port)
+        path = folder / "nginx.conf"
+        switch = f"server {{\naccess_log {requests};\nif (-f {broken}) {{ return 502; }}\n"
+        path.write_text(path.read_text().replace("server {", switch, 1))
+        with proxy(command, folder, port):
+            home.environment.update(mine)
+            script = INTERRUPTED.replace("FILE", str(ran)).replace("GO", str(go))
+            with home.start(script) as client:
+                wait_for(ran.exists)
+                broken.touch()
+                go.touch()  # the report of the first task finds only the proxy
+                wait_for(lambda: requests.read_text().count(" 502 ") >= 5)
+                home.environment["JOBMON__HTTP__RETRIES_ATTEMPTS"] = "1"
+                refused = home.jobmon("workflow", "status")
+                assert refused.returncode != 0
+                assert "does not reach the server" in refused.stderr
+                assert "<html" not in refused.stderr + refused.stdout
+                broken.unlink()
+                assert client.wait(timeout=2 * SECONDS_MAX) == 0
+            (shown,) = home.json("workflow", "status")
+            assert (shown["status"], shown["counts"]) == ("D", {"D": 2})
+            assert ran.read_text().split() == ["1", "2"]
+
+
 def test_a_proxy_that_authenticates_users_gives_them_their_roles(home, institute_server):
     require("nginx")
     folder = Path(home.folder) / "login"

@@ -51,6 +51,8 @@ PAUSE_SECONDS_FIRST: Final = 0.05
 #: Short enough that all clients have reconnected within 5 s after a server comes back.
 PAUSE_SECONDS_MAX: Final = 4.5
 _RETRIED_STATUSES: Final = frozenset({500, 502, 503, 504})
+#: By these a proxy says that it does not reach the server, usually in HTML.
+_GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
 #: From an embedded server these statuses mean that its token or address changed: it is looked up again.
 _MOVED_STATUSES: Final = frozenset({HTTP_UNAUTHORIZED, 421})
 #: A request that waits for the server is logged after this long, and then at regular intervals, seconds.
@@ -603,13 +605,22 @@ def _problem_of(route: str, status: int, content: bytes) -> JobmonError:
     try:
         problem = wire.decode(Problem, content)
     except (ValueError, RecursionError):
-        text = content[:200].decode(errors="replace")
-        error: JobmonError = InvalidResponse(f"The server responded to {route} with status {status}: {text}")
+        error: JobmonError = InvalidResponse(_of_proxy(route, status, content))
         error.answer = status, None
     else:
         error = _named(route, status, problem)
         error.answer = status, msgspec.structs.asdict(problem)
     return error
+
+
+def _of_proxy(route: str, status: int, content: bytes) -> str:
+    """Return what a response means that the server did not write."""
+    if status in _GATEWAY_STATUSES:
+        return (
+            f"The proxy in front of the server responded to {route} with status {status}: it does not reach the server."
+            " If that lasts, ask the server's administrator whether the server runs."
+        )
+    return f"The server responded to {route} with status {status}: {content[:200].decode(errors='replace')}"
 
 
 def _named(route: str, status: int, problem: Problem) -> JobmonError:

@@ -58,25 +58,28 @@ _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _DRIVER_MISSING: Final = "The driver for PostgreSQL is missing ({error}). Install it, {install}"
 
 ACTIVATION_PAUSE_SECONDS: Final = 0.2
-#: After so many executions on a connection, a statement is prepared: to plan it costs more than to execute it.
-PREPARE_AFTER: Final = 2
-#: Number of prepared statements of a connection: more than a server has.
-PREPARED_MAX: Final = 1_000
 #: The key of the PostgreSQL advisory lock that the active server holds; such locks belong to one database.
 _ADVISORY_LOCK: Final = int.from_bytes(b"server", "big")
 #: A connection to a database whose host vanished counts as lost after about 25 s.
 _POSTGRESQL_OPTIONS: Final = {
+    "client_encoding": "utf8",
     "connect_timeout": "5",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-#: If the host of the active server vanishes, PostgreSQL ends its session, and with it the lock, after about 15 s; by
-#: default after two hours. They have no effect on a Unix socket.
-_LOCK_OPTIONS: Final = """
+#: Of the writer's session. If the host of the active server vanishes, PostgreSQL ends the session, and with it the
+#: lock, after about 15 s; by default after two hours (no effect on a Unix socket).
+#:
+#: The writer finds rows by indexes, whatever the statistics say: while tables grow, they are outdated. A plan for the
+#: values of one execution would read whole workflows or templates for a long list of IDs, and tables that were small.
+#: Without sequential scans, what needs one looks so expensive that PostgreSQL would compile it.
+_WRITER_OPTIONS: Final = """
 SELECT set_config('tcp_keepalives_idle', '6', false), set_config('tcp_keepalives_interval', '3', false),
-set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '15000', false)
+set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '15000', false),
+set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
+set_config('jit', 'off', false)
 """
 _HOLDER: Final = """
 SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -311,8 +314,6 @@ class Database:
         if self.dialect == "postgresql":
             driver: Any = connection.driver_connection
             driver.autocommit = True  # sessions send BEGIN themselves
-            driver.prepare_threshold = PREPARE_AFTER
-            driver.prepared_max = PREPARED_MAX
         return connection
 
     def _lock_on_postgresql(self) -> str | None:
@@ -323,7 +324,7 @@ class Database:
         try:
             cursor = connection.cursor()
             if cursor.execute("SELECT pg_try_advisory_lock(%s)", (_ADVISORY_LOCK,)).fetchone()[0]:
-                cursor.execute(_LOCK_OPTIONS)
+                cursor.execute(_WRITER_OPTIONS)
                 cursor.close()
                 self._locked = connection
                 return None
@@ -370,6 +371,9 @@ _SQLITE_MEANINGS: Final = {
     "database is locked": _MEANINGS["55P03"],
 }
 _LOST_MEANING: Final = "The server's database does not respond; the server reconnects as soon as it does."
+_REFUSED_MEANING: Final = (
+    "The server's database rejects the server's connections; its administrator finds the reason in the server's log."
+)
 
 
 def _of_driver(error: BaseException) -> BaseException:
@@ -412,7 +416,7 @@ def meaning(error: BaseException) -> str | None:
     """Return what a possibly temporary database error means, and what to do; None for all other errors."""
     found = _of_driver(error)
     if is_lost(found):
-        return _LOST_MEANING
+        return _REFUSED_MEANING if is_refusal(found) else _LOST_MEANING
     if is_conflict(found):
         return "The server's database is busy."
     state = getattr(found, "sqlstate", None)
@@ -427,7 +431,7 @@ def meaning(error: BaseException) -> str | None:
 def is_refusal(error: BaseException) -> bool:
     """Return whether a database server rejected the connection: no such database, user or password."""
     text = str(_of_driver(error))
-    return "FATAL:" in text and "starting up" not in text and "shutting down" not in text
+    return "FATAL:" in text and "the database system is" not in text  # starting up, shutting down, in recovery
 
 
 def first_line(error: BaseException) -> str:

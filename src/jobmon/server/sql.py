@@ -57,6 +57,10 @@ if TYPE_CHECKING:
 
 #: Rows per INSERT in SQLite: each step from Python into SQLite costs a third of the insert itself.
 ROWS_PER_INSERT: Final = 50
+#: From so many rows on, PostgreSQL receives them by COPY, which takes two round trips more than an INSERT.
+ROWS_PER_COPY: Final = 200
+#: The SQLSTATE of a row that exists already.
+_EXISTS: Final = "23505"
 #: Number of SQLite's instructions between two checks whether a `VACUUM` has taken too long.
 INSTRUCTIONS_PER_CHECK: Final = 100_000
 
@@ -68,7 +72,7 @@ def _dialects() -> dict[str, Dialect]:
     """Return the SQLAlchemy dialects; parameters are positional because tuples are the cheapest for both drivers."""
     for_sqlite = sqlite.dialect(paramstyle="qmark")
     for_sqlite.supports_native_boolean = True  # supported since 3.23; otherwise conditions are compared with 1
-    for_postgresql = psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    for_postgresql = psycopg.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
     return {"sqlite": for_sqlite, "postgresql": for_postgresql}
 
 
@@ -384,24 +388,31 @@ def _insert_listed(table: Table, names: tuple[str, ...], *, ignore: bool) -> Sta
 
 
 class Session:
-    """A connection that one thread uses at a time. `connection` is a DBAPI connection; `dialect` SQLAlchemy's name."""
+    """A connection that one thread uses at a time. `connection` is a DBAPI connection; `dialect` SQLAlchemy's name.
+
+    PostgreSQL receives a change together with the next statement whose result is needed, at the latest together with
+    `COMMIT`: an error of a change may be raised there.
+    """
 
     def __init__(self, connection: Any, dialect: str) -> None:
         self._connection = connection
-        self._cursor = connection.cursor()
+        self._cursor = connection.cursor() if dialect == "sqlite" else _pipeline(connection)
+        #: Runs a statement whose result nobody needs.
+        self._send = self._cursor.execute if dialect == "sqlite" else self._cursor.send
         self._encode: Callable[[Iterable[Any]], Any] = _as_json if dialect == "sqlite" else list
         #: Whether the current transaction may have changed rows.
         self._has_written = False
         self.dialect = dialect
 
-    def _run(self, statement: Statement | Executable, values: dict[str, Any]) -> Any:
+    def _run(self, execute: Callable[..., Any], statement: Statement | Executable, values: dict[str, Any]) -> None:
         if isinstance(statement, Statement):
             compiled = statement.compiled(self.dialect)
         else:
             compiled = _Compiled(statement, self.dialect, None)
+            if self.dialect != "sqlite":
+                execute = functools.partial(execute, prepare=False)
         self._has_written = self._has_written or compiled.is_writing
-        self._cursor.execute(compiled.text, compiled.values(values, self._encode))
-        return self._cursor
+        execute(compiled.text, compiled.values(values, self._encode))
 
     def begin(self, *, writing: bool) -> None:
         """Start a transaction.
@@ -410,23 +421,32 @@ class Session:
         a single state of the database from its first statement to its last.
         """
         self._has_written = False
-        self._cursor.execute(_BEGIN[self.dialect, writing])
+        self._send(_BEGIN[self.dialect, writing])
 
     def commit(self) -> None:
         """Make everything durable."""
-        self._cursor.execute("COMMIT")
+        if self.dialect == "sqlite":
+            self._cursor.execute("COMMIT")
+        else:
+            self._cursor.commit()
 
     def end_reading(self) -> None:
-        """End a transaction that only reads. After a rollback, psycopg would forget all prepared statements."""
-        self._cursor.execute("COMMIT")
+        """End a transaction that only reads."""
+        self._send("COMMIT")
+        if self.dialect != "sqlite":
+            self._cursor.finish()
 
     def rollback(self) -> None:
         """Discard everything since `begin`."""
-        self._connection.rollback()
+        if self.dialect == "sqlite":
+            self._connection.rollback()
+        else:
+            self._cursor.rollback()
 
     def rows(self, statement: Statement | Executable, /, **values: Any) -> list[tuple[Any, ...]]:
         """Return all rows."""
-        return self._run(statement, values).fetchall()  # type: ignore[no-any-return]
+        self._run(self._cursor.execute, statement, values)
+        return self._cursor.fetchall()  # type: ignore[no-any-return]
 
     def row(self, statement: Statement | Executable, /, **values: Any) -> tuple[Any, ...] | None:
         """Return the first row, or None. All rows are fetched: a statement left open would hold its snapshot."""
@@ -442,12 +462,17 @@ class Session:
         """Return the first column of all rows."""
         return [found[0] for found in self.rows(statement, **values)]
 
-    def run(self, statement: Statement | Executable, /, **values: Any) -> int:
-        """Change rows; return their number."""
-        return int(self._run(statement, values).rowcount)
+    def run(self, statement: Statement | Executable, /, **values: Any) -> None:
+        """Change rows."""
+        self._run(self._send, statement, values)
 
-    def run_many(self, statement: Statement, names: tuple[str, ...], rows: Iterable[Sequence[Any]]) -> int:
-        """Run a statement for each of many rows of values; return how many database rows changed.
+    def changed(self, statement: Statement | Executable, /, **values: Any) -> int:
+        """Change rows; return their number."""
+        self._run(self._cursor.execute, statement, values)
+        return int(self._cursor.rowcount)
+
+    def run_many(self, statement: Statement, names: tuple[str, ...], rows: Iterable[Sequence[Any]]) -> None:
+        """Run a statement for each of many rows of values.
 
         Args:
             statement: an UPDATE or DELETE.
@@ -456,16 +481,15 @@ class Session:
         """
         rows = list(rows)
         if not rows:
-            return 0
+            return
         if self.dialect != "sqlite" and (bulk := _bulk_of(statement, names, rows)) is not None:
             columns = zip(names, map(list, zip(*rows, strict=True)), strict=True)
-            return self.run(bulk, **dict(columns))
+            self.run(bulk, **dict(columns))
+            return
         compiled = statement.compiled(self.dialect)
         order = compiled.order(names)
-        given = rows if order is None else list(map(order, rows))
         self._has_written = True
-        self._cursor.executemany(compiled.text, given)
-        return int(self._cursor.rowcount)
+        self._cursor.executemany(compiled.text, rows if order is None else list(map(order, rows)))
 
     def first_id(self, table: Table) -> int | None:
         """Return the ID that the next row of a table must have; None: the database chooses it."""
@@ -476,6 +500,12 @@ class Session:
         if (first := self.first_id(table)) is not None:
             values["id"] = first
         return int(self.value(_insert_returning(table, tuple(values)), **values))
+
+    def add(self, table: Table, **values: Any) -> None:
+        """Insert one row whose ID nobody needs."""
+        if (first := self.first_id(table)) is not None:
+            values["id"] = first
+        self.run(_insert(table, tuple(values), ignore=False), **values)
 
     def insert_many(
         self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool = False
@@ -504,14 +534,36 @@ class Session:
         self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
     ) -> range | None:
         """Insert rows with IDs that are reserved first: nothing says in which order `RETURNING` would return them."""
+        ids = None
+        if table.autoincrement_column is not None and "id" not in names:
+            last = self.value(_reserve_ids, table=table.name, count=len(rows))
+            ids = range(last - len(rows) + 1, last + 1)
+            names, rows = ("id", *names), [(row_id, *row) for row_id, row in zip(ids, rows, strict=True)]
+        if len(rows) >= ROWS_PER_COPY and self._copy(table, names, rows, may_exist=ignore):
+            return ids
         columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        if table.autoincrement_column is None or "id" in columns:
-            self.run(_insert_listed(table, names, ignore=ignore), **columns)
-            return None
-        last = self.value(_reserve_ids, table=table.name, count=len(rows))
-        ids = range(last - len(rows) + 1, last + 1)
-        changed = self.run(_insert_listed(table, ("id", *names), ignore=ignore), id=ids, **columns)
-        return ids if changed == len(rows) else None
+        into = _insert_listed(table, names, ignore=ignore)
+        if ids is None or not ignore:
+            self.run(into, **columns)
+            return ids
+        return ids if self.changed(into, **columns) == len(rows) else None
+
+    def _copy(self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, may_exist: bool) -> bool:
+        """Insert rows with COPY, for a third of the cost; return whether that was possible: none of them existed."""
+        into = f"{table.name} ({', '.join(names)})"
+        if not may_exist:
+            self._cursor.copy(into, rows)
+            return True
+        self._send("SAVEPOINT copied")
+        try:
+            self._cursor.copy(into, rows)
+        except Exception as error:
+            if getattr(error, "sqlstate", None) != _EXISTS:
+                raise
+            self._send("ROLLBACK TO SAVEPOINT copied")
+            return False
+        self._send("RELEASE SAVEPOINT copied")
+        return True
 
     def _insert_in_sqlite(
         self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
@@ -539,7 +591,7 @@ class Session:
     def database_bytes(self) -> int:
         """Return the size of the database in bytes."""
         if self.dialect != "sqlite":
-            return int(self._cursor.execute("SELECT pg_database_size(current_database())").fetchone()[0])
+            return int(self._cursor.execute("SELECT pg_database_size(current_database())").fetchall()[0][0])
         return self._pages("page_count")
 
     def free_bytes(self) -> int | None:
@@ -565,7 +617,7 @@ class Session:
                 yield
                 self.commit()
             except BaseException:
-                self._connection.rollback()
+                self.rollback()
                 raise
         finally:
             if self.dialect == "sqlite":
@@ -608,6 +660,12 @@ _BEGIN: Final = {
     ("postgresql", True): "BEGIN",
     ("postgresql", False): "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 }
+
+
+def _pipeline(connection: Any) -> Any:
+    from jobmon.server.pipeline import Pipeline  # only with PostgreSQL's driver
+
+    return Pipeline(connection.driver_connection)
 
 
 def _bulk_of(statement: Statement, names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> Statement | None:

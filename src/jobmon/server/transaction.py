@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.server.armed import ArmedSets
@@ -78,9 +78,12 @@ def last_stamp() -> Select[Any]:
 
 
 @statement
-def _set_stamp() -> Update:
-    """Change nothing if another server process has become active."""
-    return update(logical_clock).values(stamp=param("stamp")).where(logical_clock.c.epoch == param("epoch"))
+def _advance_stamp() -> Update:
+    """Set the stamp to the time of day, but after the last one; nothing if another server process has become active."""
+    last, now = logical_clock.c.stamp, param("now", logical_clock.c.stamp.type)
+    later = case((last >= now, last + 1), else_=now)
+    is_ours = logical_clock.c.epoch == param("epoch")
+    return update(logical_clock).values(stamp=later).where(is_ours).returning(logical_clock.c.stamp)
 
 
 @statement
@@ -202,13 +205,13 @@ class Transaction(Session):
     def stamp(self) -> int:
         """The logical time of all changes in this transaction: later than that of every earlier change."""
         if self._stamp is None:
-            self._stamp = max(self.now, self.value(last_stamp) + 1)
-            self._require(self.run(_set_stamp, stamp=self._stamp, epoch=self.epoch))
+            self._stamp = self.value(_advance_stamp, now=self.now, epoch=self.epoch)
+            self._require(self._stamp is not None)
         return self._stamp
 
     @staticmethod
-    def _require(changed: int) -> None:
-        if not changed:
+    def _require(is_active: bool) -> None:
+        if not is_active:
             raise Deposed
 
     def _require_active(self) -> None:
@@ -218,7 +221,7 @@ class Transaction(Session):
             Deposed: another one is active.
         """
         if self.epoch and self._has_written and self._stamp is None:
-            self._require(self.run(_keep_stamp, epoch=self.epoch))
+            self._require(bool(self.changed(_keep_stamp, epoch=self.epoch)))
 
     @property
     def known_until(self) -> int:
@@ -241,7 +244,7 @@ class Transaction(Session):
 
     def audit(self, actor: str, action: str, workflow_id: int | None, **details: Any) -> None:
         """Record an action in the audit trail."""
-        self.insert(
+        self.add(
             audit,
             at=self.now,
             actor=actor,

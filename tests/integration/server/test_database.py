@@ -193,6 +193,16 @@ def test_a_database_of_a_newer_version_is_refused_with_a_remedy(engine):
         migrations.upgrade(engine)
 
 
+def test_a_database_with_tables_of_another_program_is_refused_and_not_changed(engine):
+    with engine.connect() as connection:
+        connection.execute(text("CREATE TABLE task (title VARCHAR)"))
+        connection.commit()
+    with pytest.raises(ConfigError, match=r"another program, such as 'task'.*an empty database"):
+        migrations.upgrade(engine)
+    with engine.connect() as connection:
+        assert inspect(connection).get_table_names() == ["task"]
+
+
 def test_a_uri_that_cannot_be_read_is_a_config_error():
     with pytest.raises(ConfigError, match="sqlalchemy_database_uri"):
         open_engine("nonsense")

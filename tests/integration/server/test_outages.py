@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import subprocess
 
 import httpx
 import pytest
 from server_world import RUN, TI, World, open_world, report
-from tests.databases import PostgreSQLDatabases, administer
+from tests.databases import PostgreSQLDatabases, administer, uri_of
 
 from jobmon.core.clock import SystemClock
 from jobmon.server.app import create_app
 from jobmon.server.settings import Settings
 
+#: What the file system of a database that is to become full holds: a new database, and a few rows more.
+SMALL_BYTES = 64 * 2**20
+
 
 @contextlib.asynccontextmanager
-async def served_by(postgresql, folder):
+async def served_by(postgresql, folder, uri=None):
     """Yield a world whose database the test may break, with a running attempt."""
-    uri = PostgreSQLDatabases(postgresql.address).uri(folder)
+    uri = uri or PostgreSQLDatabases(postgresql.address).uri(folder)
     app = create_app(Settings(database_uri=uri))
     transport = httpx.ASGITransport(app)
     async with (
@@ -90,6 +96,64 @@ async def test_a_database_that_becomes_read_only_says_so_and_recovers(own_postgr
         assert "read-only now" in await refused(world, run)
         administer(own_postgresql.address, "SET default_transaction_read_only = off", "ALTER SYSTEM RESET ALL")
         administer(own_postgresql.address, "SELECT pg_reload_conf()", "SELECT pg_sleep(0.2)")
+        await finish(run, bound, attempts)
+
+
+async def test_a_user_of_the_database_who_is_removed_is_named_in_the_log_and_nothing_is_lost(
+    own_postgresql, tmp_path, caplog
+):
+    administer(own_postgresql.address, "CREATE ROLE server SUPERUSER LOGIN", "CREATE ROLE other SUPERUSER LOGIN")
+    uri = PostgreSQLDatabases(own_postgresql.address).uri(tmp_path).replace("//jobmon@", "//server@")
+    async with served_by(own_postgresql, tmp_path, uri) as (world, bound, run, attempts):
+        administer(own_postgresql.address, "ALTER ROLE server RENAME TO gone")
+        own_postgresql.stop()
+        own_postgresql.start()
+        assert "rejects the server's connections" in await refused(world, run)
+        answer = await world.http.get(f"/api/v1/workflows/{bound.workflow_id}/progress")
+        assert (answer.status_code, "rejects the server's connections" in answer.text) == (503, True)
+        assert 'role "server" does not exist' in caplog.text
+        administer(own_postgresql.address, "ALTER ROLE gone RENAME TO server")
+        await finish(run, bound, attempts)
+
+
+@pytest.fixture
+def small_file_system(own_postgresql):
+    """Yield a folder on a file system of SMALL_BYTES that PostgreSQL's user owns."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    folder = own_postgresql.folder / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_BYTES},mode=700", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        shutil.chown(folder, "postgres")
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def test_a_full_file_system_of_postgresql_is_named_and_nothing_is_lost(
+    own_postgresql, small_file_system, tmp_path
+):
+    address = own_postgresql.address
+    administer(
+        address,
+        f"CREATE TABLESPACE small LOCATION '{small_file_system}'",
+        "CREATE DATABASE small TEMPLATE schema_template TABLESPACE small",
+    )
+    async with served_by(own_postgresql, tmp_path, uri_of(address, "small")) as (world, bound, run, attempts):
+        filler = small_file_system / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        sync = report(attempts[0], TI.DONE, log_tail="".join(map(chr, range(0x4E00, 0x4E00 + 9_000))))
+        with pytest.raises(Exception, match="disk that holds the server's database is full"):
+            await run.sync(sync)
+        answer = await world.http.get(f"/api/v1/workflows/{bound.workflow_id}/progress")
+        assert answer.status_code == 200, "reading needs no space"
+        filler.unlink()
+        await run.sync(sync)
         await finish(run, bound, attempts)
 
 

@@ -69,6 +69,7 @@ def upgrade(engine: Engine, *, lock_seconds_max: float = LOCK_SECONDS_MAX) -> Pa
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # two servers may start concurrently; one sync suffices
             found = _version(connection)
             if found is None:
+                _require_empty(connection)
                 _create(connection)
             connection.commit()
         return None if found in (None, HEAD) else _migrate(engine, str(found))
@@ -118,6 +119,16 @@ def _version(connection: Connection) -> str | None:
         return None
     found = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
     return None if found is None else str(found)
+
+
+def _require_empty(connection: Connection) -> None:
+    taken = sorted(set(inspect(connection).get_table_names()).intersection(metadata.tables))
+    if taken:
+        place = connection.engine.url.render_as_string(hide_password=True)
+        raise ConfigError(
+            f"The database {place} has tables of another program, such as {taken[0]!r}. "
+            "Set db.sqlalchemy_database_uri to an empty database."
+        )
 
 
 def _create(connection: Connection) -> None:

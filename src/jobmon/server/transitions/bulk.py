@@ -97,7 +97,7 @@ def queue_tasks(
     values["stamp"] = tx.stamp
     first = tx.first_id(task_instance)
     ids = {} if first is None else {"first": first}
-    count = tx.run(
+    count = tx.changed(
         _add_attempts(with_ids=first is not None),
         **(values | ids),
         **{"sources": sources, "run": run.id, "cluster": cluster_id, "queued": TI.QUEUED.value, "now": tx.now},
@@ -223,7 +223,7 @@ def reset_tasks(
     else:
         tx.run(_request_reruns, **{name: values[name] for name in ("workflow", "after", "last")}, stamp=tx.stamp)
     found = tx.rows(_resettable(keep_running), **values, sources=sources)
-    changed = tx.run(_reset_status(keep_running), **values, stamp=tx.stamp, sources=sources)
+    changed = tx.changed(_reset_status(keep_running), **values, stamp=tx.stamp, sources=sources)
     tx.counts.move_found(found, TaskStatus.REGISTERING.value)
     tx.run(_reset_attempts(keep_running), **values)
     if not keep_resources:
@@ -320,7 +320,7 @@ def set_tasks(tx: Transaction, workflow_id: int, task_ids: Sequence[int], target
     values: dict[str, Any] = {"ids": task_ids, "workflow": workflow_id, "live": fsm.LIVE}
     values["sources"] = fsm.sources(Machine.TASK, target, Actor.USER)
     tx.counts.move_found(tx.rows(_settable, **values), target.value)
-    changed = tx.run(_set_tasks(target), **values, stamp=tx.stamp)
+    changed = tx.changed(_set_tasks(target), **values, stamp=tx.stamp)
     if changed:
         tx.armed.release(workflow_id, tx.stamp)
         tx.wake(Audience.ORCHESTRATOR, workflow_id)
@@ -358,7 +358,7 @@ def change_statuses(tx: Transaction, workflow_id: int, task_ids: Sequence[int], 
     values: dict[str, Any] = {"ids": task_ids, "workflow": workflow_id}
     values["sources"] = sources if only is None else sources & only
     tx.counts.move_found(tx.rows(_to_be_changed, **values), target.value)
-    return tx.run(_change_statuses, **values, target=target.value, stamp=tx.stamp)
+    return tx.changed(_change_statuses, **values, target=target.value, stamp=tx.stamp)
 
 
 def _sources(machine: Machine, target: str) -> list[str]:

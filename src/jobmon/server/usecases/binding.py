@@ -111,7 +111,7 @@ def find_workflow(tx: Transaction, request: WorkflowRequest) -> WorkflowResponse
     limit = request.max_concurrently_running
     if set_workflow_limit(tx, workflow_id, limit):
         tx.audit(Actor.CLIENT, "concurrency", workflow_id, user=request.user, max_concurrently_running=limit)
-    if tx.run(_redefine_priority(workflow), priority=request.priority, id=workflow_id):
+    if tx.changed(_redefine_priority(workflow), priority=request.priority, id=workflow_id):
         tx.audit(Actor.CLIENT, "priority", workflow_id, user=request.user, priority=request.priority)
         fair_share.divide_again(tx, workflow_id)
     return _workflow(tx, workflow_id, newly_created=False)
@@ -215,7 +215,7 @@ def _set_workflow_limit() -> Update:
 
 def set_workflow_limit(tx: Transaction, workflow_id: int, limit: int) -> bool:
     """Set the maximum number of concurrently running tasks of a workflow; return whether it changed."""
-    is_changed = bool(tx.run(_set_workflow_limit, limit=limit, stamp=tx.stamp, id=workflow_id))
+    is_changed = bool(tx.changed(_set_workflow_limit, limit=limit, stamp=tx.stamp, id=workflow_id))
     if is_changed:
         tx.wake_all(workflow_id)
     return is_changed
@@ -268,7 +268,7 @@ def find_arrays(tx: Transaction, workflow_id: int, request: ArraysRequest) -> Id
                 max_concurrently_running=spec.max_concurrently_running,
                 array=array_id,
             )
-        if tx.run(_redefine_priority(task_array), priority=spec.priority, id=array_id):
+        if tx.changed(_redefine_priority(task_array), priority=spec.priority, id=array_id):
             tx.audit(Actor.CLIENT, "priority", workflow_id, priority=spec.priority, template=spec.name)
         ids.append(array_id)
     return IdsResponse(ids=ids)
@@ -524,7 +524,8 @@ def _update_tasks(
     definitions = definitions_of(request)
     rows = [(*definitions[at], task_id) for at, (task_id, status) in found if status != TaskStatus.DONE]
     rows, superseded = with_edits(tx, workflow_id, rows)
-    if tx.run_many(_redefine_task, (*DEFINED, "id"), rows):
+    if rows:
+        tx.run_many(_redefine_task, (*DEFINED, "id"), rows)
         tx.audit(Actor.CLIENT, "define tasks again", workflow_id, tasks=len(rows))
     return superseded
 

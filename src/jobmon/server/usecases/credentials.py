@@ -174,7 +174,7 @@ def revoke_token(tx: Transaction, identity: int, user: str | None) -> tuple[Stor
         raise NotFound.of("token", identity)
     if user is not None and owners[identity] != user:
         raise Forbidden(f"Token {identity} belongs to another user.")
-    if tx.run(_revoke, now=tx.now, id=identity):
+    if tx.changed(_revoke, now=tx.now, id=identity):
         tx.audit(Actor.USER, "revoke token", None, user=owners[identity], token=identity)
     return load(tx), owners[identity]
 

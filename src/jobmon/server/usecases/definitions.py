@@ -89,7 +89,7 @@ def find_tool(tx: Transaction, request: ToolRequest) -> ToolResponse:
     tool_id = tx.value(_TOOL, name=request.name)
     if tool_id is None:
         tool_id = tx.insert(tool, name=request.name)
-        tx.insert(tool_version, tool_id=tool_id)
+        tx.add(tool_version, tool_id=tool_id)
         tx.audit(Actor.CLIENT, "create tool", None, tool=tool_id, name=request.name)
     return _tool(tx, tool_id, request.name)
 

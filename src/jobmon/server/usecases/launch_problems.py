@@ -87,7 +87,7 @@ def note(
     for name, cluster_id in ids.items():
         values = _values(tx, problems[name])
         if cluster_id in new:
-            tx.insert(launch_problem, workflow_id=workflow_id, cluster_id=cluster_id, stamp=tx.stamp, **values)
+            tx.add(launch_problem, workflow_id=workflow_id, cluster_id=cluster_id, stamp=tx.stamp, **values)
         else:
             tx.run(_change, workflow=workflow_id, cluster=cluster_id, **values)
     if gone or new:

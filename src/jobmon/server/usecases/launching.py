@@ -241,7 +241,7 @@ def _register(tx: Transaction, run: RunRow, request: DistributorRequest) -> int:
         raise StaleRun(f"Another distributor of workflow {run.workflow_id} has registered, for run {newest_run}.")
     epoch = (last or 0) + 1
     tx.audit(Actor.CLIENT, "register distributor", run.workflow_id, run=run.id, host=request.host)
-    tx.insert(
+    tx.add(
         distributor,
         workflow_id=run.workflow_id,
         workflow_run_id=run.id,

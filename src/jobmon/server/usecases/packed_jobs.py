@@ -154,7 +154,7 @@ def _job(tx: Transaction, batch_id: int, distributor_id: str, host: str) -> JobR
     """Return a job, recording that it has started, possibly before its distributor reported it."""
     row = tx.row(_job_of_batch, batch=batch_id, job=distributor_id)
     if row is None:
-        tx.insert(packed_job, batch_id=batch_id, distributor_id=distributor_id, host=host, started_at=tx.now)
+        tx.add(packed_job, batch_id=batch_id, distributor_id=distributor_id, host=host, started_at=tx.now)
     elif row[2] is None:
         tx.run(_start_job, now=tx.now, host=host, id=row[0])
     else:

@@ -172,7 +172,7 @@ def plan_batch(
     tx.run(_set_reason, reason=packing.reason(request, attempts, measured), id=batch_id)
     if plan.mode is Mode.ARRAY:
         return None
-    tx.insert(
+    tx.add(
         packed_batch,
         batch_id=batch_id,
         workflow_id=workflow_id,

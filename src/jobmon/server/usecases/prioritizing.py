@@ -105,7 +105,7 @@ def _of_workflow(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
     if request.preview:
         is_same = tx.value(_priority_of_workflow, id=workflow_id) == request.priority
         return PriorityResponse(changed=0 if is_same else changed)
-    if not tx.run(_set_of_workflow, priority=request.priority, id=workflow_id):
+    if not tx.changed(_set_of_workflow, priority=request.priority, id=workflow_id):
         return PriorityResponse(changed=0)
     _note(tx, workflow_id, request, changed)
     fair_share.divide_again(tx, workflow_id)
