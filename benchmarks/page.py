@@ -212,7 +212,9 @@ def _clicks(world: World) -> dict[str, float]:
         ("History", "section[aria-label=History] :is(table, ul, ol, .quiet)"),
     ):
         section = page.locator(f'section[aria-label="{title}"]')
+        cpu = world.cpu()
         found[f"switch: {title}"] = _seconds(section.locator("summary").click, page.locator(shown).first)
+        found[f"server: {title}"] = world.cpu() - cpu
         section.locator("summary").click()
         found[f"again: {title}"] = _seconds(section.locator("summary").click, page.locator(shown).first)
         section.locator("summary").click()
@@ -362,7 +364,12 @@ def _matrix(world: World) -> dict[str, float]:
     time.sleep(SETTLE_SECONDS)
     idle = page.evaluate(_PAN, [PAN_SECONDS, 12])
     world.changes.per_second = CHANGES_PER_SECOND
-    return {"frames: run": running, "frames: idle": idle, "page bytes": _renderer_bytes()}
+    return {
+        "frames: run": running,
+        "frames: idle": idle,
+        "page bytes": _renderer_bytes(),
+        "server bytes": world.server.memory_info().rss,
+    }
 
 
 def _renderer_bytes() -> int:

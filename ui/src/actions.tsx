@@ -56,7 +56,7 @@ export function WorkflowActions(props: {
 
 function Resume({ id, unfinished, onClose }: { id: number; unfinished: number; onClose: () => void }) {
   async function preview(): Promise<Preview> {
-    const { runs } = await read<ActiveRunsResponse>(`/workflows/${id}/active_runs`);
+    const { runs } = await read<ActiveRunsResponse>(`/workflows/${id}/active_runs`, {});
     const run = runs.at(-1);
     if (run) return { texts: [`Nothing to resume: run ${run.workflow_run_id} of ${run.user} on ${run.host} is active.`], apply: null };
     return {
@@ -79,7 +79,7 @@ function Stop({ id, running, onClose }: { id: number; running: number; onClose: 
   const [kill, setKill] = useState("no");
 
   async function preview(): Promise<Preview> {
-    const { runs } = await read<ActiveRunsResponse>(`/workflows/${id}/active_runs`);
+    const { runs } = await read<ActiveRunsResponse>(`/workflows/${id}/active_runs`, {});
     const run = runs.at(-1);
     if (!run) return { texts: ["Nothing to stop: no run is active."], apply: null };
     const end = kill === "yes" ? "will be terminated" : "may finish";
@@ -123,12 +123,13 @@ function Stop({ id, running, onClose }: { id: number; running: number; onClose: 
 function Limit({ id, templates, onClose }: { id: number; templates: string[]; onClose: () => void }) {
   const [template, setTemplate] = useState("");
   const [text, setText] = useState("");
-  const part = template && `/arrays/${encodeURIComponent(template)}`;
-  const route = `/workflows/${id}${part}/concurrency`;
+  const route = template
+    ? (`/workflows/${id}/arrays/${encodeURIComponent(template)}/concurrency` as const)
+    : (`/workflows/${id}/concurrency` as const);
   const isNumber = /^\d{1,9}$/.test(text);
 
   async function change(to: number | null): Promise<Preview> {
-    const { max_concurrently_running: now } = await read<ConcurrencyResponse>(route);
+    const { max_concurrently_running: now } = await read<ConcurrencyResponse>(route, {});
     const present = `Now: ${limitText(now, MAX_CONCURRENTLY_RUNNING)}.`;
     if (to === null) return { texts: [present, "Type a number; 0 pauses it."], apply: null };
     if (to === now) return { texts: [present, "Nothing to change."], apply: null };

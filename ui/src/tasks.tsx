@@ -18,7 +18,7 @@ import {
   UnknownStatus,
 } from "./parts";
 import { queryNow, replacePlace } from "./place";
-import { address, type Query } from "./query";
+import { address, type Query, numberIn } from "./query";
 import { recorded } from "./recorded";
 import { selectionText, SetActions } from "./set_actions";
 import type { TaskSummariesResponse, TaskSummary, TemplateProgress } from "./wire";
@@ -51,7 +51,7 @@ export function Tasks(props: { id: number; query: Record<string, string>; templa
   useEffect(() => setSelected(new Set()), [status, template, name]);
   const live = useLive<TaskSummariesResponse>(
     isKnown ? `${path}/task_summaries` : null,
-    { ...filter, order: "importance", rank, after, limit: ROWS_MAX, total: true },
+    { ...filter, order: "importance", rank: numberIn(rank), after: numberIn(after), limit: ROWS_MAX, total: true },
     () => every,
   );
   const change = (changed: Query) => replacePlace(path, { ...queryNow(), after: null, rank: null, ...changed });

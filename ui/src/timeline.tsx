@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { useLive } from "./api";
 import { CriticalPath } from "./critical";
-import { Choice, Section, Shown, Table, Time } from "./parts";
+import { Choice, Section, Shown, SoFar, Table, Time } from "./parts";
 import { recorded } from "./recorded";
 import { type Timeline as Answer, type TimelineSeries } from "./wire";
 import { areas, peakOf } from "./stack";
@@ -22,8 +22,9 @@ export function Timeline({ id, every }: { id: number; every: number }) {
 }
 
 function Chart({ id, every }: { id: number; every: number }) {
-  const [by, setBy] = useState("template");
-  const live = useLive<Answer>(`/workflows/${id}/timeline`, { by, width: TILES }, () => every);
+  const [by, setBy] = useState<"template" | "host">("template");
+  const query = { by, width: TILES, partial: true };
+  const live = useLive<Answer>(`/workflows/${id}/timeline`, query, ({ share }) => (share < 1 ? 0 : every));
   return (
     <>
       {!recorded && (
@@ -35,16 +36,17 @@ function Chart({ id, every }: { id: number; every: number }) {
               ["template", "template"],
               ["host", "host"],
             ]}
-            onValue={setBy}
+            onValue={(value) => setBy(value === "host" ? "host" : "template")}
           />
         </div>
       )}
       <Shown live={live}>
         {(found) =>
           found.start === null ? (
-            <p class="quiet">No attempt has started yet.</p>
+            <p class="quiet">{found.share < 1 ? "Reading …" : "No attempt has started yet."}</p>
           ) : (
             <>
+              <SoFar share={found.share} />
               <Drawn found={found} />
               <CriticalPath
                 id={id}

@@ -28,6 +28,7 @@ from jobmon.server.authority import Authority
 from jobmon.server.background import Resumer
 from jobmon.server.database import Database, explained, meaning, open_engine
 from jobmon.server.feed import ChangeFeed
+from jobmon.server.kept import Kept, Warmer
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.models.types import to_microseconds
 from jobmon.server.notifier import open_notifier
@@ -43,7 +44,7 @@ from jobmon.server.routes.document import describe
 from jobmon.server.routes.shortcut import Shortcut
 from jobmon.server.routes.table import ENDPOINTS, HOT
 from jobmon.server.services import Name, Requests, Services, Streams
-from jobmon.server.transaction import Surroundings
+from jobmon.server.transaction import Effects, Surroundings
 from jobmon.server.usecases import credentials
 from jobmon.server.writer import InlineExecutor, ThreadExecutor, Writer, WriterExecutor
 
@@ -229,7 +230,14 @@ class _Server:
         readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
         notifier = open_notifier(settings.notifying, readers, clock)
         provider = open_provider(settings.oidc, clock)
-        listener = (lambda effects: None) if notifier is None else notifier.note
+        kept = Kept(clock.monotonic)
+        warmer = Warmer(readers, kept)
+
+        def listener(effects: Effects) -> None:
+            kept.note(effects)
+            if notifier is not None:
+                notifier.note(effects)
+
         writer = Writer(
             open_transaction,
             self._executor,
@@ -254,6 +262,8 @@ class _Server:
             notifier=notifier,
             provider=provider,
             recent=Recent(clock.monotonic),
+            kept=kept,
+            warmer=warmer,
             streams=Streams(),
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),
@@ -282,6 +292,7 @@ class _Server:
         finally:
             for task in beside:
                 task.cancel()
+            await warmer.stop()
             self._feed.close()
             await writer.stop()
             if notifier is not None:
