@@ -72,12 +72,15 @@ function seriesOf({ series }: Answer, template: string): number {
   return number < 0 ? series.length - 1 : number;
 }
 
+/** A mean number of attempts. */
+const attemptsText = (mean: number): string => (mean < 10 ? mean.toFixed(1) : count(Math.round(mean)));
+
 function Drawn({ found }: { found: Answer }) {
   const { series, tile_seconds } = found;
   const peak = peakOf(series);
   const tiles = series[0]?.running.length ?? 0;
   const timeOf = (tile: number) => new Date(Date.parse(found.start!) + tile * tile_seconds * 1000).toISOString();
-  const most = peak.number.toFixed(peak.number < 10 ? 1 : 0);
+  const most = attemptsText(peak.number);
   return (
     <>
       <p>
@@ -114,7 +117,7 @@ function Drawn({ found }: { found: Answer }) {
               </span>
             ),
           },
-          { head: "Most at once", cell: (row) => peakOf([row]).number.toFixed(1), isNumber: true },
+          { head: "Most at once", cell: (row) => attemptsText(peakOf([row]).number), isNumber: true },
           { head: "Ended", cell: (row) => count(row.ended.reduce((sum, one) => sum + one, 0)), isNumber: true },
           {
             head: "Time in all",

@@ -320,6 +320,7 @@ export interface PriorityResponse {
   recalled: number;
   is_complete: boolean;
   finished: number[];
+  former: number | null;
 }
 
 /** How many tasks have another definition now, and how many of their attempts were recalled or told to terminate. */
@@ -632,7 +633,7 @@ export interface Queries {
   [path: `/workflows/${number}/progress`]: Record<string, never>;
   [path: `/workflows/${number}/sizing`]: Record<string, never>;
   [path: `/workflows/${number}/task_sets/plan`]: Record<string, never>;
-  [path: `/workflows/${number}/task_summaries`]: { status?: string[] | null; array?: string | null; name?: string | null; after?: number | null; limit?: number | null; args?: boolean | null; total?: boolean | null; order?: "id" | "importance" | null; rank?: number | null };
+  [path: `/workflows/${number}/task_summaries`]: { status?: string[] | null; array?: string | null; name?: string | null; host?: string | null; after?: number | null; limit?: number | null; args?: boolean | null; total?: boolean | null; order?: "id" | "importance" | null; rank?: number | null };
   [path: `/workflows/${number}/template_graph`]: Record<string, never>;
   [path: `/workflows/${number}/timeline`]: { by?: "template" | "host" | null; width?: number | null; partial?: boolean | null };
   [path: `/workflows/${number}/versions`]: Record<string, never>;

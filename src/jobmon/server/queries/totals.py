@@ -79,7 +79,8 @@ def _runs() -> Select[Any]:
 
 @statement
 def _newest() -> Select[Any]:
-    return select(func.max(ti.id).label("newest"))
+    newest: ColumnElement[Any] = func.max(ti.id)
+    return select(newest)
 
 
 @statement
