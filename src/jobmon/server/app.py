@@ -31,8 +31,8 @@ from jobmon.server.feed import ChangeFeed
 from jobmon.server.kept import Kept, Warmer
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.notifier import open_notifier
-from jobmon.server.oidc import open_provider
+from jobmon.server.notifier import Notifier, open_notifier
+from jobmon.server.oidc import Provider, open_provider
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
@@ -50,6 +50,7 @@ from jobmon.server.writer import InlineExecutor, ThreadExecutor, Writer, WriterE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -231,20 +232,13 @@ class _Server:
         notifier = open_notifier(settings.notifying, readers, clock)
         provider = open_provider(settings.oidc, clock)
         kept = Kept(clock.monotonic)
-        warmer = Warmer(readers, kept)
-
-        def listener(effects: Effects) -> None:
-            kept.note(effects)
-            if notifier is not None:
-                notifier.note(effects)
-
         writer = Writer(
             open_transaction,
             self._executor,
             clock,
             self._feed,
             settings.writes_waiting_max,
-            listener,
+            _listener(kept, notifier),
             app.state.on_deposed,
         )
         app.state.services = Services(
@@ -263,18 +257,11 @@ class _Server:
             provider=provider,
             recent=Recent(clock.monotonic),
             kept=kept,
-            warmer=warmer,
+            warmer=Warmer(readers, kept),
             streams=Streams(),
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),
-            health=Health(
-                version=VERSION,
-                message_version=MESSAGE_VERSION,
-                pid=os.getpid(),
-                started_at=started_at.isoformat(),
-                database=database.dialect,
-                login="" if provider is None else OIDC,
-            ),
+            health=_health(started_at, database, provider),
         )
         writer.start()
         self._authority.know(await writer.run(credentials.load))
@@ -292,7 +279,7 @@ class _Server:
         finally:
             for task in beside:
                 task.cancel()
-            await warmer.stop()
+            await app.state.services.warmer.stop()
             self._feed.close()
             await writer.stop()
             if notifier is not None:
@@ -301,6 +288,28 @@ class _Server:
                 await asyncio.gather(notifying, return_exceptions=True)
             readers.close()
             database.close()
+
+
+def _health(started_at: datetime, database: Database, provider: Provider | None) -> Health:
+    return Health(
+        version=VERSION,
+        message_version=MESSAGE_VERSION,
+        pid=os.getpid(),
+        started_at=started_at.isoformat(),
+        database=database.dialect,
+        login="" if provider is None else OIDC,
+    )
+
+
+def _listener(kept: Kept, notifier: Notifier | None) -> Callable[[Effects], None]:
+    """Return what is told of the effects of transactions."""
+
+    def note(effects: Effects) -> None:
+        kept.note(effects)
+        if notifier is not None:
+            notifier.note(effects)
+
+    return note
 
 
 async def _watch_lock(database: Database, writer: Writer) -> None:

@@ -85,7 +85,8 @@ def _newest() -> Select[Any]:
 
 @statement
 def _extent() -> Select[Any]:
-    return select(func.count(), func.min(ti.id), func.max(ti.id)).where(any_of(ti.workflow_run_id, "runs"))
+    found: list[ColumnElement[Any]] = [func.count(), func.min(ti.id), func.max(ti.id)]
+    return select(*found).where(any_of(ti.workflow_run_id, "runs"))
 
 
 @statement
