@@ -63,7 +63,8 @@ lint: $(VENV)/.dev  ## ruff, formatting and the import contracts
 types: $(VENV)/.dev  ## mypy, strict
 	$(PY) -m mypy
 
-bench: $(VENV)/.dev  ## the benchmarks, as ratios measured side by side (QUICK=1, CASE=name, PEERS=1, GUARD=1)
+#: The page is measured in a browser.
+bench: $(VENV)/.dev $(if $(filter page,$(CASE)),$(VENV)/.browser)  ## the benchmarks, as ratios measured side by side (QUICK=1, CASE=name, PEERS=1, GUARD=1)
 	$(PY) -m benchmarks $(if $(QUICK),--quick) $(if $(CASE),--case $(CASE)) $(if $(PEERS),--peers) $(if $(GUARD),--guard)
 
 simulate: $(VENV)/.dev  ## the whole system on virtual time with faults, from seeds (SEEDS=1000)

@@ -212,7 +212,9 @@ def _clicks(world: World) -> dict[str, float]:
         ("History", "section[aria-label=History] :is(table, ul, ol, .quiet)"),
     ):
         section = page.locator(f'section[aria-label="{title}"]')
+        cpu = world.cpu()
         found[f"switch: {title}"] = _seconds(section.locator("summary").click, page.locator(shown).first)
+        found[f"server: {title}"] = world.cpu() - cpu
         section.locator("summary").click()
         found[f"again: {title}"] = _seconds(section.locator("summary").click, page.locator(shown).first)
         section.locator("summary").click()
@@ -222,7 +224,7 @@ def _clicks(world: World) -> dict[str, float]:
     fatal = rows.first.filter(has_text="FATAL")
     found["filter FATAL"] = _seconds(lambda: status.select_option("fatal"), fatal)
     status.select_option("any")
-    rows.first.filter(has_text="DONE").wait_for()
+    page.locator('section[aria-label="Tasks"] h2').filter(has_text="tasks,").wait_for()  # no longer "hits"
     search = page.get_by_label("Task name")
     none = page.get_by_text("No task is like that.")
     found["search: no hit"] = _seconds(lambda: search.fill("nothing like it"), none)
@@ -362,7 +364,12 @@ def _matrix(world: World) -> dict[str, float]:
     time.sleep(SETTLE_SECONDS)
     idle = page.evaluate(_PAN, [PAN_SECONDS, 12])
     world.changes.per_second = CHANGES_PER_SECOND
-    return {"frames: run": running, "frames: idle": idle, "page bytes": _renderer_bytes()}
+    return {
+        "frames: run": running,
+        "frames: idle": idle,
+        "page bytes": _renderer_bytes(),
+        "server bytes": world.server.memory_info().rss,
+    }
 
 
 def _renderer_bytes() -> int:

@@ -1,14 +1,17 @@
-"""Make the pictures of a terminal and of a notebook in `docs/images` from real runs.
+"""Make the pictures of a terminal, of a notebook and of the web page in `docs/images` from real runs and a real server.
 
-    python docs/pictures.py
+    python docs/pictures.py [terminal] [notebook] [page]
 
 A shell in a terminal (tmux) runs the commands of the tutorial; Rich turns its screen into SVG. A notebook is executed
-(nbclient), converted to HTML (nbconvert), and photographed by Chromium. It needs tmux, Chromium and nbconvert.
+(nbclient), converted to HTML (nbconvert), and photographed by Chromium. The page shows a large workflow that
+`benchmarks.big_database` writes, at three widths, light and dark. It needs tmux, Chromium, nbconvert, Playwright and
+Pillow.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -17,6 +20,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 DOCS = Path(__file__).resolve().parent
 IMAGES = DOCS / "images"
@@ -24,6 +31,18 @@ TUTORIAL = DOCS / "tutorial" / "first-workflow.md"
 COLUMNS, ROWS = 96, 24
 WAIT_SECONDS_MAX = 60.0
 NOTEBOOK_SIZE = (1000, 470)
+PAGE_TASKS = 50_000
+PAGE_HEIGHT = 900
+WIDTHS = (1440, 1024, 360)
+THEMES = ("light", "dark")
+#: The sections of a workflow's page that are photographed, and what they show when they are complete.
+SECTIONS = {
+    "graph": ("Graph", "svg"),
+    "squares": ("All tasks", "canvas"),
+    "timeline": ("Timeline", "svg.chart"),
+    "resources": ("Resources", "table"),
+}
+PALETTE_COLORS = 256
 PROMPT = r"^\$ ?$"
 #: Without it, the picture would load a font from another site.
 FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
@@ -169,9 +188,75 @@ def photograph_notebook(folder: Path) -> None:
     subprocess.run([str(jobmon), "server", "stop"], env=os.environ | environment, capture_output=True, check=False)
 
 
+def photograph_page(folder: Path) -> None:
+    """Make the pictures of the web page: a workflow, sections of it, and the preview of an action."""
+    sys.path.insert(0, str(DOCS.parent))
+    from benchmarks.big_database import build
+    from playwright.sync_api import sync_playwright
+
+    data = folder / "data"
+    data.mkdir(mode=0o700)
+    build(data / "jobmon.sqlite", PAGE_TASKS)
+    environment = os.environ | {"HOME": str(folder), "JOBMON_DATA_DIR": str(data)}
+    jobmon = str(Path(sys.executable).with_name("jobmon"))
+
+    def run(*words: str) -> str:
+        return subprocess.run([jobmon, *words], env=environment, capture_output=True, text=True, check=True).stdout
+
+    try:
+        with sync_playwright() as driver:
+            chromium = shutil.which("chromium") or "chromium-browser"
+            browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+            for theme in THEMES:
+                address = json.loads(run("ui", "--no-browser", "-o", "json", "-w", "1"))["address"]
+                size = {"width": WIDTHS[0], "height": PAGE_HEIGHT}
+                page = browser.new_page(color_scheme=theme, viewport=size, bypass_csp=True)
+                page.set_default_timeout(1_000 * WAIT_SECONDS_MAX)
+                page.goto(address)
+                page.add_style_tag(content="header { position: static !important }")  # not over tall sections
+                _photograph_views(page, theme)
+                page.close()
+            browser.close()
+    finally:
+        run("server", "stop")
+
+
+def _photograph_views(page: Page, theme: str) -> None:
+    for title, shown in SECTIONS.values():
+        section = page.locator(f'section[aria-label="{title}"]')
+        section.locator("summary").first.click()
+        section.locator(shown).first.wait_for()
+    page.locator('section[aria-label="What went wrong"] ol.groups').wait_for()
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": PAGE_HEIGHT})
+        page.evaluate("window.scrollTo(0, 0)")
+        _save(page.screenshot(), f"page-{width}-{theme}")
+        for name, (title, _) in SECTIONS.items():
+            section = page.locator(f'section[aria-label="{title}"]')
+            section.scroll_into_view_if_needed()
+            _save(section.screenshot(), f"{name}-{width}-{theme}")
+    page.set_viewport_size({"width": WIDTHS[1], "height": PAGE_HEIGHT})
+    page.get_by_role("link", name="failed tasks of this host").first.click()
+    page.get_by_role("group", name="Actions on all tasks that match the filter").get_by_text("Rerun").click()
+    page.get_by_role("dialog").get_by_label("Preview").wait_for()
+    _save(page.screenshot(), f"actions-{WIDTHS[1]}-{theme}")
+
+
+def _save(picture: bytes, name: str) -> None:
+    """Save a picture with few colors: a quarter of the size."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture)) as image:
+        method = Image.Quantize.MAXCOVERAGE  # few red letters must stay red
+        small = image.convert("RGB").quantize(PALETTE_COLORS, method, dither=Image.Dither.NONE)
+    small.save(IMAGES / f"{name}.png", optimize=True)
+
+
 def main() -> None:
-    """Make all pictures."""
-    for photograph in (photograph_terminal, photograph_notebook):
+    """Make all pictures, or those that are named."""
+    every = {"terminal": photograph_terminal, "notebook": photograph_notebook, "page": photograph_page}
+    for name in sys.argv[1:] or every:
+        photograph = every[name]
         with tempfile.TemporaryDirectory(prefix="jobmon-picture-", ignore_cleanup_errors=True) as folder:
             photograph(Path(folder))
 

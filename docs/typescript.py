@@ -33,6 +33,9 @@ from jobmon.core.wire import (
 )
 from jobmon.server.routes.table import ENDPOINTS
 
+if typing.TYPE_CHECKING:
+    from jobmon.server.routes.endpoint import Endpoint
+
 MESSAGES: Final = (
     server.Problem,
     server.Health,
@@ -112,18 +115,31 @@ _PLAIN: Final = {
 
 def wire() -> str:
     """Return the module."""
-    return "\n\n".join([NOTE, *map(_interface, MESSAGES), _answers(), *_words()]) + "\n"
+    return "\n\n".join([NOTE, *map(_interface, MESSAGES), _answers(), _queries(), *_words()]) + "\n"
+
+
+def _read() -> list[Endpoint]:
+    """Return the routes that the page reads."""
+    return [one for one in ENDPOINTS if one.reply in MESSAGES and (one.method == "GET" or one.right is Right.READ)]
 
 
 def _answers() -> str:
     """Return which message answers which path: one that is renamed, or asked for another message, does not compile."""
-    found = {
-        _path(one.path): f"{one.reply.__name__}"
-        for one in ENDPOINTS
-        if one.reply in MESSAGES and (one.method == "GET" or one.right is Right.READ)
-    }
-    lines = [f"  {path}: {name};" for path, name in sorted(found.items())]
+    lines = sorted(f"  {_path(one.path)}: {one.reply.__name__};" for one in _read() if one.reply is not None)
     return "\n".join(["/** The answers that are read, by path. */", "export interface Answers {", *lines, "}"])
+
+
+def _queries() -> str:
+    """Return what may be asked of each path: a field that does not exist, or has another type, does not compile."""
+    lines = sorted(f"  {_path(one.path)}: {_query(one.query)};" for one in _read())
+    return "\n".join(["/** What may be asked of them. */", "export interface Queries {", *lines, "}"])
+
+
+def _query(query: type | None) -> str:
+    if query is None:
+        return "Record<string, never>"
+    hints = {name: _type(hint).removesuffix(" | null") for name, hint in typing.get_type_hints(query).items()}
+    return f"{{ {'; '.join(f'{name}?: {hint} | null' for name, hint in hints.items())} }}"
 
 
 def _path(path: str) -> str:
@@ -144,11 +160,14 @@ def _type(hint: Any) -> str:
         return _PLAIN[hint]
     if hint in MESSAGES:
         return str(hint.__name__)
-    origin, arguments = typing.get_origin(hint), [_type(one) for one in typing.get_args(hint)]
+    origin = typing.get_origin(hint)
+    arguments = [] if origin is typing.Literal else [_type(one) for one in typing.get_args(hint)]
     if origin is list:
         return f"{arguments[0]}[]"
     if origin is dict:
         return f"Record<string, {arguments[1]}>"
+    if origin is typing.Literal:
+        return " | ".join(json.dumps(one) for one in typing.get_args(hint))
     if origin in (types.UnionType, typing.Union):
         return " | ".join(arguments)
     raise TypeError(f"The page cannot be told of {hint}.")

@@ -180,3 +180,27 @@ def test_a_workflow_that_runs_meanwhile_is_not_resumed_again(own_world, page, ex
     confirm(page, "Resume")
     expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("Nothing was changed now")
     expect(preview(page)).to_contain_text("Nothing to resume: run")
+
+
+def test_the_priority_of_a_template_is_set_and_taken_back(own_world, page, expected):
+    expected.allow(CONFLICT)
+    workflow_id = recorded(own_world, RESTING)
+    opened(own_world, page, workflow_id)
+    page.get_by_role("group", name="Actions on the workflow").get_by_role("button", name="Priority").click()
+    dialog = page.get_by_role("dialog")
+    expect(preview(page)).to_contain_text("Type a number from -1000 to 1000")
+    dialog.get_by_label("New priority").fill("7")
+    expect(preview(page)).to_contain_text("Afterwards: 7, for 3 unfinished tasks.")
+    dialog.get_by_label("Tasks of").select_option("step")
+    expect(preview(page)).to_contain_text("Tasks of templates with a higher priority start first.")
+    confirm(page, "Set the priority")
+    expect(outcome(page)).to_have_text("step: priority 7.")
+    confirm(page, "Back to priority 0")
+    expect(preview(page)).to_contain_text("Now: 7.")
+    own_world.jobmon("workflow", "priority", "-w", workflow_id, "-t", "step", "-p", "9", "-y")
+    confirm(page, "Back to priority 0")
+    expect(dialog.get_by_role("alert")).to_contain_text("The priority was changed from 7 to 9 in the meantime.")
+    expect(preview(page)).to_contain_text("Now: 9.")
+    confirm(page, "Back to priority 0")
+    expect(outcome(page)).to_have_text("step: priority 0.")
+    assert own_world.jobmon("workflow", "history", "-w", workflow_id).count("priority") >= 3

@@ -193,6 +193,7 @@ COLUMNS = {
         "cores_strategy": QUESTION,
         "runtime_strategy": QUESTION,
         "task_id": QUESTION,
+        "partial": QUESTION,
     },
     "SlotsWanted": {
         "pool": "slot_lease.pool",
@@ -303,6 +304,7 @@ COLUMNS = {
         "status": QUESTION,
         "array": QUESTION,
         "name": QUESTION,
+        "host": QUESTION,
         "priority": QUESTION,
     },
     "BackgroundResumeRequest": {"user": "audit.details", "any_owner": QUESTION},
@@ -325,6 +327,7 @@ COLUMNS = {
         "user": "audit.details",
         "any_owner": QUESTION,
         "unchanged_since": QUESTION,
+        "expected": QUESTION,
     },
     "EditPlanRequest": {"task_ids": QUESTION},
     "EditRequest": {

@@ -6,19 +6,22 @@ import { read, send } from "./api";
 import { Command } from "./command";
 import { Confirm, type Preview } from "./confirm";
 import { Choice } from "./parts";
-import { limitText } from "./sets";
+import { prioritized } from "./chunks";
+import { limitText, priorityOf } from "./sets";
 import {
   type ActiveRunsResponse,
   type BackgroundResumeResponse,
   type ConcurrencyResponse,
   MAX_CONCURRENTLY_RUNNING,
+  PRIORITY_MAX,
+  type PriorityResponse,
   type StopResponse,
   WORKFLOW_STATUS,
   WORKFLOW_UNDER_WAY,
 } from "./wire";
 import { numberOf } from "./words";
 
-/** Stop, limit, and the command that resumes it. */
+/** Stop, limit, priority, and the command that resumes it. */
 export function WorkflowActions(props: {
   id: number;
   status: string;
@@ -27,7 +30,7 @@ export function WorkflowActions(props: {
   templates: string[];
 }) {
   const { id, status, running, unfinished, templates } = props;
-  const [open, setOpen] = useState<"stop" | "limit" | "resume" | null>(null);
+  const [open, setOpen] = useState<"stop" | "limit" | "priority" | "resume" | null>(null);
   const isUnderWay = WORKFLOW_UNDER_WAY.includes(status);
   const close = () => setOpen(null);
   if (!maySteer()) return null;
@@ -41,6 +44,11 @@ export function WorkflowActions(props: {
       <button type="button" onClick={() => setOpen("limit")}>
         Limit
       </button>
+      {WORKFLOW_STATUS[status] !== "DONE" && (
+        <button type="button" onClick={() => setOpen("priority")}>
+          Priority
+        </button>
+      )}
       {!isUnderWay && WORKFLOW_STATUS[status] !== "DONE" && mayResume() && (
         <button type="button" onClick={() => setOpen("resume")}>
           Resume
@@ -50,13 +58,14 @@ export function WorkflowActions(props: {
       {open === "stop" && <Stop id={id} running={running} onClose={close} />}
       {open === "resume" && <Resume id={id} unfinished={unfinished} onClose={close} />}
       {open === "limit" && <Limit id={id} templates={templates} onClose={close} />}
+      {open === "priority" && <Priority id={id} templates={templates} onClose={close} />}
     </div>
   );
 }
 
 function Resume({ id, unfinished, onClose }: { id: number; unfinished: number; onClose: () => void }) {
   async function preview(): Promise<Preview> {
-    const { runs } = await read<ActiveRunsResponse>(`/workflows/${id}/active_runs`);
+    const { runs } = await read<ActiveRunsResponse>(`/workflows/${id}/active_runs`, {});
     const run = runs.at(-1);
     if (run) return { texts: [`Nothing to resume: run ${run.workflow_run_id} of ${run.user} on ${run.host} is active.`], apply: null };
     return {
@@ -79,7 +88,7 @@ function Stop({ id, running, onClose }: { id: number; running: number; onClose: 
   const [kill, setKill] = useState("no");
 
   async function preview(): Promise<Preview> {
-    const { runs } = await read<ActiveRunsResponse>(`/workflows/${id}/active_runs`);
+    const { runs } = await read<ActiveRunsResponse>(`/workflows/${id}/active_runs`, {});
     const run = runs.at(-1);
     if (!run) return { texts: ["Nothing to stop: no run is active."], apply: null };
     const end = kill === "yes" ? "will be terminated" : "may finish";
@@ -123,12 +132,13 @@ function Stop({ id, running, onClose }: { id: number; running: number; onClose: 
 function Limit({ id, templates, onClose }: { id: number; templates: string[]; onClose: () => void }) {
   const [template, setTemplate] = useState("");
   const [text, setText] = useState("");
-  const part = template && `/arrays/${encodeURIComponent(template)}`;
-  const route = `/workflows/${id}${part}/concurrency`;
+  const route = template
+    ? (`/workflows/${id}/arrays/${encodeURIComponent(template)}/concurrency` as const)
+    : (`/workflows/${id}/concurrency` as const);
   const isNumber = /^\d{1,9}$/.test(text);
 
   async function change(to: number | null): Promise<Preview> {
-    const { max_concurrently_running: now } = await read<ConcurrencyResponse>(route);
+    const { max_concurrently_running: now } = await read<ConcurrencyResponse>(route, {});
     const present = `Now: ${limitText(now, MAX_CONCURRENTLY_RUNNING)}.`;
     if (to === null) return { texts: [present, "Type a number; 0 pauses it."], apply: null };
     if (to === now) return { texts: [present, "Nothing to change."], apply: null };
@@ -156,15 +166,70 @@ function Limit({ id, templates, onClose }: { id: number; templates: string[]; on
       onClose={onClose}
       choices={
         <div class="filters">
-          <Choice
-            label="Tasks of"
-            value={template}
-            choices={[["", "the workflow"], ...templates.map((name): [string, string] => [name, name])]}
-            onValue={setTemplate}
-          />
+          <TasksOf templates={templates} template={template} onTemplate={setTemplate} />
           <label>
             Tasks at once, at most
             <input inputMode="numeric" value={text} onInput={(event) => setText(event.currentTarget.value)} />
+          </label>
+        </div>
+      }
+    />
+  );
+}
+
+/** The choice between a workflow and one of its templates. */
+function TasksOf(props: { templates: string[]; template: string; onTemplate: (name: string) => void }) {
+  const { templates, template, onTemplate } = props;
+  return (
+    <Choice
+      label="Tasks of"
+      value={template}
+      choices={[["", "the workflow"], ...templates.map((name): [string, string] => [name, name])]}
+      onValue={onTemplate}
+    />
+  );
+}
+
+function Priority({ id, templates, onClose }: { id: number; templates: string[]; onClose: () => void }) {
+  const [template, setTemplate] = useState("");
+  const [text, setText] = useState("");
+  const priority = priorityOf(text, PRIORITY_MAX);
+  const route = `/workflows/${id}/priorities`;
+  const what = template || `Workflow ${id}`;
+  const order = template
+    ? "Tasks of templates with a higher priority start first."
+    : "It orders the workflows that share cores or a queue; tasks of the one with the higher priority start first.";
+
+  async function change(to: number | null): Promise<Preview> {
+    if (to === null) return { texts: [`Type a number from -${PRIORITY_MAX} to ${PRIORITY_MAX}; the default is 0. ${order}`], apply: null };
+    const message = { priority: to, template, user: userOf() };
+    const { changed, former } = await send<PriorityResponse>("POST", route, { ...message, preview: true });
+    const now = former === null ? "Now: several priorities." : `Now: ${former}.`;
+    if (to === former) return { texts: [now, "Nothing to change."], apply: null };
+    return {
+      texts: [now, `Afterwards: ${to}, for ${numberOf(changed, "unfinished task")}. ${order}`],
+      apply: async () => {
+        const { recalled } = await prioritized(route, { ...message, ...(former !== null && { expected: former }) });
+        return {
+          text: `${what}: priority ${to}.${recalled ? ` ${numberOf(recalled, "less urgent attempt")} recalled.` : ""}`,
+          ...(former !== null && { inverse: { label: `Back to priority ${former}`, preview: () => change(former) } }),
+        };
+      },
+    };
+  }
+  return (
+    <Confirm
+      title={`Priority of workflow ${id}`}
+      verb="Set the priority"
+      preview={() => change(priority)}
+      version={`${template} ${text}`}
+      onClose={onClose}
+      choices={
+        <div class="filters">
+          <TasksOf templates={templates} template={template} onTemplate={setTemplate} />
+          <label>
+            New priority
+            <input value={text} onInput={(event) => setText(event.currentTarget.value)} />
           </label>
         </div>
       }

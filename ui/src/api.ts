@@ -6,7 +6,7 @@ import { FIRST_PAUSE, type Every, nextPause, pauseAfter, STREAMED_EVERY } from "
 import { type Query, queryText } from "./query";
 import { recorded } from "./recorded";
 import { follow } from "./stream";
-import type { Answers, Problem } from "./wire";
+import type { Answers, Problem, Queries } from "./wire";
 
 const REQUEST_MILLISECONDS_MAX = 30_000;
 /** Statuses that say: not now. */
@@ -40,9 +40,21 @@ interface Fetched<T> {
   tag: string;
 }
 
+/** The paths that answer with T: any other does not compile. */
+export type PathTo<T> = {
+  [Path in keyof Answers]: [Answers[Path], T] extends [T, Answers[Path]] ? Path : never;
+}[keyof Answers];
+
+/** What may be asked of the paths that answer with T: another field, or one of another type, does not compile. */
+export type QueryTo<T> = Queries[PathTo<T>];
+
 /** Read a route once. */
-export async function read<T>(path: string, signal: AbortSignal = new AbortController().signal): Promise<T> {
-  return (await fetched<T>(path, signal, "")).value!;
+export async function read<T>(
+  path: PathTo<T>,
+  query: QueryTo<T>,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<T> {
+  return (await fetched<T>(path + queryText(query as Query), signal, "")).value!;
 }
 
 /** Send a message once, and return the answer. */
@@ -206,19 +218,14 @@ export interface Live<T> {
   refused: Refused | undefined;
 }
 
-/** The paths that answer with T: any other does not compile. */
-export type PathTo<T> = {
-  [Path in keyof Answers]: [Answers[Path], T] extends [T, Answers[Path]] ? Path : never;
-}[keyof Answers];
-
 /**
  * Read a route again and again while the component is shown.
  *
  * `path` null: not now. `every`: milliseconds until the next time, from the answer; null: that was all. `message`: for
  * routes that read by POST; always the same for a path.
  */
-export function useLive<T>(path: PathTo<T> | null, query: Query, every: Every<T>, message?: object): Live<T> {
-  const question = path === null ? null : path + queryText(query);
+export function useLive<T>(path: PathTo<T> | null, query: QueryTo<T>, every: Every<T>, message?: object): Live<T> {
+  const question = path === null ? null : path + queryText(query as Query);
   const newestEvery = useRef(every);
   newestEvery.current = every;
   const wakeOne = useRef(() => {});

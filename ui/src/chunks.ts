@@ -1,7 +1,7 @@
 // What changes more tasks than fit into a request, or into a transaction of the server: in several, one after the other.
 
 import { send } from "./api";
-import { type HoldResponse, TASKS_UPDATED_MAX } from "./wire";
+import { type HoldResponse, type PriorityResponse, TASKS_UPDATED_MAX } from "./wire";
 
 /**
  * Hold or release tasks, as many in each request as the server takes; return the sums.
@@ -24,4 +24,17 @@ export async function holdInChunks(
     sums.snapshot = answer.snapshot;
   }
   return sums;
+}
+
+/** A change of priorities is repeated until all queued attempts are in their new order, at most so often. */
+const REPEATS_MAX = 1_000;
+
+/** Set a priority, as often as it takes until queued attempts are in their new order. */
+export async function prioritized(path: string, message: { priority: number; [name: string]: unknown }): Promise<PriorityResponse> {
+  const first = await send<PriorityResponse>("POST", path, message);
+  let answer = first;
+  for (let repeat = 0; !answer.is_complete && repeat < REPEATS_MAX; repeat += 1) {
+    answer = await send<PriorityResponse>("POST", path, { ...message, unchanged_since: 0, expected: null });
+  }
+  return { ...answer, changed: first.changed };
 }

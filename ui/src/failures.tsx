@@ -1,5 +1,6 @@
 // What went wrong in a workflow, brought together by what failures have in common.
 
+import type { ComponentChildren } from "preact";
 import { useLive } from "./api";
 import { Part, Shown, TaskLink, Time } from "./parts";
 import { address } from "./query";
@@ -11,6 +12,8 @@ const GROUPS_MAX = 10;
 const HOSTS_MAX = 3;
 const EXAMPLE_CHARACTERS_MAX = 4_000;
 const VALUE_CHARACTERS_MAX = 60;
+/** What a concentration is about, if not about a node argument. */
+const HOST = "host";
 const CHANCE_LEAST = "less than 1e-300";
 /** Causes that the ending says already. */
 const PLAIN_CAUSES = ["exit code", "signal"];
@@ -38,7 +41,17 @@ function Groups({ id, found }: { id: number; found: FailuresResponse }) {
       {found.concentrations.length > 0 && (
         <ul class="reasons">
           {found.concentrations.map((one) => (
-            <li key={`${one.what} ${one.value}`}>{concentrationText(one)}</li>
+            <li key={`${one.what} ${one.value}`}>
+              {concentrationText(one)}
+              {one.what === HOST && !recorded && (
+                <>
+                  {" · "}
+                  <FailedOn id={id} host={one.value}>
+                    failed tasks of this host
+                  </FailedOn>
+                </>
+              )}
+            </li>
           ))}
         </ul>
       )}
@@ -52,8 +65,14 @@ function Groups({ id, found }: { id: number; found: FailuresResponse }) {
   );
 }
 
+/** A link to the tasks whose newest attempt failed on a host, where they can be rerun. */
+function FailedOn(props: { id: number; host: string; template?: string; children: ComponentChildren }) {
+  const { id, host, template, children } = props;
+  return <a href={address(`/workflows/${id}`, { status: "FATAL", template, host })}>{children}</a>;
+}
+
 function concentrationText(found: FailureConcentration): string {
-  const isHost = found.what === "host";
+  const isHost = found.what === HOST;
   const isLong = found.value.length > VALUE_CHARACTERS_MAX;
   const value = isLong ? `${found.value.slice(0, VALUE_CHARACTERS_MAX)}…` : found.value;
   const where = isHost ? `on ${value}` : `with ${found.what} = ${value}`;
@@ -79,7 +98,19 @@ function Group({ id, group }: { id: number; group: FailureGroup }) {
           {plain(cause)}
         </span>
         <span class="quiet">
-          {hosts.length > 0 && `on ${hosts.map(([host, number]) => `${plain(host)} (${count(number)})`).join(", ")}, `}
+          {hosts.length > 0 && "on "}
+          {hosts.map(([host, number]) => (
+            <span key={host}>
+              {recorded ? (
+                plain(host)
+              ) : (
+                <FailedOn id={id} host={host} template={group.template}>
+                  {plain(host)}
+                </FailedOn>
+              )}{" "}
+              ({count(number)}),{" "}
+            </span>
+          ))}
           <Time at={group.first_at} />
           {group.last_at !== group.first_at && (
             <>

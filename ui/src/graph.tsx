@@ -2,7 +2,7 @@
 
 import { useLive } from "./api";
 import { type Edge, layersOf, routed } from "./layout";
-import { Part, Section, Shown } from "./parts";
+import { doneShare, Part, Section, Shown } from "./parts";
 import { address } from "./query";
 import { hasTask } from "./recorded";
 import { TASK_GROUP, TASK_STATUS, type TaskGraph, type TemplateGraph, type TemplateProgress } from "./wire";
@@ -12,6 +12,8 @@ import { count, grouped, type Groups, numberOf, plain, total } from "./words";
 const NODES_MAX = 500;
 const STEPS = 2;
 const WIDTH = 190;
+/** So many characters fit into a box. */
+const NOTE_CHARACTERS_MAX = 28;
 const HEIGHT = 58;
 const ACROSS = 60;
 const DOWN = 14;
@@ -197,7 +199,10 @@ function ofTemplates(id: number, found: TemplateGraph, templates: TemplateProgre
 function noteOf(groups: Groups): string {
   const of = total(groups);
   for (const group of ["FATAL", "RUNNING"] as const) {
-    if (groups[group]) return `${count(groups[group])} ${group.toLowerCase()}, ${count(groups.DONE)} done of ${count(of)}`;
+    if (!groups[group]) continue;
+    const some = `${count(groups[group])} ${group.toLowerCase()}`;
+    const text = `${some}, ${count(groups.DONE)} done of ${count(of)}`;
+    return text.length <= NOTE_CHARACTERS_MAX ? text : `${some}, ${doneShare(groups, of)} done`;
   }
   return `${count(groups.DONE)} done of ${count(of)}`;
 }

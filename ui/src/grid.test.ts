@@ -7,6 +7,7 @@ const page = (runs: [string, number, number][], statuses: string, is_cut = false
   runs: runs.map(([template, first, count]) => ({ template, first, count })),
   statuses,
   is_cut,
+  total: 9,
 });
 const letters = (tasks: Tasks) => String.fromCharCode(...tasks.statuses);
 
@@ -17,6 +18,7 @@ test("tasks lie by template, then by id, over the bounds of pages", () => {
     { template: "a", start: 0, count: 3 },
     { template: "b", start: 3, count: 3 },
   ]);
+  same([tasks.count, tasks.total, new Tasks([page([["a", 1, 2]], "GQ", true)]).total], [6, 6, 9]);
   same([0, 1, 2, 3, 4, 5].map((place) => tasks.idAt(place)), [1, 2, 7, 3, 4, 8]);
   same([1, 2, 7, 3, 4, 8, 5, 99, 0].map((id) => tasks.placeOf(id)), [0, 1, 2, 3, 4, 5, undefined, undefined, undefined]);
 });

@@ -21,8 +21,10 @@ export class Tasks {
   /** By id, and by place. */
   private readonly byId: Placed[];
   private readonly byPlace: Placed[] = [];
+  private readonly expected: number;
 
   constructor(pages: Matrix[]) {
+    this.expected = pages.at(-1)?.is_cut ? pages[0]!.total : 0;
     const runs: (TaskRun & { letters: string })[] = [];
     for (const page of pages) {
       let at = 0;
@@ -49,6 +51,11 @@ export class Tasks {
 
   get count(): number {
     return this.statuses.length;
+  }
+
+  /** How many there will be when all are read. */
+  get total(): number {
+    return Math.max(this.count, this.expected);
   }
 
   /** The id of the task at a place. */

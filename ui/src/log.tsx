@@ -5,7 +5,6 @@ import { Refused, read, useLive } from "./api";
 import { ACTIVE_EVERY } from "./pace";
 import { type Piece, pieces, splitAt } from "./output";
 import { Shown } from "./parts";
-import { queryText } from "./query";
 import { type AttemptDetail, ATTEMPT_ENDS, type LogMatches, type LogPart, type LogTail } from "./wire";
 import { bytes, count, plain } from "./words";
 
@@ -49,7 +48,7 @@ export function Log({ attempt }: { attempt: AttemptDetail }) {
 
 function Viewer({ attempt, stream }: { attempt: AttemptDetail; stream: Stream }) {
   const isOver = ATTEMPT_ENDS.includes(attempt.status);
-  const route = `/task_instances/${attempt.task_instance_id}/log`;
+  const route = `/task_instances/${attempt.task_instance_id}/log` as const;
   const [shown, setShown] = useState<Range | null>(null);
   const [problem, setProblem] = useState("");
   const [word, setWord] = useState("");
@@ -66,7 +65,7 @@ function Viewer({ attempt, stream }: { attempt: AttemptDetail; stream: Stream })
     turn.current += 1;
     const mine = turn.current;
     try {
-      const found = await read<LogPart>(route + queryText({ stream, start, most }), ending.current.signal);
+      const found = await read<LogPart>(route, { stream, start, most }, ending.current.signal);
       if (mine !== turn.current) return null;
       setProblem(found.problem);
       return found.problem ? null : found;
@@ -223,7 +222,7 @@ function longest(line: string): string {
 }
 
 interface FinderProps {
-  route: string;
+  route: `/task_instances/${number}/log`;
   stream: Stream;
   /** A match was chosen: where it is, and the text to mark. */
   onFound: (at: number, text: string) => void;
@@ -239,8 +238,7 @@ function Finder({ route, stream, onFound }: FinderProps) {
     setBusy(true);
     setSearched(word);
     try {
-      const path = `${route}_search${queryText({ stream, word, start })}`;
-      const answer = await read<LogMatches>(path, new AbortController().signal);
+      const answer = await read<LogMatches>(`${route}_search`, { stream, word, start });
       setFound({ ...answer, matches: [...before, ...answer.matches] });
       if (!before.length && answer.matches[0]) onFound(answer.matches[0].at, word || longest(answer.matches[0].line));
     } catch (error) {

@@ -3,11 +3,11 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { maySteer } from "./access";
 import { SetActions } from "./set_actions";
-import { read } from "./api";
+import { type QueryTo, read } from "./api";
 import { Layout, Tasks } from "./grid";
 import { COSTLY_EVERY } from "./pace";
 import { Section } from "./parts";
-import { address, queryText } from "./query";
+import { address } from "./query";
 import { hasTask, recorded } from "./recorded";
 import { type Matrix as Answer, REMOVED, TASK_GROUP, TASK_STATUS, TASKS_UPDATED_MAX } from "./wire";
 import { count, grouped, groupsText, numberOf, plain } from "./words";
@@ -44,7 +44,7 @@ function Squares({ id, every }: { id: number; every: number }) {
     return () => observer.disconnect();
   }, [tasks === null]);
   const all = tasks?.value;
-  const side = all && width ? sideOf(all.count, width, zoom) : 1;
+  const side = all && width ? sideOf(all.total, width, zoom) : 1;
   const layout = all && width ? new Layout(all.blocks, Math.max(1, Math.floor(width / side))) : null;
   const draw = () => {
     if (all && layout && canvas.current && scroller.current) {
@@ -76,7 +76,9 @@ function Squares({ id, every }: { id: number; every: number }) {
           Smaller
         </button>
         <small>
-          {numberOf(all.count, "task")} of {numberOf(all.blocks.length, "template")}, by template and ID
+          {all.count < all.total
+            ? `Reading … ${count(all.count)} of ${numberOf(all.total, "task")}`
+            : `${numberOf(all.count, "task")} of ${numberOf(all.blocks.length, "template")}, by template and ID`}
         </small>
       </div>
       {range && (
@@ -151,13 +153,13 @@ function useTasks(id: number, every: number): { value: Tasks } | null {
     let timer: ReturnType<typeof setTimeout>;
     let tasks: Tasks | null = null;
     let snapshot = 0;
-    const ask = (query: { after?: number; since?: number }) =>
-      read<Answer>(`/workflows/${id}/matrix${queryText(query)}`, ending.signal);
+    const ask = (query: QueryTo<Answer>) => read<Answer>(`/workflows/${id}/matrix`, query, ending.signal);
 
     async function readAll() {
       const pages = [await ask({})];
       snapshot = pages[0]!.snapshot; // of the later pages something may be told twice
       for (let page = pages[0]!; page.is_cut; pages.push(page)) {
+        if (!tasks) setFound({ value: new Tasks(pages) }); // what there is, until the rest comes
         const run = page.runs.at(-1)!;
         page = await ask({ after: run.first + run.count - 1 });
       }

@@ -1,6 +1,6 @@
 // How often the server is asked. Times are milliseconds.
 
-/** How long until the next question, from an answer; null: no more. */
+/** How long until the next question, from an answer; null: no more; 0: at once, because the answer is a part. */
 export type Every<T> = (value: T) => number | null;
 
 export const ACTIVE_EVERY = 1_000;
@@ -27,6 +27,7 @@ export const PAUSE_MAX = 5_000;
 /** The pause after an answer that took so long. */
 export function pauseAfter(every: number | null, took: number, isHidden: boolean): number | null {
   if (every === null) return null;
+  if (every === 0 && !isHidden) return 0;
   return Math.max(every, Math.min(took / SHARE_MAX, SLOWEST_EVERY), isHidden ? HIDDEN_EVERY : 0);
 }
 

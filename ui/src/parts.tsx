@@ -73,6 +73,12 @@ export function Shown<T>({ live, children }: { live: Live<T>; children: (value: 
   return <div class={live.isStale ? "stale" : undefined}>{children(live.value)}</div>;
 }
 
+/** That an answer is about some of the attempts only, for a moment. */
+export function SoFar({ share }: { share: number }) {
+  if (share >= 1) return null;
+  return <p class="quiet">Reading … {Math.floor(100 * share)} % of the attempts so far.</p>;
+}
+
 export function Time({ at }: { at: string | null | undefined }) {
   if (!at) return <>–</>;
   const moment = new Date(at);

@@ -1,7 +1,7 @@
-// Checked by the compiler, and in no bundle: paths that do not exist, or answer with something else, do not compile.
+// Checked by the compiler, and in no bundle: paths and queries that do not exist, or have another type, do not compile.
 
-import type { PathTo } from "./api";
-import type { TaskDetail, WorkflowView, WorkflowsResponse } from "./wire";
+import type { PathTo, QueryTo } from "./api";
+import type { TaskDetail, Timeline, WorkflowView, WorkflowsResponse } from "./wire";
 
 export const right: [PathTo<WorkflowView>, PathTo<TaskDetail>, PathTo<WorkflowsResponse>] = [
   "/workflows/1/view",
@@ -14,3 +14,10 @@ export const other: PathTo<WorkflowView> = "/workflows/1/progress";
 export const unknown: PathTo<WorkflowView> = "/workflow/1/view";
 // @ts-expect-error an ID is a number
 export const wrongId: PathTo<TaskDetail> = "/tasks/first";
+export const rightQuery: QueryTo<Timeline> = { by: "host", width: 120 };
+// @ts-expect-error there is no such field
+export const unknownField: QueryTo<Timeline> = { until: 3 };
+// @ts-expect-error it is a number
+export const wrongType: QueryTo<Timeline> = { width: "120" };
+// @ts-expect-error it has no query
+export const noQuery: QueryTo<WorkflowView> = { limit: 3 };

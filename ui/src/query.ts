@@ -2,6 +2,9 @@
 
 export type Query = Record<string, string | number | boolean | string[] | number[] | null | undefined>;
 
+/** A number in the address; one that is none is sent as it is, so that the server refuses it. */
+export const numberIn = (text: string): number | null => (text === "" ? null : Number(text));
+
 /** What is empty is left out. */
 export function queryText(query: Query): string {
   const words = new URLSearchParams();

@@ -2,11 +2,13 @@
 
 import { useLive } from "./api";
 import { Command } from "./command";
-import { Section, Shown, Table } from "./parts";
+import { Section, Shown, SoFar, Table } from "./parts";
 import type { Figures, SizingResponse, TemplateSizing } from "./wire";
 import { bytes, count, duration, peak, plain, share } from "./words";
 
 const GIB = 2 ** 30;
+/** A part of the attempts is better than nothing, for a moment. */
+const PARTIAL = { partial: true };
 
 export function Resources({ id, every }: { id: number; every: number }) {
   return (
@@ -17,14 +19,20 @@ export function Resources({ id, every }: { id: number; every: number }) {
 }
 
 function Usage({ id, every }: { id: number; every: number }) {
-  const live = useLive<SizingResponse>(`/workflows/${id}/sizing`, {}, () => every, {});
+  const live = useLive<SizingResponse>(
+    `/workflows/${id}/sizing`,
+    {},
+    ({ share }) => (share < 1 ? 0 : every),
+    PARTIAL,
+  );
   return (
     <Shown live={live}>
-      {({ templates }) =>
+      {({ templates, share }) =>
         templates.length === 0 ? (
-          <p class="quiet">No attempt has ended yet.</p>
+          <p class="quiet">{share < 1 ? "Reading …" : "No attempt has ended yet."}</p>
         ) : (
           <>
+            <SoFar share={share} />
             <Table<TemplateSizing>
               label="Resources by template"
               rows={templates}

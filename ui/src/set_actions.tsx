@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { maySteer, userOf } from "./access";
 import { send } from "./api";
-import { holdInChunks } from "./chunks";
+import { holdInChunks, prioritized } from "./chunks";
 import { Command } from "./command";
 import { Confirm, type Outcome, type Preview } from "./confirm";
 import {
@@ -24,14 +24,10 @@ import {
 import {
   type EditResponse,
   PRIORITY_MAX,
-  type PriorityResponse,
   type TaskSetPlan,
   type TaskUpdateResponse,
 } from "./wire";
 import { numberOf, plain } from "./words";
-
-/** A change of priorities is repeated until all queued attempts are in their new order, at most so often. */
-const REPEATS_MAX = 1_000;
 
 const NOTHING: Edit = { memory: "", runtime: "", cores: "", attempts: "", isReset: false };
 
@@ -77,11 +73,8 @@ type Message = { task_ids: number[]; user: string; unchanged_since: number };
 type Back = (inverse: Action, label: string, how?: Wanted) => NonNullable<Outcome["inverse"]>;
 
 async function prioritize(route: string, message: Message, plan: TaskSetPlan, priority: number, back: Back): Promise<Outcome> {
-  let answer = await send<PriorityResponse>("POST", `${route}/priorities`, { ...message, priority });
+  const answer = await prioritized(`${route}/priorities`, { ...message, priority });
   const { changed } = answer;
-  for (let repeat = 0; !answer.is_complete && repeat < REPEATS_MAX; repeat += 1) {
-    answer = await send<PriorityResponse>("POST", `${route}/priorities`, { ...message, priority, unchanged_since: 0 });
-  }
   const recalled = answer.recalled ? ` ${numberOf(answer.recalled, "less urgent attempt")} recalled.` : "";
   return {
     text: `${numberOf(changed, "task")} set to priority ${priority}.${recalled}`,

@@ -42,6 +42,7 @@ export interface TaskSet {
   status?: string[];
   array?: string;
   name?: string;
+  host?: string;
 }
 
 /** 50 REGISTERING, 7 QUEUED; the most frequent first. */

@@ -18,7 +18,7 @@ import {
   UnknownStatus,
 } from "./parts";
 import { queryNow, replacePlace } from "./place";
-import { address, type Query } from "./query";
+import { address, type Query, numberIn } from "./query";
 import { recorded } from "./recorded";
 import { selectionText, SetActions } from "./set_actions";
 import type { TaskSummariesResponse, TaskSummary, TemplateProgress } from "./wire";
@@ -43,21 +43,25 @@ function selection(selected: ReadonlySet<number>, select: (id: number) => void):
 
 export function Tasks(props: { id: number; query: Record<string, string>; templates: TemplateProgress[]; every: number }) {
   const { id, query, templates, every } = props;
-  const { status = "", template = "", name = "", after = "", rank = "" } = query;
+  const { status = "", template = "", name = "", host = "", after = "", rank = "" } = query;
   const path = `/workflows/${id}` as const;
   const isKnown = status === "" || STATUSES.includes(status);
-  const filter = { status: statusesOf(status), array: template, name: wanted(name) };
+  const filter = { status: statusesOf(status), array: template, name: wanted(name), host };
   const [selected, setSelected] = useState<ReadonlySet<number>>(new Set());
-  useEffect(() => setSelected(new Set()), [status, template, name]);
+  useEffect(() => setSelected(new Set()), [status, template, name, host]);
+  useEffect(() => {
+    // a link among the failures led here
+    if (host) document.querySelector('section[aria-label="Tasks"]')?.scrollIntoView();
+  }, [host]);
   const live = useLive<TaskSummariesResponse>(
     isKnown ? `${path}/task_summaries` : null,
-    { ...filter, order: "importance", rank, after, limit: ROWS_MAX, total: true },
+    { ...filter, order: "importance", rank: numberIn(rank), after: numberIn(after), limit: ROWS_MAX, total: true },
     () => every,
   );
   const change = (changed: Query) => replacePlace(path, { ...queryNow(), after: null, rank: null, ...changed });
   const listed = live.value?.tasks ?? [];
   const rows = recorded ? listed.filter((task) => matches(task, { status, template, name })) : listed;
-  const isFiltered = Boolean(status || template || name);
+  const isFiltered = Boolean(status || template || name || host);
   const select = (taskId: number) => {
     const now = new Set(selected);
     if (!now.delete(taskId)) now.add(taskId);
@@ -84,6 +88,12 @@ export function Tasks(props: { id: number; query: Record<string, string>; templa
           onValue={(value) => change({ template: value })}
         />
       </form>
+      {host && (
+        <p>
+          Only tasks whose newest attempt was on {plain(host)}.{" "}
+          <a href={address(path, { ...query, host: null, after: null, rank: null })}>On any host</a>
+        </p>
+      )}
       {!isKnown && <UnknownStatus status={status} known={STATUSES} />}
       {/* also without rows: an action may have left none, and its dialog must stay */}
       {isKnown && status !== REMOVED_STATUS && (
@@ -125,7 +135,7 @@ export function Tasks(props: { id: number; query: Record<string, string>; templa
               </nav>
             </>
           ) : (
-            <p class="quiet">{status || template || name || after ? "No task is like that." : "It has no tasks yet."}</p>
+            <p class="quiet">{isFiltered || after ? "No task is like that." : "It has no tasks yet."}</p>
           )
         }
       </Shown>}

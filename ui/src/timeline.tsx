@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { useLive } from "./api";
 import { CriticalPath } from "./critical";
-import { Choice, Section, Shown, Table, Time } from "./parts";
+import { Choice, Section, Shown, SoFar, Table, Time } from "./parts";
 import { recorded } from "./recorded";
 import { type Timeline as Answer, type TimelineSeries } from "./wire";
 import { areas, peakOf } from "./stack";
@@ -22,8 +22,9 @@ export function Timeline({ id, every }: { id: number; every: number }) {
 }
 
 function Chart({ id, every }: { id: number; every: number }) {
-  const [by, setBy] = useState("template");
-  const live = useLive<Answer>(`/workflows/${id}/timeline`, { by, width: TILES }, () => every);
+  const [by, setBy] = useState<"template" | "host">("template");
+  const query = { by, width: TILES, partial: true };
+  const live = useLive<Answer>(`/workflows/${id}/timeline`, query, ({ share }) => (share < 1 ? 0 : every));
   return (
     <>
       {!recorded && (
@@ -35,16 +36,17 @@ function Chart({ id, every }: { id: number; every: number }) {
               ["template", "template"],
               ["host", "host"],
             ]}
-            onValue={setBy}
+            onValue={(value) => setBy(value === "host" ? "host" : "template")}
           />
         </div>
       )}
       <Shown live={live}>
         {(found) =>
           found.start === null ? (
-            <p class="quiet">No attempt has started yet.</p>
+            <p class="quiet">{found.share < 1 ? "Reading …" : "No attempt has started yet."}</p>
           ) : (
             <>
+              <SoFar share={found.share} />
               <Drawn found={found} />
               <CriticalPath
                 id={id}
@@ -70,12 +72,15 @@ function seriesOf({ series }: Answer, template: string): number {
   return number < 0 ? series.length - 1 : number;
 }
 
+/** A mean number of attempts. */
+const attemptsText = (mean: number): string => (mean < 10 ? mean.toFixed(1) : count(Math.round(mean)));
+
 function Drawn({ found }: { found: Answer }) {
   const { series, tile_seconds } = found;
   const peak = peakOf(series);
   const tiles = series[0]?.running.length ?? 0;
   const timeOf = (tile: number) => new Date(Date.parse(found.start!) + tile * tile_seconds * 1000).toISOString();
-  const most = peak.number.toFixed(peak.number < 10 ? 1 : 0);
+  const most = attemptsText(peak.number);
   return (
     <>
       <p>
@@ -112,7 +117,7 @@ function Drawn({ found }: { found: Answer }) {
               </span>
             ),
           },
-          { head: "Most at once", cell: (row) => peakOf([row]).number.toFixed(1), isNumber: true },
+          { head: "Most at once", cell: (row) => attemptsText(peakOf([row]).number), isNumber: true },
           { head: "Ended", cell: (row) => count(row.ended.reduce((sum, one) => sum + one, 0)), isNumber: true },
           {
             head: "Time in all",

@@ -243,6 +243,7 @@ export interface Matrix {
   runs: TaskRun[];
   statuses: string;
   is_cut: boolean;
+  total: number;
 }
 
 /** Failed attempts that are alike: same template, outcome, and message without numbers and paths. */
@@ -319,6 +320,7 @@ export interface PriorityResponse {
   recalled: number;
   is_complete: boolean;
   finished: number[];
+  former: number | null;
 }
 
 /** How many tasks have another definition now, and how many of their attempts were recalled or told to terminate. */
@@ -424,6 +426,7 @@ export interface TemplateSizing {
 export interface SizingResponse {
   workflow_id: number;
   templates: TemplateSizing[];
+  share: number;
 }
 
 /** The attempts of one template or host. In each tile: `running`, the mean number that ran; how many `ended`. */
@@ -433,11 +436,12 @@ export interface TimelineSeries {
   ended: number[];
 }
 
-/** GET /workflows/{workflow_id}/timeline?by=&width=: tiles from `start` on, `tile_seconds` each; null: nothing ran. */
+/** GET /workflows/{workflow_id}/timeline?by=&width=&partial=: when attempts ran. */
 export interface Timeline {
   start: string | null;
   tile_seconds: number;
   series: TimelineSeries[];
+  share: number;
 }
 
 /** `tasks` tasks of the template `downstream` depend directly on tasks of the template `upstream`. */
@@ -600,6 +604,40 @@ export interface Answers {
   [path: `/workflows/${number}/timeline`]: Timeline;
   [path: `/workflows/${number}/versions`]: VersionsResponse;
   [path: `/workflows/${number}/view`]: WorkflowView;
+}
+
+/** What may be asked of them. */
+export interface Queries {
+  "/health": Record<string, never>;
+  "/ready": Record<string, never>;
+  "/workflows": { workflow_id?: number[] | null; user?: string[] | null; status?: string[] | null; name?: string | null; before?: number | null; unchanged_since?: string | null; counts?: boolean | null; limit?: number | null; args?: string | null; total?: boolean | null };
+  [path: `/arrays/${number}/concurrency`]: Record<string, never>;
+  [path: `/task_instances/${number}/log_search`]: { stream?: string | null; word?: string | null; start?: number | null };
+  [path: `/task_instances/${number}/log_tail`]: Record<string, never>;
+  [path: `/task_instances/${number}/log`]: { stream?: string | null; start?: number | null; most?: number | null };
+  [path: `/tasks/${number}/dependencies`]: { limit?: number | null };
+  [path: `/tasks/${number}/explanation`]: Record<string, never>;
+  [path: `/tasks/${number}/graph`]: { steps?: number | null };
+  [path: `/tasks/${number}/revisions`]: Record<string, never>;
+  [path: `/tasks/${number}`]: Record<string, never>;
+  [path: `/workflows/${number}/active_runs`]: Record<string, never>;
+  [path: `/workflows/${number}/arrays/${string}/concurrency`]: Record<string, never>;
+  [path: `/workflows/${number}/concurrency`]: Record<string, never>;
+  [path: `/workflows/${number}/critical_path`]: Record<string, never>;
+  [path: `/workflows/${number}/edited_tasks`]: Record<string, never>;
+  [path: `/workflows/${number}/explanation`]: Record<string, never>;
+  [path: `/workflows/${number}/failures`]: { limit?: number | null };
+  [path: `/workflows/${number}/files`]: { after?: number | null; count?: number | null; inputs?: boolean | null; template?: string | null; task_id?: number | null };
+  [path: `/workflows/${number}/history`]: { limit?: number | null };
+  [path: `/workflows/${number}/matrix`]: { after?: number | null; since?: number | null };
+  [path: `/workflows/${number}/progress`]: Record<string, never>;
+  [path: `/workflows/${number}/sizing`]: Record<string, never>;
+  [path: `/workflows/${number}/task_sets/plan`]: Record<string, never>;
+  [path: `/workflows/${number}/task_summaries`]: { status?: string[] | null; array?: string | null; name?: string | null; host?: string | null; after?: number | null; limit?: number | null; args?: boolean | null; total?: boolean | null; order?: "id" | "importance" | null; rank?: number | null };
+  [path: `/workflows/${number}/template_graph`]: Record<string, never>;
+  [path: `/workflows/${number}/timeline`]: { by?: "template" | "host" | null; width?: number | null; partial?: boolean | null };
+  [path: `/workflows/${number}/versions`]: Record<string, never>;
+  [path: `/workflows/${number}/view`]: Record<string, never>;
 }
 
 export const TASK_GROUPS = ["PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED"] as const;

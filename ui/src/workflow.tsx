@@ -32,7 +32,7 @@ const whileActive = (every: number) => (found: { status: string }) =>
 export function Workflow({ id, query }: { id: number; query: Record<string, string> }) {
   const found = useLive<WorkflowsResponse>(
     "/workflows",
-    { workflow_id: id, counts: false },
+    { workflow_id: [id], counts: false },
     ({ workflows: [one] }) => (one ? whileActive(ACTIVE_EVERY)(one) : null),
   );
   const view = useLive<WorkflowView>(`/workflows/${id}/view`, {}, ({ progress }) =>

@@ -6,7 +6,7 @@ import { userOf } from "./access";
 import { ACTIVE_EVERY, COSTLY_EVERY, RESTING_EVERY } from "./pace";
 import { Bar, Choice, type Column, doneShare, Search, Shown, Table, Time, Title, UnknownStatus, WorkflowBadge } from "./parts";
 import { queryNow, replacePlace } from "./place";
-import { address, type Query } from "./query";
+import { address, type Query, numberIn } from "./query";
 import { WORKFLOW_ENDS, WORKFLOW_OUTCOMES, WORKFLOW_STATUS, type WorkflowsResponse, type WorkflowSummary } from "./wire";
 import { count, grouped, plain, wanted } from "./words";
 
@@ -31,10 +31,10 @@ export function Workflows({ query }: { query: Record<string, string> }) {
   const list = useLive<WorkflowsResponse>(
     isKnown ? "/workflows" : null,
     {
-      user: user === EVERYBODY ? null : user,
+      user: user === EVERYBODY ? null : [user],
       status: statusesOf(status),
       name: wanted(name),
-      before,
+      before: numberIn(before),
       counts: false,
       limit: ROWS_MAX + 1,
     },

@@ -25,7 +25,7 @@ TASKS_MAX: Final = 2_000
 DETAILED_MAX: Final = 100
 #: Maximum number of attempts of one task that are part of a report; the newest ones.
 ATTEMPTS_MAX: Final = 5
-#: Maximum number of pages of the matrix: 100,000 tasks each.
+#: Maximum number of pages of the matrix: at least 50,000 tasks each.
 MATRIX_PAGES_MAX: Final = 100
 PAGE_TASKS: Final = 1_000
 NEIGHBOURS_MAX: Final = 20

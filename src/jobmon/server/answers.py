@@ -34,6 +34,10 @@ COMPRESSED_BYTES_MIN: Final = 1_400
 _LEVEL: Final = 1
 
 
+class PartialContent(bytes):
+    """The content of an answer to which the next request gets more: it is not kept."""
+
+
 @dataclass(slots=True, eq=False)
 class Answer:
     """An encoded answer.
@@ -142,7 +146,7 @@ class Answers:
             answer = Answer(await compute(), version, began_at)
         finally:
             del self._running[question]
-        if len(answer.content) <= ANSWER_BYTES_MAX:
+        if len(answer.content) <= ANSWER_BYTES_MAX and not isinstance(answer.content, PartialContent):
             self._kept[question] = answer
             self._kept.move_to_end(question)
             while len(self._kept) > ANSWERS_MAX:

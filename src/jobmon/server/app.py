@@ -28,10 +28,11 @@ from jobmon.server.authority import Authority
 from jobmon.server.background import Resumer
 from jobmon.server.database import Database, explained, meaning, open_engine
 from jobmon.server.feed import ChangeFeed
+from jobmon.server.kept import Kept, Warmer
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.notifier import open_notifier
-from jobmon.server.oidc import open_provider
+from jobmon.server.notifier import Notifier, open_notifier
+from jobmon.server.oidc import Provider, open_provider
 from jobmon.server.output_files import OutputFiles
 from jobmon.server.queries import activity
 from jobmon.server.readers import Readers
@@ -43,12 +44,13 @@ from jobmon.server.routes.document import describe
 from jobmon.server.routes.shortcut import Shortcut
 from jobmon.server.routes.table import ENDPOINTS, HOT
 from jobmon.server.services import Name, Requests, Services, Streams
-from jobmon.server.transaction import Surroundings
+from jobmon.server.transaction import Effects, Surroundings
 from jobmon.server.usecases import credentials
 from jobmon.server.writer import InlineExecutor, ThreadExecutor, Writer, WriterExecutor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -229,14 +231,14 @@ class _Server:
         readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
         notifier = open_notifier(settings.notifying, readers, clock)
         provider = open_provider(settings.oidc, clock)
-        listener = (lambda effects: None) if notifier is None else notifier.note
+        kept = Kept(clock.monotonic)
         writer = Writer(
             open_transaction,
             self._executor,
             clock,
             self._feed,
             settings.writes_waiting_max,
-            listener,
+            _listener(kept, notifier),
             app.state.on_deposed,
         )
         app.state.services = Services(
@@ -254,17 +256,12 @@ class _Server:
             notifier=notifier,
             provider=provider,
             recent=Recent(clock.monotonic),
+            kept=kept,
+            warmer=Warmer(readers, kept),
             streams=Streams(),
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),
-            health=Health(
-                version=VERSION,
-                message_version=MESSAGE_VERSION,
-                pid=os.getpid(),
-                started_at=started_at.isoformat(),
-                database=database.dialect,
-                login="" if provider is None else OIDC,
-            ),
+            health=_health(started_at, database, provider),
         )
         writer.start()
         self._authority.know(await writer.run(credentials.load))
@@ -282,6 +279,7 @@ class _Server:
         finally:
             for task in beside:
                 task.cancel()
+            await app.state.services.warmer.stop()
             self._feed.close()
             await writer.stop()
             if notifier is not None:
@@ -290,6 +288,28 @@ class _Server:
                 await asyncio.gather(notifying, return_exceptions=True)
             readers.close()
             database.close()
+
+
+def _health(started_at: datetime, database: Database, provider: Provider | None) -> Health:
+    return Health(
+        version=VERSION,
+        message_version=MESSAGE_VERSION,
+        pid=os.getpid(),
+        started_at=started_at.isoformat(),
+        database=database.dialect,
+        login="" if provider is None else OIDC,
+    )
+
+
+def _listener(kept: Kept, notifier: Notifier | None) -> Callable[[Effects], None]:
+    """Return what is told of the effects of transactions."""
+
+    def note(effects: Effects) -> None:
+        kept.note(effects)
+        if notifier is not None:
+            notifier.note(effects)
+
+    return note
 
 
 async def _watch_lock(database: Database, writer: Writer) -> None:

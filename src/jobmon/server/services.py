@@ -14,6 +14,7 @@ from jobmon.server.authority import Authority
 from jobmon.server.background import Resumer
 from jobmon.server.database import Database
 from jobmon.server.feed import ChangeFeed
+from jobmon.server.kept import Kept, Warmer
 from jobmon.server.longpolls import OpenPolls
 from jobmon.server.notifier import Notifier
 from jobmon.server.oidc import Provider
@@ -89,6 +90,8 @@ class Services:
     authority: Authority
     answers: Answers
     recent: Recent
+    kept: Kept
+    warmer: Warmer
     streams: Streams
     output_files: OutputFiles | None
     resumer: Resumer | None

@@ -63,12 +63,14 @@ class Effects:
     """The effects of a transaction besides its rows: which topics to wake, and which late changes were ignored.
 
     `ended_runs`: runs that ended, with their final status. `failing`: workflows of which more tasks have failed.
+    `measured_late`: workflows with ended attempts whose usage was reported late.
     """
 
     topics: set[Topic] = field(default_factory=set)
     ignored: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     ended_runs: dict[int, str] = field(default_factory=dict)
     failing: list[int] = field(default_factory=list)
+    measured_late: set[int] = field(default_factory=set)
 
 
 @statement

@@ -358,7 +358,7 @@ class Writer:
         for job in jobs:
             if job.effects.ignored:
                 self.ignored.update(job.effects.ignored)
-            if job.effects.ended_runs or job.effects.failing:
+            if job.effects.ended_runs or job.effects.failing or job.effects.measured_late:
                 self._listener(job.effects)
             if job.future.done():  # the client disconnected
                 continue

@@ -243,3 +243,15 @@ async def test_more_queued_attempts_than_one_request_moves_are_moved_by_the_next
     assert (second.changed, second.is_complete) == (0, False)
     assert (await prioritize(bound, 6, template="t")).is_complete
     assert world.rows("SELECT DISTINCT priority FROM task_instance") == [(6,)]
+
+
+@pytest.mark.parametrize("template", ["t", ""])
+async def test_a_priority_is_not_set_if_it_is_another_one_than_expected(world, template):
+    bound = await world.bound(2)
+    previewed = await prioritize(bound, 4, template=template, preview=True)
+    assert (previewed.changed, previewed.former) == (2, 0)
+    assert (await prioritize(bound, 9, template=template)).former == 0
+    with pytest.raises(Refused, match="changed from 0 to 9 in the meantime"):
+        await prioritize(bound, 4, template=template, expected=0)
+    assert (await prioritize(bound, 4, template=template, expected=9)).former == 9
+    assert (await prioritize(bound, 4, template=template, preview=True)).changed == 0

@@ -16,6 +16,7 @@ from jobmon.core.wire.sizing import SizingRequest
 from jobmon.core.wire.steering import TaskSetRequest
 from jobmon.core.wire.swarm import DownstreamRequest
 from jobmon.server import declared_files
+from jobmon.server.kept import Kept
 from jobmon.server.models import metadata, task, workflow
 from jobmon.server.queries import (
     critical,
@@ -134,11 +135,11 @@ QUERIES = {
     "recorded tasks": lambda session, w, t: recorded.recorded_tasks(session, w, recorded.RecordedQuery()),
     "errors of a task": lambda session, w, t: monitoring.task_errors(session, t, monitoring.ErrorsQuery()),
     "the end of an output": lambda session, w, t: monitoring.log_tail(session, 1),
-    "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest()),
+    "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest(), Kept()),
     "declared files": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(template="t")).files,
     "declared inputs": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(inputs=True)).files,
     "who writes a file": lambda session, w, t: declared_files.missing_input(session, t + 1, "/tmp/in/3"),
-    "timeline": lambda session, w, t: timeline.timeline(session, w, timeline.TimelineQuery(by="host"), 1, Recent()),
+    "timeline": lambda session, w, t: timeline.timeline(session, w, timeline.TimelineQuery(by="host"), 1, Kept()),
     "critical path": lambda session, w, t: critical.critical_path(session, w),
     "template graph": lambda session, w, t: graphs.template_graph(session, w),
     "neighbourhood": lambda session, w, t: graphs.task_graph(session, t, graphs.TaskGraphQuery()),

@@ -11,6 +11,7 @@ from tests.databases import change
 from jobmon.core.constants import SetAction, TaskStatus
 from jobmon.core.wire import replace
 from jobmon.core.wire.definition import Cluster, ClusterRequest, QueueSpec
+from jobmon.core.wire.monitoring import TaskSummariesResponse
 from jobmon.core.wire.run import ActiveRunsResponse, ConcurrencyRequest, ConcurrencyResponse, StopRequest, StopResponse
 from jobmon.core.wire.steering import (
     AdjustRequest,
@@ -325,3 +326,29 @@ async def test_a_done_task_is_not_edited(world):
     with pytest.raises(Refused) as refused:
         await adjust(flow, replace(found, task_ids=flow.task_ids[:1]), max_attempts=9)
     assert refused.value.status == 409
+
+
+async def test_the_tasks_of_a_host_are_those_whose_newest_attempt_was_there(world):
+    flow = await world.bound(4)
+    run = await flow.start()
+    await run.register()
+    await run.queue()
+    batch = await run.launched()
+    hosts = ["bad", "bad", "good", "bad"]
+    await run.sync(
+        *(report(one, TI.RUNNING, host=host) for one, host in zip(batch.task_instance_ids, hosts, strict=True))
+    )
+    first, second, third, fourth = batch.task_instance_ids
+    await run.sync(
+        *(report(one, TI.ERROR_FATAL) for one in (first, second, third)),
+        report(fourth, TI.ERROR),  # it is tried again, elsewhere
+    )
+    await run.queue([batch.task_ids[3]])
+    (again,) = (await run.launched()).task_instance_ids
+    await run.sync(report(again, TI.RUNNING, host="good"))
+    found = await plan(flow, SetAction.RERUN, status=["F"], host="bad")
+    assert (found.task_ids, found.added) == (sorted(batch.task_ids[:2]), 0)
+    query = {"host": "good", "total": True, "order": "importance"}
+    shown = await world.get(f"/workflows/{flow.workflow_id}/task_summaries", TaskSummariesResponse, **query)
+    assert ({one.task_id for one in shown.tasks}, shown.total) == (set(batch.task_ids[2:]), 2)
+    assert (await plan(flow, SetAction.HOLD, host="ba")).task_ids == []

@@ -347,14 +347,21 @@ class TaskRun(Message, frozen=True, kw_only=True):
 class Matrix(Message, frozen=True, kw_only=True):
     """GET /workflows/{workflow_id}/matrix?after=&since=: statuses of tasks, one letter each, in the order of `runs`.
 
-    By id, at most 100,000 from `after` on; or, with `since`, tasks that changed after that snapshot. `is_cut`: there
-    are more tasks, or, with `since`, too many changes: request everything again.
+    By id, at most 2,000,000 from `after` on, or as many as are known soon; or, with `since`, tasks that changed after
+    that snapshot. `is_cut`: there are more tasks, or, with `since`, too many changes: request everything again.
+    `total`: number of tasks of the workflow; 0 with `since`.
     """
 
     snapshot: int
     runs: list[TaskRun]
     statuses: str
     is_cut: bool
+    total: int = 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there will soon be more."""
+        return self.is_cut
 
 
 class WorkflowView(Message, frozen=True, kw_only=True):

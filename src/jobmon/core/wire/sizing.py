@@ -12,12 +12,14 @@ class SizingRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/sizing -> `SizingResponse`
 
     Strategies: avg, min, max or a quantile such as q95 of what finished attempts used. `task_id`: only this task.
+    `partial`: what has been added up so far is enough, if adding up takes long; see `share` of the response.
     """
 
     memory_strategy: Name = "max"
     cores_strategy: Name = "max"
     runtime_strategy: Name = "max"
     task_id: Id | None = None
+    partial: bool = False
 
 
 class Figures(Message, frozen=True, kw_only=True):
@@ -72,10 +74,14 @@ class TemplateSizing(Message, frozen=True, kw_only=True):
 
 
 class SizingResponse(Message, frozen=True, kw_only=True):
-    """The templates of a workflow whose tasks have run."""
+    """The templates of a workflow whose tasks have run.
+
+    `share`: of the attempts, how many are in it: less than 1 only if `partial` was requested, for a moment.
+    """
 
     workflow_id: int
     templates: list[TemplateSizing]
+    share: float = 1.0
 
 
 class HistoryResponse(Message, frozen=True, kw_only=True):

@@ -107,7 +107,8 @@ class PriorityRequest(Message, frozen=True, kw_only=True):
 
     -> `PriorityResponse`. Names at most `TASKS_UPDATED_MAX` tasks, or a `template`; neither means the workflow. The
     request has to be repeated until the response is complete. `preview`: change nothing, and count what would change.
-    `unchanged_since`: as for `HoldRequest`.
+    `unchanged_since`: as for `HoldRequest`. `expected`: 409 `WorkflowVersionConflict` if the template or workflow has
+    another priority now.
     """
 
     priority: Priority
@@ -117,18 +118,21 @@ class PriorityRequest(Message, frozen=True, kw_only=True):
     user: Name = ""
     any_owner: bool = False
     unchanged_since: Stamp = 0
+    expected: Priority | None = None
 
 
 class PriorityResponse(Message, frozen=True, kw_only=True):
     """How many unfinished tasks have another priority now, and how many of their workflow's attempts were recalled.
 
-    `is_complete`: all queued attempts are in the new order. `finished`: as in `HoldResponse`.
+    `is_complete`: all queued attempts are in the new order. `finished`: as in `HoldResponse`. `former`: the priority of
+    the template or workflow before.
     """
 
     changed: int
     recalled: int = 0
     is_complete: bool = True
     finished: list[int] = field(default_factory=list)
+    former: int | None = None
 
 
 class EditPlanRequest(Message, frozen=True, kw_only=True):
@@ -204,8 +208,8 @@ class TaskSetRequest(Message, frozen=True, kw_only=True):
     """POST /workflows/{workflow_id}/task_sets/plan: what an action on a set of tasks would do. -> `TaskSetPlan`
 
     `action`: a `SetAction`; `priority`: the new one, for that action. The set: `task_ids`, or, without any, all tasks
-    that match `status` (repeatable), `array` and `name`, as for `TaskSummariesResponse`. At most `TASKS_PLANNED_MAX`
-    tasks to hold or release, and at most `TASKS_UPDATED_MAX` for every other action.
+    that match `status` (repeatable), `array`, `name` and `host`, as for `TaskSummariesResponse`. At most
+    `TASKS_PLANNED_MAX` tasks to hold or release, and at most `TASKS_UPDATED_MAX` for every other action.
     """
 
     action: Name
@@ -213,6 +217,7 @@ class TaskSetRequest(Message, frozen=True, kw_only=True):
     status: list[Name] = field(default_factory=list)
     array: Name = ""
     name: Name = ""
+    host: Name = ""
     priority: Priority = 0
 
 

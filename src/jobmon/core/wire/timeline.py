@@ -16,11 +16,19 @@ class TimelineSeries(Message, frozen=True, kw_only=True):
 
 
 class Timeline(Message, frozen=True, kw_only=True):
-    """GET /workflows/{workflow_id}/timeline?by=&width=: tiles from `start` on, `tile_seconds` each; null: nothing ran.
+    """GET /workflows/{workflow_id}/timeline?by=&width=&partial=: when attempts ran.
 
+    Tiles from `start` on, `tile_seconds` each; null: nothing ran.
     `by`: template or host. The series with the most running time first; the last ones are combined as "others".
+    `share`: of the attempts, how many are in it: less than 1 only if `partial=true` was requested, for a moment.
     """
 
     start: datetime | None
     tile_seconds: float
     series: list[TimelineSeries]
+    share: float = 1.0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there will soon be more."""
+        return self.share < 1

@@ -1,4 +1,7 @@
-"""Return the status of every task of a workflow, one letter each: first pages by ID, then changes."""
+"""Return the status of every task of a workflow, one letter each: first all by ID, then changes.
+
+The letters of a large workflow are kept (`letters`). While they are read the first time, readers get what there is.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import select
 
 from jobmon.core.wire.monitoring import Matrix, TaskRun
-from jobmon.server.joins import IS_IN_WORKFLOW
+from jobmon.server.counting import counts_by_array
 from jobmon.server.models import task, task_array
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import param, statement
@@ -19,10 +22,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select
 
+    from jobmon.server.kept import Kept
     from jobmon.server.sql import Session
 
-#: Maximum number of tasks in a page.
-TASKS_MAX: Final = 100_000
+#: Maximum number of tasks in a page, and of their runs.
+TASKS_MAX: Final = 2_000_000
+RUNS_MAX: Final = 50_000
 #: With more changes than this, a reader requests everything again.
 CHANGES_MAX: Final = 20_000
 
@@ -48,37 +53,54 @@ def _templates() -> Select[Any]:
 
 
 @statement
-def _page() -> Select[Any]:
-    wanted = t.workflow_id == param("workflow"), t.id > param("after"), IS_IN_WORKFLOW
-    return select(t.id, t.array_id, t.status).where(*wanted).order_by(t.id).limit(param("most"))
-
-
-@statement
 def _changes() -> Select[Any]:
     """Select the tasks that changed, including removed ones."""
     wanted = t.workflow_id == param("workflow"), t.status_at > param("since")
     return select(t.id, t.array_id, t.status).where(*wanted).order_by(t.status_at).limit(param("most"))
 
 
-def matrix(session: Session, workflow_id: int, query: MatrixQuery) -> Matrix:
+def matrix(session: Session, workflow_id: int, query: MatrixQuery, kept: Kept) -> Matrix:
     """Return the statuses of tasks.
+
+    Args:
+        session: the session to read with; it has read nothing yet.
+        workflow_id: ID of the workflow.
+        query: which tasks to return.
+        kept: the statuses that are known.
 
     Raises:
         NotFound: there is no such workflow.
     """
-    require(session, "workflow", workflow_id)
     if query.since:
-        rows = session.rows(_changes, workflow=workflow_id, since=query.since, most=CHANGES_MAX)
-        is_cut = len(rows) == CHANGES_MAX
-    else:
-        rows = session.rows(_page, workflow=workflow_id, after=query.after, most=TASKS_MAX)
-        is_cut = len(rows) == TASKS_MAX
+        return _changed(session, workflow_id, query.since)
+    with kept.opened(workflow_id) as workflow:
+        require(session, "workflow", workflow_id)
+        letters = workflow.letters
+        has_time = kept.deadline()
+        letters.catch_up(session, lambda: letters.last <= query.after or has_time())
+        runs, statuses, is_cut = letters.page(query.after, TASKS_MAX, RUNS_MAX)
+        snapshot, is_cut = letters.snapshot, is_cut or not letters.is_whole
+    names = dict(session.rows(_templates, workflow=workflow_id))
+    total = sum(sum(counts.values()) for counts in counts_by_array(session, workflow_id).values())
+    return Matrix(
+        snapshot=snapshot,
+        runs=[TaskRun(template=names[run.array_id], first=run.first, count=run.number) for run in runs],
+        statuses=statuses,
+        is_cut=is_cut,
+        total=total,
+    )
+
+
+def _changed(session: Session, workflow_id: int, since: int) -> Matrix:
+    """Return the statuses of the tasks that changed after a snapshot."""
+    require(session, "workflow", workflow_id)
+    rows = session.rows(_changes, workflow=workflow_id, since=since, most=CHANGES_MAX)
     names = dict(session.rows(_templates, workflow=workflow_id))
     return Matrix(
         snapshot=session.value(last_stamp),
         runs=_runs(rows, names),
         statuses="".join([row[2] for row in rows]),
-        is_cut=is_cut,
+        is_cut=len(rows) == CHANGES_MAX,
     )
 
 

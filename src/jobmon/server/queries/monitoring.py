@@ -31,6 +31,7 @@ from jobmon.server.joins import (
     ATTEMPTS_WITH_TASKS,
     IS_FATAL,
     IS_IN_WORKFLOW,
+    IS_NEWEST_ATTEMPT,
     WORKFLOWS_WITH_TOOLS,
     newest_run,
 )
@@ -106,6 +107,7 @@ class TasksQuery:
         status: only tasks with one of these statuses; empty: any.
         array: search word for the name of the template; "": any.
         name: search word for the name of the task; "": any.
+        host: only tasks whose newest attempt was on this host; "": any.
         after: only tasks with IDs above it.
         limit: maximum number of tasks to return.
         args: whether to return the node args.
@@ -117,6 +119,7 @@ class TasksQuery:
     status: list[str] = field(default_factory=list)
     array: str = ""
     name: str = ""
+    host: str = ""
     after: int = 0
     limit: int = 1_000
     args: bool = False
@@ -313,6 +316,8 @@ def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement
     conditions.append(any_of(t.status, "statuses") if query.status else IS_IN_WORKFLOW)
     if query.status == [TaskStatus.ERROR_FATAL]:
         conditions.append(IS_FATAL)
+    if query.host:
+        conditions.append(select(ti.id).where(IS_NEWEST_ATTEMPT, ti.host == query.host).correlate(task).exists())
     return conditions
 
 
@@ -391,7 +396,7 @@ def _total(session: Session, workflow_id: int, query: TasksQuery, shown: int) ->
     if shown < query.limit and not (query.after or query.rank):
         return shown
     every = replace(query, after=0) if query.order == "importance" else query
-    if every.after or query.name or query.array or TaskStatus.REMOVED.value in query.status:
+    if every.after or query.name or query.array or query.host or TaskStatus.REMOVED.value in query.status:
         matching = (
             select(func.count())
             .join_from(task, task_array, task_array.c.id == t.array_id)

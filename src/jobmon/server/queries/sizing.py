@@ -1,7 +1,7 @@
 """Report what the tasks of a workflow requested, used and wasted, by template, and propose requests.
 
-The database computes sums over groups of attempts with the same request and outcome, so that a million attempts become
-a few rows. Statistics are computed from the newest finished attempts, at most `SAMPLES_MAX`.
+Sums over groups of attempts with the same request and outcome are kept in memory (`totals`). Statistics are computed
+from the newest finished attempts, at most `SAMPLES_MAX`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, literal, null, select
+from sqlalchemy import and_, func, select
 
 from jobmon.core import sizing
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus
@@ -22,7 +22,6 @@ from jobmon.core.resources import UNITS, Limits, amount
 from jobmon.core.wire.sizing import Figures, HistoryResponse, SizingResponse, TemplateSizing, Waste
 from jobmon.server.joins import (
     ARRAYS_WITH_NEWEST_ATTEMPTS,
-    ATTEMPTS_OF_WORKFLOW,
     RESOURCES_WITH_CLUSTERS,
     TASKS_WITH_NEWEST_ATTEMPTS,
 )
@@ -39,7 +38,6 @@ from jobmon.server.models import (
     task_template_version,
     tool,
     tool_version,
-    workflow_run,
 )
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries.presence import require
@@ -48,9 +46,10 @@ from jobmon.server.sql import any_of, param, statement, statements
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import Select
 
     from jobmon.core.wire.sizing import SizingRequest
+    from jobmon.server.kept import Kept
     from jobmon.server.sql import Session
 
 SAMPLES_MAX: Final = 20_000
@@ -67,8 +66,6 @@ _KILLED: Final = frozenset(
     }
 )
 _RESOURCE_CAUSES: Final = (Cause.OUT_OF_MEMORY.value, Cause.OUT_OF_TIME.value)
-
-_OTHERS: Final = [status.value for status in TaskInstanceStatus if status is not TaskInstanceStatus.DONE]
 
 a, t, ti = task_array.c, task.c, task_instance.c
 _IS_DONE: Final = and_(t.status == TaskStatus.DONE.value, ti.status == TaskInstanceStatus.DONE.value)
@@ -89,8 +86,10 @@ def _arrays() -> Select[Any]:
     )
 
 
-def _sums(of_task: bool, *keys: ColumnElement[Any]) -> Select[Any]:
-    """Return sums over the measured attempts of a workflow, or of one task in it."""
+@statement
+def _of_task() -> Select[Any]:
+    """Add up the measured attempts of a task; see `totals` for those of a workflow."""
+    keys = (t.array_id, ti.task_resources_id, ti.status, ti.cause)
     sums = (
         func.count(),
         func.sum(ti.wallclock_seconds),
@@ -98,26 +97,9 @@ def _sums(of_task: bool, *keys: ColumnElement[Any]) -> Select[Any]:
         func.sum(ti.wallclock_seconds * func.coalesce(ti.max_rss_bytes, 0)),
     )
     measured = select(*keys, *sums).where(ti.wallclock_seconds.is_not(None))
-    if of_task:
-        joined = task.join(task_instance, ti.task_id == t.id)
-        return measured.select_from(joined).where(t.workflow_id == param("workflow"), t.id == param("task"))
-    joined = ATTEMPTS_OF_WORKFLOW.join(task, t.id == ti.task_id)
-    return measured.select_from(joined).where(workflow_run.c.workflow_id == param("workflow"))
-
-
-@statements
-def _done_groups(of_task: bool) -> Select[Any]:
-    """Select done attempts by array and request. Most attempts are done, and grouping them by more keys is slow."""
-    keys = (t.array_id, ti.task_resources_id)
-    status = literal(TaskInstanceStatus.DONE.value, ti.status.type)
-    return _sums(of_task, *keys, status, null()).where(ti.status == status).group_by(*keys)
-
-
-@statements
-def _other_groups(of_task: bool) -> Select[Any]:
-    """Select all other attempts by array, request, status and cause."""
-    keys = (t.array_id, ti.task_resources_id, ti.status, ti.cause)
-    return _sums(of_task, *keys).where(ti.status.in_(_OTHERS)).group_by(*keys)
+    joined = task.join(task_instance, ti.task_id == t.id)
+    wanted = t.workflow_id == param("workflow"), t.id == param("task")
+    return measured.select_from(joined).where(*wanted).group_by(*keys)
 
 
 @statements
@@ -227,21 +209,38 @@ class _Template:
     history: list[sizing.Used] = field(default_factory=list)
 
 
-def workflow_sizing(session: Session, workflow_id: int, request: SizingRequest) -> SizingResponse:
+def workflow_sizing(session: Session, workflow_id: int, request: SizingRequest, kept: Kept) -> SizingResponse:
     """Account for the attempts of a workflow and propose requests.
+
+    Args:
+        session: the session to read with; it has read nothing yet.
+        workflow_id: ID of the workflow.
+        request: what to return.
+        kept: sums of attempts.
 
     Raises:
         NotFound: there is no such workflow, or no such task in it.
         InvalidValue: a strategy is unknown.
     """
     strategies = _strategies(request)
-    require(session, "workflow", workflow_id)
-    if request.task_id is not None:
+    sums: list[tuple[Any, ...]]
+    share = 1.0
+    if request.task_id is None:
+        with kept.opened(workflow_id) as workflow:
+            require(session, "workflow", workflow_id)
+            totals = workflow.totals("template")
+            totals.catch_up(session, kept.deadline(may_wait=not request.partial), kept.monotonic())
+            sums = [(*group, *astuple(usage)) for group, usage in totals.now(session)[1].items()]
+            share = totals.share
+    else:
+        require(session, "workflow", workflow_id)
         _require_task(session, workflow_id, request.task_id)
-    templates = _templates(session, workflow_id, request.task_id)
+        sums = session.rows(_of_task, workflow=workflow_id, task=request.task_id)
+    templates = _templates(session, workflow_id, request.task_id, sums)
     return SizingResponse(
         workflow_id=workflow_id,
         templates=[_sized(template, strategies) for template in templates if template.groups],
+        share=round(share, 3),
     )
 
 
@@ -281,15 +280,15 @@ def _require_task(session: Session, workflow_id: int, task_id: int) -> None:
         raise NotFound.of(f"task of workflow {workflow_id} with id", task_id)
 
 
-def _templates(session: Session, workflow_id: int, task_id: int | None) -> Iterable[_Template]:
+def _templates(
+    session: Session, workflow_id: int, task_id: int | None, sums: Iterable[Sequence[Any]]
+) -> Iterable[_Template]:
     templates = {array_id: _Template(*row) for array_id, *row in session.rows(_arrays, workflow=workflow_id)}
     of_task = task_id is not None
     values = {"workflow": workflow_id} | ({} if task_id is None else {"task": task_id})
-    groups = session.rows(_done_groups(of_task), **values)
-    groups += session.rows(_other_groups(of_task), **values)
-    requests = _requests(session, {row[1] for row in groups})
+    requests = _requests(session, {row[1] for row in sums})
     # in the order of requests, so that the newest request is processed last
-    for array_id, resources_id, status, cause, count, seconds, cpu, held in sorted(groups, key=itemgetter(1)):
+    for array_id, resources_id, status, cause, count, seconds, cpu, held in sorted(sums, key=itemgetter(1)):
         group = _Group(requests[resources_id], status, cause, int(count), float(seconds), float(cpu), float(held))
         templates[array_id].groups.append(group)
     for array_id, seconds, cpu, peak in session.rows(_samples(of_task), **values, most=SAMPLES_MAX):

@@ -111,7 +111,7 @@ def _selected(session: Session, workflow_id: int, request: TaskSetRequest) -> Se
     """Return the IDs of the tasks in the set; removed ones are not part of the workflow."""
     most = TASKS_MAX.get(SetAction(request.action), TASKS_UPDATED_MAX)
     if not request.task_ids:
-        query = TasksQuery(status=request.status, array=request.array, name=request.name)
+        query = TasksQuery(status=request.status, array=request.array, name=request.name, host=request.host)
         ids = matching_ids(session, workflow_id, query, most + 1)
         if len(ids) > most:
             raise InvalidValue(

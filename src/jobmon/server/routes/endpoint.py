@@ -21,7 +21,7 @@ from jobmon.core.wire import replace
 from jobmon.core.wire.launching import FromServer
 from jobmon.core.wire.login import LOGIN_BYTES_MAX
 from jobmon.server import scope
-from jobmon.server.answers import Answer, age_seconds_of
+from jobmon.server.answers import Answer, PartialContent, age_seconds_of
 from jobmon.server.auth import PRINCIPAL_KEY
 from jobmon.server.connections import HEAD_SECONDS_MAX
 from jobmon.server.log_format import RECORD_FIELDS
@@ -222,9 +222,10 @@ class Endpoint:
             return str(reply).encode()
         if reply is None:
             return b"{}"
+        is_partial = getattr(reply, "is_partial", False)
         if not sees_secrets(call.principal) and values.has_free_form(type(reply)):
             reply = redacted(msgspec.to_builtins(reply))
-        return wire.encode(reply)
+        return PartialContent(wire.encode(reply)) if is_partial else wire.encode(reply)
 
     def _shared(self, answer: Answer, headers: dict[bytes, bytes]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         """Return an answer for its reader: empty if the reader has it already, compressed if the reader accepts it."""

@@ -73,6 +73,15 @@ def read_large(query: Callable[..., Any]) -> Handler:
     return handle
 
 
+def read_kept(query: Callable[..., Any]) -> Handler:
+    """Return a handler for a query that reads and updates what is kept of large workflows."""
+
+    async def handle(call: Call) -> Any:
+        return await call.services.readers.run_large(query, *_arguments(call), call.services.kept)
+
+    return handle
+
+
 def glance(query: Callable[..., Any]) -> Handler:
     """Return a handler for a query of a few rows."""
 
@@ -142,7 +151,7 @@ async def show_timeline(call: Call) -> times.Timeline:
     """Return the attempts of a workflow over time."""
     services = call.services
     now = to_microseconds(services.clock.now())
-    return await services.readers.run_large(timeline.timeline, *call.ids, call.message, now, services.recent)
+    return await services.readers.run_large(timeline.timeline, *call.ids, call.message, now, services.kept)
 
 
 async def tell_health(call: Call) -> about.Health:

@@ -93,6 +93,7 @@ class Stream(Endpoint):
             await self.refuse(given, send, error)
             return
         with counted:
+            call.services.warmer.start(*call.ids)
             await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             try:
                 async with contextlib.aclosing(self._events(call)) as events:

@@ -432,7 +432,7 @@ _READING: Final = (
         _TIMED_SECONDS,
     ),
     _shared(
-        _get(f"{_WORKFLOW}/matrix", handlers.read_large(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)
+        _get(f"{_WORKFLOW}/matrix", handlers.read_kept(matrix.matrix), monitoring.Matrix, query=matrix.MatrixQuery)
     ),
     _shared(
         _get(f"{_WORKFLOW}/timeline", handlers.show_timeline, times.Timeline, query=timeline.TimelineQuery),
@@ -472,7 +472,7 @@ _READING: Final = (
     _post(
         READ,
         f"{_WORKFLOW}/sizing",
-        handlers.read_large(judging.workflow_sizing),
+        handlers.read_kept(judging.workflow_sizing),
         sizing.SizingRequest,
         sizing.SizingResponse,
     ),

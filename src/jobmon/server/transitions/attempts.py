@@ -230,6 +230,7 @@ class AttemptMoves:
             self._late_distributor_ids.append((report.distributor_id, attempt.id))
         if report is not None and attempt.status in fsm.ENDED and _measured(report):
             self._late_usage.append((report.host, *_measured(report), attempt.id))
+            self._tx.effects.measured_late.add(attempt.workflow_id)
 
     def _move(self, attempt: AttemptState, asked: str, report: Report) -> None:
         source, target = attempt.status, asked

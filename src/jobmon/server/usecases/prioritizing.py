@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, TaskInstanceStatus
+from jobmon.core.exceptions import WorkflowVersionConflict
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, PriorityRequest, PriorityResponse
 from jobmon.server.counting import counts_by_array
 from jobmon.server.models import task, task_array, task_instance, workflow
@@ -42,7 +43,8 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
         NotFound: there is no such workflow or template, or a task is not in the workflow.
         InvalidValue: there are too many tasks, or both tasks and a template.
         InvalidRequest: the workflow belongs to another user, or a task was removed from it.
-        WorkflowVersionConflict: somebody else steered the workflow after the preview.
+        WorkflowVersionConflict: somebody else steered the workflow after the preview, or the template or workflow has
+            another priority than expected.
     """
     if len(request.task_ids) > TASKS_UPDATED_MAX:
         raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
@@ -54,12 +56,14 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
     if not request.task_ids and not request.template:
         return _of_workflow(tx, workflow_id, request)
     found = _arrays(tx, workflow_id, request.template) if request.template else {}
+    former = set(found.values()).pop() if len(set(found.values())) == 1 else None
+    _require_expected(request, former)
     arrays = [array_id for array_id, priority in found.items() if priority != request.priority]
     finished = settled_ids(task_rows(tx, workflow_id, request.task_ids)) if request.task_ids else []
     ids = tx.column(_other_priority, ids=request.task_ids, priority=request.priority) if request.task_ids else []
     changed = _unfinished(tx, workflow_id, arrays) if found else len(ids)
     if request.preview:
-        return PriorityResponse(changed=changed, finished=finished)
+        return PriorityResponse(changed=changed, finished=finished, former=former)
     if arrays or ids:
         change, chosen = (_set_of_arrays, arrays) if found else (_set_of_tasks, ids)
         tx.run(change, priority=request.priority, ids=chosen)
@@ -72,7 +76,22 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
     if is_complete:
         hindered = precedence.blocked(tx, workflow_id, list(found), request.task_ids)
         recalled = precedence.make_way(tx, workflow_id, hindered)
-    return PriorityResponse(changed=changed, recalled=recalled, is_complete=is_complete, finished=finished)
+    return PriorityResponse(
+        changed=changed, recalled=recalled, is_complete=is_complete, finished=finished, former=former
+    )
+
+
+def _require_expected(request: PriorityRequest, present: int | None) -> None:
+    """Reject a request that is based on another priority than the present one.
+
+    Raises:
+        WorkflowVersionConflict: the priority was changed in the meantime.
+    """
+    if request.expected is not None and request.expected != present:
+        now = "several priorities" if present is None else str(present)
+        raise WorkflowVersionConflict(
+            f"The priority was changed from {request.expected} to {now} in the meantime. Nothing was changed now."
+        )
 
 
 def _note(tx: Transaction, workflow_id: int, request: PriorityRequest, changed: int, **what: Any) -> None:
@@ -102,14 +121,15 @@ def _priority_of_workflow() -> Select[Any]:
 
 def _of_workflow(tx: Transaction, workflow_id: int, request: PriorityRequest) -> PriorityResponse:
     changed = _unfinished(tx, workflow_id)
+    former = tx.value(_priority_of_workflow, id=workflow_id)
+    _require_expected(request, former)
     if request.preview:
-        is_same = tx.value(_priority_of_workflow, id=workflow_id) == request.priority
-        return PriorityResponse(changed=0 if is_same else changed)
+        return PriorityResponse(changed=0 if former == request.priority else changed, former=former)
     if not tx.changed(_set_of_workflow, priority=request.priority, id=workflow_id):
-        return PriorityResponse(changed=0)
+        return PriorityResponse(changed=0, former=former)
     _note(tx, workflow_id, request, changed)
     fair_share.divide_again(tx, workflow_id)
-    return PriorityResponse(changed=changed)
+    return PriorityResponse(changed=changed, former=former)
 
 
 def _unfinished(tx: Transaction, workflow_id: int, arrays: list[int] | None = None) -> int:
