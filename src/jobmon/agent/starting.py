@@ -39,6 +39,7 @@ _RESET = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT, _signal.SIGHUP, _sig
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from jobmon.agent.cgroups import Group
 
@@ -61,10 +62,12 @@ class Launch:
         task_id: ID of its task; 0: not known here.
         inputs: paths of the files that must exist before it is started.
         outputs: paths of the files that must exist after it has succeeded.
+        requested: all resources that it requests.
     """
 
     __slots__ = (
-        *("cores", "devices", "directory", "environment", "identity", "inputs", "memory", "outputs", "runtime"),
+        *("cores", "devices", "directory", "environment", "identity", "inputs", "memory", "outputs", "requested"),
+        "runtime",
         *("stderr", "stdout", "task_id", "umask", "words"),
     )
 
@@ -84,6 +87,7 @@ class Launch:
         task_id: int = 0,
         inputs: Sequence[str] = (),
         outputs: Sequence[str] = (),
+        requested: Mapping[str, Any] | None = None,
     ) -> None:
         self.identity = identity
         self.words = words
@@ -99,6 +103,7 @@ class Launch:
         self.task_id = task_id
         self.inputs = inputs
         self.outputs = outputs
+        self.requested = requested or {}
 
 
 class NotStarted:

@@ -8,7 +8,7 @@ Plug-ins, including the built-in ones, are found through the entry-point group `
 `jobmon.plugins.<name>`.
 
 Classic clusters submit a job that runs a stand-alone worker. Direct clusters (`DirectClusterDistributor`) run commands
-themselves and report how they exited.
+themselves and tell an agent how they exited.
 """
 
 from __future__ import annotations
@@ -361,21 +361,23 @@ class AgentOffer:
     Args:
         cores: cores for all workflows that share `pool`.
         memory_gib: memory for commands that request memory, GiB.
-        pool: name of the cores that several agents share.
+        pool: name of the cores that several agents share; "": this agent has them to itself.
         is_whole: whether every command takes all cores, whatever it requests.
         devices: indexed or counted resources by name, with a token for each, such as the index of a GPU.
+        is_direct: whether the plug-in runs the commands itself; it then determines cores and memory when it is started.
     """
 
-    cores: float
-    memory_gib: float
-    pool: str
+    cores: float = 0.0
+    memory_gib: float = 0.0
+    pool: str = ""
     is_whole: bool = False
     devices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    is_direct: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One command to start now. `env` is added to the environment in which the distributor was started."""
+    """One command to start now. `env` is added to the environment in which the agent was started."""
 
     task_instance_id: int
     name: str
@@ -415,10 +417,14 @@ class Exit:
 
 
 class DirectClusterDistributor(ClusterDistributor):
-    """A cluster that runs commands itself, without a Jobmon worker for each.
+    """A cluster that runs commands itself, without a Jobmon worker for each. Lives in an agent of its own.
 
     No method blocks for longer than it takes to hand over a message.
     """
+
+    def agent_offer(self) -> AgentOffer:
+        """Offer to run the commands itself."""
+        return AgentOffer(is_direct=True)
 
     @property
     def worker_node_entry_point(self) -> str:
@@ -434,10 +440,7 @@ class DirectClusterDistributor(ClusterDistributor):
         return None
 
     def is_connected(self) -> bool:
-        """Return whether the cluster's commands can be reached.
-
-        If not, the distributor makes sure that no other distributor has taken over, then calls `start` again.
-        """
+        """Return whether the cluster's commands can be reached. If not, the agent calls `start` again."""
         return True
 
     @abstractmethod
@@ -457,7 +460,10 @@ class DirectClusterDistributor(ClusterDistributor):
 
     @abstractmethod
     def adopt(self) -> dict[int, str]:
-        """Return the live commands of an earlier distributor: task_instance_id -> distributor id."""
+        """Return the live commands of the workflow: task_instance_id -> distributor id.
+
+        An agent terminates those that a dead agent left before it starts any itself.
+        """
 
     @abstractmethod
     def fileno(self) -> int:

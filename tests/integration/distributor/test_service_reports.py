@@ -27,7 +27,7 @@ class Gateway(FakeDistributorGateway):
     """Takes reports of attempts from FIRST on without knowing them; `objection(request)` may refuse a request."""
 
     def __init__(self, folder):
-        super().__init__([ClusterInfo(cluster_id=1, name="workshop", plugin="workshop", connection={})], folder)
+        super().__init__([ClusterInfo(cluster_id=1, name="backyard", plugin="backyard", connection={})], folder)
         self.objection = lambda request: None
         self.change = lambda response: response
         self.registration = lambda: None
@@ -182,7 +182,7 @@ async def test_the_identity_of_a_server_of_an_earlier_version_is_not_compared(st
 
     gateway.register = as_before
     gateway.change = lambda response: wire.replace(response, server_identity="", server_incarnation="")
-    (identity,) = gateway.queue("true")
+    (identity,) = gateway.queue("true", resources={"refuse": True})
     async with start.running(gateway):
         await gateway.until_ended(identity)
     assert gateway.registrations == 1
@@ -216,7 +216,7 @@ async def test_an_unknown_attempt_is_reported_again_when_the_server_has_started_
     incarnation = "2"
     gateway.set_run_status(WorkflowRunStatus.RUNNING)  # some answer
     say(service, 0)
-    gateway.queue("true")
+    gateway.queue("true", resources={"refuse": True})
     await gateway.until(lambda: gateway.ids == [0])
     await gateway.until(lambda: aside(start) == [])
 

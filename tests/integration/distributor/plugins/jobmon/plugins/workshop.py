@@ -82,6 +82,8 @@ else:
 
         def spawn(self, launches):
             for launch in launches:
+                if launch.env.get("SPAWN") == "fails":
+                    raise ZeroDivisionError("no workbench")
                 path = self.folder / str(launch.task_instance_id)
                 names = ("command", "working_directory", "umask", "stdout", "stderr", "runtime_seconds")
                 given = {name: getattr(launch, name) for name in names}
@@ -160,3 +162,6 @@ else:
 
     def get_cluster_worker_node_class():
         return WorkshopWorkerNode
+
+    def get_default_queues():
+        return [("default", {"default_cores": 1})]
