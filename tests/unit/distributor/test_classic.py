@@ -144,11 +144,11 @@ class Lab:
         self.clock = Still()
         self.gateway = FakeDistributorGateway([], str(folder))
         undelivered = UndeliveredReports(around.log_folder)
-        calls = ClusterCalls("yard", self.yard, around, undelivered, StartErrors(str(folder), "yard"))
+        self.calls = ClusterCalls("yard", self.yard, around, undelivered, StartErrors(str(folder), "yard"))
         self.cluster = ClassicCluster(
             self.yard,
             self.state,
-            calls,
+            self.calls,
             Watching(holder="me", server="http://there:1"),
             self.gateway,
             self.clock,
@@ -618,12 +618,11 @@ def test_a_plug_in_says_whether_it_has_arrays_or_has_the_method(lab):
     class Plain(Yard):
         submit_array_to_batch_distributor = ClusterDistributor.submit_array_to_batch_distributor
 
-    around = Surroundings(1, 2, "/logs", "cafe")
-    for adapter, expected in ((Yard(), True), (Plain(), False)):
-        assert ClusterCalls("yard", adapter, around)._has_arrays() is expected
-    adapter = Yard()
-    adapter.has_arrays = False
-    assert ClusterCalls("yard", adapter, around)._has_arrays() is False
+    assert lab.calls._has_arrays()
+    lab.yard.has_arrays = False
+    assert not lab.calls._has_arrays()
+    lab.calls._adapter = Plain()
+    assert not lab.calls._has_arrays()
 
 
 async def test_hosts_that_are_left_out_are_not_what_a_rejection_is_for(lab):
