@@ -28,6 +28,7 @@ from jobmon.core.exceptions import (
     JobmonError,
     PluginError,
     RemoteExitInfoNotAvailable,
+    SubmissionRejected,
 )
 
 #: Keys that a distributor adds to the request it hands to a plug-in: the token under which the submission can be looked
@@ -416,7 +417,31 @@ class Exit:
     memory_limit_bytes: int | None = None  # it was killed because it used more than this
 
 
-class DirectClusterDistributor(ClusterDistributor):
+class JoblessDistributor(ClusterDistributor):
+    """A cluster that accepts no jobs, because agents run its commands."""
+
+    @property
+    def worker_node_entry_point(self) -> str:
+        """Empty: there is no worker."""
+        return ""
+
+    def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
+        """Reject the submission."""
+        raise SubmissionRejected(f"Agents run the commands of cluster {self.cluster_name!r}; it accepts no jobs.")
+
+    def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
+        """Return nothing: there are no jobs."""
+        return set()
+
+    def terminate_task_instances(self, distributor_ids: list[str]) -> None:
+        """Do nothing: there are no jobs."""
+
+    def get_remote_exit_info(self, distributor_id: str) -> tuple[TaskInstanceStatus, str]:
+        """Raise an error: there are no jobs."""
+        raise RemoteExitInfoNotAvailable(f"Cluster {self.cluster_name!r} has no job {distributor_id}.")
+
+
+class DirectClusterDistributor(JoblessDistributor):
     """A cluster that runs commands itself, without a Jobmon worker for each. Lives in an agent of its own.
 
     No method blocks for longer than it takes to hand over a message.
@@ -425,11 +450,6 @@ class DirectClusterDistributor(ClusterDistributor):
     def agent_offer(self) -> AgentOffer:
         """Offer to run the commands itself."""
         return AgentOffer(is_direct=True)
-
-    @property
-    def worker_node_entry_point(self) -> str:
-        """Empty: there is no worker."""
-        return ""
 
     @abstractmethod
     def slots(self) -> float:
@@ -442,6 +462,10 @@ class DirectClusterDistributor(ClusterDistributor):
     def is_connected(self) -> bool:
         """Return whether the cluster's commands can be reached. If not, the agent calls `start` again."""
         return True
+
+    @abstractmethod
+    def terminate_task_instances(self, distributor_ids: list[str]) -> None:
+        """Terminate these commands."""
 
     @abstractmethod
     def spawn(self, launches: Sequence[Launch]) -> dict[int, str]:
@@ -497,3 +521,17 @@ class ClusterWorkerNode(ABC):
     def initialize_logfile(self, log_type: str, log_dir: str, name: str) -> str:
         """Return the path to which the command's `log_type` ("stdout", "stderr") is written."""
         return f"{log_dir}/{name}.{'o' if log_type == 'stdout' else 'e'}{self.distributor_id or ''}"
+
+
+class JoblessWorkerNode(ClusterWorkerNode):
+    """A node of a cluster that accepts no jobs."""
+
+    @property
+    def distributor_id(self) -> str | None:
+        """None: nothing was submitted."""
+        return None
+
+    @property
+    def array_step_id(self) -> int | None:
+        """None: there are no arrays."""
+        return None
