@@ -7,11 +7,10 @@ from collections import Counter
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from jobmon.core.cluster_protocol import Exit, RemoteExit
+from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import TaskInstanceStatus, WorkflowRunStatus
-from jobmon.core.wire.launching import JobPlan, LaunchBatch, Report, SyncResponse
+from jobmon.core.wire.launching import JobPlan, LaunchBatch, SyncResponse
 from jobmon.distributor.batch import Surroundings
-from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.outbox import is_ending
 from jobmon.distributor.state import DistributorState
 
@@ -24,10 +23,8 @@ class Distributor(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        limits = {"here": ClusterLimits(True, 2.0, 4.0), "far": ClusterLimits(False)}
-        self.state = DistributorState(limits, Surroundings(1, 2, "/work", 0o022, "/logs", "/bin/sh"))
+        self.state = DistributorState(["far"], Surroundings(1, 2, "/logs"))
         self.handed: list[int] = []
-        self.running: dict[int, str] = {}
         self.submitting: list[LaunchBatch] = []
         self.known: Counter[int] = Counter()
         self.by_jobs: set[int] = set()
@@ -38,8 +35,6 @@ class Distributor(RuleBasedStateMachine):
         self.state.drain()
         while self.submitting:
             self.lose(0)
-        while self.running:
-            self.exit(0)
         for job in list(self.state.classic("far")):
             self.classic(job, TI.ERROR)
         self.state.hear_packed(SyncResponse(workflow_run_status="R", over=self.state.packed.numbers))
@@ -49,10 +44,8 @@ class Distributor(RuleBasedStateMachine):
 
     # -- the server --------------------------------------------------------------------------------------------
 
-    @rule(
-        count=st.integers(1, 4), cluster=st.sampled_from(["here", "far", "gone"]), cores=st.sampled_from([0.25, 1, 9])
-    )
-    def hand_out(self, count, cluster, cores, plan=None):
+    @rule(count=st.integers(1, 4), cluster=st.sampled_from(["far", "gone"]))
+    def hand_out(self, count, cluster, plan=None):
         ids = list(range(len(self.handed) + 1, len(self.handed) + count + 1))
         self.handed += ids
         self.batches += 1
@@ -62,7 +55,7 @@ class Distributor(RuleBasedStateMachine):
             array_name="array",
             cluster_name=cluster,
             queue_name="default",
-            requested_resources={"cores": cores},
+            requested_resources={},
             task_instance_ids=ids,
             task_ids=ids,
             names=[f"t{one}" for one in ids],
@@ -75,7 +68,7 @@ class Distributor(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 4))
     def hand_out_packed(self, count):
-        self.hand_out(count, "far", 1, JobPlan(mode="pack", jobs=1))
+        self.hand_out(count, "far", JobPlan(mode="pack", jobs=1))
 
     @rule(which=ANY)
     def kill(self, which):
@@ -105,26 +98,7 @@ class Distributor(RuleBasedStateMachine):
         self.known.update(one.task_instance_id for one in reports if is_ending(one))
         self.state.confirm_reports()
 
-    # -- a direct cluster --------------------------------------------------------------------------------------
-
-    @rule(seconds=st.floats(0.0, 1.0))
-    def spawn(self, seconds):
-        for launch in self.state.spawnable().get("here", []):
-            assert launch.task_instance_id not in self.running
-            self.running[launch.task_instance_id] = f"d{launch.task_instance_id}"
-        self.state.spawned(self.running)
-        self.state.started(dict.fromkeys(self.running, 1.0))
-        self.state.report_running(1.0 + seconds, "host")
-
-    @rule(which=ANY)
-    def exit(self, which):
-        if self.running:
-            identity = sorted(self.running)[which % len(self.running)]
-            ending = Exit(task_instance_id=identity, distributor_id=self.running.pop(identity), exit_code=0)
-            self.state.ended([ending])
-            self.state.say(Report(task_instance_id=identity, status=TI.DONE))
-
-    # -- a classic cluster -------------------------------------------------------------------------------------
+    # -- the cluster -------------------------------------------------------------------------------------------
 
     @rule()
     def submit(self):

@@ -73,7 +73,7 @@ MUTATIONS = {
         (
             (
                 "server/usecases/agents.py",
-                "return orders + (ended_of(tx, request.running) if request.running else [])",
+                "return orders + ended_of(tx, request.running or ())",
                 "return orders",
             ),
             ("server/usecases/agents.py", "has = request.running or []", "has: list[int] = []"),
@@ -352,7 +352,7 @@ MUTATIONS = {
     "job-kill": Mutation(
         "a packed job is not told which of its tasks were declared lost",
         (
-            ("server/packed.py", "    if not alive:\n        return told\n", "    if True:\n        return told\n"),
+            ("server/packed.py", "return told + ended_of(session, alive)", "return told"),
             (
                 "server/usecases/packed_jobs.py",
                 "[], moves, FileHandout(tx), kill=list(request.alive), over=True)",

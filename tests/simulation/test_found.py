@@ -8,14 +8,11 @@ from jobmon.agent.memory import Memory
 from jobmon.agent.requests import PolledConnection
 from jobmon.agent.servers import ServerAway
 from jobmon.client.tool import Tool
-from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.fsm import Machine, Verdict, judge
 from jobmon.core.requester import Requester
-from jobmon.core.wire.launching import LaunchBatch, LiveAttempt
 from jobmon.distributor.batch import Surroundings
-from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.state import DistributorState
 from jobmon.worker_node.host import JobHost
 from jobmon.worker_node.job import REPORT_TRIED_SECONDS, SAY_AWAY_SECONDS
@@ -25,65 +22,12 @@ from jobmon.worker_node.single import SingleJob
 TI = TaskInstanceStatus
 
 
-def state_with(*ids):
-    state = DistributorState({"here": ClusterLimits(True, 4.0)}, Surroundings(1, 2, "/", 0o022, "/logs", "/bin/sh"))
-    state.take([batch(*ids)])
-    state.spawnable()
-    return state
-
-
-def batch(*ids):
-    return LaunchBatch(
-        batch_number=1,
-        array_id=1,
-        array_name="array",
-        cluster_name="here",
-        queue_name="default",
-        requested_resources={},
-        task_instance_ids=list(ids),
-        task_ids=list(ids),
-        names=["t"] * len(ids),
-        commands=["true"] * len(ids),
-        attempts=[1] * len(ids),
-    )
-
-
-def live(identity):
-    return LiveAttempt(
-        task_instance_id=identity,
-        task_id=identity,
-        status=TI.RUNNING,
-        cluster_name="here",
-        distributor_id=None,
-        array_id=1,
-        batch_number=1,
-        array_step_id=0,
-        requested_resources={},
-    )
-
-
 def test_an_attempt_handed_out_in_an_answer_that_nobody_heard_can_be_doubted():
     assert judge(Machine.TASK_INSTANCE, TI.INSTANTIATED, TI.TRIAGING) is Verdict.LEGAL
-    state = state_with()
+    state = DistributorState(["far"], Surroundings(1, 2, "/logs"))
     state.triage([7])
     (report,) = state.take_reports(10)
-    assert (report.status, report.cause) == (TI.UNKNOWN_ERROR, Cause.SUPERVISOR_LOST)
-
-
-def test_what_the_server_gave_up_is_killed_before_anything_is_started():
-    state = state_with(1, 2)
-    assert state.adopt([live(2)], {"here": {1: "1", 2: "2"}}) == {"here": ["1"]}
-    state.take([batch(3)])
-    assert state.spawnable() == {}
-    assert state.capacity() == {}
-    state.classic_ended(1, RemoteExit(status=TI.ERROR))
-    assert [launch.task_instance_id for launch in state.spawnable()["here"]] == [3]
-
-
-def test_what_runs_unknown_to_distributor_and_server_is_killed_too():
-    state = state_with()
-    assert state.adopt([], {"here": {9: "9"}}) == {"here": ["9"]}
-    assert state.capacity() == {}
+    assert (report.status, report.cause) == (TI.UNKNOWN_ERROR, Cause.WORKER_LOST)
 
 
 def test_a_server_that_is_away_is_not_a_wrong_request_for_resources():

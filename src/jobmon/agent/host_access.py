@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jobmon.agent.recovery import Leftovers
+    from jobmon.agent.running import Executor
 
 
 class AgentHost:
@@ -148,7 +149,7 @@ class AgentHost:
 
     # -- commands ----------------------------------------------------------------------------------------------
 
-    def commands(self, journal: Journal, grace_seconds: float) -> Commands:
+    def commands(self, journal: Journal, grace_seconds: float) -> Executor:
         """Return the object that runs commands here.
 
         Args:

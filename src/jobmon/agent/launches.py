@@ -91,6 +91,7 @@ def launches_of(columns: dict[str, Any], around: Surroundings) -> list[Launch]:
                 int(task_id),
                 files.get("inputs", ()),
                 files.get("outputs", ()),
+                asked,
             )
         )
     return found

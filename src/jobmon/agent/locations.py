@@ -14,6 +14,8 @@ PAUSE_SECONDS_FIRST = 1.0
 PAUSE_SECONDS_MAX = 60.0
 RETRIED_VARIABLE = "JOBMON__DISTRIBUTOR__SUBMISSION_RETRY_TIMEOUT"
 DIRECTORY, INPUT, OUTPUT, COMMAND = "directory", "input", "output", "command"
+#: Not a step: the command may have been started, but the plug-in that ran it knows nothing more of it.
+LOST = "lost"
 #: Errors that may be transient whatever was being opened: a resource is exhausted, or a file system is unreachable.
 PASSING_ERRORS = frozenset(
     {

@@ -18,7 +18,7 @@ _READ_BYTES = 65_536
 
 def main() -> int:
     """Run the agent; return its exit code."""
-    setup = _read_setup()
+    setup = read_setup()
     if setup is None:
         return 0
     gc.disable()  # the agent creates no reference cycles
@@ -27,7 +27,7 @@ def main() -> int:
     return agent.settle() if "dead_agents" in setup else agent.run()
 
 
-def _read_setup() -> dict[str, object] | None:
+def read_setup() -> dict[str, object] | None:
     """Return the setup sent by the client; None: the client has exited, or sent too much."""
     received = b""
     while b"\n" not in received:

@@ -6,7 +6,7 @@ Uses only a small part of the standard library (`python -I -S`).
 from __future__ import annotations
 
 from jobmon.agent import outcome, outputs
-from jobmon.agent.locations import INPUT
+from jobmon.agent.locations import INPUT, LOST
 from jobmon.agent.patterns import shown
 
 ERROR_CHARACTERS_MAX = 10_000  # as in `jobmon.core.texts`
@@ -62,7 +62,7 @@ def of_end(attempt: Attempt, tail: bytes, host: str, *, is_killed: bool = False)
         "stderr": clean(stderr),
         "wallclock_seconds": max(0.0, attempt.ended_at - attempt.started_at),
         "cpu_seconds": attempt.cpu_seconds,
-        "max_rss_bytes": attempt.peak_bytes if attempt.ran else None,
+        "max_rss_bytes": attempt.peak_bytes or None,
         "read_bytes": attempt.read_bytes,
         "written_bytes": attempt.written_bytes,
         **_files(attempt),
@@ -96,6 +96,8 @@ def _judge(attempt: Attempt, tail: str, is_killed: bool) -> tuple[str, str | Non
     if attempt.not_started is not None:
         if attempt.not_started.step == INPUT:
             return outcome.of_missing_input(shown(attempt.missing_file, attempt.launch.directory))
+        if attempt.not_started.step == LOST:
+            return outcome.UNKNOWN_ERROR, outcome.SUPERVISOR_LOST, attempt.not_started.why
         return outcome.ERROR, outcome.NOT_STARTED, f"not started: {attempt.not_started.why}"
     if attempt.missing_file:
         return outcome.of_missing_output(shown(attempt.missing_file, attempt.launch.directory))

@@ -19,15 +19,34 @@ KILLED_UNSTARTED = f"{outcome.KILLED}: cancelled before it started"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
     from jobmon.agent.attempts import Attempt
-    from jobmon.agent.commands import Commands
     from jobmon.agent.devices import Devices
     from jobmon.agent.outbox import Outbox
     from jobmon.agent.starting import Launch
     from jobmon.agent.trouble import LocationTrouble
     from jobmon.agent.work import Work
+
+    class Executor(Protocol):
+        """Runs commands: `commands.Commands`, or the plug-in of a direct cluster."""
+
+        @property
+        def live(self) -> Mapping[int, Attempt]: ...
+
+        def start(self, launch: Launch) -> object: ...
+
+        def stop(self, identities: Iterable[int], cause: str, grace_seconds: float) -> None: ...
+
+        def look(self) -> None: ...
+
+        def next_look(self) -> float | None: ...
+
+        def take_started(self) -> list[Attempt]: ...
+
+        def take_ended(self) -> list[Attempt]: ...
+
+        def leave(self) -> None: ...
 
 
 class Running:
@@ -50,7 +69,7 @@ class Running:
 
     def __init__(
         self,
-        commands: Commands,
+        commands: Executor,
         work: Work,
         outbox: Outbox,
         trouble: LocationTrouble,

@@ -38,6 +38,7 @@ _clock_boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
     from jobmon.agent.cgroups import Group
 
@@ -60,14 +61,15 @@ class Launch:
         task_id: ID of its task; 0: not known here.
         inputs: paths of the files that must exist before it is started.
         outputs: paths of the files that must exist after it has succeeded.
+        requested: all resources that it requests.
 
     Attributes:
         written: identities of the opened files for stdout and stderr; None: not opened by this process.
     """
 
     __slots__ = (
-        *("cores", "devices", "directory", "environment", "identity", "inputs", "memory", "outputs", "runtime"),
-        *("stderr", "stdout", "task_id", "umask", "words", "written"),
+        *("cores", "devices", "directory", "environment", "identity", "inputs", "memory", "outputs", "requested"),
+        *("runtime", "stderr", "stdout", "task_id", "umask", "words", "written"),
     )
 
     def __init__(
@@ -86,6 +88,7 @@ class Launch:
         task_id: int = 0,
         inputs: Sequence[str] = (),
         outputs: Sequence[str] = (),
+        requested: Mapping[str, Any] | None = None,
     ) -> None:
         self.identity = identity
         self.words = words
@@ -101,6 +104,7 @@ class Launch:
         self.task_id = task_id
         self.inputs = inputs
         self.outputs = outputs
+        self.requested = requested or {}
         self.written: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
 
 

@@ -22,14 +22,10 @@ if TYPE_CHECKING:
 
 
 class Suspects:
-    """The suspects of one cluster.
+    """The suspects of one cluster."""
 
-    Args:
-        task_ids: tasks that are already suspects.
-    """
-
-    def __init__(self, task_ids: Iterable[int] = ()) -> None:
-        self._tasks: dict[int, None] = dict.fromkeys(task_ids)
+    def __init__(self) -> None:
+        self._tasks: dict[int, None] = {}
 
     def __contains__(self, task_id: int) -> bool:
         return task_id in self._tasks

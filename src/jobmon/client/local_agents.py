@@ -1,4 +1,4 @@
-"""Start the host agents that run commands on this machine."""
+"""Start the agents that run commands: on this machine, or through the plug-in of a direct cluster."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jobmon.agent import start as agent_program
 from jobmon.client.launching import STARTUP_TIMEOUT_SECONDS, DistributorProcess
 from jobmon.core import access, paths
 from jobmon.core.cluster import load_plugin
+from jobmon.core.cluster_protocol import AgentOffer, DirectClusterDistributor
 from jobmon.core.configuration import JobmonConfig, data_directory
 from jobmon.core.exceptions import PluginError
 from jobmon.core.texts import NAME_CHARACTERS_MAX
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from jobmon.core.cluster_protocol import AgentOffer
     from jobmon.core.requester import Requester
     from jobmon.core.wire.agents import AgentProcess
     from jobmon.core.wire.launching import ClusterInfo
 
 #: An agent needs only the standard library, and starts three times as fast without site packages.
 AGENT_COMMAND: Final = (sys.executable, "-I", "-S", "-B", str(agent_program.__file__))
+#: An agent of a direct cluster, which loads the cluster's plug-in.
+DIRECT_AGENT_COMMAND: Final = (sys.executable, "-P", "-m", "jobmon.distributor.direct")
 
 
 class RunToServe(Protocol):
@@ -57,12 +59,12 @@ class RunToServe(Protocol):
 
 
 def offer_of(info: ClusterInfo, workflow_id: int) -> AgentOffer | None:
-    """Return what a host agent may use to run the commands of a cluster; None: a distributor serves the cluster."""
+    """Return what an agent may use to run the commands of a cluster; None: a distributor serves the cluster."""
     try:
         kind = load_plugin(info.plugin).get_cluster_distributor_class()
     except PluginError:
         return None  # the distributor reports the problem
-    if kind.is_remote:
+    if kind.is_remote and not issubclass(kind, DirectClusterDistributor):
         return None
     data, config = data_directory(), JobmonConfig()
     adapter = kind(info.name, workflow_id=workflow_id, data_folder=data, config=config, connection=info.connection)
@@ -70,14 +72,15 @@ def offer_of(info: ClusterInfo, workflow_id: int) -> AgentOffer | None:
     return offer
 
 
-def agent_of(run: RunToServe, cluster: str, offer: AgentOffer, startup_timeout: float) -> DistributorProcess:
+def agent_of(run: RunToServe, info: ClusterInfo, offer: AgentOffer, startup_timeout: float) -> DistributorProcess:
     """Return the agent that runs the commands of a cluster for a run."""
-    common = _setup(run.requester, run.workflow_id, cluster) | {
+    common = _setup(run.requester, run.workflow_id, info.name) | {
         "workflow_run_id": run.workflow_run_id,
-        "cluster": cluster,
+        "cluster": info.name,
+        "cluster_info": {"name": info.name, "plugin": info.plugin, "connection": info.connection},
         "cores": offer.cores,
         "memory_gib": offer.memory_gib,
-        "pool": _pool_name(offer.pool),
+        "pool": _pool_name(offer.pool) if offer.pool else "",
         "is_whole": offer.is_whole,
         "devices": {name: list(tokens) for name, tokens in offer.devices.items()},
         "device_folder": str(paths.runtime_directory()),
@@ -90,10 +93,10 @@ def agent_of(run: RunToServe, cluster: str, offer: AgentOffer, startup_timeout: 
     return DistributorProcess(
         run.workflow_run_id,
         startup_timeout,
-        command=AGENT_COMMAND,
+        command=DIRECT_AGENT_COMMAND if offer.is_direct else AGENT_COMMAND,
         setup=setup,
         kind="agent",
-        suffix=f"-{_file_name(cluster)}",
+        suffix=f"-{_file_name(info.name)}",
     )
 
 
@@ -101,7 +104,6 @@ def settle(agents: Sequence[AgentProcess], workflow_id: int, run_id: int, reques
     """Start a process that terminates what dead agents of this host left behind, records that, and exits by itself."""
     common = _setup(requester, workflow_id, "") | {
         "workflow_run_id": run_id,
-        "workflow_id": workflow_id,
         "dead_agents": [
             {"agent_id": one.agent_id, "boot_id": one.boot_id, "pid": one.pid, "pid_start_time": one.pid_start_time}
             for one in agents
@@ -135,6 +137,7 @@ def _setup(requester: Requester, workflow_id: int, cluster: str) -> dict[str, An
         {processes.DATA_VARIABLE: str(data)} if is_own_server else {"JOBMON_SERVICE_URL": requester.addresses}
     )
     return {
+        "workflow_id": workflow_id,
         "host": socket.gethostname(),
         "boot_id": paths.boot_id(),
         "client_pid": os.getpid(),

@@ -1,4 +1,4 @@
-"""The processes that run the commands of a run: an agent for each local cluster, and a distributor for all others."""
+"""The processes that run the commands of a run: an agent for each local or direct cluster, a distributor for others."""
 
 from __future__ import annotations
 
@@ -133,9 +133,10 @@ class FurtherProcesses:
         if not self._has_distributor and (needs_distributor or None in found.values()):
             self._has_distributor = True
             created.append(DistributorProcess(self._run.workflow_run_id, self._startup_timeout))
-        offers = {name: offer for name, offer in found.items() if offer is not None}
         created += [
-            local_agents.agent_of(self._run, name, offer, self._startup_timeout) for name, offer in offers.items()
+            local_agents.agent_of(self._run, info, offer, self._startup_timeout)
+            for info in new
+            if (offer := found[info.name]) is not None
         ]
         return created
 

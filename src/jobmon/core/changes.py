@@ -399,13 +399,12 @@ def _users(count: int, set_of: Sequence[int]) -> list[list[int]]:
 # -- what a user requests ------------------------------------------------------------------------------------------
 
 
-def modes_of(value: Any, templates: Iterable[str], what: str = "on_change") -> dict[str, OnChange]:
+def modes_of(value: Any, templates: Iterable[str]) -> dict[str, OnChange]:
     """Return what happens on a change, by template.
 
     Args:
         value: one of the modes, or {template name or "*": mode}.
         templates: the existing template names.
-        what: name of the value in error messages.
 
     Returns:
         A mode for each template; templates that are not named get the mode of "*", or `ERROR` if there is none.
@@ -415,22 +414,21 @@ def modes_of(value: Any, templates: Iterable[str], what: str = "on_change") -> d
     """
     names = dict.fromkeys(templates)
     given = value if isinstance(value, Mapping) else {ALL_TEMPLATES: value}
-    modes = {name: _mode(mode, what) for name, mode in given.items()}
+    modes = {name: _mode(mode) for name, mode in given.items()}
     for name in modes:
         if name != ALL_TEMPLATES and name not in names:
             near = difflib.get_close_matches(str(name), names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; its templates are {', '.join(map(repr, names))}."
-            raise ValueError(f"{what} names template {name!r}, but the workflow has no tasks of that template{hint}")
+            raise ValueError(f"on_change names template {name!r}, but the workflow has no tasks of that template{hint}")
     others = modes.get(ALL_TEMPLATES, OnChange.ERROR)
     return {name: modes.get(name, others) for name in names}
 
 
-def check_files_of(value: Any, what: str = "check_files") -> CheckFiles:
+def check_files_of(value: Any) -> CheckFiles:
     """Return which declared files to look for.
 
     Args:
         value: "none", "outputs" or "all".
-        what: name of the value in error messages.
 
     Raises:
         ValueError: it is something else.
@@ -439,14 +437,14 @@ def check_files_of(value: Any, what: str = "check_files") -> CheckFiles:
         return CheckFiles(value)
     except ValueError:
         listed = ", ".join(repr(one.value) for one in CheckFiles)
-        raise ValueError(f"{what} must be one of {listed}, not {value!r}.") from None
+        raise ValueError(f"check_files must be one of {listed}, not {value!r}.") from None
 
 
-def _mode(value: Any, what: str) -> OnChange:
+def _mode(value: Any) -> OnChange:
     try:
         return OnChange(value)
     except ValueError:
         listed = ", ".join(repr(mode.value) for mode in OnChange)
         raise ValueError(
-            f"{what} must be one of {listed}, or a dict that maps templates to these, not {value!r}."
+            f"on_change must be one of {listed}, or a dict that maps templates to these, not {value!r}."
         ) from None

@@ -8,7 +8,7 @@ Plug-ins, including the built-in ones, are found through the entry-point group `
 `jobmon.plugins.<name>`.
 
 Classic clusters submit a job that runs a stand-alone worker. Direct clusters (`DirectClusterDistributor`) run commands
-themselves and report how they exited.
+themselves and tell an agent how they exited.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from jobmon.core.exceptions import (
     JobmonError,
     PluginError,
     RemoteExitInfoNotAvailable,
+    SubmissionRejected,
 )
 
 #: Keys that a distributor adds to the request it hands to a plug-in: the token under which the submission can be looked
@@ -361,21 +362,23 @@ class AgentOffer:
     Args:
         cores: cores for all workflows that share `pool`.
         memory_gib: memory for commands that request memory, GiB.
-        pool: name of the cores that several agents share.
+        pool: name of the cores that several agents share; "": this agent has them to itself.
         is_whole: whether every command takes all cores, whatever it requests.
         devices: indexed or counted resources by name, with a token for each, such as the index of a GPU.
+        is_direct: whether the plug-in runs the commands itself; it then determines cores and memory when it is started.
     """
 
-    cores: float
-    memory_gib: float
-    pool: str
+    cores: float = 0.0
+    memory_gib: float = 0.0
+    pool: str = ""
     is_whole: bool = False
     devices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    is_direct: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One command to start now. `env` is added to the environment in which the distributor was started."""
+    """One command to start now. `env` is added to the environment in which the agent was started."""
 
     task_instance_id: int
     name: str
@@ -414,16 +417,39 @@ class Exit:
     memory_limit_bytes: int | None = None  # it was killed because it used more than this
 
 
-class DirectClusterDistributor(ClusterDistributor):
-    """A cluster that runs commands itself, without a Jobmon worker for each.
-
-    No method blocks for longer than it takes to hand over a message.
-    """
+class JoblessDistributor(ClusterDistributor):
+    """A cluster that accepts no jobs, because agents run its commands."""
 
     @property
     def worker_node_entry_point(self) -> str:
         """Empty: there is no worker."""
         return ""
+
+    def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
+        """Reject the submission."""
+        raise SubmissionRejected(f"Agents run the commands of cluster {self.cluster_name!r}; it accepts no jobs.")
+
+    def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
+        """Return nothing: there are no jobs."""
+        return set()
+
+    def terminate_task_instances(self, distributor_ids: list[str]) -> None:
+        """Do nothing: there are no jobs."""
+
+    def get_remote_exit_info(self, distributor_id: str) -> tuple[TaskInstanceStatus, str]:
+        """Raise an error: there are no jobs."""
+        raise RemoteExitInfoNotAvailable(f"Cluster {self.cluster_name!r} has no job {distributor_id}.")
+
+
+class DirectClusterDistributor(JoblessDistributor):
+    """A cluster that runs commands itself, without a Jobmon worker for each. Lives in an agent of its own.
+
+    No method blocks for longer than it takes to hand over a message.
+    """
+
+    def agent_offer(self) -> AgentOffer:
+        """Offer to run the commands itself."""
+        return AgentOffer(is_direct=True)
 
     @abstractmethod
     def slots(self) -> float:
@@ -434,11 +460,12 @@ class DirectClusterDistributor(ClusterDistributor):
         return None
 
     def is_connected(self) -> bool:
-        """Return whether the cluster's commands can be reached.
-
-        If not, the distributor makes sure that no other distributor has taken over, then calls `start` again.
-        """
+        """Return whether the cluster's commands can be reached. If not, the agent calls `start` again."""
         return True
+
+    @abstractmethod
+    def terminate_task_instances(self, distributor_ids: list[str]) -> None:
+        """Terminate these commands."""
 
     @abstractmethod
     def spawn(self, launches: Sequence[Launch]) -> dict[int, str]:
@@ -457,7 +484,10 @@ class DirectClusterDistributor(ClusterDistributor):
 
     @abstractmethod
     def adopt(self) -> dict[int, str]:
-        """Return the live commands of an earlier distributor: task_instance_id -> distributor id."""
+        """Return the live commands of the workflow: task_instance_id -> distributor id.
+
+        An agent terminates those that a dead agent left before it starts any itself.
+        """
 
     @abstractmethod
     def fileno(self) -> int:
@@ -491,3 +521,17 @@ class ClusterWorkerNode(ABC):
     def initialize_logfile(self, log_type: str, log_dir: str, name: str) -> str:
         """Return the path to which the command's `log_type` ("stdout", "stderr") is written."""
         return f"{log_dir}/{name}.{'o' if log_type == 'stdout' else 'e'}{self.distributor_id or ''}"
+
+
+class JoblessWorkerNode(ClusterWorkerNode):
+    """A node of a cluster that accepts no jobs."""
+
+    @property
+    def distributor_id(self) -> str | None:
+        """None: nothing was submitted."""
+        return None
+
+    @property
+    def array_step_id(self) -> int | None:
+        """None: there are no arrays."""
+        return None

@@ -70,12 +70,8 @@ def user_name() -> str:
         return str(os.getuid())
 
 
-def make_private(folder: Path, remedy: str = OTHER_DATA_FOLDER) -> Path:
+def make_private(folder: Path) -> Path:
     """Create a folder with mode 0700, or check that an existing one is ours; return its real path.
-
-    Args:
-        folder: the folder.
-        remedy: what to do if the folder cannot be used, for the error message.
 
     Raises:
         UntrustedFile: it belongs to a different user, or others may write to it or to a parent folder.
@@ -85,7 +81,7 @@ def make_private(folder: Path, remedy: str = OTHER_DATA_FOLDER) -> Path:
         with trusting():
             return Path(trust.private_folder(str(folder)))
     except OSError as error:
-        raise ConfigError(f"Folder {folder} cannot be used: {error.strerror}. {remedy}.") from error
+        raise ConfigError(f"Folder {folder} cannot be used: {error.strerror}. {OTHER_DATA_FOLDER}.") from error
 
 
 def is_loopback(host: str) -> bool:

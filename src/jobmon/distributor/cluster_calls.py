@@ -134,8 +134,8 @@ class ClusterCalls:
         name: str,
         adapter: ClusterDistributor,
         around: Surroundings,
-        undelivered: UndeliveredReports | None = None,
-        start_errors: StartErrors | None = None,
+        undelivered: UndeliveredReports,
+        start_errors: StartErrors,
     ) -> None:
         self._name = name
         self._adapter = adapter
@@ -379,14 +379,13 @@ class ClusterCalls:
 
     def _ask_about(self, asked: Mapping[str, int], view: Mapping[str, Any] | None, result: Result) -> None:
         try:
-            if self._undelivered is not None:
-                result.from_disk = self._undelivered.read(set(asked.values()))
+            result.from_disk = self._undelivered.read(set(asked.values()))
             if view is not None:
                 self._adapter.show(view)
             self._ask(asked, result)
-            if self._undelivered is not None and result.gone:  # a worker writes its report to disk before its job exits
+            if result.gone:  # a worker writes its report to disk before its job exits
                 result.from_disk += self._undelivered.read(set(result.gone))
-            if self._undelivered is not None and any(map(is_job, result.gone)):
+            if any(map(is_job, result.gone)):
                 result.packed_from_disk = self._undelivered.read_all()
         except ClusterUnavailable as error:
             result.ask_problem = _text(error)
@@ -413,9 +412,7 @@ class ClusterCalls:
 
     def _with_start_error(self, distributor_id: str, ending: RemoteExit | None) -> RemoteExit | None:
         """Add the worker's own error message, if it could not reach the server."""
-        if ending is None or self._start_errors is None:
-            return ending
-        return self._start_errors.added(distributor_id, ending)
+        return None if ending is None else self._start_errors.added(distributor_id, ending)
 
 
 def doubts_of(given: Submission, around: Surroundings, indices: Iterable[int]) -> list[Doubt]:

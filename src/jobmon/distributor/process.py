@@ -94,7 +94,7 @@ async def _serve(
     def surroundings(response: DistributorResponse) -> Surroundings:
         logs = data / "logs" / str(response.workflow_id)
         _log_to(logs / f"distributor-{workflow_run_id}.log", early)
-        return surroundings_of(response, workflow_run_id, logs, config)
+        return Surroundings(response.workflow_id, workflow_run_id, str(logs), response.server_identity)
 
     def make_cluster(info: ClusterInfo, response: DistributorResponse) -> ClusterDistributor:
         os.environ[AGENT_TOKEN] = response.agent_token
@@ -117,21 +117,6 @@ async def _serve(
         _heed_the_client(service)
         outcome = await service.run(on_registered=_say_alive)
         logger.info("Ended: %s.", outcome.value)
-
-
-def surroundings_of(
-    response: DistributorResponse, workflow_run_id: int, logs: Path, config: JobmonConfig
-) -> Surroundings:
-    """Return the settings shared by all attempts of this run."""
-    return Surroundings(
-        workflow_id=response.workflow_id,
-        workflow_run_id=workflow_run_id,
-        working_directory=response.working_directory,
-        umask=response.umask,
-        log_folder=str(logs),
-        shell=str(config.get("worker_node", "shell")),
-        server_identity=response.server_identity,
-    )
 
 
 def build_cluster(

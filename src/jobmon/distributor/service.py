@@ -1,6 +1,6 @@
 """The distributor's main loop: one coroutine that carries out what `DistributorState` decides, after each event.
 
-Requests to the server go through `OpenRequests`, calls to clusters through `DirectClusters` and `ClassicCluster`.
+Requests to the server go through `OpenRequests`, calls to clusters through `ClassicCluster`.
 Capacity that becomes free while a poll is open is requested by the next report or by a further poll.
 """
 
@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.agent import settlement
-from jobmon.core.cluster_protocol import ClusterDistributor, DirectClusterDistributor
+from jobmon.core.cluster_protocol import ClusterDistributor
 from jobmon.core.exceptions import JobmonError, StaleRun
 from jobmon.core.wire import replace
 from jobmon.core.wire.launching import (
@@ -30,10 +30,7 @@ from jobmon.core.wire.launching import (
 from jobmon.distributor import batch
 from jobmon.distributor.classic import ClassicCluster, Watching
 from jobmon.distributor.cluster_calls import ClusterCalls
-from jobmon.distributor.direct import DirectClusters
-from jobmon.distributor.files import OutputFiles
 from jobmon.distributor.incidents import UNHEARD_SECONDS
-from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.packed import is_job
 from jobmon.distributor.reports import Outgoing, Server
 from jobmon.distributor.requests import OpenRequests
@@ -47,9 +44,7 @@ if TYPE_CHECKING:
     from jobmon.distributor.gateway import Gateway
 
 logger = logging.getLogger(__name__)
-#: Polling interval of a plug-in that provides no descriptor to wait for.
-ASK_INTERVAL_SECONDS: Final = 0.05
-#: How long reports are collected while the clusters have enough work.
+#: How long reports are collected.
 GATHER_SECONDS: Final = 0.025
 #: How long a distributor whose client has exited tries to register.
 ABANDONED_SECONDS: Final = 30.0
@@ -116,7 +111,7 @@ class DistributorService:
         self._timings = timings
         self._clock = clock
         self._classic: dict[str, ClassicCluster] = {}
-        self._remote: list[ClusterDistributor] = []
+        self._adapters: list[ClusterDistributor] = []
         self._wake = asyncio.Event()
         self._requests = OpenRequests(gateway, self._wake)
         self._server = Server()
@@ -125,9 +120,7 @@ class DistributorService:
         self._reported_at = 0.0
         self._has_expired = False
         self._epoch = 0
-        self._is_retired = False
         self._abandoned = asyncio.Event()
-        self._dropped: list[asyncio.Task[Any]] = []
         self._ended_since = 0
         self._endings_at = 0.0
 
@@ -197,19 +190,17 @@ class DistributorService:
 
     def _build(self, response: DistributorResponse) -> None:
         found = [self._setting.make_cluster(info, response) for info in response.clusters]
-        made = [one for one in found if one.agent_offer() is None]
         for adapter in found:  # if agents run its commands, it may have to end what an earlier version left
-            adapter.start()
-        direct = {one.cluster_name: one for one in made if isinstance(one, DirectClusterDistributor)}
-        self._remote = [one for one in made if one.cluster_name not in direct]
+            if (offer := adapter.agent_offer()) is None:
+                self._adapters.append(adapter)
+            if offer is None or not offer.is_direct:
+                adapter.start()
         around = self._setting.surroundings(response)
         self._server.begin(response)
         self._undelivered = UndeliveredReports(around.log_folder, response.server_identity)
-        self._state = DistributorState({one.cluster_name: _limits_of(one) for one in made}, around)
+        self._state = DistributorState([one.cluster_name for one in self._adapters], around)
         self._outgoing = Outgoing(self._state, self._undelivered, self._server, self._clock)
-        files = OutputFiles(around.log_folder)
-        self._direct = DirectClusters(direct, self._state, files, self._identity.host, self._clock, self._wake)
-        self._classic = {one.cluster_name: self._classic_cluster(one, around) for one in self._remote}
+        self._classic = {one.cluster_name: self._classic_cluster(one, around) for one in self._adapters}
         self._heartbeat_interval = response.attempt_heartbeat_interval
         self._heartbeat_at = self._clock.monotonic() + self._heartbeat_interval
         self._is_built = True
@@ -235,12 +226,10 @@ class DistributorService:
         self._ended_since = response.stamp
         self._note_answer()
         if response.retired:
-            self._retire()
-        self._direct.connect()
-        self._state.inherit(response.attempts)
-        self._collect()
+            self._fenced("according to the server")
+            return
         self._state.set_run_status(response.workflow_run_status)
-        self._terminate(self._state.adopt(response.attempts, self._direct.living()))
+        self._terminate(self._state.adopt(response.attempts))
         for name, numbers in self._state.adopt_packed(response.packed).items():
             self._classic[name].find_packed(numbers)
         for cluster in self._classic.values():
@@ -248,27 +237,10 @@ class DistributorService:
 
     async def _leave(self) -> None:
         await self._requests.hang_up()
-        self._leave_classic()
-        await asyncio.gather(*self._dropped, return_exceptions=True)
-        self._direct.leave()
-        for adapter in self._remote:
+        pending = [task for cluster in self._classic.values() for task in cluster.leave()]
+        await asyncio.gather(*pending, return_exceptions=True)
+        for adapter in self._adapters:
             adapter.stop()
-
-    def _leave_classic(self) -> None:
-        for cluster in self._classic.values():
-            self._dropped += cluster.leave()
-        self._classic.clear()
-
-    def _retire(self) -> None:
-        """Handle a takeover by another host: only monitor the attempts running here, which no other host can do."""
-        if self._is_retired:
-            return
-        logger.warning(
-            "A distributor on another host has taken over; monitoring the commands on this host until they exit."
-        )
-        self._is_retired = True
-        self._leave_classic()
-        self._state.retire()
 
     # -- one iteration -----------------------------------------------------------------------------------------
 
@@ -276,13 +248,11 @@ class DistributorService:
         """Process events, act on them, and send requests."""
         self._wake.clear()
         self._due: list[float] = []
-        self._collect()
         self._take_answers()
         self._expire()
         self._launch()
         self._advance_classic()
         self._note_launch_problems()
-        self._note_running()
         is_over = self._state.is_idle and (self._state.draining or self._state.is_run_final)
         if is_over and not any(cluster.is_terminating for cluster in self._classic.values()):
             self._outcome = self._outcome or Outcome.DONE
@@ -298,15 +268,9 @@ class DistributorService:
             async with asyncio.timeout(timeout):
                 await self._wake.wait()
 
-    def _collect(self) -> None:
-        """Collect starts and exits from the direct clusters."""
-        if not self._direct.collect():
-            self._begin_anew("the connection to a cluster broke")  # first check whether this one still leads
-
     def _launch(self) -> None:
         if self._requests.is_registering:
             return  # waiting attempts may have been declared lost
-        self._direct.launch(self._state.spawnable())
         for name, batches in self._state.submittable().items():
             self._classic[name].submit(batches)
         for name, doubts in self._state.doubtful().items():
@@ -324,30 +288,20 @@ class DistributorService:
         found = {name: problem for name, one in self._classic.items() if (problem := one.problem()) is not None}
         self._state.launch_problems.note(found, self._clock.monotonic())
 
-    def _note_running(self) -> None:
-        """Report attempts that have run for a while; schedule the next check, and polls of clusters that need them."""
-        now = self._clock.now().timestamp()
-        due = self._state.report_running(now, self._identity.host)
-        if due is not None:
-            self._due.append(self._clock.monotonic() + due - now)
-        if self._direct.must_be_asked and self._state.held_count:
-            self._due.append(self._clock.monotonic() + ASK_INTERVAL_SECONDS)
-
     def _expire(self) -> None:
-        """Drop prefetched work if the server has been silent for too long.
+        """Drop attempts that are not submitted yet if the server has been silent for too long.
 
-        The server may also have declared running attempts lost, so first ask which attempts it believes are here.
+        The server may also have declared others lost, so first ask which attempts it believes are here.
         """
         if self._is_due(self._answered_at + self._timings.hand_ahead_expiry) and not self._has_expired:
             self._has_expired = True
-            logger.warning("The server has not responded for too long: no longer starting prefetched attempts.")
+            logger.warning("The server has not responded for too long: no longer submitting waiting attempts.")
             self._state.drop_waiting()
             self._begin_anew("the server has not responded for too long")
 
     def _terminate(self, distributor_ids: Mapping[str, list[str]]) -> None:
         for name, ids in distributor_ids.items():
-            if not self._direct.terminate(name, ids):
-                self._classic[name].terminate(ids)
+            self._classic[name].terminate(ids)
 
     # -- responses ---------------------------------------------------------------------------------------------
 
@@ -386,7 +340,6 @@ class DistributorService:
             self._note_server(task.result())  # attempts unknown to the server are recorded for this incarnation
         is_answered = is_taken or verdict == settlement.KEPT or not self._state.outbox.in_flight
         ended = self._outgoing.settle(verdict, why, task.result().unknown if is_taken else ())
-        self._direct.acknowledge(ended)
         for cluster in self._classic.values():
             cluster.acknowledge(ended)
         if is_answered:
@@ -418,11 +371,9 @@ class DistributorService:
             logger.info("Reports that arrived too late: %s", response.late)
         for identity, why in response.refused.items():
             logger.error("The report of attempt %d was rejected: %s", identity, why)
-        if response.fenced:
+        if response.fenced or response.retired:
             self._fenced("according to the server")
             return
-        if response.retired:
-            self._retire()
         was_final = self._state.is_run_final
         self._state.set_run_status(response.workflow_run_status)
         self._state.take(response.launches)
@@ -436,7 +387,7 @@ class DistributorService:
             self._classic[name].urge()
 
     def _hear_endings(self, response: SyncResponse) -> None:
-        """Process the outcomes that workers of classic clusters reported to the server."""
+        """Process the outcomes that workers reported to the server."""
         if response.ended_until is None:
             return
         self._ended_since = max(self._ended_since, response.ended_until)
@@ -500,10 +451,8 @@ class DistributorService:
         return False
 
     def _is_report_due(self) -> bool:
-        """Return whether reports are due: at once, unless the clusters have enough work to collect more first."""
-        if not (self._state.has_reports and self._is_due(self._outgoing.due_at)):
-            return False
-        return not self._state.is_well_supplied or self._is_due(self._reported_at + GATHER_SECONDS)
+        is_due = self._state.has_reports and self._is_due(self._outgoing.due_at)
+        return is_due and self._is_due(self._reported_at + GATHER_SECONDS)
 
     def _must_ask_for_endings(self) -> bool:
         is_wanted = self._state.wants_endings or any(cluster.wants_endings for cluster in self._classic.values())
@@ -565,17 +514,9 @@ class DistributorService:
             ended_since=self._ended_since if self._classic else None,
             packing=list(self._classic),
             packed=self._state.packed.untaken_numbers,
-            local=self._direct.names,
-            retired=self._is_retired,
         )
 
     def _wake_up(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
             task.exception()  # retrieve the exception even if the task was dropped meanwhile
         self._wake.set()
-
-
-def _limits_of(adapter: ClusterDistributor) -> ClusterLimits:
-    if isinstance(adapter, DirectClusterDistributor):
-        return ClusterLimits(True, adapter.slots(), adapter.memory_gib())
-    return ClusterLimits(False)

@@ -1,24 +1,20 @@
-"""The distributor's decisions: input from server and clusters -> what to spawn, submit, kill and report. Pure.
+"""The distributor's decisions: input from server and clusters -> what to submit, kill and report. Pure.
 
 There is one `AttemptRecord` for each attempt that is here, and for each packed job. Its state changes only as follows:
 
 | from | event | to |
 | --- | --- | --- |
 | - | `take`: received from the server | WAITING |
-| - | `adopt`, `inherit`: it may be with its cluster | UNCONFIRMED |
+| - | `adopt`: it may be with its cluster | UNCONFIRMED |
 | - | `adopt`, `packed_found`: it is with its cluster | WITH_CLUSTER |
-| WAITING | `spawnable`: a direct cluster has space | WITH_CLUSTER |
-| WAITING | `submittable`: its submission to a classic cluster begins | UNCONFIRMED |
+| WAITING | `submittable`: its submission begins | UNCONFIRMED |
 | WAITING | `kill`, `drop_waiting` | ENDED |
-| UNCONFIRMED | `submitted`, `adopt`: its cluster has it | WITH_CLUSTER |
-| UNCONFIRMED | `refused`, `unsubmitted`, `withdrawn`, `adopt`: its cluster does not have it | ENDED |
+| UNCONFIRMED | `submitted`: its cluster has it | WITH_CLUSTER |
+| UNCONFIRMED | `refused`, `unsubmitted`, `withdrawn`: its cluster does not have it | ENDED |
 | UNCONFIRMED | the same, and its worker already reported its outcome; it became part of a packed job | - |
-| WITH_CLUSTER | `ended`, `classic_ended`, `classic_told`, `classic_stuck` | ENDED; a packed job: - |
+| WITH_CLUSTER | `classic_ended`, `classic_told`, `classic_stuck` | ENDED; a packed job: - |
 | WITH_CLUSTER | `classic_over`, `hear_packed`: the server knows its outcome | - |
 | ENDED | `confirm_reports` | - |
-
-For a direct cluster, running attempts count against its slots. The oldest attempts start first; a wide attempt at the
-head of the queue keeps its position until enough cores are free.
 
 An unconfirmed submission (a `Doubt`) is looked up by its token before anything else is done with it. The worker of an
 attempt reports the outcome to the server, which notifies the distributor (`classic_over`); outcomes that no worker
@@ -31,15 +27,13 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import fsm
-from jobmon.core.cluster_protocol import Exit, Launch, RemoteExit
+from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.wire.launching import LaunchBatch, LiveAttempt, PackedBatch, Report, SubmittedBatch, SyncResponse
 from jobmon.distributor import batch as translate
 from jobmon.distributor.inflight import (
     AttemptRecord,
     AttemptState,
-    ClusterAttempts,
-    ClusterLimits,
     Doubt,
     Records,
     Triage,
@@ -50,12 +44,10 @@ from jobmon.distributor.outbox import Outbox, is_ending
 from jobmon.distributor.packed import PackedBatches, is_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
-    from jobmon.distributor.batch import ReceivedAttempt, Surroundings
+    from jobmon.distributor.batch import Surroundings
 
-#: A command that exits sooner is never reported as running.
-RUNNING_REPORT_DELAY_SECONDS: Final = 0.1
 #: Maximum number of remembered attempts that were cancelled before they were received.
 CANCELLED_BEFORE_LAUNCH_MAX: Final = 100_000
 WAITING, UNCONFIRMED, WITH_CLUSTER, ENDED = AttemptState
@@ -65,15 +57,14 @@ class DistributorState:
     """The distributor's state. Methods take facts and return decisions; none performs an action.
 
     Args:
-        clusters: name -> limits of the cluster.
+        clusters: names of the clusters.
         around: settings shared by all attempts.
     """
 
-    def __init__(self, clusters: Mapping[str, ClusterLimits], around: Surroundings) -> None:
+    def __init__(self, clusters: Iterable[str], around: Surroundings) -> None:
         self.records = Records(clusters)
         self._clusters = self.records.clusters
         self._around = around
-        self._starting: list[AttemptRecord] = []  # started, and not yet reported as running
         self._cancelled_before_launch: dict[int, None] = {}
         self._job_identities = itertools.count(-1, -1)
         self.outbox = Outbox()
@@ -90,38 +81,25 @@ class DistributorState:
             cluster = self._clusters.get(given.cluster_name)
             if given.plan is not None and self.packed.knows(given.batch_number):
                 continue
-            attempts = [one for one in translate.attempts_of(given) if self._is_wanted(one, cluster)]
-            if cluster is None or not attempts:
+            wanted = [one for one in given.task_instance_ids if self._is_wanted(one, given.cluster_name)]
+            if cluster is None or not wanted:
                 continue
-            records = [self._received(one, cluster) for one in attempts]
-            if cluster.limits.direct:
-                cluster.waiting.extend(records)
-                cluster.mean_cores = sum(one.cores for one in records) / len(records)
-            else:
-                cluster.batches.append(given)
-                if given.plan is not None:
-                    self.packed.await_submission(given.batch_number)
+            for identity in wanted:
+                self.records.add(AttemptRecord(identity, WAITING, given.cluster_name))
+            cluster.batches.append(given)
+            if given.plan is not None:
+                self.packed.await_submission(given.batch_number)
 
-    def _is_wanted(self, attempt: ReceivedAttempt, cluster: ClusterAttempts | None) -> bool:
-        identity = attempt.task_instance_id
+    def _is_wanted(self, identity: int, cluster_name: str) -> bool:
         if identity in self._cancelled_before_launch or identity in self.records:
             return False
-        if cluster is None:
-            error = f"This distributor has no cluster {attempt.cluster_name!r}."
+        is_served = cluster_name in self._clusters
+        if not is_served:
+            error = f"This distributor has no cluster {cluster_name!r}."
             self.say(translate.lost_report(identity, Cause.WORKER_LOST, error))
         elif self.is_finishing:
             self.say(translate.unstarted_report(identity))
-        return cluster is not None and not self.is_finishing
-
-    def _received(
-        self, attempt: ReceivedAttempt, cluster: ClusterAttempts, state: AttemptState = WAITING
-    ) -> AttemptRecord:
-        record = AttemptRecord(attempt.task_instance_id, state, attempt.cluster_name)
-        if cluster.limits.direct:
-            record.cores, record.memory = attempt.cores, attempt.memory
-            record.launch = translate.launch_of(attempt, self._around)
-        self.records.add(record)
-        return record
+        return is_served and not self.is_finishing
 
     def set_run_status(self, status: str) -> None:
         """Set the run's status. Return waiting attempts to the server if it is final."""
@@ -158,18 +136,14 @@ class DistributorState:
         return terminate
 
     def triage(self, identities: Iterable[int]) -> set[str]:
-        """Check attempts that the server asks about; return the classic clusters that must be polled for it."""
+        """Check attempts that the server asks about; return the clusters that must be polled for it."""
         clusters = set()
         for identity in identities:
             record = self.records.get(identity)
             if record is None:
-                all_direct = all(one.limits.direct for one in self._clusters.values())
-                cause = Cause.SUPERVISOR_LOST if all_direct else Cause.WORKER_LOST
-                record = self._end(translate.lost_report(identity, cause, "No trace of it was found."))
+                record = self._end(translate.lost_report(identity, Cause.WORKER_LOST, "No trace of it was found."))
             record.triage = Triage.ASKED
-            if record.state is WITH_CLUSTER and self.records.is_direct(record):
-                self.say(Report(task_instance_id=identity, status=TaskInstanceStatus.RUNNING))
-            elif record.state is WITH_CLUSTER:
+            if record.state is WITH_CLUSTER:
                 clusters.add(record.cluster_name)
         return clusters
 
@@ -177,33 +151,12 @@ class DistributorState:
 
     def capacity(self) -> dict[str, int]:
         """Return cluster -> how many more attempts may be received, over all open requests."""
-        if self.is_finishing or self._runs_closed:
+        if self.is_finishing:
             return {}
         return {name: max(0, one.room() - self.packed.untaken(name)) for name, one in self._clusters.items()}
 
-    @property
-    def _runs_closed(self) -> bool:
-        """Whether an attempt that the server has closed still runs: its retry may be among those waiting."""
-        return any(one.closed for one in self._clusters.values())
-
-    @property
-    def is_well_supplied(self) -> bool:
-        """Whether every direct cluster has half of what it may be sent, so that reports may be delayed briefly."""
-        return all(one.is_well_supplied for one in self._clusters.values() if one.limits.direct)
-
-    def spawnable(self) -> dict[str, list[Launch]]:
-        """Move waiting attempts that fit to their clusters; return cluster -> launches, oldest first."""
-        result: dict[str, list[Launch]] = {}
-        if self._runs_closed:
-            return result
-        for name, cluster in self._clusters.items():
-            while (record := cluster.next_waiting()) is not None and cluster.fits(record) and record.launch is not None:
-                self.records.move(record, WITH_CLUSTER, str(record.identity))
-                result.setdefault(name, []).append(record.launch)
-        return result
-
     def submittable(self) -> dict[str, list[LaunchBatch]]:
-        """Remove and return the batches for classic clusters; call `submitted` or `refused` for each attempt."""
+        """Remove and return the batches to submit; call `submitted` or `refused` for each attempt."""
         result: dict[str, list[LaunchBatch]] = {}
         for name, cluster in self._clusters.items():
             for batch in cluster.batches:
@@ -241,7 +194,6 @@ class DistributorState:
     def drop_waiting(self) -> None:
         """Return prefetched attempts that are not yet with a cluster to the server."""
         for cluster in self._clusters.values():
-            cluster.waiting.clear()
             cluster.batches.clear()
         for identity in sorted(one.identity for one in self.records.in_state(WAITING)):
             self.say(translate.unstarted_report(identity))
@@ -251,61 +203,7 @@ class DistributorState:
         self.draining = True
         self.drop_waiting()
 
-    def retire(self) -> None:
-        """Stop launching, and forget what other hosts can handle as well: everything on classic clusters."""
-        for record in self.records.in_state(WAITING, UNCONFIRMED, WITH_CLUSTER):
-            if not self.records.is_direct(record):
-                self.records.remove(record.identity)
-        for cluster in self._clusters.values():
-            cluster.doubts.clear()
-        self.outbox.changes.pending.clear()
-        self.packed = PackedBatches()
-        self.drain()
-
     # -- input from the clusters -------------------------------------------------------------------------------
-
-    def spawned(self, distributor_ids: Mapping[int, str]) -> None:
-        """Store the ids that a direct cluster assigned."""
-        for identity, distributor_id in distributor_ids.items():
-            if (record := self.records.with_cluster(identity)) is not None:
-                record.distributor_id = distributor_id
-
-    def started(self, times: Mapping[int, float]) -> None:
-        """Record when attempts started, so that long-running ones are reported as running."""
-        for identity, started_at in times.items():
-            record = self.records.with_cluster(identity)
-            if record is not None and not record.started_at:
-                record.started_at = started_at
-                self._starting.append(record)
-
-    def report_running(self, now: float, host: str) -> float | None:
-        """Report attempts that have run long enough; return when the next one will have (seconds since the epoch)."""
-        running = [one for one in self._starting if one.state is WITH_CLUSTER]
-        is_due = {one: one.started_at + RUNNING_REPORT_DELAY_SECONDS <= now for one in running}
-        self._starting = [one for one in running if not is_due[one]]
-        for record in filter(is_due.get, running):
-            self.say(
-                Report(
-                    task_instance_id=record.identity,
-                    status=TaskInstanceStatus.RUNNING,
-                    distributor_id=record.distributor_id,
-                    host=host,
-                    started_at=translate.moment(record.started_at),
-                    stdout=record.launch.stdout if record.launch else None,
-                    stderr=record.launch.stderr if record.launch else None,
-                )
-            )
-        return min((one.started_at + RUNNING_REPORT_DELAY_SECONDS for one in self._starting), default=None)
-
-    def ended(self, endings: Iterable[Exit]) -> list[AttemptRecord]:
-        """Process exits; return their records. The caller creates the reports and passes them to `say`."""
-        records = []
-        for ending in endings:
-            record = self.records.remove(ending.task_instance_id) or AttemptRecord(ending.task_instance_id)
-            if record.distributor_id and ending.lost is None:
-                self._clusters[record.cluster_name].learn(ending.ended_at - ending.started_at)
-            records.append(record)
-        return records
 
     def submitted(self, cluster_name: str, distributor_ids: Mapping[int, str], now: float = 0.0) -> list[str]:
         """Record submitted attempts; return the ids of those that were cancelled in the meantime.
@@ -444,11 +342,9 @@ class DistributorState:
         over = []
         for identity in identities:
             record = self.records.get(identity)
-            if record is None or record.state is ENDED or self.records.is_direct(record):
-                continue
-            if record.state is UNCONFIRMED:
+            if record is not None and record.state is UNCONFIRMED:
                 record.is_reported = True
-            elif record.state is WITH_CLUSTER:
+            elif record is not None and record.state is WITH_CLUSTER:
                 self.records.remove(identity)
                 over.append(identity)
         return over
@@ -499,69 +395,33 @@ class DistributorState:
 
     # -- an earlier distributor's attempts ---------------------------------------------------------------------
 
-    def inherit(self, attempts: Iterable[LiveAttempt]) -> None:
-        """Add an earlier distributor's attempts of direct clusters, before any of their exits arrive."""
-        for attempt in attempts:
-            cluster = self._clusters.get(attempt.cluster_name)
-            if cluster is None or not cluster.limits.direct or attempt.task_instance_id in self.records:
-                continue
-            record = self._received(translate.attempt_of(attempt), cluster, UNCONFIRMED)
-            if not attempt.name:  # unknown, so its files are unknown too
-                record.launch = None
-
-    def adopt(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> dict[str, list[str]]:
+    def adopt(self, attempts: Iterable[LiveAttempt]) -> dict[str, list[str]]:
         """Adopt or report attempts that the server believes alive; return cluster -> distributor ids to terminate.
 
-        Earlier terminations are repeated: the request may have been lost with its connection.
-
-        Args:
-            attempts: the attempts that the server believes are alive.
-            living: direct cluster -> {attempt: distributor id} of what is actually running there.
+        Earlier terminations are repeated: the request may have been lost. What the server has closed while no
+        distributor could be asked is terminated as well.
         """
-        self.inherit(attempts)
-        to_kill = []
+        listed, to_kill = set(), []
         for attempt in attempts:
             identity = attempt.task_instance_id
+            listed.add(identity)
             record = self.records.get(identity)
             if (record is None and attempt.packed) or (record is not None and record.state is ENDED):
                 continue  # for packed attempts, their jobs are adopted
-            record = self._adopted(attempt, record, living.get(attempt.cluster_name, {}))
+            record = record or self._adopted(attempt)
             if record is None:
                 self._settle(attempt)
             elif attempt.status == TaskInstanceStatus.KILL_SELF:
                 record.kill_cause = None
                 to_kill.append(identity)
-        return self.kill([*to_kill, *self._find_closed(attempts, living)])
+        held = (one.identity for one in self.records.in_state(WITH_CLUSTER))
+        return self.kill([*to_kill, *(one for one in held if one not in listed and not is_job(one))])
 
-    def _find_closed(self, attempts: Sequence[LiveAttempt], living: Mapping[str, Mapping[int, str]]) -> list[int]:
-        """Return attempts to kill: they run although the server closed them while no distributor could be asked."""
-        listed = {attempt.task_instance_id for attempt in attempts}
-        for name, ids in living.items():
-            for identity, distributor_id in ids.items():
-                if identity not in listed and identity not in self.records:
-                    self.records.add(AttemptRecord(identity, WITH_CLUSTER, name, distributor_id, cores=1.0))
-        held = self.records.in_state(WITH_CLUSTER)
-        unlisted = [one for one in held if one.identity not in listed and not is_job(one.identity)]
-        for record in unlisted:
-            if self.records.is_direct(record) and not record.is_closed:
-                record.is_closed = True
-                self._clusters[record.cluster_name].closed += 1
-        return [one.identity for one in unlisted]
+    def _adopted(self, attempt: LiveAttempt) -> AttemptRecord | None:
+        """Add and return an attempt that has an id; look it up if it has none but may have been submitted.
 
-    def _adopted(
-        self, attempt: LiveAttempt, record: AttemptRecord | None, living: Mapping[int, str]
-    ) -> AttemptRecord | None:
-        """Return the record of an attempt that is alive, or may be; otherwise None."""
-        if record is None:
-            return self._adopted_classic(attempt)
-        if record.state is UNCONFIRMED and self.records.is_direct(record):
-            if record.identity not in living:
-                return None
-            self.records.move(record, WITH_CLUSTER, living[record.identity])
-        return record
-
-    def _adopted_classic(self, attempt: LiveAttempt) -> AttemptRecord | None:
-        """Add an attempt that has an id; look it up if it has none but may have been submitted."""
+        Returns None if it is not alive.
+        """
         identity, cluster = attempt.task_instance_id, self._clusters.get(attempt.cluster_name)
         if cluster is None:
             return None
@@ -639,9 +499,8 @@ class DistributorState:
         return self.outbox.is_due or self.launch_problems.has_changes
 
     def alive(self) -> list[int]:
-        """Return the attempts that are here or with a direct cluster; classic clusters must be polled."""
-        here = self.records.in_state(WAITING, UNCONFIRMED, WITH_CLUSTER)
-        return [one.identity for one in here if one.state is not WITH_CLUSTER or self.records.is_direct(one)]
+        """Return the attempts that are not yet with their clusters; the others are known from polling."""
+        return [one.identity for one in self.records.in_state(WAITING, UNCONFIRMED)]
 
     @property
     def known_to_kill(self) -> list[int]:
@@ -657,11 +516,6 @@ class DistributorState:
         """Check every record, and that queues, totals and outbox agree with the records. Called by tests."""
         reports = (*self.outbox, *self.outbox.in_flight)
         self.records.validate({one.task_instance_id for one in reports if is_ending(one)})
-
-    @property
-    def held_count(self) -> int:
-        """The number of attempts with clusters."""
-        return len(self.records.in_state(WITH_CLUSTER))
 
     @property
     def is_idle(self) -> bool:

@@ -222,6 +222,11 @@ class FileHandout:
                 if (found := paths.get(task_id)) is not None:
                     self.of[attempt_id] = LaunchFiles(inputs=list(found.inputs), outputs=list(found.outputs))
 
+    def handed_out(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, LaunchFiles]:
+        """Return the declared files of attempts whose columns begin with those that `learn` needs."""
+        self.learn(row[:3] for row in rows)
+        return {row[0]: self.of[row[0]] for row in rows if row[0] in self.of}
+
     def characters_of(self, attempt_id: int) -> int:
         """Return the number of characters that the declared files of an attempt add to the answer."""
         found = self.of.get(attempt_id)

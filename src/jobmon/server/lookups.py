@@ -9,8 +9,9 @@ from sqlalchemy import select
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.server.joins import newest_run
-from jobmon.server.models import cluster, workflow_run
+from jobmon.server.models import cluster, task_instance, workflow, workflow_run
 from jobmon.server.sql import any_of, param, statement
+from jobmon.server.transitions import LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -72,6 +73,28 @@ def find_cluster(session: Session, name: str, *, offered: bool = False) -> int |
 def find_clusters(session: Session, names: Collection[str]) -> dict[str, int]:
     """Return the IDs of clusters by name, including removed ones; names without a cluster are omitted."""
     return dict(session.rows(_cluster_ids, names=names)) if names else {}
+
+
+@statement
+def _folder() -> Select[Any]:
+    return select(workflow.c.working_directory, workflow.c.umask).where(workflow.c.id == param("id"))
+
+
+def folder_of(session: Session, workflow_id: int) -> tuple[str, int]:
+    """Return the working directory and the umask of a workflow's commands."""
+    found = session.row(_folder, id=workflow_id)
+    assert found is not None
+    return found[0], found[1]
+
+
+@statement
+def _ended_of() -> Select[Any]:
+    return select(task_instance.c.id).where(any_of(task_instance.c.id, "ids"), task_instance.c.status.not_in(LIVE))
+
+
+def ended_of(session: Session, running: Sequence[int]) -> list[int]:
+    """Return the running attempts that have already ended in the record: they must stop, as tasks may be retried."""
+    return session.column(_ended_of, ids=running) if running else []
 
 
 def require_not_removed(workflow_id: int, rows: Iterable[Sequence[Any]]) -> None:

@@ -10,6 +10,7 @@ from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.packing import Mode
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, PACKED_BATCHES
 from jobmon.server.limits import room
+from jobmon.server.lookups import ended_of
 from jobmon.server.models import (
     batch,
     packed_batch,
@@ -21,8 +22,7 @@ from jobmon.server.models import (
     workflow_run,
 )
 from jobmon.server.problems import NotFound
-from jobmon.server.sql import any_of, none_of, param, statement, statements
-from jobmon.server.transitions import LIVE
+from jobmon.server.sql import param, statement, statements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,18 +62,10 @@ def _attempts_told_to_end() -> Select[Any]:
     )
 
 
-@statement
-def _not_live() -> Select[Any]:
-    ti = task_instance.c
-    return select(ti.id).where(any_of(ti.id, "ids"), none_of(ti.status, "live")).order_by(ti.id)
-
-
 def to_kill(session: Session, workflow_id: int, distributor_id: str, alive: Sequence[int]) -> list[int]:
     """Return the attempts that a job must terminate: those told to stop, and running ones that were declared lost."""
     told = session.column(_attempts_told_to_end, workflow=workflow_id, kill=TI.KILL_SELF.value, job=distributor_id)
-    if not alive:
-        return told
-    return told + session.column(_not_live, ids=alive, live=LIVE)
+    return told + ended_of(session, alive)
 
 
 @statement

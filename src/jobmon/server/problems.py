@@ -30,6 +30,16 @@ class InvalidValue(exceptions.InvalidRequest):
     """A value in the request is wrong."""
 
 
+def require_at_most(most: int, count: int, what: str) -> None:
+    """Check the number of things in a request.
+
+    Raises:
+        InvalidValue: there are more.
+    """
+    if count > most:
+        raise InvalidValue(f"{what}: at most {most} in one request.")
+
+
 class TooLarge(exceptions.InvalidRequest):
     """The request is larger than the server takes."""
 
@@ -94,13 +104,12 @@ _STATUSES: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
 )
 
 
-def problem_of(error: Exception, details: dict[str, Any] | None = None) -> tuple[int, Problem]:
+def problem_of(error: Exception) -> tuple[int, Problem]:
     """Return status and body of the response to an exception. An exception that is not in the table is a bug: 500."""
-    if isinstance(error, exceptions.JobmonError):
-        details = {**error.details, **(details or {})}
+    details: dict[str, Any] = dict(error.details) if isinstance(error, exceptions.JobmonError) else {}
     for kind, status, name in _STATUSES:
         if isinstance(error, kind):
-            return status, Problem(kind=name or type(error).__name__, message=str(error), details=details or {})
+            return status, Problem(kind=name or type(error).__name__, message=str(error), details=details)
     if refers_to_nothing(error):
         return 422, Problem(kind="ValidationError", message="An ID in the request refers to nothing that is recorded.")
     if is_value_refused(error):
@@ -108,4 +117,4 @@ def problem_of(error: Exception, details: dict[str, Any] | None = None) -> tuple
     if said := meaning(error):
         return 503, Problem(kind="ServerUnavailable", message=said)
     message = f"The server failed: {type(error).__name__}: {error}. See its log for details."
-    return 500, Problem(kind="InternalError", message=message, details=details or {})
+    return 500, Problem(kind="InternalError", message=message, details=details)

@@ -1,4 +1,4 @@
-"""A distributor on this machine, against an in-memory server. Its direct cluster is a foreign plug-in, `workshop`."""
+"""A distributor on this machine, against an in-memory server. Its cluster is a foreign plug-in, `backyard`."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,8 @@ import jobmon.plugins
 from jobmon.core.clock import SystemClock
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.wire.launching import ClusterInfo
-from jobmon.distributor.process import build_cluster, surroundings_of
+from jobmon.distributor.batch import Surroundings
+from jobmon.distributor.process import build_cluster
 from jobmon.distributor.service import DistributorService, Identity, Setting, Timings
 from jobmon.testing.gateways import FakeDistributorGateway
 
@@ -61,7 +62,7 @@ class Lab:
         self.folder = folder
         self.config = config
 
-    def gateway(self, plugin="workshop", **kwargs):
+    def gateway(self, plugin="backyard", **kwargs):
         return FakeDistributorGateway(
             [ClusterInfo(cluster_id=1, name=plugin, plugin=plugin, connection={})], str(self.folder), **kwargs
         )
@@ -70,7 +71,7 @@ class Lab:
         logs = self.folder / "data" / "logs" / "1"
         setting = Setting(
             lambda info, response: build_cluster(info, response, self.folder / "data", self.config),
-            lambda response: surroundings_of(response, 7, logs, self.config),
+            lambda response: Surroundings(response.workflow_id, 7, str(logs), response.server_identity),
         )
         identity = Identity(socket.gethostname(), os.getpid(), 0.0)
         intervals = Timings(**{"long_poll": 5.0, "cluster_poll": cluster_poll, **timings})

@@ -39,7 +39,7 @@ def requester():
 class Run:
     """A workflow of some commands, bound and queued."""
 
-    def __init__(self, requester, name, commands, cluster="workshop"):
+    def __init__(self, requester, name, commands, cluster="backyard"):
         self.requester = requester
         tool = self.call("/tools", definition.ToolRequest(name="tool"), definition.ToolResponse)
         template = definition.TemplateSpec(name="t", command_template="{c}", node_args=["c"], task_args=[], op_args=[])
@@ -50,7 +50,10 @@ class Run:
             definition.TemplatesResponse,
         )
         spec = definition.ClusterRequest(
-            name=cluster, plugin=cluster, queues=[definition.QueueSpec(queue_name="default")]
+            name=cluster,
+            plugin=cluster,
+            queues=[definition.QueueSpec(queue_name="default")],
+            connection={"url": "", "ends_jobs": False},
         )
         where = self.call("/clusters", spec, definition.Cluster)
         asked = binding.ResourcesSpec(
@@ -158,18 +161,18 @@ def test_it_says_that_it_lives_runs_everything_and_ends_with_the_run(requester):
 
 
 def test_it_ends_with_its_client_and_leaves_nothing_undone(requester):
-    run = Run(requester, "gone", ["sleep 0.5"] * 4)
+    run = Run(requester, "gone", ["sleep 2"] * 4)
     run.queue()
     with run.distributor() as process:
         process.stdout.readline()
-        run.until({"R": 2, "I": 2})
+        run.until({"R": 4})
         process.stdin.close()
         assert process.wait(20) == 0
-    run.until({"D": 2, "G": 2})
+    assert run.counts() == {"D": 4}
 
 
 def test_after_its_death_the_next_one_adopts_what_runs(requester):
-    run = Run(requester, "killed", ["sleep 1"] * 2)
+    run = Run(requester, "killed", ["sleep 3"] * 2)
     run.queue()
     with run.distributor() as process:
         process.stdout.readline()
@@ -182,11 +185,11 @@ def test_after_its_death_the_next_one_adopts_what_runs(requester):
 
 
 def test_a_server_that_dies_meanwhile_is_started_again_and_nothing_is_lost(requester):
-    run = Run(requester, "restart", ["sleep 0.4"] * 6)
+    run = Run(requester, "restart", ["sleep 3"] * 6)
     run.queue()
     with run.distributor() as process:
         process.stdout.readline()
-        run.until({"R": 2, "I": 4})
+        run.until({"R": 6})
         os.kill(find_server().pid, signal.SIGKILL)
         run.until({"D": 6})
         run.move("D")
@@ -194,20 +197,16 @@ def test_a_server_that_dies_meanwhile_is_started_again_and_nothing_is_lost(reque
 
 
 def test_of_two_distributors_of_a_run_the_older_leaves_and_everything_runs_once(requester, tmp_path):
-    run = Run(requester, "two", [f"sleep 0.2; echo >> {tmp_path}/{i}" for i in range(16)])
+    run = Run(requester, "two", [f"sleep 3; echo >> {tmp_path}/{i}" for i in range(4)])
     run.queue()
     with run.distributor() as older:
-        older.stdout.readline()
+        run.until({"R": 4})
         with run.distributor() as newer:
             assert older.wait(20) == 0
-            deadline = time.monotonic() + 20
-            while run.counts() != {"D": 16}:
-                assert time.monotonic() < deadline, run.counts()
-                run.queue()  # the older one returned what it had prefetched
-                time.sleep(0.05)
+            run.until({"D": 4})
             run.move("D")
             assert newer.wait(20) == 0
-    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == {str(i): 1 for i in range(16)}
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == {str(i): 1 for i in range(4)}
 
 
 def test_one_that_cannot_work_says_why_in_its_last_line_and_with_its_exit_code(requester):

@@ -7,7 +7,7 @@ import pytest
 
 from jobmon.agent.settlement import PORTION_BYTES_MAX
 from jobmon.core import wire
-from jobmon.core.constants import LOG_TAIL_BYTES_MAX, TaskInstanceStatus, WorkflowRunStatus
+from jobmon.core.constants import LOG_TAIL_BYTES_MAX, Cause, TaskInstanceStatus, WorkflowRunStatus
 from jobmon.core.exceptions import InvalidRequest, InvalidResponse, StaleRun
 from jobmon.core.wire.launching import ClusterInfo, Report, SyncResponse
 from jobmon.distributor.service import Outcome
@@ -27,7 +27,7 @@ class Gateway(FakeDistributorGateway):
     """Takes reports of attempts from FIRST on without knowing them; `objection(request)` may refuse a request."""
 
     def __init__(self, folder):
-        super().__init__([ClusterInfo(cluster_id=1, name="workshop", plugin="workshop", connection={})], folder)
+        super().__init__([ClusterInfo(cluster_id=1, name="backyard", plugin="backyard", connection={})], folder)
         self.objection = lambda request: None
         self.change = lambda response: response
         self.registration = lambda: None
@@ -182,7 +182,7 @@ async def test_the_identity_of_a_server_of_an_earlier_version_is_not_compared(st
 
     gateway.register = as_before
     gateway.change = lambda response: wire.replace(response, server_identity="", server_incarnation="")
-    (identity,) = gateway.queue("true")
+    (identity,) = gateway.queue("true", resources={"refuse": True})
     async with start.running(gateway):
         await gateway.until_ended(identity)
     assert gateway.registrations == 1
@@ -216,9 +216,37 @@ async def test_an_unknown_attempt_is_reported_again_when_the_server_has_started_
     incarnation = "2"
     gateway.set_run_status(WorkflowRunStatus.RUNNING)  # some answer
     say(service, 0)
-    gateway.queue("true")
+    gateway.queue("true", resources={"refuse": True})
     await gateway.until(lambda: gateway.ids == [0])
     await gateway.until(lambda: aside(start) == [])
+
+
+async def test_a_lost_answer_loses_no_attempt(start):
+    gateway = start.gateway()
+    gateway.answers_to_lose = 1
+    gateway.queue("true", "true")
+    async with start.running(gateway):
+        endings = await gateway.until_ended()
+    assert gateway.registrations == 2
+    assert {(one.status, one.cause) for one in endings} == {(TaskInstanceStatus.NO_DISTRIBUTOR_ID, Cause.WORKER_LOST)}
+    assert gateway.illegal == []
+
+
+async def test_one_that_another_replaces_leaves(running):
+    gateway, _, task = running
+    gateway.take_over()
+    assert await asyncio.wait_for(task, 20) is Outcome.FENCED
+
+
+async def test_clusters_whose_commands_agents_run_are_left_to_them(start):
+    gateway = start.gateway()
+    for number, name in enumerate(("multiprocess", "dummy"), 2):
+        gateway._clusters.append(ClusterInfo(cluster_id=number, name=name, plugin=name, connection={}))
+    (mine,) = gateway.queue("true", resources={"refuse": True})
+    local, direct = (gateway.queue("true", cluster=name)[0] for name in ("multiprocess", "dummy"))
+    async with start.running(gateway):
+        await gateway.until_ended(mine)
+    assert {gateway.attempts[one].status for one in (local, direct)} == {TaskInstanceStatus.QUEUED}
 
 
 async def test_a_run_that_our_server_has_no_more_ends_the_distributor(running):

@@ -13,12 +13,11 @@ from server_world import CLUSTER
 
 from jobmon.core.clock import SystemClock
 from jobmon.core.cluster_protocol import SUBMISSION_TOKEN, ClusterDistributor, RemoteExit
-from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import RemoteExitInfoNotAvailable, SubmissionRejected
 from jobmon.core.requester import Requester
+from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.gateway import ServerGateway
-from jobmon.distributor.process import surroundings_of
 from jobmon.distributor.service import DistributorService, Identity, Outcome, Setting, Timings
 from jobmon.worker_node import process
 
@@ -118,11 +117,10 @@ def service(jobs, yard):
 
     @contextlib.asynccontextmanager
     async def run(pack):
-        config = JobmonConfig()
         logs = jobs.folder / "logs" / str(pack.bound.workflow_id)
         setting = Setting(
             lambda info, response: YardDistributor(yard),
-            lambda response: surroundings_of(response, pack.run.id, logs, config),
+            lambda response: Surroundings(response.workflow_id, pack.run.id, str(logs), response.server_identity),
         )
         requester = Requester(jobs.url)
         async with requester.open_session() as session:

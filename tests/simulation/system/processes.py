@@ -154,10 +154,7 @@ class DistributorProcess(Process):
         return Surroundings(
             workflow_id=response.workflow_id,
             workflow_run_id=self.run_id,
-            working_directory=response.working_directory,
-            umask=response.umask,
             log_folder=f"{self.around.folder}/logs/{response.workflow_id}",
-            shell="/bin/sh",
         )
 
     @property

@@ -18,7 +18,6 @@ from jobmon.core.wire.launching import JobPlan, LaunchBatch, LiveAttempt
 from jobmon.distributor.batch import Surroundings
 from jobmon.distributor.classic import EXIT_UNKNOWN_SECONDS, UNREPORTED_SECONDS, ClassicCluster, Watching
 from jobmon.distributor.cluster_calls import ClusterCalls
-from jobmon.distributor.inflight import ClusterLimits
 from jobmon.distributor.state import DistributorState
 from jobmon.distributor.submissions import PATIENCE_SECONDS
 from jobmon.distributor.undelivered import StartErrors, UndeliveredReports
@@ -139,17 +138,17 @@ class Lab:
     """A classic cluster with nothing real around it."""
 
     def __init__(self, folder, shares_watch=False):
-        around = Surroundings(1, 2, "/work", 0o022, str(folder), "/bin/sh", "cafe")
+        around = Surroundings(1, 2, str(folder), "cafe")
         self.yard = Yard(shares_watch)
-        self.state = DistributorState({"yard": ClusterLimits(False)}, around)
+        self.state = DistributorState(["yard"], around)
         self.clock = Still()
         self.gateway = FakeDistributorGateway([], str(folder))
         undelivered = UndeliveredReports(around.log_folder)
-        calls = ClusterCalls("yard", self.yard, around, undelivered, StartErrors(str(folder), "yard"))
+        self.calls = ClusterCalls("yard", self.yard, around, undelivered, StartErrors(str(folder), "yard"))
         self.cluster = ClassicCluster(
             self.yard,
             self.state,
-            calls,
+            self.calls,
             Watching(holder="me", server="http://there:1"),
             self.gateway,
             self.clock,
@@ -374,7 +373,7 @@ async def test_what_was_taken_over_is_asked_about_at_once_and_submissions_in_dou
     lab.yard.jobs = {"jm-cafe-1-4/0": "jm-cafe-1-4", "old": "x"}
     attempts = [live(1, "I", step=0), live(2, "I", step=1), live(3, "R", "old"), live(4, "R", "gone")]
     lab.yard.ended["gone"] = RemoteExit(status=TI.ERROR, cause=Cause.NODE_FAILURE)
-    lab.state.adopt(attempts, {})
+    lab.state.adopt(attempts)
     lab.cluster.urge()
     await lab.turn()
     assert lab.state.classic("yard") == {"jm-cafe-1-4/0": 1, "old": 3}
@@ -619,12 +618,11 @@ def test_a_plug_in_says_whether_it_has_arrays_or_has_the_method(lab):
     class Plain(Yard):
         submit_array_to_batch_distributor = ClusterDistributor.submit_array_to_batch_distributor
 
-    around = Surroundings(1, 2, "/work", 0o022, "/logs", "/bin/sh", "cafe")
-    for adapter, expected in ((Yard(), True), (Plain(), False)):
-        assert ClusterCalls("yard", adapter, around)._has_arrays() is expected
-    adapter = Yard()
-    adapter.has_arrays = False
-    assert ClusterCalls("yard", adapter, around)._has_arrays() is False
+    assert lab.calls._has_arrays()
+    lab.yard.has_arrays = False
+    assert not lab.calls._has_arrays()
+    lab.calls._adapter = Plain()
+    assert not lab.calls._has_arrays()
 
 
 async def test_hosts_that_are_left_out_are_not_what_a_rejection_is_for(lab):

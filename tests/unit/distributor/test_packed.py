@@ -4,10 +4,10 @@ from jobmon.core.cluster_protocol import RemoteExit
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.wire.launching import JobPlan, LaunchBatch, LiveAttempt, PackedBatch, SyncResponse
 from jobmon.distributor.batch import Surroundings
-from jobmon.distributor.inflight import CLASSIC_WINDOW, ClusterLimits
+from jobmon.distributor.inflight import CLUSTER_WINDOW
 from jobmon.distributor.state import DistributorState
 
-AROUND = Surroundings(1, 2, "/", 0o22, "/logs", "/bin/sh")
+AROUND = Surroundings(1, 2, "/logs")
 FAILED = RemoteExit(status=TaskInstanceStatus.ERROR, cause=Cause.NODE_FAILURE, message="node n1 failed")
 
 
@@ -30,7 +30,7 @@ def batch(number=1, count=4, jobs=2):
 
 
 def state(*launches):
-    one = DistributorState({"c": ClusterLimits(False)}, AROUND)
+    one = DistributorState(["c"], AROUND)
     one.take(launches)
     return one
 
@@ -55,9 +55,9 @@ def test_a_packed_batch_is_submitted_and_told_as_jobs():
 
 def test_what_nobody_has_taken_counts_as_handed_over():
     one = submitted("7_0", "7_1")
-    assert one.capacity() == {"c": CLASSIC_WINDOW - 4 - 2}
+    assert one.capacity() == {"c": CLUSTER_WINDOW - 4 - 2}
     one.hear_packed(SyncResponse(workflow_run_status="R", untaken={1: 1}))
-    assert one.capacity() == {"c": CLASSIC_WINDOW - 1 - 2}
+    assert one.capacity() == {"c": CLUSTER_WINDOW - 1 - 2}
     assert one.packed.untaken_numbers == [1]
     one.hear_packed(SyncResponse(workflow_run_status="R", untaken={1: 0}))
     assert one.packed.untaken_numbers == []
@@ -95,7 +95,7 @@ def test_a_batch_that_is_over_is_forgotten_and_its_jobs_that_did_not_begin_are_c
     assert one.hear_packed(answer) == {"c": ["7_1"]}
     assert one.is_idle
     assert one.hear_packed(answer) == {}
-    assert one.capacity() == {"c": CLASSIC_WINDOW}
+    assert one.capacity() == {"c": CLUSTER_WINDOW}
 
 
 def test_a_batch_that_pilots_see_to_has_no_jobs_of_its_own():
@@ -122,7 +122,7 @@ def test_packed_batches_are_taken_over_by_their_jobs():
         requested_resources={},
         packed=True,
     )
-    assert one.adopt([attempt], {}) == {}
+    assert one.adopt([attempt]) == {}
     known = PackedBatch(batch_number=1, cluster_name="c", untaken=3, submitted=True, distributor_ids=["7_0"])
     unknown = PackedBatch(batch_number=2, cluster_name="c", untaken=4, submitted=False, distributor_ids=[])
     assert one.adopt_packed([known, unknown]) == {"c": [2]}
@@ -130,7 +130,7 @@ def test_packed_batches_are_taken_over_by_their_jobs():
     assert not one.has_reports
     one.packed_found(2, ["8_0"])
     assert sorted(one.classic("c")) == ["7_0", "8_0"]
-    assert one.adopt([attempt], {}) == {}, "registering again kills nothing"
+    assert one.adopt([attempt]) == {}, "registering again kills nothing"
     assert one.adopt_packed([known, unknown]) == {}
 
 

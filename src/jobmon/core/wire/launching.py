@@ -263,8 +263,9 @@ class SyncRequest(Message, frozen=True, kw_only=True):
     the server; asks which ended after this logical time. `pending`: attempt -> why it is waiting on its cluster.
     `packing`: clusters whose batches may be packed. `packed`: batches with live jobs, as far as the distributor knows.
     `live_jobs`: sent with a heartbeat, the jobs of these batches; extends the deadlines of attempts waiting for them.
-    `local`: clusters whose commands run on the distributor's own machine and are not shown to those on other machines.
-    `retired`: the distributor knows that it is retired; a poll does not return for that again.
+    `local`: sent only by distributors of earlier versions, clusters whose commands run on the distributor's own machine
+    and are not shown to those on other machines. `retired`: sent only by these, too: the distributor knows that it is
+    retired; a poll does not return for that again.
     `launch_problems`: cluster name -> why nothing can be launched there, for all clusters; None: unchanged.
     `unheard`, `unheard_jobs`: attempts and packed jobs that have been running for a while according to their cluster;
     asks whether one of their workers has ever reached the server.
@@ -332,9 +333,10 @@ class SyncResponse(FromServer, frozen=True, kw_only=True):
     """`late`: reports that were too late or repeated (ids), for the log.
 
     A fenced distributor gets `fenced=True` and no launches, and leaves. A distributor that was replaced from another
-    host while its commands are running gets `retired=True` and no launches: it only monitors these commands until they
-    have exited. `refused`: attempt -> why, for reports that the state machine rules out. `unknown`: those among them
-    whose attempt does not exist on this server. `slots`: all cores of each cluster that the request named.
+    host while its commands are running gets `retired=True` and no launches: one of an earlier version only monitors
+    these commands until they have exited, any other one leaves. `refused`: attempt -> why, for reports that the state
+    machine rules out. `unknown`: those among them whose attempt does not exist on this server. `slots`: all cores of
+    each cluster that the request named.
     `ended`: attempts that ended after `ended_since`; `ended_until` is the next request's `ended_since`.
     `untaken`: for each batch in `packed`, how many attempts no job has taken. `over`: batches without live attempts,
     now or later; their `unstarted` jobs are to be terminated.

@@ -6,9 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.core.cluster_protocol import ClusterQueue, ClusterWorkerNode, DirectClusterDistributor, Exit, Launch
-from jobmon.core.constants import TaskInstanceStatus
-from jobmon.core.exceptions import SubmissionRejected
+from jobmon.core.cluster_protocol import ClusterQueue, DirectClusterDistributor, Exit, JoblessWorkerNode, Launch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,34 +75,12 @@ class DummyDistributor(DirectClusterDistributor):
         """Return a descriptor that is readable when something was spawned."""
         return self._reader
 
-    def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
-        """Reject the submission: this cluster only accepts launches."""
-        raise SubmissionRejected(f"Cluster {self.cluster_name!r} accepts no jobs.")
-
-    def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
-        """Return nothing, as nothing ever runs."""
-        return set()
-
     def terminate_task_instances(self, distributor_ids: list[str]) -> None:
         """Do nothing, as nothing ever runs."""
 
-    def get_remote_exit_info(self, distributor_id: str) -> tuple[TaskInstanceStatus, str]:
-        """Return success."""
-        return TaskInstanceStatus.DONE, ""
 
-
-class DummyWorkerNode(ClusterWorkerNode):
+class DummyWorkerNode(JoblessWorkerNode):
     """A node on which nothing runs."""
-
-    @property
-    def distributor_id(self) -> str | None:
-        """None: nothing was submitted."""
-        return None
-
-    @property
-    def array_step_id(self) -> int | None:
-        """None: there are no arrays."""
-        return None
 
 
 def get_cluster_queue_class() -> type[DummyQueue]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobmon.agent.devices import GPUS
 from jobmon.core import access
-from jobmon.core.cluster_protocol import AgentOffer, ClusterDistributor, ClusterQueue, ClusterWorkerNode
+from jobmon.core.cluster_protocol import AgentOffer, ClusterQueue, JoblessDistributor
 from jobmon.core.configuration import JobmonConfig, data_directory
-from jobmon.core.exceptions import RemoteExitInfoNotAvailable, SubmissionRejected
 from jobmon.plugins.local import earlier
 from jobmon.plugins.local.devices import RESOURCES, local_devices, problems_with
 from jobmon.plugins.local.machine import usable_cpus, usable_memory_gib
@@ -18,8 +17,6 @@ from jobmon.plugins.local.machine import usable_cpus, usable_memory_gib
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from jobmon.core.constants import TaskInstanceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -37,20 +34,6 @@ class LocalQueue(ClusterQueue):
         return not problems, "; ".join(problems)
 
 
-class LocalWorkerNode(ClusterWorkerNode):
-    """This machine as seen by a stand-alone worker."""
-
-    @property
-    def distributor_id(self) -> str | None:
-        """None: nothing was submitted."""
-        return None
-
-    @property
-    def array_step_id(self) -> int | None:
-        """None: there are no arrays."""
-        return None
-
-
 def folder_digest(folder: Path) -> str:
     """Return a digest that distinguishes data folders in the names of pools."""
     return hashlib.sha256(str(folder).encode()).hexdigest()[:16]
@@ -61,8 +44,8 @@ def default_queue(max_cores: float) -> tuple[str, dict[str, Any]]:
     return "default", {"max_cores": max_cores, "default_cores": 1, "max_memory": round(usable_memory_gib(), 3)}
 
 
-class LocalDistributor(ClusterDistributor):
-    """Offer this machine to host agents, which run its commands. It accepts no jobs itself.
+class LocalDistributor(JoblessDistributor):
+    """Offer this machine to host agents, which run its commands.
 
     Args:
         cluster_name: the cluster's name.
@@ -88,11 +71,6 @@ class LocalDistributor(ClusterDistributor):
         self._connection = dict(connection or {})
         self._data_folder = data_folder or data_directory()
 
-    @property
-    def worker_node_entry_point(self) -> str:
-        """Empty: there is no worker."""
-        return ""
-
     def slots(self) -> float:
         """Return how many cores' worth of commands may run in parallel."""
         asked = float(self._connection.get("slots") or self._config.get_float("multiprocess", "slots"))
@@ -113,20 +91,3 @@ class LocalDistributor(ClusterDistributor):
             server = access.read_access_file(self._data_folder)
             count = earlier.end_supervisor(journal, [] if server is None else [server.pid])
             logger.warning("Terminated %d processes that an earlier version of Jobmon left running.", count)
-
-    # -- queries of clusters with jobs -------------------------------------------------------------------------
-
-    def submit_to_batch_distributor(self, command: str, name: str, requested_resources: dict[str, Any]) -> str:
-        """Reject the submission: agents run the commands of this cluster."""
-        raise SubmissionRejected(f"Agents run the commands of cluster {self.cluster_name!r}; it accepts no jobs.")
-
-    def get_submitted_or_running(self, distributor_ids: list[str] | None = None) -> set[str]:
-        """Return nothing: there are no jobs."""
-        return set()
-
-    def terminate_task_instances(self, distributor_ids: list[str]) -> None:
-        """Do nothing: there are no jobs."""
-
-    def get_remote_exit_info(self, distributor_id: str) -> tuple[TaskInstanceStatus, str]:
-        """Raise an error: there are no jobs."""
-        raise RemoteExitInfoNotAvailable(f"Cluster {self.cluster_name!r} has no job {distributor_id}.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from jobmon.core.cluster_protocol import JoblessWorkerNode
 from jobmon.core.configuration import JobmonConfig
-from jobmon.plugins.local.cluster import LocalDistributor, LocalQueue, LocalWorkerNode, default_queue, folder_digest
+from jobmon.plugins.local.cluster import LocalDistributor, LocalQueue, default_queue, folder_digest
 from jobmon.plugins.local.machine import usable_cpus
 
 
@@ -21,7 +22,7 @@ class MultiprocessDistributor(LocalDistributor):
         return f"{self.cluster_name}:{folder_digest(self._data_folder)}"
 
 
-class MultiprocessWorkerNode(LocalWorkerNode):
+class MultiprocessWorkerNode(JoblessWorkerNode):
     """The node of `multiprocess`."""
 
 

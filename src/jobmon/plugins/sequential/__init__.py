@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from jobmon.plugins.local.cluster import LocalDistributor, LocalQueue, LocalWorkerNode, default_queue
+from jobmon.core.cluster_protocol import JoblessWorkerNode
+from jobmon.plugins.local.cluster import LocalDistributor, LocalQueue, default_queue
 from jobmon.plugins.local.machine import usable_cpus
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class SequentialDistributor(LocalDistributor):
         return replace(super().agent_offer(), is_whole=True)
 
 
-class SequentialWorkerNode(LocalWorkerNode):
+class SequentialWorkerNode(JoblessWorkerNode):
     """The node of `sequential`."""
 
 

@@ -25,20 +25,20 @@ from jobmon.core.wire.agents import (
     AgentSyncRequest,
     AgentSyncResponse,
 )
-from jobmon.core.wire.launching import LAUNCHES_PER_RESPONSE_MAX, REPORTS_PER_REQUEST_MAX, SlotsGranted
+from jobmon.core.wire.launching import LAUNCHES_PER_RESPONSE_MAX, SlotsGranted
 from jobmon.server import limits, transitions
 from jobmon.server.agent_rows import AgentRow, live_agents, require_agent
 from jobmon.server.command_room import CommandRoom
 from jobmon.server.declared_files import FileHandout
-from jobmon.server.lookups import find_cluster
-from jobmon.server.models import agent, task_instance, task_resources, workflow, workflow_run
-from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.lookups import ended_of, find_cluster, folder_of
+from jobmon.server.models import agent, task_instance, task_resources, workflow_run
+from jobmon.server.problems import InvalidValue, NotFound, require_at_most
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
 from jobmon.server.transitions import agent_states, attempt_deadline, attempts_of_agent
 from jobmon.server.usecases import fair_share, launch_problems, queueing
-from jobmon.server.usecases.launching import Waiting, handed_out_attempts
-from jobmon.server.usecases.reporting import ended_of, take_reports
+from jobmon.server.usecases.launching import Waiting, attempts_to_hand_out, columns_of, handed_out_attempts
+from jobmon.server.usecases.reporting import take_reports
 from jobmon.server.usecases.runs import require_run
 
 if TYPE_CHECKING:
@@ -64,11 +64,6 @@ def _agent_of_request() -> Select[Any]:
     return select(a.id).where(a.request_key == param("key"))
 
 
-@statement
-def _folder() -> Select[Any]:
-    return select(workflow.c.working_directory, workflow.c.umask).where(workflow.c.id == param("id"))
-
-
 def register(tx: Transaction, request: AgentRequest) -> AgentResponse:
     """Register an agent; the same key returns the same registration.
 
@@ -85,8 +80,7 @@ def register(tx: Transaction, request: AgentRequest) -> AgentResponse:
         if not run.is_newest or run.status in transitions.FINAL_RUNS:
             raise StaleRun(f"Run {run.id} of workflow {run.workflow_id} is over, or another run has started.")
         agent_id = _register(tx, run.workflow_id, request)
-    folder = tx.row(_folder, id=run.workflow_id)
-    assert folder is not None
+    folder = folder_of(tx, run.workflow_id)
     return AgentResponse(
         agent_id=agent_id,
         token="",
@@ -151,7 +145,8 @@ def sync(tx: Transaction, agent_id: int, request: AgentSyncRequest) -> AgentSync
         NotFound: there is no such agent.
         InvalidValue: there are more reports or attempts than allowed.
     """
-    _check(request)
+    count = len(request.running or ()) + len(request.unstarted or ())
+    require_at_most(ATTEMPTS_PER_REQUEST_MAX, count, "running, unstarted")
     row = require_agent(tx, agent_id)
     moves = take_reports(tx, request.reports, reporter=agent_id)
     status = agent_states.after(row.status, drain=request.drain, leaving=request.leaving)
@@ -183,17 +178,10 @@ def sync(tx: Transaction, agent_id: int, request: AgentSyncRequest) -> AgentSync
     )
 
 
-def _check(request: AgentSyncRequest) -> None:
-    if len(request.reports) > REPORTS_PER_REQUEST_MAX:
-        raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
-    if len(request.running or ()) + len(request.unstarted or ()) > ATTEMPTS_PER_REQUEST_MAX:
-        raise InvalidValue(f"running, unstarted: at most {ATTEMPTS_PER_REQUEST_MAX} attempts in one request.")
-
-
 def _to_kill(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[int]:
     """Return the attempts in KILL_SELF, and running ones that were closed already: their tasks may be retried."""
     orders = [attempt_id for attempt_id, _ in attempts_of_agent(tx, row.workflow_id, row.id, (TI.KILL_SELF,))]
-    return orders + (ended_of(tx, request.running) if request.running else [])
+    return orders + ended_of(tx, request.running or ())
 
 
 def _slots(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> SlotsGranted | None:
@@ -222,7 +210,7 @@ def _missing(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[
         return []
     has = {*request.running, *request.unstarted}
     owned = attempts_of_agent(tx, row.workflow_id, row.id, fsm.UNSTARTED)
-    return _attempts(tx, [attempt_id for attempt_id, _ in owned if attempt_id not in has])
+    return attempts_to_hand_out(tx, [attempt_id for attempt_id, _ in owned if attempt_id not in has])
 
 
 @statement
@@ -243,15 +231,6 @@ def _claimed() -> Select[Any]:
 def _claimed_by(tx: Transaction, row: AgentRow, key: int) -> list[tuple[Any, ...]]:
     """Return the attempts that an earlier request with this key claimed and that have not started yet."""
     return tx.rows(_claimed, workflow=row.workflow_id, agent=row.id, key=key, unstarted=fsm.UNSTARTED)
-
-
-@statement
-def _attempts_by_id() -> Select[Any]:
-    return handed_out_attempts().where(any_of(ti.id, "ids")).order_by(ti.id)
-
-
-def _attempts(tx: Transaction, ids: Sequence[int]) -> list[tuple[Any, ...]]:
-    return tx.rows(_attempts_by_id, ids=ids) if ids else []
 
 
 def _claim(tx: Transaction, row: AgentRow, key: int, chosen: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -312,21 +291,15 @@ class _Weights:
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], files: FileHandout, weights: _Weights) -> AgentLaunches:
-    files.learn(one[:3] for one in rows)
     weights.learn(map(itemgetter(3), rows))
     at = {request_id: index for index, request_id in enumerate(dict.fromkeys(map(itemgetter(3), rows)))}
-    ids, task_ids, _, requests, names, commands, numbers = (list(column) for column in zip(*rows, strict=True))
     return AgentLaunches(
-        task_instance_ids=ids,
-        task_ids=task_ids,
-        names=names,
-        commands=commands,
-        attempts=numbers,
-        requests=[at[one] for one in requests],
+        **columns_of(rows),
+        requests=[at[row[3]] for row in rows],
         requested_resources=[weights.requested[one] for one in at],
         cores=[weights.of[one][0] for one in at],
         memory_gib=[weights.of[one][1] for one in at],
-        files={one: files.of[one] for one in ids if one in files.of},
+        files=files.handed_out(rows),
     )
 
 

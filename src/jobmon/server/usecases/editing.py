@@ -26,7 +26,7 @@ from jobmon.server.models import (
     task_resources,
     task_revision,
 )
-from jobmon.server.problems import InvalidValue
+from jobmon.server.problems import InvalidValue, require_at_most
 from jobmon.server.revisions import EDITABLE, REVISION, TASKS_NAMED_MAX, named_args
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience, to_json
@@ -125,8 +125,7 @@ def edit(tx: Transaction, workflow_id: int, request: EditRequest) -> EditRespons
 
 
 def _check(request: EditRequest) -> None:
-    if len(request.task_ids) > TASKS_UPDATED_MAX:
-        raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
+    require_at_most(TASKS_UPDATED_MAX, len(request.task_ids), "task_ids")
     if len(set(request.task_ids)) != len(request.task_ids):
         raise InvalidValue("task_ids: a task is named twice.")
     if len(request.revisions) != len(request.task_ids):

@@ -25,7 +25,7 @@ from jobmon.server import limits, transitions
 from jobmon.server.command_room import CommandRoom
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS
 from jobmon.server.leadership import has_to_stay, role_of
-from jobmon.server.lookups import find_cluster
+from jobmon.server.lookups import find_cluster, folder_of
 from jobmon.server.models import (
     batch,
     cluster,
@@ -63,11 +63,36 @@ _ABOVE_ALL: Final = 2 * PRIORITY_MAX + 1
 
 
 def handed_out_attempts() -> Select[Any]:
-    """Select attempts with the columns that are needed to launch them; see `_batch`."""
+    """Select attempts with the columns that are needed to launch them.
+
+    These are the IDs of attempt, task, array and resource request, the name and command of the task, and the number of
+    the attempt.
+    """
     ti, t = task_instance.c, task.c
     return select(ti.id, ti.task_id, t.array_id, ti.task_resources_id, t.name, t.command, ti.number).select_from(
         ATTEMPTS_WITH_TASKS
     )
+
+
+@statement
+def _attempts_by_id() -> Select[Any]:
+    return handed_out_attempts().where(any_of(task_instance.c.id, "ids")).order_by(task_instance.c.id)
+
+
+def attempts_to_hand_out(tx: Transaction, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Return attempts with the columns of `handed_out_attempts`."""
+    return tx.rows(_attempts_by_id, ids=ids) if ids else []
+
+
+def columns_of(rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    """Return attempts with the columns of `handed_out_attempts` as the columns of a message."""
+    return {
+        "task_instance_ids": [row[0] for row in rows],
+        "task_ids": [row[1] for row in rows],
+        "names": [row[4] for row in rows],
+        "commands": [row[5] for row in rows],
+        "attempts": [row[6] for row in rows],
+    }
 
 
 @statement
@@ -116,11 +141,6 @@ def _epoch_of_request() -> Select[Any]:
 def _newest_registration() -> Select[Any]:
     d = distributor.c
     return select(func.max(d.epoch), func.max(d.workflow_run_id)).where(d.workflow_id == param("workflow"))
-
-
-@statement
-def _folder() -> Select[Any]:
-    return select(workflow.c.working_directory, workflow.c.umask).where(workflow.c.id == param("id"))
 
 
 @statement
@@ -214,8 +234,7 @@ def register(tx: Transaction, run_id: int, request: DistributorRequest) -> Distr
     if epoch is None:
         epoch = _register(tx, run, request)
     is_retired = role_of(tx, run_id, epoch).is_retired
-    folder = tx.row(_folder, id=run.workflow_id)
-    assert folder is not None
+    folder = folder_of(tx, run.workflow_id)
     return DistributorResponse(
         epoch=epoch,
         workflow_id=run.workflow_id,
@@ -427,7 +446,6 @@ def _launch(
 
 def _batch(tx: Transaction, number: int, rows: Sequence[tuple[Any, ...]]) -> LaunchBatch:
     array_id, resources_id = _GROUP(rows[0])
-    ids, task_ids, _, _, names, commands, attempts = (list(column) for column in zip(*rows, strict=True))
     place = tx.row(_place, array=array_id, resources=resources_id)
     assert place is not None
     return LaunchBatch(
@@ -437,11 +455,7 @@ def _batch(tx: Transaction, number: int, rows: Sequence[tuple[Any, ...]]) -> Lau
         cluster_name=place[1],
         queue_name=place[2],
         requested_resources=json.loads(place[3]),
-        task_instance_ids=ids,
-        task_ids=task_ids,
-        names=names,
-        commands=commands,
-        attempts=attempts,
+        **columns_of(rows),
     )
 
 

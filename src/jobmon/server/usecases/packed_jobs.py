@@ -16,7 +16,6 @@ from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.packing import Mode
 from jobmon.core.wire.launching import (
-    REPORTS_PER_REQUEST_MAX,
     EndedJob,
     PackedJob,
     WorkerTakeRequest,
@@ -25,14 +24,14 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.server import transitions
 from jobmon.server.declared_files import AnswerRoom, FileHandout
-from jobmon.server.joins import ATTEMPTS_WITH_TASKS
 from jobmon.server.lookups import newest_run_of
-from jobmon.server.models import packed_job, task, task_instance, task_resources, workflow
+from jobmon.server.models import packed_job, task_instance, task_resources, workflow
 from jobmon.server.packed import is_named, no_such_batch, open_pilots, queued, to_kill
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import to_json
 from jobmon.server.transitions import AttemptMoves, attempt_deadline
+from jobmon.server.usecases.launching import attempts_to_hand_out, columns_of
 from jobmon.server.usecases.packed_batches import (
     JOB_COLUMNS,
     BatchRow,
@@ -46,7 +45,7 @@ from jobmon.server.usecases.packed_batches import (
 from jobmon.server.usecases.reporting import note_pending, take_reports
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import Select, Update
     from sqlalchemy.sql.dml import ReturningUpdate
@@ -106,16 +105,6 @@ def _request_and_folder() -> Select[Any]:
     )
 
 
-@statement
-def _tasks_of_attempts() -> Select[Any]:
-    t = task.c
-    return (
-        select(ti.id, ti.task_id, t.array_id, t.name, t.command, ti.number)
-        .select_from(ATTEMPTS_WITH_TASKS)
-        .where(any_of(ti.id, "ids"))
-    )
-
-
 def take(tx: Transaction, request: WorkerTakeRequest) -> WorkerTakeResponse:
     """Record a job's reports, tell it which attempts to terminate, and give it work. See the wire module.
 
@@ -123,8 +112,6 @@ def take(tx: Transaction, request: WorkerTakeRequest) -> WorkerTakeResponse:
         NotFound: there is no such batch, or it is not packed.
         InvalidValue: there are more reports than allowed, or the ID of the job is missing.
     """
-    if len(request.reports) > REPORTS_PER_REQUEST_MAX:
-        raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
     if not request.distributor_id:
         raise InvalidValue("distributor_id: a packed job must send the ID that its cluster assigned to it.")
     batch = _batch_of(tx, request)
@@ -285,16 +272,6 @@ def _answer(
 
 
 def _tasks(tx: Transaction, ids: Sequence[int], files: FileHandout) -> WorkerTasks:
-    rows: Mapping[int, tuple[Any, ...]] = {}
-    if ids:
-        rows = {row[0]: row for row in tx.rows(_tasks_of_attempts, ids=ids)}
+    rows = {row[0]: row for row in attempts_to_hand_out(tx, ids)}
     ordered = [rows[one] for one in ids]
-    files.learn(row[:3] for row in ordered)
-    return WorkerTasks(
-        task_instance_ids=[row[0] for row in ordered],
-        task_ids=[row[1] for row in ordered],
-        names=[row[3] for row in ordered],
-        commands=[row[4] for row in ordered],
-        attempts=[row[5] for row in ordered],
-        files={one: files.of[one] for one in ids if one in files.of},
-    )
+    return WorkerTasks(**columns_of(ordered), files=files.handed_out(ordered))

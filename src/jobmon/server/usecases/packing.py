@@ -38,7 +38,7 @@ from jobmon.server.models import (
     task_resources,
     workflow_run,
 )
-from jobmon.server.problems import InvalidValue
+from jobmon.server.problems import require_at_most
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transitions import AttemptMoves, attempt_deadline
 from jobmon.server.usecases.packed_batches import (
@@ -302,8 +302,7 @@ def hear(tx: Transaction, workflow_id: int, request: SyncRequest) -> None:
 
 def started_jobs(tx: Transaction, workflow_id: int, distributor_ids: Sequence[str]) -> list[str]:
     """Return which of these packed jobs have reached the server."""
-    if len(distributor_ids) > REPORTS_PER_REQUEST_MAX:
-        raise InvalidValue(f"unheard_jobs: at most {REPORTS_PER_REQUEST_MAX} in one request.")
+    require_at_most(REPORTS_PER_REQUEST_MAX, len(distributor_ids), "unheard_jobs")
     return tx.column(_started_jobs, workflow=workflow_id, jobs=distributor_ids) if distributor_ids else []
 
 

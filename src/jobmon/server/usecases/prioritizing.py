@@ -16,7 +16,7 @@ from jobmon.core.exceptions import WorkflowVersionConflict
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, PriorityRequest, PriorityResponse
 from jobmon.server.counting import counts_by_array
 from jobmon.server.models import task, task_array, task_instance, workflow
-from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.problems import InvalidValue, NotFound, require_at_most
 from jobmon.server.revisions import TASKS_NAMED_MAX
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import Audience
@@ -46,8 +46,7 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
         WorkflowVersionConflict: somebody else steered the workflow after the preview, or the template or workflow has
             another priority than expected.
     """
-    if len(request.task_ids) > TASKS_UPDATED_MAX:
-        raise InvalidValue(f"task_ids: at most {TASKS_UPDATED_MAX} in one request.")
+    require_at_most(TASKS_UPDATED_MAX, len(request.task_ids), "task_ids")
     if request.task_ids and request.template:
         raise InvalidValue("task_ids, template: specify tasks or a template, not both.")
     require_workflow(tx, workflow_id)

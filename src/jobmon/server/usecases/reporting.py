@@ -27,8 +27,9 @@ from jobmon.server import transitions
 from jobmon.server.declared_files import FileHandout, missing_input
 from jobmon.server.joins import ATTEMPTS_WITH_TASKS
 from jobmon.server.leadership import Role, orders, role_of
+from jobmon.server.lookups import ended_of
 from jobmon.server.models import batch, distributor, task, task_array, task_instance, task_resources, workflow
-from jobmon.server.problems import InvalidValue
+from jobmon.server.problems import require_at_most
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
 from jobmon.server.transitions import AttemptMoves, attempt_deadline
@@ -55,12 +56,6 @@ def _renew_deadlines() -> Update:
         .values(report_by=param("deadline"))
         .where(any_of(ti.id, "ids"), ti.status.in_(transitions.TAKEN))
     )
-
-
-@statement
-def _ended_of() -> Select[Any]:
-    """Select those of some attempts that have ended."""
-    return select(ti.id).where(any_of(ti.id, "ids"), ti.status.not_in(transitions.LIVE))
 
 
 @statement
@@ -136,8 +131,6 @@ def _start_by_step() -> Select[Any]:
 
 def sync(tx: Transaction, run_id: int, request: SyncRequest) -> SyncResponse:
     """Process reports and heartbeats; return attempts to kill, to triage and to launch. See the wire module."""
-    if len(request.reports) > REPORTS_PER_REQUEST_MAX:
-        raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
     now = role_of(tx, run_id, request.epoch)
     until = None if request.ended_since is None else tx.known_until
     moves = take_reports(tx, request.reports, request.alive)
@@ -197,15 +190,19 @@ def _with_work(
 
 
 def _heard_of(tx: Transaction, ids: Sequence[int]) -> list[int]:
-    if len(ids) > REPORTS_PER_REQUEST_MAX:
-        raise InvalidValue(f"unheard: at most {REPORTS_PER_REQUEST_MAX} in one request.")
+    require_at_most(REPORTS_PER_REQUEST_MAX, len(ids), "unheard")
     return tx.column(_heard, ids=ids) if ids else []
 
 
 def take_reports(
     tx: Transaction, reports: Sequence[Report], alive: Sequence[int] = (), reporter: int | None = None
 ) -> AttemptMoves:
-    """Apply reports, and extend the deadlines of live attempts. `reporter`: see `AttemptMoves.report`."""
+    """Apply reports, and extend the deadlines of live attempts. `reporter`: see `AttemptMoves.report`.
+
+    Raises:
+        InvalidValue: there are more reports than allowed.
+    """
+    require_at_most(REPORTS_PER_REQUEST_MAX, len(reports), "reports")
     moves = AttemptMoves(tx, [report.task_instance_id for report in reports])
     if reports:
         moves.report([_with_writer(tx, moves, one) if one.missing_file else one for one in reports], reporter)
@@ -223,11 +220,6 @@ def _with_writer(tx: Transaction, moves: AttemptMoves, report: Report) -> Report
     return replace(report, error=missing_input(tx, attempt.task_id, report.missing_file or ""))
 
 
-def ended_of(tx: Transaction, alive: Sequence[int]) -> list[int]:
-    """Return the running attempts that have already ended in the record: they must stop, as tasks may be retried."""
-    return tx.column(_ended_of, ids=alive) if alive else []
-
-
 def _ended_since(tx: Transaction, workflow_id: int, since: int | None) -> list[int]:
     """Return the ended attempts of tasks that changed after a stamp, regardless of the reporter."""
     return [] if since is None else tx.column(_ended_after, workflow=workflow_id, since=since)
@@ -237,8 +229,7 @@ def note_pending(tx: Transaction, reasons: Mapping[int, str]) -> None:
     """Record why attempts are pending on their clusters."""
     if not reasons:
         return
-    if len(reasons) > REPORTS_PER_REQUEST_MAX:
-        raise InvalidValue(f"pending: at most {REPORTS_PER_REQUEST_MAX} in one request.")
+    require_at_most(REPORTS_PER_REQUEST_MAX, len(reasons), "pending")
     rows = [(reason[:PENDING_CHARACTERS_MAX], attempt_id) for attempt_id, reason in reasons.items()]
     tx.run_many(_set_pending_reason, ("reason", "id"), rows)
 
@@ -271,8 +262,7 @@ def worker_reports(tx: Transaction, requests: Sequence[WorkerReportRequest]) -> 
 
 def _ids_of(request: WorkerReportRequest) -> set[int]:
     ids = {report.task_instance_id for report in request.reports}.union(request.alive)
-    if len(ids) > REPORTS_PER_REQUEST_MAX:
-        raise InvalidValue(f"reports: at most {REPORTS_PER_REQUEST_MAX} in one request.")
+    require_at_most(REPORTS_PER_REQUEST_MAX, len(ids), "reports")
     return ids
 
 

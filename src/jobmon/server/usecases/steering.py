@@ -15,7 +15,7 @@ from jobmon.server import transitions
 from jobmon.server.joins import IS_NEWEST_ATTEMPT
 from jobmon.server.lookups import require_not_removed
 from jobmon.server.models import dag_node, task, task_instance, upstream_set, upstream_set_member, workflow
-from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.problems import InvalidValue, NotFound, require_at_most
 from jobmon.server.revisions import TASKS_NAMED_MAX
 from jobmon.server.sql import any_of, param, statement, unindexed
 from jobmon.server.usecases.resuming import active_runs, require_owner
@@ -57,8 +57,8 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
         InvalidRequest: the workflow belongs to another user, or a run or attempts are active.
         WorkflowVersionConflict: the tasks, or what steers the workflow, changed after the preview.
     """
-    if max(len(request.task_ids), len(request.accepted_ids)) > TASKS_UPDATED_MAX:
-        raise InvalidValue(f"task_ids, accepted_ids: at most {TASKS_UPDATED_MAX} in one request.")
+    most = max(len(request.task_ids), len(request.accepted_ids))
+    require_at_most(TASKS_UPDATED_MAX, most, "task_ids, accepted_ids")
     if len(request.accepted_ids) != len(request.accepted):
         raise InvalidValue("accepted: must have as many entries as accepted_ids.")
     target = transitions.settable_status(request.status)

@@ -45,7 +45,7 @@ from jobmon.server.models import (
     workflow_version,
 )
 from jobmon.server.models.types import to_datetime
-from jobmon.server.problems import InvalidValue, NotFound
+from jobmon.server.problems import InvalidValue, NotFound, require_at_most
 from jobmon.server.revisions import REVISION, named_args
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transaction import to_json
@@ -247,7 +247,7 @@ def _require_staged(tx: Transaction, workflow_id: int, number: int, key: str) ->
 def stage_tasks(tx: Transaction, workflow_id: int, number: int, request: StagedTasks) -> TasksResponse:
     """Record tasks that the version adds; they are REMOVED until it is applied."""
     expansion_id = _require_staged(tx, workflow_id, number, request.key)
-    _require_few(len(request.names))
+    require_at_most(STAGED_TASKS_MAX, len(request.names), "task_ids")
     for _ in binding.task_slices(request):
         pass
     if expansion_id is not None:
@@ -262,7 +262,7 @@ def stage_tasks(tx: Transaction, workflow_id: int, number: int, request: StagedT
 def stage_definitions(tx: Transaction, workflow_id: int, number: int, request: StagedDefinitions) -> None:
     """Record new definitions of tasks."""
     _require_staged(tx, workflow_id, number, request.key)
-    _require_few(len(request.names))
+    require_at_most(STAGED_TASKS_MAX, len(request.names), "task_ids")
     for _ in binding.task_slices(request):
         pass
     binding.check_columns(tx, workflow_id, request)
@@ -366,7 +366,7 @@ def _require_tasks(tx: Transaction, workflow_id: int, task_ids: Sequence[int]) -
 def stage_statuses(tx: Transaction, workflow_id: int, number: int, request: StagedStatuses) -> None:
     """Record how the version changes the status of tasks."""
     expansion_id = _require_staged(tx, workflow_id, number, request.key)
-    _require_few(len(request.task_ids))
+    require_at_most(STAGED_TASKS_MAX, len(request.task_ids), "task_ids")
     if request.change not in list(StatusChange):
         raise InvalidValue(f"change: must be one of {', '.join(StatusChange)}, not {request.change!r}.")
     if request.change == StatusChange.ACCEPT and len(request.accepted) != len(request.task_ids):
@@ -376,11 +376,6 @@ def stage_statuses(tx: Transaction, workflow_id: int, number: int, request: Stag
     _require_tasks(tx, workflow_id, request.task_ids)
     content = {"task_ids": request.task_ids, "accepted": request.accepted}
     _stage(tx, workflow_id, number, request.position, request.change, content)
-
-
-def _require_few(count: int) -> None:
-    if count > STAGED_TASKS_MAX:
-        raise InvalidValue(f"task_ids: at most {STAGED_TASKS_MAX} in one request.")
 
 
 # -- seal and apply ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -29,6 +30,7 @@ class BackyardDistributor(ClusterDistributor):
         super().__init__(cluster_name, *args, **kwargs)
         self.url = connection.get("url", "http://127.0.0.1:9")
         self.has_arrays = connection.get("arrays", False)
+        self.ends_jobs = connection.get("ends_jobs", True)  # when it is stopped
         self.jobs = {}
         self.tokens = {}  # token -> step -> job
         self.room = None  # how many jobs there may be at once; None: any number
@@ -63,30 +65,36 @@ class BackyardDistributor(ClusterDistributor):
         return ArraySubmission(ids, full)
 
     def _start(self, command, step):
-        job = f"job{len(self.jobs)}"
-        environment = {**os.environ, "BACKYARD_JOB": job, "BACKYARD_STEP": str(step), "JOBMON_SERVICE_URL": self.url}
-        environment["JOBMON_WORKER_REPORT_SECONDS"] = "0.5"
-        self.jobs[job] = subprocess.Popen(shlex.split(command), env=environment, stderr=subprocess.DEVNULL)
-        return job
+        environment = {**os.environ, "BACKYARD_STEP": str(step), "JOBMON_WORKER_REPORT_SECONDS": "0.5"}
+        if self.url:
+            environment["JOBMON_SERVICE_URL"] = self.url
+        words = ["/bin/sh", "-c", f"BACKYARD_JOB=$$ exec {command}"]
+        process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+        self.jobs[str(process.pid)] = process
+        return str(process.pid)
 
     def find_submitted(self, tokens):
         return {token: ids for token, ids in self.tokens.items() if token in tokens}
 
     def get_submitted_or_running(self, distributor_ids=None):
-        return {job for job in distributor_ids or self.jobs if self.jobs[job].poll() is None}
+        return {job for job in distributor_ids or self.jobs if self._is_alive(job)}
+
+    def _is_alive(self, job):
+        """Return whether a job runs; those of an earlier distributor are not our child processes."""
+        return self.jobs[job].poll() is None if job in self.jobs else os.path.exists(f"/proc/{job}")
 
     def terminate_task_instances(self, distributor_ids):
-        for job in distributor_ids:
-            self.jobs[job].terminate()
+        for job in filter(self._is_alive, distributor_ids):
+            os.kill(int(job), signal.SIGTERM)
 
     def get_remote_exit_info(self, distributor_id):
-        code = self.jobs[distributor_id].poll()
+        code = self.jobs[distributor_id].poll() if distributor_id in self.jobs else None
         if code is None:
             raise RemoteExitInfoNotAvailable
         return (TaskInstanceStatus.DONE, "") if code == 0 else (TaskInstanceStatus.ERROR, f"the job ended with {code}")
 
     def stop(self):
-        for job in self.jobs.values():
+        for job in self.jobs.values() if self.ends_jobs else ():
             job.terminate()
             job.wait()
 

@@ -60,8 +60,7 @@ def note(path, suffix, value):
 if __name__ == "__main__":
     watch(sys.argv[1])
 else:
-    from jobmon.core.cluster_protocol import ClusterQueue, ClusterWorkerNode, DirectClusterDistributor, Exit
-    from jobmon.core.exceptions import RemoteExitInfoNotAvailable, SubmissionRejected
+    from jobmon.core.cluster_protocol import ClusterQueue, DirectClusterDistributor, Exit, JoblessWorkerNode
 
     class WorkshopQueue(ClusterQueue):
         pass
@@ -82,6 +81,8 @@ else:
 
         def spawn(self, launches):
             for launch in launches:
+                if launch.env.get("SPAWN") == "fails":
+                    raise ZeroDivisionError("no workbench")
                 path = self.folder / str(launch.task_instance_id)
                 names = ("command", "working_directory", "umask", "stdout", "stderr", "runtime_seconds")
                 given = {name: getattr(launch, name) for name in names}
@@ -104,17 +105,19 @@ else:
                 self.signal(identity, signal.SIGINT)
 
         def signal(self, identity, number):
+            """Send a signal; return False if the command is still being started."""
             path = self.folder / f"{identity}.pid"
-            if path.exists():
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(json.loads(path.read_text()), number)
+            if not path.exists():
+                return False
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(json.loads(path.read_text()), number)
+            return True
 
         def collect_exits(self):
             self.watchers = {pid for pid in self.watchers if os.waitpid(pid, os.WNOHANG)[0] == 0}
             for identity, due in list(self.kill_at.items()):
-                if time.monotonic() >= due:
+                if time.monotonic() >= due and self.signal(identity, signal.SIGKILL):
                     del self.kill_at[identity]
-                    self.signal(identity, signal.SIGKILL)
             new = self.here("end") - self.told
             self.told |= new
             return [
@@ -138,19 +141,8 @@ else:
         def fileno(self):
             return -1
 
-        def submit_to_batch_distributor(self, command, name, requested_resources):
-            raise SubmissionRejected("A workshop takes no jobs.")
-
-        def get_submitted_or_running(self, distributor_ids=None):
-            alive = self.alive()
-            return alive if distributor_ids is None else alive & set(distributor_ids)
-
-        def get_remote_exit_info(self, distributor_id):
-            raise RemoteExitInfoNotAvailable
-
-    class WorkshopWorkerNode(ClusterWorkerNode):
-        distributor_id = None
-        array_step_id = None
+    class WorkshopWorkerNode(JoblessWorkerNode):
+        pass
 
     def get_cluster_queue_class():
         return WorkshopQueue
@@ -160,3 +152,6 @@ else:
 
     def get_cluster_worker_node_class():
         return WorkshopWorkerNode
+
+    def get_default_queues():
+        return [("default", {"default_cores": 1})]
