@@ -82,7 +82,10 @@ def set_(key: str, value: str, config_file: Path | None) -> None:
         raise click.UsageError("KEY must be SECTION.KEY, such as http.request_timeout.")
     typed = _typed(section, name, value)
     if config_file is not None:
-        config_file.touch(mode=0o600)  # a new file starts empty, not as a copy of the file in use
+        try:
+            config_file.touch(mode=0o600)  # a new file starts empty, not as a copy of the file in use
+        except OSError as error:
+            raise NotWritable(config_file, error) from None
     settings = JobmonConfig(config_file or "")
     settings.set(section, name, typed)
     path = settings.write()

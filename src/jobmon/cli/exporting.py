@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -66,10 +67,14 @@ def target_of(path: Path) -> Path:
 
     Raises:
         UsageError: the path names no file.
+        NotWritable: the system accepts no such path; its name is too long, for instance.
     """
-    if not path.name or path.is_dir():
-        raise click.UsageError(f"{str(path)!r} is not the name of a file.")
-    return path.resolve() if path.is_symlink() else path
+    try:
+        if path.name and not path.is_dir():
+            return path.resolve() if path.is_symlink() else path
+    except OSError as error:
+        raise NotWritable(path, error) from None
+    raise click.UsageError(f"{str(path)!r} is not the name of a file.")
 
 
 def write_file(path: Path, write: Callable[[TextIO], object]) -> None:
@@ -98,7 +103,8 @@ def write_file(path: Path, write: Callable[[TextIO], object]) -> None:
     except OSError as error:
         raise NotWritable(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     click.echo(f"Wrote {path}", err=True)
 
 
