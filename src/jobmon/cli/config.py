@@ -75,6 +75,7 @@ def set_(key: str, value: str, config_file: Path | None) -> None:
     """Write a setting, such as http.request_timeout, to the configuration file (by default ~/.jobmon.yaml)."""
     import os
 
+    from jobmon.cli.formatting import NotWritable
     from jobmon.core.configuration import JobmonConfig, environment_variable
 
     section, _, name = key.partition(".")
