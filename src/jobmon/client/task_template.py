@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -298,16 +297,19 @@ class TaskTemplate(HasDefaults):
         fallback_queues: Iterable[str] | None,
     ) -> TaskOptions:
         last = self._last_options
-        with contextlib.suppress(ValueError):  # an array compares element by element
-            if (
+        try:
+            is_last = (
                 max_attempts == last.max_attempts
                 and cluster_name == last.cluster_name
                 and compute_resources_callable is last.compute_resources_callable
                 and compute_resources == last.compute_resources
                 and resource_scales == last.resource_scales
                 and fallback_queues == last.fallback_queues
-            ):
-                return last
+            )
+        except ValueError:  # a value is an array, which compares element by element
+            is_last = False
+        if is_last:
+            return last
         if compute_resources_callable is not None and not callable(compute_resources_callable):
             raise ValueError(f"compute_resources_callable must be callable, not {compute_resources_callable!r}.")
         self._last_options = TaskOptions(
