@@ -84,6 +84,12 @@ def test_a_name_that_is_too_long_for_a_file_is_a_usage_error(invoke, words):
     assert result.output.strip().splitlines()[-1].endswith("File name too long.")
 
 
+@pytest.mark.parametrize("command", ["outputs", "tasks", "plan"])
+def test_a_limit_that_no_list_reaches_is_a_usage_error(invoke, command):
+    result = invoke("workflow", command, "-w", "1", "-l", "9" * 21)
+    assert (result.exit_code, "--limit" in result.output) == (2, True)
+
+
 def test_unknown_command(invoke):
     result = invoke("nope")
     assert (result.exit_code, "No such command 'nope'" in result.output) == (2, True)
