@@ -24,7 +24,7 @@ step = tool.get_task_template("step", command_template="sleep 0.3; exit {code}",
 workflow = tool.create_workflow(name="streams")
 workflow.add_tasks(step.create_tasks(code=[0, 1], max_attempts=1))
 try:
-    status = workflow.run()
+    status = workflow.run(seconds_until_timeout=80)
 except BaseException as error:
     status = repr(error)
 with open("status", "w") as file:

@@ -76,6 +76,7 @@ def set_(key: str, value: str, config_file: Path | None) -> None:
     import os
 
     from jobmon.agent import trust
+    from jobmon.cli.formatting import NotWritable
     from jobmon.core import paths
     from jobmon.core.configuration import JobmonConfig, environment_variable
 
@@ -83,9 +84,13 @@ def set_(key: str, value: str, config_file: Path | None) -> None:
     if not name:
         raise click.UsageError("KEY must be SECTION.KEY, such as http.request_timeout.")
     typed = _typed(section, name, value)
-    if config_file is not None and not config_file.exists():  # it starts empty, not as a copy of the file in use
-        with paths.trusting():
-            trust.make_private_file(trust.resolved(str(config_file)))
+    if config_file is not None:
+        try:
+            with paths.trusting():
+                if not config_file.exists():  # it starts empty, not as a copy of the file in use
+                    trust.make_private_file(trust.resolved(str(config_file)))
+        except OSError as error:
+            raise NotWritable(config_file, error) from None
     settings = JobmonConfig(config_file or "")
     settings.set(section, name, typed)
     path = settings.write()

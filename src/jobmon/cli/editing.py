@@ -110,6 +110,7 @@ def edit(
     workflow_id = workflow_of(requester, workflow_id, task_ids)
     plan = editing.plan_edit(requester, workflow_id, task_ids)
     editing.require_unfinished(task_ids, plan, change)
+    editing.require_requests(requester, task_ids, plan, change)
     make_sure(_question(workflow_id, plan, change), is_sure=yes)
     answer = editing.edit(requester, workflow_id, task_ids, change, any_owner=any_owner, plan=plan)
     if output == "json":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -69,17 +70,17 @@ def target_of(path: Path) -> Path:
     Raises:
         UsageError: the path names no file.
         UntrustedFile: another user can have put a link on the path.
-        NotWritable: the path cannot be followed.
+        NotWritable: the system accepts no such path; its name is too long, for instance.
     """
     from jobmon.core import paths
 
-    if not path.name or path.is_dir():
-        raise click.UsageError(f"{str(path)!r} is not the name of a file.")
     try:
-        with paths.trusting():
-            return Path(trust.followed(str(path)))
+        if path.name and not path.is_dir():
+            with paths.trusting():
+                return Path(trust.followed(str(path)))
     except OSError as error:
         raise NotWritable(path, error) from None
+    raise click.UsageError(f"{str(path)!r} is not the name of a file.")
 
 
 def write_file(path: Path, write: Callable[[TextIO], object]) -> None:
@@ -110,7 +111,8 @@ def write_file(path: Path, write: Callable[[TextIO], object]) -> None:
     except OSError as error:
         raise NotWritable(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     click.echo(f"Wrote {path}", err=True)
 
 

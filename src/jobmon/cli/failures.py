@@ -114,7 +114,7 @@ def concentration_text(found: FailureConcentration) -> str:
 def _show_group(number: int, group: FailureGroup) -> None:
     from jobmon.cli import rendering
 
-    cause = f" ({group.cause})" if group.cause and group.cause != group.ending.split(" ", 1)[0] else ""
+    cause = f" ({group.cause})" if group.cause and not group.ending.startswith(group.cause) else ""
     cause = "" if group.cause in ("exit code", "signal") else cause
     hosts = list(group.hosts.items())[:HOSTS_SHOWN_MAX]
     on = f", on {', '.join(f'{host} ({count})' for host, count in hosts)}" if hosts else ""

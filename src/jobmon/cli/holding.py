@@ -258,7 +258,8 @@ def _carry_out(
         )
     more = "at least " if wording.template and found.changed == TASKS_UPDATED_MAX else ""
     will = wording.will.format(tasks=f"{more}{number_of(found.changed, wording.unit)}")
-    make_sure(f"Workflow {wording.workflow_id}: {will}.", is_sure=is_sure or not found.changed)
+    if found.changed:
+        make_sure(f"Workflow {wording.workflow_id}: {will}.", is_sure=is_sure)
     answer = send()
     if output == "json":
         numbers = {"changed": answer.changed, "recalled": answer.recalled, "finished": answer.finished}
@@ -294,7 +295,8 @@ def skip(*, task_ids: list[int], workflow_id: int | None, yes: bool, any_owner: 
     question = TaskUpdatePlanRequest(task_ids=list(task_ids), status=TaskStatus.SKIPPED.value)
     plan = requester.call(f"/workflows/{workflow_id}/task_updates/plan", question, TaskUpdatePlan)
     what = number_of(len(plan.task_ids), "task")
-    make_sure(f"Workflow {workflow_id}: {what} will be skipped.", is_sure=yes or not plan.task_ids)
+    if plan.task_ids:
+        make_sure(f"Workflow {workflow_id}: {what} will be skipped.", is_sure=yes)
     changed = steering.skip(requester, workflow_id, task_ids, any_owner=any_owner)
     if output == "json":
         rendering.show_json({"workflow_id": workflow_id, "changed": changed, "is_running": plan.is_active})
@@ -339,12 +341,15 @@ def rerun(
     requester = Requester.from_defaults()
     workflow_id = workflow_of(requester, workflow_id, task_ids)
     plan = steering.plan_rerun(requester, workflow_id, task_ids, only=only)
+    if is_edit:
+        definitions = editing.plan_edit(requester, workflow_id, task_ids)
+        editing.require_requests(requester, task_ids, definitions, change)
     what = f" {number_of(len(plan.task_ids), 'task')} will be rerun." if plan.task_ids or not is_edit else ""
     live = f" {number_of(plan.live, 'attempt')} will be stopped." if plan.live else ""
     verb = "reset" if change.reset else "edited"
     edited = f" {number_of(len(task_ids), 'task')} will be {verb} ({what_changes(change)})." if is_edit else ""
-    is_sure = yes or not (plan.task_ids or edited)
-    make_sure(f"Workflow {workflow_id}:{what}{live}{edited}", is_sure=is_sure)
+    if plan.task_ids or edited:
+        make_sure(f"Workflow {workflow_id}:{what}{live}{edited}", is_sure=yes)
     if is_edit:
         editing.edit(requester, workflow_id, task_ids, change, rerun=True, only=only, any_owner=any_owner)
     changed, to_kill = steering.rerun(requester, workflow_id, plan.task_ids, only=only, any_owner=any_owner)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 from jobmon.core.terminal import guarded
+from jobmon.core.texts import SHOWN_CHARACTERS_MAX
 
 EXIT_FAILED: Final = 1
 EXIT_WRONG_USE: Final = 2
@@ -141,9 +142,17 @@ class CommandGroup(click.Group):
             return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error of Jobmon becomes one line and an exit code, never a traceback."""
+        """Run a command; an error of Jobmon or Ctrl-C becomes one line and an exit code, never a traceback."""
         try:
             return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort) as error:
+            if isinstance(error, click.Abort) and not isinstance(error.__context__, KeyboardInterrupt):
+                raise  # the answer to a question was no
+            click.echo("Interrupted.", err=True)
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        except UnicodeEncodeError as error:
+            text = error.object[:SHOWN_CHARACTERS_MAX]
+            raise click.UsageError(f"{text!r} contains bytes that are not UTF-8.") from None
         except JobmonError as error:
             click.echo(f"Error: {error}{_hint(error)}", err=True)
             raise click.exceptions.Exit(exit_code(error)) from error

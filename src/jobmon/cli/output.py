@@ -26,10 +26,12 @@ LIMIT_DEFAULT: Final = 25
 ROWS: Final = click.option(
     "-o", "--output", type=click.Choice([TABLE, JSON, CSV]), default=TABLE, show_default=True, help="Output format."
 )
+#: No list is longer.
+ROWS_MAX: Final = 2**31 - 1
 LIMIT: Final = click.option(
     "-l",
     "--limit",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=0, max=ROWS_MAX),
     help=f"Show at most N; 0 for all. Default: {LIMIT_DEFAULT} in a table, all in JSON and CSV.",
     metavar="N",
 )

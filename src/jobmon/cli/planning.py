@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.output import ROWS_MAX
 from jobmon.cli.references import workflow_option
 from jobmon.cli.rendering import OUTPUT, show_json, show_table
 from jobmon.core.exceptions import JobmonError
@@ -52,7 +53,7 @@ class _Script(click.Path):
 @click.option(
     "-l",
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=ROWS_MAX),
     default=TASKS_DEFAULT,
     show_default=True,
     help="Show at most this many tasks.",

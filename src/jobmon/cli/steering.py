@@ -50,15 +50,20 @@ def workflow_of(requester: Requester, workflow_id: int | None, task_ids: Sequenc
 
 
 def make_sure(what: str, *, is_sure: bool) -> None:
-    """Show what will change, and ask for confirmation.
+    """Show what will change, and ask for confirmation. Check before whether it can be done.
+
+    Args:
+        what: sentences that say what will be done.
+        is_sure: the user has confirmed it already, or there is nothing to do.
 
     Raises:
-        UsageError: there is no terminal on which to ask.
+        UsageError: there is no terminal on which to ask; what would be done is shown.
     """
-    click.echo(what, err=True)
+    is_asked = is_sure or is_terminal(sys.stdin)
+    click.echo(what if is_asked else what.replace(" will be ", " would be "), err=True)
     if is_sure:
         return
-    if not is_terminal(sys.stdin):
+    if not is_asked:
         raise click.UsageError("Nothing was changed: there is no terminal on which to ask. To confirm: --yes")
     click.confirm("Continue?", abort=True, err=True)
 

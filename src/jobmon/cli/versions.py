@@ -26,7 +26,7 @@ def versions(*, workflow_id: int, number: int | None, drop: bool, yes: bool, any
 
     requester = Requester.from_defaults()
     if drop:
-        steering.make_sure(f"Drop the version of workflow {workflow_id} that is not applied.", is_sure=yes)
+        steering.make_sure(f"The version of workflow {workflow_id} that is not applied will be dropped.", is_sure=yes)
         requester.call(
             f"/workflows/{workflow_id}/drop_version", DropRequest(user=user_name(), any_owner=any_owner), dict
         )

@@ -10,9 +10,13 @@ from jobmon.agent.outputs import is_file
 from jobmon.agent.shells import shell_problem
 from jobmon.core.constants import DEFAULT_CLUSTER_NAME
 from jobmon.core.exceptions import InvalidResources
+from jobmon.core.texts import SHOWN_CHARACTERS_MAX
 
 if TYPE_CHECKING:
     from jobmon.core.resources import Resources
+
+#: What Linux and macOS allow for the name of a file or folder.
+FILE_NAME_BYTES_MAX: Final = 255
 
 #: Clusters that run commands on this machine in every configuration.
 _LOCAL_CLUSTERS: Final = frozenset({"", DEFAULT_CLUSTER_NAME, "sequential", "dummy"})
@@ -52,6 +56,11 @@ def _checked_output(value: Any, what: str) -> str:
     if expanded.startswith("~"):
         raise InvalidResources(f"{what} {value!r}: there is no user {expanded.split('/')[0][1:]!r} here.")
     path = os.path.abspath(expanded)
+    if long := next((name for name in path.split("/") if len(os.fsencode(name)) > FILE_NAME_BYTES_MAX), ""):
+        raise InvalidResources(
+            f"{what}: the name {long[:SHOWN_CHARACTERS_MAX]!r}... has more than the {FILE_NAME_BYTES_MAX} bytes that a"
+            " file system allows."
+        )
     if expanded.endswith("/") or os.path.isdir(path):
         return f"{path.rstrip('/')}/"
     if os.path.isfile(path) and not is_file(path):

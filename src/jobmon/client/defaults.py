@@ -20,7 +20,7 @@ from jobmon.core.constants import DEFAULT_MAX_ATTEMPTS, PRIORITY_MAX
 from jobmon.core.exceptions import InvalidResources, JobmonError
 from jobmon.core.keywords import also_named
 from jobmon.core.resources import AUTO, SCALE_VALUES_MAX, UNITS, Resources, is_auto, normalized, stored_scale
-from jobmon.core.texts import checked_name
+from jobmon.core.texts import checked_name, checked_text
 
 if TYPE_CHECKING:
     from jobmon.client.task_template import TaskTemplate
@@ -32,6 +32,8 @@ TEMPLATE_SCALES: Final = "task_template_resource_scales"
 #: Alternative section names that existing files use.
 _OTHER_NAMES: Final = {TOOL_SCALES: "tool_scales", TEMPLATE_SCALES: "task_template_scales"}
 MAX_ATTEMPTS_MAX: Final = 1_000_000
+#: Maximum number of levels of lists and dicts in a requested resource or a scale.
+VALUE_DEPTH_MAX: Final = 20
 #: Maximum number of tasks whose errors are fetched at once.
 ERROR_TASKS_MAX: Final = 10_000
 ResourcesSet = dict[str, dict[str, Any]]
@@ -152,6 +154,33 @@ def checked_error_limit(value: object, what: str = "limit") -> int:
     return number
 
 
+def checked_seconds(value: Any, what: str, *, is_zero_allowed: bool = True) -> float:
+    """Return a number of seconds; numbers of NumPy become plain ones.
+
+    Raises:
+        ValueError: not a finite number, below 0, or 0 although that is not allowed.
+    """
+    number: Any = _plain(value)
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    if is_number and 0 <= number < math.inf and (number or is_zero_allowed):
+        return float(number) if isinstance(number, float) else int(number)
+    raise ValueError(
+        f"{what} must be a number of seconds {'of at least' if is_zero_allowed else 'above'} 0, not {value!r}."
+    )
+
+
+def checked_flag(value: object, what: str) -> bool:
+    """Return a flag; 0 and 1 are accepted, also as floats and as values of NumPy, and None means False.
+
+    Raises:
+        ValueError: any other value, such as the string "False", which Python takes for true.
+    """
+    plain = _plain(value)
+    if plain is None or (isinstance(plain, int | float) and plain in (0, 1)):
+        return bool(plain)
+    raise ValueError(f"{what} must be True or False, not {value!r}.")
+
+
 def checked_cluster_name(name: object) -> str:
     """Return a cluster's name, or "" for none.
 
@@ -176,8 +205,8 @@ def checked_resources(resources: object, what: str = "compute_resources", cluste
     """
     if is_auto(resources):
         resources = dict.fromkeys(UNITS, AUTO)
-    copy = {key: _plain(value) for key, value in _mapping(resources, what).items()}
     try:
+        copy = {key: _plain(value) for key, value in _mapping(resources, what).items()}
         normalized(copy, allow_auto=True)
     except JobmonError as error:
         raise type(error)(f"{what}: {error}") from None
@@ -195,12 +224,14 @@ def _mapping(value: object, what: str) -> Mapping[str, Any]:
     return value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
     """Copy values that the caller could change later; convert paths and NumPy numbers to plain values."""
+    if depth > VALUE_DEPTH_MAX:
+        raise InvalidResources(f"A value is nested more than {VALUE_DEPTH_MAX} levels deep, or contains itself.")
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     item: Callable[[], Any] | None = getattr(value, "item", None)
@@ -208,13 +239,19 @@ def _plain(value: Any) -> Any:
 
 
 def _check_recordable(value: Any, what: str) -> None:
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        try:
+            checked_text(what, value)
+        except ValueError as error:
+            raise InvalidResources(str(error)) from None
+    elif isinstance(value, Mapping):
         for key, item in value.items():
+            _check_recordable(key, what)
             _check_recordable(item, f"{what}[{key!r}]")
     elif isinstance(value, list):
         for item in value:
             _check_recordable(item, what)
-    elif not isinstance(value, str | int | float | None):
+    elif not isinstance(value, int | float | None):
         raise InvalidResources(f"{what} is a {type(value).__name__}, which cannot be recorded.")
 
 

@@ -68,7 +68,8 @@ class LineDisplay:
 
     def finish(self, snapshot: Snapshot) -> None:
         """Write the last line, the failures, and the next command."""
-        self._write(line_of(snapshot))
+        if snapshot.total:
+            self._write(line_of(snapshot))
         for line in last_lines(snapshot):
             self._write(line, is_last=True)
 
@@ -91,7 +92,8 @@ class LogDisplay(LineDisplay):
 
     def finish(self, snapshot: Snapshot) -> None:
         """Log the last line and the failures."""
-        self._write(line_of(snapshot))
+        if snapshot.total:
+            self._write(line_of(snapshot))
         is_failed = bool(snapshot.errors or snapshot.counts.get("failed"))
         for line in last_lines(snapshot):
             self._write(line, is_last=is_failed)

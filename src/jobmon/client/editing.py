@@ -154,8 +154,26 @@ def require_unfinished(ids: Sequence[int], plan: EditPlan, change: Edit) -> None
             raise InvalidRequest(rerun_with_edit(task_id, *change.options))
 
 
-def _record_requests(requester: Requester, ids: Sequence[int], plan: EditPlan, changes: Mapping[str, Any]) -> list[int]:
-    """Return the ID of the new request of each task; tasks with equal requests share one."""
+def require_requests(requester: Requester, ids: Sequence[int], plan: EditPlan, change: Edit) -> None:
+    """Refuse an edit of resources that no queue accepts.
+
+    Args:
+        requester: sends the requests.
+        ids: the tasks, in the order of the plan.
+        plan: their definitions.
+        change: the edit.
+
+    Raises:
+        InvalidResources: a value is invalid, or the cluster of a task has no queue that can hold the request.
+    """
+    if change.compute_resources:
+        _edited_requests(requester, ids, plan, change.compute_resources)
+
+
+def _edited_requests(
+    requester: Requester, ids: Sequence[int], plan: EditPlan, changes: Mapping[str, Any]
+) -> dict[int, TaskResources]:
+    """Return the new requests by the IDs of the present ones; nothing is recorded."""
     clusters = Clusters(requester)
     now = {info.task_resources_id: info for info in plan.resources}
     made: dict[int, TaskResources] = {}
@@ -170,6 +188,12 @@ def _record_requests(requester: Requester, ids: Sequence[int], plan: EditPlan, c
                 made[resources_id] = _edited(clusters, now[resources_id], changes)
             except InvalidResources as error:
                 raise type(error)(f"Task {task_id} ({name}): {error} Nothing was changed.") from None
+    return made
+
+
+def _record_requests(requester: Requester, ids: Sequence[int], plan: EditPlan, changes: Mapping[str, Any]) -> list[int]:
+    """Return the ID of the new request of each task; tasks with equal requests share one."""
+    made = _edited_requests(requester, ids, plan, changes)
     distinct = list(dict.fromkeys(made.values()))
     recorded: dict[TaskResources, int] = {}
     for start in range(0, len(distinct), RESOURCES_PER_CHUNK_MAX):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from jobmon.client import comparison, dag, file_state, garbage, plan, recorded
 from jobmon.client.comparison import Comparison, template_of
+from jobmon.client.defaults import checked_flag
 from jobmon.client.plan import Plan
 from jobmon.client.recorded import Recorded
 from jobmon.core import changes, forecast
@@ -113,6 +114,7 @@ def consent_of(on_change: Any, allow_removal: bool | None, check_files: Any = No
     config = JobmonConfig()
     if allow_removal is None:
         allow_removal = config.get_boolean("run", "allow_removal")
+    allow_removal = checked_flag(allow_removal, "allow_removal")
     check = checked_files(check_files)
     if on_change is not None:
         return Consent(on_change, allow_removal, check)

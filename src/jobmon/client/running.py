@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from jobmon.client import garbage, planning, succession, watched
 from jobmon.client.binding import Binding
 from jobmon.client.clusters import Clusters
+from jobmon.client.defaults import checked_flag, checked_seconds
 from jobmon.client.displays import Display, SteadyDisplay, configure_logging, default_display
 from jobmon.client.expansion import Expansion
 from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
@@ -290,12 +291,12 @@ def begin(workflow: Workflow, options: RunOptions) -> RunOptions:
 
     Raises:
         SystemExit: the setting `run.plan` requests the plan instead of a run.
-        ValueError: the timeout is invalid.
+        ValueError: an option is invalid.
     """
     replace_closed_streams()
     if options.configure_logging:
         configure_logging()
-    options = with_timeout(options)
+    options = with_timeout(_checked(options))
     if form := planning.form():
         planning.end_with_plan(workflow, form, options.consent)
     return options
@@ -336,20 +337,32 @@ def _nothing_to_do(workflow: Workflow) -> str:
     return WorkflowRunStatus.DONE
 
 
+def _checked(options: RunOptions) -> RunOptions:
+    """Return the options as plain values.
+
+    Raises:
+        ValueError: a flag is neither true nor false, or a number of seconds is negative or not a number.
+    """
+    flags = ("fail_fast", "resume", "reset_running_jobs", "configure_logging")
+    seconds = ("distributor_startup_timeout", "resume_timeout")
+    checked = {name: checked_flag(getattr(options, name), name) for name in flags}
+    waits = {name: checked_seconds(getattr(options, name), name) for name in seconds}
+    return dataclasses.replace(options, **checked, **waits)  # type: ignore[arg-type]
+
+
 def with_timeout(options: RunOptions) -> RunOptions:
     """Return the options with the timeout that applies: the given one, or the setting run.timeout; None means no limit.
 
     Raises:
-        ValueError: not a positive number of seconds.
+        ValueError: not a finite number of seconds above 0.
         ConfigError: the setting is not a number.
     """
     given = options.seconds_until_timeout
     if given is None:
         setting = JobmonConfig().get_float("run", "timeout") or None
         return dataclasses.replace(options, seconds_until_timeout=setting)
-    if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
-        raise ValueError(f"seconds_until_timeout must be a number of seconds above 0, not {given!r}.")
-    return options
+    seconds = checked_seconds(given, "seconds_until_timeout", is_zero_allowed=False)
+    return dataclasses.replace(options, seconds_until_timeout=seconds)
 
 
 class Subject:

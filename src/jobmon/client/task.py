@@ -18,7 +18,7 @@ from jobmon.client.defaults import (
 )
 from jobmon.client.task_options import Settled, TaskOptions, settled_scales
 from jobmon.client.values import stable_text
-from jobmon.core.constants import DEFAULT_CLUSTER_NAME, TaskStatus
+from jobmon.core.constants import ATTRIBUTES_MAX, DEFAULT_CLUSTER_NAME, TaskStatus
 from jobmon.core.keywords import also_named
 from jobmon.core.resources import Resources, normalized
 from jobmon.core.texts import checked_name, checked_text
@@ -237,7 +237,7 @@ class Task:
         Raises:
             ValueError: a value is not a task, or one of the tasks is already recorded.
         """
-        for task in tasks:
+        for task in checked_upstreams(tasks, "The upstream tasks"):
             self.add_upstream(task)
 
     @also_named(descendent="task")
@@ -262,7 +262,7 @@ class Task:
         Raises:
             ValueError: a value is not a task, or one of the tasks is already recorded.
         """
-        for task in tasks:
+        for task in checked_upstreams(tasks, "The downstream tasks"):
             self.add_downstream(task)
 
     def _follow(self, upstreams: frozenset[Task]) -> None:
@@ -589,7 +589,7 @@ class Task:
             ValueError: the name or value cannot be recorded, or the task is already recorded.
         """
         self._check_open()
-        self._attributes = {**(self._attributes or {}), **checked_attributes({name: value})}
+        self._attributes = checked_attributes({**(self._attributes or {}), name: value})
 
     # -- results ------------------------------------------------------------------------------------------------
 
@@ -645,16 +645,16 @@ def _check_task(task: object) -> None:
         raise ValueError(f"A dependency must be a Task, not {task!r}.")
 
 
-def checked_upstreams(tasks: Iterable[Task] | None) -> tuple[Task, ...]:
-    """Return upstream tasks as a tuple; None means no tasks.
+def checked_upstreams(tasks: Iterable[Task] | None, what: str = "upstream_tasks") -> tuple[Task, ...]:
+    """Return upstream or downstream tasks as a tuple; None means no tasks.
 
     Raises:
         ValueError: the value is not a list of tasks.
     """
     if tasks is None:
         return ()
-    if isinstance(tasks, Task) or not isinstance(tasks, Iterable):
-        raise ValueError(f"upstream_tasks must be a list of tasks, not {tasks!r}.")
+    if isinstance(tasks, Task | str) or not isinstance(tasks, Iterable):
+        raise ValueError(f"{what} must be a list of tasks, not {tasks!r}.")
     listed = tuple(tasks)
     for task in listed:
         _check_task(task)
@@ -680,6 +680,8 @@ def checked_attributes(
     }
     if not all(isinstance(name, str) and name for name in result):
         raise ValueError(f"{what} must have strings as names, not {attributes!r}.")
+    if len(result) > ATTRIBUTES_MAX:
+        raise ValueError(f"{what} must be at most {ATTRIBUTES_MAX}, not {len(result)}.")
     return {
         checked_name(f"{what}: the name", name): checked_text(f"{what}: the value", text)
         for name, text in result.items()

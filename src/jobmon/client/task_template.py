@@ -297,14 +297,18 @@ class TaskTemplate(HasDefaults):
         fallback_queues: Iterable[str] | None,
     ) -> TaskOptions:
         last = self._last_options
-        if (
-            max_attempts == last.max_attempts
-            and cluster_name == last.cluster_name
-            and compute_resources_callable is last.compute_resources_callable
-            and compute_resources == last.compute_resources
-            and resource_scales == last.resource_scales
-            and fallback_queues == last.fallback_queues
-        ):
+        try:
+            is_last = (
+                max_attempts == last.max_attempts
+                and cluster_name == last.cluster_name
+                and compute_resources_callable is last.compute_resources_callable
+                and compute_resources == last.compute_resources
+                and resource_scales == last.resource_scales
+                and fallback_queues == last.fallback_queues
+            )
+        except ValueError:  # a value is an array, which compares element by element
+            is_last = False
+        if is_last:
             return last
         if compute_resources_callable is not None and not callable(compute_resources_callable):
             raise ValueError(f"compute_resources_callable must be callable, not {compute_resources_callable!r}.")

@@ -32,17 +32,26 @@ def check_command(command: str, template_name: str = "") -> None:
         template_name: name of its template, for the error message.
 
     Raises:
-        ValueError: it contains a NUL character or is too long.
+        ValueError: it contains a NUL character or bytes that are not UTF-8, or is too long.
     """
     is_long = len(command) > COMMAND_BYTES_MAX // 4 and len(command.encode(errors="replace")) > COMMAND_BYTES_MAX
-    if not is_long and "\0" not in command:
+    if not is_long and "\0" not in command and (command.isascii() or _is_unicode(command)):
         return
     what = f"The command of a task of template {template_name!r}" if template_name else "The command"
     if is_long:
         raise ValueError(
             f"{what} is longer than the {COMMAND_BYTES_MAX} bytes that the system allows; write long lists to a file."
         )
-    raise ValueError(f"{what} contains a NUL character.")
+    found = "a NUL character" if "\0" in command else f"bytes that are not UTF-8: {command!r}"
+    raise ValueError(f"{what} contains {found}.")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class TaskTemplateVersion:

@@ -13,6 +13,7 @@ from jobmon.client.defaults import (
     HasToolDefaults,
     checked_chunk_size,
     checked_error_limit,
+    checked_flag,
     checked_limit,
     checked_priority,
     name_hint,
@@ -359,7 +360,8 @@ class Workflow(SteersTasks, HasToolDefaults):
         """
         from jobmon.client import planning
 
-        consent = planning.Consent(on_change, allow_removal, planning.checked_files(check_files))
+        may_remove = checked_flag(allow_removal, "allow_removal")
+        consent = planning.Consent(on_change, may_remove, planning.checked_files(check_files))
         return planning.plan_workflow(self, consent)
 
     def run(

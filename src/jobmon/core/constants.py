@@ -10,6 +10,8 @@ MAX_CONCURRENTLY_RUNNING: Final = 2_147_483_647
 DEFAULT_MAX_ATTEMPTS: Final = 3
 #: Priorities are from -PRIORITY_MAX to PRIORITY_MAX.
 PRIORITY_MAX: Final = 1_000
+#: Maximum number of attributes of a task or workflow.
+ATTRIBUTES_MAX: Final = 1_000
 DEFAULT_CLUSTER_NAME: Final = "multiprocess"
 #: Version of the messages between client and server: raised when a client needs a route that older servers do not have
 #: (2: agents). Jobs of an older version may still report to a newer server.

@@ -31,13 +31,13 @@ def _open_null(number: int) -> None:
 
 
 def replace_closed_streams() -> None:
-    """Replace `sys.stdout` and `sys.stderr` by /dev/null if the program closed them.
+    """Replace `sys.stdout` and `sys.stderr` by /dev/null if the program closed them or was started without them.
 
     Every write to a closed stream fails, including those of `logging`, which reports the failure on standard error.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and getattr(stream, "closed", False):
+        if stream is None or getattr(stream, "closed", False):
             _discard(name)
 
 

@@ -31,6 +31,7 @@ from jobmon.core.connections import Connection, Target, connection_to
 from jobmon.core.descriptors import open_standard
 from jobmon.core.exceptions import InvalidRequest, InvalidResponse, JobmonError, ServerUnavailable
 from jobmon.core.hello import HTTP_UNAUTHORIZED, Refused
+from jobmon.core.texts import SHOWN_CHARACTERS_MAX
 from jobmon.core.wire.server import Problem
 
 logger = logging.getLogger(__name__)
@@ -572,6 +573,19 @@ def _checked(text: str, token: str) -> list[str]:
 
 
 def _request_of(route: str, message: object, method: str) -> tuple[str, bytes | None]:
+    """Return the path of a request, with its query, and its body.
+
+    Raises:
+        InvalidRequest: a text contains bytes that are not UTF-8: Python reads such arguments as unpaired surrogates.
+    """
+    try:
+        return _encoded(route, message, method)
+    except UnicodeEncodeError as error:
+        text = error.object[:SHOWN_CHARACTERS_MAX]
+        raise InvalidRequest(f"{text!r} contains bytes that are not UTF-8; remove them.") from None
+
+
+def _encoded(route: str, message: object, method: str) -> tuple[str, bytes | None]:
     path = wire.API_ROOT + route
     if method.lower() != "get":
         return path, wire.encode({} if message is None else message)

@@ -333,6 +333,8 @@ def problems_with_scales(resources: Mapping[str, Any], scales: Mapping[str, Any]
         steps = len(scale) if isinstance(scale, list | tuple) else 1
         request = dict(resources)
         try:
+            for value in scale if isinstance(scale, list | tuple) and key in _READERS else ():
+                _READERS[key](value)  # the queue may have a default for a resource that is not requested
             for step in range(1, steps + 1):
                 request = scaled(request, {key: scale}, step)
         except JobmonError as error:

@@ -104,6 +104,11 @@ def _url(uri: str) -> URL:
             f"Jobmon keeps its records in SQLite or PostgreSQL, not in {backend!r}: set db.sqlalchemy_database_uri to"
             " sqlite:////path/to/file or postgresql://user@host/database."
         )
+    if backend == "sqlite" and (not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"):
+        raise ConfigError(
+            "Jobmon's records must survive its server, so SQLite needs a file: set db.sqlalchemy_database_uri to"
+            " sqlite:////path/to/file."
+        )
     return url.set(drivername=_DRIVERS[backend])
 
 

@@ -139,8 +139,12 @@ class Server(uvicorn.Server):
 class _Embedded:
     """An embedded server's entry in the access file, and its listening for other hosts on request."""
 
-    def __init__(self, server: Server, record: AccessFile, data: Path, door: Door, own_address: str) -> None:
+    def __init__(
+        self, server: Server, record: AccessFile, data: Path, door: Door, own_address: str, database: str | None
+    ) -> None:
         self._server = server
+        self._database = database
+        self._database_identity: tuple[int, int] | None = None
         self._record = record
         self._data = data
         self._door = door
@@ -159,16 +163,23 @@ class _Embedded:
     def start(self) -> None:
         """Replace the former server's access file."""
         access.write_access_file(self._record, self._data)
+        self._database_identity = _identity(self._database) if self._database else None
         self._is_started = True
 
     def _is_replaced(self) -> bool:
         found = access.read_access_file(self._data)
         return found is not None and found.incarnation != self._record.incarnation
 
-    async def keep_reachable(self) -> None:
-        """Recreate socket and access file if they were removed, until cancelled.
+    async def keep_reachable(self, retire: asyncio.Event) -> None:
+        """Recreate socket and access file if they were removed, until cancelled. Retire if the database was removed.
 
-        A logout removes the runtime folder, and cleanup jobs clear temporary folders, while the server is running.
+        A logout removes the runtime folder, and cleanup jobs clear temporary folders, while the server is running. An
+        SQLite file that was removed, for instance with the whole data folder, is different: runs that are active may
+        still finish on open connections, but nobody else may find this server, because new connections would read
+        an empty file.
+
+        Args:
+            retire: is set so that the server exits as soon as it is idle.
         """
         while True:
             await asyncio.sleep(FILES_LOOK_SECONDS)
@@ -179,12 +190,20 @@ class _Embedded:
                     logger.warning("a server on another host has taken over; exiting")
                     self._server.exit()
                     return
+                if self._has_lost_database():
+                    logger.error("the database %s was removed or replaced; exiting when idle", self._database)
+                    self._is_started = False  # the folder belongs to the next server: leave no access file in it
+                    retire.set()
+                    continue
                 await self._restore()
                 self._last_error = ""
             except (OSError, JobmonError) as error:
                 if str(error) != self._last_error:
                     logger.warning("socket or access file cannot be recreated: %s", error)
                 self._last_error = str(error)
+
+    def _has_lost_database(self) -> bool:
+        return bool(self._database) and _identity(str(self._database)) != self._database_identity
 
     async def _restore(self) -> None:
         if self._record.socket and _identity(self._record.socket) != self._socket_identity:
@@ -264,12 +283,14 @@ def _serve_data_folder(data: Path, folder: Path, config: JobmonConfig, *, take_o
     listening = _listen(data, former, str(config.get("server", "host")), ports)
     token = credentials.new_secret()  # each process has its own; tokens of former processes are invalid
     settings = Settings.from_config(config, database_uri=uri)
-    app = create_app(settings, database=open_database(settings), token=token, is_embedded=True)
+    database = open_database(settings)
+    app = create_app(settings, database=database, token=token, is_embedded=True)
     record = replace(_record(listening, token, uri), incarnation=incarnation)
     copy = None
     if folder != data and not chosen:
         copy = DatabaseCopy(folder / DATABASE_NAME, data, lambda: app.state.services.requests.count)
-    loops.run_process(_serve_embedded(app, listening, data, record, config.get_float("server", "idle_timeout"), copy))
+    idle_timeout = config.get_float("server", "idle_timeout")
+    loops.run_process(_serve_embedded(app, listening, data, record, idle_timeout, copy, database.path))
     return 0
 
 
@@ -280,6 +301,7 @@ async def _serve_embedded(
     record: AccessFile,
     idle_timeout: float,
     copy: DatabaseCopy | None,
+    database: str | None,
 ) -> None:
     def ready() -> None:
         embedded.start()
@@ -296,13 +318,13 @@ async def _serve_embedded(
     server = Server(uvicorn_config(app), app, ready)
     is_closed = record.address == listening.first_address
     door = Door(min(UNNEEDED_SECONDS, idle_timeout), is_inherited=not is_closed)
-    embedded = _Embedded(server, record, data, door, listening.first_address)
+    embedded = _Embedded(server, record, data, door, listening.first_address, database)
     app.state.open_to_other_hosts = embedded.open_to_other_hosts
     app.state.on_deposed = server.exit  # the next program that needs a server starts one
     asyncio.get_running_loop().add_signal_handler(access.RETIRE_SIGNAL, ask_to_retire)
     beside = [
         asyncio.create_task(_end_when_unused(server, app, idle_timeout, retire)),
-        asyncio.create_task(embedded.keep_reachable()),
+        asyncio.create_task(embedded.keep_reachable(retire)),
         asyncio.create_task(embedded.close_to_other_hosts(app.state.is_needed_elsewhere)),
         *([asyncio.create_task(copy.keep())] if copy is not None else ()),
     ]
@@ -327,7 +349,12 @@ async def _end_when_unused(server: Server, app: Starlette, idle_timeout: float, 
         if retire.is_set():
             idle_timeout = 0.0
             await asyncio.sleep(RETIRE_LOOK_SECONDS)
-        if not await app.state.is_idle():
+        try:
+            is_idle = await app.state.is_idle()
+        except Exception as error:  # the database does not respond, or is gone
+            logger.warning("the server cannot tell whether it is in use: %s", error)
+            is_idle = retire.is_set()
+        if not is_idle:
             used_at = loop.time()
         elif loop.time() - used_at >= idle_timeout:
             logger.info("unused for %g s: exiting", idle_timeout)

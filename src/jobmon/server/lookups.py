@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.server.joins import newest_run
@@ -112,4 +113,23 @@ def require_not_removed(workflow_id: int, rows: Iterable[Sequence[Any]]) -> None
             raise InvalidRequest(
                 f"Task {row[0]} is no longer part of workflow {workflow_id}: a later version removed it. Nothing was"
                 " changed."
+            )
+
+
+def require_skippable(rows: Iterable[Sequence[Any]]) -> None:
+    """Refuse to skip tasks that are done or in progress.
+
+    Args:
+        rows: tasks as rows that begin with ID, status, and the newest attempt if it is live.
+
+    Raises:
+        InvalidRequest: one of them is.
+    """
+    for task_id, status, live, *_ in rows:
+        if status == TaskStatus.DONE:
+            raise InvalidRequest(f"Task {task_id} is done; only unfinished tasks can be skipped. Nothing was changed.")
+        if live is not None or status in fsm.IN_FLIGHT:
+            raise InvalidRequest(
+                f"Task {task_id} is queued or running. Nothing was changed. Hold it (jobmon task hold {task_id}), and"
+                " skip it once its attempt has ended."
             )

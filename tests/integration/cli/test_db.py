@@ -127,7 +127,7 @@ def test_a_purge_asks_and_leaves_nothing(session):
     assert list(logs.rglob("*"))
     refused = session.invoke("db", "purge", "-w", number, code=2)
     assert f"{number} doomed of " in refused
-    assert "1 workflow will be deleted." in refused
+    assert "1 workflow would be deleted." in refused
     assert "To confirm: --yes" in refused
     (gone,) = session.json("db", "purge", "-w", number, "--yes")
     assert (gone["tasks"], gone["log_folder"]) == (2, str(logs))

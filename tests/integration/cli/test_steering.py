@@ -229,6 +229,28 @@ def test_tasks_are_skipped_and_run_after_all(session):
     assert "queued or running" in session.invoke("task", "skip", session.tasks["runs"], "-y", code=2)
 
 
+@pytest.mark.parametrize("confirmed", [(), ("-y",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("skip", "fine_0"),
+        ("edit", "second", "--set", "memory=much"),
+        ("edit", "second", "--queue", "nowhere"),
+        ("rerun", "second", "--set", "cores=100000"),
+    ],
+)
+def test_what_is_refused_is_not_announced(session, words, confirmed):
+    command, name, *options = words
+    refused = session.invoke("task", command, session.tasks[name], *options, *confirmed, code=2)
+    assert "will be" not in refused
+    assert "would be" not in refused
+
+
+def test_without_a_terminal_it_is_said_what_would_be_done(session):
+    refused = session.invoke("task", "skip", session.tasks["second"], code=2)
+    assert "1 task would be skipped." in refused
+
+
 def test_a_task_that_will_run_anyway_is_edited_by_a_rerun(session):
     number, task = session.workflows["resting"], session.tasks["second"]
     shown = session.invoke("task", "rerun", task, "--command", "echo other", "-y", both=True)

@@ -415,3 +415,22 @@ def test_a_server_whose_access_file_was_removed_is_found_again(data):
     found = access.ensure_server()
     access.access_file_path().unlink()
     assert access.ensure_server().pid == found.pid
+
+
+def test_a_server_whose_data_folder_was_removed_exits_and_leaves_the_new_one_alone(data):
+    first = access.ensure_server()
+    shutil.rmtree(data)
+    wait_until(lambda: not paths.is_process_alive(first.pid, first.pid_start_time))
+    assert not access.access_file_path().exists()
+    requester = Requester.from_defaults()
+    health = requester.call("/health", None, Health, "get")
+    assert health.pid != first.pid
+    assert requester.call("/tools", ToolRequest(name="anew"), ToolResponse).tool_id == 1
+    requester.close()
+
+
+def test_a_database_in_memory_is_refused(data, monkeypatch):
+    for uri in ("sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"):
+        monkeypatch.setenv("JOBMON__DB__SQLALCHEMY_DATABASE_URI", uri)
+        with pytest.raises(ServerUnavailable, match="SQLite needs a file"):
+            access.ensure_server()

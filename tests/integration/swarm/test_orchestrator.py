@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from pathlib import Path
 
+import numpy
 import pytest
 from swarm_world import chain, independent, resources, run, state_of
 
@@ -126,6 +128,16 @@ def test_the_callable_for_resources_is_called_once_when_upstreams_are_done(caplo
     assert calls == [D]
     assert "Task 2 is adjusted to the limits of its queue: memory 100 GiB is above the maximum of 4 GiB" in caplog.text
     assert task.task_resources.requested_resources == {"cores": 2, "memory": 4.0}
+
+
+def test_a_callable_may_return_numbers_of_numpy_and_paths():
+    server = FakeSwarmGateway([FakeTask(1)])
+    returned = {"cores": numpy.int64(2), "memory": numpy.float32(1.5), "stdout": Path("out.log")}
+    state = state_of(server, None, compute_resources_callable=lambda: returned)
+    task = state.tasks[1]
+    assert run(server, state=state).final_status == WorkflowRunStatus.DONE
+    requested = {"cores": 2, "memory": 1.5, "stdout": str(Path.cwd() / "out.log")}
+    assert {key: task.task_resources.requested_resources[key] for key in requested} == requested
 
 
 def test_a_callable_that_returns_no_dict_ends_the_run():

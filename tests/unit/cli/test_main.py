@@ -52,6 +52,44 @@ def test_help_names_all_groups_without_loading_them():
         assert heavy not in text
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_an_interrupted_command_exits_with_130(invoke, monkeypatch, error):
+    def interrupted():
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise error from None  # so does click when a question is interrupted
+
+    monkeypatch.setitem(COMMANDS, "interrupted", (__name__, "_command", "Nothing."))
+    command = click.Command("interrupted", callback=interrupted)
+    monkeypatch.setattr(sys.modules[__name__], "_command", command, raising=False)
+    result = invoke("interrupted")
+    assert (result.exit_code, result.output.strip()) == (130, "Interrupted.")
+
+
+@pytest.mark.parametrize(
+    "words", [("workflow", "concurrency", "-m", "1", "--template"), ("workflow", "efficiency", "--mem-strategy")]
+)
+def test_bytes_that_are_not_utf8_are_a_usage_error(invoke, words):
+    result = invoke(*words, "\udcff", "-w", "1")
+    assert (result.exit_code, "not UTF-8" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("db", "backup"), ("config", "set", "run.timeout", "3", "--config-file")])
+def test_a_name_that_is_too_long_for_a_file_is_a_usage_error(invoke, words):
+    result = invoke(*words, "x" * 300)
+    assert result.exit_code == 2
+    assert result.output.strip().splitlines()[-1].endswith("File name too long.")
+
+
+@pytest.mark.parametrize("command", ["outputs", "tasks", "plan"])
+def test_a_limit_that_no_list_reaches_is_a_usage_error(invoke, command):
+    result = invoke("workflow", command, "-w", "1", "-l", "9" * 21)
+    assert (result.exit_code, "--limit" in result.output) == (2, True)
+
+
 def test_unknown_command(invoke):
     result = invoke("nope")
     assert (result.exit_code, "No such command 'nope'" in result.output) == (2, True)

@@ -6,6 +6,7 @@ import pytest
 
 from jobmon.client.api import Tool
 from jobmon.client.arguments import placeholders
+from jobmon.core.constants import ATTRIBUTES_MAX
 
 tool = Tool("t")
 
@@ -65,5 +66,35 @@ def test_commands_that_could_not_be_started_are_refused():
         template.create_task(a="x\0y")
     with pytest.raises(ValueError, match="131071 bytes"):
         template.create_task(a="x" * 200_000)
-    with pytest.raises(ValueError, match="not valid Unicode"):
+    with pytest.raises(ValueError, match="not UTF-8"):
         template.create_task(a="\udc80")
+
+
+def test_bytes_that_are_not_utf8_are_refused_in_every_kind_of_argument():
+    template = tool.get_task_template("kinds", "{a} {b} {c}", node_args=["a"], task_args=["b"], op_args=["c"])
+    for name in "abc":
+        with pytest.raises(ValueError, match="not UTF-8"):
+            template.create_task(**{**dict.fromkeys("abc", 1), name: "\udcff"})
+
+
+@pytest.mark.parametrize("upstreams", ["step_1", "x"])
+def test_a_string_in_place_of_tasks_is_named_as_a_whole(upstreams):
+    template = tool.get_task_template("words", "{a}", node_args=["a"])
+    for create in (template.create_task, template.create_tasks):
+        with pytest.raises(ValueError, match=f"must be a list of tasks, not '{upstreams}'"):
+            create(a=1, upstream_tasks=upstreams)
+    task = template.create_task(a=1)
+    for add in (task.add_upstreams, task.add_downstreams):
+        with pytest.raises(ValueError, match=f"tasks must be a list of tasks, not '{upstreams}'"):
+            add(upstreams)
+
+
+def test_a_task_has_a_limited_number_of_attributes():
+    template = tool.get_task_template("marked", "{a}", node_args=["a"])
+    many = {str(number): number for number in range(ATTRIBUTES_MAX)}
+    task = template.create_task(a=1, task_attributes=many)
+    task.add_attribute("0", "another value")
+    with pytest.raises(ValueError, match="must be at most 1000, not 1001"):
+        task.add_attribute("one more", 1)
+    with pytest.raises(ValueError, match="task_attributes must be at most 1000, not 1001"):
+        template.create_task(a=2, task_attributes=many | {"one more": 1})

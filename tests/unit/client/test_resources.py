@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
+import numpy
 import pytest
 
 from jobmon.core.exceptions import InvalidMemoryFormat, InvalidResources
@@ -275,3 +276,34 @@ def test_nothing_is_warned_of_where_some_level_says_what_applies(server, tool, w
     workflow.add_task(template.create_task(a=1))
     workflow.bind()
     assert _warnings(caplog) == []
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\udcff", ["\udcff"], {"key": "\udcff"}, {"\udcff": 1}])
+def test_a_text_that_no_database_stores_is_refused_where_it_is_given(template, value):
+    with pytest.raises(InvalidResources, match="contains a NUL character or bytes that are not UTF-8"):
+        template.create_task(a=1, compute_resources={"project": value})
+
+
+def test_a_value_that_contains_itself_is_refused(template):
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(InvalidResources, match="contains itself"):
+        template.create_task(a=1, compute_resources={"project": endless})
+
+
+@pytest.mark.parametrize("key", ["stdout", "stderr"])
+def test_an_output_file_with_a_name_that_no_file_system_allows_is_refused(template, key):
+    with pytest.raises(InvalidResources, match=f"compute_resources: {key}: the name 'x+'... has more than the 255"):
+        template.create_task(a=1, compute_resources={key: "logs/" + "x" * 256})
+
+
+def test_requests_with_arrays_and_numbers_of_numpy_follow_each_other(template):
+    first = template.create_task(a=1, compute_resources={"project": [1, 2]})
+    second = template.create_task(a=2, compute_resources={"project": numpy.int64(2)})
+    assert [first.compute_resources, second.compute_resources] == [{"project": [1, 2]}, {"project": 2}]
+
+
+def test_values_of_a_scale_are_checked_also_for_a_resource_that_is_not_requested(workflow, template):
+    workflow.add_task(template.create_task(a=1, resource_scales={"cores": [2, "many"]}))
+    with pytest.raises(InvalidResources, match=r"resource_scales\['cores'\].*'many'"):
+        workflow.validate(raise_on_error=True)

@@ -20,7 +20,7 @@ from jobmon.core.wire.steering import (
     TaskUpdatePlanRequest,
 )
 from jobmon.server.joins import IS_ACTIVE_RUN, IS_IN_WORKFLOW, has_live_attempt
-from jobmon.server.lookups import require_not_removed
+from jobmon.server.lookups import require_not_removed, require_skippable
 from jobmon.server.models import audit, task, task_edit, workflow, workflow_run
 from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue, NotFound
@@ -102,9 +102,12 @@ def plan_update(session: Session, workflow_id: int, request: TaskUpdatePlanReque
     Raises:
         NotFound: there is no such workflow, or a task is not in it.
         InvalidValue: this status cannot be set.
+        InvalidRequest: one of the tasks cannot be skipped.
     """
     target = settable_status(request.status)
     rows = named = _named(session, workflow_id, request.task_ids)
+    if target == TaskStatus.SKIPPED:
+        require_skippable((task_id, status, None) for task_id, status, _ in named)
     if request.recursive:
         rows = _spread(session, workflow_id, [row[2] for row in rows], target)
     asked = {row[0] for row in named}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, select
 
-from jobmon.core.constants import Actor
+from jobmon.core.constants import ATTRIBUTES_MAX, Actor
 from jobmon.server.models import task, task_attribute
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.sql import param, statement
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jobmon.core.wire.run import TaskAttributesRequest
     from jobmon.server.transaction import Transaction
 
-ATTRIBUTES_MAX: Final = 1_000
 _COLUMNS: Final = ("task_id", "argument_id", "value")
 _workflow_of_task = statement(lambda: select(task.c.workflow_id).where(task.c.id == param("id")))
 
@@ -32,9 +31,15 @@ def _delete_attribute() -> Delete:
 
 
 def set_task_attributes(tx: Transaction, attributes: Mapping[int, Mapping[str, str]]) -> None:
-    """Set attributes by task ID; other attributes of a task are unchanged."""
+    """Set attributes by task ID; other attributes of a task are unchanged.
+
+    Raises:
+        InvalidValue: there are too many for one task.
+    """
     if not attributes:
         return
+    if max(map(len, attributes.values())) > ATTRIBUTES_MAX:
+        raise InvalidValue(f"attributes: must be at most {ATTRIBUTES_MAX} for each task.")
     names = argument_ids(tx, {name for named in attributes.values() for name in named})
     rows = [(task_id, names[name], value) for task_id, named in attributes.items() for name, value in named.items()]
     tx.run_many(_delete_attribute, _COLUMNS[:2], [row[:2] for row in rows])

@@ -13,7 +13,7 @@ from jobmon.core.texts import number_of
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateRequest, TaskUpdateResponse
 from jobmon.server import transitions
 from jobmon.server.joins import IS_NEWEST_ATTEMPT
-from jobmon.server.lookups import require_not_removed
+from jobmon.server.lookups import require_not_removed, require_skippable
 from jobmon.server.models import dag_node, task, task_instance, upstream_set, upstream_set_member, workflow
 from jobmon.server.problems import InvalidValue, NotFound, require_at_most
 from jobmon.server.revisions import TASKS_NAMED_MAX
@@ -69,7 +69,7 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
     _require_unchanged(tx, workflow_id, request)
     _require_peace(tx, workflow_id, request)
     if target is TaskStatus.SKIPPED:
-        _require_skippable(rows)
+        require_skippable(rows)
     live = [row[2] for row in rows if row[2] is not None]
     to_kill = _end_attempts(tx, workflow_id, live, target, force=request.force)
     changed = transitions.set_tasks(tx, workflow_id, request.task_ids, target)
@@ -188,22 +188,6 @@ def task_rows(tx: Transaction, workflow_id: int, task_ids: list[int]) -> list[tu
 def settled_ids(rows: Iterable[Sequence[Any]]) -> list[int]:
     """Return the IDs of tasks that are done or skipped, of rows that begin with ID and status."""
     return sorted(row[0] for row in rows if row[1] in fsm.SETTLED)
-
-
-def _require_skippable(rows: Sequence[tuple[int, str, int | None]]) -> None:
-    """Refuse to skip tasks that are done or in progress.
-
-    Raises:
-        InvalidRequest: one of them is.
-    """
-    for task_id, status, live in rows:
-        if status == TaskStatus.DONE:
-            raise InvalidRequest(f"Task {task_id} is done; only unfinished tasks can be skipped. Nothing was changed.")
-        if live is not None or status in fsm.IN_FLIGHT:
-            raise InvalidRequest(
-                f"Task {task_id} is queued or running. Nothing was changed. Hold it (jobmon task hold {task_id}), and"
-                " skip it once its attempt has ended."
-            )
 
 
 def _require_peace(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) -> None:

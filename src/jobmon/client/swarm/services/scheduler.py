@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from jobmon.client.defaults import checked_resources
 from jobmon.client.swarm.planning import (
     Plan,
     adjusted_resources,
@@ -75,9 +76,12 @@ class Scheduler:
                 f"but it returned {asked!r}."
             )
         known = task.task_resources
-        name = asked.get("queue")
-        queue = task.cluster.queue(str(name or "")) if name or known is None else known.queue
-        requested = {**(known.requested_resources if known is not None else {}), **asked}
+        returned = checked_resources(
+            asked, f"compute_resources_callable of task {task.task_id} returned {asked!r}", task.cluster.name
+        )
+        name = returned.get("queue")
+        queue = task.cluster.queue(name or "") if name or known is None else known.queue
+        requested = {**(known.requested_resources if known is not None else {}), **returned}
         try:
             resources = TaskResources(requested, queue, task.cluster.name, task.cluster.cluster_id)
             valid, problems = resources.validate()
