@@ -67,7 +67,8 @@ class User:
     async def use(self) -> None:
         """Run the workflow, and resume it whenever its client has exited, until it is over."""
         around = self._around
-        work = sum(max(each.seconds for each in plan.outcomes) * plan.max_attempts for plan in self.scenario.tasks)
+        tasks = self.scenario.tasks
+        work = sum(max((each.seconds for each in plan.outcomes), default=0) * plan.max_attempts for plan in tasks)
         deadline = self.scenario.chaos_seconds + PATIENCE_SECONDS + 2 * work
         self.start_client(Approach(resume=False))
         while not around.has_failed():
@@ -114,7 +115,7 @@ class User:
         return Approach(
             resume=True,
             cold=dice.random() < 0.5,
-            by_id=dice.random() < 0.4,
+            by_id=dice.random() < 0.4 and not self.scenario.needs_script,
             force=dice.random() < FORCE_SHARE,
         )
 

@@ -18,6 +18,7 @@ from tests.simulation.system import checks
 from tests.simulation.system.agents import AgentHost, AgentProcess
 from tests.simulation.system.clocks import PartClock
 from tests.simulation.system.commands import Command, Fates
+from tests.simulation.system.defining import Script
 from tests.simulation.system.grid import CANCELLED, PREEMPTED, Grid
 from tests.simulation.system.invariants import Invariants
 from tests.simulation.system.loop import SimulationLoop
@@ -37,6 +38,7 @@ from tests.simulation.system.scenario import (
 from tests.simulation.system.server import SimulatedServer
 from tests.simulation.system.users import HOSTS, User
 
+from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.wire.definition import Cluster, ClusterRequest, QueueSpec
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
@@ -138,7 +140,8 @@ class _World:
         record, scenario = self._record, user.scenario
         excused = self._fates.unlucky | checks.tired(record) | checks.failed_by_grid(record, scenario)
         excused |= checks.suspected(record)
-        for problem in checks.problems(record, scenario, self._answers.acknowledged, excused):
+        reopened = self._invariants.reopened
+        for problem in checks.problems(record, scenario, self._answers.acknowledged, excused, reopened):
             self._violated(problem)
         for problem in user.commands.unrecorded(self._invariants.reaped):
             self._violated(problem)
@@ -232,6 +235,7 @@ class _World:
             grid=self._grid,
             clocks=self._clocks,
             scenario=self._scenario,
+            script=Script(self._scenario, self._note_call),
             folder=str(self._folder),
             note=self._note,
             violated=self._violated,
@@ -244,7 +248,8 @@ class _World:
         )
         self._users = [self._user(self._surrounding, self._dice)]
         if self._scenario.neighbour is not None:
-            around = replace(self._surrounding, scenario=self._scenario.neighbour)
+            script = Script(self._scenario.neighbour, self._note_call)
+            around = replace(self._surrounding, scenario=self._scenario.neighbour, script=script)
             self._users.append(self._user(around, random.Random(f"{seed} neighbour user")))
         if self._scenario.has_grid:
             await self._add_grid()
@@ -284,6 +289,14 @@ class _World:
     def _observe(self, what: str, command: Command) -> None:
         next(user for user in self._users if user.scenario.owns(command.index)).commands.observe(what, command)
         self._note(f"{what} {command.name} (attempt {command.attempt})")
+
+    def _note_call(self, name: str) -> None:
+        """Check that the function of an expansion is called only while nothing of it is recorded as its result."""
+        self._note(f"call {name}")
+        self._faults["expansion called"] += 1
+        for task_id, status in self._record.rows("SELECT id, status FROM task WHERE name = ?", name):
+            if status == TaskStatus.DONE:
+                self._violated(f"the function of task {task_id} is called although the task is recorded as done")
 
     def _note_force(self, workflow_id: int) -> None:
         found = self._record.rows("SELECT workflow_args FROM workflow WHERE id = ?", workflow_id)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobmon.client.interrupts import RECORD_STOP_AT_ONCE_SECONDS_MAX, RECORD_STOP_SECONDS_MAX
 from jobmon.client.swarm.planning import initial_fringe
-from jobmon.client.swarm.services.expander import Expander
+from jobmon.client.swarm.services.expander import Expander, in_thread
 from jobmon.client.swarm.services.heartbeat import HeartbeatService
 from jobmon.client.swarm.services.refresher import Records, Refresher
 from jobmon.client.swarm.services.scheduler import Scheduler
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from jobmon.client.swarm.gateway import ServerGateway
-    from jobmon.client.swarm.services.expander import Caller
+    from jobmon.client.swarm.services.expander import Caller, Carry
     from jobmon.client.swarm.task import SwarmTask
 
 logger = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ class WorkflowRunOrchestrator:
         records: turns recorded tasks into objects, for tasks that users edit, or rerun although the run did not fetch
             them.
         caller: calls the functions of expansions; None: there are none.
+        carry: runs these calls.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class WorkflowRunOrchestrator:
         on_change: Callable[[SwarmState], None] | None = None,
         records: Records | None = None,
         caller: Caller | None = None,
+        carry: Carry = in_thread,
     ) -> None:
         self.state = state
         self.gateway = gateway
@@ -167,6 +169,7 @@ class WorkflowRunOrchestrator:
         )
         self._refresher = Refresher(state, gateway, records)
         self._caller = caller
+        self._carry = carry
         self._num_previously_complete = 0
         self._conclude_seconds_max = CONCLUDE_SECONDS_MAX
         self._unrecorded = ""
@@ -194,7 +197,7 @@ class WorkflowRunOrchestrator:
         self._synchronizer = Synchronizer(
             self.state, self.gateway, self.config.wedged_workflow_sync_interval, loop.time
         )
-        self._expander = Expander(self.state, self.gateway, self._caller, self._take_in, self._news.set)
+        self._expander = Expander(self.state, self.gateway, self._caller, self._take_in, self._news.set, self._carry)
         self._take_in_holds(frozenset())
         async with self._heartbeats() as self._beating:
             final, error = await self._guarded()

@@ -15,10 +15,11 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.state import StateUpdate
@@ -100,6 +101,10 @@ class Caller(Protocol):
         """Return how often the function of an expansion may be called in a run."""
 
 
+#: Runs a call on the state of the loop's run and returns what it adds. The loop continues meanwhile.
+Carry = Callable[[Callable[[Look], Growth], "SwarmState"], Awaitable[Growth]]
+
+
 @dataclass(slots=True)
 class _Call:
     """The newest call of an expansion in this run."""
@@ -117,6 +122,7 @@ class Expander:
         caller: calls the functions; None: the workflow has no expansions.
         take_in: applies what is known of an expansion before the next poll shows it.
         on_end: called whenever a call has ended.
+        carry: runs the calls.
     """
 
     def __init__(
@@ -126,12 +132,14 @@ class Expander:
         caller: Caller | None,
         take_in: Callable[[StateUpdate], object],
         on_end: Callable[[], None],
+        carry: Carry,
     ) -> None:
         self._state = state
         self._gateway = gateway
         self._caller = caller
         self._take_in = take_in
         self._on_end = on_end
+        self._carry = carry
         self._calls: dict[int, _Call] = {}
         self._started = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -200,8 +208,7 @@ class Expander:
         self._take_in(StateUpdate(task_statuses={task.task_id: answer.status}))
         try:
             self._check_number()
-            look = self._looking(asyncio.get_running_loop())
-            return await _in_thread(self._caller.call, task.task_id, answer.calls, look)
+            return await self._carry(partial(self._caller.call, task.task_id, answer.calls), self._state)
         except CallFailed as failure:
             is_final = call.count >= self._caller.max_attempts_of(task.task_id)
             name = self._caller.name_of(task.task_id)
@@ -225,17 +232,6 @@ class Expander:
                 " end. If that many are intended, raise the setting run.expansions_max."
             )
             raise CallFailed(message, message)
-
-    def _looking(self, loop: asyncio.AbstractEventLoop) -> Look:
-        state = self._state
-
-        def look(function: Callable[[SwarmState], _Result]) -> _Result:
-            async def looked() -> _Result:
-                return function(state)
-
-            return asyncio.run_coroutine_threadsafe(looked(), loop).result()
-
-        return look
 
     # -- the state -----------------------------------------------------------------------------------------------------
 
@@ -287,13 +283,19 @@ def _one_line(message: str) -> str:
     return shortened(plain_line(message.strip()), MESSAGE_CHARACTERS_MAX)
 
 
-async def _in_thread(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Run a function in a daemon thread and return its result. A cancelled caller does not wait for it."""
+async def in_thread(call: Callable[[Look], Growth], state: SwarmState) -> Growth:
+    """Run a call in a daemon thread and return its result; see `Carry`. A cancelled caller does not wait for it."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Result] = loop.create_future()
+    future: asyncio.Future[Growth] = loop.create_future()
     context = contextvars.copy_context()
 
-    def settle(result: _Result | None, error: BaseException | None) -> None:
+    def look(function: Callable[[SwarmState], _Result]) -> _Result:
+        async def looked() -> _Result:
+            return function(state)
+
+        return asyncio.run_coroutine_threadsafe(looked(), loop).result()
+
+    def settle(result: Growth | None, error: BaseException | None) -> None:
         if future.done():
             return
         if error is None:
@@ -304,7 +306,7 @@ async def _in_thread(function: Callable[..., _Result], *arguments: Any) -> _Resu
     def run() -> None:
         result, error = None, None
         try:
-            result = context.run(function, *arguments)
+            result = context.run(call, look)
         except BaseException as raised:
             error = raised
         with suppress(RuntimeError):  # the loop has ended: nobody waits for the result
