@@ -44,13 +44,11 @@ _SERVER_FAULT: Final = 500
 _STOPPING: Final = 503
 
 
-#: How many of some tasks are done, skipped, or to be rerun by a request that is newer than an attempt.
-_SATISFIED: Final = """
-SELECT COUNT(*) FROM task WHERE (status IN ('D', 'S')
-    OR requested_at > (SELECT queued_stamp FROM task_instance WHERE id = ?)) AND name IN ({marks})
+#: How many of some tasks are neither done nor skipped, except for requests to rerun that are newer than an attempt.
+_UNSATISFIED: Final = """
+SELECT COUNT(*) FROM task WHERE status NOT IN ('D', 'S', 'X') AND name IN ({marks})
+AND COALESCE(requested_at, 0) <= (SELECT queued_stamp FROM task_instance WHERE id = ?)
 """
-
-
 #: The command of the revision with which an attempt was queued.
 _COMMAND: Final = """
 SELECT COALESCE(r.command, t.command) FROM task_instance n JOIN task t ON t.id = n.task_id
@@ -175,9 +173,9 @@ class Commands:
         """Check what the task waits for, except for reruns that were requested after the attempt was queued."""
         names = [_name(self._scenario.plan(index)) for index in self._scenario.upstreams_of(command.index)]
         marks = ",".join("?" * len(names))
-        satisfied = self._record.rows(_SATISFIED.format(marks=marks), command.attempt, *names)[0][0]
-        if satisfied < len(names):
-            self._violated(f"{who} was started before {len(names) - satisfied} of its upstreams were done")
+        count = self._record.rows(_UNSATISFIED.format(marks=marks), *names, command.attempt)[0][0]
+        if count:
+            self._violated(f"{who} was started before {count} of its upstreams were done")
 
     def _check_limits(self) -> None:
         running = list(self._running.values())
@@ -369,13 +367,18 @@ def _charge_problems(who: str, attempts: list[tuple[Any, ...]]) -> Iterator[str]
 def _end_problems(scenario: Scenario, statuses: dict[str, str], excused: Collection[int]) -> Iterator[str]:
     """Yield tasks that are neither done, nor failed permanently, nor blocked by a failed task."""
     blocked: set[int] = set()
+    absent: set[int] = set()
     is_cut_short = scenario.fail_fast and TaskStatus.ERROR_FATAL in statuses.values()
     for plan in scenario.tasks:
         status = statuses.get(_name(plan))
-        is_added = plan.origin is not None and statuses.get(_name(scenario.plan(plan.origin))) == TaskStatus.DONE
-        if plan.origin is not None and not is_added and status is None:
-            blocked.add(plan.index)  # its expansion has not been called, or failed
-            continue
+        if status is None and plan.origin is not None:
+            origin = statuses.get(_name(scenario.plan(plan.origin)))
+            if plan.origin in absent or origin == TaskStatus.SKIPPED:
+                absent.add(plan.index)
+                continue
+            if origin != TaskStatus.DONE:  # it has not been called, or failed
+                blocked.add(plan.index)
+                continue
         is_blocked = not blocked.isdisjoint(scenario.upstreams_of(plan.index))
         if status not in fsm.SATISFIED:
             blocked.add(plan.index)

@@ -6,8 +6,9 @@ import asyncio
 import functools
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.system.adapter import GridDistributor, WatchingGridDistributor, in_thread
@@ -30,6 +31,7 @@ from jobmon.client.runners import Runners
 from jobmon.client.swarm.builder import SwarmBuilder
 from jobmon.client.swarm.orchestrator import OrchestratorConfig, OrchestratorResult, WorkflowRunOrchestrator
 from jobmon.client.swarm.run import LateCaller, recorded_workflow
+from jobmon.client.swarm.threads import Threads
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
 from jobmon.core.cluster_protocol import AgentOffer
 from jobmon.core.constants import WorkflowRunStatus
@@ -55,6 +57,19 @@ RUN_SECONDS_MAX: Final = 100 * 24 * 3600
 STARTUP_SECONDS_MAX: Final = 1.5
 
 
+@dataclass(slots=True)
+class Alterations:
+    """What the user has altered so far: when last, and whether that was all.
+
+    `is_interrupted`: whether a command ended before its last request was answered, so that it may have done half.
+    """
+
+    last_at: float = 0.0
+    are_over: bool = False
+    is_interrupted: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+
+
 @dataclass(frozen=True, slots=True)
 class Surrounding:
     """The environment that all processes share."""
@@ -78,6 +93,7 @@ class Surrounding:
     agent_hosts: dict[str, AgentHost]
     #: Returns whether a violation was found.
     has_failed: Callable[[], bool]
+    alterations: Alterations = field(default_factory=Alterations)
 
     def requester(self, part: Part, bridge: Bridge | None = None) -> SimulatedRequester:
         """Return a requester for a part."""
@@ -280,6 +296,40 @@ class _Factory(WorkflowRunFactory):
         return super().create_workflow_run(RUN_HEARTBEAT_SECONDS, REPORT_BY_BUFFER)
 
 
+class _Threads(Threads):
+    """Threads of a client on virtual time, one at a time, because its requests share one bridge."""
+
+    def __init__(self, client: ClientProcess, bridge: Bridge) -> None:
+        self._client = client
+        self._bridge = bridge
+        self._lock = asyncio.Lock()
+
+    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """See `Threads.run`."""
+        return await asyncio.shield(self._spawn(lambda: function(*arguments)))
+
+    async def call(self, function: Callable[[Look], Growth], state: SwarmState) -> Growth:
+        """See `Threads.call`."""
+
+        def look(at: Callable[[SwarmState], Any]) -> Any:
+            async def looked() -> Any:
+                return at(state)
+
+            return self._bridge.wait_for(looked())
+
+        found: Growth = await asyncio.shield(self._spawn(lambda: function(look)))
+        return found
+
+    def _spawn(self, function: Callable[[], Any]) -> asyncio.Task[Any]:
+        async def run() -> Any:
+            async with self._lock:
+                return await self._bridge.carry(function)
+
+        task = self._client.around.loop.spawn(self._client.name, run())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # its caller may have left
+        return task
+
+
 class _Settling:
     """An agent process that only reports on behalf of dead agents."""
 
@@ -301,11 +351,13 @@ class ClientProcess(Process):
         self.result: OrchestratorResult | None = None
         self.error: BaseException | None = None
         self.ended = asyncio.Event()
+        self.began_at = around.loop.time()
         #: The tasks of its script, by number; none if it has only the record.
         self._made: dict[int, Any] = {}
         self._keepers: list[Keeper] = []
         self._orchestration: asyncio.Task[OrchestratorResult] | None = None
         self._bridge = Bridge()
+        self._threads = _Threads(self, self._bridge)
         self._requester = around.requester(self.part, self._bridge)
         self._task = around.loop.spawn(self.name, self._live())
 
@@ -429,17 +481,6 @@ class ClientProcess(Process):
         load = functools.partial(self.around.script.load, made=self._made)
         return expanding.caller_of(known, builder, None, load, allows_removal=False)
 
-    async def _carry(self, call: Callable[[Look], Growth], state: SwarmState) -> Growth:
-        """Call a function of an expansion. Whoever stops to wait for it does not end it; see `expander.in_thread`."""
-
-        def look(function: Callable[[SwarmState], Any]) -> Any:
-            async def looked() -> Any:
-                return function(state)
-
-            return self._bridge.wait_for(looked())
-
-        return await asyncio.shield(self.around.loop.spawn(self.name, self._bridge.carry(lambda: call(look))))
-
     async def _orchestrate(self, builder: SwarmBuilder, runners: Runners, caller: LateCaller) -> OrchestratorResult:
         state, gateway = builder.state, builder.gateway
         assert state is not None
@@ -453,7 +494,7 @@ class ClientProcess(Process):
         observer = Observer("", LogDisplay(), lambda _: [], runners.note_progress, monotonic=self.around.loop.time)
         async with gateway:
             orchestrator = WorkflowRunOrchestrator(
-                state, gateway, config, observer.on_change, builder, caller, self._carry
+                state, gateway, config, observer.on_change, builder, caller, self._threads
             )
             self._orchestration = asyncio.create_task(orchestrator.run(runners.alive))
             result = await self._orchestration

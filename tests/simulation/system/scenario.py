@@ -399,6 +399,7 @@ def _with_neighbour(scenario: Scenario) -> Scenario:
     plain = replace(
         scenario,
         **{"tasks": tasks, "workflow_limit": limit, "template_limits": {}, "packing": {}, "first": NEIGHBOUR_FIRST},
+        is_altered=False,
         needs_script=False,
     )
     neighbour = _packed(replace(plain, faults=(), fault_weights=(), runtime_seconds=RUNTIME_SECONDS))

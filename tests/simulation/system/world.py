@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.system import checks
 from tests.simulation.system.agents import AgentHost, AgentProcess
+from tests.simulation.system.altering import Altering, stale
 from tests.simulation.system.clocks import PartClock
 from tests.simulation.system.commands import Command, Fates
 from tests.simulation.system.defining import Script
@@ -119,11 +120,15 @@ class _World:
     async def run(self) -> Verdict:
         """Run the simulation; return the verdict."""
         await self._begin()
-        besides = [asyncio.create_task(work) for work in (self._wreak_havoc(), self._sweep(), self._steer())]
+        besides = [
+            asyncio.create_task(work) for work in (self._wreak_havoc(), self._sweep(), self._steer(), self._alter())
+        ]
         try:
             await asyncio.gather(*(user.use() for user in self._users))
             if not self._violations:
                 await self._await_aftermath()
+            if not self._violations:
+                await self._check_plans()
         finally:
             for task in besides:
                 task.cancel()
@@ -134,6 +139,15 @@ class _World:
                 self._check(user)
         self._record.close()
         return self._verdict()
+
+    async def _alter(self) -> None:
+        await Altering(self._surrounding, self._record, lambda: self._server.is_up).alter()
+
+    async def _check_plans(self) -> None:
+        """Check that nothing that is done is out of date."""
+        for user in self._users if not self._surrounding.alterations.is_interrupted else ():
+            for problem in await stale(user.around, self._record):
+                self._violated(problem)
 
     def _check(self, user: User) -> None:
         """Check the final state of a user's workflow."""
@@ -150,7 +164,7 @@ class _World:
         return Verdict(
             seed=self._scenario.seed,
             violations=tuple(self._violations),
-            faults=self._faults + self._network.faults + self._grid.faults,
+            faults=self._faults + self._network.faults + self._grid.faults + self._surrounding.alterations.counts,
             seconds=self._loop.time(),
             requests=self._network.requests,
             tasks=len(self._scenario.all_tasks),

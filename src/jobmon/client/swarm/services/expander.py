@@ -12,11 +12,8 @@ the process. What it returns afterwards is refused by the server, because its ru
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -33,6 +30,7 @@ from jobmon.core.texts import shortened
 if TYPE_CHECKING:
     from jobmon.client.swarm.gateway import ServerGateway
     from jobmon.client.swarm.state import SwarmState
+    from jobmon.client.swarm.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -101,10 +99,6 @@ class Caller(Protocol):
         """Return how often the function of an expansion may be called in a run."""
 
 
-#: Runs a call on the state of the loop's run and returns what it adds. The loop continues meanwhile.
-Carry = Callable[[Callable[[Look], Growth], "SwarmState"], Awaitable[Growth]]
-
-
 @dataclass(slots=True)
 class _Call:
     """The newest call of an expansion in this run."""
@@ -122,7 +116,7 @@ class Expander:
         caller: calls the functions; None: the workflow has no expansions.
         take_in: applies what is known of an expansion before the next poll shows it.
         on_end: called whenever a call has ended.
-        carry: runs the calls.
+        threads: runs the calls.
     """
 
     def __init__(
@@ -132,14 +126,14 @@ class Expander:
         caller: Caller | None,
         take_in: Callable[[StateUpdate], object],
         on_end: Callable[[], None],
-        carry: Carry,
+        threads: Threads,
     ) -> None:
         self._state = state
         self._gateway = gateway
         self._caller = caller
         self._take_in = take_in
         self._on_end = on_end
-        self._carry = carry
+        self._threads = threads
         self._calls: dict[int, _Call] = {}
         self._started = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -208,7 +202,7 @@ class Expander:
         self._take_in(StateUpdate(task_statuses={task.task_id: answer.status}))
         try:
             self._check_number()
-            return await self._carry(partial(self._caller.call, task.task_id, answer.calls), self._state)
+            return await self._threads.call(partial(self._caller.call, task.task_id, answer.calls), self._state)
         except CallFailed as failure:
             is_final = call.count >= self._caller.max_attempts_of(task.task_id)
             name = self._caller.name_of(task.task_id)
@@ -281,36 +275,3 @@ def downstream_of(state: SwarmState, task_id: int) -> set[int]:
 def _one_line(message: str) -> str:
     """Return a message for the terminal; the record has all of it."""
     return shortened(plain_line(message.strip()), MESSAGE_CHARACTERS_MAX)
-
-
-async def in_thread(call: Callable[[Look], Growth], state: SwarmState) -> Growth:
-    """Run a call in a daemon thread and return its result; see `Carry`. A cancelled caller does not wait for it."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Growth] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def look(function: Callable[[SwarmState], _Result]) -> _Result:
-        async def looked() -> _Result:
-            return function(state)
-
-        return asyncio.run_coroutine_threadsafe(looked(), loop).result()
-
-    def settle(result: Growth | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)  # type: ignore[arg-type]
-        else:
-            future.set_exception(error)
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = context.run(call, look)
-        except BaseException as raised:
-            error = raised
-        with suppress(RuntimeError):  # the loop has ended: nobody waits for the result
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name="jobmon-expansion", daemon=True).start()
-    return await future
