@@ -194,6 +194,15 @@ def test_a_loop_ends_when_its_function_says_so(script):
     assert script.ran() == [*(f"part-{number}" for number in range(5)), "step-last"]
 
 
+def test_a_function_that_runs_its_own_workflow_is_told_to_return_tasks(script):
+    def split(context):
+        context.workflow.run()
+
+    script.workflow.expand(split)
+    assert script.workflow.run() == "E"
+    assert "Return the tasks that the expansion is to add" in errors(script)["split"]
+
+
 def test_a_loop_that_never_ends_is_stopped(script, monkeypatch):
     monkeypatch.setenv("JOBMON__RUN__EXPANSIONS_MAX", "3")
 
