@@ -208,7 +208,7 @@ class Invariants:
             reaping.reap: self._reaped,
             resuming.force_cleanup: lambda workflow_id, *_: on_force(workflow_id),
             steering.update_tasks: self._altered,
-            editing.edit: self._altered,
+            editing.edit: self._edited,
             expanding.call: self._called,
             versions.start_version: self._versioned,
             versions.seal: self._versioned,
@@ -239,9 +239,19 @@ class Invariants:
         """Note requests for reruns and edits; check that nothing that was skipped runs."""
         for task_id, at in self._record.rows(_REQUESTED):
             self.reopened[task_id].add(at)
-        self.edited = dict(self._record.rows(_COMMANDS))
         for task_id, status, attempt in self._record.rows(_LEFT_RUNNING):
             self._violated(f"task {task_id} is {status} while its attempt {attempt} has not ended")
+
+    def _edited(self, *values: Any) -> None:
+        """Note the commands that users want."""
+        self._altered(*values)
+        self.edited = dict(self._record.rows(_COMMANDS))
+
+    def check_edits(self) -> None:
+        """Check that nothing but a further edit has changed an edited command."""
+        for task_id, command in self._record.rows(_COMMANDS):
+            if self.edited.get(task_id, command) != command:
+                self._violated(f"the edit of task {task_id} is lost: it runs {command!r}")
 
     def _called(self, run_id: int, task_id: int, request: Any, answer: Any) -> None:
         """Check that only the newest active run calls the function of an expansion."""
@@ -258,9 +268,7 @@ class Invariants:
             self._violated(f"{count} versions of workflow {workflow_id} are open")
         for task_id, count in self._record.rows(_ADDED_PARTLY):
             self._violated(f"expansion {task_id} is done, and {count} tasks that it adds are not in the workflow")
-        for task_id, command in self._record.rows(_COMMANDS):
-            if self.edited.get(task_id, command) != command:
-                self._violated(f"the edit of task {task_id} is lost: it runs {command!r}")
+        self.check_edits()
 
     def _registered(self, run_id: int, request: DistributorRequest, answer: Any) -> None:
         if self._keys.setdefault(request.key, answer.epoch) != answer.epoch:

@@ -135,6 +135,7 @@ class _World:
             await asyncio.gather(*besides, return_exceptions=True)
             await self._end()
         if not self._violations:
+            self._invariants.check_edits()
             for user in self._users:
                 self._check(user)
         self._record.close()
