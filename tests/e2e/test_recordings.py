@@ -130,7 +130,7 @@ def test_real_recordings(home, name):
     assert (found["done"], found["failed"]) == (found["tasks"], 0)
 
 
-#: Runs the tasks of a recording by kind, with commands that only tell that they ran; the kind that is named has changed.
+#: Runs the tasks of a recording by kind; commands only tell that they ran, and those of one kind have changed.
 CHANGED = """
 import json, sys
 from pathlib import Path

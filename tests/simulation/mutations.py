@@ -308,6 +308,7 @@ MUTATIONS = {
                 "    if workflow_id not in",
             ),
         ),
+        tests=(f"{SERVER}/test_expansions.py::test_a_run_that_ended_can_neither_call_nor_add",),
     ),
     "expansion-abandon": Mutation(
         "an expansion whose client died during the call is not called again",
@@ -371,6 +372,10 @@ MUTATIONS = {
     "rerun-live": Mutation(
         "tasks whose attempts are running are not rerun",
         (("server/usecases/steering.py", "        moves.move(attempt.id, wanted, cause=Cause.KILLED)\n", ""),),
+        tests=(
+            f"{SERVER}/test_holding.py::"
+            "test_an_attempt_that_finishes_although_it_was_stopped_for_a_rerun_leaves_its_task_to_be_rerun",
+        ),
     ),
     "rerun-finished": Mutation(
         "a task is done although its attempt was stopped for a rerun",
@@ -395,6 +400,7 @@ MUTATIONS = {
                 "    recalled = 0\n",
             ),
         ),
+        seed=78,
     ),
     "edit-lost": Mutation(
         "a resume resets edits",
@@ -405,6 +411,7 @@ MUTATIONS = {
                 "keeps = [False for was, new in",
             ),
         ),
+        seed=6,
     ),
     "skip-live": Mutation(
         "tasks are skipped although their attempts run",

@@ -308,16 +308,16 @@ class _Threads(Threads):
         """See `Threads.run`."""
         return await asyncio.shield(self._spawn(lambda: function(*arguments)))
 
-    async def call(self, function: Callable[[Look], Growth], state: SwarmState) -> Growth:
+    async def call(self, expand: Callable[[Look], Growth], state: SwarmState) -> Growth:
         """See `Threads.call`."""
 
-        def look(at: Callable[[SwarmState], Any]) -> Any:
+        def look(function: Callable[[SwarmState], Any]) -> Any:
             async def looked() -> Any:
-                return at(state)
+                return function(state)
 
             return self._bridge.wait_for(looked())
 
-        found: Growth = await asyncio.shield(self._spawn(lambda: function(look)))
+        found: Growth = await asyncio.shield(self._spawn(lambda: expand(look)))
         return found
 
     def _spawn(self, function: Callable[[], Any]) -> asyncio.Task[Any]:

@@ -398,7 +398,11 @@ def _with_neighbour(scenario: Scenario) -> Scenario:
     limit = dice.choice([1, 3, MAX_CONCURRENTLY_RUNNING])
     plain = replace(
         scenario,
-        **{"tasks": tasks, "workflow_limit": limit, "template_limits": {}, "packing": {}, "first": NEIGHBOUR_FIRST},
+        tasks=tasks,
+        workflow_limit=limit,
+        template_limits={},
+        packing={},
+        first=NEIGHBOUR_FIRST,
         is_altered=False,
         needs_script=False,
     )

@@ -24,20 +24,20 @@ class Threads:
         """Run a function that ends soon, and return its result."""
         return await asyncio.to_thread(function, *arguments)
 
-    async def call(self, function: Callable[[Look], Growth], state: SwarmState) -> Growth:
+    async def call(self, expand: Callable[[Look], Growth], state: SwarmState) -> Growth:
         """Run a function that may never end in a daemon thread, and return its result. A cancelled caller leaves it.
 
         Args:
-            function: called with what looks at the state.
+            expand: the function; called with what looks at the state.
             state: the state, which only the loop changes.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Growth] = loop.create_future()
         context = contextvars.copy_context()
 
-        def look(at: Callable[[SwarmState], _Result]) -> _Result:
+        def look(function: Callable[[SwarmState], _Result]) -> _Result:
             async def looked() -> _Result:
-                return at(state)
+                return function(state)
 
             return asyncio.run_coroutine_threadsafe(looked(), loop).result()
 
@@ -52,7 +52,7 @@ class Threads:
         def run() -> None:
             result, error = None, None
             try:
-                result = context.run(function, look)
+                result = context.run(expand, look)
             except BaseException as raised:
                 error = raised
             with suppress(RuntimeError):  # the loop has ended: nobody waits for the result
