@@ -319,6 +319,7 @@ MUTATIONS = {
                 "    arrays: list[int] = []\n",
             ),
         ),
+        tests=(f"{SERVER}/test_expansions.py::test_a_run_that_ended_can_neither_call_nor_add",),
     ),
     "expansion-fan-in": Mutation(
         "what waits for an expansion does not wait for the tasks that it adds",
@@ -329,6 +330,7 @@ MUTATIONS = {
                 "    del rows\n",
             ),
         ),
+        seed=0,
     ),
     "expansion-own": Mutation(
         "tasks that an expansion adds wait for each other",
@@ -339,20 +341,12 @@ MUTATIONS = {
                 "",
             ),
         ),
-    ),
-    "expansion-new": Mutation(
-        "an expansion is done before all that it adds is in force",
-        (
-            (
-                "server/usecases/versions.py",
-                "    if change is StatusChange.ADD:\n        expanding.fan_in",
-                "    if change is StatusChange.REMOVE:\n        expanding.fan_in",
-            ),
-        ),
+        seed=0,
     ),
     "expansion-grow": Mutation(
         "the orchestrator forgets what an expansion has added",
         (("client/swarm/services/expander.py", "            state.grow(task, growth.tasks, growth.upstreams)\n", ""),),
+        seed=0,
     ),
     "expansion-limits": Mutation(
         "an expansion that is called by ID resets the limit of the template that it uses",
@@ -423,6 +417,7 @@ MUTATIONS = {
                 '**requested)\n        .where(*_changeable(), ~has_live_attempt("live") | has_live_attempt("live"))',
             ),
         ),
+        seed=78,
     ),
     "charge": Mutation(
         "an attempt that was killed for a resume is charged",
