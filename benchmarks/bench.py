@@ -58,10 +58,10 @@ class Bench:
         self.runs.append(found)
         return found
 
-    def script(self, name: str, *arguments: str) -> dict[str, Any]:
-        """Run another script of this folder, in its own data folder."""
+    def script(self, name: str, *arguments: str, data: str | None = None) -> dict[str, Any]:
+        """Run another script of this folder. `data` is a data folder that is kept; None: one of its own."""
         command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-        found = json_of(command, f"{self.new_folder()}/data", self.database_uri)
+        found = json_of(command, data or f"{self.new_folder()}/data", self.database_uri)
         self.runs.append({"script": name, "arguments": arguments, **found})
         return found
 

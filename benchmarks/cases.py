@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import engines, small
 from benchmarks.figures import Figure
+from benchmarks.living_case import living
 from benchmarks.page_case import page
 from benchmarks.slurm import slurm
 
@@ -244,6 +245,7 @@ ON_REQUEST: dict[str, Case] = {
     "million": million,
     "slurm": slurm,
     "page": page,
+    "living": living,
     "postgresql": engines.p15_postgresql,
     "institute": engines.institute,
 }

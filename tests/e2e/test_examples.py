@@ -172,6 +172,10 @@ def test_declared_files(home):
         ("total", True, 1),
         ("count", True, 1),
     ]
+    counting = str(listed[1]["task_id"])
+    detail = home.json("task", "status", counting)[0]
+    assert [len(detail[kind]) for kind in ("inputs", "outputs")] == [1, 1]
+    assert "output  counts/" in home.jobmon("task", "status", counting).stdout
     (home.folder / "total.txt").unlink()
     (home.folder / "counts" / "emma.txt").unlink()
     assert [one["path"].rpartition("/")[2] for one in home.json("workflow", "outputs", "1", "--missing")] == [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobmon.client.wfformat import BuildOptions, parse_recording, prepare_directory
+from jobmon.client.wfformat import BuildOptions, parse_recording, prepare_directory, read_recording
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECORDINGS = PROJECT.parent / "shared" / "data" / "wfinstances"
@@ -128,3 +128,58 @@ def test_real_recordings(home, name):
     assert finished.returncode == 0, finished.stderr
     found = json.loads(finished.stdout)
     assert (found["done"], found["failed"]) == (found["tasks"], 0)
+
+
+#: Runs the tasks of a recording by kind; commands only tell that they ran, and those of one kind have changed.
+CHANGED = """
+import json, sys
+from pathlib import Path
+from jobmon.client.api import Tool
+from jobmon.client.wfformat import read_recording
+
+recording, changed = read_recording(Path(sys.argv[1])), sys.argv[2]
+tool = Tool("recorded")
+workflow = tool.create_workflow("genomes", default_cluster_name="multiprocess")
+tasks = {}
+for task in recording.tasks:
+    more = " # corrected" if task.category == changed else ""
+    template = tool.get_task_template(task.category, "echo {task} >> ran" + more, node_args=["task"])
+    upstreams = [tasks[parent] for parent in task.parents]
+    tasks[task.task_id] = workflow.add_task(template.create_task(task=task.task_id, upstream_tasks=upstreams))
+if changed:
+    plan = workflow.plan()
+    found = [(one.node_args["task"], one.action, [reason for reason, _ in one.reasons]) for one in plan.tasks]
+    Path("plan.json").write_text(json.dumps(found))
+print(workflow.run(resume=bool(changed), on_change="rerun" if changed else None))
+"""
+
+
+@pytest.mark.timeout(400)
+def test_a_changed_kind_of_task_of_a_real_recording_reruns_as_planned(home):
+    """In 1000genome, the plan names each task that reruns and why, and the run does exactly that."""
+    path = RECORDINGS / "1000genome-chameleon-8ch-250k-001.json"
+    if not path.is_file():
+        pytest.skip("the recordings are not beside this checkout")
+    script, ran = home.script(CHANGED), home.folder / "ran"
+    recorded = read_recording(path)
+    assert home.python(script, path, "").stdout.splitlines()[-1:] == ["D"]
+    assert sorted(ran.read_text().split()) == sorted(task.task_id for task in recorded.tasks)
+    ran.unlink()
+    assert home.python(script, path, "individuals_merge").stdout.splitlines()[-1:] == ["D"]
+    planned = {task: (action, reasons) for task, action, reasons in json.loads((home.folder / "plan.json").read_text())}
+    changed = {task.task_id for task in recorded.tasks if task.category == "individuals_merge"}
+    downstream: set[str] = set()
+    for task in recorded.tasks:  # upstream tasks come first
+        if not (changed | downstream).isdisjoint(task.parents):
+            downstream.add(task.task_id)
+    assert changed
+    assert downstream - changed
+    assert planned == {
+        task.task_id: ("run", ["command changed"])
+        if task.task_id in changed
+        else ("run", ["upstream reruns"])
+        if task.task_id in downstream
+        else ("keep", ["up to date"])
+        for task in recorded.tasks
+    }
+    assert sorted(ran.read_text().split()) == sorted(changed | downstream)

@@ -147,6 +147,7 @@ COLUMNS = {
         "missing_file": "task_instance.error",
         "of_job": QUESTION,
     },
+    "ArraysRequest": {"keep_limits": QUESTION},
     "ResetRequest": {
         "reset_if_running": QUESTION,
         "keep_resources": QUESTION,

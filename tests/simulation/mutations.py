@@ -299,6 +299,126 @@ MUTATIONS = {
         (("client/swarm/planning.py", "    if state.has_waiting or chosen.is_full:\n", "    if False:\n"),),
         tests=("tests/unit/swarm/test_arming.py",),
     ),
+    "expansion-lead": Mutation(
+        "a replaced run may call functions and record what they return",
+        (
+            (
+                "server/usecases/expanding.py",
+                "    if not run.may_queue or workflow_id not in",
+                "    if workflow_id not in",
+            ),
+        ),
+        tests=(f"{SERVER}/test_expansions.py::test_a_run_that_ended_can_neither_call_nor_add",),
+    ),
+    "expansion-abandon": Mutation(
+        "an expansion whose client died during the call is not called again",
+        (
+            (
+                "server/transitions/expansions.py",
+                "    arrays = tx.column(_abandon_expansions, workflow=workflow_id, stamp=tx.stamp)\n",
+                "    arrays: list[int] = []\n",
+            ),
+        ),
+        tests=(f"{SERVER}/test_expansions.py::test_a_run_that_ended_can_neither_call_nor_add",),
+    ),
+    "expansion-fan-in": Mutation(
+        "what waits for an expansion does not wait for the tasks that it adds",
+        (
+            (
+                "server/usecases/expanding.py",
+                '    tx.insert_many(upstream_set_member, ("upstream_set_id", "node_id"), rows, ignore=True)\n',
+                "    del rows\n",
+            ),
+        ),
+        seed=0,
+    ),
+    "expansion-own": Mutation(
+        "tasks that an expansion adds wait for each other",
+        (
+            (
+                "server/usecases/expanding.py",
+                '            or_(u.origin_id.is_(None), u.origin_id != param("expansion")),\n',
+                "",
+            ),
+        ),
+        seed=0,
+    ),
+    "expansion-grow": Mutation(
+        "the orchestrator forgets what an expansion has added",
+        (("client/swarm/services/expander.py", "            state.grow(task, growth.tasks, growth.upstreams)\n", ""),),
+        seed=0,
+    ),
+    "expansion-limits": Mutation(
+        "an expansion that is called by ID resets the limit of the template that it uses",
+        (("client/expanding.py", "keep_limits=True", "keep_limits=False"),),
+        tests=(
+            "tests/integration/client/test_expansions.py::"
+            "test_a_resume_by_id_keeps_the_limit_of_the_template_that_an_expansion_uses",
+        ),
+    ),
+    "rerun-dependents": Mutation(
+        "a request that does not know of a rerun queues a task downstream of it",
+        (("server/usecases/steering.py", "    if reopened and active_runs(tx, workflow_id):\n", "    if False:\n"),),
+        tests=(
+            f"{SERVER}/test_holding.py::test_a_request_that_does_not_know_of_a_reopened_upstream_task_queues_nothing",
+        ),
+    ),
+    "rerun-live": Mutation(
+        "tasks whose attempts are running are not rerun",
+        (("server/usecases/steering.py", "        moves.move(attempt.id, wanted, cause=Cause.KILLED)\n", ""),),
+        tests=(
+            f"{SERVER}/test_holding.py::"
+            "test_an_attempt_that_finishes_although_it_was_stopped_for_a_rerun_leaves_its_task_to_be_rerun",
+        ),
+    ),
+    "rerun-finished": Mutation(
+        "a task is done although its attempt was stopped for a rerun",
+        (
+            (
+                "server/transitions/attempts.py",
+                "    if wanted is TaskStatus.DONE and attempt.is_outdated:\n",
+                "    if False:\n",
+            ),
+        ),
+        tests=(
+            f"{SERVER}/test_holding.py::"
+            "test_an_attempt_that_finishes_although_it_was_stopped_for_a_rerun_leaves_its_task_to_be_rerun",
+        ),
+    ),
+    "edit-recall": Mutation(
+        "an attempt that was queued before an edit runs the edited command",
+        (
+            (
+                "server/usecases/editing.py",
+                "    recalled = recall_tasks(tx, workflow_id, ids)\n",
+                "    recalled = 0\n",
+            ),
+        ),
+        seed=78,
+    ),
+    "edit-lost": Mutation(
+        "a resume resets edits",
+        (
+            (
+                "server/revisions.py",
+                "keeps = [was is not None and was == new for was, new in",
+                "keeps = [False for was, new in",
+            ),
+        ),
+        seed=6,
+    ),
+    "skip-live": Mutation(
+        "tasks are skipped although their attempts run",
+        (
+            ("server/usecases/steering.py", "        _require_skippable(rows)\n", "        pass\n"),
+            (
+                "server/transitions/bulk.py",
+                '**requested)\n        .where(*_changeable(), ~has_live_attempt("live"))',
+                '**requested)\n        .where(*_changeable(), ~has_live_attempt("live") | has_live_attempt("live"))',
+            ),
+        ),
+        seed=78,
+    ),
     "charge": Mutation(
         "an attempt that was killed for a resume is charged",
         (("core/retry.py", "        Cause.KILLED_FOR_RESUME,\n", ""),),

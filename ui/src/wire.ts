@@ -339,7 +339,7 @@ export interface HistoryEntry {
   principal: string;
 }
 
-/** GET /workflows/{workflow_id}/history?limit=: newest first. */
+/** GET /workflows/{workflow_id}/history?limit=&routine=: newest first. */
 export interface HistoryResponse {
   entries: HistoryEntry[];
 }

@@ -37,7 +37,7 @@ def outputs(
 
     Whether a file exists is looked up on this machine.
     """
-    found = _files(workflow_id, template, inputs=inputs)
+    found = declared_files(workflow_id, template, inputs=inputs)
     files = (row for row in found if not only_missing or _is_missing(row, inputs=inputs))
     most = rows_max(limit, output)
     if output != TABLE:
@@ -70,14 +70,14 @@ def _is_missing(row: dict[str, Any], *, inputs: bool) -> bool:
     return not row["exists"] and (inputs or row["status"] == TaskStatus.DONE)
 
 
-def _files(workflow_id: int, template: str, *, inputs: bool) -> Iterator[dict[str, Any]]:
-    """Yield the declared files of a workflow as they arrive."""
+def declared_files(workflow_id: int, template: str = "", *, inputs: bool, task_id: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the declared files of a workflow, or of one of its tasks, as they arrive."""
     from jobmon.core.requester import Requester
     from jobmon.core.wire.files import DeclaredFiles
 
     requester, after = Requester.from_defaults(), 0
     while True:
-        query = {"after": after, "inputs": inputs, "template": template}
+        query = {"after": after, "inputs": inputs, "template": template, "task_id": task_id}
         page = requester.call(f"/workflows/{workflow_id}/files", query, DeclaredFiles, "get")
         yield from (_row(file, page.folder) for file in page.files)
         if page.is_last:
@@ -106,11 +106,30 @@ def _row(file: DeclaredFile, folder: str) -> dict[str, Any]:
     }
 
 
-def _show(rows: Sequence[dict[str, Any]]) -> None:
+def show_of_task(inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+    """Show the declared files of one task; nothing if it declares none."""
     from jobmon.cli import rendering
 
-    def modified(text: str | None) -> str:
-        return rendering.local_time(None if text is None else datetime.fromisoformat(text))
+    table = [
+        (kind, shown(one["path"], one["folder"]), *_state(one))
+        for kind, rows in (("input", inputs), ("output", outputs))
+        for one in rows
+    ]
+    if table:
+        rendering.show_table(("FILE", "PATH", "EXISTS", "SIZE", "MODIFIED"), table, right=("SIZE",))
+
+
+def _state(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Return whether a file exists here, and the size and time that an attempt has seen."""
+    from jobmon.cli import rendering
+
+    text = row["modified"]
+    modified = rendering.local_time(None if text is None else datetime.fromisoformat(text))
+    return "yes" if row["exists"] else "no", rendering.size(row["size_bytes"]), modified
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    from jobmon.cli import rendering
 
     table = [
         (
@@ -118,9 +137,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
             shortened(one["task_name"], 40),
             one["status_name"],
             shown(one["path"], one["folder"]),
-            "yes" if one["exists"] else "no",
-            rendering.size(one["size_bytes"]),
-            modified(one["modified"]),
+            *_state(one),
         )
         for one in rows
     ]

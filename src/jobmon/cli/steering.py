@@ -165,16 +165,18 @@ def _counts_text(summary: WorkflowSummary) -> str:
 
 @click.command(epilog="Example: jobmon workflow history 5")
 @WORKFLOW
+@click.option("--all", "with_routine", is_flag=True, help="Also what clients do on their own: define, register.")
 @LIMIT
 @ROWS
-def history(workflow_id: int, limit: int | None, output: str) -> None:
+def history(workflow_id: int, *, with_routine: bool, limit: int | None, output: str) -> None:
     """Show who did what to a workflow and when, newest first: people, clients, the reaper."""
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
     from jobmon.core.wire.steering import HistoryResponse
 
     route = f"/workflows/{workflow_id}/history"
-    entries = Requester.from_defaults().call(route, {"limit": HISTORY_MAX}, HistoryResponse, "get").entries
+    query = {"limit": HISTORY_MAX, "routine": with_routine}
+    entries = Requester.from_defaults().call(route, query, HistoryResponse, "get").entries
     shown = entries[: rows_max(limit, output)]
     if output != TABLE:
         show_rows(named(shown, {}), output)

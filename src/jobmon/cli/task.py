@@ -50,7 +50,7 @@ def status(
     limit: int | None,
     output: str,
 ) -> None:
-    """Show tasks with all their attempts: requests, usage, outcome.
+    """Show tasks with all their attempts (requests, usage, outcome) and the files that they declare.
 
     CSV has a row for each attempt.
     """
@@ -83,11 +83,24 @@ def _named(detail: TaskDetail) -> dict[str, Any]:
     (task,) = named([detail.task], {"status": TaskStatus})
     attempts = list(named(detail.attempts, {"status": TaskInstanceStatus}))
     found: dict[str, Any] = msgspec.to_builtins(detail)
-    return {**found, "task": task, "attempts": attempts}
+    inputs, outputs = _files(detail)
+    return {**found, "task": task, "attempts": attempts, "inputs": inputs, "outputs": outputs}
+
+
+def _files(detail: TaskDetail) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the declared inputs and outputs of a task."""
+    from jobmon.cli.files import declared_files
+
+    task_id = detail.task.task_id
+    inputs, outputs = (
+        list(declared_files(detail.workflow_id, inputs=inputs, task_id=task_id)) for inputs in (True, False)
+    )
+    return inputs, outputs
 
 
 def _show(detail: TaskDetail) -> None:
     from jobmon.cli import rendering
+    from jobmon.cli.files import show_of_task
     from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 
     found = detail.task
@@ -112,6 +125,7 @@ def _show(detail: TaskDetail) -> None:
         ],
         right=("ATTEMPT", "TIME", "CPU", "MEMORY"),
     )
+    show_of_task(*_files(detail))
     error = detail.error or next((attempt.error for attempt in reversed(detail.attempts) if attempt.error), None)
     if error:
         click.echo(f"Last error: {error}")

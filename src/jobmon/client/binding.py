@@ -297,26 +297,29 @@ class Binding:
 
     def _redefine_requests(self, under_way: deque[Sequence[Task]]) -> Iterator[tuple[str, RedefineRequest]]:
         """Yield the definitions of tasks that are not done, by ID, and note their tasks in `under_way`."""
-        assert self._pairing is not None, "the tasks are paired with recorded ones"
-        written: set[int] = set()
-        recorded_tasks = self._pairing.comparison.recorded[: len(self._tasks)]  # those after them were added in runs
-        for position, (task, known) in enumerate(zip(self._tasks, recorded_tasks, strict=True)):
-            if self.plan is None:
-                assert known is not None, "no task is new"
-                task.task_id, task.initial_status = known.task_id, _STATUS_OF[known.status]
-            elif known is None or self.plan.decisions[position].action is Action.ADOPT:
-                written.add(id(task))
+        written = self._written()
         route = f"/workflows/{self._workflow.workflow_id}/redefined_tasks"
         for array in self._workflow.arrays.values():
-            for chunk in _chunks(array.tasks):
-                changed = [task for task in chunk if _may_change(task) and id(task) not in written]
-                self._note_recorded(len(chunk) - len(changed))
-                if changed:
-                    under_way.append(changed)
-                    yield (
-                        route,
-                        RedefineRequest(**columns_of(array, changed), task_ids=[_id(e.task_id) for e in changed]),
-                    )
+            changed = [task for task in array.tasks if _may_change(task) and id(task) not in written]
+            self._note_recorded(len(array.tasks) - len(changed))
+            for chunk in _chunks(changed):
+                under_way.append(chunk)
+                yield (
+                    route,
+                    RedefineRequest(**columns_of(array, chunk), task_ids=[_id(task.task_id) for task in chunk]),
+                )
+
+    def _written(self) -> set[int]:
+        """Identify tasks that are recorded; return the `id()` of those whose definition a new version has written."""
+        assert self._pairing is not None, "the tasks are paired with recorded ones"
+        recorded_tasks = self._pairing.comparison.recorded[: len(self._tasks)]  # those after them were added in runs
+        if self.plan is not None:
+            decided = zip(self._tasks, recorded_tasks, self.plan.decisions, strict=False)
+            return {id(task) for task, known, one in decided if known is None or one.action is Action.ADOPT}
+        for task, known in zip(self._tasks, recorded_tasks, strict=True):
+            assert known is not None, "no task is new"
+            task.task_id, task.initial_status = known.task_id, _STATUS_OF[known.status]
+        return set()
 
     def _note_recorded(self, count: int) -> None:
         self._recorded += count

@@ -263,11 +263,10 @@ class Change:
         changes: dict[StatusChange, list[int]] = defaultdict(list)
         accepted: list[int] = []
         for position, (known, decision) in enumerate(zip(self._compared.recorded, self._plan.decisions, strict=True)):
-            if known is None:
-                continue
-            if decision.action is Action.KEEP and Reason.ACCEPTED in decision.reasons:
-                accepted.append(position)
-            elif (change := _status_change(known.status, decision.action)) is not None:
+            if decision.action is Action.KEEP:  # the usual case: it is done and stays so
+                if Reason.ACCEPTED in decision.reasons:
+                    accepted.append(position)
+            elif known is not None and (change := _status_change(known.status, decision.action)) is not None:
                 changes[change].append(known.task_id)
         changes[StatusChange.REMOVE] = [task.task_id for task in self._compared.removed]
         for change, ids in changes.items():
@@ -302,10 +301,12 @@ class Change:
         for task, known, decision in zip(self._tasks, self._compared.recorded, self._plan.decisions, strict=True):
             if not isinstance(task, Task):
                 continue
-            is_done = decision.action in (Action.KEEP, Action.RESTORE)
+            if decision.action is Action.KEEP or decision.action is Action.RESTORE:
+                task.initial_status = TaskStatus.DONE
+                continue
             is_unchanged = decision.action in (Action.ADOPT, Action.SKIP)
             status = known.status if is_unchanged and known is not None else TaskStatus.REGISTERING
-            task.initial_status = TaskStatus.DONE if is_done else TaskStatus(status)
+            task.initial_status = TaskStatus(status)
 
 
 def _status_change(status: str, action: Action) -> StatusChange | None:

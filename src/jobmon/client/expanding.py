@@ -344,7 +344,7 @@ class ExpansionCaller:
                 for array in new
             ]
             route = f"/workflows/{self._workflow_id}/arrays"
-            found = self._requester.call(route, ArraysRequest(arrays=specs), IdsResponse)
+            found = self._requester.call(route, ArraysRequest(arrays=specs, keep_limits=True), IdsResponse)
             for array, array_id in zip(new, found.ids, strict=True):
                 array.array_id = array_id
                 self._array_ids[array.template_version.digest] = array_id

@@ -22,6 +22,7 @@ from jobmon.client.expansion import Expansion
 from jobmon.client.interrupts import Interrupts, ask_on_terminal, on_terminal
 from jobmon.client.progress import Observer, time_text
 from jobmon.client.runners import runners_of
+from jobmon.client.task import growing
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
 from jobmon.core.changes import Action
 from jobmon.core.configuration import JobmonConfig
@@ -292,7 +293,13 @@ def begin(workflow: Workflow, options: RunOptions) -> RunOptions:
     Raises:
         SystemExit: the setting `run.plan` requests the plan instead of a run.
         ValueError: an option is invalid.
+        WorkflowAlreadyExists: the function of an expansion runs its own workflow.
     """
+    if growing.get() is workflow:
+        raise WorkflowAlreadyExists(
+            f"Workflow {workflow.workflow_id} is being run: it is what called this function. Return the tasks that the"
+            " expansion is to add; they run like all others."
+        )
     replace_closed_streams()
     if options.configure_logging:
         configure_logging()

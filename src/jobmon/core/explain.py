@@ -367,7 +367,8 @@ def _listed(names: tuple[str, ...], count: int) -> str:
 class Progress:
     """A workflow and its context. `limits`: one entry for each template. `blocked`: tasks downstream of failed ones.
 
-    `parents`: tasks whose commands run workflows. `held`: tasks that are not launched until they are released.
+    `parents`: tasks whose commands run workflows. `held`: tasks that are not launched until they are released, and
+    `held_back` those of them that would be waiting otherwise. `calls`: expansions whose function is being called.
     """
 
     counts: Mapping[str, int]
@@ -378,6 +379,8 @@ class Progress:
     packed: str = ""
     parents: int = 0
     held: int = 0
+    held_back: int = 0
+    calls: int = 0
     launch_problems: tuple[LaunchProblem, ...] = ()
 
 
@@ -402,20 +405,21 @@ def why_workflow(found: Progress) -> list[Because]:
         see = f"See: jobmon workflow errors {found.run.workflow_id}"
         text = f"{number_of(failed, 'task')} failed permanently{behind}. {see}"
         reasons.append(Because(Kind.NEVER if found.blocked else Kind.FAILED, text))
-    flying = sum(found.counts.get(status, 0) for status in IN_FLIGHT)
+    reasons += _calls_text(found.calls)
+    running = found.counts.get(TaskStatus.RUNNING, 0) - found.calls
+    flying = sum(found.counts.get(status, 0) for status in IN_FLIGHT) - found.calls
     if flying:
-        running = found.counts.get(TaskStatus.RUNNING, 0)
         others = f"{flying - running:,} {_are(flying - running)} queued or launched"
         text = f"{number_of(running, 'task')} {_are(running)} running, {others}."
         reasons.append(Because(Kind.RUNNING, text))
         is_paused = any(because.kind in _PAUSED for because in reasons)
         reasons += _cores_text(found.cores) if flying > running and not problems and not is_paused else []
-    if flying > found.counts.get(TaskStatus.RUNNING, 0):
+    if flying > running:
         reasons += [_launches_held_up(one) for one in found.launch_problems]
     reasons += _held_text(found.held)
     reasons += _parents_text(found.parents)
     reasons += [Because(Kind.PACKED, found.packed)] if found.packed else []
-    free = waiting - found.blocked
+    free = waiting - found.blocked - found.held_back
     if free > 0:
         text = f"{number_of(free, 'task')} {_are(free)} waiting for dependencies or a free slot."
         reasons.append(Because(Kind.UPSTREAM, text))
@@ -424,6 +428,13 @@ def why_workflow(found: Progress) -> list[Because]:
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def _calls_text(count: int) -> list[Because]:
+    if not count:
+        return []
+    functions = "the function of an expansion is" if count == 1 else f"the functions of {count:,} expansions are"
+    return [Because(Kind.RUNNING, f"{functions[0].upper()}{functions[1:]} being called.")]
 
 
 def _held_text(count: int) -> list[Because]:

@@ -199,6 +199,16 @@ def test_the_history_has_a_line_for_each_action(session):
     assert len(session.invoke("workflow", "history", number, "-l", 0).splitlines()) == before + 2
 
 
+def test_the_history_leaves_out_what_clients_do_on_their_own(session):
+    number = session.workflows["resting"]
+    usual, every = (
+        {entry["action"] for entry in session.json("workflow", "history", number, *more)} for more in ((), ("--all",))
+    )
+    assert usual < every
+    assert "create workflow" in usual
+    assert {"define tasks", "finish definition"} <= every - usual
+
+
 def test_bad_edits_are_refused_by_name(session):
     task, done = session.tasks["first"], session.tasks["fine_0"]
     assert "Specify what to change" in session.invoke("task", "edit", task, code=2)

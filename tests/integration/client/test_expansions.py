@@ -17,6 +17,7 @@ from jobmon.client.resuming import ResumeOptions, resume_workflow
 from jobmon.client.tracebacks import is_deliberate
 from jobmon.core.exceptions import DuplicateNodeArgsError, InvalidResources, WorkflowChanged, WorkflowNotResumable
 from jobmon.core.requester import Requester
+from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 
 _numbers = count()
 
@@ -191,6 +192,15 @@ def test_a_loop_ends_when_its_function_says_so(script):
     script.add(script.step, "last", [script.workflow.expand(advance)])
     assert script.workflow.run() == "D"
     assert script.ran() == [*(f"part-{number}" for number in range(5)), "step-last"]
+
+
+def test_a_function_that_runs_its_own_workflow_is_told_to_return_tasks(script):
+    def split(context):
+        context.workflow.run()
+
+    script.workflow.expand(split)
+    assert script.workflow.run() == "E"
+    assert "Return the tasks that the expansion is to add" in errors(script)["split"]
 
 
 def test_a_loop_that_never_ends_is_stopped(script, monkeypatch):
@@ -734,6 +744,19 @@ def test_a_resume_by_id_calls_functions_of_the_python_path(args, folder, module,
     ran = (folder / "ran").read_text().split()
     assert "split" not in ran
     assert ran[-2:] == ["made-2", "last"]
+
+
+def test_a_resume_by_id_keeps_the_limit_of_the_template_that_an_expansion_uses(args, folder, module, monkeypatch):
+    """A function that is called by ID knows neither what the script has set nor what a user has changed since."""
+    monkeypatch.setenv("PYTHONPATH", str(folder / "modules"))
+    workflow = module(f"test -e {folder}/ok").define(args)
+    assert workflow.run() == "E"
+    (folder / "ok").touch()
+    route = f"/workflows/{workflow.workflow_id}/arrays/made/concurrency"
+    requester = workflow.requester
+    requester.call(route, ConcurrencyRequest(max_concurrently_running=1), ConcurrencyResponse, "put")
+    assert resume_workflow(workflow.workflow_id, ResumeOptions(), requester).final_status == "D"
+    assert requester.call(route, None, ConcurrencyResponse, "get").max_concurrently_running == 1
 
 
 def test_an_expansion_that_was_done_before_a_resume_by_id_reruns_during_it(args, folder, module, monkeypatch):

@@ -157,3 +157,22 @@ async def test_a_request_that_does_not_know_of_a_reopened_upstream_task_queues_n
     await world.post(f"/workflows/{bound.workflow_id}/task_updates", TaskUpdateResponse, asked)
     assert (await queue(run, [second], seen=seen)).tasks_by_status == {TASK.REGISTERING: [second]}
     assert (await bound.changes(since=seen.isoformat())).tasks_by_status == {TASK.REGISTERING: [first, second]}
+
+
+async def test_an_attempt_that_finishes_although_it_was_stopped_for_a_rerun_leaves_its_task_to_be_rerun(world):
+    bound = await world.bound(2, edges={1: [0]})
+    run = await bound.start()
+    await run.register()
+    first, second = bound.task_ids
+    await queue(run, [first])
+    (attempt,) = (await run.launched()).task_instance_ids
+    await run.sync(report(attempt, TI.RUNNING))
+    asked = TaskUpdateRequest(task_ids=[first], status=TASK.REGISTERING, user="me", force=True)
+    answer = await world.post(f"/workflows/{bound.workflow_id}/task_updates", TaskUpdateResponse, asked)
+    assert answer.to_kill == 1
+    await run.sync(report(attempt, TI.DONE, exit_code=0))
+    assert await bound.statuses() == {first: TASK.REGISTERING, second: TASK.REGISTERING}
+    assert (await queue(run, [first])).tasks_by_status == {TASK.QUEUED: [first]}
+    (attempt,) = (await run.launched()).task_instance_ids
+    await run.sync(report(attempt, TI.DONE, exit_code=0))
+    assert await bound.statuses() == {first: TASK.DONE, second: TASK.REGISTERING}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
@@ -9,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.simulation.system.scenario import GRID
 
 from jobmon.core import fsm, wire
-from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus, WorkflowStatus
+from jobmon.core.constants import Cause, TaskInstanceStatus, TaskKind, TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import InvalidStateTransition
 from jobmon.core.wire.agents import AgentSyncRequest, AgentSyncResponse
 from jobmon.core.wire.launching import SyncRequest, SyncResponse
 from jobmon.core.wire.server import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.simulation.system.commands import Command
-    from tests.simulation.system.scenario import Scenario
+    from tests.simulation.system.scenario import Scenario, TaskPlan
 
 #: An attempt that was declared lost is notified at its next heartbeat (90 s); this is a few heartbeats.
 GIVEN_UP_SECONDS_MAX: Final = 300.0
@@ -41,6 +42,18 @@ NOT_CHARGED: Final = frozenset(
 NOT_CHARGED_IN_A_ROW: Final = 10
 _SERVER_FAULT: Final = 500
 _STOPPING: Final = 503
+
+
+#: How many of some tasks are neither done nor skipped, except for requests to rerun that are newer than an attempt.
+_UNSATISFIED: Final = """
+SELECT COUNT(*) FROM task WHERE status NOT IN ('D', 'S', 'X') AND name IN ({marks})
+AND COALESCE(requested_at, 0) <= (SELECT queued_stamp FROM task_instance WHERE id = ?)
+"""
+#: The command of the revision with which an attempt was queued.
+_COMMAND: Final = """
+SELECT COALESCE(r.command, t.command) FROM task_instance n JOIN task t ON t.id = n.task_id
+LEFT JOIN task_revision r ON r.task_id = n.task_id AND r.revision = n.revision WHERE n.id = ?
+"""
 
 
 class Record:
@@ -119,8 +132,11 @@ class Commands:
             self._violated(f"{who} was started twice")
         self._started.add(command.attempt)
         status = self._record.rows("SELECT status FROM task WHERE id = ?", command.task_id)[0][0]
-        if status == TaskStatus.DONE:
-            self._violated(f"{who} was started though the task is recorded as done")
+        if status in (*fsm.SATISFIED, TaskStatus.REMOVED):
+            self._violated(f"{who} was started though the task is recorded as {TaskStatus(status).name}")
+        recorded = self._record.rows(_COMMAND, command.attempt)[0][0]
+        if command.text != recorded:
+            self._violated(f"{who} ran {command.text!r}, and its revision is {recorded!r}")
         others = [other for other in self._running.values() if other.task_id == command.task_id]
         if any(not self._is_given_up(other) for other in others) and not self._is_given_up(command):
             self._violated(f"{who} was started while another attempt of the task runs")
@@ -154,14 +170,12 @@ class Commands:
                 del self._running[identity]
 
     def _check_upstreams(self, who: str, command: Command) -> None:
-        names = [self._name(index) for index in self._scenario.plan(command.index).upstreams]
+        """Check what the task waits for, except for reruns that were requested after the attempt was queued."""
+        names = [_name(self._scenario.plan(index)) for index in self._scenario.upstreams_of(command.index)]
         marks = ",".join("?" * len(names))
-        count = self._record.rows(f"SELECT COUNT(*) FROM task WHERE status != 'D' AND name IN ({marks})", *names)[0][0]
+        count = self._record.rows(_UNSATISFIED.format(marks=marks), *names, command.attempt)[0][0]
         if count:
             self._violated(f"{who} was started before {count} of its upstreams were done")
-
-    def _name(self, index: int) -> str:
-        return f"{self._scenario.plan(index).template}_{index}"
 
     def _check_limits(self) -> None:
         running = list(self._running.values())
@@ -218,11 +232,19 @@ class Answers:
 
 
 _ATTEMPTS: Final = """
-SELECT task_id, id, number, status, charged, ended_at, cause FROM task_instance ORDER BY task_id, number
+SELECT task_id, id, number, status, charged, ended_at, cause, queued_stamp FROM task_instance ORDER BY task_id, number
 """
 _TASKS: Final = """
-SELECT t.id, t.name, t.status, t.num_attempts, t.max_attempts, t.attempt_count
-FROM task t JOIN workflow w ON w.id = t.workflow_id WHERE w.workflow_args = ? ORDER BY t.id
+SELECT t.id, t.name, t.status, t.num_attempts, t.max_attempts, t.attempt_count, t.kind
+FROM task t JOIN workflow w ON w.id = t.workflow_id WHERE w.workflow_args = ? AND t.status != 'X' ORDER BY t.id
+"""
+#: The tasks of a workflow with each of their upstream tasks.
+_EDGES: Final = """
+SELECT t.name, u.name FROM workflow w JOIN task t ON t.workflow_id = w.id
+JOIN dag_node d ON d.node_id = t.node_id JOIN upstream_set s ON s.id = d.upstream_set_id AND s.dag_id = w.dag_id
+JOIN upstream_set_member m ON m.upstream_set_id = s.id
+JOIN task u ON u.workflow_id = w.id AND u.node_id = m.node_id AND u.status != 'X'
+WHERE w.workflow_args = ?
 """
 _RUNS: Final = """
 SELECT r.id, r.status FROM workflow_run r JOIN workflow w ON w.id = r.workflow_id
@@ -270,7 +292,11 @@ def suspected(record: Record) -> set[int]:
 
 
 def problems(
-    record: Record, scenario: Scenario, acknowledged: dict[int, str], excused: Collection[int]
+    record: Record,
+    scenario: Scenario,
+    acknowledged: dict[int, str],
+    excused: Collection[int],
+    reopened: Mapping[int, Collection[int]],
 ) -> Iterator[str]:
     """Yield violations in the database when everything is over.
 
@@ -279,23 +305,26 @@ def problems(
         scenario: the scenario that was simulated.
         acknowledged: attempt -> the outcome that the server acknowledged.
         excused: tasks that may have failed although their commands can succeed.
+        reopened: task -> the logical times at which its rerun was requested.
     """
     attempts: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
     for row in record.rows(_ATTEMPTS):
         attempts[row[0]].append(row)
     tasks = record.rows(_TASKS, scenario.title)
     statuses = {row[1]: row[2] for row in tasks}
-    if len(tasks) != len(scenario.tasks):
-        yield f"{len(tasks)} tasks are recorded, {len(scenario.tasks)} were defined"
+    if len(statuses) != len(tasks):
+        yield f"{len(tasks)} tasks are recorded, of which {len(tasks) - len(statuses)} twice"
     for row in tasks:
-        yield from _task_problems(row, attempts[row[0]])
+        if row[6] == TaskKind.COMMAND:
+            yield from _task_problems(row, attempts[row[0]], sorted(reopened.get(row[0], ())))
     yield from _end_problems(scenario, statuses, excused)
     yield from _run_problems(record, scenario, statuses)
     yield from _report_problems(record, acknowledged)
+    yield from _graph_problems(record, scenario, statuses)
 
 
-def _task_problems(task: tuple[Any, ...], attempts: list[tuple[Any, ...]]) -> Iterator[str]:
-    identity, _, status, num_attempts, max_attempts, attempt_count = task
+def _task_problems(task: tuple[Any, ...], attempts: list[tuple[Any, ...]], reopened: Sequence[int]) -> Iterator[str]:
+    identity, _, status, num_attempts, max_attempts, attempt_count, _ = task
     who = f"task {identity}"
     if [row[2] for row in attempts] != list(range(1, attempt_count + 1)):
         yield f"{who} counts {attempt_count} attempts, recorded are {[row[2] for row in attempts]}"
@@ -306,11 +335,15 @@ def _task_problems(task: tuple[Any, ...], attempts: list[tuple[Any, ...]]) -> It
         if not ended or row[5] is None:
             yield f"{who}: attempt {row[1]} is {row[3]} though all is over (ended at {row[5]})"
     yield from _charge_problems(who, attempts)
-    done = [row[1] for row in attempts if row[3] == TaskInstanceStatus.DONE]
-    if len(done) > 1:
-        yield f"{who} was done by several attempts: {done}"
+    done = [row for row in attempts if row[3] == TaskInstanceStatus.DONE]
+    for first, second in itertools.pairwise(done):
+        if not any(first[7] < at < second[7] for at in reopened):
+            yield f"{who} was done by attempt {first[1]} and, without a request, again by {second[1]}"
     newest = attempts[-1][3] if attempts else None
-    if (status == TaskStatus.DONE) != (newest == TaskInstanceStatus.DONE):
+    is_open = bool(done) and any(at > done[-1][7] for at in reopened)
+    if status == TaskStatus.DONE and newest != TaskInstanceStatus.DONE:
+        yield f"{who} is {status} though its newest attempt is {newest}"
+    if status != TaskStatus.DONE and newest == TaskInstanceStatus.DONE and not is_open:
         yield f"{who} is {status} though its newest attempt is {newest}"
     is_rejected = newest == TaskInstanceStatus.NO_DISTRIBUTOR_ID and attempts[-1][6] == Cause.SUBMISSION_FAILED
     spent = num_attempts >= max_attempts or newest == TaskInstanceStatus.ERROR_FATAL or is_rejected
@@ -334,29 +367,63 @@ def _charge_problems(who: str, attempts: list[tuple[Any, ...]]) -> Iterator[str]
 def _end_problems(scenario: Scenario, statuses: dict[str, str], excused: Collection[int]) -> Iterator[str]:
     """Yield tasks that are neither done, nor failed permanently, nor blocked by a failed task."""
     blocked: set[int] = set()
+    absent: set[int] = set()
     is_cut_short = scenario.fail_fast and TaskStatus.ERROR_FATAL in statuses.values()
     for plan in scenario.tasks:
-        status = statuses.get(f"{plan.template}_{plan.index}")
-        is_blocked = any(index in blocked for index in plan.upstreams)
-        if status != TaskStatus.DONE:
+        status = statuses.get(_name(plan))
+        if status is None and plan.origin is not None:
+            origin = statuses.get(_name(scenario.plan(plan.origin)))
+            if plan.origin in absent or origin == TaskStatus.SKIPPED:
+                absent.add(plan.index)
+                continue
+            if origin != TaskStatus.DONE:  # it has not been called, or failed
+                blocked.add(plan.index)
+                continue
+        is_blocked = not blocked.isdisjoint(scenario.upstreams_of(plan.index))
+        if status not in fsm.SATISFIED:
             blocked.add(plan.index)
-        expected = [TaskStatus.REGISTERING] if is_blocked else [TaskStatus.DONE, TaskStatus.ERROR_FATAL]
+        expected: list[str | None] = [TaskStatus.DONE, TaskStatus.ERROR_FATAL]
+        if is_blocked:
+            expected = [TaskStatus.REGISTERING]
+            if scenario.is_altered:  # it was done before an upstream task was rerun
+                expected.append(TaskStatus.DONE)
+        if scenario.is_altered or plan.index in scenario.skipped_by_calls:
+            expected.append(TaskStatus.SKIPPED)
         if is_cut_short:
             expected += [TaskStatus.REGISTERING, TaskStatus.ADJUSTING_RESOURCES]
         if status not in expected:
             yield f"task number {plan.index} is {status} in the end (blocked: {is_blocked})"
-        fails = plan.outcomes[-1].exit_code != 0
-        if status == TaskStatus.DONE and fails:
+        fails = bool(plan.failing_calls if plan.is_expansion else plan.outcomes[-1].exit_code != 0)
+        if status == TaskStatus.DONE and fails and not plan.is_expansion:
             yield f"task number {plan.index} is done though it always fails"
         if status == TaskStatus.ERROR_FATAL and not fails and plan.index not in excused:
             yield f"task number {plan.index} failed for good though it can be done"
+
+
+def _name(plan: TaskPlan) -> str:
+    return f"{plan.template}_{plan.index}"
+
+
+def _graph_problems(record: Record, scenario: Scenario, statuses: dict[str, str]) -> Iterator[str]:
+    """Yield tasks that wait for other tasks than they should: fan-in, and what expansions add."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, upstream in record.rows(_EDGES, scenario.title):
+        found[name].add(upstream)
+    for plan in scenario.tasks:
+        if _name(plan) in statuses:
+            wanted = {
+                name for one in scenario.upstreams_of(plan.index) if (name := _name(scenario.plan(one))) in statuses
+            }
+            if found[_name(plan)] != wanted:
+                missing, more = sorted(wanted - found[_name(plan)]), sorted(found[_name(plan)] - wanted)
+                yield f"task number {plan.index} does not wait for {missing}, and waits for {more}"
 
 
 def _run_problems(record: Record, scenario: Scenario, statuses: dict[str, str]) -> Iterator[str]:
     for run_id, status in record.rows(_RUNS, scenario.title):
         if not fsm.is_terminal(fsm.Machine.WORKFLOW_RUN, status):
             yield f"run {run_id} is {status} though all is over"
-    all_done = all(status == TaskStatus.DONE for status in statuses.values())
+    all_done = all(status in fsm.SATISFIED for status in statuses.values())
     workflow = record.workflow_status(scenario)
     if all_done != (workflow == WorkflowStatus.DONE):
         yield f"the workflow is {workflow}, all tasks done: {all_done}"

@@ -32,6 +32,7 @@ class Command:
     attempt: int
     task_id: int
     name: str
+    text: str
     index: int
     outcome: Outcome
     started_at: float

@@ -5,6 +5,7 @@ Two guards in the code protect some of these invariants, so one could hide that 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core import fsm
@@ -13,6 +14,8 @@ from jobmon.distributor.watching import unpacked
 from jobmon.server.transaction import acting_for
 from jobmon.server.usecases import (
     agents,
+    editing,
+    expanding,
     launching,
     packed_jobs,
     prioritizing,
@@ -20,6 +23,8 @@ from jobmon.server.usecases import (
     reaping,
     reporting,
     resuming,
+    steering,
+    versions,
     watching,
 )
 
@@ -67,18 +72,39 @@ _PAUSED: Final = """
 SELECT 1 FROM workflow_run r JOIN workflow w ON w.id = r.workflow_id
 WHERE r.id = ? AND w.max_concurrently_running = 0 AND w.limit_at > r.bound_at
 """
-#: New attempts whose tasks have upstream tasks that are not done.
+#: New attempts whose tasks have upstream tasks that are neither done nor skipped.
 _TOO_EARLY: Final = """
 SELECT n.id, u.id, u.status FROM task_instance n JOIN task t ON t.id = n.task_id JOIN workflow w ON w.id = t.workflow_id
 JOIN dag_node d ON d.node_id = t.node_id JOIN upstream_set s ON s.id = d.upstream_set_id AND s.dag_id = w.dag_id
 JOIN upstream_set_member m ON m.upstream_set_id = s.id
 JOIN task u ON u.workflow_id = w.id AND u.node_id = m.node_id
-WHERE n.id > ? AND u.status != 'D'
+WHERE n.id > ? AND u.status NOT IN ('D', 'S', 'X')
 """
 #: New attempts of held tasks.
 _OF_HELD: Final = """
 SELECT n.id, t.id FROM task_instance n JOIN task t ON t.id = n.task_id WHERE n.id > ? AND n.status = 'Q' AND t.held
 """
+#: New attempts of tasks that are not queued, such as skipped, removed and done ones.
+_OF_OTHERS: Final = """
+SELECT n.id, t.id, t.status FROM task_instance n JOIN task t ON t.id = n.task_id
+WHERE n.id > ? AND n.status = 'Q' AND t.status != 'Q'
+"""
+#: Skipped and removed tasks with an attempt that has not ended.
+_LEFT_RUNNING: Final = """
+SELECT t.id, t.status, n.id FROM task t JOIN task_instance n ON n.task_id = t.id
+WHERE t.status IN ('S', 'X') AND n.ended_at IS NULL
+"""
+#: Tasks that an expansion has not finished to add although it is done.
+_ADDED_PARTLY: Final = """
+SELECT e.id, COUNT(*) FROM task e JOIN task t ON t.origin_id = e.id
+WHERE e.status = 'D' AND t.status = 'X' GROUP BY e.id
+"""
+#: Versions that are not applied, of workflows that have several of them.
+_OPEN_VERSIONS: Final = """
+SELECT workflow_id, COUNT(*) FROM workflow_version WHERE state != 'applied' GROUP BY workflow_id HAVING COUNT(*) > 1
+"""
+_REQUESTED: Final = "SELECT id, requested_at FROM task WHERE requested_at IS NOT NULL"
+_COMMANDS: Final = "SELECT id, command FROM task WHERE id IN (SELECT task_id FROM task_edit)"
 #: Queued attempts whose priority is not that of their task and its array.
 _OUT_OF_ORDER: Final = """
 SELECT n.id, n.priority, t.priority + a.priority FROM task_instance n JOIN task t ON t.id = n.task_id
@@ -92,7 +118,8 @@ AND task_id IN (SELECT task_id FROM task_instance WHERE id > ?) GROUP BY task_id
 #: Concurrency limits of a run's workflow and its arrays, and the number of their tasks in flight.
 _IN_FLIGHT: Final = """
 SELECT 'the workflow', w.max_concurrently_running,
-    (SELECT COUNT(*) FROM task t WHERE t.workflow_id = w.id AND t.status IN ('Q', 'I', 'O', 'R'))
+    (SELECT COUNT(*) FROM task t WHERE t.workflow_id = w.id AND t.status IN ('Q', 'I', 'O', 'R')
+        AND t.kind = 'C')
 FROM workflow w JOIN workflow_run r ON r.workflow_id = w.id WHERE r.id = ?1
 UNION ALL SELECT a.name, a.max_concurrently_running,
     (SELECT COUNT(*) FROM task t WHERE t.array_id = a.id AND t.status IN ('Q', 'I', 'O', 'R'))
@@ -165,6 +192,10 @@ class Invariants:
         self._ended: dict[int, str] = {}
         #: Attempts that the reaper ended.
         self.reaped: set[int] = set()
+        #: Task -> the logical times at which its rerun was requested.
+        self.reopened: dict[int, set[int]] = defaultdict(set)
+        #: Task -> its command after the last edit by a user.
+        self.edited: dict[int, str] = {}
         self._watched: dict[Any, Callable[..., None]] = {
             reporting.sync: self._synced,
             agents.sync: self._agent_synced,
@@ -176,6 +207,12 @@ class Invariants:
             watching.view: self._viewed,
             reaping.reap: self._reaped,
             resuming.force_cleanup: lambda workflow_id, *_: on_force(workflow_id),
+            steering.update_tasks: self._altered,
+            editing.edit: self._edited,
+            expanding.call: self._called,
+            versions.start_version: self._versioned,
+            versions.seal: self._versioned,
+            versions.apply_part: self._versioned,
         }
 
     def observe(self, job: Job) -> None:
@@ -197,6 +234,41 @@ class Invariants:
         if values[-1].attempts:
             ended = self._record.rows("SELECT id FROM task_instance WHERE ended_at IS NOT NULL")
             self.reaped.update(identity for (identity,) in ended if identity not in self._ended)
+
+    def _altered(self, *_: Any) -> None:
+        """Note requests for reruns and edits; check that nothing that was skipped runs."""
+        for task_id, at in self._record.rows(_REQUESTED):
+            self.reopened[task_id].add(at)
+        for task_id, status, attempt in self._record.rows(_LEFT_RUNNING):
+            self._violated(f"task {task_id} is {status} while its attempt {attempt} has not ended")
+
+    def _edited(self, *values: Any) -> None:
+        """Note the commands that users want."""
+        self._altered(*values)
+        self.edited = dict(self._record.rows(_COMMANDS))
+
+    def check_edits(self) -> None:
+        """Check that nothing but a further edit has changed an edited command."""
+        for task_id, command in self._record.rows(_COMMANDS):
+            if self.edited.get(task_id, command) != command:
+                self._violated(f"the edit of task {task_id} is lost: it runs {command!r}")
+
+    def _called(self, run_id: int, task_id: int, request: Any, answer: Any) -> None:
+        """Check that only the newest active run calls the function of an expansion."""
+        if answer.status == TaskStatus.RUNNING:
+            status, newest_run, *_ = self._record.rows(_STANDING, run_id)[0]
+            if status not in _MAY_QUEUE or newest_run != run_id:
+                self._violated(
+                    f"run {run_id}, which is {status}, calls expansion {task_id}; the newest is {newest_run}"
+                )
+
+    def _versioned(self, *_: Any) -> None:
+        """Check that only one version is open, and that an expansion is done only with all that it adds."""
+        for workflow_id, count in self._record.rows(_OPEN_VERSIONS):
+            self._violated(f"{count} versions of workflow {workflow_id} are open")
+        for task_id, count in self._record.rows(_ADDED_PARTLY):
+            self._violated(f"expansion {task_id} is done, and {count} tasks that it adds are not in the workflow")
+        self.check_edits()
 
     def _registered(self, run_id: int, request: DistributorRequest, answer: Any) -> None:
         if self._keys.setdefault(request.key, answer.epoch) != answer.epoch:
@@ -221,6 +293,8 @@ class Invariants:
             self._violated(f"attempt {attempt} was queued while its upstream task {upstream} was {letter}")
         for attempt, task_id in self._record.rows(_OF_HELD, before):
             self._violated(f"attempt {attempt} was queued although task {task_id} is held")
+        for attempt, task_id, letter in self._record.rows(_OF_OTHERS, before):
+            self._violated(f"attempt {attempt} was queued although task {task_id} is {letter}")
         for (task_id,) in self._record.rows(_DOUBLE, before):
             self._violated(f"task {task_id} was queued while another attempt of it lives")
         return True
@@ -290,7 +364,8 @@ class Invariants:
             return
         marks = ",".join("?" * len(ids))
         for task_id, status, newest, newest_status in self._record.rows(_NEWEST.format(marks=marks), *ids):
-            if status not in _TASK_OF_NEWEST[TI(newest_status)]:
+            is_reopened = newest_status == TI.DONE and status == T.REGISTERING and task_id in self.reopened
+            if status not in _TASK_OF_NEWEST[TI(newest_status)] and not is_reopened:
                 self._violated(f"task {task_id} is {status} while its newest attempt {newest} is {newest_status}")
         for identity, status in self._record.rows(f"SELECT id, status FROM task_instance WHERE id IN ({marks})", *ids):
             if fsm.is_terminal(fsm.Machine.TASK_INSTANCE, status):

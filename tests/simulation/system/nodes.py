@@ -378,6 +378,7 @@ class NodeChild:
             attempt=int(environment["JOBMON_TASK_INSTANCE_ID"]),
             task_id=int(environment["JOBMON_TASK_ID"]),
             name=environment["JOBMON_TASK_NAME"],
+            text=command,
             index=index,
             outcome=ground.fates.next_of(index),
             started_at=self.started_at,

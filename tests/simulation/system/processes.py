@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.system.adapter import GridDistributor, WatchingGridDistributor, in_thread
 from tests.simulation.system.agents import AgentHost, AgentProcess
 from tests.simulation.system.bridge import Bridge
 from tests.simulation.system.clocks import PartClock
+from tests.simulation.system.defining import Script
 from tests.simulation.system.grid import Grid
 from tests.simulation.system.loop import SimulationLoop
 from tests.simulation.system.network import Network, Part, SimulatedRequester
 from tests.simulation.system.nodes import Ground
 from tests.simulation.system.process import Process
-from tests.simulation.system.scenario import FARM, GRID, Scenario
+from tests.simulation.system.scenario import GRID, Scenario
 
-from jobmon.client import running
+from jobmon.client import expanding, running
 from jobmon.client.displays import LogDisplay
 from jobmon.client.launching import RESTART_PAUSE_SECONDS, RESTARTS_MAX, STARTUP_TIMEOUT_SECONDS
 from jobmon.client.progress import Observer
 from jobmon.client.runners import Runners
 from jobmon.client.swarm.builder import SwarmBuilder
 from jobmon.client.swarm.orchestrator import OrchestratorConfig, OrchestratorResult, WorkflowRunOrchestrator
-from jobmon.client.tool import Tool
+from jobmon.client.swarm.run import LateCaller, recorded_workflow
+from jobmon.client.swarm.threads import Threads
 from jobmon.client.workflow_run import WorkflowRun, WorkflowRunFactory
 from jobmon.core.cluster_protocol import AgentOffer
 from jobmon.core.constants import WorkflowRunStatus
@@ -40,8 +44,7 @@ from jobmon.plugins.dummy import DummyDistributor
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.simulation.system.scenario import TaskPlan
-
+    from jobmon.client.swarm.services.expander import Growth, Look
     from jobmon.client.swarm.state import SwarmState
     from jobmon.client.workflow import Workflow
     from jobmon.core.cluster_protocol import ClusterDistributor
@@ -54,6 +57,19 @@ RUN_SECONDS_MAX: Final = 100 * 24 * 3600
 STARTUP_SECONDS_MAX: Final = 1.5
 
 
+@dataclass(slots=True)
+class Alterations:
+    """What the user has altered so far: when last, and whether that was all.
+
+    `is_interrupted`: whether a command ended before its last request was answered, so that it may have done half.
+    """
+
+    last_at: float = 0.0
+    are_over: bool = False
+    is_interrupted: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+
+
 @dataclass(frozen=True, slots=True)
 class Surrounding:
     """The environment that all processes share."""
@@ -64,6 +80,7 @@ class Surrounding:
     grid: Grid
     clocks: dict[str, PartClock]
     scenario: Scenario
+    script: Script
     folder: str
     note: Callable[[str], None]
     violated: Callable[[str], None]
@@ -76,6 +93,7 @@ class Surrounding:
     agent_hosts: dict[str, AgentHost]
     #: Returns whether a violation was found.
     has_failed: Callable[[], bool]
+    alterations: Alterations = field(default_factory=Alterations)
 
     def requester(self, part: Part, bridge: Bridge | None = None) -> SimulatedRequester:
         """Return a requester for a part."""
@@ -275,6 +293,40 @@ class _Factory(WorkflowRunFactory):
         return super().create_workflow_run(RUN_HEARTBEAT_SECONDS, REPORT_BY_BUFFER)
 
 
+class _Threads(Threads):
+    """Threads of a client on virtual time, one at a time, because its requests share one bridge."""
+
+    def __init__(self, client: ClientProcess, bridge: Bridge) -> None:
+        self._client = client
+        self._bridge = bridge
+        self._lock = asyncio.Lock()
+
+    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """See `Threads.run`."""
+        return await asyncio.shield(self._spawn(lambda: function(*arguments)))
+
+    async def call(self, expand: Callable[[Look], Growth], state: SwarmState) -> Growth:
+        """See `Threads.call`."""
+
+        def look(function: Callable[[SwarmState], Any]) -> Any:
+            async def looked() -> Any:
+                return function(state)
+
+            return self._bridge.wait_for(looked())
+
+        found: Growth = await asyncio.shield(self._spawn(lambda: expand(look)))
+        return found
+
+    def _spawn(self, function: Callable[[], Any]) -> asyncio.Task[Any]:
+        async def run() -> Any:
+            async with self._lock:
+                return await self._bridge.carry(function)
+
+        task = self._client.around.loop.spawn(self._client.name, run())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # its caller may have left
+        return task
+
+
 class _Settling:
     """An agent process that only reports on behalf of dead agents."""
 
@@ -296,9 +348,13 @@ class ClientProcess(Process):
         self.result: OrchestratorResult | None = None
         self.error: BaseException | None = None
         self.ended = asyncio.Event()
+        self.began_at = around.loop.time()
+        #: The tasks of its script, by number; none if it has only the record.
+        self._made: dict[int, Any] = {}
         self._keepers: list[Keeper] = []
         self._orchestration: asyncio.Task[OrchestratorResult] | None = None
         self._bridge = Bridge()
+        self._threads = _Threads(self, self._bridge)
         self._requester = around.requester(self.part, self._bridge)
         self._task = around.loop.spawn(self.name, self._live())
 
@@ -342,7 +398,8 @@ class ClientProcess(Process):
         self._keepers += keepers
         try:
             builder = await self._bridge.carry(lambda: self._build(workflow))
-            return await self._orchestrate(builder, Runners(keepers))  # type: ignore[arg-type]  # as far as used
+            caller = LateCaller(lambda: self._caller(workflow, builder))
+            return await self._orchestrate(builder, Runners(keepers), caller)  # type: ignore[arg-type]  # as far as used
         finally:
             for keeper in keepers:
                 keeper.stop()
@@ -361,7 +418,7 @@ class ClientProcess(Process):
             factory.set_workflow_resume(self.approach.cold, force_cleanup=self.approach.force)
             factory.reset_task_statuses(self.approach.cold)
             return None, factory.create_workflow_run().workflow_run_id
-        workflow = define(self.around.scenario, self._requester)
+        workflow = self.around.script.define(self._requester, self._made)
         options = running.RunOptions(
             resume=self.approach.resume, reset_running_jobs=self.approach.cold, force_cleanup=self.approach.force
         )
@@ -415,7 +472,13 @@ class ClientProcess(Process):
             builder.build_from_workflow(workflow)
         return builder
 
-    async def _orchestrate(self, builder: SwarmBuilder, runners: Runners) -> OrchestratorResult:
+    def _caller(self, workflow: Workflow | None, builder: SwarmBuilder) -> expanding.ExpansionCaller:
+        """Return what calls the functions of expansions, as `client.swarm.run` does; in the thread of the bridge."""
+        known = recorded_workflow(builder) if workflow is None else workflow
+        load = functools.partial(self.around.script.load, made=self._made)
+        return expanding.caller_of(known, builder, None, load, allows_removal=False)
+
+    async def _orchestrate(self, builder: SwarmBuilder, runners: Runners, caller: LateCaller) -> OrchestratorResult:
         state, gateway = builder.state, builder.gateway
         assert state is not None
         assert gateway is not None
@@ -427,7 +490,9 @@ class ClientProcess(Process):
         )
         observer = Observer("", LogDisplay(), lambda _: [], runners.note_progress, monotonic=self.around.loop.time)
         async with gateway:
-            orchestrator = WorkflowRunOrchestrator(state, gateway, config, observer.on_change, builder)
+            orchestrator = WorkflowRunOrchestrator(
+                state, gateway, config, observer.on_change, builder, caller, self._threads
+            )
             self._orchestration = asyncio.create_task(orchestrator.run(runners.alive))
             result = await self._orchestration
         if not self.part.is_dead:
@@ -439,37 +504,3 @@ class ClientProcess(Process):
             state.validate()
         except WorkflowRunStateError as error:
             self.around.violated(f"{self.name}: the memory of run {self.run_id} is inconsistent: {error}")
-
-
-def define(scenario: Scenario, requester: Requester) -> Workflow:
-    """Define the scenario's workflow as a user would."""
-    tool = Tool("simulation", requester=requester)
-    clusters = [GRID] if scenario.first else [FARM, GRID]
-    asked = {"cores": 1, "runtime": scenario.runtime_seconds}
-    workflow = tool.create_workflow(
-        scenario.title,
-        max_concurrently_running=scenario.workflow_limit,
-        default_cluster_name=clusters[0],
-        default_compute_resources_set={
-            name: {**asked, **(scenario.packing if name == GRID else {})} for name in clusters
-        },
-    )
-    tasks: list[Any] = []
-    for plan in scenario.tasks:
-        tasks.append(_task(tool, plan, [tasks[index - scenario.first] for index in plan.upstreams]))
-    workflow.add_tasks(tasks)
-    for template, limit in scenario.template_limits.items():
-        workflow.set_task_template_max_concurrency_limit(template, limit)
-    return workflow
-
-
-def _task(tool: Tool, plan: TaskPlan, upstreams: list[Any]) -> Any:
-    template = tool.get_task_template(plan.template, plan.template + " {index}", node_args=["index"])
-    return template.create_task(
-        name=f"{plan.template}_{plan.index}",
-        upstream_tasks=upstreams,
-        max_attempts=plan.max_attempts,
-        resource_scales={"runtime": 0.5},
-        cluster_name=plan.cluster,
-        index=plan.index,
-    )

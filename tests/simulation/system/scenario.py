@@ -86,6 +86,15 @@ STEERED_SHARE: Final = 0.4
 STEPS_OF_STEERING: Final = 12
 #: Share of all seeds whose runs end at the first permanent failure.
 FAIL_FAST_SHARE: Final = 0.15
+#: Shares of all seeds whose tasks are rerun, edited and skipped, and how often on average.
+ALTERED_SHARE: Final = 0.3
+STEPS_OF_ALTERING: Final = 6
+#: Share of all seeds with expansions; the number of tasks that each adds, and the depth of nested ones.
+GROWING_SHARE: Final = 0.3
+ADDED_COUNTS: Final = (0, 1, 2, 3, 6)
+NESTING_MAX: Final = 2
+#: The template of simulated expansions in names; commands have other ones.
+SPLIT: Final = "split"
 #: Workers send heartbeats every 90 s; some jobs run long enough for that.
 GRID_PACES_SECONDS: Final = (2.0, 10.0, 60.0, 300.0)
 
@@ -103,7 +112,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """One task. Executions beyond `outcomes` have the last outcome."""
+    """One task. Executions beyond `outcomes` have the last outcome.
+
+    Args:
+        origin: number of the expansion that adds it; None: the script defines it.
+        failing_calls: number of calls of an expansion that raise an error, before the others succeed.
+        skips: tasks that an expansion skips.
+    """
 
     index: int
     upstreams: tuple[int, ...]
@@ -111,6 +126,10 @@ class TaskPlan:
     max_attempts: int
     outcomes: tuple[Outcome, ...]
     cluster: str = FARM
+    origin: int | None = None
+    is_expansion: bool = False
+    failing_calls: int = 0
+    skips: tuple[int, ...] = ()
 
     def outcome(self, execution: int) -> Outcome:
         """Return the outcome of the execution with this number (from 0)."""
@@ -187,6 +206,10 @@ class Scenario:
     first: int = 0
     #: Whether runs queue nothing more once a task has failed permanently.
     fail_fast: bool = False
+    #: Whether the user reruns, edits and skips tasks.
+    is_altered: bool = False
+    #: Whether functions of expansions refer to objects of the script, so that a resume by ID cannot call them.
+    needs_script: bool = False
 
     @property
     def has_farm(self) -> bool:
@@ -216,6 +239,26 @@ class Scenario:
         """Return the task with this number."""
         return self.tasks[index - self.first]
 
+    def added_by(self, index: int) -> tuple[TaskPlan, ...]:
+        """Return the tasks that an expansion adds itself."""
+        return tuple(task for task in self.tasks if task.origin == index)
+
+    def upstreams_of(self, index: int) -> set[int]:
+        """Return everything that a task waits for: also its expansion, and what upstream expansions add."""
+        plan = self.plan(index)
+        found = set(plan.upstreams) if plan.origin is None else {*plan.upstreams, plan.origin}
+        waiting = list(plan.upstreams)
+        while waiting:
+            added = {task.index for task in self.added_by(waiting.pop())} - found
+            found |= added
+            waiting += added
+        return found
+
+    @property
+    def skipped_by_calls(self) -> set[int]:
+        """The tasks that expansions skip."""
+        return {index for task in self.tasks for index in task.skips}
+
 
 def draw(seed: int) -> Scenario:
     """Return the scenario of a seed."""
@@ -243,7 +286,75 @@ def draw(seed: int) -> Scenario:
         fail_fast=random.Random(f"{seed} fail fast").random() < FAIL_FAST_SHARE,
         lies=_lies(*(random.Random(f"{seed} {which} lies".replace("  ", " ")) for which in ("", "later", "last"))),
     )
+    scenario = _grown(random.Random(f"{seed} growth"), scenario)
+    if random.Random(f"{seed} altered").random() < ALTERED_SHARE and not scenario.skipped_by_calls:
+        scenario = replace(scenario, is_altered=True)
     return _with_neighbour(_packed(scenario)) if scenario.has_grid else scenario
+
+
+# -- expansions ------------------------------------------------------------------------------------------------
+
+
+def _grown(dice: random.Random, scenario: Scenario) -> Scenario:
+    """Randomly add expansions, what they add, and tasks that wait for them."""
+    if dice.random() >= GROWING_SHARE:
+        return scenario
+    tasks = list(scenario.tasks)
+    needs_script = dice.random() < 0.5
+    for _ in range(dice.choice([1, 1, 2, 3])):
+        of_script = [task.index for task in tasks if task.origin is None]
+        expansion = _expansion(dice, tasks, tuple(sorted(dice.sample(of_script, dice.choice([0, 1, 2])))))
+        _add_tasks(dice, tasks, expansion, of_script if needs_script else [])
+        for _ in range(dice.choice([0, 1, 2])):
+            others = dice.sample(of_script, dice.choice([0, 1]))
+            tasks.append(_copied(dice, tasks, (*sorted(others), expansion.index), None))
+            if needs_script and dice.random() < 0.3:
+                tasks[expansion.index] = replace(expansion, skips=(tasks[-1].index,))
+    return replace(scenario, tasks=tuple(tasks), needs_script=needs_script)
+
+
+def _add_tasks(
+    dice: random.Random, tasks: list[TaskPlan], expansion: TaskPlan, of_script: Sequence[int], depth: int = 0
+) -> None:
+    """Add what an expansion adds: tasks that may depend on each other and on tasks of the script, and expansions."""
+    own: list[int] = []
+    for _ in range(dice.choice(ADDED_COUNTS)):
+        upstreams = dice.sample(own, min(len(own), dice.choice([0, 0, 1])))
+        upstreams += dice.sample(of_script, min(len(of_script), dice.choice([0, 0, 1])))
+        tasks.append(_copied(dice, tasks, tuple(sorted(upstreams)), expansion.index))
+        own.append(tasks[-1].index)
+    if depth < NESTING_MAX and dice.random() < 0.4:
+        upstreams = dice.sample(own, min(len(own), dice.choice([0, 1])))
+        nested = _expansion(dice, tasks, tuple(upstreams), expansion.index)
+        _add_tasks(dice, tasks, nested, of_script, depth + 1)
+
+
+def _copied(dice: random.Random, tasks: list[TaskPlan], upstreams: tuple[int, ...], origin: int | None) -> TaskPlan:
+    """Return a task that is like another one."""
+    like = dice.choice([task for task in tasks if not task.is_expansion])
+    return replace(like, index=len(tasks), upstreams=upstreams, origin=origin)
+
+
+def _expansion(
+    dice: random.Random, tasks: list[TaskPlan], upstreams: tuple[int, ...], origin: int | None = None
+) -> TaskPlan:
+    failing = dice.choice([0, 0, 1, 2])
+    plan = TaskPlan(
+        index=len(tasks),
+        upstreams=upstreams,
+        template=SPLIT,
+        max_attempts=dice.choice([1, 2, 3]),
+        outcomes=(),
+        cluster="",
+        origin=origin,
+        is_expansion=True,
+        failing_calls=failing,
+    )
+    tasks.append(plan)
+    return plan
+
+
+# -- clusters and neighbours -----------------------------------------------------------------------------------
 
 
 def _packed(scenario: Scenario) -> Scenario:
@@ -285,7 +396,16 @@ def _with_neighbour(scenario: Scenario) -> Scenario:
         for task in _tasks(dice, GRID_PACES_SECONDS)[:NEIGHBOUR_TASKS_MAX]
     )
     limit = dice.choice([1, 3, MAX_CONCURRENTLY_RUNNING])
-    plain = replace(scenario, tasks=tasks, workflow_limit=limit, template_limits={}, packing={}, first=NEIGHBOUR_FIRST)
+    plain = replace(
+        scenario,
+        tasks=tasks,
+        workflow_limit=limit,
+        template_limits={},
+        packing={},
+        first=NEIGHBOUR_FIRST,
+        is_altered=False,
+        needs_script=False,
+    )
     neighbour = _packed(replace(plain, faults=(), fault_weights=(), runtime_seconds=RUNTIME_SECONDS))
     return replace(scenario, neighbour=neighbour)
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.system.processes import Approach, ClientProcess
+from tests.simulation.system.scenario import STEPS_OF_ALTERING
 
 from jobmon.core.constants import WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import (
@@ -60,21 +61,24 @@ class User:
         self.scenario = around.scenario
         self.commands = commands
         self.clients: list[ClientProcess] = []
-        self._around = around
+        self.around = around
         self._dice = dice
         self._record = record
 
     async def use(self) -> None:
         """Run the workflow, and resume it whenever its client has exited, until it is over."""
-        around = self._around
-        work = sum(max(each.seconds for each in plan.outcomes) * plan.max_attempts for plan in self.scenario.tasks)
-        deadline = self.scenario.chaos_seconds + PATIENCE_SECONDS + 2 * work
+        around = self.around
+        tasks = self.scenario.tasks
+        work = sum(max((each.seconds for each in plan.outcomes), default=0) * plan.max_attempts for plan in tasks)
+        deadline = self.scenario.chaos_seconds + PATIENCE_SECONDS + 2 * work * (1 + STEPS_OF_ALTERING)
         self.start_client(Approach(resume=False))
         while not around.has_failed():
             if self.living:
                 await self._watch(self.living)
-            elif self._is_over():
-                return
+            elif self._is_over() and not self._is_altered():
+                if around.alterations.are_over:
+                    return
+                await asyncio.sleep(THINKING_SECONDS_MAX)
             else:
                 await asyncio.sleep(self._dice.uniform(0.1, THINKING_SECONDS_MAX))
                 self.start_client(self.approach())
@@ -103,10 +107,10 @@ class User:
         status = WorkflowRunStatus(result.final_status).name if result is not None else "no result"
         if client.part.is_dead:
             return
-        self._around.note(f"{client.name} ended: {status} {error!r}")
+        self.around.note(f"{client.name} ended: {status} {error!r}")
         closed = isinstance(error, WorkflowRunStateError) and _CLOSED_BY_OTHERS in str(error)
         if error is not None and not isinstance(error, _EXPECTED) and not closed:
-            self._around.violated(f"{client.name} failed: {error!r}")
+            self.around.violated(f"{client.name} failed: {error!r}")
 
     def approach(self) -> Approach:
         """Choose how to resume."""
@@ -114,7 +118,7 @@ class User:
         return Approach(
             resume=True,
             cold=dice.random() < 0.5,
-            by_id=dice.random() < 0.4,
+            by_id=dice.random() < 0.4 and not self.scenario.needs_script,
             force=dice.random() < FORCE_SHARE,
         )
 
@@ -123,9 +127,9 @@ class User:
         workflow_id = next((one.workflow_id for one in self.clients if one.workflow_id is not None), None)
         here, there = HOSTS
         host = here if self._dice.random() < 0.7 else there
-        client = ClientProcess(self._around, host, approach, workflow_id)
+        client = ClientProcess(self.around, host, approach, workflow_id)
         self.clients.append(client)
-        self._around.note(f"{client.name} starts on {host}: {approach}")
+        self.around.note(f"{client.name} starts on {host}: {approach}")
 
     def take_over(self) -> str:
         """Start another client while one is alive."""
@@ -133,6 +137,10 @@ class User:
             return ""
         self.start_client(self.approach())
         return self.clients[-1].name
+
+    def _is_altered(self) -> bool:
+        """Return whether the user may have altered the workflow after its newest client had started."""
+        return self.scenario.is_altered and self.around.alterations.last_at >= self.clients[-1].began_at
 
     def _is_over(self) -> bool:
         """Return whether nothing is left to do: all tasks are done, or a run ended with only failures left."""

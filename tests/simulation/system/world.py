@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.system import checks
 from tests.simulation.system.agents import AgentHost, AgentProcess
+from tests.simulation.system.altering import Altering, stale
 from tests.simulation.system.clocks import PartClock
 from tests.simulation.system.commands import Command, Fates
+from tests.simulation.system.defining import Script
 from tests.simulation.system.grid import CANCELLED, PREEMPTED, Grid
 from tests.simulation.system.invariants import Invariants
 from tests.simulation.system.loop import SimulationLoop
@@ -37,6 +39,7 @@ from tests.simulation.system.scenario import (
 from tests.simulation.system.server import SimulatedServer
 from tests.simulation.system.users import HOSTS, User
 
+from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.wire.definition import Cluster, ClusterRequest, QueueSpec
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
@@ -117,28 +120,43 @@ class _World:
     async def run(self) -> Verdict:
         """Run the simulation; return the verdict."""
         await self._begin()
-        besides = [asyncio.create_task(work) for work in (self._wreak_havoc(), self._sweep(), self._steer())]
+        besides = [
+            asyncio.create_task(work) for work in (self._wreak_havoc(), self._sweep(), self._steer(), self._alter())
+        ]
         try:
             await asyncio.gather(*(user.use() for user in self._users))
             if not self._violations:
                 await self._await_aftermath()
+            if not self._violations:
+                await self._check_plans()
         finally:
             for task in besides:
                 task.cancel()
             await asyncio.gather(*besides, return_exceptions=True)
             await self._end()
         if not self._violations:
+            self._invariants.check_edits()
             for user in self._users:
                 self._check(user)
         self._record.close()
         return self._verdict()
+
+    async def _alter(self) -> None:
+        await Altering(self._surrounding, self._record, lambda: self._server.is_up).alter()
+
+    async def _check_plans(self) -> None:
+        """Check that nothing that is done is out of date."""
+        for user in self._users if not self._surrounding.alterations.is_interrupted else ():
+            for problem in await stale(user.around, self._record):
+                self._violated(problem)
 
     def _check(self, user: User) -> None:
         """Check the final state of a user's workflow."""
         record, scenario = self._record, user.scenario
         excused = self._fates.unlucky | checks.tired(record) | checks.failed_by_grid(record, scenario)
         excused |= checks.suspected(record)
-        for problem in checks.problems(record, scenario, self._answers.acknowledged, excused):
+        reopened = self._invariants.reopened
+        for problem in checks.problems(record, scenario, self._answers.acknowledged, excused, reopened):
             self._violated(problem)
         for problem in user.commands.unrecorded(self._invariants.reaped):
             self._violated(problem)
@@ -147,7 +165,7 @@ class _World:
         return Verdict(
             seed=self._scenario.seed,
             violations=tuple(self._violations),
-            faults=self._faults + self._network.faults + self._grid.faults,
+            faults=self._faults + self._network.faults + self._grid.faults + self._surrounding.alterations.counts,
             seconds=self._loop.time(),
             requests=self._network.requests,
             tasks=len(self._scenario.all_tasks),
@@ -232,6 +250,7 @@ class _World:
             grid=self._grid,
             clocks=self._clocks,
             scenario=self._scenario,
+            script=Script(self._scenario, self._note_call),
             folder=str(self._folder),
             note=self._note,
             violated=self._violated,
@@ -244,7 +263,8 @@ class _World:
         )
         self._users = [self._user(self._surrounding, self._dice)]
         if self._scenario.neighbour is not None:
-            around = replace(self._surrounding, scenario=self._scenario.neighbour)
+            script = Script(self._scenario.neighbour, self._note_call)
+            around = replace(self._surrounding, scenario=self._scenario.neighbour, script=script)
             self._users.append(self._user(around, random.Random(f"{seed} neighbour user")))
         if self._scenario.has_grid:
             await self._add_grid()
@@ -284,6 +304,14 @@ class _World:
     def _observe(self, what: str, command: Command) -> None:
         next(user for user in self._users if user.scenario.owns(command.index)).commands.observe(what, command)
         self._note(f"{what} {command.name} (attempt {command.attempt})")
+
+    def _note_call(self, name: str) -> None:
+        """Check that the function of an expansion is called only while nothing of it is recorded as its result."""
+        self._note(f"call {name}")
+        self._faults["expansion called"] += 1
+        for task_id, status in self._record.rows("SELECT id, status FROM task WHERE name = ?", name):
+            if status == TaskStatus.DONE:
+                self._violated(f"the function of task {task_id} is called although the task is recorded as done")
 
     def _note_force(self, workflow_id: int) -> None:
         found = self._record.rows("SELECT workflow_args FROM workflow WHERE id = ?", workflow_id)

@@ -70,3 +70,21 @@ def test_counts_agree_with_nouns():
         problem = dataclasses.replace(PROBLEM, waiting=waiting)
         found = explain.Progress(counts=counts, blocked=0, run=RUN, launch_problems=(problem,))
         assert any(because.text.startswith(words) for because in explain.why_workflow(found))
+
+
+def test_a_task_is_counted_once():
+    """Held tasks are not said to wait for anything else, and functions that are called are not running tasks."""
+    counts = {TaskStatus.REGISTERING.value: 5, TaskStatus.RUNNING.value: 3}
+    found = explain.Progress(counts=counts, blocked=0, run=RUN, held=4, held_back=3, calls=1)
+    assert [because.text.partition(". ")[0].rstrip(".") for because in explain.why_workflow(found)] == [
+        "The function of an expansion is being called",
+        "2 tasks are running, 0 are queued or launched",
+        "4 tasks are held",
+        "2 tasks are waiting for dependencies or a free slot",
+    ]
+
+
+def test_nothing_else_is_said_of_a_workflow_of_which_only_a_function_runs():
+    found = explain.Progress(counts={TaskStatus.RUNNING.value: 2}, blocked=0, run=RUN, calls=2)
+    (only,) = explain.why_workflow(found)
+    assert only.text == "The functions of 2 expansions are being called."

@@ -31,6 +31,7 @@ from jobmon.client.swarm.services.refresher import Records, Refresher
 from jobmon.client.swarm.services.scheduler import Scheduler
 from jobmon.client.swarm.services.synchronizer import Synchronizer
 from jobmon.client.swarm.state import StateUpdate, SwarmState
+from jobmon.client.swarm.threads import Threads
 from jobmon.core.constants import EndReason, TaskStatus, WorkflowRunStatus
 from jobmon.core.exceptions import DistributorNotAlive, JobmonError, StaleRun, WorkflowRunStateError, WorkflowTestError
 from jobmon.core.fsm import CLOSED_RUNS, IN_FLIGHT, MAKING_ROOM, SATISFIED, STARTING_RUNS, Machine, is_terminal
@@ -146,6 +147,7 @@ class WorkflowRunOrchestrator:
         records: turns recorded tasks into objects, for tasks that users edit, or rerun although the run did not fetch
             them.
         caller: calls the functions of expansions; None: there are none.
+        threads: runs what would block the loop; None: real threads.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class WorkflowRunOrchestrator:
         on_change: Callable[[SwarmState], None] | None = None,
         records: Records | None = None,
         caller: Caller | None = None,
+        threads: Threads | None = None,
     ) -> None:
         self.state = state
         self.gateway = gateway
@@ -165,8 +168,9 @@ class WorkflowRunOrchestrator:
         self._scheduler = Scheduler(
             state, gateway, arms=limit is None or limit > len(state.tasks), fail_fast=config.fail_fast
         )
-        self._refresher = Refresher(state, gateway, records)
         self._caller = caller
+        self._threads = threads or Threads()
+        self._refresher = Refresher(state, gateway, records, self._threads)
         self._num_previously_complete = 0
         self._conclude_seconds_max = CONCLUDE_SECONDS_MAX
         self._unrecorded = ""
@@ -194,7 +198,7 @@ class WorkflowRunOrchestrator:
         self._synchronizer = Synchronizer(
             self.state, self.gateway, self.config.wedged_workflow_sync_interval, loop.time
         )
-        self._expander = Expander(self.state, self.gateway, self._caller, self._take_in, self._news.set)
+        self._expander = Expander(self.state, self.gateway, self._caller, self._take_in, self._news.set, self._threads)
         self._take_in_holds(frozenset())
         async with self._heartbeats() as self._beating:
             final, error = await self._guarded()

@@ -152,7 +152,7 @@ def caller_of(
         from jobmon.client import expanding, functions  # only runs that call expansions pay for it
 
         load = functions.load_installed if workflow is None else functions.load_here
-        known = _recorded_workflow(builder) if workflow is None else workflow
+        known = recorded_workflow(builder) if workflow is None else workflow
         return expanding.caller_of(known, builder, serve, load, allows_removal=allows_removal)
 
     has_expansions = builder.state is not None and any(task.is_expansion for task in builder.state.tasks.values())
@@ -188,14 +188,14 @@ class LateCaller:
         return self._caller.max_attempts_of(task_id)
 
 
-def _recorded_workflow(builder: SwarmBuilder) -> Workflow:
+def recorded_workflow(builder: SwarmBuilder) -> Workflow:
     """Return a workflow of which only the record is known, without its tasks."""
     from jobmon.client.tool import Tool
     from jobmon.core.wire.swarm import WorkflowMetadata
 
     route = f"/workflows/{builder.workflow_id}/metadata"
     metadata = builder.requester.call(route, None, WorkflowMetadata, "get")
-    tool = Tool(metadata.tool_name)
+    tool = Tool(metadata.tool_name, requester=builder.requester)
     tool.set_active_tool_version_id(metadata.tool_version_id)
     workflow = tool.create_workflow(metadata.workflow_args, name=metadata.name)
     workflow.workflow_id, workflow.dag_id, workflow.is_bound = metadata.workflow_id, metadata.dag_id, True

@@ -89,9 +89,14 @@ class ArraySpec(Message, frozen=True, kw_only=True):
 
 
 class ArraysRequest(Message, frozen=True, kw_only=True):
-    """POST /workflows/{workflow_id}/arrays: find or create; limits and files are updated. -> `IdsResponse`"""
+    """POST /workflows/{workflow_id}/arrays: find or create; limits, priorities and files are updated. -> `IdsResponse`
+
+    `keep_limits`: existing arrays keep their limits and priorities. For expansions: a function that is called by ID
+    does not know what the script has set.
+    """
 
     arrays: list[ArraySpec]
+    keep_limits: bool = False
 
 
 class IdsResponse(Message, frozen=True, kw_only=True):

@@ -255,7 +255,10 @@ class HistoryEntry(Message, frozen=True, kw_only=True):
 
 
 class HistoryResponse(Message, frozen=True, kw_only=True):
-    """GET /workflows/{workflow_id}/history?limit=: newest first."""
+    """GET /workflows/{workflow_id}/history?limit=&routine=: newest first.
+
+    `routine` false: without what clients do on their own.
+    """
 
     entries: list[HistoryEntry]
 

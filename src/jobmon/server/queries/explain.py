@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, cast, func, select, union_all
+from sqlalchemy import BigInteger, case, cast, func, select, union_all
 
 from jobmon.core import explain, fsm, packing
 from jobmon.core.constants import TaskKind, TaskStatus
@@ -37,7 +37,7 @@ from jobmon.server.models import (
     workflow,
     workflow_run,
 )
-from jobmon.server.models.types import to_datetime
+from jobmon.server.models.types import IS_EXPANSION, to_datetime
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import graph, launch_problems
 from jobmon.server.sql import any_of, param, statement, unindexed
@@ -390,7 +390,16 @@ def _parents_count() -> Select[Any]:
 
 @statement
 def _held_count() -> Select[Any]:
-    return select(func.count()).where(t.workflow_id == param("id"), t.held, t.status.not_in(fsm.SETTLED))
+    """Select how many unfinished tasks are held, and how many of these would be waiting otherwise."""
+    waits = case((t.status.in_(fsm.QUEUEABLE), 1), else_=0)
+    is_open = t.workflow_id == param("id"), t.held, t.status.not_in(fsm.SETTLED)
+    return select(func.count(), func.coalesce(func.sum(waits), 0)).where(*is_open)
+
+
+@statement
+def _calls_count() -> Select[Any]:
+    is_called = t.workflow_id == param("id"), IS_EXPANSION, t.status == TaskStatus.RUNNING.value
+    return select(func.count()).where(*is_called)
 
 
 @statement
@@ -425,6 +434,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now, recent: Recen
     by_array = counts_by_array(session, workflow_id)
     counts: dict[str, int] = dict(sum(map(Counter, by_array.values()), Counter()))
     blocked = sum(graph.blocked_by_array(session, workflow_id, dag_id, by_array, recent).values())
+    held, held_back = session.row(_held_count, id=workflow_id) or (0, 0)
     progress = explain.Progress(
         counts=counts,
         blocked=blocked,
@@ -432,7 +442,9 @@ def explain_workflow(session: Session, workflow_id: int, now: Now, recent: Recen
         limits=_all_limits(session, workflow_id, limit, by_array),
         cores=_cores(session, workflow_id),
         packed=_packed(session, workflow_id),
-        held=session.value(_held_count, id=workflow_id),
+        held=held,
+        held_back=held_back,
+        calls=session.value(_calls_count, id=workflow_id),
         parents=session.value(_parents_count, id=workflow_id, taken=TAKEN),
         launch_problems=_launch_problems(session, workflow_id),
     )

@@ -28,7 +28,7 @@ from jobmon.server.queries import graph
 from jobmon.server.queries.presence import require
 from jobmon.server.queries.swarm import resources_of
 from jobmon.server.revisions import EDITABLE
-from jobmon.server.sql import any_of, param, statement, unindexed
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.transitions import LIVE, settable_status
 
 if TYPE_CHECKING:
@@ -78,12 +78,20 @@ def _active_run() -> Select[Any]:
     return select(workflow_run.c.id).where(workflow_run.c.workflow_id == param("workflow"), IS_ACTIVE_RUN).limit(1)
 
 
-@statement
-def _entries() -> Select[Any]:
+#: What clients do on their own while a workflow is recorded and run, beside what their users do.
+ROUTINE: Final = (
+    *("define arrays", "define tasks", "define tasks again", "define dependencies", "finish definition"),
+    *("set attributes", "register agent", "register distributor", "hand over run"),
+)
+
+
+@statements
+def _entries(with_routine: bool) -> Select[Any]:
     """Select the audit entries of a workflow, newest first."""
+    shown = () if with_routine else (audit.c.action.not_in(ROUTINE),)
     return (
         select(audit.c.at, audit.c.actor, audit.c.action, audit.c.details, audit.c.principal)
-        .where(audit.c.workflow_id == param("workflow"))
+        .where(audit.c.workflow_id == param("workflow"), *shown)
         .order_by(audit.c.id.desc())
         .limit(param("most"))
     )
@@ -91,9 +99,10 @@ def _entries() -> Select[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryQuery:
-    """Maximum number of entries to return."""
+    """Maximum number of entries to return; `routine`: also those of clients, which no user has caused directly."""
 
     limit: int = 1_000
+    routine: bool = True
 
 
 def plan_update(session: Session, workflow_id: int, request: TaskUpdatePlanRequest) -> TaskUpdatePlan:
@@ -203,7 +212,7 @@ def history(session: Session, workflow_id: int, query: HistoryQuery) -> HistoryR
     if not 0 < query.limit <= HISTORY_ROWS_MAX:
         raise InvalidValue(f"limit: must be from 1 to {HISTORY_ROWS_MAX}.")
     require(session, "workflow", workflow_id)
-    rows = session.rows(_entries, workflow=workflow_id, most=query.limit)
+    rows = session.rows(_entries(query.routine), workflow=workflow_id, most=query.limit)
     return HistoryResponse(entries=[_entry(row) for row in rows])
 
 

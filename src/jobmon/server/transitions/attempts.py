@@ -47,7 +47,7 @@ def _attempts_with_tasks() -> Select[Any]:
     return (
         select(
             *(ti.id, ti.status, ti.cause, ti.number, t.id, t.workflow_id, t.status, t.attempt_count, t.num_attempts),
-            *(t.max_attempts, t.uncharged_in_a_row, ti.agent_id, t.array_id, ti.pid),
+            *(t.max_attempts, t.uncharged_in_a_row, ti.agent_id, t.array_id, ti.pid, t.requested_at, ti.queued_stamp),
         )
         .select_from(ATTEMPTS_WITH_TASKS)
         .where(any_of(ti.id, "ids"))
@@ -114,6 +114,14 @@ class AttemptState:
     agent_id: int | None
     array_id: int
     pid: int | None
+    requested_at: int | None
+    queued_stamp: int | None
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it was told to terminate, and a rerun of its task was requested after it had been queued."""
+        was_told = self.status == TI.KILL_SELF and self.requested_at is not None and self.queued_stamp is not None
+        return was_told and self.requested_at > self.queued_stamp  # type: ignore[operator]  # neither is None
 
     @property
     def is_newest(self) -> bool:
@@ -356,9 +364,15 @@ def _uncharged_in_a_row(attempt: AttemptState, cause: str | None) -> int:
 def _after(
     attempt: AttemptState, target: str, wanted: TaskStatus, in_a_row: int, *, charged: bool, cause: str | None
 ) -> TaskMove:
-    """Return the new state of the task; ERROR_RECOVERABLE is left immediately."""
+    """Return the new state of the task; ERROR_RECOVERABLE is left immediately.
+
+    So is DONE if the attempt finished although it was to be terminated for a rerun.
+    """
     if target not in fsm.ENDED:
         return TaskMove(wanted.value, attempt.num_attempts, attempt.uncharged_in_a_row)
+    if wanted is TaskStatus.DONE and attempt.is_outdated:
+        assert_legal(Machine.TASK, attempt.task_id, wanted, TaskStatus.REGISTERING)
+        return TaskMove(TaskStatus.REGISTERING.value, 0, 0)
     num_attempts = attempt.num_attempts + charged
     status = wanted
     if wanted is TaskStatus.ERROR_RECOVERABLE:

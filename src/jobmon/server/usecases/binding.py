@@ -261,6 +261,9 @@ def find_arrays(tx: Transaction, workflow_id: int, request: ArraysRequest) -> Id
         array_id, limit, files_id = found[spec.task_template_version_id]
         if files_id != declared:
             declared_files.set_files(tx, array_id, declared)
+        ids.append(array_id)
+        if request.keep_limits:
+            continue
         if limit != spec.max_concurrently_running:
             set_array_limit(tx, workflow_id, array_id, spec.max_concurrently_running)
             tx.audit(
@@ -270,7 +273,6 @@ def find_arrays(tx: Transaction, workflow_id: int, request: ArraysRequest) -> Id
             )
         if tx.changed(_redefine_priority(task_array), priority=spec.priority, id=array_id):
             tx.audit(Actor.CLIENT, "priority", workflow_id, priority=spec.priority, template=spec.name)
-        ids.append(array_id)
     return IdsResponse(ids=ids)
 
 

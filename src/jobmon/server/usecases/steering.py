@@ -48,6 +48,12 @@ def _unfinished_task() -> Select[Any]:
     return select(t.id).where(t.workflow_id == param("workflow"), t.status.not_in(fsm.SETTLED)).limit(1)
 
 
+@statement
+def _request_reruns() -> Update:
+    """Note that reruns were requested: an attempt that is told to terminate may still finish; see `is_outdated`."""
+    return update(task).values(requested_at=param("stamp")).where(any_of(t.id, "ids"))
+
+
 def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) -> TaskUpdateResponse:
     """Set the status of tasks at a user's request. Idempotent.
 
@@ -72,6 +78,8 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
         require_skippable(rows)
     live = [row[2] for row in rows if row[2] is not None]
     to_kill = _end_attempts(tx, workflow_id, live, target, force=request.force)
+    if to_kill:
+        tx.run(_request_reruns, ids=[row[0] for row in rows if row[2] is not None], stamp=tx.stamp)
     changed = transitions.set_tasks(tx, workflow_id, request.task_ids, target)
     accept(tx, request.accepted_ids, request.accepted)
     if changed or to_kill:

@@ -12,13 +12,11 @@ the process. What it returns afterwards is refused by the server, because its ru
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.state import StateUpdate
@@ -32,6 +30,7 @@ from jobmon.core.texts import shortened
 if TYPE_CHECKING:
     from jobmon.client.swarm.gateway import ServerGateway
     from jobmon.client.swarm.state import SwarmState
+    from jobmon.client.swarm.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +116,7 @@ class Expander:
         caller: calls the functions; None: the workflow has no expansions.
         take_in: applies what is known of an expansion before the next poll shows it.
         on_end: called whenever a call has ended.
+        threads: runs the calls.
     """
 
     def __init__(
@@ -126,12 +126,14 @@ class Expander:
         caller: Caller | None,
         take_in: Callable[[StateUpdate], object],
         on_end: Callable[[], None],
+        threads: Threads,
     ) -> None:
         self._state = state
         self._gateway = gateway
         self._caller = caller
         self._take_in = take_in
         self._on_end = on_end
+        self._threads = threads
         self._calls: dict[int, _Call] = {}
         self._started = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -204,8 +206,7 @@ class Expander:
         self._take_in(StateUpdate(task_statuses={task.task_id: answer.status}))
         try:
             self._check_number()
-            look = self._looking(asyncio.get_running_loop())
-            return await _in_thread(self._caller.call, task.task_id, answer.calls, look)
+            return await self._threads.call(partial(self._caller.call, task.task_id, answer.calls), self._state)
         except CallFailed as failure:
             is_final = call.count >= self._caller.max_attempts_of(task.task_id)
             name = self._caller.name_of(task.task_id)
@@ -229,17 +230,6 @@ class Expander:
                 " end. If that many are intended, raise the setting run.expansions_max."
             )
             raise CallFailed(message, message)
-
-    def _looking(self, loop: asyncio.AbstractEventLoop) -> Look:
-        state = self._state
-
-        def look(function: Callable[[SwarmState], _Result]) -> _Result:
-            async def looked() -> _Result:
-                return function(state)
-
-            return asyncio.run_coroutine_threadsafe(looked(), loop).result()
-
-        return look
 
     # -- the state -----------------------------------------------------------------------------------------------------
 
@@ -289,30 +279,3 @@ def downstream_of(state: SwarmState, task_id: int) -> set[int]:
 def _one_line(message: str) -> str:
     """Return a message for the terminal; the record has all of it."""
     return shortened(plain_line(message.strip()), MESSAGE_CHARACTERS_MAX)
-
-
-async def _in_thread(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Run a function in a daemon thread and return its result. A cancelled caller does not wait for it."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Result] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(result: _Result | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)  # type: ignore[arg-type]
-        else:
-            future.set_exception(error)
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = context.run(function, *arguments)
-        except BaseException as raised:
-            error = raised
-        with suppress(RuntimeError):  # the loop has ended: nobody waits for the result
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name="jobmon-expansion", daemon=True).start()
-    return await future

@@ -6,7 +6,6 @@ it is fetched and linked. If a user edits a task, its new request for resources 
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
 from jobmon.core.exceptions import WorkflowRunStateError
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from jobmon.client.swarm.gateway import ServerGateway, TaskMetadata
     from jobmon.client.swarm.state import StateUpdate, SwarmState
     from jobmon.client.swarm.task import SwarmTask
+    from jobmon.client.swarm.threads import Threads
     from jobmon.client.task_resources import TaskResources
     from jobmon.core.wire.swarm import ResourcesInfo
 
@@ -49,12 +49,14 @@ class Refresher:
         state: state of the run.
         gateway: sends requests to the server.
         records: turns recorded tasks into objects; None: the run has fetched all tasks, and nothing is edited.
+        threads: runs what blocks.
     """
 
-    def __init__(self, state: SwarmState, gateway: ServerGateway, records: Records | None) -> None:
+    def __init__(self, state: SwarmState, gateway: ServerGateway, records: Records | None, threads: Threads) -> None:
         self._state = state
         self._gateway = gateway
         self._records = records
+        self._threads = threads
         #: Edited tasks -> the revisions that the state knows.
         self._known: dict[int, int] = {}
 
@@ -127,5 +129,5 @@ class Refresher:
                     found[task_id] = page[task_id]
         requests = [one.resources for one in found.values() if one.resources is not None]
         if unknown := [info for info in requests if not records.knows(info)]:
-            await asyncio.to_thread(records.learn, unknown)
+            await self._threads.run(records.learn, unknown)
         return found
