@@ -628,7 +628,7 @@ export interface Queries {
   [path: `/workflows/${number}/explanation`]: Record<string, never>;
   [path: `/workflows/${number}/failures`]: { limit?: number | null };
   [path: `/workflows/${number}/files`]: { after?: number | null; count?: number | null; inputs?: boolean | null; template?: string | null; task_id?: number | null };
-  [path: `/workflows/${number}/history`]: { limit?: number | null };
+  [path: `/workflows/${number}/history`]: { limit?: number | null; routine?: boolean | null };
   [path: `/workflows/${number}/matrix`]: { after?: number | null; since?: number | null };
   [path: `/workflows/${number}/progress`]: Record<string, never>;
   [path: `/workflows/${number}/sizing`]: Record<string, never>;
