@@ -26,6 +26,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from tests.e2e.conftest import PROJECT
+from tests.processes import is_alive
 
 from jobmon.cli.main import main
 from jobmon.server.migrations import HEAD
@@ -206,12 +207,12 @@ def test_commands_of_an_older_version_that_are_still_alive_are_ended_and_run_aga
         for process in others:
             process.send_signal(number)
     psutil.wait_procs(others)
-    assert all(process.is_running() for process in outlives)
+    assert all(is_alive(process) for process in outlives)
 
     home.environment["UPGRADED"] = "1"
     done = resume(home, *commands)
     assert (done.returncode, done.stdout.split()[-1]) == (0, "D"), done.stderr
-    assert not any(process.is_running() for process in outlives)
+    assert not any(is_alive(process) for process in outlives)
     assert len(pids.read_text().split()) == 2
     assert attempts(home, 1) == {"alive_0": ("D", 1), "alive_1": ("D", 2), "alive_2": ("D", 1)}
 
@@ -222,6 +223,6 @@ def test_an_idle_server_of_an_older_version_is_replaced(home, run_old):
     (server,) = (process for process in home.processes() if "jobmon.server" in process.cmdline())
     (workflow,) = home.json("workflow", "status")
     assert (workflow["name"], workflow["status"]) == ("alive", "D")
-    assert not server.is_running()
+    assert not is_alive(server)
     found = home.json("db", "revision")
     assert (found["revision"], found["state"]) == (HEAD, "current")

@@ -410,7 +410,7 @@ MUTATIONS = {
     "skip-live": Mutation(
         "tasks are skipped although their attempts run",
         (
-            ("server/usecases/steering.py", "        _require_skippable(rows)\n", "        pass\n"),
+            ("server/usecases/steering.py", "        require_skippable(rows)\n", "        pass\n"),
             (
                 "server/transitions/bulk.py",
                 '**requested)\n        .where(*_changeable(), ~has_live_attempt("live"))',

@@ -76,6 +76,9 @@ class Idle:
     memory = Memory()
     live = {}  # noqa: RUF012 - stays empty
 
+    def set_environment(self, values):
+        """Do nothing."""
+
     def look(self):
         """Do nothing."""
 

@@ -84,6 +84,7 @@ class Commands:
         self._unclaimed: dict[int, tuple[int, struct_rusage]] = {}  # exits of commands whose start is not collected yet
         self._walk_at = 0.0
         self._to_stop: dict[int, tuple[str, float]] = {}  # attempts to stop once they are known to be started
+        self._passed_on = 0  # the last signal that was forwarded; 0: none
         self._started: list[Attempt] = []
         self._ended: list[Attempt] = []
 
@@ -116,6 +117,8 @@ class Commands:
         attempt.start(started.pid, started.monotonic, started.wall, started.boot)
         self._leaders[started.pid] = attempt
         self._started.append(attempt)
+        if self._passed_on:
+            processes.signal_group(started.pid, self._passed_on)
         self.memory.hold(attempt)
         self._set_timer(attempt)
         if exited := self._unclaimed.pop(started.pid, None):
@@ -156,7 +159,8 @@ class Commands:
         return self.searches.cancel(attempt.identity) or self._starter.cancel(attempt.launch)
 
     def pass_on(self, number: int) -> None:
-        """Forward a signal that this program received to all process groups."""
+        """Forward a signal that this program received to all process groups, and to those that are being started."""
+        self._passed_on = number
         for pid in self._leaders:
             processes.signal_group(pid, number)
 

@@ -101,6 +101,9 @@ def _opened(path: str) -> int:
         folder = os.path.dirname(path)
         if not folder or os.path.isdir(folder):
             raise
+    except OSError as error:
+        error.filename = path
+        raise
     try:
         trust.make_folders(folder)
     except OSError as error:

@@ -295,7 +295,7 @@ def begin(workflow: Workflow, options: RunOptions) -> RunOptions:
         ValueError: an option is invalid.
         WorkflowAlreadyExists: the function of an expansion runs its own workflow.
     """
-    if growing.get() is workflow:
+    if workflow is not None and growing.get() is workflow:
         raise WorkflowAlreadyExists(
             f"Workflow {workflow.workflow_id} is being run: it is what called this function. Return the tasks that the"
             " expansion is to add; they run like all others."

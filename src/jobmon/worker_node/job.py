@@ -73,6 +73,7 @@ class Job(Program):
         self._is_passed_on = self._is_leaving = self._has_said = False
         self._has_unexplained = False  # whether commands failed because the cluster terminated this job
         self._told_problem = ""
+        self._told_pending: dict[str, str] = {}  # attempt -> why it was last reported to wait
         self._began_at = self._busy_at = access.monotonic()
         self._keep_at = 0.0
         self._must_guard = guarding.must_guard(environment)
@@ -235,9 +236,13 @@ class Job(Program):
         if text == self._told_problem:
             return {}
         self._told_problem = text
-        why = f"cannot be started on {self._host} yet, and is not charged: {text}" if text else ""
-        waiting = [launch.identity for launch in self._work.waiting] if text else [*self._commands.live]
-        return {str(identity): why for identity in waiting[:PENDING_MAX]}
+        if text:
+            why = f"cannot be started on {self._host} yet, and is not charged: {text}"
+            waiting = [launch.identity for launch in self._work.waiting]
+            self._told_pending = {str(identity): why for identity in waiting[:PENDING_MAX]}
+        else:
+            self._told_pending = dict.fromkeys(self._told_pending, "")
+        return self._told_pending
 
     def _hear_kill(self, content: Mapping[str, Any]) -> None:
         """Kill attempts. Unexplained failures of those that were not to be killed are left to the cluster."""

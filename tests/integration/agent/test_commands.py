@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -211,6 +212,21 @@ def late(driver):
     time.sleep(0.2)
     driver.finish()
     return [driver.ended[one].exit_code for one in (1, 2)]
+
+
+def test_a_signal_reaches_a_command_that_is_being_started(apart):
+    assert apart(forwards) == (signal.SIGTERM, signal.SIGTERM)
+
+
+def forwards(driver):
+    driver.start(1, "exec sleep 60")
+    driver.commands.pass_on(signal.SIGTERM)  # the result of the start is not collected yet
+    first = driver.finish()[1].signal
+    hang_until(driver.folder / "go")
+    driver.start(2, "exec sleep 60")
+    driver.commands.pass_on(signal.SIGTERM)
+    (driver.folder / "go").touch()
+    return first, driver.finish()[2].signal
 
 
 @pytest.mark.parametrize("planted", ["link", "pipe", "folder"])

@@ -62,5 +62,5 @@ def test_following_a_running_task_until_it_is_told_to_stop(session):
     ) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 1
+        assert process.wait(20) == 130
         assert "Traceback" not in process.stderr.read()

@@ -13,6 +13,7 @@ from itertools import count
 
 import psutil
 import pytest
+from tests.processes import is_alive
 
 from jobmon.agent.host import FAREWELL_SECONDS_MAX
 from jobmon.client.api import Tool, WorkflowRunStatus
@@ -79,13 +80,6 @@ def pids_in(path):
     return [int(word) for word in path.read_text().split()] if path.exists() else []
 
 
-def lives(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
 def waiting(folder):
     """A command that notes its pid, with a child that leaves its session, and waits until it may go."""
     return f"echo $$ >> {folder}/pids; setsid sleep 300 & while ! test -e {folder}/go; do sleep 0.02; done; true"
@@ -115,7 +109,7 @@ def test_a_killed_agent_is_replaced_and_what_it_ran_is_terminated_not_charged_an
         seen["memory"] = agent.memory_info().rss
         agent.kill()
         until(lambda: len(pids_in(tmp_path / "pids")) == 2, "the second attempt")
-        seen["left"] = [one for one in seen["below"] if lives(one)]
+        seen["left"] = [one for one in seen["below"] if is_alive(one)]
         seen["first"] = pid
         (tmp_path / "go").touch()
 
@@ -160,7 +154,7 @@ def test_an_agent_whose_client_is_killed_finishes_what_runs_and_leaves(args, tmp
     client.kill()
     client.communicate()
     (tmp_path / "go").touch()
-    until(lambda: not lives(agent.pid), "the end of the agent")
+    until(lambda: not is_alive(agent.pid), "the end of the agent")
     workflow = define(args, waiting(tmp_path))
     assert workflow.run(resume=True) == WorkflowRunStatus.DONE
     assert len(pids_in(tmp_path / "pids")) == 1
@@ -177,13 +171,13 @@ def test_nothing_of_an_attempt_is_left_when_client_and_agent_were_killed_and_it_
     client.kill()
     client.communicate()
     agent.kill()
-    until(lambda: not lives(agent.pid), "the end of the agent")
+    until(lambda: not is_alive(agent.pid), "the end of the agent")
     workflow = define(args, waiting(tmp_path))
     left = []
 
     def go():
         until(lambda: len(pids_in(tmp_path / "pids")) == 2, "the second attempt")
-        left.extend(one for one in below if lives(one))
+        left.extend(one for one in below if is_alive(one))
         (tmp_path / "go").touch()
 
     helper = threading.Thread(target=go)
@@ -244,7 +238,7 @@ def test_an_agent_with_nothing_left_to_tell_leaves_soon_though_its_server_was_st
     assert access.stop_server()
     os.kill(agent.pid, signal.SIGCONT)
     woken_at = time.monotonic()
-    until(lambda: not lives(agent.pid), "the end of the agent")
+    until(lambda: not is_alive(agent.pid), "the end of the agent")
     assert time.monotonic() - woken_at < 2 * FAREWELL_SECONDS_MAX
     assert not access.stop_server()  # nothing has started it again
     begun_at = time.monotonic()

@@ -12,6 +12,7 @@ from itertools import count
 
 import psutil
 import pytest
+from tests.processes import is_alive
 
 from jobmon.client import detached, watched
 from jobmon.client.api import RunHandle, TaskStatus, Tool, WorkflowRunStatus
@@ -91,10 +92,6 @@ def watcher_of(handle):
     return watcher
 
 
-def has_ended(process):
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
 def test_a_started_run_continues_without_its_starter(tool, args, tmp_path):
     commands = [waiting(tmp_path, str(n)) for n in range(3)]
     started = subprocess.run(
@@ -121,7 +118,7 @@ def test_a_started_run_continues_without_its_starter(tool, args, tmp_path):
     assert workflow.last_result.elapsed_time > 0.5  # that of the run, not of the wait
     assert (workflow.last_result.total_tasks, workflow.last_workflow_run_id) == (3, run_id)
     assert handle.status() == WorkflowRunStatus.DONE
-    until(lambda: has_ended(leader) and has_ended(watcher), "the end of both processes")
+    until(lambda: not is_alive(leader) and not is_alive(watcher), "the end of both processes")
     assert f"Workflow {workflow_id} is done" in handle.log_path.read_text()
     assert handle.log_path.stat().st_mode & 0o777 == 0o600
 
@@ -167,7 +164,7 @@ def test_a_handle_stops_the_run_and_nothing_restarts_it(tool, args, tmp_path):
     leader, watcher = leader_of(handle), watcher_of(handle)
     handle.stop()
     assert handle.wait() == WorkflowRunStatus.STOPPED
-    until(lambda: has_ended(leader) and has_ended(watcher), "the end of both processes")
+    until(lambda: not is_alive(leader) and not is_alive(watcher), "the end of both processes")
     assert handle.status() == WorkflowRunStatus.STOPPED
     (tmp_path / "go").touch()
     assert define(tool, args, waiting(tmp_path)).start(resume=True).wait() == WorkflowRunStatus.DONE
@@ -180,7 +177,7 @@ def test_sigterm_to_the_leader_stops_the_workflow(tool, args, tmp_path):
     watcher = watcher_of(handle)
     leader_of(handle).send_signal(signal.SIGTERM)
     assert handle.wait() == WorkflowRunStatus.STOPPED
-    until(lambda: has_ended(watcher), "the end of the watcher")
+    until(lambda: not is_alive(watcher), "the end of the watcher")
 
 
 def test_a_killed_leader_is_replaced_and_each_command_runs_once(tool, args, tmp_path):
@@ -217,7 +214,7 @@ def test_a_leader_that_is_killed_again_and_again_is_given_up(tool, args, tmp_pat
         until(lambda leader=leader: [run.pid for run in active(tool, handle)] == [leader.pid], "its run")
         killed.add(leader.pid)
         leader.kill()
-    until(lambda: has_ended(watcher), "the end of the watcher")
+    until(lambda: not is_alive(watcher), "the end of the watcher")
     assert active(tool, handle) == []
     assert "3 restarts in a row made no progress" in handle.log_path.read_text()
     assert handle.status() in CLOSED_RUNS
@@ -238,7 +235,7 @@ def test_a_leader_whose_watcher_was_killed_continues_unwatched(tool, args, tmp_p
     watcher.kill()
     (tmp_path / "go").touch()
     assert handle.wait() == WorkflowRunStatus.DONE
-    until(lambda: has_ended(leader), "the end of the leader")
+    until(lambda: not is_alive(leader), "the end of the leader")
 
 
 def test_a_workflow_that_was_stopped_while_its_leader_was_dead_is_not_continued(tool, args, tmp_path):
@@ -249,7 +246,7 @@ def test_a_workflow_that_was_stopped_while_its_leader_was_dead_is_not_continued(
     leader.kill()
     handle.stop(kill=False)
     watcher.send_signal(signal.SIGCONT)
-    until(lambda: has_ended(watcher), "the end of the watcher")
+    until(lambda: not is_alive(watcher), "the end of the watcher")
     assert handle.status() == WorkflowRunStatus.STOPPED
     assert "Nothing to continue: the run is STOPPED." in handle.log_path.read_text()
     (tmp_path / "go").touch()

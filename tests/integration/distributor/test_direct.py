@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.processes import is_alive
 
 from jobmon.client.api import Tool, WorkflowRunStatus
 from jobmon.core.access import find_server, stop_server
@@ -95,13 +96,6 @@ def waiting(folder):
     return f"echo $$ >> {folder}/pids; while ! test -e {folder}/go; do sleep 0.05; done"
 
 
-def lives(pid):
-    try:
-        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
 def test_commands_run_and_are_reported():
     lab = Lab("echo hello", "exit 7", "echo oh; echo no >&2; kill -9 $$", "printf '\\377\\n'; exit 1")
     assert lab.run() == WorkflowRunStatus.ERROR
@@ -154,7 +148,7 @@ def test_a_killed_agent_is_replaced_and_what_it_ran_is_terminated_not_charged_an
         (agent,) = agents()
         agent.kill()
         first, second = until(lambda: len(found := lines_of(tmp_path / "pids")) == 2 and found, "the second attempt")
-        seen.extend([lives(first), lives(second)])
+        seen.extend([is_alive(first), is_alive(second)])
         (tmp_path / "go").touch()
 
     assert lab.run(kill) == WorkflowRunStatus.DONE
@@ -193,7 +187,7 @@ def test_an_agent_whose_client_is_killed_finishes_what_runs_and_another_takes_ov
     assert lab.workflow.run(resume=True, reset_running_jobs=False) == WorkflowRunStatus.DONE
     assert (tmp_path / "runs").read_text() == "\n"
     assert len(lab.attempts()) == 1
-    until(lambda: not agent.is_running(), "the end of the agent")
+    until(lambda: not is_alive(agent), "the end of the agent")
 
 
 def test_a_cold_resume_terminates_what_runs(tmp_path):
@@ -205,7 +199,7 @@ def test_a_cold_resume_terminates_what_runs(tmp_path):
 
     def go():
         first, _ = until(lambda: len(found := lines_of(tmp_path / "pids")) == 2 and found, "the second attempt")
-        assert not lives(first)
+        assert not is_alive(first)
         (tmp_path / "go").touch()
 
     assert lab.run(go) == WorkflowRunStatus.DONE
@@ -224,7 +218,7 @@ def test_nothing_runs_twice_though_client_and_agent_were_killed(tmp_path):
 
     def go():
         first, _ = until(lambda: len(found := lines_of(tmp_path / "pids")) == 2 and found, "the second attempt")
-        assert not lives(first)
+        assert not is_alive(first)
         (tmp_path / "go").touch()
 
     assert lab.run(go) == WorkflowRunStatus.DONE

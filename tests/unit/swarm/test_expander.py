@@ -11,6 +11,7 @@ from jobmon.client.swarm.array import SwarmArray
 from jobmon.client.swarm.services.expander import Caller, Expander
 from jobmon.client.swarm.state import SwarmState
 from jobmon.client.swarm.task import SwarmTask
+from jobmon.client.swarm.threads import Threads
 from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.expanding import CallResponse
 
@@ -44,7 +45,7 @@ async def test_a_refused_expansion_waits_for_changes_only_if_none_came_meanwhile
     state.enqueue_task(expansion)
     has_ended = asyncio.Event()
     gateway = Refusing(state, shows_it_meanwhile=shows_it_meanwhile)
-    expander = Expander(state, gateway, NeverCalled(), lambda update: None, has_ended.set)
+    expander = Expander(state, gateway, NeverCalled(), lambda update: None, has_ended.set, Threads())
     expander.start_calls()
     async with asyncio.timeout(SECONDS_MAX):
         await has_ended.wait()

@@ -168,12 +168,12 @@ def blocked_by_array(
 ) -> dict[int, int]:
     """Count the tasks that will never run, by array.
 
-    They are counted again only if another set of tasks has failed, or a user has acted on the workflow.
+    They are counted again only if another set of tasks has failed, and at once if a user has acted on the workflow.
     """
     failed = sum(found.get(TaskStatus.ERROR_FATAL.value, 0) for found in counts.values())
     if not failed:
         return {}
-    key = "blocked", workflow_id
+    key = "blocked", workflow_id, session.value(_newest_action, workflow=workflow_id)
     known: _Blocked | None = recent.last(key)
     stamp: int = session.value(last_stamp)
     newest = stamp
@@ -184,8 +184,7 @@ def blocked_by_array(
     def count() -> _Blocked:
         return _Blocked(stamp, newest, dict(session.rows(_blocked_by_array, workflow=workflow_id, dag=dag_id)))
 
-    depends_on = failed, newest, session.value(_newest_action, workflow=workflow_id)
-    return recent.while_same(key, depends_on, count).by_array
+    return recent.while_same(key, (failed, newest), count).by_array
 
 
 def beyond(session: Session, dag_id: int, node_ids: Iterable[int], side: str) -> set[int]:
