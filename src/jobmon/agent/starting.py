@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jobmon.agent.cgroups import Group
+    from jobmon.agent.spawning import Spawn
 
 
 class Launch:
@@ -162,7 +163,6 @@ class Starter:
     def __init__(self, mark: Callable[[int], str]) -> None:
         self._variables: dict[str, bytes] = {}
         self._mark = mark
-        self._spawn = spawning.spawner()
         self._asked: SimpleQueue[tuple[Launch, Group | None]] = SimpleQueue()
         #: None announces that the kernel is about to start the command.
         self._answers: SimpleQueue[tuple[Launch, Started | NotStarted | None]] = SimpleQueue()
@@ -281,13 +281,14 @@ class Starter:
     # -- in the thread -----------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
+        spawn = spawning.spawner()
         while True:
             launch, group = self._asked.get()
-            self._answers.put((launch, self._started(launch, group)))
+            self._answers.put((launch, self._started(launch, group, spawn)))
             if self._is_late:
                 os.kill(os.getpid(), _signal.SIGCHLD)  # rings the bell
 
-    def _started(self, launch: Launch, group: Group | None) -> Started | NotStarted:
+    def _started(self, launch: Launch, group: Group | None, spawn: Spawn) -> Started | NotStarted:
         try:
             self._enter(launch.directory, launch.umask)
         except (OSError, ValueError) as error:
@@ -316,7 +317,7 @@ class Starter:
                 pid = _forked(launch.words, environment, stdout, stderr, group, self._failures)
             else:
                 self._answers.put((launch, None))
-                pid = self._spawn(launch.words, environment, stdout, stderr)
+                pid = spawn(launch.words, environment, stdout, stderr)
             return Started(pid, *times, files)
         except (OSError, ValueError) as error:
             found = _not_started(launch.words[0], error)
