@@ -241,7 +241,7 @@ def test_a_command_is_copied(own_world, page, context):
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     workflow_id = recorded(own_world, FAILED)
     opened(own_world, page, workflow_id)
-    reasons = page.get_by_role("region", name="What it is at")
+    reasons = page.get_by_role("region", name="Current state")
     reasons.get_by_role("button", name="Copy: jobmon workflow resume").click()
     expect(page.get_by_text("Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == f"jobmon workflow resume {workflow_id}"

@@ -70,7 +70,7 @@ def test_what_went_wrong_leads_to_what_a_task_wrote(world, page):
     expect(wrong).to_contain_text("4 failed attempts in 1 group")
     expect(wrong).to_contain_text("4 × 100%")
     expect(wrong).to_contain_text("estimate: exit code 3")
-    expect(page.get_by_role("region", name="What it is at")).to_contain_text("can run only after a fix and a resume")
+    expect(page.get_by_role("region", name="Current state")).to_contain_text("can run only after a fix and a resume")
     wrong.get_by_role("link", name=re.compile("estimate_")).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("ERROR FATAL")
     expect(page.get_by_role("region", name="Output of attempt 1")).to_contain_text("cannot open table")
@@ -125,7 +125,7 @@ def test_a_workflow_is_followed_while_it_runs(own_world, page):
     row.get_by_role("link").click()
     progress = page.get_by_role("region", name="Progress")
     expect(progress.get_by_role("listitem").filter(has_text=RUNNING)).to_have_text("1 RUNNING")
-    expect(page.get_by_role("region", name="What it is at")).to_contain_text("1")
+    expect(page.get_by_role("region", name="Current state")).to_contain_text("1")
     for number in range(4):
         (own_world.folder / f"go-{number}").touch()
         expect(progress.get_by_role("listitem").filter(has_text=DONE)).to_have_text(f"{number + 1} DONE")

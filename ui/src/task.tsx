@@ -75,7 +75,7 @@ const everyOf = (status: string): number => (TASK_ENDS.includes(status) ? RESTIN
 function Why({ id, status }: { id: number; status: string }) {
   const live = useLive<TaskExplanation>(`/tasks/${id}/explanation`, {}, (found) => everyOf(found.status));
   return (
-    <Part title={TASK_ENDS.includes(status) ? "How it ended" : "What it is at"}>
+    <Part title={TASK_ENDS.includes(status) ? "How it ended" : "Current state"}>
       <Shown live={live}>{(found) => <Reasons reasons={found.reasons} />}</Shown>
     </Part>
   );

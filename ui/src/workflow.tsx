@@ -159,7 +159,7 @@ function Progress({ now }: { now: ProgressResponse }) {
 
 function Why({ found }: { found: WorkflowExplanation }) {
   return (
-    <Part title="What it is at">
+    <Part title="Current state">
       {found.reasons.length ? <Reasons reasons={found.reasons} /> : <p class="quiet">There is nothing to say.</p>}
     </Part>
   );
