@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.integration.client.test_agents import attempts_of_task, is_agent, lives, pids_in, until
+from tests.integration.client.test_agents import attempts_of_task, is_agent, pids_in, until
+from tests.processes import is_alive
 
 import jobmon.plugins
 from jobmon.client.api import Tool, WorkflowRunStatus
@@ -169,7 +170,7 @@ def test_a_killed_agent_costs_only_its_own_attempts(args, tmp_path):
         (agent,) = children(is_agent)
         agent.kill()
         until(lambda: len(pids_in(tmp_path / "local")) == 2, "the second attempt")
-        assert not lives(first)
+        assert not is_alive(first)
         (tmp_path / "go").touch()
 
     join = meanwhile(kill)
@@ -200,7 +201,7 @@ def test_a_hot_resume_finds_both_kinds_still_running(args, tmp_path):
     assert workflow.run(resume=True, reset_running_jobs=False) == WorkflowRunStatus.DONE
     join()
     assert [len(attempts_of_task(task.task_id)) for task in tasks] == [1, 1]
-    until(lambda: not any(lives(one.pid) for one in runners), "the end of the former run's processes")
+    until(lambda: not any(is_alive(one.pid) for one in runners), "the end of the former run's processes")
 
 
 @pytest.mark.parametrize("gone", ["agent", "distributor", "both"])
@@ -221,7 +222,7 @@ def test_a_cold_resume_ends_both_kinds_whoever_is_left_to_do_it(args, tmp_path, 
 
     def go():
         until(lambda: len(pids_in(tmp_path / "local")) == 2 and len(pids_in(tmp_path / "batch")) == 2, "the reruns")
-        assert not any(lives(pid) for pid in before)
+        assert not any(is_alive(pid) for pid in before)
         (tmp_path / "go").touch()
 
     join = meanwhile(go)
