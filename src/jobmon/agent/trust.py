@@ -32,6 +32,9 @@ _ACCESS_LIST = "system.posix_acl_access"
 _LIST_HEAD, _LIST_ENTRY = 4, 8
 _NAMED_USER, _NAMED_GROUP = 2, 8
 _MAY_WRITE = 2
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Untrusted(PermissionError):
@@ -53,33 +56,50 @@ def resolved(path: str) -> str:
         Untrusted: a folder or link on the path is not trusted.
         OSError: the path cannot be followed.
     """
+    _require_folder(os.lstat("/"), "/")
+
+    def check(found: os.stat_result, there: str, _: str) -> bool:
+        if stat.S_ISDIR(found.st_mode):
+            _require_folder(found, there)
+        is_link = stat.S_ISLNK(found.st_mode)
+        if is_link:
+            _require_link(found, there)
+        return is_link
+
+    return _walked(path, check)
+
+
+def _walked(path: str, check: Callable[[os.stat_result, str, str], bool]) -> str:
+    """Return the path that remains after following links; missing components are allowed.
+
+    Args:
+        path: path of a file or folder.
+        check: called with each component, its path, and the path of its folder; returns whether to follow it as a link.
+
+    Raises:
+        OSError: the path leads through too many links, or cannot be followed.
+    """
     waiting = os.path.join(os.getcwd(), path).split("/")[::-1]
     here, links = "/", 0
-    _require_folder(os.lstat(here), here)
     while waiting:
         name = waiting.pop()
-        if name in ("", "."):
-            continue
-        if name == "..":
-            here = os.path.dirname(here)
+        if name in ("", ".", ".."):
+            here = os.path.dirname(here) if name == ".." else here
             continue
         there = os.path.join(here, name)
         try:
             found = os.lstat(there)
         except FileNotFoundError:
             return os.path.normpath(os.path.join(there, *waiting[::-1]))
-        if stat.S_ISLNK(found.st_mode):
-            links += 1
-            if links > LINKS_MAX:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-            _require_link(found, there)
-            target = os.readlink(there)
-            here = "/" if target.startswith("/") else here
-            waiting += target.split("/")[::-1]
+        if not check(found, there, here):
+            here = there
             continue
-        if stat.S_ISDIR(found.st_mode):
-            _require_folder(found, there)
-        here = there
+        links += 1
+        if links > LINKS_MAX:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        target = os.readlink(there)
+        here = "/" if target.startswith("/") else here
+        waiting += target.split("/")[::-1]
     return here
 
 
@@ -290,30 +310,15 @@ def followed(path: str) -> str:
         Untrusted: another user can have put a link on the path.
         OSError: the path leads through too many links.
     """
-    waiting = os.path.join(os.getcwd(), path).split("/")[::-1]
-    here, links = "/", 0
-    while waiting:
-        name = waiting.pop()
-        if name in ("", ".", ".."):
-            here = os.path.dirname(here) if name == ".." else here
-            continue
-        there = os.path.join(here, name)
-        try:
-            found = os.lstat(there)
-        except FileNotFoundError:
-            return os.path.normpath(os.path.join(there, *waiting[::-1]))
+
+    def check(found: os.stat_result, there: str, here: str) -> bool:
         if not stat.S_ISLNK(found.st_mode) or there.startswith(_PROCESSES):
-            here = there
-            continue
-        links += 1
-        if links > LINKS_MAX:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            return False
         if found.st_uid not in (os.geteuid(), _ROOT) and _others_may_write(os.lstat(here), here):
             raise Untrusted(there, f"is a symbolic link of another user ({_name(found.st_uid)})", "Move it away")
-        target = os.readlink(there)
-        here = "/" if target.startswith("/") else here
-        waiting += target.split("/")[::-1]
-    return here
+        return True
+
+    return _walked(path, check)
 
 
 def require_own_output(found: os.stat_result, path: str) -> None:
