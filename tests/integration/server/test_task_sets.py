@@ -341,7 +341,7 @@ async def test_the_tasks_of_a_host_are_those_whose_newest_attempt_was_there(worl
     first, second, third, fourth = batch.task_instance_ids
     await run.sync(
         *(report(one, TI.ERROR_FATAL) for one in (first, second, third)),
-        report(fourth, TI.ERROR),  # it is tried again, elsewhere
+        report(fourth, TI.ERROR),  # it is retried on another host
     )
     await run.queue([batch.task_ids[3]])
     (again,) = (await run.launched()).task_instance_ids

@@ -42,7 +42,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     Messages were dataclasses: `dataclasses.replace` and `dataclasses.fields` still accept them.
     """
 
-    __dataclass_fields__ = _DataclassFields()  # not annotated: it is no field
+    __dataclass_fields__ = _DataclassFields()  # not annotated, so that it is not a field
 
 
 def replace(message: _Struct, **changes: Any) -> _Struct:
