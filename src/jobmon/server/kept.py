@@ -141,7 +141,7 @@ class Warmer:
         task.add_done_callback(lambda _: self._running.pop(workflow_id, None))
 
     async def _run(self, workflow_id: int) -> None:
-        with contextlib.suppress(Exception):  # the command that needs it reads it again, and reports the error
+        with contextlib.suppress(Exception):  # the request that needs it reads it again, and reports the error
             is_over = False
             while not is_over:
                 is_over = await self._readers.run_large(_take_step, workflow_id, self._kept)
