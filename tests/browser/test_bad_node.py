@@ -14,12 +14,12 @@ from test_actions import cells, confirm, preview, recorded
 expect.set_options(timeout=20_000)
 
 BAD = "node-7"
-#: 36 tasks, of which every sixth fails until the file `mended` is there, and two others fail for good.
+#: 36 tasks, of which every sixth fails until the file `repaired` is there, and two others always fail.
 PREPARED = (
     DEFINE
     + """
 prepared = recorded("prepared")
-script = "test -e mended && exit 0; [ $(($0 % 6)) -ne 1 ] || { echo disk full >&2; exit 5; }; exit 0"
+script = "test -e repaired && exit 0; [ $(($0 % 6)) -ne 1 ] || { echo disk full >&2; exit 5; }; exit 0"
 tasks = [work.create_task(name=f"estimate_{n}", n=n, script=script) for n in range(36)]
 others = [step.create_task(name=f"other_{n}", command=f"exit {3 + n}") for n in range(2)]
 prepared.add_tasks([*tasks, *others])
@@ -85,7 +85,7 @@ def test_three_clicks_lead_to_the_bad_node_and_its_tasks_are_rerun_and_done(own_
     expect(cells(page, "Task")).to_have_count(6)
     assert set(cells(page, "Task").all_inner_texts()) == OF_NODE
 
-    (own_world.folder / "mended").touch()
+    (own_world.folder / "repaired").touch()
     actions = page.get_by_role("group", name="Actions on all tasks that match the filter")
     actions.get_by_role("button", name="Rerun", exact=True).click()
     expect(preview(page)).to_contain_text("6 tasks will be rerun: 6 ERROR FATAL.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _signal
 import os
+from abc import abstractmethod
 
 from jobmon.agent import locations, outcome, settlement
 from jobmon.agent.commands import INTERRUPT_TIMEOUT_SECONDS
@@ -317,13 +318,13 @@ class Job(Program):
 
     # -- what differs ------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _job_in(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return what the tasks in an answer have in common."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _launches_in(self, content: dict[str, Any]) -> list[Launch]:
         """Return the commands in an answer."""
-        raise NotImplementedError
 
     def _is_work_due(self) -> bool:
         """Return whether the need for work justifies a message now."""

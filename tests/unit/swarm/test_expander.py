@@ -1,4 +1,4 @@
-"""When an expansion is tried again that the server did not move to RUNNING."""
+"""When a call of an expansion is retried that the server did not move to RUNNING."""
 
 from __future__ import annotations
 
