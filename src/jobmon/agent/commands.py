@@ -22,7 +22,7 @@ from jobmon.agent.attempts import AHEAD, CHECKING, CLEARING, Attempt
 from jobmon.agent.files import FileSearches, Found
 from jobmon.agent.locations import INPUT
 from jobmon.agent.memory import Memory
-from jobmon.agent.starting import CANCELLED, EXIT_NOT_STARTED, NotStarted, Started, Starter
+from jobmon.agent.starting import CANCELLED, EXIT_NOT_STARTED, THREADS, NotStarted, Started, Starter
 
 INTERRUPT_TIMEOUT_SECONDS = 10.0
 #: Stale timers are dropped once there are this many, and more of them than of attempts.
@@ -219,8 +219,9 @@ class Commands:
             if pid == 0:
                 break
             self._note_exit(pid, status, usage)
-        if self._unclaimed:
-            self.collect_starts(CLAIM_SECONDS_MAX)
+        for _ in range(THREADS):
+            if self._unclaimed:
+                self.collect_starts(CLAIM_SECONDS_MAX)
         if not self._starter.is_waiting:
             self._unclaimed.clear()
         self._clear()

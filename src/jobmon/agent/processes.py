@@ -10,7 +10,7 @@ subreaper. So all living processes of attempts are descendants of that program, 
 3. An orphan about which nothing is known belongs to the only live attempt, if there is exactly one and no command is
    being started whose process is not known yet.
 
-Commands are not started by the main thread (see `starting.py`), but orphans become children of the main thread. So
+Commands are never started by the main thread (see `starting.py`), but orphans become children of the main thread. So
 `reap_orphans` costs one system call, and `/proc` is read only if there are orphans.
 
 Uses only a small part of the standard library (`python -I -S`).

@@ -1,9 +1,10 @@
-"""Start commands, one after another, in a dedicated thread.
+"""Start commands in dedicated threads.
 
 A log folder may hang for minutes (when its file server is unreachable), and so does any thread that opens a file there.
-The thread does everything that may hang: it enters the working directory, opens the output files and starts the
-command. The loop waits until these files are open, which hardly ever takes long, and continues while the kernel starts
-the program (`spawning.py`). `collect` returns the result.
+The threads do everything that may hang: they enter the working directory, open the output files and start the command.
+The loop waits until these files are open, which hardly ever takes long, and continues while the kernel starts the
+program (`spawning.py`). `collect` returns the result. While one thread waits for the kernel, or for the processor that
+the new command occupies, another one starts the next command.
 
 A command with a cgroup is forked, because the child has to enter the cgroup before it executes the command (ADR 13).
 
@@ -23,11 +24,13 @@ from jobmon.agent import outputs, spawning
 from jobmon.agent.locations import COMMAND, DIRECTORY, OUTPUT
 from jobmon.agent.processes import MARK_VARIABLE
 
+#: The number of threads that start commands.
+THREADS = 2
 #: How long the loop waits until the files of a command are open.
 START_SECONDS_MAX = 0.05
 #: When the loop asks for the result of a start, unless an exit wakes it up before. Later results ring the bell.
 COLLECT_SECONDS = 0.01
-#: Maximum number of starts passed to the thread and not completed.
+#: Maximum number of starts passed to the threads and not completed.
 STARTS_MAX = 10_000
 #: Exit code of a forked child that could not execute its command.
 EXIT_NOT_STARTED = 127
@@ -37,6 +40,7 @@ READ_BYTES = 65_536
 _clock_boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
@@ -154,7 +158,7 @@ class Started:
 
 
 class Starter:
-    """The thread that starts commands, and the queue of starts.
+    """The threads that start commands, and the queue of starts.
 
     Args:
         mark: returns the mark of an attempt.
@@ -166,8 +170,9 @@ class Starter:
         self._asked: SimpleQueue[tuple[Launch, Group | None]] = SimpleQueue()
         #: None announces that the kernel is about to start the command.
         self._answers: SimpleQueue[tuple[Launch, Started | NotStarted | None]] = SimpleQueue()
-        self._open_count = 0  # starts requested and not collected
-        self._is_in_kernel = False  # whether the oldest of them was announced
+        self._open_count = 0  # starts requested whose threads have not answered
+        self._in_kernel: set[int] = set()  # `id()` of those of them that were announced
+        self._results: list[tuple[Launch, Started | NotStarted]] = []  # to be handed over by `collect`
         self._collect_at = 0.0
         self._is_late = False
         self._deciding = _thread.allocate_lock()  # held while a start begins, and while one is cancelled
@@ -176,6 +181,8 @@ class Starter:
         self._is_running = False
         self._directory: tuple[str, int, int] | None = None
         self._umask: int | None = None
+        #: One for each thread, which holds it while it relies on directory and umask; who changes these holds all.
+        self._relying = [_thread.allocate_lock() for _ in range(THREADS)]
         self._reader, self._failures = os.pipe()  # a forked child writes here why its exec failed
         os.set_blocking(self._reader, False)
         self._why: dict[int, tuple[int, str]] = {}  # by PID
@@ -187,11 +194,13 @@ class Starter:
     @property
     def is_waiting(self) -> bool:
         """Whether starts are pending that `collect` has not returned yet."""
-        return self._open_count > 0
+        return self._open_count > 0 or bool(self._results)
 
     @property
     def due(self) -> float | None:
         """When to call `collect` even if the bell does not ring, monotonic seconds; None: it will ring."""
+        if self._results:
+            return 0.0
         return self._collect_at if self._open_count and not self._is_late else None
 
     def start(self, launch: Launch, group: Group | None) -> Started | NotStarted | None:
@@ -205,22 +214,20 @@ class Starter:
             return NotStarted(f"{STARTS_MAX} earlier commands are waiting for their output files", OUTPUT, errno.EAGAIN)
         if not self._is_running:
             self._is_running = True
-            _thread.start_new_thread(self._serve, ())
+            for lock in self._relying:
+                _thread.start_new_thread(self._serve, (lock,))
         self._asked.put((launch, group))
         self._open_count += 1
-        if self._open_count > 1:
-            return None
-        try:
-            _, started = self._answers.get(timeout=START_SECONDS_MAX)
-        except Empty:
-            self._is_late = True
-            return None
-        if started is None:
-            self._is_in_kernel = True
-            self._collect_at = time.monotonic() + COLLECT_SECONDS
-            return None
-        self._note_collected(launch, started)
-        return started
+        while self._open_count <= THREADS:  # else no thread is free
+            try:
+                one, started = self._answers.get(timeout=START_SECONDS_MAX)
+            except Empty:
+                self._is_late = True
+                break
+            self._note_answer(one, started)
+            if one is launch:
+                return self._handed_over(*self._results.pop()) if started is not None else None
+        return None
 
     def cancel(self, launch: Launch) -> bool:
         """Cancel a pending start; return False if it is too late for that."""
@@ -234,25 +241,21 @@ class Starter:
         """Return the results of starts.
 
         Args:
-            wait_seconds: how long to wait for the first result if the kernel is starting the command.
+            wait_seconds: how long to wait for the first result if the kernel is starting a command.
         """
-        found: list[tuple[Launch, Started | NotStarted]] = []
         while self._open_count:
             try:
-                if wait_seconds and self._is_in_kernel and not found:
-                    launch, started = self._answers.get(timeout=wait_seconds)
+                if wait_seconds and self._in_kernel and not self._results:
+                    self._note_answer(*self._answers.get(timeout=wait_seconds))
                 else:
-                    launch, started = self._answers.get_nowait()
+                    self._note_answer(*self._answers.get_nowait())
             except Empty:
                 if self._is_late or time.monotonic() < self._collect_at:
                     break
                 self._is_late = True  # from now on the bell rings; a result may have arrived just before
-                continue
-            if started is None:
-                self._is_in_kernel = True
-            else:
-                self._note_collected(launch, started)
-                found.append((launch, started))
+        found, self._results = self._results, []
+        for launch, started in found:
+            self._handed_over(launch, started)
         return found
 
     def why_not(self, pid: int, program: str) -> NotStarted | None:
@@ -269,31 +272,59 @@ class Starter:
         number, text = self._why.pop(pid)
         return _not_started(program, OSError(number, text) if number else ValueError(text))
 
-    def _note_collected(self, launch: Launch, started: Started | NotStarted) -> None:
+    def _note_answer(self, launch: Launch, started: Started | NotStarted | None) -> None:
+        if started is None:
+            self._in_kernel.add(id(launch))
+            self._collect_at = time.monotonic() + COLLECT_SECONDS
+            return
         for file in started.files:  # closed here, because a thread that closes a file waits for the interpreter lock
             os.close(file)
-        self._begun.discard(id(launch))
-        self._cancelled.discard(id(launch))
+        self._results.append((launch, started))
+        self._in_kernel.discard(id(launch))
         self._open_count -= 1
-        self._is_in_kernel = False
         self._is_late = self._is_late and self._open_count > 0
 
-    # -- in the thread -----------------------------------------------------------------------------------------
+    def _handed_over(self, launch: Launch, started: Started | NotStarted) -> Started | NotStarted:
+        """Return the result of a start, which can no longer be cancelled."""
+        self._begun.discard(id(launch))
+        self._cancelled.discard(id(launch))
+        return started
 
-    def _serve(self) -> None:
+    # -- in a thread -------------------------------------------------------------------------------------------
+
+    def _serve(self, own: LockType) -> None:
         spawn = spawning.spawner()
         while True:
             launch, group = self._asked.get()
-            self._answers.put((launch, self._started(launch, group, spawn)))
+            self._answers.put((launch, self._started(launch, group, spawn, own)))
             if self._is_late:
                 os.kill(os.getpid(), _signal.SIGCHLD)  # rings the bell
 
-    def _started(self, launch: Launch, group: Group | None, spawn: Spawn) -> Started | NotStarted:
+    def _started(self, launch: Launch, group: Group | None, spawn: Spawn, own: LockType) -> Started | NotStarted:
+        """Start a command in its working directory, which belongs to the whole process, as does the umask."""
         try:
-            self._enter(launch.directory, launch.umask)
+            with own:
+                place = _place(launch.directory)
+                if place == self._directory and launch.umask == self._umask:
+                    return self._started_here(launch, group, spawn)
+            for lock in self._relying:
+                lock.acquire()
+            try:
+                if place != self._directory:
+                    self._directory = None
+                    os.chdir(launch.directory)
+                    self._directory = place
+                os.umask(launch.umask)
+                self._umask = launch.umask
+                return self._started_here(launch, group, spawn)
+            finally:
+                for lock in self._relying:
+                    lock.release()
         except (OSError, ValueError) as error:
             why = f"its working directory {launch.directory!r} cannot be entered: {_text(error)}"
             return NotStarted(why, DIRECTORY, _number(error), launch.directory)
+
+    def _started_here(self, launch: Launch, group: Group | None, spawn: Spawn) -> Started | NotStarted:
         try:
             stdout, stderr = outputs.opened(launch.stdout, launch.stderr)
         except (OSError, ValueError) as error:
@@ -324,19 +355,11 @@ class Starter:
             found.files = files
             return found
 
-    def _enter(self, directory: str, umask: int) -> None:
-        """Set working directory and umask. They belong to the process, so change them only if they differ.
 
-        A folder that was removed and recreated is a different folder under the same path.
-        """
-        found = os.stat(directory)
-        entered = (directory, found.st_dev, found.st_ino)
-        if entered != self._directory:
-            os.chdir(directory)
-            self._directory = entered
-        if umask != self._umask:
-            os.umask(umask)
-            self._umask = umask
+def _place(directory: str) -> tuple[str, int, int]:
+    """Return what identifies a folder: one that was removed and recreated is another one under the same path."""
+    found = os.stat(directory)
+    return directory, found.st_dev, found.st_ino
 
 
 def _forked(
