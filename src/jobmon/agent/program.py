@@ -100,11 +100,11 @@ class Program(metaclass=ABCMeta):
         """Process what has happened, act on it, and request more work."""
         if self._is_begun:
             self._running.look()
+            self._take_news()  # before the next start: it may recall what waits
             self._keep_time(self._access.monotonic())
             self._start()  # before the ends are reported, so that no core waits for that
             self._running.report_ends()
         self._take_answer()
-        self._take_news()
         if self._is_begun:
             self._start()
             self._running.write_lines()

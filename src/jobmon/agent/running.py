@@ -119,6 +119,7 @@ class Running:
     def here(self) -> set[int]:
         """All attempts of this program, including those that have ended but are not settled."""
         here = {*self.commands.live, *(launch.identity for launch in self.work.waiting)}
+        here.update(attempt.identity for attempt in self._unreported)
         here.update(report["task_instance_id"] for report in self.outbox.all)
         return here
 
@@ -276,6 +277,7 @@ class Running:
         wanted = set(identities) - self.ordered
         if not wanted:
             return
+        self.report_ends()
         self.ordered |= wanted
         waiting = {launch.identity for launch in self.work.remove(wanted)}
         here = wanted & self.commands.live.keys()

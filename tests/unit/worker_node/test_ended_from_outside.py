@@ -60,7 +60,9 @@ class Node(JobHost):
         self.said = ""
 
     def connection(self):
-        return self.server
+        """Return the connection that carries reports, then one that stays unused: such a job has no poll."""
+        server, self.server = self.server, Server()
+        return server
 
     def commands(self, grace_seconds):
         self.command = Ending(self)
