@@ -27,10 +27,10 @@ MIB = 2**20
 
 def p9_worker(bench: Bench) -> list[Figure]:
     """Measure a worker, best of several: memory, and time to its first request against the start of a bare Python."""
-    from jobmon.worker_node import process
+    from jobmon.worker_node import start
 
     floor = min(_seconds_of([sys.executable, "-I", "-c", "pass"]) for _ in range(TRIES))
-    command = [sys.executable, "-I", "-S", str(process.__file__), "--cluster-name", "c", "--task-instance-id", "1"]
+    command = [sys.executable, "-I", "-S", str(start.__file__), "--cluster-name", "c", "--task-instance-id", "1"]
     found = [_until_first_request(command) for _ in range(TRIES)]
     ratio = min(seconds for seconds, _ in found) / floor
     memory = max(peak for _, peak in found) / MIB

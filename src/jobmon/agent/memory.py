@@ -216,7 +216,7 @@ def _counters(cgroups_file: str, root: str) -> list[str]:
 
 def _counted(path: str) -> int | None:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             for line in file:
                 name, _, count = line.partition(" ")
                 if name == "oom_kill":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from jobmon.agent import outcome, outputs
 from jobmon.agent.locations import INPUT, LOST
+from jobmon.agent.machine import iso_time
 from jobmon.agent.patterns import shown
 
 ERROR_CHARACTERS_MAX = 10_000  # as in `jobmon.core.texts`
@@ -115,12 +116,3 @@ def clean(text: str | None) -> str | None:
     if not text:
         return None
     return text[:ERROR_CHARACTERS_MAX].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-
-
-def iso_time(seconds: float) -> str:
-    """Return seconds since the epoch as a UTC time in ISO 8601 format."""
-    import time
-
-    whole = int(seconds)
-    micro = int((seconds - whole) * 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{micro:06d}Z"

@@ -500,11 +500,11 @@ def _is_group_private(group: int) -> bool:
 def _unmapped_user() -> int | None:
     """Return the user that root's folders appear to belong to if this user namespace does not map root, else None."""
     try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
+        with open("/proc/self/uid_map", encoding="utf-8") as file:
             mapped = [tuple(map(int, line.split())) for line in file]
         if any(outside == _ROOT for _, outside, _ in mapped):
             return None
-        with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+        with open("/proc/sys/kernel/overflowuid", encoding="utf-8") as file:
             return int(file.read())
     except (OSError, ValueError):
         return None

@@ -8,9 +8,6 @@ import select
 import sys
 import time
 
-from jobmon.agent.commands import Commands
-from jobmon.agent.files import latency_wait_seconds
-from jobmon.agent.memory import Memory
 from jobmon.agent.processes import Bell
 from jobmon.agent.requests import PolledConnection
 from jobmon.worker_node import guarding
@@ -18,6 +15,8 @@ from jobmon.worker_node import guarding
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from jobmon.agent.commands import Commands
 
 
 class JobHost:
@@ -68,6 +67,10 @@ class JobHost:
         Args:
             grace_seconds: time between SIGINT and SIGKILL for a command that exceeds its runtime.
         """
+        from jobmon.agent.commands import Commands  # not needed for the first request, and not loaded before it
+        from jobmon.agent.files import latency_wait_seconds
+        from jobmon.agent.memory import Memory
+
         commands = Commands(Memory(job_width=1), grace_seconds=grace_seconds)
         commands.searches.latency_wait_seconds = latency_wait_seconds(self._environment)
         return commands

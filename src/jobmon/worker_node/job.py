@@ -10,7 +10,6 @@ import os
 from abc import abstractmethod
 
 from jobmon.agent import locations, outcome, settlement
-from jobmon.agent.commands import INTERRUPT_TIMEOUT_SECONDS
 from jobmon.agent.environment import for_command
 from jobmon.agent.processes import DATA_VARIABLE
 from jobmon.agent.program import Program
@@ -78,17 +77,9 @@ class Job(Program):
         self._began_at = self._busy_at = access.monotonic()
         self._keep_at = 0.0
         self._must_guard = guarding.must_guard(environment)
-        self._interrupt_timeout = self._seconds(
-            "JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT", INTERRUPT_TIMEOUT_SECONDS
-        )
         self._start_tried = self._seconds("JOBMON_WORKER_START_SECONDS", self.START_TRIED_SECONDS)
         self._report_tried = self._seconds("JOBMON_WORKER_REPORT_SECONDS", REPORT_TRIED_SECONDS)
         self._unwritten_tried = self._seconds("JOBMON_WORKER_UNWRITTEN_SECONDS", UNWRITTEN_TRIED_SECONDS)
-        self._commands = access.commands(self._interrupt_timeout)
-        own_server = own_server_folder(environment)
-        self._commands.set_environment(
-            {**for_command(environment), **({DATA_VARIABLE: own_server} if own_server else {})}
-        )
 
     def _seconds(self, name: str, default: float) -> float:
         return float(self._environment.get(name, default))
@@ -97,7 +88,7 @@ class Job(Program):
         """Run until nothing is left to do; return the exit code: 0 if all outcomes are reported or on disk."""
         self._access.heed_signals(self._note_signal)
         self._send()
-        _import_rest()
+        self._prepare()
         self._loop()
         if not self._failure and self._is_cut_short():
             self._failure = "the job was terminated from outside; see the cluster for the reason"
@@ -105,6 +96,20 @@ class Job(Program):
             return 1 if self.start_error else 0
         self._access.say(self._failure)
         return guarding.EXIT_NOTIFIED if self._signalled and self._must_guard else 1
+
+    def _prepare(self) -> None:
+        """Load what the first answer requires while the server prepares it."""
+        from jobmon.agent import devices, launches, running, trouble, undelivered  # noqa: F401
+        from jobmon.agent.commands import INTERRUPT_TIMEOUT_SECONDS
+
+        self._interrupt_timeout = self._seconds(
+            "JOBMON__WORKER_NODE__COMMAND_INTERRUPT_TIMEOUT", INTERRUPT_TIMEOUT_SECONDS
+        )
+        self._commands = self._access.commands(self._interrupt_timeout)
+        own_server = own_server_folder(self._environment)
+        self._commands.set_environment(
+            {**for_command(self._environment), **({DATA_VARIABLE: own_server} if own_server else {})}
+        )
 
     def _is_cut_short(self) -> bool:
         """Return whether the cluster terminated this job before all was done."""
@@ -334,8 +339,3 @@ class Job(Program):
         from jobmon.agent.launches import launches_of
 
         return launches_of(columns, self._surroundings(job))
-
-
-def _import_rest() -> None:
-    """Import what the first answer requires while the server prepares it."""
-    from jobmon.agent import devices, launches, running, trouble, undelivered  # noqa: F401

@@ -17,7 +17,7 @@ from _socket import gethostname
 if __name__ == "__main__":  # started by its path: our package is not on the path yet; append it
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from jobmon.agent.reports import iso_time
+from jobmon.agent.machine import iso_time
 from jobmon.agent.servers import data_folder
 from jobmon.worker_node.host import JobHost
 

@@ -63,6 +63,8 @@ class SingleJob(Job):
 
     def _note_away(self, error: Exception) -> None:
         super()._note_away(error)
+        if not self._is_begun:
+            return
         message = self._message
         is_busy = self._commands.live or self._work.waiting
         if is_busy and message and not (message.get("reports") or message.get("pending")):

@@ -23,8 +23,8 @@ from jobmon.agent import outcome
 from jobmon.agent.attempts import ENDED, Attempt
 from jobmon.agent.commands import Commands
 from jobmon.agent.http import decoded
+from jobmon.agent.machine import iso_time
 from jobmon.agent.memory import Memory
-from jobmon.agent.reports import iso_time
 from jobmon.agent.requests import PolledConnection
 from jobmon.agent.servers import ServerAway
 from jobmon.core import wire

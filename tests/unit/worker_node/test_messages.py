@@ -113,6 +113,7 @@ def test_it_gets_the_declared_files_of_its_command():
 def test_its_heartbeat_is_the_contracts(tmp_path):
     job = SingleJob({"host": "here", "distributor_id": None}, {"JOBMON_DATA_DIR": str(tmp_path)}, JobHost({}))
     content = json.loads(wire.encode(JOB))
+    job._prepare()
     job._begin(content)
     job._is_begun = True
     assert set(job._next_message(0.0)) == set(WorkerReportRequest.__struct_fields__)
