@@ -303,26 +303,36 @@ class Starter:
     def _started(self, launch: Launch, group: Group | None, spawn: Spawn, own: LockType) -> Started | NotStarted:
         """Start a command in its working directory, which belongs to the whole process, as does the umask."""
         try:
-            with own:
-                place = _place(launch.directory)
-                if place == self._directory and launch.umask == self._umask:
-                    return self._started_here(launch, group, spawn)
-            for lock in self._relying:
-                lock.acquire()
+            place = _place(launch.directory)
+            own.acquire()
+            if place != self._directory or launch.umask != self._umask:
+                own.release()
+                self._enter(launch, place, own)
             try:
-                if place != self._directory:
-                    self._directory = None
-                    os.chdir(launch.directory)
-                    self._directory = place
-                os.umask(launch.umask)
-                self._umask = launch.umask
                 return self._started_here(launch, group, spawn)
             finally:
-                for lock in self._relying:
-                    lock.release()
+                own.release()
         except (OSError, ValueError) as error:
             why = f"its working directory {launch.directory!r} cannot be entered: {_text(error)}"
             return NotStarted(why, DIRECTORY, _number(error), launch.directory)
+
+    def _enter(self, launch: Launch, place: tuple[str, int, int], own: LockType) -> None:
+        """Set directory and umask while no other thread relies on them, and keep the thread's own lock."""
+        for lock in self._relying:
+            lock.acquire()
+        is_entered = False
+        try:
+            if place != self._directory:
+                self._directory = None
+                os.chdir(launch.directory)
+                self._directory = place
+            os.umask(launch.umask)
+            self._umask = launch.umask
+            is_entered = True
+        finally:
+            for lock in self._relying:
+                if lock is not own or not is_entered:
+                    lock.release()
 
     def _started_here(self, launch: Launch, group: Group | None, spawn: Spawn) -> Started | NotStarted:
         try:

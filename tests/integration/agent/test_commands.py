@@ -172,12 +172,15 @@ def strays(driver, command, mark):
     return before, living(mark)
 
 
-def hang_until(path):
-    """Let output files be opened only when something is at a path, as in a folder whose file server is away."""
+def hang_until(path, name=""):
+    """Let output files be opened only when something is at a path, as in a folder whose file server is away.
+
+    With a name, only files whose paths contain it hang.
+    """
     opened = outputs.opened
 
     def hang(stdout, stderr):
-        while not path.exists():
+        while name in stdout and not path.exists():
             time.sleep(0.01)
         return opened(stdout, stderr)
 
@@ -198,6 +201,35 @@ def hangs(driver):
     (driver.folder / "go").touch()
     driver.finish()
     return driver.ended[1].not_started.why, driver.ended[2].exit_code
+
+
+def test_a_command_whose_log_folder_hangs_does_not_hold_up_the_next(apart):
+    assert apart(passes) == [2, 1]
+
+
+def passes(driver):
+    hang_until(driver.folder / "go", "1.log")
+    driver.start(1, "true")
+    driver.start(2, "true")
+    driver.until(lambda: 2 in driver.ended)
+    (driver.folder / "go").touch()
+    return list(driver.finish())
+
+
+def test_commands_that_start_together_keep_their_own_folders_and_umasks(apart, tmp_path):
+    count = 40
+    apart(together, count)
+    found = {number: (tmp_path / f"{number}.log").read_text().split() for number in range(1, count + 1)}
+    assert found == {number: [str(tmp_path / f"work{number % 3}"), f"00{2 + number % 2}7"] for number in found}
+
+
+def together(driver, count):
+    for number in range(3):
+        (driver.folder / f"work{number}").mkdir()
+    for number in range(1, count + 1):
+        folder = driver.folder / f"work{number % 3}"
+        driver.start(number, "pwd; umask", directory=str(folder), umask=0o027 + 0o010 * (number % 2))
+    driver.finish()
 
 
 def test_a_command_that_starts_late_is_reaped_even_if_it_exits_before_that_is_known(apart):
