@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
+_texts: dict[int, str] = {}  # the last second that was written: `strftime` costs more than most of a report
 
 
 def boot_id() -> str:
@@ -22,5 +23,8 @@ def boot_id() -> str:
 def iso_time(seconds: float) -> str:
     """Return seconds since the epoch as a UTC time in ISO 8601 format."""
     whole = int(seconds)
-    micro = int((seconds - whole) * 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{micro:06d}Z"
+    text = _texts.get(whole)
+    if text is None:
+        _texts.clear()
+        text = _texts[whole] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+    return f"{text}.{int((seconds - whole) * 1_000_000):06d}Z"
