@@ -24,7 +24,7 @@ from jobmon.agent import outputs, spawning
 from jobmon.agent.locations import COMMAND, DIRECTORY, OUTPUT
 from jobmon.agent.processes import MARK_VARIABLE
 
-#: The number of threads that start commands.
+#: The maximum number of threads that start commands.
 THREADS = 2
 #: How long the loop waits until the files of a command are open.
 START_SECONDS_MAX = 0.05
@@ -178,7 +178,7 @@ class Starter:
         self._deciding = _thread.allocate_lock()  # held while a start begins, and while one is cancelled
         self._cancelled: set[int] = set()  # `id()` of launches that must not be started
         self._begun: set[int] = set()  # `id()` of launches that may have been started
-        self._is_running = False
+        self._thread_count = 0
         self._directory: tuple[str, int, int] | None = None
         self._umask: int | None = None
         #: One for each thread, which holds it while it relies on directory and umask; who changes these holds all.
@@ -212,12 +212,11 @@ class Starter:
         """
         if self._open_count >= STARTS_MAX:
             return NotStarted(f"{STARTS_MAX} earlier commands are waiting for their output files", OUTPUT, errno.EAGAIN)
-        if not self._is_running:
-            self._is_running = True
-            for lock in self._relying:
-                _thread.start_new_thread(self._serve, (lock,))
         self._asked.put((launch, group))
         self._open_count += 1
+        if self._thread_count < min(self._open_count, THREADS):  # most jobs of a cluster need only one
+            _thread.start_new_thread(self._serve, (self._relying[self._thread_count],))
+            self._thread_count += 1
         while self._open_count <= THREADS:  # else no thread is free
             try:
                 one, started = self._answers.get(timeout=START_SECONDS_MAX)
