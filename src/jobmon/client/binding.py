@@ -13,6 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -411,32 +412,23 @@ def columns_of(array: Array, tasks: Sequence[Task]) -> dict[str, Any]:
         "fallback_queues": settings.queues,
         "fallback_index": settings.queues_index,
         "attributes": {index: task.attributes for index, task in enumerate(tasks) if task.has_attributes},
-        "priorities": {index: task.priority for index, task in enumerate(tasks) if task.options.priority},
+        "priorities": settings.priorities,
     }
 
 
 class _Settings:
-    """Columns derived from a task's options, computed once for each distinct options object."""
+    """Columns derived from the options and requests of tasks, computed once for each distinct combination."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
-        self.max_attempts: list[int] = []
-        self.resources_ids: list[int | None] = []
         self.scales: list[dict[str, Any]] = []
-        self.scales_index: list[int] = []
         self.queues: list[list[str]] = []
-        self.queues_index: list[int] = []
-        by_options: dict[int, tuple[int, int | None, int, int]] = {}
-        for task in tasks:
-            key = id(task.options)
-            if key not in by_options:
-                by_options[key] = self._row(task)
-            attempts, resources_id, scales, queues = by_options[key]
-            self.max_attempts.append(attempts)
-            self.resources_ids.append(resources_id)
-            self.scales_index.append(scales)
-            self.queues_index.append(queues)
+        keys = [(id(task.options), id(task.task_resources)) for task in tasks]
+        rows = {key: self._row(task) for key, task in dict(zip(keys, tasks, strict=True)).items()}
+        columns = list(map(list, zip(*[rows[key] for key in keys], strict=True)))
+        self.max_attempts, self.resources_ids, self.scales_index, self.queues_index, priorities = columns
+        self.priorities = {index: priority for index, priority in enumerate(priorities) if priority}
 
-    def _row(self, task: Task) -> tuple[int, int | None, int, int]:
+    def _row(self, task: Task) -> tuple[int, int | None, int, int, int]:
         decided_later = task.compute_resources_callable is not None or task.task_resources is None
         attempts = task.max_attempts
         return (
@@ -444,6 +436,7 @@ class _Settings:
             None if decided_later else task.task_resources.id,  # type: ignore[union-attr]
             _place(self.scales, storable_scales(task.resource_scales, attempts)),
             _place(self.queues, task.fallback_queues),
+            task.priority,
         )
 
 
@@ -464,16 +457,26 @@ def _place(entries: list[Any], entry: Any) -> int:
 
 def _chunks(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
     """Split tasks into chunks of bounded number and size."""
+    for start in range(0, len(tasks), TASKS_PER_CHUNK_MAX):
+        chunk = tasks[start : start + TASKS_PER_CHUNK_MAX]
+        values = chain.from_iterable([task.values for task in chunk])
+        characters = sum(map(len, values)) + sum([len(task.command) for task in chunk])
+        if characters <= CHARACTERS_PER_CHUNK_MAX:
+            yield chunk
+        else:
+            yield from _smaller_chunks(chunk)
+
+
+def _smaller_chunks(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+    """Split tasks into chunks of bounded size."""
     start = characters = 0
     for index, task in enumerate(tasks):
         size = len(task.command) + sum(map(len, task.values))
-        full = index - start >= TASKS_PER_CHUNK_MAX or characters + size > CHARACTERS_PER_CHUNK_MAX
-        if full and index > start:
+        if characters + size > CHARACTERS_PER_CHUNK_MAX and index > start:
             yield tasks[start:index]
             start, characters = index, 0
         characters += size
-    if start < len(tasks):
-        yield tasks[start:]
+    yield tasks[start:]
 
 
 _EdgeChunk = tuple[list[int], list[list[int]], "list[tuple[Task, int]]"]
