@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobmon.client import api_calls, dag, planning, recorded
 from jobmon.client.changing import Change, complete_version
@@ -82,6 +82,14 @@ def log_progress(step: str, done: int, total: int) -> None:
     logger.info("Recording %s: %d of %d", step, done, total)
 
 
+class Hashes(NamedTuple):
+    """What identifies a definition: the hashes of its DAG and tasks, and the number of distinct upstream sets."""
+
+    dag: str
+    tasks: str
+    edge_sets: int
+
+
 class Binding:
     """Records one workflow.
 
@@ -100,8 +108,8 @@ class Binding:
         self._tasks: list[Task] = []
         self._recorded = 0
         self._resolver = ResourceResolver(Clusters(self._requester))
-        self._edges = dag.EdgeSets([], [], "")
-        self._task_hash = ""
+        self._edges: dag.EdgeSets | None = None
+        self._hashes = Hashes("", "", 0)
         #: How the tasks are paired with recorded ones, if the recorded definition differs or once differed; otherwise
         #: None.
         self._pairing: planning.Pairing | None = None
@@ -140,8 +148,10 @@ class Binding:
             logger.warning("Adjusted to the limits of its queue. %s", adjusted)
         workflow = self._workflow
         version_id = api_calls.tool_version_id(workflow.tool_version)
-        self._edges = dag.edge_sets(self._tasks)
-        self._task_hash = dag.task_hash(self._tasks)
+        if not workflow.is_bound or workflow.hashes is None:  # tasks of a recorded workflow no longer change
+            self._edges = dag.edge_sets(self._tasks)
+            workflow.hashes = Hashes(self._edges.dag_hash, dag.task_hash(self._tasks), len(self._edges.sets))
+        self._hashes = workflow.hashes
         self.response = self._find_or_create(self._workflow_request(version_id), consent or planning.Consent())
         workflow.workflow_id = self.response.workflow_id
         workflow.dag_id = self.response.dag_id
@@ -210,8 +220,8 @@ class Binding:
             VersionRequest(
                 key=uuid.uuid4().hex,
                 base=pairing.recorded.workflow.version,
-                dag_hash=self._edges.dag_hash,
-                task_hash=self._task_hash,
+                dag_hash=self._hashes.dag,
+                task_hash=self._hashes.tasks,
                 task_count=len(plan.comparison.tasks),
                 task_counts={name: len(array.tasks) for name, array in workflow.arrays.items()},
                 user=user_name(),
@@ -237,10 +247,10 @@ class Binding:
             tool_version_id=tool_version_id,
             workflow_args=workflow.workflow_args,
             workflow_args_hash=recorded.args_hash(workflow),
-            dag_hash=self._edges.dag_hash,
-            task_hash=self._task_hash,
+            dag_hash=self._hashes.dag,
+            task_hash=self._hashes.tasks,
             task_count=len(self._tasks),
-            edge_set_count=len(self._edges.sets),
+            edge_set_count=self._hashes.edge_sets,
             name=workflow.name,
             description=workflow.description,
             max_concurrently_running=workflow.max_concurrently_running,
@@ -341,7 +351,7 @@ class Binding:
         return True
 
     def _record_edges(self, dag_id: int) -> None:
-        chunks = list(_edge_chunks(self._edges))
+        chunks = list(_edge_chunks(self._edges or dag.edge_sets(self._tasks)))
         requests = (
             (f"/dags/{dag_id}/edges", _edges_request(chunk, is_last=number == len(chunks)))
             for number, chunk in enumerate(chunks, start=1)
