@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmon.client import node
+from jobmon.client.task import node_number
 from jobmon.core.exceptions import DuplicateNodeArgsError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Array:
             DuplicateNodeArgsError: another task of the array has the same node args.
         """
         if self._nodes is not None:
-            key = node.number(task.node_digest)
+            key = node_number(task)
             if key in self._nodes:
                 raise duplicate(task)
             self._nodes.add(key)

@@ -13,8 +13,9 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobmon.client import api_calls, dag, planning, recorded
 from jobmon.client.changing import Change, complete_version
@@ -81,6 +82,14 @@ def log_progress(step: str, done: int, total: int) -> None:
     logger.info("Recording %s: %d of %d", step, done, total)
 
 
+class Hashes(NamedTuple):
+    """What identifies a definition: the hashes of its DAG and tasks, and the number of distinct upstream sets."""
+
+    dag: str
+    tasks: str
+    edge_sets: int
+
+
 class Binding:
     """Records one workflow.
 
@@ -99,8 +108,8 @@ class Binding:
         self._tasks: list[Task] = []
         self._recorded = 0
         self._resolver = ResourceResolver(Clusters(self._requester))
-        self._edges = dag.EdgeSets([], [], "")
-        self._task_hash = ""
+        self._edges: dag.EdgeSets | None = None
+        self._hashes = Hashes("", "", 0)
         #: How the tasks are paired with recorded ones, if the recorded definition differs or once differed; otherwise
         #: None.
         self._pairing: planning.Pairing | None = None
@@ -139,8 +148,10 @@ class Binding:
             logger.warning("Adjusted to the limits of its queue. %s", adjusted)
         workflow = self._workflow
         version_id = api_calls.tool_version_id(workflow.tool_version)
-        self._edges = dag.edge_sets(self._tasks)
-        self._task_hash = dag.task_hash(self._tasks)
+        if not workflow.is_bound or workflow.hashes is None:  # tasks of a recorded workflow no longer change
+            self._edges = dag.edge_sets(self._tasks)
+            workflow.hashes = Hashes(self._edges.dag_hash, dag.task_hash(self._tasks), len(self._edges.sets))
+        self._hashes = workflow.hashes
         self.response = self._find_or_create(self._workflow_request(version_id), consent or planning.Consent())
         workflow.workflow_id = self.response.workflow_id
         workflow.dag_id = self.response.dag_id
@@ -209,8 +220,8 @@ class Binding:
             VersionRequest(
                 key=uuid.uuid4().hex,
                 base=pairing.recorded.workflow.version,
-                dag_hash=self._edges.dag_hash,
-                task_hash=self._task_hash,
+                dag_hash=self._hashes.dag,
+                task_hash=self._hashes.tasks,
                 task_count=len(plan.comparison.tasks),
                 task_counts={name: len(array.tasks) for name, array in workflow.arrays.items()},
                 user=user_name(),
@@ -236,10 +247,10 @@ class Binding:
             tool_version_id=tool_version_id,
             workflow_args=workflow.workflow_args,
             workflow_args_hash=recorded.args_hash(workflow),
-            dag_hash=self._edges.dag_hash,
-            task_hash=self._task_hash,
+            dag_hash=self._hashes.dag,
+            task_hash=self._hashes.tasks,
             task_count=len(self._tasks),
-            edge_set_count=len(self._edges.sets),
+            edge_set_count=self._hashes.edge_sets,
             name=workflow.name,
             description=workflow.description,
             max_concurrently_running=workflow.max_concurrently_running,
@@ -340,7 +351,7 @@ class Binding:
         return True
 
     def _record_edges(self, dag_id: int) -> None:
-        chunks = list(_edge_chunks(self._edges))
+        chunks = list(_edge_chunks(self._edges or dag.edge_sets(self._tasks)))
         requests = (
             (f"/dags/{dag_id}/edges", _edges_request(chunk, is_last=number == len(chunks)))
             for number, chunk in enumerate(chunks, start=1)
@@ -411,32 +422,23 @@ def columns_of(array: Array, tasks: Sequence[Task]) -> dict[str, Any]:
         "fallback_queues": settings.queues,
         "fallback_index": settings.queues_index,
         "attributes": {index: task.attributes for index, task in enumerate(tasks) if task.has_attributes},
-        "priorities": {index: task.priority for index, task in enumerate(tasks) if task.options.priority},
+        "priorities": settings.priorities,
     }
 
 
 class _Settings:
-    """Columns derived from a task's options, computed once for each distinct options object."""
+    """Columns derived from the options and requests of tasks, computed once for each distinct combination."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
-        self.max_attempts: list[int] = []
-        self.resources_ids: list[int | None] = []
         self.scales: list[dict[str, Any]] = []
-        self.scales_index: list[int] = []
         self.queues: list[list[str]] = []
-        self.queues_index: list[int] = []
-        by_options: dict[int, tuple[int, int | None, int, int]] = {}
-        for task in tasks:
-            key = id(task.options)
-            if key not in by_options:
-                by_options[key] = self._row(task)
-            attempts, resources_id, scales, queues = by_options[key]
-            self.max_attempts.append(attempts)
-            self.resources_ids.append(resources_id)
-            self.scales_index.append(scales)
-            self.queues_index.append(queues)
+        keys = [(id(task.options), id(task.task_resources)) for task in tasks]
+        rows = {key: self._row(task) for key, task in dict(zip(keys, tasks, strict=True)).items()}
+        columns = list(map(list, zip(*[rows[key] for key in keys], strict=True)))
+        self.max_attempts, self.resources_ids, self.scales_index, self.queues_index, priorities = columns
+        self.priorities = {index: priority for index, priority in enumerate(priorities) if priority}
 
-    def _row(self, task: Task) -> tuple[int, int | None, int, int]:
+    def _row(self, task: Task) -> tuple[int, int | None, int, int, int]:
         decided_later = task.compute_resources_callable is not None or task.task_resources is None
         attempts = task.max_attempts
         return (
@@ -444,6 +446,7 @@ class _Settings:
             None if decided_later else task.task_resources.id,  # type: ignore[union-attr]
             _place(self.scales, storable_scales(task.resource_scales, attempts)),
             _place(self.queues, task.fallback_queues),
+            task.priority,
         )
 
 
@@ -464,16 +467,26 @@ def _place(entries: list[Any], entry: Any) -> int:
 
 def _chunks(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
     """Split tasks into chunks of bounded number and size."""
+    for start in range(0, len(tasks), TASKS_PER_CHUNK_MAX):
+        chunk = tasks[start : start + TASKS_PER_CHUNK_MAX]
+        values = chain.from_iterable([task.values for task in chunk])
+        characters = sum(map(len, values)) + sum([len(task.command) for task in chunk])
+        if characters <= CHARACTERS_PER_CHUNK_MAX:
+            yield chunk
+        else:
+            yield from _smaller_chunks(chunk)
+
+
+def _smaller_chunks(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+    """Split tasks into chunks of bounded size."""
     start = characters = 0
     for index, task in enumerate(tasks):
         size = len(task.command) + sum(map(len, task.values))
-        full = index - start >= TASKS_PER_CHUNK_MAX or characters + size > CHARACTERS_PER_CHUNK_MAX
-        if full and index > start:
+        if characters + size > CHARACTERS_PER_CHUNK_MAX and index > start:
             yield tasks[start:index]
             start, characters = index, 0
         characters += size
-    if start < len(tasks):
-        yield tasks[start:]
+    yield tasks[start:]
 
 
 _EdgeChunk = tuple[list[int], list[list[int]], "list[tuple[Task, int]]"]

@@ -194,7 +194,9 @@ class ResourceResolver:
         self._clusters = clusters
         self._auto = AutoRequests(clusters.requester)
         self._by_source: dict[_Source, TaskResources] = {}
+        #: The options and templates whose tasks all have the same request, and these requests.
         self._plain: set[tuple[int, int]] = set()
+        self._of_plain: dict[tuple[int, int], TaskResources] = {}
         self._distinct: dict[TaskResources, TaskResources] = {}
         #: Sentences about requests that were adjusted to the limits of their queue.
         self.adjusted: list[str] = []
@@ -208,19 +210,26 @@ class ResourceResolver:
         """
         problems: dict[_Source, str] = {}
         for task in tasks:
-            source = self._source(task)
-            if source in problems:
-                continue
-            resources = self._by_source.get(source)
-            if resources is None:
-                try:
-                    resources = self._by_source[source] = self._resolved(task)
-                except InvalidResources as error:
-                    problems[source] = str(error)
-                    continue
-            task.task_resources = resources
+            resources = self._of_plain.get((id(task.options), id(task.template_version.template)))
+            task.task_resources = self._request(task, problems) if resources is None else resources
         if problems:
             raise InvalidResources(_listed([*problems.values(), *self.adjusted]))
+
+    def _request(self, task: Task, problems: dict[_Source, str]) -> TaskResources | None:
+        """Return the checked request of a task; None if there is a problem with it, which is noted."""
+        source = self._source(task)
+        if source in problems:
+            return None
+        resources = self._by_source.get(source)
+        if resources is None:
+            try:
+                resources = self._by_source[source] = self._resolved(task)
+            except InvalidResources as error:
+                problems[source] = str(error)
+                return None
+        if source[:2] in self._plain:
+            self._of_plain[source[:2]] = resources
+        return resources
 
     def _source(self, task: Task) -> _Source:
         """Return what determines a task's request: its options, its template, and for "auto" possibly an argument."""

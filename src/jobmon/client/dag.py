@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from jobmon.client import file_edges
 from jobmon.client.file_edges import PathBetween, no_path
 from jobmon.client.node import digest_of, digest_of_many
-from jobmon.client.task import Task
+from jobmon.client.task import Task, with_downstreams, with_upstreams
 from jobmon.core.exceptions import CyclicGraphError, EmptyWorkflowError, NodeDependencyNotExistError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _check_upstreams_present(workflow: Workflow, tasks: Iterable[Task]) -> None:
 def _check_downstreams_present(workflow: Workflow, tasks: Iterable[Task]) -> None:
     """Check that every downstream task was added: it would never run otherwise, without any message."""
     seen: set[int] = set()
-    for task in tasks:
+    for task in with_downstreams(tasks):
         missing = [each.name for each in task.noted_downstreams(seen) if each.workflow is not workflow]
         if missing:
             one = len(missing) == 1
@@ -80,13 +80,12 @@ def _listed_names(names: Sequence[str]) -> str:
 def _followers(tasks: Iterable[Task]) -> list[tuple[Upstreams, list[Task]]]:
     """Return each set of upstream tasks with the tasks that have it."""
     groups: dict[int, tuple[Upstreams, list[Task]]] = {}
-    for task in tasks:
+    for task in with_upstreams(tasks):
         upstreams = task.upstream_tasks
-        if upstreams:
-            group = groups.get(id(upstreams))
-            if group is None:
-                group = groups[id(upstreams)] = (upstreams, [])
-            group[1].append(task)
+        group = groups.get(id(upstreams))
+        if group is None:
+            group = groups[id(upstreams)] = (upstreams, [])
+        group[1].append(task)
     return list(groups.values())
 
 
@@ -99,6 +98,8 @@ def check_acyclic(tasks: Sequence[Task], path_between: PathBetween = no_path, ou
         outside: other tasks on which these depend, and which depend on none of them.
     """
     groups = _followers(tasks)
+    if not groups:
+        return
     groups_of: dict[int, list[int]] = {}
     for index, (upstreams, _) in enumerate(groups):
         for upstream in upstreams:

@@ -7,7 +7,9 @@ order of their names (the names themselves are part of the template).
 
 from __future__ import annotations
 
+from binascii import hexlify
 from hashlib import sha256
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 DIGEST_BYTES: Final = 32
 _BYTE_VALUES: Final = 256
 _encode = msgspec.json.Encoder().encode
+_first_bits = Struct(">Q").unpack_from
 
 
 def template_digest(tool_name: str, template_name: str, command_template: str, arguments: Arguments) -> bytes:
@@ -50,14 +53,13 @@ def identity(prefix: bytes, node_values: Sequence[str], task_values: Sequence[st
     Raises:
         UnicodeEncodeError: a value contains half a surrogate pair.
     """
-    node = sha256(prefix + _encode(node_values) + b"]")
-    task = sha256(b'["' + node.hexdigest().encode() + b'",' + _encode(task_values) + b"]")
-    return node.digest() + task.digest()
+    node = sha256(prefix + _encode(node_values) + b"]").digest()
+    return node + sha256(b'["%b",%b]' % (hexlify(node), _encode(task_values))).digest()
 
 
-def number(digest: bytes) -> int:
-    """Return the first 60 bits as an int, for use as a Python hash."""
-    return int.from_bytes(digest[:8], "big") >> 4
+def number(digests: bytes, at: int = 0) -> int:
+    """Return the first 60 bits of the digest that begins at a position, for use as a Python hash."""
+    return int(_first_bits(digests, at)[0]) >> 4
 
 
 def digest_of(digests: Iterable[bytes]) -> bytes:

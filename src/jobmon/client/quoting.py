@@ -8,7 +8,7 @@ import string
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
 QUOTE: Final = "q"
 #: Characters that a shell does not take literally: outside quotation marks, and inside each kind.
@@ -17,6 +17,8 @@ _SPECIAL: Final = {
     '"': re.compile(r'["$`\\]'),
     "'": re.compile(r"'"),
 }
+#: Matches every text in which one of them does, several times as fast as the first of them.
+_PERHAPS_SPECIAL: Final = re.compile(r"[\s|&;<>()$`\\\"'*?\[\]{}#~]")
 
 
 class _Formatter(string.Formatter):
@@ -41,6 +43,37 @@ def formatted(command_template: str, args: Mapping[str, Any]) -> str:
     "wc -l 'a b.csv' > 1.n"
     """
     return _FORMATTER.vformat(command_template, (), args)
+
+
+def writer(command_template: str, names: Sequence[str]) -> Callable[[Sequence[str]], str] | None:
+    """Return a function that creates the command from the texts of all values, for a fraction of the cost of `format`.
+
+    Args:
+        command_template: the template.
+        names: the names of the values, in the order of their texts.
+
+    Returns:
+        The function; None if the template inserts anything but whole values, as they are or quoted.
+
+    >>> writer("wc -l {file:q} > {i}.n", ["file", "i"])(["a b.csv", "1"])
+    "wc -l 'a b.csv' > 1.n"
+    """
+    pattern, places, quoted = "", [], []
+    for literal, field, spec, conversion in string.Formatter().parse(command_template):
+        pattern += literal.replace("%", "%%")
+        if field is None:
+            continue
+        if conversion or spec not in ("", QUOTE) or field not in names:
+            return None
+        pattern += "%s"
+        places.append(names.index(field))
+        quoted.append(spec == QUOTE)
+    if any(quoted):
+        parts = list(zip(places, quoted, strict=True))
+        return lambda texts: pattern % tuple([shlex.quote(texts[at]) if quote else texts[at] for at, quote in parts])
+    if places == list(range(len(names))):
+        return lambda texts: pattern % tuple(texts)
+    return lambda texts: pattern % tuple([texts[at] for at in places])
 
 
 def unquoted(command_template: str, names: Container[str]) -> tuple[tuple[str, str], ...]:
@@ -81,6 +114,6 @@ def first_special(fields: Sequence[tuple[str, str]], args: Mapping[str, Any]) ->
     """Return the first field of `unquoted` whose value the shell would not take literally, or None."""
     for name, mark in fields:
         value = args[name]
-        if type(value) is not int and _SPECIAL[mark].search(str(value)):
+        if type(value) is not int and _PERHAPS_SPECIAL.search(text := str(value)) and _SPECIAL[mark].search(text):
             return name
     return None

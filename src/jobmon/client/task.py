@@ -9,13 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobmon.client import node
-from jobmon.client.defaults import (
-    checked_priority,
-    checked_resources,
-    checked_scales,
-    first_max_attempts,
-    merged,
-)
+from jobmon.client.defaults import checked_priority, checked_resources, checked_scales, first_max_attempts, merged
 from jobmon.client.task_options import Settled, TaskOptions, settled_scales
 from jobmon.client.values import stable_text
 from jobmon.core.constants import ATTRIBUTES_MAX, DEFAULT_CLUSTER_NAME, TaskStatus
@@ -92,10 +86,7 @@ class Task:
         if name:
             self.is_valid_job_name(name)
         self.template_version = template_version
-        self.command = template_version.command(args)
-        node_values, task_values = template_version.values(args)
-        self._identity = template_version.identity(node_values, task_values)
-        self.values = node_values + task_values
+        self.command, self.values, self._identity = template_version.fill(args)
         self.options = options or TaskOptions()
         self._name = name
         self._attributes = attributes
@@ -113,7 +104,7 @@ class Task:
 
     def __hash__(self) -> int:
         """Return the first 60 bits of the task's identity."""
-        return int.from_bytes(self._identity[32:40], "big") >> 4
+        return node.number(self._identity, node.DIGEST_BYTES)
 
     def __eq__(self, other: object) -> bool:
         """Return whether both are the same task: equal template, node args and task args."""
@@ -150,9 +141,10 @@ class Task:
         return self._name or self._default_name()
 
     def _default_name(self) -> str:
-        arguments = self.template_version.arguments.node_args
-        parts = [self.template_version.name, *map("-".join, zip(arguments, self.values, strict=False))]
-        return readable_name(parts, self.node_digest)
+        name = self.template_version.name_pattern % self.values[: len(self.template_version.arguments.node_args)]
+        if len(name) > NAME_CHARACTERS_MAX or name[0].isdigit() or _NOT_IN_NAMES.search(name):
+            return readable_name([name], self.node_digest)
+        return name
 
     @staticmethod
     def is_valid_job_name(name: str) -> bool:
@@ -638,6 +630,21 @@ class Task:
                 f"Task {self.name!r} is not recorded yet: add it to a workflow, and bind() or run() the workflow."
             )
         return self.workflow, self.task_id
+
+
+def node_number(task: Task) -> int:
+    """Return the first 60 bits of the node's identity."""
+    return node.number(task._identity)
+
+
+def with_upstreams(tasks: Iterable[Task]) -> list[Task]:
+    """Return the tasks that depend on others."""
+    return [task for task in tasks if task._upstreams]
+
+
+def with_downstreams(tasks: Iterable[Task]) -> list[Task]:
+    """Return the tasks on which others depend."""
+    return [task for task in tasks if task._downstreams]
 
 
 def _check_task(task: object) -> None:

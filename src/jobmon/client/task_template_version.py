@@ -59,15 +59,19 @@ class TaskTemplateVersion:
 
     __slots__ = (
         "__weakref__",
+        "_data_count",
         "_encode_identity",
         "_has_quotes",
+        "_ordered",
         "_told",
         "_unquoted",
+        "_write",
         "arguments",
         "command_template",
         "digest",
         "files",
         "id",
+        "name_pattern",
         "names",
         "template",
     )
@@ -82,9 +86,17 @@ class TaskTemplateVersion:
         # An op arg of which the command uses only an attribute needs no stable text.
         self._told = frozenset({*arguments.node_args, *arguments.task_args, *written_whole(command_template)})
         self.id = version_id
+        #: The default name of a task, into which the texts of its node args are to be inserted by `%`.
+        self.name_pattern = "_".join(
+            [template.template_name.replace("%", "%%"), *(f"{name}-%s" for name in arguments.node_args)]
+        )
         #: Declared inputs and outputs; not part of its identity.
         self.files = NO_FILES
         self._has_quotes = quoting.has_quotes(command_template)
+        # All names; those of node and task args come first.
+        self._ordered = (*arguments.node_args, *arguments.task_args, *arguments.op_args)
+        self._data_count = len(arguments.node_args) + len(arguments.task_args)
+        self._write = quoting.writer(command_template, self._ordered)
         # Op args are excluded: they are often lists of options that the shell is meant to split.
         self._unquoted = quoting.unquoted(command_template, {*arguments.node_args, *arguments.task_args})
         self.digest = node.template_digest(
@@ -133,37 +145,59 @@ class TaskTemplateVersion:
         }
         self.files = replace(self.files, **found)
 
-    def command(self, args: Mapping[str, Any]) -> str:
-        """Return the command for these arguments.
+    def fill(self, args: Mapping[str, Any]) -> tuple[str, tuple[str, ...], bytes]:
+        """Return the command for these arguments, the texts of node and task args, and the digests of node and task.
+
+        The texts are sorted by argument name, those of the node args first.
 
         Args:
             args: a value for each placeholder, by name.
 
         Raises:
-            ValueError: an argument is missing or unknown, has no stable text, or cannot be formatted, or the resulting
-                command cannot be started.
+            ValueError: an argument is missing or unknown, has no stable text, cannot be formatted or is not valid
+                Unicode, or the resulting command cannot be started.
         """
-        if args.keys() != self.names:
+        try:
+            texts = _plain_texts(args, self._ordered)
+        except KeyError:
+            texts = None
+        if len(args) != len(self._ordered) or (texts is None and args.keys() != self.names):
             raise ValueError(mismatch(self.name, self.names, args))
+        if texts is None or self._write is None:
+            args = self._stable(args)
+            command = self._formatted(args)
+            values = tuple([text_of(args[name]) for name in self._ordered[: self._data_count]])
+        else:
+            command = self._write(texts)
+            values = tuple(texts[: self._data_count])
+        check_command(command, self.name)
+        if self._unquoted:
+            self._warn_of_unquoted(args)
+        node_count = len(self.arguments.node_args)
+        return command, values, self._identity(values[:node_count], values[node_count:])
+
+    def _stable(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments with their sets in sorted order.
+
+        Raises:
+            ValueError: one has no stable text.
+        """
         rebuilt = {}
         for name in self._told:
             if type(args[name]) not in PLAIN:
                 check_stable(args[name], partial(self._naming, name))
                 rebuilt[name] = with_sorted_sets(args[name])
-        args = {**args, **rebuilt} if rebuilt else args
+        return {**args, **rebuilt} if rebuilt else args
+
+    def _formatted(self, args: Mapping[str, Any]) -> str:
         try:
             if self._has_quotes:
-                command = quoting.formatted(self.command_template, args)
-            else:
-                command = self.command_template.format(**args)
+                return quoting.formatted(self.command_template, args)
+            return self.command_template.format(**args)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"The command of a task of template {self.name!r} cannot be created from {args!r}: {error}"
             ) from None
-        check_command(command, self.name)
-        if self._unquoted:
-            self._warn_of_unquoted(args)
-        return command
 
     def _warn_of_unquoted(self, args: Mapping[str, Any]) -> None:
         """Warn, once per template, about a value that the shell does not take literally."""
@@ -184,18 +218,7 @@ class TaskTemplateVersion:
     def _naming(self, argument: str) -> str:
         return f"Argument {argument!r} of a task of template {self.name!r}"
 
-    def values(self, args: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the texts of the node args and of the task args, each sorted by argument name.
-
-        Args:
-            args: a value for each placeholder, by name.
-        """
-        return (
-            tuple([text_of(args[name]) for name in self.arguments.node_args]),
-            tuple([text_of(args[name]) for name in self.arguments.task_args]),
-        )
-
-    def identity(self, node_values: tuple[str, ...], task_values: tuple[str, ...]) -> bytes:
+    def _identity(self, node_values: tuple[str, ...], task_values: tuple[str, ...]) -> bytes:
         """Return the digests of node and task.
 
         Raises:
@@ -207,3 +230,18 @@ class TaskTemplateVersion:
             raise ValueError(
                 f"An argument of a task of template {self.name!r} is not valid Unicode: {node_values + task_values!r}."
             ) from None
+
+
+def _plain_texts(args: Mapping[str, Any], names: Iterable[str]) -> list[str] | None:
+    """Return the texts of the arguments in the order of the names; None unless the types of all of them are plain."""
+    texts = []
+    for name in names:
+        value = args[name]
+        kind = type(value)
+        if kind is str:
+            texts.append(value)
+        elif kind in PLAIN:
+            texts.append(str(value))
+        else:
+            return None
+    return texts

@@ -27,6 +27,7 @@ from jobmon.core.exceptions import InvalidResources
 from jobmon.core.texts import checked_text, number_of
 
 if TYPE_CHECKING:
+    from jobmon.client.binding import Hashes
     from jobmon.client.expansion import ExpandingFunction, Expansion
     from jobmon.client.plan import Plan
     from jobmon.client.run_handle import RunHandle
@@ -98,6 +99,8 @@ class Workflow(SteersTasks, HasToolDefaults):
         self.workflow_id: int | None = None
         self.dag_id: int | None = None
         self.is_bound = False
+        #: The hashes of the definition, once they were computed.
+        self.hashes: Hashes | None = None
         #: Whether any run of the workflow reached BOUND, as far as this process knows.
         self.was_started = False
         self.last_workflow_run_id: int | None = None

@@ -29,7 +29,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     BindParameter,
-    Boolean,
     Text,
     Update,
     bindparam,
@@ -42,17 +41,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
 from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType, String
 
+from jobmon.server.sql_elements import AnyOf, Columns, Like, Listed, NoneOf, Rows, Unindexed
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Dialect, Table
     from sqlalchemy.sql.base import Executable
-    from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.sql.selectable import TableValuedAlias
 
 #: Rows per INSERT in SQLite: each step from Python into SQLite costs a third of the insert itself.
@@ -86,111 +84,6 @@ def param(name: str, type_: Any = None) -> BindParameter[Any]:
     return bindparam(name, None, type_=type_)
 
 
-def _in(dialect: str, kind: type[FunctionElement[Any]]) -> Callable[[Callable[..., str]], Callable[..., str]]:
-    """Return a decorator that registers how a construct is written for a database, given the texts of its parts."""
-
-    def register(write: Callable[..., str]) -> Callable[..., str]:
-        def compile_element(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
-            return write(*(compiler.process(part, **options) for part in element.clauses))
-
-        compiles(kind, dialect)(compile_element)
-        return write
-
-    return register
-
-
-class _Listed(FunctionElement[Any]):
-    """A list, passed as one parameter of any length, as a table with `value` and `key` (the position, from 0)."""
-
-    name = "listed"
-    inherit_cache = True
-
-
-@_in("sqlite", _Listed)
-def _listed_in_sqlite(items: str) -> str:
-    return f"(SELECT value, key FROM json_each({items}))"
-
-
-@_in("postgresql", _Listed)
-def _listed_in_postgresql(items: str) -> str:
-    return f"(SELECT value, key - 1 AS key FROM unnest({items}) WITH ORDINALITY AS items(value, key))"
-
-
-class _AnyOf(FunctionElement[bool]):
-    """Whether a value is in a list that is passed as one parameter of any length."""
-
-    name = "any_of"
-    type = Boolean()
-    inherit_cache = True
-
-
-class _NoneOf(FunctionElement[bool]):
-    """Whether a value is not in a list that is passed as one parameter of any length."""
-
-    name = "none_of"
-    type = Boolean()
-    inherit_cache = True
-
-
-@_in("sqlite", _AnyOf)
-def _any_of_in_sqlite(value: str, items: str) -> str:
-    return f"{value} IN (SELECT value FROM json_each({items}))"
-
-
-@_in("sqlite", _NoneOf)
-def _none_of_in_sqlite(value: str, items: str) -> str:
-    return f"{value} NOT IN (SELECT value FROM json_each({items}))"
-
-
-@_in("postgresql", _AnyOf)
-def _any_of_in_postgresql(value: str, items: str) -> str:
-    return f"{value} = ANY ({items})"
-
-
-@_in("postgresql", _NoneOf)
-def _none_of_in_postgresql(value: str, items: str) -> str:
-    return f"{value} <> ALL ({items})"
-
-
-class _Unindexed(FunctionElement[Any]):
-    """A column for which SQLite must not use an index."""
-
-    name = "unindexed"
-    inherit_cache = True
-
-    def __init__(self, of: ColumnElement[Any]) -> None:
-        super().__init__(of)
-        self.type = of.type
-
-
-@_in("sqlite", _Unindexed)
-def _unindexed_in_sqlite(of: str) -> str:
-    return f"+{of}"
-
-
-@_in("postgresql", _Unindexed)
-def _unindexed_in_postgresql(of: str) -> str:
-    return of
-
-
-class _Like(FunctionElement[bool]):
-    """Whether a text matches a pattern, in any case of ASCII letters; `!` escapes."""
-
-    name = "like_any_case"
-    type = Boolean()
-    inherit_cache = True
-
-
-@_in("sqlite", _Like)
-def _like_in_sqlite(text: str, pattern: str) -> str:
-    return f"{text} LIKE {pattern} ESCAPE '!'"  # ignores the case by itself; lower() would double the cost
-
-
-@_in("postgresql", _Like)
-def _like_in_postgresql(text: str, pattern: str) -> str:
-    return f"{text} ILIKE {pattern} ESCAPE '!'"
-
-
 def _list(name: str, type_: Any) -> BindParameter[Any]:
     """Return a parameter that holds a list. Strings are text: a cast to VARCHAR(n) would cut them silently."""
     return bindparam(name, None, type_=ARRAY(Text() if isinstance(type_, String) else type_))
@@ -198,29 +91,29 @@ def _list(name: str, type_: Any) -> BindParameter[Any]:
 
 def any_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """Return whether a value is in the list parameter of that name (any iterable, of any length)."""
-    return _AnyOf(value, _list(name, value.type))
+    return AnyOf(value, _list(name, value.type))
 
 
 def like(text: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
     """Return whether a text matches a pattern, in any case of ASCII letters; `!` escapes."""
-    return _Like(text, literal(pattern, Text()))
+    return Like(text, literal(pattern, Text()))
 
 
 def none_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """Return whether a value is not in the list parameter of that name."""
-    return _NoneOf(value, _list(name, value.type))
+    return NoneOf(value, _list(name, value.type))
 
 
 def listed(name: str, type_: Any = BigInteger) -> TableValuedAlias:
     """Return the list parameter of that name as a table with the columns `value` and `key` (the position, from 0)."""
-    return _Listed(_list(name, type_() if isinstance(type_, type) else type_)).table_valued(
+    return Listed(_list(name, type_() if isinstance(type_, type) else type_)).table_valued(
         column("value", type_), column("key", BigInteger), name=name
     )
 
 
 def unindexed(of: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return a column for a condition in which SQLite's planner must not choose that column's index."""
-    return _Unindexed(of)
+    return Unindexed(of)
 
 
 # --- statements -------------------------------------------------------------------------------------------------------
@@ -314,30 +207,27 @@ def statements(build: Callable[_P, Executable]) -> Callable[_P, Statement]:
 
 
 @functools.cache
-def _insert(table: Table, names: tuple[str, ...], *, ignore: bool, rows: int = 1) -> Statement:
-    """Return an INSERT of that many rows; the parameters of each row follow those of the previous one."""
+def _insert(
+    table: Table, names: tuple[str, ...], *, ignore: bool, rows: int = 1, constants: tuple[str, ...] = ()
+) -> Statement:
+    """Return an INSERT of that many rows; the parameters of each row follow those of the previous one.
+
+    Those of the constants, which have the same value in all rows, come first; only `rows` > 1 may have any.
+    """
     into = insert_or_ignore(table).on_conflict_do_nothing() if ignore else insert(table)
     if rows == 1:
         return Statement(lambda: into, names)
-    return Statement(lambda: into.values([dict.fromkeys(names)] * rows))
+    if not constants:
+        return Statement(lambda: into.values([dict.fromkeys(names)] * rows))
+    varying = Rows(len(names), rows).table_valued(*(column(f"column{at + 1}") for at in range(len(names))))
+    same = (param(name, table.c[name].type) for name in constants)
+    return Statement(lambda: into.from_select([*names, *constants], select(*varying.c, *same)))
 
 
 @functools.cache
 def _insert_returning(table: Table, names: tuple[str, ...]) -> Statement:
     key = next(iter(table.primary_key.columns))
     return Statement(lambda: insert(table).returning(key), names)
-
-
-class _Columns(FunctionElement[Any]):
-    """Several lists of the same length as the columns of a table."""
-
-    name = "columns"
-    inherit_cache = True
-
-
-@_in("postgresql", _Columns)
-def _columns_in_postgresql(*lists: str) -> str:
-    return f"unnest({', '.join(lists)})"
 
 
 @statement
@@ -349,7 +239,7 @@ def _reserve_ids() -> Executable:
 
 def _rows_of_lists(names: Sequence[str], types: Sequence[Any]) -> TableValuedAlias:
     """Return several list parameters of the same length as the columns of a table."""
-    lists = _Columns(*(_list(name, type_) for name, type_ in zip(names, types, strict=True)))
+    lists = Columns(*(_list(name, type_) for name, type_ in zip(names, types, strict=True)))
     return lists.table_valued(*(column(name) for name in names), name="items").render_derived()
 
 
@@ -402,6 +292,7 @@ class Session:
         self._encode: Callable[[Iterable[Any]], Any] = _as_json if dialect == "sqlite" else list
         #: Whether the current transaction may have changed rows.
         self._has_written = False
+        self._checks_references = True
         self.dialect = dialect
 
     def _run(self, execute: Callable[..., Any], statement: Statement | Executable, values: dict[str, Any]) -> None:
@@ -508,7 +399,13 @@ class Session:
         self.run(_insert(table, tuple(values), ignore=False), **values)
 
     def insert_many(
-        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool = False
+        self,
+        table: Table,
+        names: tuple[str, ...],
+        rows: Sequence[Sequence[Any]],
+        *,
+        ignore: bool = False,
+        constants: Mapping[str, Any] | None = None,
     ) -> range | None:
         """Insert rows; return their IDs if all rows are new and their IDs are known to be consecutive, else None.
 
@@ -517,15 +414,19 @@ class Session:
             names: names of the columns, in the order of the values in a row.
             rows: the values.
             ignore: skip rows that exist already.
+            constants: values of further columns, the same for all rows; not together with `ignore`.
         """
         if not rows:
             return None
         self._has_written = True
+        constants = constants or {}
         if (first := self.first_id(table)) is not None:
             names, rows = ("id", *names), [(first + index, *row) for index, row in enumerate(rows)]
         if self.dialect != "sqlite":
-            return self._insert_in_postgresql(table, names, rows, ignore=ignore)
-        if self._insert_in_sqlite(table, names, rows, ignore=ignore) != len(rows):
+            same = tuple(constants.values())
+            rows = [(*row, *same) for row in rows] if same else rows
+            return self._insert_in_postgresql(table, (*names, *constants), rows, ignore=ignore)
+        if self._insert_in_sqlite(table, names, rows, constants, ignore=ignore) != len(rows):
             return None
         last = self._cursor.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
@@ -566,20 +467,30 @@ class Session:
         return True
 
     def _insert_in_sqlite(
-        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
+        self,
+        table: Table,
+        names: tuple[str, ...],
+        rows: Sequence[Sequence[Any]],
+        constants: Mapping[str, Any],
+        *,
+        ignore: bool,
     ) -> int:
-        changed = 0
-        single = _insert(table, names, ignore=ignore).compiled(self.dialect)
-        order = single.order(names)
-        ordered = rows if order is None else list(map(order, rows))
+        changed, same = 0, tuple(constants.values())
+        single = _insert(table, (*names, *constants), ignore=ignore).compiled(self.dialect)
+        order = single.order((*names, *constants))
+        if not same and order is not None:
+            rows, order = list(map(order, rows)), None
         whole = len(rows) - len(rows) % ROWS_PER_INSERT
         if whole:
-            several = _insert(table, names, ignore=ignore, rows=ROWS_PER_INSERT).compiled(self.dialect)
+            several = _insert(table, names, ignore=ignore, rows=ROWS_PER_INSERT, constants=tuple(constants))
+            text = several.compiled(self.dialect).text
             for start in range(0, whole, ROWS_PER_INSERT):
-                self._cursor.execute(several.text, list(chain.from_iterable(ordered[start : start + ROWS_PER_INSERT])))
+                values = chain.from_iterable(rows[start : start + ROWS_PER_INSERT])
+                self._cursor.execute(text, [*same, *values])
                 changed += self._cursor.rowcount
         if whole < len(rows):
-            self._cursor.executemany(single.text, ordered[whole:])
+            left = [(*row, *same) for row in rows[whole:]]
+            self._cursor.executemany(single.text, left if order is None else list(map(order, left)))
             changed += self._cursor.rowcount
         return changed
 
@@ -602,6 +513,15 @@ class Session:
         count, size = (self._cursor.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in (name, "page_size"))
         return int(count * size)
 
+    def check_references(self, *, wanted: bool) -> None:
+        """Have SQLite check references, or not, from the next transaction on; PostgreSQL always does.
+
+        A check of each reference of each row is a fifth of the cost of recording tasks.
+        """
+        if self.dialect == "sqlite" and wanted is not self._checks_references:
+            self._cursor.execute(f"PRAGMA foreign_keys={'ON' if wanted else 'OFF'}")
+            self._checks_references = wanted
+
     @contextlib.contextmanager
     def unchecked(self) -> Iterator[None]:
         """Begin and commit a transaction in which SQLite does not check references; PostgreSQL always does.
@@ -609,8 +529,7 @@ class Session:
         For deletions of rows to which another table refers by a column without an index: SQLite would search the whole
         table for each deleted row.
         """
-        if self.dialect == "sqlite":
-            self._cursor.execute("PRAGMA foreign_keys=OFF")
+        self.check_references(wanted=False)
         try:
             self.begin(writing=True)
             try:
@@ -620,8 +539,7 @@ class Session:
                 self.rollback()
                 raise
         finally:
-            if self.dialect == "sqlite":
-                self._cursor.execute("PRAGMA foreign_keys=ON")
+            self.check_references(wanted=True)
 
     def vacuum(self, seconds_max: float) -> bool:
         """Rewrite an SQLite database without its unused pages, outside a transaction, and truncate its files.

@@ -60,6 +60,7 @@ class Job:
     future: asyncio.Future[Any]
     is_alone: bool = False
     is_joint: bool = False
+    is_checked: bool = False
     answer: Any = None
     error: Exception | None = None
     effects: Effects = field(default_factory=Effects)
@@ -205,13 +206,18 @@ class Writer:
             await asyncio.to_thread(self._executor.stop)
         self._close()
 
-    async def run(self, use_case: Callable[..., _Answer], *arguments: Any) -> _Answer:
+    async def run(self, use_case: Callable[..., _Answer], *arguments: Any, is_checked: bool = False) -> _Answer:
         """Run a use case and return its answer once it is durable.
+
+        Args:
+            use_case: the use case.
+            arguments: its arguments.
+            is_checked: it inserts many rows, and checks itself that the rows to which they refer exist.
 
         Raises:
             ServerUnavailable: too many use cases are waiting.
         """
-        (future,) = self._submit((use_case, *arguments))
+        (future,) = self._submit((use_case, *arguments), is_checked=is_checked)
         answer: _Answer = await future
         return answer
 
@@ -247,13 +253,16 @@ class Writer:
         return one, other
 
     def _submit(
-        self, *calls: tuple[Any, ...], is_alone: bool = False, is_joint: bool = False
+        self, *calls: tuple[Any, ...], is_alone: bool = False, is_joint: bool = False, is_checked: bool = False
     ) -> list[asyncio.Future[Any]]:
         if self._loop is None or self._waiting + len(calls) > self._waiting_max:
             self.work.refused += len(calls)
             raise ServerUnavailable("The server is overloaded with writes; retry.")
         loop = self._loop
-        jobs = [Job(use_case, arguments, loop.create_future(), is_alone, is_joint) for use_case, *arguments in calls]
+        jobs = [
+            Job(use_case, arguments, loop.create_future(), is_alone, is_joint, is_checked)
+            for use_case, *arguments in calls
+        ]
         self._waiting += len(jobs)
         for job in jobs:
             job.future.add_done_callback(self._note_done)
@@ -324,6 +333,7 @@ class Writer:
             jobs[0].answer = jobs[0].use_case(transaction, *jobs[0].arguments)
             self.transactions += 1  # what was answered before may have changed
             return
+        transaction.check_references(wanted=not all(job.is_checked for job in jobs))
         transaction.start(to_microseconds(now))
         try:
             if abs(offset - self._offset) > timekeeping.JUMP_SECONDS:

@@ -39,6 +39,7 @@ class Definition:
         self.initial_status, self.max_attempts = fake.status, fake.max_attempts
         self.resource_scales, self.fallback_queues, self.compute_resources_callable = {}, [], None
         self.cluster_name = DEFAULT_CLUSTER_NAME
+        self.options = None
         self.upstream_tasks = set()
 
 

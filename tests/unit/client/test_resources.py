@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from jobmon.core.exceptions import InvalidMemoryFormat, InvalidResources
-from jobmon.core.wire.binding import WorkflowRequest
+from jobmon.core.wire.binding import TasksRequest, WorkflowRequest
 from jobmon.core.wire.definition import ClusterRequest, QueueSpec
 from jobmon.core.wire.sizing import HistoryResponse
 
@@ -227,6 +227,7 @@ def test_auto_looks_at_the_node_argument_that_makes_a_difference(server, workflo
     assert (small, large) == (615 / 1024, 3687 / 1024)
     assert few == unknown == large, "of those nothing is known: as all together"
     assert len({id(task.task_resources) for task in tasks}) == 2
+    assert server.sent(TasksRequest)[0].task_resources_ids == [task.task_resources.id for task in tasks]
 
 
 def test_auto_without_enough_history_is_the_queues_default(server, workflow, template, caplog):

@@ -43,6 +43,10 @@ EDGES_PER_CHUNK: Final = 5_000
 CHUNKS_MAX: Final = 1_000_000
 
 
+#: The ID of a task's array, and what else a `SwarmTask` is created with besides its ID and status.
+_Shared = tuple[int, tuple[Any, ...]]
+
+
 class SwarmBuilder:
     """Builds the state of a run. `state` is set by one of the two `build_` methods.
 
@@ -171,9 +175,11 @@ class SwarmBuilder:
         for array in workflow.arrays.values():
             state.add_array(SwarmArray(_bound(array.array_id), array.max_concurrently_running, array.name))
         made: dict[int, SwarmTask] = {}
-        for task in workflow.tasks.values():
-            self._beat_if_due(gateway)
-            made[id(task)] = self._add(state, self.task_from_definition(state, task))
+        shared: dict[tuple[int, int, int], _Shared] = {}
+        for number, task in enumerate(workflow.tasks.values()):
+            if not number % TASKS_PER_CHUNK:
+                self._beat_if_due(gateway)
+            made[id(task)] = self._add(state, self._task(state, task, shared))
         if self._fetch_added(state, gateway, made.values()):
             self._state = state
             return
@@ -217,6 +223,22 @@ class SwarmBuilder:
                 is_expansion=True,
                 origin_id=origin_id,
             )
+        array_id, values = self._shared(state, task)
+        return SwarmTask(_bound(task.task_id), array_id, task.initial_status, *values, origin_id=origin_id)
+
+    def _task(self, state: SwarmState, task: Task, shared: dict[tuple[int, int, int], _Shared]) -> SwarmTask:
+        """Return a task; `shared` has what it shares with earlier tasks of the same options, request and array."""
+        if isinstance(task, Expansion):
+            return self.task_from_definition(state, task)
+        key = (id(task.options), id(task.task_resources), id(task.array))
+        found = shared.get(key)
+        if found is None:
+            found = shared[key] = self._shared(state, task)
+        array_id, values = found
+        return SwarmTask(_bound(task.task_id), array_id, task.initial_status, *values)
+
+    def _shared(self, state: SwarmState, task: Task) -> _Shared:
+        """Return the arguments of a `SwarmTask` that all tasks with the same options, request and array share."""
         resources = task.task_resources
         callback = task.compute_resources_callable
         if resources is not None:
@@ -225,18 +247,13 @@ class SwarmBuilder:
             resources = state.cache_resources(hash(resources), resources)
         fallbacks = tuple(task.fallback_queues or ())
         is_cluster_needed = bool(fallbacks) or callback is not None
-        cluster = self._clusters.get(task.cluster_name) if is_cluster_needed else None
-        return SwarmTask(
-            _bound(task.task_id),
-            _bound(task.array.array_id if task.array is not None else None),
-            task.initial_status,
+        return _bound(task.array.array_id if task.array is not None else None), (
             task.max_attempts,
             resources,
-            cluster,
+            self._clusters.get(task.cluster_name) if is_cluster_needed else None,
             task.resource_scales or None,
             self._queues(task.cluster_name, fallbacks) if fallbacks else None,
             callback,
-            origin_id=origin_id,
         )
 
     def _queues(self, cluster_name: str, fallbacks: Iterable[Any]) -> list[ClusterQueue] | None:

@@ -67,7 +67,7 @@ class SwarmTask:
     ) -> None:
         self.task_id = task_id
         self.array_id = array_id
-        self.status = TaskStatus(status)
+        self.status = status if type(status) is TaskStatus else TaskStatus(status)
         self.max_attempts = max_attempts
         self.task_resources = task_resources
         self.cluster = cluster

@@ -93,9 +93,10 @@ class Call:
     request: Request
     principal: Principal
 
-    async def write(self, use_case: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a use case of the writer on behalf of the principal."""
-        return await self.services.writer.run(acting_for, self.principal.name, use_case, *arguments)
+    async def write(self, use_case: Callable[..., Any], *arguments: Any, is_checked: bool = False) -> Any:
+        """Run a use case of the writer on behalf of the principal; `is_checked`: see `Writer.run`."""
+        writer = self.services.writer
+        return await writer.run(acting_for, self.principal.name, use_case, *arguments, is_checked=is_checked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

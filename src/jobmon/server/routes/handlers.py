@@ -9,7 +9,6 @@ from jobmon.core import wire
 from jobmon.core.credentials import Agent, Owner, Part
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.wire import agents as serving
-from jobmon.core.wire import binding as bind
 from jobmon.core.wire import changes, monitoring, run, steering
 from jobmon.core.wire import launching as hot
 from jobmon.core.wire import server as about
@@ -23,7 +22,7 @@ from jobmon.server.queries import activity, explain, timeline
 from jobmon.server.queries import definition as described
 from jobmon.server.queries import monitoring as people
 from jobmon.server.routes.endpoint import STRANGER, Call
-from jobmon.server.usecases import agents, binding, compacting, definitions, launching, private_dag, resuming, versions
+from jobmon.server.usecases import agents, compacting, definitions, launching, private_dag, resuming, versions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,6 +41,15 @@ def write(use_case: Callable[..., Any]) -> Handler:
 
     async def handle(call: Call) -> Any:
         return await call.write(use_case, *_arguments(call))
+
+    return handle
+
+
+def write_checked(use_case: Callable[..., Any]) -> Handler:
+    """Return a handler that runs a use case of the writer that checks itself what its rows refer to."""
+
+    async def handle(call: Call) -> Any:
+        return await call.write(use_case, *_arguments(call), is_checked=True)
 
     return handle
 
@@ -253,24 +261,10 @@ async def register_agent(call: Call) -> serving.AgentResponse:
     return wire.replace(response, token=call.services.authority.agent_token(principal))
 
 
-async def bind_tasks(call: Call) -> bind.TasksResponse:
-    """Bind tasks in slices, each in its own short transaction, so that other requests can run in between."""
-    (workflow_id,) = call.ids
-    slices = binding.task_slices(call.message)
-    return binding.join_tasks([await call.write(binding.find_tasks, workflow_id, one) for one in slices])
-
-
 async def set_cluster(call: Call) -> Any:
     """Set a cluster. Users may add what their runs need; only the owner changes what the jobs of all users start."""
     use_case = definitions.set_cluster if isinstance(call.principal, Owner) else definitions.add_to_cluster
     return await call.write(use_case, call.message)
-
-
-async def redefine_tasks(call: Call) -> bind.TasksResponse:
-    """Redefine tasks in slices, each in its own short transaction."""
-    (workflow_id,) = call.ids
-    slices = binding.task_slices(call.message)
-    return binding.join_tasks([await call.write(binding.redefine_tasks, workflow_id, one) for one in slices])
 
 
 async def start_version(call: Call) -> changes.VersionResponse:

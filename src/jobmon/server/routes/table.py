@@ -179,8 +179,16 @@ _DEFINITIONS: Final = (
 _BINDING: Final = (
     _post(WRITE, "/workflows", handlers.write(binding.find_workflow), bind.WorkflowRequest, bind.WorkflowResponse),
     _post(WRITE, f"{_WORKFLOW}/arrays", handlers.write(binding.find_arrays), bind.ArraysRequest, bind.IdsResponse),
-    _post(WRITE, f"{_WORKFLOW}/tasks", handlers.bind_tasks, bind.TasksRequest, bind.TasksResponse),
-    _post(WRITE, f"{_WORKFLOW}/redefined_tasks", handlers.redefine_tasks, bind.RedefineRequest, bind.TasksResponse),
+    _post(
+        WRITE, f"{_WORKFLOW}/tasks", handlers.write_checked(binding.find_tasks), bind.TasksRequest, bind.TasksResponse
+    ),
+    _post(
+        WRITE,
+        f"{_WORKFLOW}/redefined_tasks",
+        handlers.write(binding.redefine_tasks),
+        bind.RedefineRequest,
+        bind.TasksResponse,
+    ),
     _post(WRITE, "/dags/{dag_id:id}/edges", handlers.write(binding.add_edges), bind.EdgesRequest, None),
     _post(WRITE, f"{_WORKFLOW}/bound", handlers.write(binding.finish_binding), None, bind.BoundResponse),
 )

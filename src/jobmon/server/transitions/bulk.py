@@ -213,8 +213,8 @@ def reset_tasks(
     keep_done: bool = True,
 ) -> None:
     """Move tasks in a range of IDs to REGISTERING, with no attempts used."""
-    values: dict[str, Any] = {"workflow": workflow_id, "after": after_id, "last": last_id}
-    values["target"] = TaskStatus.REGISTERING.value
+    target = TaskStatus.REGISTERING.value
+    values: dict[str, Any] = {"workflow": workflow_id, "after": after_id, "last": last_id, "target": target}
     if keep_running:
         values["live"] = fsm.LIVE
     sources = set(fsm.sources(Machine.TASK, TaskStatus.REGISTERING, Actor.USER))
@@ -222,9 +222,11 @@ def reset_tasks(
         sources.difference_update(fsm.SATISFIED)
     else:
         tx.run(_request_reruns, **{name: values[name] for name in ("workflow", "after", "last")}, stamp=tx.stamp)
-    found = tx.rows(_resettable(keep_running), **values, sources=sources)
+    found = tx.rows(_resettable(keep_running), **values, sources={*sources, target})
+    if not found:  # the usual case: all of them are done
+        return
     changed = tx.changed(_reset_status(keep_running), **values, stamp=tx.stamp, sources=sources)
-    tx.counts.move_found(found, TaskStatus.REGISTERING.value)
+    tx.counts.move_found([row for row in found if row[2] != target], target)
     tx.run(_reset_attempts(keep_running), **values)
     if not keep_resources:
         tx.run(_reset_resources(keep_running), **values, adjusted=ResourceType.ADJUSTED.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, select, true, update
 
@@ -12,7 +12,6 @@ from jobmon.core.changes import VersionState
 from jobmon.core.constants import Actor, TaskKind, TaskStatus
 from jobmon.core.exceptions import InvalidRequest, WorkflowAlreadyExists
 from jobmon.core.fsm import Machine
-from jobmon.core.wire import replace
 from jobmon.core.wire.binding import (
     EDGES_PER_CHUNK_MAX,
     TASKS_PER_CHUNK_MAX,
@@ -55,17 +54,15 @@ from jobmon.server.usecases import fair_share
 from jobmon.server.usecases.attributes import set_task_attributes
 from jobmon.server.usecases.definitions import argument_ids, require_tool_version
 from jobmon.server.usecases.runs import require_workflow
-from jobmon.server.usecases.task_values import DEFINED, defined_values, definitions_of, with_edits
+from jobmon.server.usecases.task_values import DEFINED, defined_columns, defined_values, definitions_of, with_edits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Delete, Select, Table, Update
 
     from jobmon.server.transaction import Transaction
 
-#: Maximum number of tasks in one transaction, so that binding never blocks the writer for long.
-TASKS_PER_TRANSACTION: Final = 2_500
 _PER_TASK: Final = (
     *("names", "commands", "task_hashes", "max_attempts", "task_resources_ids"),
     *("scales_index", "fallback_index"),
@@ -292,15 +289,7 @@ def set_array_limit(tx: Transaction, workflow_id: int, array_id: int, limit: int
     tx.wake_all(workflow_id)
 
 
-_Columns = TypeVar("_Columns", bound=TaskColumns)
-
-
-def task_slices(request: _Columns) -> Iterator[_Columns]:
-    """Check the columns, and split them so that each slice is a short transaction.
-
-    Raises:
-        InvalidValue: the columns have different lengths, an index is too large, or there are too many tasks.
-    """
+def _check_lengths(request: TaskColumns) -> None:
     count = len(request.names)
     if count > TASKS_PER_CHUNK_MAX:
         raise InvalidValue(f"names: at most {TASKS_PER_CHUNK_MAX} tasks in one request.")
@@ -315,8 +304,6 @@ def task_slices(request: _Columns) -> Iterator[_Columns]:
     ):
         if max(indices, default=-1) >= size:
             raise InvalidValue(f"{name}: {max(indices)} is out of range: it refers to {size} entries.")
-    for start in range(0, count, TASKS_PER_TRANSACTION):
-        yield _cut(request, start, start + TASKS_PER_TRANSACTION) if count > TASKS_PER_TRANSACTION else request
 
 
 def _columns(request: TaskColumns) -> dict[str, Sequence[Any]]:
@@ -328,26 +315,6 @@ def _columns(request: TaskColumns) -> dict[str, Sequence[Any]]:
         columns |= {f"node_args.{name}": column for name, column in request.node_args.items()}
         columns |= {f"task_args.{name}": column for name, column in request.task_args.items()}
     return columns
-
-
-def _cut(request: _Columns, start: int, stop: int) -> _Columns:
-    cut: dict[str, Any] = {
-        name: getattr(request, name)[start:stop] for name in (*_PER_TASK, *_OWN_COLUMNS[type(request)])
-    }
-    for sparse in ("attributes", "priorities"):
-        entries = getattr(request, sparse).items()
-        cut[sparse] = {index - start: value for index, value in entries if start <= index < stop}
-    if isinstance(request, TasksRequest):
-        for args in ("node_args", "task_args"):
-            cut[args] = {name: column[start:stop] for name, column in getattr(request, args).items()}
-    return replace(request, **cut)
-
-
-def join_tasks(parts: Sequence[TasksResponse]) -> TasksResponse:
-    """Combine the responses to slices."""
-    return TasksResponse(
-        **{name: [item for one in parts for item in getattr(one, name)] for name in TasksResponse.__struct_fields__}
-    )
 
 
 def find_tasks(
@@ -399,7 +366,13 @@ def _check_tasks(tx: Transaction, workflow_id: int, request: TasksRequest) -> No
 
 
 def check_columns(tx: Transaction, workflow_id: int, request: TaskColumns) -> int:
-    """Check the rows that the columns refer to; return the template version of the array."""
+    """Check the columns and the rows that they refer to; return the template version of the array.
+
+    Raises:
+        InvalidValue: the columns have different lengths, an index or ID does not exist, or there are too many tasks.
+        NotFound: the workflow has no such array.
+    """
+    _check_lengths(request)
     array = tx.row(_array_by_id, id=request.array_id)
     if array is None or array[0] != workflow_id:
         raise NotFound.of(f"array of workflow {workflow_id} with id", request.array_id)
@@ -468,10 +441,8 @@ def _tasks_of(tx: Transaction, workflow_id: int, node_ids: Sequence[int]) -> dic
     return {node_id: (task_id, status) for node_id, task_id, status in rows}
 
 
-_NEW_TASK: Final = (
-    *("workflow_id", "array_id", "node_id", "status", "status_at"),
-    *("num_attempts", "attempt_count", "uncharged_in_a_row", *DEFINED, "priority", "kind"),
-)
+#: Columns that usually have the same value in all tasks of a request.
+_UNIFORM: Final = ("max_attempts", "task_resources_id", "scales", "fallback_queues", "defined_priority", "priority")
 
 
 def _insert_tasks(
@@ -483,22 +454,19 @@ def _insert_tasks(
     status: TaskStatus,
 ) -> dict[int, tuple[int, str]]:
     """Create tasks; return ID and status by node."""
-    definitions = definitions_of(request)
-    stamp = tx.stamp
-    kind = TaskKind.EXPANSION if request.are_expansions else TaskKind.COMMAND
-    tx.counts.add(workflow_id, request.array_id, status.value, len(new))
-    ids = tx.insert_many(
-        task,
-        _NEW_TASK,
-        [
-            (*(workflow_id, request.array_id, node_ids[at], status.value, stamp, 0, 0, 0), *row, row[-1], kind.value)
-            for at in new
-            if (row := definitions[at])
-        ],
-    )
+    columns = dict(zip(DEFINED, defined_columns(request), strict=True)) | {"node_id": node_ids}
+    if len(new) < len(node_ids):
+        columns = {name: [column[at] for at in new] for name, column in columns.items()}
+    columns["priority"] = columns["defined_priority"]
+    letter, kind = status.value, TaskKind.EXPANSION if request.are_expansions else TaskKind.COMMAND
+    same = {"workflow_id": workflow_id, "array_id": request.array_id, "kind": kind.value, "status": letter}
+    same |= {"status_at": tx.stamp, "num_attempts": 0, "attempt_count": 0, "uncharged_in_a_row": 0}
+    same |= {name: columns.pop(name)[0] for name in _UNIFORM if len(set(columns[name])) == 1}
+    tx.counts.add(workflow_id, request.array_id, letter, len(new))
+    ids = tx.insert_many(task, tuple(columns), list(zip(*columns.values(), strict=True)), constants=same)
     if ids is None:
-        return _tasks_of(tx, workflow_id, [node_ids[at] for at in new])
-    return {node_ids[at]: (task_id, status.value) for at, task_id in zip(new, ids, strict=True)}
+        return _tasks_of(tx, workflow_id, columns["node_id"])
+    return {node_id: (task_id, letter) for node_id, task_id in zip(columns["node_id"], ids, strict=True)}
 
 
 #: The columns of `task_arg`.

@@ -30,22 +30,27 @@ def _stored_or_none(values: Sequence[Any]) -> list[str | None]:
     return [to_json(value) if value else None for value in values]
 
 
+def defined_columns(request: TaskColumns) -> tuple[Sequence[Any], ...]:
+    """Return the columns of `DEFINED`."""
+    scales, fallbacks = _stored_or_none(request.scales), _stored_or_none(request.fallback_queues)
+    priorities = [0] * len(request.names)
+    for at, priority in request.priorities.items():
+        priorities[at] = priority
+    return (
+        request.names,
+        request.commands,
+        request.max_attempts,
+        request.task_resources_ids,
+        [scales[index] for index in request.scales_index],
+        [fallbacks[index] for index in request.fallback_index],
+        request.task_hashes,
+        priorities,
+    )
+
+
 def definitions_of(request: TaskColumns) -> list[tuple[Any, ...]]:
     """Return the values of `DEFINED`, per task."""
-    scales, fallbacks = _stored_or_none(request.scales), _stored_or_none(request.fallback_queues)
-    return list(
-        zip(
-            request.names,
-            request.commands,
-            request.max_attempts,
-            request.task_resources_ids,
-            [scales[index] for index in request.scales_index],
-            [fallbacks[index] for index in request.fallback_index],
-            request.task_hashes,
-            [request.priorities.get(at, 0) for at in range(len(request.names))],
-            strict=True,
-        )
-    )
+    return list(zip(*defined_columns(request), strict=True))
 
 
 def defined_values() -> dict[str, Any]:

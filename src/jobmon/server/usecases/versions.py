@@ -248,8 +248,6 @@ def stage_tasks(tx: Transaction, workflow_id: int, number: int, request: StagedT
     """Record tasks that the version adds; they are REMOVED until it is applied."""
     expansion_id = _require_staged(tx, workflow_id, number, request.key)
     require_at_most(STAGED_TASKS_MAX, len(request.names), "task_ids")
-    for _ in binding.task_slices(request):
-        pass
     if expansion_id is not None:
         expanding.require_new(tx, workflow_id, request.task_template_version_id, request.node_hashes)
     found = binding.find_tasks(tx, workflow_id, request, TaskStatus.REMOVED)
@@ -263,8 +261,6 @@ def stage_definitions(tx: Transaction, workflow_id: int, number: int, request: S
     """Record new definitions of tasks."""
     _require_staged(tx, workflow_id, number, request.key)
     require_at_most(STAGED_TASKS_MAX, len(request.names), "task_ids")
-    for _ in binding.task_slices(request):
-        pass
     binding.check_columns(tx, workflow_id, request)
     _require_tasks(tx, workflow_id, request.task_ids)
     _stage(tx, workflow_id, number, request.position, "define", msgspec.to_builtins(request))
