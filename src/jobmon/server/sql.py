@@ -508,15 +508,24 @@ class Session:
         self.run(_insert(table, tuple(values), ignore=False), **values)
 
     def insert_many(
-        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool = False
+        self,
+        table: Table,
+        names: tuple[str, ...],
+        rows: Sequence[Sequence[Any]],
+        *,
+        ignore: bool = False,
+        numbered: bool = True,
     ) -> range | None:
         """Insert rows; return their IDs if all rows are new and their IDs are known to be consecutive, else None.
+
+        The IDs are in the order of the rows.
 
         Args:
             table: the table.
             names: names of the columns, in the order of the values in a row.
             rows: the values.
             ignore: skip rows that exist already.
+            numbered: whether the caller needs the IDs, for which PostgreSQL takes another round trip.
         """
         if not rows:
             return None
@@ -524,18 +533,18 @@ class Session:
         if (first := self.first_id(table)) is not None:
             names, rows = ("id", *names), [(first + index, *row) for index, row in enumerate(rows)]
         if self.dialect != "sqlite":
-            return self._insert_in_postgresql(table, names, rows, ignore=ignore)
+            return self._insert_in_postgresql(table, names, rows, ignore=ignore, numbered=numbered)
         if self._insert_in_sqlite(table, names, rows, ignore=ignore) != len(rows):
             return None
         last = self._cursor.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 
     def _insert_in_postgresql(
-        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
+        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool, numbered: bool
     ) -> range | None:
         """Insert rows with IDs that are reserved first: nothing says in which order `RETURNING` would return them."""
         ids = None
-        if table.autoincrement_column is not None and "id" not in names:
+        if numbered and table.autoincrement_column is not None and "id" not in names:
             last = self.value(_reserve_ids, table=table.name, count=len(rows))
             ids = range(last - len(rows) + 1, last + 1)
             names, rows = ("id", *names), [(row_id, *row) for row_id, row in zip(ids, rows, strict=True)]

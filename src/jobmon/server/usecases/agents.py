@@ -6,6 +6,7 @@ An attempt belongs to the agent that claimed it. `transitions.agent_states` defi
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,9 +26,10 @@ from jobmon.core.wire.agents import (
     AgentSyncRequest,
     AgentSyncResponse,
 )
-from jobmon.core.wire.launching import LAUNCHES_PER_RESPONSE_MAX, SlotsGranted
+from jobmon.core.wire.launching import LAUNCHES_PER_RESPONSE_MAX, REPORTS_PER_REQUEST_MAX, SlotsGranted
 from jobmon.server import limits, transitions
 from jobmon.server.agent_rows import AgentRow, live_agents, require_agent
+from jobmon.server.armed import ArmedTask
 from jobmon.server.command_room import CommandRoom
 from jobmon.server.declared_files import FileHandout
 from jobmon.server.lookups import ended_of, find_cluster, folder_of
@@ -35,10 +37,10 @@ from jobmon.server.models import agent, task_instance, task_resources, workflow_
 from jobmon.server.problems import InvalidValue, NotFound, require_at_most
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
-from jobmon.server.transitions import agent_states, attempt_deadline, attempts_of_agent
+from jobmon.server.transitions import AttemptMoves, agent_states, attempt_deadline, attempts_of_agent
 from jobmon.server.usecases import fair_share, launch_problems, queueing
 from jobmon.server.usecases.launching import Waiting, attempts_to_hand_out, columns_of, handed_out_attempts
-from jobmon.server.usecases.reporting import take_reports
+from jobmon.server.usecases.reporting import apply_reports
 from jobmon.server.usecases.runs import require_run
 
 if TYPE_CHECKING:
@@ -145,23 +147,76 @@ def sync(tx: Transaction, agent_id: int, request: AgentSyncRequest) -> AgentSync
         NotFound: there is no such agent.
         InvalidValue: there are more reports or attempts than allowed.
     """
+    (answer,) = _reported(tx, [(agent_id, request)])
+    return _answer(tx, agent_id, request, answer, may_claim=True)
+
+
+def report(tx: Transaction, requests: Sequence[tuple[int, AgentSyncRequest]]) -> list[AgentSyncResponse]:
+    """Process requests with reports of several agents, as `sync` does, but all reports together and first.
+
+    While the server is short of time, an agent claims nothing by its report: it asks for work by a poll, which is
+    answered in the order of arrival.
+    """
+    answers: list[AgentSyncResponse] = []
+    first, size = 0, 0
+    for after, (_, request) in enumerate(requests, start=1):
+        require_at_most(REPORTS_PER_REQUEST_MAX, len(request.reports), "reports")
+        size += len(request.reports)
+        if size >= REPORTS_PER_REQUEST_MAX or after == len(requests):
+            some = requests[first:after]
+            for (agent_id, one), reported in zip(some, _reported(tx, some), strict=True):
+                answers.append(_answer(tx, agent_id, one, reported, may_claim=tx.has_time()))
+            first, size = after, 0
+    return answers
+
+
+@dataclass(slots=True)
+class _Reported:
+    """What became of the reports of one request. `due`: by run, armed tasks that it may queue; shared by requests."""
+
+    late: list[int]
+    refused: dict[int, str]
+    unknown: list[int]
+    due: dict[int, list[ArmedTask]]
+
+
+def _reported(tx: Transaction, requests: Sequence[tuple[int, AgentSyncRequest]]) -> list[_Reported]:
+    """Record the reports of these requests."""
+    moves = AttemptMoves(tx, [one.task_instance_id for _, request in requests for one in request.reports])
+    due: dict[int, list[ArmedTask]] = {}
+    found = []
+    for agent_id, request in requests:
+        moves.late, moves.refused, moves.unknown = [], {}, []
+        apply_reports(tx, moves, request.reports, agent_id)
+        found.append(_Reported(moves.late, moves.refused, moves.unknown, due))
+    moves.write()
+    for one in moves.due:
+        due.setdefault(one.run_id, []).append(one)
+    return found
+
+
+def _answer(
+    tx: Transaction, agent_id: int, request: AgentSyncRequest, reported: _Reported, *, may_claim: bool
+) -> AgentSyncResponse:
+    """Process the rest of a request whose reports are recorded."""
     count = len(request.running or ()) + len(request.unstarted or ())
     require_at_most(ATTEMPTS_PER_REQUEST_MAX, count, "running, unstarted")
     row = require_agent(tx, agent_id)
-    moves = take_reports(tx, request.reports, reporter=agent_id)
+    told = {"late": reported.late, "refused": reported.refused, "unknown": reported.unknown}
     status = agent_states.after(row.status, drain=request.drain, leaving=request.leaving)
     if status not in transitions.LIVE_AGENTS:
         if status != row.status:
             _end(tx, row, status)
-        has = request.running or []
-        return AgentSyncResponse(kill=has, late=moves.late, refused=moves.refused, unknown=moves.unknown, over=True)
+        return AgentSyncResponse(kill=request.running or [], over=True, **told)
     if request.has_problem:
         problems = {} if request.launch_problem is None else {row.cluster_name: request.launch_problem}
         launch_problems.note(tx, row.workflow_id, problems, [row.cluster_id])
     accepts_work = status == AgentStatus.ACTIVE and row.may_claim and request.cores_free + request.cores_ahead > 0
-    fired = queueing.fire(tx, row.run_id, moves.due) if moves.due and accepts_work else []
+    due = reported.due.pop(row.run_id, []) if accepts_work and reported.due else []
+    fired = queueing.fire(tx, row.run_id, due) if due else []
     files, weights = FileHandout(tx), _Weights(tx)
-    launches = _handed_out(tx, row, request, files, weights) if status == AgentStatus.ACTIVE else []
+    may_claim = may_claim and status == AgentStatus.ACTIVE
+    launches = _handed_out(tx, row, request, files, weights) if may_claim else []
     if not {launch[1] for launch in launches}.issuperset(fired):
         tx.wake(Audience.DISTRIBUTOR, row.workflow_id)
     last_key = max(row.last_key, request.key) if launches else row.last_key
@@ -170,11 +225,9 @@ def sync(tx: Transaction, agent_id: int, request: AgentSyncRequest) -> AgentSync
     return AgentSyncResponse(
         launches=_columns(launches, files, weights) if launches else None,
         kill=_to_kill(tx, row, request),
-        late=moves.late,
-        refused=moves.refused,
-        unknown=moves.unknown,
         slots=_slots(tx, row, request),
         over=row.is_over,
+        **told,
     )
 
 
