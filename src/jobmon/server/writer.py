@@ -271,12 +271,15 @@ class Writer:
         one, other = self._submit(first, second)
         return one, other
 
-    def _submit(self, *calls: tuple[Any, ...], **kind: bool) -> list[asyncio.Future[Any]]:
+    def _submit(
+        self, *calls: tuple[Any, ...], is_alone: bool = False, is_joint: bool = False, is_urgent: bool = False
+    ) -> list[asyncio.Future[Any]]:
         if self._loop is None or self._waiting + len(calls) > self._waiting_max:
             self.work.refused += len(calls)
             raise ServerUnavailable("The server is overloaded with writes; retry.")
         loop = self._loop
-        jobs = [Job(use_case, arguments, loop.create_future(), **kind) for use_case, *arguments in calls]
+        kind = is_alone, is_joint, is_urgent
+        jobs = [Job(use_case, arguments, loop.create_future(), *kind) for use_case, *arguments in calls]
         self._waiting += len(jobs)
         for job in jobs:
             job.future.add_done_callback(self._note_done)

@@ -202,12 +202,17 @@ def _answer(
     count = len(request.running or ()) + len(request.unstarted or ())
     require_at_most(ATTEMPTS_PER_REQUEST_MAX, count, "running, unstarted")
     row = require_agent(tx, agent_id)
-    told = {"late": reported.late, "refused": reported.refused, "unknown": reported.unknown}
     status = agent_states.after(row.status, drain=request.drain, leaving=request.leaving)
     if status not in transitions.LIVE_AGENTS:
         if status != row.status:
             _end(tx, row, status)
-        return AgentSyncResponse(kill=request.running or [], over=True, **told)
+        return AgentSyncResponse(
+            kill=request.running or [],
+            late=reported.late,
+            refused=reported.refused,
+            unknown=reported.unknown,
+            over=True,
+        )
     if request.has_problem:
         problems = {} if request.launch_problem is None else {row.cluster_name: request.launch_problem}
         launch_problems.note(tx, row.workflow_id, problems, [row.cluster_id])
@@ -225,9 +230,11 @@ def _answer(
     return AgentSyncResponse(
         launches=_columns(launches, files, weights) if launches else None,
         kill=_to_kill(tx, row, request),
+        late=reported.late,
+        refused=reported.refused,
+        unknown=reported.unknown,
         slots=_slots(tx, row, request),
         over=row.is_over,
-        **told,
     )
 
 
