@@ -15,6 +15,8 @@ from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transitions import agent_states
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Select
 
     from jobmon.server.sql import Session
@@ -55,17 +57,23 @@ class AgentRow:
         return self.run_id == self.newest_run_id
 
 
+def _agents() -> Select[Any]:
+    """Select agents with the columns of `AgentRow`."""
+    a, r, c = agent.c, workflow_run.c, cluster.c
+    return select(
+        *(a.id, a.workflow_id, a.workflow_run_id, a.cluster_id, c.name, a.status, a.last_key, a.seen_at),
+        *(r.status, newest_run(a.workflow_id)),
+    ).select_from(agent.join(workflow_run, r.id == a.workflow_run_id).join(cluster, c.id == a.cluster_id))
+
+
 @statement
 def _agent_row() -> Select[Any]:
-    a, r, c = agent.c, workflow_run.c, cluster.c
-    return (
-        select(
-            *(a.id, a.workflow_id, a.workflow_run_id, a.cluster_id, c.name, a.status, a.last_key, a.seen_at),
-            *(r.status, newest_run(a.workflow_id)),
-        )
-        .select_from(agent.join(workflow_run, r.id == a.workflow_run_id).join(cluster, c.id == a.cluster_id))
-        .where(a.id == param("id"))
-    )
+    return _agents().where(agent.c.id == param("id"))
+
+
+@statement
+def _agent_rows() -> Select[Any]:
+    return _agents().where(any_of(agent.c.id, "ids"))
 
 
 def require_agent(session: Session, agent_id: int) -> AgentRow:
@@ -78,6 +86,11 @@ def require_agent(session: Session, agent_id: int) -> AgentRow:
     if row is None:
         raise NotFound.of("agent", agent_id)
     return AgentRow(*row)
+
+
+def agents_by_id(session: Session, ids: Collection[int]) -> dict[int, AgentRow]:
+    """Return those of these agents that exist."""
+    return {row[0]: AgentRow(*row) for row in session.rows(_agent_rows, ids=ids)}
 
 
 @statement

@@ -406,8 +406,11 @@ class Session:
         *,
         ignore: bool = False,
         constants: Mapping[str, Any] | None = None,
+        numbered: bool = True,
     ) -> range | None:
         """Insert rows; return their IDs if all rows are new and their IDs are known to be consecutive, else None.
+
+        The IDs are in the order of the rows.
 
         Args:
             table: the table.
@@ -415,6 +418,7 @@ class Session:
             rows: the values.
             ignore: skip rows that exist already.
             constants: values of further columns, the same for all rows; not together with `ignore`.
+            numbered: whether the caller needs the IDs, for which PostgreSQL takes another round trip.
         """
         if not rows:
             return None
@@ -425,18 +429,19 @@ class Session:
         if self.dialect != "sqlite":
             same = tuple(constants.values())
             rows = [(*row, *same) for row in rows] if same else rows
-            return self._insert_in_postgresql(table, (*names, *constants), rows, ignore=ignore)
+            names = (*names, *constants)
+            return self._insert_in_postgresql(table, names, rows, ignore=ignore, numbered=numbered)
         if self._insert_in_sqlite(table, names, rows, constants, ignore=ignore) != len(rows):
             return None
         last = self._cursor.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 
     def _insert_in_postgresql(
-        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool
+        self, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], *, ignore: bool, numbered: bool
     ) -> range | None:
         """Insert rows with IDs that are reserved first: nothing says in which order `RETURNING` would return them."""
         ids = None
-        if table.autoincrement_column is not None and "id" not in names:
+        if numbered and table.autoincrement_column is not None and "id" not in names:
             last = self.value(_reserve_ids, table=table.name, count=len(rows))
             ids = range(last - len(rows) + 1, last + 1)
             names, rows = ("id", *names), [(row_id, *row) for row_id, row in zip(ids, rows, strict=True)]

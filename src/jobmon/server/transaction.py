@@ -139,15 +139,17 @@ class Transaction(Session):
         self.counts = StatusCounts()
         #: The principal whose request is executed, for the audit trail.
         self.principal = SERVER
+        #: Whether an urgent use case may do more now than what makes it urgent; see `server.writer`.
+        self.has_time: Callable[[], bool] = lambda: True
         #: Which activation of a server process on this database is ours; always 0 on SQLite.
         self.epoch = 0
         self._stamp: int | None = None
         #: Table -> the highest ID that it ever had, if rows with such IDs were deleted. None: not read yet.
         self._highest: dict[str, int] | None = None
 
-    def start(self, now: int) -> None:
+    def start(self, now: int, has_time: Callable[[], bool] = lambda: True) -> None:
         """Begin a new transaction."""
-        self.now, self.effects = now, Effects()
+        self.now, self.effects, self.has_time = now, Effects(), has_time
         self.counts.clear()
         self.begin(writing=True)
         self.armed.begin(None if self.armed.is_begun else self.value(last_stamp))

@@ -5,6 +5,12 @@ in one transaction, commits, then answers all of them and wakes long polls. If o
 each is rerun in its own transaction, so that only the faulty one fails. That is cheaper than a savepoint before each:
 failures are rare, and a use case leaves nothing behind but rows and `Transaction.effects`.
 
+Reports are urgent: they precede everything else that waits, because an agent whose report is not answered can send no
+other, and what ended must not be forgotten. Other use cases follow in the order of their arrival, until the transaction
+has taken `TRANSACTION_SECONDS`; the rest waits for the next one. At least one of them is part of each transaction, so
+that they progress under any number of reports. Urgent use cases that could do more than record reports ask
+`Transaction.has_time`: an agent then asks for work again, by a request that is not urgent.
+
 Requests of a joint use case, which takes a list of requests and returns a list of answers, are processed together with
 the first of them: many small requests then need as few statements as one large one.
 
@@ -41,6 +47,9 @@ if TYPE_CHECKING:
 #: Maximum number of use cases in one transaction; the others wait for the next.
 USE_CASES_PER_TRANSACTION_MAX: Final = 512
 
+#: After this time a transaction begins no use case any more that is not urgent, except its first one.
+TRANSACTION_SECONDS: Final = 0.05
+
 #: Attempts at a transaction that the database aborts; after that it is answered with 503, and the client retries it.
 TRANSACTION_TRIES: Final = 3
 
@@ -53,7 +62,10 @@ _Next = TypeVar("_Next")
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A use case that waits for execution, and then its answer or error."""
+    """A use case that waits for execution, and then its answer or error.
+
+    `follows`: it belongs into the transaction of the job before it. `is_begun`: the current transaction has begun it.
+    """
 
     use_case: Callable[..., Any]
     arguments: Sequence[Any]
@@ -61,6 +73,9 @@ class Job:
     is_alone: bool = False
     is_joint: bool = False
     is_checked: bool = False
+    is_urgent: bool = False
+    follows: bool = False
+    is_begun: bool = False
     answer: Any = None
     error: Exception | None = None
     effects: Effects = field(default_factory=Effects)
@@ -88,8 +103,8 @@ class WriterCounts:
 class WriterExecutor(Protocol):
     """Where the writer runs."""
 
-    def start(self, work: Callable[[list[Job]], None]) -> None:
-        """Prepare to call `work` with submitted jobs."""
+    def start(self, work: Callable[[list[Job]], list[Job]]) -> None:
+        """Prepare to call `work` with submitted jobs; it returns those that wait for the next call."""
 
     def submit(self, jobs: list[Job]) -> None:
         """Have jobs executed soon, in one transaction."""
@@ -105,7 +120,7 @@ class ThreadExecutor:
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def start(self, work: Callable[[list[Job]], None]) -> None:
+    def start(self, work: Callable[[list[Job]], list[Job]]) -> None:
         """Start the thread."""
         self._thread = threading.Thread(target=self._run, args=(work,), name="writer", daemon=True)
         self._thread.start()
@@ -120,37 +135,35 @@ class ThreadExecutor:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, work: Callable[[list[Job]], None]) -> None:
-        while True:
-            jobs, is_last = self._take()
-            if jobs:
-                work(jobs)
-            if is_last:
-                return
+    def _run(self, work: Callable[[list[Job]], list[Job]]) -> None:
+        waiting: list[Job] = []
+        is_last = False
+        while waiting or not is_last:
+            jobs, is_last = self._take(may_wait=not waiting and not is_last)
+            if waiting or jobs:
+                waiting = work(waiting + jobs)
 
-    def _take(self) -> tuple[list[Job], bool]:
-        """Wait for jobs, then take all that have arrived."""
+    def _take(self, *, may_wait: bool) -> tuple[list[Job], bool]:
+        """Take all jobs that have arrived, at most as many as may wait; return whether no more will follow."""
         jobs: list[Job] = []
-        more = self._jobs.get()
         with contextlib.suppress(queue.Empty):
-            while more is not None:
+            while (more := self._jobs.get(block=may_wait and not jobs)) is not None:
                 jobs += more
-                if len(jobs) >= USE_CASES_PER_TRANSACTION_MAX:
-                    return jobs, False
-                more = self._jobs.get_nowait()
-        return jobs, more is None
+            return jobs, True
+        return jobs, False
 
 
 class InlineExecutor:
-    """Runs the writer in place: jobs submitted together are one transaction, committed before `submit` returns."""
+    """Runs the writer in place: what was submitted is committed before `submit` returns."""
 
-    def start(self, work: Callable[[list[Job]], None]) -> None:
+    def start(self, work: Callable[[list[Job]], list[Job]]) -> None:
         """Store the function that executes jobs."""
         self._work = work
 
     def submit(self, jobs: list[Job]) -> None:
         """Execute the jobs."""
-        self._work(jobs)
+        while jobs:
+            jobs = self._work(jobs)
 
     def stop(self) -> None:
         """Do nothing: all jobs are finished already."""
@@ -182,6 +195,8 @@ class Writer:
         #: Monotonic time since which the database has failed, None while it works.
         self._failing_since: float | None = None
         self._waiting = 0
+        #: Whether the last transaction left jobs for the next; any thread may read it.
+        self.is_behind = False
         self._loop: asyncio.AbstractEventLoop | None = None
         #: (machine, from, to) -> number of late changes that were ignored.
         self.ignored: Counter[tuple[str, str, str]] = Counter()
@@ -221,13 +236,23 @@ class Writer:
         answer: _Answer = await future
         return answer
 
-    async def run_jointly(self, use_case: Callable[[Any, list[_Request]], list[_Answer]], request: _Request) -> _Answer:
-        """Run a joint use case on this request and others; return the answer to this one once it is durable.
+    async def run_urgently(self, use_case: Callable[..., _Answer], *arguments: Any) -> _Answer:
+        """Run a use case before those that are not urgent and return its answer once it is durable.
 
         Raises:
             ServerUnavailable: too many use cases are waiting.
         """
-        (future,) = self._submit((use_case, request), is_joint=True)
+        (future,) = self._submit((use_case, *arguments), is_urgent=True)
+        answer: _Answer = await future
+        return answer
+
+    async def run_jointly(self, use_case: Callable[[Any, list[_Request]], list[_Answer]], request: _Request) -> _Answer:
+        """Run a joint use case, which is urgent, on this request and others; return its answer once it is durable.
+
+        Raises:
+            ServerUnavailable: too many use cases are waiting.
+        """
+        (future,) = self._submit((use_case, request), is_joint=True, is_urgent=True)
         answer: _Answer = await future
         return answer
 
@@ -253,43 +278,55 @@ class Writer:
         return one, other
 
     def _submit(
-        self, *calls: tuple[Any, ...], is_alone: bool = False, is_joint: bool = False, is_checked: bool = False
+        self,
+        *calls: tuple[Any, ...],
+        is_alone: bool = False,
+        is_joint: bool = False,
+        is_checked: bool = False,
+        is_urgent: bool = False,
     ) -> list[asyncio.Future[Any]]:
         if self._loop is None or self._waiting + len(calls) > self._waiting_max:
             self.work.refused += len(calls)
             raise ServerUnavailable("The server is overloaded with writes; retry.")
         loop = self._loop
-        jobs = [
-            Job(use_case, arguments, loop.create_future(), is_alone, is_joint, is_checked)
-            for use_case, *arguments in calls
-        ]
+        kind = is_alone, is_joint, is_checked, is_urgent
+        jobs = [Job(use_case, arguments, loop.create_future(), *kind) for use_case, *arguments in calls]
         self._waiting += len(jobs)
         for job in jobs:
             job.future.add_done_callback(self._note_done)
+            job.follows = job is not jobs[0]
         self._executor.submit(jobs)
         return [job.future for job in jobs]
 
     def _note_done(self, future: asyncio.Future[Any]) -> None:
         self._waiting -= 1
 
-    def _work(self, jobs: list[Job]) -> None:
+    def _work(self, jobs: list[Job]) -> list[Job]:
+        """Run jobs and answer them; return those that have to wait for the next transaction."""
         alone = [job for job in jobs if job.is_alone]
         for job in alone:
             self._work_alone(job)
+        left: list[Job] = []
         if together := [job for job in jobs if not job.is_alone]:
-            self._work_together(together)
-        self._deliver(jobs)
+            left = self._work_together(together)
+        self.is_behind = bool(left)
+        waiting = set(left)
+        self._deliver([job for job in jobs if job not in waiting] if left else jobs)
+        return left
 
-    def _work_together(self, jobs: list[Job]) -> None:
+    def _work_together(self, jobs: list[Job]) -> list[Job]:
         try:
             self._commit(jobs)
         except Exception as error:
             if len(jobs) == 1 or is_lost(error) or isinstance(error, ServerUnavailable):
                 for job in jobs:
                     job.error = error
-            else:
-                for job in jobs:
-                    self._work_alone(job)
+                return []
+            begun, left = [job for job in jobs if job.is_begun], [job for job in jobs if not job.is_begun]
+            for job in begun or left:
+                self._work_alone(job)
+            return left if begun else []
+        return [job for job in jobs if not job.is_begun]
 
     def _work_alone(self, job: Job) -> None:
         try:
@@ -334,23 +371,25 @@ class Writer:
             self.transactions += 1  # what was answered before may have changed
             return
         transaction.check_references(wanted=not all(job.is_checked for job in jobs))
-        transaction.start(to_microseconds(now))
+        until = began + TRANSACTION_SECONDS
+        is_behind = self.is_behind
+        transaction.start(to_microseconds(now), lambda: not is_behind and self._clock.monotonic() < until)
         try:
             if abs(offset - self._offset) > timekeeping.JUMP_SECONDS:
                 timekeeping.shift(transaction, offset - self._offset)
             if self._failing_since is not None:
                 seconds = self._clock.monotonic() - self._failing_since
                 timekeeping.prolong(transaction, seconds, "the database did not respond")
-            _execute(transaction, jobs)
+            done = _execute(transaction, jobs, lambda: self._clock.monotonic() < until)
             transaction.commit()
         except BaseException:
             with contextlib.suppress(Exception):  # a lost connection has nothing left to roll back
                 transaction.rollback()
             raise
         self._offset, self._failing_since = offset, None
-        jobs[-1].effects = transaction.effects
+        done[-1].effects = transaction.effects
         self.transactions += 1
-        self.work.use_cases += len(jobs)
+        self.work.use_cases += len(done)
         self.work.seconds += self._clock.monotonic() - began
 
     def _deliver(self, jobs: list[Job]) -> None:
@@ -378,16 +417,45 @@ class Writer:
                 job.future.set_exception(job.error)
 
 
-def _execute(transaction: Transaction, jobs: Sequence[Job]) -> None:
-    """Run jobs in order, but those of a joint use case together with the first of them."""
-    joint: dict[Callable[..., Any], list[Job]] = {}
+def _execute(transaction: Transaction, jobs: Sequence[Job], has_time: Callable[[], bool]) -> list[Job]:
+    """Run jobs, those of a joint use case together with the first of them; return them.
+
+    Urgent jobs come first. At least one of the others is run, and more while there is time.
+    """
     for job in jobs:
+        job.is_begun = False
+    urgent = [job for job in jobs if job.is_urgent][: USE_CASES_PER_TRANSACTION_MAX - 1]
+    done: list[Job] = []
+    joint: dict[Callable[..., Any], list[Job]] = {}
+    for job in urgent:
         if job.is_joint:
             joint.setdefault(job.use_case, []).append(job)
+    for job in urgent:
+        together = joint.pop(job.use_case, []) if job.is_joint else [job]
+        _run_together(transaction, together)
+        done += together
+    first_of_others = len(done)
     for job in jobs:
-        if not job.is_joint:
-            job.answer = job.use_case(transaction, *job.arguments)
-        elif together := joint.pop(job.use_case, None):
-            answers = job.use_case(transaction, [one.arguments[0] for one in together])
-            for one, answer in zip(together, answers, strict=True):
-                one.answer = answer
+        if job.is_urgent:
+            continue
+        is_first = len(done) == first_of_others
+        if not (is_first or job.follows or (has_time() and len(done) < USE_CASES_PER_TRANSACTION_MAX)):
+            break
+        _run_together(transaction, [job])
+        done.append(job)
+    return done
+
+
+def _run_together(transaction: Transaction, jobs: list[Job]) -> None:
+    """Run jobs of the same joint use case, or a single job."""
+    for job in jobs:
+        job.is_begun = True
+    if not jobs:
+        return
+    if not jobs[0].is_joint:
+        (job,) = jobs
+        job.answer = job.use_case(transaction, *job.arguments)
+        return
+    answers = jobs[0].use_case(transaction, [one.arguments[0] for one in jobs])
+    for one, answer in zip(jobs, answers, strict=True):
+        one.answer = answer

@@ -34,6 +34,12 @@ from jobmon.server.migrations import upgrade
 upgrade(open_engine(sys.argv[1]))
 """
 
+TRIGGERS = """
+SELECT relname, pg_get_triggerdef(t.oid), prosrc
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE NOT t.tgisinternal ORDER BY relname, tgname
+"""
+
 
 @pytest.fixture
 def engine(tmp_path, databases):
@@ -42,12 +48,22 @@ def engine(tmp_path, databases):
     engine.dispose()
 
 
+def triggers_of(engine):
+    """The triggers of each table and the texts of their functions."""
+    found = {}
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            for table, trigger, function in connection.execute(text(TRIGGERS)):
+                found.setdefault(table, []).append((trigger, function))
+    return found
+
+
 def described(engine):
     """Everything that the database says about its tables."""
     inspector = inspect(engine)
     columns, keys = inspector.get_multi_columns(), inspector.get_multi_pk_constraint()
     indexes, uniques = inspector.get_multi_indexes(), inspector.get_multi_unique_constraints()
-    foreign = inspector.get_multi_foreign_keys()
+    foreign, triggers = inspector.get_multi_foreign_keys(), triggers_of(engine)
     return {
         table: (
             [(column["name"], str(column["type"]), column["nullable"]) for column in columns[table]],
@@ -55,6 +71,7 @@ def described(engine):
             sorted(str((index["name"], index["column_names"])) for index in indexes[table]),
             sorted(str(unique["column_names"]) for unique in uniques[table]),
             sorted(str(key["constrained_columns"]) for key in foreign[table]),
+            triggers.get(table[1], []),
         )
         for table in columns
         if table[1] != migrations.VERSION_TABLE

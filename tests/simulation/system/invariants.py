@@ -199,6 +199,7 @@ class Invariants:
         self._watched: dict[Any, Callable[..., None]] = {
             reporting.sync: self._synced,
             agents.sync: self._agent_synced,
+            agents.report: lambda asked, answer: self._agent_synced(asked[0], asked[1], answer),
             queueing.queue: self._queued,
             launching.register: self._registered,
             reporting.worker_reports: self._worker_reported,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
@@ -13,6 +13,7 @@ from jobmon.server.settings import Settings
 from jobmon.server.writer import InlineExecutor
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, MutableMapping
     from pathlib import Path
 
@@ -21,19 +22,27 @@ if TYPE_CHECKING:
     from jobmon.server.writer import Job
 
 
+#: How often a server is short of time, one of these for each world.
+BUSY_SHARES: Final = (0.0, 0.0, 0.3, 0.9)
+
+
 class _WatchedExecutor(InlineExecutor):
-    """An executor that reports commits before anything else happens."""
+    """An executor that reports commits before anything else happens, and `rest`s after each."""
 
-    def __init__(self, watch: Callable[[Job], None]) -> None:
+    def __init__(self, watch: Callable[[Job], None], rest: Callable[[], None]) -> None:
         self._watch = watch
+        self._rest = rest
 
-    def start(self, work: Callable[[list[Job]], None]) -> None:
+    def start(self, work: Callable[[list[Job]], list[Job]]) -> None:
         """Store the function that does the work."""
 
-        def work_watched(jobs: list[Job]) -> None:
-            work(jobs)
+        def work_watched(jobs: list[Job]) -> list[Job]:
+            left = work(jobs)
+            self._rest()
             for job in jobs:
-                self._watch(job)
+                if job not in left:
+                    self._watch(job)
+            return left
 
         super().start(work_watched)
 
@@ -45,10 +54,13 @@ class SimulatedServer:
         database: the database file.
         clock: the clock of the server.
         watch: called for every use case when it is committed or has failed.
+        dice: decides when the server is short of time, in some worlds often.
     """
 
-    def __init__(self, database: Path, clock: PartClock, watch: Callable[[Job], None]) -> None:
+    def __init__(self, database: Path, clock: PartClock, watch: Callable[[Job], None], dice: random.Random) -> None:
         self._watch = watch
+        self._dice = dice
+        self._busy_share = dice.choice(BUSY_SHARES)
         self._settings = Settings(database_uri=f"sqlite:///{database}")
         self._clock = clock
         self._app: Any = None
@@ -63,10 +75,15 @@ class SimulatedServer:
 
     async def start(self) -> None:
         """Start a server on the existing database."""
-        app = create_app(self._settings, clock=self._clock, executor=_WatchedExecutor(self._watch))
+        app = create_app(self._settings, clock=self._clock, executor=_WatchedExecutor(self._watch, self._get_busy))
         self._life = contextlib.AsyncExitStack()
         await self._life.enter_async_context(app.router.lifespan_context(app))
         self._app = app
+
+    def _get_busy(self) -> None:
+        """Perhaps leave the writer as if it had more to do than it has time for."""
+        if self._app is not None and self._busy_share:
+            self._app.state.services.writer.is_behind = self._dice.random() < self._busy_share
 
     async def kill(self) -> None:
         """Stop it as SIGKILL does: commits persist, and pending requests get no answer."""

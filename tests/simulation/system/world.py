@@ -225,7 +225,8 @@ class _World:
         self._invariants = Invariants(
             self._record, self._violated, loop.time, self._note_force, fail_fast=self._scenario.fail_fast
         )
-        self._server = SimulatedServer(database, self._clocks["server"], self._invariants.observe)
+        dice = random.Random(f"{seed} busy server")
+        self._server = SimulatedServer(database, self._clocks["server"], self._invariants.observe, dice)
         await self._server.start()
         self._answers = checks.Answers(self._violated)
         self._network = Network(loop, random.Random(f"{seed} network"), self._server.serve, self._answers.observe)

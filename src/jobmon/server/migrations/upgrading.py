@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobmon.core.exceptions import ConfigError
 from jobmon.core.installing import how_to_install
+from jobmon.server.migrations import references
 from jobmon.server.models import metadata
 from jobmon.server.models.types import DIALECT
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 #: The newest revision in `versions/`; checked by a test.
-HEAD: Final = "0025"
+HEAD: Final = "0027"
 VERSION_TABLE: Final = "migration"
 IDENTITY_BYTES: Final = 5
 #: PostgreSQL's advisory locks are numbers: this one is held by the process that creates or upgrades the schema.
@@ -133,6 +134,9 @@ def _require_empty(connection: Connection) -> None:
 
 def _create(connection: Connection) -> None:
     metadata.create_all(connection, checkfirst=False)
+    if connection.dialect.name == "postgresql":
+        for statement in references.creation(references.of_models()):
+            connection.execute(text(statement))
     connection.execute(
         text(f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
     )
@@ -158,9 +162,11 @@ def alembic_config(engine: Engine | None = None) -> Config:
 
 
 def only_of(dialect: str) -> Callable[..., bool]:
-    """Return a filter for Alembic: which of the models' indexes to compare with a database of this dialect."""
+    """Return a filter for Alembic: which of the models' indexes and references to compare with a database."""
 
     def is_included(item: Any, name: str, kind: str, is_reflected: bool, other: object) -> bool:
+        if kind == "foreign_key_constraint":
+            return all(one.info.get(DIALECT, dialect) == dialect for one in item.elements)
         return kind != "index" or item.info.get(DIALECT, dialect) == dialect
 
     return is_included

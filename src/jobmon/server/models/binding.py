@@ -8,6 +8,7 @@ from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, Table, Uniqu
 
 from jobmon.core.constants import TaskKind, TaskStatus
 from jobmon.server.models.types import (
+    BY_TRIGGER,
     DIALECT,
     IS_ADDED,
     IS_EXPANSION,
@@ -41,7 +42,7 @@ node: Final = Table(
     "node",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
-    Column("task_template_version_id", BigId, ForeignKey("task_template_version.id"), nullable=False),
+    Column("task_template_version_id", BigId, ForeignKey("task_template_version.id", info=BY_TRIGGER), nullable=False),
     Column("hash", Hash, nullable=False),
     UniqueConstraint("task_template_version_id", "hash"),
 )
@@ -51,7 +52,7 @@ node_arg: Final = Table(
     "node_arg",
     metadata,
     Column("node_id", BigId, ForeignKey("node.id"), primary_key=True),
-    Column("argument_id", BigId, ForeignKey("argument.id"), primary_key=True),
+    Column("argument_id", BigId, ForeignKey("argument.id", info=BY_TRIGGER), primary_key=True),
     Column("value", LongText, nullable=False),
     *_value_indexes("ix_node_arg_value"),
     sqlite_with_rowid=False,
@@ -177,8 +178,8 @@ task: Final = Table(
     "task",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=True),
-    Column("workflow_id", BigId, ForeignKey("workflow.id"), nullable=False),
-    Column("array_id", BigId, ForeignKey("task_array.id"), nullable=False),
+    Column("workflow_id", BigId, ForeignKey("workflow.id", info=BY_TRIGGER), nullable=False),
+    Column("array_id", BigId, ForeignKey("task_array.id", info=BY_TRIGGER), nullable=False),
     Column("node_id", BigId, ForeignKey("node.id"), nullable=False),
     Column("hash", Hash, nullable=False),
     Column("name", Name, nullable=False),
@@ -187,7 +188,7 @@ task: Final = Table(
     Column("num_attempts", Integer, nullable=False),
     Column("attempt_count", Integer, nullable=False),
     Column("uncharged_in_a_row", Integer, nullable=False),
-    Column("task_resources_id", BigId, ForeignKey("task_resources.id"), nullable=True),
+    Column("task_resources_id", BigId, ForeignKey("task_resources.id", info=BY_TRIGGER), nullable=True),
     Column("scales", LongText, nullable=True),
     Column("fallback_queues", LongText, nullable=True),
     Column("status", Letter, nullable=False),
@@ -227,7 +228,7 @@ task_arg: Final = Table(
     "task_arg",
     metadata,
     Column("task_id", BigId, ForeignKey("task.id"), primary_key=True),
-    Column("argument_id", BigId, ForeignKey("argument.id"), primary_key=True),
+    Column("argument_id", BigId, ForeignKey("argument.id", info=BY_TRIGGER), primary_key=True),
     Column("value", LongText, nullable=False),
     *_value_indexes("ix_task_arg_value"),
     sqlite_with_rowid=False,
@@ -322,3 +323,8 @@ workflow_change: Final = Table(
     Column("kind", Name, nullable=False),
     Column("content", LongText, nullable=False),
 )
+
+for _table in (node, node_arg, task, task_arg):
+    for _key in _table.foreign_keys:
+        if _key.constraint is not None and DIALECT in _key.info:
+            _key.constraint.ddl_if(dialect=_key.info[DIALECT])

@@ -27,8 +27,11 @@ def to_datetime(microseconds: int) -> datetime:
     return EPOCH + timedelta(microseconds=microseconds)
 
 
-#: Key in the `info` of an index that exists only in one dialect: the name of that dialect.
+#: Key in the `info` of an index or foreign key that exists only in one dialect: the name of that dialect.
 DIALECT: Final = "dialect"
+
+#: The `info` of a reference that PostgreSQL checks by triggers, once per statement; see `migrations.references`.
+BY_TRIGGER: Final = {DIALECT: "sqlite"}
 
 #: SQLite generates IDs only in a column of type INTEGER, which has 64 bits there.
 BigId: Final = BigInteger().with_variant(Integer(), "sqlite")

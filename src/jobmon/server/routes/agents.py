@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 async def sync(call: Call) -> AgentSyncResponse:
     """Answer an agent's request."""
     (agent_id,), request, services = call.ids, call.message, call.services
-    if request.reports or request.leaving or request.wait_seconds <= 0:
+    if request.reports:
+        return await services.writer.run_jointly(agents.report, (agent_id, request))
+    if request.leaving or request.wait_seconds <= 0:
         return await services.writer.run(agents.sync, agent_id, request)
+    takes_work = request.cores_free + request.cores_ahead > 0 and not request.drain
+    if takes_work and services.writer.is_behind:  # there is probably work, which its last report could not claim
+        found = await services.writer.run(agents.sync, agent_id, request)
+        if _is_news(request, found):
+            return found
     row = await services.readers.glance(require_agent, agent_id)
     _, is_limited = await services.readers.glance(launching.place_of_run, row.run_id)
     without_work = replace(request, cores_free=0.0, cores_ahead=0.0)
@@ -35,14 +42,14 @@ async def sync(call: Call) -> AgentSyncResponse:
         call=(agents.sync, agent_id, request),
         looks=(reading.has_news, agent_id, request),
         is_news=partial(_is_news, request),
-        takes_work=request.cores_free + request.cores_ahead > 0 and not request.drain,
+        takes_work=takes_work,
         cluster_id=row.cluster_id,
         until=until_of(services, min(request.wait_seconds, HELD_BACK_SECONDS) if is_limited else request.wait_seconds),
     )
-    found: AgentSyncResponse | None = await hold(call, (Audience.DISTRIBUTOR, row.workflow_id), row.run_id, asks)
-    if found is None:
-        found = await services.writer.run(agents.sync, agent_id, without_work)
-    return found
+    held: AgentSyncResponse | None = await hold(call, (Audience.DISTRIBUTOR, row.workflow_id), row.run_id, asks)
+    if held is None:
+        held = await services.writer.run(agents.sync, agent_id, without_work)
+    return held
 
 
 def _is_news(request: AgentSyncRequest, response: AgentSyncResponse) -> bool:

@@ -44,7 +44,9 @@ async def _changes(services: Services, workflow_id: int, query: ChangesQuery) ->
 async def sync(call: Call) -> SyncResponse:
     """POST /workflow_runs/{workflow_run_id}/sync, for polls and reports."""
     (run_id,), request, services = call.ids, call.message, call.services
-    if request.reports or request.wait_seconds <= 0:
+    if request.reports:
+        return await services.writer.run_urgently(reporting.sync, run_id, request)
+    if request.wait_seconds <= 0:
         return await services.writer.run(reporting.sync, run_id, request)
     workflow_id, is_limited = await services.readers.glance(launching.place_of_run, run_id)
     if request.alive:

@@ -11,7 +11,13 @@ from __future__ import annotations
 
 from jobmon.core.fsm import FINAL_RUNS, LIVE, QUEUING_RUNS, TAKEN
 from jobmon.server.transitions.agent_states import LIVE_AGENTS
-from jobmon.server.transitions.agents import SEEN_SECONDS, attempts_of_agent, end_agent, note_request
+from jobmon.server.transitions.agents import (
+    SEEN_SECONDS,
+    attempts_of_agent,
+    end_agent,
+    note_request,
+    orders_by_agent,
+)
 from jobmon.server.transitions.attempts import (
     AttemptMoves,
     attempt_deadline,
@@ -59,6 +65,7 @@ __all__ = [
     "move_run",
     "move_workflow",
     "note_request",
+    "orders_by_agent",
     "queue_tasks",
     "reset_tasks",
     "run_row",

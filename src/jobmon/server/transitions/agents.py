@@ -14,6 +14,8 @@ from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transitions.attempts import AttemptMoves, attempt_deadline
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Select, Update
 
     from jobmon.server.sql import Session
@@ -46,6 +48,22 @@ def attempts_of_agent(
 ) -> list[tuple[int, str]]:
     """Return the attempts of an agent that are in one of these states, with their status."""
     return session.rows(_attempts_of_agent, workflow=workflow_id, agent=agent_id, statuses=statuses)
+
+
+@statement
+def _orders() -> Select[Any]:
+    of_agents = any_of(workflow_run.c.workflow_id, "workflows"), any_of(ti.agent_id, "agents")
+    found = select(ti.agent_id, ti.id).select_from(ATTEMPTS_OF_WORKFLOW)
+    return found.where(*of_agents, ti.status == param("status")).order_by(ti.id)
+
+
+def orders_by_agent(session: Session, workflows: Collection[int], agents: Collection[int]) -> dict[int, list[int]]:
+    """Return the attempts of agents of these workflows that are to be terminated, by agent, if it has any."""
+    values = {"workflows": workflows, "agents": agents, "status": TI.KILL_SELF.value}
+    found: dict[int, list[int]] = {}
+    for agent_id, attempt_id in session.rows(_orders, **values):
+        found.setdefault(agent_id, []).append(attempt_id)
+    return found
 
 
 @statement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, cast, false, func, insert, select, update
+from sqlalchemy import Integer, cast, false, func, select, update
 
 from jobmon.core import fsm
 from jobmon.core.changes import StatusChange
@@ -23,7 +23,7 @@ from jobmon.server.transitions.attempts import attempt_deadline
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement, Insert, Select, Update
+    from sqlalchemy import ColumnElement, Select, Update
     from sqlalchemy.sql.dml import ReturningUpdate
 
     from jobmon.server.transaction import Transaction
@@ -49,29 +49,9 @@ def _queueable() -> list[ColumnElement[bool]]:
     ]
 
 
-@statements
-def _add_attempts(*, with_ids: bool) -> Insert:
-    values: dict[str, ColumnElement[Any]] = {
-        "task_id": t.id,
-        "number": t.attempt_count + 1,
-        "workflow_run_id": param("run", ti.workflow_run_id.type),
-        "cluster_id": param("cluster", ti.cluster_id.type),
-        "task_resources_id": param("resources", ti.task_resources_id.type),
-        "status": param("queued", ti.status.type),
-        "queued_at": param("now", ti.queued_at.type),
-        "charged": false(),
-        "revision": t.revision,
-        "queued_stamp": param("stamp", ti.queued_stamp.type),
-        "priority": t.priority + _PRIORITY_OF_ARRAY,
-    }
-    if with_ids:
-        values["id"] = param("first", ti.id.type) + func.row_number().over(order_by=t.id) - 1
-    return insert(task_instance).from_select(list(values), select(*values.values()).where(*_queueable()).order_by(t.id))
-
-
 @statement
 def _queue_tasks() -> ReturningUpdate[Any]:
-    """Queue tasks; return their arrays."""
+    """Queue tasks; return what their attempts need, and their arrays."""
     return (
         update(task)
         .values(
@@ -81,35 +61,36 @@ def _queue_tasks() -> ReturningUpdate[Any]:
             task_resources_id=param("resources"),
         )
         .where(*_queueable())
-        .returning(t.array_id)
+        .returning(t.id, t.attempt_count, t.revision, t.priority + _PRIORITY_OF_ARRAY, t.array_id)
     )
+
+
+_NEW_ATTEMPT: Final = (
+    *("task_id", "number", "revision", "priority", "workflow_run_id", "cluster_id", "task_resources_id", "status"),
+    *("queued_at", "charged", "queued_stamp"),
+)
 
 
 def queue_tasks(
     tx: Transaction, run: RunRow, task_ids: Sequence[int], task_resources_id: int, cluster_id: int, seen: int
-) -> int:
-    """Move tasks to QUEUED, each with a new attempt; return how many. Tasks that may not be queued are unchanged.
+) -> list[int]:
+    """Move tasks to QUEUED, each with a new attempt; return those. Tasks that may not be queued are unchanged.
 
     So are tasks that changed after `seen`: the client does not know of that change yet.
     """
-    sources = _sources(Machine.TASK, TaskStatus.QUEUED)
+    queued, stamp = TaskStatus.QUEUED.value, tx.stamp
     values = {"ids": task_ids, "workflow": run.workflow_id, "resources": task_resources_id, "seen": seen}
-    values["stamp"] = tx.stamp
-    first = tx.first_id(task_instance)
-    ids = {} if first is None else {"first": first}
-    count = tx.changed(
-        _add_attempts(with_ids=first is not None),
-        **(values | ids),
-        **{"sources": sources, "run": run.id, "cluster": cluster_id, "queued": TI.QUEUED.value, "now": tx.now},
-    )
-    left = count
+    found: list[tuple[Any, ...]] = []
     # usually all tasks have the same status (never queued, or all retries), so that one update covers them
-    for source in sorted(sources, key=lambda letter: letter != TaskStatus.REGISTERING):
-        if left:
-            arrays = tx.column(_queue_tasks, **values, sources=[source], queued=TaskStatus.QUEUED.value)
-            tx.counts.move_each(run.workflow_id, arrays, source, TaskStatus.QUEUED.value)
-            left -= len(arrays)
-    return count
+    for source in sorted(_sources(Machine.TASK, queued), key=lambda letter: letter != TaskStatus.REGISTERING):
+        if len(found) < len(task_ids):
+            rows = tx.rows(_queue_tasks, **values, stamp=stamp, sources=[source], queued=queued)
+            tx.counts.move_each(run.workflow_id, (row[-1] for row in rows), source, queued)
+            found += rows
+    found.sort()  # the order of attempts is that in which they are launched
+    common = run.id, cluster_id, task_resources_id, TI.QUEUED.value, tx.now, False, stamp
+    tx.insert_many(task_instance, _NEW_ATTEMPT, [(*row[:4], *common) for row in found], numbered=False)
+    return [row[0] for row in found]
 
 
 @statement

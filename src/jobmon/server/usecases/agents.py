@@ -6,6 +6,7 @@ An attempt belongs to the agent that claimed it. `transitions.agent_states` defi
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,8 +14,9 @@ from sqlalchemy import select
 
 from jobmon.core import fsm
 from jobmon.core.cluster_protocol import weight_of
-from jobmon.core.constants import Actor, AgentStatus, TaskInstanceStatus
+from jobmon.core.constants import Actor, AgentStatus
 from jobmon.core.exceptions import StaleRun
+from jobmon.core.wire import replace
 from jobmon.core.wire.agents import (
     ATTEMPTS_PER_REQUEST_MAX,
     SCOPE_HOST,
@@ -25,9 +27,10 @@ from jobmon.core.wire.agents import (
     AgentSyncRequest,
     AgentSyncResponse,
 )
-from jobmon.core.wire.launching import LAUNCHES_PER_RESPONSE_MAX, SlotsGranted
+from jobmon.core.wire.launching import LAUNCHES_PER_RESPONSE_MAX, REPORTS_PER_REQUEST_MAX, SlotsGranted
 from jobmon.server import limits, transitions
-from jobmon.server.agent_rows import AgentRow, live_agents, require_agent
+from jobmon.server.agent_rows import AgentRow, agents_by_id, live_agents, require_agent
+from jobmon.server.armed import ArmedTask
 from jobmon.server.command_room import CommandRoom
 from jobmon.server.declared_files import FileHandout
 from jobmon.server.lookups import ended_of, find_cluster, folder_of
@@ -35,20 +38,19 @@ from jobmon.server.models import agent, task_instance, task_resources, workflow_
 from jobmon.server.problems import InvalidValue, NotFound, require_at_most
 from jobmon.server.sql import any_of, param, statement
 from jobmon.server.transaction import Audience
-from jobmon.server.transitions import agent_states, attempt_deadline, attempts_of_agent
+from jobmon.server.transitions import AttemptMoves, agent_states, attempt_deadline, attempts_of_agent, orders_by_agent
 from jobmon.server.usecases import fair_share, launch_problems, queueing
 from jobmon.server.usecases.launching import Waiting, attempts_to_hand_out, columns_of, handed_out_attempts
-from jobmon.server.usecases.reporting import take_reports
+from jobmon.server.usecases.reporting import apply_reports
 from jobmon.server.usecases.runs import require_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import Select
 
     from jobmon.server.transaction import Transaction
 
-TI = TaskInstanceStatus
 #: Number of queued attempts examined first; it doubles each time.
 LOOK_FIRST: Final = 16
 #: Maximum number of agents that are declared lost in one pass; the others follow in the next.
@@ -145,43 +147,112 @@ def sync(tx: Transaction, agent_id: int, request: AgentSyncRequest) -> AgentSync
         NotFound: there is no such agent.
         InvalidValue: there are more reports or attempts than allowed.
     """
-    count = len(request.running or ()) + len(request.unstarted or ())
-    require_at_most(ATTEMPTS_PER_REQUEST_MAX, count, "running, unstarted")
-    row = require_agent(tx, agent_id)
-    moves = take_reports(tx, request.reports, reporter=agent_id)
+    (answer,) = _process(tx, [(agent_id, request)], lambda: True)
+    return answer
+
+
+def report(tx: Transaction, requests: Sequence[tuple[int, AgentSyncRequest]]) -> list[AgentSyncResponse]:
+    """Process requests with reports of several agents, as `sync` does, but all reports together and first.
+
+    While the server is short of time, an agent claims nothing by its report: it asks for work by a poll, which is
+    answered in the order of arrival.
+    """
+    answers: list[AgentSyncResponse] = []
+    first, size = 0, 0
+    for after, (_, request) in enumerate(requests, start=1):
+        size += len(request.reports)
+        if size >= REPORTS_PER_REQUEST_MAX or after == len(requests):
+            answers += _process(tx, requests[first:after], tx.has_time)
+            first, size = after, 0
+    return answers
+
+
+def _process(
+    tx: Transaction, requests: Sequence[tuple[int, AgentSyncRequest]], may_claim: Callable[[], bool]
+) -> list[AgentSyncResponse]:
+    """Process requests of agents; `may_claim` is asked for each before it claims attempts."""
+    for _, request in requests:
+        require_at_most(REPORTS_PER_REQUEST_MAX, len(request.reports), "reports")
+        count = len(request.running or ()) + len(request.unstarted or ())
+        require_at_most(ATTEMPTS_PER_REQUEST_MAX, count, "running, unstarted")
+    reported = _take_reports(tx, requests)
+    known = agents_by_id(tx, {agent_id for agent_id, _ in requests})
+    workflow_ids = {row.workflow_id for row in known.values()}
+    answers = []
+    for (agent_id, request), one in zip(requests, reported, strict=True):
+        row = known.pop(agent_id, None) or require_agent(tx, agent_id)  # an earlier request may have changed it
+        answers.append(_answer(tx, row, request, one, may_claim=may_claim()))
+    orders = orders_by_agent(tx, workflow_ids, {agent_id for agent_id, _ in requests})
+    for (agent_id, _), answer in zip(requests, answers, strict=True):
+        if answer.is_live:
+            answer.response.kill[:0] = orders.get(agent_id, ())
+    return [answer.response for answer in answers]
+
+
+@dataclass(slots=True)
+class _Reported:
+    """What became of the reports of one request. `due`: by run, armed tasks that it may queue; shared by requests."""
+
+    late: list[int]
+    refused: dict[int, str]
+    unknown: list[int]
+    due: dict[int, list[ArmedTask]]
+
+
+def _take_reports(tx: Transaction, requests: Sequence[tuple[int, AgentSyncRequest]]) -> list[_Reported]:
+    """Record the reports of these requests."""
+    moves = AttemptMoves(tx, [one.task_instance_id for _, request in requests for one in request.reports])
+    due: dict[int, list[ArmedTask]] = {}
+    found = []
+    for agent_id, request in requests:
+        moves.late, moves.refused, moves.unknown = [], {}, []
+        apply_reports(tx, moves, request.reports, agent_id)
+        found.append(_Reported(moves.late, moves.refused, moves.unknown, due))
+    moves.write()
+    for one in moves.due:
+        due.setdefault(one.run_id, []).append(one)
+    return found
+
+
+@dataclass(slots=True)
+class _Answer:
+    """A response without the attempts in KILL_SELF, which only live agents are told."""
+
+    response: AgentSyncResponse
+    is_live: bool
+
+
+def _answer(
+    tx: Transaction, row: AgentRow, request: AgentSyncRequest, reported: _Reported, *, may_claim: bool
+) -> _Answer:
+    """Process the rest of a request whose reports are recorded."""
     status = agent_states.after(row.status, drain=request.drain, leaving=request.leaving)
+    told = AgentSyncResponse(late=reported.late, refused=reported.refused, unknown=reported.unknown, over=row.is_over)
     if status not in transitions.LIVE_AGENTS:
         if status != row.status:
             _end(tx, row, status)
-        has = request.running or []
-        return AgentSyncResponse(kill=has, late=moves.late, refused=moves.refused, unknown=moves.unknown, over=True)
+        return _Answer(replace(told, kill=request.running or [], over=True), is_live=False)
     if request.has_problem:
         problems = {} if request.launch_problem is None else {row.cluster_name: request.launch_problem}
         launch_problems.note(tx, row.workflow_id, problems, [row.cluster_id])
     accepts_work = status == AgentStatus.ACTIVE and row.may_claim and request.cores_free + request.cores_ahead > 0
-    fired = queueing.fire(tx, row.run_id, moves.due) if moves.due and accepts_work else []
+    due = reported.due.pop(row.run_id, []) if accepts_work and reported.due else []
+    fired = queueing.fire(tx, row.run_id, due) if due else []
     files, weights = FileHandout(tx), _Weights(tx)
-    launches = _handed_out(tx, row, request, files, weights) if status == AgentStatus.ACTIVE else []
+    may_claim = may_claim and status == AgentStatus.ACTIVE
+    launches = _handed_out(tx, row, request, files, weights) if may_claim else []
     if not {launch[1] for launch in launches}.issuperset(fired):
         tx.wake(Audience.DISTRIBUTOR, row.workflow_id)
     last_key = max(row.last_key, request.key) if launches else row.last_key
     if last_key != row.last_key or status != row.status or row.seen_at + transitions.SEEN_SECONDS * 1e6 < tx.now:
-        transitions.note_request(tx, agent_id, status, last_key)
-    return AgentSyncResponse(
+        transitions.note_request(tx, row.id, status, last_key)
+    response = replace(
+        told,
         launches=_columns(launches, files, weights) if launches else None,
-        kill=_to_kill(tx, row, request),
-        late=moves.late,
-        refused=moves.refused,
-        unknown=moves.unknown,
+        kill=ended_of(tx, request.running or ()),  # their tasks may be retried
         slots=_slots(tx, row, request),
-        over=row.is_over,
     )
-
-
-def _to_kill(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> list[int]:
-    """Return the attempts in KILL_SELF, and running ones that were closed already: their tasks may be retried."""
-    orders = [attempt_id for attempt_id, _ in attempts_of_agent(tx, row.workflow_id, row.id, (TI.KILL_SELF,))]
-    return orders + ended_of(tx, request.running or ())
+    return _Answer(response, is_live=True)
 
 
 def _slots(tx: Transaction, row: AgentRow, request: AgentSyncRequest) -> SlotsGranted | None:

@@ -84,17 +84,22 @@ def queue(tx: Transaction, run_id: int, request: QueueRequest) -> QueueResponse:
     seen = FAR_FUTURE if request.seen is None else to_microseconds(request.seen)
     asked = {(batch.task_resources_id, batch.cluster_id) for batch in request.batches}
     _require_resources(tx, asked | {(one.task_resources_id, one.cluster_id) for one in request.armed})
+    moved: set[int] = set()
     for batch in request.batches:
-        if transitions.queue_tasks(tx, run, batch.task_ids, batch.task_resources_id, batch.cluster_id, seen):
-            tx.wake(Audience.DISTRIBUTOR, run.workflow_id)
-    if request.may_overtake:
-        precedence.make_way(tx, run.workflow_id)
+        moved.update(transitions.queue_tasks(tx, run, batch.task_ids, batch.task_resources_id, batch.cluster_id, seen))
+    if moved:
+        tx.wake(Audience.DISTRIBUTOR, run.workflow_id)
+    if request.may_overtake and precedence.make_way(tx, run.workflow_id):
+        moved.clear()  # some may not be queued any more
     if request.disarm:
         tx.armed.disarm(run.workflow_id, run.id, request.disarm, tx.known_until)
     armed = _arm(tx, run, request, seen) if request.armed else []
     wanted = dict.fromkeys([*queued, *request.disarm, *(one.task_id for one in request.armed)])
     held: list[int] = []
-    by_status = _statuses(tx, run.workflow_id, list(wanted), held)
+    others = [task_id for task_id in wanted if task_id not in moved]
+    by_status = _statuses(tx, run.workflow_id, others, held) if others else {}
+    if moved:
+        by_status[TaskStatus.QUEUED.value] = sorted([*moved, *by_status.get(TaskStatus.QUEUED.value, ())])
     return QueueResponse(tasks_by_status=by_status, armed=armed, held=held)
 
 

@@ -194,10 +194,8 @@ def _heard_of(tx: Transaction, ids: Sequence[int]) -> list[int]:
     return tx.column(_heard, ids=ids) if ids else []
 
 
-def take_reports(
-    tx: Transaction, reports: Sequence[Report], alive: Sequence[int] = (), reporter: int | None = None
-) -> AttemptMoves:
-    """Apply reports, and extend the deadlines of live attempts. `reporter`: see `AttemptMoves.report`.
+def take_reports(tx: Transaction, reports: Sequence[Report], alive: Sequence[int] = ()) -> AttemptMoves:
+    """Apply reports, and extend the deadlines of live attempts.
 
     Raises:
         InvalidValue: there are more reports than allowed.
@@ -205,11 +203,16 @@ def take_reports(
     require_at_most(REPORTS_PER_REQUEST_MAX, len(reports), "reports")
     moves = AttemptMoves(tx, [report.task_instance_id for report in reports])
     if reports:
-        moves.report([_with_writer(tx, moves, one) if one.missing_file else one for one in reports], reporter)
+        apply_reports(tx, moves, reports)
         moves.write()
     if alive:
         _renew(tx, alive)
     return moves
+
+
+def apply_reports(tx: Transaction, moves: AttemptMoves, reports: Sequence[Report], reporter: int | None = None) -> None:
+    """Add reports to the changes of attempts. `reporter`: see `AttemptMoves.report`."""
+    moves.report([_with_writer(tx, moves, one) if one.missing_file else one for one in reports], reporter)
 
 
 def _with_writer(tx: Transaction, moves: AttemptMoves, report: Report) -> Report:
@@ -271,7 +274,7 @@ def _worker_reports(tx: Transaction, requests: Sequence[WorkerReportRequest]) ->
     answers = []
     for request in requests:
         moves.refused, moves.unknown = {}, []
-        moves.report([_with_writer(tx, moves, one) if one.missing_file else one for one in request.reports])
+        apply_reports(tx, moves, request.reports)
         told = (moves.attempts.get(report.task_instance_id) for report in request.reports)
         kill = {attempt.id for attempt in told if attempt is not None and attempt.status == TI.KILL_SELF}
         answers.append(WorkerReportResponse(kill=sorted(kill), refused=moves.refused, unknown=moves.unknown))
