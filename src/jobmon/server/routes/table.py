@@ -336,6 +336,18 @@ _STREAM: Final = streaming.stream(
             message=lambda workflow_id: None,
             query_string=lambda workflow_id: b"",
         ),
+        "tasks": streaming.Part(
+            endpoint=_TASKS,
+            ids=lambda workflow_id: (workflow_id,),
+            message=lambda workflow_id: people.TasksQuery(order="importance", limit=50, total=True),
+            query_string=lambda workflow_id: b"order=importance&limit=50&total=true",
+        ),
+        "failures": streaming.Part(
+            endpoint=_FAILURES,
+            ids=lambda workflow_id: (workflow_id,),
+            message=lambda workflow_id: failures.FailuresQuery(limit=10),
+            query_string=lambda workflow_id: b"limit=10",
+        ),
     },
 )
 _READING: Final = (
