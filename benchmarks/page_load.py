@@ -122,11 +122,15 @@ class Changes:
 
 
 def _waiting(locations: int) -> Iterator[tuple[int, int]]:
-    """Yield arrays and tasks that wait, as `big_database` wrote them: those of `simulate` and `summarise`."""
-    for location in range(int(locations * (DONE_SHARE + FAILED_SHARE + BUSY_SHARE)) + 1, locations):
-        first = location * TASKS_PER_LOCATION + 2
-        yield from ((2, task_id) for task_id in range(first, first + SIMULATIONS))
-        yield from ((3, task_id) for task_id in range(first + SIMULATIONS, first + SIMULATIONS + SUMMARIES))
+    """Yield arrays and tasks that wait, as `big_database` wrote them: those of `simulate`, then those of `summarise`.
+
+    A real run would not start the latter where one of the former has failed; only a small data set gets that far.
+    """
+    waiting = range(int(locations * (DONE_SHARE + FAILED_SHARE + BUSY_SHARE)) + 1, locations)
+    for array_id, begin, count in ((2, 2, SIMULATIONS), (3, 2 + SIMULATIONS, SUMMARIES)):
+        for location in waiting:
+            first = location * TASKS_PER_LOCATION + begin
+            yield from ((array_id, task_id) for task_id in range(first, first + count))
 
 
 def _host(attempt: int) -> str:

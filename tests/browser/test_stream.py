@@ -109,6 +109,8 @@ def test_a_followed_workflow_is_not_asked_for_again_and_again(own_world, page):
         expect(done(page)).to_have_text(f"{number + 1} DONE")
     expect(page.get_by_role("heading", level=1)).to_contain_text("DONE")
     assert sum(map(is_view, asked)) <= 1  # what was under way when the stream opened
+    for route in ("/failures", "/task_summaries"):  # as the parts of the stream are asked in `routes.table`
+        assert sum(route in path for path in asked) <= 1
     assert not [path for path in asked if path.startswith("/workflows?workflow_id")][1:]
 
 

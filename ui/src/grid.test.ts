@@ -1,6 +1,6 @@
 import { deepStrictEqual as same, ok } from "node:assert";
 import { test } from "node:test";
-import { Layout, Tasks } from "./grid";
+import { draw, Layout, Tasks } from "./grid";
 
 const page = (runs: [string, number, number][], statuses: string, is_cut = false) => ({
   snapshot: 1,
@@ -39,4 +39,32 @@ test("each template begins in a row of its own", () => {
   same(layout.rows, 3);
   same([0, 1, 2].map((row) => [layout.row(row)!.start, layout.row(row)!.count]), [[0, 2], [2, 1], [3, 2]]);
   same([layout.row(3), layout.row(-1)], [undefined, undefined]);
+});
+
+/** The image as text: a sign for each pixel. */
+function image(side: number, scrolled: number, range: readonly [number, number] | null): string[] {
+  const layout = new Layout([{ template: "a", start: 0, count: 3 }, { template: "b", start: 3, count: 2 }], 2);
+  const statuses = Uint8Array.from("GDRFQ", (letter) => letter.charCodeAt(0));
+  const colours = Uint32Array.from({ length: 256 }, (_, letter) => 0xff000000 + letter);
+  const [width, height] = [2 * side + 1, 2 * side + 1];
+  const pixels = new Uint32Array(width * height).fill(7); // of an earlier image
+  draw(pixels, statuses, layout, colours, { side, width, height, scrolled, range });
+  const signs = [...pixels].map((pixel) => {
+    const sign = String.fromCharCode(pixel & 0xff);
+    return pixel === 0 ? "." : pixel >>> 24 === 0xff ? sign : sign.toLowerCase();
+  });
+  return Array.from({ length: height }, (_, y) => signs.slice(y * width, (y + 1) * width).join(""));
+}
+
+test("the squares in view are drawn, over what was there, and those that are not selected are paler", () => {
+  same(image(1, 0, null), ["GD.", "R..", "FQ."]);
+  same(image(2, 1, null), ["GGDD.", "RR...", "RR...", "FFQQ.", "FFQQ."]);
+  same(image(2, 0, [1, 3]), ["ggDD.", "ggDD.", "RR...", "RR...", "FFqq."]);
+  same(image(4, 2, null), [
+    "GGG.DDD..",
+    ".........",
+    ...Array<string>(3).fill("RRR......"),
+    ".........",
+    ...Array<string>(3).fill("FFF.QQQ.."),
+  ]);
 });

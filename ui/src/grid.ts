@@ -125,3 +125,44 @@ export class Layout {
     return { start: block.start + before, count: Math.min(this.columns, block.count - before), block };
   }
 }
+
+/** Opacity, the highest byte of a pixel, of squares that are not selected. */
+const PALE = 0x50 << 24;
+const COLOUR_BITS = 0x00ffffff;
+/** Squares with smaller sides have no gap. */
+const GAP_FROM = 4;
+
+/** What is in view. */
+export interface View {
+  /** Of a square, with its gap; and of the image, in pixels. */
+  side: number;
+  width: number;
+  height: number;
+  /** How many pixels are above the image. */
+  scrolled: number;
+  /** The places that are selected, both included; the others are paler. Null: all are alike. */
+  range: readonly [first: number, last: number] | null;
+}
+
+/** Draw the rows that are in view. `colours`: by letter, as the numbers that images hold. */
+export function draw(pixels: Uint32Array, statuses: Uint8Array, layout: Layout, colours: Uint32Array, view: View): void {
+  const { side, width, height, scrolled } = view;
+  const [first, last] = view.range ?? [0, statuses.length];
+  const pale = colours.map((colour) => ((colour & COLOUR_BITS) | PALE) >>> 0);
+  const drawn = side >= GAP_FROM ? side - 1 : side;
+  pixels.fill(0);
+  for (let number = Math.floor(scrolled / side); number * side < scrolled + height; number += 1) {
+    const row = layout.row(number);
+    if (!row) break;
+    const top = Math.max(0, number * side - scrolled);
+    const bottom = Math.min(height, number * side - scrolled + drawn);
+    if (top >= bottom) continue;
+    const start = top * width;
+    for (let column = 0, at = start; column < row.count; column += 1, at += side) {
+      const place = row.start + column;
+      const colour = (place >= first && place <= last ? colours : pale)[statuses[place]!]!;
+      for (let pixel = at; pixel < at + drawn; pixel += 1) pixels[pixel] = colour;
+    }
+    for (let y = top + 1; y < bottom; y += 1) pixels.copyWithin(y * width, start, start + width);
+  }
+}

@@ -1,10 +1,10 @@
 // Every task of a workflow as a square, by template: bad nodes and bad arguments stand out.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { maySteer } from "./access";
 import { SetActions } from "./set_actions";
 import { type QueryTo, read } from "./api";
-import { Layout, Tasks } from "./grid";
+import { draw, Layout, Tasks } from "./grid";
 import { COSTLY_EVERY } from "./pace";
 import { Section } from "./parts";
 import { address } from "./query";
@@ -12,13 +12,9 @@ import { hasTask, recorded } from "./recorded";
 import { type Matrix as Answer, REMOVED, TASK_GROUP, TASK_STATUS, TASKS_UPDATED_MAX } from "./wire";
 import { count, grouped, groupsText, numberOf, plain } from "./words";
 
-/** A square has at most so many pixels; smaller ones than the second have no gap. */
+/** The side of a square has at most so many pixels. */
 const SIDE_MAX = 24;
-const GAP_FROM = 4;
 const HEIGHT = 420;
-/** Opacity, the highest byte of a pixel, of squares that are not selected. */
-const PALE = 0x50 << 24;
-const COLOUR_BITS = 0x00ffffff;
 
 export function Matrix({ id, every }: { id: number; every: number }) {
   return (
@@ -46,12 +42,20 @@ function Squares({ id, every }: { id: number; every: number }) {
   const all = tasks?.value;
   const side = all && width ? sideOf(all.total, width, zoom) : 1;
   const layout = all && width ? new Layout(all.blocks, Math.max(1, Math.floor(width / side))) : null;
-  const draw = () => {
-    if (all && layout && canvas.current && scroller.current) {
-      paint(canvas.current, all, layout, { side, width, scrolled: scroller.current.scrollTop, range });
-    }
+  const drawn = useRef<Canvas | null>(null);
+  const paint = () => {
+    if (!all || !layout || !canvas.current || !scroller.current) return;
+    const height = Math.min(HEIGHT, layout.rows * side);
+    drawn.current = canvasOf(canvas.current, width, height, drawn.current);
+    if (!drawn.current) return;
+    const { context, image, colours } = drawn.current;
+    const scrolled = Math.floor(scroller.current.scrollTop);
+    const view = { side, width, height, scrolled, range: range && sorted(range) };
+    draw(new Uint32Array(image.data.buffer), all.statuses, layout, colours, view);
+    context.putImageData(image, 0, 0);
   };
-  useEffect(draw);
+  useEffect(paint);
+  const words = useMemo(() => all && summary(all), [tasks]);
   if (!all) return <p class="quiet">Reading …</p>;
   if (!all.count) return <p class="quiet">It has no tasks yet.</p>;
 
@@ -106,7 +110,7 @@ function Squares({ id, every }: { id: number; every: number }) {
         role="region"
         aria-label="Squares"
         style={{ height: `${Math.min(HEIGHT, (layout?.rows ?? 1) * side)}px` }}
-        onScroll={draw}
+        onScroll={paint}
         onMouseMove={(event) => {
           const place = placeAt(event);
           const name = place === undefined ? "" : `task ${all.idAt(place)}, ${templateAt(place)}: ${statusAt(place)}`;
@@ -122,7 +126,7 @@ function Squares({ id, every }: { id: number; every: number }) {
         }}
       >
         <div style={{ height: `${(layout?.rows ?? 1) * side}px` }}>
-          <canvas ref={canvas} role="img" aria-label={summary(all)} />
+          <canvas ref={canvas} role="img" aria-label={words ?? ""} />
         </div>
       </div>
       <p class="quiet under">{plain(under) || hint()}</p>
@@ -198,47 +202,34 @@ function sideOf(tasks: number, width: number, zoom: number): number {
 }
 
 function summary(tasks: Tasks): string {
+  const numbers = new Uint32Array(256);
+  for (const letter of tasks.statuses) numbers[letter]! += 1;
   const counts: Record<string, number> = {};
-  for (const letter of tasks.statuses) {
-    const status = String.fromCharCode(letter);
-    counts[status] = (counts[status] ?? 0) + 1;
-  }
+  numbers.forEach((number, letter) => {
+    if (number) counts[String.fromCharCode(letter)] = number;
+  });
   return groupsText(grouped(counts));
 }
 
-interface View {
-  side: number;
-  width: number;
-  scrolled: number;
-  range: Range | null;
+/** The image of a canvas, and the colours by letter; what was drawn before is drawn over. */
+interface Canvas {
+  context: CanvasRenderingContext2D;
+  image: ImageData;
+  colours: Uint32Array;
+  isDark: boolean;
 }
 
-/** Draw the rows that are in view; if some squares are selected, the others are paler. */
-function paint(canvas: HTMLCanvasElement, tasks: Tasks, layout: Layout, view: View): void {
-  const { side, width, scrolled, range } = view;
-  const [first, last] = range ? sorted(range) : [0, tasks.count];
-  const height = Math.min(HEIGHT, layout.rows * side);
-  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-  const context = canvas.getContext("2d");
-  if (!context || !width || !height) return;
-  const image = context.createImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const colours = coloursOf(canvas);
-  const drawn = side >= GAP_FROM ? side - 1 : side;
-  for (let number = Math.floor(scrolled / side); number * side < scrolled + height; number += 1) {
-    const row = layout.row(number);
-    if (!row) break;
-    const top = number * side - Math.floor(scrolled);
-    for (let y = Math.max(0, top); y < Math.min(height, top + drawn); y += 1) {
-      for (let column = 0; column < row.count; column += 1) {
-        const from = y * width + column * side;
-        const place = row.start + column;
-        const colour = colours[tasks.statuses[place]!]!;
-        pixels.fill(place >= first && place <= last ? colour : (colour & COLOUR_BITS) | PALE, from, from + drawn);
-      }
-    }
-  }
-  context.putImageData(image, 0, 0);
+const darkness = matchMedia("(prefers-color-scheme: dark)");
+
+/** The canvas in a size and with the colours of the theme; as it was, if both are. */
+function canvasOf(element: HTMLCanvasElement, width: number, height: number, before: Canvas | null): Canvas | null {
+  const isDark = darkness.matches;
+  const fits = element.width === width && element.height === height;
+  if (before?.context.canvas === element && fits && before.isDark === isDark) return before;
+  if (!fits) [element.width, element.height] = [width, height];
+  const context = element.getContext("2d");
+  if (!context || !width || !height) return null;
+  return { context, image: context.createImageData(width, height), colours: coloursOf(element), isDark };
 }
 
 /** Colours by letter, as the numbers that images hold. */

@@ -22,6 +22,8 @@ export interface Follower {
 const EVENTS: readonly [event: string, question: RegExp][] = [
   ["view", /^\/workflows\/(\d+)\/view$/],
   ["workflow", /^\/workflows\?workflow_id=(\d+)&counts=false$/],
+  ["tasks", /^\/workflows\/(\d+)\/task_summaries\?order=importance&limit=50&total=true$/],
+  ["failures", /^\/workflows\/(\d+)\/failures\?limit=10$/],
 ];
 
 const streams = new Map<string, Stream>();

@@ -7,6 +7,7 @@ chance.
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections import Counter
@@ -16,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, KeysView
 
 #: Chance, after correction, below which a concentration is reported.
 CHANCE_MAX: Final = 0.01
@@ -24,6 +25,8 @@ MESSAGE_CHARACTERS_MAX: Final = 300
 HOSTS_NAMED_MAX: Final = 5
 #: Number of messages whose normalized form is remembered: the failures of a workflow are grouped again and again.
 NORMALIZED_MAX: Final = 20_000
+#: Number of discarded failures, besides as many as there are in the group, after which their ends are dropped.
+STALE_MAX: Final = 1_000
 _PATH: Final = re.compile(r"(?<![\w/])(?:~|\.{1,2})?(?:/[\w.+@%=,-]+)+/?|\b[A-Za-z]:\\\S+")
 _HEX: Final = re.compile(
     r"\b0[xX][0-9a-fA-F]+\b|\b(?=[0-9a-fA-F-]*\d)(?=[0-9a-fA-F-]*[a-fA-F])[0-9a-fA-F]{4,}(?:-?[0-9a-fA-F]{4,})+\b"
@@ -85,30 +88,104 @@ class Group:
     example: Failure
 
 
-def grouped(failures: Iterable[Failure]) -> list[Group]:
-    """Group failures that are alike, the largest group first. The newest failure of each group is the example."""
-    alike: dict[tuple[str, str, str, str], list[Failure]] = {}
-    for failure in failures:
+class Groups:
+    """Groups of failures that are alike, to which failures are added, and from which they are discarded."""
+
+    def __init__(self, failures: Iterable[Failure] = ()) -> None:
+        self._groups: dict[tuple[str, str, str, str], _Members] = {}
+        self._keys: dict[int, tuple[str, str, str, str]] = {}
+        for failure in failures:
+            self.add(failure)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @property
+    def attempt_ids(self) -> KeysView[int]:
+        """The failed attempts."""
+        return self._keys.keys()
+
+    def add(self, failure: Failure) -> None:
+        """Add a failure of an attempt that is not in any group yet."""
         key = (failure.template, failure.ending, failure.cause, normalized(failure.message))
-        alike.setdefault(key, []).append(failure)
-    groups = [_group(key, members) for key, members in alike.items()]
-    return sorted(groups, key=lambda group: (-group.count, -group.last_at.timestamp()))
+        self._keys[failure.attempt_id] = key
+        self._groups.setdefault(key, _Members()).add(failure)
+
+    def discard(self, attempt_id: int) -> None:
+        """Discard the failure of an attempt that is in a group."""
+        key = self._keys.pop(attempt_id)
+        if not self._groups[key].discard(attempt_id):
+            del self._groups[key]
+
+    def largest(self, most: int | None = None) -> list[Group]:
+        """Return groups, the largest first; of groups of the same size, the one with the newest failure."""
+        found = self._groups.items()
+        size = len(found) if most is None else most
+        chosen = heapq.nsmallest(size, found, key=lambda one: (-one[1].count, -one[1].newest.ended_at.timestamp()))
+        return [members.group(key) for key, members in chosen]
 
 
-def _group(key: tuple[str, str, str, str], members: list[Failure]) -> Group:
-    newest = max(members, key=lambda failure: (failure.ended_at, failure.attempt_id))
-    hosts = Counter(failure.host for failure in members if failure.host)
-    return Group(
-        template=key[0],
-        ending=key[1],
-        cause=key[2],
-        message=key[3],
-        count=len(members),
-        first_at=min(failure.ended_at for failure in members),
-        last_at=newest.ended_at,
-        hosts=tuple(hosts.most_common(HOSTS_NAMED_MAX)),
-        example=newest,
-    )
+class _Members:
+    """The failures of a group. Adding or discarding one takes the same time however many there are."""
+
+    __slots__ = ("_failures", "_first", "_hosts", "_newest")
+
+    def __init__(self) -> None:
+        self._failures: dict[int, Failure] = {}
+        self._hosts: Counter[str] = Counter()
+        #: Ends with attempt IDs, as heaps from the first and from the last; discarded failures may still be in them.
+        self._first: list[tuple[float, int]] = []
+        self._newest: list[tuple[float, int]] = []
+
+    @property
+    def count(self) -> int:
+        return len(self._failures)
+
+    @property
+    def newest(self) -> Failure:
+        """The failure that ended last."""
+        return self._top(self._newest)
+
+    def add(self, failure: Failure) -> None:
+        """Add a failure."""
+        ended, attempt_id = failure.ended_at.timestamp(), failure.attempt_id
+        self._failures[attempt_id] = failure
+        heapq.heappush(self._first, (ended, attempt_id))
+        heapq.heappush(self._newest, (-ended, -attempt_id))
+        if failure.host:
+            self._hosts[failure.host] += 1
+
+    def discard(self, attempt_id: int) -> int:
+        """Discard a failure; return how many are left."""
+        host = self._failures.pop(attempt_id).host
+        if host:
+            self._hosts[host] -= 1
+            if not self._hosts[host]:
+                del self._hosts[host]
+        if max(len(self._first), len(self._newest)) > 2 * len(self._failures) + STALE_MAX:
+            ends = [(failure.ended_at.timestamp(), number) for number, failure in self._failures.items()]
+            self._first, self._newest = sorted(ends), sorted((-ended, -number) for ended, number in ends)
+        return len(self._failures)
+
+    def group(self, key: tuple[str, str, str, str]) -> Group:
+        newest = self.newest
+        return Group(
+            template=key[0],
+            ending=key[1],
+            cause=key[2],
+            message=key[3],
+            count=self.count,
+            first_at=self._top(self._first).ended_at,
+            last_at=newest.ended_at,
+            hosts=tuple(self._hosts.most_common(HOSTS_NAMED_MAX)),
+            example=newest,
+        )
+
+    def _top(self, heap: list[tuple[float, int]]) -> Failure:
+        """Return the failure at the top of a heap, without those that were discarded."""
+        while (found := self._failures.get(abs(heap[0][1]))) is None:  # it was discarded
+            heapq.heappop(heap)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,14 +44,13 @@ class Durations:
         """Summarize measured durations; None: there are none."""
         if not samples:
             return None
-        import statistics  # a slow import
-
         ordered = sorted(samples)
+        mean = math.fsum(ordered) / len(ordered)
         factor = FEW_FACTOR if len(ordered) < FEW_SAMPLES else 1.0
         return cls(
             count=len(ordered),
-            mean=statistics.fmean(ordered),
-            deviation=statistics.pstdev(ordered),
+            mean=mean,
+            deviation=math.sqrt(math.fsum((one - mean) ** 2 for one in ordered) / len(ordered)),
             low=quantile(ordered, LOW_SHARE) / factor,
             high=quantile(ordered, HIGH_SHARE) * factor,
         )

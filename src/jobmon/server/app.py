@@ -231,7 +231,7 @@ class _Server:
         readers = Readers(database, settings.readers_max, inline=isinstance(self._executor, InlineExecutor))
         notifier = open_notifier(settings.notifying, readers, clock)
         provider = open_provider(settings.oidc, clock)
-        kept = Kept(clock.monotonic)
+        kept, recent = Kept(clock.monotonic), Recent(clock.monotonic)
         writer = Writer(
             open_transaction,
             self._executor,
@@ -255,9 +255,9 @@ class _Server:
             resumer=self.resumer,
             notifier=notifier,
             provider=provider,
-            recent=Recent(clock.monotonic),
+            recent=recent,
             kept=kept,
-            warmer=Warmer(readers, kept),
+            warmer=Warmer(readers, kept, recent),
             streams=Streams(),
             answers=Answers(lambda: writer.transactions, clock.monotonic),
             name=Name(database.identity(), str(to_microseconds(started_at))),

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 #: Number of results that are kept.
-RESULTS_MAX: Final = 64
+RESULTS_MAX: Final = 256
 #: A result that took less CPU time is not reused.
-CHEAP_SECONDS: Final = 0.005
+CHEAP_SECONDS: Final = 0.001
 #: At most this share of the time of a thread is spent on one result.
-SHARE_MAX: Final = 0.005
+SHARE_MAX: Final = 0.001
 #: A result is never older than this, whatever it cost, unless its reader accepts an older one.
 AGE_SECONDS_MAX: Final = 10.0
 #: A result for which something has changed since is never older than this.
@@ -73,16 +73,33 @@ class Recent:
             return result
         return self._computed(key, None, compute)
 
-    def while_same(self, key: Hashable, depends_on: object, compute: Callable[[], _Result]) -> _Result:
-        """Return a result for what it depends on, or an outdated one of the last `CHANGED_SECONDS_MAX`."""
+    def while_same(
+        self,
+        key: Hashable,
+        depends_on: object,
+        compute: Callable[[], _Result],
+        age_seconds_max: float = AGE_SECONDS_MAX,
+    ) -> _Result:
+        """Return a result for what it depends on, or an outdated one of the last `CHANGED_SECONDS_MAX`.
+
+        Args:
+            key: identifies the result.
+            depends_on: what it depends on.
+            compute: computes it.
+            age_seconds_max: for so long it is used while what it depends on is the same.
+        """
         kept = self._found(key)
         if kept is not None:
             age = self._monotonic() - kept.at
             is_same = kept.depends_on == depends_on and kept.cost_seconds >= CHEAP_SECONDS
-            if age < (AGE_SECONDS_MAX if is_same else kept.outdated_seconds_max(CHANGED_SECONDS_MAX)):
+            if age < (age_seconds_max if is_same else kept.outdated_seconds_max(CHANGED_SECONDS_MAX)):
                 result: _Result = kept.result
                 return result
         return self._computed(key, depends_on, compute)
+
+    def keep(self, key: Hashable, result: object) -> None:
+        """Keep a result for `last`."""
+        self._put(key, _Kept(result, None, self._monotonic(), 0.0))
 
     def _found(self, key: Hashable) -> _Kept | None:
         with self._lock:
@@ -94,10 +111,12 @@ class Recent:
     def _computed(self, key: Hashable, depends_on: object, compute: Callable[[], _Result]) -> _Result:
         at, cpu = self._monotonic(), self._cpu()
         result = compute()
-        cost = self._cpu() - cpu
+        self._put(key, _Kept(result, depends_on, at, self._cpu() - cpu))
+        return result
+
+    def _put(self, key: Hashable, kept: _Kept) -> None:
         with self._lock:
-            self._kept[key] = _Kept(result, depends_on, at, cost)
+            self._kept[key] = kept
             self._kept.move_to_end(key)
             while len(self._kept) > RESULTS_MAX:
                 self._kept.popitem(last=False)
-        return result

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.core.clock import Clock
 from jobmon.core.exceptions import ServerUnavailable
@@ -40,9 +41,10 @@ class Requests:
 
 @dataclass(slots=True)
 class Streams:
-    """The open streams of this process."""
+    """The open streams of this process. `looks`: what readers who may see the same share; see `routes.streaming`."""
 
     count: int = 0
+    looks: dict[Hashable, Any] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from jobmon.core import wire
-from jobmon.core.wire.monitoring import WorkflowsResponse, WorkflowView
+from jobmon.core.wire.failures import FailuresResponse
+from jobmon.core.wire.monitoring import TaskSummariesResponse, WorkflowsResponse, WorkflowView
 
-KINDS = {"workflow": WorkflowsResponse, "view": WorkflowView}
+KINDS = {
+    "workflow": WorkflowsResponse,
+    "view": WorkflowView,
+    "tasks": TaskSummariesResponse,
+    "failures": FailuresResponse,
+}
 SECONDS_MAX = 30
 
 
@@ -33,6 +39,10 @@ class Events:
                     self.id = found["id"]
                     return found["event"], wire.decode(KINDS[found["event"]], found["data"].encode())
         return None
+
+    async def whole(self):
+        """Return the messages of the next events by name: one of each kind, in any order."""
+        return dict([await self.next() for _ in KINDS])
 
     async def comment(self):
         """Wait for a comment, before which no event may come."""

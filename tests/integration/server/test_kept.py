@@ -15,7 +15,7 @@ from jobmon.core.wire.sizing import SizingRequest, SizingResponse
 from jobmon.core.wire.timeline import Timeline
 from jobmon.server import kept
 from jobmon.server.kept import Kept
-from jobmon.server.queries import letters, matrix, sizing, timeline, totals
+from jobmon.server.queries import letters, matrix, progress, sizing, timeline, totals
 from jobmon.server.queries.timeline import TimelineQuery
 
 #: A day after the beginning of the tests' clock, microseconds.
@@ -30,7 +30,7 @@ def small(monkeypatch):
     monkeypatch.setattr(letters, "READ_MAX", 4)
     monkeypatch.setattr(totals, "KEPT_ATTEMPTS_MIN", 1)
     monkeypatch.setattr(totals, "RANGE_IDS", 5)
-    monkeypatch.setattr(kept, "WARMED_TASKS_MIN", 1)
+    monkeypatch.setattr(progress, "LARGE_TASKS_MIN", 1)
 
 
 def kept_of(world) -> Kept:
@@ -98,7 +98,7 @@ async def test_figures_and_squares_are_those_of_the_database_after_every_change(
             recorded = "".join(row[0] for row in world.rows("SELECT status FROM task ORDER BY id"))
             shown = await world.get(f"/workflows/{flow.workflow_id}/matrix", Matrix)
             assert (shown.statuses, shown.total, shown.is_cut) == (recorded, 40, False)
-    assert kept_of(world)._workflows[flow.workflow_id].totals("host").known_until > 30
+    assert kept_of(world)._slots["host", flow.workflow_id].part.known_until > 30
 
 
 async def ran(world, count):
@@ -153,6 +153,16 @@ async def test_tasks_that_are_bound_later_and_tasks_that_move_are_noticed(world)
     assert (len(before.statuses), after.statuses, after.runs[0].first) == (6, "DDDDD", first + 1)
 
 
+def test_letters_with_gaps_and_in_any_order_are_those_of_their_tasks():
+    found = letters.Letters(1)
+    assert found._append_texts("1,2,3", "7,7,8", "GQD") == 3
+    assert found._append_texts("9,5,4,6", "8,8,8,7", "FRQG") == 4
+    assert found._append_texts("", "", "") == 0
+    runs = [letters.Run(7, 1, 2), letters.Run(8, 3, 3), letters.Run(7, 6, 1), letters.Run(8, 9, 1)]
+    assert found.page(0, 100, 100) == (runs, "GQDQRGF", False)
+    assert found.last == 9
+
+
 async def test_usage_that_becomes_known_late_is_added_after_a_while(world):
     flow = await world.bound(2)
     run = await flow.start()
@@ -180,26 +190,26 @@ async def test_a_large_workflow_is_read_ahead_when_its_page_is_opened(world):
     warmer.start(flow.workflow_id)
     (warming,) = warmer._running.values()
     await warming
-    found = kept_of(world)._workflows[flow.workflow_id]
-    assert (found.letters.is_whole, len(found.letters), found.totals("template").share) == (True, 9, 1.0)
-    assert found.totals("template").attempts == 9
+    letters, totals = (kept_of(world)._slots[kind, flow.workflow_id].part for kind in ("letters", "template"))
+    assert (letters.is_whole, len(letters), totals.share, totals.attempts) == (True, 9, 1.0, 9)
 
 
 async def test_memory_is_bounded(world, monkeypatch):
     flows = [(await ran(world, 5))[0] for _ in range(3)]
     for flow in flows:
         await world.get(f"/workflows/{flow.workflow_id}/matrix", Matrix)
-    assert list(kept_of(world)._workflows) == [flow.workflow_id for flow in flows]
+    assert list(kept_of(world)._slots) == [("letters", flow.workflow_id) for flow in flows]
     monkeypatch.setattr(kept, "BYTES_MAX", 1)
     await world.get(f"/workflows/{flows[0].workflow_id}/timeline", Timeline)
-    assert list(kept_of(world)._workflows) == [flows[0].workflow_id]
+    assert list(kept_of(world)._slots) == [("template", flows[0].workflow_id)]
     monkeypatch.setattr(letters, "KEPT_TASKS_MIN", 6)
     monkeypatch.setattr(totals, "KEPT_ATTEMPTS_MIN", 6)
+    await world.get(f"/workflows/{flows[0].workflow_id}/timeline", Timeline, width=9)
     await world.get(f"/workflows/{flows[0].workflow_id}/matrix", Matrix, after=1)
-    assert kept_of(world)._workflows == {}
+    assert kept_of(world)._slots == {}
     with pytest.raises(Refused):
         await world.get("/workflows/99/matrix", Matrix)
-    assert kept_of(world)._workflows == {}
+    assert kept_of(world)._slots == {}
 
 
 async def test_a_page_of_the_matrix_has_at_most_so_many_tasks_and_runs(world, monkeypatch):

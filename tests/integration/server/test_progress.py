@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
+import random
 from datetime import timedelta
 
 from server_world import RUN, TI, open_world, report
+from tests.databases import change
 
+from jobmon.core.wire.failures import FailuresResponse
 from jobmon.core.wire.monitoring import ProgressResponse, WorkflowView
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
 from jobmon.core.wire.steering import TaskUpdateResponse
-from jobmon.server.queries.failures import FailuresQuery, workflow_failures
+from jobmon.server.kept import Kept
+from jobmon.server.queries import failed
+from jobmon.server.queries.blocked import Blocked
 from jobmon.server.queries.progress import progress as progress_of
-from jobmon.server.recent import CHANGED_SECONDS_MAX, Recent
+from jobmon.server.recent import Recent
 
 SECONDS = 10.0
 
@@ -67,57 +71,87 @@ async def test_what_will_never_run_takes_no_time(tmp_path):
         assert (await progress(world, bound)).left_to is None
 
 
-async def test_blocked_tasks_are_counted_again_as_soon_as_something_else_failed_or_a_user_acted(tmp_path):
-    async with open_world(tmp_path) as world:
-        bound = await world.bound(9, max_attempts=1, edges={3: [0], 4: [3], 5: [1], 6: [2]})
-        run = await bound.start()
-        await run.register()
-        # to `recent` every result is so expensive that it is reused whenever it may be
-        now, cpu = itertools.count(), itertools.count(step=1_000)
-        recent = Recent(lambda: next(now) * CHANGED_SECONDS_MAX / 4, lambda: next(cpu))
+async def test_blocked_tasks_are_counted_again_as_soon_as_something_else_failed_or_a_user_acted(world):
+    bound = await world.bound(9, max_attempts=1, edges={3: [0], 4: [3], 5: [1], 6: [2]})
+    run = await bound.start()
+    await run.register()
 
-        async def blocked():
-            """Return how many tasks are blocked, once an outdated result may no longer be used."""
-            readers = world.app.state.services.readers
-            for _ in range(2):
-                found = await readers.run(progress_of, bound.workflow_id, recent)
-            return found.blocked
+    async def blocked():
+        """Return how many tasks are blocked: what is kept, which must be what is found anew."""
+        shown = (await progress(world, bound)).blocked
+        assert (
+            shown
+            == (await world.app.state.services.readers.run(progress_of, bound.workflow_id, Recent(), Kept())).blocked
+        )
+        return shown
 
-        assert await blocked() == 0
-        await done(world, run, bound.task_ids[0], TI.ERROR)
-        assert await blocked() == 2
-        await done(world, run, bound.task_ids[1], TI.ERROR)
-        assert await blocked() == 3
-        await done(world, run, bound.task_ids[8])
-        assert await blocked() == 3
-        message = {"task_ids": [bound.task_ids[3]], "status": "S", "user": "me", "force": True}
-        await world.post(f"/workflows/{bound.workflow_id}/task_updates", TaskUpdateResponse, message)
-        assert await blocked() == 1
-        message = {"task_ids": [bound.task_ids[1]], "status": "G", "user": "me", "force": True}
-        await world.post(f"/workflows/{bound.workflow_id}/task_updates", TaskUpdateResponse, message)
-        assert await blocked() == 0
+    assert await blocked() == 0
+    await done(world, run, bound.task_ids[0], TI.ERROR)
+    assert await blocked() == 2
+    await done(world, run, bound.task_ids[1], TI.ERROR)
+    assert await blocked() == 3
+    await done(world, run, bound.task_ids[8])
+    assert await blocked() == 3
+    message = {"task_ids": [bound.task_ids[3]], "status": "S", "user": "me", "force": True}
+    await world.post(f"/workflows/{bound.workflow_id}/task_updates", TaskUpdateResponse, message)
+    assert await blocked() == 1
+    message = {"task_ids": [bound.task_ids[1]], "status": "G", "user": "me", "force": True}
+    await world.post(f"/workflows/{bound.workflow_id}/task_updates", TaskUpdateResponse, message)
+    assert await blocked() == 0
 
 
-async def test_a_failure_is_in_the_groups_at_once_also_if_earlier_ones_are_not_read_again(tmp_path):
-    async with open_world(tmp_path) as world:
-        bound = await world.bound(4, max_attempts=1)
-        run = await bound.start()
-        await run.register()
-        recent = Recent()
+async def test_what_new_failures_block_is_added_once(world, monkeypatch):
+    """A graph in which tasks are behind several failures, some of which come together, and others are done."""
+    chance = random.Random(5)
+    edges = {number: chance.sample(range(number), min(number, 3)) for number in range(4, 40) if number % 3}
+    bound = await world.bound(40, max_attempts=1, edges=edges)
+    run = await bound.start()
+    await run.register()
+    found = []
+    find_all = Blocked._find_all
+    monkeypatch.setattr(Blocked, "_find_all", lambda self, *given: found.append(self) or find_all(self, *given))
+    kept = world.app.state.services.kept
+    ready = [number for number in range(40) if number not in edges]
+    ended, failures = set(), 0
+    while ready:
+        chosen = chance.sample(ready, min(len(ready), 3))
+        for number in chosen:
+            fails = chance.random() < 0.3
+            failures += fails
+            await done(world, run, bound.task_ids[number], TI.ERROR if fails else TI.DONE)
+            ready.remove(number)
+            if not fails:
+                ended.add(number)
+                ready += [one for one, before in edges.items() if number in before and ended.issuperset(before)]
+        shown = (await progress(world, bound)).blocked
+        fresh = await world.app.state.services.readers.run(progress_of, bound.workflow_id, Recent(), Kept())
+        assert shown == fresh.blocked
+    assert failures > 3
+    own = kept._slots["blocked", bound.workflow_id].part
+    assert found.count(own) == 1
 
-        async def failed():
-            readers = world.app.state.services.readers
-            found = await readers.run(workflow_failures, bound.workflow_id, FailuresQuery(), recent)
-            return found.failures, sorted(group.task_id for group in found.groups)
 
-        for number, ending in enumerate((TI.ERROR, TI.DONE, TI.ERROR)):
-            await done(world, run, bound.task_ids[number], ending)
-            count = 1 + (number > 1)
-            assert (await failed())[0] == count
-        await run.queue([bound.task_ids[3]])
-        (attempt,) = (await run.launched()).task_instance_ids
-        await run.sync(report(attempt, TI.ERROR, error="something else"))
-        assert await failed() == (3, [bound.task_ids[2], bound.task_ids[3]])
+async def test_a_failure_is_in_the_groups_at_once_also_if_earlier_ones_are_not_read_again(world, monkeypatch):
+    monkeypatch.setattr(failed, "KEPT_FAILURES_MIN", 1)
+    bound = await world.bound(4, max_attempts=1)
+    run = await bound.start()
+    await run.register()
+
+    async def failures():
+        found = await world.get(f"/workflows/{bound.workflow_id}/failures", FailuresResponse)
+        return found.failures, sorted(group.task_id for group in found.groups)
+
+    for number, ending in enumerate((TI.ERROR, TI.DONE, TI.ERROR)):
+        await done(world, run, bound.task_ids[number], ending)
+        count = 1 + (number > 1)
+        assert (await failures())[0] == count
+    await run.queue([bound.task_ids[3]])
+    (attempt,) = (await run.launched()).task_instance_ids
+    await run.sync(report(attempt, TI.ERROR, error="something else"))
+    assert await failures() == (3, [bound.task_ids[2], bound.task_ids[3]])
+    change(world.database_uri, f"UPDATE task_instance SET charged = (1 = 0) WHERE id = {attempt}")
+    world.app.state.services.answers._kept.clear()  # the server does not know that something was written
+    assert await failures() == (2, [bound.task_ids[2]])
 
 
 async def test_an_answer_that_its_reader_has_is_not_sent_again_and_a_change_is_seen_at_once(world):

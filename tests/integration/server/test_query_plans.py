@@ -19,6 +19,7 @@ from jobmon.server import declared_files
 from jobmon.server.kept import Kept
 from jobmon.server.models import metadata, task, workflow
 from jobmon.server.queries import (
+    blocked,
     critical,
     edited,
     explain,
@@ -119,15 +120,18 @@ QUERIES = {
     "errors of tasks": lambda session, w, t: monitoring.workflow_errors(
         session, w, monitoring.ErrorsQuery(tasks=2, permanent=True)
     ),
-    "failures": lambda session, w, t: failures.workflow_failures(session, w, failures.FailuresQuery(), Recent()),
+    "failures": lambda session, w, t: failures.workflow_failures(
+        session, w, failures.FailuresQuery(), Recent(), Kept()
+    ),
     "outputs": lambda session, w, t: outputs.task_outputs(session, w, outputs.OutputsQuery(job="t*")),
     "why a task": lambda session, w, t: explain.explain_task(session, t + 1, NOW),
-    "why a workflow": lambda session, w, t: explain.explain_workflow(session, w, NOW, Recent()),
+    "why a workflow": lambda session, w, t: explain.explain_workflow(session, w, NOW, Kept()),
     "neighbours": lambda session, w, t: explain.dependencies(session, t, explain.DependenciesQuery()),
-    "progress": lambda session, w, t: progress.progress(session, w, Recent()),
+    "progress": lambda session, w, t: progress.progress(session, w, Recent(), Kept()),
     "export": lambda session, w, t: exporting.export_page(session, w, exporting.ExportQuery()),
     "history": lambda session, w, t: steering.history(session, w, steering.HistoryQuery()),
     "changes": lambda session, w, t: swarm.changes(session, w, swarm.ChangesQuery(workflow_run_id=1)),
+    "what newly failed tasks block": lambda session, w, t: blocked_since(session, w),
     "what a run knows": lambda session, w, t: [swarm.metadata(session, w), swarm.arrays(session, w)],
     "a page of tasks": lambda session, w, t: swarm.tasks_page(session, w, swarm.PageQuery()),
     "downstream tasks": lambda session, w, t: swarm.downstream(session, w, DownstreamRequest(dag_id=1, task_ids=[t])),
@@ -140,8 +144,8 @@ QUERIES = {
     "declared inputs": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(inputs=True)).files,
     "who writes a file": lambda session, w, t: declared_files.missing_input(session, t + 1, "/tmp/in/3"),
     "timeline": lambda session, w, t: timeline.timeline(session, w, timeline.TimelineQuery(by="host"), 1, Kept()),
-    "critical path": lambda session, w, t: critical.critical_path(session, w),
-    "template graph": lambda session, w, t: graphs.template_graph(session, w),
+    "critical path": lambda session, w, t: critical.critical_path(session, w, Recent()),
+    "template graph": lambda session, w, t: graphs.template_graph(session, w, Recent()),
     "neighbourhood": lambda session, w, t: graphs.task_graph(session, t, graphs.TaskGraphQuery()),
     "edits": lambda session, w, t: edited.edits(session, w),
     "revisions": lambda session, w, t: edited.revisions(session, t),
@@ -152,6 +156,22 @@ QUERIES = {
     "tasks to hold": lambda session, w, t: task_sets.plan_set(session, w, TaskSetRequest(action="hold", task_ids=[t])),
     "usage": lambda session, w, t: usage.template_usage(session, 1, UsageRequest(workflow_ids=[w])),
 }
+
+
+def blocked_since(session, workflow_id):
+    """Follow the graph from all failed tasks, as if they had failed just now."""
+    known = blocked.Blocked(workflow_id)
+    dag_id = session.value(select(workflow.c.dag_id).where(workflow.c.id == workflow_id))
+    assert known._follow(session, dag_id, stamp=1, failed=4, monotonic=0.0)
+    assert known.by_array == counted(session, workflow_id, dag_id)
+    return known.by_array
+
+
+def counted(session, workflow_id, dag_id):
+    """Count the blocked tasks anew."""
+    known = blocked.Blocked(workflow_id)
+    known._find_all(session, dag_id, 0.0)
+    return known.by_array
 
 
 def test_unused_nodes_are_found_in_the_indexes_of_each_workflow(failed):

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+from dataclasses import replace
 
 import httpx
 import pytest
-from server_world import World
-from stream_world import SECONDS_MAX, Events
+from server_world import TI, World, report
+from stream_world import KINDS, SECONDS_MAX, Events
 from test_sockets import served
 
 from jobmon.core import wire
 from jobmon.core.clock import SystemClock
+from jobmon.core.constants import Cause, TaskStatus
 from jobmon.core.wire.credentials import LinkRequest, LinkResponse, PageSession
-from jobmon.core.wire.monitoring import WorkflowView
+from jobmon.core.wire.failures import FailuresResponse
+from jobmon.core.wire.monitoring import TaskSummariesResponse, WorkflowView
 from jobmon.server.app import create_app
-from jobmon.server.routes import streaming
+from jobmon.server.queries.failures import workflow_failures
+from jobmon.server.routes import handlers, streaming, table
 from jobmon.server.routes.endpoint import EVENTS
 from jobmon.server.services import STREAMS_MAX
 from jobmon.server.settings import Settings
@@ -50,7 +55,7 @@ async def test_a_stream_begins_with_everything_and_goes_on_with_changes(world):
     flow = await world.bound(3)
     async with stream(world, flow.workflow_id) as events:
         assert events.response.headers["content-type"] == EVENTS
-        first = dict([await events.next(), await events.next()])
+        first = await events.whole()
         assert first["workflow"].workflows[0].workflow_id == flow.workflow_id
         assert counts(first["view"]) == {"G": 3}
         run = await flow.start()
@@ -61,11 +66,51 @@ async def test_a_stream_begins_with_everything_and_goes_on_with_changes(world):
         assert polled.progress == queued.progress
 
 
+async def test_tasks_and_failures_are_those_that_a_page_asks_for(world):
+    flow = await world.bound(3, max_attempts=1)
+    run = await flow.start()
+    await run.register()
+    route = f"/workflows/{flow.workflow_id}"
+    async with stream(world, flow.workflow_id) as events:
+        first = await events.whole()
+        assert (first["failures"].failures, first["tasks"].total, len(first["tasks"].tasks)) == (0, 3, 3)
+        await run.queue()
+        (attempt, *_) = (await run.launched(3)).task_instance_ids
+        await run.sync(report(attempt, TI.ERROR_FATAL, cause=Cause.EXIT_CODE, exit_code=3))
+        shown = dict(first)
+        while not (shown["failures"].failures and shown["tasks"].tasks[0].status == TaskStatus.ERROR_FATAL):
+            shown |= [await events.next()]
+        assert shown["failures"] == await world.get(f"{route}/failures", FailuresResponse, limit=10)
+        query = {"order": "importance", "limit": 50, "total": "true"}
+        assert shown["tasks"] == await world.get(f"{route}/task_summaries", TaskSummariesResponse, **query)
+
+
+async def test_a_part_that_takes_long_does_not_delay_the_others(world, monkeypatch):
+    may_answer = threading.Event()
+
+    def slow(*arguments):
+        may_answer.wait(SECONDS_MAX)
+        return workflow_failures(*arguments)
+
+    endpoint = table._STREAM.parts["failures"].endpoint
+    part = replace(
+        table._STREAM.parts["failures"], endpoint=replace(endpoint, handle=handlers.recall_kept(slow, large=True))
+    )
+    monkeypatch.setitem(table._STREAM.parts, "failures", part)
+    flow = await world.bound(3)
+    async with stream(world, flow.workflow_id) as events:
+        assert {(await events.next())[0] for _ in range(3)} == {"workflow", "view", "tasks"}
+        run = await flow.start()
+        await run.queue()
+        await events.until("view", lambda view: counts(view) == {"Q": 3})
+        may_answer.set()
+        assert (await events.until("failures", lambda found: True)).failures == 0
+
+
 async def test_a_reader_that_reconnects_receives_only_what_has_changed(world):
     flow = await world.bound(3)
     async with stream(world, flow.workflow_id) as events:
-        names = {(await events.next())[0], (await events.next())[0]}
-        assert names == {"workflow", "view"}
+        await events.whole()
         run = await flow.start()
         await run.queue()
         await events.until("view", lambda view: counts(view) == {"Q": 3})
@@ -73,8 +118,11 @@ async def test_a_reader_that_reconnects_receives_only_what_has_changed(world):
     async with stream(world, flow.workflow_id, **{"Last-Event-ID": newest}) as events:
         await run.register()
         await run.launched()
-        name, view = await events.next()
-        assert (name, counts(view)) == ("view", {"I": 3})  # neither the workflow nor the former view was sent again
+        found = [await events.next()]
+        while not (found[-1][0] == "view" and counts(found[-1][1]) == {"I": 3}):
+            found.append(await events.next())
+        names = [name for name, _ in found]
+        assert (names.count("view"), set(names) - {"view", "tasks"}) == (1, set())  # nothing was sent again
     async with stream(world, flow.workflow_id, **{"Last-Event-ID": "of.another.program"}) as events:
         assert (await events.next())[0] == "workflow"
 
@@ -91,7 +139,11 @@ async def test_many_readers_cost_as_much_as_a_few(world):
         await run.queue()
         await asyncio.gather(*(one.until("view", lambda view: counts(view) == {"Q": 3}) for one in readers))
         looks = 1 + SECONDS_MAX / streaming.LOOK_SECONDS
-        assert answers.computed - before <= 2 * looks  # of 20 readers with 2 parts each
+        assert answers.computed - before <= len(KINDS) * looks  # and not 20 times as many
+        assert len(world.app.state.services.streams.looks) == 1
+    async with asyncio.timeout(SECONDS_MAX):
+        while world.app.state.services.streams.looks:  # noqa: ASYNC110 - the server notices that the readers left
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -105,8 +157,7 @@ def brief_intervals(monkeypatch):
 async def test_a_stream_without_news_shows_that_it_works(world):
     flow = await world.bound(1)
     async with stream(world, flow.workflow_id) as events:
-        await events.next()
-        await events.next()
+        await events.whole()
         await events.comment()
 
 
@@ -148,8 +199,7 @@ async def test_a_stream_ends_when_its_session_is_closed_or_the_server_stops(worl
     own = {"Authorization": f"Bearer {key}"}
     async with stream(world, flow.workflow_id, **own) as mine, stream(world, flow.workflow_id) as other:
         for events in (mine, other):
-            await events.next()
-            await events.next()
+            await events.whole()
         await world.http.delete("/api/v1/page/links")
         while await mine.next() is not None:
             pass

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobmon.core.failures import Failure, Share, chance_of, concentrations, grouped, normalized
+from jobmon.core.failures import STALE_MAX, Failure, Groups, Share, chance_of, concentrations, normalized
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -46,9 +48,9 @@ def failure(number, host="n1", message="line 3", exit_code=1, template="t"):
 
 
 def test_groups_are_by_template_ending_and_message_largest_first():
-    groups = grouped(
+    groups = Groups(
         [failure(1), failure(2, message="line 9", host="n2"), failure(3, exit_code=2), failure(4, template="other")]
-    )
+    ).largest()
     assert [(group.count, group.template, group.ending) for group in groups] == [
         (2, "t", "exit code 1"),
         (1, "other", "exit code 1"),
@@ -56,6 +58,32 @@ def test_groups_are_by_template_ending_and_message_largest_first():
     ]
     assert (groups[0].example.attempt_id, groups[0].first_at) == (2, START + timedelta(seconds=1))
     assert dict(groups[0].hosts) == {"n1": 1, "n2": 1}
+
+
+def test_groups_from_which_failures_were_discarded_are_those_of_the_rest():
+    chance = random.Random(1)
+    groups, left = Groups(), {}
+    for number in range(1, 3 * STALE_MAX):
+        one = failure(number, host=f"n{number % 7}", exit_code=number % 3)
+        one = replace(one, ended_at=START + timedelta(seconds=chance.randrange(1_000)))
+        groups.add(one)
+        left[number] = one
+        while len(left) > 40 or chance.random() < 0.2:
+            gone = min(left) if chance.random() < 0.9 else max(left)
+            groups.discard(gone)
+            del left[gone]
+            if not left:
+                break
+        if number % 50 == 0:
+            assert groups.attempt_ids == left.keys()
+            assert len(groups) == len({one.exit_code for one in left.values()})
+            expected = Groups(left.values()).largest(2)
+            shown = groups.largest(2)
+            assert [replace(one, hosts=()) for one in shown] == [replace(one, hosts=()) for one in expected]
+            assert [sorted(count for _, count in one.hosts) for one in shown] == [
+                sorted(count for _, count in one.hosts) for one in expected
+            ]
+    assert all(len(one._newest) <= STALE_MAX + 100 for one in groups._groups.values())
 
 
 @pytest.mark.parametrize(

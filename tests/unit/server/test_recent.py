@@ -30,14 +30,14 @@ def test_a_cheap_result_is_computed_for_every_reader():
 
 
 def test_an_expensive_result_takes_a_small_share_of_the_time():
-    work = Work(0.02)
+    work = Work(0.005)
     used = []
     while work.now < 60:
         work.recent.paced("a", work.compute)
         used.append(work.count)
         work.now += 0.1
     assert work.cpu / work.now <= recent.SHARE_MAX * 1.1
-    assert used[-1] == pytest.approx(60 / (0.02 / recent.SHARE_MAX), abs=2)
+    assert used[-1] == pytest.approx(60 / (0.005 / recent.SHARE_MAX), abs=2)
 
 
 @pytest.mark.parametrize("cost_seconds", [0.1, 10.0, 1_000.0])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import func, select
 
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.wire.graph import CriticalPath, CriticalTask
@@ -16,8 +17,9 @@ from jobmon.server.queries.presence import require
 from jobmon.server.sql import param, statement
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select
+    from sqlalchemy import ColumnElement, Select
 
+    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 #: Maximum number of tasks on the path: one query each.
@@ -28,22 +30,28 @@ t, ti, a, r = task.c, task_instance.c, task_array.c, workflow_run.c
 _TASK: Final = (t.id, t.name, a.name, t.status, t.node_id)
 
 
-@statement
-def _last() -> Select[Any]:
-    """Select the task whose attempt runs the longest, or else the one that ended last."""
-    is_running = and_(ti.ended_at.is_(None), ti.status == TaskInstanceStatus.RUNNING.value)
+def _newest_attempts(*conditions: ColumnElement[bool]) -> Select[Any]:
     joined = ATTEMPTS_OF_WORKFLOW.join(task, IS_NEWEST_ATTEMPT).join(task_array, a.id == t.array_id)
-    return (
-        select(*_TASK, ti.started_at, ti.ended_at)
-        .select_from(joined)
-        .where(
-            r.workflow_id == param("workflow"),
-            ti.started_at.is_not(None),
-            ti.ended_at.is_not(None) | is_running,
-        )
-        .order_by(ti.ended_at.desc().nulls_first(), ti.started_at, t.id)
-        .limit(1)
-    )
+    of_workflow = r.workflow_id == param("workflow"), ti.started_at.is_not(None)
+    return select(*_TASK, ti.started_at, ti.ended_at).select_from(joined).where(*of_workflow, *conditions).limit(1)
+
+
+@statement
+def _longest_running() -> Select[Any]:
+    """Select the task whose attempt runs the longest."""
+    is_running = ti.status == TaskInstanceStatus.RUNNING.value, ti.ended_at.is_(None)
+    return _newest_attempts(*is_running).order_by(ti.started_at, t.id)
+
+
+@statement
+def _ended_last() -> Select[Any]:
+    """Select the task whose attempt ended last. Reads all attempts."""
+    return _newest_attempts(ti.ended_at.is_not(None)).order_by(ti.ended_at.desc(), ti.started_at, t.id)
+
+
+@statement
+def _newest_change() -> Select[Any]:
+    return select(func.max(t.status_at)).where(t.workflow_id == param("workflow"))
 
 
 @statement
@@ -62,14 +70,21 @@ def _last_upstream() -> Select[Any]:
     )
 
 
-def critical_path(session: Session, workflow_id: int) -> CriticalPath:
+def critical_path(session: Session, workflow_id: int, recent: Recent) -> CriticalPath:
     """Return the critical path of a workflow, in the order of time; empty if no attempt has started.
 
     Raises:
         NotFound: there is no such workflow.
     """
     require(session, "workflow", workflow_id)
-    row = session.row(_last, workflow=workflow_id)
+    row = session.row(_longest_running, workflow=workflow_id)
+    if row is None:
+        row = recent.while_same(
+            ("ended last", workflow_id),
+            session.value(_newest_change, workflow=workflow_id),
+            lambda: session.row(_ended_last, workflow=workflow_id),
+            math.inf,
+        )
     rows: list[tuple[Any, ...]] = []
     while row is not None and len(rows) < TASKS_MAX:
         rows.append(row)

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import CompoundSelect, Select
 
-    from jobmon.server.recent import Recent
+    from jobmon.server.kept import Kept
+    from jobmon.server.queries.blocked import Blocked
     from jobmon.server.sql import Session
 
 NEIGHBOURS_MAX: Final = 10_000
@@ -377,14 +378,13 @@ def _packed(session: Session, workflow_id: int) -> str:
 @statement
 def _parents_count() -> Select[Any]:
     """Count the attempts of a workflow whose commands run workflows."""
-    ti, outer = task_instance.c, workflow_run.alias("outer")
-    parents = outer.join(task_instance, ti.workflow_run_id == outer.c.id).join(
-        workflow_run, workflow_run.c.parent_task_instance_id == ti.id
-    )
-    return (
-        select(func.count(ti.id.distinct()))
-        .select_from(parents)
-        .where(outer.c.workflow_id == param("id"), IS_ACTIVE_RUN, any_of(ti.status, "taken"))
+    ti, parent = task_instance.c, workflow_run.c.parent_task_instance_id
+    outer = workflow_run.alias("outer").c
+    of_workflow = select(outer.id).where(outer.workflow_id == param("id"))
+    return select(func.count()).where(
+        ti.id.in_(select(parent).where(parent.is_not(None), IS_ACTIVE_RUN)),
+        unindexed(ti.workflow_run_id).in_(of_workflow),
+        any_of(unindexed(ti.status), "taken"),
     )
 
 
@@ -421,8 +421,20 @@ def _workflow() -> Select[Any]:
     return select(w.name, w.status, w.dag_id, w.max_concurrently_running, w.priority).where(w.id == param("id"))
 
 
-def explain_workflow(session: Session, workflow_id: int, now: Now, recent: Recent) -> WorkflowExplanation:
-    """Explain why a workflow does not progress.
+def explain_workflow(session: Session, workflow_id: int, now: Now, kept: Kept) -> WorkflowExplanation:
+    """Explain why a workflow does not progress; the session has read nothing yet.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
+    with kept.blocked(workflow_id) as blocked:
+        return explain_workflow_with(session, workflow_id, now, blocked, kept.monotonic())
+
+
+def explain_workflow_with(
+    session: Session, workflow_id: int, now: Now, known: Blocked, monotonic: float
+) -> WorkflowExplanation:
+    """Explain why a workflow does not progress, given the blocked tasks that are known.
 
     Raises:
         NotFound: there is no such workflow.
@@ -433,7 +445,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now, recent: Recen
     name, status, dag_id, limit, priority = row
     by_array = counts_by_array(session, workflow_id)
     counts: dict[str, int] = dict(sum(map(Counter, by_array.values()), Counter()))
-    blocked = sum(graph.blocked_by_array(session, workflow_id, dag_id, by_array, recent).values())
+    blocked = sum(known.catch_up(session, dag_id, by_array, monotonic).values())
     held, held_back = session.row(_held_count, id=workflow_id) or (0, 0)
     progress = explain.Progress(
         counts=counts,

@@ -14,10 +14,10 @@ from jobmon.core.constants import TaskStatus
 from jobmon.core.outcomes import uncharged_text
 from jobmon.core.wire.failures import FailureConcentration, FailureGroup, FailuresResponse
 from jobmon.server.counting import counts_by_array
-from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, IS_FAILURE, IS_FATAL
-from jobmon.server.models import argument, node_arg, task, task_arg, task_array, task_instance, workflow_run
-from jobmon.server.models.types import to_datetime
+from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_FAILURE, IS_FATAL
+from jobmon.server.models import argument, node_arg, task, task_arg, task_instance, workflow_run
 from jobmon.server.problems import InvalidValue
+from jobmon.server.queries.failed import FAILURES_MAX
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 
@@ -26,16 +26,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select, Table
 
+    from jobmon.server.kept import Kept
     from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
-#: Only the newest failures are considered, and attempts only if they are among the newest of the whole server.
-FAILURES_MAX: Final = 10_000
+#: Attempts are considered only if they are among the newest of the whole server.
 ATTEMPTS_MAX: Final = 100_000
 GROUPS_MAX: Final = 1_000
-#: Maximum age of what is reused in a large workflow: texts of known failures, and what failures share.
+#: Maximum age of what the failures of a large workflow share.
 REUSED_SECONDS_MAX: Final = 60.0
-ERROR_CHARACTERS: Final = 1_000
 #: Number of argument values, those with the most failures, that are compared with all tasks.
 VALUES_MAX: Final = 10
 #: Minimum number of failures for a concentration.
@@ -45,18 +44,6 @@ CONCENTRATIONS_MAX: Final = 5
 t, ti = task.c, task_instance.c
 #: By table of argument values: the column of their owner, and the column of `task` with the same ID.
 _OWNERS: Final = {node_arg: (node_arg.c.node_id, t.node_id), task_arg: (task_arg.c.task_id, t.id)}
-
-
-@statement
-def _newest_failed() -> Select[Any]:
-    """Select the newest failed attempts of a workflow."""
-    return (
-        select(ti.id)
-        .select_from(ATTEMPTS_OF_WORKFLOW)
-        .where(workflow_run.c.workflow_id == param("workflow"), IS_FAILURE, unindexed(ti.status).in_(fsm.FAILED))
-        .order_by(ti.id.desc())
-        .limit(param("most"))
-    )
 
 
 @statement
@@ -71,19 +58,12 @@ def _uncharged() -> Select[Any]:
     )
 
 
-@statement
-def _described() -> Select[Any]:
-    """Select attempts with the columns that describe their failure; see `_failure`."""
-    a = task_array.c
-    return (
-        select(
-            *(ti.id, ti.task_id, t.name, a.name, ti.ended_at, ti.error, ti.cause, ti.exit_code, ti.exit_signal),
-            ti.host,
-        )
-        .select_from(ATTEMPTS_WITH_TASKS.join(task_array, a.id == t.array_id))
-        .where(any_of(ti.id, "ids"))
-        .order_by(ti.id.desc())
-    )
+@statements
+def _failed_count(charged: bool) -> Select[Any]:
+    """Count the failed attempts of a workflow, or those that are charged; from an index each."""
+    is_counted = IS_FAILURE if charged else ti.status.in_(fsm.FAILED)
+    of_workflow = workflow_run.c.workflow_id == param("workflow")
+    return select(func.count()).select_from(ATTEMPTS_OF_WORKFLOW).where(of_workflow, is_counted)
 
 
 @statement
@@ -157,11 +137,20 @@ class FailuresQuery:
     limit: int = 100
 
 
-def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery, recent: Recent) -> FailuresResponse:
+def workflow_failures(
+    session: Session, workflow_id: int, query: FailuresQuery, recent: Recent, kept: Kept
+) -> FailuresResponse:
     """Group the failures of a workflow by what they have in common.
 
     The groups are those of now. What the failures of a large workflow share, and the attempts that do not count, are
     determined less often.
+
+    Args:
+        session: the session to read with; it has read nothing yet.
+        workflow_id: ID of the workflow.
+        query: how many groups to return.
+        recent: results of queries.
+        kept: failures that are known.
 
     Raises:
         NotFound: there is no such workflow.
@@ -169,19 +158,21 @@ def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery, 
     """
     if not 0 < query.limit <= GROUPS_MAX:
         raise InvalidValue(f"limit: must be from 1 to {GROUPS_MAX}.")
-    require(session, "workflow", workflow_id)
-    failures = _failures(session, workflow_id, recent)
-    groups = judging.grouped(failures)
+    with kept.failed(workflow_id) as failed:
+        require(session, "workflow", workflow_id)
+        failed.catch_up(session, kept.monotonic())
+        groups = failed.groups
+        count, group_count, largest = len(groups.attempt_ids), len(groups), groups.largest(query.limit)
     return FailuresResponse(
         workflow_id=workflow_id,
-        failures=len(failures),
-        is_cut=len(failures) == FAILURES_MAX,
-        group_count=len(groups),
-        groups=[_group(group, len(failures)) for group in groups[: query.limit]],
+        failures=count,
+        is_cut=count == FAILURES_MAX,
+        group_count=group_count,
+        groups=[_group(group, count) for group in largest],
         concentrations=recent.paced(
             ("concentrations", workflow_id), lambda: _concentrations(session, workflow_id), REUSED_SECONDS_MAX
         )
-        if len(failures) >= FAILED_MIN
+        if count >= FAILED_MIN
         else [],
         uncharged=recent.paced(
             ("uncharged", workflow_id), lambda: _uncharged_counts(session, workflow_id), REUSED_SECONDS_MAX
@@ -190,36 +181,10 @@ def workflow_failures(session: Session, workflow_id: int, query: FailuresQuery, 
 
 
 def _uncharged_counts(session: Session, workflow_id: int) -> dict[str, int]:
-    rows = session.rows(_uncharged, workflow=workflow_id, most=FAILURES_MAX)
+    failed, charged = (session.value(_failed_count(which), workflow=workflow_id) for which in (False, True))
+    rows = session.rows(_uncharged, workflow=workflow_id, most=FAILURES_MAX) if failed > charged else []
     counts = Counter(uncharged_text(cause, was_started=bool(was_started)) for cause, was_started in rows)
     return dict(counts.most_common())
-
-
-def _failures(session: Session, workflow_id: int, recent: Recent) -> list[judging.Failure]:
-    """Return the newest failures of a workflow; those that were read a short time ago are not read again."""
-    ids = session.column(_newest_failed, workflow=workflow_id, most=FAILURES_MAX)
-    known = recent.paced(("failed", workflow_id), lambda: _read_failures(session, ids), REUSED_SECONDS_MAX)
-    found = known | _read_failures(session, [number for number in ids if number not in known])
-    return [found[number] for number in ids]
-
-
-def _read_failures(session: Session, ids: Sequence[int]) -> dict[int, judging.Failure]:
-    return {row[0]: _failure(row) for row in (session.rows(_described, ids=ids) if ids else ())}
-
-
-def _failure(row: Sequence[Any]) -> judging.Failure:
-    return judging.Failure(
-        attempt_id=row[0],
-        task_id=row[1],
-        task_name=row[2],
-        template=row[3],
-        ended_at=to_datetime(row[4] or 0),
-        message=(row[5] or "")[-ERROR_CHARACTERS:],
-        cause=row[6] or "",
-        exit_code=row[7],
-        signal=row[8],
-        host=row[9] or "",
-    )
 
 
 def _group(group: judging.Group, failures: int) -> FailureGroup:

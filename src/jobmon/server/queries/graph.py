@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, func, select
 
 from jobmon.core import fsm
-from jobmon.core.constants import TaskStatus
 from jobmon.server.joins import IS_FATAL, IS_IN_WORKFLOW
-from jobmon.server.models import audit, dag_node, task, upstream_set, upstream_set_member, workflow
-from jobmon.server.sql import any_of, param, statement, statements, unindexed
-from jobmon.server.transaction import last_stamp
+from jobmon.server.models import dag_node, task, upstream_set, upstream_set_member, workflow
+from jobmon.server.sql import any_of, param, statements, unindexed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import CTE, ColumnElement, Select, Table
 
-    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 t, n, m, s = task.c, dag_node.c, upstream_set_member.c, upstream_set.c
@@ -128,63 +124,6 @@ def blocked_sets() -> CTE:
 def blocked_nodes() -> Select[Any]:
     """Return the nodes downstream of tasks that failed permanently; see `blocked_sets`."""
     return select(n.node_id).where(n.upstream_set_id.in_(select(blocked_sets().c.set_id)))
-
-
-@statement
-def _blocked_by_array() -> Select[Any]:
-    return (
-        select(t.array_id, func.count())
-        .where(
-            t.workflow_id == param("workflow"),
-            t.status.not_in(fsm.FINAL_TASKS),
-            t.node_id.in_(blocked_nodes()),
-        )
-        .group_by(t.array_id)
-    )
-
-
-@statement
-def _newest_failure() -> Select[Any]:
-    failed = t.status == TaskStatus.ERROR_FATAL.value
-    return select(func.max(t.status_at)).where(t.workflow_id == param("workflow"), t.status_at > param("since"), failed)
-
-
-@statement
-def _newest_action() -> Select[Any]:
-    return select(func.max(audit.c.id)).where(audit.c.workflow_id == param("workflow"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocked:
-    """Blocked tasks by array, as of a logical time, and the logical time of the newest failure until then."""
-
-    stamp: int
-    newest_failure: int
-    by_array: dict[int, int]
-
-
-def blocked_by_array(
-    session: Session, workflow_id: int, dag_id: int, counts: Mapping[int, Mapping[str, int]], recent: Recent
-) -> dict[int, int]:
-    """Count the tasks that will never run, by array.
-
-    They are counted again only if another set of tasks has failed, and at once if a user has acted on the workflow.
-    """
-    failed = sum(found.get(TaskStatus.ERROR_FATAL.value, 0) for found in counts.values())
-    if not failed:
-        return {}
-    key = "blocked", workflow_id, session.value(_newest_action, workflow=workflow_id)
-    known: _Blocked | None = recent.last(key)
-    stamp: int = session.value(last_stamp)
-    newest = stamp
-    if known is not None:
-        found = session.value(_newest_failure, workflow=workflow_id, since=known.stamp)
-        newest = known.newest_failure if found is None else found
-
-    def count() -> _Blocked:
-        return _Blocked(stamp, newest, dict(session.rows(_blocked_by_array, workflow=workflow_id, dag=dag_id)))
-
-    return recent.while_same(key, (failed, newest), count).by_array
 
 
 def beyond(session: Session, dag_id: int, node_ids: Iterable[int], side: str) -> set[int]:

@@ -14,6 +14,7 @@ from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import dag_node, task, task_array, upstream_set, upstream_set_member, workflow
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import graph
+from jobmon.server.queries.blocked import newest_action
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import any_of, param, statement
 
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select, Subquery, Table
 
+    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 STEPS_MAX: Final = 3
 #: Maximum number of tasks in a neighbourhood, and of neighbours of one task on either side that are shown.
 TASKS_MAX: Final = 60
 NEIGHBOURS_SHOWN_MAX: Final = 8
+#: Dependencies of templates are not read again for so long, as long as neither tasks nor actions of users are added.
+GRAPH_SECONDS_MAX: Final = 600.0
 
 t, a = task.c, task_array.c
 
@@ -75,8 +79,8 @@ def _dag() -> Select[Any]:
     return select(workflow.c.dag_id).where(workflow.c.id == param("workflow"))
 
 
-def template_graph(session: Session, workflow_id: int) -> TemplateGraph:
-    """Return the templates of a workflow and their dependencies. Reads all its dependencies.
+def template_graph(session: Session, workflow_id: int, recent: Recent) -> TemplateGraph:
+    """Return the templates of a workflow and their dependencies. Reads all its dependencies, unless they are the same.
 
     Raises:
         NotFound: there is no such workflow.
@@ -86,7 +90,17 @@ def template_graph(session: Session, workflow_id: int) -> TemplateGraph:
     used = counts_by_array(session, workflow_id)
     sums: dict[tuple[str, str], int] = {}
     dag_id = session.value(_dag, workflow=workflow_id)
-    for upstream, downstream, number in session.rows(_edges, workflow=workflow_id, dag=dag_id):
+    edges = recent.while_same(
+        ("template graph", workflow_id),
+        (
+            dag_id,
+            newest_action(session, workflow_id),
+            {array_id: sum(found.values()) for array_id, found in used.items()},
+        ),
+        lambda: session.rows(_edges, workflow=workflow_id, dag=dag_id),
+        GRAPH_SECONDS_MAX,
+    )
+    for upstream, downstream, number in edges:
         key = names[upstream], names[downstream]
         sums[key] = sums.get(key, 0) + number
     return TemplateGraph(

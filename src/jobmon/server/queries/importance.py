@@ -41,8 +41,8 @@ _FIXED: Final[Mapping[TaskStatus, Rank]] = {
     TaskStatus.SKIPPED: Rank.SKIPPED,
     TaskStatus.REMOVED: Rank.REMOVED,
 }
-#: Ranks with few tasks, as a rule: finding them by status is faster than reading the tasks in order.
-RARE: Final = (Rank.FAILED, Rank.HELD, Rank.RUNNING)
+#: Ranks with few tasks, as a rule, that no index has in order: they are sorted.
+RARE: Final = (Rank.HELD, Rank.RUNNING)
 
 
 def rank_of(status: str, *, held: bool) -> Rank:

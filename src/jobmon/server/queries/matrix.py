@@ -73,9 +73,8 @@ def matrix(session: Session, workflow_id: int, query: MatrixQuery, kept: Kept) -
     """
     if query.since:
         return _changed(session, workflow_id, query.since)
-    with kept.opened(workflow_id) as workflow:
+    with kept.letters(workflow_id) as letters:
         require(session, "workflow", workflow_id)
-        letters = workflow.letters
         has_time = kept.deadline()
         letters.catch_up(session, lambda: letters.last <= query.after or has_time())
         runs, statuses, is_cut = letters.page(query.after, TASKS_MAX, RUNS_MAX)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import BigInteger, and_, cast, func, literal, null, or_, select, true
+from sqlalchemy import BigInteger, Select, and_, cast, func, literal, null, or_, select, true
 
 from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
@@ -56,16 +58,18 @@ from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import importance
 from jobmon.server.queries.matching import name_matches
 from jobmon.server.queries.presence import require
-from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.sql import Statement, any_of, param, statement, statements, unindexed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import ColumnElement, FromClause, Select
+    from sqlalchemy import ColumnElement, FromClause
 
     from jobmon.server.sql import Session
 
 ROWS_MAX: Final = 10_000
+#: Number of statements that are kept because readers repeat their queries.
+STATEMENTS_MAX: Final = 256
 
 t, ti, w, r = task.c, task_instance.c, workflow.c, workflow_run.c
 
@@ -135,6 +139,20 @@ class ErrorsQuery:
     limit: int = 1_000
     tasks: int | None = None
     permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A statement to be built; equal keys mean equal statements."""
+
+    key: str
+    build: Callable[[], Select[Any]] = field(compare=False)
+
+
+@functools.lru_cache(maxsize=STATEMENTS_MAX)
+def _repeated(wanted: _Wanted) -> Statement:
+    """Return a statement that readers repeat with the same query: it is built and compiled once."""
+    return Statement(wanted.build)
 
 
 def _checked(limit: int, name: str = "limit") -> int:
@@ -209,11 +227,15 @@ def workflows(session: Session, query: WorkflowsQuery, readable: frozenset[str] 
     """
     is_limited = readable is not None
     values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status, "readable": readable or ()}
-    rows = session.rows(_workflows(query, is_limited=is_limited), **values)
+    listed = _Wanted(f"workflows {query} {is_limited}", lambda: _workflows(query, is_limited=is_limited))
+    rows = session.rows(_repeated(listed), **values)
     counts, attempts = _counts(session, [row[0] for row in rows] if query.counts else [])
     found = [_workflow(row, counts[row[0]], attempts[row[0]]) for row in rows]
-    counted = select(func.count()).select_from(_LISTED).where(*_that_match(query, is_limited=is_limited))
-    return WorkflowsResponse(workflows=found, total=session.value(counted, **values) if query.total else None)
+    total = None
+    if query.total:
+        counted = select(func.count()).select_from(_LISTED).where(*_that_match(query, is_limited=is_limited))
+        total = session.value(counted, **values)
+    return WorkflowsResponse(workflows=found, total=total)
 
 
 @statement
@@ -307,14 +329,15 @@ def _check_statuses(given: Iterable[str], known: Sequence[str]) -> None:
 
 def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement[bool]]:
     _check_statuses(query.status, tuple(TaskStatus))
+    are_fatal = query.status == [TaskStatus.ERROR_FATAL]
     conditions = [
         t.workflow_id == workflow_id,
-        t.id > query.after,
+        (unindexed(t.id) if are_fatal else t.id) > query.after,  # SQLite then reads the index of failed tasks in order
         name_matches(task_array.c.name, query.array),
         name_matches(t.name, query.name),
     ]
     conditions.append(any_of(t.status, "statuses") if query.status else IS_IN_WORKFLOW)
-    if query.status == [TaskStatus.ERROR_FATAL]:
+    if are_fatal:
         conditions.append(IS_FATAL)
     if query.host:
         conditions.append(select(ti.id).where(IS_NEWEST_ATTEMPT, ti.host == query.host).correlate(task).exists())
@@ -380,15 +403,17 @@ def _most_important(session: Session, workflow_id: int, query: TasksQuery) -> li
         if len(rows) == limit:
             break
         here = replace(query, after=query.after if rank == query.rank else 0)
-        is_rare = rank in importance.RARE
-        found = (
-            _tasks()
-            .where(*_tasks_that_match(workflow_id, here), importance.is_of(rank))
-            .order_by(unindexed(t.id) if is_rare else t.id)
-            .limit(limit - len(rows))
-        )
-        rows += session.rows(found, statuses=query.status)
+        if rank is importance.Rank.FAILED:
+            here = replace(here, status=[TaskStatus.ERROR_FATAL])
+        build = functools.partial(_tasks_of_rank, workflow_id, here, rank, limit - len(rows))
+        wanted = _Wanted(f"tasks {workflow_id} {here} {rank} {limit - len(rows)}", build)
+        rows += session.rows(_repeated(wanted), statuses=here.status)
     return rows
+
+
+def _tasks_of_rank(workflow_id: int, query: TasksQuery, rank: importance.Rank, most: int) -> Select[Any]:
+    matching = _tasks().where(*_tasks_that_match(workflow_id, query), importance.is_of(rank))
+    return matching.order_by(unindexed(t.id) if rank in importance.RARE else t.id).limit(most)
 
 
 def _total(session: Session, workflow_id: int, query: TasksQuery, shown: int) -> int:

@@ -26,12 +26,14 @@ from jobmon.server.models import (
     workflow,
 )
 from jobmon.server.problems import NotFound
-from jobmon.server.queries.graph import blocked_by_array, blocked_nodes
+from jobmon.server.queries.graph import blocked_nodes
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
 
+    from jobmon.server.kept import Kept
+    from jobmon.server.queries.blocked import Blocked
     from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
@@ -42,6 +44,8 @@ TEMPLATE_SAMPLES_MAX: Final = 200
 #: With more tasks left, the longest path is not computed, because the number of tasks then determines the time.
 GRAPH_TASKS_MAX: Final = 10_000
 GRAPH_EDGES_MAX: Final = 100_000
+#: Of so many tasks, what takes long is read ahead: see `server.kept`.
+LARGE_TASKS_MIN: Final = 50_000
 MICROSECONDS: Final = 1e6
 
 t, ti = task.c, task_instance.c
@@ -66,10 +70,24 @@ def _removed() -> Select[Any]:
     return select(cast(func.sum(c.number), BigInteger)).where(*of_removed)
 
 
-def progress(session: Session, workflow_id: int, recent: Recent) -> ProgressResponse:
-    """Return the progress of a workflow and an estimate of the time left.
+def progress(session: Session, workflow_id: int, recent: Recent, kept: Kept) -> ProgressResponse:
+    """Return the progress of a workflow and an estimate of the time left; the session has read nothing yet.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
+    with kept.blocked(workflow_id) as blocked:
+        return progress_with(session, workflow_id, recent, blocked, kept.monotonic(), may_search=True)
+
+
+def progress_with(
+    session: Session, workflow_id: int, recent: Recent, known: Blocked, monotonic: float, *, may_search: bool
+) -> ProgressResponse:
+    """Return the progress, given the blocked tasks that are known.
 
     The counts are those of now; durations of tasks and the longest path may be somewhat older, if they are expensive.
+    Unless `may_search`, durations of templates that completed no task lately are unknown in a large workflow until
+    `find_samples` has searched for them.
 
     Raises:
         NotFound: there is no such workflow.
@@ -79,9 +97,9 @@ def progress(session: Session, workflow_id: int, recent: Recent) -> ProgressResp
         raise NotFound.of("workflow", workflow_id)
     status, dag_id, limit = row
     counts = counts_by_array(session, workflow_id)
-    blocked = blocked_by_array(session, workflow_id, dag_id, counts, recent)
-    before: _Samples = recent.last(("samples", workflow_id), math.inf) or {}
-    samples = recent.paced(("samples", workflow_id), lambda: _samples(session, workflow_id, counts, before))
+    blocked = known.catch_up(session, dag_id, counts, monotonic)
+    may_search = may_search or sum(sum(found.values()) for found in counts.values()) < LARGE_TASKS_MIN
+    samples = _samples(session, workflow_id, counts, recent, may_search=may_search)
     left = {number: _left(found) - blocked.get(number, 0) for number, found in counts.items()}
     durations = {number: forecast.Durations.of([row[1] for row in samples.get(number, ())]) for number in counts}
     expected = None
@@ -145,26 +163,54 @@ def _completed(*, of_array: bool) -> Select[Any]:
     )
 
 
-def _samples(session: Session, workflow_id: int, counts: Mapping[int, Mapping[str, int]], before: _Samples) -> _Samples:
+def _samples(
+    session: Session,
+    workflow_id: int,
+    counts: Mapping[int, Mapping[str, int]],
+    recent: Recent,
+    *,
+    may_search: bool,
+) -> _Samples:
     """Return start and duration of completed tasks by array: the newest, plus those of arrays not among them.
 
-    To find the latter may take long; those that were found `before` are still the best known.
+    To find the latter may take long; those that were found before are still the best known.
     """
-    rows = session.rows(_completed(of_array=False), workflow=workflow_id, most=SAMPLES_MAX)
-    seen = {row[0] for row in rows}
-    kept: dict[int, Sequence[_Sample]] = {}
-    for number, found in counts.items():
-        if number in seen or not found.get(TaskStatus.DONE.value) or not _left(found):
-            continue
-        if number in before:
-            kept[number] = before[number]
-        else:
-            of_array = _completed(of_array=True)
-            rows += session.rows(of_array, workflow=workflow_id, array=number, most=TEMPLATE_SAMPLES_MAX)
+    kept, searched = ("samples", workflow_id), ("searched samples", workflow_id)
+    found: dict[int, Sequence[_Sample]] = {}
+    for key in (searched, kept):
+        found |= recent.last(key, math.inf) or {}
+    found |= recent.paced(
+        ("newest samples", workflow_id),
+        lambda: _grouped_samples(session.rows(_completed(of_array=False), workflow=workflow_id, most=SAMPLES_MAX)),
+    )
+    missing = [
+        number
+        for number, by_status in counts.items()
+        if number not in found and by_status.get(TaskStatus.DONE.value) and _left(by_status)
+    ]
+    of_array = _completed(of_array=True)
+    for number in missing if may_search else ():
+        rows = session.rows(of_array, workflow=workflow_id, array=number, most=TEMPLATE_SAMPLES_MAX)
+        found[number] = _grouped_samples(rows).get(number, ())
+    recent.keep(searched if may_search else kept, found)
+    return found
+
+
+def _grouped_samples(rows: Sequence[tuple[int, int, float]]) -> _Samples:
     samples: dict[int, list[_Sample]] = defaultdict(list)
     for number, started_at, seconds in rows:
         samples[number].append((started_at / MICROSECONDS, float(seconds)))
-    return kept | samples
+    return samples
+
+
+def has_searched(workflow_id: int, recent: Recent) -> bool:
+    """Return whether `find_samples` was called, or need not be."""
+    return recent.last(("searched samples", workflow_id), math.inf) is not None
+
+
+def find_samples(session: Session, workflow_id: int, recent: Recent) -> None:
+    """Search for the durations of templates that completed no task lately."""
+    _samples(session, workflow_id, counts_by_array(session, workflow_id), recent, may_search=True)
 
 
 def _median(samples: Sequence[_Sample]) -> float | None:

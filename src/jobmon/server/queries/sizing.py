@@ -226,9 +226,8 @@ def workflow_sizing(session: Session, workflow_id: int, request: SizingRequest, 
     sums: list[tuple[Any, ...]]
     share = 1.0
     if request.task_id is None:
-        with kept.opened(workflow_id) as workflow:
+        with kept.totals(workflow_id, "template") as totals:
             require(session, "workflow", workflow_id)
-            totals = workflow.totals("template")
             totals.catch_up(session, kept.deadline(may_wait=not request.partial), kept.monotonic())
             sums = [(*group, *astuple(usage)) for group, usage in totals.now(session)[1].items()]
             share = totals.share

@@ -72,9 +72,8 @@ def timeline(session: Session, workflow_id: int, query: TimelineQuery, now: int,
     """
     if not 0 < query.width <= TILES_MAX:
         raise InvalidValue(f"width: must be from 1 to {TILES_MAX}.")
-    with kept.opened(workflow_id) as workflow:
+    with kept.totals(workflow_id, query.by) as totals:
         require(session, "workflow", workflow_id)
-        totals = workflow.totals(query.by)
         totals.catch_up(session, kept.deadline(may_wait=not query.partial), kept.monotonic())
         tiles, _ = totals.now(session)
         share = totals.share

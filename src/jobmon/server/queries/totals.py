@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 #: How attempts are grouped: by template, with what they used, or by host.
 Kind = Literal["template", "host"]
 
-#: Number of IDs that one statement adds up: some 50 ms.
-RANGE_IDS: Final = 25_000
+#: Number of IDs that one statement adds up: some 30 ms.
+RANGE_IDS: Final = 15_000
 #: With fewer attempts, they are added up for each reader.
 KEPT_ATTEMPTS_MIN: Final = 20_000
 #: Ranges of IDs are read as a whole if at least one attempt in so many belongs to the workflow.

@@ -9,18 +9,21 @@ from jobmon.server.queries import explain, progress
 from jobmon.server.transaction import last_stamp
 
 if TYPE_CHECKING:
+    from jobmon.server.kept import Kept
     from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 
-def workflow_view(session: Session, workflow_id: int, now: explain.Now, recent: Recent) -> WorkflowView:
-    """Return the progress of a workflow, and why it does not progress.
+def workflow_view(session: Session, workflow_id: int, now: explain.Now, recent: Recent, kept: Kept) -> WorkflowView:
+    """Return the progress of a workflow, and why it does not progress; the session has read nothing yet.
 
     Raises:
         NotFound: there is no such workflow.
     """
-    return WorkflowView(
-        snapshot=session.value(last_stamp),
-        progress=progress.progress(session, workflow_id, recent),
-        explanation=explain.explain_workflow(session, workflow_id, now, recent),
-    )
+    with kept.blocked(workflow_id) as blocked:
+        monotonic = kept.monotonic()
+        return WorkflowView(
+            snapshot=session.value(last_stamp),
+            progress=progress.progress_with(session, workflow_id, recent, blocked, monotonic, may_search=False),
+            explanation=explain.explain_workflow_with(session, workflow_id, now, blocked, monotonic),
+        )

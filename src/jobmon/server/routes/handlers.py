@@ -18,7 +18,7 @@ from jobmon.server import exposition, retention, scope
 from jobmon.server.database import meaning
 from jobmon.server.migrations import upgrading
 from jobmon.server.models.types import to_microseconds
-from jobmon.server.queries import activity, explain, timeline
+from jobmon.server.queries import activity, explain, progress, timeline, viewing
 from jobmon.server.queries import definition as described
 from jobmon.server.queries import monitoring as people
 from jobmon.server.routes.endpoint import STRANGER, Call
@@ -121,23 +121,40 @@ def read_now(query: Callable[..., Any]) -> Handler:
     return handle
 
 
-def recall(query: Callable[..., Any], *, large: bool = False) -> Handler:
-    """Return a handler for a query that reuses what others have computed recently."""
+def recall(query: Callable[..., Any]) -> Handler:
+    """Return a handler for a query that may take seconds, unless it can reuse what was computed recently."""
 
     async def handle(call: Call) -> Any:
-        read = call.services.readers.run_large if large else call.services.readers.run
-        return await read(query, *_arguments(call), call.services.recent)
+        return await call.services.readers.run_large(query, *_arguments(call), call.services.recent)
 
     return handle
 
 
-def recall_now(query: Callable[..., Any]) -> Handler:
-    """Return a handler for a query about a workflow that needs the time and reuses recent results."""
+def recall_kept(query: Callable[..., Any], *, large: bool = False) -> Handler:
+    """Return a handler for a query that reuses recent results, and reads and updates what is kept."""
 
     async def handle(call: Call) -> Any:
-        return await call.services.readers.run(query, *call.ids, _now(call.services), call.services.recent)
+        services = call.services
+        read = services.readers.run_large if large else services.readers.run
+        return await read(query, *_arguments(call), services.recent, services.kept)
 
     return handle
+
+
+async def show_view(call: Call) -> monitoring.WorkflowView:
+    """Return what a live view of a workflow shows."""
+    (workflow_id,), services = call.ids, call.services
+    now, recent, kept = _now(services), services.recent, services.kept
+    view: monitoring.WorkflowView = await services.readers.run(viewing.workflow_view, workflow_id, now, recent, kept)
+    if not progress.has_searched(workflow_id, recent):
+        services.warmer.start(workflow_id)
+    return view
+
+
+async def explain_workflow(call: Call) -> monitoring.WorkflowExplanation:
+    """Return why a workflow does not progress."""
+    services = call.services
+    return await services.readers.run(explain.explain_workflow, *call.ids, _now(services), services.kept)
 
 
 async def list_workflows(call: Call) -> monitoring.WorkflowsResponse:

@@ -39,7 +39,6 @@ from jobmon.server.queries import (
     task_sets,
     timeline,
     usage,
-    viewing,
 )
 from jobmon.server.queries import definition as described
 from jobmon.server.queries import monitoring as people
@@ -313,8 +312,22 @@ _STEERING: Final = (
 _WORKFLOWS: Final = _shared(
     _get("/workflows", handlers.list_workflows, monitoring.WorkflowsResponse, query=people.WorkflowsQuery)
 )
-_VIEW: Final = _shared(
-    _get(f"{_WORKFLOW}/view", handlers.recall_now(viewing.workflow_view), monitoring.WorkflowView), _TIMED_SECONDS
+_VIEW: Final = _shared(_get(f"{_WORKFLOW}/view", handlers.show_view, monitoring.WorkflowView), _TIMED_SECONDS)
+_TASKS: Final = _shared(
+    _get(
+        f"{_WORKFLOW}/task_summaries",
+        handlers.read(people.task_summaries),
+        monitoring.TaskSummariesResponse,
+        query=people.TasksQuery,
+    )
+)
+_FAILURES: Final = _shared(
+    _get(
+        f"{_WORKFLOW}/failures",
+        handlers.recall_kept(failures.workflow_failures, large=True),
+        failing.FailuresResponse,
+        query=failures.FailuresQuery,
+    )
 )
 _STREAM: Final = streaming.stream(
     f"{_WORKFLOW}/stream",
@@ -330,6 +343,18 @@ _STREAM: Final = streaming.stream(
             ids=lambda workflow_id: (workflow_id,),
             message=lambda workflow_id: None,
             query_string=lambda workflow_id: b"",
+        ),
+        "tasks": streaming.Part(
+            endpoint=_TASKS,
+            ids=lambda workflow_id: (workflow_id,),
+            message=lambda workflow_id: people.TasksQuery(order="importance", limit=50, total=True),
+            query_string=lambda workflow_id: b"order=importance&limit=50&total=true",
+        ),
+        "failures": streaming.Part(
+            endpoint=_FAILURES,
+            ids=lambda workflow_id: (workflow_id,),
+            message=lambda workflow_id: failures.FailuresQuery(limit=10),
+            query_string=lambda workflow_id: b"limit=10",
         ),
     },
 )
@@ -400,14 +425,7 @@ _READING: Final = (
         query=people.ErrorsQuery,
     ),
     _WORKFLOWS,
-    _shared(
-        _get(
-            f"{_WORKFLOW}/task_summaries",
-            handlers.read(people.task_summaries),
-            monitoring.TaskSummariesResponse,
-            query=people.TasksQuery,
-        )
-    ),
+    _TASKS,
     _shared(_get(_TASK, handlers.read(people.task_detail), monitoring.TaskDetail)),
     _shared(
         _get(f"{_TASK}/explanation", handlers.read_now(explain.explain_task), monitoring.TaskExplanation),
@@ -426,17 +444,10 @@ _READING: Final = (
         query=outputs.OutputsQuery,
     ),
     _get(f"{_WORKFLOW}/files", handlers.read_large(files.declared_files), filing.DeclaredFiles, query=files.FilesQuery),
+    _FAILURES,
+    _shared(_get(f"{_WORKFLOW}/progress", handlers.recall_kept(progress.progress), monitoring.ProgressResponse)),
     _shared(
-        _get(
-            f"{_WORKFLOW}/failures",
-            handlers.recall(failures.workflow_failures, large=True),
-            failing.FailuresResponse,
-            query=failures.FailuresQuery,
-        )
-    ),
-    _shared(_get(f"{_WORKFLOW}/progress", handlers.recall(progress.progress), monitoring.ProgressResponse)),
-    _shared(
-        _get(f"{_WORKFLOW}/explanation", handlers.recall_now(explain.explain_workflow), monitoring.WorkflowExplanation),
+        _get(f"{_WORKFLOW}/explanation", handlers.explain_workflow, monitoring.WorkflowExplanation),
         _TIMED_SECONDS,
     ),
     _shared(
@@ -446,8 +457,8 @@ _READING: Final = (
         _get(f"{_WORKFLOW}/timeline", handlers.show_timeline, times.Timeline, query=timeline.TimelineQuery),
         _TIMED_SECONDS,
     ),
-    _shared(_get(f"{_WORKFLOW}/template_graph", handlers.read_large(graphs.template_graph), drawn.TemplateGraph)),
-    _shared(_get(f"{_WORKFLOW}/critical_path", handlers.read_large(critical.critical_path), drawn.CriticalPath)),
+    _shared(_get(f"{_WORKFLOW}/template_graph", handlers.recall(graphs.template_graph), drawn.TemplateGraph)),
+    _shared(_get(f"{_WORKFLOW}/critical_path", handlers.recall(critical.critical_path), drawn.CriticalPath)),
     _shared(_get(f"{_TASK}/graph", handlers.read(graphs.task_graph), drawn.TaskGraph, query=graphs.TaskGraphQuery)),
     _VIEW,
     _STREAM,
