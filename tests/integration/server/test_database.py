@@ -23,7 +23,8 @@ from jobmon.server import migrations
 from jobmon.server.database import open_engine
 from jobmon.server.migrations import upgrading
 from jobmon.server.migrations.upgrading import alembic_config, known_revisions
-from jobmon.server.models import metadata, tool
+from jobmon.server.models import tool
+from jobmon.server.models.tables import metadata
 from jobmon.server.transaction import last_stamp
 
 UPGRADE = """

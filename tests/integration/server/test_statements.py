@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy.sql.compiler import COLLECT_CARTESIAN_PRODUCTS
 
 import jobmon.server
-from jobmon.server.sql import DIALECTS, Statement
+from jobmon.server.elements import DIALECTS
+from jobmon.server.sql import Statement
 
 
 def modules():
@@ -29,7 +30,7 @@ def test_a_statement_is_compiled_for_both_databases_with_all_that_it_reads_joine
     statement = STATEMENTS[name]
     for dialect, written in DIALECTS.items():
         assert statement.compiled(dialect).text
-        compiled = statement.build().compile(dialect=written, linting=COLLECT_CARTESIAN_PRODUCTS)
+        compiled = statement.construct().compile(dialect=written, linting=COLLECT_CARTESIAN_PRODUCTS)
         unjoined, _ = compiled.from_linter.lint() if hasattr(compiled, "from_linter") else (None, None)
         assert not unjoined, [table.name for table in unjoined]
 

@@ -6,20 +6,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, func, select
-
 from jobmon.core import failures as judging
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
 from jobmon.core.outcomes import uncharged_text
 from jobmon.core.wire.failures import FailureConcentration, FailureGroup, FailuresResponse
+from jobmon.server.constructs import BigInteger, func, select
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, IS_FAILURE, IS_FATAL
 from jobmon.server.models import argument, node_arg, task, task_arg, task_array, task_instance, workflow_run
-from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.times import to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

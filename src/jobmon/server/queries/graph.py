@@ -6,10 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
+from jobmon.server.constructs import and_, func, select
 from jobmon.server.joins import IS_FATAL, IS_IN_WORKFLOW
 from jobmon.server.models import audit, dag_node, task, upstream_set, upstream_set_member, workflow
 from jobmon.server.sql import any_of, param, statement, statements, unindexed

@@ -10,9 +10,8 @@ from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, select, tuple_
-
 from jobmon.core.constants import TaskStatus
+from jobmon.server.constructs import BigInteger, select, tuple_
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import task
 from jobmon.server.sql import param, statement

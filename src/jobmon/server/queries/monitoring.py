@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import BigInteger, and_, cast, func, literal, null, or_, select, true
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.expansions import CALL_FAILED
@@ -25,6 +23,7 @@ from jobmon.core.wire.monitoring import (
     WorkflowSummary,
 )
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
+from jobmon.server.constructs import BigInteger, and_, cast, func, literal, null, or_, select, true
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import (
     ATTEMPTS_OF_WORKFLOW,
@@ -36,6 +35,7 @@ from jobmon.server.joins import (
     newest_run,
 )
 from jobmon.server.models import (
+    IS_EXPANSION,
     argument,
     cluster,
     expansion,
@@ -51,12 +51,12 @@ from jobmon.server.models import (
     workflow_run,
 )
 from jobmon.server.models import log_tail as log_tails
-from jobmon.server.models.types import IS_EXPANSION, to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import importance
 from jobmon.server.queries.matching import name_matches
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.times import to_datetime, to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
