@@ -110,8 +110,8 @@ def schema() -> list[str]:
     """Return the statements that create all tables of a new SQLite database."""
     found: list[str] = []
     engine: Any = create_mock_engine(
-        "sqlite://", lambda statement, *_, **__: found.append(str(statement.compile(dialect=engine.dialect)).strip())
+        "sqlite://", lambda statement, *_, **__: found.append(str(statement.compile(dialect=engine.dialect)))
     )
     metadata.create_all(engine, checkfirst=False)
-    tables = [text for text in found if text.startswith("CREATE TABLE")]
+    tables = [text for text in found if text.lstrip().startswith("CREATE TABLE")]
     return [*tables, *sorted(text for text in found if text not in tables)]  # the order of indexes is that of a set

@@ -4,6 +4,6 @@ A new database gets the models' tables directly (a test compares both ways), an 
 SQLAlchemy need not be loaded; Alembic is imported only for an old one.
 """
 
-from jobmon.server.migrations.upgrading import HEAD, VERSION_TABLE, ensure, upgrade
+from jobmon.server.migrations.upgrading import HEAD, VERSION_TABLE, ensure, ensure_from_texts, upgrade
 
-__all__ = ["HEAD", "VERSION_TABLE", "ensure", "upgrade"]
+__all__ = ["HEAD", "VERSION_TABLE", "ensure", "ensure_from_texts", "upgrade"]

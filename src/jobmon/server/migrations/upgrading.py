@@ -79,12 +79,12 @@ def ensure(database: Database) -> None:
     Raises:
         ConfigError: see `upgrade`.
     """
-    if database.dialect != texts.DIALECT or not _is_current(database):
+    if database.dialect != texts.DIALECT or not ensure_from_texts(database):
         upgrade(database.engine)
 
 
-def _is_current(database: Database) -> bool:
-    """Return whether an SQLite database has the newest schema, after creating it in one that is empty."""
+def ensure_from_texts(database: Database) -> bool:
+    """Create the schema of an empty SQLite database from its text; return whether it has the newest schema now."""
     try:
         connection = database.connect()
     except sqlite3.Error:
