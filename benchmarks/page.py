@@ -36,7 +36,7 @@ from jobmon.core.requester import Requester
 from jobmon.core.wire.credentials import LinkResponse
 from jobmon.core.wire.server import Metrics
 from jobmon.server.counting import StatusCounts
-from jobmon.server.database import Database, open_engine
+from jobmon.server.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -384,7 +384,7 @@ def _renderer_bytes() -> int:
 
 def _counters(database: Path) -> float:
     """Return the CPU time that the counts of tasks cost a transaction, microseconds: two statuses of one array."""
-    opened = Database(open_engine(f"sqlite:///{database}"))
+    opened = Database(f"sqlite:///{database}")
     seconds = {True: 0.0, False: 0.0}
     try:
         session = opened.open_session()

@@ -387,6 +387,13 @@ def page_messages() -> str:
     return str(typescript.wire())
 
 
+def statement_texts() -> str:
+    """Write the texts of the server's statements."""
+    import statements
+
+    return statements.texts_of_statements()
+
+
 #: Page -> its author. A function returns None while what it describes does not exist.
 PAGES: list[tuple[str, Callable[[], str | None]]] = [
     ("explanation/state-machines.md", state_machines),
@@ -395,6 +402,7 @@ PAGES: list[tuple[str, Callable[[], str | None]]] = [
     ("reference/cli.md", commands),
     ("reference/api.md", api),
     ("../ui/src/wire.ts", page_messages),
+    ("../src/jobmon/server/texts.jsonl", statement_texts),
 ]
 
 

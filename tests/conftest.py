@@ -1,5 +1,8 @@
 """Fixtures and options for all tiers.
 
+No test knows the home of the user who runs it: each process of the session has a home of its own, and a test that
+starts a server there instead of in a folder of its own fails.
+
 The depth of hypothesis is set by its option `--hypothesis-profile`; `make thorough` uses `thorough`. Machines are
 shared and at times very busy, so no test may fail because it is slow.
 """
@@ -7,10 +10,13 @@ shared and at times very busy, so no test may fail because it is slow.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,8 +24,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.databases import POSTGRESQL, SQLITE, NotInstalled, PostgreSQL, PostgreSQLDatabases, current, never_sync, use
 
+from jobmon.core import access
+
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 SERVER = pytest.StashKey[PostgreSQL]()
+HOME = pytest.StashKey[Path]()
 settings.register_profile("local", UNHURRIED, max_examples=100)
 settings.register_profile("thorough", UNHURRIED, max_examples=1000)
 settings.load_profile("local")
@@ -40,10 +49,25 @@ def pytest_configure(config):
     One PostgreSQL serves the whole session. The process that the user started runs it, and xdist's workers use it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.stash[HOME] = _leave_home()
     never_sync()
     config.addinivalue_line("markers", "sqlite_only(reason): about something that exists on SQLite only")
     if config.getoption("--database") == POSTGRESQL:
         use(_postgresql(config))
+
+
+def _leave_home():
+    """Use an empty home from now on, and forget where the user keeps data; return it.
+
+    Programs that tests start may keep what Python compiles: without, each server would compile all modules again.
+    """
+    home = Path(tempfile.mkdtemp(prefix="jobmon-home-"))
+    for name in [name for name in os.environ if name.startswith(("JOBMON", "XDG_DATA_", "XDG_CONFIG_"))]:
+        del os.environ[name]
+    os.environ["HOME"] = str(home)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    return home
 
 
 def _postgresql(config):
@@ -62,7 +86,9 @@ def _postgresql(config):
 
 
 def pytest_unconfigure(config):
-    """Stop the PostgreSQL that this process started."""
+    """Stop the PostgreSQL that this process started, and remove its home."""
+    if HOME in config.stash:
+        shutil.rmtree(config.stash[HOME], ignore_errors=True)
     if SERVER in config.stash:
         config.stash[SERVER].remove()
 
@@ -95,6 +121,17 @@ def _drop_databases_of_the_test(databases):
     mark = databases.mark()
     yield
     databases.drop_since(mark)
+
+
+@pytest.fixture(autouse=True)
+def _no_server_at_home(request):
+    """Fail a test that started a server in the home, and stop that server."""
+    yield
+    data = request.config.stash[HOME] / ".local" / "share" / "jobmon"
+    if access.access_file_path(data).exists():
+        access.stop_server(data=data)
+        shutil.rmtree(data)
+        pytest.fail("This test started a server in the user's home: set JOBMON_DATA_DIR, or pass a requester.")
 
 
 @pytest.fixture

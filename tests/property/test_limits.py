@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Boolean, Double, Float, Integer, String, Text
 
 from jobmon.core import wire
 from jobmon.core.wire import fields
-from jobmon.server.models import metadata
+from jobmon.server.models.tables import metadata
 from jobmon.server.models.types import Time
 from jobmon.server.routes.table import ENDPOINTS
 

@@ -39,9 +39,9 @@ from jobmon.core.wire.run import ResetRequest, ResumeRequest, RunRequest, RunSta
 from jobmon.core.wire.swarm import QueueBatch, QueueRequest
 from jobmon.server import migrations, models
 from jobmon.server.database import Database, open_engine
-from jobmon.server.models.types import to_microseconds
 from jobmon.server.settings import Settings
 from jobmon.server.sql import statement
+from jobmon.server.times import to_microseconds
 from jobmon.server.transaction import Surroundings, last_stamp
 from jobmon.server.usecases import (
     binding,
@@ -78,7 +78,7 @@ class Server:
     """A server without HTTP: use cases, each in a transaction of its own."""
 
     def __init__(self, uri):
-        self.database = Database(open_engine(uri))
+        self.database = Database(uri)
         self.now = START
         settings = Settings(database_uri="")
         self.tx = self.database.open_transaction(Surroundings(settings, START - OVERDUE_MICROSECONDS))

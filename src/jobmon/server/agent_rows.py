@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
+from jobmon.server.constructs import select
 from jobmon.server.fair_share import Holder
 from jobmon.server.joins import newest_run
 from jobmon.server.models import agent, cluster, workflow_run

@@ -26,11 +26,10 @@ from jobmon.server.answers import Answers
 from jobmon.server.auth import Gate
 from jobmon.server.authority import Authority
 from jobmon.server.background import Resumer
-from jobmon.server.database import Database, explained, meaning, open_engine
+from jobmon.server.database import Database, explained, meaning
 from jobmon.server.feed import ChangeFeed
 from jobmon.server.kept import Kept, Warmer
 from jobmon.server.longpolls import OpenPolls
-from jobmon.server.models.types import to_microseconds
 from jobmon.server.notifier import Notifier, open_notifier
 from jobmon.server.oidc import Provider, open_provider
 from jobmon.server.output_files import OutputFiles
@@ -44,6 +43,7 @@ from jobmon.server.routes.document import describe
 from jobmon.server.routes.shortcut import Shortcut
 from jobmon.server.routes.table import ENDPOINTS, HOT
 from jobmon.server.services import Name, Requests, Services, Streams
+from jobmon.server.times import to_microseconds
 from jobmon.server.transaction import Effects, Surroundings
 from jobmon.server.usecases import credentials
 from jobmon.server.writer import InlineExecutor, ThreadExecutor, Writer, WriterExecutor
@@ -75,11 +75,11 @@ def open_database(settings: Settings, *, stand_by: bool = False) -> Database:
         ConfigError: it cannot be opened, was written by a newer version, or has another active server.
     """
     with explained(settings.database_uri):
-        database = Database(open_engine(settings.database_uri))
+        database = Database(settings.database_uri)
         try:
             database.activate(settings.database_startup_seconds, stand_by=stand_by)
             if not stand_by:
-                migrations.upgrade(database.engine)
+                migrations.ensure(database)
         except BaseException:
             database.close()
             raise

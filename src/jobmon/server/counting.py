@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
-
 from jobmon.core.constants import TaskStatus
+from jobmon.server.constructs import func, select, update, upsert
 from jobmon.server.models import status_count, task
 from jobmon.server.sql import param, statement
 
@@ -31,7 +29,7 @@ _COLUMNS: Final = ("workflow_id", "array_id", "status", "number")
 
 @statement
 def _add() -> Insert:
-    added = insert(status_count).values({name: param(name) for name in _COLUMNS})
+    added = upsert(status_count).values({name: param(name) for name in _COLUMNS})
     changes = {"number": c.number + added.excluded.number}
     return added.on_conflict_do_update(index_elements=[c.workflow_id, c.array_id, c.status], set_=changes)
 

@@ -21,13 +21,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import create_engine, event, make_url, select, update
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import NullPool
-
 from jobmon.core import locks
 from jobmon.core.exceptions import ConfigError
 from jobmon.core.installing import how_to_install
+from jobmon.server.constructs import select, update
 from jobmon.server.models import logical_clock, server_identity
 from jobmon.server.sql import Session, statement
 from jobmon.server.transaction import Deposed, Surroundings, Transaction
@@ -54,6 +51,8 @@ _SQLITE_PRAGMAS: Final = (
     f"PRAGMA cache_size=-{SQLITE_CACHE_KIBIBYTES}",
     "PRAGMA temp_store=MEMORY",
 )
+_SQLITE_OPTIONS: Final = {"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None, "check_same_thread": False}
+_SQLITE_PREFIX: Final = "sqlite:///"
 _DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _DRIVER_MISSING: Final = "The driver for PostgreSQL is missing ({error}). Install it, {install}"
 
@@ -94,6 +93,9 @@ _CREATE_NODE_INDEX: Final = "CREATE INDEX CONCURRENTLY ix_task_node_for_purge ON
 
 
 def _url(uri: str) -> URL:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(uri)
     except (ArgumentError, ValueError) as error:
@@ -118,10 +120,12 @@ def open_engine(uri: str) -> Engine:
     Raises:
         ConfigError: the address is invalid, it is that of another kind of database, or the driver is missing.
     """
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.pool import NullPool
+
     url = _url(uri)
     if url.get_backend_name() == "sqlite":
-        arguments = {"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None, "check_same_thread": False}
-        engine = create_engine(url, poolclass=NullPool, connect_args=arguments, module=_sqlite())
+        engine = create_engine(url, poolclass=NullPool, connect_args=_SQLITE_OPTIONS, module=_sqlite())
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     named = {"application_name": f"jobmon server {socket.gethostname()} process {os.getpid()}"}
@@ -169,16 +173,33 @@ def _next_epoch() -> Update:
     return update(logical_clock).values(epoch=logical_clock.c.epoch + 1)
 
 
+def _plain_path(uri: str) -> str | None:
+    """Return the file that the address of an SQLite database names; None: only `open_engine` can tell."""
+    path = uri.removeprefix(_SQLITE_PREFIX)
+    if path in ("", uri) or "?" in path or ":memory:" in path:
+        return None
+    return os.path.abspath(path)
+
+
 class Database:
-    """The database of one server process.
+    """The database of one server process. A file of SQLite is opened without SQLAlchemy.
 
     Args:
-        engine: the result of `open_engine`.
+        uri: its address.
+
+    Raises:
+        ConfigError: the address is invalid, it is that of another kind of database, or the driver is missing.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.dialect = engine.dialect.name
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._engine: Engine | None = None
+        #: The file of an SQLite database; None if it has none.
+        self.path = _plain_path(uri)
+        self._is_file = self.path is not None
+        self.dialect = "sqlite" if self._is_file else self.engine.dialect.name
+        if self.dialect == "sqlite" and not self._is_file:
+            self.path = self.engine.url.database
         self._lock_file: locks.FileLock | None = None
         #: The connection that holds the PostgreSQL lock, until the writer takes it over.
         self._locked: Any = None
@@ -232,9 +253,11 @@ class Database:
             session.close()
 
     @property
-    def path(self) -> str | None:
-        """The file of an SQLite database; None if it has none."""
-        return self.engine.url.database if self.dialect == "sqlite" else None
+    def engine(self) -> Engine:
+        """The database for SQLAlchemy's own interface."""
+        if self._engine is None:
+            self._engine = open_engine(self._uri)
+        return self._engine
 
     @contextlib.asynccontextmanager
     async def nodes_indexed(self) -> AsyncIterator[None]:
@@ -254,7 +277,7 @@ class Database:
 
     def _run_apart(self, *texts: str) -> None:
         """Run statements on a connection of their own, outside a transaction."""
-        connection = self._connect()
+        connection = self.connect()
         try:
             for text in texts:
                 connection.cursor().execute(text)
@@ -263,7 +286,7 @@ class Database:
 
     def open_session(self) -> Session:
         """Open a session for reading."""
-        return Session(self._connect(), self.dialect)
+        return Session(self.connect(), self.dialect)
 
     def open_transaction(self, surroundings: Surroundings) -> Transaction:
         """Open the writer's session on the connection that holds the lock.
@@ -272,7 +295,7 @@ class Database:
             Deposed: another server is active on this database, or was since the last session.
         """
         if self.dialect != "postgresql":
-            return Transaction(self._connect(), self.dialect, surroundings)
+            return Transaction(self.connect(), self.dialect, surroundings)
         if self._locked is None and (holder := self.try_to_activate()) is not None:
             raise Deposed(f"Another server is active on this database now ({holder}).")
         self._writing, self._locked = self._locked, None
@@ -312,9 +335,19 @@ class Database:
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
-        self.engine.dispose()
+        if self._engine is not None:
+            self._engine.dispose()
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
+        """Open a connection of the driver."""
+        if self._is_file:
+            connection = _sqlite().connect(self.path, **_SQLITE_OPTIONS)
+            try:
+                _prepare_sqlite(connection, None)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
         connection = self.engine.raw_connection()
         if self.dialect == "postgresql":
             driver: Any = connection.driver_connection
@@ -325,7 +358,7 @@ class Database:
         """Take the lock, or ask for its holder. No statement waits for it: its snapshot would hold up every vacuum."""
         if self._locked is not None:
             return None
-        connection, self._asking = self._asking or self._connect(), None
+        connection, self._asking = self._asking or self.connect(), None
         try:
             cursor = connection.cursor()
             if cursor.execute("SELECT pg_try_advisory_lock(%s)", (_ADVISORY_LOCK,)).fetchone()[0]:
@@ -341,7 +374,7 @@ class Database:
         return str(found[0]) if found else "unknown"
 
     def _lock_beside_file(self) -> str | None:
-        path = self.engine.url.database
+        path = self.path
         if self._lock_file is not None or not path or path == ":memory:":
             return None
         lock = locks.FileLock(Path(f"{path}.lock"), f"The database {path} needs a lock next to it")
@@ -457,6 +490,8 @@ def explained(uri: str) -> Iterator[None]:
         said = meaning(error)
         if said is None:
             raise
+        from sqlalchemy import make_url
+
         shown = make_url(uri).render_as_string(hide_password=True)
         if is_lost(error):
             raise ConfigError(f"The database {shown} cannot be opened: {first_line(error)}.") from error

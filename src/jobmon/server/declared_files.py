@@ -12,8 +12,6 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import select, update
-
 from jobmon.agent.outcome import of_missing_input
 from jobmon.agent.patterns import shown
 from jobmon.core import files
@@ -21,6 +19,7 @@ from jobmon.core.exceptions import DuplicateOutputError
 from jobmon.core.files import Declaration, Files, Pattern
 from jobmon.core.wire.launching import LaunchFiles
 from jobmon.server.command_room import CommandRoom
+from jobmon.server.constructs import select, update
 from jobmon.server.models import (
     argument,
     dag_node,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Boolean, and_, func, literal_column, or_, select
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
+from jobmon.server.constructs import Boolean, and_, func, literal_column, or_, select
 from jobmon.server.models import (
     batch,
     cluster,

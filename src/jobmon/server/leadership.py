@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Boolean, and_, func, or_, select
-
 from jobmon.core import fsm
+from jobmon.server.constructs import Boolean, and_, func, or_, select
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, newest_run
 from jobmon.server.models import batch, distributor, packed_batch, task_instance, workflow, workflow_run
 from jobmon.server.problems import NotFound

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
-
+from jobmon.server.constructs import func, select
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW
 from jobmon.server.models import task, task_array, task_instance, workflow, workflow_run
 from jobmon.server.sql import any_of, param, statement

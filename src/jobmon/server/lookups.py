@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import InvalidRequest
+from jobmon.server.constructs import select
 from jobmon.server.joins import newest_run
 from jobmon.server.models import cluster, task_instance, workflow, workflow_run
 from jobmon.server.sql import any_of, param, statement

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 from jobmon.core.exceptions import ConfigError
 from jobmon.core.installing import how_to_install
 from jobmon.server.log_format import THREAD_NAME
-from jobmon.server.models.types import to_microseconds
 from jobmon.server.notifications import EVENT_OF_RUN, Event, compose, place_of, url_for, without_secrets
 from jobmon.server.queries import notifying
+from jobmon.server.times import to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, literal_column, select
-
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.packing import Mode
+from jobmon.server.constructs import func, literal_column, select
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, PACKED_BATCHES
 from jobmon.server.limits import room
 from jobmon.server.lookups import ended_of

@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from jobmon.core import paths
-from jobmon.server.models.types import to_microseconds
+from jobmon.server.times import to_microseconds
 from jobmon.server.usecases import reaping, timekeeping
 
 if TYPE_CHECKING:

@@ -6,14 +6,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
-
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.texts import number_of
 from jobmon.core.wire.steering import PurgeRequest
+from jobmon.server.constructs import select
 from jobmon.server.models import workflow
-from jobmon.server.models.types import to_microseconds
 from jobmon.server.sql import param, statement
+from jobmon.server.times import to_microseconds
 from jobmon.server.transaction import SERVER
 from jobmon.server.usecases import purging
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, update
-
 from jobmon.core.constants import Actor
 from jobmon.core.wire.binding import SupersededEdit
+from jobmon.server.constructs import select, update
 from jobmon.server.models import argument, task, task_arg, task_edit
 from jobmon.server.sql import any_of, param, statement, unindexed
 

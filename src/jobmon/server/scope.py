@@ -9,10 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import or_, select
-
 from jobmon.core.credentials import Agent, Invited, PageUser, Part, Principal, Reader, Right, User, may
 from jobmon.core.wire import Message
+from jobmon.server.constructs import or_, select
 from jobmon.server.models import (
     agent,
     batch,

@@ -9,10 +9,11 @@ A module writes its statements as functions that return a Core construct and mar
     session.rows(_tasks_of, ids=[1, 2], workflow=3)
 
 Nothing is built before its first use, and nothing is compiled twice. SQLAlchemy generates the text for SQLite and
-PostgreSQL; its execution layer, which costs more than the databases themselves, is bypassed. A construct that depends
-on values (a search with optional conditions) is passed as it is and compiled each time.
+PostgreSQL; its execution layer, which costs more than the databases themselves, is bypassed. Most texts for SQLite are
+generated in advance (`server/texts.py`), so that a server need not load SQLAlchemy. A construct that depends on values
+(a search with optional conditions) is passed as it is and compiled each time.
 
-Only this module knows which databases are supported.
+Only this module and `elements` know which databases are supported.
 """
 
 from __future__ import annotations
@@ -25,33 +26,39 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, cast
 
 import msgspec
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    BindParameter,
-    Text,
-    Update,
-    bindparam,
-    column,
-    func,
-    insert,
-    literal,
-    select,
-)
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
-from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.sql import visitors
-from sqlalchemy.types import NullType, String
 
-from jobmon.server.sql_elements import AnyOf, Columns, Like, Listed, NoneOf, Rows, Unindexed
+from jobmon.server import texts
+from jobmon.server.constructs import BigInteger, Text, func, select
+from jobmon.server.recording import digest, named, real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, Dialect, Table
+    from sqlalchemy import Table
     from sqlalchemy.sql.base import Executable
-    from sqlalchemy.sql.selectable import TableValuedAlias
+
+    from jobmon.server.elements import any_of, like, listed, none_of, param, unindexed
+else:
+    _ELEMENTS = "jobmon.server.elements"
+    any_of = named(_ELEMENTS, "any_of")
+    like = named(_ELEMENTS, "like")
+    listed = named(_ELEMENTS, "listed")
+    none_of = named(_ELEMENTS, "none_of")
+    param = named(_ELEMENTS, "param")
+    unindexed = named(_ELEMENTS, "unindexed")
+
+__all__ = [
+    "Session",
+    "Statement",
+    "any_of",
+    "like",
+    "listed",
+    "none_of",
+    "param",
+    "statement",
+    "statements",
+    "unindexed",
+]
 
 #: Rows per INSERT in SQLite: each step from Python into SQLite costs a third of the insert itself.
 ROWS_PER_INSERT: Final = 50
@@ -64,57 +71,8 @@ INSTRUCTIONS_PER_CHECK: Final = 100_000
 
 _P = ParamSpec("_P")
 _encoder: Final = msgspec.json.Encoder()
-
-
-def _dialects() -> dict[str, Dialect]:
-    """Return the SQLAlchemy dialects; parameters are positional because tuples are the cheapest for both drivers."""
-    for_sqlite = sqlite.dialect(paramstyle="qmark")
-    for_sqlite.supports_native_boolean = True  # supported since 3.23; otherwise conditions are compared with 1
-    for_postgresql = psycopg.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
-    return {"sqlite": for_sqlite, "postgresql": for_postgresql}
-
-
-DIALECTS: Final = _dialects()
-
-# --- building blocks of statements, besides SQLAlchemy's own constructs -----------------------------------------------
-
-
-def param(name: str, type_: Any = None) -> BindParameter[Any]:
-    """Return a parameter; its type follows from what it is compared with or assigned to, unless given."""
-    return bindparam(name, None, type_=type_)
-
-
-def _list(name: str, type_: Any) -> BindParameter[Any]:
-    """Return a parameter that holds a list. Strings are text: a cast to VARCHAR(n) would cut them silently."""
-    return bindparam(name, None, type_=ARRAY(Text() if isinstance(type_, String) else type_))
-
-
-def any_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    """Return whether a value is in the list parameter of that name (any iterable, of any length)."""
-    return AnyOf(value, _list(name, value.type))
-
-
-def like(text: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
-    """Return whether a text matches a pattern, in any case of ASCII letters; `!` escapes."""
-    return Like(text, literal(pattern, Text()))
-
-
-def none_of(value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    """Return whether a value is not in the list parameter of that name."""
-    return NoneOf(value, _list(name, value.type))
-
-
-def listed(name: str, type_: Any = BigInteger) -> TableValuedAlias:
-    """Return the list parameter of that name as a table with the columns `value` and `key` (the position, from 0)."""
-    return Listed(_list(name, type_() if isinstance(type_, type) else type_)).table_valued(
-        column("value", type_), column("key", BigInteger), name=name
-    )
-
-
-def unindexed(of: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a column for a condition in which SQLite's planner must not choose that column's index."""
-    return Unindexed(of)
-
+_insert_one: Final = named("jobmon.server.elements", "insert_one")
+_insert_listed: Final = named("jobmon.server.elements", "insert_listed")
 
 # --- statements -------------------------------------------------------------------------------------------------------
 
@@ -124,21 +82,14 @@ class _Compiled:
 
     __slots__ = ("_constants", "_lists", "_orders", "is_writing", "names", "text")
 
-    def __init__(self, construct: Executable, dialect: str, names: Sequence[str] | None) -> None:
-        compiled: Any = construct.compile(  # type: ignore[attr-defined]
-            dialect=DIALECTS[dialect],
-            column_keys=None if names is None else list(names),
-            compile_kwargs={"render_postcompile": True},
-        )
-        self.text: str = compiled.text if hasattr(compiled, "text") else str(compiled)
-        self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
-        self.is_writing: bool = construct.is_dml
-        given = {name for name, bind in compiled.binds.items() if not bind.unique}
-        self._constants = {name: compiled.params[name] for name in self.names if name not in given}
+    def __init__(self, construct: Executable, dialect: str, names: Sequence[str] | None = None) -> None:
+        found = _text(construct, dialect, names)
+        self.text = found.text
+        self.names = found.names
+        self.is_writing = found.is_writing
+        self._constants = found.constants
         #: PostgreSQL takes a list like any other parameter, but does not accept a set or a tuple.
-        self._lists = tuple(
-            name for name in dict.fromkeys(self.names) if name in given and isinstance(compiled.binds[name].type, ARRAY)
-        )
+        self._lists = found.lists
         self._orders: dict[tuple[str, ...], Callable[[Sequence[Any]], Sequence[Any]] | None] = {}
 
     def values(self, given: dict[str, Any], encode: Callable[[Iterable[Any]], Any]) -> list[Any]:
@@ -166,28 +117,45 @@ class _Compiled:
         return (lambda row: pick((*row, *constants))) if constants else pick
 
 
+def _text(construct: Executable, dialect: str, names: Sequence[str] | None) -> texts.Text:
+    """Return the text of a statement: the one that was generated in advance, otherwise that of SQLAlchemy."""
+    known = texts.known(dialect)
+    if known and (key := digest(construct, names)) is not None and (found := known.get(key)) is not None:
+        return found
+    from jobmon.server import elements  # SQLAlchemy
+
+    return elements.compiled(real(construct), dialect, names)
+
+
 class Statement:
     """A Core construct that is built and compiled at its first use, once per database."""
 
-    __slots__ = ("_bulk", "_compiled", "_names", "build")
+    __slots__ = ("_bulk", "_compiled", "build", "names")
 
     def __init__(self, build: Callable[[], Executable], names: Sequence[str] | None = None) -> None:
         self.build = build
-        self._names = names
+        self.names = names
         self._compiled: dict[str, _Compiled] = {}
         self._bulk: dict[tuple[str, ...], Statement | None] = {}
+
+    def construct(self) -> Executable:
+        """Return SQLAlchemy's construct."""
+        return cast("Executable", real(self.build()))
 
     def compiled(self, dialect: str) -> _Compiled:
         """Return the compiled text for a database."""
         found = self._compiled.get(dialect)
         if found is None:
-            found = self._compiled[dialect] = _Compiled(self.build(), dialect, self._names)
+            found = self._compiled[dialect] = _Compiled(self.build(), dialect, self.names)
         return found
 
     def in_bulk(self, names: tuple[str, ...]) -> Statement | None:
         """Return an UPDATE of many rows that takes each of these parameters as a list; None: it cannot be made."""
         if names not in self._bulk:
-            self._bulk[names] = _in_bulk(self.build(), names)
+            from jobmon.server import elements  # SQLAlchemy
+
+            many = elements.in_bulk(self.construct(), names)
+            self._bulk[names] = None if many is None else Statement(lambda: many)
         return self._bulk[names]
 
 
@@ -200,34 +168,42 @@ def statements(build: Callable[_P, Executable]) -> Callable[_P, Statement]:
     """Mark a function with hashable arguments as a family of statements: one for each combination of arguments."""
 
     @functools.cache
+    @functools.wraps(build)
     def choose(*arguments: _P.args, **options: _P.kwargs) -> Statement:
         return Statement(functools.partial(build, *arguments, **options))
 
+    vars(choose)["family"] = build  # what all of them are generated from, see `docs/statements.py`
     return cast("Callable[_P, Statement]", choose)
 
 
 @functools.cache
-def _insert(
-    table: Table, names: tuple[str, ...], *, ignore: bool, rows: int = 1, constants: tuple[str, ...] = ()
-) -> Statement:
-    """Return an INSERT of that many rows; the parameters of each row follow those of the previous one.
-
-    Those of the constants, which have the same value in all rows, come first; only `rows` > 1 may have any.
-    """
-    into = insert_or_ignore(table).on_conflict_do_nothing() if ignore else insert(table)
-    if rows == 1:
-        return Statement(lambda: into, names)
-    if not constants:
-        return Statement(lambda: into.values([dict.fromkeys(names)] * rows))
-    varying = Rows(len(names), rows).table_valued(*(column(f"column{at + 1}") for at in range(len(names))))
-    same = (param(name, table.c[name].type) for name in constants)
-    return Statement(lambda: into.from_select([*names, *constants], select(*varying.c, *same)))
+def _insert(table: Table, names: tuple[str, ...], *, is_returning: bool = False) -> Statement:
+    """Return an INSERT of one row on PostgreSQL; it may return the first column of the primary key."""
+    return Statement(lambda: _insert_one(table, is_returning=is_returning), names)
 
 
 @functools.cache
-def _insert_returning(table: Table, names: tuple[str, ...]) -> Statement:
-    key = next(iter(table.primary_key.columns))
-    return Statement(lambda: insert(table).returning(key), names)
+def _insert_many(table: Table, names: tuple[str, ...], *, ignore: bool) -> Statement:
+    """Return an INSERT on PostgreSQL that takes each column as a list."""
+    return Statement(lambda: _insert_listed(table, names, ignore=ignore))
+
+
+@functools.cache
+def _insert_text(
+    table: str, names: tuple[str, ...], *, ignore: bool = False, rows: int = 1, constants: tuple[str, ...] = ()
+) -> str:
+    """Return an INSERT of that many rows on SQLite; the parameters of each row follow those of the previous one.
+
+    Those of the constants, which have the same value in all rows, come first; with them, no row can be ignored.
+    """
+    columns = ", ".join(f'"{name}"' for name in (*names, *constants))
+    row = f"({', '.join('?' * len(names))})"
+    values = f"VALUES {', '.join([row] * rows)}"
+    if constants:
+        chosen = (*(f"column{at + 1}" for at in range(len(names))), *("?" * len(constants)))
+        values = f"SELECT {', '.join(chosen)} FROM ({values})"
+    end = " ON CONFLICT DO NOTHING" if ignore else ""
+    return f'INSERT INTO "{table}" ({columns}) {values}{end}'
 
 
 @statement
@@ -235,43 +211,6 @@ def _reserve_ids() -> Executable:
     """Advance the sequence of a table's IDs by a number of rows; only the writer uses it."""
     sequence = func.pg_get_serial_sequence(param("table", Text()), "id")
     return select(func.setval(sequence, func.nextval(sequence) + param("count", BigInteger()) - 1))
-
-
-def _rows_of_lists(names: Sequence[str], types: Sequence[Any]) -> TableValuedAlias:
-    """Return several list parameters of the same length as the columns of a table."""
-    lists = Columns(*(_list(name, type_) for name, type_ in zip(names, types, strict=True)))
-    return lists.table_valued(*(column(name) for name in names), name="items").render_derived()
-
-
-def _in_bulk(construct: Any, names: tuple[str, ...]) -> Statement | None:
-    """Replace the parameters of an UPDATE of the row with a certain `id` by the columns of a table of rows."""
-    if not isinstance(construct, Update) or "id" not in names:
-        return None
-    columns: Any = construct.table.c
-    types = {name: columns[name].type for name in names if name in columns}
-    for found in visitors.iterate(construct):
-        if isinstance(found, BindParameter) and found.key in names and found.key not in types:
-            types[found.key] = found.type
-    if any(name not in types or isinstance(types[name], NullType) for name in names):
-        return None
-    items = _rows_of_lists(names, [types[name] for name in names])
-
-    def replaced(element: Any, **options: Any) -> Any:
-        return items.c[element.key] if isinstance(element, BindParameter) and element.key in names else None
-
-    return Statement(lambda: cast("Executable", visitors.replacement_traverse(construct, {}, replaced)))
-
-
-@functools.cache
-def _insert_listed(table: Table, names: tuple[str, ...], *, ignore: bool) -> Statement:
-    """Return an INSERT that takes each column as a list."""
-
-    def build() -> Executable:
-        into = insert_or_ignore(table).on_conflict_do_nothing() if ignore else insert(table)
-        rows = _rows_of_lists(names, [table.c[name].type for name in names])
-        return into.from_select(list(names), select(*(rows.c[name] for name in names)))
-
-    return Statement(build)
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
@@ -299,7 +238,7 @@ class Session:
         if isinstance(statement, Statement):
             compiled = statement.compiled(self.dialect)
         else:
-            compiled = _Compiled(statement, self.dialect, None)
+            compiled = _Compiled(statement, self.dialect)
             if self.dialect != "sqlite":
                 execute = functools.partial(execute, prepare=False)
         self._has_written = self._has_written or compiled.is_writing
@@ -390,13 +329,23 @@ class Session:
         """Insert one row; return the first column of its primary key."""
         if (first := self.first_id(table)) is not None:
             values["id"] = first
-        return int(self.value(_insert_returning(table, tuple(values)), **values))
+        if self.dialect != "sqlite":
+            return int(self.value(_insert(table, tuple(values), is_returning=True), **values))
+        self._insert_row(table, values)
+        return int(self._cursor.lastrowid)
 
     def add(self, table: Table, **values: Any) -> None:
         """Insert one row whose ID nobody needs."""
         if (first := self.first_id(table)) is not None:
             values["id"] = first
-        self.run(_insert(table, tuple(values), ignore=False), **values)
+        if self.dialect != "sqlite":
+            self.run(_insert(table, tuple(values)), **values)
+            return
+        self._insert_row(table, values)
+
+    def _insert_row(self, table: Table, values: dict[str, Any]) -> None:
+        self._has_written = True
+        self._cursor.execute(_insert_text(table.name, tuple(values)), list(values.values()))
 
     def insert_many(
         self,
@@ -441,14 +390,14 @@ class Session:
     ) -> range | None:
         """Insert rows with IDs that are reserved first: nothing says in which order `RETURNING` would return them."""
         ids = None
-        if numbered and table.autoincrement_column is not None and "id" not in names:
+        if numbered and real(table).autoincrement_column is not None and "id" not in names:
             last = self.value(_reserve_ids, table=table.name, count=len(rows))
             ids = range(last - len(rows) + 1, last + 1)
             names, rows = ("id", *names), [(row_id, *row) for row_id, row in zip(ids, rows, strict=True)]
         if len(rows) >= ROWS_PER_COPY and self._copy(table, names, rows, may_exist=ignore):
             return ids
         columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        into = _insert_listed(table, names, ignore=ignore)
+        into = _insert_many(table, names, ignore=ignore)
         if ids is None or not ignore:
             self.run(into, **columns)
             return ids
@@ -481,21 +430,16 @@ class Session:
         ignore: bool,
     ) -> int:
         changed, same = 0, tuple(constants.values())
-        single = _insert(table, (*names, *constants), ignore=ignore).compiled(self.dialect)
-        order = single.order((*names, *constants))
-        if not same and order is not None:
-            rows, order = list(map(order, rows)), None
         whole = len(rows) - len(rows) % ROWS_PER_INSERT
         if whole:
-            several = _insert(table, names, ignore=ignore, rows=ROWS_PER_INSERT, constants=tuple(constants))
-            text = several.compiled(self.dialect).text
+            several = _insert_text(table.name, names, ignore=ignore, rows=ROWS_PER_INSERT, constants=tuple(constants))
             for start in range(0, whole, ROWS_PER_INSERT):
                 values = chain.from_iterable(rows[start : start + ROWS_PER_INSERT])
-                self._cursor.execute(text, [*same, *values])
+                self._cursor.execute(several, [*same, *values])
                 changed += self._cursor.rowcount
         if whole < len(rows):
-            left = [(*row, *same) for row in rows[whole:]]
-            self._cursor.executemany(single.text, left if order is None else list(map(order, left)))
+            left = [(*row, *same) for row in rows[whole:]] if same else rows[whole:]
+            self._cursor.executemany(_insert_text(table.name, (*names, *constants), ignore=ignore), left)
             changed += self._cursor.rowcount
         return changed
 
@@ -556,7 +500,7 @@ class Session:
             Whether it was completed in time.
         """
         deadline = time.monotonic() + seconds_max
-        driver = self._connection.driver_connection
+        driver = self._connection
         self._cursor.execute("PRAGMA temp_store=FILE")  # the copy may not fit into memory
         driver.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS_PER_CHECK)
         try:

@@ -91,7 +91,7 @@ class Standby:
         """Wait for the lock, then serve until told to stop."""
         try:
             if await self._is_active_at_last():
-                await asyncio.to_thread(migrations.upgrade, self._database.engine)
+                await asyncio.to_thread(migrations.ensure, self._database)
                 app = self._open_app()
                 async with app.router.lifespan_context(app):
                     self._app = app

@@ -8,10 +8,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import case, func, select, update
 
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.server.armed import ArmedSets
+from jobmon.server.constructs import case, func, select, update
 from jobmon.server.counting import StatusCounts
 from jobmon.server.models import audit, logical_clock, task, task_instance, workflow, workflow_run
 from jobmon.server.settings import Settings

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.server.database import first_line, is_conflict, is_lost, meaning
-from jobmon.server.models.types import to_microseconds
+from jobmon.server.times import to_microseconds
 from jobmon.server.transaction import Deposed, Effects
 from jobmon.server.usecases import timekeeping
 

@@ -20,10 +20,11 @@ from tests.databases import SQLITE
 from jobmon.core.exceptions import ConfigError
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
 from jobmon.server import migrations
-from jobmon.server.database import open_engine
+from jobmon.server.database import Database, open_engine
 from jobmon.server.migrations import upgrading
 from jobmon.server.migrations.upgrading import alembic_config, known_revisions
-from jobmon.server.models import metadata, tool
+from jobmon.server.models import tool
+from jobmon.server.models.tables import metadata
 from jobmon.server.transaction import last_stamp
 
 UPGRADE = """
@@ -115,6 +116,21 @@ def test_migrations_lead_to_the_models_and_back_from_every_revision(engine, crea
     assert differences(engine) == []
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT stamp FROM logical_clock")) == 0
+
+
+@pytest.mark.sqlite_only(reason="on PostgreSQL the tables are created by SQLAlchemy")
+def test_the_schema_that_was_generated_in_advance_is_that_of_the_migrations(tmp_path, created):
+    opened = Database(f"sqlite:///{tmp_path / 'generated.sqlite'}")
+    assert migrations.ensure_from_texts(opened)
+    assert migrations.ensure_from_texts(opened), "it is current now"
+    of_master = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2"
+    with created.connect() as connection:
+        expected = [tuple(row) for row in connection.execute(text(of_master))]
+    connection = opened.connect()
+    assert [tuple(row) for row in connection.execute(of_master)] == expected
+    assert connection.execute("SELECT id, stamp, epoch FROM logical_clock").fetchall() == [(1, 0, 0)]
+    connection.close()
+    opened.close()
 
 
 def test_a_database_whose_schema_was_taken_back_is_made_anew(engine, created):

@@ -17,7 +17,8 @@ from jobmon.core.wire.steering import TaskSetRequest
 from jobmon.core.wire.swarm import DownstreamRequest
 from jobmon.server import declared_files
 from jobmon.server.kept import Kept
-from jobmon.server.models import metadata, task, workflow
+from jobmon.server.models import task, workflow
+from jobmon.server.models.tables import metadata
 from jobmon.server.queries import (
     blocked,
     critical,

@@ -30,8 +30,8 @@ from jobmon.core.requester import Requester
 from jobmon.core.wire.definition import ToolRequest, ToolResponse
 from jobmon.core.wire.server import Health
 from jobmon.server.app import open_database
-from jobmon.server.models.types import to_microseconds
 from jobmon.server.settings import Settings
+from jobmon.server.times import to_microseconds
 from jobmon.server.transaction import Deposed, Surroundings
 from jobmon.server.usecases import definitions
 

@@ -11,11 +11,6 @@ import pytest
 from jobmon.client.api import Tool
 
 
-@pytest.fixture
-def tool():
-    return Tool("census")
-
-
 def _task(tool, workflow=None, **kwargs):
     template = tool.get_task_template("step", "{a}", node_args=["a"])
     task = template.create_task(a=len(workflow.tasks) if workflow else 0, **kwargs)

@@ -3,7 +3,7 @@
 from alembic import context
 
 from jobmon.server.migrations.upgrading import VERSION_TABLE, only_of
-from jobmon.server.models import metadata
+from jobmon.server.models.tables import metadata
 
 engine = context.config.attributes["engine"]
 with engine.connect() as connection:

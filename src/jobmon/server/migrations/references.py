@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobmon.server.models import metadata
-from jobmon.server.models.types import DIALECT
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -83,6 +80,9 @@ WHEN (OLD.id IS DISTINCT FROM NEW.id) EXECUTE FUNCTION refuse_other_id()
 
 def of_models() -> References:
     """Return the references of the models that triggers check."""
+    from jobmon.server.models.tables import metadata
+    from jobmon.server.models.types import DIALECT
+
     found: References = {}
     for table in metadata.sorted_tables:
         for key in sorted(table.foreign_keys, key=lambda key: str(key.parent.name)):

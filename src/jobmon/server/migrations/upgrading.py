@@ -8,14 +8,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import inspect, text
-from sqlalchemy.exc import DBAPIError
-
 from jobmon.core.exceptions import ConfigError
 from jobmon.core.installing import how_to_install
+from jobmon.server import texts
 from jobmon.server.migrations import references
-from jobmon.server.models import metadata
-from jobmon.server.models.types import DIALECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +19,10 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection, Engine
 
+    from jobmon.server.database import Database
+
 #: The newest revision in `versions/`; checked by a test.
-HEAD: Final = "0027"
+HEAD: Final = "0026"
 VERSION_TABLE: Final = "migration"
 IDENTITY_BYTES: Final = 5
 #: PostgreSQL's advisory locks are numbers: this one is held by the process that creates or upgrades the schema.
@@ -76,9 +74,42 @@ def upgrade(engine: Engine, *, lock_seconds_max: float = LOCK_SECONDS_MAX) -> Pa
         return None if found in (None, HEAD) else _migrate(engine, str(found))
 
 
+def ensure(database: Database) -> None:
+    """Create or upgrade the schema of a server's database, without SQLAlchemy if it is current or a new SQLite file.
+
+    Raises:
+        ConfigError: see `upgrade`.
+    """
+    if database.dialect != texts.DIALECT or not ensure_from_texts(database):
+        upgrade(database.engine)
+
+
+def ensure_from_texts(database: Database) -> bool:
+    """Create the schema of an empty SQLite database from its text; return whether it has the newest schema now."""
+    try:
+        connection = database.connect()
+    except sqlite3.Error:
+        return False
+    with closing(connection):
+        cursor = connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")  # two servers may start concurrently; one sync suffices
+        tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if VERSION_TABLE in tables:
+            return bool(cursor.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone() == (HEAD,))
+        schema = texts.schema()
+        if tables or not schema:
+            return False
+        for statement in (*schema, *_first_rows()):
+            cursor.execute(statement)
+        cursor.execute("COMMIT")
+    return True
+
+
 @contextmanager
 def _opened(engine: Engine) -> Iterator[Connection]:
     """Open a connection, or raise a ConfigError that says why that is impossible."""
+    from sqlalchemy.exc import DBAPIError
+
     try:
         connection = engine.connect()
     except DBAPIError as error:
@@ -98,6 +129,9 @@ def _alone(engine: Engine, seconds_max: float) -> Iterator[None]:
     if engine.dialect.name != "postgresql":
         yield
         return
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+
     with _opened(engine) as connection:
         milliseconds = str(max(1, round(seconds_max * 1000)))
         connection.execute(text("SELECT set_config('lock_timeout', :most, false)"), {"most": milliseconds})
@@ -116,6 +150,8 @@ def _alone(engine: Engine, seconds_max: float) -> Iterator[None]:
 
 def _version(connection: Connection) -> str | None:
     """Return the revision of a database; None: it is empty."""
+    from sqlalchemy import inspect, text
+
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     found = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
@@ -123,6 +159,10 @@ def _version(connection: Connection) -> str | None:
 
 
 def _require_empty(connection: Connection) -> None:
+    from sqlalchemy import inspect
+
+    from jobmon.server.models.tables import metadata
+
     taken = sorted(set(inspect(connection).get_table_names()).intersection(metadata.tables))
     if taken:
         place = connection.engine.url.render_as_string(hide_password=True)
@@ -133,16 +173,24 @@ def _require_empty(connection: Connection) -> None:
 
 
 def _create(connection: Connection) -> None:
+    from jobmon.server.models.tables import metadata
+
     metadata.create_all(connection, checkfirst=False)
     if connection.dialect.name == "postgresql":
         for statement in references.creation(references.of_models()):
-            connection.execute(text(statement))
-    connection.execute(
-        text(f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+            connection.exec_driver_sql(statement)
+    for statement in _first_rows():
+        connection.exec_driver_sql(statement)
+
+
+def _first_rows() -> tuple[str, ...]:
+    """Return the statements that follow those which create the tables."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
+        f"INSERT INTO {VERSION_TABLE} VALUES ('{HEAD}')",
+        "INSERT INTO logical_clock (id, stamp) VALUES (1, 0)",
+        f"INSERT INTO server_identity (id, word) VALUES (1, '{random_identity()}')",
     )
-    connection.execute(text(f"INSERT INTO {VERSION_TABLE} VALUES (:head)"), {"head": HEAD})
-    connection.execute(text("INSERT INTO logical_clock (id, stamp) VALUES (1, 0)"))
-    connection.execute(text("INSERT INTO server_identity (id, word) VALUES (1, :word)"), {"word": random_identity()})
 
 
 def random_identity() -> str:
@@ -163,6 +211,8 @@ def alembic_config(engine: Engine | None = None) -> Config:
 
 def only_of(dialect: str) -> Callable[..., bool]:
     """Return a filter for Alembic: which of the models' indexes and references to compare with a database."""
+
+    from jobmon.server.models.types import DIALECT
 
     def is_included(item: Any, name: str, kind: str, is_reflected: bool, other: object) -> bool:
         if kind == "foreign_key_constraint":

@@ -1,31 +1,12 @@
-"""How columns are stored: IDs with 64 bits; times as microseconds since 1970 in UTC.
-
-A time is an integer in every database, because integers compare, index and add the same everywhere (the logical clock
-adds one microsecond), and cost a tenth as much to read as text.
-"""
+"""How columns are stored: IDs with 64 bits; times as microseconds since 1970 in UTC."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import BigInteger, Integer, MetaData, String, Text, text
 
 from jobmon.core.constants import TaskKind
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def to_microseconds(time: datetime) -> int:
-    """Return the stored form of an aware time."""
-    return (time - EPOCH) // _MICROSECOND
-
-
-def to_datetime(microseconds: int) -> datetime:
-    """Return the aware time of a stored time."""
-    return EPOCH + timedelta(microseconds=microseconds)
-
 
 #: Key in the `info` of an index or foreign key that exists only in one dialect: the name of that dialect.
 DIALECT: Final = "dialect"

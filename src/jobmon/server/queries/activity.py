@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
-
 from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.server import User, UsersResponse
+from jobmon.server.constructs import func, select
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
 from jobmon.server.models import agent, batch, distributor, status_count, task_instance, workflow, workflow_run
 from jobmon.server.sql import any_of, param, statement

@@ -11,10 +11,9 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
+from jobmon.server.constructs import func, select
 from jobmon.server.models import audit, dag_node, task, upstream_set, upstream_set_member
 from jobmon.server.queries.graph import blocked_sets
 from jobmon.server.sql import any_of, param, statement, unindexed

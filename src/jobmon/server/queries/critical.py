@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
-
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.wire.graph import CriticalPath, CriticalTask
+from jobmon.server.constructs import func, select
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_NEWEST_ATTEMPT
 from jobmon.server.models import expansion, task, task_array, task_instance, workflow_run
-from jobmon.server.models.types import to_datetime
 from jobmon.server.queries.graph import tasks_upstream
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import param, statement
+from jobmon.server.times import to_datetime
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select

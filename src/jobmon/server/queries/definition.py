@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
-
 from jobmon.core.changes import VersionState
 from jobmon.core.constants import TaskInstanceStatus, TaskKind, TaskStatus
 from jobmon.core.expansions import CALL_FAILED
@@ -28,6 +26,7 @@ from jobmon.core.wire.changes import (
     Version,
     VersionsResponse,
 )
+from jobmon.server.constructs import func, select
 from jobmon.server.joins import IS_NEWEST_ATTEMPT
 from jobmon.server.models import (
     dag,
@@ -48,12 +47,12 @@ from jobmon.server.models import (
     workflow_run,
     workflow_version,
 )
-from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.exporting import args_of, sets_of
 from jobmon.server.queries.presence import require
 from jobmon.server.revisions import EDITABLE
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.times import to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

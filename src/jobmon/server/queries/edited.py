@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import or_, select
-
 from jobmon.core.wire.changes import EditedTask, EditsResponse, RevisionsResponse, TaskRevision
+from jobmon.server.constructs import or_, select
 from jobmon.server.models import task, task_edit, task_instance, task_resources, task_revision
-from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import NotFound
 from jobmon.server.queries.presence import require
 from jobmon.server.revisions import EDITABLE, named_args
 from jobmon.server.sql import any_of, param, statement
+from jobmon.server.times import to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

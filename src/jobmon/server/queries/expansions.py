@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, select
-
 from jobmon.core.constants import TaskKind, TaskStatus
 from jobmon.core.wire.expanding import EXPANSIONS_PER_PAGE_MAX, UPSTREAM_TASKS_MAX, ExpansionsPage, UpstreamTasks
+from jobmon.server.constructs import and_, func, select
 from jobmon.server.declared_files import declared_of, paths_of
 from jobmon.server.joins import IS_IN_WORKFLOW, IS_NEWEST_ATTEMPT
 from jobmon.server.models import (
+    IS_EXPANSION,
     dag_node,
     expansion,
     node_arg,
@@ -24,7 +24,6 @@ from jobmon.server.models import (
     upstream_set_member,
     workflow,
 )
-from jobmon.server.models.types import IS_EXPANSION
 from jobmon.server.queries.exporting import args_of
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import any_of, param, statement, unindexed

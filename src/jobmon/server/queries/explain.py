@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, case, cast, func, select, union_all
-
 from jobmon.core import explain, fsm, packing
 from jobmon.core.constants import TaskKind, TaskStatus
 from jobmon.core.texts import number_of
@@ -18,9 +16,11 @@ from jobmon.core.wire.monitoring import (
     TaskExplanation,
     WorkflowExplanation,
 )
+from jobmon.server.constructs import BigInteger, case, cast, func, select, union_all
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import IS_ACTIVE_RUN, IS_FATAL
 from jobmon.server.models import (
+    IS_EXPANSION,
     agent,
     batch,
     cluster,
@@ -37,10 +37,10 @@ from jobmon.server.models import (
     workflow,
     workflow_run,
 )
-from jobmon.server.models.types import IS_EXPANSION, to_datetime
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import graph, launch_problems
 from jobmon.server.sql import any_of, param, statement, unindexed
+from jobmon.server.times import to_datetime
 from jobmon.server.transitions import QUEUING_RUNS, TAKEN
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
-
 from jobmon.core.wire.monitoring import ExportedTask, ExportPage
+from jobmon.server.constructs import select
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import (
     argument,
@@ -23,11 +22,11 @@ from jobmon.server.models import (
     upstream_set_member,
     workflow,
 )
-from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.monitoring import attempts_of
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.times import to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,15 +12,14 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
-
 from jobmon.core import fsm
 from jobmon.core.failures import Failure, Groups
+from jobmon.server.constructs import func, select
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, IS_FAILURE
 from jobmon.server.models import task, task_array, task_instance, workflow_run
-from jobmon.server.models.types import to_datetime
 from jobmon.server.queries.blocked import newest_action
 from jobmon.server.sql import any_of, param, statement, unindexed
+from jobmon.server.times import to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

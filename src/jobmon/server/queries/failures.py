@@ -6,13 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, func, select
-
 from jobmon.core import failures as judging
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
 from jobmon.core.outcomes import uncharged_text
 from jobmon.core.wire.failures import FailureConcentration, FailureGroup, FailuresResponse
+from jobmon.server.constructs import BigInteger, func, select
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_FAILURE, IS_FATAL
 from jobmon.server.models import argument, node_arg, task, task_arg, task_instance, workflow_run

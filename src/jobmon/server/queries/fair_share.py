@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
+from jobmon.server.constructs import select
 from jobmon.server.models import slot_lease
 from jobmon.server.sql import param, statement
 

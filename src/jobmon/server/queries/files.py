@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
-
 from jobmon.core.wire.files import FILES_TASKS_MAX, DeclaredFile, DeclaredFiles, SeenFile
+from jobmon.server.constructs import select
 from jobmon.server.declared_files import declared_of, paths_of
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import attempt_file, task, task_array, task_instance, task_template, task_template_version

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select
-
 from jobmon.core import fsm
+from jobmon.server.constructs import and_, func, select
 from jobmon.server.joins import IS_FATAL, IS_IN_WORKFLOW
 from jobmon.server.models import dag_node, task, upstream_set, upstream_set_member, workflow
 from jobmon.server.sql import any_of, param, statements, unindexed

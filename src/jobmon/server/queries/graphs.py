@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, and_, cast, func, select
-
 from jobmon.core.wire import replace
 from jobmon.core.wire.graph import GraphTask, TaskEdge, TaskGraph, TemplateEdge, TemplateGraph
+from jobmon.server.constructs import BigInteger, and_, cast, func, select
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import dag_node, task, task_array, upstream_set, upstream_set_member, workflow

@@ -9,10 +9,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, case, literal, not_
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
+from jobmon.server.constructs import and_, case, literal, not_
 from jobmon.server.models import task
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
+from jobmon.server.constructs import select
 from jobmon.server.models import cluster, launch_problem
 from jobmon.server.sql import param, statement
 

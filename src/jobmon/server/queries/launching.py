@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import false, func, select
-
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.server import limits
+from jobmon.server.constructs import false, func, select
 from jobmon.server.leadership import Role, orders, role_of
 from jobmon.server.models import batch, cluster, packed_batch, task, task_instance, workflow, workflow_run
 from jobmon.server.problems import NotFound

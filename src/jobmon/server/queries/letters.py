@@ -11,9 +11,8 @@ from bisect import bisect_right
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Text, cast, func, select, tuple_
-
 from jobmon.core.constants import TaskStatus
+from jobmon.server.constructs import BigInteger, Text, cast, func, select, tuple_
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import task
 from jobmon.server.sql import param, statement

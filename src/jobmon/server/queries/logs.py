@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
-
 from jobmon.core.wire.monitoring import LogMatch, LogMatches, LogPart
+from jobmon.server.constructs import select
 from jobmon.server.models import task_instance
 from jobmon.server.output_files import OutputFiles, Unreadable
 from jobmon.server.problems import InvalidValue, NotFound

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import true
-
+from jobmon.server.constructs import true
 from jobmon.server.sql import like
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
-
 from jobmon.core.wire.monitoring import Matrix, TaskRun
+from jobmon.server.constructs import select
 from jobmon.server.counting import counts_by_array
 from jobmon.server.models import task, task_array
 from jobmon.server.queries.presence import require

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import BigInteger, Select, and_, cast, func, literal, null, or_, select, true
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.expansions import CALL_FAILED
@@ -27,6 +25,7 @@ from jobmon.core.wire.monitoring import (
     WorkflowSummary,
 )
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
+from jobmon.server.constructs import BigInteger, and_, cast, func, literal, null, or_, select, true
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import (
     ATTEMPTS_OF_WORKFLOW,
@@ -38,6 +37,7 @@ from jobmon.server.joins import (
     newest_run,
 )
 from jobmon.server.models import (
+    IS_EXPANSION,
     argument,
     cluster,
     expansion,
@@ -53,17 +53,17 @@ from jobmon.server.models import (
     workflow_run,
 )
 from jobmon.server.models import log_tail as log_tails
-from jobmon.server.models.types import IS_EXPANSION, to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import importance
 from jobmon.server.queries.matching import name_matches
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import Statement, any_of, param, statement, statements, unindexed
+from jobmon.server.times import to_datetime, to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import ColumnElement, FromClause
+    from sqlalchemy import ColumnElement, FromClause, Select
 
     from jobmon.server.sql import Session
 
@@ -146,7 +146,7 @@ class _Wanted:
     """A statement to be built; equal keys mean equal statements."""
 
     key: str
-    build: Callable[[], Select[Any]] = field(compare=False)
+    build: Callable[[], Any] = field(compare=False)
 
 
 @functools.lru_cache(maxsize=STATEMENTS_MAX)

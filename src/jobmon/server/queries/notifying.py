@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
+from jobmon.server.constructs import func, select
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import IS_ACTIVE_RUN
 from jobmon.server.models import status_count, task, tool, tool_version, workflow, workflow_run

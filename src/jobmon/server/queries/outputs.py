@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
-
 from jobmon.core.wire.monitoring import OutputsResponse, TaskOutput
+from jobmon.server.constructs import select
 from jobmon.server.joins import IS_NEWEST_ATTEMPT
 from jobmon.server.models import task, task_array, task_instance
 from jobmon.server.problems import InvalidValue

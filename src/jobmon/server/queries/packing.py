@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, select
-
 from jobmon.core.packing import Mode
 from jobmon.core.wire.launching import WorkerTakeRequest, WorkerTakeResponse
+from jobmon.server.constructs import and_, select
 from jobmon.server.joins import PACKED_BATCHES
 from jobmon.server.lookups import newest_run_of
 from jobmon.server.models import batch, packed_batch, packed_job, task_array

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
-from jobmon.server.models import metadata
+from jobmon.server.constructs import select
+from jobmon.server.models import TABLES
 from jobmon.server.problems import NotFound
 from jobmon.server.sql import param, statements
 
@@ -23,5 +22,5 @@ def _row_of(table: Table) -> Select[Any]:
 
 def require(session: Session, table: str, identity: int) -> None:
     """Raise NotFound unless the table of that name has a row with that ID."""
-    if session.value(_row_of(metadata.tables[table]), id=identity) is None:
+    if session.value(_row_of(TABLES[table]), id=identity) is None:
         raise NotFound.of(table.replace("_", " "), identity)

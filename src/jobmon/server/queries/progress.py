@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, cast, func, select
-
 from jobmon.core import forecast, fsm
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 from jobmon.core.wire.monitoring import ProgressResponse, TemplateProgress
+from jobmon.server.constructs import BigInteger, cast, func, select
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import TASKS_WITH_NEWEST_ATTEMPTS
 from jobmon.server.models import (

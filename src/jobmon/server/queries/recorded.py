@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
 from jobmon.core.wire.binding import TASKS_PER_CHUNK_MAX, RecordedTasks
+from jobmon.server.constructs import select
 from jobmon.server.models import task
 from jobmon.server.problems import InvalidValue
 from jobmon.server.sql import param, statement

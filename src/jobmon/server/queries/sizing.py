@@ -13,13 +13,12 @@ from dataclasses import astuple, dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select
-
 from jobmon.core import sizing
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus
 from jobmon.core.exceptions import InvalidResources
 from jobmon.core.resources import UNITS, Limits, amount
 from jobmon.core.wire.sizing import Figures, HistoryResponse, SizingResponse, TemplateSizing, Waste
+from jobmon.server.constructs import and_, func, select
 from jobmon.server.joins import (
     ARRAYS_WITH_NEWEST_ATTEMPTS,
     RESOURCES_WITH_CLUSTERS,

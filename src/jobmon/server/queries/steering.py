@@ -7,8 +7,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, or_, select
-
 from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.steering import (
     TASKS_UPDATED_MAX,
@@ -19,16 +17,17 @@ from jobmon.core.wire.steering import (
     TaskUpdatePlan,
     TaskUpdatePlanRequest,
 )
+from jobmon.server.constructs import func, or_, select
 from jobmon.server.joins import IS_ACTIVE_RUN, IS_IN_WORKFLOW, has_live_attempt
 from jobmon.server.lookups import require_not_removed, require_skippable
 from jobmon.server.models import audit, task, task_edit, workflow, workflow_run
-from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import graph
 from jobmon.server.queries.presence import require
 from jobmon.server.queries.swarm import resources_of
 from jobmon.server.revisions import EDITABLE
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.times import to_datetime
 from jobmon.server.transitions import LIVE, settable_status
 
 if TYPE_CHECKING:

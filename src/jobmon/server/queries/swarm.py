@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, literal_column, select
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskKind, TaskStatus
 from jobmon.core.wire.definition import (
@@ -33,6 +31,7 @@ from jobmon.core.wire.swarm import (
     TasksPage,
     WorkflowMetadata,
 )
+from jobmon.server.constructs import func, literal_column, select
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import (
     IS_IN_WORKFLOW,
@@ -58,11 +57,11 @@ from jobmon.server.models import (
     workflow,
     workflow_run,
 )
-from jobmon.server.models.types import to_datetime, to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import launch_problems
 from jobmon.server.queries.presence import require
 from jobmon.server.sql import any_of, param, statement, statements
+from jobmon.server.times import to_datetime, to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

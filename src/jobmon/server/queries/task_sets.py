@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, or_, select
-
 from jobmon.core import fsm
 from jobmon.core.constants import SetAction, TaskKind, TaskStatus
 from jobmon.core.wire.steering import (
@@ -16,6 +14,7 @@ from jobmon.core.wire.steering import (
     TaskSetRequest,
     TaskUpdatePlanRequest,
 )
+from jobmon.server.constructs import and_, or_, select
 from jobmon.server.joins import changes_hold, has_live_attempt
 from jobmon.server.models import task
 from jobmon.server.problems import InvalidValue, NotFound

@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import select
-
 from jobmon.core.wire.timeline import Timeline, TimelineSeries
+from jobmon.server.constructs import select
 from jobmon.server.models import task_array
-from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue
 from jobmon.server.queries.presence import require
 from jobmon.server.queries.tiles import OTHERS, Series
 from jobmon.server.sql import param, statement
+from jobmon.server.times import to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

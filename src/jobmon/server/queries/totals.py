@@ -20,9 +20,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from sqlalchemy import BigInteger, cast, func, select
-
 from jobmon.core import fsm
+from jobmon.server.constructs import BigInteger, cast, func, select
 from jobmon.server.models import status_count, task, task_instance, workflow_run
 from jobmon.server.queries.tiles import TILES_MAX, Tiles
 from jobmon.server.sql import any_of, none_of, param, statement, statements, unindexed
@@ -131,7 +130,7 @@ def _sums(kind: Kind, which: Literal["range", "sparse", "listed", "live"]) -> Se
     rows = select(*columns, started.label("a"), ended.label("b"), *values).select_from(joined)
     found = rows.where(*_wanted(which)).subquery("attempts")
     m = found.c  # a subquery: PostgreSQL does not recognise an expression with parameters as the one it groups by
-    by = [m[str(column.key)] for column in columns]
+    by = [m.name, *([m.task_resources_id, m.status, m.cause] if kind == "template" else []), m.first, m.last]
     moments = [cast(func.sum(moment // 1_000), BigInteger) for moment in (m.a, m.b)]
     used = [func.count(m.seconds), func.sum(m.seconds), func.sum(m.cpu), func.sum(m.held)] if values else []
     return select(*by, func.count(), *moments, *used).group_by(*by)

@@ -6,11 +6,10 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import null, select
-
 from jobmon.core.constants import TaskInstanceStatus, TaskStatus
 from jobmon.core.sizing import quantile
 from jobmon.core.wire.monitoring import TemplateUsages, UsageRequest, UsageResponse
+from jobmon.server.constructs import null, select
 from jobmon.server.joins import ARRAYS_WITH_NEWEST_ATTEMPTS
 from jobmon.server.models import (
     argument,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from jobmon.core.credentials import Invited, Owner, PageUser, Principal, Reader, User
 from jobmon.core.wire import replace
 from jobmon.core.wire.credentials import LinkResponse, PageSession
-from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import Forbidden, Unauthorized
 from jobmon.server.queries.presence import require
+from jobmon.server.times import to_datetime
 from jobmon.server.usecases import credentials
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from jobmon.core.wire.fields import INT64_MAX
 from jobmon.server import exposition, retention, scope
 from jobmon.server.database import meaning
 from jobmon.server.migrations import upgrading
-from jobmon.server.models.types import to_microseconds
 from jobmon.server.queries import activity, explain, progress, timeline, viewing
 from jobmon.server.queries import definition as described
 from jobmon.server.queries import monitoring as people
 from jobmon.server.routes.endpoint import STRANGER, Call
+from jobmon.server.times import to_microseconds
 from jobmon.server.usecases import agents, compacting, definitions, launching, private_dag, resuming, versions
 
 if TYPE_CHECKING:

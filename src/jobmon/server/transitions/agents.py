@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import AgentStatus, Cause, TaskInstanceStatus
+from jobmon.server.constructs import select, update
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW
 from jobmon.server.models import agent, task_instance, workflow_run
 from jobmon.server.sql import any_of, param, statement

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, select, update
-
 from jobmon.core import fsm, retry
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskStatus
 from jobmon.core.files import FILES_PER_ATTEMPT_MAX
@@ -18,10 +16,11 @@ from jobmon.core.fsm import Machine, Verdict
 from jobmon.core.texts import ERROR_CHARACTERS_MAX
 from jobmon.core.wire import replace
 from jobmon.core.wire.launching import Report
+from jobmon.server.constructs import and_, func, select, update
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS
 from jobmon.server.models import attempt_file, log_tail, packed_batch, task, task_instance, workflow_run
-from jobmon.server.models.types import to_microseconds
 from jobmon.server.sql import any_of, param, statement
+from jobmon.server.times import to_microseconds
 from jobmon.server.transaction import Audience
 from jobmon.server.transitions.agent_states import may_report
 from jobmon.server.transitions.statuses import assert_legal

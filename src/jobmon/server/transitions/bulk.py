@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, cast, false, func, select, update
-
 from jobmon.core import fsm
 from jobmon.core.changes import StatusChange
 from jobmon.core.constants import Actor, ResourceType, TaskInstanceStatus, TaskKind, TaskStatus
 from jobmon.core.exceptions import ServerUnavailable
 from jobmon.core.fsm import Machine
+from jobmon.server.constructs import Integer, cast, false, func, select, update
 from jobmon.server.counting import grouped
 from jobmon.server.joins import has_live_attempt
 from jobmon.server.models import task, task_array, task_instance, task_resources

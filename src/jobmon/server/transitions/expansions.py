@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import false, update
-
 from jobmon.core.constants import TaskKind, TaskStatus
-from jobmon.server.models import task
-from jobmon.server.models.types import IS_EXPANSION
+from jobmon.server.constructs import false, update
+from jobmon.server.models import IS_EXPANSION, task
 from jobmon.server.sql import param, statement
 from jobmon.server.transaction import Audience
 

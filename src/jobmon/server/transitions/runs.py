@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, or_, select, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, Cause, EndReason, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import InvalidStateTransition
 from jobmon.core.fsm import Machine, Verdict
+from jobmon.server.constructs import func, or_, select, update
 from jobmon.server.joins import newest_run
 from jobmon.server.models import task_instance, workflow, workflow_run
 from jobmon.server.sql import any_of, param, statement, statements

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
-
 from jobmon.core import resources as rules
 from jobmon.core.constants import ResourceType
 from jobmon.core.exceptions import InvalidRequest, JobmonError
 from jobmon.core.wire.binding import RESOURCES_PER_CHUNK_MAX, ResourcesRequest, ResourcesSpec
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, AdjustRequest, EditRequest, EditResponse
+from jobmon.server.constructs import select
 from jobmon.server.joins import RESOURCES_WITH_CLUSTERS
 from jobmon.server.models import cluster, queue, task, task_resources
 from jobmon.server.problems import InvalidValue

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
-
 from jobmon.core import fsm
 from jobmon.core.cluster_protocol import weight_of
 from jobmon.core.constants import Actor, AgentStatus
@@ -32,6 +30,7 @@ from jobmon.server import limits, transitions
 from jobmon.server.agent_rows import AgentRow, agents_by_id, live_agents, require_agent
 from jobmon.server.armed import ArmedTask
 from jobmon.server.command_room import CommandRoom
+from jobmon.server.constructs import select
 from jobmon.server.declared_files import FileHandout
 from jobmon.server.lookups import ended_of, find_cluster, folder_of
 from jobmon.server.models import agent, task_instance, task_resources, workflow_run

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, select
-
 from jobmon.core.constants import ATTRIBUTES_MAX, Actor
+from jobmon.server.constructs import delete, select
 from jobmon.server.models import task, task_attribute
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.sql import param, statement

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, select, true, update
-
 from jobmon.core import fsm
 from jobmon.core.changes import VersionState
 from jobmon.core.constants import Actor, TaskKind, TaskStatus
@@ -29,6 +27,7 @@ from jobmon.core.wire.binding import (
 )
 from jobmon.core.wire.changes import StagedDefinitions, StagedTasks
 from jobmon.server import declared_files
+from jobmon.server.constructs import delete, func, select, true, update
 from jobmon.server.counting import grouped
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import (

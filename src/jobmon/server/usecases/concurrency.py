@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
-
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING, Actor
 from jobmon.core.exceptions import WorkflowVersionConflict
 from jobmon.core.wire.run import ConcurrencyRequest, ConcurrencyResponse
+from jobmon.server.constructs import func, select
 from jobmon.server.models import task_array, workflow
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.sql import any_of, param, statement

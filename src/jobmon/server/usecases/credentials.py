@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, select, update
-
 from jobmon.agent import handshake
 from jobmon.agent.handshake import Verifier
 from jobmon.core import credentials
 from jobmon.core.constants import Actor
 from jobmon.core.wire.credentials import GROUPS_MAX, Token, TokenResponse, TokensResponse
 from jobmon.server.authority import PersonalToken, Stored
+from jobmon.server.constructs import delete, select, update
 from jobmon.server.models import personal_token, signing_key, user_group
-from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import Forbidden, InvalidValue, NotFound
 from jobmon.server.sql import param, statement
+from jobmon.server.times import to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

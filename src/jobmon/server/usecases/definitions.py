@@ -6,8 +6,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, false, null, select, true, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import Actor
 from jobmon.core.exceptions import InvalidRequest
@@ -21,6 +19,7 @@ from jobmon.core.wire.definition import (
     ToolRequest,
     ToolResponse,
 )
+from jobmon.server.constructs import and_, false, null, select, true, update
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
 from jobmon.server.lookups import find_cluster
 from jobmon.server.models import (

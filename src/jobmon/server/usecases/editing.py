@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
-
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, ResourceType, TaskInstanceStatus, TaskStatus
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.texts import rerun_with_edit
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, EditRequest, EditResponse, TaskUpdateRequest
+from jobmon.server.constructs import func, select, update, upsert
 from jobmon.server.models import (
     queue,
     task,
@@ -281,7 +279,7 @@ _EDIT: Final = ("task_id", "workflow_id", *EDITABLE, "user_name", "edited_at")
 
 @statement
 def _set_edit() -> Insert:
-    added = insert(task_edit).values({name: param(name, e[name].type) for name in _EDIT})
+    added = upsert(task_edit).values({name: param(name, e[name].type) for name in _EDIT})
     changes = {name: added.excluded[name] for name in (*EDITABLE, "user_name", "edited_at")}
     return added.on_conflict_do_update(index_elements=[e.task_id], set_=changes)
 

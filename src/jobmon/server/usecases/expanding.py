@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
-
 from jobmon.core.constants import Actor, TaskKind, TaskStatus
 from jobmon.core.exceptions import DuplicateNodeArgsError, StaleRun
 from jobmon.core.wire.expanding import ERROR_CHARACTERS_MAX, CallFailedRequest, CallRequest, CallResponse
 from jobmon.server import transitions
+from jobmon.server.constructs import delete, or_, select, update, upsert
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import (
     expansion,
@@ -27,9 +25,9 @@ from jobmon.server.models import (
     upstream_set_member,
     workflow,
 )
-from jobmon.server.models.types import to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.sql import any_of, param, statement, unindexed
+from jobmon.server.times import to_microseconds
 from jobmon.server.usecases.runs import require_run
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ def _expansion_by_id() -> Select[Any]:
 @statement
 def _note_call() -> Insert:
     values = {name: param(name) for name in ("task_id", "workflow_run_id", "calls", "called_at", "revision")}
-    added = insert(expansion).values(values | {"done_at": None, "error": None})
+    added = upsert(expansion).values(values | {"done_at": None, "error": None})
     names = ("workflow_run_id", "calls", "called_at", "done_at", "revision", "error")
     return added.on_conflict_do_update(index_elements=[e.task_id], set_={name: added.excluded[name] for name in names})
 

@@ -12,10 +12,9 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, insert, select, update
-
 from jobmon.core.wire.launching import SlotsGranted, SlotsWanted
 from jobmon.server import transitions
+from jobmon.server.constructs import delete, func, insert, select, update
 from jobmon.server.fair_share import Claim, Holder, grant_with_loans
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW
 from jobmon.server.models import agent, slot_lease, task_instance, task_resources, workflow, workflow_run

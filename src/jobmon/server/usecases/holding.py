@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import Actor
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, HoldRequest, HoldResponse
+from jobmon.server.constructs import select, update
 from jobmon.server.joins import IS_NEWEST_ATTEMPT, changes_hold
 from jobmon.server.lookups import require_not_removed
 from jobmon.server.models import task, task_array, task_instance

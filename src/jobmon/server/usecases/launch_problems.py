@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, select, update
-
+from jobmon.server.constructs import delete, select, update
 from jobmon.server.lookups import find_clusters
 from jobmon.server.models import agent, launch_problem
 from jobmon.server.problems import InvalidValue

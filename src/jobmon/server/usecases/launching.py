@@ -7,8 +7,6 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Boolean, and_, func, literal_column, or_, select, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import PRIORITY_MAX, Actor, TaskInstanceStatus
 from jobmon.core.exceptions import StaleRun
@@ -23,6 +21,7 @@ from jobmon.core.wire.launching import (
 )
 from jobmon.server import limits, transitions
 from jobmon.server.command_room import CommandRoom
+from jobmon.server.constructs import Boolean, and_, func, literal_column, or_, select, update
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS
 from jobmon.server.leadership import has_to_stay, role_of
 from jobmon.server.lookups import find_cluster, folder_of

@@ -11,14 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select, update
-
 from jobmon.core import fsm, retry
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.packing import Mode
 from jobmon.core.wire import replace
 from jobmon.core.wire.launching import EndedJob, Report
 from jobmon.server import transitions
+from jobmon.server.constructs import func, select, update
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, PACKED_BATCHES
 from jobmon.server.models import batch, packed_batch, packed_job, task, task_instance, workflow_run
 from jobmon.server.packed import open_pilots

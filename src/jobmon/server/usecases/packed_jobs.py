@@ -10,8 +10,6 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.packing import Mode
@@ -23,6 +21,7 @@ from jobmon.core.wire.launching import (
     WorkerTasks,
 )
 from jobmon.server import transitions
+from jobmon.server.constructs import select, update
 from jobmon.server.declared_files import AnswerRoom, FileHandout
 from jobmon.server.lookups import newest_run_of
 from jobmon.server.models import packed_job, task_instance, task_resources, workflow

@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, or_, select, true, update
-
 from jobmon.core import fsm, packing
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.packing import Mode
@@ -20,6 +18,7 @@ from jobmon.core.wire.launching import (
     SyncRequest,
 )
 from jobmon.server import transitions
+from jobmon.server.constructs import func, or_, select, true, update
 from jobmon.server.joins import (
     ATTEMPTS_OF_WORKFLOW,
     ATTEMPTS_WITH_TASKS,

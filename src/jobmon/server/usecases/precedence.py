@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, false, func, select
-
 from jobmon.core import fsm, priorities
 from jobmon.core.constants import Cause, TaskInstanceStatus, TaskKind
 from jobmon.core.explain import room
 from jobmon.server import transitions
+from jobmon.server.constructs import and_, false, func, select
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN, IS_NEWEST_ATTEMPT
 from jobmon.server.models import task, task_array, task_instance, workflow, workflow_run

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, TaskInstanceStatus
 from jobmon.core.exceptions import WorkflowVersionConflict
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, PriorityRequest, PriorityResponse
+from jobmon.server.constructs import select, update
 from jobmon.server.counting import counts_by_array
 from jobmon.server.models import task, task_array, task_instance, workflow
 from jobmon.server.problems import InvalidValue, NotFound, require_at_most

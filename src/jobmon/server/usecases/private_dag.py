@@ -5,8 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, func, insert, literal, select, update
-
+from jobmon.server.constructs import Integer, func, insert, literal, select, update
 from jobmon.server.models import dag, dag_node, upstream_set, upstream_set_member, workflow
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, delete, false, func, select, update
-
 from jobmon.core.constants import Actor
 from jobmon.core.exceptions import InvalidRequest
 from jobmon.core.texts import number_of
 from jobmon.server import transitions
+from jobmon.server.constructs import Integer, delete, false, func, select, update
 from jobmon.server.counting import grouped
 from jobmon.server.models import (
     agent,

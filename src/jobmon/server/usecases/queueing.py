@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
 from jobmon.core import fsm
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import StaleRun, WorkflowRunStateError
@@ -19,11 +17,12 @@ from jobmon.core.wire.swarm import (
 )
 from jobmon.server import transitions
 from jobmon.server.armed import ArmedTask
+from jobmon.server.constructs import select
 from jobmon.server.models import queue as queue_table
 from jobmon.server.models import task, task_resources
-from jobmon.server.models.types import to_microseconds
 from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.sql import any_of, param, statement, unindexed
+from jobmon.server.times import to_microseconds
 from jobmon.server.transaction import Audience
 from jobmon.server.usecases import precedence
 from jobmon.server.usecases.runs import require_run

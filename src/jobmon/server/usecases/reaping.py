@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, EndReason, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.server import transitions
+from jobmon.server.constructs import func, select, update
 from jobmon.server.joins import IS_ACTIVE_RUN
 from jobmon.server.models import lease, task, task_instance, workflow, workflow_run
 from jobmon.server.sql import param, statement

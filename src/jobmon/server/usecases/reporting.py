@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, or_, select, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import Cause, TaskInstanceStatus
 from jobmon.core.exceptions import AttemptOver, AttemptUnknown, InvalidRequest
@@ -24,6 +22,7 @@ from jobmon.core.wire.launching import (
     WorkerStartResponse,
 )
 from jobmon.server import transitions
+from jobmon.server.constructs import and_, or_, select, update
 from jobmon.server.declared_files import FileHandout, missing_input
 from jobmon.server.joins import ATTEMPTS_WITH_TASKS
 from jobmon.server.leadership import Role, orders, role_of

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
-
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, Cause, EndReason, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.core.exceptions import (
@@ -29,6 +27,7 @@ from jobmon.core.wire.run import (
     TerminateResponse,
 )
 from jobmon.server import transitions
+from jobmon.server.constructs import func, select
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, ATTEMPTS_WITH_TASKS, IS_ACTIVE_RUN
 from jobmon.server.lookups import find_newest_run
 from jobmon.server.models import agent, distributor, task, task_instance, workflow, workflow_run

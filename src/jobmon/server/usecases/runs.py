@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, union, update
-
 from jobmon.core import fsm
 from jobmon.core.changes import VersionState
 from jobmon.core.constants import Actor, EndReason, TaskInstanceStatus, WorkflowRunStatus, WorkflowStatus
@@ -23,6 +21,7 @@ from jobmon.core.wire.run import (
     RunStatusResponse,
 )
 from jobmon.server import transitions
+from jobmon.server.constructs import delete, select, union, update
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
 from jobmon.server.models import (
     cluster,

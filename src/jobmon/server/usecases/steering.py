@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, select, update
-
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, Cause, TaskInstanceStatus, TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import InvalidRequest, WorkflowVersionConflict
 from jobmon.core.texts import number_of
 from jobmon.core.wire.steering import TASKS_UPDATED_MAX, TaskUpdateRequest, TaskUpdateResponse
 from jobmon.server import transitions
+from jobmon.server.constructs import and_, func, select, update
 from jobmon.server.joins import IS_NEWEST_ATTEMPT
 from jobmon.server.lookups import require_not_removed, require_skippable
 from jobmon.server.models import dag_node, task, task_instance, upstream_set, upstream_set_member, workflow

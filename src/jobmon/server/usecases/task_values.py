@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import case
-
+from jobmon.server.constructs import case
 from jobmon.server.models import task
 from jobmon.server.revisions import EDITABLE, after_edits
 from jobmon.server.sql import param

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, update
-
 from jobmon.server import transitions
+from jobmon.server.constructs import select, update
 from jobmon.server.joins import ATTEMPTS_OF_WORKFLOW, IS_ACTIVE_RUN
 from jobmon.server.models import agent, cluster_watch, distributor, lease, task_instance, workflow_run
 from jobmon.server.sql import param, statement, statements

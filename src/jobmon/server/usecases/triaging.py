@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, or_, select
-
 from jobmon.core import fsm
 from jobmon.core.constants import Actor, Cause, TaskInstanceStatus
 from jobmon.core.wire.run import TriageResponse
 from jobmon.server import transitions
+from jobmon.server.constructs import func, or_, select
 from jobmon.server.models import batch, distributor, packed_batch, task_instance, workflow_run
 from jobmon.server.sql import any_of, param, statement, statements
 from jobmon.server.usecases.runs import require_run

@@ -11,7 +11,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import delete, func, select, update
 
 from jobmon.core import fsm
 from jobmon.core.changes import StatusChange, VersionState
@@ -30,6 +29,7 @@ from jobmon.core.wire.changes import (
     VersionResponse,
 )
 from jobmon.server import transitions
+from jobmon.server.constructs import delete, func, select, update
 from jobmon.server.joins import IS_IN_WORKFLOW
 from jobmon.server.models import (
     dag,
@@ -44,10 +44,10 @@ from jobmon.server.models import (
     workflow_change,
     workflow_version,
 )
-from jobmon.server.models.types import to_datetime
 from jobmon.server.problems import InvalidValue, NotFound, require_at_most
 from jobmon.server.revisions import REVISION, named_args
 from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.times import to_datetime
 from jobmon.server.transaction import to_json
 from jobmon.server.usecases import binding, expanding
 from jobmon.server.usecases.private_dag import COPY

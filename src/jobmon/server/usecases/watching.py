@@ -13,10 +13,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, update
-
 from jobmon.core.credentials import OWNER
 from jobmon.core.wire.watching import ViewRequest, ViewResponse, WatchRequest, WatchResponse
+from jobmon.server.constructs import select, update
 from jobmon.server.lookups import find_cluster
 from jobmon.server.models import cluster_watch
 from jobmon.server.problems import InvalidValue, NotFound

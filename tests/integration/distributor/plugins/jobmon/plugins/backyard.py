@@ -18,6 +18,9 @@ from jobmon.core.constants import TaskInstanceStatus
 from jobmon.core.exceptions import ClusterFull, ClusterUnavailable, RemoteExitInfoNotAvailable, SubmissionRejected
 from jobmon.worker_node import process
 
+#: How long a job that is ended may take to exit by itself.
+ENDING_SECONDS = 1.0
+
 
 class BackyardQueue(ClusterQueue):
     extra_keys = frozenset({"refuse"})
@@ -94,9 +97,15 @@ class BackyardDistributor(ClusterDistributor):
         return (TaskInstanceStatus.DONE, "") if code == 0 else (TaskInstanceStatus.ERROR, f"the job ended with {code}")
 
     def stop(self):
-        for job in self.jobs.values() if self.ends_jobs else ():
+        jobs = list(self.jobs.values()) if self.ends_jobs else []
+        for job in jobs:
             job.terminate()
-            job.wait()
+        for job in jobs:
+            try:
+                job.wait(ENDING_SECONDS)
+            except subprocess.TimeoutExpired:  # it has something to say to a server that this wait keeps from answering
+                job.kill()
+                job.wait()
 
 
 class BackyardWorkerNode(ClusterWorkerNode):
