@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.cli.groups import Group
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import YES, make_sure
 
@@ -21,7 +22,7 @@ NAME_CHARACTERS_MAX: Final = 255
 _LIMITED: Final = ("cores", "memory", "runtime")
 
 
-@click.group()
+@click.group(cls=Group)
 def cluster() -> None:
     """List, add and remove clusters."""
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobmon.cli.groups import Group
+
 if TYPE_CHECKING:
     from jobmon.core.configuration import JobmonConfig
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Show and change settings."""
 

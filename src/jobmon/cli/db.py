@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jobmon.cli import exporting, purging
+from jobmon.cli.groups import Group
 from jobmon.cli.main import EXIT_FAILED
 from jobmon.cli.rendering import OUTPUT
 from jobmon.cli.steering import YES, make_sure
@@ -30,7 +31,7 @@ _STATES: Final = {
 }
 
 
-@click.group()
+@click.group(cls=Group)
 def db() -> None:
     """Manage the database: upgrade it, back it up, delete old workflows, export workflows."""
 

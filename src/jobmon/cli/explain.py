@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from jobmon.cli.output import LIMIT_DEFAULT, note_limit, rows_max
 from jobmon.cli.references import TASK, WORKFLOW
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.texts import SHOWN_CHARACTERS_MAX, number_of, shortened
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import DependenciesResponse, Neighbour, Reason, TaskExplanation
 
-NEIGHBOURS_DEFAULT: Final = 25
 NEIGHBOURS_MAX: Final = 10_000
 
 
@@ -99,27 +99,35 @@ def _show_reasons(reasons: Sequence[Reason]) -> None:
 @click.option(
     "-l",
     "--limit",
-    type=click.IntRange(1, NEIGHBOURS_MAX),
-    default=NEIGHBOURS_DEFAULT,
-    show_default=True,
+    type=click.IntRange(0, NEIGHBOURS_MAX),
     metavar="N",
-    help="Show at most N upstream and N downstream tasks.",
+    help=(
+        f"Show at most N upstream and N downstream tasks; 0 for all, up to {NEIGHBOURS_MAX:,}."
+        f" Default: {LIMIT_DEFAULT} in a table, all in JSON."
+    ),
 )
 @OUTPUT
-def dependencies(task_id: int, limit: int, output: str) -> None:
+def dependencies(task_id: int, limit: int | None, output: str) -> None:
     """Show the upstream and downstream tasks of a task."""
     from jobmon.cli import rendering
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import DependenciesResponse
 
     route = f"/tasks/{task_id}/dependencies"
-    found = Requester.from_defaults().call(route, {"limit": limit}, DependenciesResponse, "get")
+    query = {"limit": rows_max(limit, output) or NEIGHBOURS_MAX}
+    found = Requester.from_defaults().call(route, query, DependenciesResponse, "get")
+    sides = {
+        "upstream": (found.upstream, found.upstream_counts),
+        "downstream": (found.downstream, found.downstream_counts),
+    }
     if output == "json":
         rendering.show_json(found)
-        return
-    _show_task(task_id, found)
-    _show_side("upstream", found.upstream, found.upstream_counts)
-    _show_side("downstream", found.downstream, found.downstream_counts)
+    else:
+        _show_task(task_id, found)
+        for side, (neighbours, counts) in sides.items():
+            _show_side(side, neighbours, counts)
+    for side, (neighbours, counts) in sides.items():
+        note_limit(len(neighbours), sum(counts.values()), f"{side} task", rows_max=NEIGHBOURS_MAX)
 
 
 def _show_side(side: str, neighbours: Sequence[Neighbour], counts: Mapping[str, int]) -> None:
@@ -131,7 +139,6 @@ def _show_side(side: str, neighbours: Sequence[Neighbour], counts: Mapping[str, 
     if not total:
         click.echo(f"\nNo {side} tasks.")
         return
-    more = f"; {len(neighbours)} shown, use -l {min(total, NEIGHBOURS_MAX)} for more" if total > len(neighbours) else ""
-    click.echo(f"\n{number_of(total, f'{side} task')} ({count_text(dict(counts), TaskStatus)}){more}:")
+    click.echo(f"\n{number_of(total, f'{side} task')} ({count_text(dict(counts), TaskStatus)}):")
     rows = [(one.task_id, one.name, TaskStatus(one.status).name) for one in neighbours]
     rendering.show_table(("ID", "NAME", "STATUS"), rows, right=("ID",))

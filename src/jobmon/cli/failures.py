@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from jobmon.cli.output import CSV, JSON, LIMIT, ROWS, TABLE, named, paged, rows_max, show_rows
+from jobmon.cli.output import JSON, LIMIT, ROWS, TABLE, named, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import WORKFLOW
 from jobmon.core.texts import number_of, shortened
 
@@ -45,10 +45,12 @@ def errors(workflow_id: int, as_list: bool, limit: int | None, output: str) -> N
         return
     query = {"limit": min(most or GROUPS_MAX, GROUPS_MAX)}
     found = requester.call(f"/workflows/{workflow_id}/failures", query, FailuresResponse, "get")
-    if output == JSON:
-        rendering.show_json(found)
-    elif output == CSV:
-        show_rows(named(found.groups, {}), output)
+    if output != TABLE:
+        if output == JSON:
+            rendering.show_json(found)
+        else:
+            show_rows(named(found.groups, {}), output)
+        note_limit(len(found.groups), found.group_count, "group", rows_max=GROUPS_MAX)
     else:
         calls = _failed_calls(requester, workflow_id)
         if not found.failures and not calls:
@@ -87,7 +89,8 @@ def _show(found: FailuresResponse) -> None:
         _show_group(number, group)
     if found.group_count > len(found.groups):
         shown = f"{len(found.groups)} of {number_of(found.group_count, 'group')}"
-        click.echo(f"\n{shown} shown; use -l 0 for all.")
+        remedy = "" if len(found.groups) >= GROUPS_MAX else "; use -l 0 for all"
+        click.echo(f"\n{shown} shown{remedy}.")
     if found.uncharged:
         click.echo(f"\n{_uncharged(found).strip()}")
 
@@ -134,13 +137,14 @@ def _show_list(requester: Requester, workflow_id: int, limit: int, output: str) 
     from jobmon.core.constants import TaskInstanceStatus
     from jobmon.core.wire.swarm import ErrorsResponse
 
-    query = {"limit": min(limit + 1, ERRORS_MAX)}
-    every = requester.call(f"/workflows/{workflow_id}/errors", query, ErrorsResponse, "get").errors
+    route = f"/workflows/{workflow_id}/errors"
+    every = requester.call(route, {"limit": min(limit + 1, ERRORS_MAX)}, ErrorsResponse, "get").errors
     found = every[:limit]
     if not found:
         workflow_summary(requester, workflow_id)  # raises an error if there is no such workflow
-    if len(every) > limit or len(found) == ERRORS_MAX:
-        click.echo(f"The newest {len(found):,} are shown; use -l 0 for up to {ERRORS_MAX:,}.", err=True)
+    if len(every) > limit:
+        every = requester.call(route, {"limit": ERRORS_MAX}, ErrorsResponse, "get").errors
+    note_limit(len(found), len(every), "failure", at_least=len(every) == ERRORS_MAX, rows_max=ERRORS_MAX)
     if output != TABLE:
         show_rows(named(found, {"status": TaskInstanceStatus}), output)
         return

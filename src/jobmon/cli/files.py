@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from jobmon.agent.patterns import shown
-from jobmon.cli.output import LIMIT, ROWS, TABLE, paged, rows_max, show_rows
+from jobmon.cli.output import LIMIT, ROWS, TABLE, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import WORKFLOW
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import InvalidRequest
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from jobmon.core.wire.files import DeclaredFile
+
+#: Maximum number of files that are only counted, not shown.
+COUNTED_MAX: Final = 10_000
 
 
 @click.command("outputs", epilog="Example: jobmon workflow outputs 5 --missing")
@@ -44,7 +47,7 @@ def outputs(
         show_rows(islice(files, most), output)
         return
     rows = list(islice(files, most))
-    more = next(files, None)
+    total = len(rows) + sum(1 for _ in islice(files, COUNTED_MAX))
     kind = "input" if inputs else "output"
     if rows:
         _show(rows)
@@ -54,8 +57,7 @@ def outputs(
         click.echo(f"No {kind} is missing.")
     else:
         click.echo(f"No task declares an {kind}. Declare {kind}s with Tool.get_task_template(..., {kind}s=[...]).")
-    if more is not None:
-        click.echo(f"The first {len(rows):,} are shown; use -l 0 for all.", err=True)
+    note_limit(len(rows), total, "file", at_least=total - len(rows) == COUNTED_MAX)
 
 
 def _templates(workflow_id: int) -> list[str]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jobmon.core.outcomes import TASK_GROUPS, group_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from enum import StrEnum
@@ -14,24 +16,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-#: Groups of task statuses, used by the counts in tables and by `-s`.
-TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED")
 NEAR_ENOUGH: Final = 0.5
-
-
-def group_of(status: str) -> str:
-    """Return the group of a task's status."""
-    from jobmon.core.constants import TaskStatus
-
-    if status in (TaskStatus.LAUNCHED, TaskStatus.RUNNING):
-        return "RUNNING"
-    groups = {
-        TaskStatus.DONE: "DONE",
-        TaskStatus.ERROR_FATAL: "FATAL",
-        TaskStatus.SKIPPED: "SKIPPED",
-        TaskStatus.REMOVED: "REMOVED",
-    }
-    return groups.get(TaskStatus(status), "PENDING")
 
 
 def task_statuses(word: str) -> list[str]:

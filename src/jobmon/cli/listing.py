@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from jobmon.cli.formatting import TASK_GROUPS, TaskStates, WorkflowStates, group_of
+from jobmon.cli.formatting import TaskStates, WorkflowStates
 from jobmon.cli.output import (
     LIMIT,
     ROWS,
@@ -22,6 +22,7 @@ from jobmon.cli.output import (
 )
 from jobmon.cli.references import WORKFLOW, WORKFLOWS
 from jobmon.core.descriptors import is_terminal
+from jobmon.core.outcomes import TASK_GROUPS, group_of
 from jobmon.core.terminal import plain_line, unguarded
 from jobmon.core.texts import shortened
 

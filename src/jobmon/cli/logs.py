@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Final, TextIO
 import click
 
 from jobmon.cli.lookups import task_detail
-from jobmon.cli.output import LIMIT, ROWS, TABLE, named, paged, rows_max, show_rows
+from jobmon.cli.output import LIMIT, ROWS, TABLE, named, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import TASK, WORKFLOW, option
 from jobmon.core.descriptors import is_terminal
 from jobmon.core.exceptions import InvalidRequest
@@ -166,17 +166,19 @@ def workflow_logs(workflow_id: int, array: str, job: str, limit: int | None, out
     most = rows_max(limit, output)
     if most is None or most >= OUTPUTS_MAX:
         most = OUTPUTS_MAX
+    requester = Requester.from_defaults()
     query = {"array": array, "job": job, "limit": min(most + 1, OUTPUTS_MAX)}
-    every = Requester.from_defaults().call(route, query, OutputsResponse, "get").outputs
+    every = requester.call(route, query, OutputsResponse, "get").outputs
     found = every[:most]
+    if len(every) > most:
+        every = requester.call(route, {**query, "limit": OUTPUTS_MAX}, OutputsResponse, "get").outputs
     if output != TABLE:
         show_rows(named(found, {"status": TaskInstanceStatus}), output)
     elif not found:
         click.echo("None of these tasks has an attempt yet.")
     else:
         _show_outputs(found)
-    if len(every) > most or len(found) == OUTPUTS_MAX:
-        click.echo(f"The first {len(found):,} are shown; use -l 0 for up to {OUTPUTS_MAX:,}.", err=True)
+    note_limit(len(found), len(every), "task", at_least=len(every) == OUTPUTS_MAX, rows_max=OUTPUTS_MAX)
 
 
 def _show_outputs(found: Sequence[TaskOutput]) -> None:

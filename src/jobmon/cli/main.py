@@ -64,7 +64,6 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "create_resource_yaml": "jobmon workflow resources yaml -w ID --file FILE",
     "update_config": "jobmon config set SECTION.KEY VALUE",
 }
-_NEAR_ENOUGH: Final = 0.6
 
 #: Command or group -> module, name in it, one line for the list of commands.
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -114,12 +113,9 @@ class CommandGroup(click.Group):
         name = args[0]
         if name.startswith("-") or name in COMMANDS:
             return super().resolve_command(ctx, args)
-        if name in _INSTEAD:
-            raise click.UsageError(f"No command {name!r}; use: {_INSTEAD[name]}", ctx)
-        import difflib
+        from jobmon.cli.groups import unknown_command
 
-        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=_NEAR_ENOUGH)
-        raise click.UsageError(f"No such command {name!r}.{f' Did you mean {near[0]!r}?' if near else ''}", ctx)
+        raise unknown_command(ctx, name, COMMANDS, _INSTEAD)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the names of commands without importing them."""

@@ -44,10 +44,24 @@ def rows_max(limit: int | None, output: str) -> int | None:
     return limit or None
 
 
-def note_limit(shown: int, total: int | None, what: str) -> None:
-    """Print on standard error how many of the rows are shown, if not all are."""
-    if total is not None and shown < total:
-        click.echo(f"{shown:,} of {number_of(total, what)} shown; use -l 0 for all.", err=True)
+def note_limit(
+    shown: int, total: int | None, what: str, *, at_least: bool = False, rows_max: int | None = None
+) -> None:
+    """Print on standard error how many of the rows are shown, if not all are.
+
+    Args:
+        shown: number of rows that are shown.
+        total: number of all rows; None if it is unknown.
+        what: what a row is.
+        at_least: whether there may be more than the total.
+        rows_max: maximum number of rows of the command; None means no maximum.
+    """
+    if total is None or (shown >= total and not at_least):
+        return
+    which = f"at least {number_of(total, what)}" if at_least else number_of(total, what)
+    remedy = "use -l 0 for all" if rows_max is None else f"use -l 0 for up to {rows_max:,}"
+    is_full = rows_max is not None and shown >= rows_max
+    click.echo(f"{shown:,} of {which} shown{'' if is_full else f'; {remedy}'}.", err=True)
 
 
 def show_rows(rows: Iterable[Mapping[str, Any]], output: str) -> int:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from jobmon.cli.output import ROWS_MAX
+from jobmon.cli.output import ROWS_MAX, note_limit
 from jobmon.cli.references import workflow_option
 from jobmon.cli.rendering import OUTPUT, show_json, show_table
 from jobmon.core.exceptions import JobmonError
-from jobmon.core.texts import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,10 +52,11 @@ class _Script(click.Path):
 @click.option(
     "-l",
     "--limit",
-    type=click.IntRange(min=1, max=ROWS_MAX),
+    type=click.IntRange(min=0, max=ROWS_MAX),
     default=TASKS_DEFAULT,
     show_default=True,
-    help="Show at most this many tasks.",
+    metavar="N",
+    help="Show at most N tasks; 0 for all.",
 )
 @OUTPUT
 @click.option("--exit-code", "use_exit_code", is_flag=True, help="Exit with code 4 if something would run.")
@@ -99,6 +99,7 @@ def plan(
     if output == "json":
         tasks = [task.to_dict() for task in _shown(found, template, limit)]
         show_json(found.to_dict(tasks=False) | {"tasks": tasks})
+        note_limit(len(tasks), _count(found, template), "task")
     else:
         click.echo(str(found))
         if show_tasks or template:
@@ -168,17 +169,19 @@ def _shown(found: Plan, template: str, limit: int) -> Iterator[PlannedTask]:
         for task in found.iterate()
         if (task.action == "keep") is is_kept and (not template or task.template == template)
     )
-    return islice(chosen, limit)
+    return islice(chosen, limit or None)
 
 
 def _show_tasks(found: Plan, template: str, limit: int) -> None:
     rows = [(task.task_id, task.name, task.action, "\n".join(_why(task))) for task in _shown(found, template, limit)]
     show_table(["ID", "TASK", "ACTION", "WHY"], rows, right=["ID"])
-    actions = found.counts.get(template, {}) if template else None
-    counted = [actions] if actions is not None else list(found.counts.values())
-    total = sum(number for each in counted for reasons in each.values() for number in reasons.values())
-    if total > len(rows):
-        click.echo(f"{number_of(total - len(rows), 'more task')}: -l {total}")
+    note_limit(len(rows), _count(found, template), "task")
+
+
+def _count(found: Plan, template: str) -> int:
+    """Return how many tasks of a template the plan has; "" means all tasks."""
+    counted = [found.counts.get(template, {})] if template else list(found.counts.values())
+    return sum(number for each in counted for reasons in each.values() for number in reasons.values())
 
 
 def _why(task: PlannedTask) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jobmon.cli.exporting import write_file
+from jobmon.cli.groups import Group
 from jobmon.cli.references import WORKFLOW, Id, option, template_version_id, workflow_option
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.exceptions import InvalidRequest
@@ -25,7 +26,7 @@ PERCENTILES_UNKNOWN: Final = (None,) * len(PERCENTILES)
 _STRATEGY: Final = "Statistic: avg, min, max, or a quantile such as q95."
 
 
-@click.group()
+@click.group(cls=Group)
 def resources() -> None:
     """Show resource usage, and write requests based on it."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
+from jobmon.cli.groups import Group
 from jobmon.cli.main import EXIT_FAILED, EXIT_NO_SERVER
 from jobmon.cli.references import Number
 from jobmon.cli.rendering import OUTPUT
@@ -24,7 +25,7 @@ FOLLOW_INTERVAL_SECONDS: Final = 0.25
 USERS_SECONDS_MAX: Final = 3.0
 
 
-@click.group()
+@click.group(cls=Group)
 def server() -> None:
     """Manage your local server. It starts automatically, and stops when it is no longer used."""
 

@@ -8,6 +8,7 @@ import click
 
 from jobmon.cli import editing, explain, holding, logs, steering
 from jobmon.cli.formatting import TaskStates
+from jobmon.cli.groups import Group
 from jobmon.cli.lookups import task_detail
 from jobmon.cli.output import CSV, JSON, LIMIT, ROWS, named, note_limit, paged, rows_max, show_rows
 from jobmon.cli.references import TASKS
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from jobmon.core.wire.monitoring import TaskDetail
 
 
-@click.group()
+@click.group(cls=Group)
 def task() -> None:
     """Inspect tasks: status, attempts, output, why they do not run."""
 

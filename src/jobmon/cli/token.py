@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from jobmon.cli.groups import Group
 from jobmon.cli.references import Number
 from jobmon.cli.rendering import OUTPUT
 from jobmon.core.credentials import LINK_DAYS_MAX, TOKEN_DAYS
 
 
-@click.group()
+@click.group(cls=Group)
 def token() -> None:
     """Personal tokens of a shared server: create, list, revoke.
 

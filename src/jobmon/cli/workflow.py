@@ -21,13 +21,14 @@ from jobmon.cli import (
     steering,
     versions,
 )
+from jobmon.cli.groups import Group
 from jobmon.cli.references import WORKFLOW, option
 from jobmon.cli.rendering import OUTPUT
 
 _TIMEOUT: Final = "Stop the run after this time. Default: the setting run.timeout, which sets no limit unless changed."
 
 
-@click.group()
+@click.group(cls=Group)
 def workflow() -> None:
     """Inspect and control workflows: status, tasks, errors, logs, resume, stop."""
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 #: What Linux and macOS allow for the name of a file or folder.
 FILE_NAME_BYTES_MAX: Final = 255
+#: What Linux allows for the path of a file, less the name of a log file that may be appended to that of a folder.
+PATH_BYTES_MAX: Final = 4_095 - FILE_NAME_BYTES_MAX - 1
+#: What Linux allows for "NAME=value", without the closing NUL.
+VARIABLE_BYTES_MAX: Final = 131_071
 
 #: Clusters that run commands on this machine in every configuration.
 _LOCAL_CLUSTERS: Final = frozenset({"", DEFAULT_CLUSTER_NAME, "sequential", "dummy"})
@@ -61,6 +65,10 @@ def _checked_output(value: Any, what: str) -> str:
             f"{what}: the name {long[:SHOWN_CHARACTERS_MAX]!r}... has more than the {FILE_NAME_BYTES_MAX} bytes that a"
             " file system allows."
         )
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        raise InvalidResources(
+            f"{what}: the path {path[:SHOWN_CHARACTERS_MAX]!r}... has more than {PATH_BYTES_MAX:,} bytes, the maximum."
+        )
     if expanded.endswith("/") or os.path.isdir(path):
         return f"{path.rstrip('/')}/"
     if os.path.isfile(path) and not is_file(path):
@@ -79,3 +87,8 @@ def _check_environment(environment: Any, what: str) -> None:
             raise InvalidResources(f"{what}: {name!r} is not the name of an environment variable.")
         if not isinstance(value, str | int | float) or "\0" in str(value):
             raise InvalidResources(f"{what}: the value of {name!r} must be a string or a number, not {value!r}.")
+        if len(os.fsencode(f"{name}={value}")) > VARIABLE_BYTES_MAX:
+            raise InvalidResources(
+                f"{what}: {name[:SHOWN_CHARACTERS_MAX]!r} and its value have more than the {VARIABLE_BYTES_MAX:,} bytes"
+                " that the system allows; write long values to a file."
+            )

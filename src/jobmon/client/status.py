@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import asdict
@@ -11,71 +12,93 @@ from msgspec.structs import asdict
 from jobmon.client.defaults import whole
 from jobmon.client.task import checked_attributes
 from jobmon.core.constants import TaskStatus
+from jobmon.core.outcomes import TASK_GROUPS, group_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from jobmon.core.requester import Requester
+    from jobmon.core.wire.monitoring import TaskSummary, WorkflowSummary
 
 TASK_ID_VARIABLE: Final = "JOBMON_TASK_ID"
-_LIMIT_DEFAULT: Final = 1_000
+#: Rows per request.
+_PAGE_ROWS: Final = 1_000
+_ID_MAX: Final = 2**63 - 1
 
 
 def workflow_status(
-    workflow_id: int | Iterable[int] = (), user: str | Iterable[str] = (), limit: int = _LIMIT_DEFAULT
+    workflow_id: int | Iterable[int] | None = (), user: str | Iterable[str] | None = (), limit: int | None = None
 ) -> Any:
     """Return the status of workflows, newest first.
 
     Args:
         workflow_id: one ID or several; none means the workflows of `user`.
         user: one name or several; none, without IDs, means your own workflows.
-        limit: maximum number of workflows.
+        limit: maximum number of workflows; None means all of them.
 
     Returns:
         A DataFrame with a row for each workflow if pandas is installed, otherwise a list of dicts with the same keys.
 
     Raises:
-        ValueError: a workflow ID is not an integer.
+        ValueError: a workflow ID is not an integer, or the limit is not an integer of at least 1.
     """
     from jobmon.core.paths import user_name
     from jobmon.core.wire.monitoring import WorkflowsResponse
 
-    ids = _whole_numbers(workflow_id, "workflow_id")
-    users = [user] if isinstance(user, str) else list(user)
-    query = {"workflow_id": ids, "user": users or ([] if ids else [user_name()]), "limit": limit}
-    found = _requester().call("/workflows", query, WorkflowsResponse, "get").workflows
+    ids = _ids(workflow_id, "workflow_id")
+    users = _strings(user, "user")
+    most = _checked_limit(limit)
+    query = {"workflow_id": ids, "user": users or ([] if ids else [user_name()])}
+    requester = _requester()
+    found: list[WorkflowSummary] = []
+    while more := _page_rows(most, len(found)):
+        page = {**query, "limit": more, **({"before": found[-1].workflow_id} if found else {})}
+        rows = requester.call("/workflows", page, WorkflowsResponse, "get").workflows
+        found += rows
+        if len(rows) < more:
+            break
     return _table([asdict(one) for one in found])
 
 
-def workflow_tasks(workflow_id: int, status: str | Iterable[str] = (), limit: int = _LIMIT_DEFAULT) -> Any:
+def workflow_tasks(workflow_id: int, status: str | Iterable[str] | None = (), limit: int | None = None) -> Any:
     """Return the tasks of a workflow, by ID.
 
     Args:
         workflow_id: ID of the workflow.
-        status: one status or several, as letters or names such as "DONE"; none means all.
-        limit: maximum number of tasks.
+        status: one status or several, as letters, names such as "DONE", or the groups that the commands show:
+            "PENDING", "RUNNING", "DONE", "FATAL"; none means all.
+        limit: maximum number of tasks; None means all of them.
 
     Returns:
         A DataFrame with a row for each task if pandas is installed, otherwise a list of dicts with the same keys.
 
     Raises:
-        ValueError: there is no such status, or the workflow ID is not an integer.
+        ValueError: there is no such status, the workflow ID is not an integer, or the limit is not an integer of at
+            least 1.
+        InvalidRequest: there is no such workflow.
     """
     from jobmon.core.wire.monitoring import TaskSummariesResponse
 
-    (number,) = _whole_numbers(workflow_id, "workflow_id")
-    query = {"status": _letters(status), "limit": limit}
-    route = f"/workflows/{number}/task_summaries"
-    found = _requester().call(route, query, TaskSummariesResponse, "get").tasks
+    ids = _ids(workflow_id, "workflow_id")
+    if len(ids) != 1:
+        raise ValueError(f"workflow_id must be the ID of one workflow, not {workflow_id!r}.")
+    query = {"status": _letters(status), "args": "true"}
+    most = _checked_limit(limit)
+    requester = _requester()
+    found: list[TaskSummary] = []
+    while more := _page_rows(most, len(found)):
+        page = {**query, "limit": more, "after": found[-1].task_id if found else 0}
+        rows = requester.call(f"/workflows/{ids[0]}/task_summaries", page, TaskSummariesResponse, "get").tasks
+        found += rows
+        if len(rows) < more:
+            break
     return _table([asdict(one) for one in found])
 
 
-def task_status(task_ids: int | Iterable[int], status: str | Iterable[str] = ()) -> Any:
+def task_status(task_ids: int | Iterable[int], status: str | Iterable[str] | None = ()) -> Any:
     """Return the attempts of tasks, oldest first.
 
     Args:
         task_ids: one ID or several.
-        status: include only tasks with one of these statuses, as letters or names; none means all.
+        status: include only tasks with one of these statuses, in the forms of `workflow_tasks`; none means all.
 
     Returns:
         A DataFrame with a row for each attempt, or one row for a task without attempts, if pandas is installed;
@@ -89,7 +112,7 @@ def task_status(task_ids: int | Iterable[int], status: str | Iterable[str] = ())
     letters = _letters(status)
     requester = _requester()
     rows: list[dict[str, Any]] = []
-    for task_id in _whole_numbers(task_ids, "task_ids"):
+    for task_id in _ids(task_ids, "task_ids"):
         detail = requester.call(f"/tasks/{task_id}", None, TaskDetail, "get")
         if letters and detail.task.status not in letters:
             continue
@@ -126,23 +149,54 @@ def _requester() -> Requester:
     return Requester.from_defaults()
 
 
-def _whole_numbers(value: Any, what: str) -> list[int]:
-    given = [value] if whole(value) is not None or isinstance(value, str) else list(value)
-    numbers = [whole(each) for each in given]
-    if None in numbers:
-        raise ValueError(f"{what} must be one ID or several, not {value!r}.")
-    return [number for number in numbers if number is not None]
+def _checked_limit(limit: object) -> int | None:
+    number = whole(limit)
+    if limit is not None and (number is None or number < 1):
+        raise ValueError(f"limit must be an integer of at least 1, or None for all, not {limit!r}.")
+    return number
 
 
-def _letters(status: str | Iterable[str]) -> list[str]:
-    letters = {letter: each.value for each in TaskStatus for letter in (each.value, each.name)}
-    given = [status] if isinstance(status, str) else list(status)
-    unknown = [each for each in given if each not in letters]
-    if unknown:
-        raise ValueError(
-            f"There is no task status {unknown[0]!r}; valid names: {', '.join(each.name for each in TaskStatus)}."
-        )
-    return [letters[each] for each in given]
+def _page_rows(most: int | None, count: int) -> int:
+    """Return how many rows to request next; 0 if there are as many as wanted."""
+    return _PAGE_ROWS if most is None else min(_PAGE_ROWS, most - count)
+
+
+def _several(value: Any, what: str, kind: str) -> list[Any]:
+    """Return one value or several as a list; None means no value."""
+    if value is None:
+        return []
+    if isinstance(value, str) or whole(value) is not None:
+        return [value]
+    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
+        raise ValueError(f"{what} must be {kind}, not {value!r}.")
+    return list(value)
+
+
+def _ids(value: Any, what: str) -> list[int]:
+    numbers = [whole(each) for each in _several(value, what, "one ID or several")]
+    found = [number for number in numbers if number is not None and 1 <= number <= _ID_MAX]
+    if len(found) != len(numbers):
+        raise ValueError(f"{what} must be one ID or several (integers of at least 1), not {value!r}.")
+    return found
+
+
+def _strings(value: Any, what: str) -> list[str]:
+    given = _several(value, what, "one name or several")
+    if not all(isinstance(each, str) and each for each in given):
+        raise ValueError(f"{what} must be one name or several, not {value!r}.")
+    return given
+
+
+def _letters(status: Any) -> list[str]:
+    given = _several(status, "status", "one status or several")
+    known = {word: [each.value] for each in TaskStatus for word in (each.value, each.name)}
+    known |= {group: [each.value for each in TaskStatus if group_of(each) == group] for group in TASK_GROUPS}
+    words = [each.upper() if isinstance(each, str) else each for each in given]
+    for word, each in zip(words, given, strict=True):
+        if not isinstance(word, str) or word not in known:
+            names = dict.fromkeys([*(status.name for status in TaskStatus), *TASK_GROUPS])
+            raise ValueError(f"There is no task status {each!r}; valid names: {', '.join(names)}.")
+    return sorted({letter for word in words for letter in known[word]})
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

@@ -29,7 +29,7 @@ NAME_CHARACTERS_MAX: Final = 250
 #: further edges nearly free.
 FOLLOWERS_NOTED_ONCE_FROM: Final = 8
 _NAME_DIGEST_CHARACTERS: Final = 8
-_NOT_IN_NAMES: Final = re.compile(r"[/\\'\"\s\x00-\x1f\x7f]")
+_NOT_IN_NAMES: Final = re.compile(r"[/\\'\"\s\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def readable_name(parts: Iterable[str], digest: bytes, separator: str = "_") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,14 +23,17 @@ from jobmon.client.defaults import (
 from jobmon.client.task import Task, checked_attributes, checked_upstreams
 from jobmon.client.task_options import TaskOptions
 from jobmon.client.task_template_version import TaskTemplateVersion
+from jobmon.client.values import PLAIN
 from jobmon.core.constants import MAX_CONCURRENTLY_RUNNING
 from jobmon.core.keywords import also_named
-from jobmon.core.texts import checked_name
+from jobmon.core.texts import SHOWN_CHARACTERS_MAX, checked_name, shortened
 
 if TYPE_CHECKING:
     import os
 
     from jobmon.client.tool_version import ToolVersion
+
+logger = logging.getLogger(__name__)
 
 LATEST = "latest"
 
@@ -52,6 +56,7 @@ class TaskTemplate(HasDefaults):
         self.priority = 0
         self._active: TaskTemplateVersion | None = None
         # Consecutive tasks mostly have the same options and upstream tasks; they then share one object.
+        self._has_warned_of_list = False
         self._last_options = TaskOptions()
         self._last_upstreams: tuple[tuple[Task, ...], frozenset[Task]] = ((), frozenset())
 
@@ -203,7 +208,24 @@ class TaskTemplate(HasDefaults):
         )
         attributes = checked_attributes(task_attributes, "task_attributes") if task_attributes else None
         upstreams = self._upstreams(upstream_tasks)
-        return Task(self.active_task_template_version, kwargs, name, upstreams, options, attributes)
+        task = Task(self.active_task_template_version, kwargs, name, upstreams, options, attributes)
+        if not self._has_warned_of_list and not PLAIN.issuperset(map(type, kwargs.values())):
+            self._warn_of_list(task.template_version, kwargs)
+        return task
+
+    def _warn_of_list(self, version: TaskTemplateVersion, args: Mapping[str, Any]) -> None:
+        """Warn, once per template, about a list that was probably meant for `create_tasks`."""
+        name = next((one for one in version.arguments.node_args if _is_list(args[one])), None)
+        if name is None:
+            return
+        self._has_warned_of_list = True
+        logger.warning(
+            "create_task() of template %r makes one task of %s=%s. To create a task for each of these values, call"
+            " create_tasks(); if one task is meant, pass a string.",
+            self.template_name,
+            name,
+            shortened(repr(args[name]), SHOWN_CHARACTERS_MAX),
+        )
 
     def create_tasks(
         self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.client import node, quoting
 from jobmon.client.arguments import Arguments, mismatch, written_whole
-from jobmon.client.values import PLAIN, check_stable, text_of, with_sorted_sets
+from jobmon.client.values import PLAIN, check_stable, shown, text_of, with_sorted_sets
 from jobmon.core.files import NO_FILES, checked_patterns
 from jobmon.core.texts import SHOWN_CHARACTERS_MAX, shortened
 
@@ -196,7 +196,7 @@ class TaskTemplateVersion:
             return self.command_template.format(**args)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"The command of a task of template {self.name!r} cannot be created from {args!r}: {error}"
+                f"The command of a task of template {self.name!r} cannot be created from {shown(dict(args))}: {error}"
             ) from None
 
     def _warn_of_unquoted(self, args: Mapping[str, Any]) -> None:

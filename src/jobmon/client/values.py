@@ -102,7 +102,7 @@ def check_stable(value: Any, what: Callable[[], str]) -> None:
     inside = "" if found.value is value else f"is a {_type_name(value)} that "
     raise ValueError(
         f"{what()} {inside}{'contains' if inside else 'has'} a value of type {_type_name(found.value)!r},"
-        f" {_shown(found.value)}, which has no stable string: {found.reason}. {found.remedy}"
+        f" {shown(found.value)}, which has no stable string: {found.reason}. {found.remedy}"
     )
 
 
@@ -176,7 +176,8 @@ def _type_name(value: object) -> str:
     return type(value).__qualname__
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value for a message: one line, cut."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # raised by the user's own class; the type must suffice

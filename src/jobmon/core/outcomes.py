@@ -1,10 +1,10 @@
-"""The displayed status of a workflow: a stop, a timeout or a dead client is not a failure. Pure functions."""
+"""How statuses are displayed: a stop is not a failure of its workflow, and tasks are counted by groups of statuses."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from jobmon.core.constants import Cause, EndReason, WorkflowRunStatus, WorkflowStatus
+from jobmon.core.constants import Cause, EndReason, TaskStatus, WorkflowRunStatus, WorkflowStatus
 from jobmon.core.fsm import WORKFLOW_OF_RUN
 
 STOPPED: Final = "STOPPED"
@@ -24,6 +24,26 @@ _RUN_OF_WORKFLOW: Final = {of_workflow.name: run for run, of_workflow in WORKFLO
 }
 #: Causes of attempts that Jobmon terminated on behalf of a user.
 _STOPS: Final = (Cause.KILLED, Cause.KILLED_FOR_RESUME)
+
+#: Groups of task statuses, used by the counts in tables and by `-s`.
+TASK_GROUPS: Final = ("PENDING", "RUNNING", "DONE", "FATAL", "SKIPPED")
+
+
+def group_of(status: str) -> str:
+    """Return the group of a task's status.
+
+    >>> group_of("G"), group_of("O"), group_of("F")
+    ('PENDING', 'RUNNING', 'FATAL')
+    """
+    if status in (TaskStatus.LAUNCHED, TaskStatus.RUNNING):
+        return "RUNNING"
+    groups = {
+        TaskStatus.DONE: "DONE",
+        TaskStatus.ERROR_FATAL: "FATAL",
+        TaskStatus.SKIPPED: "SKIPPED",
+        TaskStatus.REMOVED: "REMOVED",
+    }
+    return groups.get(TaskStatus(status), "PENDING")
 
 
 def status_name(status: str, run_status: str | None, end_reason: str | None) -> str:

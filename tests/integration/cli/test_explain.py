@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from tests.integration.cli.conftest import DEFINE, SECONDS_MAX
+
+FAN_IN = (
+    DEFINE
+    + """
+wide = recorded("wide")
+tasks = step.create_tasks(command=[f"echo {i}" for i in range(30)])
+join = step.create_task(command="echo joined", upstream_tasks=tasks)
+wide.add_tasks([*tasks, join])
+wide.bind()
+print(join.task_id)
+"""
+)
+
 
 def kinds(found):
     return [reason["kind"] for reason in found["reasons"]]
@@ -59,6 +73,18 @@ def test_dependencies(session):
     text = session.invoke("task", "dependencies", "-t", session.tasks["last"])
     assert "1 upstream task (1 REGISTERING):" in text
     assert "No downstream tasks." in text
+
+
+def test_dependencies_that_are_not_shown_are_counted(session):
+    number = session.python(FAN_IN).communicate(timeout=SECONDS_MAX)[0].split()[-1]
+    assert len(session.json("task", "dependencies", number)["upstream"]) == 30
+    assert len(session.json("task", "dependencies", number, "-l", 3)["upstream"]) == 3
+    for options in (["-l", 3], ["-l", 3, "-o", "json"]):
+        assert "3 of 30 upstream tasks shown; use -l 0 for up to 10,000." in session.both(
+            "task", "dependencies", number, *options
+        )
+    assert "25 of 30 upstream tasks shown" in session.both("task", "dependencies", number)
+    assert "shown" not in session.both("task", "dependencies", number, "-l", 0)
 
 
 def test_unknown_ids(session):

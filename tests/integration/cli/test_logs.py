@@ -51,6 +51,9 @@ def test_where_output_is(session):
     assert len(session.json("workflow", "logs", "-w", number, "-j", "work_bad_*", "-l", 100)) == 12
     assert session.json("workflow", "logs", "-w", number, "-j", "work_bad%") == []
     assert ".log" in session.invoke("workflow", "logs", "-w", number, "-l", 1)
+    assert "1 of 25 tasks shown; use -l 0 for up to 10,000." in session.both("workflow", "logs", number, "-l", 1)
+    assert "1 of 25 tasks shown" in session.both("workflow", "logs", number, "-l", 1, "-o", "json")
+    assert "shown" not in session.both("workflow", "logs", number, "-o", "json")
     assert "None of these tasks has an attempt yet" in session.invoke("workflow", "logs", "-w", number, "-j", "nope")
 
 

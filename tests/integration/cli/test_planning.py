@@ -36,9 +36,11 @@ def test_the_plan_of_a_script(session, script):
 
 
 def test_single_tasks_with_reasons(session, script):
-    text = session.invoke("workflow", "plan", script, "october", "--tasks", "-l", 2)
+    text = session.both("workflow", "plan", script, "october", "--tasks", "-l", 2)
     assert "new" in text
-    assert "1 more task: -l 3" in text
+    assert "2 of 3 tasks shown; use -l 0 for all." in text
+    assert "shown" not in session.both("workflow", "plan", script, "october", "--tasks", "-l", 0)
+    assert "1 of 3 tasks shown" in session.both("workflow", "plan", script, "october", "-l", 1, "-o", "json")
     assert session.invoke("workflow", "plan", script, "october", "--template", "step").count("  run  ") == 3
     assert "it has 'step'" in session.invoke("workflow", "plan", script, "october", "--template", "stp", code=2)
 

@@ -121,6 +121,23 @@ def test_what_people_type_first_and_old_names_are_told_what_to_use(invoke):
         assert (result.exit_code, "use: " in result.output) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "used"),
+    [
+        ("plan words.py", "jobmon workflow plan"),
+        ("usage x", "jobmon workflow resources usage"),
+        ("hold 1", "jobmon task hold or jobmon workflow hold"),
+        ("workflow rerun 5", "jobmon task rerun"),
+        ("task errors 5", "jobmon workflow errors"),
+        ("workflow list", "jobmon workflow status"),
+        ("server restart", "jobmon server stop, then jobmon server start"),
+    ],
+)
+def test_a_command_looked_for_in_the_wrong_place_names_the_right_one(invoke, words, used):
+    result = invoke(*words.split())
+    assert (result.exit_code, f"use: {used}\n" in result.output) == (2, True)
+
+
 def test_every_replacement_is_a_command():
     for word, text in _INSTEAD.items():
         assert word not in COMMANDS

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from jobmon.cli import listing, rendering
-from jobmon.cli.formatting import TASK_GROUPS, group_of
 from jobmon.cli.main import COMMANDS, exit_code
 from jobmon.core import exceptions
 from jobmon.core.constants import TaskStatus
+from jobmon.core.outcomes import TASK_GROUPS, group_of
 from jobmon.core.wire.monitoring import WorkflowSummary
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobmon.client.api import Tool
+from jobmon.client.command_settings import PATH_BYTES_MAX, VARIABLE_BYTES_MAX
 from jobmon.core.exceptions import InvalidResources
 
 
@@ -80,6 +81,15 @@ def test_a_file_without_an_extension_is_refused(tool, tmp_path):
     (tmp_path / "log").touch()
     with pytest.raises(InvalidResources, match=r"existing file without an extension\. .*log\.log"):
         _template(tool, {"stdout": str(tmp_path / "log")})
+
+
+def test_what_the_system_would_refuse_at_the_start_of_each_attempt_is_refused_here(tool):
+    longest = "x" * (VARIABLE_BYTES_MAX - len("A="))
+    _template(tool, {"env": {"A": longest}, "stdout": "/x" * (PATH_BYTES_MAX // 2)})
+    with pytest.raises(InvalidResources, match="env: 'A' and its value have more than the 131,071 bytes"):
+        _template(tool, {"env": {"A": longest + "x"}})
+    with pytest.raises(InvalidResources, match=r"stderr: the path '/x/x.*has more than 3,839 bytes"):
+        _template(tool, {"stderr": "/x" * (PATH_BYTES_MAX // 2 + 1)})
 
 
 @pytest.mark.parametrize("value", ["PATH=/bin", ["A"], {"A=B": "1"}, {"": "1"}, {"A": None}, {"A": ["x"]}, {"A": "\0"}])

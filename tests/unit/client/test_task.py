@@ -214,3 +214,30 @@ def test_equal_tasks_compare_equal_and_each_depends_on_the_one_it_was_given(tool
     assert [next(iter(task.upstream_tasks)) for task in (after, after_same)] == [first, same]
     assert next(iter(after.upstream_tasks)) is first
     assert next(iter(after_same.upstream_tasks)) is same
+
+
+@pytest.mark.parametrize("value", [[1, 2], (1,), range(3), {1, 2}])
+def test_a_list_that_was_meant_for_create_tasks_is_a_warning(template, caplog, value):
+    task = template.create_task(n=value, t=1, o=2)
+    template.create_task(n=[3], t=1, o=2)
+    assert task.command == f"run {value} 1 2"
+    (warning,) = [message for message in caplog.messages if "create_tasks()" in message]
+    assert f"makes one task of n={value!r}" in warning
+
+
+def test_lists_in_create_tasks_and_op_args_are_no_mistake(template, caplog):
+    template.create_tasks(n=[[4], [5]], t=1, o=2)
+    template.create_task(n=1, t=1, o=[3, 4])
+    assert not any("create_tasks()" in message for message in caplog.messages)
+
+
+def test_a_value_that_cannot_be_written_is_an_error_that_names_the_template(template):
+    with pytest.raises(
+        ValueError, match=r"a task of template 'tmpl' cannot be created from no text: Exceeds the limit"
+    ):
+        template.create_task(n=10**5_000, t=1, o=2)
+
+
+def test_a_name_that_is_not_unicode_is_refused(template):
+    with pytest.raises(ValueError, match="must not contain"):
+        template.create_task(n=1, t=1, o=2, name="a\udc80")
