@@ -209,6 +209,51 @@ def test_used_a_server_without_a_token(world, owner):
         assert database.execute("SELECT count(*) FROM audit WHERE action = 'create tool'").fetchone() == (1,)
 
 
+#: Listens and accepts nobody: who listens can be seen, and nobody owns the other end of a connection.
+WAITING = "import socket, sys, time; door = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
+
+
+@pytest.mark.parametrize("manner", ["accepts", "waits"])
+@pytest.mark.parametrize("program", ["command", "script", "worker"])
+def test_listened_at_the_port_of_a_server_without_a_token(world, program, manner):
+    """Its answers would decide what runs as the victim."""
+    port = free_port()
+    heard = world.attacker.home / "heard"
+    if manner == "accepts":
+        world.attacker.listen(port)
+    else:
+        world.attacker.start(world.attacker.python, "-I", "-c", WAITING, port)
+        wait_until(lambda: _accepts(port))
+    address = f"http://127.0.0.1:{port}"
+    settings = {"JOBMON__HTTP__SERVICE_URL": address, "JOBMON__HTTP__RETRIES_TIMEOUT": "1"}
+    if program == "worker":
+        worker = {"JOBMON_SERVICE_URL": address, "JOBMON_DATA_DIR": str(world.victim.home / "d")}
+        told = world.victim.run("timeout", "3", *world.victim.worker(), **worker).stdout
+    elif program == "command":
+        told = world.victim.jobmon("workflow", "status", **settings).stdout
+    else:
+        told = world.victim.workflow(**settings).stdout
+    assert program == "worker" or f"another user (uid {world.attacker.uid})" in told
+    assert manner == "waits" or set(heard.read_bytes().replace(b"(a connection)", b"")) == set()
+
+
+def _accepts(port):
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port)).close()
+        return True
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_control_a_user_runs_a_workflow_on_a_server_without_a_token(world, host):
+    port = free_port()
+    database = f"sqlite:///{world.victim.home}/i.sqlite"
+    words = ("-P", "-m", "jobmon.server", "--db", database, "--host", host, "--port", port)
+    world.victim.start(world.victim.python, *words)
+    address = f"http://{host if ':' not in host else f'[{host}]'}:{port}"
+    settings = {"JOBMON__HTTP__SERVICE_URL": address, "JOBMON__HTTP__RETRIES_TIMEOUT": "20"}
+    assert "status D" in world.victim.workflow(**settings).stdout
+
+
 def _answers(port):
     with contextlib.suppress(OSError):
         return _send(port, "GET", f"{API_ROOT}/health") == 200

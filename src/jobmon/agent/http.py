@@ -58,6 +58,8 @@ class Conversation:
         must_prove = token and not is_local and not address.is_secure
         self._client = handshake.Client(token, address.endpoint) if must_prove else None
         self._headers = {"Authorization": f"Bearer {token}"} if token and address.is_secure and not is_local else {}
+        #: Whether the server can be recognized: it has to prove its identity, or a certificate does.
+        self.recognizes_server = bool(token) or address.is_secure
         #: Whether requests may be sent.
         self.is_open = self._client is None
 

@@ -231,6 +231,10 @@ class PolledConnection:
                 self.deadline = self._until
             if self._line.family != AF_UNIX:
                 self._line.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                if self._conversation is not None and not self._conversation.recognizes_server:
+                    from jobmon.agent import loopback  # rarely needed
+
+                    loopback.require_ours(self._line)
         return (self._is_secured or self._secure()) and self._push()
 
     def _secure(self) -> bool:

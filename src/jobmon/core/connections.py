@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from jobmon.agent import addresses, handshake, peers
+from jobmon.agent import addresses, handshake, loopback, peers
 from jobmon.agent.http import HANDSHAKE_BYTES_MAX, HEAD_BYTES_MAX, Reader
 from jobmon.core import wire
 from jobmon.core.hello import JSON, accept
@@ -138,6 +138,19 @@ class TlsConnection(Connection):
             raise
 
 
+class OpenConnection(Connection):
+    """A connection without a credential: within this host only to a server of our own user."""
+
+    def _connect(self) -> socket.socket:
+        line = super()._connect()
+        try:
+            loopback.require_ours(line)
+        except BaseException:
+            line.close()
+            raise
+        return line
+
+
 class ProvenConnection(Connection):
     """A connection on which the server first proves its identity; afterwards every message has a MAC."""
 
@@ -216,4 +229,4 @@ def connection_to(target: Target, timeout: float) -> Connection:
     address = addresses.parse(target.address)
     if target.must_prove_itself:
         return ProvenConnection(address, target.token, timeout)
-    return (TlsConnection if address.is_secure else Connection)(address, timeout)
+    return (TlsConnection if address.is_secure else OpenConnection)(address, timeout)

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING, Final
 
-from jobmon.agent import addresses, handshake, peers
+from jobmon.agent import addresses, handshake, loopback, peers
 from jobmon.agent.http import HANDSHAKE_BYTES_MAX, Reader
 from jobmon.core import wire
 from jobmon.core.connections import ANSWER_BYTES_MAX, RECEIVE_BYTES, head_of
@@ -112,14 +112,19 @@ class HttpSession:
                 connection.close()
                 raise handshake.Unproven(f"{self._socket} belongs to another user")
             return connection
+        return await self._connection_over_tcp()
+
+    async def _connection_over_tcp(self) -> _Connection:
         host, port = self._address.host, self._address.port
         connection = _Connection(*await asyncio.open_connection(host, port, ssl=self._ssl, limit=RECEIVE_BYTES))
-        if self._token:
-            try:
+        try:
+            if self._token:
                 await self._shake_hands(connection)
-            except BaseException:
-                connection.close()
-                raise
+            elif self._ssl is None:
+                connection.require_ours()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     async def _shake_hands(self, connection: _Connection) -> None:
@@ -150,6 +155,10 @@ class _Connection:
     def is_ours(self) -> bool:
         """Whether the process at the other end of a Unix socket belongs to our own user."""
         return peers.is_ours(self._writer.get_extra_info("socket"))
+
+    def require_ours(self) -> None:
+        """Check the user at the other end of a connection within this host; see `loopback.require_ours`."""
+        loopback.require_ours(self._writer.get_extra_info("socket"))
 
     def seal(self, method: str, path: str, content: bytes) -> dict[str, str]:
         """Return the headers that protect the next request."""

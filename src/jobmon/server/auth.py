@@ -51,6 +51,8 @@ _NO_TOKEN: Final = (
     "This server has no token, so it serves only the user who runs it, on its own host. For others, start it with"
     " JOBMON__HTTP__TOKEN set, and create personal tokens: jobmon token create."
 )
+#: Precedes an IPv4 address in the form of IPv6.
+_MAPPED: Final = "::ffff:"
 _LOOPBACK_HOST: Final = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 #: Prevents browsers from caching answers, and from guessing their content type.
 _HEADERS: Final = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
@@ -188,10 +190,9 @@ class Gate:
         return path in OPEN_PATHS or path.startswith(STATIC_ROOT)
 
     def _is_meant(self, scope: Scope, address: str) -> bool:
-        server = scope.get("server")
-        if not self._authority.is_strict or server is None or server[1] is None:
+        if not self._authority.is_strict or (host := _own_host(scope)) is None:
             return True
-        return address == f"{server[0]}:{server[1]}"
+        return address == f"{host}:{scope['server'][1]}"
 
 
 def bearer_token(headers: Headers) -> str:
@@ -201,8 +202,17 @@ def bearer_token(headers: Headers) -> str:
 
 
 def _is_on_loopback(scope: Scope) -> bool:
+    host = _own_host(scope)
+    return host is not None and paths.is_loopback(host)
+
+
+def _own_host(scope: Scope) -> str | None:
+    """Return the address at which a request arrived; None: a Unix socket, or unknown.
+
+    A socket for all addresses of IPv6 reports IPv4 addresses in the form of IPv6.
+    """
     server = scope.get("server")
-    return server is not None and server[1] is not None and paths.is_loopback(server[0])
+    return None if server is None or server[1] is None else str(server[0]).removeprefix(_MAPPED)
 
 
 def _sealed(

@@ -13,9 +13,8 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from jobmon.agent import peers
+from jobmon.agent import loopback, peers
 from jobmon.agent.settlement import Said
-from jobmon.server import loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable

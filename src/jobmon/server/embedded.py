@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
+from jobmon.agent import addresses
+from jobmon.agent.addresses import Address
 from jobmon.core import access, credentials, locks, loops, paths
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import MESSAGE_VERSION
@@ -50,7 +52,7 @@ RETIRE_LOOK_SECONDS: Final = 0.05
 SHUTDOWN_SECONDS_MAX: Final = 5
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
-ALL_ADDRESSES: Final = "0.0.0.0"
+ALL_ADDRESSES: Final = ("0.0.0.0", "::")
 #: Lower ports are reserved for the system.
 
 logger = logging.getLogger("jobmon.server")
@@ -409,12 +411,12 @@ def _record(listening: Listening, token: str, uri: str) -> AccessFile:
 
 def _listen(data: Path, former: AccessFile | None, host: str, ports: Sequence[int] = ()) -> Listening:
     """Listen where the former server did. What was open to other hosts stays open: jobs may be running there."""
-    former_host, _, port = former.address.removeprefix("http://").rpartition(":") if former is not None else ("", "", 0)
-    sockets = [tcp_socket(host, int(port), ports)]
+    former_host, port = _place_of(former.address) if former is not None else ("", 0)
+    sockets = [tcp_socket(host, port, ports)]
     port = sockets[0].getsockname()[1] if ports else port
     if paths.is_loopback(host) and former_host and not paths.is_loopback(former_host):
         try:
-            sockets += _host_sockets(int(port))
+            sockets += _host_sockets(port)
         except ConfigError as error:
             logger.warning("other hosts can no longer reach this server: %s", error)
     found = _addresses_of(sockets[0]) if len(sockets) == 1 else [_address_of(one) for one in sockets[1:]]
@@ -430,20 +432,21 @@ def _listen(data: Path, former: AccessFile | None, host: str, ports: Sequence[in
 
 
 def _place_of(address: str) -> tuple[str, int]:
-    host, _, port = address.removeprefix("http://").rpartition(":")
-    return host, int(port)
+    found = addresses.parse(address)
+    return found.host, found.port
 
 
 def _address_of(tcp: socket.socket) -> str:
     """Return the address of a socket; one that listens on all addresses has this host's address."""
     host, port = tcp.getsockname()[:2]
-    return f"http://{paths.host_address() if host == ALL_ADDRESSES else host}:{port}"
+    return Address("http", paths.host_address() if host in ALL_ADDRESSES else host, port).url
 
 
 def _addresses_of(tcp: socket.socket) -> list[str]:
     """Return the addresses of a socket; one that listens on all addresses has all of this host's."""
     host, port = tcp.getsockname()[:2]
-    return [f"http://{one}:{port}" for one in (paths.host_addresses() if host == ALL_ADDRESSES else [host])]
+    hosts = paths.host_addresses() if host in ALL_ADDRESSES else [host]
+    return [Address("http", one, port).url for one in hosts]
 
 
 def _host_sockets(port: int) -> list[socket.socket]:
@@ -476,13 +479,9 @@ def tcp_socket(host: str, port: int, ports: Sequence[int] = ()) -> socket.socket
     """
     candidates = sorted(ports, key=lambda one: one != port) or [port, 0]
     for candidate in candidates:
-        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tcp.bind((host, candidate))
-            tcp.listen(BACKLOG)
+            tcp = _bound(host, candidate)
         except OSError as error:
-            tcp.close()
             if candidate == candidates[-1]:
                 where = f"{host}, ports {ports[0]} to {ports[-1]}" if ports else host
                 raise ConfigError(f"Cannot listen on {where}: {error.strerror}.") from error
@@ -490,6 +489,23 @@ def tcp_socket(host: str, port: int, ports: Sequence[int] = ()) -> socket.socket
             tcp.set_inheritable(False)
             return tcp
     raise AssertionError("the last port either binds or raises")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Listen on an IPv4 or IPv6 address, or on that of a name; "::" is for IPv4, too. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    tcp = socket.socket(family, kind, protocol)
+    try:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host not in ALL_ADDRESSES)
+        tcp.bind(address)
+        tcp.listen(BACKLOG)
+    except OSError:
+        tcp.close()
+        raise
+    return tcp
 
 
 def unix_socket(path: Path) -> socket.socket:
@@ -515,7 +531,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _host_of(listening: socket.socket) -> str:
     """Return the address on which a TCP socket listens, "" for other sockets."""
-    return str(listening.getsockname()[0]) if listening.family == socket.AF_INET else ""
+    return str(listening.getsockname()[0]) if listening.family in (socket.AF_INET, socket.AF_INET6) else ""
 
 
 def _path_of(listening: socket.socket) -> str:

@@ -19,9 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from jobmon.agent import loopback
+from jobmon.agent.addresses import Address
 from jobmon.core import loops
 from jobmon.core.exceptions import ConfigError
-from jobmon.server import loopback
 from jobmon.server.app import create_app, open_database
 from jobmon.server.authority import TOKEN_CHARACTERS_MIN
 from jobmon.server.database import is_lost
@@ -167,7 +168,7 @@ def _text(config: JobmonConfig, section: str, key: str) -> str:
 
 def _address_of(tls: tuple[str, str] | None, line: socket.socket) -> str:
     host, port = line.getsockname()[:2]
-    return f"{'https' if tls else 'http'}://{host}:{port}"
+    return Address("https" if tls else "http", host, port).url
 
 
 def _require_safe(uri: str, host: str, path: str, token: str) -> None:

@@ -92,6 +92,19 @@ def test_over_tcp_it_wants_the_token(data):
     with_token.close()
 
 
+@pytest.mark.parametrize("host", ["::1", "::", "localhost"])
+def test_it_listens_where_the_settings_say(data, monkeypatch, host):
+    """Over IPv6, too; "::" is all addresses of both kinds."""
+    monkeypatch.setenv("JOBMON__SERVER__HOST", host)
+    assert access.ensure_server().running
+    found = access.read_access_file(data)
+    port = int(found.address.rpartition(":")[2])
+    assert found.address.startswith({"::1": "http://[::1]:", "::": f"http://{paths.host_address()}:"}.get(host, "http"))
+    for address in {"::1": ["[::1]"], "::": ["[::1]", "127.0.0.1", paths.host_address()]}.get(host, ["127.0.0.1"]):
+        requester = Requester(f"http://{address}:{port}", token=found.token)
+        assert requester.call("/health", None, Health, "get").pid == found.pid
+
+
 def test_scripts_that_start_at_the_same_moment_share_one_server(data):
     script = "from jobmon.core import access; print(access.ensure_server().pid)"
     starters = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)]

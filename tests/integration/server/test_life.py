@@ -155,6 +155,7 @@ async def test_two_callers_who_record_one_dag_do_not_mix_their_numbers(world):
     await world.post(f"/dags/{dag_id}/edges", None, edges_request(nodes, {1: [0], 2: [1]}, key="a", last=False))
     await world.post(f"/dags/{dag_id}/edges", None, edges_request(nodes, {2: [1], 1: [0]}, key="b"))
     await world.post(f"/dags/{dag_id}/edges", None, edges_request(nodes, {1: [0], 2: [1]}, key="a"))
+    change(world.database_uri, "UPDATE workflow SET dag_id = :dag WHERE id = :id", dag=dag_id, id=bound.workflow_id)
     message = DownstreamRequest(task_ids=bound.task_ids, dag_id=dag_id)
     answer = await world.post(f"/workflows/{bound.workflow_id}/downstream", DownstreamResponse, message)
     _first, second, third = bound.task_ids
@@ -171,6 +172,16 @@ async def test_equal_upstreams_are_stored_once_and_told_once(world):
     assert answer.sets == [[bound.task_ids[20]], []]
     assert answer.set_index == [0] * 20 + [1] * 20
     assert downs
+
+
+async def test_downstream_tasks_are_those_of_the_workflows_own_dag(world):
+    """A run keeps the number of a shared DAG; a change of the workflow's definition gives the workflow another one."""
+    bound, other = await world.bound(3, edges={1: [0]}), await world.bound(3, edges={2: [0]})
+    assert bound.dag_id != other.dag_id
+    for dag_id in (bound.dag_id, other.dag_id, 10**9):
+        message = DownstreamRequest(task_ids=bound.task_ids[:1], dag_id=dag_id)
+        answer = await world.post(f"/workflows/{bound.workflow_id}/downstream", DownstreamResponse, message)
+        assert answer.sets == [[bound.task_ids[1]]]
 
 
 async def test_a_workflow_can_be_rebuilt_from_what_is_read(world):

@@ -99,6 +99,15 @@ def test_a_service_is_ready_when_it_answers_and_ends_in_order(tmp_path, database
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.parametrize(("host", "shown"), [("::1", "[::1]"), ("localhost", "127.0.0.1")])
+def test_a_service_listens_where_its_settings_say(tmp_path, databases, host, shown):
+    with service(tmp_path, **settings(tmp_path, databases, host=host)) as (process, log):
+        base = address_in(log)
+        assert base.startswith(f"http://{shown}:")
+        health = httpx.get(f"{base}/api/v1/health", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+        assert health["pid"] == process.pid
+
+
 def test_the_certificate_is_renewed_without_a_restart(tmp_path, databases):
     first, second = certificate(tmp_path, "first"), certificate(tmp_path, "second")
     used = tmp_path / "used.pem", tmp_path / "used.key"
@@ -169,6 +178,7 @@ WRONG = {
         {"db": {"sqlalchemy_database_uri": "sqlite:///jobmon.sqlite"}, "server": {"standby": True}},
         "only a PostgreSQL database can have a standby",
     ),
+    "no such host": ({"server": {"host": "nohost.invalid"}}, "Cannot listen on nohost.invalid"),
     "bad age": ({"server": {"retention_days": "old"}}, "must be a number"),
 }
 

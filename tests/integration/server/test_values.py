@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from server_world import CLUSTER, Refused, open_world
 
 from jobmon.core import wire
-from jobmon.core.wire.definition import ToolRequest, ToolResponse
+from jobmon.core.credentials import Right
+from jobmon.core.wire.definition import ClustersResponse, ToolRequest, ToolResponse
 from jobmon.core.wire.fields import JSON_BYTES_MAX, JSON_DEPTH_MAX
+from jobmon.core.wire.monitoring import WorkflowsResponse
 from jobmon.server.routes.table import ENDPOINTS
 
 IDS = [0, 1, 2**31, 2**40, 2**63 - 1, 2**63, 2**70, 10**50]
@@ -168,6 +170,25 @@ async def ask(world, endpoint, path, body=None, query=""):
     answer = b"".join(message.get("body", b"") for message in sent)
     assert status < 500, (endpoint.method, path[:200], query[:200], str(body)[:2000], answer[:2000])
     return status
+
+
+#: Routes that anybody may call: probes and proxies may add fields.
+OPEN = [endpoint for endpoint in ENDPOINTS if endpoint.right is Right.OPEN]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: f"{one.method} {one.path}")
+async def test_a_field_that_a_route_does_not_have_is_refused(endpoint, full_world):
+    body = None if endpoint.body is None else right(endpoint.body)
+    for query in ("statsu=F", "bogus", "limit%00=1", "a\x1bb=1", "=1", "k" * 5000 + "=1"):
+        status = await ask(full_world, endpoint, paths(endpoint)[0], body, query)
+        assert (status != 422) if endpoint in OPEN else (status in (401, 422)), query
+
+
+async def test_a_misspelled_filter_is_named_with_the_fields_of_its_route(world):
+    with pytest.raises(Refused, match=r"422.*no field 'statsu' \(fields: workflow_id, user, status, "):
+        await world.get("/workflows", WorkflowsResponse, statsu="F")
+    with pytest.raises(Refused, match=r"422.*no field 'status' \(it has none\)"):
+        await world.get("/clusters", ClustersResponse, status="F")
 
 
 EXAMPLES = settings.default.max_examples // 15

@@ -172,7 +172,10 @@ class TasksPage(Message, frozen=True, kw_only=True):
 
 
 class DownstreamRequest(Message, frozen=True, kw_only=True):
-    """POST /workflows/{workflow_id}/downstream -> `DownstreamResponse`"""
+    """POST /workflows/{workflow_id}/downstream -> `DownstreamResponse`
+
+    `dag_id` is not used: the workflow's DAG counts, which is another one after its definition has changed.
+    """
 
     task_ids: list[Id]
     dag_id: Id

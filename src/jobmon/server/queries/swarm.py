@@ -395,6 +395,9 @@ def resources_of(session: Session, ids: Iterable[int]) -> list[ResourcesInfo]:
     ]
 
 
+_dag_of_workflow = statement(lambda: select(workflow.c.dag_id).where(workflow.c.id == param("id")))
+
+
 @statement
 def _nodes_of_tasks() -> Select[Any]:
     return select(t.id, t.node_id).where(any_of(t.id, "ids"), t.workflow_id == param("workflow"))
@@ -410,11 +413,12 @@ def downstream(session: Session, workflow_id: int, request: DownstreamRequest) -
     if len(request.task_ids) > DOWNSTREAM_TASKS_MAX:
         raise InvalidValue(f"task_ids: at most {DOWNSTREAM_TASKS_MAX} in one request.")
     require(session, "workflow", workflow_id)
+    dag_id = session.value(_dag_of_workflow, id=workflow_id)
     nodes = dict(session.rows(_nodes_of_tasks, ids=request.task_ids, workflow=workflow_id))
     for task_id in request.task_ids:
         if task_id not in nodes:
             raise NotFound.of(f"task of workflow {workflow_id} with id", task_id)
-    sets_of_node = _sets_of(session, request.dag_id, nodes.values())
+    sets_of_node = _sets_of(session, dag_id, nodes.values())
     keys = [tuple(sets_of_node.get(nodes[task_id], ())) for task_id in request.task_ids]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     members = _tasks_of_sets(session, workflow_id, {set_id for key in numbers for set_id in key})

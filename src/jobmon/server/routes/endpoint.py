@@ -238,8 +238,11 @@ class Endpoint:
         return self.status, answer.content, more
 
     async def _message(self, request: Request, bytes_max: int) -> Any:
-        if self.query is not None:
-            return _decode_query(self.query, request.scope["query_string"])
+        if self.right is not Right.OPEN or self.query is not None:
+            given = _given_query(request.scope["query_string"])
+            values.require_known({} if self.query is None else self.query.__annotations__, given)
+            if self.query is not None:
+                return _decode_query(self.query, given)
         if self.method == "GET":
             return None
         if self.right is Right.OPEN:
@@ -282,12 +285,18 @@ def _decode_body(kind: type, content: bytes) -> Any:
     return message
 
 
-def _decode_query(kind: type, query_string: bytes) -> Any:
-    """Decode a query string. Values are text; a field that is a list may be given several times."""
+def _given_query(query_string: bytes) -> dict[str, list[str]]:
+    """Return the values of each field of a query string."""
+    if not query_string:
+        return {}
     try:
-        given = parse_qs(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=values.QUERY_FIELDS_MAX)
+        return parse_qs(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=values.QUERY_FIELDS_MAX)
     except ValueError as error:
         raise InvalidValue(f"The query has more than {values.QUERY_FIELDS_MAX} fields.") from error
+
+
+def _decode_query(kind: type, given: dict[str, list[str]]) -> Any:
+    """Decode a query. Values are text; a field that is a list may be given several times."""
     lists = {name for name, annotation in kind.__annotations__.items() if str(annotation).startswith("list")}
     fields = {name: found if name in lists else found[-1] for name, found in given.items()}
     try:

@@ -26,6 +26,8 @@ from jobmon.server.problems import InvalidValue
 _DIGITS_MAX: Final = 40
 #: Maximum number of fields in a query, including repeated ones.
 QUERY_FIELDS_MAX: Final = 1_000
+#: Maximum length of an unknown field's name in a message.
+SHOWN_CHARACTERS_MAX: Final = 64
 _NUL: Final = "\0"
 _NUL_ESCAPE: Final = b"\\u0000"
 _BACKSLASH: Final = ord("\\")
@@ -60,6 +62,20 @@ def check_path(values: Iterable[Any]) -> None:
             raise InvalidValue("The name in the path contains a NUL character.")
         elif len(value) > NAME_CHARACTERS_MAX:
             raise InvalidValue(f"The name in the path has {len(value)} characters; at most {NAME_CHARACTERS_MAX}.")
+
+
+def require_known(known: Iterable[str], given: Iterable[str]) -> None:
+    """Reject a query with fields that its route does not have: a misspelled filter would select everything.
+
+    Raises:
+        InvalidValue: it has one; the message names it and the fields of the route.
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            shown = "".join(one if one.isprintable() else "?" for one in name[:SHOWN_CHARACTERS_MAX])
+            offered = f"fields: {', '.join(names)}" if names else "it has none"
+            raise InvalidValue(f"The query of this route has no field {shown!r} ({offered}).")
 
 
 def check_query(message: Any, given: Iterable[str]) -> None:
