@@ -104,7 +104,7 @@ async def test_a_writer_that_is_stopped_finishes_what_waits(world):
         await asyncio.sleep(0)  # they are submitted
         stopping = asyncio.create_task(busy.writer.stop())
         async with asyncio.timeout(WAIT_SECONDS):
-            while busy.writer._executor._jobs.qsize() <= len("abc"):
+            while busy.writer._executor._jobs.qsize() <= len("abc"):  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.001)
     await asyncio.wait_for(stopping, WAIT_SECONDS)
     assert [name for _, name in busy.log] == ["a", "b", "c"]
