@@ -128,7 +128,11 @@ class User:
         self, method: str, route: str, reply: type[_Reply], body: bytes | None, headers: dict[str, str]
     ) -> _Reply:
         self.load.requests += 1
-        status, content = await self.session.exchange(method, wire.API_ROOT + route, body, headers, ANSWER_SECONDS_MAX)
+        path = wire.API_ROOT + route
+        try:
+            status, content = await self.session.exchange(method, path, body, headers, ANSWER_SECONDS_MAX)
+        except ConnectionResetError:  # the server closed an idle connection; every request may arrive twice
+            status, content = await self.session.exchange(method, path, body, headers, ANSWER_SECONDS_MAX)
         if status >= 300:
             raise Failed(f"{route}: {status} {content[:300]!r}")
         return wire.decode(reply, content or b"{}")

@@ -137,14 +137,15 @@ class ThreadExecutor:
 
     def _run(self, work: Callable[[list[Job]], list[Job]]) -> None:
         waiting: list[Job] = []
-        is_last = False
-        while waiting or not is_last:
-            jobs, is_last = self._take(may_wait=not waiting and not is_last)
+        is_over = False
+        while waiting or not is_over:
+            jobs, is_last = self._take(may_wait=not waiting and not is_over)
+            is_over = is_over or is_last
             if waiting or jobs:
                 waiting = work(waiting + jobs)
 
     def _take(self, *, may_wait: bool) -> tuple[list[Job], bool]:
-        """Take all jobs that have arrived, at most as many as may wait; return whether no more will follow."""
+        """Take all jobs that have arrived, at most as many as may wait; return whether these are the last."""
         jobs: list[Job] = []
         with contextlib.suppress(queue.Empty):
             while (more := self._jobs.get(block=may_wait and not jobs)) is not None:
