@@ -22,7 +22,7 @@ from jobmon.client.changing import Change, complete_version
 from jobmon.client.clusters import Clusters, ResourceResolver
 from jobmon.client.expansion import Expansion
 from jobmon.client.folder import working_directory
-from jobmon.core.changes import Action, CheckFiles
+from jobmon.core.changes import Action, CheckFiles, affected
 from jobmon.core.clock import Clock, SystemClock
 from jobmon.core.constants import TaskStatus, WorkflowStatus
 from jobmon.core.exceptions import WorkflowAlreadyComplete, WorkflowAlreadyExists
@@ -300,7 +300,7 @@ class Binding:
             for chunk in _chunks(array.tasks):
                 is_known = is_known and self._recognise(chunk, last_id)
                 last_id = _id(chunk[-1].task_id) if is_known else 0
-                changed = [task for task in chunk if _may_change(task)] if is_known else chunk
+                changed = _changeable(chunk) if is_known else chunk
                 self._note_recorded(len(chunk) - len(changed))
                 if changed:
                     under_way.append(changed)
@@ -311,7 +311,7 @@ class Binding:
         written = self._written()
         route = f"/workflows/{self._workflow.workflow_id}/redefined_tasks"
         for array in self._workflow.arrays.values():
-            changed = [task for task in array.tasks if _may_change(task) and id(task) not in written]
+            changed = [task for task in _changeable(array.tasks) if id(task) not in written]
             self._note_recorded(len(array.tasks) - len(changed))
             for chunk in _chunks(changed):
                 under_way.append(chunk)
@@ -323,11 +323,15 @@ class Binding:
     def _written(self) -> set[int]:
         """Identify tasks that are recorded; return the `id()` of those whose definition a new version has written."""
         assert self._pairing is not None, "the tasks are paired with recorded ones"
-        recorded_tasks = self._pairing.comparison.recorded[: len(self._tasks)]  # those after them were added in runs
+        recorded_tasks = self._pairing.comparison.recorded  # those after ours were added in runs
         if self.plan is not None:
-            decided = zip(self._tasks, recorded_tasks, self.plan.decisions, strict=False)
-            return {id(task) for task, known, one in decided if known is None or one.action is Action.ADOPT}
-        for task, known in zip(self._tasks, recorded_tasks, strict=True):
+            decisions, count = self.plan.decisions, len(self._tasks)
+            return {
+                id(self._tasks[at])
+                for at in affected(decisions)
+                if at < count and (recorded_tasks[at] is None or decisions[at].action is Action.ADOPT)
+            }
+        for task, known in zip(self._tasks, recorded_tasks, strict=False):
             assert known is not None, "no task is new"
             task.task_id, task.initial_status = known.task_id, _STATUS_OF[known.status]
         return set()
@@ -382,9 +386,10 @@ def _tell_superseded(edits: Sequence[SupersededEdit]) -> None:
         logger.warning("The edits of %s are superseded by the script.", number_of(more, "more task"))
 
 
-def _may_change(task: Task) -> bool:
-    """Return whether recording a known task again can change anything."""
-    return task.initial_status is not TaskStatus.DONE or task.has_attributes
+def _changeable(tasks: Sequence[Task]) -> list[Task]:
+    """Return the known tasks that recording them again may change."""
+    done = TaskStatus.DONE
+    return [task for task in tasks if task.initial_status is not done or task.has_attributes]
 
 
 def tasks_request(array: Array, tasks: Sequence[Task]) -> TasksRequest:

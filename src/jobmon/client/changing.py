@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from jobmon.client.comparison import template_of
 from jobmon.client.task import Task
-from jobmon.core.changes import NO_SET, Action, Reason, StatusChange, upstreams_hash
+from jobmon.core.changes import NO_SET, Action, Reason, StatusChange, affected, upstreams_hash
 from jobmon.core.constants import TaskStatus
 from jobmon.core.wire.binding import TasksResponse
 from jobmon.core.wire.changes import (
@@ -80,6 +80,9 @@ class Change:
         self._parts = 0
         self._compared: Comparison = plan.comparison
         self._tasks = plan.comparison.tasks
+        self._affected = affected(plan.decisions)
+        #: The positions of tasks that are not recorded.
+        self._new = [position for position, known in enumerate(plan.comparison.recorded) if known is None]
 
     def apply(self, request: VersionRequest, skipped: Sequence[int] = ()) -> VersionResponse:
         """Stage, seal and apply the version. The work is proportional to the changes, plus a look at each task.
@@ -118,8 +121,7 @@ class Change:
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def _stage_added(self) -> None:
-        added = [position for position, known in enumerate(self._compared.recorded) if known is None]
-        for array, positions in self._chunks(added):
+        for array, positions in self._chunks(self._new):
             tasks = self._defined(positions)
             request = StagedTasks(**self._added(array, tasks), key=self._key, position=self._next())
             found = self._send("tasks", request, TasksResponse)
@@ -192,8 +194,8 @@ class Change:
     def _with_other_upstreams(self) -> Iterator[int]:
         """Yield the positions of tasks whose upstream tasks have to be recorded."""
         compared = self._compared
-        for position, known in enumerate(compared.recorded):
-            if known is None and compared.set_of[position] != NO_SET:
+        for position in self._new:
+            if compared.set_of[position] != NO_SET:
                 yield position
         for position in compared.upstream_changes:
             if self._is_redefined(position):
@@ -262,8 +264,9 @@ class Change:
     def _stage_statuses(self) -> None:
         changes: dict[StatusChange, list[int]] = defaultdict(list)
         accepted: list[int] = []
-        for position, (known, decision) in enumerate(zip(self._compared.recorded, self._plan.decisions, strict=True)):
-            if decision.action is Action.KEEP:  # the usual case: it is done and stays so
+        for position in self._affected:
+            known, decision = self._compared.recorded[position], self._plan.decisions[position]
+            if decision.action is Action.KEEP:
                 if Reason.ACCEPTED in decision.reasons:
                     accepted.append(position)
             elif known is not None and (change := _status_change(known.status, decision.action)) is not None:
@@ -298,13 +301,15 @@ class Change:
 
     def _identify(self) -> None:
         """Set the initial statuses in the task objects of the workflow."""
-        for task, known, decision in zip(self._tasks, self._compared.recorded, self._plan.decisions, strict=True):
-            if not isinstance(task, Task):
-                continue
-            if decision.action is Action.KEEP or decision.action is Action.RESTORE:
+        for task in self._tasks:
+            if isinstance(task, Task):
                 task.initial_status = TaskStatus.DONE
+        for position in self._affected:
+            task, known = self._tasks[position], self._compared.recorded[position]
+            action = self._plan.decisions[position].action
+            if not isinstance(task, Task) or action is Action.KEEP or action is Action.RESTORE:
                 continue
-            is_unchanged = decision.action in (Action.ADOPT, Action.SKIP)
+            is_unchanged = action in (Action.ADOPT, Action.SKIP)
             status = known.status if is_unchanged and known is not None else TaskStatus.REGISTERING
             task.initial_status = TaskStatus(status)
 

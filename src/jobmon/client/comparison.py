@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobmon.client.expansion import Expansion
 from jobmon.client.recorded import RecordedTask
-from jobmon.client.task import Task
+from jobmon.client.task import Task, with_upstreams
 from jobmon.core.changes import (
     NO_SET,
     Definition,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from jobmon.client.recorded import Recorded
+    from jobmon.client.task_template_version import TaskTemplateVersion
+    from jobmon.core.wire.changes import RecordedTemplate
 
 
 class UpstreamChange(NamedTuple):
@@ -185,6 +187,7 @@ def compare(tasks: Sequence[Task], recorded: Recorded) -> Comparison:
     if len(defined) < len(recorded.tasks):
         _append_added(compared, recorded)
     upstreams = _UpstreamComparison(compared, recorded)
+    definitions = _DefinitionComparison()
     for position, (task, known) in enumerate(zip(compared.tasks, compared.recorded, strict=True)):
         if isinstance(task, RecordedTask):
             compared.changes.append(())
@@ -193,18 +196,18 @@ def compare(tasks: Sequence[Task], recorded: Recorded) -> Comparison:
         changes: tuple[Reason, ...] = ()
         ran = changes
         if known is not None:
-            wanted = definition_of(task)
-            changes = definition_changes(known.definition, wanted)
+            changes = definitions.changes(task, known)
             difference = upstreams.difference(set_of[position], known.set_id)
-            if difference != _SAME:
+            if difference is not _SAME and difference != _SAME:
                 compared.upstream_changes[position] = difference
                 changes = (*changes, Reason.UPSTREAMS)
             if known.ran is None and known.edit is None:
                 ran = changes
             elif known.ran is None:
-                ran = (*_ran_changes(known, wanted, list), *(each for each in changes if each is Reason.UPSTREAMS))
+                of_definition = _ran_changes(known, definition_of(task), list)
+                ran = (*of_definition, *(each for each in changes if each is Reason.UPSTREAMS))
             else:
-                ran = _ran_changes(known, wanted, partial(upstreams.ids, position))
+                ran = _ran_changes(known, definition_of(task), partial(upstreams.ids, position))
         compared.changes.append(changes)
         compared.ran_changes.append(ran)
     return compared
@@ -258,19 +261,28 @@ def _pairs(
 ) -> tuple[list[RecordedTask | None], list[RecordedTask]]:
     """Return the recorded task of each task, and the remaining recorded tasks."""
     known: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], RecordedTask]] = defaultdict(dict)
+    template, of_template = None, known["", ()]
     for each in recorded:
-        known[each.template.name, tuple(each.template.node_args)][each.node_values] = each
+        if each.template is not template:
+            template = each.template
+            of_template = known[template.name, tuple(template.node_args)]
+        of_template[each.node_values] = each
     pairs = []
+    version, count = None, 0
     for task in tasks:
-        version = task.template_version
-        names = version.arguments.node_args
-        pairs.append(known[version.name, names].pop(task.values[: len(names)], None))
-    left = (each for of_template in known.values() for each in of_template.values())
+        if task.template_version is not version:
+            version = task.template_version
+            names = version.arguments.node_args
+            of_template, count = known[version.name, names], len(names)
+        pairs.append(of_template.pop(task.values[:count], None))
+    left = (each for found in known.values() for each in found.values())
     return pairs, [each for each in left if not each.is_removed]
 
 
 def _sets(tasks: Sequence[Task]) -> tuple[list[Sequence[int]], list[int]]:
     """Number the sets of upstream tasks; tasks that share a set object share a number."""
+    if not with_upstreams(tasks):
+        return [], [NO_SET] * len(tasks)
     at = {id(task): position for position, task in enumerate(tasks)}
     sets: list[Sequence[int]] = []
     set_of: list[int] = []
@@ -285,6 +297,31 @@ def _sets(tasks: Sequence[Task]) -> tuple[list[Sequence[int]], list[int]]:
             sets.append(sorted(at[id(each)] for each in upstreams))
         set_of.append(number)
     return sets, set_of
+
+
+class _DefinitionComparison:
+    """Compares definitions, and each pair of templates only once."""
+
+    def __init__(self) -> None:
+        #: Recorded template and template version -> their number of node args if they are equal; otherwise None.
+        self._node_counts: dict[tuple[int, int], int | None] = {}
+
+    def changes(self, task: Task, known: RecordedTask) -> tuple[Reason, ...]:
+        """Return what differs, if the difference requires a rerun."""
+        key = id(known.template), id(task.template_version)
+        if key not in self._node_counts:
+            self._node_counts[key] = _common_node_count(task.template_version, known.template)
+        count = self._node_counts[key]
+        is_same = count is not None and task.command == known.command and task.values[count:] == known.task_values
+        if is_same and known.edit is None:
+            return ()
+        return definition_changes(known.definition, definition_of(task))
+
+
+def _common_node_count(version: TaskTemplateVersion, known: RecordedTemplate) -> int | None:
+    arguments = version.arguments
+    is_same = version.command_template == known.command_template and list(arguments.task_args) == known.task_args
+    return len(arguments.node_args) if is_same else None
 
 
 class _UpstreamComparison:

@@ -30,7 +30,7 @@ from jobmon.client.swarm.services.expander import CallFailed, Growth, added_by, 
 from jobmon.client.task import Task, growing
 from jobmon.client.tracebacks import PACKAGE, is_deliberate
 from jobmon.core import expansions
-from jobmon.core.changes import NO_SET, Action, Decision, Reason, definition_changes
+from jobmon.core.changes import NO_SET, UP_TO_DATE, Action, Decision, Reason, definition_changes
 from jobmon.core.configuration import JobmonConfig
 from jobmon.core.constants import TaskStatus
 from jobmon.core.exceptions import (
@@ -72,7 +72,6 @@ NAMES_SHOWN_MAX: Final = 5
 _FUTURES: Final = futures._base.__file__
 _NO_TEMPLATE: Final = RecordedTemplate(name="", command_template="", node_args=[], task_args=[])
 _ADDED: Final = Decision(Action.RUN, (Reason.NEW,), forces=True)
-_KEPT: Final = Decision(Action.KEEP, (Reason.UP_TO_DATE,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -532,10 +531,10 @@ def _decided(addition: _Addition, known: Recorded, task_id: int) -> _Decided:
         changes = () if pair is None else _changes(compared, position, task, pair, known)
         compared.changes.append(changes)
         is_kept = pair is not None and pair.status == TaskStatus.DONE and not changes
-        decisions.append(_KEPT if is_kept else _ADDED)
+        decisions.append(UP_TO_DATE if is_kept else _ADDED)
     compared.changes += [()] * len(others)
     compared.ran_changes = compared.changes
-    return _Decided(compared, [*decisions, *[_KEPT] * len(others)])
+    return _Decided(compared, [*decisions, *[UP_TO_DATE] * len(others)])
 
 
 def _key(task: Task) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -413,9 +413,9 @@ def change_lines(found: Plan) -> list[str]:
 def _file_lines(found: Plan) -> Iterator[str]:
     """Yield a line for each template of which tasks rerun because of files."""
     counts = Counter(
-        (template_of(task), reason)
-        for task, decision in zip(found.comparison.tasks, found.decisions, strict=True)
-        for reason in decision.reasons
+        (template_of(found.comparison.tasks[position]), reason)
+        for position in changes.affected(found.decisions)
+        for reason in found.decisions[position].reasons
         if reason in changes.FILE_REASONS
     )
     for (template, reason), count in counts.items():

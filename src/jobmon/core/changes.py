@@ -205,11 +205,17 @@ class _Upstreams(NamedTuple):
 
 _NO_UPSTREAMS: Final = _Upstreams(forces=False, runs=False, newest=0)
 _NEW: Final = Decision(Action.RUN, (Reason.NEW,), forces=True)
-_UP_TO_DATE: Final = Decision(Action.KEEP, (Reason.UP_TO_DATE,))
+#: The decision about nearly all tasks of a large workflow.
+UP_TO_DATE: Final = Decision(Action.KEEP, (Reason.UP_TO_DATE,))
 _ACCEPTED: Final = Decision(Action.KEEP, (Reason.ACCEPTED,))
 _SKIPPED: Final = Decision(Action.SKIP, (Reason.SKIPPED,))
 _RESTORED: Final = Decision(Action.RESTORE, (Reason.REVERTED,))
 _ADOPTED: Final = Decision(Action.ADOPT, (Reason.RUNNING,), forces=True)
+
+
+def affected(decisions: Sequence[Decision]) -> list[int]:
+    """Return the positions of all tasks that are not simply up to date."""
+    return [position for position, decision in enumerate(decisions) if decision is not UP_TO_DATE]
 
 
 def decide(
@@ -358,7 +364,7 @@ def _decide_done(task: Evidence, upstreams: _Upstreams, mode: OnChange, reasons:
     is_accepted = task.accepted and not task.changes
     if not is_accepted and reasons and mode is not OnChange.KEEP:
         return Decision(Action.RUN, reasons, forces=mode is not OnChange.RERUN_ONLY)
-    return _ACCEPTED if is_accepted or reasons or upstreams.runs else _UP_TO_DATE
+    return _ACCEPTED if is_accepted or reasons or upstreams.runs else UP_TO_DATE
 
 
 def in_order(sets: Sequence[Sequence[int]], set_of: Sequence[int]) -> Iterator[int]:

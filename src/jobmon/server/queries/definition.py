@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from jobmon.core.changes import VersionState
 from jobmon.core.constants import TaskInstanceStatus, TaskKind, TaskStatus
 from jobmon.core.expansions import CALL_FAILED
@@ -137,8 +139,7 @@ def _recorded_as(row: tuple[Any, ...]) -> RecordedWorkflow:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Attempt(msgspec.Struct, frozen=True):
     """The columns of an attempt that this module needs."""
 
     number: int
@@ -161,8 +162,7 @@ class _Attempt:
         return self.status == TaskInstanceStatus.DONE
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(msgspec.Struct, frozen=True):
     """A task with its newest attempt."""
 
     id: int
@@ -363,7 +363,7 @@ def _page(session: Session, workflow_id: int, tasks: list[_Task], *, is_last: bo
         edits={
             at: RecordedEdit(user=each.edited_by or "", command=each.edited[EDITABLE.index("command")])
             for at, each in enumerate(tasks)
-            if any(value is not None for value in each.edited)
+            if each.edited_by is not None and any(value is not None for value in each.edited)
         },
         expansions=[at for at, each in enumerate(tasks) if each.kind == TaskKind.EXPANSION],
         origins={at: each.origin_id for at, each in enumerate(tasks) if each.origin_id is not None},
