@@ -111,9 +111,9 @@ OWN = {"b", "blocked", "above", "logical_clock", "users", "members"}
 QUERIES = {
     "workflows of a user": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(user=["me"])),
     "workflows by id": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(workflow_id=[w])),
-    "tasks": lambda session, w, t: monitoring.task_summaries(session, w, monitoring.TasksQuery(status=["F"])),
+    "tasks": lambda session, w, t: monitoring.task_summaries(session, w, monitoring.TasksQuery(status=["F"]), Kept()),
     "tasks by importance": lambda session, w, t: monitoring.task_summaries(
-        session, w, monitoring.TasksQuery(order="importance", total=True)
+        session, w, monitoring.TasksQuery(order="importance", total=True), Kept()
     ),
     "task": lambda session, w, t: monitoring.task_detail(session, t),
     "errors": lambda session, w, t: monitoring.workflow_errors(session, w, monitoring.ErrorsQuery()),

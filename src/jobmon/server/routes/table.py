@@ -308,7 +308,7 @@ _VIEW: Final = _shared(_get(f"{_WORKFLOW}/view", handlers.show_view, monitoring.
 _TASKS: Final = _shared(
     _get(
         f"{_WORKFLOW}/task_summaries",
-        handlers.read(people.task_summaries),
+        handlers.read_kept(people.task_summaries, large=False),
         monitoring.TaskSummariesResponse,
         query=people.TasksQuery,
     )
