@@ -139,7 +139,7 @@ QUERIES = {
     "recorded tasks": lambda session, w, t: recorded.recorded_tasks(session, w, recorded.RecordedQuery()),
     "errors of a task": lambda session, w, t: monitoring.task_errors(session, t, monitoring.ErrorsQuery()),
     "the end of an output": lambda session, w, t: monitoring.log_tail(session, 1),
-    "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest(), Kept()),
+    "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest(), Recent(), Kept()),
     "declared files": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(template="t")).files,
     "declared inputs": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(inputs=True)).files,
     "who writes a file": lambda session, w, t: declared_files.missing_input(session, t + 1, "/tmp/in/3"),

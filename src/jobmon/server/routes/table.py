@@ -483,7 +483,7 @@ _READING: Final = (
     _post(
         READ,
         f"{_WORKFLOW}/sizing",
-        handlers.read_kept(judging.workflow_sizing),
+        handlers.recall_kept(judging.workflow_sizing, large=True),
         sizing.SizingRequest,
         sizing.SizingResponse,
     ),
