@@ -67,6 +67,7 @@ SETTLE_SECONDS: Final = 2.0
 WAIT_SECONDS_MAX: Final = 180.0
 COUNTER_TRANSACTIONS: Final = 2_000
 _TIMES: Final = re.compile(r"([\d,]+) ×")
+_HITS: Final = re.compile(r"([\d,]+) hits")
 _PAN: Final = """
 async ([seconds, step]) => {
   const box = document.querySelector(".matrix");
@@ -93,8 +94,9 @@ class World:
     requester: Requester
     changes: Changes
     page: Page
-    #: Tasks that were done before the run changed anything.
+    #: Tasks that were done, and that had failed, before the run changed anything.
     done: int
+    failed: int
     is_small: bool
     #: CPU time that the counts of tasks cost a transaction.
     counters_seconds: float
@@ -134,12 +136,12 @@ def main() -> None:
         shutil.copy(options.database, data / "jobmon.sqlite")
     counters = _counters(data / "jobmon.sqlite")
     found: dict[str, Any] = {"counters: per transaction": counters}
-    done = _done(data / "jobmon.sqlite")
+    done, failed = (_tasks(data / "jobmon.sqlite", status) for status in (TaskStatus.DONE, TaskStatus.ERROR_FATAL))
     requester = Requester.from_defaults()
     server = psutil.Process(access.ensure_server().pid)
     try:
         with Changes(requester, max(1, options.tasks // TASKS_PER_LOCATION)) as changes, _browser() as page:
-            world = World(server, requester, changes, page, done, options.tasks < FEW_TASKS, counters / 1e6)
+            world = World(server, requester, changes, page, done, failed, options.tasks < FEW_TASKS, counters / 1e6)
             time.sleep(SETTLE_SECONDS)
             found |= _measured(world, requester)
             if changes.error is not None:
@@ -149,13 +151,13 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def _done(database: Path) -> int:
-    """Return how many tasks are done before anything changes."""
+def _tasks(database: Path, status: TaskStatus) -> int:
+    """Return how many tasks have a status before anything changes."""
     with closing(sqlite3.connect(database)) as connection:
-        (done,) = connection.execute(
-            "SELECT SUM(number) FROM status_count WHERE workflow_id = 1 AND status = 'D'"
+        (number,) = connection.execute(
+            "SELECT SUM(number) FROM status_count WHERE workflow_id = 1 AND status = ?", (status.value,)
         ).fetchone()
-    return int(done)
+    return int(number)
 
 
 @contextmanager
@@ -236,12 +238,19 @@ def _clicks(world: World) -> dict[str, float]:
 
 
 def _ages(world: World) -> dict[str, float]:
-    """Compare the figures with what the server has confirmed, and measure how rarely each route is read again."""
+    """Compare what is shown with what the server has confirmed, and measure how rarely each route is polled.
+
+    A stream sends figures, failures and tasks; tasks are filtered here, so that the page has to poll them.
+    """
     page, changes = world.page, world.changes
     done = page.locator(".figures li.tone-done b")
     failed = page.locator("ol.groups > li").filter(has_text=FAILURE)  # a group for each template
     failed.first.wait_for()
-    done_ages, failed_ages = [], []
+    page.get_by_label("Task status").select_option("fatal")
+    hits = page.locator('section[aria-label="Tasks"] h2').filter(has_text="hits")
+    hits.wait_for()
+    time.sleep(SETTLE_SECONDS)
+    done_ages, failed_ages, hit_ages = [], [], []
     world.asked.clear()
     until = time.monotonic() + AGE_SECONDS
     while time.monotonic() < until:
@@ -249,9 +258,13 @@ def _ages(world: World) -> dict[str, float]:
         done_ages.append(changes.age_of(began, done=_number(done) - world.done))
         began = time.monotonic()
         failed_ages.append(changes.age_of(began, failed=sum(_numbers(failed))))
+        began = time.monotonic()
+        hit_ages.append(changes.age_of(began, failed=_hits(hits) - world.failed))
         time.sleep(AGE_SAMPLE_SECONDS)
     rests = {path: _longest_rest(times) for path, times in world.asked.items() if not path.endswith("/stream")}
+    page.get_by_label("Task status").select_option("any")
     return {
+        "age: filtered tasks": max(hit_ages),
         "age: figures": max(done_ages),
         "age: failures": max(failed_ages),
         "age: slowest route": max(rests.values(), default=0.0),
@@ -260,6 +273,13 @@ def _ages(world: World) -> dict[str, float]:
 
 def _number(shown: Locator) -> int:
     return int(shown.inner_text().replace(",", ""))
+
+
+def _hits(heading: Locator) -> int:
+    """Return how many tasks match the filter, of which only some are shown."""
+    found = _HITS.search(heading.inner_text())
+    assert found is not None, "tasks are filtered"
+    return int(found[1].replace(",", ""))
 
 
 def _numbers(groups: Locator) -> list[int]:

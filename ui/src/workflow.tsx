@@ -73,8 +73,8 @@ export function Workflow({ id, query }: { id: number; query: Record<string, stri
       {hasFigures && <Failures id={id} every={every} />}
       <Graph id={id} templates={view.value?.progress.templates ?? []} every={RESTING_EVERY} />
       <Matrix id={id} every={whileActive(ACTIVE_EVERY)(summary)} />
-      <Timeline id={id} every={RESTING_EVERY} />
-      <Resources id={id} every={RESTING_EVERY} />
+      <Timeline id={id} every={every} />
+      <Resources id={id} every={every} />
       <Versions id={id} every={RESTING_EVERY} />
       <History id={id} every={every} />
       <Tasks id={id} query={query} templates={view.value?.progress.templates ?? []} every={every} />

@@ -26,6 +26,7 @@ from jobmon.server.queries.blocked import Blocked
 from jobmon.server.queries.failed import Failed
 from jobmon.server.queries.letters import Letters
 from jobmon.server.queries.totals import Kind, Totals
+from jobmon.server.queries.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from jobmon.server.transaction import Effects
 
 #: Number of parts, and memory of them all; the one that was read last is kept even if it is larger.
-PARTS_MAX: Final = 64
+PARTS_MAX: Final = 256
 BYTES_MAX: Final = 64 * 2**20
 #: A reader who accepts a part waits so long for more.
 STEP_SECONDS: Final = 0.05
@@ -94,6 +95,10 @@ class Kept:
     def blocked(self, workflow_id: int) -> AbstractContextManager[Blocked]:
         """Return how many tasks of a workflow will never run; nobody else uses it meanwhile."""
         return self._opened(("blocked", workflow_id), lambda: Blocked(workflow_id))
+
+    def waiting(self, workflow_id: int) -> AbstractContextManager[Waiting]:
+        """Return from which task on a workflow has tasks that wait; nobody else uses it meanwhile."""
+        return self._opened(("waiting", workflow_id), lambda: Waiting(workflow_id))
 
     def deadline(self, *, may_wait: bool = False) -> Callable[[], bool]:
         """Return a function that tells whether there is time for another step; always, if the reader waits for all."""

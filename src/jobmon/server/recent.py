@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 #: Number of results that are kept.
-RESULTS_MAX: Final = 256
+RESULTS_MAX: Final = 128
 #: A result that took less CPU time is not reused.
-CHEAP_SECONDS: Final = 0.001
+CHEAP_SECONDS: Final = 0.003
 #: At most this share of the time of a thread is spent on one result.
 SHARE_MAX: Final = 0.001
 #: A result is never older than this, whatever it cost, unless its reader accepts an older one.

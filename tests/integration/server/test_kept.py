@@ -17,6 +17,7 @@ from jobmon.server import kept
 from jobmon.server.kept import Kept
 from jobmon.server.queries import letters, matrix, progress, sizing, timeline, totals
 from jobmon.server.queries.timeline import TimelineQuery
+from jobmon.server.recent import Recent
 
 #: A day after the beginning of the tests' clock, microseconds.
 NOW = 1_767_312_000_000_000
@@ -51,7 +52,7 @@ def figures(world, flow, with_kept):
         read(world, timeline.timeline, flow.workflow_id, TimelineQuery(by=by), NOW, with_kept=with_kept)
         for by in ("template", "host")
     ]
-    used = read(world, sizing.workflow_sizing, flow.workflow_id, SizingRequest(), with_kept=with_kept)
+    used = read(world, sizing.workflow_sizing, flow.workflow_id, SizingRequest(), Recent(), with_kept=with_kept)
     return tiles, used
 
 

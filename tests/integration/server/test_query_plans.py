@@ -112,9 +112,9 @@ OWN = {"b", "blocked", "above", "logical_clock", "users", "members"}
 QUERIES = {
     "workflows of a user": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(user=["me"])),
     "workflows by id": lambda session, w, t: monitoring.workflows(session, monitoring.WorkflowsQuery(workflow_id=[w])),
-    "tasks": lambda session, w, t: monitoring.task_summaries(session, w, monitoring.TasksQuery(status=["F"])),
+    "tasks": lambda session, w, t: monitoring.task_summaries(session, w, monitoring.TasksQuery(status=["F"]), Kept()),
     "tasks by importance": lambda session, w, t: monitoring.task_summaries(
-        session, w, monitoring.TasksQuery(order="importance", total=True)
+        session, w, monitoring.TasksQuery(order="importance", total=True), Kept()
     ),
     "task": lambda session, w, t: monitoring.task_detail(session, t),
     "errors": lambda session, w, t: monitoring.workflow_errors(session, w, monitoring.ErrorsQuery()),
@@ -140,7 +140,7 @@ QUERIES = {
     "recorded tasks": lambda session, w, t: recorded.recorded_tasks(session, w, recorded.RecordedQuery()),
     "errors of a task": lambda session, w, t: monitoring.task_errors(session, t, monitoring.ErrorsQuery()),
     "the end of an output": lambda session, w, t: monitoring.log_tail(session, 1),
-    "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest(), Kept()),
+    "sizing": lambda session, w, t: sizing.workflow_sizing(session, w, SizingRequest(), Recent(), Kept()),
     "declared files": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(template="t")).files,
     "declared inputs": lambda session, w, t: files.declared_files(session, w, files.FilesQuery(inputs=True)).files,
     "who writes a file": lambda session, w, t: declared_files.missing_input(session, t + 1, "/tmp/in/3"),

@@ -107,6 +107,22 @@ async def test_a_part_that_takes_long_does_not_delay_the_others(world, monkeypat
         assert (await events.until("failures", lambda found: True)).failures == 0
 
 
+async def test_a_part_that_is_too_large_for_events_is_left_to_those_who_poll(world, monkeypatch):
+    flow = await world.bound(30)
+    monkeypatch.setattr(streaming, "EVENT_BYTES_MAX", 3_000)
+    async with stream(world, flow.workflow_id) as events:
+        assert {(await events.next())[0] for _ in range(3)} == {"workflow", "view", "failures"}
+        run = await flow.start()
+        await run.queue()
+        await events.until("view", lambda view: counts(view) == {"Q": 30})
+        monkeypatch.setattr(streaming, "EVENT_BYTES_MAX", 70_000)
+        await events.until("tasks", lambda found: found.total == 30)
+        monkeypatch.setattr(streaming, "EVENT_BYTES_MAX", 0)
+        await run.register()
+        await run.launched(30)
+        await events.until("tasks", lambda found: found.tasks[0].status == "I")  # it goes on
+
+
 async def test_a_reader_that_reconnects_receives_only_what_has_changed(world):
     flow = await world.bound(3)
     async with stream(world, flow.workflow_id) as events:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from jobmon.core import fsm
-from jobmon.core.constants import TaskInstanceStatus, TaskStatus, WorkflowStatus
+from jobmon.core.constants import TaskInstanceStatus, TaskKind, TaskStatus, WorkflowStatus
 from jobmon.core.expansions import CALL_FAILED
 from jobmon.core.outcomes import OUTCOMES, status_name
 from jobmon.core.texts import SHOWN_CHARACTERS_MAX, shortened
@@ -25,7 +24,20 @@ from jobmon.core.wire.monitoring import (
     WorkflowSummary,
 )
 from jobmon.core.wire.swarm import ErrorsResponse, TaskError
-from jobmon.server.constructs import BigInteger, and_, cast, func, literal, null, or_, select, true
+from jobmon.server.constructs import (
+    BigInteger,
+    Boolean,
+    and_,
+    cast,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    union_all,
+)
 from jobmon.server.counting import counts_by_array
 from jobmon.server.joins import (
     ATTEMPTS_OF_WORKFLOW,
@@ -57,21 +69,24 @@ from jobmon.server.problems import InvalidValue, NotFound
 from jobmon.server.queries import importance
 from jobmon.server.queries.matching import name_matches
 from jobmon.server.queries.presence import require
-from jobmon.server.sql import Statement, any_of, param, statement, statements, unindexed
+from jobmon.server.queries.repeated import repeated
+from jobmon.server.sql import any_of, param, statement, statements, unindexed
 from jobmon.server.times import to_datetime, to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import ColumnElement, FromClause, Select
+    from sqlalchemy import ColumnElement, CompoundSelect, FromClause, Select
 
+    from jobmon.server.kept import Kept
+    from jobmon.server.queries.waiting import Waiting
     from jobmon.server.sql import Session
 
 ROWS_MAX: Final = 10_000
-#: Number of statements that are kept because readers repeat their queries.
-STATEMENTS_MAX: Final = 256
 
 t, ti, w, r = task.c, task_instance.c, workflow.c, workflow_run.c
+#: Whether a task is an expansion, in the words of their index.
+_IS_GROWN: Final = literal_column(f"grown.kind = '{TaskKind.EXPANSION.value}'", Boolean())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,20 +154,6 @@ class ErrorsQuery:
     limit: int = 1_000
     tasks: int | None = None
     permanent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A statement to be built; equal keys mean equal statements."""
-
-    key: str
-    build: Callable[[], Any] = field(compare=False)
-
-
-@functools.lru_cache(maxsize=STATEMENTS_MAX)
-def _repeated(wanted: _Wanted) -> Statement:
-    """Return a statement that readers repeat with the same query: it is built and compiled once."""
-    return Statement(wanted.build)
 
 
 def _checked(limit: int, name: str = "limit") -> int:
@@ -227,8 +228,8 @@ def workflows(session: Session, query: WorkflowsQuery, readable: frozenset[str] 
     """
     is_limited = readable is not None
     values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status, "readable": readable or ()}
-    listed = _Wanted(f"workflows {query} {is_limited}", lambda: _workflows(query, is_limited=is_limited))
-    rows = session.rows(_repeated(listed), **values)
+    listed = repeated(f"workflows {query} {is_limited}", lambda: _workflows(query, is_limited=is_limited))
+    rows = session.rows(listed, **values)
     counts, attempts = _counts(session, [row[0] for row in rows] if query.counts else [])
     found = [_workflow(row, counts[row[0]], attempts[row[0]]) for row in rows]
     total = None
@@ -328,16 +329,25 @@ def _check_statuses(given: Iterable[str], known: Sequence[str]) -> None:
 
 
 def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement[bool]]:
-    _check_statuses(query.status, tuple(TaskStatus))
+    return [_is_after(query, query.after), *_tasks_alike(workflow_id, query)]
+
+
+def _is_after(query: TasksQuery, after: Any) -> ColumnElement[bool]:
     are_fatal = query.status == [TaskStatus.ERROR_FATAL]
+    condition: ColumnElement[bool] = (unindexed(t.id) if are_fatal else t.id) > after
+    return condition  # SQLite then reads the index of failed tasks in order
+
+
+def _tasks_alike(workflow_id: int, query: TasksQuery) -> list[ColumnElement[bool]]:
+    """Return the conditions of a query wherever its page begins."""
+    _check_statuses(query.status, tuple(TaskStatus))
     conditions = [
         t.workflow_id == workflow_id,
-        (unindexed(t.id) if are_fatal else t.id) > query.after,  # SQLite then reads the index of failed tasks in order
         name_matches(task_array.c.name, query.array),
         name_matches(t.name, query.name),
     ]
     conditions.append(any_of(t.status, "statuses") if query.status else IS_IN_WORKFLOW)
-    if are_fatal:
+    if query.status == [TaskStatus.ERROR_FATAL]:
         conditions.append(IS_FATAL)
     if query.host:
         conditions.append(select(ti.id).where(IS_NEWEST_ATTEMPT, ti.host == query.host).correlate(task).exists())
@@ -367,17 +377,25 @@ def _node_args() -> Select[Any]:
     return joined.where(any_of(x.node_id, "nodes")).order_by(x.node_id, argument.c.name)
 
 
-def task_summaries(session: Session, workflow_id: int, query: TasksQuery) -> TaskSummariesResponse:
+def task_summaries(session: Session, workflow_id: int, query: TasksQuery, kept: Kept) -> TaskSummariesResponse:
     """Return tasks of a workflow by ID, or the most important ones first.
+
+    Args:
+        session: the session to read with; it has read nothing yet.
+        workflow_id: ID of the workflow.
+        query: which tasks to return.
+        kept: from which task on there are tasks that wait.
 
     Raises:
         InvalidValue: the limit is out of range, or a status does not exist.
         NotFound: there is no such workflow.
     """
-    require(session, "workflow", workflow_id)
     if query.order == "importance":
-        rows = _most_important(session, workflow_id, query)
+        with kept.waiting(workflow_id) as waiting:
+            require(session, "workflow", workflow_id)
+            rows = _most_important(session, workflow_id, query, waiting)
     else:
+        require(session, "workflow", workflow_id)
         rows = session.rows(_tasks_of(workflow_id, query), statuses=query.status)
     node_args: dict[int, dict[str, str]] = defaultdict(dict)
     for node_id, name, value in session.rows(_node_args, nodes=[row[9] for row in rows]) if query.args else ():
@@ -389,7 +407,7 @@ def task_summaries(session: Session, workflow_id: int, query: TasksQuery) -> Tas
     )
 
 
-def _most_important(session: Session, workflow_id: int, query: TasksQuery) -> list[tuple[Any, ...]]:
+def _most_important(session: Session, workflow_id: int, query: TasksQuery, waiting: Waiting) -> list[tuple[Any, ...]]:
     limit = _checked(query.limit)
     if query.name:
         rank_of = importance.rank_column()
@@ -405,15 +423,31 @@ def _most_important(session: Session, workflow_id: int, query: TasksQuery) -> li
         here = replace(query, after=query.after if rank == query.rank else 0)
         if rank is importance.Rank.FAILED:
             here = replace(here, status=[TaskStatus.ERROR_FATAL])
-        build = functools.partial(_tasks_of_rank, workflow_id, here, rank, limit - len(rows))
-        wanted = _Wanted(f"tasks {workflow_id} {here} {rank} {limit - len(rows)}", build)
-        rows += session.rows(_repeated(wanted), statuses=here.status)
+        build = functools.partial(_tasks_of_rank, workflow_id, replace(here, after=0), rank, limit - len(rows))
+        ranked = repeated(f"tasks {workflow_id} {here} {rank} {limit - len(rows)}", build)
+        after = max(here.after, waiting.first(session) - 1 if rank is importance.Rank.WAITING else 0)
+        rows += session.rows(ranked, statuses=here.status, after=after, workflow=workflow_id)
     return rows
 
 
 def _tasks_of_rank(workflow_id: int, query: TasksQuery, rank: importance.Rank, most: int) -> Select[Any]:
-    matching = _tasks().where(*_tasks_that_match(workflow_id, query), importance.is_of(rank))
+    """Select the first tasks of a rank; parameters: the task `after` which they are, and `workflow`."""
+    matching = _tasks().where(
+        _is_after(query, param("after")), *_tasks_alike(workflow_id, query), importance.is_of(rank)
+    )
+    if rank is importance.Rank.RUNNING:  # tasks are in no index by status, attempts are
+        matching = matching.where(t.id.in_(_launched()))
     return matching.order_by(unindexed(t.id) if rank in importance.RARE else t.id).limit(most)
+
+
+def _launched() -> CompoundSelect[Any]:
+    """Select the tasks of a workflow with an attempt that was handed out, and the expansions."""
+    grown = task.alias("grown").c
+    runs = select(r.id).where(r.workflow_id == param("workflow"))
+    return union_all(
+        select(ti.task_id).where(ti.workflow_run_id.in_(runs), ti.status.in_(fsm.TAKEN)),
+        select(grown.id).where(grown.workflow_id == param("workflow"), _IS_GROWN),
+    )
 
 
 def _total(session: Session, workflow_id: int, query: TasksQuery, shown: int) -> int:

@@ -43,12 +43,13 @@ from jobmon.server.queries.presence import require
 from jobmon.server.sql import any_of, param, statement, statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Select
 
     from jobmon.core.wire.sizing import SizingRequest
     from jobmon.server.kept import Kept
+    from jobmon.server.recent import Recent
     from jobmon.server.sql import Session
 
 SAMPLES_MAX: Final = 20_000
@@ -208,13 +209,16 @@ class _Template:
     history: list[sizing.Used] = field(default_factory=list)
 
 
-def workflow_sizing(session: Session, workflow_id: int, request: SizingRequest, kept: Kept) -> SizingResponse:
+def workflow_sizing(
+    session: Session, workflow_id: int, request: SizingRequest, recent: Recent, kept: Kept
+) -> SizingResponse:
     """Account for the attempts of a workflow and propose requests.
 
     Args:
         session: the session to read with; it has read nothing yet.
         workflow_id: ID of the workflow.
         request: what to return.
+        recent: usage of finished attempts, which may be some seconds older than the sums if it is expensive to read.
         kept: sums of attempts.
 
     Raises:
@@ -234,7 +238,10 @@ def workflow_sizing(session: Session, workflow_id: int, request: SizingRequest, 
         require(session, "workflow", workflow_id)
         _require_task(session, workflow_id, request.task_id)
         sums = session.rows(_of_task, workflow=workflow_id, task=request.task_id)
-    templates = _templates(session, workflow_id, request.task_id, sums)
+    samples = recent.paced(
+        ("usage samples", workflow_id, request.task_id), lambda: _used_by_array(session, workflow_id, request.task_id)
+    )
+    templates = _templates(session, workflow_id, sums, samples)
     return SizingResponse(
         workflow_id=workflow_id,
         templates=[_sized(template, strategies) for template in templates if template.groups],
@@ -278,20 +285,27 @@ def _require_task(session: Session, workflow_id: int, task_id: int) -> None:
         raise NotFound.of(f"task of workflow {workflow_id} with id", task_id)
 
 
+def _used_by_array(session: Session, workflow_id: int, task_id: int | None) -> Mapping[int, list[sizing.Used]]:
+    """Return what the newest finished tasks used, or the one with that ID."""
+    values = {"workflow": workflow_id} | ({} if task_id is None else {"task": task_id})
+    found: dict[int, list[sizing.Used]] = defaultdict(list)
+    for array_id, seconds, cpu, peak in session.rows(_samples(task_id is not None), **values, most=SAMPLES_MAX):
+        found[array_id].append(sizing.Used(seconds, cpu, None if peak is None else peak / GIB))
+    return found
+
+
 def _templates(
-    session: Session, workflow_id: int, task_id: int | None, sums: Iterable[Sequence[Any]]
+    session: Session, workflow_id: int, sums: Iterable[Sequence[Any]], samples: Mapping[int, list[sizing.Used]]
 ) -> Iterable[_Template]:
     templates = {array_id: _Template(*row) for array_id, *row in session.rows(_arrays, workflow=workflow_id)}
-    of_task = task_id is not None
-    values = {"workflow": workflow_id} | ({} if task_id is None else {"task": task_id})
     requests = _requests(session, {row[1] for row in sums})
     # in the order of requests, so that the newest request is processed last
     for array_id, resources_id, status, cause, count, seconds, cpu, held in sorted(sums, key=itemgetter(1)):
         group = _Group(requests[resources_id], status, cause, int(count), float(seconds), float(cpu), float(held))
         templates[array_id].groups.append(group)
-    for array_id, seconds, cpu, peak in session.rows(_samples(of_task), **values, most=SAMPLES_MAX):
-        used = sizing.Used(seconds, cpu, None if peak is None else peak / GIB)
-        templates[array_id].history.append(used)
+    for array_id, used in samples.items():
+        if array_id in templates:
+            templates[array_id].history = used
     return templates.values()
 
 

@@ -81,11 +81,12 @@ def read_large(query: Callable[..., Any]) -> Handler:
     return handle
 
 
-def read_kept(query: Callable[..., Any]) -> Handler:
+def read_kept(query: Callable[..., Any], *, large: bool = True) -> Handler:
     """Return a handler for a query that reads and updates what is kept of large workflows."""
 
     async def handle(call: Call) -> Any:
-        return await call.services.readers.run_large(query, *_arguments(call), call.services.kept)
+        read = call.services.readers.run_large if large else call.services.readers.run
+        return await read(query, *_arguments(call), call.services.kept)
 
     return handle
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 1.0
 #: A look waits so long for its parts; those that take longer are sent when they are there.
 PARTS_SECONDS_MAX: Final = 0.2
+#: A part that is larger at first is not sent: events are not compressed.
+EVENT_BYTES_MAX: Final = 64 * 1024
 #: Maximum age of an answer that another reader has received already.
 SHARED_SECONDS_MAX: Final = 0.5
 #: After this long without an event a comment is sent: readers know that the stream works.
@@ -162,7 +164,9 @@ class _Looks:
         events = b""
         for name in self._parts:
             answer = self._newest.get(name)
-            if answer is not None and sent.get(name) != (tag := answer.tag.strip(b'"')):
+            if answer is None or (len(answer.content) > EVENT_BYTES_MAX and not sent.get(name)):
+                continue  # whoever never receives a part polls it, compressed
+            if sent.get(name) != (tag := answer.tag.strip(b'"')):
                 sent[name] = tag
                 number = b".".join(sent.get(one, b"") for one in self._parts)
                 events += b"event: %b\nid: %b\ndata: %b\n\n" % (name.encode(), number, answer.content)

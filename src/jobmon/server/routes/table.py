@@ -316,7 +316,7 @@ _VIEW: Final = _shared(_get(f"{_WORKFLOW}/view", handlers.show_view, monitoring.
 _TASKS: Final = _shared(
     _get(
         f"{_WORKFLOW}/task_summaries",
-        handlers.read(people.task_summaries),
+        handlers.read_kept(people.task_summaries, large=False),
         monitoring.TaskSummariesResponse,
         query=people.TasksQuery,
     )
@@ -491,7 +491,7 @@ _READING: Final = (
     _post(
         READ,
         f"{_WORKFLOW}/sizing",
-        handlers.read_kept(judging.workflow_sizing),
+        handlers.recall_kept(judging.workflow_sizing, large=True),
         sizing.SizingRequest,
         sizing.SizingResponse,
     ),
