@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from jobmon.core import fsm
@@ -61,7 +63,7 @@ from jobmon.server.sql import Statement, any_of, param, statement, statements, u
 from jobmon.server.times import to_datetime, to_microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import ColumnElement, FromClause, Select
 
@@ -197,8 +199,23 @@ def _workflows(query: WorkflowsQuery, *, is_limited: bool) -> Select[Any]:
         .select_from(_LISTED)
         .where(*_that_match(query, is_limited=is_limited))
         .order_by(w.id.desc())
-        .limit(_checked(query.limit))
+        .limit(param("most"))
     )
+
+
+def _count_of_workflows(query: WorkflowsQuery, *, is_limited: bool) -> Select[Any]:
+    return select(func.count()).select_from(_LISTED).where(*_that_match(query, is_limited=is_limited))
+
+
+def usual_lists() -> Iterator[Statement]:
+    """Return the statements of the usual lists: workflows by user or ID, and tasks by status."""
+    for user, workflow_id in product(([], [""]), ([], [0])):
+        query = WorkflowsQuery(user=user, workflow_id=workflow_id)
+        for build in (_workflows, _count_of_workflows):
+            yield Statement(partial(build, query, is_limited=False))
+    statuses: tuple[list[str], ...] = ([], [TaskStatus.DONE], [TaskStatus.ERROR_FATAL])
+    for status in statuses:
+        yield Statement(partial(_tasks_of, TasksQuery(status=status)))
 
 
 def _outcomes(names: Sequence[str]) -> list[ColumnElement[bool]]:
@@ -228,13 +245,12 @@ def workflows(session: Session, query: WorkflowsQuery, readable: frozenset[str] 
     is_limited = readable is not None
     values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status, "readable": readable or ()}
     listed = _Wanted(f"workflows {query} {is_limited}", lambda: _workflows(query, is_limited=is_limited))
-    rows = session.rows(_repeated(listed), **values)
+    rows = session.rows(_repeated(listed), **values, most=_checked(query.limit))
     counts, attempts = _counts(session, [row[0] for row in rows] if query.counts else [])
     found = [_workflow(row, counts[row[0]], attempts[row[0]]) for row in rows]
     total = None
     if query.total:
-        counted = select(func.count()).select_from(_LISTED).where(*_that_match(query, is_limited=is_limited))
-        total = session.value(counted, **values)
+        total = session.value(_count_of_workflows(query, is_limited=is_limited), **values)
     return WorkflowsResponse(workflows=found, total=total)
 
 
@@ -327,12 +343,14 @@ def _check_statuses(given: Iterable[str], known: Sequence[str]) -> None:
             raise InvalidValue(f"status: {shown} is not one of {', '.join(known)}.")
 
 
-def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement[bool]]:
+def _tasks_that_match(query: TasksQuery) -> list[ColumnElement[bool]]:
+    """Return the conditions of a query, whose parameters are those of `_values_of`."""
     _check_statuses(query.status, tuple(TaskStatus))
     are_fatal = query.status == [TaskStatus.ERROR_FATAL]
     conditions = [
-        t.workflow_id == workflow_id,
-        (unindexed(t.id) if are_fatal else t.id) > query.after,  # SQLite then reads the index of failed tasks in order
+        t.workflow_id == param("workflow"),
+        (unindexed(t.id) if are_fatal else t.id)
+        > param("after"),  # SQLite then reads the index of failed tasks in order
         name_matches(task_array.c.name, query.array),
         name_matches(t.name, query.name),
     ]
@@ -344,8 +362,12 @@ def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement
     return conditions
 
 
-def _tasks_of(workflow_id: int, query: TasksQuery) -> Select[Any]:
-    return _tasks().where(*_tasks_that_match(workflow_id, query)).order_by(t.id).limit(_checked(query.limit))
+def _values_of(workflow_id: int, query: TasksQuery) -> dict[str, Any]:
+    return {"workflow": workflow_id, "after": query.after, "statuses": query.status}
+
+
+def _tasks_of(query: TasksQuery) -> Select[Any]:
+    return _tasks().where(*_tasks_that_match(query)).order_by(t.id).limit(param("most"))
 
 
 def matching_ids(session: Session, workflow_id: int, query: TasksQuery, most: int) -> list[int]:
@@ -353,11 +375,11 @@ def matching_ids(session: Session, workflow_id: int, query: TasksQuery, most: in
     found = (
         select(t.id)
         .join_from(task, task_array, task_array.c.id == t.array_id)
-        .where(*_tasks_that_match(workflow_id, query))
+        .where(*_tasks_that_match(query))
         .order_by(t.id)
         .limit(most)
     )
-    return list(session.column(found, statuses=query.status))
+    return list(session.column(found, **_values_of(workflow_id, query)))
 
 
 @statement
@@ -378,7 +400,7 @@ def task_summaries(session: Session, workflow_id: int, query: TasksQuery) -> Tas
     if query.order == "importance":
         rows = _most_important(session, workflow_id, query)
     else:
-        rows = session.rows(_tasks_of(workflow_id, query), statuses=query.status)
+        rows = session.rows(_tasks_of(query), **_values_of(workflow_id, query), most=_checked(query.limit))
     node_args: dict[int, dict[str, str]] = defaultdict(dict)
     for node_id, name, value in session.rows(_node_args, nodes=[row[9] for row in rows]) if query.args else ():
         node_args[node_id][name] = value
@@ -394,9 +416,9 @@ def _most_important(session: Session, workflow_id: int, query: TasksQuery) -> li
     if query.name:
         rank_of = importance.rank_column()
         beyond = or_(rank_of > query.rank, and_(rank_of == query.rank, t.id > query.after))
-        matching = _tasks_that_match(workflow_id, replace(query, after=0))
+        matching = _tasks_that_match(query)
         found = _tasks().where(*matching, beyond).order_by(rank_of, unindexed(t.id)).limit(limit)
-        return session.rows(found, statuses=query.status)
+        return session.rows(found, **_values_of(workflow_id, replace(query, after=0)))
     statuses = {status for counts in counts_by_array(session, workflow_id).values() for status in counts}
     rows: list[tuple[Any, ...]] = []
     for rank in importance.present(statuses, query.status, query.rank):
@@ -405,15 +427,15 @@ def _most_important(session: Session, workflow_id: int, query: TasksQuery) -> li
         here = replace(query, after=query.after if rank == query.rank else 0)
         if rank is importance.Rank.FAILED:
             here = replace(here, status=[TaskStatus.ERROR_FATAL])
-        build = functools.partial(_tasks_of_rank, workflow_id, here, rank, limit - len(rows))
-        wanted = _Wanted(f"tasks {workflow_id} {here} {rank} {limit - len(rows)}", build)
-        rows += session.rows(_repeated(wanted), statuses=here.status)
+        every = replace(here, after=0)
+        wanted = _Wanted(f"tasks {every} {rank}", partial(_tasks_of_rank, every, rank))
+        rows += session.rows(_repeated(wanted), **_values_of(workflow_id, here), most=limit - len(rows))
     return rows
 
 
-def _tasks_of_rank(workflow_id: int, query: TasksQuery, rank: importance.Rank, most: int) -> Select[Any]:
-    matching = _tasks().where(*_tasks_that_match(workflow_id, query), importance.is_of(rank))
-    return matching.order_by(unindexed(t.id) if rank in importance.RARE else t.id).limit(most)
+def _tasks_of_rank(query: TasksQuery, rank: importance.Rank) -> Select[Any]:
+    matching = _tasks().where(*_tasks_that_match(query), importance.is_of(rank))
+    return matching.order_by(unindexed(t.id) if rank in importance.RARE else t.id).limit(param("most"))
 
 
 def _total(session: Session, workflow_id: int, query: TasksQuery, shown: int) -> int:
@@ -425,9 +447,9 @@ def _total(session: Session, workflow_id: int, query: TasksQuery, shown: int) ->
         matching = (
             select(func.count())
             .join_from(task, task_array, task_array.c.id == t.array_id)
-            .where(*_tasks_that_match(workflow_id, every))
+            .where(*_tasks_that_match(every))
         )
-        return int(session.value(matching, statuses=query.status))
+        return int(session.value(matching, **_values_of(workflow_id, every)))
     return sum(
         number
         for counts in counts_by_array(session, workflow_id).values()
