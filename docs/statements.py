@@ -21,6 +21,7 @@ import jobmon.server
 from jobmon.server import elements, texts
 from jobmon.server.models import TABLES
 from jobmon.server.models.tables import metadata
+from jobmon.server.queries import monitoring
 from jobmon.server.recording import digest, real
 from jobmon.server.sql import Statement
 
@@ -51,7 +52,8 @@ def statements() -> dict[str, Statement]:
                 found[f"{short}.{name}"] = value
             elif inspect.isroutine(getattr(value, "__wrapped__", None)) and "family" in vars(value):
                 found |= {f"{short}.{name}({shown})": one for shown, one in _members(value, module)}
-    return found
+    usual = enumerate(monitoring.usual_lists())
+    return found | {f"queries.monitoring.usual_lists {number}": one for number, one in usual}
 
 
 def _members(family: Any, module: ModuleType) -> Iterator[tuple[str, Statement]]:

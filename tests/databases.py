@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
+import itertools
 import os
 import pwd
 import re
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobmon.server import database
 from jobmon.server.database import open_engine
-from jobmon.server.migrations import upgrade
+from jobmon.server.migrations import VERSION_TABLE, upgrade
 from jobmon.server.migrations.upgrading import random_identity
 
 if TYPE_CHECKING:
@@ -46,6 +46,23 @@ _SETTINGS: Final = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
 }
+#: Copying files takes less than logging each page of the copy.
+_STRATEGY: Final = "STRATEGY FILE_COPY"
+#: How many tests one copy serves: what they deleted makes its tables longer.
+USES_MAX: Final = 50
+_TABLES: Final = f"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> '{VERSION_TABLE}'"
+_SEQUENCES: Final = "SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'"
+#: What tests of the schema change: relations, columns, constraints, and the revision.
+_SHAPE: Final = f"""
+SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+(SELECT count(*) FROM pg_attribute JOIN pg_class c ON attrelid = c.oid WHERE relnamespace = 'public'::regnamespace),
+(SELECT count(*) FROM pg_constraint WHERE connamespace = 'public'::regnamespace),
+(SELECT min(version_num) FROM {VERSION_TABLE})
+"""
+_END_OTHERS: Final = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 #: For measurements: what a production database does.
 DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 #: For tests in which PostgreSQL crashes: a commit that it acknowledged is in the operating system's hands.
@@ -178,10 +195,10 @@ def administer(address: str, *statements: str) -> None:
             connection.execute(statement)
 
 
-def _connected(address: str) -> Any:
+def _connected(address: str, database: str = "postgres") -> Any:
     import psycopg
 
-    return psycopg.connect(host=address, port=_PORT, user=_USER, dbname="postgres", autocommit=True)
+    return psycopg.connect(host=address, port=_PORT, user=_USER, dbname=database, autocommit=True)
 
 
 def uri_of(address: str, name: str) -> str:
@@ -239,14 +256,68 @@ class Databases:
         """Drop the databases created since `mark`. SQLite's go with their folders."""
 
 
+class _Copy:
+    """A copy of the template that serves one test after another, with a connection to clean it."""
+
+    def __init__(self, address: str, database: str) -> None:
+        self._line = _connected(address, database)
+        atexit.register(self._line.close)
+        self._tables = [name for (name,) in self._line.execute(_TABLES)]
+        self._sequences = [name for (name,) in self._line.execute(_SEQUENCES)]
+        self._shape = self._line.execute(_SHAPE).fetchone()
+        self._uses = 0
+
+    def rename(self) -> None:
+        """Every server's identity is its own."""
+        self._line.execute(f"UPDATE server_identity SET word = '{random_identity()}'")
+
+    def clean(self) -> bool:
+        """End all other sessions and delete all rows; return whether it is like the template again."""
+        import psycopg
+
+        self._uses += 1
+        try:
+            self._line.execute(_END_OTHERS)
+            if self._uses >= USES_MAX or self._line.execute(_SHAPE).fetchone() != self._shape:
+                return False
+            self._line.execute(
+                ";".join(
+                    (
+                        "BEGIN",
+                        "SET LOCAL session_replication_role = replica",  # no references are checked
+                        *(f"DELETE FROM {table}" for table in self._tables),
+                        *(f"ALTER SEQUENCE {sequence} RESTART" for sequence in self._sequences),
+                        "INSERT INTO logical_clock (id, stamp) VALUES (1, 0)",
+                        f"INSERT INTO server_identity (id, word) VALUES (1, '{random_identity()}')",
+                        "COMMIT",
+                    )
+                )
+            )
+        except psycopg.Error:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._line.close()
+
+
 class PostgreSQLDatabases(Databases):
-    """Databases of one server, most of them copies of a template that has the schema."""
+    """Databases of one server, most of them copies of a template that has the schema.
+
+    To copy and to drop one takes longer than most tests. So what a test leaves in a copy is deleted, and the next test
+    gets it, unless it is no longer like the template.
+    """
 
     dialect = POSTGRESQL
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._created: list[str] = []
+        #: Key of a database that a test asked for -> its name on the server.
+        self._created: dict[str, str] = {}
+        self._copies: dict[str, _Copy] = {}
+        self._free: list[str] = []
+        self._numbers = itertools.count()
         self._line: Any = None
 
     def make_template(self) -> None:
@@ -258,22 +329,30 @@ class PostgreSQLDatabases(Databases):
 
     def uri(self, folder: Path | str, name: str = "jobmon", *, empty: bool = False) -> str:
         """See `Databases`."""
-        key = "t" + hashlib.sha256(f"{folder}/{name}".encode()).hexdigest()[:20]
+        key = f"{folder}/{name}"
         if key not in self._created:
-            self._create(key, "template0" if empty else _TEMPLATE)
-        return uri_of(self.address, key)
+            if not empty and self._free:
+                self._created[key] = self._free.pop()
+            else:
+                self._create(key, "template0" if empty else _TEMPLATE)
+        return uri_of(self.address, self._created[key])
 
     def _create(self, key: str, template: str) -> None:
-        self._administer(f"CREATE DATABASE {key} TEMPLATE {template}")
-        self._created.append(key)
-        if template == _TEMPLATE:  # every server's identity is its own
-            change(uri_of(self.address, key), "UPDATE server_identity SET word = :word", word=random_identity())
+        database = f"t{os.getpid()}_{next(self._numbers)}"
+        self._administer(f"CREATE DATABASE {database} TEMPLATE {template} {_STRATEGY}")
+        self._created[key] = database
+        if template == _TEMPLATE:
+            self._copies[database] = copy = _Copy(self.address, database)
+            copy.rename()
 
     def copy(self, uri: str, folder: Path | str) -> str:
         """See `Databases`."""
-        key = "t" + hashlib.sha256(f"{folder}/copy".encode()).hexdigest()[:20]
-        self._create(key, uri.partition("@/")[2].partition("?")[0])
-        return uri_of(self.address, key)
+        key = f"{folder}/copy"
+        database = uri.partition("@/")[2].partition("?")[0]
+        if database in self._copies:
+            self._copies.pop(database).close()  # a template must have no session
+        self._create(key, database)
+        return uri_of(self.address, self._created[key])
 
     def mark(self) -> int:
         """See `Databases`."""
@@ -281,9 +360,15 @@ class PostgreSQLDatabases(Databases):
 
     def drop_since(self, mark: int) -> None:
         """See `Databases`."""
-        gone, self._created[mark:] = self._created[mark:], []
-        if gone:
-            self._administer(*(f"DROP DATABASE {key} WITH (FORCE)" for key in gone))
+        for key in list(self._created)[mark:]:
+            database = self._created.pop(key)
+            copy = self._copies.get(database)
+            if copy is not None and copy.clean():
+                self._free.append(database)
+                continue
+            if copy is not None:
+                self._copies.pop(database).close()
+            self._administer(f"DROP DATABASE {database} WITH (FORCE)")
 
     def _administer(self, *statements: str) -> None:
         """Run statements as `administer` does, over a connection that is kept while the server runs."""

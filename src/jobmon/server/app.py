@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import importlib.metadata
 import os
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from jobmon.core import wire
 from jobmon.core.clock import Clock, SystemClock
@@ -124,11 +124,7 @@ def create_app(
         server.resumer = Resumer(data_directory())
     app = _App(
         lifespan=server.lifespan,
-        routes=[
-            *(Route(endpoint.address, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS),
-            Route(f"{wire.API_ROOT}/openapi.json", _document, methods=["GET"]),
-            *page.ROUTES,
-        ],
+        routes=_routes(),
         exception_handlers={HTTPException: _unknown_route},
     )
     app.front = Gate(Shortcut(app.beyond, HOT), authority, on_activity=requests.note)
@@ -153,6 +149,16 @@ def create_app(
     app.state.is_idle = is_idle
     app.state.is_needed_elsewhere = is_needed_elsewhere
     return app
+
+
+@cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """Return all routes, which are the same in every application of this process."""
+    return (
+        *(Route(endpoint.address, endpoint, methods=[endpoint.method]) for endpoint in ENDPOINTS),
+        Route(f"{wire.API_ROOT}/openapi.json", _document, methods=["GET"]),
+        *page.ROUTES,
+    )
 
 
 def _authority(settings: Settings, clock: Clock, token: str | None, *, is_strict: bool) -> Authority:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from jobmon.core import fsm
@@ -70,11 +71,11 @@ from jobmon.server.queries import importance
 from jobmon.server.queries.matching import name_matches
 from jobmon.server.queries.presence import require
 from jobmon.server.queries.repeated import repeated
-from jobmon.server.sql import any_of, param, statement, statements, unindexed
+from jobmon.server.sql import Statement, any_of, param, statement, statements, unindexed
 from jobmon.server.times import to_datetime, to_microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import ColumnElement, CompoundSelect, FromClause, Select
 
@@ -198,8 +199,23 @@ def _workflows(query: WorkflowsQuery, *, is_limited: bool) -> Select[Any]:
         .select_from(_LISTED)
         .where(*_that_match(query, is_limited=is_limited))
         .order_by(w.id.desc())
-        .limit(_checked(query.limit))
+        .limit(param("most"))
     )
+
+
+def _count_of_workflows(query: WorkflowsQuery, *, is_limited: bool) -> Select[Any]:
+    return select(func.count()).select_from(_LISTED).where(*_that_match(query, is_limited=is_limited))
+
+
+def usual_lists() -> Iterator[Statement]:
+    """Return the statements of the usual lists: workflows by user or ID, and tasks by status."""
+    for user, workflow_id in product(([], [""]), ([], [0])):
+        query = WorkflowsQuery(user=user, workflow_id=workflow_id)
+        for build in (_workflows, _count_of_workflows):
+            yield Statement(partial(build, query, is_limited=False))
+    statuses: tuple[list[str], ...] = ([], [TaskStatus.DONE], [TaskStatus.ERROR_FATAL])
+    for status in statuses:
+        yield Statement(partial(_tasks_of, TasksQuery(status=status)))
 
 
 def _outcomes(names: Sequence[str]) -> list[ColumnElement[bool]]:
@@ -229,13 +245,12 @@ def workflows(session: Session, query: WorkflowsQuery, readable: frozenset[str] 
     is_limited = readable is not None
     values = {"ids": query.workflow_id, "users": query.user, "statuses": query.status, "readable": readable or ()}
     listed = repeated(f"workflows {query} {is_limited}", lambda: _workflows(query, is_limited=is_limited))
-    rows = session.rows(listed, **values)
+    rows = session.rows(listed, **values, most=_checked(query.limit))
     counts, attempts = _counts(session, [row[0] for row in rows] if query.counts else [])
     found = [_workflow(row, counts[row[0]], attempts[row[0]]) for row in rows]
     total = None
     if query.total:
-        counted = select(func.count()).select_from(_LISTED).where(*_that_match(query, is_limited=is_limited))
-        total = session.value(counted, **values)
+        total = session.value(_count_of_workflows(query, is_limited=is_limited), **values)
     return WorkflowsResponse(workflows=found, total=total)
 
 
@@ -328,21 +343,14 @@ def _check_statuses(given: Iterable[str], known: Sequence[str]) -> None:
             raise InvalidValue(f"status: {shown} is not one of {', '.join(known)}.")
 
 
-def _tasks_that_match(workflow_id: int, query: TasksQuery) -> list[ColumnElement[bool]]:
-    return [_is_after(query, query.after), *_tasks_alike(workflow_id, query)]
-
-
-def _is_after(query: TasksQuery, after: Any) -> ColumnElement[bool]:
-    are_fatal = query.status == [TaskStatus.ERROR_FATAL]
-    condition: ColumnElement[bool] = (unindexed(t.id) if are_fatal else t.id) > after
-    return condition  # SQLite then reads the index of failed tasks in order
-
-
-def _tasks_alike(workflow_id: int, query: TasksQuery) -> list[ColumnElement[bool]]:
-    """Return the conditions of a query wherever its page begins."""
+def _tasks_that_match(query: TasksQuery) -> list[ColumnElement[bool]]:
+    """Return the conditions of a query, whose parameters are those of `_values_of`."""
     _check_statuses(query.status, tuple(TaskStatus))
+    are_fatal = query.status == [TaskStatus.ERROR_FATAL]
     conditions = [
-        t.workflow_id == workflow_id,
+        t.workflow_id == param("workflow"),
+        (unindexed(t.id) if are_fatal else t.id)
+        > param("after"),  # SQLite then reads the index of failed tasks in order
         name_matches(task_array.c.name, query.array),
         name_matches(t.name, query.name),
     ]
@@ -354,8 +362,12 @@ def _tasks_alike(workflow_id: int, query: TasksQuery) -> list[ColumnElement[bool
     return conditions
 
 
-def _tasks_of(workflow_id: int, query: TasksQuery) -> Select[Any]:
-    return _tasks().where(*_tasks_that_match(workflow_id, query)).order_by(t.id).limit(_checked(query.limit))
+def _values_of(workflow_id: int, query: TasksQuery) -> dict[str, Any]:
+    return {"workflow": workflow_id, "after": query.after, "statuses": query.status}
+
+
+def _tasks_of(query: TasksQuery) -> Select[Any]:
+    return _tasks().where(*_tasks_that_match(query)).order_by(t.id).limit(param("most"))
 
 
 def matching_ids(session: Session, workflow_id: int, query: TasksQuery, most: int) -> list[int]:
@@ -363,11 +375,11 @@ def matching_ids(session: Session, workflow_id: int, query: TasksQuery, most: in
     found = (
         select(t.id)
         .join_from(task, task_array, task_array.c.id == t.array_id)
-        .where(*_tasks_that_match(workflow_id, query))
+        .where(*_tasks_that_match(query))
         .order_by(t.id)
         .limit(most)
     )
-    return list(session.column(found, statuses=query.status))
+    return list(session.column(found, **_values_of(workflow_id, query)))
 
 
 @statement
@@ -396,7 +408,7 @@ def task_summaries(session: Session, workflow_id: int, query: TasksQuery, kept: 
             rows = _most_important(session, workflow_id, query, waiting)
     else:
         require(session, "workflow", workflow_id)
-        rows = session.rows(_tasks_of(workflow_id, query), statuses=query.status)
+        rows = session.rows(_tasks_of(query), **_values_of(workflow_id, query), most=_checked(query.limit))
     node_args: dict[int, dict[str, str]] = defaultdict(dict)
     for node_id, name, value in session.rows(_node_args, nodes=[row[9] for row in rows]) if query.args else ():
         node_args[node_id][name] = value
@@ -412,9 +424,9 @@ def _most_important(session: Session, workflow_id: int, query: TasksQuery, waiti
     if query.name:
         rank_of = importance.rank_column()
         beyond = or_(rank_of > query.rank, and_(rank_of == query.rank, t.id > query.after))
-        matching = _tasks_that_match(workflow_id, replace(query, after=0))
+        matching = _tasks_that_match(query)
         found = _tasks().where(*matching, beyond).order_by(rank_of, unindexed(t.id)).limit(limit)
-        return session.rows(found, statuses=query.status)
+        return session.rows(found, **_values_of(workflow_id, replace(query, after=0)))
     statuses = {status for counts in counts_by_array(session, workflow_id).values() for status in counts}
     rows: list[tuple[Any, ...]] = []
     for rank in importance.present(statuses, query.status, query.rank):
@@ -423,21 +435,20 @@ def _most_important(session: Session, workflow_id: int, query: TasksQuery, waiti
         here = replace(query, after=query.after if rank == query.rank else 0)
         if rank is importance.Rank.FAILED:
             here = replace(here, status=[TaskStatus.ERROR_FATAL])
-        build = functools.partial(_tasks_of_rank, workflow_id, replace(here, after=0), rank, limit - len(rows))
-        ranked = repeated(f"tasks {workflow_id} {here} {rank} {limit - len(rows)}", build)
-        after = max(here.after, waiting.first(session) - 1 if rank is importance.Rank.WAITING else 0)
-        rows += session.rows(ranked, statuses=here.status, after=after, workflow=workflow_id)
+        values = _values_of(workflow_id, here)
+        if rank is importance.Rank.WAITING:
+            values["after"] = max(here.after, waiting.first(session) - 1)
+        every = replace(here, after=0)
+        ranked = repeated(f"tasks {every} {rank}", partial(_tasks_of_rank, every, rank))
+        rows += session.rows(ranked, **values, most=limit - len(rows))
     return rows
 
 
-def _tasks_of_rank(workflow_id: int, query: TasksQuery, rank: importance.Rank, most: int) -> Select[Any]:
-    """Select the first tasks of a rank; parameters: the task `after` which they are, and `workflow`."""
-    matching = _tasks().where(
-        _is_after(query, param("after")), *_tasks_alike(workflow_id, query), importance.is_of(rank)
-    )
+def _tasks_of_rank(query: TasksQuery, rank: importance.Rank) -> Select[Any]:
+    matching = _tasks().where(*_tasks_that_match(query), importance.is_of(rank))
     if rank is importance.Rank.RUNNING:  # tasks are in no index by status, attempts are
         matching = matching.where(t.id.in_(_launched()))
-    return matching.order_by(unindexed(t.id) if rank in importance.RARE else t.id).limit(most)
+    return matching.order_by(unindexed(t.id) if rank in importance.RARE else t.id).limit(param("most"))
 
 
 def _launched() -> CompoundSelect[Any]:
@@ -459,9 +470,9 @@ def _total(session: Session, workflow_id: int, query: TasksQuery, shown: int) ->
         matching = (
             select(func.count())
             .join_from(task, task_array, task_array.c.id == t.array_id)
-            .where(*_tasks_that_match(workflow_id, every))
+            .where(*_tasks_that_match(every))
         )
-        return int(session.value(matching, statuses=query.status))
+        return int(session.value(matching, **_values_of(workflow_id, every)))
     return sum(
         number
         for counts in counts_by_array(session, workflow_id).values()

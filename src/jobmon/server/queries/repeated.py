@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Select
-
 from jobmon.server.sql import Statement
 
 #: Number of statements that are kept.
@@ -18,10 +16,10 @@ STATEMENTS_MAX: Final = 256
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     key: str
-    build: Callable[[], Select[Any]] = field(compare=False)
+    build: Callable[[], Any] = field(compare=False)
 
 
-def repeated(key: str, build: Callable[[], Select[Any]]) -> Statement:
+def repeated(key: str, build: Callable[[], Any]) -> Statement:
     """Return what `build` returns as a statement; equal keys mean equal statements."""
     return _built(_Wanted(key, build))
 
