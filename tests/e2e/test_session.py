@@ -264,6 +264,8 @@ def test_every_command(home, wait_until, databases):
         at.text(f"workflow stop -w {busy} --kill --yes", "is stopped")
         client.wait(timeout=60)
     at.text(f"workflow status -w {busy}", r"busy +STOPPED")
+    at.text(f"workflow explain {busy}", f"Workflow {busy} busy: STOPPED; ")
+    assert home.json("workflow", "explain", str(busy))["status_name"] == "STOPPED"
     (home.folder / "goon").touch()
     at.text(f"workflow concurrency -w {busy} -m 5 -y", "at most 5")
     at.text(f"workflow resume -w {busy} -c multiprocess", "2 of 2 tasks done")

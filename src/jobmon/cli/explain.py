@@ -9,6 +9,7 @@ import click
 from jobmon.cli.output import LIMIT_DEFAULT, note_limit, rows_max
 from jobmon.cli.references import TASK, WORKFLOW
 from jobmon.cli.rendering import OUTPUT
+from jobmon.core.terminal import plain_line
 from jobmon.core.texts import SHOWN_CHARACTERS_MAX, number_of, shortened
 
 if TYPE_CHECKING:
@@ -46,20 +47,26 @@ def explain_task(task_id: int, output: str) -> None:
 @OUTPUT
 def explain_workflow(workflow_id: int, output: str) -> None:
     """Explain why a workflow is stuck, or what it is doing."""
+    import msgspec
+
     from jobmon.cli import rendering
     from jobmon.cli.formatting import count_text
-    from jobmon.core.constants import TaskStatus, WorkflowStatus
+    from jobmon.cli.listing import name_of
+    from jobmon.client.api_calls import workflow_summary
+    from jobmon.core.constants import TaskStatus
     from jobmon.core.requester import Requester
     from jobmon.core.wire.monitoring import WorkflowExplanation
 
     requester = Requester.from_defaults()
     route = f"/workflows/{workflow_id}/explanation"
     found = requester.call(route, {}, WorkflowExplanation, "get")
+    summary = workflow_summary(requester, workflow_id, counts=False)
+    status = name_of(summary)
     if output == "json":
-        rendering.show_json(found)
+        rendering.show_json(msgspec.to_builtins(found) | {"status_name": status})
         return
-    status = WorkflowStatus(found.status).name
-    click.echo(f"Workflow {workflow_id} {found.name}: {status}; {count_text(found.counts, TaskStatus) or 'no tasks'}")
+    name = plain_line(shortened(found.name or summary.tool_name, SHOWN_CHARACTERS_MAX))
+    click.echo(f"Workflow {workflow_id} {name}: {status}; {count_text(found.counts, TaskStatus) or 'no tasks'}")
     if gone := _dead_client(requester, workflow_id):
         click.echo(f"  {gone}")
     _show_reasons(found.reasons)

@@ -174,13 +174,17 @@ def _check_may_start(workflow: Workflow, response: WorkflowResponse, resume: boo
 
 def already_exists(workflow: Workflow, status: str) -> WorkflowAlreadyExists:
     """Return the error of a second start without `resume`."""
-    number = workflow.workflow_id
+    number, name = workflow.workflow_id, WorkflowStatus(status).name
+    if status == WorkflowStatus.FAILED and number is not None:  # a stop or a timeout is stored as such, too
+        from jobmon.client import api_calls
+
+        name = api_calls.workflow_summary(workflow.requester, number, counts=False).status_name or name
     resume = "Pass resume=True to resume it"
     if status in ACTIVE_WORKFLOWS:
         resume = f"To follow it: jobmon workflow attach {number}. Pass resume=True to take it over"
     return WorkflowAlreadyExists(
         f"Workflow {number} with workflow_args {workflow.workflow_args!r} was already started (its status is"
-        f" {WorkflowStatus(status).name}). {resume}, or change workflow_args to start a new one."
+        f" {name}). {resume}, or change workflow_args to start a new one."
     )
 
 

@@ -410,8 +410,10 @@ class JobmonConfig:
         Raises:
             ConfigError: the setting does not exist, or its value is invalid.
         """
-        value, origin = self.origin(section, key)
-        setting = SETTINGS[section][key]
+        return self._parsed(section, key, *self.origin(section, key))
+
+    def _parsed(self, section: str, key: str, value: Any, origin: str) -> Any:
+        setting = setting_of(section, key)
         try:
             return setting.values.parse(value)
         except (ValueError, TypeError, OverflowError, RecursionError):
@@ -500,8 +502,8 @@ class JobmonConfig:
 
     @also_named(val="value")
     def set(self, section: str, key: str, value: Any) -> None:
-        """Set `key` of a `section` to a `value` in this object; `write` saves it."""
-        setting_of(section, key)
+        """Set `key` of a `section` to a `value`, which must be valid, in this object; `write` saves it."""
+        self._parsed(section, key, value, "code")
         self._code[section, key] = value
 
     def write(self, filepath: str | Path = "") -> Path:
@@ -520,6 +522,8 @@ class JobmonConfig:
             _replace(trust.resolved(str(path)), yaml.safe_dump(sections, sort_keys=True), settings)
         except trust.Untrusted as error:
             raise UntrustedFile(str(error)) from None
+        except OSError as error:
+            raise ConfigError(f"The settings cannot be written to {path}: {error.strerror}.") from None
         return path
 
     def _invalid(self, section: str, key: str, wanted: str, value: Any, origin: str) -> ConfigError:
@@ -568,8 +572,8 @@ def setting_of(section: str, key: str) -> Setting:
     return settings[key]
 
 
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+def _nearest(name: object, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; valid names: {', '.join(known)}."
 
 
@@ -678,6 +682,8 @@ def _flattened(sections: Mapping[str, Any], origin: str) -> dict[tuple[str, str]
 
     A section that does not exist in the settings is kept whole.
     """
+    if not isinstance(sections, Mapping):
+        raise ConfigError(f"{origin} must be a mapping of sections, not {sections!r}.")
     flat: dict[tuple[str, str], Any] = {}
     for section, entries in sections.items():
         if section not in SETTINGS:

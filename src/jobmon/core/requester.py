@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -59,6 +60,8 @@ _MOVED_STATUSES: Final = frozenset({HTTP_UNAUTHORIZED, 421})
 #: A request that waits for the server is logged after this long, and then at regular intervals, seconds.
 WARNING_SECONDS_FIRST: Final = 3.0
 WARNING_SECONDS: Final = 30.0
+#: Shortest time that a caller may allow for a response, seconds.
+REQUEST_SECONDS_MIN: Final = 0.001
 #: Overlapping a request with the preparation of the next one gains nothing if it is smaller than this.
 OVERLAPPED_BYTES_MIN: Final = 64 * 1024
 #: Name of the thread that looks for a server that does not respond.
@@ -78,6 +81,9 @@ class Requester:
         request_timeout: longest wait for one response, seconds.
         token: bearer token.
         embedded: whether to use the embedded server of the data folder, which is found and started as needed.
+
+    Raises:
+        ConfigError: an address, the token or a number is invalid.
     """
 
     def __init__(
@@ -91,14 +97,16 @@ class Requester:
         embedded: bool = False,
     ) -> None:
         open_standard()
+        if not isinstance(service_url, str):
+            raise exceptions.ConfigError(f"http.service_url must be the address of a server, not {service_url!r}.")
         self._addresses = [] if embedded else _checked(service_url, token)
         self._target = Target(next(iter(self._addresses), ""), token=token)
         self._embedded = embedded
         #: Whether address and token come from the settings, so that they can be read again.
         self._is_configured = False
-        self.retries_timeout = retries_timeout
-        self.retries_attempts = retries_attempts
-        self.request_timeout = request_timeout
+        self.retries_timeout = None if retries_timeout is None else _number("retries_timeout", retries_timeout, 0)
+        self.retries_attempts = None if retries_attempts is None else _attempts(retries_attempts)
+        self.request_timeout = _number("request_timeout", request_timeout, REQUEST_SECONDS_MIN)
         self._local = threading.local()
         if embedded:
             self._find()
@@ -570,6 +578,24 @@ def _checked(text: str, token: str) -> list[str]:
     except addresses.InvalidAddress as error:
         raise exceptions.ConfigError(f"http.service_url: {error}") from None
     return found
+
+
+def _number(name: str, value: object, least: float) -> float:
+    """Return a number; infinity means no limit.
+
+    Raises:
+        ConfigError: it is not a number, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= least:
+        raise exceptions.ConfigError(f"{name} must be a number of at least {least:g}, not {value!r}.")
+    return float(value)
+
+
+def _attempts(value: object) -> int:
+    number = _number("retries_attempts", value, 1)
+    if not number.is_integer():
+        raise exceptions.ConfigError(f"retries_attempts must be an integer of at least 1, not {value!r}.")
+    return int(number)
 
 
 def _request_of(route: str, message: object, method: str) -> tuple[str, bytes | None]:

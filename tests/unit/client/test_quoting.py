@@ -61,10 +61,9 @@ def test_the_command_counts_towards_what_the_system_takes():
 @pytest.mark.parametrize("kind", ["node_args", "task_args"])
 def test_a_value_that_the_shell_would_change_is_warned_of(template, value, kind, caplog):
     _command(template, **{"node_args": (), kind: ["x"]}, x=value)
-    (record,) = caplog.records
-    assert "{x:q}" in record.getMessage()
-    assert repr(value) in record.getMessage()
-    assert "'count'" in record.getMessage()
+    (message,) = (one for one in caplog.messages if "{x:q}" in one)
+    assert repr(value) in message
+    assert "'count'" in message
 
 
 @pytest.mark.parametrize(

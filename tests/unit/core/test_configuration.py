@@ -299,3 +299,30 @@ def test_plugins_find_the_paths_by_their_former_name():
     from jobmon.core import paths, places
 
     assert places is paths
+
+
+@pytest.mark.parametrize("value", [-1, "x", None, float("nan"), True, [20]])
+def test_what_cannot_be_a_setting_is_refused_when_it_is_set(value):
+    config = JobmonConfig()
+    with pytest.raises(ConfigError, match=r"http\.request_timeout must be a number above 0 .* \(set in code\)"):
+        config.set("http", "request_timeout", value)
+    assert config.get("http", "request_timeout") == 20
+    config.set("http", "request_timeout", val="30")
+    assert config.get_float("http", "request_timeout") == 30
+
+
+@pytest.mark.parametrize("name", [None, 3, ""])
+def test_a_name_of_any_type_is_an_error_that_names_it(name):
+    for call in (JobmonConfig().get_section, lambda section: JobmonConfig().get(section, "x")):
+        with pytest.raises(ConfigError, match=f"There is no section {name!r}"):
+            call(name)
+    with pytest.raises(ConfigError, match=r"There is no setting http\."):
+        JobmonConfig().get("http", name)
+
+
+def test_sections_that_are_no_mapping_and_places_that_cannot_be_written_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"dict_config must be a mapping of sections, not \[1\]"):
+        JobmonConfig(dict_config=[1])
+    for path in (tmp_path, tmp_path / "none" / "w.yaml"):
+        with pytest.raises(ConfigError, match=f"cannot be written to {path}: "):
+            JobmonConfig().write(path)
