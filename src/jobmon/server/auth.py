@@ -54,8 +54,10 @@ _NO_TOKEN: Final = (
 #: Precedes an IPv4 address in the form of IPv6.
 _MAPPED: Final = "::ffff:"
 _LOOPBACK_HOST: Final = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
-#: Prevents browsers from caching answers, and from guessing their content type.
-_HEADERS: Final = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+#: Prevents browsers and proxies from storing an answer.
+NOT_STORED: Final = (b"cache-control", b"no-store")
+#: Prevents browsers from guessing the content type of an answer.
+NOT_GUESSED: Final = (b"x-content-type-options", b"nosniff")
 
 logger = logging.getLogger(__name__)
 
@@ -303,7 +305,7 @@ async def _answer(send: Send, status: int, content: bytes, extra: list[tuple[byt
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(content)),  # workers support nothing else
-        *_HEADERS,
+        *(NOT_STORED, NOT_GUESSED),
         *(extra or []),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})

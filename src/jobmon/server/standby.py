@@ -19,6 +19,7 @@ from jobmon.core import wire
 from jobmon.core.constants import MESSAGE_VERSION
 from jobmon.core.wire.server import Health, Problem
 from jobmon.server import migrations
+from jobmon.server.auth import NOT_GUESSED, NOT_STORED
 from jobmon.server.database import first_line, is_lost, meaning
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ async def _answer(send: Send, status: int, content: bytes, *more: tuple[bytes, b
     headers: list[Any] = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(content)),
-        (b"cache-control", b"no-store"),
+        *(NOT_STORED, NOT_GUESSED),
         *more,
     ]
     start: Message = {"type": "http.response.start", "status": status, "headers": headers}

@@ -166,7 +166,10 @@ async def ask(world, endpoint, path, body=None, query=""):
         sent.append(message)
 
     await world.app(scope, receive, send)
-    (status,) = (message["status"] for message in sent if message["type"] == "http.response.start")
+    (start,) = (message for message in sent if message["type"] == "http.response.start")
+    status, headers = start["status"], dict(start["headers"])
+    assert headers.get(b"x-content-type-options") == b"nosniff", (endpoint.method, path)
+    assert headers.get(b"cache-control") in (b"no-store", b"private, no-cache"), (endpoint.method, path)
     answer = b"".join(message.get("body", b"") for message in sent)
     assert status < 500, (endpoint.method, path[:200], query[:200], str(body)[:2000], answer[:2000])
     return status

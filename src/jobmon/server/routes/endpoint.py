@@ -22,7 +22,7 @@ from jobmon.core.wire.launching import FromServer
 from jobmon.core.wire.login import LOGIN_BYTES_MAX
 from jobmon.server import scope
 from jobmon.server.answers import Answer, PartialContent, age_seconds_of
-from jobmon.server.auth import PRINCIPAL_KEY
+from jobmon.server.auth import NOT_GUESSED, NOT_STORED, PRINCIPAL_KEY
 from jobmon.server.connections import HEAD_SECONDS_MAX
 from jobmon.server.log_format import RECORD_FIELDS
 from jobmon.server.problems import InvalidValue, Malformed, TooLarge, problem_of
@@ -137,7 +137,8 @@ class Endpoint:
         except Exception as error:
             await self.refuse(given, send, error)
             return
-        headers = [kind, (b"content-length", b"%d" % len(content)), *more] if content else more
+        size = (kind, (b"content-length", b"%d" % len(content))) if content else ()
+        headers = [*size, NOT_GUESSED, *more]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -151,7 +152,7 @@ class Endpoint:
             more.append(_RETRY_AFTER)
         name: Name = given["app"].state.services.name
         content = wire.encode(replace(problem, server_identity=name.identity))
-        headers = [_JSON, (b"content-length", b"%d" % len(content)), *more]
+        headers = [_JSON, (b"content-length", b"%d" % len(content)), NOT_GUESSED, NOT_STORED, *more]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -174,7 +175,7 @@ class Endpoint:
         """Return the status, the content and headers besides those that every answer has."""
         call = await self.admitted(request)
         if not self.unchanged_seconds:
-            return self.status, await self._content(call), []
+            return self.status, await self._content(call), [NOT_STORED]
         headers = dict(request.scope["headers"])
         age_seconds = age_seconds_of(headers.get(b"cache-control", b""))
         answer = await self.shared_answer(call, request.scope["query_string"], age_seconds)

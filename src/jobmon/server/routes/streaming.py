@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from jobmon.agent import handshake
 from jobmon.core.credentials import Right, sees_secrets
 from jobmon.core.exceptions import InvalidRequest
-from jobmon.server.auth import bearer_token
+from jobmon.server.auth import NOT_GUESSED, NOT_STORED, bearer_token
 from jobmon.server.connections import STATE_KEY
 from jobmon.server.routes.endpoint import BODYLESS_BYTES_MAX, EVENTS, Call, Endpoint, open_request, read_body
 
@@ -47,7 +47,7 @@ SEND_SECONDS_MAX: Final = 10.0
 _MAC: Final = handshake.MAC_HEADER.lower().encode()
 _HEADERS: Final = (
     (b"content-type", EVENTS.encode()),
-    (b"cache-control", b"no-store"),
+    *(NOT_STORED, NOT_GUESSED),
     (b"x-accel-buffering", b"no"),  # nginx would collect events otherwise
 )
 _COMMENT: Final = b":\n\n"
