@@ -76,7 +76,7 @@ def institute(bench: Bench) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="jobmon-bench-") as folder:
         found = json_of([sys.executable, "-m", "benchmarks.institute", *sizes], f"{folder}/data")
     bench.runs.append({"script": "institute", "arguments": sizes, **found})
-    inside = found["inside_report"]
+    inside, claims = found["inside_report"], found["inside_claim"]
     return [
         Figure(case="institute", key="rate", what=f"{workflows} workflows of {tasks} tasks at once: tasks per second",
                value=found["tasks_per_second"], unit="/s"),
@@ -84,6 +84,10 @@ def institute(bench: Bench) -> list[Figure]:
                unit="ms"),
         Figure(case="institute", key="p99", what="reports, inside the server: slowest 1 %", value=inside["p99_ms"],
                unit="ms", due=250),
+        Figure(case="institute", key="claim p50", what="agents that ask for work: median", value=claims["p50_ms"],
+               unit="ms"),
+        Figure(case="institute", key="claim p99", what="agents that ask for work: slowest 1 %", value=claims["p99_ms"],
+               unit="ms"),
         Figure(case="institute", key="memory", what="memory of the server afterwards", value=found["memory"]["now"],
                unit="MB", due=300),
         Figure(case="institute", key="server cpu", what="CPU of the server per task",
