@@ -159,7 +159,7 @@ class TaskTemplateVersion:
         """
         try:
             texts = _plain_texts(args, self._ordered)
-        except KeyError:
+        except (KeyError, ValueError):  # an argument is missing, or a number is too long to be written
             texts = None
         if len(args) != len(self._ordered) or (texts is None and args.keys() != self.names):
             raise ValueError(mismatch(self.name, self.names, args))
