@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -403,7 +404,8 @@ def task_summaries(session: Session, workflow_id: int, query: TasksQuery, kept: 
         NotFound: there is no such workflow.
     """
     if query.order == "importance":
-        with kept.waiting(workflow_id) as waiting:
+        is_search = query.name or query.array or query.host  # that may take long, and others do not wait for it
+        with contextlib.nullcontext() if is_search else kept.waiting(workflow_id) as waiting:
             require(session, "workflow", workflow_id)
             rows = _most_important(session, workflow_id, query, waiting)
     else:
@@ -419,7 +421,9 @@ def task_summaries(session: Session, workflow_id: int, query: TasksQuery, kept: 
     )
 
 
-def _most_important(session: Session, workflow_id: int, query: TasksQuery, waiting: Waiting) -> list[tuple[Any, ...]]:
+def _most_important(
+    session: Session, workflow_id: int, query: TasksQuery, waiting: Waiting | None
+) -> list[tuple[Any, ...]]:
     limit = _checked(query.limit)
     if query.name:
         rank_of = importance.rank_column()
@@ -436,7 +440,7 @@ def _most_important(session: Session, workflow_id: int, query: TasksQuery, waiti
         if rank is importance.Rank.FAILED:
             here = replace(here, status=[TaskStatus.ERROR_FATAL])
         values = _values_of(workflow_id, here)
-        if rank is importance.Rank.WAITING:
+        if waiting is not None and rank is importance.Rank.WAITING:
             values["after"] = max(here.after, waiting.first(session) - 1)
         every = replace(here, after=0)
         ranked = repeated(f"tasks {every} {rank}", partial(_tasks_of_rank, every, rank))
