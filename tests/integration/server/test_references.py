@@ -5,7 +5,7 @@ from server_world import open_world
 from sqlalchemy import inspect, text
 
 from jobmon.server.database import open_engine, refers_to_nothing
-from jobmon.server.models import metadata
+from jobmon.server.models.tables import metadata
 from jobmon.server.models.types import DIALECT
 
 NOBODY = 999_999_999
