@@ -147,7 +147,6 @@ def test_the_search_for_letters_finds_what_it_should(code, expected):
 
 #: Where several statuses are no set of the state machines, or not yet.
 STATUSES_TOGETHER = {
-    "cli/formatting.py": "groups that people see",
     "client/progress.py": "groups that people see",
     "client/workflow_run.py": "two steps, one after the other",
 }

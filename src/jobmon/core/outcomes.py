@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from jobmon.core.constants import Cause, EndReason, TaskStatus, WorkflowRunStatus, WorkflowStatus
-from jobmon.core.fsm import WORKFLOW_OF_RUN
+from jobmon.core.fsm import LAUNCHED_TASKS, WORKFLOW_OF_RUN
 
 STOPPED: Final = "STOPPED"
 TIMED_OUT: Final = "TIMED OUT"
@@ -35,7 +35,7 @@ def group_of(status: str) -> str:
     >>> group_of("G"), group_of("O"), group_of("F")
     ('PENDING', 'RUNNING', 'FATAL')
     """
-    if status in (TaskStatus.LAUNCHED, TaskStatus.RUNNING):
+    if status in LAUNCHED_TASKS:
         return "RUNNING"
     groups = {
         TaskStatus.DONE: "DONE",
