@@ -231,13 +231,6 @@ def test_lists_in_create_tasks_and_op_args_are_no_mistake(template, caplog):
     assert not any("create_tasks()" in message for message in caplog.messages)
 
 
-def test_a_value_that_cannot_be_written_is_an_error_that_names_the_template(template):
-    with pytest.raises(
-        ValueError, match=r"a task of template 'tmpl' cannot be created from no text: Exceeds the limit"
-    ):
-        template.create_task(n=10**5_000, t=1, o=2)
-
-
 def test_a_name_that_is_not_unicode_is_refused(template):
     with pytest.raises(ValueError, match="must not contain"):
         template.create_task(n=1, t=1, o=2, name="a\udc80")
