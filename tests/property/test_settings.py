@@ -29,10 +29,10 @@ def setting_of(name):
 
 
 def read(name, value):
-    """Read a setting from code; return its value, or None and the error."""
+    """Set a setting in code and read it; return its value, or None and the error."""
     config = JobmonConfig(dict_config={})
-    config.set(*name, value)
     try:
+        config.set(*name, value)
         return config.parsed(*name), ""
     except ConfigError as error:
         return None, str(error)

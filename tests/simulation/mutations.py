@@ -73,10 +73,10 @@ MUTATIONS = {
         (
             (
                 "server/usecases/agents.py",
-                "return orders + ended_of(tx, request.running or ())",
-                "return orders",
+                "kill=ended_of(tx, request.running or ()),",
+                "kill=[],",
             ),
-            ("server/usecases/agents.py", "has = request.running or []", "has: list[int] = []"),
+            ("server/usecases/agents.py", "kill=request.running or [], over=True", "kill=[], over=True"),
         ),
     ),
     "agent-inventory": Mutation(
@@ -118,7 +118,7 @@ MUTATIONS = {
     ),
     "armed-agent-work": Mutation(
         "an armed task is queued by an agent that accepts no work: its client may be gone",
-        (("server/usecases/agents.py", " if moves.due and accepts_work else []", " if moves.due else []"),),
+        (("server/usecases/agents.py", " if accepts_work and reported.due else []", " if reported.due else []"),),
         tests=(f"{SERVER}/test_agents.py::test_a_draining_agents_report_fires_nothing",),
     ),
     "armed-limit": Mutation(
