@@ -33,6 +33,8 @@ _MAPPED = b"\0" * 10 + b"\xff\xff"
 _ESTABLISHED, _LISTENING = b"01", b"0A"
 #: Columns of the tables.
 _LOCAL, _REMOTE, _STATE, _UID, _INODE = 1, 2, 3, 7, 9
+#: The user who may do everything on this host anyway.
+_ROOT = 0
 
 
 class NotOurs(ConnectionError):
@@ -60,7 +62,7 @@ def uid_of(end: End, other: End) -> int | None:
 
 
 def require_ours(line: Line) -> None:
-    """Check that a connection within this host leads to a process of our own user; do nothing if it leaves this host.
+    """Check that a connection within this host leads to a process of our own user or root; others are not checked.
 
     A connection without a credential has no other way to recognize its server: after the server has exited, anybody may
     listen at its port.
@@ -76,7 +78,7 @@ def require_ours(line: Line) -> None:
         places = _listed(*end) | _listed("0.0.0.0", end[1]) | _listed("::", end[1])
         uids = {int(row[_UID]) for row in _rows(_LISTENING, places)}
         found = uids.pop() if len(uids) == 1 else None
-    if found != os.geteuid():
+    if found not in (_ROOT, os.geteuid()):
         who = "a user whom this system does not name" if found is None else f"another user (uid {found})"
         raise NotOurs(
             f"port {end[1]} of this host belongs to {who}, and without a token a server must be a process of the same"

@@ -46,10 +46,18 @@ def test_a_listener_of_another_user_is_not_ours(host, address, is_accepted, monk
         accepted = door.accept()[0] if is_accepted else None
         another = os.geteuid() + 1
         monkeypatch.setattr(os, "geteuid", lambda: another)
+        monkeypatch.setattr(loopback, "_ROOT", another)  # the tests may be run by root
         with pytest.raises(loopback.NotOurs, match=rf"port {door.getsockname()[1]} of this host .* http.token"):
             loopback.require_ours(line)
         if accepted is not None:
             accepted.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as root")
+def test_a_listener_of_root_is_trusted(monkeypatch):
+    with listener("127.0.0.1") as door, socket.create_connection(door.getsockname()) as line:
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+        loopback.require_ours(line)
 
 
 def test_a_listener_that_closed_before_it_accepted_is_not_ours():
