@@ -76,7 +76,7 @@ def plan_edit(requester: Requester, workflow_id: int, task_ids: Sequence[int]) -
     """Return the definitions of tasks; at most `TASKS_UPDATED_MAX` tasks.
 
     Raises:
-        InvalidRequest: there is no such workflow, or a task is not part of it.
+        InvalidRequest: the workflow does not exist, or a task is not part of it.
     """
     if len(task_ids) > TASKS_UPDATED_MAX:
         raise InvalidRequest(f"At most {TASKS_UPDATED_MAX:,} tasks can be edited at once, not {len(task_ids):,}.")

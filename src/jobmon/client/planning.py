@@ -158,7 +158,7 @@ def plan_recorded(requester: Requester, workflow_id: int) -> Plan:
     """Return what a resume by ID would do; everything comes from the record.
 
     Raises:
-        InvalidRequest: there is no such workflow.
+        InvalidRequest: the workflow does not exist.
     """
     found = recorded.find_by_id(requester, workflow_id)
     compared = comparison.recorded_only(recorded.fetch(requester, found))

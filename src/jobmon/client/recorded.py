@@ -171,7 +171,7 @@ def find_by_id(requester: Requester, workflow_id: int) -> RecordedWorkflow:
     """Return the record of a workflow.
 
     Raises:
-        InvalidRequest: there is no such workflow.
+        InvalidRequest: the workflow does not exist.
     """
     return requester.call(f"/workflows/{workflow_id}/recorded", None, RecordedWorkflow, "get")
 

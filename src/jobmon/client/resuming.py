@@ -68,10 +68,10 @@ def resume_workflow(
         The result of the run.
 
     Raises:
-        InvalidRequest: there is no such workflow, or it belongs to another user.
+        InvalidRequest: the workflow does not exist, or it belongs to another user.
         WorkflowAlreadyComplete: every task is done.
         WorkflowNotResumable: another run did not make room in time, or the workflow is not recorded completely.
-        InvalidResources: there is no such cluster.
+        InvalidResources: the cluster does not exist.
     """
     metadata = requester.call(f"/workflows/{workflow_id}/metadata", None, WorkflowMetadata, "get")
     run, run_options = created_run(workflow_id, options, requester)

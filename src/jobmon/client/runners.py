@@ -177,7 +177,7 @@ class DistributorContext:
         Raises:
             DistributorStartupTimeout: it is not ready in time.
             DistributorNotAlive: it cannot be started.
-            JobmonError: the server cannot be reached, or there is no such run.
+            JobmonError: the server cannot be reached, or the run does not exist.
         """
         requester = Requester.from_defaults()
         try:

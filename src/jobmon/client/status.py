@@ -71,9 +71,9 @@ def workflow_tasks(workflow_id: int, status: str | Iterable[str] | None = (), li
         A DataFrame with a row for each task if pandas is installed, otherwise a list of dicts with the same keys.
 
     Raises:
-        ValueError: there is no such status, the workflow ID is not an integer, or the limit is not an integer of at
+        ValueError: a status does not exist, the workflow ID is not an integer, or the limit is not an integer of at
             least 1.
-        InvalidRequest: there is no such workflow.
+        InvalidRequest: the workflow does not exist.
     """
     from jobmon.core.wire.monitoring import TaskSummariesResponse
 
@@ -105,7 +105,7 @@ def task_status(task_ids: int | Iterable[int], status: str | Iterable[str] | Non
         otherwise a list of dicts with the same keys.
 
     Raises:
-        ValueError: there is no such status, or a task ID is not an integer.
+        ValueError: a status does not exist, or a task ID is not an integer.
     """
     from jobmon.core.wire.monitoring import TaskDetail
 
@@ -195,7 +195,7 @@ def _letters(status: Any) -> list[str]:
     for word, each in zip(words, given, strict=True):
         if not isinstance(word, str) or word not in known:
             names = dict.fromkeys([*(status.name for status in TaskStatus), *TASK_GROUPS])
-            raise ValueError(f"There is no task status {each!r}; valid names: {', '.join(names)}.")
+            raise ValueError(f"{each!r} is not a task status; valid names: {', '.join(names)}.")
     return sorted({letter for word in words for letter in known[word]})
 
 

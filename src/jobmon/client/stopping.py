@@ -37,7 +37,7 @@ def stop_workflow(
         What was stopped.
 
     Raises:
-        InvalidRequest: there is no such workflow, or it belongs to another user.
+        InvalidRequest: the workflow does not exist, or it belongs to another user.
         WorkflowNotResumable: the timeout expired.
     """
     request = StopRequest(user=user_name(), kill=kill, any_owner=any_owner)

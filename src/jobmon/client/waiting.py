@@ -73,7 +73,7 @@ class Waiter:
         """Return how the workflow ended; None while it is running.
 
         Raises:
-            InvalidRequest: there is no such workflow.
+            InvalidRequest: the workflow does not exist.
             WorkflowRunStateError: no run of the workflow was started, or its recording was aborted.
         """
         summary = api_calls.workflow_summary(self._requester, self._workflow_id, counts=False)
@@ -119,7 +119,7 @@ def wait_for(
     Raises:
         TimeoutError: the timeout expired.
         ValueError: the timeout is not a number of seconds.
-        InvalidRequest: there is no such workflow.
+        InvalidRequest: the workflow does not exist.
         WorkflowRunStateError: no run of the workflow was started.
     """
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):

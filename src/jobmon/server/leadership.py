@@ -48,7 +48,7 @@ def role_of(session: Session, run_id: int, epoch: int) -> Role:
     """Return the role of the distributor of an epoch.
 
     Raises:
-        NotFound: there is no such run.
+        NotFound: the run does not exist.
     """
     row = session.row(_place, run=run_id, epoch=epoch)
     if row is None:

@@ -64,7 +64,7 @@ def find_cluster(session: Session, name: str, *, offered: bool = False) -> int |
         offered: find the cluster only if it has not been removed; by default a removed cluster is found, too.
 
     Returns:
-        The ID; None if there is no such cluster.
+        The ID; None if the cluster does not exist.
     """
     found = session.value(_offered_cluster_id if offered else _cluster_id, name=name)
     return None if found is None else int(found)

@@ -2,8 +2,8 @@
 
 Statements are written with SQLAlchemy's own constructs. A `Recorded` notes what is done with such a name: which
 attribute is read, what it is called with, what it is compared with. The record describes the statement completely, so
-its text can be looked up by it (`server/texts.py`). Only where there is no text is the record evaluated: `real` does
-with SQLAlchemy what was recorded, each step once, as if it had been done at once.
+its text can be looked up by it (`server/texts.py`). A record without a text is evaluated: `real` does with SQLAlchemy
+what was recorded, each step once, as if it had been done at once.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ class SwarmBuilder:
             edge_chunk_size: number of tasks whose edges are fetched at a time.
 
         Raises:
-            ValueError: there is no such workflow.
+            ValueError: the workflow does not exist.
             WorkflowNotResumable: it needs a Python function, which only the user's script has.
         """
         checked_chunk_size(edge_chunk_size, "edge_chunk_size")

@@ -367,7 +367,7 @@ class ServerGateway:
         """Return the IDs and the limit of the workflow.
 
         Raises:
-            ValueError: there is no such workflow.
+            ValueError: the workflow does not exist.
         """
         try:
             return await self._send(self._metadata())

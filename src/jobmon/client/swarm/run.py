@@ -122,7 +122,7 @@ def resume_workflow_run(
         The result of the run; what ended it early is in its `error`.
 
     Raises:
-        ValueError: there is no such workflow.
+        ValueError: the workflow does not exist.
         WorkflowNotResumable: it needs a Python function, which only the user's script has.
     """
     settings = _settings(config, timeout)

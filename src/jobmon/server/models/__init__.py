@@ -111,59 +111,6 @@ else:
     workflow_version = RecordedTable("workflow_version")
     IS_EXPANSION = named("jobmon.server.models.types", "IS_EXPANSION")
 
-#: All tables by name.
-TABLES: Final[dict[str, Table]] = {
-    each.name: each
-    for each in (
-        agent,
-        argument,
-        attempt_file,
-        audit,
-        batch,
-        cluster,
-        cluster_watch,
-        dag,
-        dag_node,
-        distributor,
-        expansion,
-        launch_problem,
-        lease,
-        log_tail,
-        logical_clock,
-        node,
-        node_arg,
-        packed_batch,
-        packed_job,
-        personal_token,
-        queue,
-        server_identity,
-        signing_key,
-        slot_lease,
-        status_count,
-        task,
-        task_arg,
-        task_array,
-        task_attribute,
-        task_edit,
-        task_instance,
-        task_resources,
-        task_revision,
-        task_template,
-        task_template_version,
-        template_files,
-        tool,
-        tool_version,
-        upstream_set,
-        upstream_set_member,
-        user_group,
-        workflow,
-        workflow_attribute,
-        workflow_change,
-        workflow_run,
-        workflow_version,
-    )
-}
-
 __all__ = [
     "IS_EXPANSION",
     "TABLES",
@@ -214,3 +161,6 @@ __all__ = [
     "workflow_run",
     "workflow_version",
 ]
+
+#: All tables by name.
+TABLES: Final[dict[str, Table]] = {name: globals()[name] for name in __all__ if name.islower()}

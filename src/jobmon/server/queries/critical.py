@@ -73,7 +73,7 @@ def critical_path(session: Session, workflow_id: int, recent: Recent) -> Critica
     """Return the critical path of a workflow, in the order of time; empty if no attempt has started.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     require(session, "workflow", workflow_id)
     row = session.row(_longest_running, workflow=workflow_id)

@@ -117,7 +117,7 @@ def recorded_workflow_by_id(session: Session, workflow_id: int) -> RecordedWorkf
     """Return the recorded definition of a workflow.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     require(session, "workflow", workflow_id)
     row = session.row(_recorded_by_id, id=workflow_id)
@@ -261,7 +261,7 @@ def definition_page(session: Session, workflow_id: int, query: DefinitionQuery) 
     """Return the next tasks of a workflow as columns.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         InvalidValue: the count is out of range.
     """
     if not 0 < query.count <= DEFINITION_TASKS_MAX:
@@ -460,7 +460,7 @@ def upstreams(session: Session, workflow_id: int, request: UpstreamsRequest) -> 
     """Return the tasks of a workflow in sets of upstream nodes.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         InvalidValue: there are too many sets.
     """
     if len(request.set_ids) > UPSTREAM_SETS_MAX:
@@ -513,7 +513,7 @@ def versions(session: Session, workflow_id: int) -> VersionsResponse:
     """Return the versions of a workflow, oldest first.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     require(session, "workflow", workflow_id)
     created_at, user, task_count, _ = session.row(_first_version, id=workflow_id) or (0, "", 0, 1)

@@ -49,7 +49,7 @@ def edits(session: Session, workflow_id: int) -> EditsResponse:
     """Return the tasks that differ from what their script defined, because users edited them; the newest first.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     require(session, "workflow", workflow_id)
     rows = session.rows(_edits, workflow=workflow_id, most=EDITS_MAX + 1)
@@ -107,7 +107,7 @@ def revisions(session: Session, task_id: int) -> RevisionsResponse:
     """Return the definitions of a task, the current one first.
 
     Raises:
-        NotFound: there is no such task.
+        NotFound: the task does not exist.
     """
     row = session.row(_now, id=task_id)
     if row is None:

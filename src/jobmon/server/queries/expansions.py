@@ -67,7 +67,7 @@ def expansions_page(session: Session, workflow_id: int, query: AfterQuery) -> Ex
     """Return the next expansions of a workflow.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     require(session, "workflow", workflow_id)
     rows = session.rows(_expansions, workflow=workflow_id, after=query.after, most=EXPANSIONS_PER_PAGE_MAX)
@@ -118,7 +118,7 @@ def upstream_tasks(session: Session, task_id: int, query: AfterQuery) -> Upstrea
     """Return the next upstream tasks of a task, without expansions.
 
     Raises:
-        NotFound: there is no such task.
+        NotFound: the task does not exist.
     """
     require(session, "task", task_id)
     workflow_id, dag_id, node_id = session.row(_place, id=task_id) or (0, 0, 0)

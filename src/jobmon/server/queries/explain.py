@@ -89,7 +89,7 @@ def explain_task(session: Session, task_id: int, now: Now) -> TaskExplanation:
     """Explain why a task does not run.
 
     Raises:
-        NotFound: there is no such task.
+        NotFound: the task does not exist.
     """
     row = session.row(_task, id=task_id)
     if row is None:
@@ -425,7 +425,7 @@ def explain_workflow(session: Session, workflow_id: int, now: Now, kept: Kept) -
     """Explain why a workflow does not progress; the session has read nothing yet.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     with kept.blocked(workflow_id) as blocked:
         return explain_workflow_with(session, workflow_id, now, blocked, kept.monotonic())
@@ -437,7 +437,7 @@ def explain_workflow_with(
     """Explain why a workflow does not progress, given the blocked tasks that are known.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     row = session.row(_workflow, id=workflow_id)
     if row is None:
@@ -504,7 +504,7 @@ def dependencies(session: Session, task_id: int, query: DependenciesQuery) -> De
 
     Raises:
         InvalidValue: the limit is out of range.
-        NotFound: there is no such task.
+        NotFound: the task does not exist.
     """
     if not 0 < query.limit <= NEIGHBOURS_MAX:
         raise InvalidValue(f"limit: must be from 1 to {NEIGHBOURS_MAX}.")

@@ -106,7 +106,7 @@ def export_page(session: Session, workflow_id: int, query: ExportQuery) -> Expor
     """Return the next tasks by ID, and the upstream sets that they depend on.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         InvalidValue: the limit is out of range.
     """
     if not 0 < query.limit <= EXPORTED_TASKS_MAX:

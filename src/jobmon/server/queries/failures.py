@@ -152,7 +152,7 @@ def workflow_failures(
         kept: failures that are known.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         InvalidValue: the limit is out of range.
     """
     if not 0 < query.limit <= GROUPS_MAX:

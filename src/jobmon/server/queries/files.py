@@ -85,7 +85,7 @@ def declared_files(session: Session, workflow_id: int, query: FilesQuery) -> Dec
     """Return the declared files of the next tasks of a workflow.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         InvalidValue: the count is out of range.
     """
     if not 0 < query.count <= FILES_TASKS_MAX:

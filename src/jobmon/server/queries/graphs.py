@@ -82,7 +82,7 @@ def template_graph(session: Session, workflow_id: int, recent: Recent) -> Templa
     """Return the templates of a workflow and their dependencies. Reads all its dependencies, unless they are the same.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     require(session, "workflow", workflow_id)
     names = dict(session.rows(_names, workflow=workflow_id))
@@ -149,7 +149,7 @@ def task_graph(session: Session, task_id: int, query: TaskGraphQuery) -> TaskGra
     """Return the neighbourhood of a task.
 
     Raises:
-        NotFound: there is no such task.
+        NotFound: the task does not exist.
         InvalidValue: the number of steps is out of range.
     """
     if not 0 < query.steps <= STEPS_MAX:

@@ -76,7 +76,7 @@ def log_part(session: Session, attempt_id: int, query: LogQuery, files: OutputFi
 
     Raises:
         InvalidValue: the stream or the range is wrong.
-        NotFound: there is no such attempt.
+        NotFound: the attempt does not exist.
     """
     path, problem = _path(session, attempt_id, query.stream, files)
     if files is not None and path:
@@ -94,7 +94,7 @@ def log_matches(session: Session, attempt_id: int, query: LogSearchQuery, files:
 
     Raises:
         InvalidValue: the stream or the word is wrong.
-        NotFound: there is no such attempt.
+        NotFound: the attempt does not exist.
     """
     path, problem = _path(session, attempt_id, query.stream, files)
     if files is not None and path:

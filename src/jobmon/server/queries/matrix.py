@@ -68,7 +68,7 @@ def matrix(session: Session, workflow_id: int, query: MatrixQuery, kept: Kept) -
         kept: the statuses that are known.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     if query.since:
         return _changed(session, workflow_id, query.since)

@@ -401,7 +401,7 @@ def task_summaries(session: Session, workflow_id: int, query: TasksQuery, kept: 
 
     Raises:
         InvalidValue: the limit is out of range, or a status does not exist.
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     if query.order == "importance":
         is_search = query.name or query.array or query.host  # that may take long, and others do not wait for it
@@ -492,7 +492,7 @@ def task_detail(session: Session, task_id: int) -> TaskDetail:
     """Return a task with all its attempts.
 
     Raises:
-        NotFound: there is no such task.
+        NotFound: the task does not exist.
     """
     row = session.row(_BY_ID, id=task_id)
     if row is None:
@@ -582,7 +582,7 @@ def log_tail(session: Session, task_instance_id: int) -> LogTail:
     """Return the end of an attempt's output; "" if there was none.
 
     Raises:
-        NotFound: there is no such attempt.
+        NotFound: the attempt does not exist.
     """
     row = session.row(_output, id=task_instance_id)
     if row is None:
@@ -632,7 +632,7 @@ def workflow_errors(session: Session, workflow_id: int, query: ErrorsQuery) -> E
 
     Raises:
         InvalidValue: the limit is out of range, or a status does not exist.
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     require(session, "workflow", workflow_id)
     most, permanent = _checked(query.limit), query.permanent
@@ -672,7 +672,7 @@ def task_errors(session: Session, task_id: int, query: ErrorsQuery) -> ErrorsRes
 
     Raises:
         InvalidValue: the limit is out of range, or a status does not exist.
-        NotFound: there is no such task.
+        NotFound: the task does not exist.
     """
     require(session, "task", task_id)
     most = _checked(query.limit)

@@ -41,7 +41,7 @@ def workflow_of_array(session: Session, array_id: int) -> int:
     """Return the workflow of an array.
 
     Raises:
-        NotFound: there is no such array.
+        NotFound: the array does not exist.
     """
     workflow_id = session.value(_workflow_of_array, id=array_id)
     if workflow_id is None:
@@ -53,7 +53,7 @@ def new_work(session: Session, request: WorkerTakeRequest) -> WorkerTakeResponse
     """Return the attempts that a job must terminate, whether there is work for it, and whether none will follow.
 
     Raises:
-        NotFound: there is no such batch, or it is not packed.
+        NotFound: the batch does not exist, or it is not packed.
     """
     row = session.row(_batch_and_job, array=request.array_id, number=request.batch_number, job=request.distributor_id)
     if row is None:

@@ -73,7 +73,7 @@ def progress(session: Session, workflow_id: int, recent: Recent, kept: Kept) -> 
     """Return the progress of a workflow and an estimate of the time left; the session has read nothing yet.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     with kept.blocked(workflow_id) as blocked:
         return progress_with(session, workflow_id, recent, blocked, kept.monotonic(), may_search=True)
@@ -89,7 +89,7 @@ def progress_with(
     `find_samples` has searched for them.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     row = session.row(_workflow, id=workflow_id)
     if row is None:

@@ -222,7 +222,7 @@ def workflow_sizing(
         kept: sums of attempts.
 
     Raises:
-        NotFound: there is no such workflow, or no such task in it.
+        NotFound: the workflow does not exist, or it has no such task.
         InvalidValue: a strategy is unknown.
     """
     strategies = _strategies(request)
@@ -253,7 +253,7 @@ def template_history(session: Session, version_id: int) -> HistoryResponse:
     """Return the usage of the newest finished tasks of a template version.
 
     Raises:
-        NotFound: there is no such version.
+        NotFound: the version does not exist.
     """
     require(session, "task_template_version", version_id)
     rows = session.rows(_history, version=version_id, most=HISTORY_TASKS_MAX)

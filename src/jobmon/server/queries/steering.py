@@ -108,7 +108,7 @@ def plan_update(session: Session, workflow_id: int, request: TaskUpdatePlanReque
     """Return which tasks an update would change.
 
     Raises:
-        NotFound: there is no such workflow, or a task is not in it.
+        NotFound: the workflow does not exist, or a task is not in it.
         InvalidValue: this status cannot be set.
         InvalidRequest: one of the tasks cannot be skipped.
     """
@@ -180,7 +180,7 @@ def plan_edit(session: Session, workflow_id: int, request: EditPlanRequest) -> E
     """Return the definitions of tasks to be edited.
 
     Raises:
-        NotFound: there is no such workflow, or a task is not in it.
+        NotFound: the workflow does not exist, or a task is not in it.
         InvalidRequest: a task was removed from it.
         InvalidValue: there are too many tasks.
     """
@@ -205,7 +205,7 @@ def history(session: Session, workflow_id: int, query: HistoryQuery) -> HistoryR
     """Return the audit entries of a workflow, newest first.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         InvalidValue: the limit is out of range.
     """
     if not 0 < query.limit <= HISTORY_ROWS_MAX:

@@ -195,7 +195,7 @@ def changes(session: Session, workflow_id: int, query: ChangesQuery) -> Changes:
     itself, and other changes of that task follow soon.
 
     Raises:
-        NotFound: there is no such workflow, or no such run of it.
+        NotFound: the workflow does not exist, or the run is not one of its runs.
     """
     since = -1 if query.since is None else to_microseconds(query.since)
     stamp = clock_stamp(session)
@@ -286,7 +286,7 @@ def metadata(session: Session, workflow_id: int) -> WorkflowMetadata:
     """Return the properties of a workflow that a run needs.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     row = session.row(_workflow, id=workflow_id)
     if row is None:
@@ -313,7 +313,7 @@ def arrays(session: Session, workflow_id: int) -> ArraysResponse:
     """Return the arrays of a workflow.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     require(session, "workflow", workflow_id)
     return ArraysResponse(
@@ -343,7 +343,7 @@ def tasks_page(session: Session, workflow_id: int, query: PageQuery) -> TasksPag
 
     Raises:
         InvalidValue: the size of the page is out of range.
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     if not 0 < query.chunk_size <= TASKS_PER_PAGE_MAX:
         raise InvalidValue(f"chunk_size: must be from 1 to {TASKS_PER_PAGE_MAX}.")
@@ -408,7 +408,7 @@ def downstream(session: Session, workflow_id: int, request: DownstreamRequest) -
 
     Raises:
         InvalidValue: there are too many tasks in the request.
-        NotFound: there is no such workflow, or it has no such task.
+        NotFound: the workflow does not exist, or it has no such task.
     """
     if len(request.task_ids) > DOWNSTREAM_TASKS_MAX:
         raise InvalidValue(f"task_ids: at most {DOWNSTREAM_TASKS_MAX} in one request.")
@@ -475,7 +475,7 @@ def workflow_limit(session: Session, workflow_id: int) -> ConcurrencyResponse:
     """Return how many tasks of a workflow may run concurrently.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     return _limit(session.value(_limit_of(workflow), id=workflow_id), "workflow", workflow_id)
 
@@ -484,7 +484,7 @@ def array_limit(session: Session, array_id: int) -> ConcurrencyResponse:
     """Return how many tasks of an array may run concurrently.
 
     Raises:
-        NotFound: there is no such array.
+        NotFound: the array does not exist.
     """
     return _limit(session.value(_limit_of(task_array), id=array_id), "array", array_id)
 

@@ -75,7 +75,7 @@ def plan_set(session: Session, workflow_id: int, request: TaskSetRequest) -> Tas
     """Return which tasks an action would change.
 
     Raises:
-        NotFound: there is no such workflow, or a task is not in it.
+        NotFound: the workflow does not exist, or a task is not in it.
         InvalidValue: the action is unknown, or there are too many tasks.
     """
     if request.action not in list(SetAction):

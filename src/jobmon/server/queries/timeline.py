@@ -66,7 +66,7 @@ def timeline(session: Session, workflow_id: int, query: TimelineQuery, now: int,
         kept: sums of attempts.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         InvalidValue: the width is out of range.
     """
     if not 0 < query.width <= TILES_MAX:

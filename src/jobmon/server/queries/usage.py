@@ -47,7 +47,7 @@ def template_usage(session: Session, version_id: int, request: UsageRequest) -> 
     """Return what done tasks of a template version used.
 
     Raises:
-        NotFound: there is no such version.
+        NotFound: the version does not exist.
         InvalidValue: the level of the intervals is not between 0 and 1, or there are too many node args.
     """
     _check(request)
@@ -59,7 +59,7 @@ def workflow_usage(session: Session, workflow_id: int, request: UsageRequest) ->
     """Return what done tasks of a workflow used, by template.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         InvalidValue: as for a template.
     """
     _check(request)

@@ -18,7 +18,7 @@ def workflow_view(session: Session, workflow_id: int, now: explain.Now, recent: 
     """Return the progress of a workflow, and why it does not progress; the session has read nothing yet.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
     """
     with kept.blocked(workflow_id) as blocked:
         monotonic = kept.monotonic()

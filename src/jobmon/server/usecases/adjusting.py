@@ -58,7 +58,7 @@ def adjust(tx: Transaction, workflow_id: int, request: AdjustRequest) -> EditRes
     """Edit what tasks request, for their next attempts.
 
     Raises:
-        NotFound: there is no such workflow, or a task is not in it.
+        NotFound: the workflow does not exist, or a task is not in it.
         InvalidValue: there are too many tasks or nothing to change, or an amount is invalid or above the queue's limit.
         InvalidRequest: the workflow belongs to another user, or a task is done, is an expansion or was removed. Nothing
             has been changed.

@@ -69,7 +69,7 @@ def register(tx: Transaction, request: AgentRequest) -> AgentResponse:
     """Register an agent; the same key returns the same registration.
 
     Raises:
-        NotFound: there is no such run or cluster.
+        NotFound: the run or the cluster does not exist.
         InvalidValue: agents cannot have this scope.
         StaleRun: the run is over, or is not the newest of its workflow.
     """
@@ -143,7 +143,7 @@ def sync(tx: Transaction, agent_id: int, request: AgentSyncRequest) -> AgentSync
     """Process an agent's reports and heartbeat; return what to kill, and what it claims. See the wire module.
 
     Raises:
-        NotFound: there is no such agent.
+        NotFound: the agent does not exist.
         InvalidValue: there are more reports or attempts than allowed.
     """
     (answer,) = _process(tx, [(agent_id, request)], lambda: True)

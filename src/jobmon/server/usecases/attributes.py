@@ -49,7 +49,7 @@ def add_task_attributes(tx: Transaction, task_id: int, request: TaskAttributesRe
     """Set attributes of a task; its other attributes are unchanged.
 
     Raises:
-        NotFound: there is no such task.
+        NotFound: the task does not exist.
         InvalidValue: there are too many, or one has an empty name.
     """
     workflow_id = tx.value(_workflow_of_task, id=task_id)

@@ -86,7 +86,7 @@ def edit(tx: Transaction, workflow_id: int, request: EditRequest) -> EditRespons
     """Change the definition of tasks for their next attempts, or restore what the script defined.
 
     Raises:
-        NotFound: there is no such workflow, or a task is not in it.
+        NotFound: the workflow does not exist, or a task is not in it.
         InvalidValue: there are too many tasks, nothing to change, or a request for another cluster.
         InvalidRequest: the workflow belongs to another user; a task is done, is an expansion, was removed, or was
             changed by somebody else in the meantime. Nothing has been changed.

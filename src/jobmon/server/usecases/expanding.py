@@ -102,7 +102,7 @@ def call(tx: Transaction, run_id: int, task_id: int, request: CallRequest) -> Ca
 
     Raises:
         StaleRun: a newer run exists, or this run is over or was told to make way.
-        NotFound: there is no such run or expansion.
+        NotFound: the run or the expansion does not exist.
     """
     run = require_leading(tx, run_id)
     status, revision, caller, calls = _require_expansion(tx, run, task_id)
@@ -120,7 +120,7 @@ def call_failed(tx: Transaction, run_id: int, task_id: int, request: CallFailedR
     """Record that the function of an expansion failed. Idempotent.
 
     Raises:
-        NotFound: there is no such run or expansion.
+        NotFound: the run or the expansion does not exist.
     """
     run = require_run(tx, run_id)
     status, _, caller, calls = _require_expansion(tx, run, task_id)

@@ -73,7 +73,7 @@ def hold(tx: Transaction, workflow_id: int, request: HoldRequest) -> HoldRespons
     """Hold tasks, or release them. Idempotent.
 
     Raises:
-        NotFound: there is no such workflow or template, or a task is not in the workflow.
+        NotFound: the workflow or the template does not exist, or a task is not in the workflow.
         InvalidValue: there are too many tasks, or neither tasks nor a template.
         InvalidRequest: the workflow belongs to another user.
         WorkflowVersionConflict: it was steered after the preview.

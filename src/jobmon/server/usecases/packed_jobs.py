@@ -108,7 +108,7 @@ def take(tx: Transaction, request: WorkerTakeRequest) -> WorkerTakeResponse:
     """Record a job's reports, tell it which attempts to terminate, and give it work. See the wire module.
 
     Raises:
-        NotFound: there is no such batch, or it is not packed.
+        NotFound: the batch does not exist, or it is not packed.
         InvalidValue: there are more reports than allowed, or the ID of the job is missing.
     """
     if not request.distributor_id:

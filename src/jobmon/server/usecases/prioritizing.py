@@ -39,7 +39,7 @@ def set_priority(tx: Transaction, workflow_id: int, request: PriorityRequest) ->
     """Set the priority of tasks, of a template or of a workflow. Idempotent.
 
     Raises:
-        NotFound: there is no such workflow or template, or a task is not in the workflow.
+        NotFound: the workflow or the template does not exist, or a task is not in the workflow.
         InvalidValue: there are too many tasks, or both tasks and a template.
         InvalidRequest: the workflow belongs to another user, or a task was removed from it.
         WorkflowVersionConflict: somebody else steered the workflow after the preview, or the template or workflow has

@@ -71,7 +71,7 @@ def queue(tx: Transaction, run_id: int, request: QueueRequest) -> QueueResponse:
     Raises:
         StaleRun: a newer run exists, or this run is over or was told to make way.
         WorkflowRunStateError: the run is not bound yet.
-        NotFound: there is no such run, task or resource request.
+        NotFound: the run, task or resource request does not exist.
         InvalidValue: there are too many tasks, a request for another cluster, or tasks to arm without `seen`.
     """
     queued = [task_id for batch in request.batches for task_id in batch.task_ids]

@@ -299,7 +299,7 @@ def worker_start(tx: Transaction, request: WorkerStartRequest) -> WorkerStartRes
     Raises:
         InvalidRequest: another worker has started the attempt, or it was never launched.
         AttemptOver: the attempt is to be killed or has ended.
-        AttemptUnknown: there is no such attempt.
+        AttemptUnknown: the attempt does not exist.
     """
     row = _find_start(tx, request)
     attempt_id, status, host, pid = row[0], row[1], row[11], row[12]

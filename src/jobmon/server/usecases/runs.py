@@ -194,7 +194,7 @@ def create_run(tx: Transaction, workflow_id: int, request: RunRequest) -> RunRes
     """Create a run, or return the run that the same request created.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         WorkflowAlreadyComplete: every task is done.
         WorkflowNotResumable: another run is active.
     """

@@ -57,7 +57,7 @@ def update_tasks(tx: Transaction, workflow_id: int, request: TaskUpdateRequest) 
     """Set the status of tasks at a user's request. Idempotent.
 
     Raises:
-        NotFound: there is no such workflow, or a task is not in it.
+        NotFound: the workflow does not exist, or a task is not in it.
         InvalidValue: there are too many tasks, or the status cannot be set.
         InvalidRequest: the workflow belongs to another user, or a run or attempts are active.
         WorkflowVersionConflict: the tasks, or what steers the workflow, changed after the preview.

@@ -99,7 +99,7 @@ def start_version(tx: Transaction, workflow_id: int, request: VersionRequest) ->
     """Start a version; drop an earlier one that was not sealed.
 
     Raises:
-        NotFound: there is no such workflow.
+        NotFound: the workflow does not exist.
         WorkflowNotResumable: a run is active.
         WorkflowVersionConflict: the workflow was changed in the meantime, or a sealed version is not completely
             applied.
@@ -617,7 +617,7 @@ def drop_version(tx: Transaction, workflow_id: int, request: DropRequest) -> Non
     """Drop the version that is not applied, unless a part of it is already applied.
 
     Raises:
-        InvalidRequest: the workflow belongs to another user, there is no such version, or a part of it is applied.
+        InvalidRequest: the workflow belongs to another user, the version does not exist, or a part of it is applied.
     """
     require_workflow(tx, workflow_id)
     require_owner(tx, workflow_id, request.user, any_owner=request.any_owner)

@@ -109,7 +109,7 @@ def watch(tx: Transaction, cluster_name: str, request: WatchRequest) -> WatchRes
 
     Raises:
         InvalidValue: a value is out of range, or too many distributors watch the cluster.
-        NotFound: there is no such cluster.
+        NotFound: the cluster does not exist.
     """
     _check(request)
     row = _row(tx, cluster_name, request.scope)
@@ -161,7 +161,7 @@ def view(tx: Transaction, cluster_name: str, request: ViewRequest) -> ViewRespon
 
     Raises:
         InvalidValue: the view is too long.
-        NotFound: there is no such cluster.
+        NotFound: the cluster does not exist.
     """
     if len(request.view or "") > VIEW_CHARACTERS_MAX:
         raise InvalidValue(f"view: at most {VIEW_CHARACTERS_MAX} characters.")
